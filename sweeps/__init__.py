@@ -1,0 +1,1 @@
+"""Many trainings of `tinylm`: search spaces, an append-only ledger, early stopping, analysis."""

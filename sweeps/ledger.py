@@ -1,0 +1,264 @@
+"""The ledger: an append-only file of facts that a sweep is, and the fold that reads it.
+
+`ledger.jsonl` holds one JSON object a line. Every line has `seq` (its number; order is never by
+clock), `time` (UTC, ISO 8601) and `kind`:
+
+    sweep         what is asked: space (as written), base (resolved config), scale, seed, policy
+    session       a driver begins: command, versions, machine, git commit, slots
+    planned       a trial exists: trial, label, config, values (varied path -> value), seed,
+                  params, flops_per_token
+    started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
+    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...
+    checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
+    paused        the trial waits at a rung: trial, rung, score
+    promoted      it may go on: trial, rung, to, score, rank, arrived, forced
+    stopped       it will not go on: trial, reason, and the numbers of the decision
+    diverged      trial, attempt, step, tokens, peak_loss, reason
+    failed        trial, attempt, reason, final (false: it is tried again at once)
+    finished      trial, attempt, step, tokens
+
+This module owns every file name under results/ and uses the standard library alone.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+Row = dict[str, Any]
+
+RESULTS = Path("results")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class LedgerError(Exception):
+    """A ledger that is damaged: a line before the last that is no row, or out of order."""
+
+
+class LockedError(Exception):
+    """Another driver has the sweep."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Every file and folder of one sweep."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What Ray Tune writes; only the paths in `checkpointed` rows mean anything."""
+        return self.folder / "checkpoints"
+
+    @property
+    def analysis(self) -> Path:
+        return self.folder / "analysis"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard event files, one folder a trial."""
+        return self.analysis / "tensorboard"
+
+
+def sweeps(results: Path = RESULTS) -> list[Files]:
+    """The sweeps under a results folder, by name."""
+    return [Files(ledger.parent) for ledger in sorted(results.glob("*/ledger.jsonl"))]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that `path` holds either what it held or all of the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(content: bytes, source: Path) -> Iterator[Row]:
+    """The rows of whole lines; a last line without its newline was cut by a crash and is no row."""
+    lines = content.split(b"\n")[:-1]
+    for number, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+            in_order = row["seq"] == number and isinstance(row["kind"], str)
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
+        if not in_order:
+            raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
+        yield row
+
+
+def read(files: Files) -> list[Row]:
+    """All rows of a sweep, or none where it has no ledger; safe while a driver writes."""
+    try:
+        content = files.ledger.read_bytes()
+    except FileNotFoundError:
+        return []
+    return list(_parse(content, files.ledger))
+
+
+class Ledger:
+    """The one writer of a sweep's ledger, for as long as the context lasts.
+
+    Raises `LockedError` where another process has it, `LedgerError` where it is damaged and
+    `OSError` where it can't be written.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        files.folder.mkdir(parents=True, exist_ok=True)
+        self._stream = files.ledger.open("a+b")
+        try:
+            # The lock is the kernel's: it ends with the process, however that ends.
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._stream.seek(0)
+            content = self._stream.read()
+            self.rows = list(_parse(content, files.ledger))
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                self._stream.truncate(whole)
+        except BlockingIOError as error:
+            self._stream.close()
+            raise LockedError(f"{files.folder}: another driver runs this sweep") from error
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def append(self, kind: str, **fields: Any) -> Row:
+        """Write one row; it is on the disk when this returns."""
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = {"seq": len(self.rows), "time": time, "kind": kind, **fields}
+        line = json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        self._stream.write(line)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self.rows.append(row)
+        return row
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+
+# The fold --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Trial:
+    """What the ledger says of one trial."""
+
+    trial: str
+    label: str
+    config: dict[str, Any]
+    values: dict[str, Any]  # varied dotted path -> value, in the order of the space
+    seed: int
+    params: int
+    flops_per_token: int
+    # planned | running | paused | stopped | diverged | failed | finished
+    status: str = "planned"
+    reason: str = ""
+    attempt: int = 0
+    step: int = 0
+    tokens: int = 0
+    curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
+    checkpoint: Row | None = None  # the last `checkpointed` row
+    decision: Row | None = None  # the row that last changed the status
+
+    @property
+    def budget(self) -> int:
+        """Training tokens of the whole trial."""
+        tokens: int = self.config["budget"]["tokens"]
+        return tokens
+
+
+@dataclass
+class Sweep:
+    """The fold of a ledger's rows."""
+
+    asked: Row | None = None  # the last `sweep` row
+    sessions: list[Row] = field(default_factory=list)
+    trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
+    decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
+    spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+
+    def observe(self, row: Row) -> None:
+        """Fold one row in. Rows of an attempt that a later one replaced change nothing."""
+        kind = row["kind"]
+        if kind == "sweep":
+            self.asked = row
+        elif kind == "session":
+            self.sessions.append(row)
+            for trial in self.trials.values():
+                if trial.status == "running":
+                    trial.status, trial.reason = "planned", "interrupted"
+        elif kind == "planned":
+            names = Trial.__dataclass_fields__
+            planned = Trial(**{name: value for name, value in row.items() if name in names})
+            self.trials[planned.trial] = planned
+        else:
+            self._observe_trial(self.trials[row["trial"]], row)
+
+    def _observe_trial(self, trial: Trial, row: Row) -> None:
+        kind = row["kind"]
+        if kind == "started":
+            trial.attempt = row["attempt"]
+            trial.step = row["step"]
+            trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
+            trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
+            trial.status, trial.reason = "running", ""
+        elif row.get("attempt", trial.attempt) != trial.attempt:
+            return
+        elif kind == "measured":
+            self.spent_tokens += row["tokens"] - trial.tokens
+            trial.curve.append(row)
+            trial.step, trial.tokens = row["step"], row["tokens"]
+        elif kind == "checkpointed":
+            trial.checkpoint = row
+        elif kind in {"paused", "promoted", "stopped"}:
+            self.decisions.append(row)
+            trial.decision = row
+            trial.status = "planned" if kind == "promoted" else kind
+            trial.reason = row.get("reason", "")
+        elif kind == "diverged":
+            self.spent_tokens += row["tokens"] - trial.tokens
+            trial.step, trial.tokens = row["step"], row["tokens"]
+            trial.status, trial.reason = kind, row["reason"]
+        elif kind == "failed":
+            trial.status = "failed" if row["final"] else "planned"
+            trial.reason = row["reason"]
+        elif kind == "finished":
+            trial.status = kind
+
+
+def fold(rows: list[Row]) -> Sweep:
+    """The state of a sweep after all the rows."""
+    sweep = Sweep()
+    for row in rows:
+        sweep.observe(row)
+    return sweep

@@ -1,0 +1,104 @@
+"""Checkpoints: written whole or not at all, read without running anything they hold."""
+
+import os
+import pickle
+import platform
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from tinylm import config as cfg
+from tinylm import train
+from tinylm.data import Corpus
+
+_FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is missing, damaged, or of another training."""
+
+
+def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> None:
+    """Write the state of a training so that `path` holds either the old file or all of the new."""
+    content = {
+        "format": _FORMAT,
+        "config": config.model_dump(),
+        "step": state.step,
+        "seconds": state.seconds,
+        "loss_init": state.loss_init,
+        "peak_loss": state.peak_loss,
+        "updates_above": state.updates_above,
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "tokenizer": corpus.tokenizer().to_str(),
+        "provenance": {
+            "corpus": corpus.digest,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+        },
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path, device: str) -> dict[str, Any]:
+    """The content of a checkpoint whose every byte has been verified."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path}: damaged: checksum of {damaged} does not match")
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: no readable checkpoint: {error}") from error
+    if content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: format {content.get('format')}, this program reads {_FORMAT}")
+    return content
+
+
+def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
+    """The saved state of the training that config and corpus describe; `CheckpointError` if not."""
+    content = _read(path, config.run.device)
+    if content["config"] != config.model_dump():
+        raise CheckpointError(f"{path}: checkpoint of another config")
+    if content["provenance"]["corpus"] != corpus.digest:
+        raise CheckpointError(
+            f"{path}: trained on corpus {content['provenance']['corpus']}, this is {corpus.digest}"
+        )
+    state = train.start(config)
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    for name in ("step", "seconds", "loss_init", "peak_loss", "updates_above"):
+        setattr(state, name, content[name])
+    return state
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What it takes to use a trained model."""
+
+    model: torch.nn.Module
+    tokenizer: Tokenizer
+    config: cfg.Config
+    step: int
+
+
+def load_model(path: Path) -> Trained:
+    """The model of a checkpoint on the CPU, with its own tokenizer; needs no corpus."""
+    content = _read(path, "cpu")
+    config = cfg.validate(content["config"], str(path))
+    model = train.build(config.model, config.run.seed)
+    model.load_state_dict(content["model"])
+    return Trained(model, Tokenizer.from_str(content["tokenizer"]), config, content["step"])

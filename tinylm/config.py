@@ -1,0 +1,298 @@
+"""The frozen tree of everything a training depends on, and the one way to change it.
+
+A config is read from YAML, changed by `overlay` with dotted paths, and named by its `digest`.
+Whatever is wrong with one is a `ConfigError` that lists every problem at once: source, path,
+rule, value and, for names, the nearest right one. This module knows neither torch nor ray.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tinylm.yaml import YamlError, read_mapping
+
+CONFIGS = Path(__file__).parent / "configs"
+MAX_VOCABULARY = 2**16  # token files are uint16
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class ConfigError(ValueError):
+    """What a user wrote is wrong; `problems` holds one message for each fault."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Section(BaseModel):
+    """A frozen group of settings that takes no unknown key and converts no types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(Section):
+    """The network: its sizes and its switches."""
+
+    vocab_size: Annotated[int, Field(ge=257, le=MAX_VOCABULARY)] = Field(
+        description="Tokens in the vocabulary: 256 bytes, <|endoftext|> and what BPE merges."
+    )
+    context_length: Count = Field(description="Tokens a window holds.")
+    n_layers: Count
+    d_model: Count = Field(description="Width of the residual stream.")
+    n_heads: Count = Field(description="Attention heads; divides d_model.")
+    d_ff: Count = Field(description="Hidden width of the feed-forward network.")
+    norm: Literal["pre", "post", "none"] = Field(
+        default="pre", description="RMSNorm before or after each sub-layer, or nowhere."
+    )
+    norm_eps: Positive = 1e-5
+    position: Literal["rope", "none", "learned"] = "rope"
+    rope_theta: Positive = 10_000.0
+    ffn: Literal["swiglu", "silu", "gelu"] = "swiglu"
+    tie_embeddings: bool = Field(default=False, description="Use the embedding as the head.")
+    qk_norm: bool = Field(default=False, description="RMSNorm on queries and keys, per head.")
+    init_std: Literal["glorot"] | Positive = Field(
+        default="glorot",
+        description="Standard deviation of the matrices; glorot is sqrt(2 / (in + out)).",
+    )
+    embedding_std: Positive = Field(default=1.0, description="Standard deviation of embeddings.")
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"n_heads {self.n_heads} must divide d_model {self.d_model}")
+        if self.position == "rope" and (self.d_model // self.n_heads) % 2:
+            raise ValueError(
+                f"rope needs an even head width, got {self.d_model // self.n_heads} "
+                f"(d_model {self.d_model} / n_heads {self.n_heads})"
+            )
+        return self
+
+
+class Data(Section):
+    """The corpus and its split into training and validation documents."""
+
+    corpus: Literal["sotu", "tinystories", "text"]
+    path: str | None = Field(default=None, description="File or folder; for corpus text only.")
+    separator: Literal["endoftext", "blank_line"] = Field(
+        default="endoftext",
+        description="What parts the documents of a text file: <|endoftext|> or a blank line.",
+    )
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.05, description="Share of documents held out; tinystories brings its own split."
+    )
+    split_seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        if self.corpus == "text" and self.path is None:
+            raise ValueError("path is missing: corpus text reads the file or folder it names")
+        if self.corpus != "text" and self.path is not None:
+            raise ValueError(f"path {self.path!r} is for corpus text, not for {self.corpus}")
+        return self
+
+
+class Optim(Section):
+    """AdamW and the learning-rate schedule."""
+
+    batch_size: Count = Field(description="Sequences an update sees.")
+    lr: Positive = Field(description="Peak learning rate.")
+    lr_final_fraction: Fraction = Field(
+        default=0.1, description="Learning rate at the end, as a share of the peak."
+    )
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine",
+        description="Decay after the warm-up; wsd stays at the peak and decays linearly at the end.",
+    )
+    warmup_fraction: Fraction = Field(
+        default=0.05, description="Share of the updates in which the rate rises from 0."
+    )
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2, description="Share of the updates in which wsd decays."
+    )
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = Field(default=0.1, description="On matrices only.")
+    clip_norm: Literal["none"] | Positive = Field(
+        default=1.0, description="Largest norm of the whole gradient."
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+            raise ValueError(
+                f"warmup_fraction {self.warmup_fraction} and decay_fraction "
+                f"{self.decay_fraction} make more than the whole training"
+            )
+        return self
+
+
+class Budget(Section):
+    """How long a training is."""
+
+    tokens: Count = Field(description="Training tokens; a whole number of updates.")
+
+
+class Eval(Section):
+    """When and on what the validation loss is measured: always the same windows."""
+
+    every_tokens: Count = Field(description="Training tokens between two records.")
+    tokens: Count = Field(description="Validation tokens read each time; whole windows.")
+    batch_size: Count = Field(default=32, description="Windows a forward pass; never the loss.")
+
+
+class Run(Section):
+    """How the computer does it: seed, device, precision, checkpoints."""
+
+    seed: Seed = 0
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="bf16 is autocast: weights and optimizer stay fp32."
+    )
+    compile: bool = Field(default=False, description="torch.compile the model.")
+    threads: Count = Field(default=1, description="CPU threads of torch.")
+    accumulate: Count = Field(default=1, description="Micro-batches an update is made of.")
+    checkpoint_every_tokens: Count = Field(
+        description="Training tokens between two checkpoints; a multiple of eval.every_tokens."
+    )
+
+
+class Config(Section):
+    """Everything a training is a function of."""
+
+    model: Model
+    data: Data
+    optim: Optim
+    budget: Budget
+    eval: Eval
+    run: Run
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        rules = [
+            ("budget.tokens", self.budget.tokens, self.tokens_per_step, "tokens of one update"),
+            ("eval.every_tokens", self.eval.every_tokens, self.tokens_per_step, "tokens of one update"),
+            ("eval.tokens", self.eval.tokens, self.model.context_length, "model.context_length"),
+            (
+                "run.checkpoint_every_tokens",
+                self.run.checkpoint_every_tokens,
+                self.eval.every_tokens,
+                "eval.every_tokens",
+            ),
+            ("optim.batch_size", self.optim.batch_size, self.run.accumulate, "run.accumulate"),
+        ]
+        wrong = [
+            f"{path} {value} is not a multiple of {divisor} ({what})"
+            for path, value, divisor, what in rules
+            if value % divisor
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens of one update."""
+        return self.optim.batch_size * self.model.context_length
+
+    @property
+    def steps(self) -> int:
+        """Updates of the whole training."""
+        return self.budget.tokens // self.tokens_per_step
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a config as `{"optim.lr": 0.001, ...}`."""
+    return {
+        f"{section}.{name}": value for section, part in tree.items() for name, value in part.items()
+    }
+
+
+PATHS = tuple(
+    f"{section}.{name}"
+    for section, field in Config.model_fields.items()
+    for name in field.annotation.model_fields  # type: ignore[union-attr]
+)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of the names, or nothing where none is near."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def problems(error: ValidationError, source: str, names: Iterable[str]) -> list[str]:
+    """One line for each fault that pydantic found: source, path, rule, value, nearest name."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{source}: {path}: unknown key{did_you_mean(path, names)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{source}: {path}: missing")
+        elif fault["type"] == "value_error":
+            where = f"{path}: " if path else ""
+            lines.append(f"{source}: {where}{fault['ctx']['error']}")
+        else:
+            value = json.dumps(fault["input"], default=str)
+            lines.append(f"{source}: {path}: {fault['msg']}, got {value}")
+    return lines
+
+
+def validate(tree: Mapping[str, Any], source: str) -> Config:
+    """The config that a tree of sections describes; `ConfigError` with all that is wrong in it."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(problems(error, source, (*Config.model_fields, *PATHS))) from error
+
+
+def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -> Config:
+    """The config with the values at dotted paths replaced, checked again as a whole."""
+    unknown = [
+        f"{source}: {path}: unknown path{did_you_mean(path, PATHS)}"
+        for path in changes
+        if path not in PATHS
+    ]
+    if unknown:
+        raise ConfigError(unknown)
+    tree = config.model_dump()
+    for path, value in changes.items():
+        section, name = path.split(".")
+        tree[section][name] = value
+    return validate(tree, source)
+
+
+def load(name_or_path: str) -> Config:
+    """The config of a YAML file, or of one of the shipped files by its name."""
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml", ".json"}:
+        path = CONFIGS / f"{name_or_path}.yaml"
+        shipped = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+        if name_or_path not in shipped:
+            raise ConfigError(
+                [
+                    f"{name_or_path}: no such config; shipped are {', '.join(shipped)}, or name "
+                    f"a .yaml file{did_you_mean(name_or_path, shipped)}"
+                ]
+            )
+    try:
+        return validate(read_mapping(path), str(path))
+    except YamlError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def digest(tree: Any) -> str:
+    """Twelve hexadecimal digits that name a value made of plain JSON types."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

