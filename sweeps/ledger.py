@@ -11,10 +11,11 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     paused        the trial waits at a rung: trial, rung, score
-    promoted      it may go on: trial, rung, to, score, rank, arrived, forced
+    promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
+                  arrived, forced
     stopped       it will not go on: trial, reason, and the numbers of the decision
     diverged      trial, attempt, step, tokens, peak_loss, reason
-    failed        trial, attempt, reason, final (false: it is tried again at once)
+    failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
 
 This module owns every file name under results/ and uses the standard library alone.
@@ -215,8 +216,8 @@ class Sweep:
         elif kind == "session":
             self.sessions.append(row)
             for trial in self.trials.values():
-                if trial.status == "running":
-                    trial.status, trial.reason = "planned", "interrupted"
+                if trial.status in {"running", "failed"}:  # this session tries again
+                    trial.status, trial.reason = "planned", ""
         elif kind == "planned":
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
@@ -243,7 +244,10 @@ class Sweep:
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
             trial.decision = row
-            trial.status = "planned" if kind == "promoted" else kind
+            if kind != "promoted":
+                trial.status = kind
+            elif trial.status != "running":  # one that is running keeps its slot
+                trial.status = "planned"
             trial.reason = row.get("reason", "")
         elif kind == "diverged":
             self.spent_tokens += row["tokens"] - trial.tokens

@@ -6,7 +6,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,10 @@ from rich.table import Table
 from tinylm import config as cfg
 from tinylm.yaml import parse
 
+if TYPE_CHECKING:
+    from tinylm.data import Corpus
+    from tinylm.train import Record, State
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
@@ -23,7 +27,7 @@ Set = Annotated[
     list[str],
     typer.Option("--set", metavar="PATH=VALUE", help="Replace one value, e.g. optim.lr=3e-3."),
 ]
-DAMAGED, REFUSED = 6, 9
+DAMAGED, STORAGE, REFUSED = 6, 7, 9
 
 
 def assignments(texts: list[str]) -> dict[str, object]:
@@ -52,10 +56,31 @@ def human(number: float) -> str:
     return f"{number:.4g}Z"
 
 
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that it holds either what it held before or all of the text."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def kept_records(file: Path, step: int) -> str:
+    """The lines of a records file up to a step, without one that a crash cut off."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return "".join(
+        line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
+    )
+
+
 @app.command()
 def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
-    changes: Set = [],  # noqa: B006: typer copies it
+    changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
     """Print the parameters of a config's model and the FLOPs of its training."""
     try:
@@ -82,11 +107,48 @@ def count(
     Console().print(table)
 
 
+def _refuse_other_config(saved: Path, before: cfg.Config, settings: cfg.Config) -> None:
+    there, here = cfg.flatten(before.model_dump()), cfg.flatten(settings.model_dump())
+    different = [
+        f"  {path}: {there[path]!r} there, {here[path]!r} here"
+        for path in here
+        if there[path] != here[path]
+    ]
+    if different:
+        lines = [f"{saved} is a training of another config:", *different, "name another --out"]
+        raise fail("\n".join(lines), REFUSED)
+
+
+def _line(record: "Record") -> str:
+    return (
+        f"{record.step:6d} {record.tokens:10d}  {record.train_loss:10.4f}"
+        f"  {record.val_loss:8.4f}  {record.bits_per_byte:9.4f}"
+        f"  {record.lr:8.2e}  {record.tokens_per_s:8.0f}"
+    )
+
+
+def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
+    """The corpus, and the training where its checkpoint left it or at its beginning."""
+    from tinylm import checkpoint, data
+    from tinylm import train as training
+
+    try:
+        corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
+        if not saved.exists():
+            return corpus, training.start(settings)
+        _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
+        return corpus, checkpoint.load(saved, corpus, settings)
+    except ValueError as error:
+        raise fail(error) from error
+    except checkpoint.CheckpointError as error:
+        raise fail(error, DAMAGED) from error
+
+
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for config, records and checkpoint.")],
     config: Annotated[str, typer.Option(help="A shipped config's name or a YAML file.")] = "cpu",
-    changes: Set = [],  # noqa: B006
+    changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
     """Train one model; the same command again goes on from the last checkpoint."""
     try:
@@ -95,65 +157,51 @@ def train(
             raise cfg.ConfigError([f"--out {out}: not a folder"])
     except ValueError as error:
         raise fail(error) from error
-    from tinylm import checkpoint, data
-    from tinylm import train as training
-
-    saved, records_file = out / "checkpoint.pt", out / "records.jsonl"
-    try:
-        corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
-        state = training.start(settings)
-        if saved.exists():
-            before = cfg.flatten(checkpoint.load_model(saved).config.model_dump())
-            now = cfg.flatten(settings.model_dump())
-            different = [f"  {p}: {before[p]!r} there, {now[p]!r} here" for p in now if before.get(p) != now[p]]
-            if different:
-                lines = [f"{saved} is a training of another config:", *different]
-                raise fail("\n".join([*lines, "name another --out"]), REFUSED)
-            state = checkpoint.load(saved, corpus, settings)
-    except ValueError as error:
-        raise fail(error) from error
-    except checkpoint.CheckpointError as error:
-        raise fail(error, DAMAGED) from error
+    saved = out / "checkpoint.pt"
+    corpus, state = _open(settings, saved)
     if state.step == settings.steps:
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(settings.model_dump(), indent=1) + "\n")
-    kept = []
-    if records_file.exists():
-        kept = [line for line in records_file.read_text().splitlines() if json.loads(line)["step"] <= state.step]
-    records_file.write_text("".join(f"{line}\n" for line in kept))
-
-    # Ctrl-C and SIGTERM end the training between two updates; the last checkpoint is whole.
+    # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-        TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty(),
-    )
-    every = settings.run.checkpoint_every_tokens
-    print("  step     tokens  train loss  val loss  bits/byte        lr  tokens/s")
     try:
-        with progress, records_file.open("a") as stream:
-            bar = progress.add_task("training", total=settings.steps, completed=state.step)
+        _train(settings, corpus, state, out / "records.jsonl", saved)
+    except KeyboardInterrupt as error:
+        raise fail("interrupted; the same command goes on from the last checkpoint", 130) from error
+
+
+def _train(
+    settings: cfg.Config, corpus: "Corpus", state: "State", records: Path, saved: Path
+) -> None:
+    from tinylm import checkpoint
+    from tinylm import train as training
+
+    lines = records.read_text().splitlines() if records.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= state.step]
+    records.write_text("".join(f"{line}\n" for line in kept))
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+    print("  step     tokens  train loss  val loss  bits/byte        lr  tokens/s", flush=True)
+    try:
+        with bar, records.open("a") as stream:
+            task = bar.add_task("training", total=settings.steps, completed=state.step)
             for record in training.train(state, corpus, settings):
-                progress.console.file.flush()
-                line = (
-                    f"{record.step:6d} {record.tokens:10d}  {record.train_loss:10.4f}"
-                    f"  {record.val_loss:8.4f}  {record.bits_per_byte:9.4f}"
-                    f"  {record.lr:8.2e}  {record.tokens_per_s:8.0f}"
-                )
-                print(line, flush=True)
+                print(_line(record), flush=True)
                 stream.write(json.dumps(asdict(record)) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-                progress.update(bar, completed=record.step)
-                if record.tokens % every == 0 or record.step == settings.steps:
+                bar.update(task, completed=record.step)
+                due = record.tokens % settings.run.checkpoint_every_tokens == 0
+                if due or record.step == settings.steps:
                     checkpoint.save(saved, state, corpus, settings)
     except training.Diverged as diverged:
         print(f"diverged: {diverged}")
         return
-    except KeyboardInterrupt as error:
-        raise fail(f"interrupted; the same command goes on from {saved}", 130) from error
     print(f"checkpoint: {saved}")
 
 
@@ -174,6 +222,8 @@ def generate(
         trained = checkpoint.load_model(saved)
     except checkpoint.CheckpointError as error:
         raise fail(error, 2 if not saved.is_file() else DAMAGED) from error
+    except ValueError as error:
+        raise fail(error) from error
     print(prompt, end="", flush=True)
     ids: list[int] = []
     shown = ""

@@ -1,12 +1,16 @@
-"""Checkpoints: written whole or not at all, read without running anything they hold."""
+"""Checkpoints: written whole or not at all, read without running anything they hold.
 
+A checkpoint is a file of torch.save with its SHA-256 behind it: the checksums inside such a file
+are of its members only, and a flipped bit between them can change what torch reads.
+"""
+
+import hashlib
 import os
 import pickle
 import platform
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from tokenizers import Tokenizer
@@ -14,8 +18,10 @@ from tokenizers import Tokenizer
 from tinylm import config as cfg
 from tinylm import train
 from tinylm.data import Corpus
+from tinylm.model import build
 
 _FORMAT = 1
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class CheckpointError(Exception):
@@ -44,8 +50,10 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("w+b") as stream:
             torch.save(content, stream)
+            stream.seek(0)
+            stream.write(hashlib.file_digest(stream, "sha256").digest())
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -53,18 +61,30 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
         temporary.unlink(missing_ok=True)
 
 
+def _whole(stream: BinaryIO) -> bool:
+    """Whether the file ends in the digest of all that stands before it."""
+    left = stream.seek(0, os.SEEK_END) - _DIGEST_BYTES
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while chunk := stream.read(max(0, min(left, 1 << 20))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return stream.read() == digest.digest()
+
+
 def _read(path: Path, device: str) -> dict[str, Any]:
     """The content of a checkpoint whose every byte has been verified."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path}: damaged: checksum of {damaged} does not match")
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with path.open("rb") as stream:
+            if not _whole(stream):
+                raise CheckpointError(f"{path}: damaged, or no checkpoint: checksum does not match")
+            stream.seek(0)
+            content = torch.load(stream, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: no readable checkpoint: {error}") from error
-    if content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: format {content.get('format')}, this program reads {_FORMAT}")
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != _FORMAT:
+        raise CheckpointError(f"{path}: format {found}, this program reads {_FORMAT}")
     return content
 
 
@@ -99,6 +119,6 @@ def load_model(path: Path) -> Trained:
     """The model of a checkpoint on the CPU, with its own tokenizer; needs no corpus."""
     content = _read(path, "cpu")
     config = cfg.validate(content["config"], str(path))
-    model = train.build(config.model, config.run.seed)
+    model = build(config.model, config.run.seed)
     model.load_state_dict(content["model"])
     return Trained(model, Tokenizer.from_str(content["tokenizer"]), config, content["step"])

@@ -7,7 +7,9 @@ rule, value and, for names, the nearest right one. This module knows neither tor
 
 import difflib
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -181,7 +183,12 @@ class Config(Section):
     def _fit_together(self) -> Self:
         rules = [
             ("budget.tokens", self.budget.tokens, self.tokens_per_step, "tokens of one update"),
-            ("eval.every_tokens", self.eval.every_tokens, self.tokens_per_step, "tokens of one update"),
+            (
+                "eval.every_tokens",
+                self.eval.every_tokens,
+                self.tokens_per_step,
+                "tokens of one update",
+            ),
             ("eval.tokens", self.eval.tokens, self.model.context_length, "model.context_length"),
             (
                 "run.checkpoint_every_tokens",
@@ -231,11 +238,17 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+_UNION_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+")
+
+
 def problems(error: ValidationError, source: str, names: Iterable[str]) -> list[str]:
     """One line for each fault that pydantic found: source, path, rule, value, nearest name."""
     lines = []
     for fault in error.errors(include_url=False):
-        path = ".".join(str(part) for part in fault["loc"])
+        # A tagged union names its tag before the key of the same name, a plain one the member that
+        # it tried behind it.
+        parts = [str(part) for part, _ in itertools.groupby(fault["loc"])]
+        path = ".".join(part for part in parts if not _UNION_MEMBER.fullmatch(part))
         if fault["type"] == "extra_forbidden":
             lines.append(f"{source}: {path}: unknown key{did_you_mean(path, names)}")
         elif fault["type"] == "missing":
@@ -264,13 +277,18 @@ def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -
         for path in changes
         if path not in PATHS
     ]
-    if unknown:
-        raise ConfigError(unknown)
     tree = config.model_dump()
     for path, value in changes.items():
-        section, name = path.split(".")
-        tree[section][name] = value
-    return validate(tree, source)
+        if path in PATHS:
+            section, name = path.split(".")
+            tree[section][name] = value
+    try:
+        changed = validate(tree, source)
+    except ConfigError as error:
+        raise ConfigError([*unknown, *error.problems]) from error
+    if unknown:
+        raise ConfigError(unknown)
+    return changed
 
 
 def load(name_or_path: str) -> Config:

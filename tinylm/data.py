@@ -138,15 +138,21 @@ def _tinystories(file: str) -> Path:
     placed = cache_folder() / "raw" / "tinystories" / file
     if placed.exists():
         return placed
-    from huggingface_hub import hf_hub_download
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HTTPError
 
+    downloaded = hub.try_to_load_from_cache(TINYSTORIES, file, repo_type="dataset")
+    if isinstance(downloaded, str):
+        return Path(downloaded)
     try:
-        return Path(hf_hub_download(TINYSTORIES, file, repo_type="dataset"))
-    except (OSError, ValueError) as error:  # every error of the hub's client is one of these
+        # Fails at once where the hub is out of reach; the download would first retry for long.
+        hub.get_hf_file_metadata(hub.hf_hub_url(TINYSTORIES, file, repo_type="dataset"))
+        return Path(hub.hf_hub_download(TINYSTORIES, file, repo_type="dataset"))
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise ConfigError(
             [
-                f"data.corpus: tinystories: the Hugging Face hub could not be reached "
-                f"({type(error).__name__}: {str(error).splitlines()[0][:200]}).\n"
+                f"data.corpus: tinystories: the Hugging Face hub could not be reached ({reason}).\n"
                 f"Download {file} of the dataset {TINYSTORIES} on a machine that can, e.g. with\n"
                 f"    hf download --repo-type dataset {TINYSTORIES} {file} --local-dir .\n"
                 f"and put it at {placed}"

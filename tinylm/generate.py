@@ -15,7 +15,9 @@ def nucleus(probability_V: Tensor, top_p: float) -> Tensor:
     Nucleus sampling, arXiv:1904.09751, eq. 2 and 3; the most probable token always stays.
     """
     sorted_V, order_V = probability_V.sort(descending=True)
-    kept_V = sorted_V * (sorted_V.cumsum(0) - sorted_V < top_p)
+    mass_before_V = sorted_V.cumsum(0).roll(1)
+    mass_before_V[0] = -1.0
+    kept_V = sorted_V * (mass_before_V < top_p)
     return torch.zeros_like(probability_V).scatter(0, order_V, kept_V / kept_V.sum())
 
 
@@ -29,6 +31,7 @@ def generate(
     an empty prompt begins a new document.
     """
     end = trained.tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None  # every vocabulary begins with it
     ids = trained.tokenizer.encode(prompt).ids or [end]
     generator = torch.Generator().manual_seed(seed)
     for _ in range(max_tokens):

@@ -171,7 +171,9 @@ def build(c: cfg.Model, seed: int) -> Transformer:
                 std = c.embedding_std
             elif c.init_std == "glorot":
                 # The fused q, k, v matrix is three matrices of shape (D, D).
-                fan_out = parameter.shape[0] // 3 if name.endswith("qkv.weight") else parameter.shape[0]
+                fan_out = (
+                    parameter.shape[0] // 3 if name.endswith("qkv.weight") else parameter.shape[0]
+                )
                 std = math.sqrt(2.0 / (parameter.shape[1] + fan_out))
             else:
                 std = c.init_std

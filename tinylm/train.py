@@ -9,9 +9,10 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from tinylm import config as cfg
 from tinylm import data, optim
 from tinylm.model import Transformer, build
+
+Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 
 # A training has diverged when its loss, the warm-up over, has been this many nats above the loss
 # at init for this many updates in a row.
@@ -48,7 +51,7 @@ class Record:
     peak_memory: int  # bytes: of the CUDA allocator, else of the process
 
 
-class Diverged(Exception):  # noqa: N818: a result, not an error
+class Diverged(Exception):  # noqa: N818 a result, not an error
     """A training whose loss is not finite or stays far above the loss at init."""
 
     def __init__(self, reason: str, step: int, tokens: int, peak_loss: float) -> None:
@@ -94,7 +97,7 @@ def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
     )
 
 
-def _loss(forward: nn.Module, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
+def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
     """Cross-entropy in nats of every token of the windows but the first, given those before it."""
     with _autocast(config):
         logit_BTV = forward(window_BT[:, :-1])
@@ -104,7 +107,7 @@ def _loss(forward: nn.Module, window_BT: Tensor, config: cfg.Config, reduction: 
 
 
 @torch.no_grad()
-def evaluate(forward: nn.Module, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
+def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
     """Validation loss in nats per token, and bits per byte, over the fixed windows."""
     length = config.model.context_length
     windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
@@ -119,7 +122,7 @@ def evaluate(forward: nn.Module, corpus: data.Corpus, config: cfg.Config) -> tup
 
 
 def _update(
-    state: State, forward: nn.Module, corpus: data.Corpus, config: cfg.Config
+    state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config
 ) -> tuple[Tensor, Tensor]:
     """One update of the state; loss and gradient norm, still on the device."""
     c = config.optim
@@ -163,6 +166,23 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
                 )
         if reason is not None:
             raise Diverged(reason, step, step * config.tokens_per_step, state.peak_loss)
+
+
+def probe(config: cfg.Config, updates: int = 4) -> float:
+    """Training tokens per second, measured on updates with random tokens after a first one."""
+    torch.set_num_threads(config.run.threads)
+    state = start(config)
+    forward = torch.compile(state.model) if config.run.compile else state.model
+    ids = np.random.default_rng(0).integers(
+        0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
+    )
+    tokens = data.Tokens(ids, documents=1)
+    corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
+    _update(state, forward, corpus, config)[0].item()  # compiles, allocates
+    begun = time.perf_counter()
+    for _ in range(updates):
+        _update(state, forward, corpus, config)[0].item()
+    return updates * config.tokens_per_step / (time.perf_counter() - begun)
 
 
 def peak_memory(device: str) -> int:

@@ -1,8 +1,9 @@
 """YAML as a person means it: `1e-3` is a number, `on` is a word, nothing is silently lost.
 
 PyYAML reads YAML 1.1, where `1e-3` is a string, `no` is false, `010` is 8, `12:30` is 750 and
-the first of two equal keys vanishes. This loader takes the scalars of the YAML 1.2 core schema
-(https://yaml.org/spec/1.2.2/#103-core-schema) and refuses duplicate keys, aliases and tags.
+the first of two equal keys vanishes. This loader takes the decimal scalars of the YAML 1.2 core
+schema (https://yaml.org/spec/1.2.2/#103-core-schema), with 10_000 for 10000, and refuses duplicate
+keys, aliases and tags.
 """
 
 import re
@@ -26,6 +27,10 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, "anchors and aliases are not allowed", event.start_mark
             )
+        if getattr(event, "tag", None) is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"tag {event.tag!r} is not allowed", event.start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -44,18 +49,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_decimal(self, node: Any) -> int:
-        return int(node.value)
+        try:
+            return int(node.value)
+        except ValueError as error:  # more digits than Python converts
+            raise yaml.constructor.ConstructorError(
+                None, None, f"number of {len(node.value)} digits", node.start_mark
+            ) from error
 
 
-_NULL = re.compile(r"^(?:~|null|)$")
-_BOOL = re.compile(r"^(?:true|false)$")
-_INT = re.compile(r"^[-+]?[0-9][0-9_]*$")
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_WHOLE = r"[0-9]+(?:_[0-9]+)*"
+_INT = re.compile(rf"^[-+]?{_WHOLE}$")
 _FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"
+    rf"^(?:[-+]?(?:\.[0-9]+|{_WHOLE}(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
 _DIGITS = list("-+.0123456789")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, ["t", "f"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, _DIGITS)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _DIGITS)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
@@ -64,12 +76,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 def parse(text: str, source: str) -> Any:
     """The value of one YAML document. `source` names it in the `YamlError` that bad text gets."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506: _Loader is a SafeLoader
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 _Loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise YamlError(f"{source}:{line} {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise YamlError(f"{source}: {error}") from error
+    except RecursionError as error:
+        raise YamlError(f"{source}: nested too deeply") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

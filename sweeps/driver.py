@@ -1,0 +1,324 @@
+"""What happens next in a sweep: plan, ledger and policy, without Ray.
+
+The driver hands out jobs while there is work, writes down what comes of them, and answers what
+becomes of a trial that has reported. Everything it knows it has from the ledger, so a driver that
+opens the ledger of one that died goes on where that one stopped.
+"""
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps import ledger as led
+from sweeps import policy as pol
+from sweeps import space as sp
+from sweeps.trial import Job
+from tinylm import config as cfg
+
+RETRIES = 2  # further attempts that a session makes at a trial that fails
+
+
+class RefusedError(Exception):
+    """A command that would change the meaning of what a sweep has measured."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks for."""
+
+    space: sp.Space
+    written: dict[str, Any]  # the space file as it stands
+    source: str  # its path
+    base: cfg.Config  # of the scale, with the space's and the command line's changes
+    scale: str
+    seed: int
+
+    def row(self) -> dict[str, Any]:
+        """The fields of the ledger's `sweep` row."""
+        return {
+            "space": self.written,
+            "source": self.source,
+            "base": self.base.model_dump(),
+            "scale": self.scale,
+            "seed": self.seed,
+        }
+
+    def policy(self) -> pol.Policy:
+        """The policy that the space schedules, before any row."""
+        schedule = self.space.schedule
+        if isinstance(schedule, sp.NoSchedule):
+            return pol.RunAll()
+        rungs = schedule.rungs(self.base)
+        return pol.Asha(rungs, self.space.metric, schedule.eta, schedule.finish)
+
+
+def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
+    """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
+    if before is None:
+        return
+    there, here = cfg.flatten(before["base"]), cfg.flatten(asked.base.model_dump())
+    swept = set(asked.space.space) | set(before["space"]["space"])
+    different = [
+        f"  {path}: {there.get(path)!r} there, {here.get(path)!r} here"
+        for path in sorted(there.keys() | here.keys())
+        if there.get(path) != here.get(path) and path not in swept
+    ]
+    if different:
+        raise RefusedError(
+            "\n".join(["the sweep in this folder has another base config:", *different])
+        )
+
+
+@dataclass
+class Driver:
+    """The conductor of one sweep, and the only caller of the ledger's `append`."""
+
+    ledger: led.Ledger
+    asked: Asked
+    planned: list[sp.Planned]
+    # Model config -> parameters and FLOPs per token; passed in, since counting needs torch.
+    size: Callable[[cfg.Model], tuple[int, int]]
+    sweep: led.Sweep = field(init=False)
+    policy: pol.Policy = field(init=False)
+    # What becomes of a trial once the checkpoint that it is saving has arrived.
+    _due: dict[str, Literal["pause", "finish"]] = field(default_factory=dict)
+    _failures: Counter[str] = field(default_factory=Counter)  # of this session
+
+    def __post_init__(self) -> None:
+        self.sweep = led.fold(self.ledger.rows)
+        refuse_other_base(self.sweep.asked, self.asked)
+        self.policy = self.asked.policy()
+        for row in self.ledger.rows:
+            self.policy.observe(row)
+
+    def _record(self, kind: str, **fields: Any) -> led.Row:
+        row = self.ledger.append(kind, **fields)
+        self.sweep.observe(row)
+        self.policy.observe(row)
+        return row
+
+    # Beginning and end ---------------------------------------------------------------------
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do; writes nothing."""
+        settled = {"finished", "diverged", "stopped"}
+        trials = self.sweep.trials
+        return (
+            all(new.trial in trials for new in self.planned)
+            and all(
+                trial.status in settled and not self._is_ready(trial) for trial in trials.values()
+            )
+            and not self._may_suggest()
+            and self.policy.promotion(last_resort=True) is None
+        )
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Write down what is asked and who asks, plan what is new, mend what a crash cut short."""
+        asked = self.asked.row()
+        if self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items()):
+            self._record("sweep", **asked)
+        self._record("session", **session)
+        self._plan(self.planned)
+        for trial in self.sweep.trials.values():
+            if trial.status == "planned" and trial.checkpoint is not None:
+                self._conclude(trial, trial.checkpoint)
+
+    def _plan(self, planned: Iterable[sp.Planned]) -> None:
+        for new in planned:
+            if new.trial not in self.sweep.trials:
+                params, flops = self.size(new.config.model)
+                self._record(
+                    "planned",
+                    trial=new.trial,
+                    label=new.label,
+                    config=new.config.model_dump(),
+                    values=new.values,
+                    seed=new.config.run.seed,
+                    params=params,
+                    flops_per_token=flops,
+                )
+
+    def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
+        """Write the pause or end that a crash kept a checkpoint from."""
+        if saved["tokens"] == trial.budget:
+            self._finish(trial)
+        elif self.policy.verdict(trial.trial, saved["tokens"]) == "pause":
+            self._pause(trial, saved["tokens"])
+
+    def end(self) -> None:
+        """Write down why each trial that still waits goes no further; called when nothing is left."""
+        for trial in self.sweep.trials.values():
+            if trial.status == "paused" and self.policy.holds(trial.trial):
+                self._record("stopped", trial=trial.trial, **self.policy.standing(trial.trial))
+
+    # Work ----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[led.Trial]:
+        """The trials that have an attempt under way."""
+        return [trial for trial in self.sweep.trials.values() if trial.status == "running"]
+
+    def next_job(self) -> Job | None:
+        """The next piece of work for a free slot: interrupted trials first, then promotions, then
+        trials not yet begun. None while running trials decide what comes, and when all is done."""
+        trial = self._next_trial()
+        if trial is None:
+            return None
+        saved = trial.checkpoint
+        file = self.ledger.files.folder / saved["path"] if saved is not None else None
+        if file is None or not file.is_file():
+            saved = file = None  # the same training from its beginning gives the same records
+        self._record(
+            "started",
+            trial=trial.trial,
+            attempt=trial.attempt + 1,
+            step=saved["step"] if saved is not None else 0,
+            checkpoint=saved["path"] if saved is not None else None,
+        )
+        return Job(
+            trial=trial.trial,
+            label=trial.label,
+            attempt=trial.attempt,
+            config=trial.config,
+            rungs=self.policy.rungs,
+            checkpoint=str(file.resolve()) if file is not None else None,
+        )
+
+    def _next_trial(self) -> led.Trial | None:
+        trials = self.sweep.trials
+        waiting = [trial for trial in trials.values() if self._is_ready(trial)]
+        begun = [trial for trial in waiting if trial.curve]
+        if begun:
+            return begun[0]
+        promotion = self.policy.promotion(last_resort=False)
+        if promotion is None and not waiting:
+            waiting = self._suggest()
+        if promotion is None and not waiting:
+            promotion = self.policy.promotion(last_resort=True)
+        if promotion is not None:
+            self._record("promoted", **promotion.fields())
+            return trials[promotion.trial]
+        return waiting[0] if waiting else None
+
+    def _is_ready(self, trial: led.Trial) -> bool:
+        """Whether a trial may start without a promotion."""
+        if trial.status in {"paused", "stopped"}:
+            # Paused at a rung that the policy of today does not have.
+            return not self.policy.holds(trial.trial)
+        return trial.status == "planned"
+
+    def _may_suggest(self) -> bool:
+        search = self.asked.space.search
+        return isinstance(search, sp.OptunaSearch) and len(self.sweep.trials) < search.samples
+
+    def _suggest(self) -> list[led.Trial]:
+        if not self._may_suggest():
+            return []
+        outcomes = [
+            sp.Outcome(
+                values=trial.values,
+                scores={row["tokens"]: row[self.asked.space.metric] for row in trial.curve},
+                state=_OUTCOME[trial.status],
+            )
+            for trial in self.sweep.trials.values()
+        ]
+        asked = self.asked
+        new = sp.suggest(asked.space, asked.base, asked.seed, outcomes, asked.source)
+        if new.trial in self.sweep.trials:
+            return []  # the sampler repeats itself: the space is exhausted for it
+        self._plan([new])
+        return [self.sweep.trials[new.trial]]
+
+    # What comes back -----------------------------------------------------------------------
+
+    def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
+        """Write an event of `Attempt.events` down; whether the attempt goes on."""
+        trial = self.sweep.trials[trial_id]
+        fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
+        fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
+        self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
+        if event["event"] == "diverged":
+            return False
+        if event["tokens"] == trial.budget:
+            self._due[trial_id] = "finish"
+            return False
+        verdict = self.policy.verdict(trial_id, event["tokens"])
+        if verdict == "pause":
+            self._due[trial_id] = "pause"
+            return False
+        if isinstance(verdict, pol.Promotion):
+            self._record("promoted", **verdict.fields())
+        return True
+
+    def saved(self, trial_id: str, path: Path) -> None:
+        """A checkpoint of the last measured record is at `path`; carry out what waited for it."""
+        trial = self.sweep.trials[trial_id]
+        before = trial.checkpoint
+        row = self._record(
+            "checkpointed",
+            trial=trial_id,
+            attempt=trial.attempt,
+            step=trial.step,
+            tokens=trial.tokens,
+            path=path.relative_to(self.ledger.files.folder.resolve()).as_posix(),
+        )
+        if before is not None and before["path"] != row["path"]:
+            old = self.ledger.files.folder / before["path"]
+            shutil.rmtree(old.parent, ignore_errors=True)
+        due = self._due.pop(trial_id, None)
+        if due == "finish":
+            self._finish(trial)
+        elif due == "pause":
+            self._pause(trial, trial.tokens)
+
+    def failed(self, trial_id: str, reason: str, traceback: str) -> None:
+        """An attempt ended with an error; another one follows while the session has one left."""
+        self._due.pop(trial_id, None)
+        self._failures[trial_id] += 1
+        self._record(
+            "failed",
+            trial=trial_id,
+            attempt=self.sweep.trials[trial_id].attempt,
+            reason=reason,
+            traceback=traceback,
+            final=self._failures[trial_id] > RETRIES,
+        )
+
+    def _finish(self, trial: led.Trial) -> None:
+        self._record(
+            "finished",
+            trial=trial.trial,
+            attempt=trial.attempt,
+            step=trial.step,
+            tokens=trial.tokens,
+        )
+
+    def _pause(self, trial: led.Trial, tokens: int) -> None:
+        score = next(row for row in trial.curve if row["tokens"] == tokens)
+        self._record(
+            "paused",
+            trial=trial.trial,
+            attempt=trial.attempt,
+            rung=tokens,
+            score=score[self.asked.space.metric],
+        )
+
+
+_OUTCOME: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
+    "planned": "running",
+    "running": "running",
+    "paused": "stopped",
+    "stopped": "stopped",
+    "finished": "finished",
+    "diverged": "diverged",
+    "failed": "failed",
+}
+
+
+def _is_infinite(value: Any) -> bool:
+    """Whether a number is one that JSON has no word for."""
+    return isinstance(value, float) and not math.isfinite(value)

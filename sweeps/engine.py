@@ -1,0 +1,300 @@
+"""Ray Tune as the engine of a sweep: it places attempts, moves checkpoints, serves the dashboard.
+
+The only module that imports ray. An attempt is a Ray trial: it runs from where its trial stands
+to its next rung. The scheduler interface answers each report (go on, or stop here), the search
+interface hands out the next attempt when a slot is free, be it a new trial, a promotion, or one
+that a crash interrupted: Ray holds no paused trials, and a promotion after a restart of the
+driver is the same piece of code as one before. Tune's own snapshots are never read.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Read by Ray when it is imported, by its daemons and by the workers.
+os.environ.update(
+    {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # `_Work` counts the slots; by default Tune starts one actor after the other.
+        "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_WARN_THRESHOLD_S": "10",
+        # Freed tensors stay with the process: returning their pages costs a fifth of the speed.
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    }
+)
+
+
+def _token_file() -> Path:
+    """The file of the token that opens the local dashboard, made readable by its owner alone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(secrets.token_hex(32))
+    return path
+
+
+os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
+
+import ray  # noqa: E402 after its settings
+from ray import tune  # noqa: E402
+from ray.tune import Callback, Stopper  # noqa: E402
+from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from sweeps.driver import Driver  # noqa: E402
+from sweeps.space import Resources  # noqa: E402
+from sweeps.trial import Attempt, Job  # noqa: E402
+
+CHECKPOINT = "checkpoint.pt"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class ClusterError(Exception):
+    """The cluster can't be reached, or was lost."""
+
+
+class TrialActor(tune.Trainable):
+    """The process of one attempt."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the corpus and build nothing yet."""
+        self._job = Job.from_json(config["job"])
+        self._attempt = Attempt(self._job)
+        self._events = self._attempt.events()
+
+    def __repr__(self) -> str:
+        """What the dashboard calls the actor."""
+        return f"{self._job.label} ({self._job.trial})"
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next event."""
+        event = next(self._events)
+        return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the checkpoint of the last event; Tune takes it to the sweep's storage."""
+        self._attempt.save(Path(checkpoint_dir) / CHECKPOINT)
+
+
+@dataclass
+class _Conversation:
+    """What the parts that Ray Tune calls share."""
+
+    driver: Driver
+    slots: Callable[[], int]
+    update: Callable[[], None]  # the view of the sweep may have changed
+    trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
+    error: Exception | None = None
+    signal: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        return {}
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Keep an error for the caller of `run`: Tune would wrap it, or go on without it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 whatever it is, the sweep ends with it
+            self.error = self.error or error
+
+
+class _Work(Searcher):
+    """The search interface: the next attempt for a free slot."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next attempt, None for not now, `FINISHED` when all is done."""
+        job = None
+        running = len(self._talk.driver.running)
+        with self._talk.guard():
+            if running < self._talk.slots() and self._talk.error is None:
+                job = self._talk.driver.next_job()
+        if job is None:
+            # With nothing under way there is nothing to wait for.
+            return None if running and self._talk.error is None else Searcher.FINISHED
+        self._talk.trial_of[trial_id] = job.trial
+        return {"job": job.to_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The scheduler was told already."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """The ledger is the state."""
+
+
+class _Answers(FIFOScheduler):
+    """The scheduler interface: whether an attempt that has reported goes on."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def on_trial_result(
+        self,
+        tune_controller: Any,
+        trial: Trial,
+        result: dict[str, Any],
+    ) -> str:
+        """Write the event down, then decide; the attempt waits for the answer."""
+        with self._talk.guard():
+            trial_id = self._talk.trial_of[trial.trial_id]
+            if self._talk.driver.reported(trial_id, json.loads(result["event"])):
+                return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP
+
+
+class _Notes(Callback):
+    """The callback interface: checkpoints that have arrived, and attempts that failed."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        self._talk = talk
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
+    ) -> None:
+        with self._talk.guard():
+            file = Path(checkpoint.path) / CHECKPOINT
+            self._talk.driver.saved(self._talk.trial_of[trial.trial_id], file)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        with self._talk.guard():
+            text = Path(trial.error_file).read_text() if trial.error_file else ""
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            reason = lines[-1] if lines else "the worker process died"
+            self._talk.driver.failed(self._talk.trial_of[trial.trial_id], reason, text[-8000:])
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._talk.guard():
+            self._talk.update()
+
+
+class _Interrupt(Stopper):
+    """Ends the run when a signal came or an error is kept."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        self._talk = talk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._talk.signal is not None or self._talk.error is not None
+
+
+def _slots(cpus: float, gpus: float) -> int:
+    """How many attempts fit on the living nodes at once."""
+
+    def fits(have: dict[str, float]) -> int:
+        by_cpu = int(have.get("CPU", 0.0) / cpus)
+        return min(by_cpu, int(have.get("GPU", 0.0) / gpus)) if gpus else by_cpu
+
+    return sum(fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[str]:
+    """A Ray that is up while the context lasts: one of its own (`local`), or the one at an address.
+
+    Yields the dashboard's URL. Raises `ClusterError` where there is none to be had.
+    """
+    # Ray makes its folders readable by all: a parent of one's own shuts them. Sockets need a
+    # short path.
+    parent = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
+        settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
+        settings |= {"dashboard_host": "127.0.0.1"}
+    try:
+        try:
+            context = ray.init(address=address, **settings)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(f"--address {address}: {str(error).splitlines()[0]}") from error
+        try:
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def run(
+    driver: Driver, resources: Resources, device: str, update: Callable[[], None]
+) -> int | None:
+    """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
+
+    A cluster must be up. Errors of the ledger and its disk are raised as they are.
+    """
+    gpus = resources.gpus if device == "cuda" else 0.0
+    talk = _Conversation(driver, lambda: _slots(resources.cpus, gpus), update)
+    if talk.slots() == 0:
+        raise ClusterError(
+            f"no node has the {resources.cpus:g} CPUs and {gpus:g} GPUs that a trial takes"
+        )
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        talk.signal = number
+
+    before = {number: signal.signal(number, interrupted) for number in SIGNALS}
+    try:
+        tune.Tuner(
+            tune.with_resources(TrialActor, {"cpu": resources.cpus, "gpu": gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Work(talk),
+                scheduler=_Answers(talk),
+                num_samples=-1,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name=driver.ledger.files.checkpoints.name,
+                storage_path=str(driver.ledger.files.folder.resolve()),
+                callbacks=[_Notes(talk)],
+                stop=_Interrupt(talk),
+                failure_config=tune.FailureConfig(max_failures=0),
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if talk.error is not None:
+        raise talk.error
+    return talk.signal
+
+
+def _name(trial: Trial) -> str:
+    """A short name for an attempt and its folder: trial and number."""
+    job = Job.from_json(trial.config["job"])
+    return f"{job.trial}-{job.attempt}"

@@ -1,0 +1,69 @@
+"""One attempt at a trial: drive `tinylm.train` and say what happened, record by record."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tinylm import checkpoint, data, train
+from tinylm import config as cfg
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to start an attempt, or go on with a trial."""
+
+    trial: str
+    label: str
+    attempt: int
+    config: dict[str, Any]
+    rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
+    checkpoint: str | None  # file to go on from; None begins at step 0
+
+    def to_json(self) -> str:
+        """The job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
+
+
+class Attempt:
+    """A trial in training. Iterating trains; between two events its state may be saved."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config = cfg.validate(job.config, job.label)
+        self.corpus = data.prepare(self.config)
+        self._from = Path(job.checkpoint) if job.checkpoint else None
+
+    def save(self, file: Path) -> None:
+        """Write a checkpoint of the last event."""
+        checkpoint.save(file, self._state, self.corpus, self.config)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """A `measured` event for each record, with `save` where a checkpoint is due, and a
+        `diverged` one at the end of a training that diverges. What fails raises."""
+        config = self.config
+        self._state = (
+            checkpoint.load(self._from, self.corpus, config) if self._from else train.start(config)
+        )
+        due_every = config.run.checkpoint_every_tokens
+        try:
+            for record in train.train(self._state, self.corpus, config):
+                due = record.tokens % due_every == 0 or record.tokens in self.job.rungs
+                save = due or record.step == config.steps
+                yield {"event": "measured", "save": save, **asdict(record)}
+        except train.Diverged as diverged:
+            yield {
+                "event": "diverged",
+                "save": False,
+                "step": diverged.step,
+                "tokens": diverged.tokens,
+                "peak_loss": diverged.peak_loss,
+                "reason": diverged.reason,
+            }

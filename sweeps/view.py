@@ -1,0 +1,156 @@
+"""What a person sees while a sweep runs: a live table on a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweeps import ledger as led
+from sweeps.driver import Driver
+
+_REFRESH_SECONDS = 0.5
+_STYLES = {
+    "planned": "dim",
+    "running": "bold",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "diverged": "magenta",
+    "failed": "red",
+    "finished": "green",
+}
+_FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def count(number: float) -> str:
+    """A count in at most four characters and a unit: 786k, 6.29M."""
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if abs(number) < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}E"
+
+
+class View:
+    """The face of one run of a driver."""
+
+    def __init__(self, driver: Driver, console: Console) -> None:
+        self._driver = driver
+        self._console = console
+        self._begun = time.monotonic()
+        self._spent_before = driver.sweep.spent_tokens
+        self._drawn = 0.0
+        self._told = len(driver.ledger.rows)
+        self._live: Live | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the sweep for as long as the context lasts."""
+        if not self._console.is_terminal:
+            yield
+            self.update()
+            return
+        with Live(self._draw(), console=self._console, auto_refresh=False) as self._live:
+            yield
+            self._live.update(self._draw(), refresh=True)
+
+    def update(self) -> None:
+        """Show what is new; cheap to call often."""
+        if self._live is None:
+            self._tell()
+        elif time.monotonic() - self._drawn > _REFRESH_SECONDS:
+            self._drawn = time.monotonic()
+            self._live.update(self._draw(), refresh=True)
+
+    # A terminal ----------------------------------------------------------------------------
+
+    def _draw(self) -> Group:
+        trials = list(self._driver.sweep.trials.values())
+        order = sorted(trials, key=lambda trial: _FIRST.index(trial.status))
+        room = max(3, self._console.size.height - 8)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trial", no_wrap=True)
+        table.add_column("state")
+        for name in ("tokens", "of", "next rung", "val loss", "tokens/s"):
+            table.add_column(name, justify="right")
+        for trial in order[:room]:
+            table.add_row(*self._cells(trial), style=_STYLES[trial.status])
+        parts: list[RenderableType] = [table]
+        if len(order) > room:
+            parts.append(Text(f"and {len(order) - room} more", style="dim"))
+        return Group(*parts, Text(), self._progress())
+
+    def _cells(self, trial: led.Trial) -> tuple[str, ...]:
+        last = trial.curve[-1] if trial.curve else None
+        after = [rung for rung in self._driver.policy.rungs if rung > trial.tokens]
+        return (
+            trial.label,
+            trial.status,
+            count(trial.tokens),
+            count(trial.budget),
+            count(after[0]) if after and trial.status in {"planned", "running"} else "",
+            f"{last['val_loss']:.4f}" if last else "",
+            f"{last['tokens_per_s']:.0f}" if last and trial.status == "running" else "",
+        )
+
+    def _progress(self) -> Table:
+        sweep = self._driver.sweep
+        trials = sweep.trials.values()
+        budget = max((trial.budget for trial in trials), default=0)
+        total = max(self._driver.policy.expected_tokens(len(trials), budget), sweep.spent_tokens)
+        passed = time.monotonic() - self._begun
+        here = sweep.spent_tokens - self._spent_before
+        left = ""
+        if here:
+            left = f", about {duration((total - sweep.spent_tokens) * passed / here)} left"
+        full = sum(trial.budget for trial in trials)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            ProgressBar(total=total or 1, completed=sweep.spent_tokens, width=30),
+            f"{count(sweep.spent_tokens)} of about {count(total)} tokens "
+            f"(full grid {count(full)}), {duration(passed)}{left}",
+        )
+        return line
+
+    # A file or a pipe ----------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        rows = self._driver.ledger.rows
+        for row in rows[self._told :]:
+            line = self._sentence(row)
+            if line:
+                print(line, file=self._console.file, flush=True)
+        self._told = len(rows)
+
+    def _sentence(self, row: led.Row) -> str:
+        if "trial" not in row:
+            return ""
+        label = self._driver.sweep.trials[row["trial"]].label
+        match row["kind"]:
+            case "started":
+                what = f"goes on at step {row['step']}" if row["step"] else "starts"
+            case "paused":
+                what = f"pauses at {row['rung']} tokens, loss {row['score']:.4f}"
+            case "promoted":
+                what = f"goes on from {row['rung']} tokens: rank {row['rank']} of {row['arrived']}"
+            case "stopped" | "diverged" | "failed":
+                what = f"{row['kind']}: {row['reason']}"
+            case "finished":
+                last = self._driver.sweep.trials[row["trial"]].curve[-1]
+                what = f"finished, validation loss {last['val_loss']:.4f}"
+            case _:
+                return ""
+        return f"{row['time'][11:19]}  {label:24s}  {what}"

@@ -1,0 +1,73 @@
+"""A small corpus and a small config that the tests of both packages share."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinylm import config as cfg
+from tinylm.data import END_OF_TEXT, Corpus, prepare
+
+SYLLABLES = "ba de fi go hu ka le mi no pu ra se ti vo wu".split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder that prepared corpora go to, never the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYLM_CACHE", str(folder))
+        yield folder
+
+
+def words(count: int, seed: int) -> str:
+    """Made-up words, the same for the same seed; some spell bytes beyond ASCII."""
+    draw = random.Random(seed)
+    spelt = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) for _ in range(count)]
+    return " ".join([*spelt, "café", "—", "🜁"])
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """The documents of the small corpus."""
+    return [words(37, seed) + ".\nA second line, with  two spaces." for seed in range(61)]
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """The small corpus as two text files."""
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "a.txt").write_text(END_OF_TEXT.join(texts[:29]), encoding="utf-8")
+    (folder / "b.txt").write_text(END_OF_TEXT.join(texts[29:]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(text_folder: Path) -> cfg.Config:
+    """A training of 11 updates in a fraction of a second; primes tell its axes apart."""
+    return cfg.validate(
+        {
+            # 3 heads of width 14
+            "model": {
+                "vocab_size": 307,
+                "context_length": 13,
+                "n_layers": 2,
+                "d_model": 42,
+                "n_heads": 3,
+                "d_ff": 37,
+            },
+            "data": {"corpus": "text", "path": str(text_folder), "validation_fraction": 0.2},
+            "optim": {"batch_size": 5, "lr": 3e-3},
+            "budget": {"tokens": 11 * 65},
+            "eval": {"every_tokens": 3 * 65, "tokens": 7 * 13, "batch_size": 3},
+            "run": {"checkpoint_every_tokens": 3 * 65},
+        },
+        "tiny",
+    )
+
+
+@pytest.fixture(scope="session")
+def corpus(tiny: cfg.Config) -> Corpus:
+    """The small corpus, tokenized."""
+    return prepare(tiny)

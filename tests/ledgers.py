@@ -1,0 +1,163 @@
+"""Made-up but valid ledgers, written through `sweeps.ledger.Ledger`."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps.analyze import show
+from sweeps.ledger import Files, Ledger
+from tinylm import config as cfg
+
+BASE = cfg.load("cpu")
+EVERY = BASE.eval.every_tokens
+BUDGET = BASE.budget.tokens
+
+
+def loss(lr: float, tokens: int, best: float = 2e-3) -> float:
+    """A made-up validation loss: a bowl in log lr around a best rate, falling with tokens."""
+    octaves = math.log2(lr / best)
+    return float(3.0 + 1.2 * (EVERY / tokens) ** 0.5 + 0.03 * octaves**2)
+
+
+@dataclass
+class Story:
+    """Tells a ledger what happens to trials, filling in what the teller does not care about."""
+
+    ledger: Ledger
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    def ask(self, space: Mapping[str, Any], question: str = "Which rate?", **more: Any) -> None:
+        """The sweep and a session."""
+        written = {"question": question, "space": dict(space), **more}
+        base = BASE.model_dump()
+        self.ledger.append("sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml")
+        self.ledger.append("session", command="make sweep", versions={}, machine={}, slots=2)
+
+    def plan(self, values: Mapping[str, Any], seed: int = 0, **more: Any) -> str:
+        """A planned trial; its id. More replaces the row's fields."""
+        config = cfg.overlay(BASE, {**values, "run.seed": seed})
+        parts = [path.split(".")[1] + "=" + show(value) for path, value in values.items()]
+        shown = " ".join(parts)
+        row = {
+            "trial": cfg.digest(config.model_dump()),
+            "label": f"{shown} seed={seed}" if seed else shown,
+            "config": config.model_dump(),
+            "values": dict(values),
+            "seed": seed,
+            "params": 1_312_896,
+            "flops_per_token": 7_900_000,
+        }
+        return str(self.ledger.append("planned", **row | more)["trial"])
+
+    def start(self, trial: str, step: int = 0) -> None:
+        """A new attempt that goes on from a step."""
+        self.attempts[trial] = self.attempts.get(trial, 0) + 1
+        self._append("started", trial, step=step, checkpoint=None)
+
+    def measure(self, trial: str, tokens: int, val_loss: float, **more: Any) -> None:
+        """A record; more replaces its fields."""
+        row = {
+            "step": tokens // BASE.tokens_per_step,
+            "tokens": tokens,
+            "seconds": tokens / 10_000,
+            "train_loss": val_loss - 0.05,
+            "val_loss": val_loss,
+            "bits_per_byte": val_loss / math.log(2) / 4,
+            "lr": 1e-3,
+            "grad_norm": 0.5,
+            "peak_loss": 8.0,
+            "loss_init": 7.7,
+            "tokens_per_s": 10_000.0,
+            "peak_memory": 10**9,
+        }
+        self._append("measured", trial, **row | more)
+
+    def train(self, trial: str, lr: float, first: int, last: int, plus: float = 0.0) -> None:
+        """Records with the made-up losses of a rate, from record number `first` to `last`."""
+        for number in range(first, last + 1):
+            tokens = number * EVERY
+            self.measure(trial, tokens, loss(lr, tokens) + plus, lr=lr)
+
+    def pause(self, trial: str, rung: int, score: float) -> None:
+        """The trial waits at a rung."""
+        self._append("paused", trial, rung=rung, score=score)
+
+    def promote(self, trial: str, rung: int, to: int | None, score: float) -> None:
+        """The trial may go on, and does."""
+        more = {"rung": rung, "to": to, "score": score, "rank": 1, "arrived": 3, "forced": False}
+        self.ledger.append("promoted", trial=trial, **more)
+        self.start(trial, rung // BASE.tokens_per_step)
+
+    def stop(self, trial: str, rung: int, score: float) -> None:
+        """The trial goes no further."""
+        reason = f"rank 7 of 8 at {rung} tokens; 2 go on"
+        more = {"rung": rung, "score": score, "rank": 7, "arrived": 8}
+        self.ledger.append("stopped", trial=trial, reason=reason, **more)
+
+    def diverge(self, trial: str, tokens: int, reason: str = "training loss nan at step") -> None:
+        """The trial diverges after so many tokens."""
+        step = tokens // BASE.tokens_per_step
+        more = {"step": step, "tokens": tokens, "peak_loss": 14.0}
+        self._append("diverged", trial, reason=f"{reason} {step}", **more)
+
+    def fail(self, trial: str, reason: str) -> None:
+        """The trial fails for good."""
+        self._append("failed", trial, reason=reason, final=True)
+
+    def finish(self, trial: str, tokens: int = BUDGET) -> None:
+        """The trial is at its end."""
+        step = tokens // BASE.tokens_per_step
+        self._append("finished", trial, step=step, tokens=tokens)
+
+    def whole(self, trial: str, lr: float, plus: float = 0.0) -> None:
+        """All of a trial, from start to finish."""
+        self.start(trial)
+        self.train(trial, lr, 1, BUDGET // EVERY, plus)
+        self.finish(trial)
+
+    def _append(self, kind: str, trial: str, **fields: Any) -> None:
+        self.ledger.append(kind, trial=trial, attempt=self.attempts[trial], **fields)
+
+
+@contextmanager
+def story(folder: Path) -> Iterator[Story]:
+    """A story told to the ledger of a new sweep in the folder."""
+    with Ledger(Files(folder)) as ledger:
+        yield Story(ledger)
+
+
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+FIRST, SECOND = 2 * EVERY, 6 * EVERY  # rungs: 1/8 and 3/8 of the budget
+
+
+def lr_sweep(folder: Path) -> Files:
+    """Eight rates under asha: 0.002 and 0.001 finish, two diverge, two stop at each rung."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": list(RATES)}}, "Which peak learning rate is best?")
+        ids = {lr: tell.plan({"optim.lr": lr}) for lr in RATES}
+        for lr in RATES[:6]:
+            tell.start(ids[lr])
+            tell.train(ids[lr], lr, 1, 2)
+            tell.pause(ids[lr], FIRST, loss(lr, FIRST))
+        for lr in (1.6e-2, 3.2e-2):
+            tell.start(ids[lr])
+            tell.measure(ids[lr], EVERY, 60.0 if lr > 2e-2 else 6.5)
+        above = "training loss more than 1 nat above its value at init (7.700) for 20 updates up to step"
+        tell.diverge(ids[1.6e-2], EVERY + 10 * 2048, above)
+        tell.diverge(ids[3.2e-2], EVERY + 4 * 2048)
+        for lr in (1e-3, 2e-3, 4e-3, 8e-3):
+            tell.promote(ids[lr], FIRST, SECOND, loss(lr, FIRST))
+            tell.train(ids[lr], lr, 3, 6)
+            tell.pause(ids[lr], SECOND, loss(lr, SECOND))
+        for lr in (1e-3, 2e-3):
+            tell.promote(ids[lr], SECOND, None, loss(lr, SECOND))
+            tell.train(ids[lr], lr, 7, 16)
+            tell.finish(ids[lr])
+        for lr in (2.5e-4, 5e-4):
+            tell.stop(ids[lr], FIRST, loss(lr, FIRST))
+        for lr in (4e-3, 8e-3):
+            tell.stop(ids[lr], SECOND, loss(lr, SECOND))
+    return Files(folder)

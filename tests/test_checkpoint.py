@@ -1,0 +1,224 @@
+"""Checkpoints: whole or not at all, verified to the byte, and never run."""
+
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinylm import checkpoint
+from tinylm import config as cfg
+from tinylm.checkpoint import CheckpointError
+from tinylm.data import Corpus
+from tinylm.train import State, start, train
+
+
+@pytest.fixture(scope="module")
+def state(tiny: cfg.Config, corpus: Corpus) -> State:
+    """The tiny training after its first record."""
+    begun = start(tiny)
+    next(train(begun, corpus, tiny))
+    return begun
+
+
+@pytest.fixture(scope="module")
+def content(
+    tiny: cfg.Config, corpus: Corpus, state: State, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
+    """The bytes of a good checkpoint."""
+    file = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pt"
+    checkpoint.save(file, state, corpus, tiny)
+    return file.read_bytes()
+
+
+@pytest.fixture
+def file(content: bytes, tmp_path: Path) -> Path:
+    """A good checkpoint."""
+    written = tmp_path / "checkpoint.pt"
+    written.write_bytes(content)
+    return written
+
+
+def test_a_checkpoint_holds_the_state(
+    file: Path, tiny: cfg.Config, corpus: Corpus, state: State
+) -> None:
+    loaded = checkpoint.load(file, corpus, tiny)
+    torch.testing.assert_close(
+        loaded.optimizer.state_dict(), state.optimizer.state_dict(), rtol=0, atol=0
+    )
+    torch.testing.assert_close(loaded.model.state_dict(), state.model.state_dict(), rtol=0, atol=0)
+    plain = ("step", "seconds", "loss_init", "peak_loss", "updates_above")
+    assert [getattr(loaded, n) for n in plain] == [getattr(state, n) for n in plain]
+
+
+def test_a_checkpoint_is_enough_to_use_its_model(
+    file: Path, tiny: cfg.Config, corpus: Corpus, state: State
+) -> None:
+    trained = checkpoint.load_model(file)
+    assert (trained.config, trained.step) == (tiny, 3)
+    assert trained.tokenizer.to_str() == corpus.tokenizer().to_str()
+    token_BT = torch.arange(13)[None]
+    with torch.no_grad():
+        assert torch.equal(trained.model(token_BT), state.model(token_BT))
+
+
+def test_saving_replaces_and_leaves_nothing_beside(
+    file: Path, tiny: cfg.Config, corpus: Corpus, state: State
+) -> None:
+    before = file.stat().st_ino
+    checkpoint.save(file, state, corpus, tiny)
+    assert file.stat().st_ino != before
+    assert os.listdir(file.parent) == ["checkpoint.pt"]
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_beside(
+    file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, state: State
+) -> None:
+    unwritable = State(state.model, state.optimizer, loss_init=lambda: 0)  # type: ignore[arg-type]
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        checkpoint.save(file, unwritable, corpus, tiny)
+    assert file.read_bytes() == content
+    assert os.listdir(file.parent) == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.9, 0.9999])
+def test_a_truncated_checkpoint_is_refused(
+    file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, left: float
+) -> None:
+    file.write_bytes(content[: int(left * len(content))])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: damaged"):
+        checkpoint.load(file, corpus, tiny)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.1, 0.5, 0.9, 0.97, 0.99, 0.999, 1.0])
+def test_a_flipped_bit_is_found_wherever_it_is(
+    file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, at: float
+) -> None:
+    damaged = bytearray(content)
+    damaged[int(at * (len(content) - 1))] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: damaged"):
+        checkpoint.load(file, corpus, tiny)
+
+
+@pytest.mark.parametrize("name", ["missing.pt", "."])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        checkpoint.load_model(tmp_path / name)
+
+
+def test_a_checkpoint_of_another_config_is_refused(
+    file: Path, tiny: cfg.Config, corpus: Corpus
+) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint of another config"):
+        checkpoint.load(file, corpus, cfg.overlay(tiny, {"optim.lr": 0.1}))
+
+
+def test_a_checkpoint_of_another_corpus_is_refused(
+    file: Path, tiny: cfg.Config, corpus: Corpus
+) -> None:
+    other = Corpus(Path("other"), corpus.train, corpus.validation, corpus.bytes_of_token)
+    with pytest.raises(CheckpointError, match=f"trained on corpus {corpus.digest}, this is other"):
+        checkpoint.load(file, other, tiny)
+
+
+class Trap:
+    """Unpickling makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def sealed(file: Path, value: object) -> Path:
+    """A file with the digest of a checkpoint and whatever content."""
+    torch.save(value, file)
+    file.write_bytes(file.read_bytes() + hashlib.sha256(file.read_bytes()).digest())
+    return file
+
+
+def test_loading_never_runs_what_a_file_holds(tmp_path: Path) -> None:
+    file = sealed(tmp_path / "checkpoint.pt", {"format": 1, "config": Trap(tmp_path / "sprung")})
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        checkpoint.load_model(file)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_trap_works(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [([1, 2], "None"), ({"model": {}}, "None"), ({"format": 2}, "2")]
+)
+def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, found: str) -> None:
+    file = sealed(tmp_path / "checkpoint.pt", value)
+    with pytest.raises(CheckpointError, match=f"format {found}, this program reads 1"):
+        checkpoint.load_model(file)
+
+
+# Each child saves without end into a folder of its own; all but the last are killed a little later
+# than the one before, at whatever point of a save they are, and the script says how many were
+# caught with a file half-written.
+SAVE_AND_KILL = """
+import os, signal, sys
+from pathlib import Path
+from tinylm import checkpoint, config, data, train
+settings = config.load(sys.argv[1])
+corpus, state, out = data.prepare(settings), train.start(settings), Path(sys.argv[2])
+caught = 0
+for number in range(int(sys.argv[3])):
+    folder = out / str(number)
+    folder.mkdir()
+    saved, said = os.pipe()
+    child = os.fork()
+    if child == 0:
+        while True:
+            checkpoint.save(folder / "checkpoint.pt", state, corpus, settings)
+            os.write(said, b".")
+    read = 0
+    while read <= number:
+        read += len(os.read(saved, 1))
+    while number % 2 and len(os.listdir(folder)) < 2:  # every other one in the middle of a save
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    caught += len(os.listdir(folder)) > 1
+print(caught)
+"""
+KILLS = 8
+
+
+@pytest.fixture(scope="module")
+def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of trainings that were killed while they saved."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "tiny.json").write_text(json.dumps(tiny.model_dump()))
+    ran = subprocess.run(
+        [sys.executable, "-c", SAVE_AND_KILL, str(folder / "tiny.json"), str(folder), str(KILLS)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    (folder / "caught").write_text(ran.stdout)
+    return folder
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(
+    killed: Path, tiny: cfg.Config, corpus: Corpus, number: int
+) -> None:
+    assert checkpoint.load(killed / str(number) / "checkpoint.pt", corpus, tiny).step == 0
+
+
+def test_some_kills_came_in_the_middle_of_a_save(killed: Path) -> None:
+    assert int((killed / "caught").read_text()) >= 1

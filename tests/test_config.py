@@ -1,0 +1,234 @@
+"""The config tree: strict, frozen, changed in one way, named by its digest."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tinylm import config as cfg
+
+SMOKE = cfg.load("smoke")
+
+
+@pytest.mark.parametrize("name", ["smoke", "cpu", "tinystories_17m", "baseline_17m"])
+def test_every_shipped_config_loads(name: str) -> None:
+    assert cfg.load(name).steps > 0
+
+
+def test_no_shipped_config_is_forgotten_here() -> None:
+    shipped = {file.stem for file in cfg.CONFIGS.glob("*.yaml")}
+    assert shipped == {"smoke", "cpu", "tinystories_17m", "baseline_17m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("cpu", "model.n_layers", 4),
+        ("cpu", "model.d_model", 128),
+        ("cpu", "model.context_length", 128),
+        ("cpu", "model.vocab_size", 2_048),
+        ("cpu", "data.corpus", "sotu"),
+        ("tinystories_17m", "model.vocab_size", 10_000),
+        ("tinystories_17m", "model.context_length", 256),
+        ("tinystories_17m", "model.d_model", 512),
+        ("tinystories_17m", "model.d_ff", 1_344),
+        ("tinystories_17m", "model.n_layers", 4),
+        ("tinystories_17m", "model.n_heads", 16),
+        ("tinystories_17m", "model.rope_theta", 10_000.0),
+        ("tinystories_17m", "budget.tokens", 327_680_000),
+        ("baseline_17m", "model.n_layers", 12),
+        ("baseline_17m", "model.d_model", 768),
+        ("baseline_17m", "model.n_heads", 12),
+        ("baseline_17m", "model.d_ff", 3_072),
+        ("baseline_17m", "model.context_length", 512),
+        ("baseline_17m", "optim.batch_size", 64),
+        ("baseline_17m", "optim.lr", 6e-4),
+        ("baseline_17m", "optim.schedule", "cosine"),
+        ("baseline_17m", "optim.beta1", 0.9),
+        ("baseline_17m", "optim.beta2", 0.999),
+        ("baseline_17m", "optim.weight_decay", 0.1),
+        ("baseline_17m", "optim.clip_norm", 1.0),
+    ],
+)
+def test_a_shipped_config_has_the_numbers_of_its_source(
+    name: str, path: str, value: object
+) -> None:
+    assert cfg.flatten(cfg.load(name).model_dump())[path] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("smoke", 96), ("cpu", 384), ("tinystories_17m", 10_000)]
+)
+def test_steps_follow_from_the_token_budget(name: str, steps: int) -> None:
+    assert cfg.load(name).steps == steps
+
+
+def test_baseline_17m_takes_10_000_updates_500_of_them_warm_up_and_ends_at_6e_5() -> None:
+    config = cfg.load("baseline_17m")
+    assert config.steps == 10_000
+    assert config.optim.warmup_fraction * config.steps == 500
+    assert math.isclose(config.optim.lr * config.optim.lr_final_fraction, 6e-5, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize("path", ["optim.lr", "model.norm"])
+def test_a_config_is_frozen(path: str) -> None:
+    section, name = path.split(".")
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(getattr(SMOKE, section), name, 1)
+
+
+def test_overlay_changes_the_path_it_names_and_nothing_else() -> None:
+    changed = cfg.overlay(SMOKE, {"optim.lr": 0.5})
+    assert changed.optim.lr == 0.5
+    assert cfg.overlay(changed, {"optim.lr": SMOKE.optim.lr}) == SMOKE
+
+
+def test_overlay_leaves_its_argument_alone() -> None:
+    cfg.overlay(SMOKE, {"optim.lr": 0.5})
+    assert cfg.load("smoke") == SMOKE
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"optim.lrr": 1e-3}, "optim.lrr: unknown path; did you mean 'optim.lr'?"),
+        ({"model.n_layer": 1}, "model.n_layer: unknown path; did you mean 'model.n_layers'?"),
+        ({"zzz": 1}, "zzz: unknown path"),
+        ({"optim.lr": "fast"}, 'optim.lr: Input should be a valid number, got "fast"'),
+        ({"optim.lr": -1.0}, "optim.lr: Input should be greater than 0, got -1.0"),
+        ({"optim.lr": math.nan}, "optim.lr: Input should be a finite number, got NaN"),
+        ({"optim.lr": math.inf}, "optim.lr: Input should be a finite number, got Infinity"),
+        ({"model.n_layers": 2.0}, "model.n_layers: Input should be a valid integer, got 2.0"),
+        ({"model.n_layers": True}, "model.n_layers: Input should be a valid integer, got true"),
+        ({"run.compile": "no"}, 'run.compile: Input should be a valid boolean, got "no"'),
+        ({"model.vocab_size": 65_537}, "less than or equal to 65536, got 65537"),
+        ({"model.vocab_size": 256}, "greater than or equal to 257, got 256"),
+        ({"model.n_heads": 3}, "model: n_heads 3 must divide d_model 32"),
+        ({"model.n_heads": 32}, "model: rope needs an even head width, got 1"),
+        ({"model.norm": "Pre"}, "model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\""),
+        ({"data.corpus": "text"}, "data: path is missing"),
+        ({"data.path": "x"}, "data: path 'x' is for corpus text, not for sotu"),
+        ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "more than the whole training"),
+        (
+            {"budget.tokens": 257},
+            "budget.tokens 257 is not a multiple of 256 (tokens of one update",
+        ),
+        ({"eval.every_tokens": 255}, "eval.every_tokens 255 is not a multiple of 256"),
+        ({"eval.tokens": 33}, "eval.tokens 33 is not a multiple of 32 (model.context_length)"),
+        ({"run.checkpoint_every_tokens": 1}, "not a multiple of 3072 (eval.every_tokens)"),
+        ({"run.accumulate": 3}, "optim.batch_size 8 is not a multiple of 3 (run.accumulate)"),
+    ],
+)
+def test_overlay_refuses_with_source_path_rule_and_value(
+    changes: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.overlay(SMOKE, changes, "--set")
+    assert len(caught.value.problems) == 1
+    assert str(caught.value).startswith("--set: ")
+    assert problem in str(caught.value)
+
+
+def test_a_value_that_has_two_kinds_is_refused_under_the_path_that_was_written() -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.overlay(SMOKE, {"model.init_std": -1.0})
+    assert caught.value.problems == (
+        "--set: model.init_std: Input should be 'glorot', got -1.0",
+        "--set: model.init_std: Input should be greater than 0, got -1.0",
+    )
+
+
+def test_all_problems_of_an_overlay_are_raised_together() -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.overlay(SMOKE, {"optim.lrr": 1, "optim.lr": -1.0, "run.seed": -1, "model.n_heads": 3})
+    assert len(caught.value.problems) == 4
+
+
+def test_all_rules_between_sections_are_raised_together() -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.overlay(SMOKE, {"budget.tokens": 257, "eval.tokens": 33, "run.accumulate": 3})
+    assert str(caught.value).count("is not a multiple of") == 3
+
+
+def test_all_problems_of_a_file_are_raised_together_with_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {norm: Pre}\noptim: {betta1: 0.9}\ndata: {corpus: sotu}\nevall: {}\n")
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.load(str(file))
+    problems = set(caught.value.problems)
+    assert {line.split(": ")[0] for line in problems} == {str(file)}
+    assert {
+        f"{file}: optim.betta1: unknown key; did you mean 'optim.beta1'?",
+        f"{file}: evall: unknown key; did you mean 'eval'?",
+        f"{file}: model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\"",
+        f"{file}: model.vocab_size: missing",
+        f"{file}: optim.lr: missing",
+        f"{file}: budget: missing",
+    } <= problems
+
+
+def test_a_misspelt_name_of_a_shipped_config_is_refused_with_the_right_one() -> None:
+    with pytest.raises(cfg.ConfigError, match=r"did you mean 'baseline_17m'\?"):
+        cfg.load("baseline_17")
+
+
+def test_a_config_survives_json(tmp_path: Path) -> None:
+    file = tmp_path / "smoke.json"
+    file.write_text(json.dumps(SMOKE.model_dump()))
+    assert cfg.load(str(file)) == SMOKE
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "optim.lr": st.sampled_from([1e-3, 0.001, 1, 1.0, 2e-3]),
+        "run.seed": st.integers(0, 2),
+        "model.norm": st.sampled_from(["pre", "post", "none"]),
+        "model.init_std": st.sampled_from(["glorot", 0.02, 1]),
+        "optim.beta1": st.floats(0.25, 0.75),
+    },
+)
+
+
+@settings(database=None, deadline=None)
+@given(CHANGES, CHANGES)
+def test_digests_are_equal_exactly_where_configs_are(
+    one: dict[str, object], other: dict[str, object]
+) -> None:
+    a, b = cfg.overlay(SMOKE, one), cfg.overlay(SMOKE, other)
+    assert (cfg.digest(a.model_dump()) == cfg.digest(b.model_dump())) == (a == b)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert cfg.digest({"a": 1, "b": [2.5]}) == cfg.digest({"b": [2.5], "a": 1})
+
+
+def in_a_process(code: str, **environment: str) -> str:
+    """What a Python process prints."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_a_digest_is_the_same_in_every_process(hash_seed: str) -> None:
+    code = "from tinylm import config; print(config.digest(config.load('smoke').model_dump()))"
+    printed = in_a_process(code, PYTHONHASHSEED=hash_seed)
+    assert printed.strip() == cfg.digest(SMOKE.model_dump())
+
+
+def test_reading_a_config_loads_neither_torch_nor_numpy_nor_ray() -> None:
+    code = "import sys, tinylm.config as c; c.load('smoke'); print(*sys.modules)"
+    assert not {"torch", "numpy", "ray"} & set(in_a_process(code).split())

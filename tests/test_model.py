@@ -1,0 +1,376 @@
+"""The Transformer: closed forms of its sizes, and what each switch does."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tinylm import config as cfg
+from tinylm.model import Rope, Transformer, attend, build, size
+
+SWITCHES = [
+    {"norm": norm, "position": position, "ffn": ffn, "tie_embeddings": tie, "qk_norm": qk}
+    for norm, position, ffn, tie, qk in product(
+        ["pre", "post", "none"],
+        ["rope", "none", "learned"],
+        ["swiglu", "silu", "gelu"],
+        [False, True],
+        [False, True],
+    )
+]
+ONE_SWITCH = [
+    {"norm": "post"},
+    {"norm": "none"},
+    {"position": "none"},
+    {"position": "learned"},
+    {"ffn": "silu"},
+    {"ffn": "gelu"},
+    {"tie_embeddings": True},
+    {"qk_norm": True},
+    {"n_heads": 7},
+    {"n_layers": 3},
+]
+
+
+def name(changes: dict[str, object]) -> str:
+    return "-".join(f"{key}={value}" for key, value in changes.items())
+
+
+def changed(tiny: cfg.Config, changes: dict[str, object]) -> cfg.Model:
+    """The tiny model with some of its settings replaced."""
+    return cfg.overlay(tiny, {f"model.{key}": value for key, value in changes.items()}).model
+
+
+def tokens(c: cfg.Model, batch: int = 3) -> Tensor:
+    """Random token ids of a whole window, always the same."""
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(c.vocab_size, (batch, c.context_length), generator=generator)
+
+
+@torch.no_grad()
+def logits(model: Transformer, token_BT: Tensor) -> Tensor:
+    return model(token_BT)
+
+
+# Sizes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", SWITCHES, ids=name)
+def test_the_parameter_count_has_its_closed_form(
+    tiny: cfg.Config, changes: dict[str, object]
+) -> None:
+    c = changed(tiny, changes)
+    V, D, F_, T, L, K = c.vocab_size, c.d_model, c.d_ff, c.context_length, c.n_layers, 14
+    matrices = 4 * D * D + (3 if c.ffn == "swiglu" else 2) * D * F_
+    gains = (0 if c.norm == "none" else 2 * D) + (2 * K if c.qk_norm else 0)
+    inside = L * (matrices + gains) + (D if c.norm == "pre" else 0)
+    position = T * D if c.position == "learned" else 0
+    head = 0 if c.tie_embeddings else V * D
+    counted = size(c)
+    assert counted.params == V * D + position + inside + head
+    assert counted.params_without_embeddings == inside
+    assert counted.params_without_input_embedding == inside + V * D
+    assert counted.flops_per_token == 6 * (L * matrices + V * D) + 12 * L * T * D
+
+
+def test_size_counts_the_model_that_is_built(tiny: cfg.Config) -> None:
+    assert size(tiny.model).params == sum(p.numel() for p in build(tiny.model, 0).parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "without_embeddings", "without_input_embedding"),
+    [
+        ("tinystories_17m", 22_696_448, 12_456_448, 17_576_448),
+        ("baseline_17m", 128_625_408, 113_265_408, 120_945_408),
+    ],
+)
+def test_a_shipped_model_has_the_size_of_its_source(
+    config: str, params: int, without_embeddings: int, without_input_embedding: int
+) -> None:
+    counted = size(cfg.load(config).model)
+    assert counted.params == params
+    assert counted.params_without_embeddings == without_embeddings
+    assert counted.params_without_input_embedding == without_input_embedding
+
+
+# Initial weights ------------------------------------------------------------------------------
+
+
+def test_the_loss_at_init_is_ln_v_where_logits_are_small(tiny: cfg.Config) -> None:
+    """Logits of standard deviation s = 6.5e-4 move the mean of 348 losses by some s / sqrt(348)."""
+    c = changed(tiny, {"init_std": 1e-4})
+    token_BT = tokens(c, 29)
+    logit_BTV = logits(build(c, 0), token_BT)
+    loss = F.cross_entropy(logit_BTV[:, :-1].flatten(0, 1), token_BT[:, 1:].flatten())
+    assert loss.item() == pytest.approx(math.log(c.vocab_size), abs=1e-4)
+
+
+def test_the_same_seed_builds_the_same_weights(tiny: cfg.Config) -> None:
+    one, other = build(tiny.model, 3), build(tiny.model, 3)
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_another_seed_builds_other_matrices(tiny: cfg.Config) -> None:
+    pairs = zip(build(tiny.model, 3).parameters(), build(tiny.model, 4).parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs if a.ndim > 1)
+
+
+def test_no_two_matrices_begin_with_the_same_numbers(tiny: cfg.Config) -> None:
+    matrices = [p for p in build(tiny.model, 3).parameters() if p.ndim > 1]
+    first = {round((p / p.std()).flatten()[0].item(), 6) for p in matrices}
+    assert len(first) == len(matrices)
+
+
+@pytest.mark.parametrize("changes", ONE_SWITCH, ids=name)
+def test_models_that_differ_in_a_switch_share_the_weights_they_have_in_common(
+    tiny: cfg.Config, changes: dict[str, object]
+) -> None:
+    base = dict(build(tiny.model, 3).named_parameters())
+    other = dict(build(changed(tiny, changes), 3).named_parameters())
+    # Heads of another width have other gains; no matrix depends on the heads.
+    common = base.keys() & other.keys()
+    assert {
+        "embedding.weight",
+        "blocks.1.attention.qkv.weight",
+        "blocks.1.ffn.down.weight",
+    } <= common
+    assert all(torch.equal(base[key], other[key]) for key in common)
+
+
+WIDE = {"d_model": 248, "n_heads": 2, "d_ff": 509, "n_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "std"),
+    [
+        ("blocks.0.attention.qkv.weight", math.sqrt(2 / (248 + 248))),  # three square matrices
+        ("blocks.0.attention.out.weight", math.sqrt(2 / (248 + 248))),
+        ("blocks.0.ffn.up.weight", math.sqrt(2 / (248 + 509))),
+        ("blocks.0.ffn.gate.weight", math.sqrt(2 / (248 + 509))),
+        ("blocks.0.ffn.down.weight", math.sqrt(2 / (248 + 509))),
+        ("head.weight", math.sqrt(2 / (248 + 307))),
+        ("embedding.weight", 1.0),
+    ],
+)
+def test_matrices_are_normal_and_truncated_at_three_standard_deviations(
+    tiny: cfg.Config, parameter: str, std: float
+) -> None:
+    weight = dict(build(changed(tiny, WIDE), 0).named_parameters())[parameter]
+    # The truncated normal's own deviation is 0.98658 of the whole one's; 1% is five times the
+    # spread of the estimate from the smallest of these matrices.
+    assert weight.std().item() == pytest.approx(0.98658 * std, rel=0.01)
+    assert 2.9 * std < weight.abs().max().item() <= 3 * std * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "std"),
+    [("blocks.0.attention.qkv.weight", 0.02), ("head.weight", 0.02), ("embedding.weight", 0.5)],
+)
+def test_stated_standard_deviations_are_taken(tiny: cfg.Config, parameter: str, std: float) -> None:
+    c = changed(tiny, WIDE | {"init_std": 0.02, "embedding_std": 0.5})
+    weight = dict(build(c, 0).named_parameters())[parameter]
+    assert weight.std().item() == pytest.approx(0.98658 * std, rel=0.01)
+
+
+def test_gains_start_at_one(tiny: cfg.Config) -> None:
+    model = build(changed(tiny, {"qk_norm": True}), 0)
+    assert all(torch.all(p == 1) for p in model.parameters() if p.ndim == 1)
+
+
+# Attention ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("position", ["rope", "none", "learned"])
+@pytest.mark.parametrize("norm", ["pre", "post", "none"])
+def test_a_later_token_changes_no_earlier_logit_by_a_bit(
+    tiny: cfg.Config, norm: str, position: str, precision: str
+) -> None:
+    c = changed(tiny, {"norm": norm, "position": position})
+    model, before = build(c, 0), tokens(c)
+    after = before.clone()
+    after[:, 7] = (after[:, 7] + 1) % c.vocab_size
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        was, now = logits(model, before), logits(model, after)
+    assert torch.equal(was[:, :7], now[:, :7])
+    assert torch.all((was[:, 7:] != now[:, 7:]).any(-1))
+
+
+def vectors(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_attention_has_its_closed_form() -> None:
+    q, k, v = (vectors(2, 3, 13, 14, seed=seed).double() for seed in range(3))
+    score = q @ k.mT / math.sqrt(14) + torch.full((13, 13), -math.inf).triu(1)
+    expected = (score.exp() / score.exp().sum(-1, keepdim=True)) @ v
+    torch.testing.assert_close(attend(q, k, v), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_attention_in_bf16_equals_the_fused_kernel_within_the_error_of_bf16() -> None:
+    """Scores up to 4, weights and sums are rounded to 8 bits each; values reach 4."""
+    q, k, v = (vectors(2, 3, 13, 14, seed=seed).bfloat16() for seed in range(3))
+    exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    torch.testing.assert_close(attend(q, k, v).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
+
+
+# Positions ------------------------------------------------------------------------------------
+
+
+def test_the_first_pair_turns_by_one_radian_a_position() -> None:
+    rope = Rope(14, 13, 10_000.0)
+    turned = rope(torch.eye(14)[0].repeat(13, 1))
+    position = torch.arange(13, dtype=torch.float64)
+    assert torch.equal(turned[:, 0], position.cos().float())
+    assert torch.equal(turned[:, 1], position.sin().float())
+
+
+@pytest.mark.parametrize("pair", range(7))
+def test_adjacent_pairs_turn_at_their_own_rate(pair: int) -> None:
+    rate = 10_000.0 ** (-2 * pair / 14)
+    turned = Rope(14, 13, 10_000.0)(torch.eye(14)[2 * pair + 1].repeat(13, 1))
+    expected = torch.zeros(14, dtype=torch.float64)
+    expected[2 * pair], expected[2 * pair + 1] = -math.sin(11 * rate), math.cos(11 * rate)
+    torch.testing.assert_close(turned[11].double(), expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 5])
+def test_products_of_turned_vectors_depend_on_their_distance_only(distance: int) -> None:
+    rope = Rope(14, 31, 10_000.0)
+    q_TK, k_TK = (rope(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    product_T = (q_TK[distance:] * k_TK[: 31 - distance]).sum(-1)
+    torch.testing.assert_close(product_T, product_T[:1].expand_as(product_T), rtol=0, atol=1e-5)
+
+
+def test_products_of_turned_vectors_depend_on_the_sign_of_their_distance() -> None:
+    rope = Rope(14, 31, 10_000.0)
+    q_TK, k_TK = (rope(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    assert abs((q_TK[5] * k_TK[0]).sum() - (q_TK[0] * k_TK[5]).sum()) > 0.1
+
+
+def last_of_a_shuffled_window(tiny: cfg.Config, position: str) -> tuple[Tensor, Tensor]:
+    """The last logits of a one-layer model before and after its earlier tokens are shuffled."""
+    c = changed(tiny, {"position": position, "n_layers": 1})
+    model, token_BT = build(c, 0), tokens(c)
+    order = [*torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist(), 12]
+    return logits(model, token_BT)[:, -1], logits(model, token_BT[:, order])[:, -1]
+
+
+def test_one_layer_without_positions_sees_earlier_tokens_as_a_set(tiny: cfg.Config) -> None:
+    was, now = last_of_a_shuffled_window(tiny, "none")
+    torch.testing.assert_close(was, now, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", ["rope", "learned"])
+def test_one_layer_with_positions_sees_their_order(tiny: cfg.Config, position: str) -> None:
+    was, now = last_of_a_shuffled_window(tiny, position)
+    assert (was - now).abs().max() > 1e-2
+
+
+def test_learned_positions_are_added_to_the_embeddings(tiny: cfg.Config) -> None:
+    model = build(changed(tiny, {"position": "learned"}), 0)
+    bare = build(changed(tiny, {"position": "none"}), 0)
+    with torch.no_grad():
+        model.position.weight.zero_()
+    token_BT = tokens(tiny.model)
+    assert torch.equal(logits(model, token_BT), logits(bare, token_BT))
+
+
+def test_a_window_shorter_than_the_context_gets_the_same_logits(tiny: cfg.Config) -> None:
+    model, token_BT = build(tiny.model, 0), tokens(tiny.model)
+    short = logits(model, token_BT[:, :5])
+    torch.testing.assert_close(short, logits(model, token_BT)[:, :5], rtol=0, atol=1e-5)
+
+
+# Norms ----------------------------------------------------------------------------------------
+
+
+def stream(tiny: cfg.Config, norm: str) -> Tensor:
+    """What the head reads."""
+    c = changed(tiny, {"norm": norm})
+    model = build(c, 0)
+    model.head = nn.Identity()  # type: ignore[assignment]
+    return logits(model, tokens(c))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_with_norms_the_head_reads_vectors_of_unit_size(tiny: cfg.Config, norm: str) -> None:
+    size_BT = stream(tiny, norm).square().mean(-1).sqrt()
+    torch.testing.assert_close(size_BT, torch.ones(3, 13), rtol=0, atol=1e-4)
+
+
+def test_without_norms_the_head_reads_what_the_blocks_add_up_to(tiny: cfg.Config) -> None:
+    assert torch.all(stream(tiny, "none").square().mean(-1).sqrt() > 1.1)
+
+
+@pytest.mark.parametrize(("norm", "same"), [("pre", True), ("post", False), ("none", False)])
+def test_pre_norm_blocks_read_normed_vectors_and_add_to_the_bare_stream(
+    tiny: cfg.Config, norm: str, same: bool
+) -> None:
+    """What a pre-norm block adds does not depend on the scale of its input."""
+    block = build(changed(tiny, {"norm": norm}), 0).blocks[0]
+    x_BTD = vectors(3, 13, 42)
+    with torch.no_grad():
+        # It reads the sum with what attention adds, whose direction the scale does change.
+        block.ffn.down.weight.zero_()
+        added, added_to_more = block(x_BTD) - x_BTD, block(64 * x_BTD) - 64 * x_BTD
+    assert torch.allclose(added, added_to_more, rtol=0, atol=1e-3) is same
+
+
+def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(tiny: cfg.Config) -> None:
+    c = changed(tiny, {"qk_norm": True, "norm_eps": 1e-12})
+    model, token_BT = build(c, 0), tokens(c)
+    was = logits(model, token_BT)
+    with torch.no_grad():
+        model.blocks[0].attention.qkv.weight[: 2 * c.d_model] *= 8
+    torch.testing.assert_close(logits(model, token_BT), was, rtol=0, atol=1e-5)
+
+
+# Switches -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *ONE_SWITCH,
+        {"norm_eps": 1e-2},
+        {"rope_theta": 100.0},
+        {"init_std": 0.02},
+        {"embedding_std": 0.5},
+        {"d_ff": 41},
+    ],
+    ids=name,
+)
+def test_every_switch_changes_what_the_model_says(
+    tiny: cfg.Config, changes: dict[str, object]
+) -> None:
+    token_BT = tokens(tiny.model)
+    was, now = (logits(build(c, 0), token_BT) for c in (tiny.model, changed(tiny, changes)))
+    assert (was - now).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("ffn", "function"),
+    [
+        ("silu", lambda up, gate: up * torch.sigmoid(up)),
+        ("gelu", lambda up, gate: up * 0.5 * (1 + torch.erf(up / math.sqrt(2)))),
+        ("swiglu", lambda up, gate: gate * torch.sigmoid(gate) * up),
+    ],
+)
+def test_the_feed_forward_network_has_its_closed_form(
+    tiny: cfg.Config, ffn: str, function: object
+) -> None:
+    network = build(changed(tiny, {"ffn": ffn}), 0).blocks[0].ffn
+    x_BTD = vectors(3, 13, 42)
+    gate = network.gate(x_BTD) if ffn == "swiglu" else None
+    expected = network.down(function(network.up(x_BTD), gate))  # type: ignore[operator]
+    torch.testing.assert_close(network(x_BTD), expected, rtol=0, atol=1e-6)
+
+
+def test_a_tied_head_is_the_embedding(tiny: cfg.Config) -> None:
+    model = build(changed(tiny, {"tie_embeddings": True}), 0)
+    assert model.head.weight is model.embedding.weight

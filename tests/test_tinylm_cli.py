@@ -1,0 +1,234 @@
+"""The command line: what it prints, writes and answers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tinylm import config as cfg
+from tinylm.__main__ import app, human, kept_records
+from tinylm.checkpoint import load_model
+from tinylm.data import Corpus
+
+CLOCK = ("seconds", "tokens_per_s", "peak_memory")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def signals() -> Iterator[None]:
+    """Gives SIGTERM its handler back, which a training in this process takes over."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def call(*arguments: object) -> Any:
+    """The result of the command in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def facts(folder: Path) -> list[dict[str, object]]:
+    """The records in a folder without what they say about the machine."""
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
+
+
+def content(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file of a folder, with its bytes and when it was written."""
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def config(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a training of about two seconds."""
+    file = tmp_path_factory.mktemp("config") / "tiny.json"
+    longer = cfg.overlay(tiny, {"budget.tokens": 300 * 65})
+    file.write_text(json.dumps(longer.model_dump()))
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that training after it has ended."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert call("train", "--config", config, "--out", folder).exit_code == 0
+    return folder
+
+
+# count ----------------------------------------------------------------------------------------
+
+
+def test_count_says_that_baseline_17m_has_128_million_parameters() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tinylm", "count", "baseline_17m"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    lines = {line.split("  ")[0]: line.split() for line in ran.stdout.splitlines()}
+    assert lines["parameters"][-2:] == ["128,625,408", "128.6M"]
+    assert lines["training tokens"][-2:] == ["327,680,000", "327.7M"]
+    assert lines["updates"][-2:] == ["10,000", "10k"]
+
+
+def test_count_takes_changes() -> None:
+    printed = call("count", "baseline_17m", "--set", "model.tie_embeddings=true").stdout
+    assert "120,945,408" in printed
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(7, "7"), (999, "999"), (1_000, "1k"), (128_625_408, "128.6M"), (2.5e17, "250P")],
+)
+def test_counts_are_shown_in_units(number: float, text: str) -> None:
+    assert human(number) == text
+
+
+# train ----------------------------------------------------------------------------------------
+
+
+def test_training_writes_config_records_and_checkpoint(trained: Path, config: Path) -> None:
+    assert set(os.listdir(trained)) == {"config.json", "records.jsonl", "checkpoint.pt"}
+    assert cfg.load(str(trained / "config.json")) == cfg.load(str(config))
+    assert [record["step"] for record in facts(trained)] == [*range(3, 301, 3)]
+    assert load_model(trained / "checkpoint.pt").step == 300
+
+
+def test_the_same_command_again_says_that_nothing_is_left_to_do(
+    trained: Path, config: Path
+) -> None:
+    before = content(trained)
+    again = call("train", "--config", config, "--out", trained)
+    assert again.exit_code == 0
+    assert "is finished (300 updates); nothing is left to do" in again.stdout
+    assert content(trained) == before
+
+
+def test_another_config_into_the_same_folder_is_refused_with_the_difference(
+    trained: Path, config: Path
+) -> None:
+    before = content(trained)
+    other = call("train", "--config", config, "--out", trained, "--set", "optim.lr=1e-3")
+    assert other.exit_code == 9
+    assert "\n  optim.lr: 0.003 there, 0.001 here\n" in other.stderr
+    assert content(trained) == before
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("optim.lrr=1", "--set: optim.lrr: unknown path; did you mean 'optim.lr'?"),
+        ("optim.lr=fast", '--set: optim.lr: Input should be a valid number, got "fast"'),
+        ("optim.lr", "--set: 'optim.lr': PATH=VALUE is due"),
+        ("optim.lr=[1", "--set optim.lr: line 1"),
+        ("eval.tokens=13000000", "data.corpus: validation split has"),
+        ("data.path=/nowhere", "/nowhere: data.path: No such file or directory"),
+    ],
+)
+def test_what_is_written_wrong_exits_2_and_writes_nothing(
+    config: Path, tmp_path: Path, assignment: str, problem: str
+) -> None:
+    ended = call("train", "--config", config, "--out", tmp_path / "out", "--set", assignment)
+    assert ended.exit_code == 2
+    assert problem in ended.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_device_that_is_not_here_is_refused_before_the_corpus_is_read(
+    config: Path, tmp_path: Path
+) -> None:
+    wrong = ("--set", "run.device=mps", "--set", "data.path=/nowhere")
+    ended = call("train", "--config", config, "--out", tmp_path / "out", *wrong)
+    assert ended.exit_code == 2
+    assert "run.device: no mps device here" in ended.stderr
+
+
+def test_a_folder_that_is_a_file_exits_2(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    ended = call("train", "--config", config, "--out", tmp_path / "out")
+    assert (ended.exit_code, ended.stderr) == (2, f"--out {tmp_path / 'out'}: not a folder\n")
+
+
+def test_a_folder_that_cannot_be_made_exits_7(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = call("train", "--config", config, "--out", tmp_path / "file" / "out")
+    assert ended.exit_code == 7
+    assert "Not a directory" in ended.stderr
+
+
+def test_a_damaged_checkpoint_exits_6_and_is_kept(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    ended = call("train", "--config", config, "--out", tmp_path)
+    assert ended.exit_code == 6
+    assert (tmp_path / "checkpoint.pt").read_bytes() == b"damaged"
+
+
+def test_divergence_is_a_result(config: Path, tmp_path: Path) -> None:
+    wild = ("--set", "optim.lr=1e30", "--set", "model.norm=none")
+    ended = call("train", "--config", config, "--out", tmp_path / "out", *wild)
+    assert ended.exit_code == 0
+    assert "diverged: training loss nan at step" in ended.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_goes_on_to_the_records_of_an_uninterrupted_one(
+    trained: Path, config: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    command = ["train", "--config", str(config), "--out", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tinylm", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().split()[:2] == ["step", "tokens"]
+        assert running.stdout.readline().split()[:2] == ["3", "195"]
+        running.send_signal(number)
+        running.communicate(timeout=60)
+    assert running.returncode == code
+    begun = facts(tmp_path)
+    assert 1 <= len(begun) < 100
+    again = call(*command)
+    assert again.exit_code == 0
+    assert facts(tmp_path) == facts(trained)
+
+
+def test_a_record_that_a_crash_cut_off_is_dropped_with_those_beyond_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"step": 3}\n{"step": 6}\n{"step": 9}\n{"st')
+    assert kept_records(file, 6) == '{"step": 3}\n{"step": 6}\n'
+
+
+# generate -------------------------------------------------------------------------------------
+
+
+def test_generate_goes_on_from_the_prompt_and_says_the_same_for_the_same_seed(
+    trained: Path,
+) -> None:
+    command = ("generate", trained / "checkpoint.pt", "--prompt", "ba de ", "--max-tokens", 20)
+    one, other = call(*command), call(*command)
+    assert one.exit_code == 0
+    assert one.stdout.startswith("ba de ")
+    assert len(one.stdout) > len("ba de \n")
+    assert one.stdout == other.stdout
+
+
+def test_generate_from_a_missing_checkpoint_exits_2(tmp_path: Path) -> None:
+    ended = call("generate", tmp_path / "x.pt")
+    assert ended.exit_code == 2
+    assert f"{tmp_path / 'x.pt'}: no readable checkpoint" in ended.stderr
+
+
+def test_generate_from_a_damaged_checkpoint_exits_6(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:-1])
+    assert call("generate", tmp_path / "x.pt").exit_code == 6

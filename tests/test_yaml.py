@@ -1,0 +1,94 @@
+"""What a person writes in YAML is what the program reads."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tinylm.yaml import YamlError, parse, read_mapping
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1E5", 100_000.0),
+        ("-2.5e+2", -250.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("-.inf", -math.inf),
+        ("010", 10),
+        ("-7", -7),
+        ("10_000", 10_000),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("on", "on"),
+        ("no", "no"),
+        ("Yes", "Yes"),
+        ("12:30", "12:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("1_", "1_"),
+        ("1__0", "1__0"),
+        ("0x1F", "0x1F"),
+        ("=", "="),
+        ("'1e-3'", "1e-3"),
+    ],
+)
+def test_a_scalar_has_the_value_and_type_that_a_person_means(text: str, value: object) -> None:
+    assert (parse(text, "here"), type(parse(text, "here"))) == (value, type(value))
+
+
+def test_merge_keys_are_plain_text() -> None:
+    assert parse("<<: {a: 1}", "here") == {"<<": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3 key 'a' stands twice"),
+        ("a:\n  b: {c: 1,\n    c: 1}", "line 3 key 'c' stands twice"),
+        ("a: 1\nb: *a", "line 2 anchors and aliases are not allowed"),
+        ("a: 1\nb: &x 2", "line 2 anchors and aliases are not allowed"),
+        ("a:\n  &x [1]", "line 2 anchors and aliases are not allowed"),
+        ("a: 1\nb: !!int 5", "line 2 tag 'tag:yaml.org,2002:int' is not allowed"),
+        ("a: !!python/object/apply:os.getcwd []", "line 1 tag 'tag:yaml.org,2002:python"),
+        ("a: 1\n2: b", "line 2 key 2 is not text"),
+        ("a: 1\n---\nb: 2", "line 2 but found another document"),
+        ("a: 1\n\tb: 2", "line 2"),
+        ("a: " + "9" * 5_000, "line 1 number of 5000 digits"),
+        ("[" * 3_000, "nested too deeply"),
+        ("a: \x00", "special characters are not allowed"),
+    ],
+)
+def test_yaml_that_would_lose_or_multiply_is_refused_with_its_line(text: str, rule: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        parse(text, "here.yaml")
+    assert str(caught.value).startswith("here.yaml:")
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b"a: caf\xe9", "not UTF-8 text (byte 6)"),
+        (b"- 1\n- 2", "a mapping of keys to values is due, got [1, 2]"),
+        (b"", "a mapping of keys to values is due, got None"),
+    ],
+)
+def test_a_file_that_is_no_mapping_in_utf8_is_refused_with_its_path(
+    content: bytes, rule: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    with pytest.raises(YamlError) as caught:
+        read_mapping(file)
+    assert str(caught.value) == f"{file}: {rule}"
+
+
+def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(YamlError) as caught:
+        read_mapping(tmp_path / "x.yaml")
+    assert str(caught.value) == f"{tmp_path / 'x.yaml'}: No such file or directory"
