@@ -84,6 +84,7 @@ def draw(of: "Study") -> dict[str, bytes]:
 def _render(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.set_layout_engine("none")  # laid out once, for both kinds of file
     return stream.getvalue()
 
 
@@ -224,23 +225,22 @@ def _words(values: Mapping[str, Any]) -> str:
     return " ".join(f"{path.rpartition('.')[2]}={_shown(v)}" for path, v in values.items())
 
 
-def _named_apart(of: "Study") -> bool:
-    """Whether the legend has room for each choice of values."""
+def _naming(of: "Study") -> tuple[bool, Callable[[Trial], str]]:
+    """Whether the legend has room to name all, and what it calls a trial.
+
+    That is the trial's values, which its seeds share, or its label where there is nothing but
+    seeds; where these are too many, its value of the first path that has no order.
+    """
     choices = {_words(trial.values) for trial in of.trials}
-    return len(choices) <= NAMED and (len(choices) > 1 or len(of.trials) <= NAMED)
-
-
-def _name(of: "Study", trial: Trial) -> str:
-    """What a trial is called in the legend: all of its values, which seeds share; where these are
-    too many, its value of the first path that has no order."""
-    if _named_apart(of):
-        words = _words(trial.values)
-        alone = all(_words(other.values) == words for other in of.trials)
-        return trial.label if alone else words
+    if len(choices) == 1 and len(of.trials) <= NAMED:
+        return True, lambda trial: trial.label
+    if 1 < len(choices) <= NAMED:
+        return True, lambda trial: _words(trial.values)
     category = next((s for s in of.swept if not s.numeric and len(s.values) > 1), None)
-    if category is None or category.path not in trial.values:
-        return ""
-    return f"{category.name}={_shown(trial.values[category.path])}"
+    if category is None:
+        return False, lambda trial: ""
+    path, name = category.path, category.name
+    return False, lambda t: f"{name}={_shown(t.values[path])}" if path in t.values else ""
 
 
 def _looks(of: "Study") -> _Looks:
@@ -248,7 +248,8 @@ def _looks(of: "Study") -> _Looks:
     trials = of.trials
     if ordered is not None:
         trials = sorted(trials, key=lambda t: t.values.get(ordered.path, math.inf))
-    names = {trial.trial: _name(of, trial) for trial in trials}
+    apart, name_of = _naming(of)
+    names = {trial.trial: name_of(trial) for trial in trials}
     number = {name: index for index, name in enumerate(dict.fromkeys(names.values()))}
     dashes = {trial: DASHES[number[name] % len(DASHES)] for trial, name in names.items()}
     if ordered is None:
@@ -260,7 +261,7 @@ def _looks(of: "Study") -> _Looks:
         t.trial: scale.to_rgba(t.values[ordered.path]) if ordered.path in t.values else "0.5"
         for t in trials
     }
-    return _Looks(colours, dashes, None if _named_apart(of) else scale, ordered, names)
+    return _Looks(colours, dashes, None if apart else scale, ordered, names)
 
 
 def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
@@ -324,7 +325,8 @@ def _learning_curves(of: "Study", x: str) -> Figure:
     looks, crosses = _looks(of), _crosses(of.trials)
     train = len(measured) <= NAMED
     sound = [trial for trial in measured if trial.status != "diverged"] or measured
-    top = _limit(axes, [row["val_loss"] for trial in sound for row in trial.curve])
+    kinds = ("val_loss", "train_loss") if train else ("val_loss",)
+    top = _limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
     above = False
     for trial in of.trials:
         colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
@@ -369,7 +371,7 @@ class _Level:
 
 def _levels(of: "Study") -> list[_Level]:
     counts = sorted({*of.rungs, *(n for n in (of.common, of.final) if n is not None)})
-    strengths = np.linspace(0.3, 0.65, max(len(counts) - 1, 1))
+    strengths = np.linspace(0.4, 0.7, max(len(counts) - 1, 1))
     return [
         _Level(tokens, 1.0, last=True)
         if tokens == counts[-1]
@@ -425,9 +427,16 @@ def _means(points: Sequence[_Point]) -> Iterator[tuple[float, float]]:
 
 
 def _draw_level(
-    axes: Axes, points: Sequence[_Point], level: _Level, look: tuple[str, str], *, line: bool
+    axes: Axes,
+    points: Sequence[_Point],
+    level: _Level,
+    look: tuple[str, str],
+    *,
+    line: bool,
+    bar: bool,
 ) -> None:
-    """The points of one level, and a line through their means that breaks above the axis."""
+    """The points of one level, and a line through their means that breaks above the axis, or a
+    bar at each mean."""
     colour, mark = look
     tint = _tint(colour, level.strength)
     means, top = list(_means(points)), axes.get_ylim()[1]
@@ -435,7 +444,7 @@ def _draw_level(
         along, losses = zip(*means, strict=True)
         inside = [loss if loss <= top else math.nan for loss in losses]
         axes.plot(along, inside, color=tint, lw=1.8 if level.last else 1.1)
-    elif len(means) < len(points):
+    elif bar and len(means) < len(points):
         axes.plot(*zip(*means, strict=True), "_", color=tint, ms=30, mew=1.5)
     axes.plot(
         [point.x for point in points],
@@ -458,7 +467,8 @@ def _loss_against(of: "Study", swept: "Swept") -> Figure:
     axes.set_xlabel(_text(swept.path))
     axes.set_ylabel(LOSSES[of.metric])
     place: Callable[[Any], float] = float if swept.numeric else swept.values.index
-    series, levels = _series(of, swept), _levels(of)
+    series, levels, crosses = _series(of, swept), _levels(of), _crosses(of.trials)
+    bar = len(series) == 1  # all trials with one value differ by their seed alone
     joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(of.trials)
     if not joined:
         series = {"": [trial for trials in series.values() for trial in trials]}
@@ -476,18 +486,17 @@ def _loss_against(of: "Study", swept: "Swept") -> Figure:
     top = _limit(axes, [point.loss for point in shown])
     for (name, level), points in drawn.items():
         if points:
-            _draw_level(axes, points, level, looks[name], line=joined)
+            _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
     _mark_stopped(axes, shown)
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in trials:
             kind = _cross(trial)
             if kind is not None:
-                mark = _crosses(of.trials)[kind]
-                _draw_cross(axes, place(trial.values[swept.path]), mark, colour)
+                _draw_cross(axes, place(trial.values[swept.path]), crosses[kind], colour)
     _value_axis(axes, swept)
     if shown:
-        handles = _level_handles(levels, series, looks, line=joined)
+        handles = _level_handles(levels, series, looks, line=joined, bar=bar)
     else:
         handles = []
         _nothing(axes, "nothing to compare yet")
@@ -495,7 +504,7 @@ def _loss_against(of: "Study", swept: "Swept") -> Figure:
         handles.append(_handle("stopped early there", **STOPPED))
     if any(point.loss > top for point in shown):
         handles.append(_handle("above the axis", **ABOVE))
-    _legend(figure, handles + _cross_handles(_crosses(of.trials)))
+    _legend(figure, handles + _cross_handles(crosses))
     return figure
 
 
@@ -532,6 +541,7 @@ def _level_handles(
     looks: Mapping[str, tuple[str, str]],
     *,
     line: bool,
+    bar: bool,
 ) -> list[Line2D]:
     names = [name for name in series if name]
     handles = [
@@ -556,7 +566,7 @@ def _level_handles(
         for level in reversed(levels)
     ]
     seeds = any(len({t.seed for t in trials}) > 1 for trials in series.values())
-    if seeds:
+    if seeds and (line or bar):
         words = "line" if line else "bar"
         handles.append(_handle(f"{words}: mean", marker="" if line else "_", ls="-", color="0.4"))
     return handles

@@ -9,7 +9,7 @@ import pytest
 from tinylm import config as cfg
 from tinylm.data import END_OF_TEXT, Corpus, prepare
 
-SYLLABLES = "ba de fi go hu ka le mi no pu ra se ti vo wu".split()
+SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti"]
 
 
 @pytest.fixture(scope="session", autouse=True)

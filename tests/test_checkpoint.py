@@ -73,7 +73,7 @@ def test_saving_replaces_and_leaves_nothing_beside(
     before = file.stat().st_ino
     checkpoint.save(file, state, corpus, tiny)
     assert file.stat().st_ino != before
-    assert os.listdir(file.parent) == ["checkpoint.pt"]
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_beside(
@@ -83,7 +83,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_beside(
     with pytest.raises((pickle.PicklingError, AttributeError)):
         checkpoint.save(file, unwritable, corpus, tiny)
     assert file.read_bytes() == content
-    assert os.listdir(file.parent) == ["checkpoint.pt"]
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.9, 0.9999])

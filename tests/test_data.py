@@ -214,8 +214,10 @@ def test_two_processes_that_prepare_at_once_leave_one_intact_folder(
         for _ in range(2)
     )
     with one, other:
-        assert one.stdout is not None and one.stdin is not None
-        assert other.stdout is not None and other.stdin is not None
+        assert one.stdout is not None
+        assert one.stdin is not None
+        assert other.stdout is not None
+        assert other.stdin is not None
         assert one.stdout.readline() == other.stdout.readline() == "ready\n"
         one.stdin.write("go\n")
         other.stdin.write("go\n")
@@ -224,8 +226,9 @@ def test_two_processes_that_prepare_at_once_leave_one_intact_folder(
         # Both found nothing prepared, and both prepared.
         assert one.stdout.read() == other.stdout.read() == f"{corpus.digest} 1\n"
     assert one.returncode == other.returncode == 0
-    assert os.listdir(tmp_path / "cache" / "corpora") == [corpus.digest]
-    prepared = data.read(tmp_path / "cache" / "corpora" / corpus.digest)
+    folder = tmp_path / "cache" / "corpora" / corpus.digest
+    assert list(folder.parent.iterdir()) == [folder]
+    prepared = data.read(folder)
     assert np.array_equal(prepared.train.ids, corpus.train.ids)
     assert np.array_equal(prepared.validation.ids, corpus.validation.ids)
     assert prepared.tokenizer().to_str() == corpus.tokenizer().to_str()
@@ -413,7 +416,7 @@ def hub() -> Iterator[tuple[str, list[str]]]:
             self.do_HEAD()
             self.wfile.write(STORIES.get(self.path.rpartition("/")[2], b""))
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 as the base names it
             """Says nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

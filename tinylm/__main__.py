@@ -133,9 +133,10 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
     from tinylm import train as training
 
     try:
+        begun = training.start(settings)  # refuses a missing device before any download
         corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
         if not saved.exists():
-            return corpus, training.start(settings)
+            return corpus, begun
         _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
         return corpus, checkpoint.load(saved, corpus, settings)
     except ValueError as error:
@@ -162,14 +163,16 @@ def train(
     if state.step == settings.steps:
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(settings.model_dump(), indent=1) + "\n")
     # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "config.json", json.dumps(settings.model_dump(), indent=1) + "\n")
         _train(settings, corpus, state, out / "records.jsonl", saved)
     except KeyboardInterrupt as error:
         raise fail("interrupted; the same command goes on from the last checkpoint", 130) from error
+    except OSError as error:
+        raise fail(f"{out}: {error}", STORAGE) from error
 
 
 def _train(
@@ -178,9 +181,7 @@ def _train(
     from tinylm import checkpoint
     from tinylm import train as training
 
-    lines = records.read_text().splitlines() if records.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= state.step]
-    records.write_text("".join(f"{line}\n" for line in kept))
+    write_whole(records, kept_records(records, state.step))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     bar = Progress(
@@ -191,10 +192,10 @@ def _train(
         with bar, records.open("a") as stream:
             task = bar.add_task("training", total=settings.steps, completed=state.step)
             for record in training.train(state, corpus, settings):
-                print(_line(record), flush=True)
                 stream.write(json.dumps(asdict(record)) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
+                print(_line(record), flush=True)
                 bar.update(task, completed=record.step)
                 due = record.tokens % settings.run.checkpoint_every_tokens == 0
                 if due or record.step == settings.steps:

@@ -31,7 +31,8 @@ TINYSTORIES = "roneneldan/TinyStories"
 TINYSTORIES_FILES = ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt")
 # Sounds of the room and remarks of the archive's editors, not words of the message.
 STAGE_MARK = re.compile(
-    r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]", re.I
+    r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
+    re.IGNORECASE,
 )
 _FORMAT = 1  # of the prepared folder; part of its digest
 
@@ -139,7 +140,7 @@ def _tinystories(file: str) -> Path:
     if placed.exists():
         return placed
     import huggingface_hub as hub
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP client
 
     downloaded = hub.try_to_load_from_cache(TINYSTORIES, file, repo_type="dataset")
     if isinstance(downloaded, str):

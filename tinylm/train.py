@@ -92,9 +92,7 @@ def start(config: cfg.Config) -> State:
 
 
 def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
-    return torch.autocast(
-        config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16"
-    )
+    return torch.autocast(config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16")
 
 
 def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
