@@ -31,6 +31,8 @@ from rich.text import Text
 from sweeps import ledger
 from sweeps.ledger import Files, Row, Sweep, Trial
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 Facts = dict[str, Any]  # plain JSON types only
 
 CURVE = ("step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm")
@@ -882,6 +884,7 @@ def _analyze(files: Files, *, tensorboard: bool) -> int:
     return 0
 
 
+@app.command()
 def main(
     names: Annotated[
         list[str] | None,
@@ -903,4 +906,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -12,8 +12,10 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -236,6 +238,10 @@ def cluster(address: str) -> Iterator[str]:
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"dashboard_host": "127.0.0.1"}
+        quoted = shlex.quote(sys.executable)
+        if quoted != sys.executable:
+            # Ray starts workers through a shell and does not quote the path of the interpreter.
+            settings |= {"runtime_env": {"py_executable": quoted}}
     try:
         try:
             context = ray.init(address=address, **settings)

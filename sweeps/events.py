@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sweeps import ledger
-from sweeps.ledger import Files, Trial
+from sweeps.ledger import Files, Row, Trial
 
 SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
 
@@ -18,15 +18,19 @@ def run_name(trial: Trial) -> str:
     return f"{label}-{trial.trial}"
 
 
+def moment(row: Row) -> float:
+    """When a row was written, in seconds since 1970."""
+    return datetime.fromisoformat(row["time"]).timestamp()
+
+
 def _write_trial(trial: Trial, folder: Path) -> None:
     from tensorboardX import SummaryWriter  # takes seconds where torch is installed
 
     with SummaryWriter(str(folder)) as writer:
         for row in trial.curve:
-            when = datetime.fromisoformat(row["time"]).timestamp()
             for name in SCALARS:
                 if row[name] is not None:
-                    writer.add_scalar(name, row[name], row["step"], when)
+                    writer.add_scalar(name, row[name], row["step"], moment(row))
 
 
 def write(files: Files) -> Path:

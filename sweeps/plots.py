@@ -109,13 +109,15 @@ def _canvas(of: "Study") -> tuple[Figure, Axes]:
     figure.suptitle(_text("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
     axes = figure.subplots()
     params = sorted({trial.params for trial in of.trials})
-    size = " to ".join(f"{params[i] / 1e6:.3g}" for i in sorted({0, len(params) - 1}) if params)
+    size = " to ".join(
+        EngFormatter(sep="", places=1)(n) for n in sorted({*params[:1], *params[-1:]})
+    )
     seeds = len({trial.seed for trial in of.trials})
     results = len(of.trials) - len(of.having("unfinished"))
     parts = [
         of.name,
         f"{results} of {len(of.trials)} trials have a result",
-        *([f"{size}M parameters"] if size else []),
+        *([f"{size} parameters"] if size else []),
         "one seed" if seeds == 1 else f"{seeds} seeds",
     ]
     axes.set_title(_text(" · ".join(parts)), loc="left", size=8, color="0.35", pad=10)

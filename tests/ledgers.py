@@ -161,3 +161,66 @@ def lr_sweep(folder: Path) -> Files:
         for lr in (4e-3, 8e-3):
             tell.stop(ids[lr], SECOND, loss(lr, SECOND))
     return Files(folder)
+
+
+def ended(
+    folder: Path,
+    path: str,
+    losses: Mapping[Any, float | tuple[float, ...]],
+    domain: Mapping[str, Any] | None = None,
+) -> Files:
+    """A sweep of one path whose trials all finish, with one record and these losses.
+
+    A tuple of losses is one for each seed; the domain is a grid of the values unless given.
+    """
+    with story(folder) as tell:
+        tell.ask({path: domain or {"grid": list(losses)}})
+        for value, given in losses.items():
+            for seed, val_loss in enumerate(given if isinstance(given, tuple) else (given,)):
+                trial = tell.plan({path: value}, seed)
+                tell.start(trial)
+                tell.measure(trial, BUDGET, val_loss)
+                tell.finish(trial)
+    return Files(folder)
+
+
+def bowl(rates: list[float], best: float) -> dict[float, float]:
+    """Losses of rates that are the higher the further they are from the best."""
+    return {rate: 3 + abs(rate - best) for rate in rates}
+
+
+def two_draws(folder: Path, number: int) -> Files:
+    """So many draws of two paths, each measured twice and not yet at its end."""
+    drawn = {"optim.lr": {"loguniform": [1e-4, 1e-2]}, "optim.weight_decay": {"uniform": [0, 1]}}
+    with story(folder) as tell:
+        tell.ask(drawn)
+        for place in range(number):
+            rate = 1e-4 * 100 ** (place / number)
+            trial = tell.plan({"optim.lr": rate, "optim.weight_decay": place / number})
+            tell.start(trial)
+            tell.train(trial, rate, 1, 2)
+    return Files(folder)
+
+
+class Memory(list[dict[str, Any]]):
+    """The rows of a ledger that is written nowhere."""
+
+    def append(self, kind: str, **fields: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Keep one row."""
+        time = "2026-01-01T00:00:00.000+00:00"
+        super().append({"seq": len(self), "time": time, "kind": kind, **fields})
+        return self[-1]
+
+
+def long_rows(trials: int) -> list[dict[str, Any]]:
+    """The rows of a sweep of so many trials that all finish, with 16 records each."""
+    rows = Memory()
+    tell = Story(rows)  # type: ignore[arg-type]
+    tell.ask({"optim.lr": {"loguniform": [1e-4, 1e-2]}})
+    tell.plan({"optim.lr": 1e-3})
+    planned = rows.pop()
+    for number in range(trials):
+        own = {"trial": f"{number:012}", "values": {"optim.lr": 1e-4 * (1 + number)}}
+        rows.append(**planned | own)
+        tell.whole(own["trial"], 2e-3, number / 1000)
+    return rows

@@ -194,7 +194,7 @@ for number in range(int(sys.argv[3])):
     caught += len(os.listdir(folder)) > 1
 print(caught)
 """
-KILLS = 8
+KILLS = 6
 
 
 @pytest.fixture(scope="module")

@@ -183,7 +183,10 @@ def test_preparing_says_what_it_does(
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
     messages: list[str] = []
     data.prepare(tiny, messages.append)
-    assert messages == ["preparing text: 51 training and 10 validation documents, vocabulary 307"]
+    assert messages == [
+        f"preparing text: {len(side(tiny, False))} training and {len(side(tiny, True))} "
+        "validation documents, vocabulary 307"
+    ]
 
 
 PREPARE = """
@@ -317,12 +320,12 @@ def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_pa
     [
         (
             {"eval.tokens": 13 * 10**6},
-            "validation split has {held} tokens in 10 documents, eval.tokens needs 13000000",
+            "validation split has {held} tokens in {held_documents} documents, eval.tokens needs 13000000",
         ),
         (
             {"optim.batch_size": 10**5, "budget.tokens": 13 * 10**5}
             | {"eval.every_tokens": 13 * 10**5, "run.checkpoint_every_tokens": 13 * 10**5},
-            "training split has {trained} tokens in 51 documents, one batch needs 1300000",
+            "training split has {trained} tokens in {trained_documents} documents, one batch needs 1300000",
         ),
     ],
 )
@@ -331,7 +334,12 @@ def test_a_corpus_too_small_is_refused_with_path_rule_and_value(
 ) -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(cfg.overlay(tiny, changes))
-    due = rule.format(held=len(corpus.validation.ids), trained=len(corpus.train.ids))
+    due = rule.format(
+        held=len(corpus.validation.ids),
+        held_documents=corpus.validation.documents,
+        trained=len(corpus.train.ids),
+        trained_documents=corpus.train.documents,
+    )
     assert str(caught.value) == f"{tiny.data.path}: data.corpus: {due}"
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.model import Rope, Transformer, attend, build, size
+from tinylm.model import RMSNorm, Rope, Transformer, attend, build, size
 
 SWITCHES = [
     {"norm": norm, "position": position, "ffn": ffn, "tie_embeddings": tie, "qk_norm": qk}
@@ -287,6 +287,14 @@ def test_a_window_shorter_than_the_context_gets_the_same_logits(tiny: cfg.Config
 
 
 # Norms ----------------------------------------------------------------------------------------
+
+
+def test_rmsnorm_has_its_closed_form() -> None:
+    norm, x_BTD = RMSNorm(42, 0.5), vectors(3, 13, 42)
+    with torch.no_grad():
+        norm.gain.copy_(vectors(42, seed=1))
+    expected = x_BTD / (x_BTD.square().mean(-1, keepdim=True) + 0.5).sqrt() * norm.gain
+    torch.testing.assert_close(norm(x_BTD), expected, rtol=0, atol=1e-6)
 
 
 def stream(tiny: cfg.Config, norm: str) -> Tensor:

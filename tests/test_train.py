@@ -18,7 +18,9 @@ from tinylm.train import (
     Diverged,
     Record,
     State,
+    _watch,
     evaluate,
+    probe,
     start,
     train,
 )
@@ -254,26 +256,48 @@ def test_a_loss_that_stays_far_above_its_value_at_init_has_diverged(
     config = cfg.overlay(tiny, LONG | {"optim.lr": 30.0})
     with pytest.raises(Diverged, match="more than 1 nat above its value at init") as caught:
         run(config, corpus)
-    # The warm-up of 6 updates does not count.
-    assert 6 + DIVERGED_UPDATES <= caught.value.step < 60
+    assert caught.value.step < 60
     assert caught.value.tokens == 65 * caught.value.step
     assert caught.value.peak_loss > math.log(307) + DIVERGED_NATS
 
 
-@pytest.mark.parametrize("records", [3, 8])
-def test_the_updates_above_are_counted_across_an_interruption(
-    tiny: cfg.Config, corpus: Corpus, tmp_path: Path, records: int
-) -> None:
-    config = cfg.overlay(tiny, LONG | {"optim.lr": 30.0})
-    with pytest.raises(Diverged) as expected:
-        run(config, corpus)
+def fold(config: cfg.Config, *losses: float) -> State:
+    """The state of a training whose updates so far had these losses."""
     state = start(config)
-    loop = train(state, corpus, config)
-    assert len([next(loop) for _ in range(records)]) == records
-    checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, config)
+    state.step = len(losses)
+    _watch(state, list(losses), config)
+    return state
+
+
+ABOVE = 5.0 + DIVERGED_NATS + 0.5
+
+
+def test_updates_far_above_count_once_the_warm_up_is_over(tiny: cfg.Config) -> None:
+    """The warm-up of the 60 updates is 6 long."""
+    config = cfg.overlay(tiny, LONG)
+    assert fold(config, 5.0, *[ABOVE] * (5 + DIVERGED_UPDATES - 1)).updates_above == 19
     with pytest.raises(Diverged) as caught:
-        list(train(checkpoint.load(tmp_path / "checkpoint.pt", corpus, config), corpus, config))
-    assert vars(caught.value) == vars(expected.value)
+        fold(config, 5.0, *[ABOVE] * 50)
+    assert caught.value.step == 6 + DIVERGED_UPDATES
+
+
+def test_a_loss_that_comes_back_is_no_divergence(tiny: cfg.Config) -> None:
+    spikes = [*[ABOVE] * (DIVERGED_UPDATES - 1), 5.0 + DIVERGED_NATS] * 2
+    state = fold(cfg.overlay(tiny, LONG), *[5.0] * 7, *spikes)
+    assert (state.updates_above, state.peak_loss, state.loss_init) == (0, ABOVE, 5.0)
+
+
+def test_the_updates_above_are_counted_across_an_interruption(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = cfg.overlay(tiny, LONG)
+    state = fold(config, 5.0, *[ABOVE] * 20)
+    checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, config)
+    resumed = checkpoint.load(tmp_path / "checkpoint.pt", corpus, config)
+    resumed.step += 5
+    with pytest.raises(Diverged) as caught:
+        _watch(resumed, [ABOVE] * 5, config)
+    assert caught.value.step == 6 + DIVERGED_UPDATES
 
 
 def test_a_high_loss_at_init_is_no_divergence(tiny: cfg.Config, corpus: Corpus) -> None:
@@ -294,6 +318,10 @@ def test_a_validation_loss_that_is_not_finite_has_diverged(
     )
     with pytest.raises(Diverged, match="validation loss nan at step 1"):
         run(config, corpus)
+
+
+def test_a_probe_measures_a_rate_without_a_corpus(tiny: cfg.Config) -> None:
+    assert 0 < probe(tiny, updates=1) < math.inf
 
 
 # Devices --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -212,8 +213,8 @@ def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def _bytes_of_token(tokenizer: Tokenizer) -> list[int]:
     """UTF-8 bytes of each id: in the byte-level alphabet one character stands for one byte."""
-    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
-    return [0 if token == END_OF_TEXT else len(token) for token in tokens]
+    tokens = sorted(tokenizer.get_vocab().items(), key=itemgetter(1))
+    return [0 if token == END_OF_TEXT else len(token) for token, _ in tokens]
 
 
 def _write_tokens(tokenizer: Tokenizer, texts: Iterator[str], file: Path) -> None:
