@@ -80,8 +80,8 @@ class Driver:
     ledger: led.Ledger
     asked: Asked
     planned: list[sp.Planned]
-    # Model config -> parameters and FLOPs per token; passed in, since counting needs torch.
-    size: Callable[[cfg.Model], tuple[int, int]]
+    # Config -> params, flops_per_token, corpus; passed in, since counting needs torch.
+    facts: Callable[[cfg.Config], dict[str, Any]]
     sweep: led.Sweep = field(init=False)
     policy: pol.Policy = field(init=False)
     # What becomes of a trial once the checkpoint that it is saving has arrived.
@@ -130,7 +130,6 @@ class Driver:
     def _plan(self, planned: Iterable[sp.Planned]) -> None:
         for new in planned:
             if new.trial not in self.sweep.trials:
-                params, flops = self.size(new.config.model)
                 self._record(
                     "planned",
                     trial=new.trial,
@@ -138,8 +137,7 @@ class Driver:
                     config=new.config.model_dump(),
                     values=new.values,
                     seed=new.config.run.seed,
-                    params=params,
-                    flops_per_token=flops,
+                    **self.facts(new.config),
                 )
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
@@ -184,6 +182,7 @@ class Driver:
             label=trial.label,
             attempt=trial.attempt,
             config=trial.config,
+            corpus=trial.corpus,
             rungs=self.policy.rungs,
             checkpoint=str(file.resolve()) if file is not None else None,
         )

@@ -6,7 +6,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     sweep         what is asked: space (as written), base (resolved config), scale, seed, policy
     session       a driver begins: command, versions, machine, git commit, slots
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
-                  params, flops_per_token
+                  params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
@@ -181,6 +181,7 @@ class Trial:
     seed: int
     params: int
     flops_per_token: int
+    corpus: str  # digest of documents, split and vocabulary
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"
     reason: str = ""

@@ -109,18 +109,42 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
     )
 
 
-def prepare_corpora(asked: Asked, planned: list[sp.Planned], tell: Callable[[str], None]) -> None:
-    """Tokenize what the trials read, so that they find it ready and bad data ends here."""
-    from tinylm import data
+class Facts:
+    """What a trial's planned row says beside its config: counts, and the digest of its corpus.
 
-    configs = [one.config for one in planned] or [asked.base]
-    distinct = {
-        cfg.digest([c.data.model_dump(), c.model.vocab_size, c.model.context_length,
-                    c.eval.tokens, c.tokens_per_step]): c
-        for c in configs
-    }  # fmt: skip
-    for config in distinct.values():
-        data.prepare(config, tell)
+    Tokenizes each corpus at its first call, so that the trials find it ready and bad data ends
+    here.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._digests: dict[str, str] = {}
+
+    def __call__(self, config: cfg.Config) -> dict[str, Any]:
+        """`params`, `flops_per_token` and `corpus`; `ConfigError` for a corpus that won't do."""
+        from tinylm import data
+
+        reads = [config.data, config.model, config.eval, config.optim.batch_size]
+        key = cfg.digest([part if isinstance(part, int) else part.model_dump() for part in reads])
+        if key not in self._digests:
+            self._digests[key] = data.prepare(config, self._tell).digest
+        params, flops = size(config.model)
+        return {"params": params, "flops_per_token": flops, "corpus": self._digests[key]}
+
+
+def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
+    """Raise `RefusedError` where the documents of unfinished trials are not those they had."""
+    for trial in sweep.trials.values():
+        if trial.status in {"finished", "diverged"}:
+            continue
+        config = cfg.validate(trial.config, trial.label)
+        digest = facts(config)["corpus"]
+        if digest != trial.corpus:
+            where = config.data.path or config.data.corpus
+            raise RefusedError(
+                f"data: {where} has changed since the sweep began: its digest was {trial.corpus}, "
+                f"it is {digest}"
+            )
 
 
 def conclude(driver: Driver, ended_by: int | None, command: str, console: Console) -> int:
@@ -167,8 +191,11 @@ def main(
             show_plan(asked, planned, console)
             return
         console.print(f"scale: {asked.scale}{'' if scale else ' (none was named)'}; sweep: {place}")
-        prepare_corpora(asked, planned, lambda message: print(message, flush=True))
-        raise typer.Exit(_run(asked, planned, place, address, console))
+        facts = Facts(lambda message: print(message, flush=True))
+        for one in planned:
+            facts(one.config)
+        facts(asked.base)
+        raise typer.Exit(_run(asked, planned, facts, place, address, console))
     except cfg.ConfigError as error:
         raise fail(error) from error
     except RefusedError as error:
@@ -186,11 +213,17 @@ def main(
 
 
 def _run(
-    asked: Asked, planned: list[sp.Planned], place: Path, address: str, console: Console
+    asked: Asked,
+    planned: list[sp.Planned],
+    facts: Facts,
+    place: Path,
+    address: str,
+    console: Console,
 ) -> int:
     command = f"python -m sweeps.run {' '.join(sys.argv[1:])}"
     with led.Ledger(led.Files(place)) as ledger:
-        driver = Driver(ledger, asked, planned, size)
+        driver = Driver(ledger, asked, planned, facts)
+        refuse_other_corpus(driver.sweep, facts)
         if driver.is_done():
             print(f"{place}: nothing is left to do; see {ledger.files.analysis / 'summary.md'}")
             return 0

@@ -18,6 +18,7 @@ class Job:
     label: str
     attempt: int
     config: dict[str, Any]
+    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
     rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
     checkpoint: str | None  # file to go on from; None begins at step 0
 
@@ -38,7 +39,12 @@ class Attempt:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.config = cfg.validate(job.config, job.label)
-        self.corpus = data.prepare(self.config)
+        self.corpus = data.find(job.corpus) or data.prepare(self.config)
+        if self.corpus.digest != job.corpus:
+            raise ValueError(
+                f"{self.config.data.path or self.config.data.corpus}: the corpus on this machine "
+                f"has digest {self.corpus.digest}, the trial was planned with {job.corpus}"
+            )
         self._from = Path(job.checkpoint) if job.checkpoint else None
 
     def save(self, file: Path) -> None:

@@ -49,6 +49,7 @@ class Story:
             "seed": seed,
             "params": 1_312_896,
             "flops_per_token": 7_900_000,
+            "corpus": "0123456789abcdef",
         }
         return str(self.ledger.append("planned", **row | more)["trial"])
 

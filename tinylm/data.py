@@ -276,6 +276,12 @@ def read(folder: Path) -> Corpus:
     return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token)
 
 
+def find(digest: str) -> Corpus | None:
+    """The prepared corpus of a digest, where this machine has it; reads none of its documents."""
+    folder = cache_folder() / "corpora" / digest
+    return read(folder) if folder.is_dir() else None
+
+
 def prepare(config: cfg.Config, progress: Progress = lambda message: None) -> Corpus:
     """The corpus that a config names, tokenized now where it is not in the cache yet.
 
