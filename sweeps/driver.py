@@ -5,18 +5,18 @@ becomes of a trial that has reported. Everything it knows it has from the ledger
 opens the ledger of one that died goes on where that one stopped.
 """
 
+import json
 import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sweeps import ledger as led
 from sweeps import policy as pol
 from sweeps import space as sp
-from sweeps.trial import Job
 from tinylm import config as cfg
 
 RETRIES = 2  # further attempts that a session makes at a trial that fails
@@ -24,6 +24,29 @@ RETRIES = 2  # further attempts that a session makes at a trial that fails
 
 class RefusedError(Exception):
     """A command that would change the meaning of what a sweep has measured."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to start an attempt, or go on with a trial."""
+
+    trial: str
+    label: str
+    attempt: int
+    config: dict[str, Any]
+    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
+    rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
+    checkpoint: str | None  # file to go on from; None begins at step 0
+
+    def to_json(self) -> str:
+        """The job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
 
 
 @dataclass(frozen=True)

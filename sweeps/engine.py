@@ -66,9 +66,9 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from sweeps.driver import Driver  # noqa: E402
+from sweeps.driver import Driver, Job  # noqa: E402
 from sweeps.space import Resources  # noqa: E402
-from sweeps.trial import Attempt, Job  # noqa: E402
+from sweeps.trial import Attempt  # noqa: E402
 
 CHECKPOINT = "checkpoint.pt"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

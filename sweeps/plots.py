@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -23,12 +23,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from sweeps.ledger import Row, Trial
-
-if TYPE_CHECKING:
-    from sweeps.analyze import Study, Swept
+from sweeps.ledger import Trial
+from sweeps.study import Study, Swept, at
+from sweeps.words import count, named, show
 
 Colour = tuple[float, float, float]
 
@@ -67,24 +66,35 @@ LOSSES = {
 }
 
 
-def draw(of: "Study") -> dict[str, bytes]:
+def draw(of: Study) -> dict[str, bytes]:
     """Every figure of a sweep, as file name -> content of an SVG and of a PNG file."""
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        # A question may be in a script that the font lacks; boxes are drawn for it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figures = {f"loss_by_{x}": _learning_curves(of, x) for x in X_AXES}
-        figures |= {f"loss_vs_{swept.name}": _loss_against(of, swept) for swept in of.swept}
+    with matplotlib.style.context(["default", STYLE]):
         return {
-            f"{name}.{kind}": _render(figure, kind)
-            for name, figure in figures.items()
-            for kind in ("svg", "png")
+            f"{name}.{kind}": content
+            for name, figure in figures(of).items()
+            for kind, content in render(figure).items()
         }
 
 
-def _render(figure: Figure, kind: str) -> bytes:
+def figures(of: Study) -> dict[str, Figure]:
+    """Every figure of a sweep by its name."""
+    curves = {f"loss_by_{x}": _learning_curves(of, x) for x in X_AXES}
+    return curves | {f"loss_vs_{swept.name}": _loss_against(of, swept) for swept in of.swept}
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """A figure as `svg` and as `png`."""
+    with warnings.catch_warnings():
+        # A question may be in a script that the font lacks; boxes are drawn for it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        svg = _saved(figure, "svg", {"Date": None})
+        figure.set_layout_engine("none")  # laid out once, for both kinds of file
+        return {"svg": svg, "png": _saved(figure, "png", {})}
+
+
+def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    figure.set_layout_engine("none")  # laid out once, for both kinds of file
+    figure.savefig(stream, format=kind, metadata=metadata)
     return stream.getvalue()
 
 
@@ -101,7 +111,7 @@ def _brief(words: str, width: int) -> str:
     return _text(textwrap.shorten(words, width, placeholder="…"))
 
 
-def _canvas(of: "Study") -> tuple[Figure, Axes]:
+def _canvas(of: Study) -> tuple[Figure, Axes]:
     """An empty figure under the question and the size of the sweep."""
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -109,9 +119,7 @@ def _canvas(of: "Study") -> tuple[Figure, Axes]:
     figure.suptitle(_text("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
     axes = figure.subplots()
     params = sorted({trial.params for trial in of.trials})
-    size = " to ".join(
-        EngFormatter(sep="", places=1)(n) for n in sorted({*params[:1], *params[-1:]})
-    )
+    size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
     seeds = len({trial.seed for trial in of.trials})
     results = len(of.trials) - len(of.having("unfinished"))
     parts = [
@@ -213,39 +221,29 @@ class _Looks:
     colours: dict[str, Any]  # by trial
     dashes: dict[str, str]
     scale: ScalarMappable | None  # explained by a colour bar
-    ordered: "Swept | None"  # the path of the scale
+    ordered: Swept | None  # the path of the scale
     names: dict[str, str]  # trial -> what it is called in the legend; empty for no entry
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _words(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{path.rpartition('.')[2]}={_shown(v)}" for path, v in values.items())
-
-
-def _naming(of: "Study") -> tuple[bool, Callable[[Trial], str]]:
+def _naming(of: Study) -> tuple[bool, Callable[[Trial], str]]:
     """Whether the legend has room to name all, and what it calls a trial.
 
     That is the trial's values, which its seeds share, or its label where there is nothing but
     seeds; where these are too many, its value of the first path that has no order.
     """
-    choices = {_words(trial.values) for trial in of.trials}
+    choices = {named(trial.values) for trial in of.trials}
     if len(choices) == 1 and len(of.trials) <= NAMED:
         return True, lambda trial: trial.label
     if 1 < len(choices) <= NAMED:
-        return True, lambda trial: _words(trial.values)
+        return True, lambda trial: named(trial.values)
     category = next((s for s in of.swept if not s.numeric and len(s.values) > 1), None)
     if category is None:
         return False, lambda trial: ""
     path, name = category.path, category.name
-    return False, lambda t: f"{name}={_shown(t.values[path])}" if path in t.values else ""
+    return False, lambda t: f"{name}={show(t.values[path])}" if path in t.values else ""
 
 
-def _looks(of: "Study") -> _Looks:
+def _looks(of: Study) -> _Looks:
     ordered = next((s for s in of.swept if s.numeric and len(s.values) > 1), None)
     trials = of.trials
     if ordered is not None:
@@ -273,15 +271,15 @@ def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
     _value_ticks(bar.ax.yaxis, looks.ordered)
 
 
-def _value_ticks(axis: Any, swept: "Swept") -> None:
+def _value_ticks(axis: Any, swept: Swept) -> None:
     """Ticks at the values themselves where these are few, in plain figures."""
     if len(swept.values) <= NAMED:
         axis.set_major_locator(FixedLocator(list(swept.values)))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
 
 
-def _curve_handles(of: "Study", looks: _Looks, *, train: bool) -> list[Line2D]:
+def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
     grey = looks.scale is not None
     handles = [
@@ -300,7 +298,7 @@ def _curve_handles(of: "Study", looks: _Looks, *, train: bool) -> list[Line2D]:
     return handles + _cross_handles(_crosses(of.trials))
 
 
-def _unit_of_time(of: "Study") -> tuple[str, float]:
+def _unit_of_time(of: Study) -> tuple[str, float]:
     """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
     longest = max((t.curve[-1]["seconds"] for t in of.trials if t.curve), default=0)
     return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)
@@ -314,7 +312,7 @@ def _end(trial: Trial, x: str) -> float | None:
     return end
 
 
-def _learning_curves(of: "Study", x: str) -> Figure:
+def _learning_curves(of: Study, x: str) -> Figure:
     """Validation loss, and training loss where it stays readable, of every trial against x."""
     figure, axes = _canvas(of)
     unit, divisor = _unit_of_time(of) if x == "seconds" else ("", 1)
@@ -352,7 +350,7 @@ def _learning_curves(of: "Study", x: str) -> Figure:
             above = True
     axes.set_xlim(left=0)
     if x == "tokens":
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _colour_bar(figure, axes, looks)
     handles = _curve_handles(of, looks, train=train)
     _legend(figure, [*handles, *([_handle("ends above the axis", **ABOVE)] if above else [])])
@@ -371,7 +369,7 @@ class _Level:
     last: bool
 
 
-def _levels(of: "Study") -> list[_Level]:
+def _levels(of: Study) -> list[_Level]:
     counts = sorted({*of.rungs, *(n for n in (of.common, of.final) if n is not None)})
     strengths = np.linspace(0.4, 0.7, max(len(counts) - 1, 1))
     return [
@@ -388,18 +386,14 @@ def _tint(colour: str, strength: float) -> Colour:
     return red, green, blue
 
 
-def _series(of: "Study", swept: "Swept") -> dict[str, list[Trial]]:
+def _series(of: Study, swept: Swept) -> dict[str, list[Trial]]:
     """The trials that have the path, together where all other values are the same."""
     found: dict[str, list[Trial]] = {}
     for trial in of.trials:
         if swept.path in trial.values:
             others = {path: v for path, v in trial.values.items() if path != swept.path}
-            found.setdefault(_words(others), []).append(trial)
+            found.setdefault(named(others), []).append(trial)
     return found
-
-
-def _record(trial: Trial, tokens: int) -> Row | None:
-    return next((row for row in trial.curve if row["tokens"] == tokens), None)
 
 
 @dataclass(frozen=True)
@@ -411,13 +405,13 @@ class _Point:
 
 
 def _points(
-    of: "Study", trials: Iterable[Trial], level: _Level, place: Callable[[Any], float], path: str
+    of: Study, trials: Iterable[Trial], level: _Level, place: Callable[[Any], float], path: str
 ) -> list[_Point]:
     """The trials measured at the level, by rising x."""
     found = [
         _Point(place(trial.values[path]), level.tokens, row[of.metric], trial)
         for trial in trials
-        if (row := _record(trial, level.tokens)) is not None
+        if (row := at(trial, level.tokens)) is not None
     ]
     return sorted(found, key=lambda point: point.x)
 
@@ -463,7 +457,7 @@ def _draw_level(
             _mark_above(axes, point.x, colour)
 
 
-def _loss_against(of: "Study", swept: "Swept") -> Figure:
+def _loss_against(of: Study, swept: Swept) -> Figure:
     """The loss at every rung and at the end against one path: equal tokens on every line."""
     figure, axes = _canvas(of)
     axes.set_xlabel(_text(swept.path))
@@ -521,9 +515,9 @@ def _mark_stopped(axes: Axes, points: Sequence[_Point]) -> None:
         axes.plot(point.x, point.loss, zorder=4, **look)
 
 
-def _value_axis(axes: Axes, swept: "Swept") -> None:
+def _value_axis(axes: Axes, swept: Swept) -> None:
     if not swept.numeric:
-        axes.set_xticks(range(len(swept.values)), [_brief(_shown(v), 24) for v in swept.values])
+        axes.set_xticks(range(len(swept.values)), [_brief(show(v), 24) for v in swept.values])
         axes.set_xlim(-0.5, len(swept.values) - 0.5)
         return
     if swept.log:

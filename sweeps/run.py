@@ -12,7 +12,8 @@ from rich.table import Table
 from sweeps import ledger as led
 from sweeps import space as sp
 from sweeps.driver import Asked, Driver, RefusedError
-from sweeps.view import View, count, duration
+from sweeps.view import View
+from sweeps.words import count, duration, show
 from tinylm import config as cfg
 from tinylm.__main__ import assignments, fail
 from tinylm.yaml import YamlError
@@ -83,7 +84,7 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
         params, per_token = size(one.config.model)
         flops.append(per_token * one.config.budget.tokens)
         table.add_row(
-            one.trial, *(sp.show(value) for value in one.values.values()),
+            one.trial, *(show(value) for value in one.values.values()),
             str(one.config.run.seed), count(params), count(one.config.budget.tokens),
             count(flops[-1]),
         )  # fmt: skip
@@ -151,7 +152,7 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     """Write the analysis, print the ranking and what is left; the exit code."""
     from sweeps import analyze
 
-    analyze.print_ranking(analyze.write(driver.ledger.files), console)
+    analyze.present(analyze.write(driver.ledger.files), console)
     if ended_by is not None:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
         return 128 + ended_by

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from sweeps.ledger import NAME
+from sweeps.words import show
 from tinylm import config as cfg
 from tinylm.config import ConfigError, Section
 from tinylm.yaml import YamlError, read_mapping
@@ -399,11 +400,6 @@ class Planned:
         return cfg.digest(self.config.model_dump())
 
 
-def show(value: Value) -> str:
-    """A value in few characters, for labels."""
-    return f"{value:.4g}" if isinstance(value, float) else written(value)
-
-
 def _label(values: Mapping[str, Value], seed: int, many_seeds: bool) -> str:
     names = [path.rsplit(".", 1)[1] for path in values]
     parts = [
@@ -576,3 +572,9 @@ def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple
         case Int(int=[low, high]):
             return name, distributions.IntDistribution(low, high)
     raise AssertionError(domain)
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(schema(), indent=1))

@@ -1,36 +1,13 @@
 """One attempt at a trial: drive `tinylm.train` and say what happened, record by record."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from sweeps.driver import Job
 from tinylm import checkpoint, data, train
 from tinylm import config as cfg
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know to start an attempt, or go on with a trial."""
-
-    trial: str
-    label: str
-    attempt: int
-    config: dict[str, Any]
-    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
-    rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
-    checkpoint: str | None  # file to go on from; None begins at step 0
-
-    def to_json(self) -> str:
-        """The job as text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The job that `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
 
 
 class Attempt:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps.driver import Driver
+from sweeps.words import count, duration
 
 _REFRESH_SECONDS = 0.5
 _STYLES = {
@@ -24,24 +25,6 @@ _STYLES = {
     "finished": "green",
 }
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def count(number: float) -> str:
-    """A count in at most four characters and a unit: 786k, 6.29M."""
-    for unit in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}E"
 
 
 class View:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.analyze import show
 from sweeps.ledger import Files, Ledger
+from sweeps.words import show
 from tinylm import config as cfg
 
 BASE = cfg.load("cpu")

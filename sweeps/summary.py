@@ -1,0 +1,291 @@
+"""The facts of a sweep in words: Markdown, and a table for the terminal."""
+
+import html
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeps import words
+from sweeps.study import METRICS, RESULTS, UNITS, Facts
+
+ONE_SEED = "One seed: differences below the seed noise are no conclusion."
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line and in a table's cell."""
+    flat = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*\[\]|~$])", r"\\\1", flat)
+
+
+# What the tables of the summary may show: header -> cell. Text leans left, numbers right.
+_TEXT: dict[str, Callable[[Facts], str]] = {
+    "trial": lambda p: _escaped(p["label"]),
+    "status": lambda p: "stopped early" if p["status"] == "stopped" else p["status"],
+    "values": lambda p: _escaped(words.named(p["values"])) or "nothing varied",
+    "reason": lambda p: _escaped(p["reason"]),
+    "id": lambda p: f"`{p['trial']}`",
+}
+_COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
+    "rank": lambda p: words.whole(p["rank"]),
+    "validation loss": lambda p: words.loss(p["val_loss"]),
+    "validation bits per byte": lambda p: words.loss(p["bits_per_byte"]),
+    "training loss": lambda p: words.loss(p["train_loss"]),
+    "behind": lambda p: words.loss(p["behind"]),
+    "leader there": lambda p: words.loss(p["leader"]),
+    "best (step)": lambda p: f"{words.loss(p['val_loss_best'])} ({words.whole(p['step_best'])})",
+    "tokens/s": lambda p: words.whole(p["tokens_per_s"]),
+    "tokens": lambda p: words.whole(p["tokens"]),
+    "reached step": lambda p: words.whole(p["reached_step"]),
+    "reached tokens": lambda p: words.whole(p["reached_tokens"]),
+    "last validation loss (step)": lambda p: (
+        "" if p["step"] is None else f"{words.loss(p['val_loss'])} ({words.whole(p['step'])})"
+    ),
+    "parameters": lambda p: words.whole(p["params"]),
+    "FLOPs/token": lambda p: words.whole(p["flops_per_token"]),
+    "n": lambda p: f"{p['n']} of {p['planned']}",
+    "mean": lambda p: words.loss(p["mean"]),
+    "std": lambda p: words.loss(p["std"]),
+    "min": lambda p: words.loss(p["min"]),
+    "max": lambda p: words.loss(p["max"]),
+    "finished": lambda p: words.whole(p["finished"]),
+    "their mean at the end": lambda p: words.loss(p["finished_mean"]),
+}
+
+
+def _table(places: Sequence[Facts], *headers: str) -> list[str]:
+    """A Markdown table of some of the columns; the models' sizes are added where these differ."""
+    if len({place["params"] for place in places if "params" in place}) > 1:
+        headers = (*headers, "parameters", "FLOPs/token")
+    lines = [
+        "| " + " | ".join(headers) + " |",
+        "|" + "|".join(" --- " if name in _TEXT else " ---: " for name in headers) + "|",
+    ]
+    lines += [
+        "| " + " | ".join(_COLUMNS[name](place) for name in headers) + " |" for place in places
+    ]
+    return [*lines, ""]
+
+
+def _between(numbers: Iterable[int]) -> str:
+    """One number, or the range of several."""
+    found = sorted(set(numbers))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+
+
+def _models(places: Sequence[Facts]) -> str:
+    """Parameters and FLOPs per token in words."""
+    params = _between(place["params"] for place in places)
+    flops = _between(place["flops_per_token"] for place in places)
+    return f"{params} parameters, {flops} FLOPs per token"
+
+
+def _head(found: Facts) -> list[str]:
+    count = found["trials"]
+    results = count["planned"] - count["unfinished"]
+    parts = [f"{count[status]} {status}" for status in RESULTS if count[status]]
+    state = "all" if not count["unfinished"] else "**unfinished:**"
+    lines = [
+        f"# {_escaped(found['question'])}",
+        "",
+        f"`{found['sweep']}` at scale `{found['scale']}`, "
+        f"{found['from'][:16].replace('T', ' ')} to {found['to'][:16].replace('T', ' ')} UTC; "
+        f"{state} {results} of {count['planned']} trials have a result"
+        f"{': ' + ', '.join(parts) if parts else ''}.",
+        "",
+    ]
+    places = found["ranking"]["trials"]
+    if places and found["ranking"]["tokens"] is not None:
+        best = places[0]
+        first = " and ".join(f"**{_escaped(p['label'])}**" for p in places if p["rank"] == 1)
+        lines += [
+            f"Lowest of the finished: {first}, {METRICS[found['metric']]} "
+            f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} at "
+            f"{best['tokens']:,} tokens.",
+            "",
+        ]
+    one_seed = max((group["planned"] for group in found["spread"]["groups"]), default=0) == 1
+    return [*lines, ONE_SEED, ""] if one_seed else lines
+
+
+def _ranking_words(found: Facts) -> list[str]:
+    places, tokens = found["ranking"]["trials"], found["ranking"]["tokens"]
+    title = ["## Finished trials", ""]
+    if not places:
+        return [*title, "No trial has finished.", ""]
+    losses = ("validation loss", "validation bits per byte", "training loss")
+    if tokens is None:
+        unranked = "They share no token count, so they are not ranked."
+        return [*title, unranked, "", *_table(places, "trial", "tokens", *losses, "id")]
+    return [
+        *title,
+        f"By {METRICS[found['metric']]}, all at {tokens:,} tokens "
+        f"(step {_between(place['step'] for place in places)}); {_models(places)}.",
+        "",
+        *_table(places, "rank", "trial", *losses, "behind", "best (step)", "tokens/s", "id"),
+    ]
+
+
+def _stopped_words(found: Facts) -> list[str]:
+    places = found["stopped"]
+    if not places:
+        return []
+    metric = METRICS[found["metric"]]
+    return [
+        "## Stopped early",
+        "",
+        "Not ranked. Each stands beside the leader of the ranking at the tokens where it stopped, "
+        f"by {metric}; {_models(places)}.",
+        "",
+        *_table(places, "trial", "tokens", metric, "leader there", "reason", "id"),
+    ]
+
+
+def _ended_words(found: Facts) -> list[str]:
+    lines = []
+    titles = {"diverged": "Diverged", "failed": "Failed", "unfinished": "Unfinished"}
+    for status, title in titles.items():
+        places = found[status]
+        if places:
+            reached = ("reached step", "reached tokens", "last validation loss (step)")
+            lines += [f"## {title}", "", f"Not ranked; {_models(places)}.", ""]
+            lines += _table(places, "trial", *reached, "reason", "id")
+    return lines
+
+
+def _comparison_words(found: Facts) -> list[str]:
+    places, tokens = found["comparison"]["trials"], found["comparison"]["tokens"]
+    title = ["## All trials at the latest common token count", ""]
+    if tokens is None:
+        return [*title, "No token count has been reached by all of the trials.", ""]
+    absent = ", ".join(_escaped(label) for label in found["comparison"]["missing"])
+    text = (
+        f"At {tokens:,} tokens (step {_between(place['step'] for place in places)}), which all "
+        "measured trials have reached but those that diverged or failed."
+    )
+    if tokens != found["ranking"]["tokens"]:
+        text += " Early losses need not order as final ones do."
+    if absent:
+        text += f" Without a record there: {absent}."
+    if len(places) == len(found["ranking"]["trials"]) and tokens == found["ranking"]["tokens"]:
+        return [*title, text, "That is the ranking above.", ""]
+    metric = METRICS[found["metric"]]
+    return [*title, text, "", *_table(places, "rank", "trial", "status", metric, "behind")]
+
+
+def _best_words(found: Facts) -> list[str]:
+    if not found["best"]:
+        return []
+    tokens = found["ranking"]["tokens"]
+    lines = [
+        "## Best values",
+        "",
+        f"Of the finished trials, by their mean over seeds at {tokens:,} tokens:",
+        "",
+    ]
+    for best in found["best"]:
+        beside = ", ".join(
+            f"{words.show(b['value'])} ({'/'.join(b['statuses'])})" for b in best["beside"]
+        )
+        line = (
+            f"- `{best['path']}`: **{words.show(best['best'])}** of {best['tried']} values from "
+            f"{words.show(best['lowest'])} to {words.show(best['highest'])}"
+        )
+        line += f"; beside it {beside}." if beside else "."
+        if best["edge"]:
+            more = ", ".join(words.show(value) for value in best["next"])
+            line += (
+                f" **On the {best['edge']} edge of what was tried: this need not be the optimum.**"
+                f"{f' Try next: {more}.' if more else ''}"
+            )
+        lines.append(line)
+    return [*lines, ""]
+
+
+def _spread_words(found: Facts) -> list[str]:
+    table, tokens = found["spread"]["groups"], found["spread"]["tokens"]
+    if tokens is None or max((group["planned"] for group in table), default=0) <= 1:
+        return []
+    return [
+        "## Over seeds",
+        "",
+        f"{METRICS[found['metric']].capitalize()} at {tokens:,} tokens (std is the sample standard "
+        "deviation), and the mean of those that finished at "
+        f"{words.whole(found['ranking']['tokens']) or 'their last'} tokens.",
+        "",
+        *_table(
+            table, "values", "n", "mean", "std", "min", "max", "finished", "their mean at the end"
+        ),
+    ]
+
+
+def _compute_words(found: Facts) -> list[str]:
+    spent = found["compute"]
+    again = spent["tokens_repeated"]
+    share = f"{spent['tokens'] / spent['tokens_full']:.0%}" if spent["tokens_full"] else "none"
+    return [
+        "## Compute",
+        "",
+        f"{spent['tokens']:,} tokens trained, {share} of the {spent['tokens_full']:,} that all "
+        f"trials to their ends would take{f' ({again:,} of them repeated)' if again else ''}; "
+        f"{spent['flops']:.3g} of {spent['flops_full']:.3g} FLOPs; {spent['seconds']:,.0f} s of "
+        "training, evaluation excluded, summed over trials.",
+        "",
+    ]
+
+
+def markdown(found: Facts) -> str:
+    """summary.md: a fold over what summary.json holds."""
+    sections = (_head, _ranking_words, _best_words, _stopped_words, _ended_words, _comparison_words)
+    lines = [
+        line for section in (*sections, _spread_words, _compute_words) for line in section(found)
+    ]
+    figures = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in found["figures"]]
+    return "\n".join([*lines, "## Figures", "", *figures])
+
+
+def print_ranking(found: Facts, console: Console) -> None:
+    """Print the trials in a table that fits 80 columns, the finished ones by rank and first."""
+    places = [*found["ranking"]["trials"], *(p for status in _REST for p in found[status])]
+    console.print(Text(found["question"]), style="bold")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("trial", overflow="fold")
+    for name in ("val loss", "bits/byte", "at tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for place in places[:_PRINTED]:
+        table.add_row(*map(Text, _printed(place)))
+    console.print(table)
+    if len(places) > _PRINTED:
+        console.print(f"and {len(places) - _PRINTED} more", highlight=False)
+
+
+_REST = ("stopped", "unfinished", "diverged", "failed")
+_PRINTED = 24
+
+
+def _outcome(place: Facts) -> str:
+    """How a trial ended, in few words; its whole reason stands in the summary."""
+    match place["status"]:
+        case "stopped":
+            return "stopped early"
+        case "diverged":
+            return f"diverged at step {place['reached_step']}"
+        case "unfinished":
+            return textwrap.shorten(place["reason"], 24, placeholder="…")
+    return str(place["status"])
+
+
+def _printed(place: Facts) -> tuple[str, ...]:
+    return (
+        words.whole(place.get("rank")),
+        place["label"],
+        words.loss(place["val_loss"]),
+        words.loss(place["bits_per_byte"]),
+        words.whole(place["tokens"]),
+        _outcome(place),
+    )

@@ -1,0 +1,44 @@
+"""Numbers and values as people read them; a missing one is empty."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def count(number: float) -> str:
+    """A count in three digits and a unit: 786k, 6.29M."""
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if abs(number) < 999.5:  # what is more would be rounded to 1e+03
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}E"
+
+
+def whole(number: float | None) -> str:
+    """A count to the unit: 6,291,456."""
+    return "" if number is None else f"{number:,.0f}"
+
+
+def loss(value: float | None) -> str:
+    """A loss in nats or bits, as precise as seeds can tell apart: 3.1416."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def show(value: Any) -> str:
+    """A swept value in few characters: 0.002, 3e-05, true, pre."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def named(values: Mapping[str, Any]) -> str:
+    """Swept values by the last parts of their paths: `lr=0.002 norm=pre`."""
+    return " ".join(f"{path.rpartition('.')[2]}={show(value)}" for path, value in values.items())

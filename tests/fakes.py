@@ -1,0 +1,104 @@
+"""Stand-ins for what the driver is given: facts, an engine without Ray, trials without training."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sweeps import ledger as led
+from sweeps import space as sp
+from sweeps.driver import Asked, Driver, Job
+from tinylm import config as cfg
+
+Loss = Callable[[dict[str, Any], float], float]  # (config, share of the budget) -> loss
+
+
+def facts(config: cfg.Config) -> dict[str, Any]:
+    """What a planned row says, without a model or a corpus."""
+    return {"params": 7, "flops_per_token": 11, "corpus": "c" * 16}
+
+
+def asked(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Asked:
+    """What a space written as a mapping asks for."""
+    space = sp.Space.model_validate(tree)
+    base = cfg.overlay(cfg.load(scale), space.base)
+    return Asked(space, tree, "space.yaml", base, scale, seed)
+
+
+def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
+    """A space of learning rates."""
+    return {
+        "question": "Which rate?",
+        "search": {"method": "grid"},
+        "space": {"optim.lr": {"grid": rates}},
+        "schedule": schedule or {"policy": "asha", "eta": 3, "grace": "1/8"},
+    }
+
+
+def driver(ledger: led.Ledger, what: Asked) -> Driver:
+    """A driver of what is asked for."""
+    return Driver(ledger, what, sp.plan(what.space, what.base, what.seed, what.source), facts)
+
+
+def v_shaped(config: dict[str, Any], share: float) -> float:
+    """Losses that fall with training and are best at a rate of 4e-3, in the same order always."""
+    return 2.0 + abs(math.log2(config["optim"]["lr"] / 4e-3)) / 10 + (1 - share)
+
+
+class Engine:
+    """Runs jobs in turn, one record each, on so many slots; `loss` may be infinite or raise."""
+
+    def __init__(self, driver: Driver, loss: Loss, slots: int = 2) -> None:
+        self.driver = driver
+        self.loss = loss
+        self.slots = slots
+        self.running: list[tuple[Job, int]] = []
+        self.jobs: list[Job] = []
+        self.most = 0
+
+    def run(self, records: float = math.inf) -> None:
+        """Run until nothing is left to do, or until so many records were reported."""
+        while records > 0:
+            while len(self.running) < self.slots and (job := self.driver.next_job()):
+                self.jobs.append(job)
+                step = 0 if job.checkpoint is None else int(Path(job.checkpoint).read_text())
+                self.running.append((job, step))
+            self.most = max(self.most, len(self.running))
+            if not self.running:
+                self.driver.end()
+                return
+            self._advance(*self.running.pop(0))
+            records -= 1
+
+    def _advance(self, job: Job, step: int) -> None:
+        config = cfg.validate(job.config, job.label)
+        step += config.eval.every_tokens // config.tokens_per_step
+        tokens = step * config.tokens_per_step
+        try:
+            loss = self.loss(job.config, tokens / config.budget.tokens)
+        except ArithmeticError as error:
+            self.driver.failed(job.trial, repr(error), "trace")
+            return
+        if math.isinf(loss):
+            event = {"event": "diverged", "step": step, "tokens": tokens, "reason": "loss inf"}
+            self.driver.reported(job.trial, {**event, "save": False, "peak_loss": -math.inf})
+            return
+        event = {"event": "measured", "save": True, "step": step, "tokens": tokens}
+        event |= {
+            "val_loss": loss,
+            "bits_per_byte": loss,
+            "train_loss": loss,
+            "seconds": step * 1.0,
+        }
+        event |= {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0}
+        goes_on = self.driver.reported(job.trial, event)
+        self._save(job, step)
+        if goes_on:
+            self.running.append((job, step))
+
+    def _save(self, job: Job, step: int) -> None:
+        name = f"{job.trial}-{job.attempt}/checkpoint_{step}/checkpoint.pt"
+        file = self.driver.ledger.files.checkpoints.resolve() / name
+        file.parent.mkdir(parents=True)
+        file.write_text(str(step))
+        self.driver.saved(job.trial, file)

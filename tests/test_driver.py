@@ -1,0 +1,221 @@
+"""The driver on made-up losses: what is handed out, written down, and picked up after a crash."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import ledger as led
+from sweeps.driver import RETRIES, RefusedError
+from fakes import Engine, Loss, asked, driver, grid, v_shaped
+
+RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
+NONE = {"policy": "none"}
+
+
+def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any) -> led.Sweep:
+    """Run a sweep, or go on with it, for so many records; what its ledger says then."""
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, asked(tree))
+        conductor.begin({})
+        Engine(conductor, loss, how.get("slots", 2)).run(how.get("records", math.inf))
+    return led.fold(led.read(led.Files(folder)))
+
+
+def curves(of: led.Sweep) -> dict[str, list[tuple[int, float]]]:
+    return {t.label: [(p["step"], p["val_loss"]) for p in t.curve] for t in of.trials.values()}
+
+
+def statuses(of: led.Sweep) -> list[str]:
+    return [trial.status for trial in of.trials.values()]
+
+
+def test_without_a_schedule_every_trial_finishes(tmp_path: Path) -> None:
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_asha_finishes_the_best_and_stops_the_rest(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    finished = [trial.label for trial in after.trials.values() if trial.status == "finished"]
+    assert "lr=0.004" in finished
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("order", [RATES, RATES[::-1], RATES[::2] + RATES[1::2]])
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_stable_ranks_keep_the_best_in_any_order(
+    tmp_path: Path, order: list[float], slots: int
+) -> None:
+    after = sweep(tmp_path, grid(order), slots=slots)
+    best = next(trial for trial in after.trials.values() if trial.label == "lr=0.004")
+    assert best.status == "finished"
+
+
+def test_asha_costs_less_than_the_grid(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    assert after.spent_tokens < 0.6 * sum(trial.budget for trial in after.trials.values())
+
+
+def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES)))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped, slots=3)
+        engine.run()
+    assert engine.most == 3
+
+
+@pytest.mark.parametrize("records", range(1, 30, 4))
+def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int) -> None:
+    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+    sweep(tmp_path / "cut", grid(RATES, **NONE), records=records)
+    assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
+
+
+@pytest.mark.parametrize("records", range(1, 24, 3))
+def test_a_crash_under_asha_still_finishes_the_best(tmp_path: Path, records: int) -> None:
+    sweep(tmp_path, grid(RATES), records=records)
+    after = sweep(tmp_path, grid(RATES))
+    assert max(after.trials.values(), key=lambda trial: trial.step).label == "lr=0.004"
+    assert set(statuses(after)) <= {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("records", [1, 5, 9])
+def test_stopped_curves_are_the_beginnings_of_whole_ones(tmp_path: Path, records: int) -> None:
+    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+    sweep(tmp_path / "asha", grid(RATES), records=records)
+    cut = curves(sweep(tmp_path / "asha", grid(RATES)))
+    assert {label: whole[label][: len(points)] for label, points in cut.items()} == cut
+
+
+def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
+    """The ledger ends with the checkpoint at a rung: the trial pauses, it does not run past."""
+    sweep(tmp_path, grid(RATES), records=1)
+    file = led.Files(tmp_path).ledger
+    lines = file.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"kind":"paused"' in line)
+    file.write_text("".join(lines[:cut]))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES)))
+        conductor.begin({})
+        assert statuses(conductor.sweep)[0] == "paused"
+
+
+def test_the_same_command_has_nothing_left_to_do(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES))).is_done()
+
+
+def test_an_interrupted_sweep_is_not_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=3)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert not driver(ledger, asked(grid(RATES))).is_done()
+
+
+def test_a_larger_grid_adds_to_the_sweep(tmp_path: Path) -> None:
+    before = curves(sweep(tmp_path, grid(RATES[:4], **NONE)))
+    after = curves(sweep(tmp_path, grid(RATES, **NONE)))
+    assert (len(after), {label: after[label] for label in before}) == (8, before)
+
+
+def test_dropping_the_schedule_finishes_what_was_stopped(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=1)
+    other = {**grid(RATES), "base": {"optim.weight_decay": 0.3}}
+    with (
+        led.Ledger(led.Files(tmp_path)) as ledger,
+        pytest.raises(RefusedError, match=r"optim.weight_decay: 0.1 there, 0.3 here"),
+    ):
+        driver(ledger, asked(other))
+
+
+def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=1)
+    before = led.Files(tmp_path).ledger.read_bytes()
+    with led.Ledger(led.Files(tmp_path)) as ledger, pytest.raises(RefusedError):
+        driver(ledger, asked({**grid(RATES), "base": {"optim.weight_decay": 0.3}}))
+    assert led.Files(tmp_path).ledger.read_bytes() == before
+
+
+def diverging(config: dict[str, Any], share: float) -> float:
+    return math.inf if config["optim"]["lr"] > 0.03 else v_shaped(config, share)
+
+
+def test_diverged_trials_are_results(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES), diverging)
+    ended = {trial.label: trial.status for trial in after.trials.values()}
+    assert ended["lr=0.032"] == ended["lr=0.064"] == "diverged"
+
+
+def test_a_sweep_in_which_everything_diverges_ends(tmp_path: Path) -> None:
+    assert statuses(sweep(tmp_path, grid(RATES), lambda *_: math.inf)) == ["diverged"] * 8
+
+
+def failing(config: dict[str, Any], share: float) -> float:
+    if config["optim"]["lr"] == 4e-3 and share > 0.3:
+        raise ZeroDivisionError
+    return v_shaped(config, share)
+
+
+def test_a_trial_that_fails_is_tried_again_then_given_up(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES, **NONE), failing)
+    (failed,) = [trial for trial in after.trials.values() if trial.status == "failed"]
+    assert (failed.label, failed.attempt) == ("lr=0.004", RETRIES + 1)
+
+
+def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), failing)
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_a_lost_checkpoint_begins_the_trial_again(tmp_path: Path) -> None:
+    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+    sweep(tmp_path / "cut", grid(RATES, **NONE), records=9)
+    for file in (tmp_path / "cut").rglob("checkpoint.pt"):
+        file.unlink()
+    assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
+
+
+def test_one_checkpoint_a_trial_is_kept(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 8
+
+
+def test_seeds_are_trials_of_their_own(tmp_path: Path) -> None:
+    after = sweep(tmp_path, {**grid(RATES[:2], **NONE), "seeds": [3, 5]})
+    assert [(t.label, t.seed) for t in after.trials.values()] == [
+        ("lr=0.0005 seed=3", 3),
+        ("lr=0.001 seed=3", 3),
+        ("lr=0.0005 seed=5", 5),
+        ("lr=0.001 seed=5", 5),
+    ]
+
+
+OPTUNA = {
+    "question": "Which rate?",
+    "search": {"method": "optuna", "samples": 12},
+    "space": {"optim.lr": {"loguniform": [1e-4, 1e-1]}},
+    "schedule": {"policy": "asha", "eta": 3, "grace": "1/8"},
+}
+
+
+def test_optuna_suggests_as_many_trials_as_asked_for(tmp_path: Path) -> None:
+    assert len(sweep(tmp_path, OPTUNA).trials) == 12
+
+
+def test_optuna_goes_on_from_the_ledger(tmp_path: Path) -> None:
+    begun = sweep(tmp_path, OPTUNA, records=5)
+    after = sweep(tmp_path, OPTUNA)
+    assert list(after.trials)[: len(begun.trials)] == list(begun.trials)
+    assert len(after.trials) == 12
+
+
+def test_optuna_is_a_function_of_what_was_measured(tmp_path: Path) -> None:
+    first, second = (sweep(tmp_path / name, OPTUNA, slots=1) for name in ("one", "two"))
+    assert list(first.trials) == list(second.trials)

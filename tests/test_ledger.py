@@ -1,0 +1,179 @@
+"""The ledger: one writer, whole rows, nothing lost by a crash."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps import ledger as led
+from fakes import asked, driver, grid
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> led.Files:
+    return led.Files(tmp_path / "sweep")
+
+
+def test_rows_come_back_as_written(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        row = ledger.append("session", cpus=2)
+    assert led.read(files) == [row]
+
+
+def test_rows_are_numbered_across_sessions(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    with led.Ledger(files) as ledger:
+        assert ledger.append("session")["seq"] == 1
+
+
+def test_a_sweep_without_a_ledger_has_no_rows(files: led.Files) -> None:
+    assert led.read(files) == []
+
+
+def test_a_row_is_in_the_file_when_append_returns(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        assert files.ledger.read_bytes().endswith(b"}\n")
+
+
+def test_a_last_line_that_a_crash_cut_is_no_row(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        row = ledger.append("session")
+    with files.ledger.open("ab") as stream:
+        stream.write(b'{"seq":1,"kind":"meas')
+    assert led.read(files) == [row]
+
+
+def test_a_writer_replaces_the_line_that_a_crash_cut(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    with files.ledger.open("ab") as stream:
+        stream.write(b'{"seq":1,"kind":"meas')
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    assert [row["seq"] for row in led.read(files)] == [0, 1]
+
+
+@pytest.mark.parametrize("damage", [b"xx\n", b"[]\n", b"{}\n", b'{"seq":7,"kind":"session"}\n'])
+def test_a_damaged_line_is_an_error_with_its_number(files: led.Files, damage: bytes) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    with files.ledger.open("ab") as stream:
+        stream.write(damage)
+    with pytest.raises(led.LedgerError, match="line 2 is damaged"):
+        led.read(files)
+
+
+def test_a_damaged_ledger_is_not_written_to(files: led.Files) -> None:
+    files.folder.mkdir()
+    files.ledger.write_bytes(b"xx\n")
+    with pytest.raises(led.LedgerError):
+        led.Ledger(files)
+    assert files.ledger.read_bytes() == b"xx\n"
+
+
+def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
+    with led.Ledger(files) as ledger, pytest.raises(ValueError, match="JSON compliant"):
+        ledger.append("measured", val_loss=float("nan"))
+
+
+def test_a_second_writer_is_locked_out(files: led.Files) -> None:
+    with led.Ledger(files), pytest.raises(led.LockedError):
+        led.Ledger(files)
+
+
+def test_the_lock_ends_with_a_killed_writer(files: led.Files) -> None:
+    program = (
+        "import sys, pathlib; from sweeps import ledger as led\n"
+        "held = led.Ledger(led.Files(pathlib.Path(sys.argv[1]))); print('held', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(files.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(led.LockedError):
+            led.Ledger(files)
+        os.kill(other.pid, signal.SIGKILL)
+    with led.Ledger(files) as ledger:
+        assert ledger.rows == []
+
+
+def test_reading_needs_no_lock(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        assert len(led.read(files)) == 1
+
+
+def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
+    """A file-size limit is how a full disk looks to a process: the write is cut short."""
+    program = (
+        "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
+        "    while True: ledger.append('session', filler='x' * 100)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(files.folder)], capture_output=True)
+    assert b"OSError" in done.stderr
+    assert files.ledger.stat().st_size == 1000
+    assert [row["seq"] for row in led.read(files)] == list(range(5))
+
+
+def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file"
+    led.write_whole(path, b"one")
+    led.write_whole(path, b"two")
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (b"two", [path])
+
+
+# The fold
+
+
+def trial_after(files: led.Files, rows: list[tuple[str, dict[str, object]]]) -> led.Trial:
+    """The one trial of a sweep after the rows that follow its planning."""
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, asked(grid([1e-3])))
+        conductor.begin({})
+        (trial,) = conductor.sweep.trials
+        for kind, fields in rows:
+            ledger.append(kind, trial=trial, **fields)
+    return led.fold(led.read(files)).trials[trial]
+
+
+def point(attempt: int, step: int, loss: float) -> tuple[str, dict[str, object]]:
+    return "measured", {"attempt": attempt, "step": step, "tokens": step * 10, "val_loss": loss}
+
+
+def begin(attempt: int, step: int) -> tuple[str, dict[str, object]]:
+    return "started", {"attempt": attempt, "step": step, "checkpoint": None}
+
+
+def test_an_attempt_that_goes_on_replaces_what_came_after_its_step(files: led.Files) -> None:
+    rows = [begin(1, 0), point(1, 1, 5.0), point(1, 2, 4.0), begin(2, 1), point(2, 2, 4.5)]
+    trial = trial_after(files, rows)
+    assert [(row["step"], row["val_loss"]) for row in trial.curve] == [(1, 5.0), (2, 4.5)]
+
+
+def test_what_an_older_attempt_still_says_is_passed_over(files: led.Files) -> None:
+    rows = [begin(1, 0), point(1, 1, 5.0), begin(2, 1), point(1, 2, 9.0), point(2, 2, 4.0)]
+    assert trial_after(files, rows).curve[-1]["val_loss"] == 4.0
+
+
+def test_repeated_work_is_spent_again(files: led.Files) -> None:
+    rows = [begin(1, 0), point(1, 1, 5.0), point(1, 2, 4.0), begin(2, 1), point(2, 2, 4.0)]
+    trial_after(files, rows)
+    assert led.fold(led.read(files)).spent_tokens == 30
+
+
+def test_rows_are_one_json_object_a_line(files: led.Files) -> None:
+    trial_after(files, [begin(1, 0)])
+    lines = files.ledger.read_text().splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(len(lines)))
