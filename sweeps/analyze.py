@@ -148,7 +148,7 @@ def write(files: Files) -> Analysis:
 def present(analysis: Analysis, console: Console) -> None:
     """Print the ranking, and the files to open first, each on its own line to be clicked on."""
     print_ranking(analysis.facts, console)
-    for path in sorted(analysis.paths, key=lambda path: path.suffix):
+    for path in sorted(analysis.paths, key=lambda path: path.suffix):  # .md before .png
         if path.name in FIRST or path.match("loss_vs_*.png"):
             link = Style(link=path.resolve().as_uri())
             console.print(Text(str(path), style=link), soft_wrap=True)

@@ -15,6 +15,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,6 +72,7 @@ from sweeps.space import Resources  # noqa: E402
 from sweeps.trial import Attempt  # noqa: E402
 
 CHECKPOINT = "checkpoint.pt"
+_KNOCK_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -225,6 +227,14 @@ def _slots(cpus: float, gpus: float) -> int:
     return sum(fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
 
 
+def _knock(address: str) -> None:
+    """Raise `OSError` at once where nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    where = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, colon, port = where.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
 @contextlib.contextmanager
 def cluster(address: str) -> Iterator[str]:
     """A Ray that is up while the context lasts: one of its own (`local`), or the one at an address.
@@ -244,8 +254,9 @@ def cluster(address: str) -> Iterator[str]:
             settings |= {"runtime_env": {"py_executable": quoted}}
     try:
         try:
+            _knock(address)
             context = ray.init(address=address, **settings)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"--address {address}: {str(error).splitlines()[0]}") from error
         try:
             yield f"http://{context.dashboard_url}" if context.dashboard_url else ""

@@ -78,8 +78,8 @@ def draw(of: Study) -> dict[str, bytes]:
 
 def figures(of: Study) -> dict[str, Figure]:
     """Every figure of a sweep by its name."""
-    curves = {f"loss_by_{x}": _learning_curves(of, x) for x in X_AXES}
-    return curves | {f"loss_vs_{swept.name}": _loss_against(of, swept) for swept in of.swept}
+    against = {f"loss_vs_{swept.name}": _loss_against(of, swept) for swept in of.swept}
+    return against | {f"loss_by_{x}": _learning_curves(of, x) for x in X_AXES}
 
 
 def render(figure: Figure) -> dict[str, bytes]:

@@ -125,8 +125,9 @@ class Facts:
         """`params`, `flops_per_token` and `corpus`; `ConfigError` for a corpus that won't do."""
         from tinylm import data
 
-        reads = [config.data, config.model, config.eval, config.optim.batch_size]
-        key = cfg.digest([part if isinstance(part, int) else part.model_dump() for part in reads])
+        tree = config.model_dump()
+        reads = [tree["data"], tree["model"], tree["eval"], config.optim.batch_size]
+        key = cfg.digest(reads)
         if key not in self._digests:
             self._digests[key] = data.prepare(config, self._tell).digest
         params, flops = size(config.model)

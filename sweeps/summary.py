@@ -21,10 +21,12 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*\[\]|~$])", r"\\\1", flat)
 
 
+_STATUS = {status: status for status in (*RESULTS, "unfinished")} | {"stopped": "stopped early"}
+
 # What the tables of the summary may show: header -> cell. Text leans left, numbers right.
 _TEXT: dict[str, Callable[[Facts], str]] = {
     "trial": lambda p: _escaped(p["label"]),
-    "status": lambda p: "stopped early" if p["status"] == "stopped" else p["status"],
+    "status": lambda p: _STATUS[p["status"]],
     "values": lambda p: _escaped(words.named(p["values"])) or "nothing varied",
     "reason": lambda p: _escaped(p["reason"]),
     "id": lambda p: f"`{p['trial']}`",
@@ -86,23 +88,26 @@ def _models(places: Sequence[Facts]) -> str:
 def _head(found: Facts) -> list[str]:
     count = found["trials"]
     results = count["planned"] - count["unfinished"]
-    parts = [f"{count[status]} {status}" for status in RESULTS if count[status]]
-    state = "all" if not count["unfinished"] else "**unfinished:**"
+    parts = [f"{count[status]} {_STATUS[status]}" for status in RESULTS if count[status]]
+    state = f"all {results}"
+    if count["unfinished"]:
+        state = f"**unfinished:** {results} of {count['planned']}"
     lines = [
         f"# {_escaped(found['question'])}",
         "",
         f"`{found['sweep']}` at scale `{found['scale']}`, "
         f"{found['from'][:16].replace('T', ' ')} to {found['to'][:16].replace('T', ' ')} UTC; "
-        f"{state} {results} of {count['planned']} trials have a result"
+        f"{state} trials have a result"
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
     places = found["ranking"]["trials"]
     if places and found["ranking"]["tokens"] is not None:
         best = places[0]
+        lead = "Lowest of the finished" if len(places) > 1 else "The only one that finished"
         first = " and ".join(f"**{_escaped(p['label'])}**" for p in places if p["rank"] == 1)
         lines += [
-            f"Lowest of the finished: {first}, {METRICS[found['metric']]} "
+            f"{lead}: {first}, {METRICS[found['metric']]} "
             f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} at "
             f"{best['tokens']:,} tokens.",
             "",
@@ -164,7 +169,7 @@ def _comparison_words(found: Facts) -> list[str]:
     absent = ", ".join(_escaped(label) for label in found["comparison"]["missing"])
     text = (
         f"At {tokens:,} tokens (step {_between(place['step'] for place in places)}), which all "
-        "measured trials have reached but those that diverged or failed."
+        "measured trials have reached, those that diverged or failed aside."
     )
     if tokens != found["ranking"]["tokens"]:
         text += " Early losses need not order as final ones do."
@@ -188,13 +193,16 @@ def _best_words(found: Facts) -> list[str]:
     ]
     for best in found["best"]:
         beside = ", ".join(
-            f"{words.show(b['value'])} ({'/'.join(b['statuses'])})" for b in best["beside"]
+            f"{words.show(near['value'])} ({'/'.join(_STATUS[s] for s in near['statuses'])})"
+            for near in best["beside"]
         )
+        early = any("stopped" in near["statuses"] for near in best["beside"])
         line = (
             f"- `{best['path']}`: **{words.show(best['best'])}** of {best['tried']} values from "
             f"{words.show(best['lowest'])} to {words.show(best['highest'])}"
         )
         line += f"; beside it {beside}." if beside else "."
+        line += " What would have become of a neighbour that was stopped is not known." * early
         if best["edge"]:
             more = ", ".join(words.show(value) for value in best["next"])
             line += (
@@ -229,10 +237,10 @@ def _compute_words(found: Facts) -> list[str]:
     return [
         "## Compute",
         "",
-        f"{spent['tokens']:,} tokens trained, {share} of the {spent['tokens_full']:,} that all "
-        f"trials to their ends would take{f' ({again:,} of them repeated)' if again else ''}; "
-        f"{spent['flops']:.3g} of {spent['flops_full']:.3g} FLOPs; {spent['seconds']:,.0f} s of "
-        "training, evaluation excluded, summed over trials.",
+        f"{spent['tokens']:,} tokens trained{f', {again:,} of them again' if again else ''}: "
+        f"{share} of the {spent['tokens_full']:,} of all trials trained to their ends. "
+        f"{words.count(spent['flops'])} of {words.count(spent['flops_full'])} FLOPs; "
+        f"{words.duration(spent['seconds'])} of training, summed over trials, evaluation excluded.",
         "",
     ]
 
@@ -271,13 +279,12 @@ _PRINTED = 24
 def _outcome(place: Facts) -> str:
     """How a trial ended, in few words; its whole reason stands in the summary."""
     match place["status"]:
-        case "stopped":
-            return "stopped early"
         case "diverged":
             return f"diverged at step {place['reached_step']}"
         case "unfinished":
             return textwrap.shorten(place["reason"], 24, placeholder="…")
-    return str(place["status"])
+        case status:
+            return _STATUS[status]
 
 
 def _printed(place: Facts) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
-"""A small corpus and a small config that the tests of both packages share."""
+"""What tests of several modules share: a small corpus and config, and an analysed sweep."""
 
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ledgers import lr_sweep
 
+from sweeps import analyze, ledger
+from sweeps.ledger import Files
 from tinylm import config as cfg
 from tinylm.data import END_OF_TEXT, Corpus, prepare
 
@@ -71,3 +74,16 @@ def tiny(text_folder: Path) -> cfg.Config:
 def corpus(tiny: cfg.Config) -> Corpus:
     """The small corpus, tokenized."""
     return prepare(tiny)
+
+
+@pytest.fixture(scope="session")
+def lr(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Eight rates under asha; see `lr_sweep`."""
+    return lr_sweep(tmp_path_factory.mktemp("results") / "lr-cpu")
+
+
+@pytest.fixture(scope="session")
+def analysis(lr: Files) -> analyze.Analysis:
+    """All that is written of the eight rates, where a path was once swept that no longer is."""
+    ledger.write_whole(lr.analysis / "loss_vs_gone.svg", b"")
+    return analyze.write(lr)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweeps import ledger
 from sweeps.ledger import Files, Ledger
+from sweeps.study import Study, study
 from sweeps.words import show
 from tinylm import config as cfg
 
@@ -121,6 +123,11 @@ class Story:
 
     def _append(self, kind: str, trial: str, **fields: Any) -> None:
         self.ledger.append(kind, trial=trial, attempt=self.attempts[trial], **fields)
+
+
+def studied(files: Files) -> Study:
+    """What the ledger of a sweep says."""
+    return study(files.name, ledger.read(files))
 
 
 @contextmanager

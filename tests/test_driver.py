@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Engine, Loss, asked, driver, grid, v_shaped
 
 from sweeps import ledger as led
 from sweeps.driver import RETRIES, RefusedError
-from fakes import Engine, Loss, asked, driver, grid, v_shaped
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 NONE = {"policy": "none"}

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import asked, driver, grid
 
 from sweeps import ledger as led
-from fakes import asked, driver, grid
 
 
 @pytest.fixture
@@ -121,7 +121,8 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
         "    while True: ledger.append('session', filler='x' * 100)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(files.folder)], capture_output=True)
+    command = [sys.executable, "-c", program, str(files.folder)]
+    done = subprocess.run(command, capture_output=True, check=False)
     assert b"OSError" in done.stderr
     assert files.ledger.stat().st_size == 1000
     assert [row["seq"] for row in led.read(files)] == list(range(5))

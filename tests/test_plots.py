@@ -4,27 +4,24 @@ import math
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, EVERY, RATES, ended, loss, lr_sweep, story, two_draws
+from ledgers import BUDGET, EVERY, RATES, ended, loss, story, studied, two_draws
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps import analyze, ledger, plots
+from sweeps import analyze, plots
 from sweeps.ledger import Files
-
-
-def study(files: Files) -> analyze.Study:
-    return analyze.study(files.name, ledger.read(files))
+from sweeps.study import Study
 
 
 @pytest.fixture(scope="module")
-def lr(tmp_path_factory: pytest.TempPathFactory) -> analyze.Study:
+def rates(lr: Files) -> Study:
     """Eight rates under asha; two diverge."""
-    return study(lr_sweep(tmp_path_factory.mktemp("results") / "lr-cpu"))
+    return studied(lr)
 
 
 @pytest.fixture(scope="module")
-def against_lr(lr: analyze.Study) -> Figure:
-    return plots._loss_against(lr, lr.swept[0])
+def against_lr(rates: Study) -> Figure:
+    return plots._loss_against(rates, rates.swept[0])
 
 
 def spots(axes: Axes, mark: str) -> set[float]:
@@ -36,19 +33,15 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for box in figure.legends for text in box.get_texts()]
 
 
-@pytest.fixture(scope="module")
-def drawn(lr: analyze.Study) -> dict[str, bytes]:
-    return plots.draw(lr)
-
-
 def test_figures_drawn_twice_are_the_same_byte_for_byte(
-    lr: analyze.Study, drawn: dict[str, bytes]
+    rates: Study, analysis: analyze.Analysis
 ) -> None:
-    assert plots.draw(lr) == drawn
+    before = {path.name: path.read_bytes() for path in analysis.paths if path.stem[:4] == "loss"}
+    assert plots.draw(rates) == before
 
 
-def test_no_svg_has_a_date(drawn: dict[str, bytes]) -> None:
-    assert b"<dc:date>" not in drawn["loss_vs_lr.svg"]
+def test_no_svg_has_a_date(lr: Files, analysis: analyze.Analysis) -> None:
+    assert "<dc:date>" not in (lr.analysis / "loss_vs_lr.svg").read_text()
 
 
 def test_the_figure_of_a_path_is_logarithmic_where_its_values_are(against_lr: Figure) -> None:
@@ -105,67 +98,67 @@ def test_a_trial_that_diverged_after_a_rung_is_a_cross_and_no_point(tmp_path: Pa
         tell.start(trial)
         tell.measure(trial, BUDGET, 9.0)
         tell.diverge(trial, BUDGET)
-    of = study(files)
+    of = studied(files)
     axes = plots._loss_against(of, of.swept[0]).axes[0]
     assert (spots(axes, "o"), spots(axes, "X")) == ({1e-3, 2e-3}, {4e-3})
 
 
 def test_a_huge_finished_loss_is_an_arrow_at_the_edge(tmp_path: Path) -> None:
     losses = {1e-3: 3.1, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.2, 1.6e-2: 60.0}
-    of = study(ended(tmp_path, "optim.lr", losses))
+    of = studied(ended(tmp_path, "optim.lr", losses))
     figure = plots._loss_against(of, of.swept[0])
     assert (spots(figure.axes[0], "^"), "above the axis" in legend(figure)) == ({1.6e-2}, True)
 
 
 def test_every_ordinary_loss_is_inside_the_axis(tmp_path: Path) -> None:
     losses = {1e-3: 3.4, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.5}
-    of = study(ended(tmp_path, "optim.lr", losses))
+    of = studied(ended(tmp_path, "optim.lr", losses))
     low, high = plots._loss_against(of, of.swept[0]).axes[0].get_ylim()
     assert low < 3.0 < 3.5 < high
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> analyze.Study:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Twenty draws of two paths."""
-    return study(two_draws(tmp_path_factory.mktemp("many"), 20))
+    return studied(two_draws(tmp_path_factory.mktemp("many"), 20))
 
 
-def test_many_trials_have_a_colour_bar_and_no_names(many: analyze.Study) -> None:
+def test_many_trials_have_a_colour_bar_and_no_names(many: Study) -> None:
     figure = plots._learning_curves(many, "tokens")
     assert (len(figure.axes), legend(figure)) == (2, [])
 
 
-def test_draws_of_several_paths_are_points_without_lines(many: analyze.Study) -> None:
+def test_draws_of_several_paths_are_points_without_lines(many: Study) -> None:
     axes = plots._loss_against(many, many.swept[0]).axes[0]
     assert {line.get_linestyle() for line in axes.lines} == {"None"}
 
 
-def test_training_losses_are_drawn_while_they_can_be_read(lr: analyze.Study) -> None:
-    assert "thin: training loss" in legend(plots._learning_curves(lr, "step"))
+def test_training_losses_are_drawn_while_they_can_be_read(rates: Study) -> None:
+    assert "thin: training loss" in legend(plots._learning_curves(rates, "step"))
 
 
 @pytest.mark.parametrize(
     ("x", "end"), [("step", 384), ("tokens", BUDGET), ("seconds", BUDGET / 10_000)]
 )
-def test_curves_end_where_the_training_does(lr: analyze.Study, x: str, end: float) -> None:
-    lines = plots._learning_curves(lr, x).axes[0].lines
+def test_curves_end_where_the_training_does(rates: Study, x: str, end: float) -> None:
+    lines = plots._learning_curves(rates, x).axes[0].lines
     assert max(max(line.get_xdata()) for line in lines if len(line.get_xdata())) == end
 
 
 def test_a_path_without_order_is_a_plot_of_dots(tmp_path: Path) -> None:
-    of = study(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.1}))
+    of = studied(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.1}))
     axes = plots._loss_against(of, of.swept[0]).axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert (labels, {line.get_linestyle() for line in axes.lines}) == (["pre", "post"], {"None"})
 
 
 def test_seeds_share_a_name_in_the_legend(tmp_path: Path) -> None:
-    of = study(ended(tmp_path, "model.norm", {"pre": (3.0, 3.1), "post": (3.1, 3.2)}))
+    of = studied(ended(tmp_path, "model.norm", {"pre": (3.0, 3.1), "post": (3.1, 3.2)}))
     assert legend(plots._learning_curves(of, "step"))[:2] == ["norm=pre", "norm=post"]
 
 
 def test_the_line_goes_through_the_mean_of_the_seeds(tmp_path: Path) -> None:
-    of = study(ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.2), 2e-3: (3.3, 3.5)}))
+    of = studied(ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.2), 2e-3: (3.3, 3.5)}))
     line = plots._loss_against(of, of.swept[0]).axes[0].lines[0]
     assert list(line.get_ydata()) == [pytest.approx(3.1), pytest.approx(3.4)]
 
@@ -175,7 +168,7 @@ def test_a_sweep_that_has_measured_nothing_has_figures(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.plan({"optim.lr": 1e-3})
         tell.plan({"optim.lr": 2e-3})
-    assert len(plots.draw(study(Files(tmp_path)))) == 8
+    assert len(plots.figures(studied(Files(tmp_path)))) == 4
 
 
 @pytest.mark.parametrize("words", ["$x_1$", "a$b", "_hidden", "$5 or $6"])
@@ -189,7 +182,8 @@ def test_any_question_can_be_a_title(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}}, "_学习率 $x_1$ costs $5 " + "and more " * 90)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
-    assert len(plots.draw(study(Files(tmp_path)))) == 8
+    figure = plots.figures(studied(Files(tmp_path)))["loss_by_step"]
+    assert set(plots.render(figure)) == {"svg", "png"}
 
 
 def test_the_axis_reaches_as_far_above_the_quartile_as_the_rule_says() -> None:

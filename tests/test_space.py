@@ -1,14 +1,15 @@
 """Search spaces: what they may say, and the trials that they plan."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fakes import asked, grid
 
 from sweeps import space as sp
-from fakes import asked, grid
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -29,9 +30,9 @@ def plan(tree: dict[str, Any], seed: int = 0) -> list[sp.Planned]:
 
 
 def problems(folder: Path, tree: dict[str, Any]) -> str:
+    path = written(folder, tree)
     with pytest.raises(ConfigError) as caught:
-        space, _ = sp.read(written(folder, tree))
-        sp.plan(space, BASE, 0, "asked.yaml")
+        sp.plan(sp.read(path)[0], BASE, 0, "asked.yaml")
     return str(caught.value)
 
 
@@ -147,7 +148,7 @@ def test_rungs_are_a_share_of_the_budget_and_its_multiples(
 def test_the_shipped_space_plans_eight_rates_a_factor_of_two_apart() -> None:
     space, _ = sp.read(Path("search_spaces/lr.yaml"))
     rates = [one.values["optim.lr"] for one in sp.plan(space, cfg.load("cpu"), 0, "lr")]
-    assert [b / a for a, b in zip(rates, rates[1:], strict=False)] == pytest.approx([2.0] * 7)
+    assert [b / a for a, b in pairwise(rates)] == pytest.approx([2.0] * 7)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "tinystories_17m", "baseline_17m"])
