@@ -124,7 +124,7 @@ def run(asked: list[str]) -> subprocess.CompletedProcess[str]:
 def wait_for_rows(sweep: Path, kind: str, count: int) -> None:
     """Return once the ledger holds so many rows of a kind."""
     deadline = time.monotonic() + 120
-    while sum(row["kind"] == kind for row in led.read(led.Files(sweep))) < count:
+    while count_rows(sweep, kind) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -204,37 +204,46 @@ def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Any, trai
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
 
 
+def count_rows(sweep: Path, kind: str) -> int:
+    return sum(row["kind"] == kind for row in led.read(led.Files(sweep)))
+
+
+def interrupt(asked: list[str], out: Path, number: int) -> tuple[int, str]:
+    """Start a driver, signal it when it has seen three more checkpoints; exit code and output."""
+    before = count_rows(out, "checkpointed")
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
+        wait_for_rows(out, "checkpointed", before + 3)
+        os.kill(driver.pid, number)
+        said = driver.communicate(timeout=120)[0].decode()
+    return driver.returncode, said
+
+
 @pytest.fixture(scope="module")
 def killed(
     tmp_path_factory: pytest.TempPathFactory, scale: Path
-) -> tuple[Path, int, subprocess.CompletedProcess[str]]:
-    """A sweep whose driver was killed in the middle, that then was terminated, and then ended;
-    with the exit code of a second driver and of the terminated one."""
+) -> tuple[Path, int, tuple[int, str], subprocess.CompletedProcess[str]]:
+    """A sweep whose driver was killed, then terminated, then left to end."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "rates"
     asked = command(write_space(folder, {"policy": "none"}), scale, out)
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
-        wait_for_rows(out, "checkpointed", 3)
-        second = run(asked)
-        os.kill(first.pid, signal.SIGKILL)
-    assert second.returncode == LOCKED, second.stdout + second.stderr
+    interrupt(asked, out, signal.SIGKILL)
     rows = len(led.read(led.Files(out)))
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as third:
-        wait_for_rows(out, "checkpointed", 20)
-        os.kill(third.pid, signal.SIGTERM)
-        said = third.communicate(timeout=120)[0].decode()
-    assert (third.returncode, "To go on: python -m sweeps.run" in said) == (143, True), said
-    return out, rows, run(asked)
+    return out, rows, interrupt(asked, out, signal.SIGTERM), run(asked)
+
+
+def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
+    code, said = killed[2]
+    assert (code, "To go on: python -m sweeps.run" in said) == (143, True), said
 
 
 def test_a_killed_sweep_ends_with_the_curves_of_whole_trainings(killed: Any, trained: Any) -> None:
-    out, _, last = killed
+    out, _, _, last = killed
     assert last.returncode == 0, last.stderr
     assert curves(out) == trained
 
 
 def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
-    out, rows, _ = killed
+    out, rows, _, _ = killed
     found = led.read(led.Files(out))
     assert [row["seq"] for row in found[:rows]] == list(range(rows))
 
@@ -242,6 +251,13 @@ def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
 def test_a_killed_sweep_goes_on_from_checkpoints(killed: Any) -> None:
     started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
     assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
+
+
+def test_a_second_driver_exits_5(tmp_path: Path, scale: Path) -> None:
+    asked = command(write_space(tmp_path, STOPPING), scale, tmp_path / "rates")
+    with led.Ledger(led.Files(tmp_path / "rates")):
+        done = run(asked)
+    assert (done.returncode, "another driver" in done.stderr) == (LOCKED, True), done.stderr
 
 
 def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
