@@ -83,6 +83,11 @@ class ClusterError(Exception):
 class TrialActor(tune.Trainable):
     """The process of one attempt."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """The CPUs and GPUs that the attempt takes."""
+        return tune.PlacementGroupFactory([config["resources"]])
+
     def setup(self, config: dict[str, Any]) -> None:
         """Open the corpus and build nothing yet."""
         self._job = Job.from_json(config["job"])
@@ -108,7 +113,7 @@ class _Conversation:
     """What the parts that Ray Tune calls share."""
 
     driver: Driver
-    slots: Callable[[], int]
+    resources: dict[str, float]  # of an attempt
     update: Callable[[], None]  # the view of the sweep may have changed
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
     error: Exception | None = None
@@ -139,13 +144,13 @@ class _Work(Searcher):
         job = None
         running = len(self._talk.driver.running)
         with self._talk.guard():
-            if running < self._talk.slots() and self._talk.error is None:
+            if running < _slots(self._talk.resources) and self._talk.error is None:
                 job = self._talk.driver.next_job()
         if job is None:
             # With nothing under way there is nothing to wait for.
             return None if running and self._talk.error is None else Searcher.FINISHED
         self._talk.trial_of[trial_id] = job.trial
-        return {"job": job.to_json()}
+        return {"job": job.to_json(), "resources": self._talk.resources}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -217,14 +222,13 @@ class _Interrupt(Stopper):
         return self._talk.signal is not None or self._talk.error is not None
 
 
-def _slots(cpus: float, gpus: float) -> int:
+def _slots(resources: dict[str, float]) -> int:
     """How many attempts fit on the living nodes at once."""
-
-    def fits(have: dict[str, float]) -> int:
-        by_cpu = int(have.get("CPU", 0.0) / cpus)
-        return min(by_cpu, int(have.get("GPU", 0.0) / gpus)) if gpus else by_cpu
-
-    return sum(fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return sum(
+        min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
+        for node in ray.nodes()
+        if node["Alive"]
+    )
 
 
 def _knock(address: str) -> None:
@@ -273,12 +277,13 @@ def run(
 
     A cluster must be up. Errors of the ledger and its disk are raised as they are.
     """
-    gpus = resources.gpus if device == "cuda" else 0.0
-    talk = _Conversation(driver, lambda: _slots(resources.cpus, gpus), update)
-    if talk.slots() == 0:
-        raise ClusterError(
-            f"no node has the {resources.cpus:g} CPUs and {gpus:g} GPUs that a trial takes"
-        )
+    takes = {"CPU": float(resources.cpus)}
+    if device == "cuda":
+        takes["GPU"] = float(resources.gpus)
+    if _slots(takes) == 0:
+        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
+        raise ClusterError(f"no node has the {needs} that a trial takes")
+    talk = _Conversation(driver, takes, update)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         talk.signal = number
@@ -286,7 +291,7 @@ def run(
     before = {number: signal.signal(number, interrupted) for number in SIGNALS}
     try:
         tune.Tuner(
-            tune.with_resources(TrialActor, {"cpu": resources.cpus, "gpu": gpus}),
+            TrialActor,
             tune_config=tune.TuneConfig(
                 search_alg=_Work(talk),
                 scheduler=_Answers(talk),

@@ -235,7 +235,7 @@ def _run(
         session: dict[str, Any] = provenance.describe()
         try:
             with engine.cluster(address) as dashboard:
-                print(f"dashboard: {dashboard} (token: `ray get-auth-token`)", flush=True)
+                print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
                 driver.begin({**session, "dashboard": dashboard})
                 view = View(driver, console)
                 with view.shown():

@@ -128,7 +128,9 @@ class View:
             case "paused":
                 what = f"pauses at {row['rung']} tokens, loss {row['score']:.4f}"
             case "promoted":
-                what = f"goes on from {row['rung']} tokens: rank {row['rank']} of {row['arrived']}"
+                why = ", so that enough trials finish" if row["forced"] else ""
+                place = f"rank {row['rank']} of {row['arrived']}"
+                what = f"goes on from {row['rung']} tokens: {place}{why}"
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "finished":
