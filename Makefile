@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 sweep: $(READY) ## run the search space SPACE, or go on with it
-	$(BIN)/python -m sweeps.run $(SPACE) $(if $(SCALE),--scale $(SCALE)) $(ARGS)
+	$(BIN)/python -m sweeps.run "$(SPACE)" $(if $(SCALE),--scale "$(SCALE)") $(ARGS)
 
 analyze: $(READY) ## write tables and figures of all sweeps, or of those in ARGS
 	$(BIN)/python -m sweeps.analyze $(ARGS)

@@ -83,13 +83,9 @@ def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
     """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
     if before is None:
         return
-    there, here = cfg.flatten(before["base"]), cfg.flatten(asked.base.model_dump())
     swept = set(asked.space.space) | set(before["space"]["space"])
-    different = [
-        f"  {path}: {there.get(path)!r} there, {here.get(path)!r} here"
-        for path in sorted(there.keys() | here.keys())
-        if there.get(path) != here.get(path) and path not in swept
-    ]
+    found = cfg.difference(before["base"], asked.base.model_dump())
+    different = [line for path, line in found.items() if path not in swept]
     if different:
         raise RefusedError(
             "\n".join(["the sweep in this folder has another base config:", *different])
@@ -126,18 +122,22 @@ class Driver:
 
     # Beginning and end ---------------------------------------------------------------------
 
-    def is_done(self) -> bool:
-        """Whether nothing is left to do; writes nothing."""
-        settled = {"finished", "diverged", "stopped"}
+    def has_work(self) -> bool:
+        """Whether there is anything to train; writes nothing."""
         trials = self.sweep.trials
         return (
-            all(new.trial in trials for new in self.planned)
-            and all(
-                trial.status in settled and not self._is_ready(trial) for trial in trials.values()
-            )
-            and not self._may_suggest()
-            and self.policy.promotion(last_resort=True) is None
+            any(new.trial not in trials for new in self.planned)
+            or any(trial.status in {"running", "failed"} for trial in trials.values())
+            or any(self._is_ready(trial) for trial in trials.values())
+            or self.policy.promotion(last_resort=True) is not None
+            or self._suggestion() is not None
         )
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do, not even to write down; writes nothing."""
+        settled = {"finished", "diverged", "stopped"}
+        ended = all(trial.status in settled for trial in self.sweep.trials.values())
+        return ended and not self.has_work()
 
     def begin(self, session: dict[str, Any]) -> None:
         """Write down what is asked and who asks, plan what is new, mend what a crash cut short."""
@@ -164,11 +164,15 @@ class Driver:
                 )
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
-        """Write the pause or end that a crash kept a checkpoint from."""
+        """Write what a crash kept from following a checkpoint: the end, a pause or a promotion."""
         if saved["tokens"] == trial.budget:
             self._finish(trial)
-        elif self.policy.verdict(trial.trial, saved["tokens"]) == "pause":
+            return
+        verdict = self.policy.verdict(trial.trial, saved["tokens"])
+        if verdict == "pause":
             self._pause(trial, saved["tokens"])
+        elif isinstance(verdict, pol.Promotion):
+            self._record("promoted", **verdict.fields())
 
     def end(self) -> None:
         """Write down why each trial that still waits goes no further; called when nothing is left."""
@@ -233,25 +237,27 @@ class Driver:
             return not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
-    def _may_suggest(self) -> bool:
-        search = self.asked.space.search
-        return isinstance(search, sp.OptunaSearch) and len(self.sweep.trials) < search.samples
-
-    def _suggest(self) -> list[led.Trial]:
-        if not self._may_suggest():
-            return []
+    def _suggestion(self) -> sp.Planned | None:
+        """The next trial of an Optuna search; None for other searches and when it has them all."""
+        asked = self.asked
+        if not isinstance(asked.space.search, sp.OptunaSearch):
+            return None
         outcomes = [
             sp.Outcome(
+                trial=trial.trial,
+                seed=trial.seed,
                 values=trial.values,
-                scores={row["tokens"]: row[self.asked.space.metric] for row in trial.curve},
+                scores={row["tokens"]: row[asked.space.metric] for row in trial.curve},
                 state=_OUTCOME[trial.status],
             )
             for trial in self.sweep.trials.values()
         ]
-        asked = self.asked
-        new = sp.suggest(asked.space, asked.base, asked.seed, outcomes, asked.source)
-        if new.trial in self.sweep.trials:
-            return []  # the sampler repeats itself: the space is exhausted for it
+        return sp.suggest(asked.space, asked.base, asked.seed, outcomes, asked.source)
+
+    def _suggest(self) -> list[led.Trial]:
+        new = self._suggestion()
+        if new is None:
+            return []
         self._plan([new])
         return [self.sweep.trials[new.trial]]
 
@@ -279,6 +285,9 @@ class Driver:
     def saved(self, trial_id: str, path: Path) -> None:
         """A checkpoint of the last measured record is at `path`; carry out what waited for it."""
         trial = self.sweep.trials[trial_id]
+        # The row must not outlive the file, nor the older checkpoint end before this one is safe.
+        for place in (path, path.parent):
+            led.sync(place)
         before = trial.checkpoint
         row = self._record(
             "checkpointed",

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -47,7 +48,7 @@ os.environ.update(
 
 
 def _token_file() -> Path:
-    """The file of the token that opens the local dashboard, made readable by its owner alone."""
+    """The file of the token that opens the local dashboard; a new one is its owner's alone."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +71,18 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.driver import Driver, Job  # noqa: E402
 from sweeps.space import Resources  # noqa: E402
 from sweeps.trial import Attempt  # noqa: E402
+from tinylm.data import cache_folder  # noqa: E402
 
 CHECKPOINT = "checkpoint.pt"
 _KNOCK_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# What a worker's error says when its storage is full, read-only or over its quota.
+_STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
+
+# Tune says of every trial that failed that it did; the ledger says why.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class ClusterError(Exception):
@@ -119,6 +128,11 @@ class _Conversation:
     error: Exception | None = None
     signal: int | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be started, asked or written."""
+        return self.error is not None or self.signal is not None
+
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
         return {}
@@ -144,11 +158,14 @@ class _Work(Searcher):
         job = None
         running = len(self._talk.driver.running)
         with self._talk.guard():
-            if running < _slots(self._talk.resources) and self._talk.error is None:
+            slots = 0 if self._talk.over else _slots(self._talk.resources)
+            if running < slots:
                 job = self._talk.driver.next_job()
+            elif not running and not self._talk.over:
+                raise ClusterError("the cluster has lost the nodes that its trials ran on")
         if job is None:
             # With nothing under way there is nothing to wait for.
-            return None if running and self._talk.error is None else Searcher.FINISHED
+            return None if running and not self._talk.over else Searcher.FINISHED
         self._talk.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": self._talk.resources}
 
@@ -175,6 +192,8 @@ class _Answers(FIFOScheduler):
         result: dict[str, Any],
     ) -> str:
         """Write the event down, then decide; the attempt waits for the answer."""
+        if self._talk.error is not None:
+            return TrialScheduler.STOP
         with self._talk.guard():
             trial_id = self._talk.trial_of[trial.trial_id]
             if self._talk.driver.reported(trial_id, json.loads(result["event"])):
@@ -191,6 +210,8 @@ class _Notes(Callback):
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
+        if self._talk.error is not None:
+            return
         with self._talk.guard():
             file = Path(checkpoint.path) / CHECKPOINT
             self._talk.driver.saved(self._talk.trial_of[trial.trial_id], file)
@@ -198,11 +219,18 @@ class _Notes(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        if self._talk.error is not None:
+            return
         with self._talk.guard():
             text = Path(trial.error_file).read_text() if trial.error_file else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             reason = lines[-1] if lines else "the worker process died"
             self._talk.driver.failed(self._talk.trial_of[trial.trial_id], reason, text[-8000:])
+            storage = _STORAGE.search(text)
+            if storage is not None:  # no other attempt would fare better
+                raise OSError(
+                    int(storage[1]), storage[2], str(self._talk.driver.ledger.files.folder)
+                )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._talk.guard():
@@ -219,7 +247,7 @@ class _Interrupt(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._talk.signal is not None or self._talk.error is not None
+        return self._talk.over
 
 
 def _slots(resources: dict[str, float]) -> int:
@@ -249,19 +277,26 @@ def cluster(address: str) -> Iterator[str]:
     # short path.
     parent = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    environment: dict[str, Any] = {}
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"dashboard_host": "127.0.0.1"}
         quoted = shlex.quote(sys.executable)
         if quoted != sys.executable:
             # Ray starts workers through a shell and does not quote the path of the interpreter.
-            settings |= {"runtime_env": {"py_executable": quoted}}
+            environment = {"py_executable": quoted}
+    else:
+        # The workers of a running cluster know nothing of this process's environment.
+        environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
+    if environment:
+        settings |= {"runtime_env": environment}
     try:
         try:
             _knock(address)
             context = ray.init(address=address, **settings)
         except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"--address {address}: {str(error).splitlines()[0]}") from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ClusterError(f"--address {address}: {reason}") from error
         try:
             yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
         finally:
@@ -270,25 +305,44 @@ def cluster(address: str) -> Iterator[str]:
         shutil.rmtree(parent, ignore_errors=True)
 
 
+def slots(resources: Resources, device: str) -> int:
+    """How many trials the cluster runs at once; `ClusterError` where it is none."""
+    takes = _takes(resources, device)
+    found = _slots(takes)
+    if found == 0:
+        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
+        raise ClusterError(f"no node has the {needs} that a trial takes")
+    return found
+
+
+def _takes(resources: Resources, device: str) -> dict[str, float]:
+    takes = {"CPU": float(resources.cpus)}
+    if device == "cuda":
+        takes["GPU"] = float(resources.gpus)
+    return takes
+
+
+def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Handle the signals that end a sweep; the handlers before. What is ignored (SIGHUP under
+    nohup) stays ignored."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
 def run(
     driver: Driver, resources: Resources, device: str, update: Callable[[], None]
 ) -> int | None:
     """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
 
-    A cluster must be up. Errors of the ledger and its disk are raised as they are.
+    A cluster must be up; `ClusterError` when it is lost. Errors of the ledger and its disk are
+    raised as they are.
     """
-    takes = {"CPU": float(resources.cpus)}
-    if device == "cuda":
-        takes["GPU"] = float(resources.gpus)
-    if _slots(takes) == 0:
-        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
-        raise ClusterError(f"no node has the {needs} that a trial takes")
-    talk = _Conversation(driver, takes, update)
+    talk = _Conversation(driver, _takes(resources, device), update)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         talk.signal = number
 
-    before = {number: signal.signal(number, interrupted) for number in SIGNALS}
+    before = listen(interrupted)
     try:
         tune.Tuner(
             TrialActor,
@@ -308,6 +362,9 @@ def run(
                 verbose=0,
             ),
         ).fit()
+    except (ray.exceptions.RayError, tune.TuneError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise talk.error or ClusterError(f"the cluster was lost: {reason}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,14 +3,14 @@
 `ledger.jsonl` holds one JSON object a line. Every line has `seq` (its number; order is never by
 clock), `time` (UTC, ISO 8601) and `kind`:
 
-    sweep         what is asked: space (as written), base (resolved config), scale, seed, policy
-    session       a driver begins: command, versions, machine, git commit, slots
+    sweep         what is asked: space (as written), source, base (resolved config), scale, seed
+    session       a driver begins: command, versions, machine, commit, slots, dashboard
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
-    paused        the trial waits at a rung: trial, rung, score
+    paused        the trial waits at a rung: trial, attempt, rung, score
     promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
                   arrived, forced
     stopped       it will not go on: trial, reason, and the numbers of the decision
@@ -21,6 +21,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
 This module owns every file name under results/ and uses the standard library alone.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -77,7 +78,18 @@ class Files:
 
 def sweeps(results: Path = RESULTS) -> list[Files]:
     """The sweeps under a results folder, by name."""
-    return [Files(ledger.parent) for ledger in sorted(results.glob("*/ledger.jsonl"))]
+    ledgers = sorted(results.glob("*/ledger.jsonl"))
+    # An empty one is of a driver that found no cluster.
+    return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
+
+
+def sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -90,6 +102,7 @@ def write_whole(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -127,7 +140,8 @@ class Ledger:
     def __init__(self, files: Files) -> None:
         self.files = files
         files.folder.mkdir(parents=True, exist_ok=True)
-        self._stream = files.ledger.open("a+b")
+        # Unbuffered: a line that could not be written must not come later.
+        self._stream = files.ledger.open("a+b", buffering=0)
         try:
             # The lock is the kernel's: it ends with the process, however that ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,9 +163,14 @@ class Ledger:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"seq": len(self.rows), "time": time, "kind": kind, **fields}
         line = json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        self._stream.write(line)
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        end = self._stream.seek(0, os.SEEK_END)
+        try:
+            if self._stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.files.ledger))
+            os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(end)
+            raise
         self.rows.append(row)
         return row
 
@@ -190,7 +209,7 @@ class Trial:
     tokens: int = 0
     curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
     checkpoint: Row | None = None  # the last `checkpointed` row
-    decision: Row | None = None  # the row that last changed the status
+    spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
 
     @property
     def budget(self) -> int:
@@ -207,7 +226,11 @@ class Sweep:
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
-    spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+
+    @property
+    def spent_tokens(self) -> int:
+        """Tokens trained in all; repeated work counts again."""
+        return sum(trial.spent_tokens for trial in self.trials.values())
 
     def observe(self, row: Row) -> None:
         """Fold one row in. Rows of an attempt that a later one replaced change nothing."""
@@ -223,8 +246,10 @@ class Sweep:
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
-        else:
+        elif row.get("trial") in self.trials:
             self._observe_trial(self.trials[row["trial"]], row)
+        else:
+            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
 
     def _observe_trial(self, trial: Trial, row: Row) -> None:
         kind = row["kind"]
@@ -237,21 +262,20 @@ class Sweep:
         elif row.get("attempt", trial.attempt) != trial.attempt:
             return
         elif kind == "measured":
-            self.spent_tokens += row["tokens"] - trial.tokens
+            trial.spent_tokens += row["tokens"] - trial.tokens
             trial.curve.append(row)
             trial.step, trial.tokens = row["step"], row["tokens"]
         elif kind == "checkpointed":
             trial.checkpoint = row
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
-            trial.decision = row
             if kind != "promoted":
                 trial.status = kind
             elif trial.status != "running":  # one that is running keeps its slot
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
         elif kind == "diverged":
-            self.spent_tokens += row["tokens"] - trial.tokens
+            trial.spent_tokens += row["tokens"] - trial.tokens
             trial.step, trial.tokens = row["step"], row["tokens"]
             trial.status, trial.reason = kind, row["reason"]
         elif kind == "failed":

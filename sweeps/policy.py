@@ -46,7 +46,7 @@ class Policy(Protocol):
         """What becomes of a trial whose row at so many tokens has been observed."""
 
     def promotion(self, *, last_resort: bool) -> Promotion | None:
-        """The paused trial that goes on next; a last resort is asked for when nothing else runs."""
+        """The paused trial that goes on next; the last resort is for a slot with nothing to start."""
 
     def holds(self, trial: str) -> bool:
         """Whether the trial waits for a promotion."""
@@ -97,13 +97,13 @@ class _Rung:
 class Asha:
     """Asynchronous successive halving that promotes (arXiv:1810.05934, algorithm 2).
 
-    Every trial pauses at every rung. Whenever a slot is free, the best trial that is paused among
-    the best `arrived // eta` of its rung goes on, the highest rung first; so nothing is stopped
-    for arriving late, and the order of arrival does not decide. A trial that would be the next to
-    go on when it frees its slot keeps the slot and goes on at once. A trial that diverges arrives at
-    its next rung with an infinite score, which is never promoted. Equal scores rank by arrival.
-    When nothing runs or can start and fewer than `finish` trials have finished, the best paused
-    trial of the highest rung goes on whatever its rank.
+    A trial pauses at every rung. Whenever a slot is free, the best trial that is paused among the
+    best `arrived // eta` of its rung goes on, the highest rung first; so nothing is stopped for
+    arriving late. A trial that would be the next to go on when it frees its slot keeps the slot
+    and goes on at once. A trial that diverges arrives at its next rung with an infinite score,
+    which is never promoted. Equal scores rank by arrival. When a slot is free, nothing is left to
+    start in it, and fewer than `finish` trials have finished or run, the best paused trial of the
+    highest rung goes on whatever its rank.
     """
 
     def __init__(self, rungs: tuple[int, ...], metric: str, eta: int, finish: int) -> None:
@@ -117,13 +117,13 @@ class Asha:
 
     def observe(self, row: Row) -> None:
         """Fold one row of the ledger in; kinds that decide nothing are passed over."""
-        kind = row["kind"]
-        if kind == "session":
+        if row["kind"] == "session":
             self._running.clear()
-            return
-        if "trial" not in row:
-            return
-        trial = row["trial"]
+        elif "trial" in row:
+            self._observe_score(row["kind"], row["trial"], row)
+            self._observe_place(row["kind"], row["trial"], row)
+
+    def _observe_score(self, kind: str, trial: str, row: Row) -> None:
         if kind == "measured" and row["tokens"] in self._rungs:
             # A trial that goes on from a checkpoint may reach a rung twice; the first score stands.
             self._rungs[row["tokens"]].scores.setdefault(trial, row[self.metric])
@@ -132,17 +132,22 @@ class Asha:
                 if trial not in rung.scores:
                     rung.scores[trial] = math.inf
                     break
+
+    def _observe_place(self, kind: str, trial: str, row: Row) -> None:
         if kind == "started":
             self._running.add(trial)
         elif kind in {"paused", "finished", "diverged", "failed"}:
             self._running.discard(trial)
-        if kind == "paused" and row["rung"] in self._rungs:
-            self._rungs[row["rung"]].paused.add(trial)
-        elif kind == "promoted" and row["rung"] in self._rungs:
-            self._rungs[row["rung"]].paused.discard(trial)
-            self._rungs[row["rung"]].promoted.add(trial)
-        elif kind == "finished":
+        if kind in {"started", "finished", "diverged"}:
+            # Another policy may have let it go on from a rung where it waited.
+            for rung in self._rungs.values():
+                rung.paused.discard(trial)
+        if kind == "finished":
             self._finished.add(trial)
+        elif kind in {"paused", "promoted"} and row["rung"] in self._rungs:
+            rung = self._rungs[row["rung"]]
+            rung.paused.discard(trial)
+            (rung.paused if kind == "paused" else rung.promoted).add(trial)
 
     def verdict(self, trial: str, tokens: int) -> Verdict:
         """Pause at every rung, or on at once where the trial is next in line."""

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ def describe() -> dict[str, Any]:
     changes = _git("status", "--porcelain")
     constraints = _ROOT / "constraints.txt"
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "ray", "numpy", "tokenizers")},

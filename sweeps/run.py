@@ -1,9 +1,11 @@
 """`python -m sweeps.run SPACE`: run a sweep, or go on with it."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +17,7 @@ from sweeps.driver import Asked, Driver, RefusedError
 from sweeps.view import View
 from sweeps.words import count, duration, show
 from tinylm import config as cfg
+from tinylm import data
 from tinylm.__main__ import assignments, fail
 from tinylm.yaml import YamlError
 
@@ -34,7 +37,6 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
     """What a command line asks for; `ConfigError` with what is wrong in it."""
     path = sp.find(space)
     parsed, written = sp.read(path)
-    base = cfg.overlay(cfg.load(scale), parsed.base, f"{path}: base")
     try:
         named = assignments(changes)
     except YamlError as error:
@@ -44,7 +46,9 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
         swept.append("--set run.seed: trials take their seeds from `seeds` and --seed")
     if swept:
         raise cfg.ConfigError(swept)
-    return Asked(parsed, written, str(path), cfg.overlay(base, named), scale, seed)
+    source = f"{path} with --set" if named else f"{path}: base"
+    base = cfg.overlay(cfg.load(scale), {**parsed.base, **named}, source)
+    return Asked(parsed, written, str(path), base, scale, seed)
 
 
 def folder(asked: Asked, out: Path | None) -> Path:
@@ -119,19 +123,16 @@ class Facts:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._digests: dict[str, str] = {}
+        self._corpora: dict[str, data.Corpus] = {}
 
     def __call__(self, config: cfg.Config) -> dict[str, Any]:
         """`params`, `flops_per_token` and `corpus`; `ConfigError` for a corpus that won't do."""
-        from tinylm import data
-
-        tree = config.model_dump()
-        reads = [tree["data"], tree["model"], tree["eval"], config.optim.batch_size]
-        key = cfg.digest(reads)
-        if key not in self._digests:
-            self._digests[key] = data.prepare(config, self._tell).digest
+        key = cfg.digest([config.data.model_dump(), config.model.vocab_size])
+        if key not in self._corpora:
+            self._corpora[key] = data.prepare(config, self._tell)
+        data.check_size(self._corpora[key], config)
         params, flops = size(config.model)
-        return {"params": params, "flops_per_token": flops, "corpus": self._digests[key]}
+        return {"params": params, "flops_per_token": flops, "corpus": self._corpora[key].digest}
 
 
 def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
@@ -192,6 +193,10 @@ def main(
         if plan:
             show_plan(asked, planned, console)
             return
+        if address == "local":
+            from tinylm import train
+
+            train.require(asked.base.run.device)
         console.print(f"scale: {asked.scale}{'' if scale else ' (none was named)'}; sweep: {place}")
         facts = Facts(lambda message: print(message, flush=True))
         for one in planned:
@@ -223,28 +228,45 @@ def _run(
     console: Console,
 ) -> int:
     command = f"python -m sweeps.run {' '.join(sys.argv[1:])}"
-    with led.Ledger(led.Files(place)) as ledger:
+    files = led.Files(place)
+    command = shlex.join([sys.executable, "-m", "sweeps.run", *sys.argv[1:]])
+
+    def interrupted(number: int, frame: FrameType | None) -> NoReturn:
+        print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    with led.Ledger(files) as ledger:
         driver = Driver(ledger, asked, planned, facts)
         refuse_other_corpus(driver.sweep, facts)
         if driver.is_done():
-            print(f"{place}: nothing is left to do; see {ledger.files.analysis / 'summary.md'}")
-            return 0
-        device = asked.base.run.device
+            summary = files.analysis / "summary.md"
+            print(f"{place}: nothing is left to do; see {summary}", flush=True)
+            written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
+            return 0 if written else conclude(driver, None, command, console)
         from sweeps import engine, provenance
 
-        session: dict[str, Any] = provenance.describe()
+        engine.listen(interrupted)
+        session: dict[str, Any] = {"command": command, **provenance.describe()}
+        resources, device = asked.space.resources, asked.base.run.device
+        ended_by = None
+        if not driver.has_work():  # a driver died when only its last words were missing
+            driver.begin({**session, "dashboard": None, "slots": 0})
+            driver.end()
+            return conclude(driver, None, command, console)
         try:
             with engine.cluster(address) as dashboard:
+                engine.listen(interrupted)  # ray.init has a handler of its own
+                slots = engine.slots(resources, device)
                 print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-                driver.begin({**session, "dashboard": dashboard})
+                driver.begin({**session, "dashboard": dashboard, "slots": slots})
                 view = View(driver, console)
                 with view.shown():
-                    ended_by = engine.run(driver, asked.space.resources, device, view.update)
+                    ended_by = engine.run(driver, resources, device, view.update)
                     if ended_by is None:
                         driver.end()
         except engine.ClusterError as error:
-            raise fail(error, CLUSTER) from error
-    return conclude(driver, ended_by, command, console)
+            raise fail(f"{error}\nto go on: {command}", CLUSTER) from error
+        return conclude(driver, ended_by, command, console)
 
 
 if __name__ == "__main__":

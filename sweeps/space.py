@@ -60,7 +60,9 @@ def _ascending(bounds: list[float]) -> list[float]:
 
 
 Values = Annotated[list[Value], Field(min_length=1)]
-Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Bounds = Annotated[list[Finite], Field(min_length=2, max_length=2)]
+Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
 class Grid(Section):
@@ -94,7 +96,7 @@ class LogUniform(Section):
 class Int(Section):
     """A whole number from the first to the second bound, both included."""
 
-    int: Annotated[list[int], Field(min_length=2, max_length=2)]
+    int: Annotated[list[Whole], Field(min_length=2, max_length=2)]
     _check = field_validator("int")(_ascending)
 
 
@@ -262,6 +264,8 @@ class Space(Section):
         return self
 
     def _incomparable(self) -> Iterator[str]:
+        if "run.device" in self.space:
+            yield "space.run.device: every trial takes the same resources"
         if self.schedule.policy == "asha":
             for path in self.space:
                 if path.startswith(("budget.", "eval.")):
@@ -286,6 +290,9 @@ class Space(Section):
                 near = cfg.did_you_mean(on, above)
                 yield f"{where}.depends.on: {on} must stand above in the space{near}"
                 return
+            if any(isinstance(one, Int) for one in _leaves(self.space[on])):
+                yield f"{where}.depends.on: {on} must list its values, got int"
+                return
             values = {written(value) for value in _outcomes(self.space[on])}
             cases = set(domain.depends.cases)
             if values != cases:
@@ -307,16 +314,22 @@ def written(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _leaves(domain: "Domain") -> Iterator["Domain"]:
+    """The domains that a domain may turn out to be."""
+    if isinstance(domain, Depends):
+        for case in domain.depends.cases.values():
+            yield from _leaves(case)
+    else:
+        yield domain
+
+
 def _outcomes(domain: "Domain") -> Iterator[Value]:
     """The values of a domain that lists them; nothing for a range."""
-    match domain:
-        case Grid(grid=values) | Choice(choice=values):
-            yield from values
-        case Int(int=[low, high]):
-            yield from range(low, high + 1)
-        case Depends(depends=cases):
-            for case in cases.cases.values():
-                yield from _outcomes(case)
+    for leaf in _leaves(domain):
+        if isinstance(leaf, Grid):
+            yield from leaf.grid
+        elif isinstance(leaf, Choice):
+            yield from leaf.choice
 
 
 # Reading -------------------------------------------------------------------------------------
@@ -400,13 +413,13 @@ class Planned:
         return cfg.digest(self.config.model_dump())
 
 
-def _label(values: Mapping[str, Value], seed: int, many_seeds: bool) -> str:
+def _label(values: Mapping[str, Value], seed: int, with_seed: bool) -> str:
     names = [path.rsplit(".", 1)[1] for path in values]
     parts = [
         f"{path if names.count(name) > 1 else name}={show(value)}"
         for name, (path, value) in zip(names, values.items(), strict=True)
     ]
-    return " ".join([*parts, f"seed={seed}"] if many_seeds else parts)
+    return " ".join([*parts, f"seed={seed}"] if with_seed else parts)
 
 
 def _trials(
@@ -418,7 +431,7 @@ def _trials(
     wrong: dict[str, None] = {}
     for number, values in itertools.product(seeds, points):
         changes = {**values, "run.seed": number}
-        label = _label(values, number, len(seeds) > 1)
+        label = _label(values, number, seeds != [0])
         try:
             trial = Planned(cfg.overlay(base, changes, f"{source}: {label}"), values, label)
             planned.setdefault(trial.trial, trial)
@@ -506,23 +519,39 @@ def plan(space: Space, base: cfg.Config, seed: int, source: str) -> list[Planned
 class Outcome:
     """What is known of an earlier trial: scores by tokens, and how it ended."""
 
+    trial: str
+    seed: int
     values: dict[str, Value]
     scores: dict[int, float]
     state: Literal["running", "finished", "stopped", "diverged", "failed"]
 
 
+_DRAWS = 100  # that a sampler may repeat itself before the space counts as exhausted
+
+
 def suggest(
     space: Space, base: cfg.Config, seed: int, outcomes: list[Outcome], source: str
-) -> Planned:
-    """The next trial of an Optuna search, a function of the outcomes of all before it.
+) -> Planned | None:
+    """The next trial of an Optuna search, a function of the outcomes of all before it; None when
+    it has all its samples, or when nothing but what it had is drawn again and again.
 
     Early-stopped and diverged trials are told as pruned, so that their losses never pass for
-    final ones; running ones are told too, so that parallel suggestions keep apart.
+    final ones; running ones are told too, so that parallel suggestions keep apart. Outcomes of
+    other seeds, and those that the space of today can't draw, do not count.
     """
     import optuna
 
+    assert isinstance(space.search, OptunaSearch)
+    own = [
+        (outcome, drawn)
+        for outcome in outcomes
+        if outcome.seed == space.seeds[0] + seed
+        and (drawn := _distributions(space, outcome.values)) is not None
+    ]
+    if len(own) >= space.search.samples:
+        return None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(outcomes), constant_liar=True)
+    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(own), constant_liar=True)
     study = optuna.create_study(direction="minimize", sampler=sampler)
     states = {
         "running": optuna.trial.TrialState.RUNNING,
@@ -531,26 +560,46 @@ def suggest(
         "diverged": optuna.trial.TrialState.PRUNED,
         "failed": optuna.trial.TrialState.FAIL,
     }
-    for outcome in outcomes:
-        parameters, distributions = {}, {}
-        for path, value in outcome.values.items():
-            name, distribution = _distribution(space, path, outcome.values)
-            parameters[name], distributions[name] = value, distribution
+    for outcome, drawn in own:
         study.add_trial(
             optuna.trial.create_trial(
                 state=states[outcome.state],
-                params=parameters,
-                distributions=distributions,
+                params={name: value for name, (value, _) in drawn.items()},
+                distributions={name: distribution for name, (_, distribution) in drawn.items()},
                 value=list(outcome.scores.values())[-1] if outcome.state == "finished" else None,
                 intermediate_values=outcome.scores if outcome.state != "diverged" else {},
             )
         )
-    trial = study.ask()
-    values: dict[str, Value] = {}
-    for path in space.space:
-        name, distribution = _distribution(space, path, values)
-        values[path] = trial._suggest(name, distribution)  # noqa: SLF001 takes any distribution
-    return _trials(space, base, seed, [values], source)[0]
+    known = {outcome.trial for outcome in outcomes}
+    for _ in range(_DRAWS):
+        trial = study.ask()
+        values: dict[str, Value] = {}
+        for path in space.space:
+            name, distribution = _distribution(space, path, values)
+            values[path] = trial._suggest(name, distribution)  # noqa: SLF001 takes any distribution
+        (new,) = _trials(space, base, seed, [values], source)
+        if new.trial not in known:
+            return new
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return None
+
+
+def _distributions(
+    space: Space, values: Mapping[str, Value]
+) -> dict[str, tuple[Value, Any]] | None:
+    """Values and distributions by Optuna's names; None for values that the space can't draw."""
+    if list(values) != list(space.space):
+        return None
+    drawn = {}
+    for path, value in values.items():
+        try:
+            name, distribution = _distribution(space, path, values)
+            if not distribution._contains(distribution.to_internal_repr(value)):  # noqa: SLF001
+                return None
+        except (KeyError, ValueError):  # no such case, no such choice
+            return None
+        drawn[name] = (value, distribution)
+    return drawn
 
 
 def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple[str, Any]:

@@ -378,7 +378,7 @@ def compute(of: Study) -> Facts:
         "tokens": of.sweep.spent_tokens,
         "tokens_full": sum(trial.budget for trial in of.trials),
         "tokens_repeated": of.sweep.spent_tokens - reached,
-        "flops": sum(trial.tokens * trial.flops_per_token for trial in of.trials),
+        "flops": sum(trial.spent_tokens * trial.flops_per_token for trial in of.trials),
         "flops_full": sum(trial.budget * trial.flops_per_token for trial in of.trials),
         "seconds": math.fsum(trial.curve[-1]["seconds"] for trial in of.trials if trial.curve),
     }

@@ -70,7 +70,8 @@ class View:
         for name in ("tokens", "of", "next rung", "val loss", "tokens/s"):
             table.add_column(name, justify="right")
         for trial in order[:room]:
-            table.add_row(*self._cells(trial), style=_STYLES[trial.status])
+            cells = (Text(cell) for cell in self._cells(trial))  # a label is no markup
+            table.add_row(*cells, style=_STYLES[trial.status])
         parts: list[RenderableType] = [table]
         if len(order) > room:
             parts.append(Text(f"and {len(order) - room} more", style="dim"))

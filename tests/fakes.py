@@ -99,6 +99,6 @@ class Engine:
     def _save(self, job: Job, step: int) -> None:
         name = f"{job.trial}-{job.attempt}/checkpoint_{step}/checkpoint.pt"
         file = self.driver.ledger.files.checkpoints.resolve() / name
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(str(step))
         self.driver.saved(job.trial, file)

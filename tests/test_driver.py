@@ -219,3 +219,59 @@ def test_optuna_goes_on_from_the_ledger(tmp_path: Path) -> None:
 def test_optuna_is_a_function_of_what_was_measured(tmp_path: Path) -> None:
     first, second = (sweep(tmp_path / name, OPTUNA, slots=1) for name in ("one", "two"))
     assert list(first.trials) == list(second.trials)
+
+
+def test_optuna_finds_every_choice_of_a_small_space(tmp_path: Path) -> None:
+    small = {
+        **OPTUNA,
+        "search": {"method": "optuna", "samples": 9},
+        "space": {
+            "optim.lr": {"choice": [1e-3, 4e-3, 1.6e-2]},
+            "optim.beta2": {"choice": [0.9, 0.95, 0.99]},
+        },
+    }
+    assert len(sweep(tmp_path, small).trials) == 9
+
+
+def test_optuna_counts_the_trials_of_its_seed(tmp_path: Path) -> None:
+    sweep(tmp_path, OPTUNA)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(OPTUNA, seed=1))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+    assert len(conductor.sweep.trials) == 24
+
+
+def test_optuna_goes_on_in_a_narrowed_space(tmp_path: Path) -> None:
+    sweep(tmp_path, OPTUNA)
+    narrow = {**OPTUNA, "space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
+    fits = [
+        t for t in sweep(tmp_path, narrow).trials.values() if 1e-3 <= t.values["optim.lr"] <= 1e-2
+    ]
+    assert len(fits) == 12
+
+
+def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES))).is_done()
+
+
+@pytest.mark.parametrize("after", range(10, 100, 3))
+def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int) -> None:
+    """The ledger is cut between any two rows: the sweep ends with whole curves, every decision
+    written, and the best finished."""
+    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+    sweep(tmp_path / "cut", grid(RATES))
+    file = led.Files(tmp_path / "cut").ledger
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[: min(after, len(lines))]))
+    after_all = sweep(tmp_path / "cut", grid(RATES))
+    assert curves(after_all) == {k: whole[k][: len(v)] for k, v in curves(after_all).items()}
+    assert set(statuses(after_all)) == {"finished", "stopped"}
+    passed = {(t.trial, 3072) for t in after_all.trials.values() if t.tokens > 3072}
+    promoted = {
+        (row["trial"], row["rung"]) for row in after_all.decisions if row["kind"] == "promoted"
+    }
+    assert passed <= promoted

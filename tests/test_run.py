@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sweeps import ledger as led
-from sweeps.run import CLUSTER, LOCKED, REFUSED, app
+from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
 from tinylm import config as cfg
 from tinylm import data, train
 
@@ -284,3 +284,16 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
     text.write_text("<|endoftext|>".join([*documents, "one more"]))
     again = run(asked)
     assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr
+
+
+def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
+    """A model that no machine has memory for fails beside one that finishes."""
+    space = write_space(tmp_path, {"policy": "none"})
+    tree = yaml.safe_load(space.read_text())
+    tree["space"] = {"model.d_ff": {"grid": [37, 10**11]}}
+    space.write_text(yaml.safe_dump(tree))
+    done = run(command(space, scale, tmp_path / "widths"))
+    assert done.returncode == FAILED, done.stdout + done.stderr
+    assert "failed: d_ff=100000000000" in done.stderr
+    trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()
+    assert [(t.status, t.attempt) for t in trials] == [("finished", 1), ("failed", 3)]

@@ -219,6 +219,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": RANDOM, "space": dict(reversed(DEPENDENT.items()))},
         "must stand above",
     ),
+    "bound not finite": (
+        {"search": RANDOM, "space": {"optim.lr": {"uniform": [0.0, float("inf")]}}},
+        "space.optim.lr.uniform",
+    ),
+    "bound beyond integers": (
+        {"search": RANDOM, "space": {"model.d_ff": {"int": [1, 10**30]}}},
+        "space.model.d_ff.int",
+    ),
+    "device swept": ({"space": {"run.device": {"grid": ["cpu"]}}}, "the same resources"),
     "two seeds for optuna": (
         {
             "search": {"method": "optuna", "samples": 3},

@@ -108,14 +108,10 @@ def count(
 
 
 def _refuse_other_config(saved: Path, before: cfg.Config, settings: cfg.Config) -> None:
-    there, here = cfg.flatten(before.model_dump()), cfg.flatten(settings.model_dump())
-    different = [
-        f"  {path}: {there[path]!r} there, {here[path]!r} here"
-        for path in here
-        if there[path] != here[path]
-    ]
+    different = cfg.difference(before.model_dump(), settings.model_dump())
     if different:
-        lines = [f"{saved} is a training of another config:", *different, "name another --out"]
+        found = different.values()
+        lines = [f"{saved} is a training of another config:", *found, "name another --out"]
         raise fail("\n".join(lines), REFUSED)
 
 
@@ -133,10 +129,10 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
     from tinylm import train as training
 
     try:
-        begun = training.start(settings)  # refuses a missing device before any download
+        training.require(settings.run.device)  # before any download
         corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
         if not saved.exists():
-            return corpus, begun
+            return corpus, training.start(settings)
         _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
         return corpus, checkpoint.load(saved, corpus, settings)
     except ValueError as error:

@@ -225,6 +225,16 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
+    """A line for each path at which two config trees differ, by path."""
+    a, b = flatten(there), flatten(here)
+    return {
+        path: f"  {path}: {a.get(path)!r} there, {b.get(path)!r} here"
+        for path in sorted(a.keys() | b.keys())
+        if a.get(path) != b.get(path)
+    }
+
+
 PATHS = tuple(
     f"{section}.{name}"
     for section, field in Config.model_fields.items()

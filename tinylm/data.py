@@ -237,7 +237,7 @@ def _build(data: cfg.Data, vocab_size: int, folder: Path) -> None:
     np.save(folder / "bytes_of_token.npy", np.array(_bytes_of_token(tokenizer), dtype=np.int64))
 
 
-def _check_size(corpus: Corpus, config: cfg.Config) -> None:
+def check_size(corpus: Corpus, config: cfg.Config) -> None:
     """Refuse a corpus that can't fill one batch, or the validation windows."""
     vocabulary = len(corpus.bytes_of_token)
     window = config.model.context_length + 1
@@ -314,5 +314,5 @@ def prepare(config: cfg.Config, progress: Progress = lambda message: None) -> Co
         finally:
             shutil.rmtree(building, ignore_errors=True)
     corpus = read(folder)
-    _check_size(corpus, config)
+    check_size(corpus, config)
     return corpus

@@ -75,9 +75,8 @@ class State:
     updates_above: int = 0  # updates in a row with a loss far above the loss at init
 
 
-def start(config: cfg.Config) -> State:
-    """A training before its first update; `ConfigError` where its device is not to be had."""
-    device = config.run.device
+def require(device: str) -> None:
+    """Raise `ConfigError` where a device is not to be had."""
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -87,7 +86,12 @@ def start(config: cfg.Config) -> State:
         raise cfg.ConfigError(
             [f"run.device: no {device} device here; --set run.device=cpu trains on the processor"]
         )
-    model = build(config.model, config.run.seed).to(device)
+
+
+def start(config: cfg.Config) -> State:
+    """A training before its first update; `ConfigError` where its device is not to be had."""
+    require(config.run.device)
+    model = build(config.model, config.run.seed).to(config.run.device)
     return State(model, optim.adamw(model, config))
 
 
