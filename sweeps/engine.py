@@ -60,6 +60,8 @@ def _token_file() -> Path:
 
 
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
+# What ray.init does for a cluster of its own, but not when it joins one.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
@@ -340,6 +342,8 @@ def run(
     talk = _Conversation(driver, _takes(resources, device), update)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
+        if talk.signal is not None:  # once more: a cluster that is gone may never answer
+            before[number](number, frame)
         talk.signal = number
 
     before = listen(interrupted)

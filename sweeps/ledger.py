@@ -286,8 +286,11 @@ class Sweep:
 
 
 def fold(rows: list[Row]) -> Sweep:
-    """The state of a sweep after all the rows."""
+    """The state of a sweep after all the rows; `LedgerError` where one lacks what its kind has."""
     sweep = Sweep()
     for row in rows:
-        sweep.observe(row)
+        try:
+            sweep.observe(row)
+        except (KeyError, TypeError) as error:
+            raise LedgerError(f"row {row['seq']} is damaged: {error!r}") from error
     return sweep

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -22,6 +23,8 @@ from tinylm.__main__ import assignments, fail
 from tinylm.yaml import YamlError
 
 FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED = 3, 4, 5, 6, 7, 8, 9
+
+_SHOWN = 50  # lines of a long list that are printed
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,6 +68,7 @@ def folder(asked: Asked, out: Path | None) -> Path:
     return place
 
 
+@cache
 def size(model: cfg.Model) -> tuple[int, int]:
     """Parameters and FLOPs per training token of a model."""
     from tinylm.model import size as counted
@@ -84,9 +88,11 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
     for column in table.columns[1:]:
         column.justify = "right"
     flops = []
-    for one in planned:
+    for number, one in enumerate(planned):
         params, per_token = size(one.config.model)
         flops.append(per_token * one.config.budget.tokens)
+        if number >= _SHOWN:
+            continue
         table.add_row(
             one.trial, *(show(value) for value in one.values.values()),
             str(one.config.run.seed), count(params), count(one.config.budget.tokens),
@@ -94,6 +100,8 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
         )  # fmt: skip
     if planned:
         console.print(table)
+    if trials > _SHOWN and planned:
+        console.print(f"and {trials - _SHOWN} more")
     config = planned[0].config if planned else asked.base
     budget = config.budget.tokens
     full = sum(one.config.budget.tokens for one in planned) or trials * budget
@@ -185,7 +193,8 @@ def main(
     ] = "local",
 ) -> None:
     """Run the sweep of a search space under Ray Tune. The same command again goes on with it."""
-    console = Console()
+    # A file or a pipe has no width; 80 columns would cut the tables.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     try:
         asked = ask(space, scale or default_scale(), changes, seed)
         planned = sp.plan(asked.space, asked.base, seed, asked.source)
@@ -204,7 +213,9 @@ def main(
         facts(asked.base)
         raise typer.Exit(_run(asked, planned, facts, place, address, console))
     except cfg.ConfigError as error:
-        raise fail(error) from error
+        more = len(error.problems) - _SHOWN
+        said = [*error.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        raise fail("\n".join(said)) from error
     except RefusedError as error:
         raise fail(
             f"{error}\nname another --out, or go back to the config above", REFUSED
@@ -214,9 +225,8 @@ def main(
     except led.LedgerError as error:
         raise fail(error, DAMAGED) from error
     except OSError as error:
-        raise fail(
-            f"{error.filename or led.RESULTS}: {error.strerror or error}", STORAGE
-        ) from error
+        where = error.filename or out or led.RESULTS
+        raise fail(f"{where}: {error.strerror or error}", STORAGE) from error
 
 
 def _run(
@@ -257,7 +267,8 @@ def _run(
             with engine.cluster(address) as dashboard:
                 engine.listen(interrupted)  # ray.init has a handler of its own
                 slots = engine.slots(resources, device)
-                print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
+                if dashboard:
+                    print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
                 driver.begin({**session, "dashboard": dashboard, "slots": slots})
                 view = View(driver, console)
                 with view.shown():

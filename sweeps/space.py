@@ -145,6 +145,9 @@ Cases.model_rebuild()
 # How they are searched and scheduled ---------------------------------------------------------
 
 
+Samples = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class GridSearch(Section):
     """Every combination of the grids."""
 
@@ -155,14 +158,14 @@ class RandomSearch(Section):
     """Independent draws; more samples add to the ones before."""
 
     method: Literal["random"]
-    samples: cfg.Count
+    samples: Samples
 
 
 class OptunaSearch(Section):
     """Optuna's tree-structured Parzen estimator over what was measured so far."""
 
     method: Literal["optuna"]
-    samples: cfg.Count
+    samples: Samples
 
 
 def _share(value: object) -> object:

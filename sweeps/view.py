@@ -1,5 +1,6 @@
 """What a person sees while a sweep runs: a live table on a terminal, lines elsewhere."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps.driver import Driver
-from sweeps.words import count, duration
+from sweeps.words import count, duration, loss
 
 _REFRESH_SECONDS = 0.5
 _STYLES = {
@@ -25,6 +26,12 @@ _STYLES = {
     "finished": "green",
 }
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
+
+
+def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
+    """Where a trial stands in the table: by state, then furthest and best first."""
+    score = trial.curve[-1][metric] if trial.curve else math.inf
+    return _FIRST.index(trial.status), -trial.tokens, score
 
 
 class View:
@@ -61,53 +68,53 @@ class View:
     # A terminal ----------------------------------------------------------------------------
 
     def _draw(self) -> Group:
-        trials = list(self._driver.sweep.trials.values())
-        order = sorted(trials, key=lambda trial: _FIRST.index(trial.status))
+        metric = self._driver.asked.space.metric
+        trials = sorted(self._driver.sweep.trials.values(), key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
-        table.add_column("trial", no_wrap=True)
-        table.add_column("state")
-        for name in ("tokens", "of", "next rung", "val loss", "tokens/s"):
-            table.add_column(name, justify="right")
-        for trial in order[:room]:
-            cells = (Text(cell) for cell in self._cells(trial))  # a label is no markup
+        # What is measured must stay whole; a long label may lose its end.
+        longest = max(12, self._console.size.width - 58)
+        table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=longest)
+        table.add_column("state", no_wrap=True)
+        for name in ("tokens", "of", "next rung", metric.replace("_", " "), "tokens/s"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for trial in trials[:room]:
+            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is no markup
             table.add_row(*cells, style=_STYLES[trial.status])
         parts: list[RenderableType] = [table]
-        if len(order) > room:
-            parts.append(Text(f"and {len(order) - room} more", style="dim"))
-        return Group(*parts, Text(), self._progress())
+        if len(trials) > room:
+            parts.append(Text(f"and {len(trials) - room} more", style="dim"))
+        return Group(*parts, Text(), *self._progress())
 
-    def _cells(self, trial: led.Trial) -> tuple[str, ...]:
+    def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
         last = trial.curve[-1] if trial.curve else None
         after = [rung for rung in self._driver.policy.rungs if rung > trial.tokens]
+        starting = trial.status == "running" and last is None
         return (
             trial.label,
-            trial.status,
+            "starting" if starting else trial.status,
             count(trial.tokens),
             count(trial.budget),
             count(after[0]) if after and trial.status in {"planned", "running"} else "",
-            f"{last['val_loss']:.4f}" if last else "",
+            loss(last[metric]) if last else "",
             f"{last['tokens_per_s']:.0f}" if last and trial.status == "running" else "",
         )
 
-    def _progress(self) -> Table:
+    def _progress(self) -> tuple[RenderableType, ...]:
         sweep = self._driver.sweep
         trials = sweep.trials.values()
         budget = max((trial.budget for trial in trials), default=0)
-        total = max(self._driver.policy.expected_tokens(len(trials), budget), sweep.spent_tokens)
+        spent = sweep.spent_tokens
+        total = max(self._driver.policy.expected_tokens(len(trials), budget), spent)
         passed = time.monotonic() - self._begun
-        here = sweep.spent_tokens - self._spent_before
-        left = ""
-        if here:
-            left = f", about {duration((total - sweep.spent_tokens) * passed / here)} left"
+        here = spent - self._spent_before
+        left = f", about {duration((total - spent) * passed / here)} left" if here else ""
         full = sum(trial.budget for trial in trials)
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            ProgressBar(total=total or 1, completed=sweep.spent_tokens, width=30),
-            f"{count(sweep.spent_tokens)} of about {count(total)} tokens "
-            f"(full grid {count(full)}), {duration(passed)}{left}",
+        return (
+            ProgressBar(total=total or 1, completed=spent, width=40),
+            Text(f"{count(spent)} of about {count(total)} tokens (full grid {count(full)})"),
+            Text(f"{duration(passed)}{left}"),
         )
-        return line
 
     # A file or a pipe ----------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["lr=0.001", "running", "paused", "24.6k", "next rung", "full grid 197k", "left"]
+    "cell", ["lr=0.001", "starting", "paused", "24.6k", "next rung", "full grid 197k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
     assert cell in shown(tmp_path, terminal=True)
