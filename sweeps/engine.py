@@ -345,6 +345,7 @@ def run(
         if talk.signal is not None:  # once more: a cluster that is gone may never answer
             before[number](number, frame)
         talk.signal = number
+        print("stopping; once more stops at once", file=sys.stderr)
 
     before = listen(interrupted)
     try:

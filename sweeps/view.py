@@ -84,7 +84,7 @@ class View:
         parts: list[RenderableType] = [table]
         if len(trials) > room:
             parts.append(Text(f"and {len(trials) - room} more", style="dim"))
-        return Group(*parts, Text(), *self._progress())
+        return Group(*parts, Text(), self._progress())
 
     def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
         last = trial.curve[-1] if trial.curve else None
@@ -100,7 +100,7 @@ class View:
             f"{last['tokens_per_s']:.0f}" if last and trial.status == "running" else "",
         )
 
-    def _progress(self) -> tuple[RenderableType, ...]:
+    def _progress(self) -> Table:
         sweep = self._driver.sweep
         trials = sweep.trials.values()
         budget = max((trial.budget for trial in trials), default=0)
@@ -110,11 +110,11 @@ class View:
         here = spent - self._spent_before
         left = f", about {duration((total - spent) * passed / here)} left" if here else ""
         full = sum(trial.budget for trial in trials)
-        return (
-            ProgressBar(total=total or 1, completed=spent, width=40),
-            Text(f"{count(spent)} of about {count(total)} tokens (full grid {count(full)})"),
-            Text(f"{duration(passed)}{left}"),
-        )
+        lines = Table.grid()
+        lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
+        lines.add_row(f"{count(spent)} of about {count(total)} tokens (full grid {count(full)})")
+        lines.add_row(f"{duration(passed)}{left}")
+        return lines
 
     # A file or a pipe ----------------------------------------------------------------------
 
