@@ -18,6 +18,7 @@ from sweeps import ledger as led
 from sweeps import policy as pol
 from sweeps import space as sp
 from tinylm import config as cfg
+from tinylm.files import sync
 
 RETRIES = 2  # further attempts that a session makes at a trial that fails
 
@@ -287,7 +288,7 @@ class Driver:
         trial = self.sweep.trials[trial_id]
         # The row must not outlive the file, nor the older checkpoint end before this one is safe.
         for place in (path, path.parent):
-            led.sync(place)
+            sync(place)
         before = trial.checkpoint
         row = self._record(
             "checkpointed",

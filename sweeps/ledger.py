@@ -18,7 +18,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
 
-This module owns every file name under results/ and uses the standard library alone.
+This module owns every file name under results/ and needs the standard library alone.
 """
 
 import errno
@@ -32,6 +32,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tinylm.files import replacing
 
 Row = dict[str, Any]
 
@@ -83,28 +85,11 @@ def sweeps(results: Path = RESULTS) -> list[Files]:
     return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
 
 
-def sync(path: Path) -> None:
-    """Put a file, or the names in a folder, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that `path` holds either what it held or all of the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(content)
 
 
 def _parse(content: bytes, source: Path) -> Iterator[Row]:

@@ -7,21 +7,22 @@ import pytest
 
 FORBIDDEN = {
     "tinylm.yaml": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
+    "tinylm.files": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib", "pydantic"},
     "tinylm.config": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.generate": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.__main__": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
-    "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "tinylm", "pydantic"},
+    "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.space": {"torch", "ray", "pandas", "matplotlib", "optuna"},
-    "sweeps.policy": {"torch", "ray", "pandas", "matplotlib", "tinylm"},
+    "sweeps.policy": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.trial": {"ray", "pandas", "matplotlib"},
     "sweeps.driver": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.run": {"ray", "pandas", "matplotlib", "torch"},
-    "sweeps.analyze": {"torch", "ray", "tinylm"},
-    "sweeps.plots": {"torch", "ray", "tinylm"},
-    "sweeps.events": {"torch", "ray", "tinylm"},
+    "sweeps.analyze": {"torch", "ray"},
+    "sweeps.plots": {"torch", "ray"},
+    "sweeps.events": {"torch", "ray"},
 }
 PROGRAM = """
 import importlib, sys

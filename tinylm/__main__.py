@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinylm import config as cfg
+from tinylm.files import replacing
 from tinylm.yaml import parse
 
 if TYPE_CHECKING:
@@ -54,19 +55,6 @@ def human(number: float) -> str:
             return f"{number:.4g}{unit}"
         number /= 1000
     return f"{number:.4g}Z"
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that it holds either what it held before or all of the text."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def kept_records(file: Path, step: int) -> str:
@@ -163,7 +151,8 @@ def train(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "config.json", json.dumps(settings.model_dump(), indent=1) + "\n")
+        with replacing(out / "config.json") as stream:
+            stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
         _train(settings, corpus, state, out / "records.jsonl", saved)
     except KeyboardInterrupt as error:
         raise fail("interrupted; the same command goes on from the last checkpoint", 130) from error
@@ -177,7 +166,9 @@ def _train(
     from tinylm import checkpoint
     from tinylm import train as training
 
-    write_whole(records, kept_records(records, state.step))
+    kept = kept_records(records, state.step)
+    with replacing(records) as whole:
+        whole.write(kept.encode())
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     bar = Progress(

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from tinylm import config as cfg
 from tinylm import train
 from tinylm.data import Corpus
+from tinylm.files import replacing
 from tinylm.model import build
 
 _FORMAT = 1
@@ -48,17 +49,10 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
             "machine": platform.platform(),
         },
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w+b") as stream:
-            torch.save(content, stream)
-            stream.seek(0)
-            stream.write(hashlib.file_digest(stream, "sha256").digest())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        torch.save(content, stream)
+        stream.seek(0)
+        stream.write(hashlib.file_digest(stream, "sha256").digest())
 
 
 def _whole(stream: BinaryIO) -> bool:
