@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from ledgers import lr_sweep
+from sweeping import RATES
 
 from sweeps import analyze, ledger
 from sweeps.ledger import Files
 from tinylm import config as cfg
+from tinylm import data, train
 from tinylm.data import END_OF_TEXT, Corpus, prepare
 
 SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti"]
@@ -87,3 +90,26 @@ def analysis(lr: Files) -> analyze.Analysis:
     """All that is written of the eight rates, where a path was once swept that no longer is."""
     ledger.write_whole(lr.analysis / "loss_vs_gone.svg", b"")
     return analyze.write(lr)
+
+
+@pytest.fixture(scope="session")
+def scale(tmp_path_factory: pytest.TempPathFactory, tiny: cfg.Config) -> Path:
+    """The scale of these sweeps: 24 records of 10 updates in about two seconds."""
+    step = tiny.tokens_per_step
+    changes = {"budget.tokens": 240 * step, "eval.every_tokens": 10 * step}
+    config = cfg.overlay(tiny, changes | {"run.checkpoint_every_tokens": 10 * step})
+    path = tmp_path_factory.mktemp("scale") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """The curves of the same trials, trained one after the other without a sweep."""
+    found = {}
+    for rate in RATES:
+        config = cfg.overlay(cfg.load(str(scale)), {"optim.lr": rate})
+        corpus = data.prepare(config)
+        records = train.train(train.start(config), corpus, config)
+        found[f"lr={rate:.4g}"] = [(r.step, r.train_loss, r.val_loss) for r in records]
+    return found

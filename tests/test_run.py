@@ -1,49 +1,22 @@
-"""The command line of a sweep: what it refuses, and real sweeps under a real Ray."""
+"""The command line of a sweep: what it refuses, and a real sweep under a real Ray."""
 
-import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from sweeping import (
+    STOPPING,
+    command,
+    curves,
+    run,
+    write_space,
+)
 from typer.testing import CliRunner
 
 from sweeps import ledger as led
-from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
-from tinylm import config as cfg
-from tinylm import data, train
-
-RATES = [1e-3, 4e-3, 1.6e-2, 6.4e-2]
-STOPPING = {"policy": "asha", "eta": 2, "grace": "1/4"}
-
-
-@pytest.fixture(scope="module")
-def scale(tmp_path_factory: pytest.TempPathFactory, tiny: cfg.Config) -> Path:
-    """The scale of these sweeps: 24 records of 10 updates in about two seconds."""
-    step = tiny.tokens_per_step
-    changes = {"budget.tokens": 240 * step, "eval.every_tokens": 10 * step}
-    config = cfg.overlay(tiny, changes | {"run.checkpoint_every_tokens": 10 * step})
-    path = tmp_path_factory.mktemp("scale") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump()))
-    return path
-
-
-def write_space(folder: Path, schedule: dict[str, Any], rates: list[float] = RATES) -> Path:
-    tree = {
-        "question": "Which rate?",
-        "search": {"method": "grid"},
-        "space": {"optim.lr": {"grid": rates}},
-        "schedule": schedule,
-    }
-    path = folder / "rates.yaml"
-    path.write_text(yaml.safe_dump(tree))
-    return path
-
+from sweeps.run import CLUSTER, LOCKED, REFUSED, app
 
 # Refusals: nothing is started, nothing is written
 
@@ -112,28 +85,6 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
 # Real sweeps
 
 
-def command(space: Path, scale: Path, out: Path, *more: str) -> list[str]:
-    asked = [str(space), "--scale", str(scale), "--out", str(out), *more]
-    return [sys.executable, "-m", "sweeps.run", *asked]
-
-
-def run(asked: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(asked, capture_output=True, text=True, timeout=180, check=False)
-
-
-def wait_for_rows(sweep: Path, kind: str, count: int) -> None:
-    """Return once the ledger holds so many rows of a kind."""
-    deadline = time.monotonic() + 120
-    while count_rows(sweep, kind) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def curves(sweep: Path) -> dict[str, list[tuple[int, float, float]]]:
-    trials = led.fold(led.read(led.Files(sweep))).trials.values()
-    return {t.label: [(p["step"], p["train_loss"], p["val_loss"]) for p in t.curve] for t in trials}
-
-
 @pytest.fixture(scope="module")
 def stopped(
     tmp_path_factory: pytest.TempPathFactory, scale: Path
@@ -187,70 +138,9 @@ def test_a_session_says_where_and_with_what_it_ran(stopped: Any) -> None:
     assert session["machine"]["cpus"] == os.cpu_count()
 
 
-@pytest.fixture(scope="module")
-def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
-    """The curves of the same trials, trained one after the other without a sweep."""
-    found = {}
-    for rate in RATES:
-        config = cfg.overlay(cfg.load(str(scale)), {"optim.lr": rate})
-        corpus = data.prepare(config)
-        records = train.train(train.start(config), corpus, config)
-        found[f"lr={rate:.4g}"] = [(r.step, r.train_loss, r.val_loss) for r in records]
-    return found
-
-
 def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Any, trained: Any) -> None:
     cut = curves(stopped[2])
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
-
-
-def count_rows(sweep: Path, kind: str) -> int:
-    return sum(row["kind"] == kind for row in led.read(led.Files(sweep)))
-
-
-def interrupt(asked: list[str], out: Path, number: int) -> tuple[int, str]:
-    """Start a driver, signal it when it has seen three more checkpoints; exit code and output."""
-    before = count_rows(out, "checkpointed")
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
-        wait_for_rows(out, "checkpointed", before + 3)
-        os.kill(driver.pid, number)
-        said = driver.communicate(timeout=120)[0].decode()
-    return driver.returncode, said
-
-
-@pytest.fixture(scope="module")
-def killed(
-    tmp_path_factory: pytest.TempPathFactory, scale: Path
-) -> tuple[Path, int, tuple[int, str], subprocess.CompletedProcess[str]]:
-    """A sweep whose driver was killed, then terminated, then left to end."""
-    folder = tmp_path_factory.mktemp("killed")
-    out = folder / "rates"
-    asked = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
-    interrupt(asked, out, signal.SIGKILL)
-    rows = len(led.read(led.Files(out)))
-    return out, rows, interrupt(asked, out, signal.SIGTERM), run(asked)
-
-
-def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
-    code, said = killed[2]
-    assert (code, "To go on: " in said) == (143, True), said
-
-
-def test_a_killed_sweep_ends_with_the_curves_of_whole_trainings(killed: Any, trained: Any) -> None:
-    out, _, _, last = killed
-    assert last.returncode == 0, last.stderr
-    assert curves(out) == dict(list(trained.items())[:2])
-
-
-def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
-    out, rows, _, _ = killed
-    found = led.read(led.Files(out))
-    assert [row["seq"] for row in found[:rows]] == list(range(rows))
-
-
-def test_a_killed_sweep_goes_on_from_checkpoints(killed: Any) -> None:
-    started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
-    assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
 
 
 def test_a_second_driver_exits_5(tmp_path: Path, scale: Path) -> None:
@@ -264,36 +154,3 @@ def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     done = run(command(space, scale, tmp_path / "rates", "--address", "127.0.0.1:1"))
     assert (done.returncode, "127.0.0.1:1" in done.stderr) == (CLUSTER, True), done.stderr
-
-
-def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) -> None:
-    """The documents of an unfinished sweep are edited between two sessions."""
-    out = tmp_path / "rates"
-    text = tmp_path / "text.txt"
-    documents = [f"document {number} " + "word " * number for number in range(200)]
-    text.write_text("<|endoftext|>".join(documents))
-    config = json.loads(json.dumps(cfg.load(str(scale)).model_dump()))
-    config["data"]["path"] = str(text)
-    config["model"]["vocab_size"] = 270
-    other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(config))
-    asked = command(write_space(tmp_path, {"policy": "none"}), other, out)
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
-        wait_for_rows(out, "planned", 4)
-        os.kill(first.pid, signal.SIGKILL)
-    text.write_text("<|endoftext|>".join([*documents, "one more"]))
-    again = run(asked)
-    assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr
-
-
-def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
-    """A model that no machine has memory for fails beside one that finishes."""
-    space = write_space(tmp_path, {"policy": "none"})
-    tree = yaml.safe_load(space.read_text())
-    tree["space"] = {"model.d_ff": {"grid": [37, 10**11]}}
-    space.write_text(yaml.safe_dump(tree))
-    done = run(command(space, scale, tmp_path / "widths"))
-    assert done.returncode == FAILED, done.stdout + done.stderr
-    assert "failed: d_ff=100000000000" in done.stderr
-    trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()
-    assert [(t.status, t.attempt) for t in trials] == [("finished", 1), ("failed", 3)]

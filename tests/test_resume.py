@@ -1,0 +1,91 @@
+"""Real sweeps that are killed, terminated, or hurt, and go on."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sweeping import (
+    RATES,
+    command,
+    curves,
+    interrupt,
+    run,
+    wait_for_rows,
+    write_space,
+)
+
+from sweeps import ledger as led
+from sweeps.run import FAILED, REFUSED
+from tinylm import config as cfg
+
+
+@pytest.fixture(scope="module")
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, scale: Path
+) -> tuple[Path, int, tuple[int, str], subprocess.CompletedProcess[str]]:
+    """A sweep whose driver was killed, then terminated, then left to end."""
+    folder = tmp_path_factory.mktemp("killed")
+    out = folder / "rates"
+    asked = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
+    interrupt(asked, out, signal.SIGKILL)
+    rows = len(led.read(led.Files(out)))
+    return out, rows, interrupt(asked, out, signal.SIGTERM), run(asked)
+
+
+def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
+    code, said = killed[2]
+    assert (code, "To go on: " in said) == (143, True), said
+
+
+def test_a_killed_sweep_ends_with_the_curves_of_whole_trainings(killed: Any, trained: Any) -> None:
+    out, _, _, last = killed
+    assert last.returncode == 0, last.stderr
+    assert curves(out) == dict(list(trained.items())[:2])
+
+
+def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
+    out, rows, _, _ = killed
+    found = led.read(led.Files(out))
+    assert [row["seq"] for row in found[:rows]] == list(range(rows))
+
+
+def test_a_killed_sweep_goes_on_from_checkpoints(killed: Any) -> None:
+    started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
+    assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
+
+
+def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) -> None:
+    """The documents of an unfinished sweep are edited between two sessions."""
+    out = tmp_path / "rates"
+    text = tmp_path / "text.txt"
+    documents = [f"document {number} " + "word " * number for number in range(200)]
+    text.write_text("<|endoftext|>".join(documents))
+    config = cfg.load(str(scale)).model_dump()
+    config["data"]["path"] = str(text)
+    config["model"]["vocab_size"] = 270
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(config))
+    asked = command(write_space(tmp_path, {"policy": "none"}), other, out)
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
+        wait_for_rows(out, "planned", 4)
+        os.kill(first.pid, signal.SIGKILL)
+    text.write_text("<|endoftext|>".join([*documents, "one more"]))
+    again = run(asked)
+    assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr
+
+
+def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
+    """A model that no machine has memory for fails beside one that finishes."""
+    space = write_space(tmp_path, {"policy": "none"})
+    tree = yaml.safe_load(space.read_text())
+    tree["space"] = {"model.d_ff": {"grid": [37, 10**11]}}
+    space.write_text(yaml.safe_dump(tree))
+    done = run(command(space, scale, tmp_path / "widths"))
+    assert done.returncode == FAILED, done.stdout + done.stderr
+    assert "failed: d_ff=100000000000" in done.stderr
+    trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()
+    assert [(t.status, t.attempt) for t in trials] == [("finished", 1), ("failed", 3)]
