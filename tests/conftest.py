@@ -113,3 +113,9 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
         records = train.train(train.start(config), corpus, config)
         found[f"lr={rate:.4g}"] = [(r.step, r.train_loss, r.val_loss) for r in records]
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end."""
+    long = {"test_resume.py", "test_run.py"}
+    items.sort(key=lambda item: item.path.name not in long)

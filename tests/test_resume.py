@@ -1,6 +1,5 @@
 """Real sweeps that are killed, terminated, or hurt, and go on."""
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -8,17 +7,20 @@ from typing import Any
 
 import pytest
 import yaml
+from fakes import driver
 from sweeping import (
     RATES,
+    STOPPING,
     command,
     curves,
     interrupt,
     run,
-    wait_for_rows,
     write_space,
 )
 
 from sweeps import ledger as led
+from sweeps import space as sp
+from sweeps.driver import Asked
 from sweeps.run import FAILED, REFUSED
 from tinylm import config as cfg
 
@@ -59,22 +61,14 @@ def test_a_killed_sweep_goes_on_from_checkpoints(killed: Any) -> None:
 
 
 def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) -> None:
-    """The documents of an unfinished sweep are edited between two sessions."""
+    """A sweep of the same config, planned when its documents were others."""
     out = tmp_path / "rates"
-    text = tmp_path / "text.txt"
-    documents = [f"document {number} " + "word " * number for number in range(200)]
-    text.write_text("<|endoftext|>".join(documents))
-    config = cfg.load(str(scale)).model_dump()
-    config["data"]["path"] = str(text)
-    config["model"]["vocab_size"] = 270
-    other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(config))
-    asked = command(write_space(tmp_path, {"policy": "none"}), other, out)
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
-        wait_for_rows(out, "planned", 4)
-        os.kill(first.pid, signal.SIGKILL)
-    text.write_text("<|endoftext|>".join([*documents, "one more"]))
-    again = run(asked)
+    space = write_space(tmp_path, STOPPING)
+    with led.Ledger(led.Files(out)) as ledger:
+        parsed, tree = sp.read(space)
+        what = Asked(parsed, tree, str(space), cfg.load(str(scale)), str(scale), 0)
+        driver(ledger, what).begin({})
+    again = run(command(space, scale, out))
     assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr
 
 
