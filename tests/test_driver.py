@@ -27,6 +27,12 @@ def curves(of: led.Sweep) -> dict[str, list[tuple[int, float]]]:
     return {t.label: [(p["step"], p["val_loss"]) for p in t.curve] for t in of.trials.values()}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, float]]]:
+    """The curves of an uninterrupted sweep without a schedule."""
+    return curves(sweep(tmp_path_factory.mktemp("whole"), grid(RATES, **NONE)))
+
+
 def statuses(of: led.Sweep) -> list[str]:
     return [trial.status for trial in of.trials.values()]
 
@@ -67,8 +73,7 @@ def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("records", range(1, 30, 4))
-def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int) -> None:
-    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int, whole: Any) -> None:
     sweep(tmp_path / "cut", grid(RATES, **NONE), records=records)
     assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
 
@@ -82,8 +87,9 @@ def test_a_crash_under_asha_still_finishes_the_best(tmp_path: Path, records: int
 
 
 @pytest.mark.parametrize("records", [1, 5, 9])
-def test_stopped_curves_are_the_beginnings_of_whole_ones(tmp_path: Path, records: int) -> None:
-    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+def test_stopped_curves_are_the_beginnings_of_whole_ones(
+    tmp_path: Path, records: int, whole: Any
+) -> None:
     sweep(tmp_path / "asha", grid(RATES), records=records)
     cut = curves(sweep(tmp_path / "asha", grid(RATES)))
     assert {label: whole[label][: len(points)] for label, points in cut.items()} == cut
@@ -174,8 +180,7 @@ def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
     assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
 
 
-def test_a_lost_checkpoint_begins_the_trial_again(tmp_path: Path) -> None:
-    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
+def test_a_lost_checkpoint_begins_the_trial_again(tmp_path: Path, whole: Any) -> None:
     sweep(tmp_path / "cut", grid(RATES, **NONE), records=9)
     for file in (tmp_path / "cut").rglob("checkpoint.pt"):
         file.unlink()
@@ -259,10 +264,9 @@ def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", range(10, 100, 3))
-def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int) -> None:
+def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any) -> None:
     """The ledger is cut between any two rows: the sweep ends with whole curves, every decision
     written, and the best finished."""
-    whole = curves(sweep(tmp_path / "whole", grid(RATES, **NONE)))
     sweep(tmp_path / "cut", grid(RATES))
     file = led.Files(tmp_path / "cut").ledger
     lines = file.read_text().splitlines(keepends=True)
