@@ -237,7 +237,6 @@ def _run(
     address: str,
     console: Console,
 ) -> int:
-    command = f"python -m sweeps.run {' '.join(sys.argv[1:])}"
     files = led.Files(place)
     command = shlex.join([sys.executable, "-m", "sweeps.run", *sys.argv[1:]])
 
@@ -258,7 +257,6 @@ def _run(
         engine.listen(interrupted)
         session: dict[str, Any] = {"command": command, **provenance.describe()}
         resources, device = asked.space.resources, asked.base.run.device
-        ended_by = None
         if not driver.has_work():  # a driver died when only its last words were missing
             driver.begin({**session, "dashboard": None, "slots": 0})
             driver.end()
