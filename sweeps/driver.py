@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sweeps import ledger as led
-from sweeps import policy as pol
 from sweeps import space as sp
+from sweeps.policies import Policy, Promotion, Stop
 from tinylm import config as cfg
 from tinylm.files import sync
 
@@ -71,13 +71,10 @@ class Asked:
             "seed": self.seed,
         }
 
-    def policy(self) -> pol.Policy:
+    def policy(self) -> Policy:
         """The policy that the space schedules, before any row."""
-        schedule = self.space.schedule
-        if isinstance(schedule, sp.NoSchedule):
-            return pol.RunAll()
-        rungs = schedule.rungs(self.base)
-        return pol.Asha(rungs, self.space.metric, schedule.eta, schedule.finish)
+        rungs = sp.rungs(self.space, self.base, self.source)
+        return self.space.schedule.policy_at(rungs, self.space.metric)
 
 
 def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
@@ -102,36 +99,59 @@ class Driver:
     planned: list[sp.Planned]
     # Config -> params, flops_per_token, corpus; passed in, since counting needs torch.
     facts: Callable[[cfg.Config], dict[str, Any]]
-    sweep: led.Sweep = field(init=False)
-    policy: pol.Policy = field(init=False)
+    audit: float = 0.0  # share of the stopped trials that are trained to their ends at last
+    sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
+    policy: Policy = field(init=False)
     # What becomes of a trial once the checkpoint that it is saving has arrived.
     _due: dict[str, Literal["pause", "finish"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
 
     def __post_init__(self) -> None:
-        self.sweep = led.fold(self.ledger.rows)
-        refuse_other_base(self.sweep.asked, self.asked)
         self.policy = self.asked.policy()
         for row in self.ledger.rows:
+            self._observe(row)
+        refuse_other_base(self.sweep.asked, self.asked)
+
+    def _observe(self, row: led.Row) -> None:
+        self.sweep.observe(row)
+        trial = self.sweep.trials.get(row.get("trial", ""))
+        if trial is None or not trial.audited:  # an audit is not the policy's business
             self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
         row = self.ledger.append(kind, **fields)
-        self.sweep.observe(row)
-        self.policy.observe(row)
+        self._observe(row)
         return row
 
     # Beginning and end ---------------------------------------------------------------------
 
+    def reached_cap(self) -> dict[str, Any] | None:
+        """The first budget of the sweep that is used up: cap, limit and used; None while none is."""
+        caps, sweep = self.asked.space.caps, self.sweep
+        hours = sweep.seconds / 3600
+        used = {
+            "tokens": sweep.spent_tokens,
+            "flops": sweep.spent_flops,
+            "hours": hours,
+            "gpu_hours": sweep.busy_seconds / 3600 * self.asked.space.resources.gpus,
+            "money": hours * (caps.price_per_hour or 0.0),
+        }
+        for cap, amount in used.items():
+            limit = getattr(caps, cap)
+            if limit is not None and amount >= limit:
+                return {"cap": cap, "limit": limit, "used": amount}
+        return None
+
     def has_work(self) -> bool:
-        """Whether there is anything to train; writes nothing."""
+        """Whether there is anything to train, budgets aside; writes nothing."""
         trials = self.sweep.trials
         return (
             any(new.trial not in trials for new in self.planned)
             or any(trial.status in {"running", "failed"} for trial in trials.values())
             or any(self._is_ready(trial) for trial in trials.values())
-            or self.policy.promotion(last_resort=True) is not None
+            or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
+            or bool(self._to_audit())
         )
 
     def is_done(self) -> bool:
@@ -140,15 +160,19 @@ class Driver:
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
         return ended and not self.has_work()
 
-    def begin(self, session: dict[str, Any]) -> None:
-        """Write down what is asked and who asks, plan what is new, mend what a crash cut short."""
+    def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
+        """Write down what is asked, who asks and what it is expected to take, plan what is new,
+        mend what a crash cut short."""
         asked = self.asked.row()
         if self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items()):
             self._record("sweep", **asked)
         self._record("session", **session)
+        if forecast is not None and self.sweep.forecast is None:
+            self._record("forecast", **forecast)
         self._plan(self.planned)
         for trial in self.sweep.trials.values():
-            if trial.status == "planned" and trial.checkpoint is not None:
+            # A crash may have come before the decision; another policy may decide otherwise.
+            if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
 
     def _plan(self, planned: Iterable[sp.Planned]) -> None:
@@ -169,17 +193,26 @@ class Driver:
         if saved["tokens"] == trial.budget:
             self._finish(trial)
             return
-        verdict = self.policy.verdict(trial.trial, saved["tokens"])
-        if verdict == "pause":
+        if not trial.audited and self._decide(trial, saved["tokens"]) == "pause":
             self._pause(trial, saved["tokens"])
-        elif isinstance(verdict, pol.Promotion):
+
+    def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
+        """Write down what the policy decides of a trial at so many tokens, but for a pause, which
+        waits for the checkpoint."""
+        verdict = self.policy.verdict(trial.trial, tokens)
+        if isinstance(verdict, Stop):
+            self._record("stopped", trial=trial.trial, **verdict.fields())
+            return "stop"
+        if isinstance(verdict, Promotion):
             self._record("promoted", **verdict.fields())
+        return "pause" if verdict == "pause" else "on"
 
     def end(self) -> None:
         """Write down why each trial that still waits goes no further; called when nothing is left."""
         for trial in self.sweep.trials.values():
             if trial.status == "paused" and self.policy.holds(trial.trial):
-                self._record("stopped", trial=trial.trial, **self.policy.standing(trial.trial))
+                standing = self.policy.standing(trial.trial)
+                self._record("stopped", trial=trial.trial, **standing.fields())
 
     # Work ----------------------------------------------------------------------------------
 
@@ -191,7 +224,7 @@ class Driver:
     def next_job(self) -> Job | None:
         """The next piece of work for a free slot: interrupted trials first, then promotions, then
         trials not yet begun. None while running trials decide what comes, and when all is done."""
-        trial = self._next_trial()
+        trial = None if self.reached_cap() else self._next_trial()
         if trial is None:
             return None
         saved = trial.checkpoint
@@ -221,21 +254,49 @@ class Driver:
         begun = [trial for trial in waiting if trial.curve]
         if begun:
             return begun[0]
-        promotion = self.policy.promotion(last_resort=False)
+        promotion = self.policy.promotion(idle=False)
         if promotion is None and not waiting:
             waiting = self._suggest()
         if promotion is None and not waiting:
-            promotion = self.policy.promotion(last_resort=True)
+            promotion = self.policy.promotion(idle=True)
         if promotion is not None:
             self._record("promoted", **promotion.fields())
-            return trials[promotion.trial]
+            promoted = trials[promotion.trial]
+            if promoted.tokens < promoted.budget:
+                return promoted
+            self._finish(promoted)  # an audit has trained it already
+            return self._next_trial()
+        if not waiting and not self.running:
+            waiting = self._begin_audit()
         return waiting[0] if waiting else None
+
+    def _to_audit(self) -> list[led.Trial]:
+        """The stopped trials that are still to be drawn for the audit.
+
+        They are those whose ids, hashed with the seed, come first: a random sample which a larger
+        share, or more stopped trials, add to.
+        """
+        trials = self.sweep.trials.values()
+        stopped = [trial for trial in trials if trial.status in {"stopped", "paused"}]
+        drawn = sum(trial.audited for trial in trials)
+        stopped.sort(key=lambda trial: cfg.digest([self.asked.seed, trial.trial]))
+        more = max(0, math.ceil(self.audit * len(stopped)) - drawn)
+        return [trial for trial in stopped if not trial.audited][:more]
+
+    def _begin_audit(self) -> list[led.Trial]:
+        """Draw the sample once every decision has been taken."""
+        self.end()
+        drawn = self._to_audit()
+        of = sum(trial.status == "stopped" for trial in self.sweep.trials.values())
+        for trial in drawn:
+            self._record("audited", trial=trial.trial, of=of, share=self.audit)
+        return drawn
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the policy of today does not have.
-            return not self.policy.holds(trial.trial)
+            return not trial.audited and not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
     def _suggestion(self) -> sp.Planned | None:
@@ -275,13 +336,16 @@ class Driver:
         if event["tokens"] == trial.budget:
             self._due[trial_id] = "finish"
             return False
-        verdict = self.policy.verdict(trial_id, event["tokens"])
-        if verdict == "pause":
+        decided = "on" if trial.audited else self._decide(trial, event["tokens"])
+        if decided == "pause":
             self._due[trial_id] = "pause"
             return False
-        if isinstance(verdict, pol.Promotion):
-            self._record("promoted", **verdict.fields())
-        return True
+        if decided == "stop":
+            return False
+        cap = self.reached_cap()
+        if cap is not None:
+            self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
+        return cap is None
 
     def saved(self, trial_id: str, path: Path) -> None:
         """A checkpoint of the last measured record is at `path`; carry out what waited for it."""

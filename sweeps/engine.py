@@ -104,13 +104,22 @@ class TrialActor(tune.Trainable):
         self._job = Job.from_json(config["job"])
         self._attempt = Attempt(self._job)
         self._events = self._attempt.events()
+        print(f"{self._named()}: attempt {self._job.attempt}", flush=True)
 
-    def __repr__(self) -> str:
-        """What the dashboard calls the actor."""
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another attempt on in the same process; its curve is that of a new process."""
+        del self._events, self._attempt  # the memory of the attempt before
+        self.setup(new_config)
+        return True
+
+    def _named(self) -> str:
         return f"{self._job.label} ({self._job.trial})"
 
     def step(self) -> dict[str, Any]:
         """Train until the next event."""
+        # Ray fixes an actor's name when it is created; the title of its process is ours to set,
+        # and the dashboard's Cluster page lists the workers by it.
+        ray._raylet.setproctitle(f"ray::{self._named()}")  # noqa: SLF001 no public way
         event = next(self._events)
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
@@ -331,15 +340,16 @@ def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     return {number: signal.signal(number, handler) for number in heard}
 
 
-def run(
-    driver: Driver, resources: Resources, device: str, update: Callable[[], None]
-) -> int | None:
+def run(driver: Driver, update: Callable[[], None]) -> int | None:
     """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
 
     A cluster must be up; `ClusterError` when it is lost. Errors of the ledger and its disk are
     raised as they are.
     """
-    talk = _Conversation(driver, _takes(resources, device), update)
+    space, settings = driver.asked.space, driver.asked.base.run
+    talk = _Conversation(driver, _takes(space.resources, settings.device), update)
+    # What torch.compile keeps of one trial's shapes can change the kernels of the next.
+    warm = not settings.compile and "run.compile" not in space.space
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         if talk.signal is not None:  # once more: a cluster that is gone may never answer
@@ -355,6 +365,7 @@ def run(
                 search_alg=_Work(talk),
                 scheduler=_Answers(talk),
                 num_samples=-1,
+                reuse_actors=warm,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
             ),

@@ -5,6 +5,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed
     session       a driver begins: command, versions, machine, commit, slots, dashboard
+    forecast      what the sweep is expected to take: tokens, low, high, seconds, basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
@@ -12,8 +13,11 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     paused        the trial waits at a rung: trial, attempt, rung, score
     promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
-                  arrived, forced
-    stopped       it will not go on: trial, reason, and the numbers of the decision
+                  arrived, forced, cutoff
+    stopped       it will not go on: trial, reason, rung, score, rank, arrived, cutoff
+    capped        its attempt ended since a budget was reached: trial, attempt, cap, limit, used
+    audited       a stopped trial is trained to its end to see what stopping it cost: trial, of (how
+                  many stopped trials it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, reason
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
@@ -195,6 +199,8 @@ class Trial:
     curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+    stop: Row | None = None  # the last `stopped` row
+    audited: bool = False  # trained on only to see what stopping it cost
 
     @property
     def budget(self) -> int:
@@ -211,19 +217,51 @@ class Sweep:
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
+    forecast: Row | None = None  # the first `forecast` row
+    seconds: float = 0.0  # of all sessions, by the clock
+    busy_seconds: float = 0.0  # the same, summed over the attempts under way
+    _running: set[str] = field(default_factory=set)
+    _clock: datetime | None = None  # of the session's last row
 
     @property
     def spent_tokens(self) -> int:
         """Tokens trained in all; repeated work counts again."""
         return sum(trial.spent_tokens for trial in self.trials.values())
 
+    @property
+    def spent_flops(self) -> int:
+        """FLOPs of the tokens trained in all."""
+        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.trials.values())
+
     def observe(self, row: Row) -> None:
-        """Fold one row in. Rows of an attempt that a later one replaced change nothing."""
+        """Fold one row in. Rows of an attempt that a later one replaced change nothing.
+
+        `LedgerError` where a row lacks what its kind has.
+        """
+        try:
+            self._tick(row)
+            self._observe(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerError(f"row {row['seq']} is damaged: {error!r}") from error
+
+    def _tick(self, row: Row) -> None:
+        """Count the time since the row before, if that is of the same session."""
+        now = datetime.fromisoformat(row["time"])
+        if self._clock is not None and row["kind"] not in {"sweep", "session"}:
+            passed = max(0.0, (now - self._clock).total_seconds())  # clocks may be set back
+            self.seconds += passed
+            self.busy_seconds += passed * len(self._running)
+        self._clock = now
+
+    def _observe(self, row: Row) -> None:
         kind = row["kind"]
         if kind == "sweep":
             self.asked = row
+        elif kind == "forecast":
+            self.forecast = self.forecast or row
         elif kind == "session":
             self.sessions.append(row)
+            self._running.clear()
             for trial in self.trials.values():
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
@@ -232,7 +270,9 @@ class Sweep:
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
         elif row.get("trial") in self.trials:
-            self._observe_trial(self.trials[row["trial"]], row)
+            trial = self.trials[row["trial"]]
+            self._observe_trial(trial, row)
+            (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
         else:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
 
@@ -244,14 +284,8 @@ class Sweep:
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
-        elif row.get("attempt", trial.attempt) != trial.attempt:
-            return
-        elif kind == "measured":
-            trial.spent_tokens += row["tokens"] - trial.tokens
-            trial.curve.append(row)
-            trial.step, trial.tokens = row["step"], row["tokens"]
-        elif kind == "checkpointed":
-            trial.checkpoint = row
+            if not trial.audited:
+                trial.stop = None
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
             if kind != "promoted":
@@ -259,23 +293,38 @@ class Sweep:
             elif trial.status != "running":  # one that is running keeps its slot
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
-        elif kind == "diverged":
-            trial.spent_tokens += row["tokens"] - trial.tokens
-            trial.step, trial.tokens = row["step"], row["tokens"]
-            trial.status, trial.reason = kind, row["reason"]
-        elif kind == "failed":
-            trial.status = "failed" if row["final"] else "planned"
-            trial.reason = row["reason"]
-        elif kind == "finished":
-            trial.status = kind
+            trial.stop = row if kind == "stopped" else None
+            trial.audited = False
+        elif kind == "audited":
+            trial.audited, trial.status = True, "planned"
+        elif row.get("attempt") == trial.attempt:
+            _observe_attempt(trial, kind, row)
+
+
+def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
+    """Fold in what the latest attempt at a trial reported."""
+    if kind in {"measured", "diverged"}:
+        trial.spent_tokens += row["tokens"] - trial.tokens
+        trial.step, trial.tokens = row["step"], row["tokens"]
+    if kind == "measured":
+        trial.curve.append(row)
+    elif kind == "checkpointed":
+        trial.checkpoint = row
+    elif kind == "capped":
+        trial.status = "planned"
+    elif kind == "failed":
+        trial.status = "failed" if row["final"] else "planned"
+        trial.reason = row["reason"]
+    elif kind in {"finished", "diverged"} and trial.stop is not None:
+        # An audit: what it found changes nothing of what the policy decided.
+        trial.status, trial.reason = "stopped", trial.stop["reason"]
+    elif kind in {"finished", "diverged"}:
+        trial.status, trial.reason = kind, row.get("reason", "")
 
 
 def fold(rows: list[Row]) -> Sweep:
-    """The state of a sweep after all the rows; `LedgerError` where one lacks what its kind has."""
+    """The state of a sweep after all the rows."""
     sweep = Sweep()
     for row in rows:
-        try:
-            sweep.observe(row)
-        except (KeyError, TypeError) as error:
-            raise LedgerError(f"row {row['seq']} is damaged: {error!r}") from error
+        sweep.observe(row)
     return sweep

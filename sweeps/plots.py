@@ -6,6 +6,7 @@ white. Nothing here has a date or a random part: the same ledger gives the same 
 """
 
 import io
+import itertools
 import math
 import re
 import statistics
@@ -566,3 +567,32 @@ def _level_handles(
         words = "line" if line else "bar"
         handles.append(_handle(f"{words}: mean", marker="" if line else "_", ls="-", color="0.4"))
     return handles
+
+
+# Policies ----------------------------------------------------------------------------------------
+
+
+def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
+    """What each policy costs and how far from the best it ends, as the content of a file of a kind
+    that matplotlib writes."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for (name, result), colour, mark in zip(
+            sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
+        ):
+            regret = result["regret"]
+            spread = [
+                [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]
+            ] if regret["low"] is not None else None  # fmt: skip
+            axes.errorbar(
+                [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=colour,
+                capsize=3, label=f"{name}: best kept {result['best_kept']:.0%}", clip_on=False,
+            )  # fmt: skip
+        axes.set_xlabel("cost (% of the tokens of all trials trained to their ends)")
+        axes.set_ylabel("regret of the final score (mean, 95% interval)")
+        axes.set_xlim(0, 105)
+        axes.set_ylim(bottom=0)
+        figure.legend(loc="outside lower center", ncols=2)
+        return _saved(figure, kind, {"Date": None} if kind == "svg" else {})

@@ -1,8 +1,10 @@
 """`python -m sweeps.run SPACE`: run a sweep, or go on with it."""
 
+import json
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -13,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps import ledger as led
+from sweeps import provenance
 from sweeps import space as sp
 from sweeps.driver import Asked, Driver, RefusedError
+from sweeps.forecast import Forecast, forecast
 from sweeps.view import View
 from sweeps.words import count, duration, show
 from tinylm import config as cfg
@@ -22,7 +26,7 @@ from tinylm import data
 from tinylm.__main__ import assignments, fail
 from tinylm.yaml import YamlError
 
-FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED = 3, 4, 5, 6, 7, 8, 9
+FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED, CAPPED = 3, 4, 5, 6, 7, 8, 9, 75
 
 _SHOWN = 50  # lines of a long list that are printed
 
@@ -77,48 +81,104 @@ def size(model: cfg.Model) -> tuple[int, int]:
     return found.params, found.flops_per_token
 
 
+def _speed_file() -> Path:
+    """What `--plan` has measured on this machine: shape -> tokens per second."""
+    return data.cache_folder() / "speeds.json"
+
+
+def _shape(config: cfg.Config) -> str:
+    """The name of everything in a config that its speed depends on, and of the processor."""
+    run = config.run.model_dump(exclude={"seed", "checkpoint_every_tokens"})
+    return cfg.digest(
+        [config.model.model_dump(), config.optim.batch_size, run, provenance.processor()]
+    )
+
+
+def known_speeds() -> dict[str, float]:
+    """Tokens per second by shape, of what was measured here before."""
+    try:
+        speeds: dict[str, float] = json.loads(_speed_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return speeds
+
+
+def measured_speeds(configs: Sequence[cfg.Config], console: Console) -> list[float]:
+    """Tokens per second of every config, each distinct shape measured anew; kept for the sweep."""
+    from tinylm import train
+
+    shapes = {_shape(config): config for config in configs}
+    found = {}
+    for number, (shape, config) in enumerate(shapes.items(), start=1):
+        if len(shapes) > 1:
+            console.print(f"measuring the speed of shape {number} of {len(shapes)}", style="dim")
+        found[shape] = train.probe(config)
+    led.write_whole(_speed_file(), json.dumps(known_speeds() | found, indent=1).encode())
+    return [found[_shape(config)] for config in configs]
+
+
+def local_slots(asked: Asked) -> int:
+    """How many trials this machine runs at once."""
+    fits = int((os.cpu_count() or 1) / asked.space.resources.cpus)
+    if asked.base.run.device == "cuda":
+        import torch
+
+        fits = min(fits, int(torch.cuda.device_count() / asked.space.resources.gpus))
+    return max(1, fits)
+
+
+def configs_of(asked: Asked, planned: list[sp.Planned]) -> list[cfg.Config]:
+    """The configs of all trials; for an Optuna search, whose trials are not planned, the base's."""
+    if isinstance(asked.space.search, sp.OptunaSearch):
+        return [asked.base] * asked.space.search.samples
+    return [one.config for one in planned]
+
+
 def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None:
     """Print the trials, what they cost, and how long they take here."""
-    search = asked.space.search
-    trials = len(planned)
-    if isinstance(search, sp.OptunaSearch):
-        trials = search.samples
-        console.print(f"{trials} trials, suggested by Optuna while the sweep runs")
+    configs = configs_of(asked, planned)
+    flops = [size(config.model)[1] * config.budget.tokens for config in configs]
+    if isinstance(asked.space.search, sp.OptunaSearch):
+        console.print(f"{len(configs)} trials, suggested by Optuna while the sweep runs")
     table = Table("trial", *asked.space.space, "seed", "params", "tokens", "FLOPs", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    flops = []
-    for number, one in enumerate(planned):
-        params, per_token = size(one.config.model)
-        flops.append(per_token * one.config.budget.tokens)
-        if number >= _SHOWN:
-            continue
+    for one, cost in list(zip(planned, flops, strict=False))[:_SHOWN]:
         table.add_row(
             one.trial, *(show(value) for value in one.values.values()),
-            str(one.config.run.seed), count(params), count(one.config.budget.tokens),
-            count(flops[-1]),
+            str(one.config.run.seed), count(size(one.config.model)[0]),
+            count(one.config.budget.tokens), count(cost),
         )  # fmt: skip
     if planned:
         console.print(table)
-    if trials > _SHOWN and planned:
-        console.print(f"and {trials - _SHOWN} more")
-    config = planned[0].config if planned else asked.base
-    budget = config.budget.tokens
-    full = sum(one.config.budget.tokens for one in planned) or trials * budget
-    expected = asked.policy().expected_tokens(trials, budget)
-    total = sum(flops) or trials * budget * size(config.model)[1]
-    console.print(f"full grid: {count(full)} tokens, {count(total)} FLOPs")
-    console.print(f"with {asked.space.schedule.policy}: about {count(expected)} tokens")
-    from tinylm import train
-
+    if len(planned) > _SHOWN:
+        console.print(f"and {len(planned) - _SHOWN} more")
+    full = sum(config.budget.tokens for config in configs)
+    console.print(f"full grid: {count(full)} tokens, {count(sum(flops))} FLOPs")
+    slots = local_slots(asked)
     try:
-        rate = train.probe(config)
+        speeds = measured_speeds(configs, console)
     except cfg.ConfigError as error:
+        show_forecast(asked, forecast(asked, planned, None, slots), full, console)
         console.print(f"time: unknown here ({error})")
         return
+    found = forecast(asked, planned, speeds, slots)
+    show_forecast(asked, found, full, console)
+    assert found.seconds is not None
+    slowest, fastest = min(speeds), max(speeds)
+    rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"time: about {duration(expected / rate)} of one slot "
-        f"({rate:.0f} tokens/s measured here, evaluation and start-up aside)"
+        f"time: about {duration(found.seconds)} with {slots} trials at once "
+        f"({rates} tokens/s measured here, one alone; evaluation and start-up aside)"
+    )
+
+
+def show_forecast(asked: Asked, found: Forecast, full: int, console: Console) -> None:
+    """Print the tokens that a sweep is expected to take."""
+    spread = "" if found.low == found.high else f", {count(found.low)} to {count(found.high)}"
+    console.print(
+        f"with {asked.space.schedule.policy}: about {count(found.tokens)} tokens{spread}: "
+        f"{found.tokens / full:.0%} (replay of {found.basis})"
     )
 
 
@@ -172,8 +232,16 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
         print(f"failed: {trial.label}: {trial.reason}", file=sys.stderr)
     if failed:
         print(f"the same command tries them again: {command}", file=sys.stderr)
-    if len(failed) == len(trials):
+    if trials and len(failed) == len(trials):
         return NONE_SUCCEEDED
+    cap = driver.reached_cap()
+    if cap is not None and driver.has_work():
+        print(
+            f"caps.{cap['cap']}: {cap['used']:.4g} of {cap['limit']:.4g} are used up; raise it in "
+            f"{driver.asked.source}, and the same command goes on: {command}",
+            file=sys.stderr,
+        )
+        return CAPPED
     return FAILED if failed else 0
 
 
@@ -188,6 +256,10 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder; results/<space>-<scale>.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Added to the space's seeds.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and end.")] = False,
+    audit: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the stopped trials to train to their ends."),
+    ] = 0.0,
     address: Annotated[
         str, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
     ] = "local",
@@ -211,7 +283,7 @@ def main(
         for one in planned:
             facts(one.config)
         facts(asked.base)
-        raise typer.Exit(_run(asked, planned, facts, place, address, console))
+        raise typer.Exit(_run(asked, planned, facts, place, address, audit, console))
     except cfg.ConfigError as error:
         more = len(error.problems) - _SHOWN
         said = [*error.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
@@ -235,6 +307,7 @@ def _run(
     facts: Facts,
     place: Path,
     address: str,
+    audit: float,
     console: Console,
 ) -> int:
     files = led.Files(place)
@@ -245,20 +318,22 @@ def _run(
         raise SystemExit(128 + number)
 
     with led.Ledger(files) as ledger:
-        driver = Driver(ledger, asked, planned, facts)
+        driver = Driver(ledger, asked, planned, facts, audit)
         refuse_other_corpus(driver.sweep, facts)
         if driver.is_done():
             summary = files.analysis / "summary.md"
             print(f"{place}: nothing is left to do; see {summary}", flush=True)
             written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
             return 0 if written else conclude(driver, None, command, console)
-        from sweeps import engine, provenance
+        from sweeps import engine
 
         engine.listen(interrupted)
         session: dict[str, Any] = {"command": command, **provenance.describe()}
         resources, device = asked.space.resources, asked.base.run.device
+        if driver.reached_cap() and driver.has_work():
+            return conclude(driver, None, command, console)
         if not driver.has_work():  # a driver died when only its last words were missing
-            driver.begin({**session, "dashboard": None, "slots": 0})
+            driver.begin({**session, "dashboard": None, "slots": 0}, None)
             driver.end()
             return conclude(driver, None, command, console)
         try:
@@ -267,10 +342,16 @@ def _run(
                 slots = engine.slots(resources, device)
                 if dashboard:
                     print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-                driver.begin({**session, "dashboard": dashboard, "slots": slots})
-                view = View(driver, console)
+                speeds = known_speeds()
+                known = [speeds.get(_shape(config)) for config in configs_of(asked, planned)]
+                measured = [speed for speed in known if speed is not None]
+                expected = forecast(
+                    asked, planned, measured if len(measured) == len(known) else None, slots
+                )
+                driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
+                view = View(driver, expected.tokens, console)
                 with view.shown():
-                    ended_by = engine.run(driver, resources, device, view.update)
+                    ended_by = engine.run(driver, view.update)
                     if ended_by is None:
                         driver.end()
         except engine.ClusterError as error:

@@ -16,18 +16,16 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
-    PlainSerializer,
     Tag,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from sweeps.ledger import NAME
+from sweeps.policies import SCHEDULES, AnySchedule
 from sweeps.words import show
 from tinylm import config as cfg
 from tinylm.config import ConfigError, Section
@@ -168,75 +166,34 @@ class OptunaSearch(Section):
     samples: Samples
 
 
-def _share(value: object) -> object:
-    if isinstance(value, bool | Fraction):
-        return value
-    if isinstance(value, str | int | float):
-        try:
-            # The decimal that was written, not the nearest binary fraction.
-            return Fraction(str(value))
-        except (ValueError, ZeroDivisionError) as error:
-            raise ValueError(f"a share such as 1/8 or 0.125 is due, got {value!r}") from error
-    return value
-
-
-Share = Annotated[
-    Fraction,
-    BeforeValidator(_share),
-    PlainSerializer(str),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^\\d+/\\d+$"}]}),
-]
-
-
-class AshaSchedule(Section):
-    """Asynchronous successive halving, promotion type (arXiv:1810.05934, algorithm 2)."""
-
-    policy: Literal["asha"]
-    eta: Annotated[int, Field(ge=2)] = Field(
-        default=3, description="One in eta trials of a rung goes on to the next."
-    )
-    grace: Share = Field(description="The first rung, as a share of budget.tokens, e.g. 1/8.")
-    finish: cfg.Count = Field(default=1, description="Trials that finish at least.")
-
-    @field_validator("grace")
-    @classmethod
-    def _inside(cls, grace: Fraction) -> Fraction:
-        if not 0 < grace < 1:
-            raise ValueError(f"a share between 0 and 1 is due, got {grace}")
-        return grace
-
-    def rungs(self, config: cfg.Config) -> tuple[int, ...]:
-        """The tokens at which trials pause, lowest first; all of them are hit by a record."""
-        first = self.grace * config.budget.tokens
-        every = config.eval.every_tokens
-        if first % every:
-            nearest = Fraction(max(1, round(first / every)) * every, config.budget.tokens)
-            raise ValueError(
-                f"schedule.grace: the rung at {float(first):g} tokens ({self.grace} of "
-                f"{config.budget.tokens}) is hit by no record: eval.every_tokens is {every}; "
-                f"the nearest share that is hit is {nearest}"
-            )
-        rungs = [int(first)]
-        while rungs[-1] * self.eta < config.budget.tokens:
-            rungs.append(rungs[-1] * self.eta)
-        return tuple(rungs)
-
-
-class NoSchedule(Section):
-    """Every trial runs to its end."""
-
-    policy: Literal["none"]
-
-    def rungs(self, config: cfg.Config) -> tuple[int, ...]:
-        """No rungs."""
-        return ()
-
-
 class Resources(Section):
     """What one trial takes."""
 
     cpus: cfg.Positive = 1
     gpus: cfg.Positive = Field(default=1, description="Taken where run.device is cuda.")
+
+
+class Caps(Section):
+    """Budgets of the whole sweep; where one is used up, the sweep ends at the next records."""
+
+    tokens: cfg.Positive | None = Field(default=None, description="Training tokens.")
+    flops: cfg.Positive | None = Field(default=None, description="FLOPs of those tokens.")
+    hours: cfg.Positive | None = Field(default=None, description="Hours by the clock.")
+    gpu_hours: cfg.Positive | None = Field(
+        default=None, description="Hours in which trials hold GPUs, times those they hold."
+    )
+    money: cfg.Positive | None = Field(
+        default=None, description="Hours by the clock times price_per_hour, in its currency."
+    )
+    price_per_hour: cfg.Positive | None = Field(
+        default=None, description="What an hour of all machines of the sweep costs."
+    )
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if (self.money is None) != (self.price_per_hour is None):
+            raise ValueError("money and price_per_hour go together; one of them is missing")
+        return self
 
 
 class Space(Section):
@@ -250,8 +207,9 @@ class Space(Section):
     search: Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
     space: Annotated[dict[str, Domain], Field(min_length=1)]
     seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
-    schedule: Annotated[AshaSchedule | NoSchedule, Field(discriminator="policy")]
+    schedule: AnySchedule
     resources: Resources = Resources()
+    caps: Caps = Caps()
 
     @field_validator("seeds")
     @classmethod
@@ -269,7 +227,7 @@ class Space(Section):
     def _incomparable(self) -> Iterator[str]:
         if "run.device" in self.space:
             yield "space.run.device: every trial takes the same resources"
-        if self.schedule.policy == "asha":
+        if self.schedule.shares():
             for path in self.space:
                 if path.startswith(("budget.", "eval.")):
                     yield f"space.{path}: rungs need the same {path} in every trial"
@@ -383,7 +341,14 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     try:
         space = Space.model_validate(tree)
     except ValidationError as error:
-        names = (*Space.model_fields, *AshaSchedule.model_fields, *Resources.model_fields, *_KINDS)
+        names = (
+            *Space.model_fields,
+            *Resources.model_fields,
+            *Caps.model_fields,
+            *_KINDS,
+            *SCHEDULES,
+        )
+        names += tuple(name for schedule in SCHEDULES.values() for name in schedule.model_fields)
         for problem in cfg.problems(error, str(path), names):
             wrong += problem.replace("\n", f"\n{path}: ").split("\n")
     if wrong:
@@ -493,15 +458,29 @@ def _random_point(space: Space, seed: int, index: int) -> dict[str, Value]:
     return values
 
 
+def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
+    """The tokens of the schedule's rungs, lowest first; `ConfigError` where a record misses one."""
+    budget, every = config.budget.tokens, config.eval.every_tokens
+    found = [share * budget for share in space.schedule.shares()]
+    missed = next((tokens for tokens in found if tokens % every), None)
+    if missed is not None:
+        nearest = Fraction(max(1, round(found[0] / every)) * every, budget)
+        raise ConfigError(
+            [
+                f"{source}: schedule.grace: the rung at {float(missed):g} tokens "
+                f"({missed / budget} of {budget}) is hit by no record: eval.every_tokens is "
+                f"{every}; the nearest grace that is hit is {nearest}"
+            ]
+        )
+    return tuple(int(tokens) for tokens in found)
+
+
 def plan(space: Space, base: cfg.Config, seed: int, source: str) -> list[Planned]:
     """The trials of a space, in order; for optuna, whose trials can't be known, none.
 
     `ConfigError` with every problem of every trial. Equal trials are one.
     """
-    try:
-        space.schedule.rungs(base)
-    except ValueError as error:
-        raise ConfigError([f"{source}: {error}"]) from error
+    rungs(space, base, source)
     match space.search:
         case GridSearch():
             return _trials(space, base, seed, _grid_points(space), source)

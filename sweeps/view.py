@@ -37,8 +37,9 @@ def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
 class View:
     """The face of one run of a driver."""
 
-    def __init__(self, driver: Driver, console: Console) -> None:
+    def __init__(self, driver: Driver, expected: int, console: Console) -> None:
         self._driver = driver
+        self._expected = expected  # tokens of the whole sweep
         self._console = console
         self._begun = time.monotonic()
         self._spent_before = driver.sweep.spent_tokens
@@ -103,9 +104,8 @@ class View:
     def _progress(self) -> Table:
         sweep = self._driver.sweep
         trials = sweep.trials.values()
-        budget = max((trial.budget for trial in trials), default=0)
         spent = sweep.spent_tokens
-        total = max(self._driver.policy.expected_tokens(len(trials), budget), spent)
+        total = max(self._expected, spent)
         passed = time.monotonic() - self._begun
         here = spent - self._spent_before
         left = f", about {duration((total - spent) * passed / here)} left" if here else ""
@@ -141,6 +141,10 @@ class View:
                 what = f"goes on from {row['rung']} tokens: {place}{why}"
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
+            case "capped":
+                what = f"ends here: {row['cap']} {row['used']:.4g} of {row['limit']:.4g}"
+            case "audited":
+                what = f"is trained on to audit the stopping of {row['of']} trials"
             case "finished":
                 last = self._driver.sweep.trials[row["trial"]].curve[-1]
                 what = f"finished, validation loss {last['val_loss']:.4f}"

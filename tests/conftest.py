@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 from ledgers import lr_sweep
 from sweeping import RATES
 
@@ -14,6 +15,10 @@ from sweeps.ledger import Files
 from tinylm import config as cfg
 from tinylm import data, train
 from tinylm.data import END_OF_TEXT, Corpus, prepare
+
+# A busy machine is no failure.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti"]
 

@@ -141,8 +141,8 @@ def test_dependent_grids_cross_within_their_case() -> None:
 def test_rungs_are_a_share_of_the_budget_and_its_multiples(
     grace: object, rungs: tuple[int, ...]
 ) -> None:
-    schedule = asked(grid([1e-3], policy="asha", eta=3, grace=grace)).space.schedule
-    assert schedule.rungs(BASE) == rungs
+    space = asked(grid([1e-3], policy="asha", eta=3, grace=grace)).space
+    assert sp.rungs(space, BASE, "space.yaml") == rungs
 
 
 def test_the_shipped_space_plans_eight_rates_a_factor_of_two_apart() -> None:
@@ -197,7 +197,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
-        "is hit by no record: eval.every_tokens is 3072; the nearest share that is hit is 1/8",
+        "is hit by no record: eval.every_tokens is 3072; the nearest grace that is hit is 1/8",
     ),
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
     "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),

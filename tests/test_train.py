@@ -321,7 +321,7 @@ def test_a_validation_loss_that_is_not_finite_has_diverged(
 
 
 def test_a_probe_measures_a_rate_without_a_corpus(tiny: cfg.Config) -> None:
-    assert 0 < probe(tiny, updates=1) < math.inf
+    assert 0 < probe(tiny) < math.inf
 
 
 # Devices --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def shown(folder: Path, *, terminal: bool, height: int = 40, records: float = 9)
     console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, asked(grid(RATES)))
-        view = View(conductor, console)
+        view = View(conductor, 10**5, console)
         conductor.begin({})
         with view.shown():
             Engine(conductor, v_shaped).run(records)

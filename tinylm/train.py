@@ -29,6 +29,8 @@ Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 # at init for this many updates in a row.
 DIVERGED_NATS = 1.0
 DIVERGED_UPDATES = 20
+PROBE_UPDATES = 20
+PROBE_SECONDS = 20.0
 # Losses are fetched from the device this often: each fetch waits for the device.
 _FETCH_UPDATES = 10
 
@@ -170,8 +172,9 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
             raise Diverged(reason, step, step * config.tokens_per_step, state.peak_loss)
 
 
-def probe(config: cfg.Config, updates: int = 4) -> float:
-    """Training tokens per second, measured on updates with random tokens after a first one."""
+def probe(config: cfg.Config) -> float:
+    """Training tokens per second, measured on `PROBE_UPDATES` updates with random tokens after a
+    first one; on fewer where they take longer than `PROBE_SECONDS`."""
     torch.set_num_threads(config.run.threads)
     state = start(config)
     forward = torch.compile(state.model) if config.run.compile else state.model
@@ -180,11 +183,18 @@ def probe(config: cfg.Config, updates: int = 4) -> float:
     )
     tokens = data.Tokens(ids, documents=1)
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
-    _update(state, forward, corpus, config)[0].item()  # compiles, allocates
-    begun = time.perf_counter()
-    for _ in range(updates):
+
+    def timed() -> float:
+        begun = time.perf_counter()
         _update(state, forward, corpus, config)[0].item()
-    return updates * config.tokens_per_step / (time.perf_counter() - begun)
+        return time.perf_counter() - begun
+
+    times = [timed()]  # compiles, allocates
+    if times[0] < PROBE_SECONDS:
+        times = [timed()]
+    while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
+        times.append(timed())
+    return len(times) * config.tokens_per_step / math.fsum(times)
 
 
 def peak_memory(device: str) -> int:

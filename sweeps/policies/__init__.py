@@ -1,0 +1,36 @@
+"""Early stopping. A policy is one file here: its settings, and the fold that decides.
+
+To add one, write its file, name its settings below, and see `tests/test_policies.py` pass.
+"""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from sweeps.policies.asha import AshaSchedule
+from sweeps.policies.asha_stopping import AshaStoppingSchedule
+from sweeps.policies.base import Policy, Promotion, Schedule, Stop, Verdict
+from sweeps.policies.hyperband import HyperbandSchedule
+from sweeps.policies.i_epoch import IEpochSchedule
+from sweeps.policies.median import MedianSchedule
+from sweeps.policies.none import NoSchedule
+from sweeps.policies.sha import ShaSchedule
+
+AnySchedule = Annotated[
+    NoSchedule
+    | AshaSchedule
+    | AshaStoppingSchedule
+    | ShaSchedule
+    | HyperbandSchedule
+    | IEpochSchedule
+    | MedianSchedule,
+    Field(discriminator="policy"),
+]
+
+# Settings by the name that a space writes under `schedule.policy`.
+SCHEDULES: dict[str, type[Schedule]] = {
+    get_args(schedule.model_fields["policy"].annotation)[0]: schedule
+    for schedule in get_args(get_args(AnySchedule)[0])
+}
+
+__all__ = ["SCHEDULES", "AnySchedule", "Policy", "Promotion", "Schedule", "Stop", "Verdict"]

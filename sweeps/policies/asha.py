@@ -1,0 +1,63 @@
+"""`asha`: asynchronous successive halving that promotes."""
+
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field
+
+from sweeps.policies.base import Eta, Finish, Grace, Promotion, Schedule, geometric
+from sweeps.policies.halving import Halving
+
+
+class AshaSchedule(Schedule):
+    """Asynchronous successive halving, promotion type (arXiv:1810.05934, algorithm 2)."""
+
+    policy: Literal["asha"]
+    eta: Eta
+    grace: Grace
+    finish: Finish
+    first: Literal["start", "promote"] = Field(
+        default="start",
+        description="What a free slot does while both can be done: start a trial or promote one.",
+    )
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """From the grace on, each eta times the one before."""
+        return geometric(self.grace, self.eta)
+
+    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Asha":
+        """The policy before any row."""
+        return Asha(rungs, metric, self.eta, self.finish, self.first)
+
+
+class Asha(Halving):
+    """Asynchronous successive halving that promotes (arXiv:1810.05934, algorithm 2).
+
+    The best trial that is paused among the best `arrived // eta` of its rung goes on, the highest
+    rung first; so nothing is stopped for arriving late. The algorithm as published promotes first
+    and starts a trial where nothing is to be promoted, which suits an endless stream of trials.
+    The plan of a sweep ends: with `first="start"` a free slot starts what is left of it, so that
+    no slot idles and promotions are decided on as many arrivals as there can be. With
+    `first="promote"` a trial that would be the next to go on when it frees its slot keeps it.
+    """
+
+    def __init__(
+        self,
+        rungs: tuple[int, ...],
+        metric: str,
+        eta: int,
+        finish: int,
+        first: Literal["start", "promote"],
+    ) -> None:
+        super().__init__(rungs, metric, eta, finish)
+        self.first = first
+
+    def promotion(self, *, idle: bool) -> Promotion | None:
+        """The best paused trial in the top 1/eta of its rung, the highest rung first."""
+        if self.first == "start" and not idle:
+            return None
+        for tokens in reversed(self.rungs):
+            promotion = self.by_rank(self.places[tokens])
+            if promotion is not None:
+                return promotion
+        return self.to_fill() if idle else None

@@ -1,0 +1,49 @@
+"""`asha_stopping`: the asynchronous successive halving that stops, as Ray Tune has it."""
+
+import math
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from sweeps.policies.base import Eta, Grace, Schedule, geometric
+from sweeps.policies.stopping import Stopping
+
+
+class AshaStoppingSchedule(Schedule):
+    """Ray Tune's ASHA: a trial stops where it is worse than the best 1/eta of earlier arrivals."""
+
+    policy: Literal["asha_stopping"]
+    eta: Eta
+    grace: Grace
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """From the grace on, each eta times the one before."""
+        return geometric(self.grace, self.eta)
+
+    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "AshaStopping":
+        """The policy before any row."""
+        return AshaStopping(rungs, metric, self.eta)
+
+
+class AshaStopping(Stopping):
+    """The rule of Ray Tune's AsyncHyperBandScheduler with one bracket, decision by decision.
+
+    The cutoff of a rung is the (1 - 1/eta) percentile of the negated scores that arrived before,
+    interpolated linearly; the first to arrive always goes on, and nobody is looked at again.
+    Unlike there, a score that is not finite stops its trial, and counts as an arrival that is as
+    bad as the worst finite one.
+    """
+
+    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int) -> None:
+        super().__init__(rungs, metric)
+        self.eta = eta
+
+    def cutoff(self, trial: str, tokens: int) -> float | None:
+        """The percentile of those that arrived before; None for the first."""
+        scores = self.places[tokens].scores()
+        finite = [score for score in scores if math.isfinite(score)]
+        if not finite:
+            return None
+        rewards = [-min(score, finite[-1]) for score in scores]
+        return -float(np.percentile(rewards, (1 - 1 / self.eta) * 100))

@@ -1,0 +1,168 @@
+"""What the halving policies share: who arrived, waits and went on at each rung."""
+
+import math
+
+from sortedcontainers import SortedList
+
+from sweeps.ledger import Row
+from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, finite
+
+
+class Rung:
+    """Who arrived at a rung, who waits there, and who went on."""
+
+    def __init__(self, tokens: int, to: int | None) -> None:
+        self.tokens = tokens
+        self.to = to
+        self.arrived = Arrivals()
+        self.promoted: set[str] = set()
+        self._waiting: dict[str, tuple[tuple[float, int], str]] = {}
+        self._sorted: SortedList = SortedList()
+
+    def wait(self, trial: str) -> None:
+        """Let a trial that has arrived wait."""
+        if trial not in self._waiting:
+            self._waiting[trial] = (self.arrived.key(trial), trial)
+            self._sorted.add(self._waiting[trial])
+
+    def leave(self, trial: str) -> None:
+        """Let a trial wait no longer, if it does."""
+        key = self._waiting.pop(trial, None)
+        if key is not None:
+            self._sorted.remove(key)
+
+    def holds(self, trial: str) -> bool:
+        """Whether the trial waits here."""
+        return trial in self._waiting
+
+    def best(self) -> str | None:
+        """The best of those who wait; None where nobody with a finite score does."""
+        if not self._sorted or not math.isfinite(self._sorted[0][0][0]):
+            return None
+        best: str = self._sorted[0][1]
+        return best
+
+    def promotion(self, trial: str, *, forced: bool) -> Promotion:
+        """The decision that the trial goes on from here."""
+        return Promotion(
+            trial=trial,
+            rung=self.tokens,
+            to=self.to,
+            score=self.arrived.score(trial),
+            rank=self.arrived.rank(trial),
+            arrived=len(self.arrived),
+            forced=forced,
+        )
+
+
+class Halving:
+    """Trials wait at every rung, and the best `arrived // eta` of it go on; subclasses say when.
+
+    An eta of None lets nobody go on by rank. When a slot is idle and fewer than `finish` trials
+    have finished or run, the best paused trial of the highest rung goes on whatever its rank. A
+    trial that diverges arrives at its next rung with an infinite score, which never goes on.
+    """
+
+    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int | None, finish: int) -> None:
+        self.rungs = rungs
+        self.metric = metric
+        self.eta = eta
+        self.finish = finish
+        self.places = {
+            tokens: Rung(tokens, to) for tokens, to in zip(rungs, (*rungs[1:], None), strict=False)
+        }
+        # The tokens of the rung that each running trial left last; 0 is the start.
+        self.running: dict[str, int] = {}
+        self.finished: set[str] = set()
+
+    def observe(self, row: Row) -> None:
+        """Fold one row of the ledger in."""
+        kind = row["kind"]
+        if kind == "session":
+            self.running.clear()
+        elif "trial" in row:
+            self._observe_score(kind, row["trial"], row)
+            self._observe_place(kind, row["trial"], row)
+
+    def _observe_score(self, kind: str, trial: str, row: Row) -> None:
+        if kind == "measured" and row["tokens"] in self.places:
+            # A trial that goes on from a checkpoint may reach a rung twice; the first score stands.
+            self.places[row["tokens"]].arrived.add(trial, row[self.metric])
+        elif kind == "diverged":
+            rung = next((r for r in self.places.values() if trial not in r.arrived), None)
+            if rung is not None:
+                rung.arrived.add(trial, math.inf)
+
+    def _observe_place(self, kind: str, trial: str, row: Row) -> None:
+        if kind == "started":
+            left = (tokens for tokens, r in self.places.items() if trial in r.promoted)
+            self.running[trial] = max(left, default=0)
+        elif kind in {"paused", "stopped", "capped", "finished", "diverged", "failed"}:
+            self.running.pop(trial, None)
+        if kind in {"started", "finished", "diverged"}:
+            # Another policy may have let it go on from a rung where it waited.
+            for rung in self.places.values():
+                rung.leave(trial)
+        if kind == "finished":
+            self.finished.add(trial)
+        elif kind in {"paused", "stopped", "promoted"} and row["rung"] in self.places:
+            rung = self.places[row["rung"]]
+            if kind != "promoted":  # what another policy stopped here waits here as well
+                rung.wait(trial)
+            else:
+                rung.leave(trial)
+                rung.promoted.add(trial)
+                if trial in self.running:
+                    self.running[trial] = rung.tokens
+
+    def survivors(self, rung: Rung) -> int:
+        """How many of those that arrived at a rung go on by rank."""
+        return 0 if self.eta is None else len(rung.arrived) // self.eta
+
+    def promotion(self, *, idle: bool) -> Promotion | None:
+        """The paused trial that goes on next."""
+        raise NotImplementedError
+
+    def by_rank(self, rung: Rung) -> Promotion | None:
+        """The best of those who wait at a rung, where it is among the survivors."""
+        best = rung.best()
+        if best is None or rung.arrived.rank(best) > self.survivors(rung):
+            return None
+        return rung.promotion(best, forced=False)
+
+    def to_fill(self) -> Promotion | None:
+        """The best paused trial of the highest rung, where too few would finish without it."""
+        if len(self.finished) + len(self.running) >= self.finish:
+            return None
+        for tokens in reversed(self.rungs):
+            best = self.places[tokens].best()
+            if best is not None:
+                return self.places[tokens].promotion(best, forced=True)
+        return None
+
+    def verdict(self, trial: str, tokens: int) -> Verdict:
+        """Pause at every rung, or on at once where the trial is next in line."""
+        rung = self.places.get(tokens)
+        if rung is None or trial in rung.promoted:
+            return "continue"
+        rung.wait(trial)
+        promotion = self.promotion(idle=False)
+        rung.leave(trial)
+        return promotion if promotion is not None and promotion.trial == trial else "pause"
+
+    def holds(self, trial: str) -> bool:
+        """Whether the trial is paused at one of the rungs."""
+        return any(rung.holds(trial) for rung in self.places.values())
+
+    def standing(self, trial: str) -> Stop:
+        """The rank of a paused trial at its rung, and how many of those go on."""
+        rung = next(rung for rung in self.places.values() if rung.holds(trial))
+        rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
+        go_on = max(self.survivors(rung), len(rung.promoted))
+        return Stop(
+            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {go_on} go on",
+            rung=rung.tokens,
+            score=finite(rung.arrived.score(trial)),
+            rank=rank,
+            arrived=arrived,
+        )

@@ -1,0 +1,83 @@
+"""`hyperband`: successive halving at several graces at once."""
+
+import math
+from fractions import Fraction
+from typing import Literal
+
+from sweeps.ledger import Row
+from sweeps.policies.base import Eta, Grace, Promotion, Schedule, Stop, Verdict, geometric
+from sweeps.policies.sha import Sha
+
+
+class HyperbandSchedule(Schedule):
+    """Brackets of successive halving, each with a later first rung (arXiv:1603.06560)."""
+
+    policy: Literal["hyperband"]
+    eta: Eta
+    grace: Grace
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """From the grace on, each eta times the one before."""
+        return geometric(self.grace, self.eta)
+
+    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Hyperband":
+        """The policy before any row."""
+        return Hyperband(rungs, metric, self.eta)
+
+
+class Hyperband:
+    """Hyperband over the trials of a plan (arXiv:1603.06560).
+
+    With K rungs there are K + 1 brackets; bracket b is `Sha` without the lowest b rungs, so the
+    last one trains its trials to the end. Trials are dealt to the brackets in the order in which
+    they were planned, each to the one furthest below its share; the shares are those of
+    Hyperband's loop, (K + 1) / (K + 1 - b) * eta ** (K - b).
+    """
+
+    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int) -> None:
+        self.rungs = rungs
+        count = len(rungs)
+        self._brackets = [Sha(rungs[first:], metric, eta, 1) for first in range(count + 1)]
+        weights = [
+            math.ceil(Fraction(count + 1, count + 1 - first) * eta ** (count - first))
+            for first in range(count + 1)
+        ]
+        self._shares = [Fraction(weight, sum(weights)) for weight in weights]
+        self._dealt = [0] * (count + 1)
+        self._bracket_of: dict[str, Sha] = {}
+
+    def observe(self, row: Row) -> None:
+        """Fold one row of the ledger in."""
+        if row["kind"] == "planned":
+            self._deal(row["trial"])
+        elif "trial" in row:
+            self._bracket_of[row["trial"]].observe(row)
+        else:
+            for bracket in self._brackets:
+                bracket.observe(row)
+
+    def _deal(self, trial: str) -> None:
+        total = sum(self._dealt) + 1
+        below = [
+            share * total - dealt for share, dealt in zip(self._shares, self._dealt, strict=True)
+        ]
+        place = below.index(max(below))
+        self._dealt[place] += 1
+        self._bracket_of[trial] = self._brackets[place]
+
+    def verdict(self, trial: str, tokens: int) -> Verdict:
+        """What the trial's bracket says."""
+        return self._bracket_of[trial].verdict(trial, tokens)
+
+    def promotion(self, *, idle: bool) -> Promotion | None:
+        """Of the first bracket that has one."""
+        promotions = (bracket.promotion(idle=idle) for bracket in self._brackets)
+        return next((found for found in promotions if found is not None), None)
+
+    def holds(self, trial: str) -> bool:
+        """Whether the trial is paused in its bracket."""
+        return self._bracket_of[trial].holds(trial)
+
+    def standing(self, trial: str) -> Stop:
+        """What the trial's bracket says."""
+        return self._bracket_of[trial].standing(trial)

@@ -1,0 +1,65 @@
+"""`median`: stop what is worse than the median."""
+
+import math
+from fractions import Fraction
+from typing import Literal
+
+from sweeps.policies.base import Arrivals, Grace, Schedule, finite
+from sweeps.policies.stopping import Stopping
+
+FEWEST = 3  # other trials that must have come as far before one is stopped
+
+
+class MedianSchedule(Schedule):
+    """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2)."""
+
+    policy: Literal["median"]
+    grace: Grace
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """Every multiple of the grace."""
+        return tuple(self.grace * number for number in range(1, math.ceil(1 / self.grace)))
+
+    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Median":
+        """The policy before any row."""
+        return Median(rungs, metric)
+
+
+class Median(Stopping):
+    """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2).
+
+    At every rung a trial stops whose best score so far is worse than the median of the running
+    averages, over all records so far, of the other trials that have come as far. Fewer than three
+    others stop nobody. One that diverged has an infinite average.
+    """
+
+    def __init__(self, rungs: tuple[int, ...], metric: str) -> None:
+        super().__init__(rungs, metric)
+        self._seen: dict[str, tuple[int, int, float, float]] = {}  # tokens, records, sum, best
+        self._best: dict[tuple[str, int], float] = {}  # of a trial at a rung
+        self._averages = {tokens: Arrivals() for tokens in rungs}
+
+    def measured(self, trial: str, tokens: int, score: float) -> None:
+        """Fold a score in; a trial that goes on from a checkpoint may repeat some."""
+        last, count, total, best = self._seen.get(trial, (0, 0, 0.0, math.inf))
+        if tokens > last:
+            self._seen[trial] = (tokens, count + 1, total + score, min(best, score))
+        super().measured(trial, tokens, score)
+
+    def arrive(self, trial: str, tokens: int, score: float) -> None:
+        """Let a trial arrive with its running average."""
+        super().arrive(trial, tokens, score)
+        _, count, total, best = self._seen.get(trial, (0, 1, math.inf, math.inf))
+        self._best.setdefault((trial, tokens), best if math.isfinite(score) else math.inf)
+        self._averages[tokens].add(trial, total / count if math.isfinite(score) else math.inf)
+
+    def cutoff(self, trial: str, tokens: int) -> float | None:
+        """The median of the running averages of those that arrived before."""
+        averages = self._averages[tokens]
+        if len(averages) < FEWEST:
+            return None
+        return finite(averages.median())
+
+    def judged(self, trial: str, tokens: int) -> float:
+        """The trial's best score so far."""
+        return self._best[trial, tokens]

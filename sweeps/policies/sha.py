@@ -1,0 +1,45 @@
+"""`sha`: synchronous successive halving."""
+
+from fractions import Fraction
+from typing import Literal
+
+from sweeps.policies.base import Eta, Finish, Grace, Promotion, Schedule, geometric
+from sweeps.policies.halving import Halving
+
+
+class ShaSchedule(Schedule):
+    """Successive halving, round by round (arXiv:1502.07943)."""
+
+    policy: Literal["sha"]
+    eta: Eta
+    grace: Grace
+    finish: Finish
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """From the grace on, each eta times the one before."""
+        return geometric(self.grace, self.eta)
+
+    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Sha":
+        """The policy before any row."""
+        return Sha(rungs, metric, self.eta, self.finish)
+
+
+class Sha(Halving):
+    """Synchronous successive halving (arXiv:1502.07943).
+
+    Nobody leaves a rung before everybody has arrived there: before nothing is left to start and
+    no running trial is on its way to that rung or a lower one.
+    """
+
+    def promotion(self, *, idle: bool) -> Promotion | None:
+        """The best paused survivor of the lowest rung that has any, once all have arrived there."""
+        if not idle:
+            return None
+        on_the_way = min(self.running.values(), default=None)
+        for tokens in self.rungs:
+            if on_the_way is not None and on_the_way < tokens:
+                return None
+            promotion = self.by_rank(self.places[tokens])
+            if promotion is not None:
+                return promotion
+        return self.to_fill()

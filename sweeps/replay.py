@@ -1,0 +1,496 @@
+"""Policies over recorded learning curves, in virtual time.
+
+    python -m sweeps.replay CURVES.csv --policy asha --workers 8 --repeats 200
+    python -m sweeps.replay CURVES.csv --compare
+
+The policy is the very class that runs a sweep; workers, trials and the clock are simulated, so
+that a sweep of any size can be planned, and a policy judged on curves whose ends are known.
+"""
+
+import heapq
+import json
+import math
+import random
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from sweeps import words
+from sweeps.policies import SCHEDULES, Policy, Promotion, Schedule, Stop
+from tinylm.config import ConfigError, did_you_mean, problems
+
+SCORE = "score"  # the metric's name in replayed rows, and in a file of curves
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The recorded training of one trial. One whose last score is not finite diverged there."""
+
+    trial: str
+    label: str
+    tokens: tuple[int, ...]  # of its records, ascending
+    scores: tuple[float, ...]
+    seconds: tuple[float, ...]  # since its start
+
+    @property
+    def final(self) -> float:
+        """The last score."""
+        return self.scores[-1]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training ended without a finite score."""
+        return not math.isfinite(self.final)
+
+
+# One replay ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Replayed:
+    """What became of the trials of one replay."""
+
+    workers: int
+    tokens: int = 0  # trained
+    seconds: float = 0.0  # of the virtual clock, from the first start to the last end
+    busy: float = 0.0  # seconds in which a worker trained, summed
+    finished: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Run:
+    """A trial between its start and its end."""
+
+    curve: Curve
+    record: int = 0  # how many of its records the policy has seen
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class _Replay:
+    """The virtual machine: workers that train recorded trials for a policy."""
+
+    def __init__(self, curves: Sequence[Curve], policy: Policy, workers: int) -> None:
+        self._policy = policy
+        self._runs = {curve.trial: _Run(curve) for curve in curves}
+        self._waiting = [curve.trial for curve in reversed(curves)]
+        self._free = workers
+        self._now = 0.0
+        # (time, number, trial) of every attempt under way: when it gets to its next stop.
+        self._due: list[tuple[float, int, str]] = []
+        self._pushed = 0
+        self.result = Replayed(workers)
+
+    def run(self) -> Replayed:
+        """Train until nothing is left to do."""
+        self._policy.observe({"kind": "session"})
+        for trial in self._runs:
+            self._policy.observe({"kind": "planned", "trial": trial})
+        self._fill()
+        while self._due:
+            self._now, _, trial = heapq.heappop(self._due)
+            if not self._arrive(self._runs[trial]):
+                self._free += 1
+            self._fill()
+        self.result.seconds = self._now
+        return self.result
+
+    def _fill(self) -> None:
+        """Give every free worker something to do, in the order in which the driver does."""
+        while self._free:
+            promotion = self._policy.promotion(idle=False)
+            if promotion is None and not self._waiting:
+                promotion = self._policy.promotion(idle=True)
+            if promotion is not None:
+                self._observe("promoted", **promotion.fields())
+                trial = promotion.trial
+            elif self._waiting:
+                trial = self._waiting.pop()
+            else:
+                return
+            self._free -= 1
+            self._observe("started", trial=trial)
+            self._depart(self._runs[trial])
+
+    def _observe(self, kind: str, **fields: Any) -> None:
+        self._policy.observe({"kind": kind, **fields})
+
+    def _next_stop(self, run: _Run) -> tuple[int, float]:
+        """Tokens and seconds of the next rung of a trial, or of its end."""
+        curve = run.curve
+        rung = next((tokens for tokens in self._policy.rungs if tokens > run.tokens), None)
+        if rung is None or rung >= curve.tokens[-1]:
+            return curve.tokens[-1], curve.seconds[-1]
+        after = next(i for i in range(run.record, len(curve.tokens)) if curve.tokens[i] >= rung)
+        if after == 0:
+            return rung, curve.seconds[0] * rung / curve.tokens[0]
+        low, high = curve.tokens[after - 1], curve.tokens[after]
+        share = (rung - low) / (high - low)
+        return rung, curve.seconds[after - 1] * (1 - share) + curve.seconds[after] * share
+
+    def _depart(self, run: _Run) -> None:
+        _, seconds = self._next_stop(run)
+        self._pushed += 1
+        due = self._now + seconds - run.seconds
+        heapq.heappush(self._due, (due, self._pushed, run.curve.trial))
+
+    def _arrive(self, run: _Run) -> bool:
+        """A trial is at its next stop; whether it goes on from there."""
+        tokens, seconds = self._next_stop(run)
+        self.result.tokens += tokens - run.tokens
+        self.result.busy += seconds - run.seconds
+        run.tokens, run.seconds = tokens, seconds
+        curve, trial = run.curve, run.curve.trial
+        while run.record < len(curve.tokens) and curve.tokens[run.record] <= tokens:
+            at, score = curve.tokens[run.record], curve.scores[run.record]
+            run.record += 1
+            if not math.isfinite(score):
+                self._observe("diverged", trial=trial, tokens=at)
+                return False
+            self._observe("measured", trial=trial, tokens=at, **{SCORE: score})
+        if tokens == curve.tokens[-1]:
+            self.result.finished.append(trial)
+            self._observe("finished", trial=trial, tokens=tokens)
+            return False
+        if curve.tokens[run.record - 1] < tokens:  # the rung lies between two records
+            score = curve.scores[run.record - 1]
+            self._observe("measured", trial=trial, tokens=tokens, **{SCORE: score})
+        verdict = self._policy.verdict(trial, tokens)
+        if verdict == "pause":
+            score = curve.scores[run.record - 1]
+            self._observe("paused", trial=trial, rung=tokens, score=score)
+            return False
+        if isinstance(verdict, Stop):
+            self._observe("stopped", trial=trial, **verdict.fields())
+            return False
+        if isinstance(verdict, Promotion):
+            self._observe("promoted", **verdict.fields())
+        self._depart(run)
+        return True
+
+
+def replay(curves: Sequence[Curve], policy: Policy, workers: int) -> Replayed:
+    """What becomes of the trials when they are planned in this order under a new policy."""
+    return _Replay(curves, policy, workers).run()
+
+
+# Many replays ----------------------------------------------------------------------------------------
+
+
+def rungs_of(schedule: Schedule, budget: int) -> tuple[int, ...]:
+    """The schedule's rungs in tokens of a budget."""
+    return tuple(round(share * budget) for share in schedule.shares())
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean, and its 95% t interval; a single value, or equal ones, have none to speak of."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    from scipy import stats
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curve]]:
+    """The curves in so many random orders."""
+    return [
+        random.Random(f"{seed} {number}").sample(list(curves), len(curves))  # noqa: S311 no secret
+        for number in range(repeats)
+    ]
+
+
+def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dict[str, Any]:
+    """What replays of the same curves cost and found, averaged.
+
+    `regret` (mean, low, high: 95% interval) is the final score of the best finished trial, less
+    the best in the pool; `best_kept` the share of replays that finished the best; `cost` tokens as
+    a share of all curves; `wall_clock` in seconds; `utilisation` the share of the workers' time in
+    which they trained; `false_kills` the share of the trials that were stopped whose final score
+    is among the best `top` of the pool; `finished` trials; `chosen` how often which trial won.
+    """
+    of = {curve.trial: curve for curve in curves}
+    ranked = sorted(
+        (curve for curve in curves if not curve.diverged), key=lambda curve: curve.final
+    )
+    best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
+    good = {curve.trial for curve in ranked[:top]}
+    full = sum(curve.tokens[-1] for curve in curves)
+    results = list(replays)
+    regrets, false_kills, chosen = [], [], Counter[str]()
+    for result in results:
+        winner = min((of[trial] for trial in result.finished), key=lambda curve: curve.final)
+        chosen[winner.label] += 1
+        regrets.append(winner.final - ranked[0].final)
+        killed = {curve.trial for curve in ranked} - set(result.finished)
+        false_kills.append(len(killed & good) / len(killed) if killed else 0.0)
+    return {
+        "regret": _interval(regrets),
+        "best_kept": statistics.fmean(bool(best & set(result.finished)) for result in results),
+        "cost": statistics.fmean(result.tokens / full for result in results),
+        "wall_clock": statistics.fmean(result.seconds for result in results),
+        "utilisation": statistics.fmean(
+            result.busy / (result.workers * result.seconds) for result in results
+        ),
+        "false_kills": statistics.fmean(false_kills),
+        "finished": statistics.fmean(len(result.finished) for result in results),
+        "chosen": dict(chosen.most_common()),
+    }
+
+
+# Files -------------------------------------------------------------------------------------------------
+
+_COLUMNS = ("trial", "tokens", SCORE)
+_NO_VALUES = {"seconds", "step", "train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm"}
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: a number is due, got {text!r}") from error
+
+
+def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> Curve:
+    """The curve of one trial's numbered lines; `ValueError` with the line that is wrong."""
+    points: dict[int, tuple[float, float]] = {}
+    for line, row in rows:
+        where = f"{source}: line {line}"
+        tokens = _number(row["tokens"], f"{where}: tokens")
+        if tokens <= 0 or tokens != int(tokens):
+            raise ValueError(
+                f"{where}: tokens: a positive whole number is due, got {row['tokens']!r}"
+            )
+        if tokens in points:
+            raise ValueError(f"{where}: trial {trial} has a row at {tokens:.0f} tokens already")
+        score = _number(row[SCORE], f"{where}: {SCORE}")
+        time = _number(row["seconds"], f"{where}: seconds") if row.get("seconds") else tokens
+        points[int(tokens)] = (score, time)
+    line, first = rows[0]
+    values = {k: v for k, v in first.items() if k not in _NO_VALUES.union(_COLUMNS) and v != ""}
+    label = " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in values.items())
+    ordered = sorted(points)
+    ends = next((i for i, t in enumerate(ordered) if not math.isfinite(points[t][0])), None)
+    kept = ordered if ends is None else ordered[: ends + 1]
+    if len(kept) == 1 and ends is None:
+        raise ValueError(
+            f"{source}: line {line}: trial {trial} has one row; a curve has two or more"
+        )
+    seconds = tuple(points[tokens][1] for tokens in kept)
+    if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
+        raise ValueError(f"{source}: line {line}: trial {trial}: seconds must rise with the tokens")
+    scores = tuple(points[tokens][0] for tokens in kept)
+    return Curve(trial, label or trial, tuple(kept), scores, seconds)
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """The curves of a CSV file, in order of appearance; `ConfigError` with what is wrong in it.
+
+    Columns are trial, tokens and score, and may be seconds and swept values. Where there are no
+    seconds, a token takes one.
+    """
+    import csv
+
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = [(reader.line_num, row) for row in reader]
+            names = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
+    missing = [name for name in _COLUMNS if name not in names]
+    if missing:
+        near = [f"{name}{did_you_mean(name, names)}" for name in missing]
+        raise ConfigError([f"{path}: no column {name}" for name in near])
+    ragged = [line for line, row in rows if None in row or None in row.values()]
+    if ragged:
+        raise ConfigError([f"{path}: line {line}: {len(names)} cells are due" for line in ragged])
+    by_trial: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    for line, row in rows:
+        by_trial.setdefault(row["trial"], []).append((line, row))
+    curves, wrong = [], []
+    for trial, lines in by_trial.items():
+        try:
+            curves.append(_curve(trial, lines, str(path)))
+        except ValueError as error:
+            wrong.append(str(error))
+    if not wrong and all(curve.diverged for curve in curves):
+        wrong.append(f"{path}: no trial has a finite final score")
+    if wrong:
+        raise ConfigError(wrong)
+    return curves
+
+
+def check_reach(curves: Sequence[Curve], rungs: Sequence[int], source: str) -> None:
+    """`ConfigError` where a trial has no score at the first rung and did not diverge before."""
+    first = rungs[0] if rungs else 0
+    wrong = []
+    for curve in curves:
+        ended = curve.tokens[-1] if curve.diverged else math.inf
+        if rungs and curve.tokens[0] > first and ended > first:
+            wrong.append(f"its first row is at {curve.tokens[0]} tokens")
+        elif rungs and curve.tokens[-1] < first and not curve.diverged:
+            wrong.append(f"its last row is at {curve.tokens[-1]} tokens")
+        else:
+            continue
+        wrong[-1] = (
+            f"{source}: trial {curve.trial} has no score at the first rung, {first} tokens: {wrong[-1]}"
+        )
+    if wrong:
+        raise ConfigError(wrong)
+
+
+# The command line ----------------------------------------------------------------------------------------
+
+
+def settings(name: str, given: Mapping[str, Any]) -> Schedule:
+    """The settings of a policy by its name; `ConfigError` for what it does not take."""
+    if name not in SCHEDULES:
+        near = did_you_mean(name, SCHEDULES)
+        raise ConfigError(
+            [f"--policy {name}: no such policy; there are {', '.join(SCHEDULES)}{near}"]
+        )
+    schedule = SCHEDULES[name]
+    try:
+        return schedule.model_validate({"policy": name, **given})
+    except ValidationError as error:
+        raise ConfigError(problems(error, f"--policy {name}", schedule.model_fields)) from error
+
+
+def _all_settings(given: Mapping[str, Any]) -> dict[str, Schedule]:
+    """Every policy with those of the settings that it takes."""
+    return {
+        name: settings(name, {k: v for k, v in given.items() if k in schedule.model_fields})
+        for name, schedule in SCHEDULES.items()
+    }
+
+
+def print_table(found: Mapping[str, dict[str, Any]], timed: bool, console: Console) -> None:
+    """Print what each policy costs and finds, the cheapest first; untimed curves take tokens."""
+    time = words.duration if timed else words.count
+    table = Table("policy", box=None, pad_edge=False)
+    names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
+    for name in (*names, "wall-clock" if timed else "wall-clock (tokens)", "busy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, result in sorted(found.items(), key=lambda item: item[1]["cost"]):
+        regret = result["regret"]
+        known = regret["low"] is not None
+        table.add_row(
+            name,
+            f"{result['cost']:.1%}",
+            words.loss(regret["mean"]),
+            f"{regret['low']:.4f} to {regret['high']:.4f}" if known else "",
+            f"{result['best_kept']:.0%}",
+            f"{result['false_kills']:.1%}",
+            f"{result['finished']:.1f}",
+            time(result["wall_clock"]),
+            f"{result['utilisation']:.0%}",
+        )
+    console.print(table)
+
+
+def run(
+    curves: Sequence[Curve],
+    schedule: Schedule,
+    workers: int,
+    orders: Sequence[Sequence[Curve]],
+    top: int,
+) -> dict[str, Any]:
+    """`judge` of one replay for each order of the curves."""
+    rungs = rungs_of(schedule, max(curve.tokens[-1] for curve in curves))
+    return judge(
+        curves,
+        (replay(order, schedule.policy_at(rungs, SCORE), workers) for order in orders),
+        top,
+    )
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    path: Annotated[Path, typer.Argument(metavar="CURVES.csv", help="trial, tokens, score, ..")],
+    *,
+    policy: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "asha",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Replay and draw all policies.")
+    ] = False,
+    eta: Annotated[int | None, typer.Option(help="One in eta goes on; 3.")] = None,
+    grace: Annotated[
+        str | None, typer.Option(help="First rung, a share of the budget; 1/8.")
+    ] = None,
+    finish: Annotated[int | None, typer.Option(help="Trials that finish at least; 1.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that train at once.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Replays, each in another order.")] = 200,
+    order: Annotated[
+        str, typer.Option(help="random, or given: one replay in the order of the file.")
+    ] = "random",
+    top: Annotated[
+        int | None, typer.Option(min=1, help="A stopped trial among so many best is a false kill.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random orders.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Path, typer.Option(help="Where --compare draws cost against regret.")] = Path(
+        "replay.svg"
+    ),
+) -> None:
+    """Replay a policy of early stopping over recorded curves."""
+    given = {
+        name: value
+        for name, value in {"eta": eta, "grace": grace, "finish": finish}.items()
+        if value is not None
+    }
+    try:
+        if order not in {"random", "given"}:
+            raise ConfigError([f"--order: random or given is due, got {order!r}"])
+        takes_grace = compare or "grace" in SCHEDULES.get(policy, Schedule).model_fields
+        defaults = {"grace": "1/8"} if takes_grace else {}
+        chosen = (
+            _all_settings(defaults | given)
+            if compare
+            else {policy: settings(policy, defaults | given)}
+        )
+        curves = read_curves(path)
+        budget = max(curve.tokens[-1] for curve in curves)
+        for schedule in chosen.values():
+            check_reach(curves, rungs_of(schedule, budget), str(path))
+    except ConfigError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from error
+    short = [c for c in curves if c.tokens[-1] < budget and not c.diverged]
+    if short:
+        typer.echo(
+            f"caution: {len(short)} of {len(curves)} curves end before {budget} tokens; their last "
+            "scores stand for final ones",
+            err=True,
+        )
+    orders = [curves] if order == "given" else arrivals(curves, repeats, seed)
+    best = top or finish or 1
+    found = {name: run(curves, one, workers, orders, best) for name, one in chosen.items()}
+    if as_json:
+        print(json.dumps(found if compare else found[policy], indent=1))
+    else:
+        timed = any(curve.seconds != curve.tokens for curve in curves)
+        print_table(found, timed, Console() if sys.stdout.isatty() else Console(width=160))
+    if compare:
+        from sweeps import ledger, plots
+
+        ledger.write_whole(out, plots.cost_against_regret(found, out.suffix.removeprefix(".")))
+        typer.echo(out, err=as_json)
+
+
+if __name__ == "__main__":
+    app()
