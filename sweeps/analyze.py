@@ -11,7 +11,7 @@ import difflib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,11 +49,12 @@ FIRST = ("summary.md", "loss_by_tokens.png")  # to be looked at, beside the loss
 def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a trial in plan order. What was not measured is None.
 
-    `*_final` is the last that was measured: for a stopped trial, where it stopped. Steps and
+    `*_final` is the last that was measured: for a stopped trial, where it stopped, or its end where
+    it was audited. Steps and
     tokens of a diverged trial are where it diverged, past its last record.
     """
     paths = [swept.path for swept in of.swept]
-    columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED)
+    columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED, "audited")
     return columns, [_trial_row(trial, paths) for trial in of.trials]
 
 
@@ -65,6 +66,7 @@ def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
         "trial": trial.trial,
         "status": status_of(trial),
         "reason": reason_of(trial),
+        "audited": trial.audited or None,
         "seed": trial.seed,
         **{path: trial.values.get(path) for path in paths},
         "params": trial.params,
@@ -80,13 +82,24 @@ def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
     }
 
 
-def curves_table(of: Study) -> list[Row]:
-    """One row a record, by trial and step."""
-    return [
-        {"trial": trial.trial, **{name: row[name] for name in CURVE}}
-        for trial in of.trials
-        for row in trial.curve
-    ]
+def curves_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
+    """The columns, and one row a record, by trial and step; `score` is the sweep's metric.
+
+    A trial that diverged ends with a row whose score is nan, so that `sweeps.replay` reads the file.
+    """
+    paths = [swept.path for swept in of.swept]
+    columns = ("trial", *CURVE, "score", *paths, "seed")
+    return columns, [row for trial in of.trials for row in _curve_rows(trial, of.metric, paths)]
+
+
+def _curve_rows(trial: Trial, metric: str, paths: Sequence[str]) -> Iterator[Row]:
+    values = {path: trial.values.get(path) for path in paths}
+    who = {"trial": trial.trial, **values, "seed": trial.seed}
+    for row in trial.curve:
+        yield {**who, **{name: row[name] for name in CURVE}, "score": row[metric]}
+    if trial.status == "diverged":
+        where = dict.fromkeys(CURVE) | {"step": trial.step, "tokens": trial.tokens}
+        yield {**who, **where, "score": "nan"}
 
 
 def _cell(value: Any) -> Any:
@@ -133,7 +146,7 @@ def write(files: Files) -> Analysis:
     contents = {
         **figures,
         "trials.csv": _csv(*trials_table(of)),
-        "curves.csv": _csv(("trial", *CURVE), curves_table(of)),
+        "curves.csv": _csv(*curves_table(of)),
         "summary.json": json.dumps(found, indent=1, allow_nan=False).encode() + b"\n",
         "summary.md": markdown(found).encode(),
     }

@@ -164,10 +164,11 @@ class Driver:
         """Write down what is asked, who asks and what it is expected to take, plan what is new,
         mend what a crash cut short."""
         asked = self.asked.row()
-        if self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items()):
+        new = self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items())
+        if new:
             self._record("sweep", **asked)
         self._record("session", **session)
-        if forecast is not None and self.sweep.forecast is None:
+        if new and forecast is not None:
             self._record("forecast", **forecast)
         self._plan(self.planned)
         for trial in self.sweep.trials.values():

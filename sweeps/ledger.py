@@ -5,7 +5,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed
     session       a driver begins: command, versions, machine, commit, slots, dashboard
-    forecast      what the sweep is expected to take: tokens, low, high, seconds, basis
+    forecast      what all that is asked is expected to take: tokens, low, high, seconds, basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
@@ -217,7 +217,7 @@ class Sweep:
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
-    forecast: Row | None = None  # the first `forecast` row
+    forecast: Row | None = None  # the last `forecast` row
     seconds: float = 0.0  # of all sessions, by the clock
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     _running: set[str] = field(default_factory=set)
@@ -258,7 +258,7 @@ class Sweep:
         if kind == "sweep":
             self.asked = row
         elif kind == "forecast":
-            self.forecast = self.forecast or row
+            self.forecast = row
         elif kind == "session":
             self.sessions.append(row)
             self._running.clear()

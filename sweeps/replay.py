@@ -65,6 +65,7 @@ class Replayed:
     seconds: float = 0.0  # of the virtual clock, from the first start to the last end
     busy: float = 0.0  # seconds in which a worker trained, summed
     finished: list[str] = field(default_factory=list)
+    reached: dict[str, int] = field(default_factory=dict)  # tokens of every trial
 
 
 @dataclass
@@ -103,6 +104,7 @@ class _Replay:
                 self._free += 1
             self._fill()
         self.result.seconds = self._now
+        self.result.reached = {trial: run.tokens for trial, run in self._runs.items()}
         return self.result
 
     def _fill(self) -> None:

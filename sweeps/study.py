@@ -81,6 +81,16 @@ def at(trial: Trial, tokens: int | None) -> Row | None:
     return next((row for row in trial.curve if row["tokens"] == tokens), None)
 
 
+def stopped_at(trial: Trial) -> Row | None:
+    """The record at which a trial was stopped, whatever an audit trained after it."""
+    return (at(trial, trial.stop["rung"]) if trial.stop else None) or last_record(trial)
+
+
+def last_record(trial: Trial) -> Row | None:
+    """The trial's last record."""
+    return trial.curve[-1] if trial.curve else None
+
+
 def best_record(trial: Trial) -> Row | None:
     """The record with the lowest validation loss, the first of equals."""
     return min(trial.curve, key=lambda row: row["val_loss"], default=None)
@@ -88,7 +98,7 @@ def best_record(trial: Trial) -> Row | None:
 
 def tokens_per_s(trial: Trial) -> float | None:
     """Training tokens a second over all that was measured."""
-    last = trial.curve[-1] if trial.curve else None
+    last = last_record(trial)
     return last["tokens"] / last["seconds"] if last and last["seconds"] > 0 else None
 
 
@@ -203,10 +213,7 @@ def ranking(of: Study) -> list[Facts]:
     """
     finished = of.having("finished")
     if of.final is None:
-        return [
-            {"rank": None, "behind": None, **_place(t, t.curve[-1] if t.curve else None)}
-            for t in finished
-        ]
+        return [{"rank": None, "behind": None, **_place(t, last_record(t))} for t in finished]
     trials = of.sweep.trials
     return [
         {
@@ -224,7 +231,7 @@ def stopped(of: Study, leader: Trial | None) -> list[Facts]:
     those that came furthest first."""
     places = []
     for trial in of.having("stopped"):
-        place = _place(trial, trial.curve[-1] if trial.curve else None)
+        place = _place(trial, stopped_at(trial))
         there = at(leader, place["tokens"]) if leader is not None else None
         places.append({**place, "leader": there and there[of.metric]})
     return sorted(places, key=lambda place: (-(place["tokens"] or 0), place[of.metric] or 0))
@@ -234,7 +241,7 @@ def ended(of: Study, status: str) -> list[Facts]:
     """The trials of a status at their last records, and how far they are known to have come."""
     return [
         {
-            **_place(trial, trial.curve[-1] if trial.curve else None),
+            **_place(trial, last_record(trial)),
             "reached_step": trial.step or None,
             "reached_tokens": trial.tokens or None,
         }
@@ -371,16 +378,64 @@ def best_values(of: Study) -> list[Facts]:
     return found
 
 
-def compute(of: Study) -> Facts:
-    """Tokens, FLOPs and seconds spent, against all trials trained to their ends."""
-    reached = sum(trial.tokens for trial in of.trials)
+def audit(of: Study) -> Facts | None:
+    """What the trials that were stopped and then audited came to; None without an audit.
+
+    A false kill is one whose final loss is among the best `top` of the sweep, `top` being the
+    trials that the schedule finishes at least. `low` and `high` are the exact 95% interval
+    (Clopper and Pearson, 1934) of the rate of false kills among all stopped trials; `regret` is
+    how far the best audited trial ends below the best of the ranking, at least 0.
+    """
+    drawn = [trial for trial in of.having("stopped") if trial.audited]
+    if not drawn or of.final is None or of.sweep.asked is None:
+        return None
+    from scipy import stats  # takes a second
+
+    top = of.sweep.asked["space"]["schedule"].get("finish", 1)
+    finals = sorted(row[of.metric] for row in _finals(of, of.trials))
+    bar = finals[min(top, len(finals)) - 1]
+    places = [
+        {**_place(trial, at(trial, of.final)), "rung": trial.stop and trial.stop["rung"]}
+        for trial in drawn
+    ]
+    losses = [place[of.metric] for place in places if place[of.metric] is not None]
+    false = sum(loss < bar for loss in losses)
+    interval = stats.binomtest(false, len(drawn)).proportion_ci(0.95, method="exact")
     return {
+        "stopped": len(of.having("stopped")),
+        "audited": len(drawn),
+        "top": top,
+        "false_kills": false,
+        "rate": false / len(drawn),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "regret": max(0.0, finals[0] - min(losses, default=math.inf)),
+        "tokens": of.final,
+        "trials": sorted(places, key=lambda place: place[of.metric] or math.inf),
+    }
+
+
+def compute(of: Study) -> Facts:
+    """Tokens, FLOPs and seconds spent, against all trials trained to their ends and the forecast.
+
+    `seconds` is training, summed over trials; `wall_clock` the sweep's sessions by the clock.
+    """
+    reached = sum(trial.tokens for trial in of.trials)
+    audited = [trial for trial in of.trials if trial.audited and trial.stop is not None]
+    forecast = of.sweep.forecast
+    return {
+        "tokens_audit": sum(trial.tokens - trial.stop["rung"] for trial in audited if trial.stop),
+        "wall_clock": of.sweep.seconds,
+        "forecast": forecast
+        and {name: forecast[name] for name in ("tokens", "low", "high", "seconds", "basis")},
         "tokens": of.sweep.spent_tokens,
         "tokens_full": sum(trial.budget for trial in of.trials),
         "tokens_repeated": of.sweep.spent_tokens - reached,
         "flops": sum(trial.spent_tokens * trial.flops_per_token for trial in of.trials),
         "flops_full": sum(trial.budget * trial.flops_per_token for trial in of.trials),
-        "seconds": math.fsum(trial.curve[-1]["seconds"] for trial in of.trials if trial.curve),
+        "seconds": math.fsum(
+            last["seconds"] for trial in of.trials if (last := last_record(trial)) is not None
+        ),
     }
 
 
@@ -400,6 +455,7 @@ def facts(of: Study) -> Facts:
         "seeds": sorted({trial.seed for trial in of.trials}),
         "ranking": {"tokens": of.final, "trials": ranked},
         "stopped": stopped(of, leader),
+        "audit": audit(of),
         **{status: ended(of, status) for status in ("diverged", "failed", "unfinished")},
         "comparison": {
             "tokens": of.common,

@@ -41,6 +41,7 @@ _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "best (step)": lambda p: f"{words.loss(p['val_loss_best'])} ({words.whole(p['step_best'])})",
     "tokens/s": lambda p: words.whole(p["tokens_per_s"]),
     "tokens": lambda p: words.whole(p["tokens"]),
+    "stopped at": lambda p: words.whole(p["rung"]),
     "reached step": lambda p: words.whole(p["reached_step"]),
     "reached tokens": lambda p: words.whole(p["reached_tokens"]),
     "last validation loss (step)": lambda p: (
@@ -149,6 +150,31 @@ def _stopped_words(found: Facts) -> list[str]:
     ]
 
 
+def _audit_words(found: Facts) -> list[str]:
+    audit = found["audit"]
+    if audit is None:
+        return []
+    among = "the best" if audit["top"] == 1 else f"among the best {audit['top']}"
+    metric = METRICS[found["metric"]]
+    regret = (
+        f"The best of them ends {words.loss(audit['regret'])} below the best of the ranking."
+        if audit["regret"]
+        else "None ends below the best of the ranking."
+    )
+    return [
+        "## Audit of the stopping",
+        "",
+        f"{audit['audited']} of the {audit['stopped']} stopped trials, drawn at random, were "
+        f"trained to their ends; they are not ranked. {audit['false_kills']} would have been "
+        f"{among}: a false-kill rate of {audit['rate']:.0%} "
+        f"(95% interval {audit['low']:.0%} to {audit['high']:.0%}). {regret}",
+        "",
+        f"At {audit['tokens']:,} tokens; without a loss are those that diverged:",
+        "",
+        *_table(audit["trials"], "trial", "stopped at", metric, "id"),
+    ]
+
+
 def _ended_words(found: Facts) -> list[str]:
     lines = []
     titles = {"diverged": "Diverged", "failed": "Failed", "unfinished": "Unfinished"}
@@ -232,25 +258,42 @@ def _spread_words(found: Facts) -> list[str]:
 
 def _compute_words(found: Facts) -> list[str]:
     spent = found["compute"]
-    again = spent["tokens_repeated"]
+    again, audit = spent["tokens_repeated"], spent["tokens_audit"]
     share = f"{spent['tokens'] / spent['tokens_full']:.0%}" if spent["tokens_full"] else "none"
-    return [
+    lines = [
         "## Compute",
         "",
-        f"{spent['tokens']:,} tokens trained{f', {again:,} of them again' if again else ''}: "
+        f"{spent['tokens']:,} tokens trained{f', {again:,} of them again' if again else ''}"
+        f"{f', {audit:,} of them to audit' if audit else ''}: "
         f"{share} of the {spent['tokens_full']:,} of all trials trained to their ends. "
         f"{words.count(spent['flops'])} of {words.count(spent['flops_full'])} FLOPs; "
         f"{words.duration(spent['seconds'])} of training, summed over trials, evaluation excluded.",
+        "",
+    ]
+    forecast = spent["forecast"]
+    if forecast is None:
+        return lines
+    used = spent["tokens"] - audit
+    time = (
+        f" Of the clock, {words.duration(forecast['seconds'])} without evaluation and start-up; "
+        f"{words.duration(spent['wall_clock'])} passed in all."
+        if forecast["seconds"]
+        else f" {words.duration(spent['wall_clock'])} passed by the clock."
+    )
+    return [
+        *lines,
+        f"The forecast (replay of {forecast['basis']}) was {forecast['tokens']:,} tokens, "
+        f"{forecast['low']:,} to {forecast['high']:,}; {used:,} were used, "
+        f"{used / forecast['tokens'] - 1:+.0%}.{time}",
         "",
     ]
 
 
 def markdown(found: Facts) -> str:
     """summary.md: a fold over what summary.json holds."""
-    sections = (_head, _ranking_words, _best_words, _stopped_words, _ended_words, _comparison_words)
-    lines = [
-        line for section in (*sections, _spread_words, _compute_words) for line in section(found)
-    ]
+    sections = [_head, _ranking_words, _best_words, _stopped_words, _audit_words, _ended_words]
+    sections += [_comparison_words, _spread_words, _compute_words]
+    lines = [line for section in sections for line in section(found)]
     figures = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in found["figures"]]
     return "\n".join([*lines, "## Figures", "", *figures])
 

@@ -35,9 +35,10 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
     }
 
 
-def driver(ledger: led.Ledger, what: Asked) -> Driver:
+def driver(ledger: led.Ledger, what: Asked, audit: float = 0.0) -> Driver:
     """A driver of what is asked for."""
-    return Driver(ledger, what, sp.plan(what.space, what.base, what.seed, what.source), facts)
+    planned = sp.plan(what.space, what.base, what.seed, what.source)
+    return Driver(ledger, what, planned, facts, audit)
 
 
 def v_shaped(config: dict[str, Any], share: float) -> float:

@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from sweeps import analyze
 from sweeps.ledger import Files
+from sweeps.replay import read_curves
 from sweeps.study import facts, study
 from sweeps.summary import markdown
 
@@ -44,7 +45,7 @@ def run(*arguments: str) -> Result:
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
         "trial,status,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
-        "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s"
+        "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,audited"
     )
 
 
@@ -111,8 +112,15 @@ def test_curves_hold_every_record_once_though_a_trial_was_resumed(tmp_path: Path
         tell.train(trial, 1e-3, 1, 3)
         tell.start(trial, step=24)
         tell.train(trial, 1e-3, 2, 4)
-    rows = analyze.curves_table(studied(Files(tmp_path)))
+    _, rows = analyze.curves_table(studied(Files(tmp_path)))
     assert [row["tokens"] // EVERY for row in rows] == [1, 2, 3, 4]
+
+
+def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: analyze.Analysis) -> None:
+    curves = read_curves(lr.analysis / "curves.csv")
+    assert [(curve.label, curve.diverged) for curve in curves] == [
+        (f"lr={rate:g} seed=0", rate > 1e-2) for rate in RATES
+    ]
 
 
 # Writing and the command line -------------------------------------------------------------------
@@ -222,4 +230,4 @@ def test_the_block_of_ray_and_torch_blocks(tmp_path: Path, name: str) -> None:
 def test_ten_thousand_records_are_all_compared() -> None:
     of = study("long", long_rows(trials=625))
     assert markdown({**facts(of), "figures": []}).count("| lr=") >= 625
-    assert len(analyze.curves_table(of)) == 10_000
+    assert len(analyze.curves_table(of)[1]) == 10_000

@@ -17,7 +17,7 @@ NONE = {"policy": "none"}
 def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any) -> led.Sweep:
     """Run a sweep, or go on with it, for so many records; what its ledger says then."""
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, asked(tree))
+        conductor = driver(ledger, asked(tree), how.get("audit", 0.0))
         conductor.begin({})
         Engine(conductor, loss, how.get("slots", 2)).run(how.get("records", math.inf))
     return led.fold(led.read(led.Files(folder)))
@@ -279,3 +279,175 @@ def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any)
         (row["trial"], row["rung"]) for row in after_all.decisions if row["kind"] == "promoted"
     }
     assert passed <= promoted
+
+
+# Other policies ------------------------------------------------------------------------------------
+
+SCHEDULES = [
+    {"policy": "asha_stopping", "grace": "1/8"},
+    {"policy": "sha", "grace": "1/8"},
+    {"policy": "hyperband", "grace": "1/8"},
+    {"policy": "i_epoch", "grace": "1/8", "finish": 2},
+    {"policy": "median", "grace": "1/8"},
+]
+
+
+def decisions(of: led.Sweep) -> list[dict[str, Any]]:
+    """What was decided, without when."""
+    return [
+        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt"}}
+        for row in of.decisions
+    ]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["policy"])
+def test_every_policy_drives_a_sweep_to_its_end(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    after = sweep(tmp_path, grid(RATES, **schedule))
+    best = next(trial for trial in after.trials.values() if trial.label == "lr=0.004")
+    assert best.status == "finished"
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["policy"])
+@pytest.mark.parametrize("records", range(1, 20, 3))
+def test_a_crash_at_any_record_changes_no_verdict(
+    tmp_path: Path, schedule: dict[str, Any], records: int
+) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **schedule), slots=1)
+    sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1, records=records)
+    again = sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+def test_a_stopped_trial_has_its_reason_and_numbers(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES, **SCHEDULES[0]))
+    stop = next(trial.stop for trial in after.trials.values() if trial.status == "stopped")
+    assert stop is not None and stop["score"] > stop["cutoff"]
+
+
+def test_a_trial_that_one_policy_stopped_may_be_promoted_by_another(tmp_path: Path) -> None:
+    sweep(tmp_path, grid([4e-3, 2e-3, 8e-3], policy="asha_stopping", grace="1/8"))
+    after = sweep(tmp_path, grid([4e-3, 2e-3, 8e-3], policy="asha", grace="1/8", finish=2))
+    assert sorted(statuses(after)) == ["finished", "finished", "stopped"]
+
+
+def test_a_trial_that_one_policy_paused_may_be_stopped_by_another(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=6)
+    after = sweep(tmp_path, grid(RATES, policy="asha_stopping", grace="1/8"))
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+# Budgets -----------------------------------------------------------------------------------------
+
+
+def capped(tree: dict[str, Any], **caps: float) -> dict[str, Any]:
+    return {**tree, "caps": caps}
+
+
+def test_a_cap_ends_the_sweep_at_the_next_records(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
+    assert 30_000 <= after.spent_tokens < 30_000 + 2 * 3072
+
+
+def test_a_cap_is_a_row_with_its_numbers(tmp_path: Path) -> None:
+    sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000), slots=1)
+    row = next(row for row in led.read(led.Files(tmp_path)) if row["kind"] == "capped")
+    assert (row["cap"], row["limit"], row["used"]) == ("tokens", 30_000, 30_720)
+
+
+def test_flops_are_counted_against_their_cap(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES, **NONE), flops=11 * 30_000), slots=1)
+    assert after.spent_tokens == 30_720
+
+
+def test_a_sweep_that_used_its_budget_up_starts_nothing(tmp_path: Path) -> None:
+    tree = capped(grid(RATES, **NONE), tokens=30_000)
+    before = sweep(tmp_path, tree)
+    assert sweep(tmp_path, tree).spent_tokens == before.spent_tokens
+
+
+def test_a_raised_cap_goes_on_with_the_same_curves(tmp_path: Path, whole: Any) -> None:
+    sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
+    assert curves(sweep(tmp_path, grid(RATES, **NONE))) == whole
+
+
+@pytest.mark.parametrize(
+    ("caps", "cap"),
+    [
+        ({"hours": 2.0}, "hours"),
+        ({"gpu_hours": 4.0}, "gpu_hours"),
+        ({"money": 5.0, "price_per_hour": 2.5}, "money"),
+    ],
+)
+def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float], cap: str) -> None:
+    """Two hours by the clock, with two attempts under way."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(capped(grid(RATES, **NONE), **caps)))
+        conductor.begin({})
+        conductor.next_job()
+        conductor.next_job()
+        before = conductor.reached_cap()
+        conductor.sweep.seconds += 7200
+        conductor.sweep.busy_seconds += 2 * 7200
+        reached = conductor.reached_cap()
+    assert before is None and reached is not None and reached["cap"] == cap
+
+
+def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
+    rows = [("sweep", 0), ("session", 1), ("planned", 2), ("session", 1000), ("forecast", 1003)]
+    of = led.Sweep()
+    for number, (kind, second) in enumerate(rows):
+        time = f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000+00:00"
+        row = {"seq": number, "time": time, "kind": kind, "trial": "a", "label": "a"}
+        row |= {"config": {}, "values": {}, "seed": 0, "params": 1, "flops_per_token": 1}
+        of.observe(row | {"corpus": "c"})
+    assert of.seconds == 1 + 3
+
+
+# Audits ------------------------------------------------------------------------------------------
+
+
+def test_an_audit_trains_a_share_of_the_stopped_trials_to_their_ends(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES), audit=0.5)
+    stopped = [trial for trial in after.trials.values() if trial.status == "stopped"]
+    audited = [trial for trial in stopped if trial.audited]
+    assert len(audited) == math.ceil(len(stopped) / 2)
+    assert all(trial.tokens == trial.budget for trial in audited)
+
+
+def test_an_audit_changes_no_decision(tmp_path: Path) -> None:
+    plain = sweep(tmp_path / "plain", grid(RATES))
+    audited = sweep(tmp_path / "audited", grid(RATES), audit=1.0)
+    assert (statuses(audited), decisions(audited)) == (statuses(plain), decisions(plain))
+
+
+def test_an_audit_may_follow_later_and_grow(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    first = sweep(tmp_path, grid(RATES), audit=0.3)
+    second = sweep(tmp_path, grid(RATES), audit=0.6)
+    drawn = [{t.trial for t in of.trials.values() if t.audited} for of in (first, second)]
+    assert drawn[0] < drawn[1]
+
+
+@pytest.mark.parametrize("records", range(1, 40, 6))
+def test_a_crash_in_an_audit_changes_nothing(tmp_path: Path, records: int) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES), audit=0.5)
+    sweep(tmp_path / "cut", grid(RATES), audit=0.5, records=records)
+    after = sweep(tmp_path / "cut", grid(RATES), audit=0.5)
+    drawn = [{t.trial for t in of.trials.values() if t.audited} for of in (whole, after)]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_larger_sweep_may_promote_what_was_audited(tmp_path: Path) -> None:
+    """More trials arrive, and the audited second of its rung is among the best of it."""
+    first = sweep(tmp_path, grid([4e-3, 2e-3, 1e-3]), audit=1.0)
+    after = sweep(tmp_path, grid([4e-3, 2e-3, *(1e-4 * n for n in range(1, 9)), 1e-3]))
+    audited = next(t for t in first.trials.values() if t.label == "lr=0.002")
+    again = after.trials[audited.trial]
+    assert (audited.audited, again.audited, again.tokens) == (True, False, again.budget)
+
+
+def test_a_sweep_with_an_audit_to_come_is_not_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert not driver(ledger, asked(grid(RATES)), audit=0.1).is_done()

@@ -141,6 +141,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._keys: dict[str, tuple[float, int]] = {}
         self._sorted: SortedList = SortedList()
+        self.finite = 0  # arrivals with a finite score
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -152,8 +153,9 @@ class Arrivals:
         """Let a trial arrive; the first score of one that arrives again stands."""
         if trial not in self._keys:
             # A score that is no number is no better than infinite.
-            finite = score if math.isfinite(score) else math.inf
-            self._keys[trial] = (finite, len(self._keys))
+            number = score if math.isfinite(score) else math.inf
+            self.finite += math.isfinite(score)
+            self._keys[trial] = (number, len(self._keys))
             self._sorted.add(self._keys[trial])
 
     def key(self, trial: str) -> tuple[float, int]:
@@ -168,9 +170,9 @@ class Arrivals:
         """The trial's place, from 1."""
         return int(self._sorted.bisect_left(self._keys[trial])) + 1
 
-    def scores(self) -> list[float]:
-        """All scores, best first."""
-        return [score for score, _ in self._sorted]
+    def at(self, place: int) -> float:
+        """The score at a place from 0, the best first; an infinite one as the worst finite one."""
+        return float(self._sorted[min(place, self.finite - 1)][0])
 
     def median(self) -> float:
         """The middle score, or the mean of the two in the middle."""

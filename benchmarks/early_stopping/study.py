@@ -1,0 +1,472 @@
+"""Study early stopping on recorded curves: the figures and tables of docs/early_stopping.md.
+
+    python benchmarks/early_stopping/study.py [--repeats 200]
+
+Reads curves/*.csv (see record.py) and writes docs/early_stopping/: results.json, tables.md and the
+figures. Nothing is trained; it takes some minutes on one core.
+"""
+
+import csv
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import hartmann
+import matplotlib as mpl
+import remedies
+import typer
+from matplotlib.figure import Figure
+from remedies import Chosen, RayAsha
+from scipy import stats
+
+from sweeps import replay
+from sweeps.policies import Policy
+from sweeps.policies.base import geometric
+from sweeps.replay import SCORE, Curve
+from tinylm import config as cfg
+from tinylm import optim
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent.parent / "docs" / "early_stopping"
+BRANCH = 1 / 5  # of the updates up to the rung; as in record.py
+WORKERS = 2
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
+MARKS = "oDvphs^<>*XPd"
+
+
+# The recorded curves ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The trials of one recording."""
+
+    name: str
+    curves: list[Curve]
+    rate: dict[str, float]
+    alike: dict[str, tuple[str, ...]]  # what else was varied
+    decayed: dict[tuple[str, int], float]  # by trial and rung
+    schedule: str
+
+    @property
+    def budget(self) -> int:
+        """Tokens of a whole trial."""
+        return max(curve.tokens[-1] for curve in self.curves)
+
+    @cached_property
+    def by_trial(self) -> dict[str, Curve]:
+        """The curves by trial."""
+        return {curve.trial: curve for curve in self.curves}
+
+    @cached_property
+    def areas(self) -> dict[str, remedies.Areas]:
+        """The areas of each trial's learning-rate schedule."""
+        base = cfg.overlay(cfg.load("cpu"), {"optim.schedule": self.schedule})
+        found = {}
+        for trial, rate in self.rate.items():
+            config = cfg.overlay(base, {"optim.lr": rate})
+            rates = [optim.learning_rate(step, config) for step in range(config.steps)]
+            found[trial] = remedies.areas(rates, config.tokens_per_step)
+        return found
+
+    def score(self, trial: str, tokens: int) -> float:
+        """The last score at or before so many tokens; infinite once the trial has diverged."""
+        curve = self.by_trial[trial]
+        last = max(i for i, t in enumerate(curve.tokens) if t <= tokens)
+        score = curve.scores[last]
+        return score if math.isfinite(score) else math.inf
+
+    def decayed_score(self, trial: str, tokens: int) -> float:
+        """The score at the end of the decay branch from a rung."""
+        return self.decayed.get((trial, tokens), math.inf)
+
+
+def load(path: Path) -> Pool:
+    """A recording."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    first = {row["trial"]: row for row in reversed(rows)}
+    other = [name for name in rows[0] if name.startswith("model.")]
+    curves = replay.read_curves(path)
+    labels = {
+        trial: " ".join(
+            f"{name.rpartition('.')[2]}={row[name]}" for name in (*other, "optim.lr") if row[name]
+        )
+        for trial, row in first.items()
+    }
+    ordered = sorted(curves, key=lambda curve: float(first[curve.trial]["optim.lr"]))
+    return Pool(
+        name=path.stem,
+        curves=[replace(curve, label=labels[curve.trial]) for curve in ordered],
+        rate={trial: float(row["optim.lr"]) for trial, row in first.items()},
+        alike={trial: tuple(row[name] for name in other) for trial, row in first.items()},
+        decayed={
+            (row["trial"], int(row["tokens"])): float(row["decayed"])
+            for row in rows
+            if row["decayed"]
+        },
+        schedule="wsd" if "wsd" in path.stem else "cosine",
+    )
+
+
+def noise(pools: Mapping[str, Pool]) -> dict[str, Any]:
+    """The standard deviation of the final score over the seeds of one config, pooled over rates."""
+    seeds = [pool for name, pool in pools.items() if name.startswith("lr_cosine")]
+    by_rate: dict[float, list[float]] = {}
+    for pool in seeds:
+        for curve in pool.curves:
+            by_rate.setdefault(pool.rate[curve.trial], []).append(curve.final)
+    spreads = {rate: statistics.stdev(ends) for rate, ends in by_rate.items() if len(ends) > 1}
+    best = min(by_rate, key=lambda rate: statistics.fmean(by_rate[rate]))
+    near = {rate: spreads[rate] for rate in spreads if best / 2.1 < rate < best * 2.1}
+    return {
+        "seeds": len(seeds),
+        "by_rate": spreads,
+        "sigma": math.sqrt(statistics.fmean(s * s for s in near.values())) if near else None,
+        "of": sorted(near),
+    }
+
+
+# How early losses misorder -----------------------------------------------------------------------------
+
+
+def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[str, float]:
+    """How the scores at so many tokens order the pairs of trials, against their final scores."""
+    trials = [curve.trial for curve in pool.curves if not curve.diverged]
+    pairs = wrong = higher = 0
+    for a, b in itertools.combinations(trials, 2):
+        final = pool.by_trial[a].final - pool.by_trial[b].final
+        now = score(a, tokens) - score(b, tokens)
+        pairs += 1
+        if final * now < 0:
+            wrong += 1
+            favoured = a if now < 0 else b
+            other = b if now < 0 else a
+            higher += (pool.rate[favoured] > pool.rate[other]) - (
+                pool.rate[favoured] < pool.rate[other]
+            )
+    early = [score(trial, tokens) for trial in trials]
+    final_scores = [pool.by_trial[trial].final for trial in trials]
+    return {
+        "progress": tokens / pool.budget,
+        "pairs": pairs,
+        "misordered": wrong / pairs,
+        "signed": higher / pairs,
+        "tau": float(stats.kendalltau(early, final_scores).statistic),
+    }
+
+
+def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
+    """`order` at every record by the raw scores, and at the rungs by the decayed ones."""
+    records = max(pool.curves, key=lambda curve: len(curve.tokens)).tokens
+    rungs = sorted({tokens for _, tokens in pool.decayed})
+    return {
+        "raw": [order(pool, tokens, pool.score) for tokens in records],
+        "decayed": [order(pool, tokens, pool.decayed_score) for tokens in rungs],
+    }
+
+
+# Policies and remedies ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Method:
+    """A policy, and what a trial that arrives at a rung costs beside its training."""
+
+    name: str
+    new: Callable[[tuple[int, ...]], Policy]
+    branches: bool = False  # a decay branch at every rung
+
+
+def methods(
+    pool: Pool, eta: int, finish: int, sigma: float, law: tuple[float, float]
+) -> list[Method]:
+    """The remedies that were tried, for one pool."""
+    rate, alike = pool.rate, pool.alike
+
+    def chosen(**how: Any) -> Callable[[tuple[int, ...]], Policy]:
+        return lambda rungs: Chosen(rungs, eta, finish, **how)
+
+    return [
+        Method("none", chosen()),
+        Method("decayed score", chosen(rescore=pool.decayed_score), branches=True),
+        Method("next lower rate", chosen(choice=remedies.next_lower(rate, alike))),
+        Method("octaves", chosen(choice=remedies.octaves(rate))),
+        Method("strata", chosen(choice=remedies.strata(rate, eta))),
+        Method("zone of 1 sigma", chosen(choice=remedies.zone(sigma))),
+        Method("zone of 3 sigma", chosen(choice=remedies.zone(3 * sigma))),
+        Method("power law", chosen(rescore=remedies.power_law(pool.by_trial, pool.budget))),
+        Method("two-term law", chosen(rescore=remedies.two_term(pool.by_trial, pool.areas, *law))),
+    ]
+
+
+def policies(eta: int, grace: Fraction, finish: int, budget: int) -> list[Method]:
+    """Every policy of the project, ASHA with promotions first, and Ray's own class."""
+    given = {"eta": eta, "grace": str(grace), "finish": finish}
+
+    def ours(name: str, **more: Any) -> Method:
+        fields = replay.SCHEDULES[name].model_fields
+        schedule = replay.settings(name, {k: v for k, v in given.items() if k in fields} | more)
+        rungs = replay.rungs_of(schedule, budget)
+        label = "asha, promotions first" if more else name
+        return Method(label, lambda _: schedule.policy_at(rungs, SCORE))
+
+    found = [ours(name) for name in replay.SCHEDULES]
+    found.insert(2, ours("asha", first="promote"))
+    return [*found, Method("Ray's own ASHA", lambda rungs: RayAsha(rungs, eta, budget))]
+
+
+def judged(
+    pool: Sequence[Curve],
+    method: Method,
+    rungs: tuple[int, ...],
+    orders: Sequence[Sequence[Curve]],
+    sigma: float,
+) -> dict[str, Any]:
+    """`replay.judge`, decay branches counted in the cost; and how often the chosen trial is within
+    one sigma of the best."""
+    results = [replay.replay(order, method.new(rungs), WORKERS) for order in orders]
+    found = replay.judge(pool, results, 1)
+    if method.branches:
+        reached = [
+            sum(
+                BRANCH * rung
+                for rung in rungs
+                for curve in pool
+                if curve.tokens[-1] >= rung and result.reached[curve.trial] >= rung
+            )
+            for result in results
+        ]
+        found["cost"] += statistics.fmean(reached) / sum(curve.tokens[-1] for curve in pool)
+    finals = {curve.trial: curve.final for curve in pool}
+    best = min(final for final in finals.values() if math.isfinite(final))
+    ends = [min(finals[trial] for trial in result.finished) for result in results]
+    found["within_sigma"] = statistics.fmean(end <= best + sigma for end in ends)
+    return found
+
+
+# Tables and figures ----------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column left, the others right."""
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def outcome(found: Mapping[str, Any]) -> list[str]:
+    """The cells of one judged method."""
+    regret = found["regret"]
+    half = 0.0 if regret["low"] is None else regret["mean"] - regret["low"]
+    return [
+        f"{found['cost']:.1%}",
+        f"{regret['mean']:.4f}" + (f" ± {half:.4f}" if half else ""),
+        f"{found['best_kept']:.0%}",
+        f"{found['within_sigma']:.0%}",
+        f"{found['false_kills']:.1%}",
+    ]
+
+
+HEAD = ("cost", "regret", "best kept", "within 1 sigma", "false kills")
+
+
+def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
+    """An empty figure with panels side by side that share their y axis."""
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    panels = drawn.subplots(1, columns, sharey=True, squeeze=False)[0]
+    for panel in panels:
+        panel.grid(color="0.9", linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+    return drawn, list(panels)
+
+
+def save(drawn: Figure, name: str) -> None:
+    """Write a figure as SVG and PNG."""
+    for kind in ("svg", "png"):
+        drawn.savefig(
+            DOCS / f"{name}.{kind}", metadata={"Date": None} if kind == "svg" else {}, dpi=150
+        )
+
+
+def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> None:
+    """Share of misordered pairs against progress, and its sign, a line for each recording."""
+    drawn, (left, right) = figure(9, 4, 2)
+    for (name, parts), colour, mark in zip(found.items(), COLOURS, MARKS, strict=False):
+        for panel, key in ((left, "misordered"), (right, "signed")):
+            raw, decayed = parts["raw"], parts["decayed"]
+            panel.plot(
+                [100 * p["progress"] for p in raw], [100 * p[key] for p in raw], color=colour,
+                marker=mark, markersize=3, linewidth=1, label=name if panel is left else None,
+            )  # fmt: skip
+            panel.plot(
+                [100 * p["progress"] for p in decayed], [100 * p[key] for p in decayed], mark,
+                color=colour, markerfacecolor="white", markersize=7,
+            )  # fmt: skip
+    left.set_ylabel("misordered pairs (% of all pairs)")
+    right.set_title("higher rate favoured, less lower rate favoured", fontsize=9)
+    left.set_title("all misordered pairs; open marks: decayed scores", fontsize=9)
+    right.axhline(0, color="0.4", linewidth=0.8)
+    for panel in (left, right):
+        panel.set_xlabel("training tokens (% of the budget)")
+    drawn.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    save(drawn, "misordering")
+
+
+def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) -> None:
+    """Cost against regret, a panel for each pool, a mark for each method."""
+    drawn, panels = figure(2.7 * len(found) + 0.6, 4.2, len(found))
+    labels = list(dict.fromkeys(label for results in found.values() for label in results))
+    for panel, (pool, results) in zip(panels, found.items(), strict=True):
+        for label, colour, mark in zip(labels, itertools.cycle(COLOURS), MARKS, strict=False):
+            result = results[label]
+            panel.plot(
+                [100 * result["cost"]], [result["regret"]["mean"]], mark, color=colour, markersize=6,
+                label=label if panel is panels[0] else None, clip_on=False, alpha=0.85,
+            )  # fmt: skip
+        panel.set_title(pool, fontsize=9)
+        panel.set_xlabel("cost (% of full grid)")
+        panel.set_xlim(left=0)
+        panel.set_ylim(bottom=0)
+    panels[0].set_ylabel("mean regret (nats per token)")
+    drawn.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    save(drawn, name)
+
+
+# All of it ---------------------------------------------------------------------------------------------------
+
+
+def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str, Any]]:
+    """Title, Markdown and figures in numbers of every part of the study."""
+    sigma_found = noise(pools)
+    sigma = sigma_found["sigma"] or 0.0
+    rows = [[f"{rate:g}", f"{s:.4f}"] for rate, s in sorted(sigma_found["by_rate"].items())]
+    yield "noise", table(("rate", "std over seeds"), rows), sigma_found
+
+    wrong = {name: misordering(pool) for name, pool in pools.items()}
+    rows = []
+    for name, parts in wrong.items():
+        at = {round(16 * p["progress"]): p for p in parts["raw"]}
+        after = {round(16 * p["progress"]): p for p in parts["decayed"]}
+        for place in (1, 2, 4, 6, 8, 12):
+            raw, branch = at[place], after.get(place)
+            rows.append(
+                [
+                    name,
+                    str(Fraction(place, 16)),
+                    *(f"{raw[key]:{spec}}" for key, spec in _ORDER),
+                    *((f"{branch[key]:{spec}}" if branch else "") for key, spec in _ORDER),
+                ]
+            )
+    names = [
+        f"{kind} {what}" for kind in ("raw", "decayed") for what in ("misordered", "signed", "tau")
+    ]
+    yield "misordering", table(("curves", "progress", *names), rows), wrong
+    draw_misordering(wrong)
+
+    law = remedies.fit_two_term(pools["lr_cosine"].by_trial, pools["lr_cosine"].areas)
+    for eta, grace in ((3, Fraction(1, 8)), (4, Fraction(1, 16))):
+        tried: dict[str, Any] = {}
+        for name, pool in pools.items():
+            rungs = tuple(int(share * pool.budget) for share in geometric(grace, eta))
+            orders = replay.arrivals(pool.curves, repeats, 0)
+            tried[name] = {
+                method.name: judged(pool.curves, method, rungs, orders, sigma)
+                for method in methods(pool, eta, 2, sigma, law)
+            }
+        rows = [
+            [name, method, *outcome(found)]
+            for name, results in tried.items()
+            for method, found in results.items()
+        ]
+        title = f"remedies, eta {eta}, grace {grace}"
+        yield title, table(("curves", "remedy", *HEAD), rows), {"law": law, "pools": tried}
+        draw_trade(tried, f"remedies_eta{eta}")
+
+    for how in ("random", "ascending"):
+        own: dict[str, Any] = {}
+        for name, pool in pools.items():
+            rungs = replay.rungs_of(replay.settings("asha", {"grace": "1/8"}), pool.budget)
+            orders = replay.arrivals(pool.curves, repeats, 0) if how == "random" else [pool.curves]
+            own[name] = {
+                method.name: judged(pool.curves, method, rungs, orders, sigma)
+                for method in policies(3, Fraction(1, 8), 2, pool.budget)
+            }
+        rows = [
+            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
+            for name, results in own.items()
+            for method, found in results.items()
+        ]
+        yield f"policies, {how} order", table(("curves", "policy", *HEAD, "busy"), rows), own
+        if how == "random":
+            draw_trade(own, "policies")
+
+    for how in ("random", "ascending"):
+        made = dict(hartmanns(repeats, shuffled=how == "random"))
+        rows = [
+            [name, method, *outcome(found)]
+            for name, results in made.items()
+            for method, found in results.items()
+        ]
+        head = ("function", "policy", *HEAD)
+        yield f"Hartmann, {how} order", _without(table(head, rows), 5), made
+
+
+_ORDER = (("misordered", ".0%"), ("signed", "+.0%"), ("tau", ".2f"))
+
+
+def _without(text: str, column: int) -> str:
+    """A Markdown table without one of its columns."""
+    return "\n".join(
+        "|".join(cell for place, cell in enumerate(line.split("|")) if place != column + 0)
+        for line in text.splitlines()
+    )
+
+
+def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every policy on the Hartmann functions: each repeat has 27 new trials."""
+    grace, eta = Fraction(1, 9), 3
+    fidelities = tuple(sorted({3, 6, 11, 17, 22, 33, 44, 56, 67, 78, 89, 100}))
+    for dims, level in itertools.product((3, 6), hartmann.LEVELS):
+        results: dict[str, Any] = {}
+        for method in policies(eta, grace, 1, hartmann.BUDGET):
+            each = []
+            for number in range(repeats):
+                pool = hartmann.curves(dims, level, 27, number, fidelities)
+                rungs = tuple(round(share * hartmann.BUDGET) for share in geometric(grace, eta))
+                orders = replay.arrivals(pool, 1, number) if shuffled else [pool]
+                each.append(judged(pool, method, rungs, orders, 0.0))
+            regrets = [one["regret"]["mean"] for one in each]
+            half = stats.t.ppf(0.975, repeats - 1) * statistics.stdev(regrets) / math.sqrt(repeats)
+            mean = statistics.fmean(regrets)
+            results[method.name] = {
+                key: statistics.fmean(one[key] for one in each)
+                for key in ("best_kept", "cost", "false_kills", "utilisation", "within_sigma")
+            } | {"regret": {"mean": mean, "low": mean - half, "high": mean + half}}
+        yield f"Hartmann {dims}, {level}", results
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=2, help="Replays of each policy.")] = 200,
+) -> None:
+    """Write docs/early_stopping/."""
+    mpl.rcParams.update({"svg.hashsalt": "sweeps", "font.size": 9})
+    DOCS.mkdir(parents=True, exist_ok=True)
+    pools = {path.stem: load(path) for path in sorted((HERE / "curves").glob("*.csv"))}
+    results, parts = {}, []
+    for title, text, found in sections(pools, repeats):
+        print(f"## {title}\n\n{text}", flush=True)
+        parts.append(f"## {title}\n\n{text}\n")
+        results[title] = found
+    (DOCS / "tables.md").write_text("\n".join(parts))
+    (DOCS / "results.json").write_text(json.dumps({"repeats": repeats, **results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,90 @@
+"""What a sweep is expected to take, against what it takes."""
+
+from pathlib import Path
+
+import pytest
+from fakes import Engine, asked, driver, grid, v_shaped
+
+from sweeps import ledger as led
+from sweeps import space as sp
+from sweeps.driver import Asked
+from sweeps.forecast import Forecast, forecast
+
+RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
+BUDGET = 24_576  # of scale smoke
+
+
+def expected(what: Asked, speeds: list[float] | None = None, slots: int = 2) -> Forecast:
+    return forecast(what, sp.plan(what.space, what.base, 0, "space.yaml"), speeds, slots)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No results but those that a test makes."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(folder: Path, what: Asked) -> led.Sweep:
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, what)
+        conductor.begin({}, {"tokens": 1, "low": 1, "high": 1, "seconds": None, "basis": "b"})
+        Engine(conductor, v_shaped).run()
+        return conductor.sweep
+
+
+def test_without_a_schedule_it_is_the_full_grid() -> None:
+    found = expected(asked(grid(RATES, policy="none")))
+    assert (found.tokens, found.low, found.high) == (8 * BUDGET,) * 3
+
+
+def test_stable_orders_are_made_up_where_nothing_is_known(tmp_path: Path) -> None:
+    what = asked(grid(RATES))
+    found = expected(what)
+    assert found.basis == "curves that keep their order"
+    assert found.low <= run(tmp_path / "s", what).spent_tokens <= found.high
+
+
+def test_curves_of_earlier_sweeps_are_replayed() -> None:
+    run(led.RESULTS / "before", asked(grid(RATES, policy="none")))
+    assert expected(asked(grid(RATES))).basis == "8 curves of earlier sweeps"
+
+
+def test_curves_with_another_budget_are_not() -> None:
+    run(led.RESULTS / "before", asked(grid(RATES, policy="none")))
+    other = asked({**grid(RATES), "base": {"budget.tokens": 2 * BUDGET}})
+    assert expected(other).basis == "curves that keep their order"
+
+
+def test_stopped_curves_are_not_replayed() -> None:
+    run(led.RESULTS / "before", asked(grid(RATES)))
+    assert expected(asked(grid(RATES))).basis == "curves that keep their order"
+
+
+def test_a_damaged_ledger_is_passed_over() -> None:
+    file = led.Files(led.RESULTS / "before").ledger
+    file.parent.mkdir(parents=True)
+    file.write_text("{}\n")
+    assert expected(asked(grid(RATES))).tokens > 0
+
+
+def test_time_is_that_of_the_slots_at_their_speeds() -> None:
+    found = expected(asked(grid(RATES, policy="none")), [BUDGET / 60] * 8, slots=2)
+    assert found.seconds == pytest.approx(8 / 2 * 60)
+
+
+def test_without_speeds_no_time_is_said() -> None:
+    assert expected(asked(grid(RATES))).seconds is None
+
+
+def test_an_optuna_search_has_as_many_trials_as_samples() -> None:
+    tree = grid(RATES, policy="none")
+    tree |= {"search": {"method": "optuna", "samples": 5}}
+    tree |= {"space": {"optim.lr": {"loguniform": [1e-4, 1e-2]}}}
+    assert expected(asked(tree)).tokens == 5 * BUDGET
+
+
+def test_a_forecast_is_written_once_for_what_is_asked(tmp_path: Path) -> None:
+    for what in (asked(grid(RATES)), asked(grid(RATES)), asked(grid(RATES[:4]))):
+        run(tmp_path / "s", what)
+    kinds = [row["kind"] for row in led.read(led.Files(tmp_path / "s"))]
+    assert kinds.count("forecast") == 2
