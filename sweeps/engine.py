@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import secrets
 import shlex
@@ -120,7 +121,7 @@ class TrialActor(tune.Trainable):
         # Ray fixes an actor's name when it is created; the title of its process is ours to set,
         # and the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._named()}")  # noqa: SLF001 no public way
-        event = next(self._events)
+        event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -9,7 +9,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
-    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...
+    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...; and
+                  worker (host and process that trained it)
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     paused        the trial waits at a rung: trial, attempt, rung, score
     promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
@@ -18,7 +19,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     capped        its attempt ended since a budget was reached: trial, attempt, cap, limit, used
     audited       a stopped trial is trained to its end to see what stopping it cost: trial, of (how
                   many stopped trials it was drawn from), share
-    diverged      trial, attempt, step, tokens, peak_loss, reason
+    diverged      trial, attempt, step, tokens, peak_loss, reason, worker
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
 

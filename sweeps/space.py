@@ -481,6 +481,8 @@ def plan(space: Space, base: cfg.Config, seed: int, source: str) -> list[Planned
     `ConfigError` with every problem of every trial. Equal trials are one.
     """
     rungs(space, base, source)
+    if space.caps.gpu_hours is not None and base.run.device != "cuda":
+        raise ConfigError([f"{source}: caps.gpu_hours: run.device is {base.run.device}; cap hours"])
     match space.search:
         case GridSearch():
             return _trials(space, base, seed, _grid_points(space), source)

@@ -141,6 +141,31 @@ RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 FIRST, SECOND = 2 * EVERY, 6 * EVERY  # rungs: 1/8 and 3/8 of the budget
 
 
+def audited_sweep(folder: Path, ends: Mapping[float, float], top: int = 1) -> Files:
+    """One rate that finishes at a loss of 3, and others that stop and are audited to these."""
+    with story(folder) as tell:
+        schedule = {"policy": "asha", "grace": "1/8", "finish": top}
+        tell.ask({"optim.lr": {"grid": [1.0, *ends]}}, schedule=schedule)
+        first = tell.plan({"optim.lr": 1.0})
+        tell.start(first)
+        tell.measure(first, FIRST, 4.0)
+        tell.measure(first, BUDGET, 3.0)
+        tell.finish(first)
+        for rate, end in ends.items():
+            trial = tell.plan({"optim.lr": rate})
+            tell.start(trial)
+            tell.measure(trial, FIRST, 5.0)
+            tell.stop(trial, FIRST, 5.0)
+            tell.ledger.append("audited", trial=trial, of=len(ends), share=1.0)
+            tell.start(trial, FIRST // BASE.tokens_per_step)
+            if math.isfinite(end):
+                tell.measure(trial, BUDGET, end)
+                tell.finish(trial)
+            else:
+                tell.diverge(trial, SECOND)
+    return Files(folder)
+
+
 def lr_sweep(folder: Path) -> Files:
     """Eight rates under asha: 0.002 and 0.001 finish, two diverge, two stop at each rung."""
     with story(folder) as tell:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from sweeps import ledger as led
 from sweeps.run import CLUSTER, LOCKED, REFUSED, app
+from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written
 
@@ -49,6 +50,7 @@ BAD_COMMANDS = [
     (["--scale", "smoke", "--set", "model.n_heads=5"], "n_heads 5 must divide d_model 32"),
     (["--scale", "smoke", "--set", "model.vocab_size=70000"], "model.vocab_size"),
     (["--scale", "smoke", "--set", "optim.eps"], "PATH=VALUE is due"),
+    (["--scale", "smoke", "--audit", "1.5"], "--audit"),
     (["--scale", "smoke", "--out", "a/../b"], "--out a/../b"),
     (["--scale", "smoke", "--out", "rates.yaml"], "not a folder"),
     (["--scale", "smoke", "--set", "data.corpus=text"], "data: path is missing"),
@@ -141,6 +143,57 @@ def test_a_session_says_where_and_with_what_it_ran(stopped: Any) -> None:
 def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Any, trained: Any) -> None:
     cut = curves(stopped[2])
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
+
+
+def test_trials_take_turns_in_warm_workers(stopped: Any) -> None:
+    """Their curves, which the test above holds against cold ones, come from no more processes than
+    run at once."""
+    rows = led.read(led.Files(stopped[2]))
+    (session,) = led.fold(rows).sessions
+    workers = {row["worker"] for row in rows if row["kind"] == "measured"}
+    assert len(workers) <= session["slots"]
+
+
+def test_a_forecast_stands_beside_what_was_used(stopped: Any) -> None:
+    said = (stopped[2] / "analysis" / "summary.md").read_text()
+    assert "The forecast (replay of curves that keep their order) was " in said
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Any:
+    """A sweep that used its budget up, and what the same command did once it was raised."""
+    folder = tmp_path_factory.mktemp("capped")
+    space, out = write_space(folder, {"policy": "asha_stopping", "grace": "1/4"}), folder / "rates"
+    free = space.read_text()
+    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
+    first = run(command(space, scale, out))
+    spent = led.fold(led.read(led.Files(out))).spent_tokens
+    again = run(command(space, scale, out))
+    space.write_text(free)
+    return first, spent, again, run(command(space, scale, out, "--audit", "1")), out
+
+
+def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_go_on(capped: Any) -> None:
+    assert (capped[0].returncode, capped[2].returncode) == (75, 75), capped[0].stderr
+    assert "caps.tokens: " in capped[0].stderr and "the same command goes on" in capped[0].stderr
+
+
+def test_a_sweep_stops_within_a_record_of_its_budget(capped: Any, scale: Path) -> None:
+    every = cfg.load(str(scale)).eval.every_tokens
+    assert 10_000 <= capped[1] < 10_000 + every * (os.cpu_count() or 1)
+
+
+def test_a_raised_budget_ends_with_the_curves_of_whole_trainings(capped: Any, trained: Any) -> None:
+    assert capped[3].returncode == 0, capped[3].stderr
+    found = curves(capped[4])
+    assert found == {label: points[: len(found[label])] for label, points in trained.items()}
+
+
+def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(capped: Any) -> None:
+    trials = led.fold(led.read(led.Files(capped[4]))).trials.values()
+    stopped = [trial for trial in trials if trial.status == "stopped"]
+    assert stopped and all(t.audited and t.tokens == t.budget for t in stopped)
+    assert "## Audit of the stopping" in (capped[4] / "analysis" / "summary.md").read_text()
 
 
 def test_a_second_driver_exits_5(tmp_path: Path, scale: Path) -> None:

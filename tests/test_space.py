@@ -202,6 +202,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
     "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
     "eta below 2": ({"schedule": {"policy": "asha", "grace": "1/8", "eta": 1}}, "eta"),
+    "no such policy": ({"schedule": {"policy": "ahsa", "grace": "1/8"}}, "'ahsa'"),
+    "a setting of another policy": (
+        {"schedule": {"policy": "median", "grace": "1/8", "eta": 3}},
+        "schedule.median.eta: unknown key",
+    ),
+    "a multiple of the grace that no record hits": (
+        {"schedule": {"policy": "median", "grace": "1/9"}},
+        "is hit by no record",
+    ),
+    "a cap of zero": (
+        {"caps": {"tokens": 0}},
+        "caps.tokens: Input should be greater than 0, got 0",
+    ),
+    "an unknown cap": ({"caps": {"token": 5}}, "caps.token: unknown key; did you mean 'tokens'?"),
+    "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
+    "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),
     "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 stands twice"),
     "no seed": ({"seeds": []}, "seeds: "),

@@ -1,5 +1,6 @@
 """What is said of a sweep is what its ledger says, compared at equal tokens, and no more."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ledgers import (
     EVERY,
     FIRST,
     SECOND,
+    audited_sweep,
     bowl,
     ended,
     loss,
@@ -253,3 +255,52 @@ def test_two_paths_that_end_alike_keep_their_whole_names(tmp_path: Path) -> None
 )
 def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
     assert study._spaced_by_ratio(values) is log
+
+
+# Audits and forecasts --------------------------------------------------------------------------------
+
+
+def test_without_an_audit_nothing_is_said_of_one(lr: Files) -> None:
+    assert facts(lr)["audit"] is None
+
+
+def test_false_kills_are_the_audited_that_end_better_than_the_best(tmp_path: Path) -> None:
+    audit = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 3.1, 4.0: math.inf}))["audit"]
+    assert (audit["stopped"], audit["audited"], audit["false_kills"]) == (3, 3, 1)
+
+
+def test_the_interval_of_false_kills_is_that_of_clopper_and_pearson(tmp_path: Path) -> None:
+    """None of three: 0 to 1 - 0.025 ** (1 / 3)."""
+    audit = facts(audited_sweep(tmp_path, {2.0: 3.1, 3.0: 3.2, 4.0: 3.3}))["audit"]
+    assert (audit["low"], audit["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
+
+
+@pytest.mark.parametrize(("end", "regret"), [(2.75, 0.25), (3.5, 0.0)])
+def test_the_regret_of_an_audit_is_what_the_best_stopped_trial_wins(
+    tmp_path: Path, end: float, regret: float
+) -> None:
+    assert facts(audited_sweep(tmp_path, {2.0: end}))["audit"]["regret"] == regret
+
+
+def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0}))
+    assert [place["label"] for place in found["ranking"]["trials"]] == ["lr=1"]
+
+
+def test_an_audited_trial_stands_where_it_was_stopped(tmp_path: Path) -> None:
+    (place,) = facts(audited_sweep(tmp_path, {2.0: 2.0}))["stopped"]
+    assert (place["tokens"], place["val_loss"]) == (FIRST, 5.0)
+
+
+def test_what_an_audit_trained_is_counted_apart(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0, 3.0: 3.5}))["compute"]
+    assert found["tokens_audit"] == 2 * (BUDGET - FIRST)
+
+
+def test_a_forecast_is_kept_beside_what_was_used(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "basis": "curves"}
+        tell.ledger.append("forecast", **row)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    assert facts(Files(tmp_path))["compute"]["forecast"] == row

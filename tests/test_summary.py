@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ledgers import bowl, ended, story, studied, two_draws
+from ledgers import audited_sweep, bowl, ended, story, studied, two_draws
 from rich.console import Console
 
 from sweeps import summary
@@ -118,3 +118,26 @@ def test_a_label_is_no_markup(tmp_path: Path) -> None:
 
 def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
     assert "and 6 more" in printed(two_draws(tmp_path, 30))
+
+
+def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
+    said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5}))
+    assert "2 of the 2 stopped trials, drawn at random, were trained to their ends" in said
+    assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
+    assert "The best of them ends 0.2500 below the best of the ranking." in said
+
+
+def test_an_audit_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    said = words(audited_sweep(tmp_path, {2.0: 3.5}))
+    assert "None ends below the best of the ranking." in said
+
+
+def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        row = {"low": 1, "high": 2, "seconds": None, "basis": "8 curves of earlier sweeps"}
+        tell.ledger.append("forecast", tokens=393_216, **row)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    said = words(Files(tmp_path))
+    assert "(replay of 8 curves of earlier sweeps) was 393,216 tokens" in said
+    assert "786,432 were used, +100%." in said

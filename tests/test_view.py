@@ -13,7 +13,7 @@ from sweeps.view import View
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 
 
-def shown(folder: Path, *, terminal: bool, height: int = 40, records: float = 9) -> str:
+def shown(folder: Path, *, terminal: bool, height: int = 40, records: float = 7) -> str:
     """All that is printed while a sweep runs for so many records."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
