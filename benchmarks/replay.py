@@ -1,0 +1,56 @@
+"""How long replays of a sweep of a size that nobody here can run take.
+
+    python benchmarks/replay.py [--trials 10000] [--workers 1000]
+
+Prints, for every policy, the processor's seconds of one replay of trials with ten records and, where
+the policy has them, ten rungs.
+"""
+
+import random
+import time
+from typing import Annotated
+
+import typer
+
+from sweeps import replay
+from sweeps.replay import SCORE, Curve
+
+TOKENS = tuple(2**power for power in range(1, 12))
+GIVEN = {"eta": 2, "grace": "1/1024", "finish": 1}
+MEDIAN = {"grace": "1/11"}
+
+
+def curves(trials: int) -> list[Curve]:
+    """Curves that fall towards a final score of their own, with noise."""
+    rng = random.Random(0)  # noqa: S311 no secret
+    found = []
+    for number in range(trials):
+        final = rng.random()
+        scores = tuple(final + 2 / tokens + rng.gauss(0, 0.05) for tokens in TOKENS)
+        found.append(Curve(str(number), "", TOKENS, scores, tuple(map(float, TOKENS))))
+    return found
+
+
+def main(
+    trials: Annotated[int, typer.Option(min=1)] = 10_000,
+    workers: Annotated[int, typer.Option(min=1)] = 1_000,
+) -> None:
+    """Time one replay of each policy."""
+    pool = curves(trials)
+    for name, schedule in replay.SCHEDULES.items():
+        given = MEDIAN if name == "median" else GIVEN
+        chosen = replay.settings(
+            name, {k: v for k, v in given.items() if k in schedule.model_fields}
+        )
+        rungs = replay.rungs_of(chosen, TOKENS[-1])
+        begun = time.process_time()
+        result = replay.replay(pool, chosen.policy_at(rungs, SCORE), workers)
+        passed = time.process_time() - begun
+        print(
+            f"{name:14s} {len(rungs):2d} rungs {passed:5.1f} s, {len(result.finished)} of {trials} "
+            f"finished, workers {result.busy / (workers * result.seconds):.0%} busy"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
