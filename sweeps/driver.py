@@ -37,6 +37,7 @@ class Job:
     config: dict[str, Any]
     corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
     rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
+    branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
     checkpoint: str | None  # file to go on from; None begins at step 0
 
     def to_json(self) -> str:
@@ -74,7 +75,12 @@ class Asked:
     def policy(self) -> Policy:
         """The policy that the space schedules, before any row."""
         rungs = sp.rungs(self.space, self.base, self.source)
-        return self.space.schedule.policy_at(rungs, self.space.metric)
+        return self.space.schedule.policy_at(rungs, self.score_field)
+
+    @property
+    def score_field(self) -> str:
+        """The field of a record at a rung that holds its score."""
+        return self.space.schedule.field(self.space.metric)
 
 
 def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
@@ -115,8 +121,15 @@ class Driver:
     def _observe(self, row: led.Row) -> None:
         self.sweep.observe(row)
         trial = self.sweep.trials.get(row.get("trial", ""))
-        if trial is None or not trial.audited:  # an audit is not the policy's business
-            self.policy.observe(row)
+        if trial is not None and trial.audited:  # an audit is not the policy's business
+            return
+        field = self.asked.score_field
+        if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and field not in row:
+            raise RefusedError(
+                f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
+                f"tokens without its {field}"
+            )
+        self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
         row = self.ledger.append(kind, **fields)
@@ -246,6 +259,7 @@ class Driver:
             config=trial.config,
             corpus=trial.corpus,
             rungs=self.policy.rungs,
+            branch=0.0 if trial.audited else float(self.asked.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
 
@@ -401,7 +415,7 @@ class Driver:
             trial=trial.trial,
             attempt=trial.attempt,
             rung=tokens,
-            score=score[self.asked.space.metric],
+            score=score[self.asked.score_field],
         )
 
 

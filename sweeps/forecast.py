@@ -98,6 +98,7 @@ def forecast(
             _draw(order, speeds or [1.0] * len(budgets)),
             asked.space.schedule.policy_at(rungs, replay.SCORE),
             slots,
+            float(asked.space.schedule.branch),
         )
         for order in orders
     ]

@@ -9,8 +9,9 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
-    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...; and
-                  worker (host and process that trained it)
+    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
+                  worker (host and process that trained it); at a rung, with decayed scores,
+                  decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     paused        the trial waits at a rung: trial, attempt, rung, score
     promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
@@ -200,6 +201,7 @@ class Trial:
     curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+    branch_tokens: int = 0  # of these, in decay branches at rungs
     stop: Row | None = None  # the last `stopped` row
     audited: bool = False  # trained on only to see what stopping it cost
 
@@ -305,7 +307,8 @@ class Sweep:
 def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     """Fold in what the latest attempt at a trial reported."""
     if kind in {"measured", "diverged"}:
-        trial.spent_tokens += row["tokens"] - trial.tokens
+        trial.branch_tokens += row.get("branch_tokens", 0)
+        trial.spent_tokens += row["tokens"] - trial.tokens + row.get("branch_tokens", 0)
         trial.step, trial.tokens = row["step"], row["tokens"]
     if kind == "measured":
         trial.curve.append(row)

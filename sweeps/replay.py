@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from pydantic import ValidationError
@@ -41,6 +41,7 @@ class Curve:
     tokens: tuple[int, ...]  # of its records, ascending
     scores: tuple[float, ...]
     seconds: tuple[float, ...]  # since its start
+    decayed: Mapping[int, float] = field(default_factory=dict)  # by tokens, after a decay branch
 
     @property
     def final(self) -> float:
@@ -81,8 +82,11 @@ class _Run:
 class _Replay:
     """The virtual machine: workers that train recorded trials for a policy."""
 
-    def __init__(self, curves: Sequence[Curve], policy: Policy, workers: int) -> None:
+    def __init__(
+        self, curves: Sequence[Curve], policy: Policy, workers: int, branch: float
+    ) -> None:
         self._policy = policy
+        self._branch = branch
         self._runs = {curve.trial: _Run(curve) for curve in curves}
         self._waiting = [curve.trial for curve in reversed(curves)]
         self._free = workers
@@ -141,7 +145,9 @@ class _Replay:
         return rung, curve.seconds[after - 1] * (1 - share) + curve.seconds[after] * share
 
     def _depart(self, run: _Run) -> None:
-        _, seconds = self._next_stop(run)
+        tokens, seconds = self._next_stop(run)
+        if tokens < run.curve.tokens[-1]:  # a rung, and the branch there at the speed so far
+            seconds += seconds * self._branch
         self._pushed += 1
         due = self._now + seconds - run.seconds
         heapq.heappush(self._due, (due, self._pushed, run.curve.trial))
@@ -159,17 +165,20 @@ class _Replay:
             if not math.isfinite(score):
                 self._observe("diverged", trial=trial, tokens=at)
                 return False
-            self._observe("measured", trial=trial, tokens=at, **{SCORE: score})
+            if at < tokens or at == curve.tokens[-1]:
+                self._observe("measured", trial=trial, tokens=at, **{SCORE: score})
         if tokens == curve.tokens[-1]:
             self.result.finished.append(trial)
             self._observe("finished", trial=trial, tokens=tokens)
             return False
-        if curve.tokens[run.record - 1] < tokens:  # the rung lies between two records
-            score = curve.scores[run.record - 1]
-            self._observe("measured", trial=trial, tokens=tokens, **{SCORE: score})
+        score = curve.scores[run.record - 1]  # the last, where the rung lies between two records
+        if self._branch:
+            score = curve.decayed.get(tokens, score)
+            self.result.tokens += round(self._branch * tokens)
+            self.result.busy += self._branch * seconds
+        self._observe("measured", trial=trial, tokens=tokens, **{SCORE: score})
         verdict = self._policy.verdict(trial, tokens)
         if verdict == "pause":
-            score = curve.scores[run.record - 1]
             self._observe("paused", trial=trial, rung=tokens, score=score)
             return False
         if isinstance(verdict, Stop):
@@ -181,9 +190,13 @@ class _Replay:
         return True
 
 
-def replay(curves: Sequence[Curve], policy: Policy, workers: int) -> Replayed:
-    """What becomes of the trials when they are planned in this order under a new policy."""
-    return _Replay(curves, policy, workers).run()
+def replay(curves: Sequence[Curve], policy: Policy, workers: int, branch: float = 0.0) -> Replayed:
+    """What becomes of the trials when they are planned in this order under a new policy.
+
+    With a branch, every arrival at a rung costs that share of the tokens so far once more, and is
+    scored by the curve's decayed score where it has one.
+    """
+    return _Replay(curves, policy, workers, branch).run()
 
 
 # Many replays ----------------------------------------------------------------------------------------
@@ -255,7 +268,16 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
 # Files -------------------------------------------------------------------------------------------------
 
 _COLUMNS = ("trial", "tokens", SCORE)
-_NO_VALUES = {"seconds", "step", "train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm"}
+_NO_VALUES = {
+    "seconds",
+    "decayed",
+    "step",
+    "train_loss",
+    "val_loss",
+    "bits_per_byte",
+    "lr",
+    "grad_norm",
+}
 
 
 def _number(text: str, where: str) -> float:
@@ -268,6 +290,7 @@ def _number(text: str, where: str) -> float:
 def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> Curve:
     """The curve of one trial's numbered lines; `ValueError` with the line that is wrong."""
     points: dict[int, tuple[float, float]] = {}
+    decayed: dict[int, float] = {}
     for line, row in rows:
         where = f"{source}: line {line}"
         tokens = _number(row["tokens"], f"{where}: tokens")
@@ -280,6 +303,8 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         score = _number(row[SCORE], f"{where}: {SCORE}")
         time = _number(row["seconds"], f"{where}: seconds") if row.get("seconds") else tokens
         points[int(tokens)] = (score, time)
+        if row.get("decayed"):
+            decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
     line, first = rows[0]
     values = {k: v for k, v in first.items() if k not in _NO_VALUES.union(_COLUMNS) and v != ""}
     label = " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in values.items())
@@ -294,14 +319,14 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
     if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
         raise ValueError(f"{source}: line {line}: trial {trial}: seconds must rise with the tokens")
     scores = tuple(points[tokens][0] for tokens in kept)
-    return Curve(trial, label or trial, tuple(kept), scores, seconds)
+    return Curve(trial, label or trial, tuple(kept), scores, seconds, decayed)
 
 
 def read_curves(path: Path) -> list[Curve]:
     """The curves of a CSV file, in order of appearance; `ConfigError` with what is wrong in it.
 
-    Columns are trial, tokens and score, and may be seconds and swept values. Where there are no
-    seconds, a token takes one.
+    Columns are trial, tokens and score, and may be seconds, decayed (the score after a decay branch
+    from there) and swept values. Where there are no seconds, a token takes one.
     """
     import csv
 
@@ -335,11 +360,18 @@ def read_curves(path: Path) -> list[Curve]:
     return curves
 
 
-def check_reach(curves: Sequence[Curve], rungs: Sequence[int], source: str) -> None:
-    """`ConfigError` where a trial has no score at the first rung and did not diverge before."""
+def check_reach(curves: Sequence[Curve], schedule: Schedule, budget: int, source: str) -> None:
+    """`ConfigError` where a trial has no score at the first rung and did not diverge before, or
+    where the scores are decayed ones and a rung has none."""
+    rungs = rungs_of(schedule, budget)
     first = rungs[0] if rungs else 0
     wrong = []
     for curve in curves:
+        reached = [rung for rung in rungs if rung < curve.tokens[-1]]
+        bare = [rung for rung in reached if schedule.branch and rung not in curve.decayed]
+        if bare:
+            wrong.append(f"{source}: trial {curve.trial} has no decayed score at {bare[0]} tokens")
+            continue
         ended = curve.tokens[-1] if curve.diverged else math.inf
         if rungs and curve.tokens[0] > first and ended > first:
             wrong.append(f"its first row is at {curve.tokens[0]} tokens")
@@ -371,12 +403,17 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
         raise ConfigError(problems(error, f"--policy {name}", schedule.model_fields)) from error
 
 
+def _taken(schedule: type[Schedule], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that a policy takes."""
+    raw = get_args(schedule.model_fields["score"].annotation) == ("raw",)
+    return {
+        k: v for k, v in given.items() if k in schedule.model_fields and not (raw and k == "score")
+    }
+
+
 def _all_settings(given: Mapping[str, Any]) -> dict[str, Schedule]:
     """Every policy with those of the settings that it takes."""
-    return {
-        name: settings(name, {k: v for k, v in given.items() if k in schedule.model_fields})
-        for name, schedule in SCHEDULES.items()
-    }
+    return {name: settings(name, _taken(schedule, given)) for name, schedule in SCHEDULES.items()}
 
 
 def print_table(found: Mapping[str, dict[str, Any]], timed: bool, console: Console) -> None:
@@ -414,7 +451,10 @@ def run(
     rungs = rungs_of(schedule, max(curve.tokens[-1] for curve in curves))
     return judge(
         curves,
-        (replay(order, schedule.policy_at(rungs, SCORE), workers) for order in orders),
+        (
+            replay(order, schedule.policy_at(rungs, SCORE), workers, float(schedule.branch))
+            for order in orders
+        ),
         top,
     )
 
@@ -435,6 +475,9 @@ def main(
         str | None, typer.Option(help="First rung, a share of the budget; 1/8.")
     ] = None,
     finish: Annotated[int | None, typer.Option(help="Trials that finish at least; 1.")] = None,
+    score: Annotated[
+        str | None, typer.Option(help="decayed: by the column of that name, branches counted.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials that train at once.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Replays, each in another order.")] = 200,
     order: Annotated[
@@ -452,7 +495,12 @@ def main(
     """Replay a policy of early stopping over recorded curves."""
     given = {
         name: value
-        for name, value in {"eta": eta, "grace": grace, "finish": finish}.items()
+        for name, value in {
+            "eta": eta,
+            "grace": grace,
+            "finish": finish,
+            "score": score,
+        }.items()
         if value is not None
     }
     try:
@@ -468,7 +516,7 @@ def main(
         curves = read_curves(path)
         budget = max(curve.tokens[-1] for curve in curves)
         for schedule in chosen.values():
-            check_reach(curves, rungs_of(schedule, budget), str(path))
+            check_reach(curves, schedule, budget, str(path))
     except ConfigError as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from error

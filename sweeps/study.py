@@ -421,6 +421,7 @@ def compute(of: Study) -> Facts:
     `seconds` is training, summed over trials; `wall_clock` the sweep's sessions by the clock.
     """
     reached = sum(trial.tokens for trial in of.trials)
+    branches = sum(trial.branch_tokens for trial in of.trials)
     audited = [trial for trial in of.trials if trial.audited and trial.stop is not None]
     forecast = of.sweep.forecast
     return {
@@ -430,7 +431,8 @@ def compute(of: Study) -> Facts:
         and {name: forecast[name] for name in ("tokens", "low", "high", "seconds", "basis")},
         "tokens": of.sweep.spent_tokens,
         "tokens_full": sum(trial.budget for trial in of.trials),
-        "tokens_repeated": of.sweep.spent_tokens - reached,
+        "tokens_branches": branches,
+        "tokens_repeated": of.sweep.spent_tokens - reached - branches,
         "flops": sum(trial.spent_tokens * trial.flops_per_token for trial in of.trials),
         "flops_full": sum(trial.budget * trial.flops_per_token for trial in of.trials),
         "seconds": math.fsum(

@@ -259,11 +259,13 @@ def _spread_words(found: Facts) -> list[str]:
 def _compute_words(found: Facts) -> list[str]:
     spent = found["compute"]
     again, audit = spent["tokens_repeated"], spent["tokens_audit"]
+    branches = spent["tokens_branches"]
     share = f"{spent['tokens'] / spent['tokens_full']:.0%}" if spent["tokens_full"] else "none"
     lines = [
         "## Compute",
         "",
         f"{spent['tokens']:,} tokens trained{f', {again:,} of them again' if again else ''}"
+        f"{f', {branches:,} of them in decay branches' if branches else ''}"
         f"{f', {audit:,} of them to audit' if audit else ''}: "
         f"{share} of the {spent['tokens_full']:,} of all trials trained to their ends. "
         f"{words.count(spent['flops'])} of {words.count(spent['flops_full'])} FLOPs; "
@@ -274,6 +276,8 @@ def _compute_words(found: Facts) -> list[str]:
     if forecast is None:
         return lines
     used = spent["tokens"] - audit
+    low, high = forecast["low"], forecast["high"]
+    spread = f", {low:,} to {high:,}" if low < high else ""
     time = (
         f" Of the clock, {words.duration(forecast['seconds'])} without evaluation and start-up; "
         f"{words.duration(spent['wall_clock'])} passed in all."
@@ -282,8 +286,8 @@ def _compute_words(found: Facts) -> list[str]:
     )
     return [
         *lines,
-        f"The forecast (replay of {forecast['basis']}) was {forecast['tokens']:,} tokens, "
-        f"{forecast['low']:,} to {forecast['high']:,}; {used:,} were used, "
+        f"The forecast (replay of {forecast['basis']}) was {forecast['tokens']:,} tokens{spread}; "
+        f"{used:,} were used, "
         f"{used / forecast['tokens'] - 1:+.0%}.{time}",
         "",
     ]

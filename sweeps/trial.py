@@ -40,7 +40,10 @@ class Attempt:
             for record in train.train(self._state, self.corpus, config):
                 due = record.tokens % due_every == 0 or record.tokens in self.job.rungs
                 save = due or record.step == config.steps
-                yield {"event": "measured", "save": save, **asdict(record)}
+                event = {"event": "measured", "save": save, **asdict(record)}
+                if self.job.branch and record.tokens in self.job.rungs:
+                    event |= self._branch(record.step)
+                yield event
         except train.Diverged as diverged:
             yield {
                 "event": "diverged",
@@ -50,3 +53,13 @@ class Attempt:
                 "peak_loss": diverged.peak_loss,
                 "reason": diverged.reason,
             }
+
+    def _branch(self, step: int) -> dict[str, Any]:
+        """What a decay branch from here ends at; None for the losses of one that diverged."""
+        updates = max(1, round(step * self.job.branch))
+        last = train.decay_branch(self._state, self.corpus, self.config, updates)
+        return {
+            "decayed_val_loss": last and last.val_loss,
+            "decayed_bits_per_byte": last and last.bits_per_byte,
+            "branch_tokens": updates * self.config.tokens_per_step,
+        }

@@ -382,7 +382,8 @@ def test_a_raised_cap_goes_on_with_the_same_curves(tmp_path: Path, whole: Any) -
 def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float], cap: str) -> None:
     """Two hours by the clock, with two attempts under way."""
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(capped(grid(RATES, **NONE), **caps)))
+        tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
+        conductor = driver(ledger, asked(tree))
         conductor.begin({})
         conductor.next_job()
         conductor.next_job()

@@ -5,6 +5,7 @@ The caller prints, reports, saves, or stops by not asking for more. Everything i
 the same records, bit for bit on a CPU, as one that was never interrupted.
 """
 
+import copy
 import math
 import resource
 import sys
@@ -247,3 +248,29 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
             tokens_per_s=(state.step - before) * config.tokens_per_step / passed,
             peak_memory=peak_memory(config.run.device),
         )
+
+
+def decay_branch(
+    state: State, corpus: data.Corpus, config: cfg.Config, updates: int
+) -> Record | None:
+    """The record after so many more updates in which the learning rate falls linearly from what it
+    is now to `optim.lr_final_fraction` of that; None where they diverge. The state stays as it is.
+    """
+    whole = (state.step + updates) * config.tokens_per_step
+    branch = cfg.overlay(
+        config,
+        {
+            "optim.schedule": "wsd",
+            "optim.lr": optim.learning_rate(state.step - 1, config),
+            "optim.warmup_fraction": 0.0,
+            "optim.decay_fraction": updates / (state.step + updates),
+            "budget.tokens": whole,
+            "eval.every_tokens": whole,
+            "run.checkpoint_every_tokens": whole,
+        },
+    )
+    try:
+        (last,) = train(copy.deepcopy(state), corpus, branch)
+    except Diverged:
+        return None
+    return last

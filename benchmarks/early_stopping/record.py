@@ -1,6 +1,7 @@
 """Record the learning curves that the study of early stopping replays.
 
     python benchmarks/early_stopping/record.py SPACE.yaml OUT.csv [--set PATH=VALUE]... [--seed N]
+        [--no-branches]
 
 Trains every trial of a space to its end, and at each of the rungs trains a decay branch as well:
 from a copy of the state, the learning rate falls linearly to `optim.lr_final_fraction` of what it
@@ -10,7 +11,6 @@ at the rungs), seconds (of the processor, for training and evaluation, branches 
 that diverges ends with a row whose score is nan. Trials that OUT.csv holds already are kept.
 """
 
-import copy
 import csv
 import os
 import time
@@ -23,47 +23,29 @@ from typing import Annotated, Any
 import typer
 
 from sweeps import space as sp
+from sweeps.policies.base import BRANCH
 from tinylm import config as cfg
-from tinylm import data, optim, train
+from tinylm import data, train
 from tinylm.__main__ import assignments
 
 RUNGS = (1 / 16, 1 / 8, 1 / 4, 3 / 8)  # of the budget, with a decay branch
-BRANCH = 1 / 5  # of the updates up to the rung
 # Freed pages stay with the process; see sweeps.engine.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
-def decayed(state: train.State, corpus: data.Corpus, config: cfg.Config) -> float:
-    """Validation loss at the end of a decay branch from a state, which stays as it is."""
-    steps = max(1, round(state.step * BRANCH))
-    whole = state.step + steps
-    branch = cfg.overlay(
-        config,
-        {
-            "optim.schedule": "wsd",
-            "optim.lr": optim.learning_rate(state.step - 1, config),
-            "optim.warmup_fraction": 0.0,
-            "optim.decay_fraction": steps / whole,
-            "budget.tokens": whole * config.tokens_per_step,
-            "eval.every_tokens": steps * config.tokens_per_step,
-            "run.checkpoint_every_tokens": steps * config.tokens_per_step,
-        },
-        "branch",
-    )
-    try:
-        *_, last = train.train(copy.deepcopy(state), corpus, branch)
-    except train.Diverged:
-        return float("nan")
-    return last.val_loss
+def branched(state: train.State, corpus: data.Corpus, config: cfg.Config) -> float:
+    """Validation loss at the end of a decay branch; nan where it diverges."""
+    last = train.decay_branch(state, corpus, config, max(1, round(state.step * float(BRANCH))))
+    return float("nan") if last is None else last.val_loss
 
 
-def record(one: sp.Planned) -> Iterator[dict[str, Any]]:
+def record(one: sp.Planned, branches: bool) -> Iterator[dict[str, Any]]:
     """The rows of one trial."""
     config = one.config
     corpus = data.prepare(config)
     state = train.start(config)
     head = {"trial": one.trial, **one.values, "seed": config.run.seed}
-    rungs = {round(share * config.budget.tokens) for share in RUNGS}
+    rungs = {round(share * config.budget.tokens) for share in RUNGS if branches}
     spent, begun = 0.0, time.process_time()
     try:
         for point in train.train(state, corpus, config):
@@ -73,7 +55,7 @@ def record(one: sp.Planned) -> Iterator[dict[str, Any]]:
                 "tokens": point.tokens,
                 "score": point.val_loss,
                 "train_loss": point.train_loss,
-                "decayed": decayed(state, corpus, config) if point.tokens in rungs else "",
+                "decayed": branched(state, corpus, config) if point.tokens in rungs else "",
                 "seconds": round(spent, 2),
             }
             begun = time.process_time()
@@ -82,8 +64,8 @@ def record(one: sp.Planned) -> Iterator[dict[str, Any]]:
         yield {**head, "tokens": end.tokens, "score": "nan", "seconds": round(spent, 2)}
 
 
-def _recorded(one: sp.Planned) -> list[dict[str, Any]]:
-    return list(record(one))
+def _recorded(one: sp.Planned, branches: bool) -> list[dict[str, Any]]:
+    return list(record(one, branches))
 
 
 def main(
@@ -93,6 +75,7 @@ def main(
     scale: str = "cpu",
     seed: int = 0,
     workers: int = os.cpu_count() or 1,
+    branches: bool = True,
 ) -> None:
     """Record what OUT.csv does not hold yet, one trial a worker at a time."""
     parsed, _ = sp.read(space)
@@ -112,7 +95,7 @@ def main(
         if not done:
             writer.writeheader()
         todo = [one for one in planned if one.trial not in done]
-        for future in as_completed([pool.submit(_recorded, one) for one in todo]):
+        for future in as_completed([pool.submit(_recorded, one, branches) for one in todo]):
             writer.writerows(future.result())
             stream.flush()
             print(f"{out.name}: {future.result()[-1]}", flush=True)

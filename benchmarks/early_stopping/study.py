@@ -28,14 +28,13 @@ from scipy import stats
 
 from sweeps import replay
 from sweeps.policies import Policy
-from sweeps.policies.base import geometric
+from sweeps.policies.base import BRANCH, geometric
 from sweeps.replay import SCORE, Curve
 from tinylm import config as cfg
 from tinylm import optim
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "early_stopping"
-BRANCH = 1 / 5  # of the updates up to the rung; as in record.py
 WORKERS = 2
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKS = "oDvphs^<>*XPd"
@@ -52,7 +51,6 @@ class Pool:
     curves: list[Curve]
     rate: dict[str, float]
     alike: dict[str, tuple[str, ...]]  # what else was varied
-    decayed: dict[tuple[str, int], float]  # by trial and rung
     schedule: str
 
     @property
@@ -85,7 +83,12 @@ class Pool:
 
     def decayed_score(self, trial: str, tokens: int) -> float:
         """The score at the end of the decay branch from a rung."""
-        return self.decayed.get((trial, tokens), math.inf)
+        return self.by_trial[trial].decayed.get(tokens, math.inf)
+
+    @property
+    def branched(self) -> list[int]:
+        """The tokens at which decay branches were recorded."""
+        return sorted({tokens for curve in self.curves for tokens in curve.decayed})
 
 
 def load(path: Path) -> Pool:
@@ -107,11 +110,6 @@ def load(path: Path) -> Pool:
         curves=[replace(curve, label=labels[curve.trial]) for curve in ordered],
         rate={trial: float(row["optim.lr"]) for trial, row in first.items()},
         alike={trial: tuple(row[name] for name in other) for trial, row in first.items()},
-        decayed={
-            (row["trial"], int(row["tokens"])): float(row["decayed"])
-            for row in rows
-            if row["decayed"]
-        },
         schedule="wsd" if "wsd" in path.stem else "cosine",
     )
 
@@ -166,10 +164,9 @@ def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[s
 def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
     """`order` at every record by the raw scores, and at the rungs by the decayed ones."""
     records = max(pool.curves, key=lambda curve: len(curve.tokens)).tokens
-    rungs = sorted({tokens for _, tokens in pool.decayed})
     return {
         "raw": [order(pool, tokens, pool.score) for tokens in records],
-        "decayed": [order(pool, tokens, pool.decayed_score) for tokens in rungs],
+        "decayed": [order(pool, tokens, pool.decayed_score) for tokens in pool.branched],
     }
 
 
@@ -178,11 +175,11 @@ def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Method:
-    """A policy, and what a trial that arrives at a rung costs beside its training."""
+    """A policy, and whether its rungs are scored after decay branches."""
 
     name: str
     new: Callable[[tuple[int, ...]], Policy]
-    branches: bool = False  # a decay branch at every rung
+    branch: float = 0.0  # decay branches at the rungs, as a share of the updates so far
 
 
 def methods(
@@ -196,7 +193,7 @@ def methods(
 
     return [
         Method("none", chosen()),
-        Method("decayed score", chosen(rescore=pool.decayed_score), branches=True),
+        *([Method("decayed score", chosen(), float(BRANCH))] if pool.branched else []),
         Method("next lower rate", chosen(choice=remedies.next_lower(rate, alike))),
         Method("octaves", chosen(choice=remedies.octaves(rate))),
         Method("strata", chosen(choice=remedies.strata(rate, eta))),
@@ -207,19 +204,23 @@ def methods(
     ]
 
 
-def policies(eta: int, grace: Fraction, finish: int, budget: int) -> list[Method]:
-    """Every policy of the project, ASHA with promotions first, and Ray's own class."""
+def policies(
+    eta: int, grace: Fraction, finish: int, budget: int, *, branches: bool = False
+) -> list[Method]:
+    """Every policy of the project, ASHA in its variants, and Ray's own class."""
     given = {"eta": eta, "grace": str(grace), "finish": finish}
 
     def ours(name: str, **more: Any) -> Method:
         fields = replay.SCHEDULES[name].model_fields
         schedule = replay.settings(name, {k: v for k, v in given.items() if k in fields} | more)
         rungs = replay.rungs_of(schedule, budget)
-        label = "asha, promotions first" if more else name
-        return Method(label, lambda _: schedule.policy_at(rungs, SCORE))
+        label = " ".join([name, *map(str, more.values())])
+        return Method(label, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
 
     found = [ours(name) for name in replay.SCHEDULES]
     found.insert(2, ours("asha", first="promote"))
+    if branches:
+        found.insert(2, ours("asha", score="decayed", finish=1))
     return [*found, Method("Ray's own ASHA", lambda rungs: RayAsha(rungs, eta, budget))]
 
 
@@ -230,21 +231,9 @@ def judged(
     orders: Sequence[Sequence[Curve]],
     sigma: float,
 ) -> dict[str, Any]:
-    """`replay.judge`, decay branches counted in the cost; and how often the chosen trial is within
-    one sigma of the best."""
-    results = [replay.replay(order, method.new(rungs), WORKERS) for order in orders]
+    """`replay.judge`, and how often the chosen trial is within one sigma of the best."""
+    results = [replay.replay(order, method.new(rungs), WORKERS, method.branch) for order in orders]
     found = replay.judge(pool, results, 1)
-    if method.branches:
-        reached = [
-            sum(
-                BRANCH * rung
-                for rung in rungs
-                for curve in pool
-                if curve.tokens[-1] >= rung and result.reached[curve.trial] >= rung
-            )
-            for result in results
-        ]
-        found["cost"] += statistics.fmean(reached) / sum(curve.tokens[-1] for curve in pool)
     finals = {curve.trial: curve.final for curve in pool}
     best = min(final for final in finals.values() if math.isfinite(final))
     ends = [min(finals[trial] for trial in result.finished) for result in results]
@@ -269,12 +258,13 @@ def outcome(found: Mapping[str, Any]) -> list[str]:
         f"{found['cost']:.1%}",
         f"{regret['mean']:.4f}" + (f" ± {half:.4f}" if half else ""),
         f"{found['best_kept']:.0%}",
-        f"{found['within_sigma']:.0%}",
+        *([f"{found['within_sigma']:.0%}"] if "within_sigma" in found else []),
         f"{found['false_kills']:.1%}",
     ]
 
 
 HEAD = ("cost", "regret", "best kept", "within 1 sigma", "false kills")
+MADE = tuple(name for name in HEAD if name != "within 1 sigma")  # these have no noise at the end
 
 
 def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
@@ -325,7 +315,9 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
     labels = list(dict.fromkeys(label for results in found.values() for label in results))
     for panel, (pool, results) in zip(panels, found.items(), strict=True):
         for label, colour, mark in zip(labels, itertools.cycle(COLOURS), MARKS, strict=False):
-            result = results[label]
+            result = results.get(label)
+            if result is None:
+                continue
             panel.plot(
                 [100 * result["cost"]], [result["regret"]["mean"]], mark, color=colour, markersize=6,
                 label=label if panel is panels[0] else None, clip_on=False, alpha=0.85,
@@ -389,14 +381,28 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         yield title, table(("curves", "remedy", *HEAD), rows), {"law": law, "pools": tried}
         draw_trade(tried, f"remedies_eta{eta}")
 
-    for how in ("random", "ascending"):
+    laid = {name: layouts(pool, repeats, sigma) for name, pool in pools.items()}
+    rows = [
+        [name, layout, *outcome(found)]
+        for name, results in laid.items()
+        for layout, found in results.items()
+    ]
+    yield "layouts", table(("curves", "asha with", *HEAD), rows), laid
+
+    for how in ("random", "ascending", "descending"):
         own: dict[str, Any] = {}
         for name, pool in pools.items():
             rungs = replay.rungs_of(replay.settings("asha", {"grace": "1/8"}), pool.budget)
-            orders = replay.arrivals(pool.curves, repeats, 0) if how == "random" else [pool.curves]
+            orders = {
+                "random": replay.arrivals(pool.curves, repeats, 0),
+                "ascending": [pool.curves],
+                "descending": [pool.curves[::-1]],
+            }[how]
             own[name] = {
                 method.name: judged(pool.curves, method, rungs, orders, sigma)
-                for method in policies(3, Fraction(1, 8), 2, pool.budget)
+                for method in policies(
+                    3, Fraction(1, 8), 2, pool.budget, branches=bool(pool.branched)
+                )
             }
         rows = [
             [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
@@ -410,23 +416,35 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for how in ("random", "ascending"):
         made = dict(hartmanns(repeats, shuffled=how == "random"))
         rows = [
-            [name, method, *outcome(found)]
+            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
             for name, results in made.items()
             for method, found in results.items()
         ]
-        head = ("function", "policy", *HEAD)
-        yield f"Hartmann, {how} order", _without(table(head, rows), 5), made
+        yield f"Hartmann, {how} order", table(("function", "policy", *MADE, "busy"), rows), made
 
 
 _ORDER = (("misordered", ".0%"), ("signed", "+.0%"), ("tau", ".2f"))
 
 
-def _without(text: str, column: int) -> str:
-    """A Markdown table without one of its columns."""
-    return "\n".join(
-        "|".join(cell for place, cell in enumerate(line.split("|")) if place != column + 0)
-        for line in text.splitlines()
-    )
+def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]:
+    """ASHA with each of the rung layouts, finishers and scores that were weighed as the default."""
+    orders = replay.arrivals(pool.curves, repeats, 0)
+    found = {}
+    for (eta, grace), finish, score in itertools.product(
+        ((3, Fraction(1, 8)), (4, Fraction(1, 16))), (1, 2, 3), ("raw", "decayed")
+    ):
+        if score == "decayed" and not pool.branched:
+            continue
+        given = {"eta": eta, "grace": str(grace), "finish": finish, "score": score}
+        schedule = replay.settings("asha", given)
+        rungs = replay.rungs_of(schedule, pool.budget)
+        method = Method(
+            f"eta {eta}, grace {grace}, finish {finish}, {score}",
+            lambda rungs, schedule=schedule: schedule.policy_at(rungs, SCORE),
+            float(schedule.branch),
+        )
+        found[method.name] = judged(pool.curves, method, rungs, orders, sigma)
+    return found
 
 
 def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -447,7 +465,7 @@ def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, 
             mean = statistics.fmean(regrets)
             results[method.name] = {
                 key: statistics.fmean(one[key] for one in each)
-                for key in ("best_kept", "cost", "false_kills", "utilisation", "within_sigma")
+                for key in ("best_kept", "cost", "false_kills", "utilisation")
             } | {"regret": {"mean": mean, "low": mean - half, "high": mean + half}}
         yield f"Hartmann {dims}, {level}", results
 

@@ -25,9 +25,9 @@ class AshaSchedule(Schedule):
         """From the grace on, each eta times the one before."""
         return geometric(self.grace, self.eta)
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Asha":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "Asha":
         """The policy before any row."""
-        return Asha(rungs, metric, self.eta, self.finish, self.first)
+        return Asha(rungs, field, self.eta, self.finish, self.first)
 
 
 class Asha(Halving):
@@ -44,12 +44,12 @@ class Asha(Halving):
     def __init__(
         self,
         rungs: tuple[int, ...],
-        metric: str,
+        field: str,
         eta: int,
         finish: int,
         first: Literal["start", "promote"],
     ) -> None:
-        super().__init__(rungs, metric, eta, finish)
+        super().__init__(rungs, field, eta, finish)
         self.first = first
 
     def promotion(self, *, idle: bool) -> Promotion | None:

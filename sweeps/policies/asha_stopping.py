@@ -19,9 +19,9 @@ class AshaStoppingSchedule(Schedule):
         """From the grace on, each eta times the one before."""
         return geometric(self.grace, self.eta)
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "AshaStopping":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "AshaStopping":
         """The policy before any row."""
-        return AshaStopping(rungs, metric, self.eta)
+        return AshaStopping(rungs, field, self.eta)
 
 
 class AshaStopping(Stopping):
@@ -33,8 +33,8 @@ class AshaStopping(Stopping):
     bad as the worst finite one.
     """
 
-    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int) -> None:
-        super().__init__(rungs, metric)
+    def __init__(self, rungs: tuple[int, ...], field: str, eta: int) -> None:
+        super().__init__(rungs, field)
         self.eta = eta
 
     def cutoff(self, trial: str, tokens: int) -> float | None:

@@ -112,15 +112,39 @@ Grace = Annotated[
 Finish = Annotated[Count, Field(description="Trials that finish at least.", default=1)]
 
 
+Score = Annotated[
+    Literal["raw", "decayed"],
+    Field(
+        description="A rung's score: the loss there, or at the end of a short branch in which the "
+        "learning rate decays, which is thrown away after.",
+        default="raw",
+    ),
+]
+# A decay branch takes this share of the updates made so far; see docs/early_stopping.md.
+BRANCH = Fraction(1, 5)
+
+
 class Schedule(Section):
     """The settings of a policy, as a space writes them under `schedule`."""
+
+    score: Score
 
     def shares(self) -> tuple[Fraction, ...]:
         """The rungs as shares of the budget, lowest first."""
         raise NotImplementedError
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> Policy:
-        """The policy before any row, with rungs at so many tokens and scores by a metric."""
+    @property
+    def branch(self) -> Fraction:
+        """The share of the updates so far that a trial spends on a branch at each rung."""
+        return BRANCH if self.score == "decayed" else Fraction(0)
+
+    def field(self, metric: str) -> str:
+        """The field of a `measured` row at a rung that holds its score."""
+        return f"decayed_{metric}" if self.branch else metric
+
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> Policy:
+        """The policy before any row, with rungs at so many tokens and scores in a field of their
+        rows."""
         raise NotImplementedError
 
 
@@ -178,6 +202,12 @@ class Arrivals:
         """The middle score, or the mean of the two in the middle."""
         middle = len(self) // 2
         return float(self._sorted[middle][0] + self._sorted[~middle][0]) / 2
+
+
+def score_in(row: Row, field: str) -> float:
+    """The score in a field of a row; infinite where a decay branch diverged."""
+    score: float | None = row[field]
+    return math.inf if score is None else score
 
 
 def finite(score: float) -> float | None:

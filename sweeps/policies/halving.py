@@ -5,7 +5,7 @@ import math
 from sortedcontainers import SortedList
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, finite
+from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, finite, score_in
 
 
 class Rung:
@@ -63,9 +63,9 @@ class Halving:
     trial that diverges arrives at its next rung with an infinite score, which never goes on.
     """
 
-    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int | None, finish: int) -> None:
+    def __init__(self, rungs: tuple[int, ...], field: str, eta: int | None, finish: int) -> None:
         self.rungs = rungs
-        self.metric = metric
+        self.field = field
         self.eta = eta
         self.finish = finish
         self.places = {
@@ -87,7 +87,7 @@ class Halving:
     def _observe_score(self, kind: str, trial: str, row: Row) -> None:
         if kind == "measured" and row["tokens"] in self.places:
             # A trial that goes on from a checkpoint may reach a rung twice; the first score stands.
-            self.places[row["tokens"]].arrived.add(trial, row[self.metric])
+            self.places[row["tokens"]].arrived.add(trial, score_in(row, self.field))
         elif kind == "diverged":
             rung = next((r for r in self.places.values() if trial not in r.arrived), None)
             if rung is not None:

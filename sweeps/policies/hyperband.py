@@ -20,9 +20,9 @@ class HyperbandSchedule(Schedule):
         """From the grace on, each eta times the one before."""
         return geometric(self.grace, self.eta)
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Hyperband":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "Hyperband":
         """The policy before any row."""
-        return Hyperband(rungs, metric, self.eta)
+        return Hyperband(rungs, field, self.eta)
 
 
 class Hyperband:
@@ -34,10 +34,10 @@ class Hyperband:
     Hyperband's loop, (K + 1) / (K + 1 - b) * eta ** (K - b).
     """
 
-    def __init__(self, rungs: tuple[int, ...], metric: str, eta: int) -> None:
+    def __init__(self, rungs: tuple[int, ...], field: str, eta: int) -> None:
         self.rungs = rungs
         count = len(rungs)
-        self._brackets = [Sha(rungs[first:], metric, eta, 1) for first in range(count + 1)]
+        self._brackets = [Sha(rungs[first:], field, eta, 1) for first in range(count + 1)]
         weights = [
             math.ceil(Fraction(count + 1, count + 1 - first) * eta ** (count - first))
             for first in range(count + 1)

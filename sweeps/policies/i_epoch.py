@@ -18,6 +18,6 @@ class IEpochSchedule(Schedule):
         """The one rung."""
         return (self.grace,)
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> Sha:
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> Sha:
         """Successive halving with one rung, from which `finish` trials go on."""
-        return Sha(rungs, metric, None, self.finish)
+        return Sha(rungs, field, None, self.finish)

@@ -4,7 +4,8 @@ import math
 from fractions import Fraction
 from typing import Literal
 
-from sweeps.policies.base import Arrivals, Grace, Schedule, finite
+from sweeps.ledger import Row
+from sweeps.policies.base import Arrivals, Grace, Schedule, finite, score_in
 from sweeps.policies.stopping import Stopping
 
 FEWEST = 3  # other trials that must have come as far before one is stopped
@@ -14,15 +15,16 @@ class MedianSchedule(Schedule):
     """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2)."""
 
     policy: Literal["median"]
+    score: Literal["raw"] = "raw"  # records between the rungs count as well, and have no branches
     grace: Grace
 
     def shares(self) -> tuple[Fraction, ...]:
         """Every multiple of the grace."""
         return tuple(self.grace * number for number in range(1, math.ceil(1 / self.grace)))
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Median":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "Median":
         """The policy before any row."""
-        return Median(rungs, metric)
+        return Median(rungs, field)
 
 
 class Median(Stopping):
@@ -33,18 +35,20 @@ class Median(Stopping):
     others stop nobody. One that diverged has an infinite average.
     """
 
-    def __init__(self, rungs: tuple[int, ...], metric: str) -> None:
-        super().__init__(rungs, metric)
+    def __init__(self, rungs: tuple[int, ...], field: str) -> None:
+        super().__init__(rungs, field)
         self._seen: dict[str, tuple[int, int, float, float]] = {}  # tokens, records, sum, best
         self._best: dict[tuple[str, int], float] = {}  # of a trial at a rung
         self._averages = {tokens: Arrivals() for tokens in rungs}
 
-    def measured(self, trial: str, tokens: int, score: float) -> None:
-        """Fold a score in; a trial that goes on from a checkpoint may repeat some."""
-        last, count, total, best = self._seen.get(trial, (0, 0, 0.0, math.inf))
-        if tokens > last:
-            self._seen[trial] = (tokens, count + 1, total + score, min(best, score))
-        super().measured(trial, tokens, score)
+    def measured(self, row: Row) -> None:
+        """Fold a record in; a trial that goes on from a checkpoint may repeat some."""
+        last, count, total, best = self._seen.get(row["trial"], (0, 0, 0.0, math.inf))
+        if row["tokens"] > last:
+            score = score_in(row, self.field)
+            seen = (row["tokens"], count + 1, total + score, min(best, score))
+            self._seen[row["trial"]] = seen
+        super().measured(row)
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
         """Let a trial arrive with its running average."""

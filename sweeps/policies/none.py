@@ -11,12 +11,13 @@ class NoSchedule(Schedule):
     """Every trial runs to its end."""
 
     policy: Literal["none"]
+    score: Literal["raw"] = "raw"
 
     def shares(self) -> tuple[Fraction, ...]:
         """No rungs."""
         return ()
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "RunAll":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "RunAll":
         """The policy before any row."""
         return RunAll()
 

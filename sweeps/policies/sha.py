@@ -19,9 +19,9 @@ class ShaSchedule(Schedule):
         """From the grace on, each eta times the one before."""
         return geometric(self.grace, self.eta)
 
-    def policy_at(self, rungs: tuple[int, ...], metric: str) -> "Sha":
+    def policy_at(self, rungs: tuple[int, ...], field: str) -> "Sha":
         """The policy before any row."""
-        return Sha(rungs, metric, self.eta, self.finish)
+        return Sha(rungs, field, self.eta, self.finish)
 
 
 class Sha(Halving):

@@ -3,15 +3,15 @@
 import math
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict
+from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, score_in
 
 
 class Stopping:
     """Nobody ever waits: at a rung a trial goes on or is stopped; subclasses say which."""
 
-    def __init__(self, rungs: tuple[int, ...], metric: str) -> None:
+    def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         self.rungs = rungs
-        self.metric = metric
+        self.field = field
         self.places = {tokens: Arrivals() for tokens in rungs}
         self._cutoffs: dict[tuple[str, int], float | None] = {}  # when the trial arrived
         self._stopped: set[str] = set()
@@ -26,17 +26,17 @@ class Stopping:
         elif row["kind"] == "started":
             self._stopped.discard(row["trial"])
         elif row["kind"] == "measured":
-            self.measured(row["trial"], row["tokens"], row[self.metric])
+            self.measured(row)
         elif row["kind"] == "diverged":
             for tokens, arrived in self.places.items():
                 if row["trial"] not in arrived:
                     self.arrive(row["trial"], tokens, math.inf)
                     return
 
-    def measured(self, trial: str, tokens: int, score: float) -> None:
-        """Fold a score in."""
-        if tokens in self.places:
-            self.arrive(trial, tokens, score)
+    def measured(self, row: Row) -> None:
+        """Fold a record in."""
+        if row["tokens"] in self.places:
+            self.arrive(row["trial"], row["tokens"], score_in(row, self.field))
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
         """Let a trial arrive at a rung; the cutoff is of those that arrived before."""
