@@ -54,6 +54,7 @@ class Engine:
         self.loss = loss
         self.slots = slots
         self.running: list[tuple[Job, int]] = []
+        self.decayed: Callable[[dict[str, Any]], float] = lambda config: loss(config, 1.0)
         self.jobs: list[Job] = []
         self.most = 0
 
@@ -92,6 +93,9 @@ class Engine:
             "seconds": step * 1.0,
         }
         event |= {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0}
+        if job.branch and tokens in job.rungs:
+            event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}
+            event |= {"branch_tokens": round(job.branch * tokens)}
         goes_on = self.driver.reported(job.trial, event)
         self._save(job, step)
         if goes_on:

@@ -12,7 +12,7 @@ import yaml
 from sweeps import ledger as led
 
 RATES = [1e-3, 4e-3, 1.6e-2, 6.4e-2]
-STOPPING = {"policy": "asha", "eta": 2, "grace": "1/4"}
+STOPPING = {"policy": "asha", "eta": 2, "grace": "1/4", "score": "decayed"}
 
 
 def write_space(folder: Path, schedule: dict[str, Any], rates: list[float] = RATES) -> Path:

@@ -452,3 +452,68 @@ def test_a_sweep_with_an_audit_to_come_is_not_done(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     with led.Ledger(led.Files(tmp_path)) as ledger:
         assert not driver(ledger, asked(grid(RATES)), audit=0.1).is_done()
+
+
+# Decayed scores ------------------------------------------------------------------------------------
+
+DECAYED = {"policy": "asha", "grace": "1/8", "score": "decayed"}
+
+
+def misleading(config: dict[str, Any], share: float) -> float:
+    """Losses that are ordered upside down before the end."""
+    loss = v_shaped(config, share)
+    return loss if share == 1 else 9 - loss
+
+
+def test_decayed_scores_decide_where_raw_ones_mislead(tmp_path: Path) -> None:
+    raw = sweep(tmp_path / "raw", grid(RATES), misleading)
+    decayed = sweep(tmp_path / "decayed", grid(RATES, **DECAYED), misleading)
+    finished = [
+        {trial.label for trial in of.trials.values() if trial.status == "finished"}
+        for of in (raw, decayed)
+    ]
+    assert ("lr=0.004" in finished[0], "lr=0.004" in finished[1]) == (False, True)
+
+
+def test_branches_are_counted_in_what_was_spent(tmp_path: Path) -> None:
+    plain = sweep(tmp_path / "plain", grid(RATES))
+    branched = sweep(tmp_path / "branched", grid(RATES, **DECAYED))
+    arrivals = [
+        at for trial in branched.trials.values() for at in (3072, 9216) if trial.tokens >= at
+    ]
+    extra = sum(round(0.2 * at) for at in arrivals)
+    assert branched.spent_tokens - plain.spent_tokens == extra
+
+
+def test_a_branch_that_diverges_is_never_promoted(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **DECAYED)))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped)
+        engine.decayed = lambda config: math.inf
+        engine.run()
+        assert statuses(conductor.sweep) == ["stopped"] * 8
+
+
+def test_raw_scores_may_follow_decayed_ones_but_not_the_other_way(tmp_path: Path) -> None:
+    sweep(tmp_path / "one", grid(RATES, **DECAYED), records=5)
+    assert "finished" in statuses(sweep(tmp_path / "one", grid(RATES)))
+    sweep(tmp_path / "other", grid(RATES), records=5)
+    with pytest.raises(
+        RefusedError, match=r"schedule.score: trial \w+ has passed the rung at 3072"
+    ):
+        sweep(tmp_path / "other", grid(RATES, **DECAYED))
+
+
+@pytest.mark.parametrize("records", range(1, 24, 3))
+def test_a_crash_with_branches_changes_no_decision(tmp_path: Path, records: int) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **DECAYED), misleading, slots=1)
+    sweep(tmp_path / "cut", grid(RATES, **DECAYED), misleading, slots=1, records=records)
+    again = sweep(tmp_path / "cut", grid(RATES, **DECAYED), misleading, slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0, records=45)
+    after = sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0)
+    assert all(trial.tokens == trial.budget for trial in after.trials.values())

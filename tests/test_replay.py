@@ -80,6 +80,28 @@ def test_orders_are_those_of_the_seed() -> None:
     assert names(1) == names(1) != names(2)
 
 
+def test_branches_at_rungs_cost_tokens_and_time() -> None:
+    """A fifth of 10 tokens for each of nine, a fifth of 30 for each of three."""
+    plain, branched = (replay(NINE, asha("start"), 1, branch) for branch in (0.0, 0.2))
+    assert branched.tokens - plain.tokens == 9 * 2 + 3 * 6
+    assert branched.seconds - plain.seconds == pytest.approx(9 * 2 + 3 * 6)
+    assert branched.busy == pytest.approx(branched.seconds)
+
+
+def test_branches_are_scored_by_the_decayed_column(tmp_path: Path) -> None:
+    """By the scores at 10 tokens a leads, by the decayed ones b."""
+    text = "trial,tokens,score,decayed\n"
+    for trial, raw, decayed in [("a", 1, 9), ("b", 2, 2), ("c", 3, 3)]:
+        text += f"{trial},10,{raw},{decayed}\n{trial},80,{decayed},\n"
+    options = ("--order", "given", "--json", "--eta", "8")
+    path = file(tmp_path, text)
+    chosen = [
+        list(json.loads(run(path, *options, "--score", score).stdout)["chosen"])
+        for score in ("raw", "decayed")
+    ]
+    assert chosen == [["a"], ["b"]]
+
+
 # What is said of replays ---------------------------------------------------------------------------
 
 
@@ -206,6 +228,10 @@ BAD = {
         [],
         "trial a has no score at the first rung, 10 tokens: its first row is at 50 tokens",
     ),
+    "no decayed scores": (
+        GOOD, ["--score", "decayed"], "trial t1 has no decayed score at 10 tokens"
+    ),
+    "no such score": (GOOD, ["--score", "fresh"], "--policy asha: score: Input should be 'raw'"),
     "eta below 2": (GOOD, ["--eta", "1"], "--policy asha: eta: Input should be greater than"),
     "grace beyond the budget": (GOOD, ["--grace", "3/2"], "grace: a share of the budget between"),
     "grace is no share": (GOOD, ["--grace", "x"], "grace: a share such as 1/8"),

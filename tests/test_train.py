@@ -19,6 +19,7 @@ from tinylm.train import (
     Record,
     State,
     _watch,
+    decay_branch,
     evaluate,
     probe,
     start,
@@ -331,3 +332,40 @@ def test_a_probe_measures_a_rate_without_a_corpus(tiny: cfg.Config) -> None:
 def test_a_device_that_is_not_here_is_refused(tiny: cfg.Config) -> None:
     with pytest.raises(cfg.ConfigError, match=r"run\.device: no cuda device here"):
         start(cfg.overlay(tiny, {"run.device": "cuda"}))
+
+
+# Decay branches ------------------------------------------------------------------------------------
+
+
+def test_a_decay_branch_leaves_the_training_as_it_is(
+    tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
+) -> None:
+    state, records = start(tiny), []
+    for record in train(state, corpus, tiny):
+        records.append(facts(record))
+        decay_branch(state, corpus, tiny, 2)
+    assert records == [facts(record) for record in whole[0]]
+    assert same(weights(state), weights(whole[1]))
+
+
+def test_a_branch_from_a_constant_rate_ends_as_warm_up_stable_decay_does(
+    tiny: cfg.Config, corpus: Corpus
+) -> None:
+    """Six updates and a branch of five are eleven updates of which wsd decays the last five."""
+    changes = {"optim.warmup_fraction": 0.0, "optim.schedule": "constant"}
+    constant = cfg.overlay(tiny, changes)
+    state = start(constant)
+    records = train(state, corpus, constant)
+    next(records), next(records)
+    branch = decay_branch(state, corpus, constant, 5)
+    wsd = {"optim.schedule": "wsd", "optim.decay_fraction": 5 / 11}
+    (*_, last), _ = run(cfg.overlay(constant, wsd), corpus)
+    assert branch is not None and branch.val_loss == last.val_loss
+
+
+def test_a_branch_that_diverges_has_no_record(tiny: cfg.Config, corpus: Corpus) -> None:
+    state = start(tiny)
+    next(train(state, corpus, tiny))
+    with torch.no_grad():
+        next(state.model.parameters()).fill_(math.nan)
+    assert decay_branch(state, corpus, tiny, 1) is None
