@@ -83,12 +83,13 @@ def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
 
 
 def curves_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
-    """The columns, and one row a record, by trial and step; `score` is the sweep's metric.
+    """The columns, and one row a record, by trial and step; `score` is the sweep's metric, and
+    `decayed` the same after a decay branch.
 
     A trial that diverged ends with a row whose score is nan, so that `sweeps.replay` reads the file.
     """
     paths = [swept.path for swept in of.swept]
-    columns = ("trial", *CURVE, "score", *paths, "seed")
+    columns = ("trial", *CURVE, "score", "decayed", *paths, "seed")
     return columns, [row for trial in of.trials for row in _curve_rows(trial, of.metric, paths)]
 
 
@@ -96,10 +97,11 @@ def _curve_rows(trial: Trial, metric: str, paths: Sequence[str]) -> Iterator[Row
     values = {path: trial.values.get(path) for path in paths}
     who = {"trial": trial.trial, **values, "seed": trial.seed}
     for row in trial.curve:
-        yield {**who, **{name: row[name] for name in CURVE}, "score": row[metric]}
+        scores = {"score": row[metric], "decayed": row.get(f"decayed_{metric}")}
+        yield {**who, **{name: row[name] for name in CURVE}, **scores}
     if trial.status == "diverged":
         where = dict.fromkeys(CURVE) | {"step": trial.step, "tokens": trial.tokens}
-        yield {**who, **where, "score": "nan"}
+        yield {**who, **where, "score": "nan", "decayed": None}
 
 
 def _cell(value: Any) -> Any:

@@ -126,6 +126,10 @@ class View:
                 print(line, file=self._console.file, flush=True)
         self._told = len(rows)
 
+    def _score(self, score: float | None) -> str:
+        decayed = "decayed " if self._driver.asked.space.schedule.branch else ""
+        return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
+
     def _sentence(self, row: led.Row) -> str:
         if "trial" not in row:
             return ""
@@ -134,7 +138,7 @@ class View:
             case "started":
                 what = f"goes on at step {row['step']}" if row["step"] else "starts"
             case "paused":
-                what = f"pauses at {row['rung']} tokens, loss {row['score']:.4f}"
+                what = f"pauses at {row['rung']} tokens, {self._score(row['score'])}"
             case "promoted":
                 why = ", so that enough trials finish" if row["forced"] else ""
                 place = f"rank {row['rank']} of {row['arrived']}"
