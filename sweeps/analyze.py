@@ -49,13 +49,21 @@ FIRST = ("summary.md", "loss_by_tokens.png")  # to be looked at, beside the loss
 def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a trial in plan order. What was not measured is None.
 
-    `*_final` is the last that was measured: for a stopped trial, where it stopped, or its end where
-    it was audited. Steps and
+    `*_final` is the last that was measured: for a stopped trial, where it stopped; what an audit of
+    it measured last is `val_loss_audited`. Steps and
     tokens of a diverged trial are where it diverged, past its last record.
     """
     paths = [swept.path for swept in of.swept]
-    columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED, "audited")
-    return columns, [_trial_row(trial, paths) for trial in of.trials]
+    columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED, "val_loss_audited")
+    audits = {
+        stopped: of.sweep.audits[audit].curve[-1]["val_loss"]
+        for stopped, audit in of.sweep.audit_of.items()
+        if of.sweep.audits[audit].status == "finished"
+    }
+    return columns, [
+        {**_trial_row(trial, paths), "val_loss_audited": audits.get(trial.trial)}
+        for trial in of.trials
+    ]
 
 
 def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
@@ -66,7 +74,6 @@ def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
         "trial": trial.trial,
         "status": status_of(trial),
         "reason": reason_of(trial),
-        "audited": trial.audited or None,
         "seed": trial.seed,
         **{path: trial.values.get(path) for path in paths},
         "params": trial.params,

@@ -109,7 +109,7 @@ class Driver:
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Policy = field(init=False)
     # What becomes of a trial once the checkpoint that it is saving has arrived.
-    _due: dict[str, Literal["pause", "finish"]] = field(default_factory=dict)
+    _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
 
     def __post_init__(self) -> None:
@@ -120,8 +120,7 @@ class Driver:
 
     def _observe(self, row: led.Row) -> None:
         self.sweep.observe(row)
-        trial = self.sweep.trials.get(row.get("trial", ""))
-        if trial is not None and trial.audited:  # an audit is not the policy's business
+        if row.get("trial") in self.sweep.audits:  # no business of the policy's
             return
         field = self.asked.score_field
         if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and field not in row:
@@ -160,10 +159,11 @@ class Driver:
         trials = self.sweep.trials
         return (
             any(new.trial not in trials for new in self.planned)
-            or any(trial.status in {"running", "failed"} for trial in trials.values())
+            or any(trial.status in {"running", "failed"} for trial in self.sweep.attempted)
             or any(self._is_ready(trial) for trial in trials.values())
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
+            or any(audit.status == "planned" for audit in self.sweep.audits.values())
             or bool(self._to_audit())
         )
 
@@ -184,7 +184,7 @@ class Driver:
         if new and forecast is not None:
             self._record("forecast", **forecast)
         self._plan(self.planned)
-        for trial in self.sweep.trials.values():
+        for trial in self.sweep.attempted:
             # A crash may have come before the decision; another policy may decide otherwise.
             if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
@@ -207,7 +207,7 @@ class Driver:
         if saved["tokens"] == trial.budget:
             self._finish(trial)
             return
-        if not trial.audited and self._decide(trial, saved["tokens"]) == "pause":
+        if not self._is_audit(trial) and self._decide(trial, saved["tokens"]) == "pause":
             self._pause(trial, saved["tokens"])
 
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
@@ -232,8 +232,8 @@ class Driver:
 
     @property
     def running(self) -> list[led.Trial]:
-        """The trials that have an attempt under way."""
-        return [trial for trial in self.sweep.trials.values() if trial.status == "running"]
+        """The trials and audits that have an attempt under way."""
+        return [trial for trial in self.sweep.attempted if trial.status == "running"]
 
     def next_job(self) -> Job | None:
         """The next piece of work for a free slot: interrupted trials first, then promotions, then
@@ -259,7 +259,7 @@ class Driver:
             config=trial.config,
             corpus=trial.corpus,
             rungs=self.policy.rungs,
-            branch=0.0 if trial.audited else float(self.asked.space.schedule.branch),
+            branch=0.0 if self._is_audit(trial) else float(self.asked.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
 
@@ -276,14 +276,15 @@ class Driver:
             promotion = self.policy.promotion(idle=True)
         if promotion is not None:
             self._record("promoted", **promotion.fields())
-            promoted = trials[promotion.trial]
-            if promoted.tokens < promoted.budget:
-                return promoted
-            self._finish(promoted)  # an audit has trained it already
-            return self._next_trial()
-        if not waiting and not self.running:
-            waiting = self._begin_audit()
+            return trials[promotion.trial]
+        if not waiting:
+            waiting = self._waiting_audits()
         return waiting[0] if waiting else None
+
+    # Audits --------------------------------------------------------------------------------
+
+    def _is_audit(self, trial: led.Trial) -> bool:
+        return trial.trial in self.sweep.audits
 
     def _to_audit(self) -> list[led.Trial]:
         """The stopped trials that are still to be drawn for the audit.
@@ -291,27 +292,37 @@ class Driver:
         They are those whose ids, hashed with the seed, come first: a random sample which a larger
         share, or more stopped trials, add to.
         """
-        trials = self.sweep.trials.values()
-        stopped = [trial for trial in trials if trial.status in {"stopped", "paused"}]
-        drawn = sum(trial.audited for trial in trials)
+        stopped = [
+            trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
+        ]
         stopped.sort(key=lambda trial: cfg.digest([self.asked.seed, trial.trial]))
-        more = max(0, math.ceil(self.audit * len(stopped)) - drawn)
-        return [trial for trial in stopped if not trial.audited][:more]
+        fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
+        drawn = len(stopped) - len(fresh)
+        return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
 
-    def _begin_audit(self) -> list[led.Trial]:
-        """Draw the sample once every decision has been taken."""
-        self.end()
+    def _waiting_audits(self) -> list[led.Trial]:
+        """The audits that wait for a slot; none before every decision on trials has been taken."""
+        if any(trial.status == "running" for trial in self.sweep.trials.values()):
+            return []
+        if self._to_audit():
+            self.end()
         drawn = self._to_audit()
-        of = sum(trial.status == "stopped" for trial in self.sweep.trials.values())
+        stopped = sum(trial.status == "stopped" for trial in self.sweep.trials.values())
         for trial in drawn:
-            self._record("audited", trial=trial.trial, of=of, share=self.audit)
-        return drawn
+            self._record(
+                "audited",
+                trial=f"{trial.trial}-audit",
+                of=trial.trial,
+                stopped=stopped,
+                share=self.audit,
+            )
+        return [audit for audit in self.sweep.audits.values() if audit.status == "planned"]
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the policy of today does not have.
-            return not trial.audited and not self.policy.holds(trial.trial)
+            return not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
     def _suggestion(self) -> sp.Planned | None:
@@ -342,7 +353,7 @@ class Driver:
 
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write an event of `Attempt.events` down; whether the attempt goes on."""
-        trial = self.sweep.trials[trial_id]
+        trial = self.sweep.find(trial_id)
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
@@ -351,20 +362,24 @@ class Driver:
         if event["tokens"] == trial.budget:
             self._due[trial_id] = "finish"
             return False
-        decided = "on" if trial.audited else self._decide(trial, event["tokens"])
+        decided = "on" if self._is_audit(trial) else self._decide(trial, event["tokens"])
         if decided == "pause":
             self._due[trial_id] = "pause"
             return False
         if decided == "stop":
             return False
-        cap = self.reached_cap()
-        if cap is not None:
-            self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
-        return cap is None
+        if self.reached_cap():
+            self._due[trial_id] = "cap"
+            return False
+        return True
+
+    def waits_for(self, trial_id: str) -> bool:
+        """Whether a checkpoint of the trial's last record is due, whatever the event said."""
+        return trial_id in self._due
 
     def saved(self, trial_id: str, path: Path) -> None:
         """A checkpoint of the last measured record is at `path`; carry out what waited for it."""
-        trial = self.sweep.trials[trial_id]
+        trial = self.sweep.find(trial_id)
         # The row must not outlive the file, nor the older checkpoint end before this one is safe.
         for place in (path, path.parent):
             sync(place)
@@ -377,7 +392,8 @@ class Driver:
             tokens=trial.tokens,
             path=path.relative_to(self.ledger.files.folder.resolve()).as_posix(),
         )
-        if before is not None and before["path"] != row["path"]:
+        own = before is not None and before["trial"] == trial_id  # an audit begins from another's
+        if before is not None and own and before["path"] != row["path"]:
             old = self.ledger.files.folder / before["path"]
             shutil.rmtree(old.parent, ignore_errors=True)
         due = self._due.pop(trial_id, None)
@@ -385,6 +401,10 @@ class Driver:
             self._finish(trial)
         elif due == "pause":
             self._pause(trial, trial.tokens)
+        elif due == "cap":
+            cap = self.reached_cap()
+            assert cap is not None  # what is used up stays so
+            self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
     def failed(self, trial_id: str, reason: str, traceback: str) -> None:
         """An attempt ended with an error; another one follows while the session has one left."""
@@ -393,7 +413,7 @@ class Driver:
         self._record(
             "failed",
             trial=trial_id,
-            attempt=self.sweep.trials[trial_id].attempt,
+            attempt=self.sweep.find(trial_id).attempt,
             reason=reason,
             traceback=traceback,
             final=self._failures[trial_id] > RETRIES,

@@ -219,6 +219,18 @@ class _Notes(Callback):
     def __init__(self, talk: _Conversation) -> None:
         self._talk = talk
 
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        # Tune reads this after the scheduler has answered, and before it saves.
+        if self._talk.driver.waits_for(self._talk.trial_of[trial.trial_id]):
+            result["should_checkpoint"] = True
+
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:

@@ -1,10 +1,11 @@
 """What a sweep is going to take, by replaying its policy in virtual time.
 
-The curves are those of finished and diverged trials of earlier sweeps with the same metric and
-budget, drawn at random; where there are too few of them, made-up curves whose order never changes.
+The curves are those of earlier sweeps with the same metric and budget, drawn at random; where there
+are too few of them, made-up curves whose order never changes.
 """
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from sweeps import replay
 from sweeps import space as sp
 from sweeps.driver import Asked
 from sweeps.replay import Curve
+from tinylm import config as cfg
 
 FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
 _REPEATS = 20
@@ -28,6 +30,7 @@ class Forecast:
     low: int  # the least and the most of them
     high: int
     seconds: float | None  # by the clock, evaluation and start-up aside; None without speeds
+    occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that get there
     basis: str  # what was replayed
 
     def fields(self) -> dict[str, Any]:
@@ -35,27 +38,44 @@ class Forecast:
         return asdict(self)
 
 
-def earlier_curves(asked: Asked) -> list[Curve]:
-    """The whole curves of the sweeps under results/ that have the same metric and budget."""
-    return [curve for files in led.sweeps() for curve in _whole_curves(files, asked)]
+def earlier_curves(asked: Asked, rungs: Sequence[int]) -> list[Curve]:
+    """The curves of the sweeps under results/ that have the same metric and budget, and records
+    that meet the first rung."""
+    curves = [curve for files in led.sweeps() for curve in _curves(files, asked)]
+    return [curve for curve in curves if replay.reaches(curve, rungs[0])]
 
 
-def _whole_curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
+def _curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
     try:
         sweep = led.fold(led.read(files))
     except led.LedgerError:
         return  # whoever analyzes that sweep is told
-    if sweep.asked is None or sweep.asked["space"].get("metric", "val_loss") != asked.space.metric:
+    metric = asked.space.metric
+    if sweep.asked is None or sweep.asked["space"].get("metric", "val_loss") != metric:
         return
-    for trial in sweep.trials.values():
-        whole = trial.status == "diverged" or trial.tokens == trial.budget
-        if trial.budget != asked.base.budget.tokens or not whole or not trial.curve:
-            continue
-        tokens = [row["tokens"] for row in trial.curve]
-        scores = [row[asked.space.metric] for row in trial.curve]
+    budget = asked.base.budget.tokens
+    trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.curve]
+    ended = [trial for trial in trials if trial.status == "finished"]
+    for trial in trials:
+        scores = {row["tokens"]: row[metric] for row in trial.curve}
         if trial.status == "diverged":
-            tokens, scores = [*tokens, trial.tokens], [*scores, float("inf")]
-        yield Curve(trial.trial, trial.label, tuple(tokens), tuple(scores), tuple(tokens))
+            scores[trial.tokens] = math.inf
+        elif trial.status == "stopped" and ended:
+            scores |= _behind(
+                scores, [{r["tokens"]: r[metric] for r in end.curve} for end in ended]
+            )
+        elif trial.status != "finished":
+            continue
+        yield Curve(trial.trial, trial.label, tuple(scores), tuple(scores.values()), tuple(scores))
+
+
+def _behind(scores: dict[int, float], ended: Sequence[dict[int, float]]) -> dict[int, float]:
+    """How a stopped trial would have gone on, had it stayed as far behind the worst of the finished
+    as it was."""
+    last = max(scores)
+    worst = max(ended, key=lambda end: end.get(last, -math.inf))
+    gap = max(0.0, scores[last] - worst.get(last, math.inf))
+    return {tokens: score + gap for tokens, score in worst.items() if tokens > last}
 
 
 def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
@@ -76,37 +96,37 @@ def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
 
 
 def forecast(
-    asked: Asked, planned: Sequence[sp.Planned], speeds: Sequence[float] | None, slots: int
+    asked: Asked, configs: Sequence[cfg.Config], speeds: Sequence[float] | None, slots: int
 ) -> Forecast:
-    """What the planned trials take; `speeds` are their tokens per second, where known.
-
-    For an Optuna search, whose trials are not planned, as many as it has samples.
-    """
+    """What trials of these configs take, budgets of the sweep aside; `speeds` are their tokens per
+    second, where known."""
     rungs = sp.rungs(asked.space, asked.base, asked.source)
-    search = asked.space.search
-    budgets = [one.config.budget.tokens for one in planned]
-    if isinstance(search, sp.OptunaSearch):
-        budgets = [asked.base.budget.tokens] * search.samples
-    pool = earlier_curves(asked) if rungs else []
+    schedule = asked.space.schedule
+    budgets = [config.budget.tokens for config in configs]
+    pool = earlier_curves(asked, rungs) if rungs else []
     basis = f"{len(pool)} curves of earlier sweeps"
     if len(pool) < FEWEST:
         pool = _made_up(rungs, budgets)
         basis = "curves that keep their order" if rungs else "every trial to its end"
-    orders = replay.arrivals(pool, _REPEATS, asked.seed) if rungs else [pool]
     results = [
         replay.replay(
             _draw(order, speeds or [1.0] * len(budgets)),
-            asked.space.schedule.policy_at(rungs, replay.SCORE),
+            schedule.policy_at(rungs, replay.SCORE),
             slots,
-            float(asked.space.schedule.branch),
+            float(schedule.branch),
         )
-        for order in orders
+        for order in (replay.arrivals(pool, _REPEATS, asked.seed) if rungs else [pool])
     ]
     spent = [result.tokens for result in results]
+    reached = [tokens for result in results for tokens in result.reached.values()]
     return Forecast(
         tokens=round(statistics.fmean(spent)),
         low=min(spent),
         high=max(spent),
         seconds=statistics.fmean(result.seconds for result in results) if speeds else None,
+        occupancy={
+            stage: sum(tokens >= stage for tokens in reached) / len(results)
+            for stage in (*rungs, asked.base.budget.tokens)
+        },
         basis=basis,
     )

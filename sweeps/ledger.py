@@ -5,7 +5,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed
     session       a driver begins: command, versions, machine, commit, slots, dashboard
-    forecast      what all that is asked is expected to take: tokens, low, high, seconds, basis
+    forecast      what all that is asked is expected to take: tokens, low, high, seconds, occupancy
+                  (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed,
                   params, flops_per_token, corpus (digest of documents, split, vocabulary)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
@@ -18,8 +19,9 @@ clock), `time` (UTC, ISO 8601) and `kind`:
                   arrived, forced, cutoff
     stopped       it will not go on: trial, reason, rung, score, rank, arrived, cutoff
     capped        its attempt ended since a budget was reached: trial, attempt, cap, limit, used
-    audited       a stopped trial is trained to its end to see what stopping it cost: trial, of (how
-                  many stopped trials it was drawn from), share
+    audited       a stopped trial is to be trained to its end, to see what stopping it cost: trial (of
+                  the audit, whose rows follow under it), of (the stopped trial), stopped (how many
+                  it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, reason, worker
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
@@ -203,7 +205,6 @@ class Trial:
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     stop: Row | None = None  # the last `stopped` row
-    audited: bool = False  # trained on only to see what stopping it cost
 
     @property
     def budget(self) -> int:
@@ -219,6 +220,9 @@ class Sweep:
     asked: Row | None = None  # the last `sweep` row
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
+    # Stopped trials that are trained on apart, by the id of the audit; nothing else knows of them.
+    audits: dict[str, Trial] = field(default_factory=dict)
+    audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     forecast: Row | None = None  # the last `forecast` row
     seconds: float = 0.0  # of all sessions, by the clock
@@ -227,14 +231,23 @@ class Sweep:
     _clock: datetime | None = None  # of the session's last row
 
     @property
+    def attempted(self) -> list[Trial]:
+        """All that is trained: the trials, and the audits of some of them."""
+        return [*self.trials.values(), *self.audits.values()]
+
+    def find(self, trial: str) -> Trial:
+        """A trial or an audit by its id."""
+        return self.audits[trial] if trial in self.audits else self.trials[trial]
+
+    @property
     def spent_tokens(self) -> int:
         """Tokens trained in all; repeated work counts again."""
-        return sum(trial.spent_tokens for trial in self.trials.values())
+        return sum(trial.spent_tokens for trial in self.attempted)
 
     @property
     def spent_flops(self) -> int:
         """FLOPs of the tokens trained in all."""
-        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.trials.values())
+        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.attempted)
 
     def observe(self, row: Row) -> None:
         """Fold one row in. Rows of an attempt that a later one replaced change nothing.
@@ -265,19 +278,39 @@ class Sweep:
         elif kind == "session":
             self.sessions.append(row)
             self._running.clear()
-            for trial in self.trials.values():
+            for trial in self.attempted:
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
         elif kind == "planned":
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
-        elif row.get("trial") in self.trials:
-            trial = self.trials[row["trial"]]
+        elif kind == "audited":
+            self._begin_audit(row)
+        elif row.get("trial") in self.trials or row.get("trial") in self.audits:
+            trial = self.find(row["trial"])
             self._observe_trial(trial, row)
             (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
         else:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
+
+    def _begin_audit(self, row: Row) -> None:
+        stopped = self.trials[row["of"]]
+        self.audit_of[row["of"]] = row["trial"]
+        self.audits[row["trial"]] = Trial(
+            trial=row["trial"],
+            label=f"{stopped.label} (audit)",
+            config=stopped.config,
+            values=stopped.values,
+            seed=stopped.seed,
+            params=stopped.params,
+            flops_per_token=stopped.flops_per_token,
+            corpus=stopped.corpus,
+            step=stopped.step,
+            tokens=stopped.tokens,
+            curve=list(stopped.curve),
+            checkpoint=stopped.checkpoint,
+        )
 
     def _observe_trial(self, trial: Trial, row: Row) -> None:
         kind = row["kind"]
@@ -287,8 +320,7 @@ class Sweep:
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
-            if not trial.audited:
-                trial.stop = None
+            trial.stop = None
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
             if kind != "promoted":
@@ -297,9 +329,6 @@ class Sweep:
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
             trial.stop = row if kind == "stopped" else None
-            trial.audited = False
-        elif kind == "audited":
-            trial.audited, trial.status = True, "planned"
         elif row.get("attempt") == trial.attempt:
             _observe_attempt(trial, kind, row)
 
@@ -319,9 +348,6 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind == "failed":
         trial.status = "failed" if row["final"] else "planned"
         trial.reason = row["reason"]
-    elif kind in {"finished", "diverged"} and trial.stop is not None:
-        # An audit: what it found changes nothing of what the policy decided.
-        trial.status, trial.reason = "stopped", trial.stop["reason"]
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
 

@@ -583,6 +583,8 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
             sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
         ):
             regret = result["regret"]
+            if regret["mean"] is None:  # nothing has finished in any replay
+                continue
             spread = [
                 [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]
             ] if regret["low"] is not None else None  # fmt: skip

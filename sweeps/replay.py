@@ -208,7 +208,9 @@ def rungs_of(schedule: Schedule, budget: int) -> tuple[int, ...]:
 
 
 def _interval(values: Sequence[float]) -> dict[str, float | None]:
-    """The mean, and its 95% t interval; a single value, or equal ones, have none to speak of."""
+    """The mean, and its 95% t interval, which a single value has not."""
+    if not values:
+        return {"mean": None, "low": None, "high": None}
     mean = statistics.fmean(values)
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
@@ -231,10 +233,12 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
     """What replays of the same curves cost and found, averaged.
 
     `regret` (mean, low, high: 95% interval) is the final score of the best finished trial, less
-    the best in the pool; `best_kept` the share of replays that finished the best; `cost` tokens as
+    the best in the pool, over the replays in which anything finished; `best_kept` the share of replays that finished the best; `cost` tokens as
     a share of all curves; `wall_clock` in seconds; `utilisation` the share of the workers' time in
     which they trained; `false_kills` the share of the trials that were stopped whose final score
-    is among the best `top` of the pool; `finished` trials; `chosen` how often which trial won.
+    is among the best `top` of the pool; `finished` trials; `chosen` how often which trial won;
+    `short` curves that end before the longest and do not diverge, whose last scores stand for final
+    ones.
     """
     of = {curve.trial: curve for curve in curves}
     ranked = sorted(
@@ -243,12 +247,15 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
     best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
     good = {curve.trial for curve in ranked[:top]}
     full = sum(curve.tokens[-1] for curve in curves)
+    budget = max(curve.tokens[-1] for curve in curves)
     results = list(replays)
     regrets, false_kills, chosen = [], [], Counter[str]()
     for result in results:
-        winner = min((of[trial] for trial in result.finished), key=lambda curve: curve.final)
-        chosen[winner.label] += 1
-        regrets.append(winner.final - ranked[0].final)
+        ended = [of[trial] for trial in result.finished]
+        winner = min(ended, key=lambda curve: curve.final, default=None)
+        chosen["nothing" if winner is None else winner.label] += 1
+        if winner is not None:
+            regrets.append(winner.final - ranked[0].final)
         killed = {curve.trial for curve in ranked} - set(result.finished)
         false_kills.append(len(killed & good) / len(killed) if killed else 0.0)
     return {
@@ -262,6 +269,7 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
         "false_kills": statistics.fmean(false_kills),
         "finished": statistics.fmean(len(result.finished) for result in results),
         "chosen": dict(chosen.most_common()),
+        "short": sum(1 for curve in ranked if curve.tokens[-1] < budget),
     }
 
 
@@ -287,13 +295,41 @@ def _number(text: str, where: str) -> float:
         raise ValueError(f"{where}: a number is due, got {text!r}") from error
 
 
+def _finite(text: str, where: str) -> float:
+    number = _number(text, where)
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: a finite number is due, got {text!r}")
+    return number
+
+
+def _seconds(row: Mapping[str, str], tokens: float, score: float, where: str) -> float | None:
+    """The seconds of a row; its tokens where the file has none, None where a trial diverged before
+    the next record."""
+    if "seconds" not in row:
+        return tokens
+    if not row["seconds"] and not math.isfinite(score):
+        return None
+    return _finite(row["seconds"], f"{where}: seconds")
+
+
+def _at_own_speed(tokens: Sequence[int], seconds: Sequence[float | None]) -> tuple[float, ...]:
+    """The seconds, a missing last one at the speed before it; a trial without any takes one a
+    token."""
+    *before, last = seconds
+    known = [each for each in before if each is not None]
+    if last is None:
+        speed = tokens[-2] / known[-1] if known else 1.0
+        last = tokens[-1] / speed
+    return (*known, last)
+
+
 def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> Curve:
     """The curve of one trial's numbered lines; `ValueError` with the line that is wrong."""
-    points: dict[int, tuple[float, float]] = {}
+    points: dict[int, tuple[float, float | None]] = {}
     decayed: dict[int, float] = {}
     for line, row in rows:
         where = f"{source}: line {line}"
-        tokens = _number(row["tokens"], f"{where}: tokens")
+        tokens = _finite(row["tokens"], f"{where}: tokens")
         if tokens <= 0 or tokens != int(tokens):
             raise ValueError(
                 f"{where}: tokens: a positive whole number is due, got {row['tokens']!r}"
@@ -301,8 +337,7 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         if tokens in points:
             raise ValueError(f"{where}: trial {trial} has a row at {tokens:.0f} tokens already")
         score = _number(row[SCORE], f"{where}: {SCORE}")
-        time = _number(row["seconds"], f"{where}: seconds") if row.get("seconds") else tokens
-        points[int(tokens)] = (score, time)
+        points[int(tokens)] = (score, _seconds(row, tokens, score, where))
         if row.get("decayed"):
             decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
     line, first = rows[0]
@@ -315,7 +350,7 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         raise ValueError(
             f"{source}: line {line}: trial {trial} has one row; a curve has two or more"
         )
-    seconds = tuple(points[tokens][1] for tokens in kept)
+    seconds = _at_own_speed(kept, [points[tokens][1] for tokens in kept])
     if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
         raise ValueError(f"{source}: line {line}: trial {trial}: seconds must rise with the tokens")
     scores = tuple(points[tokens][0] for tokens in kept)
@@ -360,6 +395,13 @@ def read_curves(path: Path) -> list[Curve]:
     return curves
 
 
+def reaches(curve: Curve, rung: int) -> bool:
+    """Whether a curve has a score at a rung, or diverges on the way there."""
+    return curve.tokens[0] <= rung <= curve.tokens[-1] or (
+        curve.diverged and curve.tokens[-1] <= rung
+    )
+
+
 def check_reach(curves: Sequence[Curve], schedule: Schedule, budget: int, source: str) -> None:
     """`ConfigError` where a trial has no score at the first rung and did not diverge before, or
     where the scores are decayed ones and a rung has none."""
@@ -372,16 +414,13 @@ def check_reach(curves: Sequence[Curve], schedule: Schedule, budget: int, source
         if bare:
             wrong.append(f"{source}: trial {curve.trial} has no decayed score at {bare[0]} tokens")
             continue
-        ended = curve.tokens[-1] if curve.diverged else math.inf
-        if rungs and curve.tokens[0] > first and ended > first:
-            wrong.append(f"its first row is at {curve.tokens[0]} tokens")
-        elif rungs and curve.tokens[-1] < first and not curve.diverged:
-            wrong.append(f"its last row is at {curve.tokens[-1]} tokens")
-        else:
-            continue
-        wrong[-1] = (
-            f"{source}: trial {curve.trial} has no score at the first rung, {first} tokens: {wrong[-1]}"
-        )
+        if rungs and not reaches(curve, first):
+            late = curve.tokens[0] > first
+            row = "first" if late else "last"
+            wrong.append(
+                f"{source}: trial {curve.trial} has no score at the first rung, {first} tokens: its "
+                f"{row} row is at {curve.tokens[0] if late else curve.tokens[-1]} tokens"
+            )
     if wrong:
         raise ConfigError(wrong)
 
@@ -403,17 +442,12 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
         raise ConfigError(problems(error, f"--policy {name}", schedule.model_fields)) from error
 
 
-def _taken(schedule: type[Schedule], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the settings that a policy takes."""
+def fitting(name: str, given: Mapping[str, Any]) -> Schedule:
+    """The settings of a policy, made of those given that it takes."""
+    schedule = SCHEDULES[name]
     raw = get_args(schedule.model_fields["score"].annotation) == ("raw",)
-    return {
-        k: v for k, v in given.items() if k in schedule.model_fields and not (raw and k == "score")
-    }
-
-
-def _all_settings(given: Mapping[str, Any]) -> dict[str, Schedule]:
-    """Every policy with those of the settings that it takes."""
-    return {name: settings(name, _taken(schedule, given)) for name, schedule in SCHEDULES.items()}
+    names = set(schedule.model_fields) - ({"score"} if raw else set())
+    return settings(name, {key: value for key, value in given.items() if key in names})
 
 
 def print_table(found: Mapping[str, dict[str, Any]], timed: bool, console: Console) -> None:
@@ -504,12 +538,14 @@ def main(
         if value is not None
     }
     try:
+        if compare and out.suffix not in {".svg", ".png", ".pdf"}:
+            raise ConfigError([f"--out {out}: a name that ends in .svg, .png or .pdf is due"])
         if order not in {"random", "given"}:
             raise ConfigError([f"--order: random or given is due, got {order!r}"])
         takes_grace = compare or "grace" in SCHEDULES.get(policy, Schedule).model_fields
         defaults = {"grace": "1/8"} if takes_grace else {}
         chosen = (
-            _all_settings(defaults | given)
+            {name: fitting(name, defaults | given) for name in SCHEDULES}
             if compare
             else {policy: settings(policy, defaults | given)}
         )
@@ -538,7 +574,12 @@ def main(
     if compare:
         from sweeps import ledger, plots
 
-        ledger.write_whole(out, plots.cost_against_regret(found, out.suffix.removeprefix(".")))
+        try:
+            drawn = plots.cost_against_regret(found, out.suffix.removeprefix("."))
+            ledger.write_whole(out, drawn)
+        except OSError as error:
+            typer.echo(f"{out}: can't be written: {error.strerror or error}", err=True)
+            raise typer.Exit(7) from error
         typer.echo(out, err=as_json)
 
 

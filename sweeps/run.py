@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -159,10 +159,10 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
     try:
         speeds = measured_speeds(configs, console)
     except cfg.ConfigError as error:
-        show_forecast(asked, forecast(asked, planned, None, slots), full, console)
+        show_forecast(asked, forecast(asked, configs, None, slots), full, console)
         console.print(f"time: unknown here ({error})")
         return
-    found = forecast(asked, planned, speeds, slots)
+    found = forecast(asked, configs, speeds, slots)
     show_forecast(asked, found, full, console)
     assert found.seconds is not None
     slowest, fastest = min(speeds), max(speeds)
@@ -173,13 +173,30 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
     )
 
 
+def caps_reached(asked: Asked, tokens: int, hours: float | None) -> Iterator[tuple[str, float]]:
+    """The caps below what a sweep is expected to use, with that."""
+    caps = asked.space.caps
+    expected = {"tokens": tokens, "hours": hours}
+    if hours is not None and caps.price_per_hour is not None:
+        expected["money"] = hours * caps.price_per_hour
+    for cap, amount in expected.items():
+        limit = getattr(caps, cap)
+        if limit is not None and amount is not None and amount > limit:
+            yield cap, amount
+
+
 def show_forecast(asked: Asked, found: Forecast, full: int, console: Console) -> None:
-    """Print the tokens that a sweep is expected to take."""
+    """Print the tokens that a sweep is expected to take, and how many trials come how far."""
     spread = "" if found.low == found.high else f", {count(found.low)} to {count(found.high)}"
     console.print(
         f"with {asked.space.schedule.policy}: about {count(found.tokens)} tokens{spread}: "
         f"{found.tokens / full:.0%} (replay of {found.basis})"
     )
+    stages = ", ".join(f"{trials:.3g} at {count(at)}" for at, trials in found.occupancy.items())
+    console.print(f"trials that get there: {stages}")
+    hours = None if found.seconds is None else found.seconds / 3600
+    for cap, amount in caps_reached(asked, found.tokens, hours):
+        console.print(f"caps.{cap} ends it before: about {amount:.4g} would be used")
 
 
 class Facts:
@@ -227,12 +244,12 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
         return 128 + ended_by
     trials = driver.sweep.trials.values()
-    failed = [trial for trial in trials if trial.status == "failed"]
+    failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
     for trial in failed:
         print(f"failed: {trial.label}: {trial.reason}", file=sys.stderr)
     if failed:
         print(f"the same command tries them again: {command}", file=sys.stderr)
-    if trials and len(failed) == len(trials):
+    if trials and all(trial.status == "failed" for trial in trials):
         return NONE_SUCCEEDED
     cap = driver.reached_cap()
     if cap is not None and driver.has_work():
@@ -342,17 +359,17 @@ def _run(
                 slots = engine.slots(resources, device)
                 if dashboard:
                     print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-                speeds = known_speeds()
-                known = [speeds.get(_shape(config)) for config in configs_of(asked, planned)]
-                measured = [speed for speed in known if speed is not None]
+                configs, speeds = configs_of(asked, planned), known_speeds()
+                shapes = [_shape(config) for config in configs]
+                known = all(shape in speeds for shape in shapes)
                 expected = forecast(
-                    asked, planned, measured if len(measured) == len(known) else None, slots
+                    asked, configs, [speeds[shape] for shape in shapes] if known else None, slots
                 )
                 driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
                 view = View(driver, expected.tokens, console)
                 with view.shown():
                     ended_by = engine.run(driver, view.update)
-                    if ended_by is None:
+                    if ended_by is None and not driver.has_work():  # no cap was reached
                         driver.end()
         except engine.ClusterError as error:
             raise fail(f"{error}\nto go on: {command}", CLUSTER) from error

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from sweeps.ledger import NAME
-from sweeps.policies import SCHEDULES, AnySchedule
+from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from sweeps.words import show
 from tinylm import config as cfg
 from tinylm.config import ConfigError, Section
@@ -207,7 +207,7 @@ class Space(Section):
     search: Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
     space: Annotated[dict[str, Domain], Field(min_length=1)]
     seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
-    schedule: AnySchedule
+    schedule: AnySchedule = DEFAULT_SCHEDULE
     resources: Resources = Resources()
     caps: Caps = Caps()
 

@@ -81,11 +81,6 @@ def at(trial: Trial, tokens: int | None) -> Row | None:
     return next((row for row in trial.curve if row["tokens"] == tokens), None)
 
 
-def stopped_at(trial: Trial) -> Row | None:
-    """The record at which a trial was stopped, whatever an audit trained after it."""
-    return (at(trial, trial.stop["rung"]) if trial.stop else None) or last_record(trial)
-
-
 def last_record(trial: Trial) -> Row | None:
     """The trial's last record."""
     return trial.curve[-1] if trial.curve else None
@@ -231,7 +226,7 @@ def stopped(of: Study, leader: Trial | None) -> list[Facts]:
     those that came furthest first."""
     places = []
     for trial in of.having("stopped"):
-        place = _place(trial, stopped_at(trial))
+        place = _place(trial, last_record(trial))
         there = at(leader, place["tokens"]) if leader is not None else None
         places.append({**place, "leader": there and there[of.metric]})
     return sorted(places, key=lambda place: (-(place["tokens"] or 0), place[of.metric] or 0))
@@ -379,37 +374,51 @@ def best_values(of: Study) -> list[Facts]:
 
 
 def audit(of: Study) -> Facts | None:
-    """What the trials that were stopped and then audited came to; None without an audit.
+    """What audited trials came to, which were stopped and trained on apart; None without an audit.
 
-    A false kill is one whose final loss is among the best `top` of the sweep, `top` being the
+    A false kill is one whose final loss is among the best `top` of all that ended, `top` being the
     trials that the schedule finishes at least. `low` and `high` are the exact 95% interval
-    (Clopper and Pearson, 1934) of the rate of false kills among all stopped trials; `regret` is
-    how far the best audited trial ends below the best of the ranking, at least 0.
+    (Clopper and Pearson, 1934) of the rate of false kills among all stopped trials, a single number
+    where all of them were audited; `regret` is how far the best audited trial ends below the best
+    of the ranking, at least 0: what the sweep lost, as far as the sample shows.
     """
-    drawn = [trial for trial in of.having("stopped") if trial.audited]
-    if not drawn or of.final is None or of.sweep.asked is None:
+    ended = {
+        name: audit
+        for name, stopped in of.sweep.trials.items()
+        if stopped.status == "stopped"
+        and (audit := of.sweep.audits.get(of.sweep.audit_of.get(name, ""))) is not None
+        and audit.status in {"finished", "diverged"}
+    }
+    ranked = [row[of.metric] for row in _finals(of, of.trials)]
+    if not ended or not ranked or of.sweep.asked is None:
         return None
-    from scipy import stats  # takes a second
-
-    top = of.sweep.asked["space"]["schedule"].get("finish", 1)
-    finals = sorted(row[of.metric] for row in _finals(of, of.trials))
-    bar = finals[min(top, len(finals)) - 1]
+    top = of.sweep.asked["space"].get("schedule", {}).get("finish", 1)
     places = [
-        {**_place(trial, at(trial, of.final)), "rung": trial.stop and trial.stop["rung"]}
-        for trial in drawn
+        {
+            **_place(trial, at(trial, of.final)),
+            "rung": (last_record(of.sweep.trials[name]) or {})["tokens"],
+        }
+        for name, trial in ended.items()
     ]
     losses = [place[of.metric] for place in places if place[of.metric] is not None]
-    false = sum(loss < bar for loss in losses)
-    interval = stats.binomtest(false, len(drawn)).proportion_ci(0.95, method="exact")
+    bar = sorted([*ranked, *losses])[:top][-1]
+    false = sum(loss <= bar for loss in losses)
+    count = len(of.having("stopped"))
+    low = high = false / len(ended)
+    if len(ended) < count:
+        from scipy import stats  # takes a second
+
+        interval = stats.binomtest(false, len(ended)).proportion_ci(0.95, method="exact")
+        low, high = float(interval.low), float(interval.high)
     return {
-        "stopped": len(of.having("stopped")),
-        "audited": len(drawn),
+        "stopped": count,
+        "audited": len(ended),
         "top": top,
         "false_kills": false,
-        "rate": false / len(drawn),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "regret": max(0.0, finals[0] - min(losses, default=math.inf)),
+        "rate": false / len(ended),
+        "low": low,
+        "high": high,
+        "regret": max(0.0, min(ranked) - min(losses, default=math.inf)),
         "tokens": of.final,
         "trials": sorted(places, key=lambda place: place[of.metric] or math.inf),
     }
@@ -422,18 +431,18 @@ def compute(of: Study) -> Facts:
     """
     reached = sum(trial.tokens for trial in of.trials)
     branches = sum(trial.branch_tokens for trial in of.trials)
-    audited = [trial for trial in of.trials if trial.audited and trial.stop is not None]
+    audits = of.sweep.audits.values()
     forecast = of.sweep.forecast
     return {
-        "tokens_audit": sum(trial.tokens - trial.stop["rung"] for trial in audited if trial.stop),
+        "tokens_audit": sum(trial.spent_tokens for trial in audits),
         "wall_clock": of.sweep.seconds,
         "forecast": forecast
         and {name: forecast[name] for name in ("tokens", "low", "high", "seconds", "basis")},
         "tokens": of.sweep.spent_tokens,
         "tokens_full": sum(trial.budget for trial in of.trials),
         "tokens_branches": branches,
-        "tokens_repeated": of.sweep.spent_tokens - reached - branches,
-        "flops": sum(trial.spent_tokens * trial.flops_per_token for trial in of.trials),
+        "tokens_repeated": sum(trial.spent_tokens for trial in of.trials) - reached - branches,
+        "flops": of.sweep.spent_flops,
         "flops_full": sum(trial.budget * trial.flops_per_token for trial in of.trials),
         "seconds": math.fsum(
             last["seconds"] for trial in of.trials if (last := last_record(trial)) is not None

@@ -156,6 +156,9 @@ def _audit_words(found: Facts) -> list[str]:
         return []
     among = "the best" if audit["top"] == 1 else f"among the best {audit['top']}"
     metric = METRICS[found["metric"]]
+    interval = f" (95% interval {audit['low']:.0%} to {audit['high']:.0%})"
+    if audit["audited"] == audit["stopped"]:
+        interval = ""  # nothing was left to sample
     regret = (
         f"The best of them ends {words.loss(audit['regret'])} below the best of the ranking."
         if audit["regret"]
@@ -166,8 +169,8 @@ def _audit_words(found: Facts) -> list[str]:
         "",
         f"{audit['audited']} of the {audit['stopped']} stopped trials, drawn at random, were "
         f"trained to their ends; they are not ranked. {audit['false_kills']} would have been "
-        f"{among}: a false-kill rate of {audit['rate']:.0%} "
-        f"(95% interval {audit['low']:.0%} to {audit['high']:.0%}). {regret}",
+        f"{among}: a false-kill rate of {audit['rate']:.0%}"
+        f"{interval}. {regret}",
         "",
         f"At {audit['tokens']:,} tokens; without a loss are those that diverged:",
         "",
@@ -280,7 +283,7 @@ def _compute_words(found: Facts) -> list[str]:
     spread = f", {low:,} to {high:,}" if low < high else ""
     time = (
         f" Of the clock, {words.duration(forecast['seconds'])} without evaluation and start-up; "
-        f"{words.duration(spent['wall_clock'])} passed in all."
+        f"{words.duration(spent['wall_clock'])} passed in all{', the audit included' if audit else ''}."
         if forecast["seconds"]
         else f" {words.duration(spent['wall_clock'])} passed by the clock."
     )

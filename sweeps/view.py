@@ -70,7 +70,7 @@ class View:
 
     def _draw(self) -> Group:
         metric = self._driver.asked.space.metric
-        trials = sorted(self._driver.sweep.trials.values(), key=lambda trial: _place(trial, metric))
+        trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
         # What is measured must stay whole; a long label may lose its end.
@@ -133,7 +133,7 @@ class View:
     def _sentence(self, row: led.Row) -> str:
         if "trial" not in row:
             return ""
-        label = self._driver.sweep.trials[row["trial"]].label
+        label = self._driver.sweep.find(row["trial"]).label
         match row["kind"]:
             case "started":
                 what = f"goes on at step {row['step']}" if row["step"] else "starts"
@@ -148,9 +148,9 @@ class View:
             case "capped":
                 what = f"ends here: {row['cap']} {row['used']:.4g} of {row['limit']:.4g}"
             case "audited":
-                what = f"is trained on to audit the stopping of {row['of']} trials"
+                what = f"is drawn from {row['stopped']} stopped trials"
             case "finished":
-                last = self._driver.sweep.trials[row["trial"]].curve[-1]
+                last = self._driver.sweep.find(row["trial"]).curve[-1]
                 what = f"finished, validation loss {last['val_loss']:.4f}"
             case _:
                 return ""

@@ -67,7 +67,8 @@ class Engine:
                 self.running.append((job, step))
             self.most = max(self.most, len(self.running))
             if not self.running:
-                self.driver.end()
+                if not self.driver.has_work():
+                    self.driver.end()
                 return
             self._advance(*self.running.pop(0))
             records -= 1
@@ -85,7 +86,8 @@ class Engine:
             event = {"event": "diverged", "step": step, "tokens": tokens, "reason": "loss inf"}
             self.driver.reported(job.trial, {**event, "save": False, "peak_loss": -math.inf})
             return
-        event = {"event": "measured", "save": True, "step": step, "tokens": tokens}
+        save = tokens % config.run.checkpoint_every_tokens == 0 or tokens in job.rungs
+        event = {"event": "measured", "save": save, "step": step, "tokens": tokens}
         event |= {
             "val_loss": loss,
             "bits_per_byte": loss,
@@ -97,7 +99,8 @@ class Engine:
             event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}
             event |= {"branch_tokens": round(job.branch * tokens)}
         goes_on = self.driver.reported(job.trial, event)
-        self._save(job, step)
+        if save or self.driver.waits_for(job.trial):
+            self._save(job, step)
         if goes_on:
             self.running.append((job, step))
 

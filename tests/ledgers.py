@@ -141,8 +141,11 @@ RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 FIRST, SECOND = 2 * EVERY, 6 * EVERY  # rungs: 1/8 and 3/8 of the budget
 
 
-def audited_sweep(folder: Path, ends: Mapping[float, float], top: int = 1) -> Files:
-    """One rate that finishes at a loss of 3, and others that stop and are audited to these."""
+def audited_sweep(
+    folder: Path, ends: Mapping[float, float], top: int = 1, audited: int | None = None
+) -> Files:
+    """One rate that finishes at a loss of 3, and others that stop, of which so many are audited and
+    come to these."""
     with story(folder) as tell:
         schedule = {"policy": "asha", "grace": "1/8", "finish": top}
         tell.ask({"optim.lr": {"grid": [1.0, *ends]}}, schedule=schedule)
@@ -151,18 +154,22 @@ def audited_sweep(folder: Path, ends: Mapping[float, float], top: int = 1) -> Fi
         tell.measure(first, FIRST, 4.0)
         tell.measure(first, BUDGET, 3.0)
         tell.finish(first)
-        for rate, end in ends.items():
+        for rate in ends:
             trial = tell.plan({"optim.lr": rate})
             tell.start(trial)
             tell.measure(trial, FIRST, 5.0)
             tell.stop(trial, FIRST, 5.0)
-            tell.ledger.append("audited", trial=trial, of=len(ends), share=1.0)
-            tell.start(trial, FIRST // BASE.tokens_per_step)
+        for rate, end in list(ends.items())[:audited]:
+            stopped = {"optim.lr": rate}
+            trial = cfg.digest(cfg.overlay(BASE, {**stopped, "run.seed": 0}).model_dump())
+            audit = f"{trial}-audit"
+            tell.ledger.append("audited", trial=audit, of=trial, stopped=len(ends), share=1.0)
+            tell.start(audit, FIRST // BASE.tokens_per_step)
             if math.isfinite(end):
-                tell.measure(trial, BUDGET, end)
-                tell.finish(trial)
+                tell.measure(audit, BUDGET, end)
+                tell.finish(audit)
             else:
-                tell.diverge(trial, SECOND)
+                tell.diverge(audit, SECOND)
     return Files(folder)
 
 

@@ -12,6 +12,7 @@ from ledgers import (
     EVERY,
     FIRST,
     RATES,
+    audited_sweep,
     ended,
     long_rows,
     loss,
@@ -45,8 +46,14 @@ def run(*arguments: str) -> Result:
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
         "trial,status,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
-        "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,audited"
+        "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,val_loss_audited"
     )
+
+
+def test_what_an_audit_came_to_stands_beside_the_stopped_trial(tmp_path: Path) -> None:
+    rows = cells(audited_sweep(tmp_path, {2.0: 2.5, 3.0: 3.5}, audited=1))
+    assert [row["val_loss_audited"] for row in rows] == ["", "2.5", ""]
+    assert [row["val_loss_final"] for row in rows] == ["3.0", "5.0", "5.0"]
 
 
 def test_trials_csv_has_one_row_a_trial_in_plan_order(lr: Files) -> None:

@@ -366,6 +366,29 @@ def test_a_sweep_that_used_its_budget_up_starts_nothing(tmp_path: Path) -> None:
     assert sweep(tmp_path, tree).spent_tokens == before.spent_tokens
 
 
+def test_a_cap_decides_nothing_of_those_that_wait(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES), tokens=8 * 3072))
+    assert "stopped" not in statuses(after)
+
+
+@pytest.mark.parametrize("schedule", [{}, *SCHEDULES], ids=str)
+@pytest.mark.parametrize("records", [2, 7, 11])
+def test_a_raised_cap_decides_as_if_there_had_been_none(
+    tmp_path: Path, schedule: dict[str, Any], records: int
+) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **schedule), slots=1)
+    sweep(tmp_path / "cut", capped(grid(RATES, **schedule), tokens=records * 3072), slots=1)
+    again = sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+def test_a_cap_loses_no_work_though_no_checkpoint_was_due(tmp_path: Path) -> None:
+    """Checkpoints at the end alone; the driver asks for one where it caps."""
+    tree = grid(RATES[:2], **NONE) | {"base": {"run.checkpoint_every_tokens": 24_576}}
+    sweep(tmp_path, capped(tree, tokens=30_000))
+    assert sweep(tmp_path, tree).spent_tokens == 2 * 24_576
+
+
 def test_a_raised_cap_goes_on_with_the_same_curves(tmp_path: Path, whole: Any) -> None:
     sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
     assert curves(sweep(tmp_path, grid(RATES, **NONE))) == whole
@@ -394,15 +417,27 @@ def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float]
     assert before is None and reached is not None and reached["cap"] == cap
 
 
-def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
-    rows = [("sweep", 0), ("session", 1), ("planned", 2), ("session", 1000), ("forecast", 1003)]
+def clocked(*rows: tuple[str, int]) -> led.Sweep:
+    """Rows of a sweep of one trial at so many seconds."""
     of = led.Sweep()
     for number, (kind, second) in enumerate(rows):
         time = f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000+00:00"
         row = {"seq": number, "time": time, "kind": kind, "trial": "a", "label": "a"}
         row |= {"config": {}, "values": {}, "seed": 0, "params": 1, "flops_per_token": 1}
-        of.observe(row | {"corpus": "c"})
+        of.observe(row | {"corpus": "c", "attempt": 1, "step": 0, "rung": 1})
+    return of
+
+
+def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
+    of = clocked(
+        ("sweep", 0), ("session", 1), ("planned", 2), ("session", 1000), ("forecast", 1003)
+    )
     assert of.seconds == 1 + 3
+
+
+def test_attempts_are_busy_from_their_start_to_their_end() -> None:
+    of = clocked(("session", 0), ("planned", 1), ("started", 3), ("paused", 10), ("forecast", 50))
+    assert (of.seconds, of.busy_seconds) == (50, 7)
 
 
 # Audits ------------------------------------------------------------------------------------------
@@ -410,48 +445,74 @@ def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
 
 def test_an_audit_trains_a_share_of_the_stopped_trials_to_their_ends(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES), audit=0.5)
-    stopped = [trial for trial in after.trials.values() if trial.status == "stopped"]
-    audited = [trial for trial in stopped if trial.audited]
-    assert len(audited) == math.ceil(len(stopped) / 2)
-    assert all(trial.tokens == trial.budget for trial in audited)
+    stopped = statuses(after).count("stopped")
+    assert [audit.status for audit in after.audits.values()] == ["finished"] * math.ceil(
+        stopped / 2
+    )
 
 
-def test_an_audit_changes_no_decision(tmp_path: Path) -> None:
-    plain = sweep(tmp_path / "plain", grid(RATES))
-    audited = sweep(tmp_path / "audited", grid(RATES), audit=1.0)
+@pytest.mark.parametrize("schedule", [{}, *SCHEDULES], ids=str)
+def test_an_audit_changes_nothing_of_the_trials(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    plain = sweep(tmp_path / "plain", grid(RATES, **schedule))
+    audited = sweep(tmp_path / "audited", grid(RATES, **schedule), audit=1.0)
     assert (statuses(audited), decisions(audited)) == (statuses(plain), decisions(plain))
+    assert curves(audited) == curves(plain)
+
+
+def test_audited_curves_are_those_of_whole_trainings(tmp_path: Path, whole: Any) -> None:
+    after = sweep(tmp_path, grid(RATES), audit=1.0)
+    found = {
+        audit.label: [(p["step"], p["val_loss"]) for p in audit.curve]
+        for audit in after.audits.values()
+    }
+    assert found == {label: whole[label.removesuffix(" (audit)")] for label in found}
 
 
 def test_an_audit_may_follow_later_and_grow(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     first = sweep(tmp_path, grid(RATES), audit=0.3)
     second = sweep(tmp_path, grid(RATES), audit=0.6)
-    drawn = [{t.trial for t in of.trials.values() if t.audited} for of in (first, second)]
-    assert drawn[0] < drawn[1]
+    assert set(first.audits) < set(second.audits)
 
 
-@pytest.mark.parametrize("records", range(1, 40, 6))
+@pytest.mark.parametrize("records", range(1, 60, 6))
 def test_a_crash_in_an_audit_changes_nothing(tmp_path: Path, records: int) -> None:
     whole = sweep(tmp_path / "whole", grid(RATES), audit=0.5)
     sweep(tmp_path / "cut", grid(RATES), audit=0.5, records=records)
     after = sweep(tmp_path / "cut", grid(RATES), audit=0.5)
-    drawn = [{t.trial for t in of.trials.values() if t.audited} for of in (whole, after)]
-    assert drawn[0] == drawn[1]
+    assert set(after.audits) == set(whole.audits)
+    assert {audit.status for audit in after.audits.values()} == {"finished"}
 
 
-def test_a_larger_sweep_may_promote_what_was_audited(tmp_path: Path) -> None:
-    """More trials arrive, and the audited second of its rung is among the best of it."""
-    first = sweep(tmp_path, grid([4e-3, 2e-3, 1e-3]), audit=1.0)
-    after = sweep(tmp_path, grid([4e-3, 2e-3, *(1e-4 * n for n in range(1, 9)), 1e-3]))
-    audited = next(t for t in first.trials.values() if t.label == "lr=0.002")
-    again = after.trials[audited.trial]
-    assert (audited.audited, again.audited, again.tokens) == (True, False, again.budget)
+@pytest.mark.parametrize("audit", [0.0, 1.0])
+@pytest.mark.parametrize("records", [8, 25, 45, math.inf])
+def test_a_larger_grid_decides_as_it_does_without_an_audit(
+    tmp_path: Path, records: float, audit: float
+) -> None:
+    few, more = [4e-3, 2e-3, 1e-3], [4e-3, 2e-3, *(1e-4 * n for n in range(1, 9)), 1e-3]
+    sweep(tmp_path / "plain", grid(few), slots=3)
+    plain = sweep(tmp_path / "plain", grid(more), slots=3)
+    sweep(tmp_path / "audited", grid(few), audit=audit, slots=3)
+    sweep(tmp_path / "audited", grid(more), audit=audit, slots=3, records=records)
+    audited = sweep(tmp_path / "audited", grid(more), audit=audit, slots=3)
+    assert statuses(audited) == statuses(plain)
+
+
+def test_dropping_the_schedule_finishes_what_was_audited(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), audit=1.0)
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
 
 
 def test_a_sweep_with_an_audit_to_come_is_not_done(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     with led.Ledger(led.Files(tmp_path)) as ledger:
         assert not driver(ledger, asked(grid(RATES)), audit=0.1).is_done()
+
+
+def test_an_audit_that_has_ended_is_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), audit=0.5)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES)), audit=0.5).is_done()
 
 
 # Decayed scores ------------------------------------------------------------------------------------
@@ -513,7 +574,8 @@ def test_a_crash_with_branches_changes_no_decision(tmp_path: Path, records: int)
     assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
 
 
-def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path) -> None:
-    sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0, records=45)
+@pytest.mark.parametrize("records", [30, 45])
+def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path, records: int) -> None:
+    sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0, records=records)
     after = sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0)
-    assert all(trial.tokens == trial.budget for trial in after.trials.values())
+    assert {audit.status for audit in after.audits.values()} == {"finished"}

@@ -9,13 +9,14 @@ from sweeps import ledger as led
 from sweeps import space as sp
 from sweeps.driver import Asked
 from sweeps.forecast import Forecast, forecast
+from sweeps.run import configs_of
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 BUDGET = 24_576  # of scale smoke
 
 
 def expected(what: Asked, speeds: list[float] | None = None, slots: int = 2) -> Forecast:
-    return forecast(what, sp.plan(what.space, what.base, 0, "space.yaml"), speeds, slots)
+    return forecast(what, configs_of(what, sp.plan(what.space, what.base, 0, "s")), speeds, slots)
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +56,24 @@ def test_curves_with_another_budget_are_not() -> None:
     assert expected(other).basis == "curves that keep their order"
 
 
-def test_stopped_curves_are_not_replayed() -> None:
-    run(led.RESULTS / "before", asked(grid(RATES)))
+def test_stopped_curves_stay_behind_the_finished_ones() -> None:
+    """The forecast of the sweep that has just run is what it used."""
+    what = asked(grid(RATES))
+    spent = run(led.RESULTS / "before", what).spent_tokens
+    found = expected(what)
+    assert found.basis == "8 curves of earlier sweeps"
+    assert found.low <= spent <= found.high
+
+
+def test_curves_that_miss_the_first_rung_are_not_replayed() -> None:
+    coarse = {"eval.every_tokens": BUDGET // 2, "run.checkpoint_every_tokens": BUDGET // 2}
+    run(led.RESULTS / "before", asked({**grid(RATES, policy="none"), "base": coarse}))
     assert expected(asked(grid(RATES))).basis == "curves that keep their order"
+
+
+def test_the_trials_that_get_to_each_rung_are_counted() -> None:
+    found = expected(asked(grid(RATES)))
+    assert found.occupancy == {BUDGET // 8: 8.0, 3 * BUDGET // 8: 2.0, BUDGET: 1.0}
 
 
 def test_a_damaged_ledger_is_passed_over() -> None:

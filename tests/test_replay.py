@@ -162,6 +162,29 @@ def test_curves_are_labelled_by_their_values(tmp_path: Path) -> None:
     assert [curve.label for curve in read_curves(file(tmp_path))][:2] == ["lr=1e-3", "lr=2e-3"]
 
 
+def test_a_trial_that_diverged_between_two_records_took_its_own_speed(tmp_path: Path) -> None:
+    text = "trial,tokens,score,seconds\na,10,1,5\na,30,nan,\nb,10,1,1\nb,30,1,3\n"
+    assert read_curves(file(tmp_path, text))[0].seconds == (5.0, 15.0)
+
+
+def test_replays_that_finish_nothing_are_counted_and_have_no_regret(tmp_path: Path) -> None:
+    """The first looks good, makes the rule stop the other, and diverges."""
+    text = "trial,tokens,score\na,10,1\na,80,nan\nb,10,2\nb,80,2\n"
+    options = ("--policy", "asha_stopping", "--order", "given", "--json")
+    found = json.loads(run(file(tmp_path, text), *options).stdout)
+    assert (found["regret"]["mean"], found["chosen"], found["best_kept"]) == (
+        None,
+        {"nothing": 1},
+        0,
+    )
+
+
+def test_curves_that_end_early_are_counted(tmp_path: Path) -> None:
+    text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
+    result = run(file(tmp_path, text), "--json", "--repeats", "2")
+    assert json.loads(result.stdout)["short"] == 1 and "1 of 2 curves end before" in result.stderr
+
+
 def test_without_seconds_a_token_takes_one(tmp_path: Path) -> None:
     assert read_curves(file(tmp_path))[0].seconds == (10.0, 20.0, 80.0)
 
@@ -175,7 +198,7 @@ def test_json_has_these_keys(tmp_path: Path) -> None:
     found = json.loads(run(file(tmp_path), "--json", "--repeats", "3").stdout)
     assert set(found) == {
         "regret", "best_kept", "cost", "wall_clock", "utilisation", "false_kills", "finished",
-        "chosen",
+        "chosen", "short",
     }  # fmt: skip
 
 
@@ -211,6 +234,12 @@ BAD = {
     "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a has a row at 1 tokens"),
     "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: a number is due, got 'x'"),
     "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: a number is due, got ''"),
+    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: a finite number is due, got 'inf'"),
+    "no time": (
+        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: a finite number is due, got 'nan'"
+    ),
+    "empty seconds": ("trial,tokens,score,seconds\na,1,2,\n", [], "seconds: a number is due"),
+    "no such kind of figure": (GOOD, ["--compare", "--out", "a.xyz"], "--out a.xyz: a name that"),
     "half a token": ("trial,tokens,score\na,1.5,2\n", [], "a positive whole number is due"),
     "short line": ("trial,tokens,score\na,1\n", [], "line 2: 3 cells are due"),
     "all diverged": ("trial,tokens,score\na,1,nan\n", [], "no trial has a finite final score"),

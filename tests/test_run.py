@@ -190,9 +190,10 @@ def test_a_raised_budget_ends_with_the_curves_of_whole_trainings(capped: Any, tr
 
 
 def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(capped: Any) -> None:
-    trials = led.fold(led.read(led.Files(capped[4]))).trials.values()
-    stopped = [trial for trial in trials if trial.status == "stopped"]
-    assert stopped and all(t.audited and t.tokens == t.budget for t in stopped)
+    of = led.fold(led.read(led.Files(capped[4])))
+    stopped = [trial.trial for trial in of.trials.values() if trial.status == "stopped"]
+    assert stopped and list(of.audit_of) == sorted(stopped, key=list(of.audit_of).index)
+    assert {audit.status for audit in of.audits.values()} == {"finished"}
     assert "## Audit of the stopping" in (capped[4] / "analysis" / "summary.md").read_text()
 
 

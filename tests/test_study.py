@@ -269,10 +269,21 @@ def test_false_kills_are_the_audited_that_end_better_than_the_best(tmp_path: Pat
     assert (audit["stopped"], audit["audited"], audit["false_kills"]) == (3, 3, 1)
 
 
+def test_only_the_best_of_all_that_ended_are_false_kills(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 2.8, 4.0: 3.5}))["audit"]
+    assert found["false_kills"] == 1
+
+
 def test_the_interval_of_false_kills_is_that_of_clopper_and_pearson(tmp_path: Path) -> None:
-    """None of three: 0 to 1 - 0.025 ** (1 / 3)."""
-    audit = facts(audited_sweep(tmp_path, {2.0: 3.1, 3.0: 3.2, 4.0: 3.3}))["audit"]
+    """None of three, drawn from four: 0 to 1 - 0.025 ** (1 / 3)."""
+    ends = {2.0: 3.1, 3.0: 3.2, 4.0: 3.3, 5.0: 3.4}
+    audit = facts(audited_sweep(tmp_path, ends, audited=3))["audit"]
     assert (audit["low"], audit["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
+
+
+def test_where_all_were_audited_nothing_is_uncertain(tmp_path: Path) -> None:
+    audit = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 3.1}))["audit"]
+    assert (audit["low"], audit["rate"], audit["high"]) == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(("end", "regret"), [(2.75, 0.25), (3.5, 0.0)])
@@ -285,6 +296,12 @@ def test_the_regret_of_an_audit_is_what_the_best_stopped_trial_wins(
 def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:
     found = facts(audited_sweep(tmp_path, {2.0: 2.0}))
     assert [place["label"] for place in found["ranking"]["trials"]] == ["lr=1"]
+
+
+def test_audited_trials_are_compared_where_they_stopped(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0, 3.0: 2.5}))
+    assert (found["comparison"]["tokens"], found["spread"]["tokens"]) == (FIRST, FIRST)
+    assert found["comparison"]["trials"][0]["label"] == "lr=1"
 
 
 def test_an_audited_trial_stands_where_it_was_stopped(tmp_path: Path) -> None:

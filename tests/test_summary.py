@@ -121,8 +121,8 @@ def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
 
 
 def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
-    said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5}))
-    assert "2 of the 2 stopped trials, drawn at random, were trained to their ends" in said
+    said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2))
+    assert "2 of the 3 stopped trials, drawn at random, were trained to their ends" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
     assert "The best of them ends 0.2500 below the best of the ranking." in said
 

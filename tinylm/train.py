@@ -51,7 +51,7 @@ class Record:
     peak_loss: float  # highest training loss of any update so far
     loss_init: float  # training loss of the first batch, before any update
     tokens_per_s: float  # since the last record
-    peak_memory: int  # bytes: of the CUDA allocator, else of the process
+    peak_memory: int  # bytes: of the CUDA allocator in this training, else of the process so far
 
 
 class Diverged(Exception):  # noqa: N818 a result, not an error
@@ -94,6 +94,8 @@ def require(device: str) -> None:
 def start(config: cfg.Config) -> State:
     """A training before its first update; `ConfigError` where its device is not to be had."""
     require(config.run.device)
+    if config.run.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # of a training before, in a process that is used again
     model = build(config.model, config.run.seed).to(config.run.device)
     return State(model, optim.adamw(model, config))
 

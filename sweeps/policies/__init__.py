@@ -3,6 +3,7 @@
 To add one, write its file, name its settings below, and see `tests/test_policies.py` pass.
 """
 
+from fractions import Fraction
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -27,10 +28,24 @@ AnySchedule = Annotated[
     Field(discriminator="policy"),
 ]
 
+# What a space that names none gets; docs/early_stopping.md says why.
+DEFAULT_SCHEDULE = AshaSchedule(
+    policy="asha", eta=3, grace=Fraction(1, 8), finish=1, score="decayed"
+)
+
 # Settings by the name that a space writes under `schedule.policy`.
 SCHEDULES: dict[str, type[Schedule]] = {
     get_args(schedule.model_fields["policy"].annotation)[0]: schedule
     for schedule in get_args(get_args(AnySchedule)[0])
 }
 
-__all__ = ["SCHEDULES", "AnySchedule", "Policy", "Promotion", "Schedule", "Stop", "Verdict"]
+__all__ = [
+    "DEFAULT_SCHEDULE",
+    "SCHEDULES",
+    "AnySchedule",
+    "Policy",
+    "Promotion",
+    "Schedule",
+    "Stop",
+    "Verdict",
+]

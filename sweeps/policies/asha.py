@@ -1,29 +1,22 @@
 """`asha`: asynchronous successive halving that promotes."""
 
-from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field
 
-from sweeps.policies.base import Eta, Finish, Grace, Promotion, Schedule, geometric
+from sweeps.policies.base import Finish, GeometricSchedule, Promotion
 from sweeps.policies.halving import Halving
 
 
-class AshaSchedule(Schedule):
+class AshaSchedule(GeometricSchedule):
     """Asynchronous successive halving, promotion type (arXiv:1810.05934, algorithm 2)."""
 
     policy: Literal["asha"]
-    eta: Eta
-    grace: Grace
     finish: Finish
     first: Literal["start", "promote"] = Field(
         default="start",
         description="What a free slot does while both can be done: start a trial or promote one.",
     )
-
-    def shares(self) -> tuple[Fraction, ...]:
-        """From the grace on, each eta times the one before."""
-        return geometric(self.grace, self.eta)
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Asha":
         """The policy before any row."""

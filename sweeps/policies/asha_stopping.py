@@ -1,23 +1,16 @@
 """`asha_stopping`: the asynchronous successive halving that stops, as Ray Tune has it."""
 
 import math
-from fractions import Fraction
 from typing import Literal
 
-from sweeps.policies.base import Eta, Grace, Schedule, geometric
+from sweeps.policies.base import GeometricSchedule
 from sweeps.policies.stopping import Stopping
 
 
-class AshaStoppingSchedule(Schedule):
+class AshaStoppingSchedule(GeometricSchedule):
     """Ray Tune's ASHA: a trial stops where it is worse than the best 1/eta of earlier arrivals."""
 
     policy: Literal["asha_stopping"]
-    eta: Eta
-    grace: Grace
-
-    def shares(self) -> tuple[Fraction, ...]:
-        """From the grace on, each eta times the one before."""
-        return geometric(self.grace, self.eta)
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "AshaStopping":
         """The policy before any row."""

@@ -148,12 +148,18 @@ class Schedule(Section):
         raise NotImplementedError
 
 
-def geometric(grace: Fraction, eta: int) -> tuple[Fraction, ...]:
-    """Shares from the grace on, each eta times the one before, below 1."""
-    shares = [grace]
-    while shares[-1] * eta < 1:
-        shares.append(shares[-1] * eta)
-    return tuple(shares)
+class GeometricSchedule(Schedule):
+    """Rungs from the grace on, each eta times the one before."""
+
+    eta: Eta
+    grace: Grace
+
+    def shares(self) -> tuple[Fraction, ...]:
+        """The shares below 1."""
+        shares = [self.grace]
+        while shares[-1] * self.eta < 1:
+            shares.append(shares[-1] * self.eta)
+        return tuple(shares)
 
 
 # Rungs ------------------------------------------------------------------------------------------

@@ -145,9 +145,11 @@ class Halving:
         rung = self.places.get(tokens)
         if rung is None or trial in rung.promoted:
             return "continue"
+        waited = rung.holds(trial)
         rung.wait(trial)
         promotion = self.promotion(idle=False)
-        rung.leave(trial)
+        if not waited:
+            rung.leave(trial)
         return promotion if promotion is not None and promotion.trial == trial else "pause"
 
     def holds(self, trial: str) -> bool:

@@ -5,20 +5,14 @@ from fractions import Fraction
 from typing import Literal
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Eta, Grace, Promotion, Schedule, Stop, Verdict, geometric
+from sweeps.policies.base import GeometricSchedule, Promotion, Stop, Verdict
 from sweeps.policies.sha import Sha
 
 
-class HyperbandSchedule(Schedule):
+class HyperbandSchedule(GeometricSchedule):
     """Brackets of successive halving, each with a later first rung (arXiv:1603.06560)."""
 
     policy: Literal["hyperband"]
-    eta: Eta
-    grace: Grace
-
-    def shares(self) -> tuple[Fraction, ...]:
-        """From the grace on, each eta times the one before."""
-        return geometric(self.grace, self.eta)
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Hyperband":
         """The policy before any row."""

@@ -38,7 +38,6 @@ class Median(Stopping):
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         super().__init__(rungs, field)
         self._seen: dict[str, tuple[int, int, float, float]] = {}  # tokens, records, sum, best
-        self._best: dict[tuple[str, int], float] = {}  # of a trial at a rung
         self._averages = {tokens: Arrivals() for tokens in rungs}
 
     def measured(self, row: Row) -> None:
@@ -52,10 +51,10 @@ class Median(Stopping):
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
         """Let a trial arrive with its running average."""
-        super().arrive(trial, tokens, score)
         _, count, total, best = self._seen.get(trial, (0, 1, math.inf, math.inf))
-        self._best.setdefault((trial, tokens), best if math.isfinite(score) else math.inf)
-        self._averages[tokens].add(trial, total / count if math.isfinite(score) else math.inf)
+        alive = math.isfinite(score)
+        super().arrive(trial, tokens, best if alive else math.inf)  # the best is what is judged
+        self._averages[tokens].add(trial, total / count if alive else math.inf)
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
         """The median of the running averages of those that arrived before."""
@@ -63,7 +62,3 @@ class Median(Stopping):
         if len(averages) < FEWEST:
             return None
         return finite(averages.median())
-
-    def judged(self, trial: str, tokens: int) -> float:
-        """The trial's best score so far."""
-        return self._best[trial, tokens]

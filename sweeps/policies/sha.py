@@ -1,23 +1,16 @@
 """`sha`: synchronous successive halving."""
 
-from fractions import Fraction
 from typing import Literal
 
-from sweeps.policies.base import Eta, Finish, Grace, Promotion, Schedule, geometric
+from sweeps.policies.base import Finish, GeometricSchedule, Promotion
 from sweeps.policies.halving import Halving
 
 
-class ShaSchedule(Schedule):
+class ShaSchedule(GeometricSchedule):
     """Successive halving, round by round (arXiv:1502.07943)."""
 
     policy: Literal["sha"]
-    eta: Eta
-    grace: Grace
     finish: Finish
-
-    def shares(self) -> tuple[Fraction, ...]:
-        """From the grace on, each eta times the one before."""
-        return geometric(self.grace, self.eta)
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Sha":
         """The policy before any row."""

@@ -48,16 +48,12 @@ class Stopping:
         """The score at a rung beyond which a trial that arrives now is stopped; None stops nobody."""
         raise NotImplementedError
 
-    def judged(self, trial: str, tokens: int) -> float:
-        """The number that is held against the cutoff: the score at the rung."""
-        return self.places[tokens].score(trial)
-
     def verdict(self, trial: str, tokens: int) -> Verdict:
         """On, or no further, by the cutoff when the trial arrived."""
         if tokens not in self.places or (trial, tokens) in self._passed:
             return "continue"
         arrived = self.places[tokens]
-        score, cutoff = self.judged(trial, tokens), self._cutoffs[trial, tokens]
+        score, cutoff = arrived.score(trial), self._cutoffs[trial, tokens]
         rank, count = arrived.rank(trial), len(arrived)
         if not math.isfinite(score):
             return Stop("score is not finite", tokens, None, rank, count, cutoff)
