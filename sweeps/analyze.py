@@ -93,22 +93,34 @@ def curves_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a record, by trial and step; `score` is the sweep's metric, and
     `decayed` the same after a decay branch.
 
-    A trial that diverged ends with a row whose score is nan, so that `sweeps.replay` reads the file.
+    What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose score is nan, so that `sweeps.replay` reads the file.
     """
     paths = [swept.path for swept in of.swept]
-    columns = ("trial", *CURVE, "score", "decayed", *paths, "seed")
-    return columns, [row for trial in of.trials for row in _curve_rows(trial, of.metric, paths)]
+    columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
+    audits = {stopped: of.sweep.audits[audit] for stopped, audit in of.sweep.audit_of.items()}
+    return columns, [
+        row
+        for trial in of.trials
+        for row in _curve_rows(trial, audits.get(trial.trial), of.metric, paths)
+    ]
 
 
-def _curve_rows(trial: Trial, metric: str, paths: Sequence[str]) -> Iterator[Row]:
+def _curve_rows(
+    trial: Trial, audit: Trial | None, metric: str, paths: Sequence[str]
+) -> Iterator[Row]:
+    """The records of a trial, and those that an audit of it added."""
     values = {path: trial.values.get(path) for path in paths}
     who = {"trial": trial.trial, **values, "seed": trial.seed}
-    for row in trial.curve:
+    after = audit.curve[len(trial.curve) :] if audit is not None else []
+    for row in [*trial.curve, *after]:
+        audited = {"audited": True if row in after else None}
         scores = {"score": row[metric], "decayed": row.get(f"decayed_{metric}")}
-        yield {**who, **{name: row[name] for name in CURVE}, **scores}
-    if trial.status == "diverged":
-        where = dict.fromkeys(CURVE) | {"step": trial.step, "tokens": trial.tokens}
-        yield {**who, **where, "score": "nan", "decayed": None}
+        yield {**who, **{name: row[name] for name in CURVE}, **scores, **audited}
+    ended = audit or trial
+    if ended.status == "diverged":
+        where = dict.fromkeys(CURVE) | {"step": ended.step, "tokens": ended.tokens}
+        audited = {"audited": True if audit is not None else None}
+        yield {**who, **where, "score": "nan", "decayed": None, **audited}
 
 
 def _cell(value: Any) -> Any:

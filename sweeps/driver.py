@@ -154,6 +154,10 @@ class Driver:
                 return {"cap": cap, "limit": limit, "used": amount}
         return None
 
+    def is_capped(self) -> bool:
+        """Whether a budget is used up and keeps work from being done."""
+        return self.reached_cap() is not None and self.has_work()
+
     def has_work(self) -> bool:
         """Whether there is anything to train, budgets aside; writes nothing."""
         trials = self.sweep.trials

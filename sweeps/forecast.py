@@ -41,20 +41,24 @@ class Forecast:
 def earlier_curves(asked: Asked, rungs: Sequence[int]) -> list[Curve]:
     """The curves of the sweeps under results/ that have the same metric and budget, and records
     that meet the first rung."""
-    curves = [curve for files in led.sweeps() for curve in _curves(files, asked)]
-    return [curve for curve in curves if replay.reaches(curve, rungs[0])]
+    found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, asked)}
+    return [curve for curve in found.values() if replay.reaches(curve, rungs[0])]
 
 
-def _curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
+def _curves(files: led.Files, asked: Asked) -> list[Curve]:
     try:
-        sweep = led.fold(led.read(files))
-    except led.LedgerError:
-        return  # whoever analyzes that sweep is told
+        return list(_read_curves(files, asked))
+    except (led.LedgerError, OSError, KeyError):
+        return []  # damaged, or of another version: whoever analyzes that sweep is told
+
+
+def _read_curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
+    sweep = led.fold(led.read(files))
     metric = asked.space.metric
     if sweep.asked is None or sweep.asked["space"].get("metric", "val_loss") != metric:
         return
     budget = asked.base.budget.tokens
-    trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.curve]
+    trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.tokens]
     ended = [trial for trial in trials if trial.status == "finished"]
     for trial in trials:
         scores = {row["tokens"]: row[metric] for row in trial.curve}

@@ -7,12 +7,14 @@ The policy is the very class that runs a sweep; workers, trials and the clock ar
 that a sweep of any size can be planned, and a policy judged on curves whose ends are known.
 """
 
+import csv
 import heapq
 import json
 import math
 import random
 import statistics
 import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from tinylm.config import ConfigError, did_you_mean, problems
 
 SCORE = "score"  # the metric's name in replayed rows, and in a file of curves
 _CONFIDENCE = 0.95
+_SHOWN = 50  # problems that are printed
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Replayed:
     seconds: float = 0.0  # of the virtual clock, from the first start to the last end
     busy: float = 0.0  # seconds in which a worker trained, summed
     finished: list[str] = field(default_factory=list)
+    diverged: list[str] = field(default_factory=list)
     reached: dict[str, int] = field(default_factory=dict)  # tokens of every trial
 
 
@@ -163,6 +167,7 @@ class _Replay:
             at, score = curve.tokens[run.record], curve.scores[run.record]
             run.record += 1
             if not math.isfinite(score):
+                self.result.diverged.append(trial)
                 self._observe("diverged", trial=trial, tokens=at)
                 return False
             if at < tokens or at == curve.tokens[-1]:
@@ -208,9 +213,7 @@ def rungs_of(schedule: Schedule, budget: int) -> tuple[int, ...]:
 
 
 def _interval(values: Sequence[float]) -> dict[str, float | None]:
-    """The mean, and its 95% t interval, which a single value has not."""
-    if not values:
-        return {"mean": None, "low": None, "high": None}
+    """The mean of what can't be below 0, and its 95% t interval, which a single value has not."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
@@ -218,7 +221,7 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
 
     error = statistics.stdev(values) / math.sqrt(len(values))
     half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return {"mean": mean, "low": max(0.0, mean - half), "high": mean + half}
 
 
 def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curve]]:
@@ -229,35 +232,50 @@ def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curv
     ]
 
 
+def _chosen(alive: Sequence[Curve], result: Replayed) -> Curve:
+    """The trial that a replay ends with: of those that came furthest, the best there."""
+
+    def standing(curve: Curve) -> tuple[int, float]:
+        reached = result.reached[curve.trial]
+        at = bisect_right(curve.tokens, reached) - 1
+        return -reached, curve.scores[at] if at >= 0 else math.inf
+
+    finished = [curve for curve in alive if curve.trial in set(result.finished)]
+    if finished:
+        return min(finished, key=lambda curve: curve.final)
+    return min(alive, key=standing)
+
+
 def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dict[str, Any]:
     """What replays of the same curves cost and found, averaged.
 
-    `regret` (mean, low, high: 95% interval) is the final score of the best finished trial, less
-    the best in the pool, over the replays in which anything finished; `best_kept` the share of replays that finished the best; `cost` tokens as
+    `regret` (mean, low, high: 95% interval) is the final score of the chosen trial, less the best in
+    the pool; the chosen is the best that finished or, where none did, the best at the last rung
+    that any reached; `best_kept` the share of replays that finished the best; `cost` tokens as
     a share of all curves; `wall_clock` in seconds; `utilisation` the share of the workers' time in
     which they trained; `false_kills` the share of the trials that were stopped whose final score
-    is among the best `top` of the pool; `finished` trials; `chosen` how often which trial won;
-    `short` curves that end before the longest and do not diverge, whose last scores stand for final
+    is among the best `top` of the pool, finished ones before equal others; `finished` trials;
+    `chosen` how often which trial won; `short` curves that end before the longest and do not diverge, whose last scores stand for final
     ones.
     """
-    of = {curve.trial: curve for curve in curves}
     ranked = sorted(
         (curve for curve in curves if not curve.diverged), key=lambda curve: curve.final
     )
     best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
-    good = {curve.trial for curve in ranked[:top]}
     full = sum(curve.tokens[-1] for curve in curves)
     budget = max(curve.tokens[-1] for curve in curves)
+    labels = Counter(curve.label for curve in curves)
     results = list(replays)
     regrets, false_kills, chosen = [], [], Counter[str]()
     for result in results:
-        ended = [of[trial] for trial in result.finished]
-        winner = min(ended, key=lambda curve: curve.final, default=None)
-        chosen["nothing" if winner is None else winner.label] += 1
-        if winner is not None:
-            regrets.append(winner.final - ranked[0].final)
-        killed = {curve.trial for curve in ranked} - set(result.finished)
-        false_kills.append(len(killed & good) / len(killed) if killed else 0.0)
+        finished = set(result.finished)
+        winner = _chosen([curve for curve in curves if curve.trial not in result.diverged], result)
+        chosen[winner.label if labels[winner.label] == 1 else winner.trial] += 1
+        regrets.append(winner.final - ranked[0].final)
+        good = sorted(ranked, key=lambda curve: (curve.final, curve.trial not in finished))[:top]
+        killed = len(curves) - len(finished) - len(result.diverged)
+        lost = sum(curve.trial not in finished for curve in good)
+        false_kills.append(lost / killed if killed else 0.0)
     return {
         "regret": _interval(regrets),
         "best_kept": statistics.fmean(bool(best & set(result.finished)) for result in results),
@@ -276,16 +294,8 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
 # Files -------------------------------------------------------------------------------------------------
 
 _COLUMNS = ("trial", "tokens", SCORE)
-_NO_VALUES = {
-    "seconds",
-    "decayed",
-    "step",
-    "train_loss",
-    "val_loss",
-    "bits_per_byte",
-    "lr",
-    "grad_norm",
-}
+_MEASURED = {"seconds", "decayed", "step", "train_loss", "val_loss", "bits_per_byte", "grad_norm"}
+_LARGEST = 1e15  # tokens, seconds and scores beyond are no training's
 
 
 def _number(text: str, where: str) -> float:
@@ -297,8 +307,8 @@ def _number(text: str, where: str) -> float:
 
 def _finite(text: str, where: str) -> float:
     number = _number(text, where)
-    if not math.isfinite(number):
-        raise ValueError(f"{where}: a finite number is due, got {text!r}")
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{where}: a number up to {_LARGEST:g} is due, got {text!r}")
     return number
 
 
@@ -337,11 +347,21 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         if tokens in points:
             raise ValueError(f"{where}: trial {trial} has a row at {tokens:.0f} tokens already")
         score = _number(row[SCORE], f"{where}: {SCORE}")
+        if math.isfinite(score):
+            score = _finite(row[SCORE], f"{where}: {SCORE}")
         points[int(tokens)] = (score, _seconds(row, tokens, score, where))
         if row.get("decayed"):
             decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
-    line, first = rows[0]
-    values = {k: v for k, v in first.items() if k not in _NO_VALUES.union(_COLUMNS) and v != ""}
+    line = rows[0][0]
+    # What was swept is the same in all rows of a trial; the learning rate at a record is no `lr`.
+    swept = {name.rpartition(".")[2] for name in rows[0][1] if "." in name}
+    values = {
+        name: cells.pop()
+        for name in rows[0][1]
+        if name not in {*_COLUMNS, *_MEASURED, *swept}
+        and len(cells := {row[name] for _, row in rows}) == 1
+        and "" not in cells
+    }
     label = " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in values.items())
     ordered = sorted(points)
     ends = next((i for i, t in enumerate(ordered) if not math.isfinite(points[t][0])), None)
@@ -363,15 +383,16 @@ def read_curves(path: Path) -> list[Curve]:
     Columns are trial, tokens and score, and may be seconds, decayed (the score after a decay branch
     from there) and swept values. Where there are no seconds, a token takes one.
     """
-    import csv
-
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             rows = [(reader.line_num, row) for row in reader]
             names = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ConfigError([f"{path}: two columns are called {name!r}" for name in twice])
     missing = [name for name in _COLUMNS if name not in names]
     if missing:
         near = [f"{name}{did_you_mean(name, names)}" for name in missing]
@@ -388,7 +409,9 @@ def read_curves(path: Path) -> list[Curve]:
             curves.append(_curve(trial, lines, str(path)))
         except ValueError as error:
             wrong.append(str(error))
-    if not wrong and all(curve.diverged for curve in curves):
+    if not rows:
+        wrong.append(f"{path}: no rows")
+    elif not wrong and all(curve.diverged for curve in curves):
         wrong.append(f"{path}: no trial has a finite final score")
     if wrong:
         raise ConfigError(wrong)
@@ -406,21 +429,26 @@ def check_reach(curves: Sequence[Curve], schedule: Schedule, budget: int, source
     """`ConfigError` where a trial has no score at the first rung and did not diverge before, or
     where the scores are decayed ones and a rung has none."""
     rungs = rungs_of(schedule, budget)
-    first = rungs[0] if rungs else 0
-    wrong = []
-    for curve in curves:
-        reached = [rung for rung in rungs if rung < curve.tokens[-1]]
-        bare = [rung for rung in reached if schedule.branch and rung not in curve.decayed]
+    if not rungs:
+        return
+    missed = [curve for curve in curves if not reaches(curve, rungs[0])]
+    if len(missed) == len(curves):  # the fault is the rung's
+        first, last = min(c.tokens[0] for c in curves), max(c.tokens[-1] for c in curves)
+        raise ConfigError(
+            [
+                f"{source}: no trial has a score at the first rung, {rungs[0]} of {budget} tokens; "
+                f"their rows are from {first} to {last} tokens"
+            ]
+        )
+    wrong = [
+        f"{source}: trial {curve.trial} has no score at the first rung, {rungs[0]} tokens: its rows "
+        f"are from {curve.tokens[0]} to {curve.tokens[-1]} tokens"
+        for curve in missed
+    ]
+    for curve in curves if schedule.branch else ():
+        bare = [r for r in rungs if r < curve.tokens[-1] and r not in curve.decayed]
         if bare:
             wrong.append(f"{source}: trial {curve.trial} has no decayed score at {bare[0]} tokens")
-            continue
-        if rungs and not reaches(curve, first):
-            late = curve.tokens[0] > first
-            row = "first" if late else "last"
-            wrong.append(
-                f"{source}: trial {curve.trial} has no score at the first rung, {first} tokens: its "
-                f"{row} row is at {curve.tokens[0] if late else curve.tokens[-1]} tokens"
-            )
     if wrong:
         raise ConfigError(wrong)
 
@@ -500,7 +528,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     path: Annotated[Path, typer.Argument(metavar="CURVES.csv", help="trial, tokens, score, ..")],
     *,
-    policy: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "asha",
+    policy: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}; asha.")
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Replay and draw all policies.")
     ] = False,
@@ -513,7 +543,9 @@ def main(
         str | None, typer.Option(help="decayed: by the column of that name, branches counted.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials that train at once.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Replays, each in another order.")] = 200,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Replays, each in another order.")
+    ] = 200,
     order: Annotated[
         str, typer.Option(help="random, or given: one replay in the order of the file.")
     ] = "random",
@@ -542,6 +574,9 @@ def main(
             raise ConfigError([f"--out {out}: a name that ends in .svg, .png or .pdf is due"])
         if order not in {"random", "given"}:
             raise ConfigError([f"--order: random or given is due, got {order!r}"])
+        if compare and policy is not None:
+            raise ConfigError([f"--policy {policy}: --compare replays all of them"])
+        policy = policy or "asha"
         takes_grace = compare or "grace" in SCHEDULES.get(policy, Schedule).model_fields
         defaults = {"grace": "1/8"} if takes_grace else {}
         chosen = (
@@ -554,20 +589,23 @@ def main(
         for schedule in chosen.values():
             check_reach(curves, schedule, budget, str(path))
     except ConfigError as error:
-        typer.echo(error, err=True)
+        more = len(error.problems) - _SHOWN
+        typer.echo("\n".join(error.problems[:_SHOWN]), err=True)
+        if more > 0:
+            typer.echo(f"and {more} more", err=True)
         raise typer.Exit(2) from error
     short = [c for c in curves if c.tokens[-1] < budget and not c.diverged]
     if short:
         typer.echo(
-            f"caution: {len(short)} of {len(curves)} curves end before {budget} tokens; their last "
-            "scores stand for final ones",
+            f"caution: {len(short)} of {len(curves)} curves end before {budget} tokens. Their last "
+            "scores stand for final ones: cost and regret mean little",
             err=True,
         )
     orders = [curves] if order == "given" else arrivals(curves, repeats, seed)
     best = top or finish or 1
     found = {name: run(curves, one, workers, orders, best) for name, one in chosen.items()}
     if as_json:
-        print(json.dumps(found if compare else found[policy], indent=1))
+        print(json.dumps(found if compare else found[policy or "asha"], indent=1))
     else:
         timed = any(curve.seconds != curve.tokens for curve in curves)
         print_table(found, timed, Console() if sys.stdout.isatty() else Console(width=160))

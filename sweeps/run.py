@@ -134,7 +134,7 @@ def configs_of(asked: Asked, planned: list[sp.Planned]) -> list[cfg.Config]:
     return [one.config for one in planned]
 
 
-def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None:
+def show_plan(asked: Asked, planned: list[sp.Planned], audit: float, console: Console) -> None:
     """Print the trials, what they cost, and how long they take here."""
     configs = configs_of(asked, planned)
     flops = [size(config.model)[1] * config.budget.tokens for config in configs]
@@ -164,6 +164,10 @@ def show_plan(asked: Asked, planned: list[sp.Planned], console: Console) -> None
         return
     found = forecast(asked, configs, speeds, slots)
     show_forecast(asked, found, full, console)
+    if audit:
+        console.print(
+            f"--audit {audit:g}: up to {count(audit * (full - found.tokens))} tokens more"
+        )
     assert found.seconds is not None
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
@@ -196,7 +200,7 @@ def show_forecast(asked: Asked, found: Forecast, full: int, console: Console) ->
     console.print(f"trials that get there: {stages}")
     hours = None if found.seconds is None else found.seconds / 3600
     for cap, amount in caps_reached(asked, found.tokens, hours):
-        console.print(f"caps.{cap} ends it before: about {amount:.4g} would be used")
+        console.print(f"caps.{cap} ends it before: about {count(amount)} would be used")
 
 
 class Facts:
@@ -252,9 +256,9 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     if trials and all(trial.status == "failed" for trial in trials):
         return NONE_SUCCEEDED
     cap = driver.reached_cap()
-    if cap is not None and driver.has_work():
+    if cap is not None and driver.is_capped():
         print(
-            f"caps.{cap['cap']}: {cap['used']:.4g} of {cap['limit']:.4g} are used up; raise it in "
+            f"caps.{cap['cap']}: {count(cap['used'])} of {count(cap['limit'])} used up; raise it in "
             f"{driver.asked.source}, and the same command goes on: {command}",
             file=sys.stderr,
         )
@@ -289,7 +293,7 @@ def main(
         planned = sp.plan(asked.space, asked.base, seed, asked.source)
         place = folder(asked, out)
         if plan:
-            show_plan(asked, planned, console)
+            show_plan(asked, planned, audit, console)
             return
         if address == "local":
             from tinylm import train
@@ -347,7 +351,7 @@ def _run(
         engine.listen(interrupted)
         session: dict[str, Any] = {"command": command, **provenance.describe()}
         resources, device = asked.space.resources, asked.base.run.device
-        if driver.reached_cap() and driver.has_work():
+        if driver.is_capped():
             return conclude(driver, None, command, console)
         if not driver.has_work():  # a driver died when only its last words were missing
             driver.begin({**session, "dashboard": None, "slots": 0}, None)
@@ -369,7 +373,7 @@ def _run(
                 view = View(driver, expected.tokens, console)
                 with view.shown():
                     ended_by = engine.run(driver, view.update)
-                    if ended_by is None and not driver.has_work():  # no cap was reached
+                    if ended_by is None and not driver.is_capped():
                         driver.end()
         except engine.ClusterError as error:
             raise fail(f"{error}\nto go on: {command}", CLUSTER) from error

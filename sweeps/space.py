@@ -8,6 +8,7 @@ of (space, base config, seed, what was measured so far).
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -331,26 +332,47 @@ def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
                 yield f"{source}: {part}.{path}: unknown path{near}"
 
 
+def _policy_of(tree: Mapping[str, Any]) -> str:
+    """The name of the policy that a space schedules, or nothing where it names none."""
+    schedule = tree.get("schedule")
+    return str(schedule.get("policy", "")) if isinstance(schedule, dict) else ""
+
+
+def _wrong_policy(tree: Mapping[str, Any], source: str) -> Iterator[str]:
+    schedule = tree.get("schedule")
+    if isinstance(schedule, dict) and "policy" not in schedule:
+        yield f"{source}: schedule.policy: missing; one of {', '.join(SCHEDULES)} is due"
+    elif isinstance(schedule, dict) and _policy_of(tree) not in SCHEDULES:
+        name = _policy_of(tree)
+        near_name = cfg.did_you_mean(name, SCHEDULES)
+        yield (
+            f"{source}: schedule.policy: no such policy {name!r}; there are "
+            f"{', '.join(SCHEDULES)}{near_name}"
+        )
+
+
+def _names(tree: Mapping[str, Any]) -> list[str]:
+    """Every key that may stand in a space file with this policy, by its dotted path."""
+    schedule = SCHEDULES.get(_policy_of(tree))
+    parts = {"resources": Resources, "caps": Caps, "schedule": schedule}
+    inner = [f"{at}.{name}" for at, of in parts.items() if of for name in of.model_fields]
+    return [*Space.model_fields, *inner]
+
+
 def read(path: Path) -> tuple[Space, dict[str, Any]]:
     """The space of a YAML file, and the file's mapping as it is written."""
     try:
         tree = read_mapping(path)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
-    wrong = list(_wrong_paths(tree, str(path)))
+    wrong = [*_wrong_paths(tree, str(path)), *_wrong_policy(tree, str(path))]
     try:
         space = Space.model_validate(tree)
     except ValidationError as error:
-        names = (
-            *Space.model_fields,
-            *Resources.model_fields,
-            *Caps.model_fields,
-            *_KINDS,
-            *SCHEDULES,
-        )
-        names += tuple(name for schedule in SCHEDULES.values() for name in schedule.model_fields)
-        for problem in cfg.problems(error, str(path), names):
-            wrong += problem.replace("\n", f"\n{path}: ").split("\n")
+        # What is wrong with the policy's name has been said.
+        for problem in cfg.problems(error, str(path), _names(tree), _policy_of(tree)):
+            if not re.match(r"schedule: .*(tag|discriminator)", problem.removeprefix(f"{path}: ")):
+                wrong += problem.replace("\n", f"\n{path}: ").split("\n")
     if wrong:
         raise ConfigError(wrong)
     return space, tree
@@ -464,7 +486,8 @@ def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
     found = [share * budget for share in space.schedule.shares()]
     missed = next((tokens for tokens in found if tokens % every), None)
     if missed is not None:
-        nearest = Fraction(max(1, round(found[0] / every)) * every, budget)
+        last = (budget - 1) // every
+        nearest = Fraction(min(max(1, round(found[0] / every)), last) * every, budget)
         raise ConfigError(
             [
                 f"{source}: schedule.grace: the rung at {float(missed):g} tokens "

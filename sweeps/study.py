@@ -335,6 +335,11 @@ def _beside(of: Study, swept: Swept, tried: Sequence[float], best: float) -> lis
             "statuses": sorted(
                 {status_of(t) for t in of.trials if t.values.get(swept.path) == value}
             ),
+            "audited": all(
+                t.trial in of.sweep.audit_of
+                for t in of.trials
+                if t.values.get(swept.path) == value and t.status == "stopped"
+            ),
         }
         for value in near
     ]

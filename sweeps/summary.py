@@ -225,7 +225,9 @@ def _best_words(found: Facts) -> list[str]:
             f"{words.show(near['value'])} ({'/'.join(_STATUS[s] for s in near['statuses'])})"
             for near in best["beside"]
         )
-        early = any("stopped" in near["statuses"] for near in best["beside"])
+        early = any(
+            "stopped" in near["statuses"] and not near["audited"] for near in best["beside"]
+        )
         line = (
             f"- `{best['path']}`: **{words.show(best['best'])}** of {best['tried']} values from "
             f"{words.show(best['lowest'])} to {words.show(best['highest'])}"

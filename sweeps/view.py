@@ -146,7 +146,7 @@ class View:
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
-                what = f"ends here: {row['cap']} {row['used']:.4g} of {row['limit']:.4g}"
+                what = f"ends here: {row['cap']} {count(row['used'])} of {count(row['limit'])}"
             case "audited":
                 what = f"is drawn from {row['stopped']} stopped trials"
             case "finished":

@@ -67,7 +67,7 @@ class Engine:
                 self.running.append((job, step))
             self.most = max(self.most, len(self.running))
             if not self.running:
-                if not self.driver.has_work():
+                if not self.driver.is_capped():
                     self.driver.end()
                 return
             self._advance(*self.running.pop(0))

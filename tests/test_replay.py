@@ -115,13 +115,20 @@ def test_regret_is_the_distance_from_the_best_of_the_pool() -> None:
 
 
 def test_the_interval_of_regret_is_that_of_t() -> None:
-    """Of 0 and 2: mean 1, standard error 1, t(0.975, 1) = 12.706."""
+    """Of 0 and 2: mean 1, standard error 1, t(0.975, 1) = 12.706; regret is never below 0."""
     regret = judged([["0"], ["2"]])["regret"]
-    assert (regret["low"], regret["high"]) == pytest.approx((1 - 12.706, 1 + 12.706), abs=1e-3)
+    assert (regret["low"], regret["high"]) == pytest.approx((0, 1 + 12.706), abs=1e-3)
 
 
 def test_one_replay_has_no_interval() -> None:
     assert judged([["0"]])["regret"] == {"mean": 0.0, "low": None, "high": None}
+
+
+def test_of_equals_it_is_no_loss_to_stop_one() -> None:
+    pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, 1.0, 1.0)]
+    for finished in (["a"], ["b"]):
+        result = Replayed(1, tokens=1, seconds=1.0, busy=1.0, finished=finished)
+        assert judge(pool, [result], 1)["false_kills"] == 0.0
 
 
 def test_the_other_numbers_are_means() -> None:
@@ -167,22 +174,29 @@ def test_a_trial_that_diverged_between_two_records_took_its_own_speed(tmp_path: 
     assert read_curves(file(tmp_path, text))[0].seconds == (5.0, 15.0)
 
 
-def test_replays_that_finish_nothing_are_counted_and_have_no_regret(tmp_path: Path) -> None:
+def test_where_nothing_finishes_the_best_of_those_that_came_furthest_is_chosen(
+    tmp_path: Path,
+) -> None:
     """The first looks good, makes the rule stop the other, and diverges."""
     text = "trial,tokens,score\na,10,1\na,80,nan\nb,10,2\nb,80,2\n"
     options = ("--policy", "asha_stopping", "--order", "given", "--json")
     found = json.loads(run(file(tmp_path, text), *options).stdout)
-    assert (found["regret"]["mean"], found["chosen"], found["best_kept"]) == (
-        None,
-        {"nothing": 1},
-        0,
-    )
+    assert (found["finished"], found["chosen"], found["best_kept"]) == (0, {"b": 1}, 0)
 
 
 def test_curves_that_end_early_are_counted(tmp_path: Path) -> None:
     text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
     result = run(file(tmp_path, text), "--json", "--repeats", "2")
     assert json.loads(result.stdout)["short"] == 1 and "1 of 2 curves end before" in result.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    assert len(read_curves(file(tmp_path, "\ufeff" + GOOD))) == 9
+
+
+def test_only_what_is_the_same_in_all_rows_of_a_trial_labels_it(tmp_path: Path) -> None:
+    text = "trial,tokens,score,width,accuracy\na,1,1,64,0.1\na,2,1,64,0.2\n"
+    assert read_curves(file(tmp_path, text))[0].label == "width=64"
 
 
 def test_without_seconds_a_token_takes_one(tmp_path: Path) -> None:
@@ -234,29 +248,36 @@ BAD = {
     "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a has a row at 1 tokens"),
     "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: a number is due, got 'x'"),
     "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: a number is due, got ''"),
-    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: a finite number is due, got 'inf'"),
+    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: a number up to 1e+15 is due, got 'inf'"),
     "no time": (
-        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: a finite number is due, got 'nan'"
+        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: a number up to 1e+15 is due, got 'nan'"
     ),
     "empty seconds": ("trial,tokens,score,seconds\na,1,2,\n", [], "seconds: a number is due"),
     "no such kind of figure": (GOOD, ["--compare", "--out", "a.xyz"], "--out a.xyz: a name that"),
     "half a token": ("trial,tokens,score\na,1.5,2\n", [], "a positive whole number is due"),
     "short line": ("trial,tokens,score\na,1\n", [], "line 2: 3 cells are due"),
     "all diverged": ("trial,tokens,score\na,1,nan\n", [], "no trial has a finite final score"),
-    "no rows": ("trial,tokens,score\n", [], "no trial has a finite final score"),
+    "no rows": ("trial,tokens,score\n", [], "curves.csv: no rows"),
     "seconds fall": (
         "trial,tokens,score,seconds\na,1,2,5\na,2,2,4\n", [], "seconds must rise"
     ),
     "ends before the first rung": (
         "trial,tokens,score\na,1,2\na,2,2\nb,1,2\nb,99,2\n",
         [],
-        "trial a has no score at the first rung, 12 tokens: its last row is at 2 tokens",
+        "trial a has no score at the first rung, 12 tokens: its rows are from 1 to 2 tokens",
     ),
     "begins after the first rung": (
-        "trial,tokens,score\na,50,2\na,80,2\n",
+        "trial,tokens,score\na,50,2\na,80,2\nb,5,2\nb,80,2\n",
         [],
-        "trial a has no score at the first rung, 10 tokens: its first row is at 50 tokens",
+        "trial a has no score at the first rung, 10 tokens: its rows are from 50 to 80 tokens",
     ),
+    "a grace that nobody reaches": (
+        GOOD, ["--grace", "1/1000"], "no trial has a score at the first rung, 0 of 80 tokens"
+    ),
+    "a tiny grace": (GOOD, ["--grace", "1e-999999999"], "a share of the budget between 1e-06"),
+    "huge": ("trial,tokens,score\na,1,1e308\n", [], "score: a number up to 1e+15 is due"),
+    "two columns of a name": ("trial,tokens,score,score\n", [], "two columns are called 'score'"),
+    "a policy beside all": (GOOD, ["--compare", "--policy", "sha"], "--compare replays all"),
     "no decayed scores": (
         GOOD, ["--score", "decayed"], "trial t1 has no decayed score at 10 tokens"
     ),

@@ -202,10 +202,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
     "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
     "eta below 2": ({"schedule": {"policy": "asha", "grace": "1/8", "eta": 1}}, "eta"),
-    "no such policy": ({"schedule": {"policy": "ahsa", "grace": "1/8"}}, "'ahsa'"),
+    "no such policy": (
+        {"schedule": {"policy": "ahsa", "grace": "1/8"}},
+        "schedule.policy: no such policy 'ahsa'; there are none, asha, asha_stopping, sha, hyperband, "
+        "i_epoch, median; did you mean 'asha'?",
+    ),
+    "no policy": (
+        {"schedule": {"polcy": "asha"}},
+        "schedule.policy: missing; one of none, asha",
+    ),
+    "a misspelt setting": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "finsh": 2}},
+        "schedule.finsh: unknown key; did you mean 'schedule.finish'?",
+    ),
+    "a tiny grace": (
+        {"schedule": {"policy": "median", "grace": "1e-99999"}},
+        "between 1e-06 and 1",
+    ),
+    "a grace near the end": (
+        {"schedule": {"policy": "asha", "grace": 0.97}},
+        "the nearest grace that is hit is 7/8",
+    ),
     "a setting of another policy": (
         {"schedule": {"policy": "median", "grace": "1/8", "eta": 3}},
-        "schedule.median.eta: unknown key",
+        "schedule.eta: unknown key; known are score, policy, grace",
     ),
     "a multiple of the grace that no record hits": (
         {"schedule": {"policy": "median", "grace": "1/9"}},
@@ -215,7 +235,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"caps": {"tokens": 0}},
         "caps.tokens: Input should be greater than 0, got 0",
     ),
-    "an unknown cap": ({"caps": {"token": 5}}, "caps.token: unknown key; did you mean 'tokens'?"),
+    "an unknown cap": (
+        {"caps": {"token": 5}},
+        "caps.token: unknown key; did you mean 'caps.tokens'?",
+    ),
     "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
     "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),
     "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),

@@ -248,19 +248,32 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def _near_key(path: str, names: Iterable[str]) -> str:
+    """The key beside an unknown one that is nearest to it; all of them where none is near."""
+    above, dot, last = path.rpartition(".")
+    beside = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
+    near = difflib.get_close_matches(last, beside, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{above}{dot}{near[0]}'?"
+    return f"; known are {', '.join(beside)}" if beside else ""
+
+
 _UNION_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+")
 
 
-def problems(error: ValidationError, source: str, names: Iterable[str]) -> list[str]:
-    """One line for each fault that pydantic found: source, path, rule, value, nearest name."""
+def problems(error: ValidationError, source: str, names: Iterable[str], tag: str = "") -> list[str]:
+    """One line for each fault that pydantic found: source, path, rule, value, nearest name.
+
+    A tag is the name of a union's member, which pydantic puts into paths, and no file has.
+    """
     lines = []
     for fault in error.errors(include_url=False):
         # A tagged union names its tag before the key of the same name, a plain one the member that
         # it tried behind it.
         parts = [str(part) for part, _ in itertools.groupby(fault["loc"])]
-        path = ".".join(part for part in parts if not _UNION_MEMBER.fullmatch(part))
+        path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p) and p != tag)
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{source}: {path}: unknown key{did_you_mean(path, names)}")
+            lines.append(f"{source}: {path}: unknown key{_near_key(path, names)}")
         elif fault["type"] == "missing":
             lines.append(f"{source}: {path}: missing")
         elif fault["type"] == "value_error":

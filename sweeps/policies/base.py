@@ -82,19 +82,21 @@ class Policy(Protocol):
 # Settings ----------------------------------------------------------------------------------------
 
 
+_LEAST = 1e-6  # more rungs than this makes nobody needs
+
+
 def _share(value: object) -> object:
-    if isinstance(value, bool | Fraction):
+    if not isinstance(value, str | int | float):
         return value
-    if isinstance(value, str | int | float):
-        try:
-            # The decimal that was written, not the nearest binary fraction.
-            share = Fraction(str(value))
-        except (ValueError, ZeroDivisionError) as error:
-            raise ValueError(f"a share such as 1/8 or 0.125 is due, got {value!r}") from error
-        if not 0 < share < 1:
-            raise ValueError(f"a share of the budget between 0 and 1 is due, got {value}")
-        return share
-    return value
+    top, slash, bottom = str(value).partition("/")
+    try:
+        size = float(top) / float(bottom if slash else 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"a share such as 1/8 or 0.125 is due, got {value!r}") from error
+    if isinstance(value, bool) or not _LEAST <= size < 1:
+        raise ValueError(f"a share of the budget between {_LEAST:g} and 1 is due, got {value}")
+    # The decimal that was written, not the nearest binary fraction.
+    return Fraction(str(value))
 
 
 Share = Annotated[
