@@ -37,11 +37,8 @@ def main(
 ) -> None:
     """Time one replay of each policy."""
     pool = curves(trials)
-    for name, schedule in replay.SCHEDULES.items():
-        given = MEDIAN if name == "median" else GIVEN
-        chosen = replay.settings(
-            name, {k: v for k, v in given.items() if k in schedule.model_fields}
-        )
+    for name in replay.SCHEDULES:
+        chosen = replay.fitting(name, MEDIAN if name == "median" else GIVEN)
         rungs = replay.rungs_of(chosen, TOKENS[-1])
         begun = time.process_time()
         result = replay.replay(pool, chosen.policy_at(rungs, SCORE), workers)

@@ -28,7 +28,7 @@ from scipy import stats
 
 from sweeps import replay
 from sweeps.policies import Policy
-from sweeps.policies.base import BRANCH, geometric
+from sweeps.policies.base import BRANCH
 from sweeps.replay import SCORE, Curve
 from tinylm import config as cfg
 from tinylm import optim
@@ -204,6 +204,11 @@ def methods(
     ]
 
 
+def ladder(eta: int, grace: Fraction, budget: int) -> tuple[int, ...]:
+    """The rungs from the grace on, each eta times the one before."""
+    return replay.rungs_of(replay.settings("asha", {"eta": eta, "grace": str(grace)}), budget)
+
+
 def policies(
     eta: int, grace: Fraction, finish: int, budget: int, *, branches: bool = False
 ) -> list[Method]:
@@ -211,8 +216,7 @@ def policies(
     given = {"eta": eta, "grace": str(grace), "finish": finish}
 
     def ours(name: str, **more: Any) -> Method:
-        fields = replay.SCHEDULES[name].model_fields
-        schedule = replay.settings(name, {k: v for k, v in given.items() if k in fields} | more)
+        schedule = replay.fitting(name, given | more)
         rungs = replay.rungs_of(schedule, budget)
         label = " ".join([name, *map(str, more.values())])
         return Method(label, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
@@ -366,7 +370,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for eta, grace in ((3, Fraction(1, 8)), (4, Fraction(1, 16))):
         tried: dict[str, Any] = {}
         for name, pool in pools.items():
-            rungs = tuple(int(share * pool.budget) for share in geometric(grace, eta))
+            rungs = ladder(eta, grace, pool.budget)
             orders = replay.arrivals(pool.curves, repeats, 0)
             tried[name] = {
                 method.name: judged(pool.curves, method, rungs, orders, sigma)
@@ -392,7 +396,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for how in ("random", "ascending", "descending"):
         own: dict[str, Any] = {}
         for name, pool in pools.items():
-            rungs = replay.rungs_of(replay.settings("asha", {"grace": "1/8"}), pool.budget)
+            rungs = ladder(3, Fraction(1, 8), pool.budget)
             orders = {
                 "random": replay.arrivals(pool.curves, repeats, 0),
                 "ascending": [pool.curves],
@@ -457,7 +461,7 @@ def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, 
             each = []
             for number in range(repeats):
                 pool = hartmann.curves(dims, level, 27, number, fidelities)
-                rungs = tuple(round(share * hartmann.BUDGET) for share in geometric(grace, eta))
+                rungs = ladder(eta, grace, hartmann.BUDGET)
                 orders = replay.arrivals(pool, 1, number) if shuffled else [pool]
                 each.append(judged(pool, method, rungs, orders, 0.0))
             regrets = [one["regret"]["mean"] for one in each]
