@@ -228,7 +228,15 @@ def stopped(of: Study, leader: Trial | None) -> list[Facts]:
     for trial in of.having("stopped"):
         place = _place(trial, last_record(trial))
         there = at(leader, place["tokens"]) if leader is not None else None
-        places.append({**place, "leader": there and there[of.metric]})
+        decayed = f"decayed_{of.metric}"  # what the policy went by, where there were decay branches
+        places.append(
+            {
+                **place,
+                "leader": there and there[of.metric],
+                "decayed": (last_record(trial) or {}).get(decayed),
+                "leader_decayed": (there or {}).get(decayed),
+            }
+        )
     return sorted(places, key=lambda place: (-(place["tokens"] or 0), place[of.metric] or 0))
 
 

@@ -38,6 +38,8 @@ _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "training loss": lambda p: words.loss(p["train_loss"]),
     "behind": lambda p: words.loss(p["behind"]),
     "leader there": lambda p: words.loss(p["leader"]),
+    "after a decay branch": lambda p: words.loss(p["decayed"]),
+    "leader's": lambda p: words.loss(p["leader_decayed"]),
     "best (step)": lambda p: f"{words.loss(p['val_loss_best'])} ({words.whole(p['step_best'])})",
     "tokens/s": lambda p: words.whole(p["tokens_per_s"]),
     "tokens": lambda p: words.whole(p["tokens"]),
@@ -140,13 +142,18 @@ def _stopped_words(found: Facts) -> list[str]:
     if not places:
         return []
     metric = METRICS[found["metric"]]
+    shown: tuple[str, ...] = (metric, "leader there")
+    why = ""
+    if any(place["decayed"] is not None for place in places):
+        shown = (*shown, "after a decay branch", "leader's")
+        why = " They were held against each other by the losses after a decay branch."
     return [
         "## Stopped early",
         "",
         "Not ranked. Each stands beside the leader of the ranking at the tokens where it stopped, "
-        f"by {metric}; {_models(places)}.",
+        f"by {metric}; {_models(places)}.{why}",
         "",
-        *_table(places, "trial", "tokens", metric, "leader there", "reason", "id"),
+        *_table(places, "trial", "tokens", *shown, "reason", "id"),
     ]
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ledgers import audited_sweep, bowl, ended, story, studied, two_draws
+from ledgers import BUDGET, FIRST, audited_sweep, bowl, ended, story, studied, two_draws
 from rich.console import Console
 
 from sweeps import summary
@@ -141,3 +141,20 @@ def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
     said = words(Files(tmp_path))
     assert "(replay of 8 curves of earlier sweeps) was 393,216 tokens" in said
     assert "786,432 were used, +100%." in said
+
+
+def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for rate, raw, decayed in [(1e-3, 5.0, 4.25), (2e-3, 4.5, 4.375)]:
+            trial = tell.plan({"optim.lr": rate})
+            tell.start(trial)
+            tell.measure(trial, FIRST, raw, decayed_val_loss=decayed)
+            if rate == 1e-3:
+                tell.measure(trial, BUDGET, 3.0)
+                tell.finish(trial)
+            else:
+                tell.stop(trial, FIRST, decayed)
+    said = words(Files(tmp_path))
+    assert "after a decay branch" in said
+    assert "| 4.5000 | 5.0000 | 4.3750 | 4.2500 |" in said

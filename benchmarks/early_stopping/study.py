@@ -36,6 +36,7 @@ from tinylm import optim
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "early_stopping"
 WORKERS = 2
+SAFE = 0.95  # share of the repeats that must find the best, or one within a sigma of it
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKS = "oDvphs^<>*XPd"
 
@@ -267,6 +268,46 @@ def outcome(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def digest(found: Mapping[str, Mapping[str, Mapping[str, Any]]], what: str) -> str:
+    """A Markdown table with a line for each method, over all pools that it was replayed on."""
+    lines = []
+    names = dict.fromkeys(name for results in found.values() for name in results)
+    for name in names:
+        each = [results[name] for results in found.values() if name in results]
+        costs = [one["cost"] for one in each]
+        regrets = [one["regret"]["mean"] for one in each]
+        safe = sum(one["within_sigma"] >= SAFE for one in each)
+        lines.append(
+            [
+                name,
+                f"{statistics.fmean(costs):.1%}",
+                f"{min(costs):.1%} to {max(costs):.1%}",
+                f"{statistics.fmean(regrets):.4f}",
+                f"{max(regrets):.4f}",
+                f"{statistics.fmean(one['best_kept'] for one in each):.0%}",
+                f"{statistics.fmean(one['false_kills'] for one in each):.1%}",
+                f"{safe} of {len(each)}",
+                f"{statistics.fmean(one['utilisation'] for one in each):.0%}",
+            ]
+        )
+    head = ("mean cost", "cost", "mean regret", "worst regret", "best kept", "false kills", "found")
+    return table((what, *head, "busy"), lines)
+
+
+def across(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """A Markdown table of mean regrets with a line for each method and a column for each pool."""
+    names = dict.fromkeys(name for results in found.values() for name in results)
+    lines = [
+        [
+            name,
+            f"{statistics.fmean(results[name]['cost'] for results in found.values()):.0%}",
+            *(f"{results[name]['regret']['mean']:.2f}" for results in found.values()),
+        ]
+        for name in names
+    ]
+    return table(("policy", "cost", *found), lines)
+
+
 HEAD = ("cost", "regret", "best kept", "within 1 sigma", "false kills")
 MADE = tuple(name for name in HEAD if name != "within 1 sigma")  # these have no noise at the end
 
@@ -382,7 +423,8 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
             for method, found in results.items()
         ]
         title = f"remedies, eta {eta}, grace {grace}"
-        yield title, table(("curves", "remedy", *HEAD), rows), {"law": law, "pools": tried}
+        text = digest(tried, "remedy") + "\n" + table(("curves", "remedy", *HEAD), rows)
+        yield title, text, {"law": law, "pools": tried}
         draw_trade(tried, f"remedies_eta{eta}")
 
     laid = {name: layouts(pool, repeats, sigma) for name, pool in pools.items()}
@@ -391,7 +433,8 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         for name, results in laid.items()
         for layout, found in results.items()
     ]
-    yield "layouts", table(("curves", "asha with", *HEAD), rows), laid
+    text = digest(laid, "asha with") + "\n" + table(("curves", "asha with", *HEAD), rows)
+    yield "layouts", text, laid
 
     for how in ("random", "ascending", "descending"):
         own: dict[str, Any] = {}
@@ -413,7 +456,8 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
             for name, results in own.items()
             for method, found in results.items()
         ]
-        yield f"policies, {how} order", table(("curves", "policy", *HEAD, "busy"), rows), own
+        text = digest(own, "policy") + "\n" + table(("curves", "policy", *HEAD, "busy"), rows)
+        yield f"policies, {how} order", text, own
         if how == "random":
             draw_trade(own, "policies")
 
@@ -424,7 +468,8 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
             for name, results in made.items()
             for method, found in results.items()
         ]
-        yield f"Hartmann, {how} order", table(("function", "policy", *MADE, "busy"), rows), made
+        text = across(made) + "\n" + table(("function", "policy", *MADE, "busy"), rows)
+        yield f"Hartmann, {how} order", text, made
 
 
 _ORDER = (("misordered", ".0%"), ("signed", "+.0%"), ("tau", ".2f"))
