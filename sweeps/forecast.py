@@ -1,22 +1,25 @@
-"""What a sweep is going to take, by replaying its policy in virtual time.
+"""What a sweep is going to take: speeds measured here, and its policy replayed in virtual time.
 
 The curves are those of earlier sweeps with the same metric and budget, drawn at random; where there
 are too few of them, made-up curves whose order never changes.
 """
 
 import itertools
+import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sweeps import ledger as led
-from sweeps import replay
+from sweeps import provenance, replay
 from sweeps import space as sp
+from sweeps.curves import SCORE, Curve, reaches
 from sweeps.driver import Asked
-from sweeps.replay import Curve
 from tinylm import config as cfg
+from tinylm.data import cache_folder
 
 FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
 _REPEATS = 20
@@ -42,7 +45,7 @@ def earlier_curves(asked: Asked, rungs: Sequence[int]) -> list[Curve]:
     """The curves of the sweeps under results/ that have the same metric and budget, and records
     that meet the first rung."""
     found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, asked)}
-    return [curve for curve in found.values() if replay.reaches(curve, rungs[0])]
+    return [curve for curve in found.values() if reaches(curve, rungs[0])]
 
 
 def _curves(files: led.Files, asked: Asked) -> list[Curve]:
@@ -115,7 +118,7 @@ def forecast(
     results = [
         replay.replay(
             _draw(order, speeds or [1.0] * len(budgets)),
-            schedule.policy_at(rungs, replay.SCORE),
+            schedule.policy_at(rungs, SCORE),
             slots,
             float(schedule.branch),
         )
@@ -134,3 +137,50 @@ def forecast(
         },
         basis=basis,
     )
+
+
+# Speeds ------------------------------------------------------------------------------------------
+
+
+def _speed_file() -> Path:
+    """What has been measured on this machine: shape -> tokens per second."""
+    return cache_folder() / "speeds.json"
+
+
+def _shape(config: cfg.Config) -> str:
+    """The name of everything in a config that its speed depends on, and of the processor."""
+    run = config.run.model_dump(exclude={"seed", "checkpoint_every_tokens"})
+    return cfg.digest(
+        [config.model.model_dump(), config.optim.batch_size, run, provenance.processor()]
+    )
+
+
+def _kept_speeds() -> dict[str, float]:
+    try:
+        speeds: dict[str, float] = json.loads(_speed_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return speeds
+
+
+def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
+    """Tokens per second of every config, as `measured_speeds` found them here once; None where one
+    is not known."""
+    kept = _kept_speeds()
+    known = [kept.get(_shape(config)) for config in configs]
+    found = [speed for speed in known if speed is not None]
+    return found if len(found) == len(known) else None
+
+
+def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
+    """Tokens per second of every config, each distinct shape measured anew, and kept."""
+    from tinylm import train
+
+    shapes = {_shape(config): config for config in configs}
+    found = {}
+    for number, (shape, config) in enumerate(shapes.items(), start=1):
+        if len(shapes) > 1:
+            tell(f"measuring the speed of shape {number} of {len(shapes)}")
+        found[shape] = train.probe(config)
+    led.write_whole(_speed_file(), json.dumps(_kept_speeds() | found, indent=1).encode())
+    return [found[_shape(config)] for config in configs]

@@ -1,10 +1,9 @@
 """`python -m sweeps.run SPACE`: run a sweep, or go on with it."""
 
-import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,7 @@ from sweeps import ledger as led
 from sweeps import provenance
 from sweeps import space as sp
 from sweeps.driver import Asked, Driver, RefusedError
-from sweeps.forecast import Forecast, forecast
+from sweeps.forecast import Forecast, forecast, known_speeds, measured_speeds
 from sweeps.view import View
 from sweeps.words import count, duration, show
 from tinylm import config as cfg
@@ -81,42 +80,6 @@ def size(model: cfg.Model) -> tuple[int, int]:
     return found.params, found.flops_per_token
 
 
-def _speed_file() -> Path:
-    """What `--plan` has measured on this machine: shape -> tokens per second."""
-    return data.cache_folder() / "speeds.json"
-
-
-def _shape(config: cfg.Config) -> str:
-    """The name of everything in a config that its speed depends on, and of the processor."""
-    run = config.run.model_dump(exclude={"seed", "checkpoint_every_tokens"})
-    return cfg.digest(
-        [config.model.model_dump(), config.optim.batch_size, run, provenance.processor()]
-    )
-
-
-def known_speeds() -> dict[str, float]:
-    """Tokens per second by shape, of what was measured here before."""
-    try:
-        speeds: dict[str, float] = json.loads(_speed_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    return speeds
-
-
-def measured_speeds(configs: Sequence[cfg.Config], console: Console) -> list[float]:
-    """Tokens per second of every config, each distinct shape measured anew; kept for the sweep."""
-    from tinylm import train
-
-    shapes = {_shape(config): config for config in configs}
-    found = {}
-    for number, (shape, config) in enumerate(shapes.items(), start=1):
-        if len(shapes) > 1:
-            console.print(f"measuring the speed of shape {number} of {len(shapes)}", style="dim")
-        found[shape] = train.probe(config)
-    led.write_whole(_speed_file(), json.dumps(known_speeds() | found, indent=1).encode())
-    return [found[_shape(config)] for config in configs]
-
-
 def local_slots(asked: Asked) -> int:
     """How many trials this machine runs at once."""
     fits = int((os.cpu_count() or 1) / asked.space.resources.cpus)
@@ -157,7 +120,7 @@ def show_plan(asked: Asked, planned: list[sp.Planned], audit: float, console: Co
     console.print(f"full grid: {count(full)} tokens, {count(sum(flops))} FLOPs")
     slots = local_slots(asked)
     try:
-        speeds = measured_speeds(configs, console)
+        speeds = measured_speeds(configs, lambda said: console.print(said, style="dim"))
     except cfg.ConfigError as error:
         show_forecast(asked, forecast(asked, configs, None, slots), full, console)
         console.print(f"time: unknown here ({error})")
@@ -363,12 +326,8 @@ def _run(
                 slots = engine.slots(resources, device)
                 if dashboard:
                     print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-                configs, speeds = configs_of(asked, planned), known_speeds()
-                shapes = [_shape(config) for config in configs]
-                known = all(shape in speeds for shape in shapes)
-                expected = forecast(
-                    asked, configs, [speeds[shape] for shape in shapes] if known else None, slots
-                )
+                configs = configs_of(asked, planned)
+                expected = forecast(asked, configs, known_speeds(configs), slots)
                 driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
                 view = View(driver, expected.tokens, console)
                 with view.shown():

@@ -24,8 +24,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from sweeps import analyze
+from sweeps.curves import read_curves
 from sweeps.ledger import Files
-from sweeps.replay import read_curves
 from sweeps.study import facts, study
 from sweeps.summary import markdown
 

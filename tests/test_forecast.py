@@ -8,8 +8,9 @@ from fakes import Engine, asked, driver, grid, v_shaped
 from sweeps import ledger as led
 from sweeps import space as sp
 from sweeps.driver import Asked
-from sweeps.forecast import Forecast, forecast
+from sweeps.forecast import Forecast, forecast, known_speeds, measured_speeds
 from sweeps.run import configs_of
+from tinylm import config as cfg
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 BUDGET = 24_576  # of scale smoke
@@ -104,3 +105,14 @@ def test_a_forecast_is_written_once_for_what_is_asked(tmp_path: Path) -> None:
         run(tmp_path / "s", what)
     kinds = [row["kind"] for row in led.read(led.Files(tmp_path / "s"))]
     assert kinds.count("forecast") == 2
+
+
+def test_speeds_are_measured_once_a_shape_and_kept(cache: Path) -> None:
+    what = asked(grid(RATES[:2], policy="none"))
+    configs = configs_of(what, sp.plan(what.space, what.base, 0, "s"))
+    wide = cfg.overlay(configs[0], {"model.d_ff": 40})
+    before = known_speeds([*configs, wide])
+    said: list[str] = []
+    measured = measured_speeds([*configs, wide], said.append)
+    assert before is None and len(said) == 2 and measured[0] == measured[1]
+    assert known_speeds([*configs, wide]) == measured

@@ -17,6 +17,7 @@ FORBIDDEN = {
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.space": {"torch", "ray", "pandas", "matplotlib", "optuna"},
     "sweeps.policies": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.curves": {"torch", "ray", "numpy", "pandas", "matplotlib", "scipy"},
     "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.trial": {"ray", "pandas", "matplotlib"},

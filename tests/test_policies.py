@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.curves import SCORE, Curve
 from sweeps.ledger import Row
 from sweeps.policies import SCHEDULES, Policy, Promotion, Stop
 from sweeps.policies.asha import Asha
@@ -16,7 +17,7 @@ from sweeps.policies.asha_stopping import AshaStopping
 from sweeps.policies.hyperband import Hyperband
 from sweeps.policies.median import Median
 from sweeps.policies.sha import Sha
-from sweeps.replay import SCORE, Curve, Replayed, fitting, replay, rungs_of
+from sweeps.replay import Replayed, fitting, replay, rungs_of
 
 RUNGS = (10, 30)
 BUDGET = 90

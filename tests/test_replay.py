@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sweeps.curves import SCORE, Curve, read_curves
 from sweeps.policies import SCHEDULES
 from sweeps.policies.asha import Asha
 from sweeps.policies.none import RunAll
-from sweeps.replay import SCORE, Curve, Replayed, app, arrivals, judge, read_curves, replay
+from sweeps.replay import Replayed, app, arrivals, judge, replay
 
 TOKENS = (10, 30, 90)
 

@@ -27,9 +27,9 @@ from remedies import Chosen, RayAsha
 from scipy import stats
 
 from sweeps import replay
+from sweeps.curves import SCORE, Curve, read_curves
 from sweeps.policies import Policy
 from sweeps.policies.base import BRANCH
-from sweeps.replay import SCORE, Curve
 from tinylm import config as cfg
 from tinylm import optim
 
@@ -98,7 +98,7 @@ def load(path: Path) -> Pool:
         rows = list(csv.DictReader(stream))
     first = {row["trial"]: row for row in reversed(rows)}
     other = [name for name in rows[0] if name.startswith("model.")]
-    curves = replay.read_curves(path)
+    curves = read_curves(path)
     labels = {
         trial: " ".join(
             f"{name.rpartition('.')[2]}={row[name]}" for name in (*other, "optim.lr") if row[name]

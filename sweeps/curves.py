@@ -1,0 +1,166 @@
+"""Recorded learning curves, and the CSV files that hold them."""
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinylm.config import ConfigError, did_you_mean
+
+SCORE = "score"  # the metric's name in files of curves and in replayed rows
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The recorded training of one trial. One whose last score is not finite diverged there."""
+
+    trial: str
+    label: str
+    tokens: tuple[int, ...]  # of its records, ascending
+    scores: tuple[float, ...]
+    seconds: tuple[float, ...]  # since its start
+    decayed: Mapping[int, float] = field(default_factory=dict)  # by tokens, after a decay branch
+
+    @property
+    def final(self) -> float:
+        """The last score."""
+        return self.scores[-1]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training ended without a finite score."""
+        return not math.isfinite(self.final)
+
+
+_COLUMNS = ("trial", "tokens", SCORE)
+_MEASURED = {"seconds", "decayed", "step", "train_loss", "val_loss", "bits_per_byte", "grad_norm"}
+_LARGEST = 1e15  # tokens, seconds and scores beyond are no training's
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: a number is due, got {text!r}") from error
+
+
+def _finite(text: str, where: str) -> float:
+    number = _number(text, where)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{where}: a number up to {_LARGEST:g} is due, got {text!r}")
+    return number
+
+
+def _seconds(row: Mapping[str, str], tokens: float, score: float, where: str) -> float | None:
+    """The seconds of a row; its tokens where the file has none, None where a trial diverged before
+    the next record."""
+    if "seconds" not in row:
+        return tokens
+    if not row["seconds"] and not math.isfinite(score):
+        return None
+    return _finite(row["seconds"], f"{where}: seconds")
+
+
+def _at_own_speed(tokens: Sequence[int], seconds: Sequence[float | None]) -> tuple[float, ...]:
+    """The seconds, a missing last one at the speed before it; a trial without any takes one a
+    token."""
+    *before, last = seconds
+    known = [each for each in before if each is not None]
+    if last is None:
+        speed = tokens[-2] / known[-1] if known else 1.0
+        last = tokens[-1] / speed
+    return (*known, last)
+
+
+def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> Curve:
+    """The curve of one trial's numbered lines; `ValueError` with the line that is wrong."""
+    points: dict[int, tuple[float, float | None]] = {}
+    decayed: dict[int, float] = {}
+    for line, row in rows:
+        where = f"{source}: line {line}"
+        tokens = _finite(row["tokens"], f"{where}: tokens")
+        if tokens <= 0 or tokens != int(tokens):
+            raise ValueError(
+                f"{where}: tokens: a positive whole number is due, got {row['tokens']!r}"
+            )
+        if tokens in points:
+            raise ValueError(f"{where}: trial {trial} has a row at {tokens:.0f} tokens already")
+        score = _number(row[SCORE], f"{where}: {SCORE}")
+        if math.isfinite(score):
+            score = _finite(row[SCORE], f"{where}: {SCORE}")
+        points[int(tokens)] = (score, _seconds(row, tokens, score, where))
+        if row.get("decayed"):
+            decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
+    line = rows[0][0]
+    # What was swept is the same in all rows of a trial; the learning rate at a record is no `lr`.
+    swept = {name.rpartition(".")[2] for name in rows[0][1] if "." in name}
+    values = {
+        name: cells.pop()
+        for name in rows[0][1]
+        if name not in {*_COLUMNS, *_MEASURED, *swept}
+        and len(cells := {row[name] for _, row in rows}) == 1
+        and "" not in cells
+    }
+    label = " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in values.items())
+    ordered = sorted(points)
+    ends = next((i for i, t in enumerate(ordered) if not math.isfinite(points[t][0])), None)
+    kept = ordered if ends is None else ordered[: ends + 1]
+    if len(kept) == 1 and ends is None:
+        raise ValueError(
+            f"{source}: line {line}: trial {trial} has one row; a curve has two or more"
+        )
+    seconds = _at_own_speed(kept, [points[tokens][1] for tokens in kept])
+    if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
+        raise ValueError(f"{source}: line {line}: trial {trial}: seconds must rise with the tokens")
+    scores = tuple(points[tokens][0] for tokens in kept)
+    return Curve(trial, label or trial, tuple(kept), scores, seconds, decayed)
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """The curves of a CSV file, in order of appearance; `ConfigError` with what is wrong in it.
+
+    Columns are trial, tokens and score, and may be seconds, decayed (the score after a decay branch
+    from there) and swept values. Where there are no seconds, a token takes one.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows = [(reader.line_num, row) for row in reader]
+            names = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ConfigError([f"{path}: two columns are called {name!r}" for name in twice])
+    missing = [name for name in _COLUMNS if name not in names]
+    if missing:
+        near = [f"{name}{did_you_mean(name, names)}" for name in missing]
+        raise ConfigError([f"{path}: no column {name}" for name in near])
+    ragged = [line for line, row in rows if None in row or None in row.values()]
+    if ragged:
+        raise ConfigError([f"{path}: line {line}: {len(names)} cells are due" for line in ragged])
+    by_trial: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    for line, row in rows:
+        by_trial.setdefault(row["trial"], []).append((line, row))
+    curves, wrong = [], []
+    for trial, lines in by_trial.items():
+        try:
+            curves.append(_curve(trial, lines, str(path)))
+        except ValueError as error:
+            wrong.append(str(error))
+    if not rows:
+        wrong.append(f"{path}: no rows")
+    elif not wrong and all(curve.diverged for curve in curves):
+        wrong.append(f"{path}: no trial has a finite final score")
+    if wrong:
+        raise ConfigError(wrong)
+    return curves
+
+
+def reaches(curve: Curve, rung: int) -> bool:
+    """Whether a curve has a score at a rung, or diverges on the way there."""
+    return curve.tokens[0] <= rung <= curve.tokens[-1] or (
+        curve.diverged and curve.tokens[-1] <= rung
+    )
