@@ -79,7 +79,7 @@ each_policy = pytest.mark.parametrize("name", NAMES)
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_every_trial_ends_in_exactly_one_way(name: str, finals: list[float], workers: int) -> None:
     recorded, result = run(name, finals, workers)
     diverged = {row["trial"] for row in recorded.rows if row["kind"] == "diverged"}
@@ -90,7 +90,7 @@ def test_every_trial_ends_in_exactly_one_way(name: str, finals: list[float], wor
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_something_finishes_unless_all_diverge(
     name: str, finals: list[float], workers: int
 ) -> None:
@@ -100,7 +100,7 @@ def test_something_finishes_unless_all_diverge(
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_what_diverged_never_goes_on(name: str, finals: list[float], workers: int) -> None:
     recorded, _ = run(name, finals, workers)
     diverged = {row["trial"]: n for n, row in enumerate(recorded.rows) if row["kind"] == "diverged"}
@@ -114,7 +114,7 @@ def test_what_diverged_never_goes_on(name: str, finals: list[float], workers: in
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_the_best_of_curves_that_keep_their_order_is_kept(
     name: str, finals: list[float], workers: int
 ) -> None:
@@ -125,7 +125,7 @@ def test_the_best_of_curves_that_keep_their_order_is_kept(
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_policy_fed_the_same_rows_stands_the_same(
     name: str, finals: list[float], workers: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_policy_fed_the_same_rows_stands_the_same(
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_killed_sweep_goes_on_where_it_was(name: str, finals: list[float], workers: int) -> None:
     """Killed after any pause, with the trials that ran begun again: the same trial is next."""
     rows = run(name, finals, workers)[0].rows
@@ -162,7 +162,7 @@ def test_a_killed_sweep_goes_on_where_it_was(name: str, finals: list[float], wor
 
 @each_policy
 @given(finals=FINALS, workers=WORKERS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_every_decision_has_its_numbers(name: str, finals: list[float], workers: int) -> None:
     recorded, _ = run(name, finals, workers)
     for number in range(len(finals)):

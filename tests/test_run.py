@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,114 +88,131 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
 # Real sweeps
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A sweep that used its budget up, and was audited to its end once that was raised."""
+
+    capped: subprocess.CompletedProcess[str]  # the first run
+    spent: int  # tokens of it
+    still: subprocess.CompletedProcess[str]  # the same command, before the budget was raised
+    asked: list[str]  # the last command
+    done: subprocess.CompletedProcess[str]
+    folder: Path
+
+    @property
+    def sweep(self) -> led.Sweep:
+        return led.fold(led.read(led.Files(self.folder)))
+
+
 @pytest.fixture(scope="module")
-def stopped(
-    tmp_path_factory: pytest.TempPathFactory, scale: Path
-) -> tuple[list[str], subprocess.CompletedProcess[str], Path]:
-    """A sweep with early stopping that has ended, and the command for it."""
+def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
+    """A sweep with early stopping, a budget that is raised, and an audit, that has ended."""
     folder = tmp_path_factory.mktemp("with a space")
-    asked = command(write_space(folder, STOPPING), scale, folder / "rates")
-    return asked, run(asked), folder / "rates"
+    space, out = write_space(folder, STOPPING), folder / "rates"
+    free = space.read_text()
+    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
+    capped = run(command(space, scale, out))
+    spent = led.fold(led.read(led.Files(out))).spent_tokens
+    still = run(command(space, scale, out))
+    space.write_text(free)
+    asked = command(space, scale, out, "--audit", "1")
+    return Ended(capped, spent, still, asked, run(asked), out)
 
 
-def test_a_sweep_succeeds(stopped: Any) -> None:
-    assert stopped[1].returncode == 0, stopped[1].stderr
+def test_a_sweep_succeeds(stopped: Ended) -> None:
+    assert stopped.done.returncode == 0, stopped.done.stderr
 
 
-def test_a_sweep_stops_some_trials_and_finishes_others(stopped: Any) -> None:
-    trials = led.fold(led.read(led.Files(stopped[2]))).trials.values()
+def test_a_sweep_stops_some_trials_and_finishes_others(stopped: Ended) -> None:
+    trials = stopped.sweep.trials.values()
     assert {trial.status for trial in trials} == {"finished", "stopped"}
 
 
-def test_a_sweep_prints_the_dashboard_the_ranking_and_the_paths(stopped: Any) -> None:
-    said = stopped[1].stdout
+def test_a_sweep_prints_the_dashboard_the_ranking_and_the_paths(stopped: Ended) -> None:
+    said = stopped.done.stdout
     assert "dashboard: http://127.0.0.1:" in said
     assert "finished" in said and "summary.md" in said
 
 
-def test_ray_is_silent(stopped: Any) -> None:
-    assert stopped[1].stderr == ""
+def test_ray_is_silent(stopped: Ended) -> None:
+    assert stopped.done.stderr == ""
 
 
-def test_a_sweep_leaves_tables_and_figures(stopped: Any) -> None:
-    names = {file.name for file in (stopped[2] / "analysis").iterdir()}
+def test_a_sweep_leaves_tables_and_figures(stopped: Ended) -> None:
+    names = {file.name for file in (stopped.folder / "analysis").iterdir()}
     assert names >= {"trials.csv", "curves.csv", "summary.md", "summary.json"}
     assert names >= {"loss_by_step.svg", "loss_by_tokens.png", "loss_vs_lr.svg"}
 
 
-def test_the_same_command_again_does_nothing_and_says_so(stopped: Any) -> None:
-    before = (stopped[2] / "ledger.jsonl").read_bytes()
-    again = run(stopped[0])
+def test_the_same_command_again_does_nothing_and_says_so(stopped: Ended) -> None:
+    before = (stopped.folder / "ledger.jsonl").read_bytes()
+    again = run(stopped.asked)
     assert (again.returncode, "nothing is left to do" in again.stdout) == (0, True)
-    assert (stopped[2] / "ledger.jsonl").read_bytes() == before
+    assert (stopped.folder / "ledger.jsonl").read_bytes() == before
 
 
-def test_another_base_config_exits_9_with_the_difference(stopped: Any) -> None:
-    again = run([*stopped[0], "--set", "optim.weight_decay=0.3"])
+def test_another_base_config_exits_9_with_the_difference(stopped: Ended) -> None:
+    again = run([*stopped.asked, "--set", "optim.weight_decay=0.3"])
     assert (again.returncode, "0.1 there, 0.3 here" in again.stderr) == (REFUSED, True)
 
 
-def test_a_session_says_where_and_with_what_it_ran(stopped: Any) -> None:
-    (session,) = led.fold(led.read(led.Files(stopped[2]))).sessions
+def test_a_session_says_where_and_with_what_it_ran(stopped: Ended) -> None:
+    session = stopped.sweep.sessions[-1]
     assert session["versions"]["ray"] == "2.60.0"
     assert session["machine"]["cpus"] == os.cpu_count()
 
 
-def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Any, trained: Any) -> None:
-    cut = curves(stopped[2])
+def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Ended, trained: Any) -> None:
+    cut = curves(stopped.folder)
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
 
 
-def test_trials_take_turns_in_warm_workers(stopped: Any) -> None:
+def test_trials_take_turns_in_warm_workers(stopped: Ended) -> None:
     """Their curves, which the test above holds against cold ones, come from no more processes than
     run at once."""
-    rows = led.read(led.Files(stopped[2]))
-    (session,) = led.fold(rows).sessions
+    rows = led.read(led.Files(stopped.folder))
     workers = {row["worker"] for row in rows if row["kind"] == "measured"}
-    assert len(workers) <= session["slots"]
+    assert len(workers) <= sum(session["slots"] for session in stopped.sweep.sessions)
 
 
-def test_a_forecast_stands_beside_what_was_used(stopped: Any) -> None:
-    said = (stopped[2] / "analysis" / "summary.md").read_text()
+def test_a_forecast_stands_beside_what_was_used(stopped: Ended) -> None:
+    said = (stopped.folder / "analysis" / "summary.md").read_text()
     assert "The forecast (replay of curves that keep their order) was " in said
 
 
-@pytest.fixture(scope="module")
-def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Any:
-    """A sweep that used its budget up, and what the same command did once it was raised."""
-    folder = tmp_path_factory.mktemp("capped")
-    space, out = write_space(folder, {"policy": "asha_stopping", "grace": "1/4"}), folder / "rates"
-    free = space.read_text()
-    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
-    first = run(command(space, scale, out))
-    spent = led.fold(led.read(led.Files(out))).spent_tokens
-    again = run(command(space, scale, out))
-    space.write_text(free)
-    return first, spent, again, run(command(space, scale, out, "--audit", "1")), out
+def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_go_on(stopped: Ended) -> None:
+    assert (stopped.capped.returncode, stopped.still.returncode) == (75, 75), stopped.capped.stderr
+    assert "caps.tokens: " in stopped.capped.stderr
+    assert "the same command goes on" in stopped.capped.stderr
 
 
-def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_go_on(capped: Any) -> None:
-    assert (capped[0].returncode, capped[2].returncode) == (75, 75), capped[0].stderr
-    assert "caps.tokens: " in capped[0].stderr and "the same command goes on" in capped[0].stderr
-
-
-def test_a_sweep_stops_within_a_record_of_its_budget(capped: Any, scale: Path) -> None:
+def test_a_sweep_stops_within_a_record_of_its_budget(stopped: Ended, scale: Path) -> None:
     every = cfg.load(str(scale)).eval.every_tokens
-    assert 10_000 <= capped[1] < 10_000 + every * (os.cpu_count() or 1)
+    assert 10_000 <= stopped.spent < 10_000 + 1.25 * every * (os.cpu_count() or 1)
 
 
-def test_a_raised_budget_ends_with_the_curves_of_whole_trainings(capped: Any, trained: Any) -> None:
-    assert capped[3].returncode == 0, capped[3].stderr
-    found = curves(capped[4])
-    assert found == {label: points[: len(found[label])] for label, points in trained.items()}
+def test_a_budget_that_was_reached_loses_no_work(stopped: Ended) -> None:
+    trials = stopped.sweep.trials.values()
+    assert sum(t.spent_tokens - t.branch_tokens for t in trials) == sum(t.tokens for t in trials)
 
 
-def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(capped: Any) -> None:
-    of = led.fold(led.read(led.Files(capped[4])))
-    stopped = [trial.trial for trial in of.trials.values() if trial.status == "stopped"]
-    assert stopped and list(of.audit_of) == sorted(stopped, key=list(of.audit_of).index)
+def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(stopped: Ended) -> None:
+    of = stopped.sweep
+    ids = {trial.trial for trial in of.trials.values() if trial.status == "stopped"}
+    assert ids and set(of.audit_of) == ids
     assert {audit.status for audit in of.audits.values()} == {"finished"}
-    assert "## Audit of the stopping" in (capped[4] / "analysis" / "summary.md").read_text()
+    said = (stopped.folder / "analysis" / "summary.md").read_text()
+    assert "## Audit of the stopping" in said
+
+
+def test_audited_curves_are_those_of_whole_trainings(stopped: Ended, trained: Any) -> None:
+    found = {
+        audit.label.removesuffix(" (audit)"): [
+            (p["step"], p["train_loss"], p["val_loss"]) for p in audit.curve
+        ]
+        for audit in stopped.sweep.audits.values()
+    }
+    assert found == {label: trained[label] for label in found}
 
 
 def test_a_second_driver_exits_5(tmp_path: Path, scale: Path) -> None:
