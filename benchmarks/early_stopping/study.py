@@ -216,16 +216,19 @@ def policies(
     """Every policy of the project, ASHA in its variants, and Ray's own class."""
     given = {"eta": eta, "grace": str(grace), "finish": finish}
 
-    def ours(name: str, **more: Any) -> Method:
+    def ours(name: str, label: str = "", **more: Any) -> Method:
         schedule = replay.fitting(name, given | more)
         rungs = replay.rungs_of(schedule, budget)
-        label = " ".join([name, *map(str, more.values())])
-        return Method(label, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
+        return Method(
+            label or name, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch)
+        )
 
     found = [ours(name) for name in replay.SCHEDULES]
-    found.insert(2, ours("asha", first="promote"))
+    found.insert(2, ours("asha", "asha, promotions first", first="promote"))
     if branches:
-        found.insert(2, ours("asha", score="decayed", finish=1))
+        found.insert(
+            1, ours("asha", "asha, decayed scores (the default)", score="decayed", finish=1)
+        )
     return [*found, Method("Ray's own ASHA", lambda rungs: RayAsha(rungs, eta, budget))]
 
 
@@ -312,14 +315,19 @@ HEAD = ("cost", "regret", "best kept", "within 1 sigma", "false kills")
 MADE = tuple(name for name in HEAD if name != "within 1 sigma")  # these have no noise at the end
 
 
-def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
-    """An empty figure with panels side by side that share their y axis."""
-    drawn = Figure(figsize=(width, height), layout="constrained")
-    panels = drawn.subplots(1, columns, sharey=True, squeeze=False)[0]
-    for panel in panels:
+def figure(panels: int, height: float) -> tuple[Figure, list[Any]]:
+    """An empty figure with panels, up to four side by side, that share their y axis."""
+    columns = min(panels, 4)
+    rows = math.ceil(panels / columns)
+    width = max(9.0, 2.7 * columns + 0.6)
+    drawn = Figure(figsize=(width, height * rows + 0.8), layout="constrained")
+    axes = list(drawn.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.remove()
+    for panel in axes[:panels]:
         panel.grid(color="0.9", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-    return drawn, list(panels)
+    return drawn, axes[:panels]
 
 
 def save(drawn: Figure, name: str) -> None:
@@ -332,7 +340,7 @@ def save(drawn: Figure, name: str) -> None:
 
 def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> None:
     """Share of misordered pairs against progress, and its sign, a line for each recording."""
-    drawn, (left, right) = figure(9, 4, 2)
+    drawn, (left, right) = figure(2, 3.4)
     for (name, parts), colour, mark in zip(found.items(), COLOURS, MARKS, strict=False):
         for panel, key in ((left, "misordered"), (right, "signed")):
             raw, decayed = parts["raw"], parts["decayed"]
@@ -356,7 +364,7 @@ def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) 
 
 def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) -> None:
     """Cost against regret, a panel for each pool, a mark for each method."""
-    drawn, panels = figure(2.7 * len(found) + 0.6, 4.2, len(found))
+    drawn, panels = figure(len(found), 3.2)
     labels = list(dict.fromkeys(label for results in found.values() for label in results))
     for panel, (pool, results) in zip(panels, found.items(), strict=True):
         for label, colour, mark in zip(labels, itertools.cycle(COLOURS), MARKS, strict=False):
@@ -365,14 +373,21 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
                 continue
             panel.plot(
                 [100 * result["cost"]], [result["regret"]["mean"]], mark, color=colour, markersize=6,
-                label=label if panel is panels[0] else None, clip_on=False, alpha=0.85,
+                label=label, clip_on=False, alpha=0.85,
             )  # fmt: skip
         panel.set_title(pool, fontsize=9)
         panel.set_xlabel("cost (% of full grid)")
         panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
-    panels[0].set_ylabel("mean regret (nats per token)")
-    drawn.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    for panel in panels[::4]:
+        panel.set_ylabel("mean regret (nats per token)")
+    handles = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    drawn.legend(
+        handles.values(), handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
     save(drawn, name)
 
 
