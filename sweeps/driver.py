@@ -122,11 +122,11 @@ class Driver:
         self.sweep.observe(row)
         if row.get("trial") in self.sweep.audits:  # no business of the policy's
             return
-        field = self.asked.score_field
-        if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and field not in row:
+        score = self.asked.score_field
+        if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
             raise RefusedError(
                 f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
-                f"tokens without its {field}"
+                f"tokens without its {score}"
             )
         self.policy.observe(row)
 

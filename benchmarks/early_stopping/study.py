@@ -331,11 +331,8 @@ def figure(panels: int, height: float) -> tuple[Figure, list[Any]]:
 
 
 def save(drawn: Figure, name: str) -> None:
-    """Write a figure as SVG and PNG."""
-    for kind in ("svg", "png"):
-        drawn.savefig(
-            DOCS / f"{name}.{kind}", metadata={"Date": None} if kind == "svg" else {}, dpi=150
-        )
+    """Write a figure."""
+    drawn.savefig(DOCS / f"{name}.svg", metadata={"Date": None})
 
 
 def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> None:
