@@ -50,23 +50,16 @@ def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a trial in plan order. What was not measured is None.
 
     `*_final` is the last that was measured: for a stopped trial, where it stopped; what an audit of
-    it measured last is `val_loss_audited`. Steps and
-    tokens of a diverged trial are where it diverged, past its last record.
+    it measured last is `val_loss_audited`. Steps and tokens of a diverged trial are where it
+    diverged, past its last record.
     """
     paths = [swept.path for swept in of.swept]
     columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED, "val_loss_audited")
-    audits = {
-        stopped: of.sweep.audits[audit].curve[-1]["val_loss"]
-        for stopped, audit in of.sweep.audit_of.items()
-        if of.sweep.audits[audit].status == "finished"
-    }
-    return columns, [
-        {**_trial_row(trial, paths), "val_loss_audited": audits.get(trial.trial)}
-        for trial in of.trials
-    ]
+    return columns, [_trial_row(trial, of.sweep.audit(trial.trial), paths) for trial in of.trials]
 
 
-def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
+def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
+    audited = audit is not None and audit.status == "finished"
     last = trial.curve[-1] if trial.curve else None
     best = best_record(trial)
     reached = last is not None or trial.status == "diverged"
@@ -86,6 +79,7 @@ def _trial_row(trial: Trial, paths: Sequence[str]) -> Row:
         "bits_per_byte_final": last and last["bits_per_byte"],
         "seconds": last and last["seconds"],
         "tokens_per_s": tokens_per_s(trial),
+        "val_loss_audited": audit.curve[-1]["val_loss"] if audit and audited else None,
     }
 
 
@@ -93,15 +87,15 @@ def curves_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a record, by trial and step; `score` is the sweep's metric, and
     `decayed` the same after a decay branch.
 
-    What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose score is nan, so that `sweeps.replay` reads the file.
+    What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose
+    score is nan, so that `sweeps.replay` reads the file.
     """
     paths = [swept.path for swept in of.swept]
     columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
-    audits = {stopped: of.sweep.audits[audit] for stopped, audit in of.sweep.audit_of.items()}
     return columns, [
         row
         for trial in of.trials
-        for row in _curve_rows(trial, audits.get(trial.trial), of.metric, paths)
+        for row in _curve_rows(trial, of.sweep.audit(trial.trial), of.metric, paths)
     ]
 
 
@@ -111,12 +105,11 @@ def _curve_rows(
     """The records of a trial, and those that an audit of it added."""
     values = {path: trial.values.get(path) for path in paths}
     who = {"trial": trial.trial, **values, "seed": trial.seed}
-    after = audit.curve[len(trial.curve) :] if audit is not None else []
-    for row in [*trial.curve, *after]:
-        audited = {"audited": True if row in after else None}
+    ended = audit or trial  # an audit's curve begins with its trial's
+    for number, row in enumerate(ended.curve):
+        audited = {"audited": True if number >= len(trial.curve) else None}
         scores = {"score": row[metric], "decayed": row.get(f"decayed_{metric}")}
         yield {**who, **{name: row[name] for name in CURVE}, **scores, **audited}
-    ended = audit or trial
     if ended.status == "diverged":
         where = dict.fromkeys(CURVE) | {"step": ended.step, "tokens": ended.tokens}
         audited = {"audited": True if audit is not None else None}

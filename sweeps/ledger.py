@@ -204,7 +204,6 @@ class Trial:
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
-    stop: Row | None = None  # the last `stopped` row
 
     @property
     def budget(self) -> int:
@@ -238,6 +237,10 @@ class Sweep:
     def find(self, trial: str) -> Trial:
         """A trial or an audit by its id."""
         return self.audits[trial] if trial in self.audits else self.trials[trial]
+
+    def audit(self, trial: str) -> Trial | None:
+        """The audit of a stopped trial by the trial's id, if it was drawn."""
+        return self.audits.get(self.audit_of.get(trial, ""))
 
     @property
     def spent_tokens(self) -> int:
@@ -320,7 +323,6 @@ class Sweep:
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
-            trial.stop = None
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
             if kind != "promoted":
@@ -328,7 +330,6 @@ class Sweep:
             elif trial.status != "running":  # one that is running keeps its slot
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
-            trial.stop = row if kind == "stopped" else None
         elif row.get("attempt") == trial.attempt:
             _observe_attempt(trial, kind, row)
 

@@ -399,7 +399,7 @@ def audit(of: Study) -> Facts | None:
         name: audit
         for name, stopped in of.sweep.trials.items()
         if stopped.status == "stopped"
-        and (audit := of.sweep.audits.get(of.sweep.audit_of.get(name, ""))) is not None
+        and (audit := of.sweep.audit(name)) is not None
         and audit.status in {"finished", "diverged"}
     }
     ranked = [row[of.metric] for row in _finals(of, of.trials)]

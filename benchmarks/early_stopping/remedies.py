@@ -17,6 +17,7 @@ from sweeps.ledger import Row
 from sweeps.policies import Promotion, Stop, Verdict
 from sweeps.policies.asha import Asha
 from sweeps.policies.halving import Rung
+from sweeps.policies.none import RunAll
 
 # Trials that arrived at a rung as (trial, score), best first, and how many go on by rank -> who may.
 Choice = Callable[[list[tuple[str, float]], int], set[str]]
@@ -214,7 +215,7 @@ def fit_two_term(curves: Mapping[str, Curve], areas_of: Mapping[str, Areas]) -> 
 # Ray's own -------------------------------------------------------------------------------------------
 
 
-class RayAsha:
+class RayAsha(RunAll):
     """Ray Tune's AsyncHyperBandScheduler behind the interface of a policy."""
 
     def __init__(self, rungs: tuple[int, ...], eta: int, budget: int) -> None:
@@ -234,15 +235,6 @@ class RayAsha:
         if self._decisions[trial] == TrialScheduler.STOP:
             return Stop("Ray says so", tokens, None, 1, 1)
         return "continue"
-
-    def promotion(self, *, idle: bool) -> Promotion | None:
-        return None
-
-    def holds(self, trial: str) -> bool:
-        return False
-
-    def standing(self, trial: str) -> Stop:
-        raise AssertionError(trial)
 
 
 class _RayTrial:
