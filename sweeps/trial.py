@@ -47,6 +47,7 @@ class Attempt:
         except train.Diverged as diverged:
             yield {
                 "event": "diverged",
+                "how": diverged.how,
                 "save": False,
                 "step": diverged.step,
                 "tokens": diverged.tokens,

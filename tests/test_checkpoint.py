@@ -157,11 +157,11 @@ def test_the_trap_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "found"), [([1, 2], "None"), ({"model": {}}, "None"), ({"format": 2}, "2")]
+    ("value", "found"), [([1, 2], "None"), ({"model": {}}, "None"), ({"format": 1}, "1")]
 )
 def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, found: str) -> None:
     file = sealed(tmp_path / "checkpoint.pt", value)
-    with pytest.raises(CheckpointError, match=f"format {found}, this program reads 1"):
+    with pytest.raises(CheckpointError, match=f"format {found}, this program reads 2"):
         checkpoint.load_model(file)
 
 

@@ -497,3 +497,17 @@ def test_tinystories_put_into_their_place_need_no_hub(
     (place / data.TINYSTORIES_FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
     assert list(data.documents(stories)) == [(False, "one"), (False, "two"), (True, "three")]
+
+
+# What is known of a corpus without a model ---------------------------------------------------------
+
+
+def test_the_unigram_entropy_of_equally_frequent_tokens_is_the_logarithm_of_their_number() -> None:
+    ids = np.tile(np.arange(7, dtype=np.uint16), 5)
+    assert Tokens(ids, 1).unigram_entropy() == pytest.approx(np.log(7), rel=1e-12)
+
+
+def test_the_unigram_entropy_weighs_tokens_by_how_often_they_stand() -> None:
+    ids = np.array([3, 3, 3, 65_535], dtype=np.uint16)
+    expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert Tokens(ids, 1).unigram_entropy() == pytest.approx(expected, rel=1e-12)

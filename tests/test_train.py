@@ -38,7 +38,8 @@ CLOCK = {"seconds", "tokens_per_s", "peak_memory"}
 
 def facts(record: Record) -> dict[str, float]:
     """What a record says about the training and not about the machine."""
-    return {key: value for key, value in dataclasses.asdict(record).items() if key not in CLOCK}
+    said = {key: value for key, value in dataclasses.asdict(record).items() if key not in CLOCK}
+    return said | {f"loss of {n}": loss for n, loss in enumerate(said.pop("first_losses"))}
 
 
 def run(config: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
@@ -87,6 +88,23 @@ def test_the_train_loss_is_the_mean_since_the_last_record(
     assert [record.train_loss for record in whole[0]] == pytest.approx(means, rel=1e-15)
     assert {record.loss_init for record in whole[0]} == {losses[0]}
     assert whole[0][-1].peak_loss == max(losses)
+
+
+def test_the_first_ten_losses_are_in_the_first_record(
+    tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
+) -> None:
+    assert [len(record.first_losses) for record in whole[0]] == [3, 0, 0, 0]
+    at_once = {"eval.every_tokens": 715, "run.checkpoint_every_tokens": 715}
+    (record,) = run(cfg.overlay(tiny, at_once), corpus)[0]
+    assert record.first_losses[:3] == whole[0][0].first_losses
+    assert (len(record.first_losses), record.first_losses[0]) == (10, record.loss_init)
+
+
+def test_a_repeat_is_the_same_training(
+    tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
+) -> None:
+    records, _ = run(cfg.overlay(tiny, {"run.repeat": 1}), corpus)
+    assert [facts(r) for r in records] == [facts(r) for r in whole[0]]
 
 
 def test_the_loss_falls(whole: tuple[list[Record], State]) -> None:
@@ -247,16 +265,17 @@ def test_a_loss_that_is_not_finite_has_diverged(tiny: cfg.Config, corpus: Corpus
     with pytest.raises(Diverged) as caught:
         run(config, corpus)
     assert (caught.value.step, caught.value.tokens) == (2, 130)
-    assert caught.value.reason == "training loss nan at step 2"
+    assert (caught.value.how, caught.value.reason) == ("non-finite", "training loss nan at step 2")
     assert math.isfinite(caught.value.peak_loss)
 
 
 def test_a_loss_that_stays_far_above_its_value_at_init_has_diverged(
     tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    config = cfg.overlay(tiny, LONG | {"optim.lr": 30.0})
+    config = cfg.overlay(tiny, LONG | {"optim.lr": 10.0})
     with pytest.raises(Diverged, match="more than 1 nat above its value at init") as caught:
         run(config, corpus)
+    assert caught.value.how == "blown up"
     assert caught.value.step < 60
     assert caught.value.tokens == 65 * caught.value.step
     assert caught.value.peak_loss > math.log(307) + DIVERGED_NATS
@@ -286,6 +305,17 @@ def test_a_loss_that_comes_back_is_no_divergence(tiny: cfg.Config) -> None:
     spikes = [*[ABOVE] * (DIVERGED_UPDATES - 1), 5.0 + DIVERGED_NATS] * 2
     state = fold(cfg.overlay(tiny, LONG), *[5.0] * 7, *spikes)
     assert (state.updates_above, state.peak_loss, state.loss_init) == (0, ABOVE, 5.0)
+
+
+def test_a_spike_is_the_rise_of_the_smoothed_loss_above_its_lowest(tiny: cfg.Config) -> None:
+    state = fold(cfg.overlay(tiny, LONG), 5.0, *[5.0] * 9, 8.0, 5.0)
+    assert state.spike == pytest.approx(0.1 * 3.0)
+    assert state.lowest_loss == 5.0
+
+
+def test_a_rise_within_the_warm_up_is_no_spike(tiny: cfg.Config) -> None:
+    """It is 6 updates long."""
+    assert fold(cfg.overlay(tiny, LONG), 5.0, 5.0, 9.0, 5.0, 5.0, 5.0).spike == 0.0
 
 
 def test_the_updates_above_are_counted_across_an_interruption(

@@ -4,6 +4,7 @@ A checkpoint is a file of torch.save with its SHA-256 behind it: the checksums i
 are of its members only, and a flipped bit between them can change what torch reads.
 """
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -21,8 +22,14 @@ from tinylm.data import Corpus
 from tinylm.files import replacing
 from tinylm.model import build
 
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST_BYTES = hashlib.sha256().digest_size
+# All of a state but model and optimizer.
+_NUMBERS = tuple(
+    field.name
+    for field in dataclasses.fields(train.State)
+    if field.name not in {"model", "optimizer"}
+)
 
 
 class CheckpointError(Exception):
@@ -34,11 +41,7 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
     content = {
         "format": _FORMAT,
         "config": config.model_dump(),
-        "step": state.step,
-        "seconds": state.seconds,
-        "loss_init": state.loss_init,
-        "peak_loss": state.peak_loss,
-        "updates_above": state.updates_above,
+        **{name: getattr(state, name) for name in _NUMBERS},
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "tokenizer": corpus.tokenizer().to_str(),
@@ -94,7 +97,7 @@ def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     state = train.start(config)
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
-    for name in ("step", "seconds", "loss_init", "peak_loss", "updates_above"):
+    for name in _NUMBERS:
         setattr(state, name, content[name])
     return state
 

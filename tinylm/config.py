@@ -157,6 +157,9 @@ class Run(Section):
     """How the computer does it: seed, device, precision, checkpoints."""
 
     seed: Seed = 0
+    repeat: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Tells equal trainings apart; changes nothing in them."
+    )
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="bf16 is autocast: weights and optimizer stay fp32."

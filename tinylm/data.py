@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tinylm import config as cfg
-from tinylm.config import ConfigError
+from tinylm.config import MAX_VOCABULARY, ConfigError
 
 END_OF_TEXT = "<|endoftext|>"
 TINYSTORIES = "roneneldan/TinyStories"
@@ -35,6 +35,7 @@ STAGE_MARK = re.compile(
     r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
     re.IGNORECASE,
 )
+_CHUNK = 2**24  # tokens that are counted at once
 _FORMAT = 1  # of the prepared folder; part of its digest
 
 Progress = Callable[[str], None]
@@ -52,6 +53,14 @@ class Tokens:
 
     ids: NDArray[np.uint16]
     documents: int
+
+    def unigram_entropy(self) -> float:
+        """Nats per token of the best model that knows nothing but how often each token stands."""
+        counts = np.zeros(MAX_VOCABULARY, np.int64)
+        for first in range(0, len(self.ids), _CHUNK):
+            counts += np.bincount(self.ids[first : first + _CHUNK], minlength=MAX_VOCABULARY)
+        share = counts[counts > 0] / len(self.ids)
+        return float(-(share * np.log(share)).sum())
 
     def windows(self, start: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """The windows of `length` tokens that begin at each start, shape (len(start), length)."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 # at init for this many updates in a row.
 DIVERGED_NATS = 1.0
 DIVERGED_UPDATES = 20
+# What a spike is measured on: a running mean in which each update's loss has this weight.
+SMOOTHING = 0.1
+FIRST_LOSSES = 10  # updates at the beginning whose losses are kept, to tell two trainings apart
 PROBE_UPDATES = 20
 PROBE_SECONDS = 20.0
 # Losses are fetched from the device this often: each fetch waits for the device.
@@ -50,15 +54,26 @@ class Record:
     grad_norm: float  # of the last update, before clipping
     peak_loss: float  # highest training loss of any update so far
     loss_init: float  # training loss of the first batch, before any update
+    spike: float  # most that the smoothed training loss has risen above its lowest, warm-up over
+    first_losses: tuple[float, ...]  # of the first `FIRST_LOSSES` updates; in the first record only
     tokens_per_s: float  # since the last record
     peak_memory: int  # bytes: of the CUDA allocator in this training, else of the process so far
 
 
 class Diverged(Exception):  # noqa: N818 a result, not an error
-    """A training whose loss is not finite or stays far above the loss at init."""
+    """A training whose loss is not finite (`non-finite`) or stays far above the loss at init
+    (`blown up`)."""
 
-    def __init__(self, reason: str, step: int, tokens: int, peak_loss: float) -> None:
+    def __init__(
+        self,
+        how: Literal["non-finite", "blown up"],
+        reason: str,
+        step: int,
+        tokens: int,
+        peak_loss: float,
+    ) -> None:
         super().__init__(reason)
+        self.how = how
         self.reason = reason
         self.step = step
         self.tokens = tokens
@@ -76,6 +91,9 @@ class State:
     loss_init: float = math.nan
     peak_loss: float = -math.inf
     updates_above: int = 0  # updates in a row with a loss far above the loss at init
+    smooth_loss: float = math.nan  # running mean of the training loss
+    lowest_loss: float = math.inf  # the least that it has been
+    spike: float = 0.0  # the most that it has risen above that, the warm-up over
 
 
 def require(device: str) -> None:
@@ -156,23 +174,26 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
     """Fold the latest losses into the state; `Diverged` where they say so."""
     first = state.step - len(losses)
     if first == 0:
-        state.loss_init = losses[0]
+        state.loss_init = state.smooth_loss = losses[0]
     for step, loss in enumerate(losses, start=first + 1):
-        reason = None
+        tokens = step * config.tokens_per_step
         if not math.isfinite(loss):
             reason = f"training loss {loss} at step {step}"
-        else:
-            state.peak_loss = max(state.peak_loss, loss)
-            warm = step > config.optim.warmup_fraction * config.steps
-            above = warm and loss > state.loss_init + DIVERGED_NATS
-            state.updates_above = state.updates_above + 1 if above else 0
-            if state.updates_above >= DIVERGED_UPDATES:
-                reason = (
-                    f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
-                    f"({state.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {step}"
-                )
-        if reason is not None:
-            raise Diverged(reason, step, step * config.tokens_per_step, state.peak_loss)
+            raise Diverged("non-finite", reason, step, tokens, state.peak_loss)
+        state.peak_loss = max(state.peak_loss, loss)
+        state.smooth_loss += SMOOTHING * (loss - state.smooth_loss)
+        state.lowest_loss = min(state.lowest_loss, state.smooth_loss)
+        warm = step > config.optim.warmup_fraction * config.steps
+        if warm:
+            state.spike = max(state.spike, state.smooth_loss - state.lowest_loss)
+        above = warm and loss > state.loss_init + DIVERGED_NATS
+        state.updates_above = state.updates_above + 1 if above else 0
+        if state.updates_above >= DIVERGED_UPDATES:
+            reason = (
+                f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
+                f"({state.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {step}"
+            )
+            raise Diverged("blown up", reason, step, tokens, state.peak_loss)
 
 
 def probe(config: cfg.Config) -> float:
@@ -235,7 +256,7 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
         tokens = state.step * config.tokens_per_step
         if not math.isfinite(val_loss):
             reason = f"validation loss {val_loss} at step {state.step}"
-            raise Diverged(reason, state.step, tokens, state.peak_loss)
+            raise Diverged("non-finite", reason, state.step, tokens, state.peak_loss)
         yield Record(
             step=state.step,
             tokens=tokens,
@@ -247,6 +268,8 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
             grad_norm=norm.item(),
             peak_loss=state.peak_loss,
             loss_init=state.loss_init,
+            spike=state.spike,
+            first_losses=() if before else tuple(losses[:FIRST_LOSSES]),
             tokens_per_s=(state.step - before) * config.tokens_per_step / passed,
             peak_memory=peak_memory(config.run.device),
         )
