@@ -9,14 +9,19 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from sweeps import arms, suggest
 from sweeps import ledger as led
-from sweeps import space as sp
-from sweeps.policies import Policy, Promotion, Stop
+from sweeps import plan as pl
+from sweeps.asked import Asked, Machine, Planned
+from sweeps.policies import Promotion, Stop
+from sweeps.policies.pools import Pools
+from sweeps.space import BASELINE, OptunaSearch
+from sweeps.study import best_group
 from tinylm import config as cfg
 from tinylm.files import sync
 
@@ -51,43 +56,11 @@ class Job:
         return cls(**{**fields, "rungs": tuple(fields["rungs"])})
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the user asks for."""
-
-    space: sp.Space
-    written: dict[str, Any]  # the space file as it stands
-    source: str  # its path
-    base: cfg.Config  # of the scale, with the space's and the command line's changes
-    scale: str
-    seed: int
-
-    def row(self) -> dict[str, Any]:
-        """The fields of the ledger's `sweep` row."""
-        return {
-            "space": self.written,
-            "source": self.source,
-            "base": self.base.model_dump(),
-            "scale": self.scale,
-            "seed": self.seed,
-        }
-
-    def policy(self) -> Policy:
-        """The policy that the space schedules, before any row."""
-        rungs = sp.rungs(self.space, self.base, self.source)
-        return self.space.schedule.policy_at(rungs, self.score_field)
-
-    @property
-    def score_field(self) -> str:
-        """The field of a record at a rung that holds its score."""
-        return self.space.schedule.field(self.space.metric)
-
-
 def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
     """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
     if before is None:
         return
-    swept = set(asked.space.space) | set(before["space"]["space"])
+    swept = set(asked.space.space) | set(before["space"].get("space", {}))
     found = cfg.difference(before["base"], asked.base.model_dump())
     different = [line for path, line in found.items() if path not in swept]
     if different:
@@ -102,12 +75,13 @@ class Driver:
 
     ledger: led.Ledger
     asked: Asked
-    planned: list[sp.Planned]
-    # Config -> params, flops_per_token, corpus; passed in, since counting needs torch.
+    plan: pl.Plan
+    machine: Machine
+    # Config -> params, flops_per_token, corpus, ...; passed in, since counting needs torch.
     facts: Callable[[cfg.Config], dict[str, Any]]
     audit: float = 0.0  # share of the stopped trials that are trained to their ends at last
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
-    policy: Policy = field(init=False)
+    policy: Pools = field(init=False)
     # What becomes of a trial once the checkpoint that it is saving has arrived.
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
@@ -120,7 +94,7 @@ class Driver:
 
     def _observe(self, row: led.Row) -> None:
         self.sweep.observe(row)
-        if row.get("trial") in self.sweep.audits:  # no business of the policy's
+        if "trial" in row and self._is_free(self.sweep.find(row["trial"])):
             return
         score = self.asked.score_field
         if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
@@ -162,11 +136,12 @@ class Driver:
         """Whether there is anything to train, budgets aside; writes nothing."""
         trials = self.sweep.trials
         return (
-            any(new.trial not in trials for new in self.planned)
+            any(new.trial not in trials for new in self.plan.trials)
             or any(trial.status in {"running", "failed"} for trial in self.sweep.attempted)
             or any(self._is_ready(trial) for trial in trials.values())
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
+            or next(self._choices(), None) is not None
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
             or bool(self._to_audit())
         )
@@ -187,13 +162,14 @@ class Driver:
         self._record("session", **session)
         if new and forecast is not None:
             self._record("forecast", **forecast)
-        self._plan(self.planned)
+        self._plan(self.plan.trials)
+        self._choose()
         for trial in self.sweep.attempted:
             # A crash may have come before the decision; another policy may decide otherwise.
             if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
 
-    def _plan(self, planned: Iterable[sp.Planned]) -> None:
+    def _plan(self, planned: Iterable[Planned]) -> None:
         for new in planned:
             if new.trial not in self.sweep.trials:
                 self._record(
@@ -203,6 +179,8 @@ class Driver:
                     config=new.config.model_dump(),
                     values=new.values,
                     seed=new.config.run.seed,
+                    pool=new.pool,
+                    draws=new.draws,
                     **self.facts(new.config),
                 )
 
@@ -211,7 +189,7 @@ class Driver:
         if saved["tokens"] == trial.budget:
             self._finish(trial)
             return
-        if not self._is_audit(trial) and self._decide(trial, saved["tokens"]) == "pause":
+        if not self._is_free(trial) and self._decide(trial, saved["tokens"]) == "pause":
             self._pause(trial, saved["tokens"])
 
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
@@ -262,8 +240,8 @@ class Driver:
             attempt=trial.attempt,
             config=trial.config,
             corpus=trial.corpus,
-            rungs=self.policy.rungs,
-            branch=0.0 if self._is_audit(trial) else float(self.asked.space.schedule.branch),
+            rungs=() if self._is_free(trial) else self.policy.rungs,
+            branch=0.0 if self._is_free(trial) else float(self.asked.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
 
@@ -281,14 +259,92 @@ class Driver:
         if promotion is not None:
             self._record("promoted", **promotion.fields())
             return trials[promotion.trial]
+        if not waiting and self._choose():
+            waiting = [trial for trial in trials.values() if self._is_ready(trial)]
         if not waiting:
             waiting = self._waiting_audits()
         return waiting[0] if waiting else None
 
-    # Audits --------------------------------------------------------------------------------
+    def _is_free(self, trial: led.Trial) -> bool:
+        """Whether a trial is no business of the policy's: it runs to its end."""
+        return trial.pool is None
 
-    def _is_audit(self, trial: led.Trial) -> bool:
-        return trial.trial in self.sweep.audits
+    # What follows from what was measured --------------------------------------------------------
+
+    def _choose(self) -> bool:
+        """Write down the values of arms, and the best that is run again, where these are settled
+        now, and plan what they run; whether there was anything new."""
+        found = list(self._choices())
+        for fields, planned in found:
+            for trial in self.sweep.trials.values():
+                waits = trial.status == "paused" and trial.pool == fields["arm"]
+                if waits and self.policy.holds(trial.trial):
+                    stop = self.policy.standing(trial.trial)
+                    self._record("stopped", trial=trial.trial, **stop.fields())
+            self._plan(planned)
+            self._record("chosen", **fields)
+        return bool(found)
+
+    def _choices(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+        """What is settled and not written down yet: the fields of its row, and its trials."""
+        space, seeds = self.asked.space, self.asked.seeds
+        for place, cell in enumerate(self.plan.cells):
+            tried: list[led.Trial] = []
+            values: dict[str, Any] | None = {}
+            best: led.Trial | None = None
+            pool = cell.name if cell.retune else BASELINE
+            if space.retune:
+                settled = self._settled(pool)
+                if settled is None:
+                    continue
+                tried = settled
+                best = min(
+                    (trial for trial in tried if trial.status == "finished"),
+                    key=lambda trial: trial.curve[-1][space.metric],
+                    default=None,
+                )
+                values = {path: best.values[path] for path in space.retune} if best else None
+            found: dict[str, Any] = {
+                "values": values,
+                "tried": len(tried),
+                "seeds": seeds,
+                "place": place,
+            }
+            found |= {"hypothesis": cell.hypothesis, "changes": cell.changes}
+            found |= {"retuned": cell.retune, "pool": pool}
+            before = self.sweep.chosen.get(cell.name, {})
+            if any(before.get(name) != value for name, value in found.items()):
+                runs = [] if values is None else arms.runs(self.asked, cell, values)
+                score = best.curve[-1][space.metric] if best else None
+                yield {"arm": cell.name, "score": score, **found, **_told(runs)}, runs
+        if space.confirm:
+            yield from self._confirmation()
+
+    def _settled(self, pool: str) -> list[led.Trial] | None:
+        """The trials of a pool, where nothing is left to do for any of them; else None."""
+        trials = [trial for trial in self.sweep.trials.values() if trial.pool == pool]
+        if any(self._is_ready(trial) or trial.status in {"running", "failed"} for trial in trials):
+            return None
+        return None if self.policy.of(pool).promotion(idle=True) else trials
+
+    def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+        """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
+        tried = self._settled("")
+        metric = self.asked.space.metric
+        best = best_group(tried, metric) if tried and self._suggestion() is None else []
+        if not best:
+            return
+        planned = pl.confirmation(self.asked, best[0].values)
+        score = math.fsum(trial.curve[-1][metric] for trial in best) / len(best)
+        seeds = [one.config.run.seed for one in planned]
+        found: dict[str, Any] = {"values": best[0].values, "seeds": seeds}
+        before = self.sweep.chosen.get("", {})
+        if any(before.get(name) != value for name, value in found.items()):
+            tried_values = len({json.dumps(trial.values) for trial in tried or []})
+            more = {"arm": "", "score": score, "tried": tried_values}
+            yield {**more, **found, **_told(planned)}, planned
+
+    # Audits --------------------------------------------------------------------------------
 
     def _to_audit(self) -> list[led.Trial]:
         """The stopped trials that are still to be drawn for the audit.
@@ -329,13 +385,13 @@ class Driver:
             return not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
-    def _suggestion(self) -> sp.Planned | None:
+    def _suggestion(self) -> Planned | None:
         """The next trial of an Optuna search; None for other searches and when it has them all."""
         asked = self.asked
-        if not isinstance(asked.space.search, sp.OptunaSearch):
+        if not isinstance(asked.space.search, OptunaSearch):
             return None
         outcomes = [
-            sp.Outcome(
+            suggest.Outcome(
                 trial=trial.trial,
                 seed=trial.seed,
                 values=trial.values,
@@ -343,8 +399,9 @@ class Driver:
                 state=_OUTCOME[trial.status],
             )
             for trial in self.sweep.trials.values()
+            if not self._is_free(trial)
         ]
-        return sp.suggest(asked.space, asked.base, asked.seed, outcomes, asked.source)
+        return suggest.suggest(asked, self.machine, outcomes)
 
     def _suggest(self) -> list[led.Trial]:
         new = self._suggestion()
@@ -366,7 +423,7 @@ class Driver:
         if event["tokens"] == trial.budget:
             self._due[trial_id] = "finish"
             return False
-        decided = "on" if self._is_audit(trial) else self._decide(trial, event["tokens"])
+        decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])
         if decided == "pause":
             self._due[trial_id] = "pause"
             return False
@@ -441,6 +498,12 @@ class Driver:
             rung=tokens,
             score=score[self.asked.score_field],
         )
+
+
+def _told(runs: list[Planned]) -> dict[str, Any]:
+    """The trials of a `chosen` row, by seed, and the repeats among them."""
+    first = {str(one.config.run.seed): one.trial for one in runs if not one.config.run.repeat}
+    return {"trials": first, "repeats": [one.trial for one in runs if one.config.run.repeat]}
 
 
 _OUTCOME: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {

@@ -1,25 +1,24 @@
-"""What a sweep is going to take: speeds measured here, and its policy replayed in virtual time.
+"""What a sweep is going to take: its policy replayed in virtual time, at the speeds of this machine.
 
 The curves are those of earlier sweeps with the same metric and budget, drawn at random; where there
 are too few of them, made-up curves whose order never changes.
 """
 
 import itertools
-import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from sweeps import ledger as led
-from sweeps import provenance, replay
-from sweeps import space as sp
+from sweeps import replay
+from sweeps.asked import Asked
 from sweeps.curves import SCORE, Curve, reaches
-from sweeps.driver import Asked
+from sweeps.plan import Load
+from sweeps.policies.none import RunAll
+from sweeps.space import rungs as rungs_of
 from tinylm import config as cfg
-from tinylm.data import cache_folder
 
 FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
 _REPEATS = 20
@@ -102,85 +101,81 @@ def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
     ]
 
 
-def forecast(
-    asked: Asked, configs: Sequence[cfg.Config], speeds: Sequence[float] | None, slots: int
-) -> Forecast:
-    """What trials of these configs take, budgets of the sweep aside; `speeds` are their tokens per
-    second, where known."""
-    rungs = sp.rungs(asked.space, asked.base, asked.source)
-    schedule = asked.space.schedule
-    budgets = [config.budget.tokens for config in configs]
+def forecast(asked: Asked, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
+    """What a load takes, budgets of the sweep aside; `speeds` are the tokens per second of its
+    configs, where known."""
+    rungs = rungs_of(asked.space, asked.base, asked.source)
     pool = earlier_curves(asked, rungs) if rungs else []
     basis = f"{len(pool)} curves of earlier sweeps"
-    if len(pool) < FEWEST:
-        pool = _made_up(rungs, budgets)
-        basis = "curves that keep their order" if rungs else "every trial to its end"
-    results = [
-        replay.replay(
-            _draw(order, speeds or [1.0] * len(budgets)),
-            schedule.policy_at(rungs, SCORE),
-            slots,
-            float(schedule.branch),
-        )
-        for order in (replay.arrivals(pool, _REPEATS, asked.seed) if rungs else [pool])
+    if not rungs or not load.pools:
+        basis = "every trial to its end"
+    elif len(pool) < FEWEST:
+        pool = []
+        basis = "curves that keep their order"
+    rates = iter(speeds or [1.0] * len(load.configs))
+    parts = [
+        _replayed(asked, configs, list(itertools.islice(rates, len(configs))), pool, slots)
+        for configs in load.pools
     ]
-    spent = [result.tokens for result in results]
-    reached = [tokens for result in results for tokens in result.reached.values()]
+    parts.append(_to_their_ends(load.free, list(rates), slots))
+    alone = len(load.pools) == 1 and not load.free
+    # Of several parts that share the slots only the work is known.
+    seconds = parts[0].seconds if alone else sum(part.busy for part in parts) / slots
+    stages = (*rungs, asked.base.budget.tokens)
     return Forecast(
-        tokens=round(statistics.fmean(spent)),
-        low=min(spent),
-        high=max(spent),
-        seconds=statistics.fmean(result.seconds for result in results) if speeds else None,
-        occupancy={
-            stage: sum(tokens >= stage for tokens in reached) / len(results)
-            for stage in (*rungs, asked.base.budget.tokens)
-        },
+        tokens=round(sum(statistics.fmean(part.tokens) for part in parts)),
+        low=sum(min(part.tokens) for part in parts),
+        high=sum(max(part.tokens) for part in parts),
+        seconds=seconds if speeds else None,
+        occupancy={stage: sum(part.reached(stage) for part in parts) for stage in stages},
         basis=basis,
     )
 
 
-# Speeds ------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Part:
+    """What the replays of a pool come to."""
+
+    tokens: list[int]  # of each replay
+    seconds: float  # mean, by the clock
+    busy: float  # mean, summed over trials
+    reaches: list[list[int]]  # tokens of the trials of each replay
+
+    def reached(self, stage: int) -> float:
+        """How many trials get to so many tokens, on average."""
+        return statistics.fmean(sum(tokens >= stage for tokens in each) for each in self.reaches)
 
 
-def _speed_file() -> Path:
-    """What has been measured on this machine: shape -> tokens per second."""
-    return cache_folder() / "speeds.json"
-
-
-def _shape(config: cfg.Config) -> str:
-    """The name of everything in a config that its speed depends on, and of the processor."""
-    run = config.run.model_dump(exclude={"seed", "checkpoint_every_tokens"})
-    return cfg.digest(
-        [config.model.model_dump(), config.optim.batch_size, run, provenance.processor()]
+def _replayed(
+    asked: Asked,
+    configs: Sequence[cfg.Config],
+    speeds: Sequence[float],
+    pool: Sequence[Curve],
+    slots: int,
+) -> _Part:
+    """The trials of one pool under the space's policy, on curves of others where there are any."""
+    schedule = asked.space.schedule
+    rungs = rungs_of(asked.space, asked.base, asked.source)
+    if not rungs:
+        return _to_their_ends(configs, speeds, slots)
+    curves = pool or _made_up(rungs, [config.budget.tokens for config in configs])
+    results = [
+        replay.replay(
+            _draw(order, speeds), schedule.policy_at(rungs, SCORE), slots, float(schedule.branch)
+        )
+        for order in replay.arrivals(curves, _REPEATS, asked.seed)
+    ]
+    return _Part(
+        [result.tokens for result in results],
+        statistics.fmean(result.seconds for result in results),
+        statistics.fmean(result.busy for result in results),
+        [list(result.reached.values()) for result in results],
     )
 
 
-def _kept_speeds() -> dict[str, float]:
-    try:
-        speeds: dict[str, float] = json.loads(_speed_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    return speeds
-
-
-def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
-    """Tokens per second of every config, as `measured_speeds` found them here once; None where one
-    is not known."""
-    kept = _kept_speeds()
-    known = [kept.get(_shape(config)) for config in configs]
-    found = [speed for speed in known if speed is not None]
-    return found if len(found) == len(known) else None
-
-
-def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
-    """Tokens per second of every config, each distinct shape measured anew, and kept."""
-    from tinylm import train
-
-    shapes = {_shape(config): config for config in configs}
-    found = {}
-    for number, (shape, config) in enumerate(shapes.items(), start=1):
-        if len(shapes) > 1:
-            tell(f"measuring the speed of shape {number} of {len(shapes)}")
-        found[shape] = train.probe(config)
-    led.write_whole(_speed_file(), json.dumps(_kept_speeds() | found, indent=1).encode())
-    return [found[_shape(config)] for config in configs]
+def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
+    """Trials that nothing stops."""
+    tokens = [config.budget.tokens for config in configs]
+    curves = _draw(_made_up((), tokens), speeds)
+    result = replay.replay(curves, RunAll(), slots)
+    return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

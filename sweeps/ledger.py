@@ -7,8 +7,15 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     session       a driver begins: command, versions, machine, commit, slots, dashboard
     forecast      what all that is asked is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
-    planned       a trial exists: trial, label, config, values (varied path -> value), seed,
-                  params, flops_per_token, corpus (digest of documents, split, vocabulary)
+    planned       a trial exists: trial, label, config, values (varied path -> value), seed, pool
+                  (whom the policy holds it against: "" all the others, a re-tune grid by its arm's
+                  name; null runs to its end), draws (that it took to meet a constraint), params,
+                  flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
+                  (of that, in nats per token)
+    chosen        an arm's values are settled, or "" the best of a sweep that is run again: arm,
+                  values (null where every trial of its grid diverged), score, tried, seeds, trials
+                  (that run the arm, by seed), repeats (more of the first seed); of an arm place (in
+                  the plan), hypothesis, changes, retuned, pool (its grid)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it); at a rung, with decayed scores,
@@ -22,7 +29,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     audited       a stopped trial is to be trained to its end, to see what stopping it cost: trial (of
                   the audit, whose rows follow under it), of (the stopped trial), stopped (how many
                   it was drawn from), share
-    diverged      trial, attempt, step, tokens, peak_loss, reason, worker
+    diverged      trial, attempt, step, tokens, peak_loss, how (`non-finite` or `blown up`), reason,
+                  worker
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
 
@@ -194,9 +202,13 @@ class Trial:
     params: int
     flops_per_token: int
     corpus: str  # digest of documents, split and vocabulary
+    pool: str | None = ""  # whom the policy holds it against; None runs to its end
+    draws: int = 1  # that it took to meet the space's constraint
+    unigram_entropy: float | None = None  # of the corpus, in nats per token
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"
     reason: str = ""
+    how: str = ""  # it diverged: `non-finite` or `blown up`
     attempt: int = 0
     step: int = 0
     tokens: int = 0
@@ -223,6 +235,7 @@ class Sweep:
     audits: dict[str, Trial] = field(default_factory=dict)
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
+    chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
     forecast: Row | None = None  # the last `forecast` row
     seconds: float = 0.0  # of all sessions, by the clock
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
@@ -288,6 +301,8 @@ class Sweep:
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
+        elif kind == "chosen":
+            self.chosen[row["arm"]] = row
         elif kind == "audited":
             self._begin_audit(row)
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
@@ -309,6 +324,8 @@ class Sweep:
             params=stopped.params,
             flops_per_token=stopped.flops_per_token,
             corpus=stopped.corpus,
+            pool=None,
+            unigram_entropy=stopped.unigram_entropy,
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),
@@ -351,6 +368,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.reason = row["reason"]
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
+        trial.how = row.get("how", "")
 
 
 def fold(rows: list[Row]) -> Sweep:

@@ -13,11 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sweeps import arms, provenance
 from sweeps import ledger as led
-from sweeps import provenance
+from sweeps import plan as pl
 from sweeps import space as sp
-from sweeps.driver import Asked, Driver, RefusedError
-from sweeps.forecast import Forecast, forecast, known_speeds, measured_speeds
+from sweeps.asked import Asked, Machine, Planned
+from sweeps.comparison import void_arms
+from sweeps.driver import Driver, RefusedError
+from sweeps.forecast import Forecast, forecast
+from sweeps.probe import fits, known_speeds, measured_speeds
 from sweeps.view import View
 from sweeps.words import count, duration, show
 from tinylm import config as cfg
@@ -47,7 +51,8 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
         named = assignments(changes)
     except YamlError as error:
         raise cfg.ConfigError([str(error)]) from error
-    swept = [f"--set {name}: {path} sweeps this path" for name in named if name in parsed.space]
+    varied = {path for _, path in parsed.varied()}
+    swept = [f"--set {name}: {path} sweeps this path" for name in named if name in varied]
     if "run.seed" in named:
         swept.append("--set run.seed: trials take their seeds from `seeds` and --seed")
     if swept:
@@ -90,42 +95,35 @@ def local_slots(asked: Asked) -> int:
     return max(1, fits)
 
 
-def configs_of(asked: Asked, planned: list[sp.Planned]) -> list[cfg.Config]:
-    """The configs of all trials; for an Optuna search, whose trials are not planned, the base's."""
-    if isinstance(asked.space.search, sp.OptunaSearch):
-        return [asked.base] * asked.space.search.samples
-    return [one.config for one in planned]
-
-
-def show_plan(asked: Asked, planned: list[sp.Planned], audit: float, console: Console) -> None:
+def show_plan(asked: Asked, plan: pl.Plan, audit: float, console: Console) -> None:
     """Print the trials, what they cost, and how long they take here."""
-    configs = configs_of(asked, planned)
-    flops = [size(config.model)[1] * config.budget.tokens for config in configs]
-    if isinstance(asked.space.search, sp.OptunaSearch):
-        console.print(f"{len(configs)} trials, suggested by Optuna while the sweep runs")
-    table = Table("trial", *asked.space.space, "seed", "params", "tokens", "FLOPs", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for one, cost in list(zip(planned, flops, strict=False))[:_SHOWN]:
-        table.add_row(
-            one.trial, *(show(value) for value in one.values.values()),
-            str(one.config.run.seed), count(size(one.config.model)[0]),
-            count(one.config.budget.tokens), count(cost),
-        )  # fmt: skip
-    if planned:
-        console.print(table)
-    if len(planned) > _SHOWN:
-        console.print(f"and {len(planned) - _SHOWN} more")
-    full = sum(config.budget.tokens for config in configs)
-    console.print(f"full grid: {count(full)} tokens, {count(sum(flops))} FLOPs")
+    load = pl.load(asked, plan)
+    configs, full = load.configs, load.tokens
+    flops = sum(size(config.model)[1] * config.budget.tokens for config in configs)
+    for note in plan.notes:
+        console.print(note, highlight=False)
+    if plan.trials:
+        console.print(_trials_table(plan.trials[:_SHOWN]))
+    if len(plan.trials) > _SHOWN:
+        console.print(f"and {len(plan.trials) - _SHOWN} more")
+    space = asked.space
+    if isinstance(space.search, sp.OptunaSearch):
+        console.print(f"{space.search.samples} trials, suggested by Optuna while the sweep runs")
+    if space.retune:
+        paths = " and ".join(space.retune)
+        runs = sum(len(arms.runs(asked, cell, {})) for cell in plan.cells)
+        console.print(f"then {runs} runs of {len(plan.cells)} arms, each at its best {paths}")
+    if space.confirm:
+        console.print(f"then the best again, on {space.confirm} fresh seeds")
+    console.print(f"full grid: {count(full)} tokens, {count(flops)} FLOPs")
     slots = local_slots(asked)
     try:
         speeds = measured_speeds(configs, lambda said: console.print(said, style="dim"))
     except cfg.ConfigError as error:
-        show_forecast(asked, forecast(asked, configs, None, slots), full, console)
+        show_forecast(asked, forecast(asked, load, None, slots), full, console)
         console.print(f"time: unknown here ({error})")
         return
-    found = forecast(asked, configs, speeds, slots)
+    found = forecast(asked, load, speeds, slots)
     show_forecast(asked, found, full, console)
     if audit:
         console.print(
@@ -138,6 +136,24 @@ def show_plan(asked: Asked, planned: list[sp.Planned], audit: float, console: Co
         f"time: about {duration(found.seconds)} with {slots} trials at once "
         f"({rates} tokens/s measured here, one alone; evaluation and start-up aside)"
     )
+
+
+def _trials_table(planned: list[Planned]) -> Table:
+    """Trials, their values and what each costs."""
+    paths = list(dict.fromkeys(path for one in planned for path in one.values))
+    arms = any(one.pool != "" for one in planned)
+    head = ("trial", *(["arm"] if arms else []), *paths)
+    table = Table(*head, "seed", "params", "tokens", "FLOPs", box=None)
+    for column in table.columns[1 + arms :]:
+        column.justify = "right"
+    for one in planned:
+        params, flops = size(one.config.model)
+        tokens = one.config.budget.tokens
+        values = (show(one.values.get(path)) for path in paths)
+        counts = (count(params), count(tokens), count(flops * tokens))
+        name = [one.label.partition(" ")[0]] if arms else []
+        table.add_row(one.trial, *name, *values, str(one.config.run.seed), *counts)
+    return table
 
 
 def caps_reached(asked: Asked, tokens: int, hours: float | None) -> Iterator[tuple[str, float]]:
@@ -167,7 +183,7 @@ def show_forecast(asked: Asked, found: Forecast, full: int, console: Console) ->
 
 
 class Facts:
-    """What a trial's planned row says beside its config: counts, and the digest of its corpus.
+    """What a trial's planned row says beside its config: counts, digest and entropy of its corpus.
 
     Tokenizes each corpus at its first call, so that the trials find it ready and bad data ends
     here.
@@ -176,15 +192,23 @@ class Facts:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._corpora: dict[str, data.Corpus] = {}
+        self._entropies: dict[str, float] = {}
 
     def __call__(self, config: cfg.Config) -> dict[str, Any]:
-        """`params`, `flops_per_token` and `corpus`; `ConfigError` for a corpus that won't do."""
+        """`params`, `flops_per_token`, `corpus` and `unigram_entropy`; `ConfigError` for a corpus
+        that won't do."""
         key = cfg.digest([config.data.model_dump(), config.model.vocab_size])
         if key not in self._corpora:
             self._corpora[key] = data.prepare(config, self._tell)
+            self._entropies[key] = self._corpora[key].train.unigram_entropy()
         data.check_size(self._corpora[key], config)
         params, flops = size(config.model)
-        return {"params": params, "flops_per_token": flops, "corpus": self._corpora[key].digest}
+        return {
+            "params": params,
+            "flops_per_token": flops,
+            "corpus": self._corpora[key].digest,
+            "unigram_entropy": self._entropies[key],
+        }
 
 
 def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
@@ -202,6 +226,15 @@ def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
             )
 
 
+def outcome(driver: Driver) -> int:
+    """The exit code of a sweep that has nothing left to do."""
+    failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
+    trials = driver.sweep.trials.values()
+    if trials and all(trial.status == "failed" for trial in trials):
+        return NONE_SUCCEEDED
+    return FAILED if failed or void_arms(driver.sweep) else 0
+
+
 def conclude(driver: Driver, ended_by: int | None, command: str, console: Console) -> int:
     """Write the analysis, print the ranking and what is left; the exit code."""
     from sweeps import analyze
@@ -210,14 +243,13 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     if ended_by is not None:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
         return 128 + ended_by
-    trials = driver.sweep.trials.values()
     failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
     for trial in failed:
         print(f"failed: {trial.label}: {trial.reason}", file=sys.stderr)
     if failed:
         print(f"the same command tries them again: {command}", file=sys.stderr)
-    if trials and all(trial.status == "failed" for trial in trials):
-        return NONE_SUCCEEDED
+    for arm in void_arms(driver.sweep):
+        print(f"void: arm {arm} did not apply: its training is the baseline's", file=sys.stderr)
     cap = driver.reached_cap()
     if cap is not None and driver.is_capped():
         print(
@@ -226,7 +258,7 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
             file=sys.stderr,
         )
         return CAPPED
-    return FAILED if failed else 0
+    return outcome(driver)
 
 
 @app.command()
@@ -253,7 +285,9 @@ def main(
     console = Console() if sys.stdout.isatty() else Console(width=160)
     try:
         asked = ask(space, scale or default_scale(), changes, seed)
-        planned = sp.plan(asked.space, asked.base, seed, asked.source)
+        share = asked.space.resources.gpus
+        machine = Machine(size, lambda config: fits(config, local_slots(asked), share))
+        planned = pl.plan(asked, machine)
         place = folder(asked, out)
         if plan:
             show_plan(asked, planned, audit, console)
@@ -264,10 +298,14 @@ def main(
             train.require(asked.base.run.device)
         console.print(f"scale: {asked.scale}{'' if scale else ' (none was named)'}; sweep: {place}")
         facts = Facts(lambda message: print(message, flush=True))
-        for one in planned:
-            facts(one.config)
-        facts(asked.base)
-        raise typer.Exit(_run(asked, planned, facts, place, address, audit, console))
+        for config in (asked.base, *pl.load(asked, planned).configs):
+            facts(config)
+        for note in planned.notes:
+            console.print(note, highlight=False)
+        with led.Ledger(led.Files(place)) as ledger:
+            driver = Driver(ledger, asked, planned, machine, facts, audit)
+            refuse_other_corpus(driver.sweep, facts)
+            raise typer.Exit(_run(driver, address, console))
     except cfg.ConfigError as error:
         more = len(error.problems) - _SHOWN
         said = [*error.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
@@ -285,58 +323,49 @@ def main(
         raise fail(f"{where}: {error.strerror or error}", STORAGE) from error
 
 
-def _run(
-    asked: Asked,
-    planned: list[sp.Planned],
-    facts: Facts,
-    place: Path,
-    address: str,
-    audit: float,
-    console: Console,
-) -> int:
-    files = led.Files(place)
+def _run(driver: Driver, address: str, console: Console) -> int:
+    """Run what is left to do of a sweep, and write its analysis; the exit code."""
+    asked, files = driver.asked, driver.ledger.files
     command = shlex.join([sys.executable, "-m", "sweeps.run", *sys.argv[1:]])
 
     def interrupted(number: int, frame: FrameType | None) -> NoReturn:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
         raise SystemExit(128 + number)
 
-    with led.Ledger(files) as ledger:
-        driver = Driver(ledger, asked, planned, facts, audit)
-        refuse_other_corpus(driver.sweep, facts)
-        if driver.is_done():
-            summary = files.analysis / "summary.md"
-            print(f"{place}: nothing is left to do; see {summary}", flush=True)
-            written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
-            return 0 if written else conclude(driver, None, command, console)
-        from sweeps import engine
+    if driver.is_done():
+        summary = files.analysis / "summary.md"
+        print(f"{files.folder}: nothing is left to do; see {summary}", flush=True)
+        written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
+        return outcome(driver) if written else conclude(driver, None, command, console)
+    from sweeps import engine
 
-        engine.listen(interrupted)
-        session: dict[str, Any] = {"command": command, **provenance.describe()}
-        resources, device = asked.space.resources, asked.base.run.device
-        if driver.is_capped():
-            return conclude(driver, None, command, console)
-        if not driver.has_work():  # a driver died when only its last words were missing
-            driver.begin({**session, "dashboard": None, "slots": 0}, None)
-            driver.end()
-            return conclude(driver, None, command, console)
-        try:
-            with engine.cluster(address) as dashboard:
-                engine.listen(interrupted)  # ray.init has a handler of its own
-                slots = engine.slots(resources, device)
-                if dashboard:
-                    print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-                configs = configs_of(asked, planned)
-                expected = forecast(asked, configs, known_speeds(configs), slots)
-                driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
-                view = View(driver, expected.tokens, console)
-                with view.shown():
-                    ended_by = engine.run(driver, view.update)
-                    if ended_by is None and not driver.is_capped():
-                        driver.end()
-        except engine.ClusterError as error:
-            raise fail(f"{error}\nto go on: {command}", CLUSTER) from error
-        return conclude(driver, ended_by, command, console)
+    engine.listen(interrupted)
+    session: dict[str, Any] = {"command": command, **provenance.describe()}
+    session |= {"notes": driver.plan.notes}
+    resources, device = asked.space.resources, asked.base.run.device
+    if driver.is_capped():
+        return conclude(driver, None, command, console)
+    if not driver.has_work():  # a driver died when only its last words were missing
+        driver.begin({**session, "dashboard": None, "slots": 0}, None)
+        driver.end()
+        return conclude(driver, None, command, console)
+    try:
+        with engine.cluster(address) as dashboard:
+            engine.listen(interrupted)  # ray.init has a handler of its own
+            slots = engine.slots(resources, device)
+            if dashboard:
+                print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
+            load = pl.load(asked, driver.plan)
+            expected = forecast(asked, load, known_speeds(load.configs), slots)
+            driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
+            view = View(driver, expected.tokens, console)
+            with view.shown():
+                ended_by = engine.run(driver, view.update)
+                if ended_by is None and not driver.is_capped():
+                    driver.end()
+    except engine.ClusterError as error:
+        raise fail(f"{error}\nto go on: {command}", CLUSTER) from error
+    return conclude(driver, ended_by, command, console)
 
 
 if __name__ == "__main__":

@@ -1,144 +1,39 @@
-"""Search spaces: one YAML file a question, and the trials that it plans.
+"""Search spaces: one YAML file a question, read and checked.
 
-The plan is a pure function of (space, base config, seed): an ordered list of trials, each with
-the digest of its whole config as its id, so that the same trial asked for twice is one trial.
-`search: {method: optuna}` is the exception that can't be planned: its next trial is a function
-of (space, base config, seed, what was measured so far).
+What trials a space plans is `sweeps.plan`'s to say.
 """
 
-import itertools
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from sweeps.domains import (
+    Bounds,
+    Depends,
+    Domain,
+    Grid,
+    Int,
+    Value,
+    Values,
+    kind,
+    leaves,
+    listed,
+    outcomes,
+    written,
+)
 from sweeps.ledger import NAME
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
-from sweeps.words import show
 from tinylm import config as cfg
 from tinylm.config import ConfigError, Section
 from tinylm.yaml import YamlError, read_mapping
 
 SPACES = Path("search_spaces")
-
-Value = bool | int | float | str
-Rng = np.random.Generator
-
-
-# What a path may be --------------------------------------------------------------------------
-
-
-def _listed(values: list[Value]) -> list[Value]:
-    seen: list[Value] = []
-    for value in values:
-        # 1 and 1.0 are one learning rate, 1 and true are not one switch.
-        if any(value == other and (type(value) is bool) == (type(other) is bool) for other in seen):
-            raise ValueError(f"{value!r} stands twice")
-        seen.append(value)
-    return values
-
-
-def _ascending(bounds: list[float]) -> list[float]:
-    low, high = bounds
-    if not low < high:
-        raise ValueError(f"lower bound {low:g} must be below upper bound {high:g}")
-    return bounds
-
-
-Values = Annotated[list[Value], Field(min_length=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Bounds = Annotated[list[Finite], Field(min_length=2, max_length=2)]
-Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
-
-
-class Grid(Section):
-    """Every one of the values."""
-
-    grid: Values
-    _check = field_validator("grid")(_listed)
-
-
-class Choice(Section):
-    """One of the values, all equally likely."""
-
-    choice: Values
-    _check = field_validator("choice")(_listed)
-
-
-class Uniform(Section):
-    """A number between two bounds."""
-
-    uniform: Bounds
-    _check = field_validator("uniform")(_ascending)
-
-
-class LogUniform(Section):
-    """A number between two positive bounds whose logarithm is uniform; bounds are the values."""
-
-    loguniform: Annotated[list[cfg.Positive], Field(min_length=2, max_length=2)]
-    _check = field_validator("loguniform")(_ascending)
-
-
-class Int(Section):
-    """A whole number from the first to the second bound, both included."""
-
-    int: Annotated[list[Whole], Field(min_length=2, max_length=2)]
-    _check = field_validator("int")(_ascending)
-
-
-class Cases(Section):
-    """What a path may be for each value of another path of the space, written above it."""
-
-    on: str
-    cases: Annotated[dict[str, "Domain"], Field(min_length=1)]
-
-
-class Depends(Section):
-    """A path whose domain depends on the value of another one."""
-
-    depends: Cases
-
-
-_KINDS = {"grid": Grid, "choice": Choice, "uniform": Uniform, "loguniform": LogUniform, "int": Int}
-
-
-def _kind(value: object) -> str:
-    """The kind of a domain is its one key; no kind is guessed from a shape."""
-    if isinstance(value, Mapping) and len(value) == 1:
-        return str(next(iter(value)))
-    return type(value).__name__.lower()
-
-
-Domain = Annotated[
-    Annotated[Grid, Tag("grid")]
-    | Annotated[Choice, Tag("choice")]
-    | Annotated[Uniform, Tag("uniform")]
-    | Annotated[LogUniform, Tag("loguniform")]
-    | Annotated[Int, Tag("int")]
-    | Annotated[Depends, Tag("depends")],
-    Discriminator(
-        _kind,
-        custom_error_type="domain",
-        custom_error_message=(
-            "one of {grid: [..]}, {choice: [..]}, {uniform: [a, b]}, {loguniform: [a, b]}, "
-            "{int: [a, b]}, {depends: {on: PATH, cases: {..}}} is due"
-        ),
-    ),
-]
-Cases.model_rebuild()
+BASELINE = "baseline"
+TUNING_SEED = 1000  # of re-tune grids, so that no arm is judged by the loss it was tuned on
 
 
 # How they are searched and scheduled ---------------------------------------------------------
@@ -165,6 +60,82 @@ class OptunaSearch(Section):
 
     method: Literal["optuna"]
     samples: Samples
+
+
+class Constraint(Section):
+    """What a drawn model must meet; other draws are thrown away and counted."""
+
+    params: Bounds | None = Field(default=None, description="Parameters, from and to.")
+    flops_per_token: Bounds | None = Field(
+        default=None, description="FLOPs of a training token, from and to."
+    )
+
+
+# Arms ------------------------------------------------------------------------------------------
+
+
+class Arm(Section):
+    """A named change of the baseline, and what it is expected to do."""
+
+    hypothesis: Annotated[str, Field(min_length=1)]
+    set: Annotated[dict[str, Value], Field(min_length=1)] = Field(
+        description="Dotted paths, and the values that they have in this arm."
+    )
+    match: Literal["params", "flops"] | None = Field(
+        default=None,
+        description="Solve model.d_ff for the parameters, or FLOPs per token, of the baseline.",
+    )
+    retune: bool = Field(
+        default=True, description="false takes what the baseline's re-tune grid chose."
+    )
+
+
+class PowersOfTwo(Section):
+    """Every power of two from the first to the second bound; `memory` is as much as fits."""
+
+    powers_of_two: Annotated[list[cfg.Count | Literal["memory"]], Field(min_length=2, max_length=2)]
+
+    @field_validator("powers_of_two")
+    @classmethod
+    def _bounds(cls, bounds: list[int | str]) -> list[int | str]:
+        low, high = bounds
+        if isinstance(low, str):
+            raise ValueError("the lower bound is a number, got memory")
+        if isinstance(high, int) and not low <= high:
+            raise ValueError(f"lower bound {low} must not be above upper bound {high}")
+        return bounds
+
+
+class Each(Section):
+    """An arm for each value of one path; the baseline's own value is the baseline."""
+
+    path: str
+    values: Values | PowersOfTwo
+    hypothesis: Annotated[str, Field(min_length=1)]
+    scale: dict[str, cfg.Positive] = Field(
+        default_factory=dict,
+        description="Paths that grow with this power of the value's ratio to the baseline's, "
+        "e.g. {optim.lr: 0.5}.",
+    )
+
+    @model_validator(mode="after")
+    def _probed(self) -> Self:
+        if isinstance(self.values, PowersOfTwo):
+            if "memory" in self.values.powers_of_two and self.path != "optim.batch_size":
+                raise ValueError(f"memory bounds optim.batch_size, not {self.path}")
+        else:
+            listed(self.values)
+        return self
+
+
+class Times(Section):
+    """Multiples of what an arm has."""
+
+    times: Annotated[list[cfg.Positive], Field(min_length=1)]
+    _check = field_validator("times")(listed)
+
+
+# The whole file ------------------------------------------------------------------------------------
 
 
 class Resources(Section):
@@ -205,57 +176,135 @@ class Space(Section):
     base: dict[str, Value] = Field(
         default_factory=dict, description="Dotted paths that replace values of the scale's config."
     )
-    search: Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
-    space: Annotated[dict[str, Domain], Field(min_length=1)]
+    search: (
+        Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")] | None
+    ) = None
+    space: dict[str, Domain] = Field(default_factory=dict)
+    constraint: Constraint | None = None
+    confirm: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Fresh seeds on which the best of the sweep is run again."
+    )
+    arms: Annotated[dict[str, Arm], Field(min_length=1)] | None = Field(
+        default=None, description="Changes of the baseline, each held against it."
+    )
+    each: Each | None = None
+    retune: Annotated[dict[str, Grid | Times], Field(min_length=1)] | None = Field(
+        default=None, description="A small grid for every arm, e.g. of optim.lr."
+    )
     seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
+    repeats: cfg.Count = Field(default=1, description="Times that the first seed is run.")
     schedule: AnySchedule = DEFAULT_SCHEDULE
     resources: Resources = Resources()
     caps: Caps = Caps()
 
+    @property
+    def is_study(self) -> bool:
+        """Whether the space holds arms against a baseline."""
+        return self.arms is not None or self.each is not None
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        _listed(list(seeds))
+        listed(list(seeds))
         return seeds
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        wrong = [*self._incomparable(), *self._wrong_kinds()]
+        study = self._wrong_study() if self.is_study else self._wrong_search()
+        wrong = [*self._incomparable(), *study]
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
 
+    def _wrong_study(self) -> Iterator[str]:
+        if self.arms is not None and self.each is not None:
+            yield "each: arms are listed or made of values, not both"
+        for name in ("search", "space", "constraint", "confirm"):
+            if getattr(self, name):
+                yield f"{name}: not with arms, which are all run, on all seeds"
+        if len(self.seeds) < 2:
+            yield f"seeds: verdicts need two or more, got {self.seeds}"
+        if TUNING_SEED in self.seeds and self.retune:
+            yield f"seeds: {TUNING_SEED} is the seed that rates are re-tuned on"
+        for name, arm in (self.arms or {}).items():
+            yield from self._wrong_arm(f"arms.{name}", name, arm)
+        for path, domain in (self.retune or {}).items():
+            if self.each is not None and path == self.each.path:
+                yield f"retune.{path}: each sets this path"
+            if self.each is not None and path in self.each.scale and isinstance(domain, Grid):
+                yield f"retune.{path}: each.scale sets this path; times multiplies what it sets"
+
+    def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[str]:
+        if name == BASELINE:
+            yield f"{where}: the baseline is the base config, and no arm"
+        if not NAME.fullmatch(name):
+            yield f"{where}: an arm is named by letters, digits, _, - and ."
+        for path in (self.retune or {}).keys() & arm.set.keys():
+            yield f"{where}.set.{path}: retune sets this path in every arm"
+        if arm.match and "model.d_ff" in arm.set:
+            yield f"{where}.set.model.d_ff: match solves for it"
+
+    def _wrong_search(self) -> Iterator[str]:
+        if self.search is None:
+            yield "search: missing; one of {method: grid}, {method: random, samples: N} is due"
+            return
+        if self.retune:
+            yield "retune: for arms; list the values under space"
+        if self.constraint and self.search.method == "grid":
+            yield "constraint: a grid has no draws to throw away; use random or optuna"
+        if not self.space and self.search.method != "grid":
+            yield f"space: {self.search.method} search needs paths to draw"
+        yield from self._wrong_kinds(self.search.method)
+
     def _incomparable(self) -> Iterator[str]:
-        if "run.device" in self.space:
-            yield "space.run.device: every trial takes the same resources"
-        if self.schedule.shares():
-            for path in self.space:
-                if path.startswith(("budget.", "eval.")):
-                    yield f"space.{path}: rungs need the same {path} in every trial"
+        varied = dict(self.varied())
+        for where, path in varied.items():
+            if path == "run.device":
+                yield f"{where}: every trial takes the same resources"
+            elif path.startswith("budget.") and self.is_study:
+                yield f"{where}: arms are compared at equal tokens"
+            elif path.startswith(("budget.", "eval.")) and self.schedule.shares():
+                yield f"{where}: rungs need the same {path} in every trial"
         if self.metric == "val_loss" and any(
-            path == "model.vocab_size" or path.startswith("data.") for path in self.space
+            path == "model.vocab_size" or path.startswith("data.") for path in varied.values()
         ):
             yield "metric: losses per token of two tokenizers can't be compared; use bits_per_byte"
 
-    def _wrong_kinds(self) -> Iterator[str]:
+    def varied(self) -> Iterator[tuple[str, str]]:
+        """Every dotted path that trials differ in, behind where it stands in the file."""
+        for path in self.space:
+            yield f"space.{path}", path
+        for name, arm in (self.arms or {}).items():
+            for path in arm.set:
+                yield f"arms.{name}.set.{path}", path
+        for path in self.retune or {}:
+            yield f"retune.{path}", path
+        if self.each is not None:
+            yield "each.path", self.each.path
+            for path in self.each.scale:
+                yield f"each.scale.{path}", path
+
+    def _wrong_kinds(self, method: str) -> Iterator[str]:
         above: list[str] = []
         for path, domain in self.space.items():
-            yield from self._wrong_domain(f"space.{path}", domain, above)
+            yield from self._wrong_domain(method, f"space.{path}", domain, above)
             above.append(path)
-        if self.search.method == "optuna" and len(self.seeds) > 1:
+        if method == "optuna" and len(self.seeds) > 1:
             yield f"seeds: optuna searches one seed, got {self.seeds}"
 
-    def _wrong_domain(self, where: str, domain: "Domain", above: list[str]) -> Iterator[str]:
+    def _wrong_domain(
+        self, method: str, where: str, domain: Domain, above: list[str]
+    ) -> Iterator[str]:
         if isinstance(domain, Depends):
             on = domain.depends.on
             if on not in above:
                 near = cfg.did_you_mean(on, above)
                 yield f"{where}.depends.on: {on} must stand above in the space{near}"
                 return
-            if any(isinstance(one, Int) for one in _leaves(self.space[on])):
+            if any(isinstance(one, Int) for one in leaves(self.space[on])):
                 yield f"{where}.depends.on: {on} must list its values, got int"
                 return
-            values = {written(value) for value in _outcomes(self.space[on])}
+            values = {written(value) for value in outcomes(self.space[on])}
             cases = set(domain.depends.cases)
             if values != cases:
                 yield (
@@ -263,35 +312,12 @@ class Space(Section):
                     f"cases are {', '.join(sorted(cases))}"
                 )
             for name, case in domain.depends.cases.items():
-                yield from self._wrong_domain(f"{where}.depends.cases.{name}", case, above)
+                yield from self._wrong_domain(method, f"{where}.depends.cases.{name}", case, above)
             return
-        if self.search.method == "grid" and not isinstance(domain, Grid):
-            yield f"{where}: grid search lists its values, got {_kind(domain.model_dump())}"
-        if self.search.method != "grid" and isinstance(domain, Grid):
-            yield f"{where}: {self.search.method} search draws values, got grid; write choice"
-
-
-def written(value: Value) -> str:
-    """A value as it stands in YAML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _leaves(domain: "Domain") -> Iterator["Domain"]:
-    """The domains that a domain may turn out to be."""
-    if isinstance(domain, Depends):
-        for case in domain.depends.cases.values():
-            yield from _leaves(case)
-    else:
-        yield domain
-
-
-def _outcomes(domain: "Domain") -> Iterator[Value]:
-    """The values of a domain that lists them; nothing for a range."""
-    for leaf in _leaves(domain):
-        if isinstance(leaf, Grid):
-            yield from leaf.grid
-        elif isinstance(leaf, Choice):
-            yield from leaf.choice
+        if method == "grid" and not isinstance(domain, Grid):
+            yield f"{where}: grid search lists its values, got {kind(domain.model_dump())}"
+        if method != "grid" and isinstance(domain, Grid):
+            yield f"{where}: {method} search draws values, got grid; write choice"
 
 
 # Reading -------------------------------------------------------------------------------------
@@ -322,14 +348,35 @@ def find(name_or_path: str) -> Path:
     return path
 
 
+def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every dotted path of a tree that may not be a valid space, behind where it stands."""
+
+    def keys(where: str, part: object) -> Iterator[tuple[str, str]]:
+        for path in part if isinstance(part, dict) else ():
+            yield f"{where}.{path}", path
+
+    for part in ("base", "space", "retune"):
+        yield from keys(part, tree.get(part))
+    arms, each = tree.get("arms"), tree.get("each")
+    for name, arm in arms.items() if isinstance(arms, dict) else ():
+        yield from keys(f"arms.{name}.set", arm.get("set") if isinstance(arm, dict) else None)
+    if isinstance(each, dict):
+        if isinstance(each.get("path"), str):
+            yield "each.path", each["path"]
+        yield from keys("each.scale", each.get("scale"))
+
+
 def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
-    for part in ("base", "space"):
-        for path in tree[part] if isinstance(tree.get(part), dict) else ():
-            if path == "run.seed":
-                yield f"{source}: {part}.{path}: seeds are listed under `seeds`"
-            elif path not in cfg.PATHS:
-                near = cfg.did_you_mean(path, cfg.PATHS)
-                yield f"{source}: {part}.{path}: unknown path{near}"
+    for where, path in _written_paths(tree):
+        if path == "run.seed":
+            yield f"{source}: {where}: seeds are listed under `seeds`"
+        elif path == "run.repeat":
+            yield f"{source}: {where}: how often the first seed is run stands under `repeats`"
+        elif path not in cfg.PATHS:
+            near = cfg.did_you_mean(path, cfg.PATHS)
+            # Where the path is a value and not a key, it is not in sight yet.
+            value = f" {path}" if not where.endswith(path) else ""
+            yield f"{source}: {where}:{value} unknown path{near}"
 
 
 def _policy_of(tree: Mapping[str, Any]) -> str:
@@ -354,7 +401,13 @@ def _wrong_policy(tree: Mapping[str, Any], source: str) -> Iterator[str]:
 def _names(tree: Mapping[str, Any]) -> list[str]:
     """Every key that may stand in a space file with this policy, by its dotted path."""
     schedule = SCHEDULES.get(_policy_of(tree))
-    parts = {"resources": Resources, "caps": Caps, "schedule": schedule}
+    parts = {
+        "resources": Resources,
+        "caps": Caps,
+        "schedule": schedule,
+        "constraint": Constraint,
+        "each": Each,
+    }
     inner = [f"{at}.{name}" for at, of in parts.items() if of for name in of.model_fields]
     return [*Space.model_fields, *inner]
 
@@ -381,103 +434,13 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a space file, for editors; its paths are those of the config tree."""
     tree = Space.model_json_schema()
-    for part in ("base", "space"):
-        tree["properties"][part]["propertyNames"] = {"enum": list(cfg.PATHS)}
+    paths = {"enum": list(cfg.PATHS)}
+    for part in (tree["properties"][name] for name in ("base", "space", "retune")):
+        part["propertyNames"] = paths
+    tree["$defs"]["Arm"]["properties"]["set"]["propertyNames"] = paths
+    tree["$defs"]["Each"]["properties"]["path"] |= paths
+    tree["$defs"]["Each"]["properties"]["scale"]["propertyNames"] = paths
     return tree
-
-
-# Planning ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One trial: its whole config, and which values of it the space chose."""
-
-    config: cfg.Config
-    values: dict[str, Value]
-    label: str
-
-    @property
-    def trial(self) -> str:
-        """The id: the digest of the config."""
-        return cfg.digest(self.config.model_dump())
-
-
-def _label(values: Mapping[str, Value], seed: int, with_seed: bool) -> str:
-    names = [path.rsplit(".", 1)[1] for path in values]
-    parts = [
-        f"{path if names.count(name) > 1 else name}={show(value)}"
-        for name, (path, value) in zip(names, values.items(), strict=True)
-    ]
-    return " ".join([*parts, f"seed={seed}"] if with_seed else parts)
-
-
-def _trials(
-    space: Space, base: cfg.Config, seed: int, points: Iterable[dict[str, Value]], source: str
-) -> list[Planned]:
-    points = list(points)
-    seeds = [number + seed for number in space.seeds]
-    planned: dict[str, Planned] = {}
-    wrong: dict[str, None] = {}
-    for number, values in itertools.product(seeds, points):
-        changes = {**values, "run.seed": number}
-        label = _label(values, number, seeds != [0])
-        try:
-            trial = Planned(cfg.overlay(base, changes, f"{source}: {label}"), values, label)
-            planned.setdefault(trial.trial, trial)
-        except ConfigError as error:
-            wrong.update(dict.fromkeys(error.problems))
-    if wrong:
-        raise ConfigError(wrong)
-    return list(planned.values())
-
-
-def _grid_points(space: Space) -> Iterator[dict[str, Value]]:
-    def extend(values: dict[str, Value], rest: list[tuple[str, Any]]) -> Iterator[dict[str, Value]]:
-        if not rest:
-            yield values
-            return
-        (path, domain), *rest = rest
-        for value in _grid(domain, values):
-            yield from extend({**values, path: value}, rest)
-
-    yield from extend({}, list(space.space.items()))
-
-
-def _grid(domain: "Domain", values: Mapping[str, Value]) -> list[Value]:
-    domain = _resolve(domain, values)
-    assert isinstance(domain, Grid)
-    return domain.grid
-
-
-def _resolve(domain: "Domain", values: Mapping[str, Value]) -> "Domain":
-    """The domain that holds, given the values of the paths above."""
-    while isinstance(domain, Depends):
-        domain = domain.depends.cases[written(values[domain.depends.on])]
-    return domain
-
-
-def _draw(domain: "Domain", rng: Rng) -> Value:
-    match domain:
-        case Choice(choice=values):
-            return values[int(rng.integers(len(values)))]
-        case Uniform(uniform=[low, high]):
-            return float(rng.uniform(low, high))
-        case LogUniform(loguniform=[low, high]):
-            # The exponential of a logarithm may pass a bound by its last digit.
-            return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
-        case Int(int=[low, high]):
-            return int(rng.integers(low, high, endpoint=True))
-    raise AssertionError(domain)
-
-
-def _random_point(space: Space, seed: int, index: int) -> dict[str, Value]:
-    """The sample of one index: a stream of its own, so that more samples change none before."""
-    rng = np.random.default_rng([seed, index])
-    values: dict[str, Value] = {}
-    for path, domain in space.space.items():
-        values[path] = _draw(_resolve(domain, values), rng)
-    return values
 
 
 def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
@@ -496,138 +459,6 @@ def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
             ]
         )
     return tuple(int(tokens) for tokens in found)
-
-
-def plan(space: Space, base: cfg.Config, seed: int, source: str) -> list[Planned]:
-    """The trials of a space, in order; for optuna, whose trials can't be known, none.
-
-    `ConfigError` with every problem of every trial. Equal trials are one.
-    """
-    rungs(space, base, source)
-    if space.caps.gpu_hours is not None and base.run.device != "cuda":
-        raise ConfigError([f"{source}: caps.gpu_hours: run.device is {base.run.device}; cap hours"])
-    match space.search:
-        case GridSearch():
-            return _trials(space, base, seed, _grid_points(space), source)
-        case RandomSearch(samples=samples):
-            points = (_random_point(space, seed, index) for index in range(samples))
-            return _trials(space, base, seed, points, source)
-        case OptunaSearch():
-            # Random points stand for those to come: what they break is broken now.
-            probe = (_random_point(space, seed, index) for index in range(100))
-            _trials(space, base, seed, probe, source)
-            return []
-
-
-# Optuna --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is known of an earlier trial: scores by tokens, and how it ended."""
-
-    trial: str
-    seed: int
-    values: dict[str, Value]
-    scores: dict[int, float]
-    state: Literal["running", "finished", "stopped", "diverged", "failed"]
-
-
-_DRAWS = 100  # that a sampler may repeat itself before the space counts as exhausted
-
-
-def suggest(
-    space: Space, base: cfg.Config, seed: int, outcomes: list[Outcome], source: str
-) -> Planned | None:
-    """The next trial of an Optuna search, a function of the outcomes of all before it; None when
-    it has all its samples, or when nothing but what it had is drawn again and again.
-
-    Early-stopped and diverged trials are told as pruned, so that their losses never pass for
-    final ones; running ones are told too, so that parallel suggestions keep apart. Outcomes of
-    other seeds, and those that the space of today can't draw, do not count.
-    """
-    import optuna
-
-    assert isinstance(space.search, OptunaSearch)
-    own = [
-        (outcome, drawn)
-        for outcome in outcomes
-        if outcome.seed == space.seeds[0] + seed
-        and (drawn := _distributions(space, outcome.values)) is not None
-    ]
-    if len(own) >= space.search.samples:
-        return None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(own), constant_liar=True)
-    study = optuna.create_study(direction="minimize", sampler=sampler)
-    states = {
-        "running": optuna.trial.TrialState.RUNNING,
-        "finished": optuna.trial.TrialState.COMPLETE,
-        "stopped": optuna.trial.TrialState.PRUNED,
-        "diverged": optuna.trial.TrialState.PRUNED,
-        "failed": optuna.trial.TrialState.FAIL,
-    }
-    for outcome, drawn in own:
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=states[outcome.state],
-                params={name: value for name, (value, _) in drawn.items()},
-                distributions={name: distribution for name, (_, distribution) in drawn.items()},
-                value=list(outcome.scores.values())[-1] if outcome.state == "finished" else None,
-                intermediate_values=outcome.scores if outcome.state != "diverged" else {},
-            )
-        )
-    known = {outcome.trial for outcome in outcomes}
-    for _ in range(_DRAWS):
-        trial = study.ask()
-        values: dict[str, Value] = {}
-        for path in space.space:
-            name, distribution = _distribution(space, path, values)
-            values[path] = trial._suggest(name, distribution)  # noqa: SLF001 takes any distribution
-        (new,) = _trials(space, base, seed, [values], source)
-        if new.trial not in known:
-            return new
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return None
-
-
-def _distributions(
-    space: Space, values: Mapping[str, Value]
-) -> dict[str, tuple[Value, Any]] | None:
-    """Values and distributions by Optuna's names; None for values that the space can't draw."""
-    if list(values) != list(space.space):
-        return None
-    drawn = {}
-    for path, value in values.items():
-        try:
-            name, distribution = _distribution(space, path, values)
-            if not distribution._contains(distribution.to_internal_repr(value)):  # noqa: SLF001
-                return None
-        except (KeyError, ValueError):  # no such case, no such choice
-            return None
-        drawn[name] = (value, distribution)
-    return drawn
-
-
-def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple[str, Any]:
-    """Optuna's name and distribution of a path; each case of a dependent path has its own name."""
-    from optuna import distributions
-
-    domain, name = space.space[path], path
-    while isinstance(domain, Depends):
-        case = written(values[domain.depends.on])
-        name = f"{name}|{domain.depends.on}={case}"
-        domain = domain.depends.cases[case]
-    match domain:
-        case Choice(choice=listed):
-            return name, distributions.CategoricalDistribution(listed)
-        case Uniform(uniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high)
-        case LogUniform(loguniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high, log=True)
-        case Int(int=[low, high]):
-            return name, distributions.IntDistribution(low, high)
-    raise AssertionError(domain)
 
 
 if __name__ == "__main__":

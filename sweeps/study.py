@@ -58,8 +58,15 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials, in plan order."""
-        return list(self.sweep.trials.values())
+        """The trials that answer the question, in plan order: not those that run a sweep's best
+        again."""
+        again = set(self.sweep.chosen.get("", {}).get("trials", {}).values())
+        return [trial for trial in self.sweep.trials.values() if trial.trial not in again]
+
+    @property
+    def has_retune(self) -> bool:
+        """Whether the arms of a study have re-tune grids."""
+        return self.sweep.asked is not None and "retune" in self.sweep.asked["space"]
 
     def having(self, status: str) -> list[Trial]:
         """The trials with a status of the tables, in plan order."""
@@ -152,7 +159,8 @@ def study(name: str, rows: list[Row]) -> Study:
     if sweep.asked is None:
         raise ValueError(f"{name}: the ledger asks nothing yet")
     space = sweep.asked["space"]
-    trials = list(sweep.trials.values())
+    again = set(sweep.chosen.get("", {}).get("trials", {}).values())
+    trials = [trial for trial in sweep.trials.values() if trial.trial not in again]
     going = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Study(
         name=name,
@@ -162,7 +170,7 @@ def study(name: str, rows: list[Row]) -> Study:
         scale=str(sweep.asked["scale"]),
         begun=rows[0]["time"],
         latest=rows[-1]["time"],
-        swept=tuple(_swept(trials, space["space"])),
+        swept=tuple(_swept(trials, space.get("space", {}))),
         rungs=tuple(sorted({row["rung"] for row in sweep.decisions if row["kind"] != "stopped"})),
         final=common_tokens(t for t in trials if t.status == "finished"),
         common=common_tokens(going),
@@ -286,13 +294,20 @@ def _finals(of: Study, trials: Iterable[Trial]) -> list[Row]:
     return [row for trial in finished if (row := at(trial, of.final)) is not None]
 
 
-def _winner(of: Study) -> dict[str, Any] | None:
-    """The values with the lowest mean final loss, among those with the most finished seeds."""
-    table = [row for row in spread(of) if row["finished"]]
-    most = max((row["finished"] for row in table), default=0)
-    full = [row for row in table if row["finished"] == most]
-    best = min(full, key=lambda row: row["finished_mean"], default=None)
-    return best and best["values"]
+def best_group(trials: Iterable[Trial], metric: str) -> list[Trial]:
+    """The finished trials of the values with the lowest mean final loss, among those with the most
+    finished seeds; none where none has finished."""
+    finished = [trial for trial in trials if trial.status == "finished"]
+    tokens = common_tokens(finished)
+    found = groups(finished)
+    most = max(map(len, found), default=0)
+
+    def mean(group: list[Trial]) -> float:
+        rows = [at(trial, tokens) for trial in group]
+        return statistics.fmean(row[metric] for row in rows if row is not None)
+
+    full = [group for group in found if len(group) == most]
+    return min(full, key=mean, default=[]) if tokens is not None else []
 
 
 def _whole(values: Iterable[Any]) -> bool:
@@ -359,9 +374,10 @@ def best_values(of: Study) -> list[Facts]:
     The edge is that of all values planned whose trials did not all fail: a value that diverged or
     was stopped early does bracket the best one, a failed one says nothing.
     """
-    winner = _winner(of)
-    if winner is None:
+    best_trials = best_group(of.trials, of.metric)
+    if not best_trials:
         return []
+    winner = best_trials[0].values
     found = []
     for swept in of.swept:
         if not swept.numeric or swept.path not in winner:

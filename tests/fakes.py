@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import ledger as led
+from sweeps import plan as pl
 from sweeps import space as sp
-from sweeps.driver import Asked, Driver, Job
+from sweeps.asked import Asked, Machine
+from sweeps.driver import Driver, Job
 from tinylm import config as cfg
 
 Loss = Callable[[dict[str, Any], float], float]  # (config, share of the budget) -> loss
@@ -15,7 +17,17 @@ Loss = Callable[[dict[str, Any], float], float]  # (config, share of the budget)
 
 def facts(config: cfg.Config) -> dict[str, Any]:
     """What a planned row says, without a model or a corpus."""
-    return {"params": 7, "flops_per_token": 11, "corpus": "c" * 16}
+    return {"params": 7, "flops_per_token": 11, "corpus": "c" * 16, "unigram_entropy": 9.0}
+
+
+def size(model: cfg.Model) -> tuple[int, int]:
+    """Parameters and FLOPs per token of a model, roughly."""
+    products = 3 if model.ffn == "swiglu" else 2
+    params = model.n_layers * model.d_model * (4 * model.d_model + products * model.d_ff)
+    return params, 6 * params
+
+
+MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 
 
 def asked(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Asked:
@@ -37,8 +49,7 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
 
 def driver(ledger: led.Ledger, what: Asked, audit: float = 0.0) -> Driver:
     """A driver of what is asked for."""
-    planned = sp.plan(what.space, what.base, what.seed, what.source)
-    return Driver(ledger, what, planned, facts, audit)
+    return Driver(ledger, what, pl.plan(what, MACHINE), MACHINE, facts, audit)
 
 
 def v_shaped(config: dict[str, Any], share: float) -> float:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from fakes import Engine, asked, driver, grid, v_shaped
+from fakes import MACHINE, Engine, asked, driver, grid, v_shaped
 
 from sweeps import ledger as led
-from sweeps import space as sp
-from sweeps.driver import Asked
-from sweeps.forecast import Forecast, forecast, known_speeds, measured_speeds
-from sweeps.run import configs_of
+from sweeps import plan as pl
+from sweeps.asked import Asked
+from sweeps.forecast import Forecast, forecast
+from sweeps.probe import known_speeds, measured_speeds
 from tinylm import config as cfg
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
@@ -17,7 +17,7 @@ BUDGET = 24_576  # of scale smoke
 
 
 def expected(what: Asked, speeds: list[float] | None = None, slots: int = 2) -> Forecast:
-    return forecast(what, configs_of(what, sp.plan(what.space, what.base, 0, "s")), speeds, slots)
+    return forecast(what, pl.load(what, pl.plan(what, MACHINE)), speeds, slots)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_a_forecast_is_written_once_for_what_is_asked(tmp_path: Path) -> None:
 
 def test_speeds_are_measured_once_a_shape_and_kept(cache: Path) -> None:
     what = asked(grid(RATES[:2], policy="none"))
-    configs = configs_of(what, sp.plan(what.space, what.base, 0, "s"))
+    configs = pl.load(what, pl.plan(what, MACHINE)).configs
     wide = cfg.overlay(configs[0], {"model.d_ff": 40})
     before = known_speeds([*configs, wide])
     said: list[str] = []

@@ -20,7 +20,7 @@ from sweeping import (
 
 from sweeps import ledger as led
 from sweeps import space as sp
-from sweeps.driver import Asked
+from sweeps.asked import Asked
 from sweeps.run import FAILED, REFUSED
 from tinylm import config as cfg
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import asked, grid
+from fakes import MACHINE, asked, grid
 
+from sweeps import plan as pl
 from sweeps import space as sp
+from sweeps.asked import Asked, Planned
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -24,15 +26,27 @@ def written(folder: Path, tree: dict[str, Any]) -> Path:
     return path
 
 
-def plan(tree: dict[str, Any], seed: int = 0) -> list[sp.Planned]:
-    what = asked(tree, seed=seed)
-    return sp.plan(what.space, what.base, what.seed, what.source)
+def plan(tree: dict[str, Any], seed: int = 0) -> list[Planned]:
+    return pl.plan(asked(tree, seed=seed), MACHINE).trials
+
+
+def shipped(name: str, scale: str) -> list[Planned]:
+    """What a shipped space plans at a scale."""
+    path = Path("search_spaces") / f"{name}.yaml"
+    space, tree = sp.read(path)
+    base = cfg.overlay(cfg.load(scale), space.base)
+    return pl.plan(Asked(space, tree, str(path), base, scale, 0), MACHINE).trials
 
 
 def problems(folder: Path, tree: dict[str, Any]) -> str:
     path = written(folder, tree)
+
+    def read_and_plan() -> pl.Plan:
+        space, _ = sp.read(path)
+        return pl.plan(Asked(space, tree, "asked.yaml", BASE, "smoke", 0), MACHINE)
+
     with pytest.raises(ConfigError) as caught:
-        sp.plan(sp.read(path)[0], BASE, 0, "asked.yaml")
+        read_and_plan()
     return str(caught.value)
 
 
@@ -146,15 +160,13 @@ def test_rungs_are_a_share_of_the_budget_and_its_multiples(
 
 
 def test_the_shipped_space_plans_eight_rates_a_factor_of_two_apart() -> None:
-    space, _ = sp.read(Path("search_spaces/lr.yaml"))
-    rates = [one.values["optim.lr"] for one in sp.plan(space, cfg.load("cpu"), 0, "lr")]
+    rates = [one.values["optim.lr"] for one in shipped("lr", "cpu")]
     assert [b / a for a, b in pairwise(rates)] == pytest.approx([2.0] * 7)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "tinystories_17m", "baseline_17m"])
 def test_the_shipped_space_fits_every_scale(scale: str) -> None:
-    space, _ = sp.read(Path("search_spaces/lr.yaml"))
-    assert len(sp.plan(space, cfg.load(scale), 0, "lr")) == 8
+    assert len(shipped("lr", scale)) == 8
 
 
 def test_the_shipped_schema_is_that_of_the_models() -> None:
@@ -176,7 +188,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "misspelt base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
-    "empty space": ({"space": {}}, "space: "),
+    "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
     "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 stands twice"),
     "no kind": ({"space": {"optim.lr": [1, 2]}}, "one of {grid: [..]}"),
     "wrong type": ({"space": {"optim.lr": {"grid": ["fast"]}}}, 'got "fast"'),

@@ -196,9 +196,8 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
             raise Diverged("blown up", reason, step, tokens, state.peak_loss)
 
 
-def probe(config: cfg.Config) -> float:
-    """Training tokens per second, measured on `PROBE_UPDATES` updates with random tokens after a
-    first one; on fewer where they take longer than `PROBE_SECONDS`."""
+def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
+    """An update of a new training that needs no corpus, as a function that makes one more."""
     torch.set_num_threads(config.run.threads)
     state = start(config)
     forward = torch.compile(state.model) if config.run.compile else state.model
@@ -208,9 +207,28 @@ def probe(config: cfg.Config) -> float:
     tokens = data.Tokens(ids, documents=1)
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
+    def update() -> None:
+        _update(state, forward, corpus, config)[0].item()  # waits for the device
+
+    return update
+
+
+def memory(config: cfg.Config) -> int:
+    """Most bytes held, as `peak_memory` counts them, over the first two updates of a training."""
+    update = _on_random_tokens(config)
+    update()
+    update()
+    return peak_memory(config.run.device)
+
+
+def probe(config: cfg.Config) -> float:
+    """Training tokens per second, measured on `PROBE_UPDATES` updates with random tokens after a
+    first one; on fewer where they take longer than `PROBE_SECONDS`."""
+    update = _on_random_tokens(config)
+
     def timed() -> float:
         begun = time.perf_counter()
-        _update(state, forward, corpus, config)[0].item()
+        update()
         return time.perf_counter() - begun
 
     times = [timed()]  # compiles, allocates

@@ -22,8 +22,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps import plan as pl
 from sweeps import space as sp
+from sweeps.asked import Asked, Machine, Planned
 from sweeps.policies.base import BRANCH
+from sweeps.run import size
 from tinylm import config as cfg
 from tinylm import data, train
 from tinylm.__main__ import assignments
@@ -39,7 +42,7 @@ def branched(state: train.State, corpus: data.Corpus, config: cfg.Config) -> flo
     return float("nan") if last is None else last.val_loss
 
 
-def record(one: sp.Planned, branches: bool) -> Iterator[dict[str, Any]]:
+def record(one: Planned, branches: bool) -> Iterator[dict[str, Any]]:
     """The rows of one trial."""
     config = one.config
     corpus = data.prepare(config)
@@ -64,7 +67,7 @@ def record(one: sp.Planned, branches: bool) -> Iterator[dict[str, Any]]:
         yield {**head, "tokens": end.tokens, "score": "nan", "seconds": round(spent, 2)}
 
 
-def _recorded(one: sp.Planned, branches: bool) -> list[dict[str, Any]]:
+def _recorded(one: Planned, branches: bool) -> list[dict[str, Any]]:
     return list(record(one, branches))
 
 
@@ -78,9 +81,10 @@ def main(
     branches: bool = True,
 ) -> None:
     """Record what OUT.csv does not hold yet, one trial a worker at a time."""
-    parsed, _ = sp.read(space)
+    parsed, written = sp.read(space)
     base = cfg.overlay(cfg.load(scale), {**parsed.base, **assignments(changes)})
-    planned = sp.plan(parsed, base, seed, str(space))
+    asked = Asked(parsed, written, str(space), base, scale, seed)
+    planned = pl.plan(asked, Machine(size, lambda config: True)).trials
     names = ["trial", *parsed.space, "seed", "tokens", "score", "train_loss", "decayed", "seconds"]
     done = set()
     if out.exists():

@@ -1,0 +1,257 @@
+"""The arms of a study: a baseline, named changes of it, and what each of them runs.
+
+Where the space has a re-tune grid, an arm first trains it, on a seed of its own and with early
+stopping within the grid; then it runs at the values that were best there, on every seed, to the
+end. The baseline is an arm like the others.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.asked import Asked, Machine, Planned, label_of
+from sweeps.domains import Value
+from sweeps.space import BASELINE, TUNING_SEED, Arm, Each, PowersOfTwo, Times, rungs
+from tinylm import config as cfg
+from tinylm.config import ConfigError
+
+LEAST_UPDATES = 32  # of an arm whose batch size is bounded by memory alone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm, or the baseline, with all that it changes."""
+
+    name: str
+    where: str  # it stands in the space file
+    hypothesis: str
+    changes: dict[str, Value]
+    retune: bool  # whether it has a re-tune grid of its own
+    # What has to change with that: how often records come, where the updates are too large.
+    fit: dict[str, Value] = field(default_factory=dict)
+
+    def values(self, tuned: Mapping[str, Value]) -> dict[str, Value]:
+        """What a trial of the arm has that the baseline's config need not have."""
+        return {**self.changes, **tuned}
+
+
+def _config(asked: Asked, cell: Cell, more: Mapping[str, Value]) -> cfg.Config:
+    changes = {**cell.changes, **cell.fit, **more}
+    return cfg.overlay(asked.base, changes, f"{asked.source}: {cell.where}")
+
+
+def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
+    """The baseline and the arms, in the order of the file, and what was found out on the way.
+
+    `ConfigError` for arms that are no config, or the same as another one.
+    """
+    space = asked.space
+    found = [Cell(BASELINE, "base", "", {}, retune=space.retune is not None)]
+    notes: list[str] = []
+    wrong: list[str] = []
+    for name, arm in (space.arms or {}).items():
+        try:
+            found.append(_arm(asked, machine, name, arm))
+        except ConfigError as error:
+            wrong += error.problems
+    if space.each is not None:
+        values, notes = _values(asked, machine, space.each)
+        for value in values:
+            try:
+                found.append(_of_value(asked, space.each, value))
+            except ConfigError as error:
+                wrong += error.problems
+    wrong += _equal(asked, found)
+    if wrong:
+        raise ConfigError(wrong)
+    return found, notes
+
+
+def _equal(asked: Asked, found: list[Cell]) -> Iterator[str]:
+    """What is wrong with arms whose config is another's."""
+    seen: dict[tuple[str, bool], Cell] = {}
+    for cell in found:
+        # An arm that takes the baseline's re-tuned values is another one than that with its own.
+        key = cfg.digest(_config(asked, cell, {}).model_dump()), cell.retune
+        if key in seen or (not cell.changes and cell.name != BASELINE):
+            other = seen.get(key, found[0])
+            yield f"{asked.source}: {cell.where}: its config is that of {other.name}"
+        seen.setdefault(key, cell)
+
+
+def _arm(asked: Asked, machine: Machine, name: str, arm: Arm) -> Cell:
+    where = f"arms.{name}"
+    changes = dict(arm.set)
+    if arm.match is not None:
+        changed = cfg.overlay(asked.base, changes, f"{asked.source}: {where}.set")
+        changes["model.d_ff"] = _matched(asked, machine, changed, arm.match, where)
+    retune = asked.space.retune is not None and arm.retune
+    return Cell(name, where, arm.hypothesis, changes, retune)
+
+
+def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
+    """The hidden width at which an arm has as many parameters (`params`), or FLOPs per token
+    (`flops`), as the baseline; the nearest one."""
+    place = ("params", "flops").index(what)
+
+    def cost(width: int) -> int:
+        return machine.size(cfg.overlay(arm, {"model.d_ff": width}).model)[place]
+
+    due = machine.size(asked.base.model)[place]
+    if cost(1) > due:
+        raise ConfigError(
+            [
+                f"{asked.source}: {where}.match: {what} of the baseline are {due}, the arm has "
+                f"{cost(1)} with model.d_ff 1"
+            ]
+        )
+    low, high = 1, 2
+    while cost(high) < due:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= due else (low, middle)
+    return min((low, high), key=lambda width: abs(cost(width) - due))
+
+
+# An arm for each value -------------------------------------------------------------------------------
+
+
+def _base_value(asked: Asked, path: str) -> Any:
+    return cfg.flatten(asked.base.model_dump())[path]
+
+
+def _of_value(asked: Asked, each: Each, value: Value) -> Cell:
+    name = f"{each.path.rpartition('.')[2]}={value}"
+    changes: dict[str, Value] = {each.path: value}
+    here = _base_value(asked, each.path)
+    for path, power in each.scale.items():
+        base = _base_value(asked, path)
+        numbers = all(isinstance(x, int | float) for x in (value, here, base))
+        if not numbers or min(float(value), float(here)) <= 0:
+            raise ConfigError(
+                [
+                    f"{asked.source}: each.scale.{path}: numbers above 0 are due, got {value!r} of "
+                    f"{here!r} at {each.path} and {base!r}"
+                ]
+            )
+        changes[path] = float(base * (float(value) / float(here)) ** power)
+    fit = _interval(asked, int(value)) if each.path == "optim.batch_size" else {}
+    return Cell(name, "each", each.hypothesis, changes, asked.space.retune is not None, fit)
+
+
+def _interval(asked: Asked, batch_size: int) -> dict[str, Value]:
+    """How often records come for a batch size: as in the baseline, or where an update is too large,
+    the next longer interval that meets the rungs and the end; nothing where none does."""
+    base = asked.base
+    update = batch_size * base.model.context_length
+    if base.eval.every_tokens % update == 0:
+        return {}
+    places = rungs(asked.space, base, asked.source) if asked.space.retune else ()
+    common = math.gcd(base.budget.tokens, *places)
+    shortest = min(base.eval.every_tokens, common)
+    fitting = [n * update for n in range(1, common // update + 1) if common % (n * update) == 0]
+    every = next((tokens for tokens in fitting if tokens >= shortest), None)
+    if every is None:
+        return {}
+    times = max(1, round(base.run.checkpoint_every_tokens / every))
+    return {"eval.every_tokens": every, "run.checkpoint_every_tokens": times * every}
+
+
+def _values(asked: Asked, machine: Machine, each: Each) -> tuple[list[Value], list[str]]:
+    """The values of a path but the baseline's own, and what was found out about their bounds."""
+    notes = []
+    if isinstance(each.values, PowersOfTwo):
+        low, high = each.values.powers_of_two
+        assert isinstance(low, int)
+        first = 1 << (low - 1).bit_length()
+        values: list[Value]
+        if isinstance(high, int):
+            values = list(_doubling(first, high))
+        else:
+            values, note = _until_memory(asked, machine, each, first)
+            notes.append(note)
+    else:
+        values = list(each.values)
+    own = _base_value(asked, each.path)
+    return [value for value in values if value != own], notes
+
+
+def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
+    while first <= last:
+        yield first
+        first *= 2
+
+
+def _until_memory(
+    asked: Asked, machine: Machine, each: Each, first: int
+) -> tuple[list[Value], str]:
+    """The batch sizes, doubling, that leave enough updates, meet the rungs and fit in memory."""
+    values: list[Value] = []
+    why = ""
+    for size in _doubling(first):
+        try:
+            config = _config(asked, _of_value(asked, each, size), {})
+        except ConfigError as error:
+            why = f"{size} is not to be had: {error.problems[0].partition(': ')[2]}"
+            break
+        if config.steps < LEAST_UPDATES:
+            why = f"{size} leaves {config.steps} updates, fewer than {LEAST_UPDATES}"
+            break
+        values.append(size)
+    while values and not machine.fits(_config(asked, _of_value(asked, each, values[-1]), {})):
+        why = f"{values.pop()} does not fit in memory"
+    if not values:
+        raise ConfigError([f"{asked.source}: each.values: not even {first}: {why}"])
+    return values, f"batch sizes up to {values[-1]}: {why}"
+
+
+# Trials ----------------------------------------------------------------------------------------------
+
+
+def tuning(asked: Asked, cell: Cell) -> list[Planned]:
+    """The trials of an arm's re-tune grid; none for one that has none."""
+    if not cell.retune:
+        return []
+    here = cfg.flatten(_config(asked, cell, {}).model_dump())
+    grids = [
+        [float(here[path] * factor) for factor in domain.times]
+        if isinstance(domain, Times)
+        else domain.grid
+        for path, domain in (asked.space.retune or {}).items()
+    ]
+    found = []
+    for chosen in itertools.product(*grids):
+        tuned = dict(zip(asked.space.retune or {}, chosen, strict=True))
+        config = _config(asked, cell, {**tuned, "run.seed": TUNING_SEED + asked.seed})
+        label = f"{cell.name} {label_of(tuned)} (re-tune)"
+        found.append(Planned(config, cell.values(tuned), label, pool=cell.name))
+    return found
+
+
+def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:
+    """The trials of an arm on every seed, at the values that were chosen for it; the baseline's
+    repeats behind them."""
+    least = 2 if asked.base.run.device != "cpu" else 1  # elsewhere equal trainings may differ
+    again = max(asked.space.repeats, least) if cell.name == BASELINE else 1
+    found = []
+    for seed, repeat in [
+        *((s, 0) for s in asked.seeds),
+        *((asked.seeds[0], n) for n in range(1, again)),
+    ]:
+        config = _config(asked, cell, {**tuned, "run.seed": seed, "run.repeat": repeat})
+        values = cell.values(tuned) | ({"run.repeat": repeat} if repeat else {})
+        label = " ".join(
+            part
+            for part in (
+                cell.name,
+                label_of(tuned),
+                f"seed={seed}",
+                f"repeat={repeat}" * bool(repeat),
+            )
+            if part
+        )
+        found.append(Planned(config, values, label, pool=None))
+    return found

@@ -1,0 +1,38 @@
+"""What went wrong in a training, by stated rules; the constants of these stand here and in
+`tinylm.train`, which ends the trainings that diverge."""
+
+import re
+
+from sweeps.ledger import Trial
+
+SPIKE_NATS = 1.0
+
+RULES = {
+    "non-finite": "a loss was not a finite number",
+    "blown up": "after the warm-up the training loss stayed more than 1 nat above its value at "
+    "init for 20 updates",
+    "spiked": f"after the warm-up the training loss, smoothed over about ten updates, rose more "
+    f"than {SPIKE_NATS:g} nat above its lowest, and the training went on",
+    "stuck": "no validation loss was below the entropy of the corpus's single tokens",
+    "out of memory": "the process or the device ran out of memory",
+    "failed": "the training ended with another error",
+}
+_MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memory", re.IGNORECASE)
+
+
+def outcome(trial: Trial) -> str:
+    """The class of what went wrong in a trial, of `RULES`; nothing where nothing did."""
+    if trial.status == "diverged":
+        return trial.how
+    if trial.status == "failed":
+        return "out of memory" if _MEMORY.search(trial.reason) else "failed"
+    entropy = trial.unigram_entropy
+    if (
+        trial.status == "finished"
+        and entropy is not None
+        and min(row["val_loss"] for row in trial.curve) >= entropy
+    ):
+        return "stuck"
+    if trial.curve and trial.curve[-1].get("spike", 0.0) > SPIKE_NATS:
+        return "spiked"
+    return ""

@@ -1,0 +1,60 @@
+"""A policy for each pool of trials, where a sweep has several that are not held against each other."""
+
+from collections.abc import Callable, Iterator
+
+from sweeps.ledger import Row
+from sweeps.policies.base import Policy, Promotion, Stop, Verdict
+
+
+class Pools:
+    """One policy a pool: trials are stopped and promoted by the scores of their own pool alone.
+
+    A `planned` row names the trial's pool; most sweeps have one.
+    """
+
+    def __init__(self, rungs: tuple[int, ...], new: Callable[[], Policy]) -> None:
+        self.rungs = rungs
+        self._new = new
+        self._policies: dict[str, Policy] = {}
+        self._pool: dict[str, str] = {}
+
+    def of(self, pool: str) -> Policy:
+        """The policy of a pool."""
+        if pool not in self._policies:
+            self._policies[pool] = self._new()
+        return self._policies[pool]
+
+    def _policy(self, trial: str) -> Policy:
+        return self.of(self._pool[trial])
+
+    def observe(self, row: Row) -> None:
+        """Fold one row in, where it belongs."""
+        if row["kind"] == "planned":
+            self._pool[row["trial"]] = row.get("pool", "")
+        if "trial" in row:
+            self._policy(row["trial"]).observe(row)
+        else:
+            for policy in self._policies.values():
+                policy.observe(row)
+
+    def verdict(self, trial: str, tokens: int) -> Verdict:
+        """What its pool's policy says."""
+        return self._policy(trial).verdict(trial, tokens)
+
+    def promotion(self, *, idle: bool) -> Promotion | None:
+        """That of the first pool that has one."""
+        return next(self._promotions(idle=idle), None)
+
+    def _promotions(self, *, idle: bool) -> Iterator[Promotion]:
+        for policy in self._policies.values():
+            promotion = policy.promotion(idle=idle)
+            if promotion is not None:
+                yield promotion
+
+    def holds(self, trial: str) -> bool:
+        """Whether the trial waits in its pool."""
+        return self._policy(trial).holds(trial)
+
+    def standing(self, trial: str) -> Stop:
+        """What its pool's policy says."""
+        return self._policy(trial).standing(trial)

@@ -1,0 +1,121 @@
+"""What differences over seeds support: intervals, tests, and verdicts in words.
+
+Differences are paired: arm less baseline at the same seed, so with the same initial weights where
+the models share them, the same data order and the same validation windows. Lower is better.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+POWER = 0.8  # with which the further seeds of an open question would settle it
+MOST_SEEDS = 1000
+NOISE_MARGIN = 2.0  # a difference below so many standard deviations of the seed noise is none
+
+Kind = Literal["better", "worse", "no difference", "no conclusion"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean of paired differences, and what is known of it."""
+
+    n: int
+    mean: float
+    sd: float | None  # of the differences; None for one of them
+    low: float | None  # 95% interval of the mean
+    high: float | None
+    p: float | None  # of a two-sided test that the mean is 0
+
+
+def effect(differences: Sequence[float]) -> Effect:
+    """The mean of at least one difference, its t interval and its test (Student, 1908)."""
+    n, mean = len(differences), statistics.fmean(differences)
+    if n < 2:
+        return Effect(n, mean, None, None, None, None)
+    from scipy import stats  # takes a second
+
+    sd = statistics.stdev(differences)
+    error = sd / math.sqrt(n)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    certain = 0.0 if mean else 1.0  # where the differences are all the same
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else certain
+    return Effect(n, mean, sd, mean - half, mean + half, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for being several, in their order (Holm, 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def seeds_to_settle(mean: float, sd: float) -> int | None:
+    """The number of seeds, in all, at which a paired t test finds a difference of this size with
+    a probability of `POWER` (noncentral t); None where `MOST_SEEDS` are not enough."""
+    from scipy import stats
+
+    def power(n: int) -> float:
+        critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
+        shift = abs(mean) / sd * math.sqrt(n)
+        return float(stats.nct.sf(critical, n - 1, shift))
+
+    if mean == 0 or power(MOST_SEEDS) < POWER:
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the runs of an arm support, and how a person would say it."""
+
+    kind: Kind
+    words: str
+    seeds: int | None = None  # further ones that would settle a difference of the size seen
+
+
+def judge(found: Effect, p_holm: float | None, noise: float | None, unit: str) -> Verdict:
+    """The verdict on an arm: a difference is called where its adjusted p is below `ALPHA`; it is
+    none where its interval lies within `NOISE_MARGIN` times the noise; else the question is open.
+
+    The noise is the standard deviation of a run over seeds, as measured in the sweep.
+    """
+    if found.low is None or found.high is None or found.sd is None or p_holm is None:
+        return Verdict("no conclusion", f"no conclusion yet: {found.n} seed is no comparison")
+    if p_holm < ALPHA:
+        kind: Kind = "better" if found.mean < 0 else "worse"
+        near, far = sorted((abs(found.low), abs(found.high)))
+        size = f"{abs(found.mean):.4f} {unit}"
+        return Verdict(kind, f"{kind} by {size} (95% interval {near:.4f} to {far:.4f})")
+    largest = max(abs(found.low), abs(found.high))
+    if noise is not None and largest <= NOISE_MARGIN * noise:
+        return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
+    needed = seeds_to_settle(found.mean, found.sd) if found.sd else None
+    if needed is None:
+        more = f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
+        return Verdict("no conclusion", f"no conclusion yet: {more}")
+    # The test alone would find it with these seeds; it was held against several arms.
+    further = max(1, needed - found.n)
+    seeds = "1 more seed" if further == 1 else f"{further} more seeds"
+    more = f"{seeds} would settle a difference of the size seen"
+    return Verdict("no conclusion", f"no conclusion yet: {more}", further)
+
+
+def pooled_noise(groups: Sequence[Sequence[float]]) -> float | None:
+    """The standard deviation over seeds, pooled over groups of losses that differ by the seed
+    alone; None where no group has two."""
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    squares = math.fsum((len(g) - 1) * statistics.variance(g) for g in several)
+    return math.sqrt(squares / sum(len(g) - 1 for g in several))
