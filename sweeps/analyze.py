@@ -22,9 +22,13 @@ from rich.style import Style
 from rich.text import Text
 
 from sweeps import ledger
+from sweeps.comparison import arms_table
+from sweeps.findings import findings
 from sweeps.ledger import Files, Row, Trial
-from sweeps.study import Facts, Study, best_record, facts, reason_of, status_of, study, tokens_per_s
-from sweeps.summary import markdown, print_ranking
+from sweeps.outcomes import outcome
+from sweeps.study import Facts, Study, best_record, reason_of, status_of, study, tokens_per_s
+from sweeps.summary import markdown, print_result
+from sweeps.words import named
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -54,7 +58,8 @@ def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     diverged, past its last record.
     """
     paths = [swept.path for swept in of.swept]
-    columns = ("trial", "status", "reason", "seed", *paths, "params", *MEASURED, "val_loss_audited")
+    head = ("trial", "label", "status", "outcome", "reason", "seed")
+    columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
     return columns, [_trial_row(trial, of.sweep.audit(trial.trial), paths) for trial in of.trials]
 
 
@@ -65,7 +70,9 @@ def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
     reached = last is not None or trial.status == "diverged"
     return {
         "trial": trial.trial,
+        "label": trial.label,
         "status": status_of(trial),
+        "outcome": outcome(trial),
         "reason": reason_of(trial),
         "seed": trial.seed,
         **{path: trial.values.get(path) for path in paths},
@@ -156,7 +163,7 @@ def write(files: Files) -> Analysis:
     of = study(files.name, ledger.read(files))
     figures = plots.draw(of)
     names = list(dict.fromkeys(Path(name).stem for name in figures))
-    found = {**facts(of), "figures": names}
+    found = {**findings(of), "figures": names}
     contents = {
         **figures,
         "trials.csv": _csv(*trials_table(of)),
@@ -164,17 +171,20 @@ def write(files: Files) -> Analysis:
         "summary.json": json.dumps(found, indent=1, allow_nan=False).encode() + b"\n",
         "summary.md": markdown(found).encode(),
     }
+    if of.is_study and found["arms"] is not None:
+        rows = arms_table(found["arms"], named)
+        contents["arms.csv"] = _csv(rows[0], rows)
     for name, content in contents.items():
         ledger.write_whole(files.analysis / name, content)
-    for stale in files.analysis.glob("loss_vs_*"):  # of a path that is no longer swept
-        if stale.name not in contents:
+    for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
+        if stale.name not in contents:  # of a path that is no longer swept
             stale.unlink(missing_ok=True)
     return Analysis(found, tuple(files.analysis / name for name in contents))
 
 
 def present(analysis: Analysis, console: Console) -> None:
     """Print the ranking, and the files to open first, each on its own line to be clicked on."""
-    print_ranking(analysis.facts, console)
+    print_result(analysis.facts, console)
     for path in sorted(analysis.paths, key=lambda path: path.suffix):  # .md before .png
         if path.name in FIRST or path.match("loss_vs_*.png"):
             link = Style(link=path.resolve().as_uri())

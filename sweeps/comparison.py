@@ -4,15 +4,27 @@ Every comparison is at equal tokens and paired by seed; the noise is that of the
 """
 
 import itertools
+import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps import verdict as vd
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.outcomes import outcome
-from sweeps.study import METRICS, UNITS, Facts, Study, at, common_tokens
+from sweeps.stability import stability
+from sweeps.study import (
+    METRICS,
+    UNITS,
+    Facts,
+    Study,
+    at,
+    common_tokens,
+    head,
+    last_record,
+    place_of,
+)
 
 BASELINE = "baseline"
 SIZE_CAUTION = 0.01  # parameters or FLOPs that differ by more of the baseline's are pointed out
@@ -132,21 +144,11 @@ def comparison(of: Study) -> Facts | None:
     return {
         "tokens": tokens,
         "steps": sorted({row["step"] for t in going if (row := at(t, tokens)) is not None}),
-        "noise": noise,
+        "noise": noise and vars(noise),
         "unit": UNITS[of.metric],
         "seeds": list(base.runs),
-        "repeats": _repeats(base, of.metric),
         "arms": found,
     }
-
-
-def _repeats(base: Arm, metric: str) -> Facts | None:
-    """How far repeats of one training with one seed are apart at their ends."""
-    first = next(iter(base.runs.values()), None)
-    ends = [t.curve[-1][metric] for t in (first, *base.repeats) if t and t.status == "finished"]
-    if len(ends) < 2:
-        return None
-    return {"n": len(ends), "range": max(ends) - min(ends)}
 
 
 def _arm(of: Study, base: Arm, arm: Arm, tokens: int | None, *, void: bool) -> Facts:
@@ -246,7 +248,7 @@ def _edge(of: Study, arm: Arm, path: str, value: Any) -> str | None:
     return "lowest" if value == tried[0] else "highest" if value == tried[-1] else None
 
 
-def _verdict(of: Study, place: Facts, arm: Arm, noise: float | None) -> Facts:
+def _verdict(of: Study, place: Facts, arm: Arm, noise: vd.Noise | None) -> Facts:
     """The verdict on an arm, and its words."""
     lost = arm.having("diverged")
     if place["void"]:
@@ -270,6 +272,74 @@ def _verdict(of: Study, place: Facts, arm: Arm, noise: float | None) -> Facts:
     return {"verdict": judged.kind, "words": judged.words}
 
 
+# Noise -------------------------------------------------------------------------------------------
+
+
+def seed_noise(of: Study) -> Facts | None:
+    """The spread of final losses over seeds, pooled over choices of values, and that over repeats of
+    one training with one seed; None where no choice of values has two seeds or repeats."""
+    again = "run.repeat"
+    ends = [
+        (trial, row[of.metric])
+        for trial in of.sweep.trials.values()
+        if trial.status == "finished" and (row := at(trial, of.final)) is not None
+    ]
+    over_seeds: dict[str, list[float]] = {}
+    repeated: dict[str, list[Trial]] = {}
+    for trial, loss in ends:
+        values = {path: value for path, value in trial.values.items() if path != again}
+        if again not in trial.values and trial.pool in {"", None}:
+            over_seeds.setdefault(json.dumps([trial.pool, values]), []).append(loss)
+        repeated.setdefault(json.dumps([trial.pool, values, trial.seed]), []).append(trial)
+    several = [group for group in repeated.values() if len(group) > 1]
+    noise = vd.pooled_noise(list(over_seeds.values()))
+    if noise is None and not several:
+        return None
+    apart = [
+        max(abs(mine - its) for mine, its in zip(_course(group[0]), _course(other), strict=False))
+        for group in several
+        for other in group[1:]
+    ]
+    return {
+        **(vars(noise) if noise is not None else {"sd": None}),
+        "tokens": of.final,
+        "groups": sorted(len(group) for group in over_seeds.values() if len(group) > 1),
+        "repeats": sum(len(group) for group in several),
+        "repeats_apart": max(apart, default=None),
+    }
+
+
+# Re-tune grids -------------------------------------------------------------------------------------
+
+
+def tuning(of: Study) -> list[Facts]:
+    """What each re-tune grid found, by its arm: every value that was tried, and what became of it;
+    `stability` where it is a grid of learning rates."""
+    paths = list((of.sweep.asked or {}).get("space", {}).get("retune", {}))
+    chosen = {arm.row["pool"]: arm.row["values"] for arm in arms_of(of.sweep)}
+    return [
+        {
+            "arm": name,
+            "chosen": chosen.get(name),
+            "trials": [
+                {
+                    **place_of(trial, last_record(trial)),
+                    "tuned": {path: trial.values[path] for path in paths},
+                    "outcome": outcome(trial),
+                }
+                for trial in pool
+            ],
+            "stability": stability(pool, of.metric),
+        }
+        for name, pool in tuned_pools(of).items()
+    ]
+
+
+def study_facts(of: Study) -> Facts:
+    """What summary.json holds of a study, the figures aside."""
+    return {**head(of), "arms": comparison(of), "tuning": tuning(of), "noise": seed_noise(of)}
+
+
 # Tables ------------------------------------------------------------------------------------------
 
 
@@ -279,7 +349,7 @@ ARMS_COLUMNS = (
 )  # fmt: skip
 
 
-def arms_table(found: Facts, named: Any) -> list[Row]:
+def arms_table(found: Facts, named: Callable[[Mapping[str, Any]], str]) -> list[Row]:
     """A row an arm for arms.csv; `named` says values in words."""
     return [
         {

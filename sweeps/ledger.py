@@ -29,8 +29,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     audited       a stopped trial is to be trained to its end, to see what stopping it cost: trial (of
                   the audit, whose rows follow under it), of (the stopped trial), stopped (how many
                   it was drawn from), share
-    diverged      trial, attempt, step, tokens, peak_loss, how (`non-finite` or `blown up`), reason,
-                  worker
+    diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
+                  `blown up`), reason, worker
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
 
@@ -209,6 +209,7 @@ class Trial:
     status: str = "planned"
     reason: str = ""
     how: str = ""  # it diverged: `non-finite` or `blown up`
+    loss_init: float | None = None  # training loss before any update
     attempt: int = 0
     step: int = 0
     tokens: int = 0
@@ -357,6 +358,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.branch_tokens += row.get("branch_tokens", 0)
         trial.spent_tokens += row["tokens"] - trial.tokens + row.get("branch_tokens", 0)
         trial.step, trial.tokens = row["step"], row["tokens"]
+        trial.loss_init = row.get("loss_init")
     if kind == "measured":
         trial.curve.append(row)
     elif kind == "checkpointed":

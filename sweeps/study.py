@@ -1,7 +1,6 @@
 """What a ledger says of a sweep, and the comparisons that it supports.
 
 Losses are compared at equal training tokens only, and every comparison names its token count.
-`facts` is all of it as plain JSON: tables, summaries and reports are folds over that.
 """
 
 import itertools
@@ -62,6 +61,13 @@ class Study:
         again."""
         again = set(self.sweep.chosen.get("", {}).get("trials", {}).values())
         return [trial for trial in self.sweep.trials.values() if trial.trial not in again]
+
+    @property
+    def is_study(self) -> bool:
+        """Whether arms are held against a baseline."""
+        return self.sweep.asked is not None and bool(
+            {"arms", "each"} & self.sweep.asked["space"].keys()
+        )
 
     @property
     def has_retune(self) -> bool:
@@ -180,7 +186,7 @@ def study(name: str, rows: list[Row]) -> Study:
 # Comparisons ------------------------------------------------------------------------------------
 
 
-def _place(trial: Trial, row: Row | None) -> Facts:
+def place_of(trial: Trial, row: Row | None) -> Facts:
     """Who a trial is, and its losses at one of its records."""
     return {
         "trial": trial.trial,
@@ -200,7 +206,7 @@ def _ranked(of: Study, trials: Iterable[Trial], tokens: int | None) -> list[Fact
     """The trials measured at so many tokens, best first, with rank (equals share it) and distance
     from the best."""
     found = [(trial, at(trial, tokens)) for trial in trials]
-    places = [_place(trial, row) for trial, row in found if row is not None]
+    places = [place_of(trial, row) for trial, row in found if row is not None]
     places.sort(key=lambda place: place[of.metric])
     losses = [place[of.metric] for place in places]
     return [
@@ -216,7 +222,7 @@ def ranking(of: Study) -> list[Facts]:
     """
     finished = of.having("finished")
     if of.final is None:
-        return [{"rank": None, "behind": None, **_place(t, last_record(t))} for t in finished]
+        return [{"rank": None, "behind": None, **place_of(t, last_record(t))} for t in finished]
     trials = of.sweep.trials
     return [
         {
@@ -234,7 +240,7 @@ def stopped(of: Study, leader: Trial | None) -> list[Facts]:
     those that came furthest first."""
     places = []
     for trial in of.having("stopped"):
-        place = _place(trial, last_record(trial))
+        place = place_of(trial, last_record(trial))
         there = at(leader, place["tokens"]) if leader is not None else None
         decayed = f"decayed_{of.metric}"  # what the policy went by, where there were decay branches
         places.append(
@@ -252,7 +258,7 @@ def ended(of: Study, status: str) -> list[Facts]:
     """The trials of a status at their last records, and how far they are known to have come."""
     return [
         {
-            **_place(trial, last_record(trial)),
+            **place_of(trial, last_record(trial)),
             "reached_step": trial.step or None,
             "reached_tokens": trial.tokens or None,
         }
@@ -424,7 +430,7 @@ def audit(of: Study) -> Facts | None:
     top = of.sweep.asked["space"].get("schedule", {}).get("finish", 1)
     places = [
         {
-            **_place(trial, at(trial, of.final)),
+            **place_of(trial, at(trial, of.final)),
             "rung": (last_record(of.sweep.trials[name]) or {})["tokens"],
         }
         for name, trial in ended.items()
@@ -479,10 +485,52 @@ def compute(of: Study) -> Facts:
     }
 
 
-def facts(of: Study) -> Facts:
-    """What summary.json holds but for the figures: every comparison with its token count."""
-    ranked = ranking(of)
-    leader = of.sweep.trials[ranked[0]["trial"]] if ranked and of.final is not None else None
+def selection(of: Study) -> Facts | None:
+    """What choosing the best of several may have flattered it by; None where nothing was chosen.
+
+    `optimism` is the mean, over the seeds, of the loss at a seed of the values that the others
+    choose, less the best mean over all: what choosing by these seeds gains over new ones. Of one
+    seed it is not known. `confirmed` are the losses of the same values on fresh seeds.
+    """
+    best = best_group(of.trials, of.metric)
+    finished = [trial for trial in of.trials if trial.status == "finished"]
+    tokens = common_tokens(finished)
+    if not best or tokens is None:
+        return None
+    whole = [group for group in groups(finished) if len(group) == len(best)]
+    losses = [
+        {trial.seed: row[of.metric] for trial in group if (row := at(trial, tokens)) is not None}
+        for group in whole
+    ]
+    seeds = sorted(set.intersection(*(set(each) for each in losses)))
+    mean = statistics.fmean(trial.curve[-1][of.metric] for trial in best)
+    again = of.sweep.chosen.get("", {}).get("trials", {}).values()
+    confirmed = [
+        trial.curve[-1][of.metric]
+        for name in again
+        if (trial := of.sweep.trials[name]).status == "finished"
+    ]
+    return {
+        "values": best[0].values,
+        "among": len(groups(of.trials)),
+        "seeds": len(best),
+        "mean": mean,
+        "optimism": _optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
+        "confirmed": confirmed,
+    }
+
+
+def _optimism(losses: Sequence[Mapping[int, float]], seeds: Sequence[int], mean: float) -> float:
+    left_out = []
+    for seed in seeds:
+        others = [other for other in seeds if other != seed]
+        chosen = min(losses, key=lambda each: statistics.fmean(each[s] for s in others))
+        left_out.append(chosen[seed])
+    return statistics.fmean(left_out) - mean
+
+
+def head(of: Study) -> Facts:
+    """What is asked, when it was run, and how the trials ended."""
     count = {status: len(of.having(status)) for status in (*RESULTS, "unfinished")}
     return {
         "sweep": of.name,
@@ -493,16 +541,27 @@ def facts(of: Study) -> Facts:
         "to": of.latest,
         "trials": {"planned": len(of.trials), **count},
         "seeds": sorted({trial.seed for trial in of.trials}),
+        "notes": of.sweep.sessions[-1].get("notes", []) if of.sweep.sessions else [],
+        **{status: ended(of, status) for status in ("diverged", "failed", "unfinished")},
+        "compute": compute(of),
+    }
+
+
+def sweep_facts(of: Study) -> Facts:
+    """What a sweep's trials say: every comparison with its token count."""
+    ranked = ranking(of)
+    leader = of.sweep.trials[ranked[0]["trial"]] if ranked and of.final is not None else None
+    return {
+        **head(of),
         "ranking": {"tokens": of.final, "trials": ranked},
         "stopped": stopped(of, leader),
         "audit": audit(of),
-        **{status: ended(of, status) for status in ("diverged", "failed", "unfinished")},
         "comparison": {
             "tokens": of.common,
             "trials": _ranked(of, of.trials, of.common),
             "missing": _unmeasured_at_common(of),
         },
         "best": best_values(of),
+        "selection": selection(of),
         "spread": {"tokens": of.common, "groups": spread(of)},
-        "compute": compute(of),
     }

@@ -30,6 +30,12 @@ _TEXT: dict[str, Callable[[Facts], str]] = {
     "values": lambda p: _escaped(words.named(p["values"])) or "nothing varied",
     "reason": lambda p: _escaped(p["reason"]),
     "id": lambda p: f"`{p['trial']}`",
+    "arm": lambda p: f"`{p['arm']}`",
+    "changes": lambda p: _escaped(words.named(p["changes"])),
+    "runs at": lambda p: _escaped(words.named(p["chosen"] or {})),
+    "verdict": lambda p: _escaped(p["words"]),
+    "tuned": lambda p: _escaped(words.named(p["tuned"])),
+    "what happened": lambda p: _escaped(p["outcome"] or _STATUS[p["status"]]),
 }
 _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "rank": lambda p: words.whole(p["rank"]),
@@ -57,13 +63,18 @@ _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "min": lambda p: words.loss(p["min"]),
     "max": lambda p: words.loss(p["max"]),
     "finished": lambda p: words.whole(p["finished"]),
+    "seeds": lambda p: f"{p['n']} of {p['planned']}",
+    "difference": lambda p: words.signed(p["difference"]),
+    "95% interval": lambda p: "" if p["low"] is None else f"{p['low']:+.4f} to {p['high']:+.4f}",
+    "p (Holm)": lambda p: "" if p["p_holm"] is None else f"{p['p_holm']:.3f}",
     "their mean at the end": lambda p: words.loss(p["finished_mean"]),
 }
 
 
-def _table(places: Sequence[Facts], *headers: str) -> list[str]:
-    """A Markdown table of some of the columns; the models' sizes are added where these differ."""
-    if len({place["params"] for place in places if "params" in place}) > 1:
+def _table(places: Sequence[Facts], *headers: str, sizes: bool = False) -> list[str]:
+    """A Markdown table of some of the columns; the models' sizes are added where these differ, or
+    always."""
+    if sizes or len({place["params"] for place in places if "params" in place}) > 1:
         headers = (*headers, "parameters", "FLOPs/token")
     lines = [
         "| " + " | ".join(headers) + " |",
@@ -88,7 +99,7 @@ def _models(places: Sequence[Facts]) -> str:
     return f"{params} parameters, {flops} FLOPs per token"
 
 
-def _head(found: Facts) -> list[str]:
+def _title(found: Facts) -> list[str]:
     count = found["trials"]
     results = count["planned"] - count["unfinished"]
     parts = [f"{count[status]} {_STATUS[status]}" for status in RESULTS if count[status]]
@@ -104,6 +115,11 @@ def _head(found: Facts) -> list[str]:
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
+    return lines + [line for note in found["notes"] for line in (_escaped(f"{note}."), "")]
+
+
+def _head(found: Facts) -> list[str]:
+    lines = _title(found)
     places = found["ranking"]["trials"]
     if places and found["ranking"]["tokens"] is not None:
         best = places[0]
@@ -305,17 +321,208 @@ def _compute_words(found: Facts) -> list[str]:
     ]
 
 
+# Learning rates, noise, selection -----------------------------------------------------------------
+
+
+def _stability_words(found: Facts | None) -> list[str]:
+    """What is known of the learning rate, in sentences; a list item each."""
+    if found is None:
+        return []
+    lines = []
+    if found["first_diverging"] is None:
+        lines.append(
+            f"No rate up to {words.show(found['highest'])} diverged, so the edge of stability lies "
+            "higher."
+        )
+    else:
+        stable = (
+            f"highest stable rate {words.show(found['highest_stable'])}, "
+            if found["highest_stable"] is not None
+            else "no stable rate below it; "
+        )
+        lines.append(
+            f"Edge of stability: {stable}first diverging {words.show(found['first_diverging'])}; "
+            f"the best rate is {found['edge_ratio']:.3g} of the latter."
+        )
+    if found["stopped_unseen"]:
+        lines[-1] += f" {found['stopped_unseen']} were stopped early: stable as far as they went."
+    fit = found["fit"]
+    if fit is None:
+        lines.append(
+            f"No parabola through the {found['rates_finished']} finished rates brackets an optimum; "
+            "`schedule: {policy: none}` or `--audit 1` trains all of them to their ends."
+        )
+    else:
+        interval = (
+            f"95% interval {fit['low']:.2g} to {fit['high']:.2g}"
+            if fit["low"] is not None
+            else "with too few points, or too flat, for an interval"
+        )
+        lines.append(
+            f"A parabola in the logarithm of the rate, through {fit['points']} final losses within "
+            f"a factor of 4 of the best, has its minimum at {fit['rate']:.3g} ({interval})."
+        )
+    if found["sensitivity"] is not None:
+        lines.append(
+            f"Sensitivity to the rate: {words.loss(found['sensitivity'])} nats over "
+            f"{found['sensitivity_decades']:.1f} decades, at {found['sensitivity_tokens']:,} tokens "
+            "(mean of the loss, no higher than at init, less the lowest)."
+        )
+    return [*(f"- {line}" for line in lines), ""]
+
+
+def _rate_words(found: Facts) -> list[str]:
+    lines = _stability_words(found["stability"])
+    return ["## The learning rate", "", *lines] if lines else []
+
+
+def _selection_words(found: Facts) -> list[str]:
+    chosen = found["selection"]
+    if chosen is None or chosen["among"] < 2:
+        return []
+    metric, unit = METRICS[found["metric"]], UNITS[found["metric"]]
+    seeds = "one seed" if chosen["seeds"] == 1 else f"{chosen['seeds']} seeds"
+    text = (
+        f"The best of {chosen['among']} by {seeds} has a mean {metric} of "
+        f"{words.loss(chosen['mean'])} {unit}; being chosen by that loss flatters it"
+    )
+    if chosen["optimism"] is None:
+        text += ", by how much is not known from one seed."
+    else:
+        text += f", by {chosen['optimism']:.4f} as seeds that were left out of the choice tell."
+    confirmed = chosen["confirmed"]
+    if confirmed:
+        mean = sum(confirmed) / len(confirmed)
+        text += (
+            f" Run again on {len(confirmed)} fresh seeds it comes to {mean:.4f} "
+            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}): quote this one."
+        )
+    else:
+        text += " `confirm: 3` runs it again on fresh seeds."
+    return ["## The best is a selection", "", text, ""]
+
+
+def _noise_words(found: Facts) -> list[str]:
+    noise = found["noise"]
+    if noise is None:
+        return []
+    lines = ["## Noise", ""]
+    if noise["sd"] is not None:
+        groups = ", ".join(map(str, noise["groups"]))
+        lines += [
+            f"Over seeds the {METRICS[found['metric']]} at {words.whole(noise['tokens'])} tokens has "
+            f"a standard deviation of **{noise['sd']:.4f}** (95% interval {noise['low']:.4f} to "
+            f"{noise['high']:.4f}; {noise['freedom']} degrees of freedom, seeds a group: {groups}).",
+            "",
+        ]
+    if noise["repeats_apart"] is not None:
+        apart = noise["repeats_apart"]
+        said = (
+            "are equal bit for bit"
+            if apart == 0
+            else f"differ by up to {apart:.2g} in any of their recorded losses"
+        )
+        lines += [f"{noise['repeats']} runs of one config with one seed {said}.", ""]
+    return lines
+
+
+# Studies -------------------------------------------------------------------------------------------
+
+
+def _verdict_words(found: Facts) -> list[str]:
+    compared = found["arms"]
+    if compared is None:
+        return ["## Arms", "", "No arm is settled yet.", ""]
+    metric = METRICS[found["metric"]]
+    at = f"at {compared['tokens']:,} tokens" if compared["tokens"] else "so far"
+    noise = compared["noise"]
+    lines = [
+        "## Arms against the baseline",
+        "",
+        f"Difference of the {metric} ({compared['unit']}) {at}, arm less baseline, paired over "
+        f"seeds: negative is better. The intervals are 95% t intervals, each for its arm alone; the "
+        "verdicts go by the p-values adjusted for all arms (Holm). "
+        + (
+            f"The noise, one standard deviation of a run over seeds, is {noise['sd']:.4f} "
+            f"(95% interval {noise['low']:.4f} to {noise['high']:.4f})."
+            if noise
+            else "The noise is not known yet."
+        ),
+        "",
+    ]
+    shown = ["arm", "changes", "runs at", "seeds", "mean", "difference", "95% interval"]
+    lines += _table(compared["arms"], *shown, "p (Holm)", "verdict", sizes=True)
+    cautions = [
+        f"- `{place['arm']}`: {_escaped('; '.join(place['cautions']))}."
+        for place in compared["arms"]
+        if place["cautions"]
+    ]
+    if cautions:
+        lines += ["To be careful about:", "", *cautions, ""]
+    lines += ["What was expected:", ""]
+    lines += [
+        f"- `{place['arm']}`: {_escaped(place['hypothesis'])}"
+        for place in compared["arms"]
+        if place["hypothesis"]
+    ]
+    return [*lines, ""]
+
+
+def _tuning_words(found: Facts) -> list[str]:
+    if not found["tuning"]:
+        return []
+    lines = [
+        "## Re-tuning",
+        "",
+        "Each arm was tuned on a seed of its own, with early stopping within its grid; these losses "
+        "choose, and are compared with no other arm's.",
+        "",
+    ]
+    for pool in found["tuning"]:
+        lines += [f"### `{pool['arm']}`", ""]
+        lines += _table(
+            pool["trials"], "tuned", "tokens", METRICS[found["metric"]], "what happened"
+        )
+        lines += _stability_words(pool["stability"])
+    return lines
+
+
 def markdown(found: Facts) -> str:
     """summary.md: a fold over what summary.json holds."""
-    sections = [_head, _ranking_words, _best_words, _stopped_words, _audit_words, _ended_words]
-    sections += [_comparison_words, _spread_words, _compute_words]
+    if "arms" in found:
+        sections = [_title, _verdict_words, _tuning_words, _noise_words, _ended_words]
+    else:
+        sections = [_head, _ranking_words, _best_words, _rate_words, _selection_words]
+        sections += [_stopped_words, _audit_words, _ended_words, _comparison_words]
+        sections += [_spread_words, _noise_words]
+    sections += [_compute_words]
     lines = [line for section in sections for line in section(found)]
     figures = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in found["figures"]]
     return "\n".join([*lines, "## Figures", "", *figures])
 
 
-def print_ranking(found: Facts, console: Console) -> None:
-    """Print the trials in a table that fits 80 columns, the finished ones by rank and first."""
+def print_result(found: Facts, console: Console) -> None:
+    """Print what came of a sweep in a table that fits 80 columns."""
+    (_print_arms if "arms" in found else _print_ranking)(found, console)
+
+
+def _print_arms(found: Facts, console: Console) -> None:
+    """Print the verdict on each arm."""
+    console.print(Text(found["question"]), style="bold")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for name in ("seeds", "loss", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for place in (found["arms"] or {"arms": []})["arms"]:
+        loss, difference = words.loss(place["mean"]), words.signed(place["difference"])
+        cells = (place["arm"], str(place["n"]), loss, difference, place["words"])
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _print_ranking(found: Facts, console: Console) -> None:
+    """Print the trials, the finished ones by rank and first."""
     places = [*found["ranking"]["trials"], *(p for status in _REST for p in found[status])]
     console.print(Text(found["question"]), style="bold")
     table = Table(box=None, pad_edge=False)

@@ -52,6 +52,7 @@ class Attempt:
                 "step": diverged.step,
                 "tokens": diverged.tokens,
                 "peak_loss": diverged.peak_loss,
+                "loss_init": diverged.loss_init,
                 "reason": diverged.reason,
             }
 

@@ -75,6 +75,39 @@ def seeds_to_settle(mean: float, sd: float) -> int | None:
     return high
 
 
+# Noise -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation of a run over seeds, with its 95% interval (chi square)."""
+
+    sd: float
+    low: float
+    high: float
+    freedom: int  # degrees of it
+
+
+def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """The noise, pooled over groups of losses that differ by the seed alone; None where no group
+    has two."""
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    from scipy import stats
+
+    freedom = sum(len(group) - 1 for group in several)
+    squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in several)
+    high, low = (
+        math.sqrt(squares / float(stats.chi2.ppf(share, freedom)))
+        for share in (ALPHA / 2, 1 - ALPHA / 2)
+    )
+    return Noise(math.sqrt(squares / freedom), low, high, freedom)
+
+
+# Verdicts ------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the runs of an arm support, and how a person would say it."""
@@ -84,11 +117,11 @@ class Verdict:
     seeds: int | None = None  # further ones that would settle a difference of the size seen
 
 
-def judge(found: Effect, p_holm: float | None, noise: float | None, unit: str) -> Verdict:
+def judge(found: Effect, p_holm: float | None, noise: Noise | None, unit: str) -> Verdict:
     """The verdict on an arm: a difference is called where its adjusted p is below `ALPHA`; it is
     none where its interval lies within `NOISE_MARGIN` times the noise; else the question is open.
 
-    The noise is the standard deviation of a run over seeds, as measured in the sweep.
+    The noise is the one measured in the sweep.
     """
     if found.low is None or found.high is None or found.sd is None or p_holm is None:
         return Verdict("no conclusion", f"no conclusion yet: {found.n} seed is no comparison")
@@ -98,7 +131,7 @@ def judge(found: Effect, p_holm: float | None, noise: float | None, unit: str) -
         size = f"{abs(found.mean):.4f} {unit}"
         return Verdict(kind, f"{kind} by {size} (95% interval {near:.4f} to {far:.4f})")
     largest = max(abs(found.low), abs(found.high))
-    if noise is not None and largest <= NOISE_MARGIN * noise:
+    if noise is not None and largest <= NOISE_MARGIN * noise.sd:
         return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
     needed = seeds_to_settle(found.mean, found.sd) if found.sd else None
     if needed is None:
@@ -109,13 +142,3 @@ def judge(found: Effect, p_holm: float | None, noise: float | None, unit: str) -
     seeds = "1 more seed" if further == 1 else f"{further} more seeds"
     more = f"{seeds} would settle a difference of the size seen"
     return Verdict("no conclusion", f"no conclusion yet: {more}", further)
-
-
-def pooled_noise(groups: Sequence[Sequence[float]]) -> float | None:
-    """The standard deviation over seeds, pooled over groups of losses that differ by the seed
-    alone; None where no group has two."""
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        return None
-    squares = math.fsum((len(g) - 1) * statistics.variance(g) for g in several)
-    return math.sqrt(squares / sum(len(g) - 1 for g in several))

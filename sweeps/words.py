@@ -23,6 +23,11 @@ def loss(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def signed(value: float | None) -> str:
+    """A difference of losses with its sign: +0.0123."""
+    return "" if value is None else f"{value:+.4f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
     if seconds < 100:

@@ -103,7 +103,8 @@ class Story:
     def diverge(self, trial: str, tokens: int, reason: str = "training loss nan at step") -> None:
         """The trial diverges after so many tokens."""
         step = tokens // BASE.tokens_per_step
-        more = {"step": step, "tokens": tokens, "peak_loss": 14.0}
+        how = "non-finite" if " nan " in reason else "blown up"
+        more = {"step": step, "tokens": tokens, "peak_loss": 14.0, "loss_init": 7.7, "how": how}
         self._append("diverged", trial, reason=f"{reason} {step}", **more)
 
     def fail(self, trial: str, reason: str) -> None:

@@ -25,8 +25,9 @@ from typer.testing import CliRunner, Result
 
 from sweeps import analyze
 from sweeps.curves import read_curves
+from sweeps.findings import findings
 from sweeps.ledger import Files
-from sweeps.study import facts, study
+from sweeps.study import study
 from sweeps.summary import markdown
 
 
@@ -45,7 +46,7 @@ def run(*arguments: str) -> Result:
 
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
-        "trial,status,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
+        "trial,label,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
         "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,val_loss_audited"
     )
 
@@ -135,7 +136,7 @@ def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: analyze.Anal
 
 def test_everything_that_is_promised_is_written(lr: Files, analysis: analyze.Analysis) -> None:
     names = {"trials.csv", "curves.csv", "summary.json", "summary.md"}
-    stems = ("loss_by_step", "loss_by_tokens", "loss_by_seconds", "loss_vs_lr")
+    stems = ("loss_by_step", "loss_by_tokens", "loss_by_seconds", "loss_vs_lr", "edge_of_stability")
     names |= {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
     assert {path.name for path in lr.analysis.iterdir()} == names
 
@@ -236,5 +237,5 @@ def test_the_block_of_ray_and_torch_blocks(tmp_path: Path, name: str) -> None:
 
 def test_ten_thousand_records_are_all_compared() -> None:
     of = study("long", long_rows(trials=625))
-    assert markdown({**facts(of), "figures": []}).count("| lr=") >= 625
+    assert markdown({**findings(of), "figures": []}).count("| lr=") >= 625
     assert len(analyze.curves_table(of)[1]) == 10_000

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from sweeps import analyze, plots
 from sweeps.ledger import Files
+from sweeps.plots import look
+from sweeps.plots.trials import learning_curves, loss_against
 from sweeps.study import Study
 
 
@@ -21,7 +23,7 @@ def rates(lr: Files) -> Study:
 
 @pytest.fixture(scope="module")
 def against_lr(rates: Study) -> Figure:
-    return plots._loss_against(rates, rates.swept[0])
+    return loss_against(rates, rates.swept[0])
 
 
 def spots(axes: Axes, mark: str) -> set[float]:
@@ -36,7 +38,9 @@ def legend(figure: Figure) -> list[str]:
 def test_figures_drawn_twice_are_the_same_byte_for_byte(
     rates: Study, analysis: analyze.Analysis
 ) -> None:
-    before = {path.name: path.read_bytes() for path in analysis.paths if path.stem[:4] == "loss"}
+    before = {
+        path.name: path.read_bytes() for path in analysis.paths if path.suffix in {".svg", ".png"}
+    }
     assert plots.draw(rates) == before
 
 
@@ -72,18 +76,21 @@ def test_stopped_trials_have_their_own_mark(against_lr: Figure) -> None:
 
 def test_each_kind_of_divergence_has_its_own_cross(against_lr: Figure) -> None:
     axes = against_lr.axes[0]
-    assert (spots(axes, plots.CROSSES[0]), spots(axes, plots.CROSSES[1])) == ({1.6e-2}, {3.2e-2})
+    blown_up, not_finite = look.CROSSES["blown up"], look.CROSSES["non-finite"]
+    assert (spots(axes, blown_up), spots(axes, not_finite)) == ({1.6e-2}, {3.2e-2})
 
 
 def test_crosses_stand_on_the_upper_edge(against_lr: Figure) -> None:
-    crosses = [line for line in against_lr.axes[0].lines if line.get_marker() in plots.CROSSES]
+    crosses = [
+        line for line in against_lr.axes[0].lines if line.get_marker() in look.CROSSES.values()
+    ]
     assert {float(line.get_ydata()[0]) for line in crosses} == {1.0}
 
 
-def test_the_legend_says_why_trials_diverged(against_lr: Figure) -> None:
-    assert [text for text in legend(against_lr) if text.startswith("diverged")] == [
-        "diverged: training loss more than\n1 nat above its value at init",
-        "diverged: training loss nan",
+def test_the_legend_says_how_trials_diverged(against_lr: Figure) -> None:
+    assert [text for text in legend(against_lr) if text in look.CROSSES] == [
+        "non-finite",
+        "blown up",
     ]
 
 
@@ -99,21 +106,21 @@ def test_a_trial_that_diverged_after_a_rung_is_a_cross_and_no_point(tmp_path: Pa
         tell.measure(trial, BUDGET, 9.0)
         tell.diverge(trial, BUDGET)
     of = studied(files)
-    axes = plots._loss_against(of, of.swept[0]).axes[0]
-    assert (spots(axes, "o"), spots(axes, "X")) == ({1e-3, 2e-3}, {4e-3})
+    axes = loss_against(of, of.swept[0]).axes[0]
+    assert (spots(axes, "o"), spots(axes, "x")) == ({1e-3, 2e-3}, {4e-3})
 
 
 def test_a_huge_finished_loss_is_an_arrow_at_the_edge(tmp_path: Path) -> None:
     losses = {1e-3: 3.1, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.2, 1.6e-2: 60.0}
     of = studied(ended(tmp_path, "optim.lr", losses))
-    figure = plots._loss_against(of, of.swept[0])
+    figure = loss_against(of, of.swept[0])
     assert (spots(figure.axes[0], "^"), "above the axis" in legend(figure)) == ({1.6e-2}, True)
 
 
 def test_every_ordinary_loss_is_inside_the_axis(tmp_path: Path) -> None:
     losses = {1e-3: 3.4, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.5}
     of = studied(ended(tmp_path, "optim.lr", losses))
-    low, high = plots._loss_against(of, of.swept[0]).axes[0].get_ylim()
+    low, high = loss_against(of, of.swept[0]).axes[0].get_ylim()
     assert low < 3.0 < 3.5 < high
 
 
@@ -124,42 +131,42 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_many_trials_have_a_colour_bar_and_no_names(many: Study) -> None:
-    figure = plots._learning_curves(many, "tokens")
+    figure = learning_curves(many, "tokens")
     assert (len(figure.axes), legend(figure)) == (2, [])
 
 
 def test_draws_of_several_paths_are_points_without_lines(many: Study) -> None:
-    axes = plots._loss_against(many, many.swept[0]).axes[0]
+    axes = loss_against(many, many.swept[0]).axes[0]
     assert {line.get_linestyle() for line in axes.lines} == {"None"}
 
 
 def test_training_losses_are_drawn_while_they_can_be_read(rates: Study) -> None:
-    assert "thin: training loss" in legend(plots._learning_curves(rates, "step"))
+    assert "thin: training loss" in legend(learning_curves(rates, "step"))
 
 
 @pytest.mark.parametrize(
     ("x", "end"), [("step", 384), ("tokens", BUDGET), ("seconds", BUDGET / 10_000)]
 )
 def test_curves_end_where_the_training_does(rates: Study, x: str, end: float) -> None:
-    lines = plots._learning_curves(rates, x).axes[0].lines
+    lines = learning_curves(rates, x).axes[0].lines
     assert max(max(line.get_xdata()) for line in lines if len(line.get_xdata())) == end
 
 
 def test_a_path_without_order_is_a_plot_of_dots(tmp_path: Path) -> None:
     of = studied(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.1}))
-    axes = plots._loss_against(of, of.swept[0]).axes[0]
+    axes = loss_against(of, of.swept[0]).axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert (labels, {line.get_linestyle() for line in axes.lines}) == (["pre", "post"], {"None"})
 
 
 def test_seeds_share_a_name_in_the_legend(tmp_path: Path) -> None:
     of = studied(ended(tmp_path, "model.norm", {"pre": (3.0, 3.1), "post": (3.1, 3.2)}))
-    assert legend(plots._learning_curves(of, "step"))[:2] == ["norm=pre", "norm=post"]
+    assert legend(learning_curves(of, "step"))[:2] == ["norm=pre", "norm=post"]
 
 
 def test_the_line_goes_through_the_mean_of_the_seeds(tmp_path: Path) -> None:
     of = studied(ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.2), 2e-3: (3.3, 3.5)}))
-    line = plots._loss_against(of, of.swept[0]).axes[0].lines[0]
+    line = loss_against(of, of.swept[0]).axes[0].lines[0]
     assert list(line.get_ydata()) == [pytest.approx(3.1), pytest.approx(3.4)]
 
 
@@ -168,12 +175,12 @@ def test_a_sweep_that_has_measured_nothing_has_figures(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.plan({"optim.lr": 1e-3})
         tell.plan({"optim.lr": 2e-3})
-    assert len(plots.figures(studied(Files(tmp_path)))) == 4
+    assert len(plots.figures(studied(Files(tmp_path)))) == 5
 
 
 @pytest.mark.parametrize("words", ["$x_1$", "a$b", "_hidden", "$5 or $6"])
 def test_words_are_no_formula_and_are_not_hidden(words: str) -> None:
-    text = Figure().text(0, 0, plots._text(words))
+    text = Figure().text(0, 0, look.plain(words))
     shown, is_formula = text._preprocess_math(text.get_text())
     assert (is_formula, shown.strip()) == (False, words)
 
@@ -188,5 +195,5 @@ def test_any_question_can_be_a_title(tmp_path: Path) -> None:
 
 def test_the_axis_reaches_as_far_above_the_quartile_as_the_rule_says() -> None:
     axes = Figure().subplots()
-    top = plots._limit(axes, [3.0, 3.0, 3.0, 3.2, 1000.0])
-    assert math.isclose(top, 3.2 + plots.REACH * 0.2 + 0.05 * 0.5)
+    top = look.set_limit(axes, [3.0, 3.0, 3.0, 3.2, 1000.0])
+    assert math.isclose(top, 3.2 + look.REACH * 0.2 + 0.05 * 0.5)

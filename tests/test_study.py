@@ -19,11 +19,12 @@ from ledgers import (
 )
 
 from sweeps import study
+from sweeps.findings import findings
 from sweeps.ledger import Files
 
 
 def facts(files: Files) -> dict[str, Any]:
-    return study.facts(studied(files))
+    return findings(studied(files))
 
 
 def grid(folder: Path, rates: list[float], best: float) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from ledgers import BUDGET, FIRST, audited_sweep, bowl, ended, story, studied, t
 from rich.console import Console
 
 from sweeps import summary
+from sweeps.findings import findings
 from sweeps.ledger import Files
-from sweeps.study import facts
 
 
 def words(files: Files) -> str:
     """summary.md of a sweep."""
-    return summary.markdown({**facts(studied(files)), "figures": []})
+    return summary.markdown({**findings(studied(files)), "figures": []})
 
 
 def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_several_seeds_are_not_called_one(tmp_path: Path) -> None:
 def printed(files: Files, width: int = 80) -> str:
     """The ranking as a terminal shows it."""
     stream = io.StringIO()
-    summary.print_ranking(facts(studied(files)), Console(file=stream, width=width))
+    summary.print_result(findings(studied(files)), Console(file=stream, width=width))
     return stream.getvalue()
 
 

@@ -70,14 +70,15 @@ class Diverged(Exception):  # noqa: N818 a result, not an error
         reason: str,
         step: int,
         tokens: int,
-        peak_loss: float,
+        state: "State",
     ) -> None:
         super().__init__(reason)
         self.how = how
         self.reason = reason
         self.step = step
         self.tokens = tokens
-        self.peak_loss = peak_loss
+        self.peak_loss = state.peak_loss
+        self.loss_init = state.loss_init
 
 
 @dataclass
@@ -179,7 +180,7 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
         tokens = step * config.tokens_per_step
         if not math.isfinite(loss):
             reason = f"training loss {loss} at step {step}"
-            raise Diverged("non-finite", reason, step, tokens, state.peak_loss)
+            raise Diverged("non-finite", reason, step, tokens, state)
         state.peak_loss = max(state.peak_loss, loss)
         state.smooth_loss += SMOOTHING * (loss - state.smooth_loss)
         state.lowest_loss = min(state.lowest_loss, state.smooth_loss)
@@ -193,7 +194,7 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
                 f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
                 f"({state.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {step}"
             )
-            raise Diverged("blown up", reason, step, tokens, state.peak_loss)
+            raise Diverged("blown up", reason, step, tokens, state)
 
 
 def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
@@ -274,7 +275,7 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
         tokens = state.step * config.tokens_per_step
         if not math.isfinite(val_loss):
             reason = f"validation loss {val_loss} at step {state.step}"
-            raise Diverged("non-finite", reason, state.step, tokens, state.peak_loss)
+            raise Diverged("non-finite", reason, state.step, tokens, state)
         yield Record(
             step=state.step,
             tokens=tokens,

@@ -28,7 +28,7 @@ from scipy import stats
 
 from sweeps import replay
 from sweeps.curves import SCORE, Curve, read_curves
-from sweeps.policies import Policy
+from sweeps.policies import DEFAULT_SCHEDULE, Policy
 from sweeps.policies.base import BRANCH
 from tinylm import config as cfg
 from tinylm import optim
@@ -448,6 +448,18 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     text = digest(laid, "asha with") + "\n" + table(("curves", "asha with", *HEAD), rows)
     yield "layouts", text, laid
 
+    apart = {
+        f"{name}: {' '.join(kind)}": judged_apart(pool, kind, repeats, sigma)
+        for name, pool in pools.items()
+        for kind in dict.fromkeys(pool.alike.values())
+        if len(set(pool.alike.values())) > 1
+    }
+    rows = [
+        [name, str(found["trials"]), *outcome(found), f"{found['utilisation']:.0%}"]
+        for name, found in apart.items()
+    ]
+    yield "arms apart", table(("arm", "trials", *HEAD, "busy"), rows), apart
+
     for how in ("random", "ascending", "descending"):
         own: dict[str, Any] = {}
         for name, pool in pools.items():
@@ -506,6 +518,16 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
         )
         found[method.name] = judged(pool.curves, method, rungs, orders, sigma)
     return found
+
+
+def judged_apart(pool: Pool, kind: tuple[str, ...], repeats: int, sigma: float) -> dict[str, Any]:
+    """The default on the trials of one arm alone, as the re-tune grid of an arm is stopped."""
+    curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
+    schedule = DEFAULT_SCHEDULE
+    rungs = replay.rungs_of(schedule, pool.budget)
+    method = Method("", lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
+    orders = replay.arrivals(curves, repeats, 0)
+    return judged(curves, method, rungs, orders, sigma) | {"trials": len(curves)}
 
 
 def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, Any]]]:

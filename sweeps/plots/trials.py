@@ -1,215 +1,54 @@
-"""Figures of a sweep; the only module that imports matplotlib.
+"""Figures of single trials: learning curves, and the loss against a swept path."""
 
-What a figure shows is told apart twice, by colour (viridis where values have an order, Okabe-Ito
-where not, https://jfly.uni-koeln.de/color/) and by line or mark, so that it reads in black and
-white. Nothing here has a date or a random part: the same ledger gives the same SVG, byte for byte.
-"""
-
-import io
-import itertools
 import math
-import re
 import statistics
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm, Normalize, to_rgb
+from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from sweeps.ledger import Trial
+from sweeps.plots.look import (
+    ABOVE,
+    DASHES,
+    LOSSES,
+    MARKS,
+    NAMED,
+    OKABE_ITO,
+    ORDERED,
+    STOPPED,
+    Colour,
+    add_legend,
+    brief,
+    canvas,
+    cross_entries,
+    cross_of,
+    crosses_of,
+    draw_cross,
+    entry,
+    mark_above,
+    plain,
+    say_nothing,
+    set_limit,
+    unit_of_time,
+    value_ticks,
+)
 from sweeps.study import Study, Swept, at
 from sweeps.words import count, named, show
-
-Colour = tuple[float, float, float]
-
-STYLE: dict[str, Any] = {
-    "svg.hashsalt": "sweeps",
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "savefig.dpi": 150,
-}
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", "-.", ":")
-MARKS = ("o", "D", "v", "p", "h", "<", ">")
-CROSSES = ("X", "x", "+", "1", "2")
-# Up to so many trials have a name in the legend; more have a colour bar or share a name.
-NAMED = 12
-# Without its light end, which vanishes on paper.
-ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
-# No axis reaches further above the losses' upper quartile than this many times its height.
-REACH = 1.5
 
 X_AXES = {
     "step": "updates",
     "tokens": "training tokens",
     "seconds": "training time without evaluation",
 }
-LOSSES = {
-    "val_loss": "validation loss (nats per token)",
-    "bits_per_byte": "validation loss (bits per byte)",
-}
-
-
-def draw(of: Study) -> dict[str, bytes]:
-    """Every figure of a sweep, as file name -> content of an SVG and of a PNG file."""
-    with matplotlib.style.context(["default", STYLE]):
-        return {
-            f"{name}.{kind}": content
-            for name, figure in figures(of).items()
-            for kind, content in render(figure).items()
-        }
-
-
-def figures(of: Study) -> dict[str, Figure]:
-    """Every figure of a sweep by its name."""
-    against = {f"loss_vs_{swept.name}": _loss_against(of, swept) for swept in of.swept}
-    return against | {f"loss_by_{x}": _learning_curves(of, x) for x in X_AXES}
-
-
-def render(figure: Figure) -> dict[str, bytes]:
-    """A figure as `svg` and as `png`."""
-    with warnings.catch_warnings():
-        # A question may be in a script that the font lacks; boxes are drawn for it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        svg = _saved(figure, "svg", {"Date": None})
-        figure.set_layout_engine("none")  # laid out once, for both kinds of file
-        return {"svg": svg, "png": _saved(figure, "png", {})}
-
-
-def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata)
-    return stream.getvalue()
-
-
-# What the figures share -------------------------------------------------------------------------
-
-
-def _text(words: str) -> str:
-    """Words as matplotlib shows them: a dollar begins no formula, an underscore hides nothing."""
-    shown = words.replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
-
-
-def _brief(words: str, width: int) -> str:
-    return _text(textwrap.shorten(words, width, placeholder="…"))
-
-
-def _canvas(of: Study) -> tuple[Figure, Axes]:
-    """An empty figure under the question and the size of the sweep."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    question = textwrap.wrap(of.question, 74, max_lines=3, placeholder=" …")
-    figure.suptitle(_text("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
-    axes = figure.subplots()
-    params = sorted({trial.params for trial in of.trials})
-    size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
-    seeds = len({trial.seed for trial in of.trials})
-    results = len(of.trials) - len(of.having("unfinished"))
-    parts = [
-        of.name,
-        f"{results} of {len(of.trials)} trials have a result",
-        *([f"{size} parameters"] if size else []),
-        "one seed" if seeds == 1 else f"{seeds} seeds",
-    ]
-    axes.set_title(_text(" · ".join(parts)), loc="left", size=8, color="0.35", pad=10)
-    return figure, axes
-
-
-def _limit(axes: Axes, losses: Sequence[float]) -> float:
-    """Set the loss axis so that a few huge losses do not flatten the rest; its top."""
-    if not losses:
-        return axes.get_ylim()[1]
-    low, quartile = np.min(losses), np.percentile(losses, 75)
-    high = min(np.max(losses), quartile + REACH * (quartile - low))
-    margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
-    top = float(high + margin)
-    axes.set_ylim(low - margin, top)
-    return top
-
-
-def _mark_above(axes: Axes, x: float, colour: Any) -> None:
-    axes.plot(x, 0.95, "^", color=colour, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
-
-
-def _handle(label: str, **look: Any) -> Line2D:
-    return Line2D([], [], label=_text(label), **look)
-
-
-ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
-STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
-
-
-def divergence(trial: Trial) -> str:
-    """The kind of a divergence: its reason up to the numbers of the one case."""
-    return re.split(r" (?:at step|\()", trial.reason)[0]
-
-
-def _crosses(trials: Iterable[Trial]) -> dict[str, str]:
-    """A cross for each kind of divergence, and one for failures."""
-    kinds = [f"diverged: {divergence(t)}" for t in trials if t.status == "diverged"]
-    failed = ["failed"] if any(t.status == "failed" for t in trials) else []
-    return {
-        kind: CROSSES[number % len(CROSSES)]
-        for number, kind in enumerate(dict.fromkeys([*kinds, *failed]))
-    }
-
-
-def _cross(trial: Trial) -> str | None:
-    if trial.status == "diverged":
-        return f"diverged: {divergence(trial)}"
-    return "failed" if trial.status == "failed" else None
-
-
-def _draw_cross(axes: Axes, x: float, mark: str, colour: Any) -> None:
-    """A mark on the upper edge of the axes: there is no loss to put it at."""
-    axes.plot(
-        x,
-        1.0,
-        mark,
-        color=colour,
-        ms=11 if mark == "X" else 8,
-        mew=1.0 if mark == "X" else 2.0,
-        mec="white" if mark == "X" else colour,
-        transform=axes.get_xaxis_transform(),
-        clip_on=False,
-        zorder=5,
-    )
-
-
-def _cross_handles(crosses: dict[str, str]) -> list[Line2D]:
-    return [
-        _handle(textwrap.fill(kind, 34), marker=mark, ls="", color="0.2", ms=8)
-        for kind, mark in crosses.items()
-    ]
-
-
-def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """A legend outside of the axes, where it covers nothing."""
-    if handles:
-        figure.legend(handles=handles, loc="outside right center")
-
-
-def _nothing(axes: Axes, words: str) -> None:
-    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="0.4")
-    axes.set_yticks([])
 
 
 # Learning curves --------------------------------------------------------------------------------
@@ -268,23 +107,15 @@ def _looks(of: Study) -> _Looks:
 def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
     if looks.scale is None or looks.ordered is None:
         return
-    bar = figure.colorbar(looks.scale, ax=axes, label=_text(looks.ordered.path), pad=0.02)
-    _value_ticks(bar.ax.yaxis, looks.ordered)
-
-
-def _value_ticks(axis: Any, swept: Swept) -> None:
-    """Ticks at the values themselves where these are few, in plain figures."""
-    if len(swept.values) <= NAMED:
-        axis.set_major_locator(FixedLocator(list(swept.values)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
+    bar = figure.colorbar(looks.scale, ax=axes, label=plain(looks.ordered.path), pad=0.02)
+    value_ticks(bar.ax.yaxis, looks.ordered)
 
 
 def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
     grey = looks.scale is not None
     handles = [
-        _handle(
+        entry(
             textwrap.shorten(name, 34, placeholder="…"),
             color="0.3" if grey else looks.colours[first[name]],
             ls=looks.dashes[first[name]],
@@ -293,16 +124,10 @@ def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
         if name
     ]
     if train:
-        handles.append(_handle("thin: training loss", color="0.5", lw=0.7))
+        handles.append(entry("thin: training loss", color="0.5", lw=0.7))
     if of.having("stopped"):
-        handles.append(_handle("stopped early", **STOPPED | {"ms": 6}))
-    return handles + _cross_handles(_crosses(of.trials))
-
-
-def _unit_of_time(of: Study) -> tuple[str, float]:
-    """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
-    longest = max((t.curve[-1]["seconds"] for t in of.trials if t.curve), default=0)
-    return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)
+        handles.append(entry("stopped early", **STOPPED | {"ms": 6}))
+    return handles + cross_entries(crosses_of(of.trials))
 
 
 def _end(trial: Trial, x: str) -> float | None:
@@ -313,21 +138,21 @@ def _end(trial: Trial, x: str) -> float | None:
     return end
 
 
-def _learning_curves(of: Study, x: str) -> Figure:
+def learning_curves(of: Study, x: str) -> Figure:
     """Validation loss, and training loss where it stays readable, of every trial against x."""
-    figure, axes = _canvas(of)
-    unit, divisor = _unit_of_time(of) if x == "seconds" else ("", 1)
+    figure, axes = canvas(of)
+    unit, divisor = unit_of_time(of) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
     axes.set_ylabel("loss (nats per token)")
     measured = [trial for trial in of.trials if trial.curve]
     if not measured:
-        _nothing(axes, "nothing measured yet")
+        say_nothing(axes, "nothing measured yet")
         return figure
-    looks, crosses = _looks(of), _crosses(of.trials)
+    looks, crosses = _looks(of), crosses_of(of.trials)
     train = len(measured) <= NAMED
     sound = [trial for trial in measured if trial.status != "diverged"] or measured
     kinds = ("val_loss", "train_loss") if train else ("val_loss",)
-    top = _limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
+    top = set_limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
     above = False
     for trial in of.trials:
         colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
@@ -341,20 +166,20 @@ def _learning_curves(of: Study, x: str) -> Figure:
         axes.plot(along, losses, dashes, marker=dot, color=colour, lw=1.6 if train else 1.0, ms=3)
         if trial.status == "stopped":
             axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": colour, "ms": 5}, zorder=4)
-        kind = _cross(trial)
+        kind = cross_of(trial)
         if trial.status == "failed" and losses and losses[-1] <= top:
             axes.plot(along[-1:], losses[-1:], crosses["failed"], color=colour, ms=8, zorder=4)
         elif kind is not None and end is not None:
-            _draw_cross(axes, end / divisor, crosses[kind], colour)
+            draw_cross(axes, end / divisor, crosses[kind], colour)
         elif losses and losses[-1] > top:
-            _mark_above(axes, along[-1], colour)
+            mark_above(axes, along[-1], colour)
             above = True
     axes.set_xlim(left=0)
     if x == "tokens":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _colour_bar(figure, axes, looks)
     handles = _curve_handles(of, looks, train=train)
-    _legend(figure, [*handles, *([_handle("ends above the axis", **ABOVE)] if above else [])])
+    add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
     return figure
 
 
@@ -455,16 +280,16 @@ def _draw_level(
     )
     for point in points:
         if point.loss > top:
-            _mark_above(axes, point.x, colour)
+            mark_above(axes, point.x, colour)
 
 
-def _loss_against(of: Study, swept: Swept) -> Figure:
+def loss_against(of: Study, swept: Swept) -> Figure:
     """The loss at every rung and at the end against one path: equal tokens on every line."""
-    figure, axes = _canvas(of)
-    axes.set_xlabel(_text(swept.path))
+    figure, axes = canvas(of)
+    axes.set_xlabel(plain(swept.path))
     axes.set_ylabel(LOSSES[of.metric])
     place: Callable[[Any], float] = float if swept.numeric else swept.values.index
-    series, levels, crosses = _series(of, swept), _levels(of), _crosses(of.trials)
+    series, levels, crosses = _series(of, swept), _levels(of), crosses_of(of.trials)
     bar = len(series) == 1  # all trials with one value differ by their seed alone
     joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(of.trials)
     if not joined:
@@ -480,7 +305,7 @@ def _loss_against(of: Study, swept: Swept) -> Figure:
         for level in levels
     }
     shown = [point for points in drawn.values() for point in points]
-    top = _limit(axes, [point.loss for point in shown])
+    top = set_limit(axes, [point.loss for point in shown])
     for (name, level), points in drawn.items():
         if points:
             _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
@@ -488,20 +313,20 @@ def _loss_against(of: Study, swept: Swept) -> Figure:
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in trials:
-            kind = _cross(trial)
+            kind = cross_of(trial)
             if kind is not None:
-                _draw_cross(axes, place(trial.values[swept.path]), crosses[kind], colour)
+                draw_cross(axes, place(trial.values[swept.path]), crosses[kind], colour)
     _value_axis(axes, swept)
     if shown:
         handles = _level_handles(levels, series, looks, line=joined, bar=bar)
     else:
         handles = []
-        _nothing(axes, "nothing to compare yet")
+        say_nothing(axes, "nothing to compare yet")
     if of.having("stopped"):
-        handles.append(_handle("stopped early there", **STOPPED))
+        handles.append(entry("stopped early there", **STOPPED))
     if any(point.loss > top for point in shown):
-        handles.append(_handle("above the axis", **ABOVE))
-    _legend(figure, handles + _cross_handles(crosses))
+        handles.append(entry("above the axis", **ABOVE))
+    add_legend(figure, handles + cross_entries(crosses))
     return figure
 
 
@@ -518,12 +343,12 @@ def _mark_stopped(axes: Axes, points: Sequence[_Point]) -> None:
 
 def _value_axis(axes: Axes, swept: Swept) -> None:
     if not swept.numeric:
-        axes.set_xticks(range(len(swept.values)), [_brief(show(v), 24) for v in swept.values])
+        axes.set_xticks(range(len(swept.values)), [brief(show(v), 24) for v in swept.values])
         axes.set_xlim(-0.5, len(swept.values) - 0.5)
         return
     if swept.log:
         axes.set_xscale("log")
-    _value_ticks(axes.xaxis, swept)
+    value_ticks(axes.xaxis, swept)
     low, high = swept.values[0], swept.values[-1]
     if swept.log and low < high:
         margin = (high / low) ** 0.04
@@ -542,7 +367,7 @@ def _level_handles(
 ) -> list[Line2D]:
     names = [name for name in series if name]
     handles = [
-        _handle(
+        entry(
             textwrap.shorten(name, 34, placeholder="…"),
             color=looks[name][0],
             marker=looks[name][1],
@@ -552,7 +377,7 @@ def _level_handles(
     ]
     colour = "#000000" if names else OKABE_ITO[0]
     handles += [
-        _handle(
+        entry(
             f"at {level.tokens:,} tokens",
             color=_tint(colour, level.strength),
             marker="o",
@@ -565,36 +390,5 @@ def _level_handles(
     seeds = any(len({t.seed for t in trials}) > 1 for trials in series.values())
     if seeds and (line or bar):
         words = "line" if line else "bar"
-        handles.append(_handle(f"{words}: mean", marker="" if line else "_", ls="-", color="0.4"))
+        handles.append(entry(f"{words}: mean", marker="" if line else "_", ls="-", color="0.4"))
     return handles
-
-
-# Policies ----------------------------------------------------------------------------------------
-
-
-def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
-    """What each policy costs and how far from the best it ends, as the content of a file of a kind
-    that matplotlib writes."""
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for (name, result), colour, mark in zip(
-            sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
-        ):
-            regret = result["regret"]
-            if regret["mean"] is None:  # nothing has finished in any replay
-                continue
-            spread = [
-                [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]
-            ] if regret["low"] is not None else None  # fmt: skip
-            axes.errorbar(
-                [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=colour,
-                capsize=3, label=f"{name}: best kept {result['best_kept']:.0%}", clip_on=False,
-            )  # fmt: skip
-        axes.set_xlabel("cost (% of the tokens of all trials trained to their ends)")
-        axes.set_ylabel("regret of the final score (mean, 95% interval)")
-        axes.set_xlim(0, 105)
-        axes.set_ylim(bottom=0)
-        figure.legend(loc="outside lower center", ncols=2)
-        return _saved(figure, kind, {"Date": None} if kind == "svg" else {})

@@ -1,0 +1,245 @@
+"""Figures of a study: arms against their baseline."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sweeps.comparison import Arm, arms_of, comparison, tuned_pools
+from sweeps.ledger import Trial
+from sweeps.plots.look import (
+    ABOVE,
+    DASHES,
+    LOSSES,
+    MARKS,
+    OKABE_ITO,
+    STOPPED,
+    add_legend,
+    brief,
+    canvas,
+    cross_entries,
+    cross_of,
+    crosses_of,
+    draw_cross,
+    entry,
+    plain,
+    say_nothing,
+    set_limit,
+    unit_of_time,
+)
+from sweeps.plots.rates import last_losses, plot_rates, rate_axis
+from sweeps.plots.trials import X_AXES
+from sweeps.stability import by_rate
+from sweeps.study import Facts, Study
+from sweeps.verdict import NOISE_MARGIN
+from sweeps.words import count, show
+
+VERDICTS = {
+    "better": OKABE_ITO[2],
+    "worse": OKABE_ITO[1],
+    "no difference": OKABE_ITO[0],
+    "no conclusion": "0.5",
+    "void": OKABE_ITO[3],
+}
+
+
+def figures(of: Study) -> dict[str, Figure]:
+    """Every figure of a study by its name."""
+    found = {"arms": forest(of)}
+    pools = tuned_pools(of)
+    if pools and all(by_rate(pool) for pool in pools.values()):
+        found["retuning"] = retuning(of, pools)
+    values = numeric_arms(of)
+    if values:
+        found["loss_vs_value"] = against_value(of, values)
+    return found | {f"loss_by_{x}": curves(of, x) for x in X_AXES}
+
+
+def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str, str]]:
+    """Colour, dashes and mark of every arm."""
+    return {
+        arm.name: (
+            OKABE_ITO[n % len(OKABE_ITO)],
+            DASHES[n // len(OKABE_ITO) % len(DASHES)],
+            MARKS[n % len(MARKS)],
+        )
+        for n, arm in enumerate(arms)
+    }
+
+
+def forest(of: Study) -> Figure:
+    """The difference of every arm from the baseline with its 95% interval, and every seed's."""
+    figure, axes = canvas(of)
+    compared = comparison(of)
+    arms = [] if compared is None else compared["arms"][1:]
+    axes.set_xlabel(f"difference from the baseline: {LOSSES[of.metric]}; left is better")
+    if compared is None or not arms:
+        say_nothing(axes, "no arm is settled yet")
+        return figure
+    axes.axvline(0, color="0.2", lw=1)
+    noise = compared["noise"]
+    handles = []
+    if noise is not None:
+        width = NOISE_MARGIN * noise["sd"]
+        axes.axvspan(-width, width, color="0.92", lw=0, zorder=0)
+        words = f"within {NOISE_MARGIN:g} standard\ndeviations of the noise"
+        handles.append(entry(words, color="0.88", lw=8))
+    for row, place in enumerate(arms):
+        _forest_row(axes, -row, place)
+    axes.set_yticks([-row for row in range(len(arms))], [brief(p["arm"], 26) for p in arms])
+    axes.set_ylim(-len(arms) + 0.4, 0.6)
+    axes.grid(visible=False, axis="y")
+    seen = {place["verdict"] for place in arms}
+    handles += [
+        entry(verdict, color=colour, marker="o", ms=6)
+        for verdict, colour in VERDICTS.items()
+        if verdict in seen
+    ]
+    handles.append(entry("a seed", color="0.4", marker="|", ls="", ms=8))
+    add_legend(figure, handles)
+    return figure
+
+
+def _forest_row(axes: Axes, y: float, place: Facts) -> None:
+    """One arm: interval and mean, or in words why there is none."""
+    colour = VERDICTS[place["verdict"]]
+    if place["difference"] is None:
+        axes.text(0, y, f" {place['words'].partition(':')[0]}", va="center", color=colour)
+        return
+    seeds = list(place["differences"].values())
+    axes.plot(seeds, [y - 0.16] * len(seeds), "|", color="0.4", ms=8)
+    if place["low"] is not None:
+        ends = [place["low"], place["high"]]
+        axes.plot(ends, [y, y], "-", color=colour, lw=2.2, solid_capstyle="butt")
+    axes.plot(place["difference"], y, "o", color=colour, ms=7)
+
+
+def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
+    """The re-tune grid of every arm: last loss against the learning rate."""
+    figure, axes = canvas(of)
+    axes.set_ylabel(LOSSES[of.metric])
+    trials = [trial for pool in pools.values() for trial in pool]
+    rate_axis(axes, trials)
+    losses = last_losses(trials, of.metric)
+    if not losses:
+        say_nothing(axes, "nothing measured yet")
+        return figure
+    finished = [t for t in trials if t.status == "finished"]
+    top = set_limit(axes, last_losses(finished, of.metric) or losses)
+    handles = []
+    for number, (name, pool) in enumerate(pools.items()):
+        look = (OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)])
+        plot_rates(axes, list(pool), of.metric, look, top)
+        handles.append(entry(name, color=look[0], marker=look[1], ms=6))
+    if any(trial.status == "stopped" for trial in trials):
+        handles.append(entry("stopped early: last loss", **STOPPED | {"ms": 7}))
+    if any(loss > top for loss in losses):
+        handles.append(entry("above the axis", **ABOVE))
+    add_legend(figure, [*handles, *cross_entries(crosses_of(trials))])
+    return figure
+
+
+def numeric_arms(of: Study) -> dict[float, Arm]:
+    """The arms by the value of the one path that they are made of; nothing for listed arms."""
+    each = (of.sweep.asked or {}).get("space", {}).get("each")
+    if each is None:
+        return {}
+    found = {}
+    for arm in arms_of(of.sweep):
+        trial = next(iter(arm.runs.values()), None)
+        if trial is not None:
+            section, name = each["path"].split(".")
+            found[trial.config[section][name]] = arm
+    numbers = all(isinstance(value, int | float) for value in found)
+    return dict(sorted(found.items())) if numbers else {}
+
+
+def against_value(of: Study, arms: Mapping[float, Arm]) -> Figure:
+    """Final losses against the value that the arms are made of, and against the time they took."""
+    figure, left = canvas(of)
+    left.remove()
+    left, right = figure.subplots(1, 2, sharey=True)
+    path = (of.sweep.asked or {})["space"]["each"]["path"]
+    ends = {
+        value: [(t.curve[-1]["seconds"], t.curve[-1][of.metric]) for t in arm.having("finished")]
+        for value, arm in arms.items()
+    }
+    ends = {value: found for value, found in ends.items() if found}
+    left.set_ylabel(LOSSES[of.metric])
+    left.set_xlabel(plain(path))
+    unit, divisor = unit_of_time(of)
+    right.set_xlabel(f"training time without evaluation ({unit})")
+    if not ends:
+        say_nothing(left, "nothing has finished yet")
+        return figure
+    means = {value: statistics.fmean(loss for _, loss in found) for value, found in ends.items()}
+    times = {
+        value: statistics.median(s for s, _ in found) / divisor for value, found in ends.items()
+    }
+    for axes, along in ((left, {value: value for value in ends}), (right, times)):
+        axes.plot([along[v] for v in means], list(means.values()), "-", color=OKABE_ITO[0], lw=1.4)
+        for value, found in ends.items():
+            losses = [loss for _, loss in found]
+            axes.plot([along[value]] * len(losses), losses, "o", color=OKABE_ITO[0], mec="white")
+    if min(ends) > 0 and max(ends) >= 8 * min(ends):
+        left.set_xscale("log", base=2)
+        left.set_xticks(list(ends), [show(value) for value in ends])
+        left.set_xticks([], minor=True)
+    for value in ends:
+        right.annotate(
+            show(value), (times[value], means[value]), (4, 4), textcoords="offset points"
+        )
+    right.set_xlim(left=0)
+    return figure
+
+
+def curves(of: Study, x: str) -> Figure:
+    """The mean validation loss of every arm against x, with a band from the lowest to the highest
+    seed."""
+    figure, axes = canvas(of)
+    unit, divisor = unit_of_time(of) if x == "seconds" else ("", 1.0)
+    axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
+    axes.set_ylabel(LOSSES[of.metric])
+    arms = arms_of(of.sweep)
+    runs = [trial for arm in arms for trial in arm.runs.values()]
+    sound = [trial for trial in runs if trial.curve and trial.status != "diverged"]
+    if not sound:
+        say_nothing(axes, "nothing measured yet")
+        return figure
+    top = set_limit(axes, [row[of.metric] for trial in sound for row in trial.curve])
+    crosses, styles = crosses_of(runs), looks(arms)
+    handles = []
+    for arm in arms:
+        colour, dash, _ = styles[arm.name]
+        _band(axes, arm, of.metric, x, (colour, dash), divisor)
+        for trial in arm.runs.values():
+            kind = cross_of(trial)
+            along = trial.curve[-1][x] if trial.curve else trial.tokens if x == "tokens" else 0
+            if kind is not None:
+                draw_cross(axes, along / divisor, crosses[kind], colour)
+        handles.append(entry(arm.name, color=colour, ls=dash))
+    if any(len(arm.runs) > 1 for arm in arms):
+        handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))
+    if any(trial.curve[-1][of.metric] > top for trial in sound):
+        handles.append(entry("ends above the axis", **ABOVE))
+    axes.set_xlim(left=0)
+    if x == "tokens":
+        axes.xaxis.set_major_formatter(lambda value, _: count(value))
+    add_legend(figure, [*handles, *cross_entries(crosses)])
+    return figure
+
+
+def _band(axes: Axes, arm: Arm, metric: str, x: str, look: tuple[str, str], divisor: float) -> None:
+    """Mean and range over the seeds of an arm, at the token counts that all of them have reached."""
+    alive = [t for t in arm.runs.values() if t.curve and t.status not in {"diverged", "failed"}]
+    if not alive:
+        return
+    rows = list(zip(*(trial.curve for trial in alive), strict=False))
+    along = [statistics.median(row[x] for row in each) / divisor for each in rows]
+    losses = [[row[metric] for row in each] for each in rows]
+    means = [statistics.fmean(each) for each in losses]
+    colour, dash = look
+    axes.plot(along, means, dash, color=colour, lw=1.6, ms=3)
+    low, high = [min(each) for each in losses], [max(each) for each in losses]
+    axes.fill_between(along, low, high, color=colour, alpha=0.2, lw=0)
