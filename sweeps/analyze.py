@@ -44,7 +44,8 @@ MEASURED = (
     "seconds",
     "tokens_per_s",
 )
-FIRST = ("summary.md", "loss_by_tokens.png")  # to be looked at, beside the loss against each path
+# To be looked at, beside the loss against each path.
+FIRST = ("summary.md", "arms.png", "loss_by_tokens.png")
 
 
 # Tables -----------------------------------------------------------------------------------------

@@ -329,7 +329,7 @@ def tuning(of: Study) -> list[Facts]:
                 }
                 for trial in pool
             ],
-            "stability": stability(pool, of.metric),
+            "stability": stability(of.audited(pool), of.metric),
         }
         for name, pool in tuned_pools(of).items()
     ]

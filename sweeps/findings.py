@@ -10,5 +10,5 @@ def findings(of: Study) -> Facts:
     other sweeps the ranking and what it rests on."""
     if of.is_study:
         return study_facts(of)
-    more = {"stability": stability(of.trials, of.metric), "noise": seed_noise(of)}
+    more = {"stability": stability(of.audited(of.trials), of.metric), "noise": seed_noise(of)}
     return {**sweep_facts(of), **more}

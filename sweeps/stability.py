@@ -112,6 +112,7 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
         "edge_ratio": best / first if first is not None else None,
         "stopped_unseen": sum(t.status == "stopped" for each in rates.values() for t in each),
         "tokens": tokens,
+        "rates": len(rates),
         "rates_finished": len(losses),
         "fit": fitted and vars(fitted),
         **_sensitivity(rates, metric),

@@ -74,6 +74,15 @@ class Study:
         """Whether the arms of a study have re-tune grids."""
         return self.sweep.asked is not None and "retune" in self.sweep.asked["space"]
 
+    def audited(self, trials: Iterable[Trial]) -> list[Trial]:
+        """The trials, and in place of each stopped one its audit where that has come to its end."""
+        found = []
+        for trial in trials:
+            audit = self.sweep.audit(trial.trial)
+            ended = audit is not None and audit.status in {"finished", "diverged"}
+            found.append(audit if audit is not None and ended else trial)
+        return found
+
     def having(self, status: str) -> list[Trial]:
         """The trials with a status of the tables, in plan order."""
         return [trial for trial in self.trials if status_of(trial) == status]

@@ -348,9 +348,12 @@ def _stability_words(found: Facts | None) -> list[str]:
         lines[-1] += f" {found['stopped_unseen']} were stopped early: stable as far as they went."
     fit = found["fit"]
     if fit is None:
+        finished, rates = found["rates_finished"], found["rates"]
         lines.append(
-            f"No parabola through the {found['rates_finished']} finished rates brackets an optimum; "
-            "`schedule: {policy: none}` or `--audit 1` trains all of them to their ends."
+            f"{finished} of {rates} rates came to their ends, which no parabola is to be fitted to; "
+            "`--audit 1` trains the others to theirs."
+            if finished < rates
+            else "The lowest loss is not bracketed, so no parabola is fitted."
         )
     else:
         interval = (

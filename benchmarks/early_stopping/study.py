@@ -449,9 +449,12 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     yield "layouts", text, laid
 
     apart = {
-        f"{name}: {' '.join(kind)}": judged_apart(pool, kind, repeats, sigma)
+        f"{name}: {' '.join(kind)}, finish {finish}": judged_apart(
+            pool, kind, repeats, sigma, finish
+        )
         for name, pool in pools.items()
         for kind in dict.fromkeys(pool.alike.values())
+        for finish in (1, 2)
         if len(set(pool.alike.values())) > 1
     }
     rows = [
@@ -520,10 +523,13 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
     return found
 
 
-def judged_apart(pool: Pool, kind: tuple[str, ...], repeats: int, sigma: float) -> dict[str, Any]:
-    """The default on the trials of one arm alone, as the re-tune grid of an arm is stopped."""
+def judged_apart(
+    pool: Pool, kind: tuple[str, ...], repeats: int, sigma: float, finish: int
+) -> dict[str, Any]:
+    """The default, with so many finishers, on the trials of one arm alone: as the re-tune grid of
+    an arm is stopped."""
     curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
-    schedule = DEFAULT_SCHEDULE
+    schedule = DEFAULT_SCHEDULE.model_copy(update={"finish": finish})
     rungs = replay.rungs_of(schedule, pool.budget)
     method = Method("", lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
     orders = replay.arrivals(curves, repeats, 0)

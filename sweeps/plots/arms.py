@@ -28,7 +28,7 @@ from sweeps.plots.look import (
     set_limit,
     unit_of_time,
 )
-from sweeps.plots.rates import last_losses, plot_rates, rate_axis
+from sweeps.plots.rates import level_entries, plot_rates, rate_axis, shown_losses
 from sweeps.plots.trials import X_AXES
 from sweeps.stability import by_rate
 from sweeps.study import Facts, Study
@@ -116,25 +116,25 @@ def _forest_row(axes: Axes, y: float, place: Facts) -> None:
 
 
 def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
-    """The re-tune grid of every arm: last loss against the learning rate."""
+    """The re-tune grid of every arm: losses against the learning rate."""
     figure, axes = canvas(of)
     axes.set_ylabel(LOSSES[of.metric])
     trials = [trial for pool in pools.values() for trial in pool]
     rate_axis(axes, trials)
-    losses = last_losses(trials, of.metric)
+    losses = [loss for pool in pools.values() for loss in shown_losses(of, list(pool))]
     if not losses:
         say_nothing(axes, "nothing measured yet")
         return figure
-    finished = [t for t in trials if t.status == "finished"]
-    top = set_limit(axes, last_losses(finished, of.metric) or losses)
-    handles = []
+    set_limit(axes, losses)
+    handles, above = [], False
     for number, (name, pool) in enumerate(pools.items()):
         look = (OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)])
-        plot_rates(axes, list(pool), of.metric, look, top)
+        above = plot_rates(of, axes, list(pool), look) or above
         handles.append(entry(name, color=look[0], marker=look[1], ms=6))
+    handles += level_entries(of, "#000000")
     if any(trial.status == "stopped" for trial in trials):
-        handles.append(entry("stopped early: last loss", **STOPPED | {"ms": 7}))
-    if any(loss > top for loss in losses):
+        handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
+    if above:
         handles.append(entry("above the axis", **ABOVE))
     add_legend(figure, [*handles, *cross_entries(crosses_of(trials))])
     return figure

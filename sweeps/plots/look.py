@@ -101,7 +101,7 @@ def canvas(of: Study) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     params = sorted({trial.params for trial in of.trials})
     size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
-    seeds = len({trial.seed for trial in of.trials})
+    seeds = len({trial.seed for trial in of.trials if not trial.pool})  # those that are compared
     results = len(of.trials) - len(of.having("unfinished"))
     parts = [
         of.name,

@@ -5,6 +5,7 @@ import statistics
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sweeps.ledger import Trial
 from sweeps.plots.look import (
@@ -23,37 +24,67 @@ from sweeps.plots.look import (
     say_nothing,
     set_limit,
 )
+from sweeps.plots.trials import levels_of, tint
 from sweeps.stability import LR, by_rate, stability
-from sweeps.study import Study
+from sweeps.study import Study, at
 from sweeps.words import show
 
 
-def plot_rates(
-    axes: Axes, trials: list[Trial], metric: str, look: tuple[str, str], top: float
-) -> None:
-    """The last losses of trials against their rates: a line through the finished ones, frames around
-    those that were stopped, crosses for those that diverged or failed."""
+def plot_rates(of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str]) -> bool:
+    """Draw losses against rates, a line for each token count at which trials are compared; frames
+    around the latest of those that were stopped, crosses for those that diverged or failed.
+    Whether a loss lies above the axes."""
     colour, mark = look
-    rates = by_rate(trials)
-    ends = {
-        rate: [t.curve[-1][metric] for t in each if t.status == "finished"]
-        for rate, each in rates.items()
-    }
-    means = {rate: statistics.fmean(found) for rate, found in ends.items() if found}
-    inside = [loss if loss <= top else math.nan for loss in means.values()]
-    axes.plot(list(means), inside, color=colour, lw=1.5)
+    top, above = axes.get_ylim()[1], False
+    for level in levels_of(of):
+        means = _means(of, trials, level.tokens)
+        faded = tint(colour, level.strength)
+        inside = [loss if loss <= top else math.nan for loss in means.values()]
+        size, width = (7, 1.8) if level.last else (4, 1.0)
+        axes.plot(
+            list(means), inside, f"-{mark}", color=faded, mec="white", mew=0.5, ms=size, lw=width
+        )
     for trial in trials:
-        rate, crosses = float(trial.values[LR]), crosses_of([trial])
-        kind = cross_of(trial)
+        rate, kind = float(trial.values[LR]), cross_of(trial)
         if kind is not None:
-            draw_cross(axes, rate, crosses[kind], colour)
-        elif trial.curve and trial.curve[-1][metric] > top:
+            draw_cross(axes, rate, crosses_of([trial])[kind], colour)
+        elif trial.curve and trial.curve[-1][of.metric] > top:
             mark_above(axes, rate, colour)
-        elif trial.status == "finished":
-            axes.plot(rate, trial.curve[-1][metric], mark, color=colour, mec="white", ms=7)
-        elif trial.curve:
-            frame = STOPPED | {"mec": colour, "ms": 7}
-            axes.plot(rate, trial.curve[-1][metric], **frame)
+            above = True
+        elif trial.status == "stopped" and trial.curve:
+            frame = STOPPED | {"mec": colour, "ms": 8}
+            axes.plot(rate, trial.curve[-1][of.metric], **frame)
+    return above
+
+
+def _means(of: Study, trials: list[Trial], tokens: int) -> dict[float, float]:
+    """The mean loss of each rate whose trials were measured at so many tokens."""
+    losses = {
+        rate: [
+            row[of.metric]
+            for trial in each
+            if trial.status != "diverged" and (row := at(trial, tokens)) is not None
+        ]
+        for rate, each in by_rate(trials).items()
+    }
+    return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
+
+
+def shown_losses(of: Study, trials: list[Trial]) -> list[float]:
+    """All that `plot_rates` draws of some trials."""
+    return [loss for level in levels_of(of) for loss in _means(of, trials, level.tokens).values()]
+
+
+def level_entries(of: Study, colour: str) -> list[Line2D]:
+    """The legend's entries of the token counts."""
+    return [
+        entry(
+            f"at {level.tokens:,} tokens",
+            color=tint(colour, level.strength),
+            lw=1.8 if level.last else 1.0,
+        )
+        for level in reversed(levels_of(of))
+    ]
 
 
 def rate_axis(axes: Axes, trials: list[Trial]) -> None:
@@ -66,27 +97,22 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def last_losses(trials: list[Trial], metric: str) -> list[float]:
-    """The last losses of the trials that did not diverge."""
-    return [t.curve[-1][metric] for t in trials if t.curve and t.status != "diverged"]
-
-
 def edge_of_stability(of: Study) -> Figure:
     """Last losses against the rate, with the best, the highest stable and the first diverging rate,
     and the parabola around the minimum."""
     figure, axes = canvas(of)
     axes.set_ylabel(LOSSES[of.metric])
     rate_axis(axes, of.trials)
-    losses = last_losses(of.trials, of.metric)
-    found = stability(of.trials, of.metric)
+    losses = shown_losses(of, of.trials)
+    found = stability(of.audited(of.trials), of.metric)
     if not losses or found is None:
         say_nothing(axes, "no rate has been trained to its end yet")
         return figure
-    top = set_limit(axes, losses)
-    plot_rates(axes, of.trials, of.metric, (OKABE_ITO[0], "o"), top)
-    handles = [entry("finished", marker="o", color=OKABE_ITO[0])]
+    set_limit(axes, losses)
+    above = plot_rates(of, axes, of.trials, (OKABE_ITO[0], "o"))
+    handles = level_entries(of, OKABE_ITO[0])
     if of.having("stopped"):
-        handles.append(entry("stopped early: last loss there", **STOPPED | {"ms": 7}))
+        handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
     for name, words, colour, dash in (
         ("best", "best", OKABE_ITO[2], "-"),
         ("highest_stable", "highest stable", OKABE_ITO[4], "--"),
@@ -100,7 +126,7 @@ def edge_of_stability(of: Study) -> Figure:
         axes.axvspan(fit["low"], fit["high"], color=OKABE_ITO[5], alpha=0.25, lw=0)
         words = f"minimum of a parabola:\n{fit['rate']:.2g} ({fit['low']:.2g} to {fit['high']:.2g})"
         handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
-    if any(loss > top for loss in losses):
+    if above:
         handles.append(entry("above the axis", **ABOVE))
     add_legend(figure, [*handles, *cross_entries(crosses_of(of.trials))])
     return figure

@@ -187,7 +187,7 @@ def learning_curves(of: Study, x: str) -> Figure:
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """A token count at which trials are compared, and how strongly it is drawn."""
 
     tokens: int
@@ -195,18 +195,19 @@ class _Level:
     last: bool
 
 
-def _levels(of: Study) -> list[_Level]:
+def levels_of(of: Study) -> list[Level]:
+    """The rungs, the common and the final token count, the later the stronger."""
     counts = sorted({*of.rungs, *(n for n in (of.common, of.final) if n is not None)})
     strengths = np.linspace(0.4, 0.7, max(len(counts) - 1, 1))
     return [
-        _Level(tokens, 1.0, last=True)
+        Level(tokens, 1.0, last=True)
         if tokens == counts[-1]
-        else _Level(tokens, float(strengths[number]), last=False)
+        else Level(tokens, float(strengths[number]), last=False)
         for number, tokens in enumerate(counts)
     ]
 
 
-def _tint(colour: str, strength: float) -> Colour:
+def tint(colour: str, strength: float) -> Colour:
     """The colour, mixed with white."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
     return red, green, blue
@@ -231,7 +232,7 @@ class _Point:
 
 
 def _points(
-    of: Study, trials: Iterable[Trial], level: _Level, place: Callable[[Any], float], path: str
+    of: Study, trials: Iterable[Trial], level: Level, place: Callable[[Any], float], path: str
 ) -> list[_Point]:
     """The trials measured at the level, by rising x."""
     found = [
@@ -251,7 +252,7 @@ def _means(points: Sequence[_Point]) -> Iterator[tuple[float, float]]:
 def _draw_level(
     axes: Axes,
     points: Sequence[_Point],
-    level: _Level,
+    level: Level,
     look: tuple[str, str],
     *,
     line: bool,
@@ -260,19 +261,19 @@ def _draw_level(
     """The points of one level, and a line through their means that breaks above the axis, or a
     bar at each mean."""
     colour, mark = look
-    tint = _tint(colour, level.strength)
+    faded = tint(colour, level.strength)
     means, top = list(_means(points)), axes.get_ylim()[1]
     if line:
         along, losses = zip(*means, strict=True)
         inside = [loss if loss <= top else math.nan for loss in losses]
-        axes.plot(along, inside, color=tint, lw=1.8 if level.last else 1.1)
+        axes.plot(along, inside, color=faded, lw=1.8 if level.last else 1.1)
     elif bar and len(means) < len(points):
-        axes.plot(*zip(*means, strict=True), "_", color=tint, ms=30, mew=1.5)
+        axes.plot(*zip(*means, strict=True), "_", color=faded, ms=30, mew=1.5)
     axes.plot(
         [point.x for point in points],
         [point.loss for point in points],
         mark,
-        color=tint,
+        color=faded,
         mec="white",
         mew=0.5,
         ms=7 if level.last else 5,
@@ -289,7 +290,7 @@ def loss_against(of: Study, swept: Swept) -> Figure:
     axes.set_xlabel(plain(swept.path))
     axes.set_ylabel(LOSSES[of.metric])
     place: Callable[[Any], float] = float if swept.numeric else swept.values.index
-    series, levels, crosses = _series(of, swept), _levels(of), crosses_of(of.trials)
+    series, levels, crosses = _series(of, swept), levels_of(of), crosses_of(of.trials)
     bar = len(series) == 1  # all trials with one value differ by their seed alone
     joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(of.trials)
     if not joined:
@@ -358,7 +359,7 @@ def _value_axis(axes: Axes, swept: Swept) -> None:
 
 
 def _level_handles(
-    levels: Sequence[_Level],
+    levels: Sequence[Level],
     series: Mapping[str, Sequence[Trial]],
     looks: Mapping[str, tuple[str, str]],
     *,
@@ -379,7 +380,7 @@ def _level_handles(
     handles += [
         entry(
             f"at {level.tokens:,} tokens",
-            color=_tint(colour, level.strength),
+            color=tint(colour, level.strength),
             marker="o",
             ls="-" if line and not names else "",
             lw=1.8 if level.last else 1.1,
