@@ -1,5 +1,6 @@
 """Documents, their split, their tokens, and batches as a pure function of (seed, step)."""
 
+import gzip
 import itertools
 import json
 import os
@@ -395,11 +396,13 @@ def test_a_stage_mark_goes_with_the_space_before_it(before: str, after: str) -> 
     assert data.STAGE_MARK.sub("", before) == after
 
 
-# tinystories ----------------------------------------------------------------------------------
+# The hub ---------------------------------------------------------------------------------------
+
+DATASET, FILES = data.HUB["tinystories"]
 
 STORIES = {
     name: f"Once in {name}.\n{END_OF_TEXT}\nThe end — fin.\n{END_OF_TEXT}\n".encode()
-    for name in data.TINYSTORIES_FILES
+    for name in FILES
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -413,7 +416,7 @@ def hub() -> Iterator[tuple[str, list[str]]]:
         def do_HEAD(self) -> None:
             folder, _, name = self.path.rpartition("/")
             asked.append(f"{self.command} {name}")
-            known = folder == f"/datasets/{data.TINYSTORIES}/resolve/main" and name in STORIES
+            known = folder == f"/datasets/{DATASET}/resolve/main" and name in STORIES
             self.send_response(200 if known else 404)
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{name}"')
@@ -463,7 +466,7 @@ def test_tinystories_come_from_the_hub_once_with_the_split_of_their_files(
     hub: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     endpoint, asked = hub
-    train, validation = data.TINYSTORIES_FILES
+    train, validation = FILES
     stories = [
         [False, f"Once in {train}."],
         [False, "The end — fin."],
@@ -481,9 +484,9 @@ def test_where_the_hub_is_out_of_reach_the_error_names_the_file_and_its_place(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         printed = read_tinystories(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
-    train = data.TINYSTORIES_FILES[0]
+    train = FILES[0]
     assert "the Hugging Face hub could not be reached (ConnectError: " in printed
-    assert f"hf download --repo-type dataset {data.TINYSTORIES} {train} --local-dir ." in printed
+    assert f"hf download --repo-type dataset {DATASET} {train} --local-dir ." in printed
     assert printed.endswith(f"put it at {tmp_path / 'raw' / 'tinystories' / train}\n")
 
 
@@ -493,10 +496,44 @@ def test_tinystories_put_into_their_place_need_no_hub(
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
     place = tmp_path / "raw" / "tinystories"
     place.mkdir(parents=True)
-    (place / data.TINYSTORIES_FILES[0]).write_text(f"one{END_OF_TEXT}two")
-    (place / data.TINYSTORIES_FILES[1]).write_text("three")
+    (place / FILES[0]).write_text(f"one{END_OF_TEXT}two")
+    (place / FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
     assert list(data.documents(stories)) == [(False, "one"), (False, "two"), (True, "three")]
+
+
+def test_openwebtext_is_read_compressed_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    place = tmp_path / "raw" / "openwebtext"
+    place.mkdir(parents=True)
+    with gzip.open(place / "owt_train.txt.gz", "wt") as stream:
+        stream.write(f"one{END_OF_TEXT}two")
+    (place / "owt_valid.txt").write_text("three")
+    texts = SOTU.model_copy(update={"corpus": "openwebtext"})
+    assert list(data.documents(texts)) == [(False, "one"), (False, "two"), (True, "three")]
+
+
+def test_a_compressed_file_that_was_cut_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    place = tmp_path / "raw" / "openwebtext"
+    place.mkdir(parents=True)
+    (place / "owt_train.txt.gz").write_bytes(gzip.compress(b"one " * 99)[:-9])
+    texts = SOTU.model_copy(update={"corpus": "openwebtext"})
+    with pytest.raises(cfg.ConfigError, match=r"owt_train\.txt\.gz: data\.path: "):
+        list(data.documents(texts))
+
+
+# The standard library -------------------------------------------------------------------------------
+
+
+def test_the_python_corpus_is_the_source_of_the_standard_library() -> None:
+    texts = [text for _, text in data.documents(SOTU.model_copy(update={"corpus": "python"}))]
+    assert Path(json.__file__).read_text().strip() in texts
+    assert Path(pytest.__file__).read_text().strip() not in texts
 
 
 # What is known of a corpus without a model ---------------------------------------------------------

@@ -83,14 +83,18 @@ class Model(Section):
 class Data(Section):
     """The corpus and its split into training and validation documents."""
 
-    corpus: Literal["sotu", "tinystories", "text"]
+    corpus: Literal["sotu", "python", "tinystories", "openwebtext", "text"] = Field(
+        description="sotu comes with the installation, python is the source of the standard "
+        "library; tinystories and openwebtext come from the hub, text is data.path."
+    )
     path: str | None = Field(default=None, description="File or folder; for corpus text only.")
     separator: Literal["endoftext", "blank_line"] = Field(
         default="endoftext",
         description="What parts the documents of a text file: <|endoftext|> or a blank line.",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.05, description="Share of documents held out; tinystories brings its own split."
+        default=0.05,
+        description="Share of documents held out; those of the hub bring their own split.",
     )
     split_seed: Seed = 0
 

