@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.ledger import Trial
+from sweeps.outcomes import outcome
 from sweeps.study import Facts, at, common_tokens
 from sweeps.verdict import CONFIDENCE
 
 LR = "optim.lr"
 # The fit takes the rates within this factor of the best one: further off the loss is no parabola.
 FIT_FACTOR = 4.0
-DECADES = 3.0  # that the sensitivity is meant to be taken over
+UNSTABLE = {"non-finite", "blown up", "spiked", "stuck"}
 
 
 def by_rate(trials: Sequence[Trial]) -> dict[float, list[Trial]]:
@@ -81,9 +82,10 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
 def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
     """What the trials say of the learning rate; None where they do not differ by it alone.
 
-    `best` is the rate with the lowest mean final loss; `highest_stable` the highest rate at which
-    no trial diverged, as far as each was trained, below the `first_diverging`; `edge_ratio` the
-    best over the first diverging. `sensitivity` is the mean over the rates of min(loss, loss at
+    `best` is the rate with the lowest mean final loss; `first_unstable` the lowest rate at which a
+    trial diverged, spiked or was stuck, and `highest_stable` the one below, as far as each was
+    trained; `first_diverging` the lowest at which one diverged; `edge_ratio` the best over the
+    highest stable. `sensitivity` is the mean over the rates of min(loss, loss at
     init) less the lowest (arXiv:2309.14322, section 2.2), at `sensitivity_tokens`, the latest that
     all measured rates share; a diverged one counts with its loss at init.
     """
@@ -100,16 +102,20 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
             losses[rate] = found
     best = min(losses, key=lambda rate: statistics.fmean(losses[rate]))
     diverging = [r for r, each in rates.items() if any(t.status == "diverged" for t in each)]
-    first = min(diverging, default=None)
+    unstable = {r: each for r, each in rates.items() if {outcome(t) for t in each} & UNSTABLE}
+    first = min(unstable, default=None)
     stable = [rate for rate in rates if first is None or rate < first]
+    highest = max(stable, default=None)
     fitted = fit(losses)
     return {
         "best": best,
         "lowest": min(rates),
         "highest": max(rates),
-        "highest_stable": max(stable, default=None),
-        "first_diverging": first,
-        "edge_ratio": best / first if first is not None else None,
+        "highest_stable": highest,
+        "first_unstable": first,
+        "unstable_how": sorted({outcome(t) for t in unstable[first]} & UNSTABLE) if first else [],
+        "first_diverging": min(diverging, default=None),
+        "edge_ratio": best / highest if first is not None and highest is not None else None,
         "stopped_unseen": sum(t.status == "stopped" for each in rates.values() for t in each),
         "tokens": tokens,
         "rates": len(rates),

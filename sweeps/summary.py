@@ -329,21 +329,23 @@ def _stability_words(found: Facts | None) -> list[str]:
     if found is None:
         return []
     lines = []
-    if found["first_diverging"] is None:
+    if found["first_unstable"] is None:
         lines.append(
-            f"No rate up to {words.show(found['highest'])} diverged, so the edge of stability lies "
-            "higher."
+            f"Training was stable up to {words.show(found['highest'])}, the highest rate: its edge of "
+            "stability lies higher."
         )
     else:
-        stable = (
-            f"highest stable rate {words.show(found['highest_stable'])}, "
-            if found["highest_stable"] is not None
-            else "no stable rate below it; "
-        )
-        lines.append(
-            f"Edge of stability: {stable}first diverging {words.show(found['first_diverging'])}; "
-            f"the best rate is {found['edge_ratio']:.3g} of the latter."
-        )
+        how = " and ".join(found["unstable_how"])
+        first = f"{words.show(found['first_unstable'])} the first unstable ({how})"
+        if found["highest_stable"] is None:
+            lines.append(f"Edge of stability: below {first}.")
+        else:
+            lines.append(
+                f"Edge of stability: {words.show(found['highest_stable'])} is the highest stable "
+                f"rate, {first}; the best rate is {found['edge_ratio']:.3g} of the former."
+            )
+        if found["first_diverging"] is not None:
+            lines[-1] += f" The first to diverge is {words.show(found['first_diverging'])}."
     if found["stopped_unseen"]:
         lines[-1] += f" {found['stopped_unseen']} were stopped early: stable as far as they went."
     fit = found["fit"]

@@ -375,7 +375,8 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
         panel.set_title(pool, fontsize=9)
         panel.set_xlabel("cost (% of full grid)")
         panel.set_xlim(left=0)
-        panel.set_ylim(bottom=0)
+    highest = max(one["regret"]["mean"] for results in found.values() for one in results.values())
+    panels[0].set_ylim(0, 1.08 * highest or 1)
     for panel in panels[::4]:
         panel.set_ylabel("mean regret (nats per token)")
     handles = {}

@@ -116,6 +116,7 @@ def edge_of_stability(of: Study) -> Figure:
     for name, words, colour, dash in (
         ("best", "best", OKABE_ITO[2], "-"),
         ("highest_stable", "highest stable", OKABE_ITO[4], "--"),
+        ("first_unstable", "first unstable", OKABE_ITO[3], "-."),
         ("first_diverging", "first diverging", OKABE_ITO[1], ":"),
     ):
         if found[name] is not None:
