@@ -1,0 +1,418 @@
+"""Arms: what a study plans, what its re-tune grids choose, and what is refused."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import MACHINE, Engine, asked, driver, size
+from ledgers import studied
+
+from sweeps import ledger as led
+from sweeps import plan as pl
+from sweeps import space as sp
+from sweeps.arms import LEAST_UPDATES, Cell, cells, runs, tuning
+from sweeps.asked import Asked
+from sweeps.findings import findings
+from tinylm import config as cfg
+from tinylm.config import ConfigError
+
+BASE = cfg.load("smoke")
+NOPE: dict[str, Any] = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
+RETUNE = {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2]}}
+
+
+def study(**more: Any) -> dict[str, Any]:
+    """A study of one arm, on two seeds, without early stopping."""
+    tree = {"question": "q?", "arms": {"nope": NOPE}, "seeds": [0, 1]}
+    return {**tree, "schedule": {"policy": "none"}, **more}
+
+
+def batches(values: Any, path: str = "optim.batch_size", **more: Any) -> dict[str, Any]:
+    """A study of batch sizes, or of the values of another path."""
+    each = {"path": path, "values": values, "hypothesis": "h", **more}
+    return {"question": "q?", "each": each, "seeds": [0, 1], "schedule": {"policy": "none"}}
+
+
+def planned(tree: dict[str, Any]) -> pl.Plan:
+    return pl.plan(asked(tree), MACHINE)
+
+
+def cell(tree: dict[str, Any], name: str) -> Cell:
+    return next(one for one in cells(asked(tree), MACHINE)[0] if one.name == name)
+
+
+# Planning ---------------------------------------------------------------------------------------
+
+
+def test_without_a_re_tune_grid_every_arm_runs_on_every_seed() -> None:
+    labels = [one.label for one in planned(study()).trials]
+    assert labels == ["baseline seed=0", "baseline seed=1", "nope seed=0", "nope seed=1"]
+
+
+def test_runs_are_in_no_pool() -> None:
+    assert {one.pool for one in planned(study()).trials} == {None}
+
+
+def test_arms_share_seeds_data_and_windows_with_the_baseline() -> None:
+    first, _, nope, _ = (one.config.model_dump() for one in planned(study()).trials)
+    assert list(cfg.difference(first, nope)) == ["model.position"]
+
+
+def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
+    trials = planned(study(retune=RETUNE)).trials
+    assert [one.pool for one in trials] == ["baseline"] * 3 + ["nope"] * 3
+    assert {one.config.run.seed for one in trials} == {sp.TUNING_SEED}
+
+
+def test_multiples_are_of_what_the_arm_has() -> None:
+    tree = batches([4, 16], scale={"optim.lr": 0.5}) | {"retune": {"optim.lr": {"times": [1, 2]}}}
+    grid = tuning(asked(tree), cell(tree, "batch_size=16"))
+    own = BASE.optim.lr * math.sqrt(2)
+    assert [one.config.optim.lr for one in grid] == pytest.approx([own, 2 * own])
+
+
+def test_an_arm_that_is_not_re_tuned_has_no_grid() -> None:
+    tree = study(arms={"nope": {**NOPE, "retune": False}}, retune=RETUNE)
+    assert tuning(asked(tree), cell(tree, "nope")) == []
+
+
+def test_a_matched_arm_has_the_parameters_of_the_baseline() -> None:
+    silu = {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}
+    config = runs(asked(study(arms={"silu": silu})), cell(study(arms={"silu": silu}), "silu"), {})[
+        0
+    ]
+    assert config.config.model.d_ff == BASE.model.d_ff * 3 // 2
+    assert size(config.config.model) == size(BASE.model)
+
+
+def test_the_baselines_own_value_is_the_baseline() -> None:
+    names = [one.name for one in cells(asked(batches([4, 8, 16])), MACHINE)[0]]
+    assert names == ["baseline", "batch_size=4", "batch_size=16"]
+
+
+def test_batch_sizes_are_compared_at_equal_tokens() -> None:
+    assert {one.config.budget.tokens for one in planned(batches([1, 16])).trials} == {24_576}
+
+
+def test_a_batch_larger_than_the_records_has_fewer_records() -> None:
+    tree = batches([256])
+    config = runs(asked(tree), cell(tree, "batch_size=256"), {})[0].config
+    assert (config.tokens_per_step, config.eval.every_tokens) == (8192, 8192)
+
+
+def test_batches_up_to_memory_end_where_the_machine_says() -> None:
+    found, notes = cells(asked(batches({"powers_of_two": [2, "memory"]})), MACHINE)
+    assert [one.name for one in found[1:]] == ["batch_size=2", "batch_size=4", "batch_size=16"]
+    assert notes == ["batch sizes up to 16: 32 leaves 24 updates, fewer than 32"]
+    assert LEAST_UPDATES == 32
+
+
+def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
+    machine = pl.Machine(size, lambda config: config.optim.batch_size <= 4)
+    found, notes = cells(asked(batches({"powers_of_two": [1, "memory"]})), machine)
+    assert [one.name for one in found[1:]] == ["batch_size=1", "batch_size=2", "batch_size=4"]
+    assert notes == ["batch sizes up to 4: 8 does not fit in memory"]
+
+
+def test_the_baseline_is_repeated_where_equal_trainings_may_differ() -> None:
+    what = asked(study(base={"run.device": "cuda"}))
+    repeats = [one.config.run.repeat for one in pl.plan(what, MACHINE).trials]
+    assert repeats == [0, 0, 1, 0, 0]
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown path": (
+        {"arms": {"nope": {**NOPE, "set": {"model.positon": "none"}}}},
+        "arms.nope.set.model.positon: unknown path; did you mean 'model.position'?",
+    ),
+    "an unknown value": (
+        {"arms": {"nope": {**NOPE, "set": {"model.position": "nine"}}}},
+        "arms.nope: model.position: Input should be 'rope', 'none' or 'learned', got \"nine\"",
+    ),
+    "the baseline's config": (
+        {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},
+        "arms.nope: its config is that of baseline",
+    ),
+    "two arms with one config": (
+        {"arms": {"nope": NOPE, "again": copy.deepcopy(NOPE)}},
+        "arms.again: its config is that of nope",
+    ),
+    "an arm called baseline": ({"arms": {"baseline": NOPE}}, "arms.baseline: the baseline is the"),
+    "a name with a path in it": ({"arms": {"a/b": NOPE}}, "arms.a/b: an arm is named by letters"),
+    "one seed": ({"seeds": [0]}, "seeds: verdicts need two or more, got [0]"),
+    "no hypothesis": ({"arms": {"nope": {"set": NOPE["set"]}}}, "arms.nope.hypothesis: missing"),
+    "no change": ({"arms": {"nope": {**NOPE, "set": {}}}}, "arms.nope.set: "),
+    "a misspelt key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
+    "a search": ({"search": {"method": "grid"}}, "search: not with arms"),
+    "confirmation": ({"confirm": 2}, "confirm: not with arms"),
+    "arms of both kinds": (
+        {"each": {"path": "optim.lr", "values": [1.0], "hypothesis": "h"}},
+        "each: arms are listed or made of values, not both",
+    ),
+    "a re-tuned path in an arm": (
+        {"retune": RETUNE, "arms": {"fast": {"hypothesis": "h", "set": {"optim.lr": 1.0}}}},
+        "arms.fast.set.optim.lr: retune sets this path in every arm",
+    ),
+    "the tuning seed": (
+        {"retune": RETUNE, "seeds": [0, 1000]},
+        "seeds: 1000 is the seed that rates are re-tuned on",
+    ),
+    "a width that is solved for and set": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
+        "arms.x.set.model.d_ff: match solves for it",
+    ),
+    "an arm too large to be matched": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
+        "arms.x.match: params of the baseline are",
+    ),
+    "another budget": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 3072}}}},
+        "arms.x.set.budget.tokens: arms are compared at equal tokens",
+    ),
+    "another corpus by losses per token": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"data.corpus": "python"}}}},
+        "metric: losses per token of two tokenizers can't be compared; use bits_per_byte",
+    ),
+    "a seed as a change": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"run.seed": 5}}}},
+        "arms.x.set.run.seed: seeds are listed under `seeds`",
+    ),
+    "an unknown retuned path": (
+        {"retune": {"optim.lrr": {"grid": [1]}}},
+        "did you mean 'optim.lr'?",
+    ),
+    "a sampled retuned path": ({"retune": {"optim.lr": {"uniform": [1, 2]}}}, "retune.optim.lr"),
+}
+BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
+    "memory for something else": (
+        {"path": "model.d_ff", "values": {"powers_of_two": [1, "memory"]}},
+        "memory bounds optim.batch_size, not model.d_ff",
+    ),
+    "memory as the lower bound": (
+        {"values": {"powers_of_two": ["memory", 4]}},
+        "the lower bound is a number, got memory",
+    ),
+    "reversed bounds": (
+        {"values": {"powers_of_two": [8, 4]}},
+        "lower bound 8 must not be above upper bound 4",
+    ),
+    "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "a scaled word": ({"scale": {"model.norm": 0.5}}, "each.scale.model.norm: numbers above 0"),
+    "not one that fits": (
+        {"values": {"powers_of_two": [64, "memory"]}},
+        "each.values: not even 64: 64 leaves 12 updates",
+    ),
+    "a batch that the budget is no multiple of": (
+        {"values": [7]},
+        "budget.tokens 24576 is not a multiple of 224",
+    ),
+}
+
+
+def problems(folder: Path, tree: dict[str, Any]) -> str:
+    """What is said of a wrong study."""
+    path = folder / "asked.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def read_and_plan() -> pl.Plan:
+        space, _ = sp.read(path)
+        return pl.plan(Asked(space, tree, "asked.yaml", BASE, "smoke", 0), MACHINE)
+
+    with pytest.raises(ConfigError) as caught:
+        read_and_plan()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_study_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
+    changes, message = BAD[name]
+    said = problems(tmp_path, study(**changes))
+    assert (message in said, "asked.yaml" in said) == (True, True), said
+
+
+@pytest.mark.parametrize("name", BAD_EACH)
+def test_wrong_values_are_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
+    changes, message = BAD_EACH[name]
+    said = problems(tmp_path, batches(**{"values": [4], **changes}))
+    assert (message in said, "asked.yaml" in said) == (True, True), said
+
+
+# The driver ----------------------------------------------------------------------------------------
+
+
+def loss(config: dict[str, Any], share: float) -> float:
+    """Best at a rate of 4e-3 with positions, at 1e-3 and 0.2 higher without; seeds differ a little."""
+    bare = config["model"]["position"] == "none"
+    best = 1e-3 if bare else 4e-3
+    noise = (config["run"]["seed"] * 7 + 3 * bare) % 5 / 1000
+    octaves = abs(math.log2(config["optim"]["lr"] / best))
+    return 2.0 + octaves / 10 + 0.2 * bare + noise + (1 - share)
+
+
+def conduct(
+    folder: Path, tree: dict[str, Any], how: Any = loss, records: float = math.inf
+) -> led.Sweep:
+    """Run a study, or go on with it, for so many records; what its ledger says then."""
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, asked(tree))
+        conductor.begin({})
+        Engine(conductor, how).run(records)
+    return led.fold(led.read(led.Files(folder)))
+
+
+STUDY = study(retune=RETUNE, schedule={"policy": "asha", "eta": 3, "grace": "1/8"})
+
+
+def chosen(sweep: led.Sweep) -> dict[str, Any]:
+    return {name: row["values"] for name, row in sweep.chosen.items()}
+
+
+def test_every_arm_runs_at_the_values_that_its_own_grid_chose(tmp_path: Path) -> None:
+    sweep = conduct(tmp_path, STUDY)
+    assert chosen(sweep) == {"baseline": {"optim.lr": 4e-3}, "nope": {"optim.lr": 1e-3}}
+    rows = sweep.chosen.values()
+    ends = {sweep.trials[trial].status for row in rows for trial in row["trials"].values()}
+    assert ends == {"finished"}
+
+
+def test_grids_are_stopped_early_and_runs_are_not(tmp_path: Path) -> None:
+    trials = conduct(tmp_path, STUDY).trials.values()
+    assert {t.status for t in trials if t.pool == "nope"} == {"finished", "stopped"}
+    assert {t.status for t in trials if t.pool is None} == {"finished"}
+
+
+def test_arms_are_not_stopped_by_each_others_losses(tmp_path: Path) -> None:
+    """Every loss of one arm is higher than all of the other, and yet each has a finisher."""
+    trials = conduct(
+        tmp_path, STUDY, lambda c, s: loss(c, s) + 9 * (c["model"]["position"] == "none")
+    )
+    finished = {t.pool for t in trials.trials.values() if t.status == "finished"}
+    assert finished == {"baseline", "nope", None}
+
+
+def test_an_arm_may_take_what_the_baseline_chose(tmp_path: Path) -> None:
+    tree = {**STUDY, "arms": {"nope": NOPE, "same": {**NOPE, "retune": False}}}
+    assert chosen(conduct(tmp_path, tree))["same"] == {"optim.lr": 4e-3}
+
+
+@pytest.mark.parametrize("records", range(1, 40, 3))
+def test_a_crash_at_any_record_changes_no_choice_and_no_curve(tmp_path: Path, records: int) -> None:
+    whole = conduct(tmp_path / "whole", STUDY)
+    conduct(tmp_path / "cut", STUDY, records=records)
+    again = conduct(tmp_path / "cut", STUDY)
+    assert chosen(again) == chosen(whole)
+    ends = [{t.label: t.curve[-1]["val_loss"] for t in s.trials.values()} for s in (again, whole)]
+    assert ends[0] == ends[1]
+
+
+def test_a_study_that_has_ended_has_nothing_left_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, STUDY)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(STUDY)).is_done()
+
+
+def test_more_seeds_add_runs_and_keep_the_choice(tmp_path: Path) -> None:
+    before = conduct(tmp_path, STUDY)
+    after = conduct(tmp_path, {**STUDY, "seeds": [0, 1, 2]})
+    assert chosen(after) == chosen(before)
+    assert set(after.trials) > set(before.trials)
+    assert len(after.chosen["nope"]["trials"]) == 3
+
+
+def test_an_arm_that_diverges_at_every_rate_chooses_none(tmp_path: Path) -> None:
+    def diverging(config: dict[str, Any], share: float) -> float:
+        return math.inf if config["model"]["position"] == "none" else loss(config, share)
+
+    sweep = conduct(tmp_path, STUDY, diverging)
+    assert chosen(sweep)["nope"] is None
+    assert sweep.chosen["nope"]["trials"] == {}
+
+
+def test_a_choice_is_written_with_the_numbers_it_was_made_on(tmp_path: Path) -> None:
+    row = conduct(tmp_path, STUDY).chosen["nope"]
+    assert (row["tried"], row["seeds"], row["hypothesis"]) == (3, [0, 1], "Worse.")
+    assert row["score"] == pytest.approx(
+        loss({"model": {"position": "none"}, "optim": {"lr": 1e-3}, "run": {"seed": 1000}}, 1)
+    )
+
+
+# Confirmation, constraints, repeats --------------------------------------------------------------------
+
+
+def search(**more: Any) -> dict[str, Any]:
+    """A random search of a rate and a width."""
+    space = {"optim.lr": {"loguniform": [1e-3, 1e-2]}, "model.d_ff": {"int": [8, 88]}}
+    tree = {"question": "q?", "search": {"method": "random", "samples": 6}, "space": space}
+    return {**tree, "schedule": {"policy": "none"}, **more}
+
+
+def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
+    sweep = conduct(tmp_path, search(confirm=2))
+    row = sweep.chosen[""]
+    best = min(
+        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+    )
+    again = [sweep.trials[trial] for trial in row["trials"].values()]
+    assert [(t.seed, t.status, t.values) for t in again] == [
+        (1, "finished", best.values),
+        (2, "finished", best.values),
+    ]
+
+
+def test_confirming_trials_are_not_ranked(tmp_path: Path) -> None:
+    conduct(tmp_path, search(confirm=2))
+    found = findings(studied(led.Files(tmp_path)))
+    assert len(found["ranking"]["trials"]) == 6
+    assert len(found["selection"]["confirmed"]) == 2
+
+
+def test_every_sample_meets_the_constraint_and_its_draws_are_counted() -> None:
+    found = pl.plan(asked(search(constraint={"params": [12_000, 15_000]})), MACHINE)
+    assert all(12_000 <= size(one.config.model)[0] <= 15_000 for one in found.trials)
+    draws = sum(one.draws for one in found.trials)
+    assert draws > 6
+    assert found.notes == [f"6 of {draws} draws have 12000 to 15000 parameters"]
+
+
+def test_more_samples_under_a_constraint_keep_those_before() -> None:
+    few = search(constraint={"params": [12_000, 15_000]})
+    more = {**few, "search": {"method": "random", "samples": 9}}
+    assert planned(more).trials[:6] == planned(few).trials
+
+
+def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
+    said = problems(tmp_path, search(constraint={"params": [1, 2]}))
+    assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in said
+
+
+def test_a_constraint_on_a_grid_is_refused(tmp_path: Path) -> None:
+    tree = search(search={"method": "grid"}, space={"optim.lr": {"grid": [1.0]}})
+    assert "constraint: a grid has no draws" in problems(tmp_path, {**tree, "constraint": {}})
+
+
+def test_optuna_keeps_to_the_constraint(tmp_path: Path) -> None:
+    tree = search(
+        search={"method": "optuna", "samples": 5}, constraint={"params": [12_000, 15_000]}
+    )
+    trials = conduct(tmp_path, tree).trials.values()
+    sizes = [size(cfg.validate(t.config, t.label).model)[0] for t in trials]
+    assert len(sizes) == 5 and all(12_000 <= params <= 15_000 for params in sizes)
+
+
+def test_the_first_seed_is_repeated_under_ids_of_its_own() -> None:
+    tree = {"question": "q?", "search": {"method": "grid"}, "seeds": [3, 4], "repeats": 3}
+    found = planned({**tree, "schedule": {"policy": "none"}}).trials
+    assert [(one.config.run.seed, one.config.run.repeat) for one in found] == [
+        (3, 0),
+        (4, 0),
+        (3, 1),
+        (3, 2),
+    ]
+    assert len({one.trial for one in found}) == 4
