@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import MACHINE, Engine, asked, driver, size
+from conducting import NOPE, RETUNE, conduct, loss, study
+from fakes import MACHINE, asked, driver, size
 from ledgers import studied
 
 from sweeps import ledger as led
@@ -20,14 +21,6 @@ from tinylm import config as cfg
 from tinylm.config import ConfigError
 
 BASE = cfg.load("smoke")
-NOPE: dict[str, Any] = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
-RETUNE = {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2]}}
-
-
-def study(**more: Any) -> dict[str, Any]:
-    """A study of one arm, on two seeds, without early stopping."""
-    tree = {"question": "q?", "arms": {"nope": NOPE}, "seeds": [0, 1]}
-    return {**tree, "schedule": {"policy": "none"}, **more}
 
 
 def batches(values: Any, path: str = "optim.batch_size", **more: Any) -> dict[str, Any]:
@@ -245,26 +238,6 @@ def test_wrong_values_are_refused_with_file_path_and_value(tmp_path: Path, name:
 
 
 # The driver ----------------------------------------------------------------------------------------
-
-
-def loss(config: dict[str, Any], share: float) -> float:
-    """Best at a rate of 4e-3 with positions, at 1e-3 and 0.2 higher without; seeds differ a little."""
-    bare = config["model"]["position"] == "none"
-    best = 1e-3 if bare else 4e-3
-    noise = (config["run"]["seed"] * 7 + 3 * bare) % 5 / 1000
-    octaves = abs(math.log2(config["optim"]["lr"] / best))
-    return 2.0 + octaves / 10 + 0.2 * bare + noise + (1 - share)
-
-
-def conduct(
-    folder: Path, tree: dict[str, Any], how: Any = loss, records: float = math.inf
-) -> led.Sweep:
-    """Run a study, or go on with it, for so many records; what its ledger says then."""
-    with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, asked(tree))
-        conductor.begin({})
-        Engine(conductor, how).run(records)
-    return led.fold(led.read(led.Files(folder)))
 
 
 STUDY = study(retune=RETUNE, schedule={"policy": "asha", "eta": 3, "grace": "1/8"})

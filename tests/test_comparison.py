@@ -1,0 +1,271 @@
+"""Arms against their baseline: differences, voids, cautions, and the noise."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
+from ledgers import ended, studied
+
+from sweeps import analyze, summary
+from sweeps import ledger as led
+from sweeps.comparison import seed_noise, void_arms
+from sweeps.findings import findings
+from sweeps.plots import figures
+from sweeps.study import Facts
+
+SEEDS = [0, 1, 2, 3]
+
+
+def found(folder: Path, how: Any = loss, **more: Any) -> Facts:
+    """What is found in a study of four seeds."""
+    conduct(folder, study(seeds=SEEDS, **more), how)
+    return findings(studied(led.Files(folder)))
+
+
+def arm(facts: Facts, name: str = "nope") -> Facts:
+    return next(place for place in facts["arms"]["arms"] if place["arm"] == name)
+
+
+def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) -> float:
+    """A loss with a gap of the arm, a noise shared by both arms, and one of the arm's own."""
+    seed = config["run"]["seed"]
+    own = (0.01 if seed % 2 else -0.01) * apart * is_bare(config)
+    return 3.0 + 0.01 * seed + (gap + own) * is_bare(config) + (1 - share)
+
+
+def test_the_difference_is_that_of_the_means_at_the_common_tokens(tmp_path: Path) -> None:
+    facts = found(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0))
+    place = arm(facts)
+    assert place["difference"] == pytest.approx(0.25)
+    assert place["difference"] == pytest.approx(place["mean"] - arm(facts, "baseline")["mean"])
+    assert facts["arms"]["tokens"] == 24_576
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    """The seeds are far apart, but in both arms alike: the interval knows nothing of it."""
+    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0)))
+    assert place["high"] - place["low"] == pytest.approx(2 * 3.1824 * 0.011547 / 2, rel=1e-3)
+    assert place["verdict"] == "worse"
+
+
+def test_a_lower_loss_is_better(tmp_path: Path) -> None:
+    assert arm(found(tmp_path, lambda c, s: noisy(c, s, -0.25, 1.0)))["verdict"] == "better"
+
+
+def test_a_difference_within_the_noise_is_none(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.001, 0.1)))
+    assert (place["verdict"], place["words"]) == (
+        "no difference",
+        "no difference larger than 0.0028 nats per token",
+    )
+
+
+def test_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.02, 3.0)))
+    assert place["verdict"] == "no conclusion"
+    assert "more seeds would settle a difference of the size seen" in place["words"]
+
+
+def test_several_arms_are_held_to_a_stricter_bar(tmp_path: Path) -> None:
+    arms = {f"width{n}": {"hypothesis": "h", "set": {"model.d_ff": n}} for n in (40, 48, 56)}
+    facts = found(
+        tmp_path, lambda c, s: loss(c, s) + c["run"]["seed"] * c["model"]["d_ff"] / 1e3, arms=arms
+    )
+    places = facts["arms"]["arms"][1:]
+    assert all(place["p_holm"] >= place["p"] for place in places)
+    assert min(place["p_holm"] for place in places) == pytest.approx(
+        3 * min(p["p"] for p in places)
+    )
+
+
+# Void arms ----------------------------------------------------------------------------------------
+
+
+def dead(config: dict[str, Any], share: float) -> float:
+    """A switch that does nothing."""
+    return 3.0 + config["run"]["seed"] / 100 + (1 - share)
+
+
+def test_an_arm_whose_losses_are_the_baselines_is_void(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, dead))
+    assert (place["verdict"], place["difference"]) == ("void", None)
+    assert "did not apply" in place["words"]
+
+
+def test_a_void_arm_takes_no_part_in_the_correction(tmp_path: Path) -> None:
+    arms = {"nope": NOPE, "wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
+    place = arm(
+        found(
+            tmp_path,
+            lambda c, s: dead(c, s) + (c["model"]["d_ff"] == 96) * (0.1 + c["run"]["seed"] / 999),
+            arms=arms,
+        ),
+        "wide",
+    )
+    assert place["p_holm"] == place["p"]
+
+
+def test_an_arm_that_differs_late_is_not_void(tmp_path: Path) -> None:
+    """As a decay does: its losses are the baseline's until the last record."""
+    sweep = conduct(tmp_path, study(), lambda c, s: dead(c, s) + 0.1 * (is_bare(c) and s == 1))
+    assert void_arms(sweep) == []
+
+
+def test_an_arm_that_differs_at_one_seed_is_not_void(tmp_path: Path) -> None:
+    how = lambda c, s: dead(c, s) + 0.1 * (is_bare(c) and c["run"]["seed"] == 1)  # noqa: E731
+    assert void_arms(conduct(tmp_path, study(), how)) == []
+
+
+def on_gpu(gap: float) -> Any:
+    """Losses of a device on which repeats of one training differ by a thousandth."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return dead(config, share) + 0.001 * config["run"]["repeat"] + gap * is_bare(config)
+
+    return how
+
+
+@pytest.mark.parametrize(("gap", "void"), [(0.0009, ["nope"]), (0.0011, [])])
+def test_where_repeats_differ_an_arm_is_void_within_their_spread(
+    tmp_path: Path, gap: float, void: list[str]
+) -> None:
+    sweep = conduct(tmp_path, study(base={"run.device": "cuda"}), on_gpu(gap))
+    assert void_arms(sweep) == void
+
+
+# Trials without a loss ------------------------------------------------------------------------------
+
+
+def diverging(*seeds: int) -> Any:
+    """The arm diverges on these seeds."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = is_bare(config) and config["run"]["seed"] in seeds
+        return math.inf if lost else noisy(config, share, -0.25, 1.0)
+
+    return how
+
+
+def test_an_arm_that_diverges_on_every_seed_is_worse(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, diverging(*SEEDS)))
+    assert (place["verdict"], place["words"]) == ("worse", "worse: it diverged on every seed")
+
+
+def test_an_arm_that_diverges_on_a_seed_is_not_better(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, diverging(2)))
+    assert (place["verdict"], place["n"]) == ("no conclusion", 3)
+    assert "1 of 4 runs diverged" in place["cautions"]
+
+
+def test_an_arm_that_diverges_at_every_rate_is_worse(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, diverging(1000), retune=RETUNE))
+    assert place["words"] == "worse: it diverged at every value it was tried with"
+
+
+# Cautions -------------------------------------------------------------------------------------------
+
+
+def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(tmp_path: Path) -> None:
+    arms = {"wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
+    conduct(tmp_path, study(arms=arms))
+    files = led.Files(tmp_path)
+    lines = files.ledger.read_text().splitlines(keepends=True)
+    # The counts of these ledgers are made up.
+    more = [
+        line.replace('"params":7', '"params":8') if '"d_ff":96' in line else line for line in lines
+    ]
+    files.ledger.write_text("".join(more))
+    assert "+14.3% parameters" in arm(findings(studied(files)), "wide")["cautions"]
+
+
+def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, retune=RETUNE))
+    assert (
+        "its lr is the lowest of its re-tune grid: the optimum may lie beyond" in place["cautions"]
+    )
+
+
+# What is written -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> analyze.Analysis:
+    """The analysis of a re-tuned study."""
+    folder = tmp_path_factory.mktemp("studies") / "positions"
+    conduct(folder, study(seeds=SEEDS, retune=RETUNE))
+    return analyze.write(led.Files(folder))
+
+
+def read(written: analyze.Analysis, name: str) -> str:
+    return next(path for path in written.paths if path.name == name).read_text()
+
+
+def test_arms_csv_has_a_row_an_arm(written: analyze.Analysis) -> None:
+    rows = list(csv.DictReader(read(written, "arms.csv").splitlines()))
+    assert [(row["arm"], row["chosen"], row["n"]) for row in rows] == [
+        ("baseline", "lr=0.004", "4"),
+        ("nope", "lr=0.001", "4"),
+    ]
+    assert float(rows[1]["low"]) < float(rows[1]["difference"]) < float(rows[1]["high"])
+
+
+def test_the_summary_says_verdict_hypothesis_and_noise(written: analyze.Analysis) -> None:
+    said = read(written, "summary.md")
+    assert "worse by 0." in said and "- `nope`: Worse." in said
+    assert "The noise, one standard deviation of a run over seeds, is 0." in said
+
+
+def test_every_table_of_a_study_has_as_many_cells_as_headers(written: analyze.Analysis) -> None:
+    tables = read(written, "summary.md").split("\n\n")
+    widths = [{line.count("|") for line in t.splitlines()} for t in tables if t.startswith("|")]
+    assert len(widths) == 3 and all(len(each) == 1 for each in widths)
+
+
+def test_a_study_draws_arms_grids_and_curves(written: analyze.Analysis) -> None:
+    stems = {path.stem for path in written.paths if path.suffix == ".svg"}
+    assert stems == {"arms", "retuning", "loss_by_step", "loss_by_tokens", "loss_by_seconds"}
+
+
+@pytest.mark.parametrize("records", [0, 1, 9, 30, 60])
+def test_an_unfinished_study_has_figures_and_a_summary(tmp_path: Path, records: int) -> None:
+    conduct(tmp_path, study(retune=RETUNE), records=records)
+    of = studied(led.Files(tmp_path))
+    assert {"arms", "loss_by_tokens"} <= set(figures(of))
+    assert "## Arms" in summary.markdown({**findings(of), "figures": []})
+
+
+def test_a_study_of_values_draws_the_loss_against_them(tmp_path: Path) -> None:
+    each = {"path": "optim.batch_size", "values": [4, 8, 16], "hypothesis": "h"}
+    tree = {k: v for k, v in study(each=each).items() if k != "arms"}
+    conduct(tmp_path, tree)
+    figure = figures(studied(led.Files(tmp_path)))["loss_vs_value"]
+    left, right = figure.axes
+    assert list(left.lines[0].get_xdata()) == [4, 8, 16]
+    assert right.get_xlabel().startswith("training time")
+
+
+# Noise ---------------------------------------------------------------------------------------------
+
+
+def test_repeats_that_are_equal_are_said_to_be(tmp_path: Path) -> None:
+    tree = {"question": "q?", "search": {"method": "grid"}, "seeds": SEEDS, "repeats": 3}
+    conduct(tmp_path, {**tree, "schedule": {"policy": "none"}})
+    noise = seed_noise(studied(led.Files(tmp_path)))
+    assert noise is not None
+    assert (noise["repeats"], noise["repeats_apart"], noise["groups"]) == (3, 0.0, [4])
+    said = summary.markdown({**findings(studied(led.Files(tmp_path))), "figures": []})
+    assert "3 runs of one config with one seed are equal bit for bit." in said
+
+
+def test_one_seed_has_no_noise(tmp_path: Path) -> None:
+    assert seed_noise(studied(ended(tmp_path, "optim.lr", {1e-3: 3.0, 2e-3: 3.1}))) is None
+
+
+def test_the_optimism_of_a_choice_is_what_left_out_seeds_lose(tmp_path: Path) -> None:
+    """0.002 is chosen for its mean of 3.05; leaving seed 0 out chooses 0.001, which has 3.3 there."""
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1)})
+    chosen = findings(studied(files))["selection"]
+    assert chosen["optimism"] == pytest.approx((3.3 + 3.1) / 2 - 3.05)
