@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test check dashboard tensorboard clean
+.PHONY: help setup sweep analyze test test-all check dashboard tensorboard clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -29,9 +29,12 @@ analyze: $(READY) ## write tables and figures of all sweeps, or of those in ARGS
 	$(BIN)/python -m sweeps.analyze $(ARGS)
 
 test: $(READY) ## run the tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## run the tests, and every shipped space at scale smoke
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY) ## what CI runs: format, lint, types, tests
+check: $(READY) ## what CI runs: format, lint, types, all tests
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy

@@ -122,5 +122,5 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the real sweeps: they are few and long, and would leave a core idle at the end."""
-    long = {"test_resume.py", "test_run.py"}
+    long = {"test_resume.py", "test_run.py", "test_spaces.py"}
     items.sort(key=lambda item: item.path.name not in long)

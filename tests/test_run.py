@@ -1,5 +1,6 @@
 """The command line of a sweep: what it refuses, and a real sweep under a real Ray."""
 
+import csv
 import os
 import subprocess
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sweeping import (
+    RATES,
     STOPPING,
     command,
     curves,
@@ -18,7 +21,7 @@ from typer.testing import CliRunner
 
 from sweeps import ledger as led
 from sweeps.policies.base import BRANCH
-from sweeps.run import CLUSTER, LOCKED, REFUSED, app
+from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
 from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written
@@ -229,3 +232,58 @@ def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     done = run(command(space, scale, tmp_path / "rates", "--address", "127.0.0.1:1"))
     assert (done.returncode, "127.0.0.1:1" in done.stderr) == (CLUSTER, True), done.stderr
+
+
+# A real study
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tmp_path_factory: pytest.TempPathFactory, scale: Path
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A re-tuned study with an arm whose switch is dead: without positions, theta turns nothing."""
+    folder = tmp_path_factory.mktemp("study")
+    tree = {
+        "question": "Which switch does something?",
+        "base": {"model.position": "none"},
+        "arms": {
+            "dead": {"hypothesis": "Nothing.", "set": {"model.rope_theta": 77.0}},
+            "post": {"hypothesis": "Something.", "set": {"model.norm": "post"}},
+        },
+        "retune": {"optim.lr": {"grid": RATES[:2]}},
+        "seeds": [0, 1],
+        "schedule": STOPPING,
+    }
+    space = folder / "switches.yaml"
+    space.write_text(yaml.safe_dump(tree))
+    return run(command(space, scale, folder / "switches")), folder / "switches"
+
+
+def test_a_dead_switch_is_void_and_exits_3(compared: Any) -> None:
+    done, _ = compared
+    assert done.returncode == FAILED, done.stderr
+    assert done.stderr == "void: arm dead did not apply: its training is the baseline's\n"
+
+
+def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
+    done, folder = compared
+    assert "void: its training is the baseline's" in done.stdout
+    rows = list(csv.DictReader((folder / "analysis" / "arms.csv").read_text().splitlines()))
+    assert [(row["arm"], row["n"]) for row in rows] == [
+        ("baseline", "2"),
+        ("dead", "2"),
+        ("post", "2"),
+    ]
+    assert rows[1]["verdict"] == "void" and rows[2]["verdict"] not in {"", "void"}
+
+
+def test_a_study_runs_its_arms_to_the_end_and_stops_within_its_grids(compared: Any) -> None:
+    trials = led.fold(led.read(led.Files(compared[1]))).trials.values()
+    assert {t.status for t in trials if t.pool is None} == {"finished"}
+    assert {t.status for t in trials if t.pool} == {"finished", "stopped"}
+
+
+def test_a_void_study_stays_void_when_it_is_run_again(compared: Any, scale: Path) -> None:
+    _, folder = compared
+    again = run(command(folder.with_suffix(".yaml"), scale, folder))
+    assert (again.returncode, "nothing is left to do" in again.stdout) == (FAILED, True)
