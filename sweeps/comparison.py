@@ -18,9 +18,10 @@ from sweeps.study import (
     METRICS,
     UNITS,
     Facts,
+    Point,
     Study,
     at,
-    common_tokens,
+    final_point,
     head,
     last_record,
     place_of,
@@ -104,12 +105,12 @@ def _is_void(base: Arm, arm: Arm) -> bool:
 # Arms against the baseline -------------------------------------------------------------------------
 
 
-def _loss(trial: Trial, tokens: int | None, metric: str) -> float | None:
+def _loss(trial: Trial, tokens: Point | None, metric: str) -> float | None:
     row = at(trial, tokens)
     return None if row is None else row[metric]
 
 
-def _losses(arm: Arm, tokens: int | None, metric: str) -> dict[int, float]:
+def _losses(arm: Arm, tokens: Point | None, metric: str) -> dict[int, float]:
     """The losses of an arm's runs at so many tokens, by seed."""
     found = {seed: _loss(trial, tokens, metric) for seed, trial in arm.runs.items()}
     return {seed: loss for seed, loss in found.items() if loss is not None}
@@ -133,7 +134,7 @@ def comparison(of: Study) -> Facts | None:
         for trial in arm.runs.values()
         if trial.curve and trial.status not in {"diverged", "failed"}
     ]
-    tokens = common_tokens(going)
+    tokens = final_point(going)
     noise = vd.pooled_noise([list(_losses(arm, tokens, of.metric).values()) for arm in sound])
     found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
     tested = [place for place in found if place["p"] is not None]
@@ -151,7 +152,7 @@ def comparison(of: Study) -> Facts | None:
     }
 
 
-def _arm(of: Study, base: Arm, arm: Arm, tokens: int | None, *, void: bool) -> Facts:
+def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) -> Facts:
     """The facts of one arm, the verdict aside."""
     row = arm.row
     mine, its = (_losses(a, tokens, of.metric) for a in (arm, base))
@@ -199,7 +200,7 @@ def _arm(of: Study, base: Arm, arm: Arm, tokens: int | None, *, void: bool) -> F
     }
 
 
-def _mean_difference(arm: Arm, base: Arm, tokens: int | None, metric: str) -> float | None:
+def _mean_difference(arm: Arm, base: Arm, tokens: Point | None, metric: str) -> float | None:
     mine, its = (_losses(a, tokens, metric) for a in (arm, base))
     shared = [mine[seed] - its[seed] for seed in its if seed in mine]
     return statistics.fmean(shared) if shared else None

@@ -186,7 +186,7 @@ class Driver:
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
         """Write what a crash kept from following a checkpoint: the end, a pause or a promotion."""
-        if saved["tokens"] == trial.budget:
+        if trial.curve and trial.curve[-1]["last"]:
             self._finish(trial)
             return
         if not self._is_free(trial) and self._decide(trial, saved["tokens"]) == "pause":
@@ -420,7 +420,7 @@ class Driver:
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
         if event["event"] == "diverged":
             return False
-        if event["tokens"] == trial.budget:
+        if event["last"]:
             self._due[trial_id] = "finish"
             return False
         decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])

@@ -175,7 +175,12 @@ def _replayed(
 
 def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
     """Trials that nothing stops."""
-    tokens = [config.budget.tokens for config in configs]
+    tokens = [
+        config.budget.tokens
+        if config.budget.seconds is None
+        else min(config.budget.tokens, round(speed * config.budget.seconds))
+        for config, speed in zip(configs, speeds, strict=True)
+    ]
     curves = _draw(_made_up((), tokens), speeds)
     result = replay.replay(curves, RunAll(), slots)
     return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

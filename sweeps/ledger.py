@@ -220,9 +220,11 @@ class Trial:
 
     @property
     def budget(self) -> int:
-        """Training tokens of the whole trial."""
+        """Training tokens of the whole trial; of one that is given seconds, the most it may use
+        until it has come to its end."""
+        timed = self.config["budget"].get("seconds") is not None
         tokens: int = self.config["budget"]["tokens"]
-        return tokens
+        return self.tokens if timed and self.status == "finished" else tokens
 
 
 @dataclass

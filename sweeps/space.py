@@ -445,6 +445,13 @@ def schema() -> dict[str, Any]:
 
 def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
     """The tokens of the schedule's rungs, lowest first; `ConfigError` where a record misses one."""
+    if config.budget.seconds is not None and space.schedule.shares():
+        raise ConfigError(
+            [
+                f"{source}: schedule.policy: {space.schedule.policy} has rungs at tokens, and "
+                f"budget.seconds is {config.budget.seconds:g}; use {{policy: none}}"
+            ]
+        )
     budget, every = config.budget.tokens, config.eval.every_tokens
     found = [share * budget for share in space.schedule.shares()]
     missed = next((tokens for tokens in found if tokens % every), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sweeps.ledger import Trial
 from sweeps.outcomes import outcome
-from sweeps.study import Facts, at, common_tokens
+from sweeps.study import Facts, Point, at, final_point
 from sweeps.verdict import CONFIDENCE
 
 LR = "optim.lr"
@@ -91,7 +91,7 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
     """
     rates = by_rate(trials)
     finished = [t for t in trials if t.status == "finished"]
-    tokens = common_tokens(finished)
+    tokens = final_point(finished)
     if not rates or tokens is None:
         return None
     losses: dict[float, list[float]] = {}
@@ -128,7 +128,7 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
 def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: str) -> Facts:
     """The sensitivity to the learning rate, and the tokens that it is taken at."""
     alive = [t for each in rates.values() for t in each if t.status != "diverged" and t.curve]
-    tokens = common_tokens(alive)
+    tokens = final_point(alive)
     none = {"sensitivity": None, "sensitivity_tokens": None}
     if tokens is None or metric != "val_loss":
         return none
@@ -145,7 +145,7 @@ def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: str) -> Facts:
     }
 
 
-def _capped(trial: Trial, tokens: int, metric: str) -> float | None:
+def _capped(trial: Trial, tokens: Point, metric: str) -> float | None:
     """The loss at so many tokens, no higher than at init; that of a diverged trial is the latter."""
     row = at(trial, tokens)
     if row is None or trial.status == "diverged":

@@ -14,8 +14,11 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.ledger import Row, Sweep, Trial
+from sweeps.words import END
 
 Facts = dict[str, Any]  # plain JSON types only
+# Where trials are compared: at so many tokens or, where these are not what they are given, at END.
+Point = int | str
 
 RESULTS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
 METRICS = {"val_loss": "validation loss", "bits_per_byte": "validation bits per byte"}
@@ -52,7 +55,7 @@ class Study:
     latest: str
     swept: tuple[Swept, ...]
     rungs: tuple[int, ...]  # tokens at which trials paused or were promoted, ascending
-    final: int | None  # latest token count that all finished trials have measured
+    final: Point | None  # where all finished trials are compared; see `final_point`
     common: int | None  # the same for all measured trials that neither diverged nor failed
 
     @property
@@ -98,9 +101,11 @@ def reason_of(trial: Trial) -> str:
     return trial.reason or (trial.status if status_of(trial) == "unfinished" else "")
 
 
-def at(trial: Trial, tokens: int | None) -> Row | None:
-    """The trial's record at exactly so many tokens."""
-    return next((row for row in trial.curve if row["tokens"] == tokens), None)
+def at(trial: Trial, point: Point | None) -> Row | None:
+    """The trial's record at exactly so many tokens, or at the end of a finished one."""
+    if point == END:
+        return trial.curve[-1] if trial.status == "finished" else None
+    return next((row for row in trial.curve if row["tokens"] == point), None)
 
 
 def last_record(trial: Trial) -> Row | None:
@@ -123,6 +128,14 @@ def common_tokens(trials: Iterable[Trial]) -> int | None:
     """The latest token count at which every one of the trials was measured."""
     measured = [{row["tokens"] for row in trial.curve} for trial in trials]
     return max(set.intersection(*measured), default=None) if measured else None
+
+
+def final_point(trials: Iterable[Trial]) -> Point | None:
+    """Where finished trials are compared: the latest token count that all have measured, or their
+    ends where the budget is one of time."""
+    finished = list(trials)
+    timed = any(trial.config["budget"].get("seconds") for trial in finished)
+    return END if timed else common_tokens(finished)
 
 
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -187,7 +200,7 @@ def study(name: str, rows: list[Row]) -> Study:
         latest=rows[-1]["time"],
         swept=tuple(_swept(trials, space.get("space", {}))),
         rungs=tuple(sorted({row["rung"] for row in sweep.decisions if row["kind"] != "stopped"})),
-        final=common_tokens(t for t in trials if t.status == "finished"),
+        final=final_point(t for t in trials if t.status == "finished"),
         common=common_tokens(going),
     )
 
@@ -211,8 +224,8 @@ def place_of(trial: Trial, row: Row | None) -> Facts:
     }
 
 
-def _ranked(of: Study, trials: Iterable[Trial], tokens: int | None) -> list[Facts]:
-    """The trials measured at so many tokens, best first, with rank (equals share it) and distance
+def _ranked(of: Study, trials: Iterable[Trial], tokens: Point | None) -> list[Facts]:
+    """The trials measured there, best first, with rank (equals share it) and distance
     from the best."""
     found = [(trial, at(trial, tokens)) for trial in trials]
     places = [place_of(trial, row) for trial, row in found if row is not None]
@@ -225,7 +238,7 @@ def _ranked(of: Study, trials: Iterable[Trial], tokens: int | None) -> list[Fact
 
 
 def ranking(of: Study) -> list[Facts]:
-    """The finished trials at the latest token count that all of them have measured, best first.
+    """The finished trials where they are compared, best first.
 
     Where they share none, they come in plan order and without ranks.
     """
@@ -313,7 +326,7 @@ def best_group(trials: Iterable[Trial], metric: str) -> list[Trial]:
     """The finished trials of the values with the lowest mean final loss, among those with the most
     finished seeds; none where none has finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
-    tokens = common_tokens(finished)
+    tokens = final_point(finished)
     found = groups(finished)
     most = max(map(len, found), default=0)
 
@@ -503,7 +516,7 @@ def selection(of: Study) -> Facts | None:
     """
     best = best_group(of.trials, of.metric)
     finished = [trial for trial in of.trials if trial.status == "finished"]
-    tokens = common_tokens(finished)
+    tokens = final_point(finished)
     if not best or tokens is None:
         return None
     whole = [group for group in groups(finished) if len(group) == len(best)]

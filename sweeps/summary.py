@@ -127,8 +127,8 @@ def _head(found: Facts) -> list[str]:
         first = " and ".join(f"**{_escaped(p['label'])}**" for p in places if p["rank"] == 1)
         lines += [
             f"{lead}: {first}, {METRICS[found['metric']]} "
-            f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} at "
-            f"{best['tokens']:,} tokens.",
+            f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} "
+            f"{words.when(found['ranking']['tokens'])}.",
             "",
         ]
     one_seed = max((group["planned"] for group in found["spread"]["groups"]), default=0) == 1
@@ -146,7 +146,7 @@ def _ranking_words(found: Facts) -> list[str]:
         return [*title, unranked, "", *_table(places, "trial", "tokens", *losses, "id")]
     return [
         *title,
-        f"By {METRICS[found['metric']]}, all at {tokens:,} tokens "
+        f"By {METRICS[found['metric']]}, all {words.when(tokens)} "
         f"(step {_between(place['step'] for place in places)}); {_models(places)}.",
         "",
         *_table(places, "rank", "trial", *losses, "behind", "best (step)", "tokens/s", "id"),
@@ -195,7 +195,7 @@ def _audit_words(found: Facts) -> list[str]:
         f"{among}: a false-kill rate of {audit['rate']:.0%}"
         f"{interval}. {regret}",
         "",
-        f"At {audit['tokens']:,} tokens; without a loss are those that diverged:",
+        f"{words.when(audit['tokens']).capitalize()}; without a loss are those that diverged:",
         "",
         *_table(audit["trials"], "trial", "stopped at", metric, "id"),
     ]
@@ -220,7 +220,7 @@ def _comparison_words(found: Facts) -> list[str]:
         return [*title, "No token count has been reached by all of the trials.", ""]
     absent = ", ".join(_escaped(label) for label in found["comparison"]["missing"])
     text = (
-        f"At {tokens:,} tokens (step {_between(place['step'] for place in places)}), which all "
+        f"{words.when(tokens).capitalize()} (step {_between(place['step'] for place in places)}), which all "
         "measured trials have reached, those that diverged or failed aside."
     )
     if tokens != found["ranking"]["tokens"]:
@@ -240,7 +240,7 @@ def _best_words(found: Facts) -> list[str]:
     lines = [
         "## Best values",
         "",
-        f"Of the finished trials, by their mean over seeds at {tokens:,} tokens:",
+        f"Of the finished trials, by their mean over seeds {words.when(tokens)}:",
         "",
     ]
     for best in found["best"]:
@@ -274,9 +274,9 @@ def _spread_words(found: Facts) -> list[str]:
     return [
         "## Over seeds",
         "",
-        f"{METRICS[found['metric']].capitalize()} at {tokens:,} tokens (std is the sample standard "
-        "deviation), and the mean of those that finished at "
-        f"{words.whole(found['ranking']['tokens']) or 'their last'} tokens.",
+        f"{METRICS[found['metric']].capitalize()} {words.when(tokens)} (std is the sample standard "
+        "deviation), and the mean of those that finished "
+        f"{words.when(found['ranking']['tokens'])}.",
         "",
         *_table(
             table, "values", "n", "mean", "std", "min", "max", "finished", "their mean at the end"
@@ -370,7 +370,7 @@ def _stability_words(found: Facts | None) -> list[str]:
     if found["sensitivity"] is not None:
         lines.append(
             f"Sensitivity to the rate: {words.loss(found['sensitivity'])} nats over "
-            f"{found['sensitivity_decades']:.1f} decades, at {found['sensitivity_tokens']:,} tokens "
+            f"{found['sensitivity_decades']:.1f} decades, {words.when(found['sensitivity_tokens'])} "
             "(mean of the loss, no higher than at init, less the lowest)."
         )
     return [*(f"- {line}" for line in lines), ""]
@@ -415,7 +415,7 @@ def _noise_words(found: Facts) -> list[str]:
     if noise["sd"] is not None:
         groups = ", ".join(map(str, noise["groups"]))
         lines += [
-            f"Over seeds the {METRICS[found['metric']]} at {words.whole(noise['tokens'])} tokens has "
+            f"Over seeds the {METRICS[found['metric']]} {words.when(noise['tokens'])} has "
             f"a standard deviation of **{noise['sd']:.4f}** (95% interval {noise['low']:.4f} to "
             f"{noise['high']:.4f}; {noise['freedom']} degrees of freedom, seeds a group: {groups}).",
             "",
@@ -439,7 +439,7 @@ def _verdict_words(found: Facts) -> list[str]:
     if compared is None:
         return ["## Arms", "", "No arm is settled yet.", ""]
     metric = METRICS[found["metric"]]
-    at = f"at {compared['tokens']:,} tokens" if compared["tokens"] else "so far"
+    at = words.when(compared["tokens"])
     noise = compared["noise"]
     lines = [
         "## Arms against the baseline",

@@ -39,7 +39,7 @@ class Attempt:
         try:
             for record in train.train(self._state, self.corpus, config):
                 due = record.tokens % due_every == 0 or record.tokens in self.job.rungs
-                save = due or record.step == config.steps
+                save = due or record.last
                 event = {"event": "measured", "save": save, **asdict(record)}
                 if self.job.branch and record.tokens in self.job.rungs:
                     event |= self._branch(record.step)

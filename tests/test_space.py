@@ -43,7 +43,8 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
 
     def read_and_plan() -> pl.Plan:
         space, _ = sp.read(path)
-        return pl.plan(Asked(space, tree, "asked.yaml", BASE, "smoke", 0), MACHINE)
+        base = cfg.overlay(BASE, space.base)
+        return pl.plan(Asked(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 
     with pytest.raises(ConfigError) as caught:
         read_and_plan()
@@ -255,6 +256,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown cap": (
         {"caps": {"token": 5}},
         "caps.token: unknown key; did you mean 'caps.tokens'?",
+    ),
+    "rungs in a budget of seconds": (
+        {"base": {"budget.seconds": 5.0}},
+        "schedule.policy: asha has rungs at tokens, and budget.seconds is 5; use {policy: none}",
     ),
     "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
     "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),

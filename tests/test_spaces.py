@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 SPACES = Path("search_spaces").resolve()
+MORE = {"leaderboard": ["--set", "budget.seconds=2"]}  # a minute a trial is too long here
 
 
 @pytest.mark.slow
@@ -16,7 +17,7 @@ SPACES = Path("search_spaces").resolve()
 def test_a_shipped_space_runs_to_its_end(tmp_path: Path, name: str) -> None:
     (tmp_path / "search_spaces").symlink_to(SPACES)
     done = subprocess.run(
-        [sys.executable, "-m", "sweeps.run", name, "--scale", "smoke"],
+        [sys.executable, "-m", "sweeps.run", name, "--scale", "smoke", *MORE.get(name, [])],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(SPACES.parent)},
         capture_output=True,

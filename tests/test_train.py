@@ -225,6 +225,52 @@ def test_another_seed_is_another_training(
     assert records[0].train_loss != whole[0][0].train_loss
 
 
+# A budget in seconds ----------------------------------------------------------------------------
+
+TIMED = {"budget.seconds": 0.5, "budget.tokens": 65 * 11**6}
+
+
+@pytest.fixture(scope="module")
+def timed(tiny: cfg.Config, corpus: Corpus) -> list[Record]:
+    """The records of a training of half a second."""
+    return run(cfg.overlay(tiny, TIMED), corpus)[0]
+
+
+def test_a_training_that_is_given_seconds_uses_them_and_no_more(timed: list[Record]) -> None:
+    each = timed[-1].seconds / timed[-1].step
+    assert 0.5 - 2 * each < timed[-1].seconds < 0.5 + 20 * each
+
+
+def test_its_schedule_ends_with_the_time(tiny: cfg.Config, timed: list[Record]) -> None:
+    final = tiny.optim.lr * tiny.optim.lr_final_fraction
+    assert timed[-1].lr == pytest.approx(final, rel=0.05)
+    assert max(record.lr for record in timed) == pytest.approx(tiny.optim.lr, rel=0.05)
+
+
+def test_the_last_record_says_that_it_is(
+    timed: list[Record], whole: tuple[list[Record], State]
+) -> None:
+    for records in (timed, whole[0]):
+        assert [record.last for record in records] == [False] * (len(records) - 1) + [True]
+
+
+def test_tokens_are_the_most_that_a_timed_training_uses(tiny: cfg.Config, corpus: Corpus) -> None:
+    records, _ = run(cfg.overlay(tiny, {"budget.seconds": 1000.0}), corpus)
+    assert (records[-1].step, records[-1].last) == (11, True)
+    assert records[-1].lr == learning_rate(10, tiny)
+
+
+def test_time_before_an_interruption_counts(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path
+) -> None:
+    config, saved = cfg.overlay(tiny, TIMED), tmp_path / "checkpoint.pt"
+    state = start(config)
+    first = next(train(state, corpus, config))
+    checkpoint.save(saved, state, corpus, config)
+    records = list(train(checkpoint.load(saved, corpus, config), corpus, config))
+    assert first.seconds < records[0].seconds and records[-1].seconds < 1
+
+
 # Evaluation -----------------------------------------------------------------------------------
 
 

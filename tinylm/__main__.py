@@ -142,9 +142,11 @@ def train(
             raise cfg.ConfigError([f"--out {out}: not a folder"])
     except ValueError as error:
         raise fail(error) from error
+    from tinylm import train as training
+
     saved = out / "checkpoint.pt"
     corpus, state = _open(settings, saved)
-    if state.step == settings.steps:
+    if training.is_over(state, state.seconds, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
     # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
@@ -185,7 +187,7 @@ def _train(
                 print(_line(record), flush=True)
                 bar.update(task, completed=record.step)
                 due = record.tokens % settings.run.checkpoint_every_tokens == 0
-                if due or record.step == settings.steps:
+                if due or record.last:
                     checkpoint.save(saved, state, corpus, settings)
     except training.Diverged as diverged:
         print(f"diverged: {diverged}")

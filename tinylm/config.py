@@ -147,6 +147,11 @@ class Budget(Section):
     """How long a training is."""
 
     tokens: Count = Field(description="Training tokens; a whole number of updates.")
+    seconds: Positive | None = Field(
+        default=None,
+        description="Ends the training, and its schedule with it, after so many seconds, evaluation "
+        "aside; tokens are then the most that it may use.",
+    )
 
 
 class Eval(Section):

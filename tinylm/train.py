@@ -2,7 +2,8 @@
 
 The caller prints, reports, saves, or stops by not asking for more. Everything is a function of
 (config, seed, step), so a training that goes on from a `State` saved between two records gives
-the same records, bit for bit on a CPU, as one that was never interrupted.
+the same records, bit for bit on a CPU, as one that was never interrupted. The one exception is a
+budget in seconds: there the learning rate is a function of the time that has passed as well.
 """
 
 import copy
@@ -57,6 +58,7 @@ class Record:
     spike: float  # most that the smoothed training loss has risen above its lowest, warm-up over
     first_losses: tuple[float, ...]  # of the first `FIRST_LOSSES` updates; in the first record only
     tokens_per_s: float  # since the last record
+    last: bool  # whether the training is over
     peak_memory: int  # bytes: of the CUDA allocator in this training, else of the process so far
 
 
@@ -148,15 +150,15 @@ def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple
 
 
 def _update(
-    state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config
+    state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config, rate: float
 ) -> tuple[Tensor, Tensor]:
-    """One update of the state; loss and gradient norm, still on the device."""
+    """One update of the state at a learning rate; loss and gradient norm, still on the device."""
     c = config.optim
     windows = data.batch(
         corpus.train, c.batch_size, config.model.context_length, config.run.seed, state.step
     )
     for group in state.optimizer.param_groups:
-        group["lr"] = optim.learning_rate(state.step, config)
+        group["lr"] = rate
     total = torch.zeros((), device=config.run.device)
     for micro in np.split(windows, config.run.accumulate):
         window_BT = torch.from_numpy(micro).to(config.run.device)
@@ -169,6 +171,51 @@ def _update(
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
     return total, norm
+
+
+# The budget --------------------------------------------------------------------------------------
+
+
+def _share(updates: float, seconds: float, config: cfg.Config) -> float:
+    """The share of a training that is over after so many updates and seconds."""
+    by_tokens = updates / config.steps
+    limit = config.budget.seconds
+    return by_tokens if limit is None else max(by_tokens, seconds / limit)
+
+
+def _after_next(state: State, seconds: float, config: cfg.Config) -> float:
+    """The share that will be over after one more update, which takes as long as those before."""
+    each = seconds / state.step if state.step else 0.0
+    return _share(state.step + 1, seconds + each, config)
+
+
+def is_over(state: State, seconds: float, config: cfg.Config) -> bool:
+    """Whether, after so many seconds, one more update would be more than the budget."""
+    if config.budget.seconds is None or state.step == 0:
+        return state.step >= config.steps
+    return _after_next(state, seconds, config) > 1
+
+
+def _rate(state: State, seconds: float, config: cfg.Config) -> float:
+    """The learning rate of the next update."""
+    if config.budget.seconds is None:
+        return optim.learning_rate(state.step, config)
+    return optim.rate_at(min(1.0, _after_next(state, seconds, config)), 1.0, config.optim)
+
+
+class _Clock:
+    """Seconds of training, this stretch included; read only where the budget is one of time."""
+
+    def __init__(self, before: float, config: cfg.Config) -> None:
+        self._before = before
+        self._begun = time.perf_counter()
+        self._waits = config.run.device == "cuda" and config.budget.seconds is not None
+
+    def seconds(self) -> float:
+        """Of all that has been trained so far."""
+        if self._waits:
+            torch.cuda.synchronize()  # updates are under way that have been asked for
+        return self._before + time.perf_counter() - self._begun
 
 
 def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
@@ -184,7 +231,8 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
         state.peak_loss = max(state.peak_loss, loss)
         state.smooth_loss += SMOOTHING * (loss - state.smooth_loss)
         state.lowest_loss = min(state.lowest_loss, state.smooth_loss)
-        warm = step > config.optim.warmup_fraction * config.steps
+        # As the schedule has it, but for updates since the clock was last read.
+        warm = _share(step, state.seconds, config) > config.optim.warmup_fraction
         if warm:
             state.spike = max(state.spike, state.smooth_loss - state.lowest_loss)
         above = warm and loss > state.loss_init + DIVERGED_NATS
@@ -209,7 +257,8 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
     def update() -> None:
-        _update(state, forward, corpus, config)[0].item()  # waits for the device
+        rate = optim.learning_rate(state.step, config)
+        _update(state, forward, corpus, config, rate)[0].item()  # waits for the device
 
     return update
 
@@ -256,20 +305,23 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
     torch.set_num_threads(config.run.threads)
     forward = torch.compile(state.model) if config.run.compile else state.model
     steps_per_record = config.eval.every_tokens // config.tokens_per_step
-    while state.step < config.steps:
-        before, begun = state.step, time.perf_counter()
+    while not is_over(state, state.seconds, config):
+        before, clock = state.step, _Clock(state.seconds, config)
         stop = min((before // steps_per_record + 1) * steps_per_record, config.steps)
         losses: list[float] = []
-        norm = torch.zeros(())
-        while state.step < stop:
+        while state.step < stop and not (losses and is_over(state, clock.seconds(), config)):
             fetched: list[Tensor] = []
-            while state.step < stop and len(fetched) < _FETCH_UPDATES:
-                loss, norm = _update(state, forward, corpus, config)
+            while True:
+                rate = _rate(state, clock.seconds(), config)
+                loss, norm = _update(state, forward, corpus, config, rate)
                 fetched.append(loss)
+                full = state.step == stop or len(fetched) == _FETCH_UPDATES
+                if full or is_over(state, clock.seconds(), config):
+                    break
             latest = torch.stack(fetched).tolist()
             _watch(state, latest, config)
             losses += latest
-        passed = time.perf_counter() - begun
+        passed = clock.seconds() - state.seconds
         state.seconds += passed
         val_loss, bits_per_byte = evaluate(forward, corpus, config)
         tokens = state.step * config.tokens_per_step
@@ -283,13 +335,14 @@ def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Rec
             train_loss=math.fsum(losses) / len(losses),
             val_loss=val_loss,
             bits_per_byte=bits_per_byte,
-            lr=optim.learning_rate(state.step - 1, config),
+            lr=rate,
             grad_norm=norm.item(),
             peak_loss=state.peak_loss,
             loss_init=state.loss_init,
             spike=state.spike,
             first_losses=() if before else tuple(losses[:FIRST_LOSSES]),
             tokens_per_s=(state.step - before) * config.tokens_per_step / passed,
+            last=is_over(state, state.seconds, config),
             peak_memory=peak_memory(config.run.device),
         )
 

@@ -26,8 +26,8 @@ from sweeps.plots.look import (
 )
 from sweeps.plots.trials import levels_of, tint
 from sweeps.stability import LR, by_rate, stability
-from sweeps.study import Study, at
-from sweeps.words import show
+from sweeps.study import Point, Study, at
+from sweeps.words import show, when
 
 
 def plot_rates(of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str]) -> bool:
@@ -57,7 +57,7 @@ def plot_rates(of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str]
     return above
 
 
-def _means(of: Study, trials: list[Trial], tokens: int) -> dict[float, float]:
+def _means(of: Study, trials: list[Trial], tokens: Point) -> dict[float, float]:
     """The mean loss of each rate whose trials were measured at so many tokens."""
     losses = {
         rate: [
@@ -79,7 +79,7 @@ def level_entries(of: Study, colour: str) -> list[Line2D]:
     """The legend's entries of the token counts."""
     return [
         entry(
-            f"at {level.tokens:,} tokens",
+            when(level.tokens),
             color=tint(colour, level.strength),
             lw=1.8 if level.last else 1.0,
         )

@@ -41,8 +41,8 @@ from sweeps.plots.look import (
     unit_of_time,
     value_ticks,
 )
-from sweeps.study import Study, Swept, at
-from sweeps.words import count, named, show
+from sweeps.study import Point, Study, Swept, at
+from sweeps.words import END, count, named, show, when
 
 X_AXES = {
     "step": "updates",
@@ -188,22 +188,23 @@ def learning_curves(of: Study, x: str) -> Figure:
 
 @dataclass(frozen=True)
 class Level:
-    """A token count at which trials are compared, and how strongly it is drawn."""
+    """Where trials are compared, and how strongly it is drawn."""
 
-    tokens: int
+    tokens: Point
     strength: float  # 1 for the end of the training, less the earlier it is
     last: bool
 
 
 def levels_of(of: Study) -> list[Level]:
     """The rungs, the common and the final token count, the later the stronger."""
-    counts = sorted({*of.rungs, *(n for n in (of.common, of.final) if n is not None)})
-    strengths = np.linspace(0.4, 0.7, max(len(counts) - 1, 1))
+    counts = {*of.rungs, *(n for n in (of.common, of.final) if isinstance(n, int))}
+    points: list[Point] = [*sorted(counts), *([END] if of.final == END else [])]
+    strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
     return [
-        Level(tokens, 1.0, last=True)
-        if tokens == counts[-1]
-        else Level(tokens, float(strengths[number]), last=False)
-        for number, tokens in enumerate(counts)
+        Level(point, 1.0, last=True)
+        if point == points[-1]
+        else Level(point, float(strengths[number]), last=False)
+        for number, point in enumerate(points)
     ]
 
 
@@ -236,7 +237,7 @@ def _points(
 ) -> list[_Point]:
     """The trials measured at the level, by rising x."""
     found = [
-        _Point(place(trial.values[path]), level.tokens, row[of.metric], trial)
+        _Point(place(trial.values[path]), row["tokens"], row[of.metric], trial)
         for trial in trials
         if (row := at(trial, level.tokens)) is not None
     ]
@@ -379,7 +380,7 @@ def _level_handles(
     colour = "#000000" if names else OKABE_ITO[0]
     handles += [
         entry(
-            f"at {level.tokens:,} tokens",
+            when(level.tokens),
             color=tint(colour, level.strength),
             marker="o",
             ls="-" if line and not names else "",
