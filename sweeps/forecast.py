@@ -22,6 +22,7 @@ from tinylm import config as cfg
 
 FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
 _REPEATS = 20
+_ANY_SPEED = 1e12  # tokens per second, where none is known: then no budget in seconds is felt
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def forecast(asked: Asked, load: Load, speeds: Sequence[float] | None, slots: in
     elif len(pool) < FEWEST:
         pool = []
         basis = "curves that keep their order"
-    rates = iter(speeds or [1.0] * len(load.configs))
+    rates = iter(speeds or [_ANY_SPEED] * len(load.configs))
     parts = [
         _replayed(asked, configs, list(itertools.islice(rates, len(configs))), pool, slots)
         for configs in load.pools

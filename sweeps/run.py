@@ -356,8 +356,12 @@ def _run(driver: Driver, address: str, console: Console) -> int:
             if dashboard:
                 print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
             load = pl.load(asked, driver.plan)
-            expected = forecast(asked, load, known_speeds(load.configs), slots)
-            driver.begin({**session, "dashboard": dashboard, "slots": slots}, expected.fields())
+            speeds = known_speeds(load.configs)
+            expected = forecast(asked, load, speeds, slots)
+            # How many tokens fit into seconds is not known without a speed.
+            unknown = speeds is None and asked.base.budget.seconds is not None
+            fields = None if unknown else expected.fields()
+            driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():
                 ended_by = engine.run(driver, view.update)

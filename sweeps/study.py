@@ -486,8 +486,9 @@ def compute(of: Study) -> Facts:
 
     `seconds` is training, summed over trials; `wall_clock` the sweep's sessions by the clock.
     """
-    reached = sum(trial.tokens for trial in of.trials)
-    branches = sum(trial.branch_tokens for trial in of.trials)
+    trials = list(of.sweep.trials.values())
+    reached = sum(trial.tokens for trial in trials)
+    branches = sum(trial.branch_tokens for trial in trials)
     audits = of.sweep.audits.values()
     forecast = of.sweep.forecast
     return {
@@ -496,13 +497,13 @@ def compute(of: Study) -> Facts:
         "forecast": forecast
         and {name: forecast[name] for name in ("tokens", "low", "high", "seconds", "basis")},
         "tokens": of.sweep.spent_tokens,
-        "tokens_full": sum(trial.budget for trial in of.trials),
+        "tokens_full": sum(trial.budget for trial in trials),
         "tokens_branches": branches,
-        "tokens_repeated": sum(trial.spent_tokens for trial in of.trials) - reached - branches,
+        "tokens_repeated": sum(trial.spent_tokens for trial in trials) - reached - branches,
         "flops": of.sweep.spent_flops,
-        "flops_full": sum(trial.budget * trial.flops_per_token for trial in of.trials),
+        "flops_full": sum(trial.budget * trial.flops_per_token for trial in trials),
         "seconds": math.fsum(
-            last["seconds"] for trial in of.trials if (last := last_record(trial)) is not None
+            last["seconds"] for trial in trials if (last := last_record(trial)) is not None
         ),
     }
 
