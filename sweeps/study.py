@@ -515,8 +515,9 @@ def selection(of: Study) -> Facts | None:
     choose, less the best mean over all: what choosing by these seeds gains over new ones. Of one
     seed it is not known. `confirmed` are the losses of the same values on fresh seeds.
     """
-    best = best_group(of.trials, of.metric)
-    finished = [trial for trial in of.trials if trial.status == "finished"]
+    once = [trial for trial in of.trials if "run.repeat" not in trial.values]
+    best = best_group(once, of.metric)
+    finished = [trial for trial in once if trial.status == "finished"]
     tokens = final_point(finished)
     if not best or tokens is None:
         return None
@@ -535,7 +536,7 @@ def selection(of: Study) -> Facts | None:
     ]
     return {
         "values": best[0].values,
-        "among": len(groups(of.trials)),
+        "among": len(groups(once)),
         "seeds": len(best),
         "mean": mean,
         "optimism": _optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
