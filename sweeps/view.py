@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps.driver import Driver
-from sweeps.words import count, duration, loss
+from sweeps.words import count, duration, loss, named
 
 _REFRESH_SECONDS = 0.5
 _STYLES = {
@@ -32,6 +32,14 @@ def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
     """Where a trial stands in the table: by state, then furthest and best first."""
     score = trial.curve[-1][metric] if trial.curve else math.inf
     return _FIRST.index(trial.status), -trial.tokens, score
+
+
+def _chosen(row: led.Row) -> str:
+    """What was settled of an arm, or of a sweep's best, in a few words."""
+    if row["values"] is None:
+        return f"diverged at all {row['tried']} values"
+    at = f" at {named(row['values'])}, the best of {row['tried']}" if row["tried"] else ""
+    return f"runs{at} on {len(row['trials'])} seeds"
 
 
 class View:
@@ -89,7 +97,8 @@ class View:
 
     def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
         last = trial.curve[-1] if trial.curve else None
-        after = [rung for rung in self._driver.policy.rungs if rung > trial.tokens]
+        rungs = () if trial.pool is None else self._driver.policy.rungs
+        after = [rung for rung in rungs if rung > trial.tokens]
         starting = trial.status == "running" and last is None
         return (
             trial.label,
@@ -131,6 +140,8 @@ class View:
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
     def _sentence(self, row: led.Row) -> str:
+        if row["kind"] == "chosen":
+            return f"{row['time'][11:19]}  {row['arm'] or 'the best':24s}  {_chosen(row)}"
         if "trial" not in row:
             return ""
         label = self._driver.sweep.find(row["trial"]).label
