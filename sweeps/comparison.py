@@ -5,6 +5,7 @@ Every comparison is at equal tokens and paired by seed; the noise is that of the
 
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,43 @@ def comparison(of: Study) -> Facts | None:
         "unit": UNITS[of.metric],
         "seeds": list(base.runs),
         "arms": found,
+        "critical_batch": _critical_batch(of, found, noise),
     }
+
+
+def numeric_arms(of: Study) -> dict[float, Arm]:
+    """The arms by the value of the one path that they are made of; nothing for listed arms."""
+    each = (of.sweep.asked or {}).get("space", {}).get("each")
+    if each is None:
+        return {}
+    section, name = each["path"].split(".")
+    found = {
+        trial.config[section][name]: arm
+        for arm in arms_of(of.sweep)
+        for trial in list(arm.runs.values())[:1]
+    }
+    numbers = all(isinstance(value, int | float) for value in found)
+    return dict(sorted(found.items())) if numbers else {}
+
+
+def _critical_batch(of: Study, found: list[Facts], noise: vd.Noise | None) -> Facts | None:
+    """The largest batch size up to which no loss is more than the noise's margin above the lowest,
+    and the first beyond; None for other studies, and while the noise is not known.
+
+    Losses at equal tokens, each at its own rate: beyond the critical size a larger batch buys less
+    than it costs (arXiv:1812.06162).
+    """
+    sizes = numeric_arms(of)
+    means = {place["arm"]: place["mean"] for place in found}
+    losses = {size: means[arm.name] for size, arm in sizes.items() if means[arm.name] is not None}
+    path = (of.sweep.asked or {}).get("space", {}).get("each", {}).get("path")
+    if path != "optim.batch_size" or noise is None or len(losses) < 3:
+        return None
+    best = min(losses, key=losses.__getitem__)
+    margin = vd.NOISE_MARGIN * noise.sd
+    beyond = [s for s in losses if s > best and losses[s] > losses[best] + margin]
+    within = [s for s in losses if s >= best and s < min(beyond, default=math.inf)]
+    return {"best": best, "largest": max(within), "beyond": min(beyond, default=None)}
 
 
 def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) -> Facts:

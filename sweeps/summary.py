@@ -457,6 +457,19 @@ def _verdict_words(found: Facts) -> list[str]:
     ]
     shown = ["arm", "changes", "runs at", "seeds", "mean", "difference", "95% interval"]
     lines += _table(compared["arms"], *shown, "p (Holm)", "verdict", sizes=True)
+    critical = compared["critical_batch"]
+    if critical is not None:
+        beyond = (
+            f"at {critical['beyond']} it is"
+            if critical["beyond"] is not None
+            else "which is the largest that was tried"
+        )
+        lines += [
+            f"Critical batch size: up to {critical['largest']} the loss is not above that at "
+            f"{critical['best']}, the lowest, by more than two standard deviations of the noise; "
+            f"{beyond}.",
+            "",
+        ]
     cautions = [
         f"- `{place['arm']}`: {_escaped('; '.join(place['cautions']))}."
         for place in compared["arms"]

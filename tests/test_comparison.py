@@ -247,6 +247,30 @@ def test_a_study_of_values_draws_the_loss_against_them(tmp_path: Path) -> None:
     assert right.get_xlabel().startswith("training time")
 
 
+def by_batch(rise: float) -> Any:
+    """Losses that rise by so much with every doubling beyond a batch of 8, and a little noise."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        doublings = max(0.0, math.log2(config["optim"]["batch_size"] / 8))
+        return 3.0 + rise * doublings + config["run"]["seed"] / 100 + (1 - share)
+
+    return how
+
+
+@pytest.mark.parametrize(
+    ("rise", "largest", "beyond"), [(0.2, 8, 16), (0.02, 16, 32), (0.0, 32, None)]
+)
+def test_the_critical_batch_size_is_the_last_within_the_noise(
+    tmp_path: Path, rise: float, largest: int, beyond: int | None
+) -> None:
+    """The noise over seeds is 0.0129."""
+    each = {"path": "optim.batch_size", "values": [4, 8, 16, 32], "hypothesis": "h"}
+    tree = {k: v for k, v in study(seeds=SEEDS, each=each).items() if k != "arms"}
+    conduct(tmp_path, tree, by_batch(rise))
+    found = findings(studied(led.Files(tmp_path)))["arms"]["critical_batch"]
+    assert (found["largest"], found["beyond"]) == (largest, beyond)
+
+
 # Noise ---------------------------------------------------------------------------------------------
 
 

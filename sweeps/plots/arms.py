@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps.comparison import Arm, arms_of, comparison, tuned_pools
+from sweeps.comparison import Arm, arms_of, comparison, numeric_arms, tuned_pools
 from sweeps.ledger import Trial
 from sweeps.plots.look import (
     ABOVE,
@@ -138,21 +138,6 @@ def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
         handles.append(entry("above the axis", **ABOVE))
     add_legend(figure, [*handles, *cross_entries(crosses_of(trials))])
     return figure
-
-
-def numeric_arms(of: Study) -> dict[float, Arm]:
-    """The arms by the value of the one path that they are made of; nothing for listed arms."""
-    each = (of.sweep.asked or {}).get("space", {}).get("each")
-    if each is None:
-        return {}
-    found = {}
-    for arm in arms_of(of.sweep):
-        trial = next(iter(arm.runs.values()), None)
-        if trial is not None:
-            section, name = each["path"].split(".")
-            found[trial.config[section][name]] = arm
-    numbers = all(isinstance(value, int | float) for value in found)
-    return dict(sorted(found.items())) if numbers else {}
 
 
 def against_value(of: Study, arms: Mapping[float, Arm]) -> Figure:
