@@ -61,7 +61,8 @@ def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
     paths = [swept.path for swept in of.swept]
     head = ("trial", "label", "status", "outcome", "reason", "seed")
     columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
-    return columns, [_trial_row(trial, of.sweep.audit(trial.trial), paths) for trial in of.trials]
+    trials = of.sweep.trials.values()
+    return columns, [_trial_row(trial, of.sweep.audit(trial.trial), paths) for trial in trials]
 
 
 def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:

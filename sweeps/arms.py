@@ -13,10 +13,12 @@ from typing import Any
 
 from sweeps.asked import Asked, Machine, Planned, label_of
 from sweeps.domains import Value
-from sweeps.space import BASELINE, TUNING_SEED, Arm, Each, PowersOfTwo, Times, rungs
+from sweeps.ledger import BASELINE
+from sweeps.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rungs
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
+REPEATS = 3  # of the baseline where equal trainings may differ, to see by how much
 LEAST_UPDATES = 32  # of an arm whose batch size is bounded by memory alone
 
 
@@ -29,8 +31,14 @@ class Cell:
     hypothesis: str
     changes: dict[str, Value]
     retune: bool  # whether it has a re-tune grid of its own
+    paths: tuple[str, ...]  # that re-tune grids vary
     # What has to change with that: how often records come, where the updates are too large.
     fit: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> str:
+        """Of its re-tune grid: an arm that is changed and keeps its name has another."""
+        return f"{self.name} {cfg.digest([self.changes, self.fit, self.paths])[:6]}"
 
     def values(self, tuned: Mapping[str, Value]) -> dict[str, Value]:
         """What a trial of the arm has that the baseline's config need not have."""
@@ -48,7 +56,8 @@ def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
     `ConfigError` for arms that are no config, or the same as another one.
     """
     space = asked.space
-    found = [Cell(BASELINE, "base", "", {}, retune=space.retune is not None)]
+    tuned = tuple(space.retune or ())
+    found = [Cell(BASELINE, "base", "", {}, bool(tuned), tuned)]
     notes: list[str] = []
     wrong: list[str] = []
     for name, arm in (space.arms or {}).items():
@@ -72,13 +81,14 @@ def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
 def _equal(asked: Asked, found: list[Cell]) -> Iterator[str]:
     """What is wrong with arms whose config is another's."""
     seen: dict[tuple[str, bool], Cell] = {}
-    for cell in found:
+    base = cfg.digest(asked.base.model_dump())
+    for cell in found[1:]:
+        config = cfg.digest(_config(asked, cell, {}).model_dump())
         # An arm that takes the baseline's re-tuned values is another one than that with its own.
-        key = cfg.digest(_config(asked, cell, {}).model_dump()), cell.retune
-        if key in seen or (not cell.changes and cell.name != BASELINE):
-            other = seen.get(key, found[0])
+        other = found[0] if config == base else seen.get((config, cell.retune))
+        if other is not None:
             yield f"{asked.source}: {cell.where}: its config is that of {other.name}"
-        seen.setdefault(key, cell)
+        seen[config, cell.retune] = cell
 
 
 def _arm(asked: Asked, machine: Machine, name: str, arm: Arm) -> Cell:
@@ -87,8 +97,8 @@ def _arm(asked: Asked, machine: Machine, name: str, arm: Arm) -> Cell:
     if arm.match is not None:
         changed = cfg.overlay(asked.base, changes, f"{asked.source}: {where}.set")
         changes["model.d_ff"] = _matched(asked, machine, changed, arm.match, where)
-    retune = asked.space.retune is not None and arm.retune
-    return Cell(name, where, arm.hypothesis, changes, retune)
+    tuned = tuple(asked.space.retune or ())
+    return Cell(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)
 
 
 def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
@@ -138,8 +148,10 @@ def _of_value(asked: Asked, each: Each, value: Value) -> Cell:
                 ]
             )
         changes[path] = float(base * (float(value) / float(here)) ** power)
-    fit = _interval(asked, int(value)) if each.path == "optim.batch_size" else {}
-    return Cell(name, "each", each.hypothesis, changes, asked.space.retune is not None, fit)
+    counts = each.path == "optim.batch_size" and type(value) is int and value > 0
+    fit = _interval(asked, int(value)) if counts else {}
+    tuned = tuple(asked.space.retune or ())
+    return Cell(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)
 
 
 def _interval(asked: Asked, batch_size: int) -> dict[str, Value]:
@@ -216,6 +228,13 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
     if not cell.retune:
         return []
     here = cfg.flatten(_config(asked, cell, {}).model_dump())
+    wrong = [
+        f"{asked.source}: retune.{path}.times: a number is due in {cell.name}, got {here[path]!r}"
+        for path, domain in (asked.space.retune or {}).items()
+        if isinstance(domain, Times) and type(here[path]) not in {int, float}
+    ]
+    if wrong:
+        raise ConfigError(wrong)
     grids = [
         [float(here[path] * factor) for factor in domain.times]
         if isinstance(domain, Times)
@@ -227,14 +246,15 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
         tuned = dict(zip(asked.space.retune or {}, chosen, strict=True))
         config = _config(asked, cell, {**tuned, "run.seed": TUNING_SEED + asked.seed})
         label = f"{cell.name} {label_of(tuned)} (re-tune)"
-        found.append(Planned(config, cell.values(tuned), label, pool=cell.name))
+        found.append(Planned(config, cell.values(tuned), label, pool=cell.pool))
     return found
 
 
 def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:
     """The trials of an arm on every seed, at the values that were chosen for it; the baseline's
     repeats behind them."""
-    least = 2 if asked.base.run.device != "cpu" else 1  # elsewhere equal trainings may differ
+    exact = asked.base.run.device == "cpu" and asked.base.budget.seconds is None
+    least = 1 if exact else REPEATS  # equal trainings may differ
     again = max(asked.space.repeats, least) if cell.name == BASELINE else 1
     found = []
     for seed, repeat in [

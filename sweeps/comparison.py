@@ -3,7 +3,6 @@
 Every comparison is at equal tokens and paired by seed; the noise is that of the sweep itself.
 """
 
-import itertools
 import json
 import math
 import statistics
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps import verdict as vd
-from sweeps.ledger import Row, Sweep, Trial
+from sweeps.ledger import BASELINE, Row, Sweep, Trial
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
 from sweeps.study import (
@@ -26,9 +25,12 @@ from sweeps.study import (
     head,
     last_record,
     place_of,
+    tokens_per_s,
 )
+from sweeps.words import show
 
-BASELINE = "baseline"
+# A trial lies within the spread of repeats where it is no further from them than so many times that.
+REPEAT_MARGIN = 2.0
 SIZE_CAUTION = 0.01  # parameters or FLOPs that differ by more of the baseline's are pointed out
 
 
@@ -40,6 +42,7 @@ class Arm:
     row: Row  # its `chosen` row
     runs: dict[int, Trial]  # by seed
     repeats: list[Trial]  # of the first seed
+    grid: list[Trial]  # its re-tune grid
 
     def having(self, status: str) -> list[Trial]:
         """The runs that ended so."""
@@ -55,6 +58,7 @@ def arms_of(sweep: Sweep) -> list[Arm]:
             row=row,
             runs={int(seed): sweep.trials[trial] for seed, trial in row["trials"].items()},
             repeats=[sweep.trials[trial] for trial in row["repeats"]],
+            grid=[sweep.trials[trial] for trial in row["grid"]],
         )
         for row in sorted(rows, key=lambda row: row["place"])
     ]
@@ -71,22 +75,25 @@ def _course(trial: Trial) -> list[float]:
 
 
 def _same(one: Trial, other: Trial, repeats: Sequence[Trial]) -> bool:
-    """Whether two trainings took the same course, as far as both have come: bit for bit, or no
-    further apart than repeats of the first one were from it up to there."""
+    """Whether two trainings took the same course, as far as both have come: bit for bit or, where
+    the first was repeated, no further apart than `REPEAT_MARGIN` times the spread of its repeats."""
+    courses = [_course(trial) for trial in (one, *repeats)]
     spread = 0.0
-    pairs = list(zip(_course(one), _course(other), strict=False))
-    others = [_course(repeat) for repeat in repeats]
-    for place, (mine, its) in enumerate(pairs):
-        again = [abs(course[place] - mine) for course in others if place < len(course)]
-        spread = max(spread, *again, 0.0)
-        if abs(its - mine) > spread:
+    places = zip(*courses, _course(other), strict=False)
+    for *mine, its in places:
+        spread = max(spread, max(mine) - min(mine))
+        if abs(its - mine[0]) > REPEAT_MARGIN * spread:
             return False
-    return bool(pairs)
+    return bool(one.curve and other.curve)
 
 
 def void_arms(sweep: Sweep) -> list[str]:
-    """The arms that did not apply: whose trainings are the baseline's, at every seed that both
-    have begun. A difference that comes late, as that of a decay does, still is one."""
+    """The arms that did not apply: whose trainings, at equal values and seeds, are the baseline's
+    from the first losses to the ends of both.
+
+    A difference that comes late, as that of a decay does, is one; so nothing is void before it has
+    ended.
+    """
     arms = {arm.name: arm for arm in arms_of(sweep)}
     base = arms.pop(BASELINE, None)
     if base is None:
@@ -95,12 +102,27 @@ def void_arms(sweep: Sweep) -> list[str]:
 
 
 def _is_void(base: Arm, arm: Arm) -> bool:
-    pairs = [
-        (base.runs[seed], arm.runs[seed])
-        for seed in base.runs.keys() & arm.runs.keys()
-        if base.runs[seed].curve and arm.runs[seed].curve
+    if base.repeats:  # equal trainings differ here, and by how much is known of the first seed
+        seeds = list(base.runs)[:1]
+    else:
+        seeds = [seed for seed in base.runs if seed in arm.runs]
+    pairs = [(base.runs[seed], arm.runs[seed]) for seed in seeds if seed in arm.runs]
+    if base.row["values"] != arm.row["values"] and not base.repeats:
+        # Of a dead switch the grids are the same, though the one or the other may be chosen.
+        pairs = [
+            (mine, its)
+            for mine in base.grid
+            for its in arm.grid
+            if all(mine.values[path] == its.values[path] for path in base.row["values"] or {})
+        ]
+    ended = [
+        (one, other)
+        for one, other in pairs
+        if one.status == other.status and one.status in {"finished", "diverged"}
     ]
-    return bool(pairs) and all(_same(one, other, base.repeats) for one, other in pairs)
+    return bool(ended) and all(
+        _same(one, other, base.repeats) for one, other in pairs if other.curve
+    )
 
 
 # Arms against the baseline -------------------------------------------------------------------------
@@ -120,7 +142,8 @@ def _losses(arm: Arm, tokens: Point | None, metric: str) -> dict[int, float]:
 def comparison(of: Study) -> Facts | None:
     """Every arm against the baseline; None for a sweep that is no study, or has settled no arm.
 
-    `noise` is the standard deviation of a run over seeds, pooled over arms; `arms` have, beside
+    `noise` is the standard deviation of a run over seeds, pooled over the baseline and the arms that
+    scatter no more than it; `arms` have, beside
     what they change, the mean difference over seeds (`difference`, with `low` and `high`, the 95%
     interval, `p` and `p_holm`), the verdict, and what to be careful about.
     """
@@ -136,13 +159,22 @@ def comparison(of: Study) -> Facts | None:
         if trial.curve and trial.status not in {"diverged", "failed"}
     ]
     tokens = final_point(going)
-    noise = vd.pooled_noise([list(_losses(arm, tokens, of.metric).values()) for arm in sound])
+    noise = vd.pooled_noise(
+        vd.alike(
+            list(_losses(base, tokens, of.metric).values()),
+            [
+                list(_losses(arm, tokens, of.metric).values())
+                for arm in sound[1:]
+                if not any(outcome(trial) for trial in arm.runs.values())
+            ],
+        )
+    )
     found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
     tested = [place for place in found if place["p"] is not None]
     for place, p in zip(tested, vd.holm([place["p"] for place in tested]), strict=True):
         place["p_holm"] = p
     for place, arm in zip(found[1:], arms[1:], strict=True):
-        place.update(_verdict(of, place, arm, noise))
+        place.update(_verdict(of, place, (base, arm), noise, len(tested)))
     return {
         "tokens": tokens,
         "steps": sorted({row["step"] for t in going if (row := at(t, tokens)) is not None}),
@@ -222,6 +254,7 @@ def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) ->
         "mean": statistics.fmean(mine.values()) if mine else None,
         "sd": statistics.stdev(mine.values()) if len(mine) > 1 else None,
         "seconds": _median_seconds(arm),
+        "tokens_per_s": _median_speed(arm),
         "difference": compared and compared.mean,
         **other,
         "differences": {s: mine[s] - its[s] for s in seeds} if compared is not None else {},
@@ -249,88 +282,139 @@ def _median_seconds(arm: Arm) -> float | None:
     return statistics.median(ends) if ends else None
 
 
+def _median_speed(arm: Arm) -> float | None:
+    """Training tokens a second of a whole run."""
+    speeds = [tokens_per_s(trial) for trial in arm.having("finished")]
+    return statistics.median(speed for speed in speeds if speed) if any(speeds) else None
+
+
+def _sizes(arm: Trial, base: Trial) -> Iterator[str]:
+    """Where an arm's model is larger or smaller than the baseline's."""
+    for what, mine, its in (
+        ("parameters", arm.params, base.params),
+        ("FLOPs per token", arm.flops_per_token, base.flops_per_token),
+    ):
+        if abs(mine / its - 1) > SIZE_CAUTION:
+            yield f"{mine / its - 1:+.1%} {what}"
+
+
 def _cautions(
     of: Study, base: Arm, arm: Arm, trial: Trial | None, first: Trial | None
 ) -> Iterator[str]:
     """What a reader of the verdict has to know."""
-    if trial is not None and first is not None and arm.name != BASELINE:
-        for what, mine, its in (
-            ("parameters", trial.params, first.params),
-            ("FLOPs per token", trial.flops_per_token, first.flops_per_token),
-        ):
-            if abs(mine / its - 1) > SIZE_CAUTION:
-                yield f"{mine / its - 1:+.1%} {what}"
+    if trial is not None and first is not None:
+        yield from _sizes(trial, first)
     for path, value in (arm.row["values"] or {}).items():
-        side = _edge(of, arm, path, value)
-        if side:
+        edge = _edge(arm, path, value)
+        if edge is not None:
+            side, further = edge
             name = path.rpartition(".")[2]
-            yield f"its {name} is the {side} of its re-tune grid: the optimum may lie beyond"
+            yield (
+                f"its {name} is the {side} of its re-tune grid: the optimum may lie beyond; try "
+                f"{show(further)}"
+            )
+    if arm.row["failed"]:
+        yield f"{arm.row['failed']} of the {arm.row['tried']} trials of its re-tune grid failed"
     if arm.name != BASELINE and of.has_retune and not arm.row["retuned"]:
         yield "at the baseline's re-tuned values"
-    for status, words in (("diverged", "diverged"), ("failed", "failed")):
-        lost = arm.having(status)
-        if lost:
-            yield f"{len(lost)} of {len(arm.runs)} runs {words}"
-    if arm.having("finished") and len(arm.having("finished")) < len(arm.runs):
-        rest = len(arm.runs) - sum(len(arm.having(s)) for s in ("finished", "diverged", "failed"))
-        if rest:
-            yield f"{rest} of {len(arm.runs)} runs are not at their ends"
+    for who, words in ((arm, "runs"), (base, "runs of the baseline")):
+        for status in ("diverged", "failed") if who is arm or arm.name != BASELINE else ():
+            lost = who.having(status)
+            if lost:
+                yield f"{len(lost)} of {len(who.runs)} {words} {status}"
+    for kind in ("spiked", "stuck"):
+        found = sum(outcome(trial) == kind for trial in arm.runs.values())
+        if found:
+            yield f"{found} of {len(arm.runs)} runs {'is' if found == 1 else 'are'} {kind}"
 
 
-def _edge(of: Study, arm: Arm, path: str, value: Any) -> str | None:
-    """`lowest` or `highest` where a chosen number has no tried neighbour on that side."""
-    pool = [trial for trial in of.sweep.trials.values() if trial.pool == arm.row["pool"]]
-    tried = sorted({trial.values[path] for trial in pool if path in trial.values})
-    if len(tried) < 2 or not isinstance(value, int | float):
+def _edge(arm: Arm, path: str, value: Any) -> tuple[str, float] | None:
+    """The side, lowest or highest, on which a chosen number has no tried neighbour, and what to try
+    there: as far again as its neighbour on the other side."""
+    tried = sorted({trial.values[path] for trial in arm.grid if path in trial.values})
+    if len(tried) < 2 or type(value) not in {int, float}:
         return None
-    return "lowest" if value == tried[0] else "highest" if value == tried[-1] else None
+    for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
+        if value == end:
+            return side, end * end / inner if inner else 2 * end - inner
+    return None
 
 
-def _verdict(of: Study, place: Facts, arm: Arm, noise: vd.Noise | None) -> Facts:
+def _verdict(
+    of: Study, place: Facts, arms: tuple[Arm, Arm], noise: vd.Noise | None, tested: int
+) -> Facts:
     """The verdict on an arm, and its words."""
-    lost = arm.having("diverged")
-    if place["void"]:
-        words = "void: its training is the baseline's, so the change did not apply"
-        return {"verdict": "void", "words": words}
-    if arm.row["values"] is None:
-        return {"verdict": "worse", "words": "worse: it diverged at every value it was tried with"}
-    if lost and len(lost) == len(arm.runs):
-        return {"verdict": "worse", "words": "worse: it diverged on every seed"}
-    if place["difference"] is None:
-        return {"verdict": "no conclusion", "words": "no conclusion yet: nothing to compare so far"}
+    base, arm = arms
+    early = _without_losses(of, place, base, arm)
+    if early is not None:
+        return dict(zip(("verdict", "words"), early, strict=True))
     found = vd.Effect(
         place["n"], place["difference"], place["difference_sd"],
         place["low"], place["high"], place["p"],
     )  # fmt: skip
-    judged = vd.judge(found, place["p_holm"], noise, UNITS[of.metric])
-    if lost and judged.kind != "worse":
-        # What is left after the worst have dropped out is no fair sample.
-        words = f"no conclusion yet: it diverged on {len(lost)} of {len(arm.runs)} seeds"
-        return {"verdict": "no conclusion", "words": words}
+    judged = vd.judge(found, place["p_holm"], noise, UNITS[of.metric], tested)
+    # What is left after the worst have dropped out is no fair sample.
+    for who, name, fair in ((arm, "it", "worse"), (base, "the baseline", "better")):
+        lost = who.having("diverged")
+        if lost and judged.kind != fair:
+            words = f"no conclusion yet: {name} diverged on {len(lost)} of {len(who.runs)} seeds"
+            return {"verdict": "no conclusion", "words": words}
     return {"verdict": judged.kind, "words": judged.words}
+
+
+def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, str] | None:
+    """The verdict where it does not rest on losses, and its words."""
+    if place["void"]:
+        return "void", "void: its training is the baseline's, so the change did not apply"
+    if arm.row["values"] is None:
+        if all(trial.status == "diverged" for trial in arm.grid):
+            return "worse", "worse: it diverged at every value it was tried with"
+        return "no conclusion", "no conclusion yet: nothing of its re-tune grid came to an end"
+    gone = [bool(a.runs) and len(a.having("diverged")) == len(a.runs) for a in (arm, base)]
+    if gone == [True, False]:
+        return "worse", "worse: it diverged on every seed"
+    if gone == [False, True] and len(arm.having("finished")) == len(arm.runs):
+        return "better", "better: the baseline diverged on every seed"
+    going = [
+        trial
+        for each in (arm, base)
+        for trial in each.runs.values()
+        if trial.status not in {"finished", "diverged", "failed"}
+    ]
+    if going:
+        least = min(trial.tokens for trial in going)
+        words = f"no conclusion yet: its runs are at {least:,} of {going[0].budget:,} tokens"
+        return "no conclusion", words
+    if place["difference"] is None:
+        return "no conclusion", "no conclusion yet: nothing to compare"
+    return None
 
 
 # Noise -------------------------------------------------------------------------------------------
 
 
 def seed_noise(of: Study) -> Facts | None:
-    """The spread of final losses over seeds, pooled over choices of values, and that over repeats of
-    one training with one seed; None where no choice of values has two seeds or repeats."""
+    """The spread of final losses over seeds, pooled over the choices of values that were trained to
+    their ends on all of them, and how far repeats of one training are apart.
+
+    None where no choice has two seeds or repeats. The noise of a study is that of its `comparison`.
+    """
     again = "run.repeat"
-    ends = [
-        (trial, row[of.metric])
-        for trial in of.sweep.trials.values()
-        if trial.status == "finished" and (row := at(trial, of.final)) is not None
-    ]
-    over_seeds: dict[str, list[float]] = {}
+    over_seeds: dict[str, list[Trial]] = {}
     repeated: dict[str, list[Trial]] = {}
-    for trial, loss in ends:
+    for trial in of.sweep.trials.values():
         values = {path: value for path, value in trial.values.items() if path != again}
-        if again not in trial.values and trial.pool in {"", None}:
-            over_seeds.setdefault(json.dumps([trial.pool, values]), []).append(loss)
-        repeated.setdefault(json.dumps([trial.pool, values, trial.seed]), []).append(trial)
+        if trial.pool == "":
+            over_seeds.setdefault(json.dumps(values), []).append(trial)
+        if trial.pool in {"", None} and trial.status == "finished":
+            repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
+    # Seeds that survived early stopping scatter less than seeds do.
+    whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
+    losses = [
+        [row[of.metric] for t in each if (row := at(t, of.final)) is not None] for each in whole
+    ]
     several = [group for group in repeated.values() if len(group) > 1]
-    noise = vd.pooled_noise(list(over_seeds.values()))
+    noise = vd.pooled_noise(losses)
     if noise is None and not several:
         return None
     apart = [
@@ -341,8 +425,8 @@ def seed_noise(of: Study) -> Facts | None:
     return {
         **(vars(noise) if noise is not None else {"sd": None}),
         "tokens": of.final,
-        "groups": sorted(len(group) for group in over_seeds.values() if len(group) > 1),
-        "repeats": sum(len(group) for group in several),
+        "groups": sorted(len(group) for group in losses if len(group) > 1),
+        "repeats": [len(group) for group in several],
         "repeats_apart": max(apart, default=None),
     }
 
@@ -354,7 +438,7 @@ def tuning(of: Study) -> list[Facts]:
     """What each re-tune grid found, by its arm: every value that was tried, and what became of it;
     `stability` where it is a grid of learning rates."""
     paths = list((of.sweep.asked or {}).get("space", {}).get("retune", {}))
-    chosen = {arm.row["pool"]: arm.row["values"] for arm in arms_of(of.sweep)}
+    chosen = {arm.name: arm.row["values"] for arm in arms_of(of.sweep)}
     return [
         {
             "arm": name,
@@ -362,7 +446,7 @@ def tuning(of: Study) -> list[Facts]:
             "trials": [
                 {
                     **place_of(trial, last_record(trial)),
-                    "tuned": {path: trial.values[path] for path in paths},
+                    "tuned": {path: trial.values.get(path) for path in paths},
                     "outcome": outcome(trial),
                 }
                 for trial in pool
@@ -375,7 +459,7 @@ def tuning(of: Study) -> list[Facts]:
 
 def study_facts(of: Study) -> Facts:
     """What summary.json holds of a study, the figures aside."""
-    return {**head(of), "arms": comparison(of), "tuning": tuning(of), "noise": seed_noise(of)}
+    return {**head(of), "arms": comparison(of), "tuning": tuning(of)}
 
 
 # Tables ------------------------------------------------------------------------------------------
@@ -383,7 +467,8 @@ def study_facts(of: Study) -> Facts:
 
 ARMS_COLUMNS = (
     "arm", "hypothesis", "changes", "chosen", "n", "params", "more_params", "flops_per_token",
-    "more_flops", "loss", "difference", "low", "high", "p", "p_holm", "verdict", "words", "cautions",
+    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high",
+    "difference_val_loss", "difference_bits_per_byte", "p", "p_holm", "verdict", "words", "cautions",
 )  # fmt: skip
 
 
@@ -402,14 +487,12 @@ def arms_table(found: Facts, named: Callable[[Mapping[str, Any]], str]) -> list[
 
 
 def tuned_pools(of: Study) -> dict[str, list[Trial]]:
-    """The trials of each re-tune grid, by its arm."""
-    trials = sorted(
-        (trial for trial in of.sweep.trials.values() if trial.pool),
-        key=lambda trial: str(trial.pool),
-    )
-    pools = {
-        str(name): list(group)
-        for name, group in itertools.groupby(trials, key=lambda trial: trial.pool)
-    }
-    order = {arm.name: place for place, arm in enumerate(arms_of(of.sweep))}
-    return dict(sorted(pools.items(), key=lambda item: order.get(item[0], len(order))))
+    """The trials of each re-tune grid, by its arm: first those that have chosen, in the order of the
+    plan, then those that are under way."""
+    arms = [arm for arm in arms_of(of.sweep) if arm.row["retuned"]]
+    found = {arm.name: arm.grid for arm in arms}
+    for trial in of.sweep.trials.values():
+        name = (trial.pool or "").partition(" ")[0]
+        if name and name not in {arm.name for arm in arms}:
+            found.setdefault(name, []).append(trial)
+    return found

@@ -20,7 +20,7 @@ from sweeps import plan as pl
 from sweeps.asked import Asked, Machine, Planned
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
-from sweeps.space import BASELINE, OptunaSearch
+from sweeps.space import OptunaSearch
 from sweeps.study import best_group
 from tinylm import config as cfg
 from tinylm.files import sync
@@ -141,7 +141,7 @@ class Driver:
             or any(self._is_ready(trial) for trial in trials.values())
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
-            or next(self._choices(), None) is not None
+            or any(new.trial not in trials for _, runs in self._choices() for new in runs)
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
             or bool(self._to_audit())
         )
@@ -150,7 +150,9 @@ class Driver:
         """Whether nothing is left to do, not even to write down; writes nothing."""
         settled = {"finished", "diverged", "stopped"}
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
-        return ended and not self.has_work()
+        arms_now = {cell.name for cell in self.plan.cells} | {""}
+        said = self.sweep.chosen.keys() <= arms_now and next(self._choices(), None) is None
+        return ended and said and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down what is asked, who asks and what it is expected to take, plan what is new,
@@ -277,7 +279,7 @@ class Driver:
         found = list(self._choices())
         for fields, planned in found:
             for trial in self.sweep.trials.values():
-                waits = trial.status == "paused" and trial.pool == fields["arm"]
+                waits = trial.status == "paused" and trial.trial in fields["grid"]
                 if waits and self.policy.holds(trial.trial):
                     stop = self.policy.standing(trial.trial)
                     self._record("stopped", trial=trial.trial, **stop.fields())
@@ -287,62 +289,79 @@ class Driver:
 
     def _choices(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
         """What is settled and not written down yet: the fields of its row, and its trials."""
-        space, seeds = self.asked.space, self.asked.seeds
+        space = self.asked.space
         for place, cell in enumerate(self.plan.cells):
-            tried: list[led.Trial] = []
-            values: dict[str, Any] | None = {}
-            best: led.Trial | None = None
-            pool = cell.name if cell.retune else BASELINE
-            if space.retune:
-                settled = self._settled(pool)
-                if settled is None:
-                    continue
-                tried = settled
-                best = min(
-                    (trial for trial in tried if trial.status == "finished"),
-                    key=lambda trial: trial.curve[-1][space.metric],
-                    default=None,
-                )
-                values = {path: best.values[path] for path in space.retune} if best else None
-            found: dict[str, Any] = {
-                "values": values,
-                "tried": len(tried),
-                "seeds": seeds,
+            tuned = self._tuned(cell if cell.retune else self.plan.cells[0])
+            if tuned is None:
+                continue
+            values = tuned["values"]
+            found = {
+                **tuned,
+                "arm": cell.name,
                 "place": place,
+                "hypothesis": cell.hypothesis,
+                "changes": cell.changes,
+                "retuned": cell.retune,
+                "seeds": self.asked.seeds,
             }
-            found |= {"hypothesis": cell.hypothesis, "changes": cell.changes}
-            found |= {"retuned": cell.retune, "pool": pool}
-            before = self.sweep.chosen.get(cell.name, {})
-            if any(before.get(name) != value for name, value in found.items()):
+            if self._is_new(found):
                 runs = [] if values is None else arms.runs(self.asked, cell, values)
-                score = best.curve[-1][space.metric] if best else None
-                yield {"arm": cell.name, "score": score, **found, **_told(runs)}, runs
+                yield {**found, **_told(runs)}, runs
         if space.confirm:
             yield from self._confirmation()
 
-    def _settled(self, pool: str) -> list[led.Trial] | None:
-        """The trials of a pool, where nothing is left to do for any of them; else None."""
-        trials = [trial for trial in self.sweep.trials.values() if trial.pool == pool]
-        if any(self._is_ready(trial) or trial.status in {"running", "failed"} for trial in trials):
+    def _is_new(self, found: dict[str, Any]) -> bool:
+        before = self.sweep.chosen.get(found["arm"], {})
+        return any(before.get(name) != value for name, value in found.items())
+
+    def _tuned(self, cell: arms.Cell) -> dict[str, Any] | None:
+        """What the re-tune grid of an arm chooses, and of what; None while that is not settled."""
+        space = self.asked.space
+        if not space.retune:
+            return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
+        ids = [one.trial for one in self.plan.trials if one.pool == cell.pool]
+        grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
+        if len(grid) < len(ids) or not self._is_settled(grid, cell.pool):
             return None
-        return None if self.policy.of(pool).promotion(idle=True) else trials
+        finished = [trial for trial in grid if trial.status == "finished"]
+        failed = sum(trial.status == "failed" for trial in grid)
+        if failed and not finished:
+            return None
+        score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
+        best = min(finished, key=lambda trial: score[trial.trial], default=None)
+        return {
+            "values": best and {path: best.values[path] for path in space.retune},
+            "score": best and score[best.trial],
+            "tried": len(grid),
+            "failed": failed,
+            "grid": ids,
+        }
+
+    def _is_settled(self, trials: list[led.Trial], pool: str) -> bool:
+        """Whether nothing is left to do for any of the trials of a pool."""
+        going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
+        return not going and self.policy.of(pool).promotion(idle=True) is None
 
     def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
         """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
-        tried = self._settled("")
         metric = self.asked.space.metric
-        best = best_group(tried, metric) if tried and self._suggestion() is None else []
+        tried = [trial for trial in self.sweep.trials.values() if trial.pool == ""]
+        if not self._is_settled(tried, "") or self._suggestion() is not None:
+            return
+        best = best_group(tried, metric)
         if not best:
             return
         planned = pl.confirmation(self.asked, best[0].values)
-        score = math.fsum(trial.curve[-1][metric] for trial in best) / len(best)
-        seeds = [one.config.run.seed for one in planned]
-        found: dict[str, Any] = {"values": best[0].values, "seeds": seeds}
-        before = self.sweep.chosen.get("", {})
-        if any(before.get(name) != value for name, value in found.items()):
-            tried_values = len({json.dumps(trial.values) for trial in tried or []})
-            more = {"arm": "", "score": score, "tried": tried_values}
-            yield {**more, **found, **_told(planned)}, planned
+        found: dict[str, Any] = {
+            "arm": "",
+            "values": best[0].values,
+            "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
+            "tried": len({json.dumps(trial.values) for trial in tried}),
+            "grid": [],
+            "seeds": [one.config.run.seed for one in planned],
+        }
+        if self._is_new(found):
+            yield {**found, **_told(planned)}, planned
 
     # Audits --------------------------------------------------------------------------------
 

@@ -362,7 +362,8 @@ def run(driver: Driver, update: Callable[[], None]) -> int | None:
     space, settings = driver.asked.space, driver.asked.base.run
     talk = _Conversation(driver, _takes(space.resources, settings.device), update)
     # What torch.compile keeps of one trial's shapes can change the kernels of the next.
-    warm = not settings.compile and "run.compile" not in space.space
+    varied = {path for _, path in space.varied()}
+    warm = not settings.compile and "run.compile" not in varied
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         if talk.signal is not None:  # once more: a cluster that is gone may never answer

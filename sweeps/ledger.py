@@ -15,7 +15,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     chosen        an arm's values are settled, or "" the best of a sweep that is run again: arm,
                   values (null where every trial of its grid diverged), score, tried, seeds, trials
                   (that run the arm, by seed), repeats (more of the first seed); of an arm place (in
-                  the plan), hypothesis, changes, retuned, pool (its grid)
+                  the plan), hypothesis, changes, retuned, grid (the trials of its grid), failed
+                  (how many of these did)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it); at a rung, with decayed scores,
@@ -54,6 +55,7 @@ from tinylm.files import replacing
 Row = dict[str, Any]
 
 RESULTS = Path("results")
+BASELINE = "baseline"  # the arm that the others of a study are held against
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -222,7 +224,7 @@ class Trial:
     def budget(self) -> int:
         """Training tokens of the whole trial; of one that is given seconds, the most it may use
         until it has come to its end."""
-        timed = self.config["budget"].get("seconds") is not None
+        timed = self.config["budget"]["seconds"] is not None
         tokens: int = self.config["budget"]["tokens"]
         return self.tokens if timed and self.status == "finished" else tokens
 
@@ -292,6 +294,7 @@ class Sweep:
         kind = row["kind"]
         if kind == "sweep":
             self.asked = row
+            self.chosen.clear()  # of what was asked before; what holds still is written again
         elif kind == "forecast":
             self.forecast = row
         elif kind == "session":

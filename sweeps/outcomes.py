@@ -9,11 +9,12 @@ SPIKE_NATS = 1.0
 
 RULES = {
     "non-finite": "a loss was not a finite number",
-    "blown up": "after the warm-up the training loss stayed more than 1 nat above its value at "
-    "init for 20 updates",
-    "spiked": f"after the warm-up the training loss, smoothed over about ten updates, rose more "
+    "blown up": "the training loss, the warm-up over, stayed far above its value at init for many "
+    "updates in a row (how far, and how many, says the reason)",
+    "spiked": f"the training loss, the warm-up over and smoothed over about ten updates, rose more "
     f"than {SPIKE_NATS:g} nat above its lowest, and the training went on",
-    "stuck": "no validation loss was below the entropy of the corpus's single tokens",
+    "stuck": "a training that ended never had a validation loss below the entropy of the corpus's "
+    "single tokens",
     "out of memory": "the process or the device ran out of memory",
     "failed": "the training ended with another error",
 }
@@ -23,7 +24,7 @@ _MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memo
 def outcome(trial: Trial) -> str:
     """The class of what went wrong in a trial, of `RULES`; nothing where nothing did."""
     if trial.status == "diverged":
-        return trial.how
+        return trial.how or "blown up"
     if trial.status == "failed":
         return "out of memory" if _MEMORY.search(trial.reason) else "failed"
     entropy = trial.unigram_entropy

@@ -17,7 +17,8 @@ import numpy as np
 from sweeps import arms
 from sweeps.asked import Asked, Machine, Planned, label_of
 from sweeps.domains import Choice, Depends, Domain, Grid, Int, LogUniform, Uniform, Value, written
-from sweeps.space import BASELINE, OptunaSearch, RandomSearch, Space, rungs
+from sweeps.ledger import BASELINE
+from sweeps.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rungs
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -93,7 +94,7 @@ def plan(asked: Asked, machine: Machine) -> Plan:
             # Random points stand for those to come: what they break is broken now.
             points = [draw(asked, machine, index) for index in range(_PROBED)]
             trials(asked, points, asked.seeds)
-            return Plan([], [], _met(space, points))
+            return Plan([], [], [])
         case _:
             grid = trials(asked, map(Point, _grid_points(space)), asked.seeds)
             return Plan(grid + list(_repeats(asked, grid)), [], [])
@@ -105,16 +106,19 @@ def _repeats(asked: Asked, planned: Iterable[Planned]) -> Iterator[Planned]:
         if one.config.run.seed == asked.seeds[0]:
             config = cfg.overlay(one.config, {"run.repeat": number})
             values = {**one.values, "run.repeat": number}
-            yield replace(one, config=config, values=values, label=f"{one.label} repeat={number}")
+            label = f"{one.label} repeat={number}"
+            yield replace(one, config=config, values=values, label=label, pool=None)
 
 
 def confirmation(asked: Asked, values: Mapping[str, Value]) -> list[Planned]:
     """The trials that run the best values of a sweep again, on seeds that had no part in choosing
     them."""
-    fresh = range(max(asked.seeds) + 1, max(asked.seeds) + 1 + asked.space.confirm)
+    first = CONFIRMING_SEED + asked.seed
+    found = trials(asked, [Point(dict(values))], range(first, first + asked.space.confirm))
+    labels = [label_of(values), "seed={}", "(confirm)"]
     return [
-        replace(one, label=f"{one.label} (confirm)", pool=None)
-        for one in trials(asked, [Point(dict(values))], fresh)
+        replace(one, label=" ".join(labels).format(one.config.run.seed).strip(), pool=None)
+        for one in found
     ]
 
 

@@ -1,9 +1,11 @@
 """What is measured of this machine before a sweep, and kept: speed and memory of trainings."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tinylm import config as cfg
 from tinylm.data import cache_folder
 
 MEMORY_SHARE = 0.8  # of a slot's memory that a training may fill
+_NO_END = 1e18  # bytes: more than any machine has, and a number that JSON knows
 _WINDOWS = (1, 9)  # batch sizes at which the memory of an update is measured on a CPU
 
 
@@ -76,24 +79,42 @@ def _peak(config: cfg.Config) -> int:
     return train.memory(config)
 
 
+def _peaks(configs: Sequence[cfg.Config]) -> list[float]:
+    """Bytes that a training of each config holds, each measured in a process of its own, which leaves
+    nothing behind; infinite where it ran out of them."""
+    found: list[float] = []
+    for config in configs:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            try:
+                found.append(pool.submit(_peak, config).result())
+            except (BrokenProcessPool, MemoryError, RuntimeError):
+                # Killed, or torch's out-of-memory error, which is a RuntimeError.
+                found.append(math.inf)
+    return found
+
+
 def _needed(config: cfg.Config) -> float:
-    """Bytes of a training on the CPU: measured at two small batch sizes, each in a process of its
-    own, and extended in a straight line, since what does not fit would be killed."""
+    """Bytes of a training: on a GPU as it is; on the CPU, where what does not fit would be killed,
+    measured at two small batch sizes and extended in a straight line."""
+    if config.run.device == "cuda":
+        return _peaks([config])[0]
     micro = config.optim.batch_size // config.run.accumulate
     tokens = config.model.context_length
-    few, more = (
-        cfg.overlay(
-            config,
-            {"optim.batch_size": size, "run.accumulate": 1}
-            | dict.fromkeys(
-                ("budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens"), size * tokens
-            ),
-        )
-        for size in _WINDOWS
+    at_few, at_more = _peaks(
+        [
+            cfg.overlay(
+                config,
+                {"optim.batch_size": size, "run.accumulate": 1}
+                | dict.fromkeys(
+                    ("budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens"),
+                    size * tokens,
+                ),
+            )
+            for size in _WINDOWS
+        ]
     )
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        at_few, at_more = pool.map(_peak, (few, more))
-    return at_few + (micro - _WINDOWS[0]) * (at_more - at_few) / (_WINDOWS[1] - _WINDOWS[0])
+    slope = (at_more - at_few) / (_WINDOWS[1] - _WINDOWS[0])
+    return at_few + (micro - _WINDOWS[0]) * slope
 
 
 def fits(config: cfg.Config, slots: int, share: float) -> bool:
@@ -104,10 +125,7 @@ def fits(config: cfg.Config, slots: int, share: float) -> bool:
     shape = _shape(config)
     kept = _read("memory")
     if shape not in kept:
-        if config.run.device == "cuda":
-            kept[shape] = _on_gpu(config)
-        else:
-            kept[shape] = _needed(config)
+        kept[shape] = min(_needed(config), _NO_END)
         _keep("memory", {shape: kept[shape]})
     if config.run.device == "cuda":
         import torch
@@ -116,13 +134,3 @@ def fits(config: cfg.Config, slots: int, share: float) -> bool:
     else:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / slots
     return kept[shape] <= MEMORY_SHARE * total
-
-
-def _on_gpu(config: cfg.Config) -> float:
-    """Bytes of a training on a CUDA device; more than any has where it ran out of them."""
-    import torch
-
-    try:
-        return _peak(config)
-    except torch.OutOfMemoryError:
-        return float(2**63)

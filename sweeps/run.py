@@ -235,6 +235,12 @@ def outcome(driver: Driver) -> int:
     return FAILED if failed or void_arms(driver.sweep) else 0
 
 
+def tell_void(driver: Driver) -> None:
+    """Name the arms that did not apply."""
+    for arm in void_arms(driver.sweep):
+        print(f"void: arm {arm} did not apply: its training is the baseline's", file=sys.stderr)
+
+
 def conclude(driver: Driver, ended_by: int | None, command: str, console: Console) -> int:
     """Write the analysis, print the ranking and what is left; the exit code."""
     from sweeps import analyze
@@ -248,8 +254,7 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
         print(f"failed: {trial.label}: {trial.reason}", file=sys.stderr)
     if failed:
         print(f"the same command tries them again: {command}", file=sys.stderr)
-    for arm in void_arms(driver.sweep):
-        print(f"void: arm {arm} did not apply: its training is the baseline's", file=sys.stderr)
+    tell_void(driver)
     cap = driver.reached_cap()
     if cap is not None and driver.is_capped():
         print(
@@ -335,8 +340,13 @@ def _run(driver: Driver, address: str, console: Console) -> int:
     if driver.is_done():
         summary = files.analysis / "summary.md"
         print(f"{files.folder}: nothing is left to do; see {summary}", flush=True)
+        tell_void(driver)
         written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
-        return outcome(driver) if written else conclude(driver, None, command, console)
+        if not written:
+            from sweeps import analyze
+
+            analyze.present(analyze.write(files), console)
+        return outcome(driver)
     from sweeps import engine
 
     engine.listen(interrupted)

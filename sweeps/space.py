@@ -25,15 +25,16 @@ from sweeps.domains import (
     outcomes,
     written,
 )
-from sweeps.ledger import NAME
+from sweeps.ledger import BASELINE, NAME
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from tinylm import config as cfg
 from tinylm.config import ConfigError, Section
 from tinylm.yaml import YamlError, read_mapping
 
 SPACES = Path("search_spaces")
-BASELINE = "baseline"
-TUNING_SEED = 1000  # of re-tune grids, so that no arm is judged by the loss it was tuned on
+# Of re-tune grids, so that no arm is judged by the loss it was tuned on, and the first of those that
+# confirm a sweep's best. Seeds of trials lie below.
+TUNING_SEED, CONFIRMING_SEED = 1000, 2000
 
 
 # How they are searched and scheduled ---------------------------------------------------------
@@ -69,6 +70,12 @@ class Constraint(Section):
     flops_per_token: Bounds | None = Field(
         default=None, description="FLOPs of a training token, from and to."
     )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.params is None and self.flops_per_token is None:
+            raise ValueError("params or flops_per_token is missing")
+        return self
 
 
 # Arms ------------------------------------------------------------------------------------------
@@ -212,6 +219,11 @@ class Space(Section):
     def _rules(self) -> Self:
         study = self._wrong_study() if self.is_study else self._wrong_search()
         wrong = [*self._incomparable(), *study]
+        if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
+            wrong.append(
+                f"seeds: those from {TUNING_SEED} on are for re-tuning and confirming, got "
+                f"{max(self.seeds)}"
+            )
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -224,8 +236,6 @@ class Space(Section):
                 yield f"{name}: not with arms, which are all run, on all seeds"
         if len(self.seeds) < 2:
             yield f"seeds: verdicts need two or more, got {self.seeds}"
-        if TUNING_SEED in self.seeds and self.retune:
-            yield f"seeds: {TUNING_SEED} is the seed that rates are re-tuned on"
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
@@ -252,6 +262,8 @@ class Space(Section):
             yield "retune: for arms; list the values under space"
         if self.constraint and self.search.method == "grid":
             yield "constraint: a grid has no draws to throw away; use random or optuna"
+        if self.repeats > 1 and self.search.method != "grid":
+            yield f"repeats: for grids; {self.search.method} search draws other values each time"
         if not self.space and self.search.method != "grid":
             yield f"space: {self.search.method} search needs paths to draw"
         yield from self._wrong_kinds(self.search.method)
@@ -261,9 +273,11 @@ class Space(Section):
         for where, path in varied.items():
             if path == "run.device":
                 yield f"{where}: every trial takes the same resources"
+            elif path.startswith("eval."):
+                yield f"{where}: every trial is evaluated on the same windows"
             elif path.startswith("budget.") and self.is_study:
                 yield f"{where}: arms are compared at equal tokens"
-            elif path.startswith(("budget.", "eval.")) and self.schedule.shares():
+            elif path.startswith("budget.") and self.schedule.shares():
                 yield f"{where}: rungs need the same {path} in every trial"
         if self.metric == "val_loss" and any(
             path == "model.vocab_size" or path.startswith("data.") for path in varied.values()

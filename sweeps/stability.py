@@ -13,6 +13,7 @@ from sweeps.verdict import CONFIDENCE
 LR = "optim.lr"
 # The fit takes the rates within this factor of the best one: further off the loss is no parabola.
 FIT_FACTOR = 4.0
+_FURTHEST = math.log(100)  # an interval that reaches further than this factor is none
 UNSTABLE = {"non-finite", "blown up", "spiked", "stuck"}
 
 
@@ -57,7 +58,7 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
     x_N, y_N = np.array(points).T
     features_NF = np.stack([np.ones_like(x_N), x_N, x_N**2], axis=1)
     (_, b, c), *_ = np.linalg.lstsq(features_NF, y_N, rcond=None)
-    if c <= 0:
+    if c <= 0 or not min(x_N) < -b / (2 * c) < max(x_N):
         return None
     rate = best * math.exp(-b / (2 * c))
     spare = len(points) - 3
@@ -73,9 +74,13 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
     linear = 4 * b * c - t2 * 4 * covariance_FF[1, 2]
     constant = b * b - t2 * covariance_FF[1, 1]
     root = linear * linear - 4 * square * constant
-    if square <= 0 or root < 0:
+    ends = [
+        (-linear + sign * math.sqrt(max(root, 0.0))) / (2 * square) if square > 0 else math.inf
+        for sign in (-1, 1)
+    ]
+    if root < 0 or max(map(abs, ends)) > _FURTHEST:
         return Fit(rate, None, None, len(points))
-    low, high = ((-linear + sign * math.sqrt(root)) / (2 * square) for sign in (-1, 1))
+    low, high = ends
     return Fit(rate, best * math.exp(low), best * math.exp(high), len(points))
 
 
@@ -83,9 +88,9 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
     """What the trials say of the learning rate; None where they do not differ by it alone.
 
     `best` is the rate with the lowest mean final loss; `first_unstable` the lowest rate at which a
-    trial diverged, spiked or was stuck, and `highest_stable` the one below, as far as each was
-    trained; `first_diverging` the lowest at which one diverged; `edge_ratio` the best over the
-    highest stable. `sensitivity` is the mean over the rates of min(loss, loss at
+    trial diverged, spiked or was stuck, and `highest_stable` the highest measured one below, as far as each was
+    trained; `first_diverging` the lowest at which one diverged; `edge_ratio` and `diverging_ratio`
+    the best over the highest stable and over the first diverging. `sensitivity` is the mean over the rates of min(loss, loss at
     init) less the lowest (arXiv:2309.14322, section 2.2), at `sensitivity_tokens`, the latest that
     all measured rates share; a diverged one counts with its loss at init.
     """
@@ -102,10 +107,17 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
             losses[rate] = found
     best = min(losses, key=lambda rate: statistics.fmean(losses[rate]))
     diverging = [r for r, each in rates.items() if any(t.status == "diverged" for t in each)]
-    unstable = {r: each for r, each in rates.items() if {outcome(t) for t in each} & UNSTABLE}
+    # A rate below the best one is not stuck for being unstable.
+    unstable = {
+        r: each for r, each in rates.items() if r > best and {outcome(t) for t in each} & UNSTABLE
+    }
     first = min(unstable, default=None)
-    stable = [rate for rate in rates if first is None or rate < first]
-    highest = max(stable, default=None)
+    measured = [
+        r
+        for r, each in rates.items()
+        if any(t.status == "diverged" or (t.curve and t.status != "failed") for t in each)
+    ]
+    highest = max(rate for rate in measured if first is None or rate < first)
     fitted = fit(losses)
     return {
         "best": best,
@@ -115,7 +127,9 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
         "first_unstable": first,
         "unstable_how": sorted({outcome(t) for t in unstable[first]} & UNSTABLE) if first else [],
         "first_diverging": min(diverging, default=None),
-        "edge_ratio": best / highest if first is not None and highest is not None else None,
+        "edge_ratio": best / highest if first is not None else None,
+        "diverging_ratio": best / min(diverging) if diverging else None,
+        "unmeasured": len(rates) - len(measured),
         "stopped_unseen": sum(t.status == "stopped" for each in rates.values() for t in each),
         "tokens": tokens,
         "rates": len(rates),

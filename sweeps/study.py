@@ -60,17 +60,14 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials that answer the question, in plan order: not those that run a sweep's best
-        again."""
-        again = set(self.sweep.chosen.get("", {}).get("trials", {}).values())
-        return [trial for trial in self.sweep.trials.values() if trial.trial not in again]
+        """The trials that answer the question, in plan order: of a study all, of another sweep not
+        those that run something again."""
+        return _answering(self.sweep)
 
     @property
     def is_study(self) -> bool:
         """Whether arms are held against a baseline."""
-        return self.sweep.asked is not None and bool(
-            {"arms", "each"} & self.sweep.asked["space"].keys()
-        )
+        return _has_arms(self.sweep)
 
     @property
     def has_retune(self) -> bool:
@@ -89,6 +86,15 @@ class Study:
     def having(self, status: str) -> list[Trial]:
         """The trials with a status of the tables, in plan order."""
         return [trial for trial in self.trials if status_of(trial) == status]
+
+
+def _has_arms(sweep: Sweep) -> bool:
+    return sweep.asked is not None and bool({"arms", "each"} & sweep.asked["space"].keys())
+
+
+def _answering(sweep: Sweep) -> list[Trial]:
+    trials = sweep.trials.values()
+    return [trial for trial in trials if _has_arms(sweep) or trial.pool is not None]
 
 
 def status_of(trial: Trial) -> str:
@@ -134,7 +140,7 @@ def final_point(trials: Iterable[Trial]) -> Point | None:
     """Where finished trials are compared: the latest token count that all have measured, or their
     ends where the budget is one of time."""
     finished = list(trials)
-    timed = any(trial.config["budget"].get("seconds") for trial in finished)
+    timed = any(trial.config["budget"]["seconds"] for trial in finished)
     return END if timed else common_tokens(finished)
 
 
@@ -187,8 +193,7 @@ def study(name: str, rows: list[Row]) -> Study:
     if sweep.asked is None:
         raise ValueError(f"{name}: the ledger asks nothing yet")
     space = sweep.asked["space"]
-    again = set(sweep.chosen.get("", {}).get("trials", {}).values())
-    trials = [trial for trial in sweep.trials.values() if trial.trial not in again]
+    trials = _answering(sweep)
     going = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Study(
         name=name,
@@ -515,9 +520,8 @@ def selection(of: Study) -> Facts | None:
     choose, less the best mean over all: what choosing by these seeds gains over new ones. Of one
     seed it is not known. `confirmed` are the losses of the same values on fresh seeds.
     """
-    once = [trial for trial in of.trials if "run.repeat" not in trial.values]
-    best = best_group(once, of.metric)
-    finished = [trial for trial in once if trial.status == "finished"]
+    best = best_group(of.trials, of.metric)
+    finished = [trial for trial in of.trials if trial.status == "finished"]
     tokens = final_point(finished)
     if not best or tokens is None:
         return None
@@ -536,7 +540,7 @@ def selection(of: Study) -> Facts | None:
     ]
     return {
         "values": best[0].values,
-        "among": len(groups(once)),
+        "among": len(groups(of.trials)),
         "seeds": len(best),
         "mean": mean,
         "optimism": _optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,

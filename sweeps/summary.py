@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import words
+from sweeps.outcomes import RULES
 from sweeps.study import METRICS, RESULTS, UNITS, Facts
 
 ONE_SEED = "One seed: differences below the seed noise are no conclusion."
@@ -65,16 +66,18 @@ _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "finished": lambda p: words.whole(p["finished"]),
     "seeds": lambda p: f"{p['n']} of {p['planned']}",
     "difference": lambda p: words.signed(p["difference"]),
+    "in bits per byte": lambda p: words.signed(p["difference_bits_per_byte"]),
+    "time": lambda p: "" if p["seconds"] is None else words.duration(p["seconds"]),
+    "more": lambda p: f"{p['more_params']:+.1%}" if p["more_params"] else "",
     "95% interval": lambda p: "" if p["low"] is None else f"{p['low']:+.4f} to {p['high']:+.4f}",
     "p (Holm)": lambda p: "" if p["p_holm"] is None else f"{p['p_holm']:.3f}",
     "their mean at the end": lambda p: words.loss(p["finished_mean"]),
 }
 
 
-def _table(places: Sequence[Facts], *headers: str, sizes: bool = False) -> list[str]:
-    """A Markdown table of some of the columns; the models' sizes are added where these differ, or
-    always."""
-    if sizes or len({place["params"] for place in places if "params" in place}) > 1:
+def _table(places: Sequence[Facts], *headers: str, sizes: bool = True) -> list[str]:
+    """A Markdown table of some of the columns; the models' sizes are added where these differ."""
+    if sizes and len({place["params"] for place in places if "params" in place}) > 1:
         headers = (*headers, "parameters", "FLOPs/token")
     lines = [
         "| " + " | ".join(headers) + " |",
@@ -331,21 +334,23 @@ def _stability_words(found: Facts | None) -> list[str]:
     lines = []
     if found["first_unstable"] is None:
         lines.append(
-            f"Training was stable up to {words.show(found['highest'])}, the highest rate: its edge of "
-            "stability lies higher."
+            f"Training was stable up to {words.show(found['highest_stable'])}, the highest rate that "
+            "was measured: its edge of stability lies higher."
         )
     else:
-        how = " and ".join(found["unstable_how"])
-        first = f"{words.show(found['first_unstable'])} the first unstable ({how})"
-        if found["highest_stable"] is None:
-            lines.append(f"Edge of stability: below {first}.")
-        else:
-            lines.append(
-                f"Edge of stability: {words.show(found['highest_stable'])} is the highest stable "
-                f"rate, {first}; the best rate is {found['edge_ratio']:.3g} of the former."
-            )
-        if found["first_diverging"] is not None:
-            lines[-1] += f" The first to diverge is {words.show(found['first_diverging'])}."
+        lines.append(
+            f"Edge of stability: {words.show(found['highest_stable'])} is the highest stable rate, "
+            f"{words.show(found['first_unstable'])} the first unstable "
+            f"({' and '.join(found['unstable_how'])}); the best rate is {found['edge_ratio']:.3g} of "
+            "the former."
+        )
+    if found["first_diverging"] is not None:
+        lines[-1] += (
+            f" The first to diverge is {words.show(found['first_diverging'])}; the best is "
+            f"{found['diverging_ratio']:.3g} of it."
+        )
+    if found["unmeasured"]:
+        lines[-1] += f" {found['unmeasured']} rates have not been measured."
     if found["stopped_unseen"]:
         lines[-1] += f" {found['stopped_unseen']} were stopped early: stable as far as they went."
     fit = found["fit"]
@@ -392,7 +397,8 @@ def _selection_words(found: Facts) -> list[str]:
         f"{words.loss(chosen['mean'])} {unit}; being chosen by that loss flatters it"
     )
     if chosen["optimism"] is None:
-        text += ", by how much is not known from one seed."
+        why = "one seed" if chosen["seeds"] == 1 else "the others having fewer seeds"
+        text += f", by how much is not known from {why}."
     else:
         text += f", by {chosen['optimism']:.4f} as seeds that were left out of the choice tell."
     confirmed = chosen["confirmed"]
@@ -427,7 +433,8 @@ def _noise_words(found: Facts) -> list[str]:
             if apart == 0
             else f"differ by up to {apart:.2g} in any of their recorded losses"
         )
-        lines += [f"{noise['repeats']} runs of one config with one seed {said}.", ""]
+        runs = ", ".join(map(str, noise["repeats"]))
+        lines += [f"Runs of one config with one seed ({runs} of them) {said}.", ""]
     return lines
 
 
@@ -449,14 +456,18 @@ def _verdict_words(found: Facts) -> list[str]:
         "verdicts go by the p-values adjusted for all arms (Holm). "
         + (
             f"The noise, one standard deviation of a run over seeds, is {noise['sd']:.4f} "
-            f"(95% interval {noise['low']:.4f} to {noise['high']:.4f})."
+            f"(95% interval {noise['low']:.4f} to {noise['high']:.4f}), pooled over the baseline and "
+            "the arms that scatter no more. Further seeds that would settle a question do so with a "
+            "probability of 80%, if the difference is as large as it seems."
             if noise
             else "The noise is not known yet."
         ),
         "",
     ]
     shown = ["arm", "changes", "runs at", "seeds", "mean", "difference", "95% interval"]
-    lines += _table(compared["arms"], *shown, "p (Holm)", "verdict", sizes=True)
+    lines += _table(compared["arms"], *shown, "p (Holm)", "verdict", sizes=False)
+    shown = ["arm", "in bits per byte", "time", "tokens/s", "parameters", "more", "FLOPs/token"]
+    lines += _table(compared["arms"], *shown, sizes=False)
     critical = compared["critical_batch"]
     if critical is not None:
         beyond = (
@@ -492,8 +503,8 @@ def _tuning_words(found: Facts) -> list[str]:
     lines = [
         "## Re-tuning",
         "",
-        "Each arm was tuned on a seed of its own, with early stopping within its grid; these losses "
-        "choose, and are compared with no other arm's.",
+        "Each arm was tuned on a seed of its own, and stopped early, if at all, by the losses of its "
+        "own grid; these losses choose, and are compared with no other arm's.",
         "",
     ]
     for pool in found["tuning"]:
@@ -505,6 +516,14 @@ def _tuning_words(found: Facts) -> list[str]:
     return lines
 
 
+def _rule_words(found: Facts) -> list[str]:
+    """The rules of what went wrong in any trial."""
+    if not found["outcomes"]:
+        return []
+    lines = [f"- {kind}: {RULES[kind]}." for kind in found["outcomes"]]
+    return ["## What went wrong, by these rules", "", *lines, ""]
+
+
 def markdown(found: Facts) -> str:
     """summary.md: a fold over what summary.json holds."""
     if "arms" in found:
@@ -513,7 +532,7 @@ def markdown(found: Facts) -> str:
         sections = [_head, _ranking_words, _best_words, _rate_words, _selection_words]
         sections += [_stopped_words, _audit_words, _ended_words, _comparison_words]
         sections += [_spread_words, _noise_words]
-    sections += [_compute_words]
+    sections += [_rule_words, _compute_words]
     lines = [line for section in sections for line in section(found)]
     figures = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in found["figures"]]
     return "\n".join([*lines, "## Figures", "", *figures])

@@ -56,13 +56,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_to_settle(mean: float, sd: float) -> int | None:
-    """The number of seeds, in all, at which a paired t test finds a difference of this size with
-    a probability of `POWER` (noncentral t); None where `MOST_SEEDS` are not enough."""
+def seeds_to_settle(mean: float, sd: float, alpha: float = ALPHA) -> int | None:
+    """The number of seeds, in all, at which a paired t test at this level finds a difference of this
+    size with a probability of `POWER` (noncentral t); None where `MOST_SEEDS` are not enough."""
     from scipy import stats
 
     def power(n: int) -> float:
-        critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
+        critical = stats.t.ppf(1 - alpha / 2, n - 1)
         shift = abs(mean) / sd * math.sqrt(n)
         return float(stats.nct.sf(critical, n - 1, shift))
 
@@ -86,6 +86,21 @@ class Noise:
     low: float
     high: float
     freedom: int  # degrees of it
+
+
+def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """The baseline's losses, and those of the groups that do not scatter more, by an F test."""
+    found = [base]
+    if len(base) < 2:
+        return [*found, *groups]
+    from scipy import stats
+
+    own = statistics.variance(base)
+    for group in groups:
+        ratio = statistics.variance(group) / own if len(group) > 1 and own else 1.0
+        if float(stats.f.sf(ratio, max(1, len(group) - 1), len(base) - 1)) >= ALPHA:
+            found.append(group)
+    return found
 
 
 def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
@@ -117,11 +132,13 @@ class Verdict:
     seeds: int | None = None  # further ones that would settle a difference of the size seen
 
 
-def judge(found: Effect, p_holm: float | None, noise: Noise | None, unit: str) -> Verdict:
+def judge(
+    found: Effect, p_holm: float | None, noise: Noise | None, unit: str, tested: int = 1
+) -> Verdict:
     """The verdict on an arm: a difference is called where its adjusted p is below `ALPHA`; it is
     none where its interval lies within `NOISE_MARGIN` times the noise; else the question is open.
 
-    The noise is the one measured in the sweep.
+    The noise is the one measured in the sweep; `tested` the arms whose p-values were adjusted.
     """
     if found.low is None or found.high is None or found.sd is None or p_holm is None:
         return Verdict("no conclusion", f"no conclusion yet: {found.n} seed is no comparison")
@@ -133,11 +150,11 @@ def judge(found: Effect, p_holm: float | None, noise: Noise | None, unit: str) -
     largest = max(abs(found.low), abs(found.high))
     if noise is not None and largest <= NOISE_MARGIN * noise.sd:
         return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
-    needed = seeds_to_settle(found.mean, found.sd) if found.sd else None
+    needed = seeds_to_settle(found.mean, found.sd, ALPHA / tested) if found.sd else None
     if needed is None:
         more = f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
         return Verdict("no conclusion", f"no conclusion yet: {more}")
-    # The test alone would find it with these seeds; it was held against several arms.
+    # Those that it has may be enough on average, and were not.
     further = max(1, needed - found.n)
     seeds = "1 more seed" if further == 1 else f"{further} more seeds"
     more = f"{seeds} would settle a difference of the size seen"

@@ -95,6 +95,7 @@ class Engine:
             return
         if math.isinf(loss):
             event = {"event": "diverged", "step": step, "tokens": tokens, "reason": "loss inf"}
+            event |= {"how": "non-finite"}
             self.driver.reported(job.trial, {**event, "save": False, "peak_loss": -math.inf})
             return
         save = tokens % config.run.checkpoint_every_tokens == 0 or tokens in job.rungs

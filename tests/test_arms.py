@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conducting import NOPE, RETUNE, conduct, loss, study
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
 from fakes import MACHINE, asked, driver, size
 from ledgers import studied
 
@@ -27,6 +27,11 @@ def batches(values: Any, path: str = "optim.batch_size", **more: Any) -> dict[st
     """A study of batch sizes, or of the values of another path."""
     each = {"path": path, "values": values, "hypothesis": "h", **more}
     return {"question": "q?", "each": each, "seeds": [0, 1], "schedule": {"policy": "none"}}
+
+
+def arm_of(pool: str | None) -> str | None:
+    """The arm of a re-tune grid's pool."""
+    return pool and pool.partition(" ")[0]
 
 
 def planned(tree: dict[str, Any]) -> pl.Plan:
@@ -56,7 +61,8 @@ def test_arms_share_seeds_data_and_windows_with_the_baseline() -> None:
 
 def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
     trials = planned(study(retune=RETUNE)).trials
-    assert [one.pool for one in trials] == ["baseline"] * 3 + ["nope"] * 3
+    assert [arm_of(one.pool) for one in trials] == ["baseline"] * 3 + ["nope"] * 3
+    assert len({one.pool for one in trials}) == 2
     assert {one.config.run.seed for one in trials} == {sp.TUNING_SEED}
 
 
@@ -113,7 +119,7 @@ def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
 def test_the_baseline_is_repeated_where_equal_trainings_may_differ() -> None:
     what = asked(study(base={"run.device": "cuda"}))
     repeats = [one.config.run.repeat for one in pl.plan(what, MACHINE).trials]
-    assert repeats == [0, 0, 1, 0, 0]
+    assert repeats == [0, 0, 1, 2, 0, 0]
 
 
 # Refusals ----------------------------------------------------------------------------------------
@@ -154,7 +160,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the tuning seed": (
         {"retune": RETUNE, "seeds": [0, 1000]},
-        "seeds: 1000 is the seed that rates are re-tuned on",
+        "seeds: those from 1000 on are for re-tuning and confirming, got 1000",
     ),
     "a width that is solved for and set": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
@@ -163,6 +169,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an arm too large to be matched": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
         "arms.x.match: params of the baseline are",
+    ),
+    "other validation windows": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
+        "arms.x.set.eval.tokens: every trial is evaluated on the same windows",
+    ),
+    "the baseline's config at its rates": (
+        {
+            "retune": RETUNE,
+            "arms": {"x": {"hypothesis": "h", "set": {"model.position": "rope"}, "retune": False}},
+        },
+        "arms.x: its config is that of baseline",
+    ),
+    "multiples of a word": (
+        {"retune": {"optim.clip_norm": {"times": [1, 2]}}, "base": {"optim.clip_norm": "none"}},
+        "retune.optim.clip_norm.times: a number is due in baseline, got 'none'",
     ),
     "another budget": (
         {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 3072}}}},
@@ -197,6 +218,10 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         "lower bound 8 must not be above upper bound 4",
     ),
     "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "a word for a number": (
+        {"values": ["big"]},
+        'optim.batch_size: Input should be a valid integer, got "big"',
+    ),
     "a scaled word": ({"scale": {"model.norm": 0.5}}, "each.scale.model.norm: numbers above 0"),
     "not one that fits": (
         {"values": {"powers_of_two": [64, "memory"]}},
@@ -216,7 +241,8 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
 
     def read_and_plan() -> pl.Plan:
         space, _ = sp.read(path)
-        return pl.plan(Asked(space, tree, "asked.yaml", BASE, "smoke", 0), MACHINE)
+        base = cfg.overlay(BASE, space.base)
+        return pl.plan(Asked(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 
     with pytest.raises(ConfigError) as caught:
         read_and_plan()
@@ -257,7 +283,7 @@ def test_every_arm_runs_at_the_values_that_its_own_grid_chose(tmp_path: Path) ->
 
 def test_grids_are_stopped_early_and_runs_are_not(tmp_path: Path) -> None:
     trials = conduct(tmp_path, STUDY).trials.values()
-    assert {t.status for t in trials if t.pool == "nope"} == {"finished", "stopped"}
+    assert {t.status for t in trials if arm_of(t.pool) == "nope"} == {"finished", "stopped"}
     assert {t.status for t in trials if t.pool is None} == {"finished"}
 
 
@@ -266,7 +292,7 @@ def test_arms_are_not_stopped_by_each_others_losses(tmp_path: Path) -> None:
     trials = conduct(
         tmp_path, STUDY, lambda c, s: loss(c, s) + 9 * (c["model"]["position"] == "none")
     )
-    finished = {t.pool for t in trials.trials.values() if t.status == "finished"}
+    finished = {arm_of(t.pool) for t in trials.trials.values() if t.status == "finished"}
     assert finished == {"baseline", "nope", None}
 
 
@@ -334,8 +360,8 @@ def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
     )
     again = [sweep.trials[trial] for trial in row["trials"].values()]
     assert [(t.seed, t.status, t.values) for t in again] == [
-        (1, "finished", best.values),
-        (2, "finished", best.values),
+        (2000, "finished", best.values),
+        (2001, "finished", best.values),
     ]
 
 
@@ -367,7 +393,9 @@ def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
 
 def test_a_constraint_on_a_grid_is_refused(tmp_path: Path) -> None:
     tree = search(search={"method": "grid"}, space={"optim.lr": {"grid": [1.0]}})
-    assert "constraint: a grid has no draws" in problems(tmp_path, {**tree, "constraint": {}})
+    assert "constraint: a grid has no draws" in problems(
+        tmp_path, {**tree, "constraint": {"params": [1, 2]}}
+    )
 
 
 def test_optuna_keeps_to_the_constraint(tmp_path: Path) -> None:
@@ -389,3 +417,80 @@ def test_the_first_seed_is_repeated_under_ids_of_its_own() -> None:
         (3, 2),
     ]
     assert len({one.trial for one in found}) == 4
+
+
+# What changes between two commands ---------------------------------------------------------------------
+
+
+def rewritten(folder: Path, before: dict[str, Any], after: dict[str, Any]) -> led.Sweep:
+    """A study whose file was rewritten when it had ended."""
+    conduct(folder, before)
+    return conduct(folder, after)
+
+
+def test_an_arm_that_is_redefined_is_tuned_anew(tmp_path: Path) -> None:
+    """Its old grid chose 0.001; without a bare model 0.004 is best."""
+    wide = {"hypothesis": "h", "set": {"model.d_ff": 96}}
+    after = rewritten(tmp_path, STUDY, {**STUDY, "arms": {"nope": wide}})
+    assert chosen(after)["nope"] == {"optim.lr": 4e-3}
+    assert after.chosen["nope"]["tried"] == 3
+
+
+def test_another_path_to_re_tune_is_another_grid(tmp_path: Path) -> None:
+    more = {**STUDY, "retune": {**RETUNE, "optim.weight_decay": {"grid": [0.0, 0.1]}}}
+    after = rewritten(tmp_path, STUDY, more)
+    assert set(chosen(after)["nope"]) == {"optim.lr", "optim.weight_decay"}
+
+
+def test_a_larger_grid_adds_to_the_one_before(tmp_path: Path) -> None:
+    more = {**STUDY, "retune": {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2, 2e-3]}}}
+    conduct(tmp_path, STUDY)
+    before = led.fold(led.read(led.Files(tmp_path)))
+    after = conduct(tmp_path, more)
+    assert len(after.trials) == len(before.trials) + 2
+    assert after.chosen["nope"]["tried"] == 4
+
+
+def test_an_arm_that_is_removed_is_forgotten(tmp_path: Path) -> None:
+    wide = {"hypothesis": "h", "set": {"model.d_ff": 96}}
+    both = {**STUDY, "arms": {"nope": NOPE, "wide": wide}}
+    conduct(tmp_path, both)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(STUDY))
+        assert (conductor.is_done(), conductor.has_work()) == (False, False)
+        conductor.begin({})
+        assert conductor.is_done()
+        assert set(conductor.sweep.chosen) == {"baseline", "nope"}
+
+
+def test_a_hypothesis_may_be_reworded_without_training(tmp_path: Path) -> None:
+    conduct(tmp_path, STUDY)
+    reworded = {**STUDY, "arms": {"nope": {**NOPE, "hypothesis": "Better?"}}}
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(reworded))
+        assert not conductor.has_work()
+        conductor.begin({})
+        assert conductor.sweep.chosen["nope"]["hypothesis"] == "Better?"
+
+
+def test_a_grid_trial_that_fails_does_not_hide_its_arm(tmp_path: Path) -> None:
+    def failing(config: dict[str, Any], share: float) -> float:
+        if is_bare(config) and config["optim"]["lr"] == 1.6e-2:
+            raise ArithmeticError("no")
+        return loss(config, share)
+
+    sweep = conduct(tmp_path, STUDY, failing)
+    assert chosen(sweep)["nope"] == {"optim.lr": 1e-3}
+    assert sweep.chosen["nope"]["failed"] == 1
+
+
+def test_more_samples_confirm_the_new_best_and_keep_the_old_runs_apart(tmp_path: Path) -> None:
+    for samples in (2, 4, 8, 16):
+        tree = search(confirm=2, search={"method": "random", "samples": samples})
+        sweep = conduct(tmp_path, tree)
+    found = findings(studied(led.Files(tmp_path)))
+    best = min(
+        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+    )
+    assert found["selection"]["values"] == best.values == sweep.chosen[""]["values"]
+    assert len(found["ranking"]["trials"]) == 16

@@ -110,3 +110,27 @@ def test_trials_that_differ_in_more_than_the_rate_have_no_edge(tmp_path: Path) -
             tell.whole(tell.plan({"optim.lr": rate, "model.norm": norm}), rate)
     of = studied(Files(tmp_path))
     assert stability(of.trials, of.metric) is None
+
+
+def test_a_rate_that_is_too_low_is_not_unstable_for_being_stuck(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {2e-3: 3.0, 4e-3: 3.1})
+    with story(tmp_path) as tell:
+        trial = tell.plan({"optim.lr": 1e-6}, unigram_entropy=6.0)
+        tell.start(trial)
+        tell.measure(trial, BUDGET, 6.1)
+        tell.finish(trial)
+    assert (found(files)["first_unstable"], found(files)["highest_stable"]) == (None, 4e-3)
+
+
+def test_a_rate_that_was_never_measured_is_not_stable(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: 3.0, 2e-3: 3.1})
+    with story(tmp_path) as tell:
+        tell.plan({"optim.lr": 4e-3})
+    assert (found(files)["highest_stable"], found(files)["unmeasured"]) == (2e-3, 1)
+
+
+def test_a_flat_and_noisy_valley_has_no_fit_beyond_its_rates() -> None:
+    draw = random.Random(0)
+    for _ in range(300):
+        fitted = fit({rate: [3 + draw.gauss(0, 0.01)] for rate in RATES[:5]})
+        assert fitted is None or RATES[0] < fitted.rate < RATES[4]

@@ -16,6 +16,7 @@ import re
 import shutil
 import sysconfig
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -136,7 +137,7 @@ def _split_text(file: Path, separator: str) -> Iterator[str]:
             yield "".join(lines)
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: data.path: not UTF-8 text (byte {error.start})"]) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError([f"{file}: data.path: {reason}"]) from error
 

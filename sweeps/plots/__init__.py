@@ -33,11 +33,7 @@ def figures(of: Study) -> dict[str, Figure]:
     """Every figure of a sweep by its name."""
     if of.is_study:
         return arms.figures(of)
-    found = {
-        f"loss_vs_{swept.name}": loss_against(of, swept)
-        for swept in of.swept
-        if swept.path != "run.repeat"
-    }
+    found = {f"loss_vs_{swept.name}": loss_against(of, swept) for swept in of.swept}
     if any(swept.path == LR for swept in of.swept) and by_rate(of.trials):
         found["edge_of_stability"] = edge_of_stability(of)
     return found | {f"loss_by_{x}": learning_curves(of, x) for x in X_AXES}

@@ -23,13 +23,15 @@ from sweeps.plots.look import (
     crosses_of,
     draw_cross,
     entry,
+    mark_above,
+    mark_trouble,
     plain,
     say_nothing,
     set_limit,
     unit_of_time,
 )
 from sweeps.plots.rates import level_entries, plot_rates, rate_axis, shown_losses
-from sweeps.plots.trials import X_AXES
+from sweeps.plots.trials import X_AXES, end_of
 from sweeps.stability import by_rate
 from sweeps.study import Facts, Study
 from sweeps.verdict import NOISE_MARGIN
@@ -199,10 +201,14 @@ def curves(of: Study, x: str) -> Figure:
         colour, dash, _ = styles[arm.name]
         _band(axes, arm, of.metric, x, (colour, dash), divisor)
         for trial in arm.runs.values():
-            kind = cross_of(trial)
-            along = trial.curve[-1][x] if trial.curve else trial.tokens if x == "tokens" else 0
-            if kind is not None:
-                draw_cross(axes, along / divisor, crosses[kind], colour)
+            kind, end = cross_of(trial), end_of(trial, x)
+            if kind is not None and end is not None:
+                draw_cross(axes, end / divisor, crosses[kind], colour)
+            elif kind is None and trial.curve and end is not None:
+                loss = trial.curve[-1][of.metric]
+                mark_trouble(axes, end / divisor, loss, trial, colour)
+                if loss > top:
+                    mark_above(axes, end / divisor, colour)
         handles.append(entry(arm.name, color=colour, ls=dash))
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))

@@ -51,7 +51,7 @@ MARKS = ("o", "D", "v", "p", "h", "<", ">")
 CROSSES = {
     "non-finite": "x",
     "blown up": "X",
-    "spiked": "*",
+    "spiked": "2",
     "stuck": "_",
     "out of memory": "+",
     "failed": "1",
@@ -148,6 +148,13 @@ def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:
 def cross_of(trial: Trial) -> str | None:
     """What went wrong in a trial that has no final loss to be drawn at."""
     return outcome(trial) if trial.status in {"diverged", "failed"} else None
+
+
+def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, colour: Any) -> None:
+    """Mark the last loss of a trial that ended with one though something went wrong in it."""
+    kind = outcome(trial)
+    if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
+        axes.plot(x, loss, CROSSES[kind], color=colour, ms=11, mew=1.5, zorder=5)
 
 
 def draw_cross(axes: Axes, x: float, mark: str, colour: Any) -> None:

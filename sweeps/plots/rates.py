@@ -21,6 +21,7 @@ from sweeps.plots.look import (
     draw_cross,
     entry,
     mark_above,
+    mark_trouble,
     say_nothing,
     set_limit,
 )
@@ -51,6 +52,8 @@ def plot_rates(of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str]
         elif trial.curve and trial.curve[-1][of.metric] > top:
             mark_above(axes, rate, colour)
             above = True
+        elif trial.status == "finished":
+            mark_trouble(axes, rate, trial.curve[-1][of.metric], trial, colour)
         elif trial.status == "stopped" and trial.curve:
             frame = STOPPED | {"mec": colour, "ms": 8}
             axes.plot(rate, trial.curve[-1][of.metric], **frame)

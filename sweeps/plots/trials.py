@@ -35,6 +35,7 @@ from sweeps.plots.look import (
     draw_cross,
     entry,
     mark_above,
+    mark_trouble,
     plain,
     say_nothing,
     set_limit,
@@ -130,7 +131,7 @@ def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
     return handles + cross_entries(crosses_of(of.trials))
 
 
-def _end(trial: Trial, x: str) -> float | None:
+def end_of(trial: Trial, x: str) -> float | None:
     """Where on the axis a trial ended; of the time it took to diverge only the measured is known."""
     if x == "seconds":
         return trial.curve[-1]["seconds"] if trial.curve else None
@@ -158,7 +159,7 @@ def learning_curves(of: Study, x: str) -> Figure:
         colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
         along = [row[x] / divisor for row in trial.curve]
         losses = [row["val_loss"] for row in trial.curve]
-        end = _end(trial, x)
+        end = end_of(trial, x)
         if train:
             thin = [row["train_loss"] for row in trial.curve]
             axes.plot(along, thin, dashes, color=colour, lw=0.7, alpha=0.6)
@@ -167,9 +168,11 @@ def learning_curves(of: Study, x: str) -> Figure:
         if trial.status == "stopped":
             axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": colour, "ms": 5}, zorder=4)
         kind = cross_of(trial)
+        if losses:
+            mark_trouble(axes, along[-1], losses[-1], trial, colour)
         if trial.status == "failed" and losses and losses[-1] <= top:
-            axes.plot(along[-1:], losses[-1:], crosses["failed"], color=colour, ms=8, zorder=4)
-        elif kind is not None and end is not None:
+            continue  # it is marked where it failed
+        if kind is not None and end is not None:
             draw_cross(axes, end / divisor, crosses[kind], colour)
         elif losses and losses[-1] > top:
             mark_above(axes, along[-1], colour)
@@ -312,6 +315,9 @@ def loss_against(of: Study, swept: Swept) -> Figure:
         if points:
             _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
     _mark_stopped(axes, shown)
+    for point in shown:
+        if point.trial.status == "finished" and point.loss == point.trial.curve[-1][of.metric]:
+            mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in trials:
