@@ -70,9 +70,8 @@ def tried(
             covered += each.low <= gap <= each.high
             largest = max(abs(each.low), abs(each.high))
             # The opposite of the truth, or a bound that the truth passes.
-            wrong += verdict.kind == ("better" if gap else "none") or (
-                verdict.kind == "no difference" and largest < gap
-            )
+            opposite = {"better"} if gap else {"better", "worse"}
+            wrong += verdict.kind in opposite or (verdict.kind == "no difference" and largest < gap)
     total = studies * arms
     return {
         "seeds": seeds,
