@@ -113,7 +113,7 @@ def _is_void(base: Arm, arm: Arm) -> bool:
             (mine, its)
             for mine in base.grid
             for its in arm.grid
-            if all(mine.values[path] == its.values[path] for path in base.row["values"] or {})
+            if all(mine.value(path) == its.value(path) for path in base.row["values"] or {})
         ]
     ended = [
         (one, other)
@@ -331,7 +331,7 @@ def _cautions(
 def _edge(arm: Arm, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbour, and what to try
     there: as far again as its neighbour on the other side."""
-    tried = sorted({trial.values[path] for trial in arm.grid if path in trial.values})
+    tried = sorted({trial.value(path) for trial in arm.grid})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
     for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
@@ -446,7 +446,7 @@ def tuning(of: Study) -> list[Facts]:
             "trials": [
                 {
                     **place_of(trial, last_record(trial)),
-                    "tuned": {path: trial.values.get(path) for path in paths},
+                    "tuned": {path: trial.value(path) for path in paths},
                     "outcome": outcome(trial),
                 }
                 for trial in pool

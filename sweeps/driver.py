@@ -330,7 +330,7 @@ class Driver:
         score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
         best = min(finished, key=lambda trial: score[trial.trial], default=None)
         return {
-            "values": best and {path: best.values[path] for path in space.retune},
+            "values": best and {path: best.value(path) for path in space.retune},
             "score": best and score[best.trial],
             "tried": len(grid),
             "failed": failed,

@@ -220,6 +220,11 @@ class Trial:
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
 
+    def value(self, path: str) -> Any:
+        """What the trial's config has at a dotted path, whether the space varied it then or not."""
+        section, name = path.split(".")
+        return self.config[section][name]
+
     @property
     def budget(self) -> int:
         """Training tokens of the whole trial; of one that is given seconds, the most it may use

@@ -251,6 +251,8 @@ class Space(Section):
             yield f"{where}: an arm is named by letters, digits, _, - and ."
         for path in (self.retune or {}).keys() & arm.set.keys():
             yield f"{where}.set.{path}: retune sets this path in every arm"
+        if arm.match and "model.d_ff" in (self.retune or {}):
+            yield f"retune.model.d_ff: {where}.match solves for it"
         if arm.match and "model.d_ff" in arm.set:
             yield f"{where}.set.model.d_ff: match solves for it"
 

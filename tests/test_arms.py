@@ -166,6 +166,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
         "arms.x.set.model.d_ff: match solves for it",
     ),
+    "a width that is solved for and re-tuned": (
+        {
+            "retune": {"model.d_ff": {"grid": [44, 88]}},
+            "arms": {"x": {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}},
+        },
+        "retune.model.d_ff: arms.x.match solves for it",
+    ),
     "an arm too large to be matched": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
         "arms.x.match: params of the baseline are",
@@ -440,6 +447,14 @@ def test_another_path_to_re_tune_is_another_grid(tmp_path: Path) -> None:
     more = {**STUDY, "retune": {**RETUNE, "optim.weight_decay": {"grid": [0.0, 0.1]}}}
     after = rewritten(tmp_path, STUDY, more)
     assert set(chosen(after)["nope"]) == {"optim.lr", "optim.weight_decay"}
+
+
+def test_a_path_whose_grid_is_the_bases_value_may_be_added(tmp_path: Path) -> None:
+    """The trials are those of before, planned when the path was not re-tuned."""
+    own = {"optim.weight_decay": {"grid": [BASE.optim.weight_decay]}}
+    after = rewritten(tmp_path, STUDY, {**STUDY, "retune": {**RETUNE, **own}})
+    assert chosen(after)["nope"] == {"optim.lr": 1e-3, "optim.weight_decay": 0.1}
+    assert "nope" in {place["arm"] for place in findings(studied(led.Files(tmp_path)))["tuning"]}
 
 
 def test_a_larger_grid_adds_to_the_one_before(tmp_path: Path) -> None:
