@@ -191,9 +191,8 @@ def numeric_arms(of: Study) -> dict[float, Arm]:
     each = (of.sweep.asked or {}).get("space", {}).get("each")
     if each is None:
         return {}
-    section, name = each["path"].split(".")
     found = {
-        trial.config[section][name]: arm
+        trial.value(each["path"]): arm
         for arm in arms_of(of.sweep)
         for trial in list(arm.runs.values())[:1]
     }

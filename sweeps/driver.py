@@ -207,7 +207,10 @@ class Driver:
 
     def end(self) -> None:
         """Write down why each trial that still waits goes no further; called when nothing is left."""
-        for trial in self.sweep.trials.values():
+        self._stop_waiting(self.sweep.trials.values())
+
+    def _stop_waiting(self, trials: Iterable[led.Trial]) -> None:
+        for trial in trials:
             if trial.status == "paused" and self.policy.holds(trial.trial):
                 standing = self.policy.standing(trial.trial)
                 self._record("stopped", trial=trial.trial, **standing.fields())
@@ -278,11 +281,7 @@ class Driver:
         now, and plan what they run; whether there was anything new."""
         found = list(self._choices())
         for fields, planned in found:
-            for trial in self.sweep.trials.values():
-                waits = trial.status == "paused" and trial.trial in fields["grid"]
-                if waits and self.policy.holds(trial.trial):
-                    stop = self.policy.standing(trial.trial)
-                    self._record("stopped", trial=trial.trial, **stop.fields())
+            self._stop_waiting(self.sweep.trials[trial] for trial in fields["grid"])
             self._plan(planned)
             self._record("chosen", **fields)
         return bool(found)

@@ -58,13 +58,12 @@ def figures(of: Study) -> dict[str, Figure]:
     return found | {f"loss_by_{x}": curves(of, x) for x in X_AXES}
 
 
-def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str, str]]:
-    """Colour, dashes and mark of every arm."""
+def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str]]:
+    """Colour and dashes of every arm."""
     return {
         arm.name: (
             OKABE_ITO[n % len(OKABE_ITO)],
             DASHES[n // len(OKABE_ITO) % len(DASHES)],
-            MARKS[n % len(MARKS)],
         )
         for n, arm in enumerate(arms)
     }
@@ -198,7 +197,7 @@ def curves(of: Study, x: str) -> Figure:
     crosses, styles = crosses_of(runs), looks(arms)
     handles = []
     for arm in arms:
-        colour, dash, _ = styles[arm.name]
+        colour, dash = styles[arm.name]
         _band(axes, arm, of.metric, x, (colour, dash), divisor)
         for trial in arm.runs.values():
             kind, end = cross_of(trial), end_of(trial, x)
