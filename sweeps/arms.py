@@ -67,6 +67,9 @@ def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
             wrong += error.problems
     if space.each is not None:
         values, notes = _values(asked, machine, space.each)
+        if not values:
+            own = _base_value(asked, space.each.path)
+            wrong.append(f"{asked.source}: each.values: none but the baseline's own, {own}")
         for value in values:
             try:
                 found.append(_of_value(asked, space.each, value))
@@ -227,18 +230,8 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
     """The trials of an arm's re-tune grid; none for one that has none."""
     if not cell.retune:
         return []
-    here = cfg.flatten(_config(asked, cell, {}).model_dump())
-    wrong = [
-        f"{asked.source}: retune.{path}.times: a number is due in {cell.name}, got {here[path]!r}"
-        for path, domain in (asked.space.retune or {}).items()
-        if isinstance(domain, Times) and type(here[path]) not in {int, float}
-    ]
-    if wrong:
-        raise ConfigError(wrong)
     grids = [
-        [float(here[path] * factor) for factor in domain.times]
-        if isinstance(domain, Times)
-        else domain.grid
+        _multiples(asked, cell, path, domain.times) if isinstance(domain, Times) else domain.grid
         for path, domain in (asked.space.retune or {}).items()
     ]
     found = []
@@ -248,6 +241,23 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
         label = f"{cell.name} {label_of(tuned)} (re-tune)"
         found.append(Planned(config, cell.values(tuned), label, pool=cell.pool))
     return found
+
+
+def _multiples(asked: Asked, cell: Cell, path: str, factors: list[float]) -> list[Value]:
+    """Multiples of the value that an arm has; of a whole number whole ones."""
+    here = cfg.flatten(_config(asked, cell, {}).model_dump())[path]
+    where = f"{asked.source}: retune.{path}.times"
+    if type(here) not in {int, float}:
+        raise ConfigError([f"{where}: a number is due in {cell.name}, got {here!r}"])
+    found: list[Value] = [float(here * factor) for factor in factors]
+    if type(here) is float:
+        return found
+    broken = [factor for factor in factors if not (here * factor).is_integer()]
+    if broken:
+        raise ConfigError(
+            [f"{where}: {here} in {cell.name} times {broken[0]:g} is no whole number"]
+        )
+    return [int(value) for value in found]
 
 
 def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:

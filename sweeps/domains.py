@@ -4,14 +4,40 @@ No kind is guessed from a shape, and bounds are the values themselves.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, LiteralString
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from tinylm import config as cfg
 from tinylm.config import Section
 
-Value = bool | int | float | str
+Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # which a number of JSON holds exactly
+
+
+def said(rule: LiteralString) -> WrapValidator:
+    """What a union says of a value that is none of its members: one rule, for all of them."""
+
+    def check(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return inner(value)
+        except ValidationError as error:
+            raise PydanticCustomError("rule", rule) from error
+
+    return WrapValidator(check)
+
+
+Value = Annotated[
+    bool | Whole | float | str, said("a text, a number below 2**53, true or false is due")
+]
 
 
 def listed(values: list[Value]) -> list[Value]:
@@ -25,7 +51,8 @@ def listed(values: list[Value]) -> list[Value]:
     return values
 
 
-def _ascending(bounds: list[float]) -> list[float]:
+def ascending(bounds: list[float]) -> list[float]:
+    """Two bounds, the lower one first; else `ValueError`."""
     low, high = bounds
     if not low < high:
         raise ValueError(f"lower bound {low:g} must be below upper bound {high:g}")
@@ -35,7 +62,6 @@ def _ascending(bounds: list[float]) -> list[float]:
 Values = Annotated[list[Value], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Bounds = Annotated[list[Finite], Field(min_length=2, max_length=2)]
-Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
 class Grid(Section):
@@ -56,21 +82,21 @@ class Uniform(Section):
     """A number between two bounds."""
 
     uniform: Bounds
-    _check = field_validator("uniform")(_ascending)
+    _check = field_validator("uniform")(ascending)
 
 
 class LogUniform(Section):
     """A number between two positive bounds whose logarithm is uniform; bounds are the values."""
 
     loguniform: Annotated[list[cfg.Positive], Field(min_length=2, max_length=2)]
-    _check = field_validator("loguniform")(_ascending)
+    _check = field_validator("loguniform")(ascending)
 
 
 class Int(Section):
     """A whole number from the first to the second bound, both included."""
 
     int: Annotated[list[Whole], Field(min_length=2, max_length=2)]
-    _check = field_validator("int")(_ascending)
+    _check = field_validator("int")(ascending)
 
 
 class Cases(Section):

@@ -3,13 +3,20 @@
 What trials a space plans is `sweeps.plan`'s to say.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sweeps.domains import (
     Bounds,
@@ -19,10 +26,12 @@ from sweeps.domains import (
     Int,
     Value,
     Values,
+    ascending,
     kind,
     leaves,
     listed,
     outcomes,
+    said,
     written,
 )
 from sweeps.ledger import BASELINE, NAME
@@ -35,12 +44,15 @@ SPACES = Path("search_spaces")
 # Of re-tune grids, so that no arm is judged by the loss it was tuned on, and the first of those that
 # confirm a sweep's best. Seeds of trials lie below.
 TUNING_SEED, CONFIRMING_SEED = 1000, 2000
+_SPLIT = {"data.validation_fraction", "data.split_seed"}  # which tokens are held out
 
 
 # How they are searched and scheduled ---------------------------------------------------------
 
 
 Samples = Annotated[int, Field(ge=1, le=1_000_000)]
+Again = Annotated[int, Field(le=1000)]  # trainings of one config
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class GridSearch(Section):
@@ -71,6 +83,11 @@ class Constraint(Section):
         default=None, description="FLOPs of a training token, from and to."
     )
 
+    @field_validator("params", "flops_per_token")
+    @classmethod
+    def _ordered(cls, bounds: list[float] | None) -> list[float] | None:
+        return bounds and ascending(bounds)
+
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.params is None and self.flops_per_token is None:
@@ -84,7 +101,7 @@ class Constraint(Section):
 class Arm(Section):
     """A named change of the baseline, and what it is expected to do."""
 
-    hypothesis: Annotated[str, Field(min_length=1)]
+    hypothesis: Words
     set: Annotated[dict[str, Value], Field(min_length=1)] = Field(
         description="Dotted paths, and the values that they have in this arm."
     )
@@ -100,7 +117,14 @@ class Arm(Section):
 class PowersOfTwo(Section):
     """Every power of two from the first to the second bound; `memory` is as much as fits."""
 
-    powers_of_two: Annotated[list[cfg.Count | Literal["memory"]], Field(min_length=2, max_length=2)]
+    powers_of_two: Annotated[
+        list[
+            Annotated[
+                cfg.Count | Literal["memory"], said("a whole number above 0, or memory, is due")
+            ]
+        ],
+        Field(min_length=2, max_length=2),
+    ]
 
     @field_validator("powers_of_two")
     @classmethod
@@ -113,13 +137,24 @@ class PowersOfTwo(Section):
         return bounds
 
 
+def _kind_of_values(value: object) -> str:
+    return "<list>" if isinstance(value, list) else kind(value)
+
+
 class Each(Section):
     """An arm for each value of one path; the baseline's own value is the baseline."""
 
     path: str
-    values: Values | PowersOfTwo
-    hypothesis: Annotated[str, Field(min_length=1)]
-    scale: dict[str, cfg.Positive] = Field(
+    values: Annotated[
+        Annotated[Values, Tag("<list>")] | Annotated[PowersOfTwo, Tag("powers_of_two")],
+        Discriminator(
+            _kind_of_values,
+            custom_error_type="values",
+            custom_error_message="a list of values, or {powers_of_two: [a, b]}, is due",
+        ),
+    ]
+    hypothesis: Words
+    scale: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
         default_factory=dict,
         description="Paths that grow with this power of the value's ratio to the baseline's, "
         "e.g. {optim.lr: 0.5}.",
@@ -140,6 +175,16 @@ class Times(Section):
 
     times: Annotated[list[cfg.Positive], Field(min_length=1)]
     _check = field_validator("times")(listed)
+
+
+Retune = Annotated[
+    Annotated[Grid, Tag("grid")] | Annotated[Times, Tag("times")],
+    Discriminator(
+        kind,
+        custom_error_type="retune",
+        custom_error_message="one of {grid: [..]}, {times: [..]} is due",
+    ),
+]
 
 
 # The whole file ------------------------------------------------------------------------------------
@@ -178,7 +223,7 @@ class Caps(Section):
 class Space(Section):
     """A question, and the trials that answer it."""
 
-    question: Annotated[str, Field(min_length=1)]
+    question: Words
     metric: Literal["val_loss", "bits_per_byte"] = "val_loss"
     base: dict[str, Value] = Field(
         default_factory=dict, description="Dotted paths that replace values of the scale's config."
@@ -188,18 +233,20 @@ class Space(Section):
     ) = None
     space: dict[str, Domain] = Field(default_factory=dict)
     constraint: Constraint | None = None
-    confirm: Annotated[int, Field(ge=0)] = Field(
+    confirm: Annotated[Again, Field(ge=0)] = Field(
         default=0, description="Fresh seeds on which the best of the sweep is run again."
     )
     arms: Annotated[dict[str, Arm], Field(min_length=1)] | None = Field(
         default=None, description="Changes of the baseline, each held against it."
     )
     each: Each | None = None
-    retune: Annotated[dict[str, Grid | Times], Field(min_length=1)] | None = Field(
+    retune: Annotated[dict[str, Retune], Field(min_length=1)] | None = Field(
         default=None, description="A small grid for every arm, e.g. of optim.lr."
     )
     seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
-    repeats: cfg.Count = Field(default=1, description="Times that the first seed is run.")
+    repeats: Annotated[Again, Field(ge=1)] = Field(
+        default=1, description="Times that the first seed is run."
+    )
     schedule: AnySchedule = DEFAULT_SCHEDULE
     resources: Resources = Resources()
     caps: Caps = Caps()
@@ -243,9 +290,11 @@ class Space(Section):
                 yield f"retune.{path}: each sets this path"
             if self.each is not None and path in self.each.scale and isinstance(domain, Grid):
                 yield f"retune.{path}: each.scale sets this path; times multiplies what it sets"
+        if self.each is not None and self.each.path in self.each.scale:
+            yield f"each.scale.{self.each.path}: each sets this path"
 
     def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[str]:
-        if name == BASELINE:
+        if name.casefold() == BASELINE:
             yield f"{where}: the baseline is the base config, and no arm"
         if not NAME.fullmatch(name):
             yield f"{where}: an arm is named by letters, digits, _, - and ."
@@ -275,8 +324,10 @@ class Space(Section):
         for where, path in varied.items():
             if path == "run.device":
                 yield f"{where}: every trial takes the same resources"
-            elif path.startswith("eval."):
+            elif path.startswith("eval.") or path in _SPLIT:
                 yield f"{where}: every trial is evaluated on the same windows"
+            elif path == "budget.seconds":
+                yield f"{where}: trials are compared at equal tokens, or at the end of one time"
             elif path.startswith("budget.") and self.is_study:
                 yield f"{where}: arms are compared at equal tokens"
             elif path.startswith("budget.") and self.schedule.shares():
@@ -401,29 +452,18 @@ def _policy_of(tree: Mapping[str, Any]) -> str:
     return str(schedule.get("policy", "")) if isinstance(schedule, dict) else ""
 
 
-def _wrong_policy(tree: Mapping[str, Any], source: str) -> Iterator[str]:
-    schedule = tree.get("schedule")
-    if isinstance(schedule, dict) and "policy" not in schedule:
-        yield f"{source}: schedule.policy: missing; one of {', '.join(SCHEDULES)} is due"
-    elif isinstance(schedule, dict) and _policy_of(tree) not in SCHEDULES:
-        name = _policy_of(tree)
-        near_name = cfg.did_you_mean(name, SCHEDULES)
-        yield (
-            f"{source}: schedule.policy: no such policy {name!r}; there are "
-            f"{', '.join(SCHEDULES)}{near_name}"
-        )
-
-
 def _names(tree: Mapping[str, Any]) -> list[str]:
     """Every key that may stand in a space file with this policy, by its dotted path."""
     schedule = SCHEDULES.get(_policy_of(tree))
-    parts = {
+    parts: dict[str, type[Section] | None] = {
         "resources": Resources,
         "caps": Caps,
         "schedule": schedule,
         "constraint": Constraint,
         "each": Each,
     }
+    arms = tree.get("arms")
+    parts |= {f"arms.{name}": Arm for name in (arms if isinstance(arms, dict) else ())}
     inner = [f"{at}.{name}" for at, of in parts.items() if of for name in of.model_fields]
     return [*Space.model_fields, *inner]
 
@@ -434,14 +474,17 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         tree = read_mapping(path)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
-    wrong = [*_wrong_paths(tree, str(path)), *_wrong_policy(tree, str(path))]
+    empty = [f"{path}: {key}: empty" for key, value in tree.items() if value is None]
+    if empty:
+        raise ConfigError(empty)
+    wrong = list(_wrong_paths(tree, str(path)))
     try:
         space = Space.model_validate(tree)
     except ValidationError as error:
-        # What is wrong with the policy's name has been said.
         for problem in cfg.problems(error, str(path), _names(tree), _policy_of(tree)):
-            if not re.match(r"schedule: .*(tag|discriminator)", problem.removeprefix(f"{path}: ")):
-                wrong += problem.replace("\n", f"\n{path}: ").split("\n")
+            due = f"; one of {', '.join(SCHEDULES)} is due"
+            more = due if problem.endswith(": schedule.policy: missing") else ""
+            wrong += (problem + more).replace("\n", f"\n{path}: ").split("\n")
     if wrong:
         raise ConfigError(wrong)
     return space, tree

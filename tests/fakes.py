@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from sweeps import ledger as led
 from sweeps import plan as pl
 from sweeps import space as sp
 from sweeps.asked import Asked, Machine
 from sweeps.driver import Driver, Job
 from tinylm import config as cfg
+from tinylm.config import ConfigError
 
 Loss = Callable[[dict[str, Any], float], float]  # (config, share of the budget) -> loss
 
@@ -35,6 +39,21 @@ def asked(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Asked:
     space = sp.Space.model_validate(tree)
     base = cfg.overlay(cfg.load(scale), space.base)
     return Asked(space, tree, "space.yaml", base, scale, seed)
+
+
+def problems(folder: Path, tree: dict[str, Any]) -> str:
+    """What is said of a wrong space file, when it is read or when it is planned."""
+    path = folder / "asked.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def read_and_plan() -> pl.Plan:
+        space, _ = sp.read(path)
+        base = cfg.overlay(cfg.load("smoke"), space.base)
+        return pl.plan(Asked(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
+
+    with pytest.raises(ConfigError) as caught:
+        read_and_plan()
+    return str(caught.value)
 
 
 def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:

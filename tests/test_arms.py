@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from fakes import MACHINE, asked, driver, size
+from fakes import MACHINE, asked, driver, problems, size
 from ledgers import studied
 
 from sweeps import ledger as led
 from sweeps import plan as pl
 from sweeps import space as sp
 from sweeps.arms import LEAST_UPDATES, Cell, cells, runs, tuning
-from sweeps.asked import Asked
 from sweeps.findings import findings
 from tinylm import config as cfg
-from tinylm.config import ConfigError
 
 BASE = cfg.load("smoke")
 
@@ -208,7 +205,44 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"retune": {"optim.lrr": {"grid": [1]}}},
         "did you mean 'optim.lr'?",
     ),
-    "a sampled retuned path": ({"retune": {"optim.lr": {"uniform": [1, 2]}}}, "retune.optim.lr"),
+    "a sampled retuned path": (
+        {"retune": {"optim.lr": {"uniform": [1, 2]}}},
+        'retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got {"uniform": [1, 2]}',
+    ),
+    "a retuned path without a grid": (
+        {"retune": {"optim.lr": [1, 2]}},
+        "retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got [1, 2]",
+    ),
+    "multiples that are no whole number": (
+        {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
+        "retune.model.d_ff.times: 88 in baseline times 0.3 is no whole number",
+    ),
+    "arms without one": ({"arms": None}, "arms: empty"),
+    "a misspelt key of an arm": (
+        {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
+        "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
+    ),
+    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: a mapping is due, got "none"'),
+    "a nested change": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
+        "arms.x.set.model: a text, a number below 2**53, true or false is due, got",
+    ),
+    "a blank hypothesis": (
+        {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
+        "arms.x.hypothesis: String should have at least 1 character",
+    ),
+    "an arm named as the baseline": (
+        {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},
+        "arms.Baseline: the baseline is the base config, and no arm",
+    ),
+    "another split": (
+        {
+            "metric": "bits_per_byte",
+            "arms": {"x": {"hypothesis": "h", "set": {"data.split_seed": 3}}},
+        },
+        "arms.x.set.data.split_seed: every trial is evaluated on the same windows",
+    ),
+    "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: Input should be less than"),
 }
 BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
@@ -225,6 +259,30 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         "lower bound 8 must not be above upper bound 4",
     ),
     "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "the baseline's own value alone": (
+        {"values": [8]},
+        "each.values: none but the baseline's own, 8",
+    ),
+    "a number of four hundred digits": (
+        {"values": [4, 10**400]},
+        "each.values.1: a text, a number below 2**53, true or false is due, got 1000",
+    ),
+    "no list of values": (
+        {"values": "memory"},
+        'each.values: a list of values, or {powers_of_two: [a, b]}, is due, got "memory"',
+    ),
+    "a bound that is a word": (
+        {"values": {"powers_of_two": [1, "mem"]}},
+        'each.values.powers_of_two.1: a whole number above 0, or memory, is due, got "mem"',
+    ),
+    "a path scaled by itself": (
+        {"scale": {"optim.batch_size": 0.5}},
+        "each.scale.optim.batch_size: each sets this path",
+    ),
+    "a power beyond sense": (
+        {"scale": {"optim.lr": 1e308}},
+        "each.scale.optim.lr: Input should be less than or equal to 10",
+    ),
     "a word for a number": (
         {"values": ["big"]},
         'optim.batch_size: Input should be a valid integer, got "big"',
@@ -239,21 +297,6 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         "budget.tokens 24576 is not a multiple of 224",
     ),
 }
-
-
-def problems(folder: Path, tree: dict[str, Any]) -> str:
-    """What is said of a wrong study."""
-    path = folder / "asked.yaml"
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
-
-    def read_and_plan() -> pl.Plan:
-        space, _ = sp.read(path)
-        base = cfg.overlay(BASE, space.base)
-        return pl.plan(Asked(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
-
-    with pytest.raises(ConfigError) as caught:
-        read_and_plan()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -396,6 +439,11 @@ def test_more_samples_under_a_constraint_keep_those_before() -> None:
 def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
     said = problems(tmp_path, search(constraint={"params": [1, 2]}))
     assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in said
+
+
+def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> None:
+    said = problems(tmp_path, search(constraint={"params": [10, 1]}))
+    assert "constraint.params: lower bound 10 must be below upper bound 1" in said
 
 
 def test_a_constraint_on_a_grid_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ MAX_VOCABULARY = 2**16  # token files are uint16
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**53)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -270,7 +270,9 @@ def _near_key(path: str, names: Iterable[str]) -> str:
     return f"; known are {', '.join(beside)}" if beside else ""
 
 
-_UNION_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+")
+_UNION_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|<.*>")
+_MAPPING = {"dict_type", "model_type", "model_attributes_type"}
+_SHOWN = 80  # characters of a wrong value
 
 
 def problems(error: ValidationError, source: str, names: Iterable[str], tag: str = "") -> list[str]:
@@ -284,16 +286,30 @@ def problems(error: ValidationError, source: str, names: Iterable[str], tag: str
         # it tried behind it.
         parts = [str(part) for part, _ in itertools.groupby(fault["loc"])]
         path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p) and p != tag)
-        if fault["type"] == "extra_forbidden":
+        context = fault.get("ctx", {})
+        if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+            key = context["discriminator"].strip("'")
+            members = re.findall(r"'(\w+)'", context.get("expected_tags", ""))
+            near = did_you_mean(context.get("tag", ""), members)
+            lines.append(
+                f"{source}: {path}.{key}: no such {key} {context['tag']!r}; there are "
+                f"{', '.join(members)}{near}"
+                if members
+                else f"{source}: {path}.{key}: missing"
+            )
+        elif fault["type"] == "extra_forbidden":
             lines.append(f"{source}: {path}: unknown key{_near_key(path, names)}")
         elif fault["type"] == "missing":
             lines.append(f"{source}: {path}: missing")
         elif fault["type"] == "value_error":
             where = f"{path}: " if path else ""
-            lines.append(f"{source}: {where}{fault['ctx']['error']}")
+            lines.append(f"{source}: {where}{context['error']}")
         else:
+            rule = "a mapping is due" if fault["type"] in _MAPPING else fault["msg"]
             value = json.dumps(fault["input"], default=str)
-            lines.append(f"{source}: {path}: {fault['msg']}, got {value}")
+            if len(value) > _SHOWN:
+                value = f"{value[:_SHOWN]}…"
+            lines.append(f"{source}: {path}: {rule}, got {value}")
     return lines
 
 
