@@ -25,9 +25,10 @@ from sweeps.study import (
     head,
     last_record,
     place_of,
+    status_of,
     tokens_per_s,
 )
-from sweeps.words import show
+from sweeps.words import END, named, show
 
 # A trial lies within the spread of repeats where it is no further from them than so many times that.
 REPEAT_MARGIN = 2.0
@@ -142,10 +143,10 @@ def _losses(arm: Arm, tokens: Point | None, metric: str) -> dict[int, float]:
 def comparison(of: Study) -> Facts | None:
     """Every arm against the baseline; None for a sweep that is no study, or has settled no arm.
 
-    `noise` is the standard deviation of a run over seeds, pooled over the baseline and the arms that
-    scatter no more than it; `arms` have, beside
-    what they change, the mean difference over seeds (`difference`, with `low` and `high`, the 95%
-    interval, `p` and `p_holm`), the verdict, and what to be careful about.
+    `noise` is the standard deviation of a run, over seeds and pooled over the baseline and the arms
+    that scatter no more than it, or over repeats of the baseline (`noise_of`) where these scatter
+    more; `arms` have, beside what they change, the mean difference over seeds (`difference`, with
+    `low` and `high`, the 95% interval, `p` and `p_holm`), the verdict, and what to be careful about.
     """
     arms = arms_of(of.sweep)
     if not arms or arms[0].name != BASELINE:
@@ -159,31 +160,63 @@ def comparison(of: Study) -> Facts | None:
         if trial.curve and trial.status not in {"diverged", "failed"}
     ]
     tokens = final_point(going)
-    noise = vd.pooled_noise(
-        vd.alike(
-            list(_losses(base, tokens, of.metric).values()),
-            [
-                list(_losses(arm, tokens, of.metric).values())
-                for arm in sound[1:]
-                if not any(outcome(trial) for trial in arm.runs.values())
-            ],
-        )
-    )
+    noise, noise_of = _noise(sound, tokens, of.metric)
     found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
     tested = [place for place in found if place["p"] is not None]
     for place, p in zip(tested, vd.holm([place["p"] for place in tested]), strict=True):
         place["p_holm"] = p
     for place, arm in zip(found[1:], arms[1:], strict=True):
         place.update(_verdict(of, place, (base, arm), noise, len(tested)))
+        place["cautions"] += _better_elsewhere(arm, place, found)
     return {
         "tokens": tokens,
         "steps": sorted({row["step"] for t in going if (row := at(t, tokens)) is not None}),
         "noise": noise and vars(noise),
+        "noise_of": noise_of,
         "unit": UNITS[of.metric],
         "seeds": list(base.runs),
         "arms": found,
         "critical_batch": _critical_batch(of, found, noise),
     }
+
+
+def _noise(
+    sound: Sequence[Arm], tokens: Point | None, metric: str
+) -> tuple[vd.Noise | None, str | None]:
+    """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
+    base = sound[0]
+    quiet = [a for a in sound[1:] if not any(outcome(trial) for trial in a.runs.values())]
+    over_seeds = vd.pooled_noise(
+        vd.alike(
+            list(_losses(base, tokens, metric).values()),
+            [list(_losses(arm, tokens, metric).values()) for arm in quiet],
+        )
+    )
+    same = [*list(base.runs.values())[:1], *base.repeats]
+    again = [loss for trial in same if (loss := _loss(trial, tokens, metric)) is not None]
+    repeated = vd.pooled_noise([again])
+    if repeated is not None and (over_seeds is None or repeated.sd > over_seeds.sd):
+        return repeated, "repeats"
+    return over_seeds, None if over_seeds is None else "seeds"
+
+
+def _better_elsewhere(arm: Arm, place: Facts, found: Sequence[Facts]) -> list[str]:
+    """That another arm with the same changes, which runs at other values, has a lower loss."""
+    others = [
+        other
+        for other in found
+        if other["arm"] != arm.name
+        and other["changes"] == place["changes"]
+        and other["chosen"] != place["chosen"]
+        and None not in {other["mean"], place["mean"]}
+        and other["mean"] < place["mean"]
+    ]
+    return [
+        f"{other['arm']} has the same changes and a lower loss, {other['mean']:.4f}, at "
+        f"{named(other['chosen'] or {})}: the re-tune grid did not choose the best value"
+        for other in others
+        if arm.row["retuned"]
+    ]
 
 
 def numeric_arms(of: Study) -> dict[float, Arm]:
@@ -217,7 +250,13 @@ def _critical_batch(of: Study, found: list[Facts], noise: vd.Noise | None) -> Fa
     margin = vd.NOISE_MARGIN * noise.sd
     beyond = [s for s in losses if s > best and losses[s] > losses[best] + margin]
     within = [s for s in losses if s >= best and s < min(beyond, default=math.inf)]
-    return {"best": best, "largest": max(within), "beyond": min(beyond, default=None)}
+    return {
+        "best": best,
+        "largest": max(within),
+        "beyond": min(beyond, default=None),
+        "smallest": best == min(losses),
+        "retuned": of.has_retune,
+    }
 
 
 def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) -> Facts:
@@ -287,22 +326,24 @@ def _median_speed(arm: Arm) -> float | None:
     return statistics.median(speed for speed in speeds if speed) if any(speeds) else None
 
 
-def _sizes(arm: Trial, base: Trial) -> Iterator[str]:
-    """Where an arm's model is larger or smaller than the baseline's."""
-    for what, mine, its in (
-        ("parameters", arm.params, base.params),
-        ("FLOPs per token", arm.flops_per_token, base.flops_per_token),
-    ):
-        if abs(mine / its - 1) > SIZE_CAUTION:
-            yield f"{mine / its - 1:+.1%} {what}"
+def _unequal(of: Study, arm: Arm, trial: Trial | None, first: Trial | None) -> Iterator[str]:
+    """What differs from the baseline beside the change: sizes, validation windows, tokens."""
+    for what, name in (("parameters", "params"), ("FLOPs per token", "flops_per_token")):
+        more = getattr(trial, name) / getattr(first, name) - 1 if trial and first else 0.0
+        if abs(more) > SIZE_CAUTION:
+            yield f"{more:+.1%} {what}"
+    if "model.context_length" in arm.row["changes"]:
+        yield "its validation windows have another length than the baseline's"
+    lengths = [run.tokens for run in arm.having("finished")]
+    if of.final == END and lengths:
+        yield f"its time was enough for {min(lengths):,} to {max(lengths):,} tokens"
 
 
 def _cautions(
     of: Study, base: Arm, arm: Arm, trial: Trial | None, first: Trial | None
 ) -> Iterator[str]:
     """What a reader of the verdict has to know."""
-    if trial is not None and first is not None:
-        yield from _sizes(trial, first)
+    yield from _unequal(of, arm, trial, first)
     for path, value in (arm.row["values"] or {}).items():
         edge = _edge(arm, path, value)
         if edge is not None:
@@ -365,15 +406,19 @@ def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, 
     """The verdict where it does not rest on losses, and its words."""
     if place["void"]:
         return "void", "void: its training is the baseline's, so the change did not apply"
-    if arm.row["values"] is None:
-        if all(trial.status == "diverged" for trial in arm.grid):
-            return "worse", "worse: it diverged at every value it was tried with"
-        return "no conclusion", "no conclusion yet: nothing of its re-tune grid came to an end"
-    gone = [bool(a.runs) and len(a.having("diverged")) == len(a.runs) for a in (arm, base)]
-    if gone == [True, False]:
-        return "worse", "worse: it diverged on every seed"
-    if gone == [False, True] and len(arm.having("finished")) == len(arm.runs):
-        return "better", "better: the baseline diverged on every seed"
+    gone = [_gone(each) for each in (arm, base)]
+    if gone[0] and gone[1]:
+        return "no conclusion", f"no conclusion: it {gone[0]}, and the baseline {gone[1]}"
+    if gone[0]:
+        return "worse", f"worse: it {gone[0]}"
+    if gone[1] and arm.runs and len(arm.having("finished")) == len(arm.runs):
+        return "better", f"better: the baseline {gone[1]}"
+    for who, name in ((base, "the baseline's"), (arm, "its")):
+        if who.row["values"] is None:
+            return (
+                "no conclusion",
+                f"no conclusion yet: nothing of {name} re-tune grid has finished",
+            )
     going = [
         trial
         for each in (arm, base)
@@ -387,6 +432,14 @@ def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, 
     if place["difference"] is None:
         return "no conclusion", "no conclusion yet: nothing to compare"
     return None
+
+
+def _gone(arm: Arm) -> str:
+    """In words that an arm diverged wherever it was trained; nothing where it did not."""
+    if arm.row["values"] is None and arm.row["retuned"]:
+        diverged = all(trial.status == "diverged" for trial in arm.grid)
+        return "diverged at every value it was tried with" if diverged else ""
+    return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
 
 
 # Noise -------------------------------------------------------------------------------------------
@@ -456,9 +509,28 @@ def tuning(of: Study) -> list[Facts]:
     ]
 
 
+def unsettled(of: Study) -> list[Facts]:
+    """The arms whose values are not settled yet, and how many trials of their re-tune grids ended."""
+    settled = {arm.name for arm in arms_of(of.sweep)}
+    return [
+        {
+            "arm": name,
+            "tried": len(pool),
+            "ended": sum(status_of(trial) != "unfinished" for trial in pool),
+        }
+        for name, pool in tuned_pools(of).items()
+        if name not in settled
+    ]
+
+
 def study_facts(of: Study) -> Facts:
     """What summary.json holds of a study, the figures aside."""
-    return {**head(of), "arms": comparison(of), "tuning": tuning(of)}
+    return {
+        **head(of),
+        "arms": comparison(of),
+        "unsettled": unsettled(of),
+        "tuning": tuning(of),
+    }
 
 
 # Tables ------------------------------------------------------------------------------------------

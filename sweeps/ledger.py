@@ -313,7 +313,7 @@ class Sweep:
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
         elif kind == "chosen":
-            self.chosen[row["arm"]] = row
+            self.chosen[row["arm"]] = _whole(row)
         elif kind == "audited":
             self._begin_audit(row)
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
@@ -360,6 +360,18 @@ class Sweep:
             trial.reason = row.get("reason", "")
         elif row.get("attempt") == trial.attempt:
             _observe_attempt(trial, kind, row)
+
+
+_CHOSEN = {"arm", "values", "trials", "repeats"}
+_CHOSEN_ARM = {"place", "hypothesis", "changes", "retuned", "grid", "tried", "failed"}
+
+
+def _whole(row: Row) -> Row:
+    """A `chosen` row; KeyError where it lacks something."""
+    lacking = (_CHOSEN | (_CHOSEN_ARM if row["arm"] else set())) - row.keys()
+    if lacking:
+        raise KeyError(*sorted(lacking))
+    return row
 
 
 def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:

@@ -70,7 +70,7 @@ _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "time": lambda p: "" if p["seconds"] is None else words.duration(p["seconds"]),
     "more": lambda p: f"{p['more_params']:+.1%}" if p["more_params"] else "",
     "95% interval": lambda p: "" if p["low"] is None else f"{p['low']:+.4f} to {p['high']:+.4f}",
-    "p (Holm)": lambda p: "" if p["p_holm"] is None else f"{p['p_holm']:.3f}",
+    "p (Holm)": lambda p: words.probability(p["p_holm"]),
     "their mean at the end": lambda p: words.loss(p["finished_mean"]),
 }
 
@@ -444,7 +444,7 @@ def _noise_words(found: Facts) -> list[str]:
 def _verdict_words(found: Facts) -> list[str]:
     compared = found["arms"]
     if compared is None:
-        return ["## Arms", "", "No arm is settled yet.", ""]
+        return ["## Arms", "", "No arm is settled yet.", "", *_unsettled_words(found)]
     metric = METRICS[found["metric"]]
     at = words.when(compared["tokens"])
     noise = compared["noise"]
@@ -455,9 +455,9 @@ def _verdict_words(found: Facts) -> list[str]:
         f"seeds: negative is better. The intervals are 95% t intervals, each for its arm alone; the "
         "verdicts go by the p-values adjusted for all arms (Holm). "
         + (
-            f"The noise, one standard deviation of a run over seeds, is {noise['sd']:.4f} "
-            f"(95% interval {noise['low']:.4f} to {noise['high']:.4f}), pooled over the baseline and "
-            "the arms that scatter no more. Further seeds that would settle a question do so with a "
+            f"The noise, one standard deviation of a run over {compared['noise_of']}, is "
+            f"{noise['sd']:.4f} (95% interval {noise['low']:.4f} to {noise['high']:.4f}), "
+            f"{_NOISE_OF[compared['noise_of']]}. Further seeds that would settle a question do so with a "
             "probability of 80%, if the difference is as large as it seems."
             if noise
             else "The noise is not known yet."
@@ -478,7 +478,13 @@ def _verdict_words(found: Facts) -> list[str]:
         lines += [
             f"Critical batch size: up to {critical['largest']} the loss is not above that at "
             f"{critical['best']}, the lowest, by more than two standard deviations of the noise; "
-            f"{beyond}.",
+            f"{beyond}."
+            + (
+                f" {critical['best']} is the smallest that was tried."
+                if critical["smallest"]
+                else ""
+            )
+            + ("" if critical["retuned"] else " The rates were not re-tuned for each size."),
             "",
         ]
     cautions = [
@@ -494,7 +500,24 @@ def _verdict_words(found: Facts) -> list[str]:
         for place in compared["arms"]
         if place["hypothesis"]
     ]
-    return [*lines, ""]
+    return [*lines, "", *_unsettled_words(found)]
+
+
+_NOISE_OF = {
+    "seeds": "pooled over the baseline and the arms that scatter no more",
+    "repeats": "that of the baseline's first seed, which scatter more than seeds do here",
+}
+
+
+def _unsettled_words(found: Facts) -> list[str]:
+    if not found["unsettled"]:
+        return []
+    arms = [
+        f"- `{place['arm']}`: {place['ended']} of the {place['tried']} trials of its re-tune grid "
+        "have ended"
+        for place in found["unsettled"]
+    ]
+    return ["Not settled yet, so without runs:", "", *arms, ""]
 
 
 def _tuning_words(found: Facts) -> list[str]:
@@ -547,10 +570,10 @@ def _print_arms(found: Facts, console: Console) -> None:
     """Print the verdict on each arm."""
     console.print(Text(found["question"]), style="bold")
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm", no_wrap=True)
+    table.add_column("arm", overflow="fold", max_width=24)
     for name in ("seeds", "loss", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", min_width=20)
     for place in (found["arms"] or {"arms": []})["arms"]:
         loss, difference = words.loss(place["mean"]), words.signed(place["difference"])
         cells = (place["arm"], str(place["n"]), loss, difference, place["words"])

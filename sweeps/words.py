@@ -38,6 +38,11 @@ def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
+def probability(value: float | None) -> str:
+    """A p-value: 0.031, or that it is below a thousandth."""
+    return "" if value is None else f"{value:.3f}" if value >= 0.0005 else "< 0.001"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
     if seconds < 100:

@@ -165,6 +165,29 @@ def test_an_arm_that_diverges_at_every_rate_is_worse(tmp_path: Path) -> None:
     assert place["words"] == "worse: it diverged at every value it was tried with"
 
 
+def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdict(
+    tmp_path: Path,
+) -> None:
+    """It never ran, so that it can't be worse."""
+    arms = {"same": {**NOPE, "retune": False}}
+    place = arm(found(tmp_path, both_diverge(1000), retune=RETUNE, arms=arms), "same")
+    assert (place["verdict"], place["planned"]) == ("no conclusion", 0)
+    assert (
+        place["words"] == "no conclusion yet: nothing of the baseline's re-tune grid has finished"
+    )
+
+
+def test_a_baseline_that_diverges_at_every_rate_is_the_worse(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, both_diverge(1000), retune=RETUNE))
+    assert place["words"] == "better: the baseline diverged at every value it was tried with"
+
+
+def test_where_all_diverge_nothing_is_concluded(tmp_path: Path) -> None:
+    place = arm(found(tmp_path, lambda c, s: math.inf, retune=RETUNE))
+    every = "diverged at every value it was tried with"
+    assert place["words"] == f"no conclusion: it {every}, and the baseline {every}"
+
+
 def both_diverge(*seeds: int) -> Any:
     """The baseline diverges on these seeds."""
 
@@ -205,6 +228,16 @@ def test_a_dead_switch_that_chose_another_rate_is_void_by_its_grid(tmp_path: Pat
     assert void_arms(sweep) == ["nope"]
 
 
+def test_repeats_that_scatter_more_than_seeds_are_the_noise(tmp_path: Path) -> None:
+    """As those of trainings that end by the clock may: here 0, 0.1 and 0.2 apart."""
+    facts = found(
+        tmp_path,
+        lambda c, s: noisy(c, s, 0.1, 1.0) + 0.1 * c["run"]["repeat"],
+        repeats=3,
+    )["arms"]
+    assert (facts["noise"]["sd"], facts["noise_of"]) == (pytest.approx(0.1), "repeats")
+
+
 def test_an_arm_that_scatters_more_is_no_part_of_the_noise(tmp_path: Path) -> None:
     """The arm's seeds are a nat apart, the baseline's a hundredth."""
     facts = found(tmp_path, lambda c, s: noisy(c, s, 0.1, 100.0))
@@ -233,6 +266,36 @@ def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
         "its lr is the lowest of its re-tune grid: the optimum may lie beyond; try 0.00025"
         in place["cautions"]
     )
+
+
+def test_a_grid_that_missed_the_better_rate_is_pointed_out(tmp_path: Path) -> None:
+    """On the tuning seed the arm likes 1e-3; on all others 4e-3, where its twin runs."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        misled = is_bare(config) and config["run"]["seed"] < 1000 and config["optim"]["lr"] < 4e-3
+        return loss(config, share) + misled
+
+    arms = {"nope": NOPE, "same": {**NOPE, "retune": False}}
+    facts = found(tmp_path, how, retune=RETUNE, arms=arms)
+    said = "the re-tune grid did not choose the best value"
+    assert [any(said in c for c in arm(facts, name)["cautions"]) for name in arms] == [True, False]
+
+
+def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
+    arms = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
+    cautions = arm(found(tmp_path, arms=arms), "short")["cautions"]
+    assert "its validation windows have another length than the baseline's" in cautions
+
+
+def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
+    conduct(tmp_path, study(retune=RETUNE), records=17)
+    facts = findings(studied(led.Files(tmp_path)))
+    assert facts["unsettled"] == [
+        {"arm": "baseline", "tried": 3, "ended": 2},
+        {"arm": "nope", "tried": 3, "ended": 0},
+    ]
+    said = summary.markdown({**facts, "figures": []})
+    assert "- `baseline`: 2 of the 3 trials of its re-tune grid have ended" in said
 
 
 # What is written -------------------------------------------------------------------------------------
@@ -316,6 +379,7 @@ def test_the_critical_batch_size_is_the_last_within_the_noise(
     conduct(tmp_path, tree, by_batch(rise))
     found = findings(studied(led.Files(tmp_path)))["arms"]["critical_batch"]
     assert (found["largest"], found["beyond"]) == (largest, beyond)
+    assert (found["smallest"], found["retuned"]) == (True, False)
 
 
 # Noise ---------------------------------------------------------------------------------------------

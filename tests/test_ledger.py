@@ -77,6 +77,12 @@ def test_a_damaged_ledger_is_not_written_to(files: led.Files) -> None:
     assert files.ledger.read_bytes() == b"xx\n"
 
 
+def test_a_choice_that_lacks_its_grid_is_an_error(files: led.Files) -> None:
+    row = {"seq": 0, "time": "2026-01-01T00:00:00+00:00", "kind": "chosen", "arm": "x"}
+    with pytest.raises(led.LedgerError, match="row 0 is damaged: KeyError.*'grid'"):
+        led.fold([row | {"values": {}, "trials": {}, "repeats": []}])
+
+
 def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
     with led.Ledger(files) as ledger, pytest.raises(ValueError, match="JSON compliant"):
         ledger.append("measured", val_loss=float("nan"))
