@@ -162,9 +162,12 @@ def comparison(of: Study) -> Facts | None:
     tokens = final_point(going)
     noise, noise_of = _noise(sound, tokens, of.metric)
     found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
-    tested = [place for place in found if place["p"] is not None]
-    for place, p in zip(tested, vd.holm([place["p"] for place in tested]), strict=True):
-        place["p_holm"] = p
+    # Arms that chose the same values run the same trials: one test.
+    runs = {arm.name: tuple(trial.trial for trial in arm.runs.values()) for arm in arms}
+    tested = {runs[place["arm"]]: place["p"] for place in found if place["p"] is not None}
+    adjusted = dict(zip(tested, vd.holm(list(tested.values())), strict=True))
+    for place in found:
+        place["p_holm"] = adjusted.get(runs[place["arm"]])
     for place, arm in zip(found[1:], arms[1:], strict=True):
         place.update(_verdict(of, place, (base, arm), noise, len(tested)))
         place["cautions"] += _better_elsewhere(arm, place, found)

@@ -81,6 +81,18 @@ def test_several_arms_are_held_to_a_stricter_bar(tmp_path: Path) -> None:
     )
 
 
+def test_arms_that_run_the_same_trials_are_one_test(tmp_path: Path) -> None:
+    """Both run at 4e-3, which the one chose and the other takes from the baseline."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return noisy(config, share, 0.25, 1.0) + abs(math.log2(config["optim"]["lr"] / 4e-3))
+
+    facts = found(
+        tmp_path, how, retune=RETUNE, arms={"nope": NOPE, "same": {**NOPE, "retune": False}}
+    )
+    assert [arm(facts, name)["p_holm"] / arm(facts, name)["p"] for name in ("nope", "same")] == [1, 1]
+
+
 # Void arms ----------------------------------------------------------------------------------------
 
 
