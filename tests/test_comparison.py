@@ -14,6 +14,7 @@ from sweeps import ledger as led
 from sweeps.comparison import seed_noise, void_arms
 from sweeps.findings import findings
 from sweeps.plots import figures
+from sweeps.plots.look import CROSSES
 from sweeps.study import Facts
 
 SEEDS = [0, 1, 2, 3]
@@ -90,7 +91,10 @@ def test_arms_that_run_the_same_trials_are_one_test(tmp_path: Path) -> None:
     facts = found(
         tmp_path, how, retune=RETUNE, arms={"nope": NOPE, "same": {**NOPE, "retune": False}}
     )
-    assert [arm(facts, name)["p_holm"] / arm(facts, name)["p"] for name in ("nope", "same")] == [1, 1]
+    assert [arm(facts, name)["p_holm"] / arm(facts, name)["p"] for name in ("nope", "same")] == [
+        1,
+        1,
+    ]
 
 
 # Void arms ----------------------------------------------------------------------------------------
@@ -349,6 +353,37 @@ def test_every_table_of_a_study_has_as_many_cells_as_headers(written: analyze.An
 def test_a_study_draws_arms_grids_and_curves(written: analyze.Analysis) -> None:
     stems = {path.stem for path in written.paths if path.suffix == ".svg"}
     assert stems == {"arms", "retuning", "loss_by_step", "loss_by_tokens", "loss_by_seconds"}
+
+
+def diverging_at_the_highest_rate(config: dict[str, Any], share: float) -> float:
+    return math.inf if config["optim"]["lr"] == 1.6e-2 else loss(config, share)
+
+
+def test_the_crosses_of_arms_that_diverge_at_one_rate_lie_apart(tmp_path: Path) -> None:
+    conduct(tmp_path, study(retune=RETUNE), diverging_at_the_highest_rate)
+    axes = figures(studied(led.Files(tmp_path)))["retuning"].axes[0]
+    crosses = [line for line in axes.lines if line.get_marker() == CROSSES["non-finite"]]
+    places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in crosses]
+    assert len(set(places)) == 2 and {x for x, _ in places} == {1.6e-2}
+
+
+def test_many_arms_look_unlike_each_other(tmp_path: Path) -> None:
+    arms = {f"w{n}": {"hypothesis": "h", "set": {"model.d_ff": 8 * n}} for n in range(1, 10)}
+    conduct(tmp_path, study(arms=arms, retune=RETUNE))
+    of = studied(led.Files(tmp_path))
+    looks = [
+        (line.get_color(), line.get_linestyle(), line.get_marker())
+        for line in figures(of)["retuning"].legends[0].legend_handles[:10]
+    ]
+    assert len(set(looks)) == 10
+
+
+def test_a_long_arm_name_is_shown_whole(tmp_path: Path) -> None:
+    name = "feed_forward_network_twice_as_wide_as_that"
+    arms = {name: {"hypothesis": "h", "set": {"model.d_ff": 96}}}
+    conduct(tmp_path, study(arms=arms))
+    labels = figures(studied(led.Files(tmp_path)))["arms"].axes[0].get_yticklabels()
+    assert [label.get_text().replace("\n", "") for label in labels] == [name]
 
 
 @pytest.mark.parametrize("records", [0, 1, 9, 30, 60])

@@ -79,7 +79,7 @@ def test_a_damaged_ledger_is_not_written_to(files: led.Files) -> None:
 
 def test_a_choice_that_lacks_its_grid_is_an_error(files: led.Files) -> None:
     row = {"seq": 0, "time": "2026-01-01T00:00:00+00:00", "kind": "chosen", "arm": "x"}
-    with pytest.raises(led.LedgerError, match="row 0 is damaged: KeyError.*'grid'"):
+    with pytest.raises(led.LedgerError, match=r"row 0 is damaged: KeyError.*'grid'"):
         led.fold([row | {"values": {}, "trials": {}, "repeats": []}])
 
 

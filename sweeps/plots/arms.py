@@ -59,12 +59,9 @@ def figures(of: Study) -> dict[str, Figure]:
 
 
 def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str]]:
-    """Colour and dashes of every arm."""
+    """Colour and dashes of every arm; arms that run the same trials show through each other."""
     return {
-        arm.name: (
-            OKABE_ITO[n % len(OKABE_ITO)],
-            DASHES[n // len(OKABE_ITO) % len(DASHES)],
-        )
+        arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
         for n, arm in enumerate(arms)
     }
 
@@ -127,11 +124,13 @@ def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
         say_nothing(axes, "nothing measured yet")
         return figure
     set_limit(axes, losses)
-    handles, above = [], False
+    handles, above, row = [], False, 0
     for number, (name, pool) in enumerate(pools.items()):
-        look = (OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)])
-        above = plot_rates(of, axes, list(pool), look) or above
-        handles.append(entry(name, color=look[0], marker=look[1], ms=6))
+        colour, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
+        dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
+        above = plot_rates(of, axes, list(pool), (colour, dash + mark), row) or above
+        row += any(map(cross_of, pool))  # no arm's crosses on another's
+        handles.append(entry(brief(name, 26), color=colour, ls=dash, marker=mark, ms=6))
     handles += level_entries(of, "#000000")
     if any(trial.status == "stopped" for trial in trials):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
@@ -208,7 +207,7 @@ def curves(of: Study, x: str) -> Figure:
                 mark_trouble(axes, end / divisor, loss, trial, colour)
                 if loss > top:
                     mark_above(axes, end / divisor, colour)
-        handles.append(entry(arm.name, color=colour, ls=dash))
+        handles.append(entry(brief(arm.name, 26), color=colour, ls=dash))
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))
     if any(trial.curve[-1][of.metric] > top for trial in sound):
@@ -221,7 +220,8 @@ def curves(of: Study, x: str) -> Figure:
 
 
 def _band(axes: Axes, arm: Arm, metric: str, x: str, look: tuple[str, str], divisor: float) -> None:
-    """Mean and range over the seeds of an arm, at the token counts that all of them have reached."""
+    """Mean and range over the seeds of an arm, at the records that all of them have reached; beyond,
+    where the time of some was enough for more, each of these alone."""
     alive = [t for t in arm.runs.values() if t.curve and t.status not in {"diverged", "failed"}]
     if not alive:
         return
@@ -233,3 +233,8 @@ def _band(axes: Axes, arm: Arm, metric: str, x: str, look: tuple[str, str], divi
     axes.plot(along, means, dash, color=colour, lw=1.6, ms=3)
     low, high = [min(each) for each in losses], [max(each) for each in losses]
     axes.fill_between(along, low, high, color=colour, alpha=0.2, lw=0)
+    for trial in alive:
+        rest = trial.curve[len(rows) - 1 :]
+        if len(rest) > 1:
+            further = [row[x] / divisor for row in rest]
+            axes.plot(further, [row[metric] for row in rest], "-", color=colour, lw=0.7, alpha=0.7)

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -88,13 +89,14 @@ def plain(words: str) -> str:
 
 
 def brief(words: str, width: int) -> str:
-    """Words, cut to a width."""
-    return plain(textwrap.shorten(words, width, placeholder="…"))
+    """Words, cut to two lines of a width."""
+    return plain("\n".join(textwrap.wrap(words, width, max_lines=2, placeholder="…")))
 
 
 def canvas(of: Study) -> tuple[Figure, Axes]:
     """An empty figure under the question and the size of the sweep."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    # Texts may be a little wider in one kind of file than in the other: some room around them.
+    figure = Figure(figsize=(8, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1))
     FigureCanvasAgg(figure)
     question = textwrap.wrap(of.question, 74, max_lines=3, placeholder=" …")
     figure.suptitle(plain("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
@@ -107,7 +109,7 @@ def canvas(of: Study) -> tuple[Figure, Axes]:
         of.name,
         f"{results} of {len(of.trials)} trials have a result",
         *([f"{size} parameters"] if size else []),
-        "one seed" if seeds == 1 else f"{seeds} seeds",
+        *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
     ]
     axes.set_title(plain(" · ".join(parts)), loc="left", size=8, color="0.35", pad=10)
     return figure, axes
@@ -157,11 +159,11 @@ def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, colour: Any) -
         axes.plot(x, loss, CROSSES[kind], color=colour, ms=11, mew=1.5, zorder=5)
 
 
-def draw_cross(axes: Axes, x: float, mark: str, colour: Any) -> None:
-    """A mark on the upper edge of the axes: there is no loss to put it at."""
+def draw_cross(axes: Axes, x: float, mark: str, colour: Any, row: int = 0) -> None:
+    """A mark on the upper edge of the axes, or some rows below: there is no loss to put it at."""
     axes.plot(
         x,
-        1.0,
+        1.0 - 0.045 * row,
         mark,
         color=colour,
         ms=11 if mark == "X" else 8,

@@ -31,32 +31,33 @@ from sweeps.study import Point, Study, at
 from sweeps.words import show, when
 
 
-def plot_rates(of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str]) -> bool:
+def plot_rates(
+    of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
+) -> bool:
     """Draw losses against rates, a line for each token count at which trials are compared; frames
-    around the latest of those that were stopped, crosses for those that diverged or failed.
+    around the latest of those that were stopped, crosses, so many rows below the upper edge, for
+    those that diverged or failed. `look` is a colour and the line with its mark.
     Whether a loss lies above the axes."""
-    colour, mark = look
+    colour, line = look
     top, above = axes.get_ylim()[1], False
     for level in levels_of(of):
         means = _means(of, trials, level.tokens)
         faded = tint(colour, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
-        axes.plot(
-            list(means), inside, f"-{mark}", color=faded, mec="white", mew=0.5, ms=size, lw=width
-        )
+        axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
     for trial in trials:
         rate, kind = float(trial.values[LR]), cross_of(trial)
         if kind is not None:
-            draw_cross(axes, rate, crosses_of([trial])[kind], colour)
+            draw_cross(axes, rate, crosses_of([trial])[kind], colour, row)
         elif trial.curve and trial.curve[-1][of.metric] > top:
             mark_above(axes, rate, colour)
             above = True
-        elif trial.status == "finished":
-            mark_trouble(axes, rate, trial.curve[-1][of.metric], trial, colour)
-        elif trial.status == "stopped" and trial.curve:
-            frame = STOPPED | {"mec": colour, "ms": 8}
-            axes.plot(rate, trial.curve[-1][of.metric], **frame)
+        elif trial.status in {"finished", "stopped"} and trial.curve:
+            loss = trial.curve[-1][of.metric]
+            mark_trouble(axes, rate, loss, trial, colour)
+            if trial.status == "stopped":
+                axes.plot(rate, loss, **STOPPED | {"mec": colour, "ms": 8})
     return above
 
 
@@ -112,7 +113,7 @@ def edge_of_stability(of: Study) -> Figure:
         say_nothing(axes, "no rate has been trained to its end yet")
         return figure
     set_limit(axes, losses)
-    above = plot_rates(of, axes, of.trials, (OKABE_ITO[0], "o"))
+    above = plot_rates(of, axes, of.trials, (OKABE_ITO[0], "-o"))
     handles = level_entries(of, OKABE_ITO[0])
     if of.having("stopped"):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
