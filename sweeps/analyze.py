@@ -193,6 +193,13 @@ def present(analysis: Analysis, console: Console) -> None:
             console.print(Text(str(path), style=link), soft_wrap=True)
 
 
+def publish(files: Files, console: Console) -> None:
+    """Write and print one sweep, and enter it in the experiment log where it is under results/."""
+    present(write(files), console)
+    if files.folder.parent == ledger.RESULTS:
+        enter_in_log()
+
+
 def find(name: str) -> Files:
     """The sweep of a name under results/, or in a folder; `ValueError` where there is none."""
     for folder in (ledger.RESULTS / name, Path(name)):
@@ -243,6 +250,22 @@ def _analyze(files: Files, *, tensorboard: bool) -> int:
     return 0
 
 
+def enter_in_log() -> int:
+    """Write the experiment log of all sweeps under results/; the exit code."""
+    from sweeps import log, notes  # jinja2 need not be waited for by errors and --help
+
+    try:
+        path = log.write(ledger.RESULTS)
+    except notes.NotesError as error:
+        typer.echo(f"{ledger.RESULTS / log.NAME} is left as it is: {error}", err=True)
+        return 2
+    except OSError as error:
+        typer.echo(f"{ledger.RESULTS / log.NAME}: can't be written: {error}", err=True)
+        return 7
+    Console().print(Text(str(path), style=Style(link=path.resolve().as_uri())), soft_wrap=True)
+    return 0
+
+
 @app.command()
 def main(
     names: Annotated[
@@ -261,6 +284,8 @@ def main(
         typer.echo(error, err=True)
         raise typer.Exit(2) from error
     codes = [_analyze(files, tensorboard=tensorboard) for files in chosen]
+    if any(files.folder.parent == ledger.RESULTS for files in chosen):
+        codes.append(enter_in_log())
     raise typer.Exit(max(codes))
 
 

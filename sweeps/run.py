@@ -245,7 +245,7 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     """Write the analysis, print the ranking and what is left; the exit code."""
     from sweeps import analyze
 
-    analyze.present(analyze.write(driver.ledger.files), console)
+    analyze.publish(driver.ledger.files, console)
     if ended_by is not None:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
         return 128 + ended_by
@@ -345,7 +345,7 @@ def _run(driver: Driver, address: str, console: Console) -> int:
         if not written:
             from sweeps import analyze
 
-            analyze.present(analyze.write(files), console)
+            analyze.publish(files, console)
         return outcome(driver)
     from sweeps import engine
 

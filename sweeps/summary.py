@@ -16,7 +16,7 @@ from sweeps.study import METRICS, RESULTS, UNITS, Facts
 ONE_SEED = "One seed: differences below the seed noise are no conclusion."
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line and in a table's cell."""
     flat = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*\[\]|~$])", r"\\\1", flat)
@@ -26,17 +26,17 @@ _STATUS = {status: status for status in (*RESULTS, "unfinished")} | {"stopped": 
 
 # What the tables of the summary may show: header -> cell. Text leans left, numbers right.
 _TEXT: dict[str, Callable[[Facts], str]] = {
-    "trial": lambda p: _escaped(p["label"]),
+    "trial": lambda p: escaped(p["label"]),
     "status": lambda p: _STATUS[p["status"]],
-    "values": lambda p: _escaped(words.named(p["values"])) or "nothing varied",
-    "reason": lambda p: _escaped(p["reason"]),
+    "values": lambda p: escaped(words.named(p["values"])) or "nothing varied",
+    "reason": lambda p: escaped(p["reason"]),
     "id": lambda p: f"`{p['trial']}`",
     "arm": lambda p: f"`{p['arm']}`",
-    "changes": lambda p: _escaped(words.named(p["changes"])),
-    "runs at": lambda p: _escaped(words.named(p["chosen"] or {})),
-    "verdict": lambda p: _escaped(p["words"]),
-    "tuned": lambda p: _escaped(words.named(p["tuned"])),
-    "what happened": lambda p: _escaped(p["outcome"] or _STATUS[p["status"]]),
+    "changes": lambda p: escaped(words.named(p["changes"])),
+    "runs at": lambda p: escaped(words.named(p["chosen"] or {})),
+    "verdict": lambda p: escaped(p["words"]),
+    "tuned": lambda p: escaped(words.named(p["tuned"])),
+    "what happened": lambda p: escaped(p["outcome"] or _STATUS[p["status"]]),
 }
 _COLUMNS: dict[str, Callable[[Facts], str]] = _TEXT | {
     "rank": lambda p: words.whole(p["rank"]),
@@ -110,7 +110,7 @@ def _title(found: Facts) -> list[str]:
     if count["unfinished"]:
         state = f"**unfinished:** {results} of {count['planned']}"
     lines = [
-        f"# {_escaped(found['question'])}",
+        f"# {escaped(found['question'])}",
         "",
         f"`{found['sweep']}` at scale `{found['scale']}`, "
         f"{found['from'][:16].replace('T', ' ')} to {found['to'][:16].replace('T', ' ')} UTC; "
@@ -118,7 +118,7 @@ def _title(found: Facts) -> list[str]:
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
-    return lines + [line for note in found["notes"] for line in (_escaped(f"{note}."), "")]
+    return lines + [line for note in found["notes"] for line in (escaped(f"{note}."), "")]
 
 
 def _head(found: Facts) -> list[str]:
@@ -127,7 +127,7 @@ def _head(found: Facts) -> list[str]:
     if places and found["ranking"]["tokens"] is not None:
         best = places[0]
         lead = "Lowest of the finished" if len(places) > 1 else "The only one that finished"
-        first = " and ".join(f"**{_escaped(p['label'])}**" for p in places if p["rank"] == 1)
+        first = " and ".join(f"**{escaped(p['label'])}**" for p in places if p["rank"] == 1)
         lines += [
             f"{lead}: {first}, {METRICS[found['metric']]} "
             f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} "
@@ -221,7 +221,7 @@ def _comparison_words(found: Facts) -> list[str]:
     title = ["## All trials at the latest common token count", ""]
     if tokens is None:
         return [*title, "No token count has been reached by all of the trials.", ""]
-    absent = ", ".join(_escaped(label) for label in found["comparison"]["missing"])
+    absent = ", ".join(escaped(label) for label in found["comparison"]["missing"])
     text = (
         f"{words.when(tokens).capitalize()} (step {_between(place['step'] for place in places)}), which all "
         "measured trials have reached, those that diverged or failed aside."
@@ -327,7 +327,7 @@ def _compute_words(found: Facts) -> list[str]:
 # Learning rates, noise, selection -----------------------------------------------------------------
 
 
-def _stability_words(found: Facts | None) -> list[str]:
+def stability_words(found: Facts | None) -> list[str]:
     """What is known of the learning rate, in sentences; a list item each."""
     if found is None:
         return []
@@ -382,7 +382,7 @@ def _stability_words(found: Facts | None) -> list[str]:
 
 
 def _rate_words(found: Facts) -> list[str]:
-    lines = _stability_words(found["stability"])
+    lines = stability_words(found["stability"])
     return ["## The learning rate", "", *lines] if lines else []
 
 
@@ -488,7 +488,7 @@ def _verdict_words(found: Facts) -> list[str]:
             "",
         ]
     cautions = [
-        f"- `{place['arm']}`: {_escaped('; '.join(place['cautions']))}."
+        f"- `{place['arm']}`: {escaped('; '.join(place['cautions']))}."
         for place in compared["arms"]
         if place["cautions"]
     ]
@@ -496,7 +496,7 @@ def _verdict_words(found: Facts) -> list[str]:
         lines += ["To be careful about:", "", *cautions, ""]
     lines += ["What was expected:", ""]
     lines += [
-        f"- `{place['arm']}`: {_escaped(place['hypothesis'])}"
+        f"- `{place['arm']}`: {escaped(place['hypothesis'])}"
         for place in compared["arms"]
         if place["hypothesis"]
     ]
@@ -535,7 +535,7 @@ def _tuning_words(found: Facts) -> list[str]:
         lines += _table(
             pool["trials"], "tuned", "tokens", METRICS[found["metric"]], "what happened"
         )
-        lines += _stability_words(pool["stability"])
+        lines += stability_words(pool["stability"])
     return lines
 
 

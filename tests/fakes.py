@@ -125,7 +125,7 @@ class Engine:
             "train_loss": loss,
             "seconds": step * 1.0,
         }
-        event |= {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0}
+        event |= {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0, "peak_memory": 10**9}
         event |= {"last": tokens == config.budget.tokens}
         if job.branch and tokens in job.rungs:
             event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}

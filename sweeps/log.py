@@ -1,0 +1,238 @@
+"""`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with what
+people wrote into it or into a sweep's `notes.md`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sweeps import ledger, notes, words
+from sweeps.comparison import comparison, tuning
+from sweeps.experiments import experiments
+from sweeps.ledger import Files, LedgerError
+from sweeps.outcomes import outcome
+from sweeps.stability import stability
+from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, study, tokens_per_s
+from sweeps.summary import escaped, stability_words
+
+NAME = "EXPERIMENT_LOG.md"
+NOTES = "notes.md"  # of a sweep
+_HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
+_CURVES = {
+    "By gradient steps": "loss_by_step.svg",
+    "By wallclock time": "loss_by_seconds.svg",
+    "By tokens": "loss_by_tokens.svg",
+}
+
+
+class Markdown(str):
+    """Text that is Markdown already, and is not escaped."""
+
+    __slots__ = ()
+
+
+def _shown(value: Any) -> Any:
+    """What an expression of the template comes to."""
+    return (
+        value
+        if isinstance(value, Markdown)
+        else escaped(value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("sweeps"),
+        autoescape=False,  # noqa: S701 this is Markdown, which `finalize` escapes
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "loss": words.loss,
+        "whole": words.whole,
+        "code": lambda text: Markdown(str(text).replace("`", "'")),
+        "link": lambda text: Markdown(quote(str(text))),
+    }
+    return environment.get_template(f"{NAME}.j2")
+
+
+def begin_notes(files: Files) -> None:
+    """Create the `notes.md` of a sweep with its headings, where there is none."""
+    try:
+        with (files.folder / NOTES).open("x") as stream:
+            stream.write(_HEADINGS)
+    except FileExistsError:
+        return
+
+
+def _own_notes(files: Files) -> Markdown:
+    """What a person wrote into a sweep's `notes.md`, quoted; nothing where that is its headings."""
+    try:
+        text = (files.folder / NOTES).read_text(errors="replace")
+    except FileNotFoundError:
+        return Markdown()
+    if text.split() == _HEADINGS.split():
+        return Markdown()
+    return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
+
+
+def write(results: Path) -> Path:
+    """Write the log of all sweeps in a folder; what people wrote into it stays. Where it is.
+
+    `NotesError`, with the log as it is, where a note in it has no end.
+    """
+    found = []
+    for files in ledger.sweeps(results):
+        try:
+            found.append((files, study(files.name, ledger.read(files))))
+        except (LedgerError, ValueError):  # said by the analysis of that sweep
+            continue
+    found.sort(key=lambda one: one[1].begun)
+    for files, _ in found:
+        begin_notes(files)
+    content = _template().render(**_content(results, found))
+    path = results / NAME
+    notes.write(path, content.encode())
+    return path
+
+
+def _content(results: Path, found: Sequence[tuple[Files, Study]]) -> dict[str, Any]:
+    entries = []
+    for files, of in found:
+        for number, one in enumerate(experiments(of)):
+            one["curves"] = [
+                (label, f"{files.name}/analysis/{file}") for label, file in _CURVES.items()
+            ]
+            one["place"] = Markdown(notes.place(one["name"]))
+            one["notes"] = "" if number else _own_notes(files)
+            one["notes_path"] = f"{files.name}/{NOTES}"
+            one["key_change"] = _key_change(one)
+            entries.append(one)
+    studies = [of for _, of in found]
+    return {
+        "results": str(results),
+        "experiments": entries,
+        "sweeps": [_environment(of) for of in studies],
+        "key_findings": _key_findings(studies),
+        "recommendations": _recommendations(studies, entries),
+        "place_of_all": Markdown(notes.place("all")),
+    }
+
+
+def _key_change(one: Facts) -> str:
+    changes = [f"{path.rpartition('.')[2]}={now}" for path, (_, now) in one["changes"].items()]
+    return " ".join(changes) or "Baseline"
+
+
+def _environment(of: Study) -> Facts:
+    """How a sweep was started, and on what, as its last session says."""
+    session = of.sweep.sessions[-1] if of.sweep.sessions else {}
+    devices = Counter(trial.config["run"]["device"] for trial in of.trials)
+    return {
+        "name": of.name,
+        "command": _portable(session.get("command", "")),
+        "device": ", ".join(devices),
+        "versions": session.get("versions", {}),
+        "machine": _MACHINE | session.get("machine", {}),
+        **{name: session.get(name) for name in ("commit", "changed", "constraints")},
+    }
+
+
+_MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory"))
+
+
+def _portable(command: str) -> str:
+    """A command with the interpreter by its name alone, wherever it was."""
+    first, space, rest = command.partition(" ")
+    return f"python{space}{rest}" if Path(first).name.startswith("python") else command
+
+
+# Findings and recommendations -----------------------------------------------------------------------
+
+
+def _key_findings(studies: Sequence[Study]) -> dict[str, list[Any]]:
+    return {
+        "Learning Rate Sensitivity": [line for of in studies for line in _rates(of)],
+        "Architecture Ablations": [line for of in studies for line in _verdicts(of)],
+        "Training Dynamics": [line for of in studies for line in _dynamics(of)],
+        "Efficiency Observations": [line for of in studies for line in _efficiency(of)],
+    }
+
+
+def _rates(of: Study) -> Iterator[Any]:
+    """What the rates of a sweep, or of the re-tune grids of its arms, tell of stability."""
+    pools = (
+        {pool["arm"]: pool["stability"] for pool in tuning(of)}
+        if of.is_study
+        else {"": stability(of.audited(of.trials), of.metric)}
+    )
+    for name, found in pools.items():
+        for line in stability_words(found):
+            if line:
+                where = f"`{of.name}{f'/{name}' if name else ''}`"
+                yield Markdown(f"{where}: {line.removeprefix('- ')}")
+
+
+def _verdicts(of: Study) -> Iterator[str]:
+    for place in (comparison(of) or {"arms": []})["arms"][1:]:
+        change = words.named(place["changes"])
+        size = "" if place["n"] != 1 else " One seed."
+        yield f"{of.name}/{place['arm']} ({change}): {place['words']}.{size}"
+
+
+def _dynamics(of: Study) -> Iterator[str]:
+    kinds = Counter(kind for trial in of.trials if (kind := outcome(trial)))
+    count = len(of.trials)
+    said = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    finished = len(of.having("finished"))
+    yield f"{of.name}: {finished} of {count} trials came to their ends" + (
+        f"; {said}." if said else ", none diverged, spiked or failed."
+    )
+
+
+def _efficiency(of: Study) -> Iterator[str]:
+    spent = compute(of)
+    speeds = [speed for trial in of.trials if (speed := tokens_per_s(trial))]
+    memory = [trial.curve[-1]["peak_memory"] for trial in of.trials if trial.curve]
+    if not speeds:
+        return
+    yield (
+        f"{of.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
+        f"{max(memory) / 1e9:.2f} GB of memory; {spent['tokens']:,} tokens trained, "
+        f"{spent['tokens'] / spent['tokens_full']:.0%} of all trials to their ends, in "
+        f"{words.duration(spent['wall_clock'])}."
+    )
+
+
+def _recommendations(studies: Sequence[Study], entries: Sequence[Facts]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {
+        "Model Architecture": [],
+        "Hyperparameters": [],
+        "Training Procedure": [],
+        "Future Work": [],
+    }
+    for of in studies:
+        for place in (comparison(of) or {"arms": []})["arms"][1:]:
+            model = any(path.startswith("model.") for path in place["changes"])
+            title = "Model Architecture" if model else "Training Procedure"
+            advice = {"better": "take", "worse": "do without"}.get(place["verdict"])
+            if advice:
+                change = words.named(place["changes"])
+                found[title].append(f"{advice} {change}: {place['words']} ({of.name}).")
+        for best in [] if of.is_study else best_values(of):
+            found["Hyperparameters"].append(
+                f"{best['path']}: {words.show(best['best'])}, the best of {best['tried']} values from "
+                f"{words.show(best['lowest'])} to {words.show(best['highest'])} by "
+                f"{METRICS[of.metric]} ({UNITS[of.metric]}; {of.name})."
+            )
+    for one in entries:
+        found["Future Work"] += [f"{one['name']}: {line}" for line in one["next"]]
+    return found

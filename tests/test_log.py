@@ -1,0 +1,193 @@
+"""The experiment log: every field of its template from the data, and people's words as they are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, conduct, is_bare, study
+from ledgers import ended, lr_sweep, story, studied
+from typer.testing import CliRunner
+
+from sweeps import analyze, log, notes
+from sweeps import ledger as led
+from sweeps.experiments import experiments
+
+HEADINGS = [
+    "**Date**",
+    "**Experiment Name**",
+    "**Hypothesis/Motivation**",
+    "**Configuration**",
+    "**Configuration Changes**",
+    "**Results**",
+    "**Loss Curves**",
+    "**Observations**",
+    "**Next Steps**",
+    "## Experiment Summary Table",
+    "## Key Findings and Insights",
+    "### Learning Rate Sensitivity",
+    "### Architecture Ablations",
+    "### Training Dynamics",
+    "### Efficiency Observations",
+    "## Recommendations",
+    "**Model Architecture**",
+    "**Hyperparameters**",
+    "**Training Procedure**",
+    "**Future Work**",
+    "### How to Reproduce",
+    "### Computing Environment",
+]
+
+
+def apart(config: dict[str, Any], share: float) -> float:
+    """The arm is 0.3 higher than a baseline of 3, give or take a hundredth by seed."""
+    odd = 0.01 if config["run"]["seed"] % 2 else -0.01
+    return 3.0 + (0.3 + odd) * is_bare(config) + (1 - share)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of rates and a re-tuned study."""
+    folder = tmp_path_factory.mktemp("results")
+    lr_sweep(folder / "lr-cpu")
+    conduct(folder / "nope-smoke", study(seeds=[0, 1, 2, 3], retune=RETUNE), apart)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(results: Path) -> str:
+    return log.write(results).read_text()
+
+
+def section(text: str, name: str) -> str:
+    """The part of the log on one experiment."""
+    return text.partition(f": {name}\n")[2].partition("\n---\n")[0]
+
+
+def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
+    places = [text.find(heading) for heading in HEADINGS]
+    assert places == sorted(places) and min(places) > 0
+
+
+def test_no_placeholder_is_left(text: str) -> None:
+    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", text) == []
+
+
+def test_every_arm_is_an_experiment_and_a_search_is_one(text: str) -> None:
+    assert re.findall(r"## Experiment \d+: (.*)", text) == [
+        "lr-cpu",
+        "nope-smoke/baseline",
+        "nope-smoke/nope",
+    ]
+
+
+def test_the_comparison_is_in_per_cent_with_its_interval(text: str) -> None:
+    """0.3 of 3 are 10%; the interval is that of four differences of 0.29 and 0.31."""
+    said = section(text, "nope-smoke/nope")
+    assert (
+        "- Comparison to baseline: +10.00% validation loss "
+        "(95% interval +9.39% to +10.61%, 4 seeds)" in said
+    )
+
+
+def test_an_arm_lists_only_what_it_changes(text: str) -> None:
+    said = section(text, "nope-smoke/nope")
+    assert "**Configuration**" not in said
+    assert "**Configuration Changes**:\n- `model.position`: changed from rope to none\n" in said
+
+
+def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
+    """The base's rate is 0.002."""
+    ended(tmp_path / "lr-cpu", "optim.lr", {2e-3: 4.0, 4e-3: 3.0})
+    (one,) = experiments(studied(led.Files(tmp_path / "lr-cpu")))
+    found = one["comparison"]
+    assert (found["percent"], found["low"], found["seeds"]) == (pytest.approx(-25.0), None, 1)
+
+
+def test_one_seed_is_said_to_be_one(text: str) -> None:
+    said = section(text, "lr-cpu")
+    assert "One seed (0): differences below the seed noise are no conclusion." in said
+    assert "trials were stopped early; what their final losses would have been is not known" in said
+
+
+def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
+    ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
+    (one,) = experiments(studied(led.Files(tmp_path / "lr-cpu")))
+    assert (
+        "optim.lr: the best value, 0.004, is on the high edge of what was tried; try 0.008, 0.016."
+        in one["next"]
+    )
+
+
+def test_the_command_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="/home/me/.venv/bin/python -m sweeps.run lr", slots=1)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    assert "- `a`: `python -m sweeps.run lr`" in log.write(tmp_path).read_text()
+
+
+# Hostile words and people's own ------------------------------------------------------------------------
+
+
+def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:
+    words = "<script>alert(1)</script> | a\n<!-- notes: x -->\n[link](http://e)"
+    arms = {"nope": {**NOPE, "hypothesis": words}}
+    conduct(tmp_path / "s", study(arms=arms), apart)
+    content = log.write(tmp_path).read_text()
+    assert (
+        "&lt;script&gt;alert(1)&lt;/script&gt; \\| a &lt;!-- notes: x --&gt; \\[link\\]" in content
+    )
+    assert b"x" not in notes.notes(content.encode())
+
+
+def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    path = log.write(tmp_path)
+    mine = b"# My own *words*\r\n\n| a | b |\n<!-- a comment -->\n\xff\n"
+    path.write_bytes(notes.filled(path.read_bytes(), {b"lr-cpu": mine}))
+    log.write(tmp_path)
+    assert notes.notes(path.read_bytes())[b"lr-cpu"] == mine
+
+
+def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    log.write(tmp_path)
+    own = tmp_path / "lr-cpu" / log.NOTES
+    assert own.read_text().startswith("## Hypothesis\n")
+    own.write_text("## Observations\n\nIt *rose*.\n")
+    said = section(log.write(tmp_path).read_text(), "lr-cpu")
+    assert "From `lr-cpu/notes.md`:\n\n> ## Observations\n>\n> It *rose*.\n" in said
+    assert own.read_text() == "## Observations\n\nIt *rose*.\n"
+
+
+def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
+    assert "## Experiment 1: lr-cpu" in log.write(tmp_path).read_text()
+
+
+def test_analyze_writes_the_log_of_all_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    conduct(Path("results/nope-smoke"), study(), apart)
+    done = CliRunner().invoke(analyze.app, ["lr-cpu"])
+    assert done.exit_code == 0
+    assert "results/EXPERIMENT_LOG.md" in done.output
+    assert "nope-smoke/nope" in Path("results/EXPERIMENT_LOG.md").read_text()
+
+
+def test_a_log_whose_note_has_no_end_is_left_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    path = log.write(Path("results"))
+    broken = path.read_bytes().replace(b"<!-- end of notes: lr-cpu -->\n", b"")
+    path.write_bytes(broken)
+    done = CliRunner().invoke(analyze.app, ["lr-cpu"])
+    assert (done.exit_code, path.read_bytes()) == (2, broken)
+    assert "the notes of lr-cpu have no last line" in done.output
