@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from sweeps.asked import Asked, Machine, Planned, label_of
@@ -69,7 +70,7 @@ def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
         values, notes = _values(asked, machine, space.each)
         if not values:
             own = _base_value(asked, space.each.path)
-            wrong.append(f"{asked.source}: each.values: none but the baseline's own, {own}")
+            wrong.append(f"{asked.source}: each.values: no value but the baseline's own, {own}")
         for value in values:
             try:
                 found.append(_of_value(asked, space.each, value))
@@ -150,7 +151,11 @@ def _of_value(asked: Asked, each: Each, value: Value) -> Cell:
                     f"{here!r} at {each.path} and {base!r}"
                 ]
             )
-        changes[path] = float(base * (float(value) / float(here)) ** power)
+        try:
+            changes[path] = float(base * (float(value) / float(here)) ** power)
+        except OverflowError as error:
+            problem = f"{asked.source}: each.scale.{path}: {power:g} is too much for {value!r}"
+            raise ConfigError([problem]) from error
     counts = each.path == "optim.batch_size" and type(value) is int and value > 0
     fit = _interval(asked, int(value)) if counts else {}
     tuned = tuple(asked.space.retune or ())
@@ -191,7 +196,8 @@ def _values(asked: Asked, machine: Machine, each: Each) -> tuple[list[Value], li
     else:
         values = list(each.values)
     own = _base_value(asked, each.path)
-    return [value for value in values if value != own], notes
+    # True is no 1, which has to be refused where a switch is due.
+    return [v for v in values if v != own or isinstance(v, bool) != isinstance(own, bool)], notes
 
 
 def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
@@ -230,10 +236,19 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
     """The trials of an arm's re-tune grid; none for one that has none."""
     if not cell.retune:
         return []
-    grids = [
-        _multiples(asked, cell, path, domain.times) if isinstance(domain, Times) else domain.grid
-        for path, domain in (asked.space.retune or {}).items()
-    ]
+    grids: list[list[Value]] = []
+    wrong: list[str] = []
+    for path, domain in (asked.space.retune or {}).items():
+        try:
+            grids.append(
+                _multiples(asked, cell, path, domain.times)
+                if isinstance(domain, Times)
+                else domain.grid
+            )
+        except ConfigError as error:
+            wrong += error.problems
+    if wrong:
+        raise ConfigError(wrong)
     found = []
     for chosen in itertools.product(*grids):
         tuned = dict(zip(asked.space.retune or {}, chosen, strict=True))
@@ -249,15 +264,16 @@ def _multiples(asked: Asked, cell: Cell, path: str, factors: list[float]) -> lis
     where = f"{asked.source}: retune.{path}.times"
     if type(here) not in {int, float}:
         raise ConfigError([f"{where}: a number is due in {cell.name}, got {here!r}"])
-    found: list[Value] = [float(here * factor) for factor in factors]
     if type(here) is float:
-        return found
-    broken = [factor for factor in factors if not (here * factor).is_integer()]
+        return [float(here * factor) for factor in factors]
+    # As written: 100 times 1.1 is 110, which it is not in binary.
+    exact = {factor: here * Fraction(str(factor)) for factor in factors}
+    broken = [factor for factor, value in exact.items() if value.denominator > 1]
     if broken:
         raise ConfigError(
             [f"{where}: {here} in {cell.name} times {broken[0]:g} is no whole number"]
         )
-    return [int(value) for value in found]
+    return [int(value) for value in exact.values()]
 
 
 def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:

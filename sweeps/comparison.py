@@ -13,7 +13,7 @@ from typing import Any
 from sweeps import verdict as vd
 from sweeps.ledger import BASELINE, Row, Sweep, Trial
 from sweeps.outcomes import outcome
-from sweeps.stability import stability
+from sweeps.stability import LR, stability
 from sweeps.study import (
     METRICS,
     UNITS,
@@ -44,6 +44,11 @@ class Arm:
     runs: dict[int, Trial]  # by seed
     repeats: list[Trial]  # of the first seed
     grid: list[Trial]  # its re-tune grid
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its trials; arms that chose the same values of the same changes run the same ones."""
+        return tuple(trial.trial for trial in self.runs.values()) or (self.name,)
 
     def having(self, status: str) -> list[Trial]:
         """The runs that ended so."""
@@ -144,8 +149,8 @@ def comparison(of: Study) -> Facts | None:
     """Every arm against the baseline; None for a sweep that is no study, or has settled no arm.
 
     `noise` is the standard deviation of a run, over seeds and pooled over the baseline and the arms
-    that scatter no more than it, or over repeats of the baseline (`noise_of`) where these scatter
-    more; `arms` have, beside what they change, the mean difference over seeds (`difference`, with
+    that scatter no more than it, or over repeats of the baseline (`noise_of`) where these clearly
+    scatter more; `arms` have, beside what they change, the mean difference over seeds (`difference`, with
     `low` and `high`, the 95% interval, `p` and `p_holm`), the verdict, and what to be careful about.
     """
     arms = arms_of(of.sweep)
@@ -153,24 +158,21 @@ def comparison(of: Study) -> Facts | None:
         return None
     base, void = arms[0], set(void_arms(of.sweep))
     sound = [arm for arm in arms if arm.name not in void]
-    going = [
+    alive = [
         trial
         for arm in sound
         for trial in arm.runs.values()
         if trial.curve and trial.status not in {"diverged", "failed"}
     ]
+    # One that has just begun must not take those that have ended back to their early losses.
+    going = [trial for trial in alive if trial.status == "finished"] or alive
     tokens = final_point(going)
     noise, noise_of = _noise(sound, tokens, of.metric)
     found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
-    # Arms that chose the same values run the same trials: one test.
-    runs = {arm.name: tuple(trial.trial for trial in arm.runs.values()) for arm in arms}
-    tested = {runs[place["arm"]]: place["p"] for place in found if place["p"] is not None}
-    adjusted = dict(zip(tested, vd.holm(list(tested.values())), strict=True))
-    for place in found:
-        place["p_holm"] = adjusted.get(runs[place["arm"]])
+    tested = _adjust(of, arms[1:], found[1:])
     for place, arm in zip(found[1:], arms[1:], strict=True):
-        place.update(_verdict(of, place, (base, arm), noise, len(tested)))
-        place["cautions"] += _better_elsewhere(arm, place, found)
+        place.update(_verdict(of, place, (base, arm), noise, tested))
+        place["cautions"] += _better_elsewhere(arm, arms, place, found, noise)
     return {
         "tokens": tokens,
         "steps": sorted({row["step"] for t in going if (row := at(t, tokens)) is not None}),
@@ -188,38 +190,64 @@ def _noise(
 ) -> tuple[vd.Noise | None, str | None]:
     """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
     base = sound[0]
-    quiet = [a for a in sound[1:] if not any(outcome(trial) for trial in a.runs.values())]
+    quiet = {
+        arm.ids: list(_losses(arm, tokens, metric).values())
+        for arm in sound[1:]
+        if not any(outcome(trial) for trial in arm.runs.values())
+    }
     over_seeds = vd.pooled_noise(
-        vd.alike(
-            list(_losses(base, tokens, metric).values()),
-            [list(_losses(arm, tokens, metric).values()) for arm in quiet],
-        )
+        vd.alike(list(_losses(base, tokens, metric).values()), list(quiet.values()))
     )
     same = [*list(base.runs.values())[:1], *base.repeats]
     again = [loss for trial in same if (loss := _loss(trial, tokens, metric)) is not None]
     repeated = vd.pooled_noise([again])
-    if repeated is not None and (over_seeds is None or repeated.sd > over_seeds.sd):
+    if (
+        repeated is None or repeated.sd == 0
+    ):  # a training that repeats exactly has no noise of its own
+        return over_seeds, None if over_seeds is None else "seeds"
+    if over_seeds is None or vd.scatters_more(repeated, over_seeds):
         return repeated, "repeats"
-    return over_seeds, None if over_seeds is None else "seeds"
+    return over_seeds, "seeds"
 
 
-def _better_elsewhere(arm: Arm, place: Facts, found: Sequence[Facts]) -> list[str]:
-    """That another arm with the same changes, which runs at other values, has a lower loss."""
-    others = [
-        other
-        for other in found
-        if other["arm"] != arm.name
-        and other["changes"] == place["changes"]
-        and other["chosen"] != place["chosen"]
-        and None not in {other["mean"], place["mean"]}
-        and other["mean"] < place["mean"]
-    ]
-    return [
-        f"{other['arm']} has the same changes and a lower loss, {other['mean']:.4f}, at "
-        f"{named(other['chosen'] or {})}: the re-tune grid did not choose the best value"
-        for other in others
-        if arm.row["retuned"]
-    ]
+def _adjust(of: Study, arms: Sequence[Arm], found: Sequence[Facts]) -> int:
+    """Set `p_holm` of the arms; how many tests it is adjusted for.
+
+    These are all that the study plans, whether their losses are there or not: what has ended keeps
+    its p-value when more arrives. Arms of the same trials are one test; void ones are none.
+    """
+    tests = {
+        arm.ids: 1.0 if place["p"] is None else place["p"]
+        for arm, place in zip(arms, found, strict=True)
+        if not place["void"]
+    }
+    waiting = {(place["arm"],): 1.0 for place in unsettled(of) if place["arm"] != BASELINE}
+    every = {**tests, **waiting}
+    adjusted = dict(zip(every, vd.holm(list(every.values())), strict=True))
+    for arm, place in zip(arms, found, strict=True):
+        place["p_holm"] = None if place["p"] is None else adjusted[arm.ids]
+    return len(every)
+
+
+def _better_elsewhere(
+    arm: Arm, arms: Sequence[Arm], place: Facts, found: Sequence[Facts], noise: vd.Noise | None
+) -> Iterator[str]:
+    """That another arm with the same changes, which runs at other values, has a loss that is lower by
+    more than the noise."""
+    if not arm.row["retuned"] or place["mean"] is None or noise is None:
+        return
+    for other, its in zip(arms, found, strict=True):
+        whole = bool(other.runs) and len(other.having("finished")) == len(other.runs)
+        if (
+            whole
+            and its["changes"] == place["changes"]
+            and its["losses"].keys() == place["losses"].keys()
+            and its["mean"] < place["mean"] - vd.NOISE_MARGIN * noise.sd
+        ):
+            yield (
+                f"{other.name} has the same changes and a lower loss, {its['mean']:.4f}, at "
+                f"{named(its['chosen'])}: the re-tune grid did not choose the best value"
+            )
 
 
 def numeric_arms(of: Study) -> dict[float, Arm]:
@@ -257,8 +285,8 @@ def _critical_batch(of: Study, found: list[Facts], noise: vd.Noise | None) -> Fa
         "best": best,
         "largest": max(within),
         "beyond": min(beyond, default=None),
-        "smallest": best == min(losses),
-        "retuned": of.has_retune,
+        "smallest": best == min(sizes),
+        "retuned": LR in (of.sweep.asked or {})["space"].get("retune", {}),
     }
 
 
@@ -335,7 +363,8 @@ def _unequal(of: Study, arm: Arm, trial: Trial | None, first: Trial | None) -> I
         more = getattr(trial, name) / getattr(first, name) - 1 if trial and first else 0.0
         if abs(more) > SIZE_CAUTION:
             yield f"{more:+.1%} {what}"
-    if "model.context_length" in arm.row["changes"]:
+    window = "model.context_length"
+    if trial and first and trial.value(window) != first.value(window):
         yield "its validation windows have another length than the baseline's"
     lengths = [run.tokens for run in arm.having("finished")]
     if of.final == END and lengths:
@@ -420,7 +449,7 @@ def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, 
         if who.row["values"] is None:
             return (
                 "no conclusion",
-                f"no conclusion yet: nothing of {name} re-tune grid has finished",
+                f"no conclusion: nothing of {name} re-tune grid has finished",
             )
     going = [
         trial
@@ -513,15 +542,18 @@ def tuning(of: Study) -> list[Facts]:
 
 
 def unsettled(of: Study) -> list[Facts]:
-    """The arms whose values are not settled yet, and how many trials of their re-tune grids ended."""
+    """The arms whose values are not settled yet, and how many trials of their re-tune grids ended;
+    one without a grid waits for the baseline's."""
     settled = {arm.name for arm in arms_of(of.sweep)}
+    listed = (of.sweep.asked or {}).get("space", {}).get("arms", {})
+    pools = {**tuned_pools(of), **{name: [] for name in listed if name not in tuned_pools(of)}}
     return [
         {
             "arm": name,
             "tried": len(pool),
             "ended": sum(status_of(trial) != "unfinished" for trial in pool),
         }
-        for name, pool in tuned_pools(of).items()
+        for name, pool in pools.items()
         if name not in settled
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, LiteralString
 
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -35,8 +36,16 @@ def said(rule: LiteralString) -> WrapValidator:
     return WrapValidator(check)
 
 
+def _exact(value: object) -> object:
+    if type(value) is int and abs(value) >= 2**53:  # which would become a float near it
+        raise ValueError(value)
+    return value
+
+
 Value = Annotated[
-    bool | Whole | float | str, said("a text, a number below 2**53, true or false is due")
+    bool | int | float | str,
+    BeforeValidator(_exact),
+    said("a text, a number below 2**53, true or false is due"),
 ]
 
 
@@ -55,7 +64,15 @@ def ascending(bounds: list[float]) -> list[float]:
     """Two bounds, the lower one first; else `ValueError`."""
     low, high = bounds
     if not low < high:
-        raise ValueError(f"lower bound {low:g} must be below upper bound {high:g}")
+        raise ValueError(f"lower bound {low:.15g} must be below upper bound {high:.15g}")
+    return bounds
+
+
+def ordered(bounds: list[float]) -> list[float]:
+    """Two bounds, the second not below the first; else `ValueError`."""
+    low, high = bounds
+    if low > high:
+        raise ValueError(f"lower bound {low:.15g} must not be above upper bound {high:.15g}")
     return bounds
 
 

@@ -26,10 +26,10 @@ from sweeps.domains import (
     Int,
     Value,
     Values,
-    ascending,
     kind,
     leaves,
     listed,
+    ordered,
     outcomes,
     said,
     written,
@@ -86,7 +86,7 @@ class Constraint(Section):
     @field_validator("params", "flops_per_token")
     @classmethod
     def _ordered(cls, bounds: list[float] | None) -> list[float] | None:
-        return bounds and ascending(bounds)
+        return bounds and ordered(bounds)
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -132,8 +132,8 @@ class PowersOfTwo(Section):
         low, high = bounds
         if isinstance(low, str):
             raise ValueError("the lower bound is a number, got memory")
-        if isinstance(high, int) and not low <= high:
-            raise ValueError(f"lower bound {low} must not be above upper bound {high}")
+        if isinstance(high, int):
+            ordered([low, high])
         return bounds
 
 
@@ -326,6 +326,8 @@ class Space(Section):
                 yield f"{where}: every trial takes the same resources"
             elif path.startswith("eval.") or path in _SPLIT:
                 yield f"{where}: every trial is evaluated on the same windows"
+            elif path == "model.context_length" and where.startswith("retune"):
+                yield f"{where}: the grid would choose between losses on different windows"
             elif path == "budget.seconds":
                 yield f"{where}: trials are compared at equal tokens, or at the end of one time"
             elif path.startswith("budget.") and self.is_study:
@@ -446,15 +448,30 @@ def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
             yield f"{source}: {where}:{value} unknown path{near}"
 
 
-def _policy_of(tree: Mapping[str, Any]) -> str:
-    """The name of the policy that a space schedules, or nothing where it names none."""
-    schedule = tree.get("schedule")
-    return str(schedule.get("policy", "")) if isinstance(schedule, dict) else ""
+# Keys whose mapping says by one name what it is, with the names that there are.
+_TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
+
+
+def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Every dotted path that stands in the file without a value."""
+    for key, value in tree.items():
+        if value is None:
+            yield f"{above}{key}"
+        elif isinstance(value, dict):
+            yield from _empty(value, f"{above}{key}.")
+
+
+def _without_empty(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_empty(value) for key, value in tree.items() if value is not None}
 
 
 def _names(tree: Mapping[str, Any]) -> list[str]:
     """Every key that may stand in a space file with this policy, by its dotted path."""
-    schedule = SCHEDULES.get(_policy_of(tree))
+    scheduled = tree.get("schedule")
+    policy = scheduled.get("policy") if isinstance(scheduled, dict) else None
+    schedule = SCHEDULES.get(str(policy))
     parts: dict[str, type[Section] | None] = {
         "resources": Resources,
         "caps": Caps,
@@ -474,25 +491,39 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         tree = read_mapping(path)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
-    empty = [f"{path}: {key}: empty" for key, value in tree.items() if value is None]
-    if empty:
-        raise ConfigError(empty)
-    wrong = list(_wrong_paths(tree, str(path)))
+    empty = list(_empty(tree))
+    wrong = [f"{path}: {key}: empty" for key in empty]
+    wrong += _wrong_paths(tree, str(path))
     try:
-        space = Space.model_validate(tree)
+        space = Space.model_validate(_without_empty(tree))
     except ValidationError as error:
-        for problem in cfg.problems(error, str(path), _names(tree), _policy_of(tree)):
-            due = f"; one of {', '.join(SCHEDULES)} is due"
-            more = due if problem.endswith(": schedule.policy: missing") else ""
-            wrong += (problem + more).replace("\n", f"\n{path}: ").split("\n")
+        said = {f"{path}: {key}: missing" for key in empty}
+        if {"arms", "each"} & set(empty):  # it was to be a study
+            said.add(f"{path}: search: missing")
+        for problem in cfg.problems(error, str(path), _names(tree), _TAGGED):
+            lines = problem.replace("\n", f"\n{path}: ").split("\n")
+            wrong += [line for line in lines if line.partition(";")[0] not in said]
     if wrong:
         raise ConfigError(wrong)
     return space, tree
 
 
+def _not_null(tree: Any) -> Any:
+    """A schema in which a key that may be left out may not be left empty."""
+    if isinstance(tree, list):
+        return [_not_null(part) for part in tree if part != {"type": "null"}]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: _not_null(value)
+        for key, value in tree.items()
+        if not (key == "default" and value is None)
+    }
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a space file, for editors; its paths are those of the config tree."""
-    tree = Space.model_json_schema()
+    tree = _not_null(Space.model_json_schema())
     paths = {"enum": list(cfg.PATHS)}
     for part in (tree["properties"][name] for name in ("base", "space", "retune")):
         part["propertyNames"] = paths

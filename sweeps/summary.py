@@ -444,7 +444,7 @@ def _noise_words(found: Facts) -> list[str]:
 def _verdict_words(found: Facts) -> list[str]:
     compared = found["arms"]
     if compared is None:
-        return ["## Arms", "", "No arm is settled yet.", "", *_unsettled_words(found)]
+        return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
     metric = METRICS[found["metric"]]
     at = words.when(compared["tokens"])
     noise = compared["noise"]
@@ -505,7 +505,7 @@ def _verdict_words(found: Facts) -> list[str]:
 
 _NOISE_OF = {
     "seeds": "pooled over the baseline and the arms that scatter no more",
-    "repeats": "that of the baseline's first seed, which scatter more than seeds do here",
+    "repeats": "that of the baseline's first seed, run several times",
 }
 
 
@@ -513,8 +513,12 @@ def _unsettled_words(found: Facts) -> list[str]:
     if not found["unsettled"]:
         return []
     arms = [
-        f"- `{place['arm']}`: {place['ended']} of the {place['tried']} trials of its re-tune grid "
-        "have ended"
+        f"- `{place['arm']}`: "
+        + (
+            f"{place['ended']} of the {place['tried']} trials of its re-tune grid have ended"
+            if place["tried"]
+            else "it runs at what the baseline's re-tune grid chooses"
+        )
         for place in found["unsettled"]
     ]
     return ["Not settled yet, so without runs:", "", *arms, ""]

@@ -88,21 +88,6 @@ class Noise:
     freedom: int  # degrees of it
 
 
-def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """The baseline's losses, and those of the groups that do not scatter more, by an F test."""
-    found = [base]
-    if len(base) < 2:
-        return [*found, *groups]
-    from scipy import stats
-
-    own = statistics.variance(base)
-    for group in groups:
-        ratio = statistics.variance(group) / own if len(group) > 1 and own else 1.0
-        if float(stats.f.sf(ratio, max(1, len(group) - 1), len(base) - 1)) >= ALPHA:
-            found.append(group)
-    return found
-
-
 def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
     """The noise, pooled over groups of losses that differ by the seed alone; None where no group
     has two."""
@@ -118,6 +103,25 @@ def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
         for share in (ALPHA / 2, 1 - ALPHA / 2)
     )
     return Noise(math.sqrt(squares / freedom), low, high, freedom)
+
+
+def scatters_more(one: Noise, other: Noise) -> bool:
+    """Whether the one is larger than the other by an F test; nothing is larger than none at all."""
+    from scipy import stats
+
+    ratio = (one.sd / other.sd) ** 2 if other.sd else 1.0
+    return float(stats.f.sf(ratio, one.freedom, other.freedom)) < ALPHA
+
+
+def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """The baseline's losses, and those of the groups that do not scatter more."""
+    own = pooled_noise([base])
+    found = [base]
+    for group in groups:
+        its = pooled_noise([group])
+        if own is None or its is None or not scatters_more(its, own):
+            found.append(group)
+    return found
 
 
 # Verdicts ------------------------------------------------------------------------------------------

@@ -217,7 +217,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
         "retune.model.d_ff.times: 88 in baseline times 0.3 is no whole number",
     ),
-    "arms without one": ({"arms": None}, "arms: empty"),
+    "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
+    "a re-tuned window": (
+        {"retune": {"model.context_length": {"grid": [16, 32]}}},
+        "retune.model.context_length: the grid would choose between losses on different windows",
+    ),
+    "an arm named as the policy": (
+        {
+            "schedule": {"policy": "none"},
+            "arms": {"none": {"hypothesis": "h", "set": {"model.x": 1}}},
+        },
+        "arms.none.set.model.x: unknown path",
+    ),
     "a misspelt key of an arm": (
         {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
         "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
@@ -261,7 +272,19 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "a value twice": ({"values": [4, 4]}, "4 stands twice"),
     "the baseline's own value alone": (
         {"values": [8]},
-        "each.values: none but the baseline's own, 8",
+        "each.values: no value but the baseline's own, 8",
+    ),
+    "a number that a float does not hold": (
+        {"values": [4, 2**53 + 1]},
+        "each.values.1: a text, a number below 2**53, true or false is due, got 9007199254740993",
+    ),
+    "a power that is too much": (
+        {"path": "model.norm_eps", "values": [1e30], "scale": {"optim.lr": 10.0}},
+        "each.scale.optim.lr: 10 is too much for 1e+30",
+    ),
+    "a number for a switch": (
+        {"path": "model.tie_embeddings", "values": [0]},
+        "model.tie_embeddings: Input should be a valid boolean, got 0",
     ),
     "a number of four hundred digits": (
         {"values": [4, 10**400]},
@@ -443,7 +466,13 @@ def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
 
 def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> None:
     said = problems(tmp_path, search(constraint={"params": [10, 1]}))
-    assert "constraint.params: lower bound 10 must be below upper bound 1" in said
+    assert "constraint.params: lower bound 10 must not be above upper bound 1" in said
+
+
+def test_a_whole_multiple_is_one_though_it_is_none_in_binary() -> None:
+    tree = study(base={"model.d_ff": 100}, retune={"model.d_ff": {"times": [1, 1.1]}})
+    found = tuning(asked(tree), cell(tree, "baseline"))
+    assert [one.config.model.d_ff for one in found] == [100, 110]
 
 
 def test_a_constraint_on_a_grid_is_refused(tmp_path: Path) -> None:

@@ -191,7 +191,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": [0, 1e-3]}}},
         "greater than 0",
     ),
-    "no samples": ({"search": {"method": "random", "samples": 0}}, "search.random.samples"),
+    "no samples": (
+        {"search": {"method": "random", "samples": 0}},
+        "search.samples: Input should be greater than or equal to 1, got 0",
+    ),
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
@@ -272,6 +275,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"budget.seconds": {"grid": [1.0, 2.0]}}},
         "space.budget.seconds: trials are compared at equal tokens, or at the end of one time",
     ),
+    "a method without samples": (
+        {"search": {"method": "random"}},
+        "search.samples: missing",
+    ),
+    "no method": ({"search": {}}, "search.method: missing; one of grid, random, optuna is due"),
+    "a cap without a number": ({"caps": {"hours": None}}, "caps.hours: empty"),
     "an unknown method": (
         {"search": {"method": "bayes"}},
         "search.method: no such method 'bayes'; there are grid, random, optuna",

@@ -10,8 +10,9 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -275,27 +276,35 @@ _MAPPING = {"dict_type", "model_type", "model_attributes_type"}
 _SHOWN = 80  # characters of a wrong value
 
 
-def problems(error: ValidationError, source: str, names: Iterable[str], tag: str = "") -> list[str]:
+def problems(
+    error: ValidationError,
+    source: str,
+    names: Iterable[str],
+    tagged: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[str]:
     """One line for each fault that pydantic found: source, path, rule, value, nearest name.
 
-    A tag is the name of a union's member, which pydantic puts into paths, and no file has.
+    `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these,
+    which pydantic puts into paths, and no file has.
     """
     lines = []
     for fault in error.errors(include_url=False):
         # A tagged union names its tag before the key of the same name, a plain one the member that
         # it tried behind it.
-        parts = [str(part) for part, _ in itertools.groupby(fault["loc"])]
-        path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p) and p != tag)
+        loc = fault["loc"]
+        if loc and loc[0] in tagged:
+            loc = (*loc[:1], *loc[2:])
+        parts = [str(part) for part, _ in itertools.groupby(loc)]
+        path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p))
         context = fault.get("ctx", {})
         if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-            key = context["discriminator"].strip("'")
-            members = re.findall(r"'(\w+)'", context.get("expected_tags", ""))
-            near = did_you_mean(context.get("tag", ""), members)
+            key, members = context["discriminator"].strip("'"), tagged[path]
+            tag, listed = context.get("tag"), ", ".join(members)
             lines.append(
-                f"{source}: {path}.{key}: no such {key} {context['tag']!r}; there are "
-                f"{', '.join(members)}{near}"
-                if members
-                else f"{source}: {path}.{key}: missing"
+                f"{source}: {path}.{key}: missing; one of {listed} is due"
+                if tag is None
+                else f"{source}: {path}.{key}: no such {key} {tag!r}; there are {listed}"
+                f"{did_you_mean(tag, members)}"
             )
         elif fault["type"] == "extra_forbidden":
             lines.append(f"{source}: {path}: unknown key{_near_key(path, names)}")

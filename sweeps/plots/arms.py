@@ -194,19 +194,20 @@ def curves(of: Study, x: str) -> Figure:
         return figure
     top = set_limit(axes, [row[of.metric] for trial in sound for row in trial.curve])
     crosses, styles = crosses_of(runs), looks(arms)
-    handles = []
+    handles, row_of_crosses = [], 0
     for arm in arms:
         colour, dash = styles[arm.name]
         _band(axes, arm, of.metric, x, (colour, dash), divisor)
         for trial in arm.runs.values():
             kind, end = cross_of(trial), end_of(trial, x)
             if kind is not None and end is not None:
-                draw_cross(axes, end / divisor, crosses[kind], colour)
+                draw_cross(axes, end / divisor, crosses[kind], colour, row_of_crosses)
             elif kind is None and trial.curve and end is not None:
                 loss = trial.curve[-1][of.metric]
                 mark_trouble(axes, end / divisor, loss, trial, colour)
                 if loss > top:
                     mark_above(axes, end / divisor, colour)
+        row_of_crosses += any(map(cross_of, arm.runs.values()))
         handles.append(entry(brief(arm.name, 26), color=colour, ls=dash))
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))

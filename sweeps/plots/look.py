@@ -61,6 +61,7 @@ CROSSES = {
 NAMED = 12
 # Without its light end, which vanishes on paper.
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+_ROWS = 8  # of crosses below each other
 # No axis reaches further above the losses' upper quartile than this many times its height.
 REACH = 1.5
 
@@ -160,10 +161,12 @@ def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, colour: Any) -
 
 
 def draw_cross(axes: Axes, x: float, mark: str, colour: Any, row: int = 0) -> None:
-    """A mark on the upper edge of the axes, or some rows below: there is no loss to put it at."""
+    """A mark on the upper edge of the axes, or so many rows below what `mark_above` draws: there is
+    no loss to put it at."""
+    row %= _ROWS
     axes.plot(
         x,
-        1.0 - 0.045 * row,
+        1.0 - 0.05 * (row + (row > 0)),
         mark,
         color=colour,
         ms=11 if mark == "X" else 8,
