@@ -312,6 +312,7 @@ def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) ->
         "changes": row["changes"],
         "chosen": row["values"],
         "tried": row["tried"],
+        "retuned": row["retuned"],
         "void": void,
         "planned": len(arm.runs),
         "n": len(mine) if is_base else len(seeds),

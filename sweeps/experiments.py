@@ -6,8 +6,10 @@ Of a study every settled arm is an experiment, of another sweep the sweep with i
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sweeps import ledger
 from sweeps import verdict as vd
 from sweeps.comparison import arms_of, comparison
 from sweeps.ledger import BASELINE, Trial
@@ -21,9 +23,10 @@ from sweeps.study import (
     best_group,
     best_record,
     best_values,
+    study,
     tokens_per_s,
 )
-from sweeps.words import named, show, signed
+from sweeps.words import count, named, show, signed
 from tinylm import config as cfg
 
 TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
@@ -40,19 +43,47 @@ class Experiment:
     runs: list[Trial]
     against: list[Trial]  # the baseline's; empty where there is none, or this is it
     whole: bool = True  # whether its configuration is told in full
-    verdict: str = ""
+    baseline: str = ""  # the sweep that it is held against, where that is another one
+    place: Facts | None = None  # of an arm, in the comparison of its study
 
 
-def experiments(of: Study) -> list[Facts]:
-    """The experiments of a sweep, each with all that the log says of it; none before any is settled."""
-    found = _of_arms(of) if of.is_study else _of_search(of)
-    return [_facts(of, one) for one in found if one.runs]
+def studies_under(results: Path) -> list[Study]:
+    """What the ledgers of all sweeps in a folder say, by when these began; what is damaged is left
+    out, which the analysis of that sweep says."""
+    found = []
+    for files in ledger.sweeps(results):
+        try:
+            found.append(study(files.name, ledger.read(files)))
+        except (ledger.LedgerError, ValueError):
+            continue
+    return sorted(found, key=lambda of: of.begun)
+
+
+def experiments_under(results: Path) -> list[Facts]:
+    """The experiments of all sweeps in a folder."""
+    return experiments(studies_under(results))
+
+
+def experiments(studies: Sequence[Study]) -> list[Facts]:
+    """The experiments of sweeps, each with all that the log says of it; of a sweep none before any is
+    settled.
+
+    What runs one config alone is held against the first of these whose name begins with `baseline`.
+    """
+    single = [of for of in studies if not of.is_study and not of.swept]
+    first = next((of for of in single if of.name.startswith(BASELINE)), None)
+    found = []
+    for of in studies:
+        against = first if of in single and of is not first else None
+        some = _of_arms(of) if of.is_study else _of_search(of, against)
+        found += [_facts(of, one) for one in some if one.runs]
+    return found
 
 
 def _of_arms(of: Study) -> Iterator[Experiment]:
     arms = arms_of(of.sweep)
     compared = comparison(of)
-    words = {place["arm"]: place["words"] for place in (compared or {"arms": []})["arms"]}
+    places = {place["arm"]: place for place in (compared or {"arms": []})["arms"]}
     base = list(arms[0].runs.values()) if arms and arms[0].name == BASELINE else []
     for arm in arms:
         is_base = arm.name == BASELINE
@@ -63,7 +94,7 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
             runs=list(arm.runs.values()),
             against=[] if is_base else base,
             whole=is_base,
-            verdict="" if is_base else words.get(arm.name, ""),
+            place=places.get(arm.name),
         )
 
 
@@ -73,8 +104,22 @@ def _asked_base(of: Study) -> dict[str, Any]:
     return base
 
 
-def _of_search(of: Study) -> Iterator[Experiment]:
-    """The best values of a sweep, against the base's own where these came to their end too."""
+def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
+    """The best values of a sweep, against the base's own where these came to their end too, or
+    against those of another one."""
+    if baseline is not None:
+        its = best_group(baseline.trials, baseline.metric)
+        mine = best_group(of.trials, of.metric)
+        yield Experiment(
+            of.name,
+            of.question,
+            _asked_base(baseline),
+            mine,
+            its,
+            whole=False,
+            baseline=baseline.name,
+        )
+        return
     base = _asked_base(of)
     own = [
         trial
@@ -113,7 +158,8 @@ def _facts(of: Study, one: Experiment) -> Facts:
         "sweep": of.name,
         "date": of.begun[:10],
         "why": one.why,
-        "is_baseline": not one.against,
+        "is_baseline": not one.against and not one.baseline,
+        "baseline": one.baseline,
         "configuration": configuration(first) if one.whole else [],
         "changes": {
             path: [_value(was), _value(now)]
@@ -128,7 +174,7 @@ def _facts(of: Study, one: Experiment) -> Facts:
         "hours": statistics.median(row["seconds"] for row in rows) / 3600 if rows else None,
         "tokens_per_s": statistics.median(speeds) if speeds else None,
         "comparison": _comparison(of, finished, one.against),
-        "verdict": one.verdict,
+        "verdict": one.place["words"] if one.place and one.against else "",
         "observations": list(_observations(of, one, finished)),
         "next": list(_next(of, one)),
     }
@@ -170,7 +216,9 @@ def configuration(trial: Trial) -> list[str]:
 def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial]) -> Facts | None:
     """The difference from the baseline in per cent of its loss, paired by seed, with the 95%
     interval; None where they share no seed that came to its end."""
-    its = {t.seed: row for t in against if (row := at(t, of.final)) is not None}
+    # Losses on another corpus, or after other tokens, are no comparison.
+    fair = [t for t in against if finished and t.corpus == finished[0].corpus]
+    its = {t.seed: row for t in fair if (row := at(t, of.final)) is not None}
     mine = {t.seed: row for t in finished if (row := at(t, of.final)) is not None}
     seeds = [seed for seed in mine if seed in its]
     if not seeds:
@@ -209,6 +257,7 @@ def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iter
     )
     yield from _slope(finished)
     yield from _gap(finished)
+    yield from _throughput(of, finished)
     if not of.is_study:
         early = of.having("stopped")
         if early:
@@ -259,6 +308,21 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
     yield f"{text}."
 
 
+def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
+    """The FLOPs a second of the trainings, and their share of what a matrix product reaches."""
+    rates = [speed * trial.flops_per_token for trial in finished if (speed := tokens_per_s(trial))]
+    if not rates:
+        return
+    rate = statistics.median(rates)
+    peak = of.sweep.sessions[-1].get("product_flops") if of.sweep.sessions else None
+    share = (
+        f", {rate / peak:.0%} of what a large matrix product reaches on this machine ({count(peak)})"
+        if peak
+        else ""
+    )
+    yield f"A trial makes {count(rate)} FLOPs a second{share}."
+
+
 def _gap_at(trial: Trial, share: float) -> float | None:
     tokens = share * trial.curve[-1]["tokens"]
     rows = [row for row in trial.curve if row["tokens"] <= tokens]
@@ -267,20 +331,8 @@ def _gap_at(trial: Trial, share: float) -> float | None:
 
 def _next(of: Study, one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md."""
-    if of.is_study:
-        place = next(
-            (
-                p
-                for p in (comparison(of) or {"arms": []})["arms"]
-                if one.name.endswith(f"/{p['arm']}")
-            ),
-            None,
-        )
-        for caution in place["cautions"] if place else []:
-            if "re-tune grid" in caution:
-                yield f"Re-tune: {caution}."
-        if one.verdict.startswith("no conclusion yet"):
-            yield f"More seeds: {one.verdict.partition(': ')[2]}."
+    if one.place is not None:
+        yield from _next_of_arm(of, one.place)
         return
     for best in best_values(of):
         if best["edge"]:
@@ -289,5 +341,38 @@ def _next(of: Study, one: Experiment) -> Iterator[str]:
                 f"{best['path']}: the best value, {show(best['best'])}, is on the {best['edge']} edge "
                 f"of what was tried{f'; try {more}' if more else ''}."
             )
+    yield from _cut_short(of, one.runs)
     if len(one.runs) == 1:
         yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
+
+
+def _next_of_arm(of: Study, place: Facts) -> Iterator[str]:
+    for caution in place["cautions"]:
+        if "re-tune grid" in caution:
+            yield f"Re-tune: {caution}."
+    twins = [
+        other
+        for other in (comparison(of) or {"arms": []})["arms"]
+        if other["arm"] != place["arm"] and other["changes"] == place["changes"]
+    ]
+    if not place["retuned"] and not twins:
+        yield "Re-tune: it ran at the baseline's values, which need not be its best; see retune in the README."
+    if place["words"].startswith("no conclusion yet"):
+        yield f"More seeds: {place['words'].partition(': ')[2]}."
+
+
+def _cut_short(of: Study, best: Sequence[Trial]) -> Iterator[str]:
+    """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
+    for trial in of.having("stopped") if best else []:
+        if len(trial.curve) < 2 or of.sweep.audit(trial.trial) is not None:
+            continue
+        before, last = trial.curve[-2:]
+        there, then = (at(best[0], row["tokens"]) for row in (before, last))
+        if there is None or then is None:
+            continue
+        fall, its = before[of.metric] - last[of.metric], there[of.metric] - then[of.metric]
+        if fall > its:
+            yield (
+                f"Train {trial.label} on (--audit 1): it was stopped at {last['tokens']:,} tokens while "
+                f"its loss fell by {fall:.4f} from the record before, that of the best by {its:.4f}."
+            )

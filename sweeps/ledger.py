@@ -4,7 +4,8 @@
 clock), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed
-    session       a driver begins: command, versions, machine, commit, slots, dashboard
+    session       a driver begins: command, versions, machine, commit, slots, dashboard,
+                  product_flops (a second, of a large matrix product here)
     forecast      what all that is asked is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, pool

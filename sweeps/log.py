@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sweeps import ledger, notes, words
+from sweeps import notes, words
 from sweeps.comparison import comparison, tuning
-from sweeps.experiments import experiments
-from sweeps.ledger import Files, LedgerError
+from sweeps.experiments import experiments, studies_under
+from sweeps.ledger import Files
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
-from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, study, tokens_per_s
+from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, tokens_per_s
 from sweeps.summary import escaped, stability_words
 
 NAME = "EXPERIMENT_LOG.md"
@@ -58,6 +58,7 @@ def _template() -> Any:
     environment.filters |= {
         "loss": words.loss,
         "whole": words.whole,
+        "percent": words.percent,
         "code": lambda text: Markdown(str(text).replace("`", "'")),
         "link": lambda text: Markdown(quote(str(text))),
     }
@@ -89,34 +90,26 @@ def write(results: Path) -> Path:
 
     `NotesError`, with the log as it is, where a note in it has no end.
     """
-    found = []
-    for files in ledger.sweeps(results):
-        try:
-            found.append((files, study(files.name, ledger.read(files))))
-        except (LedgerError, ValueError):  # said by the analysis of that sweep
-            continue
-    found.sort(key=lambda one: one[1].begun)
-    for files, _ in found:
-        begin_notes(files)
+    found = studies_under(results)
+    for of in found:
+        begin_notes(Files(results / of.name))
     content = _template().render(**_content(results, found))
     path = results / NAME
     notes.write(path, content.encode())
     return path
 
 
-def _content(results: Path, found: Sequence[tuple[Files, Study]]) -> dict[str, Any]:
-    entries = []
-    for files, of in found:
-        for number, one in enumerate(experiments(of)):
-            one["curves"] = [
-                (label, f"{files.name}/analysis/{file}") for label, file in _CURVES.items()
-            ]
-            one["place"] = Markdown(notes.place(one["name"]))
-            one["notes"] = "" if number else _own_notes(files)
-            one["notes_path"] = f"{files.name}/{NOTES}"
-            one["key_change"] = _key_change(one)
-            entries.append(one)
-    studies = [of for _, of in found]
+def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
+    entries = experiments(studies)
+    quoted: set[str] = set()
+    for one in entries:
+        sweep = one["sweep"]
+        one["curves"] = [(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()]
+        one["place"] = Markdown(notes.place(one["name"]))
+        one["notes"] = "" if sweep in quoted else _own_notes(Files(results / sweep))
+        one["notes_path"] = f"{sweep}/{NOTES}"
+        one["key_change"] = _key_change(one)
+        quoted.add(sweep)
     return {
         "results": str(results),
         "experiments": entries,

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -286,31 +287,53 @@ def main(
     ] = "local",
 ) -> None:
     """Run the sweep of a search space under Ray Tune. The same command again goes on with it."""
+
+    def wanted() -> tuple[Asked, Path]:
+        asked = ask(space, scale or default_scale(), changes, seed)
+        return asked, folder(asked, out)
+
+    which = "" if scale else " (none was named)"
+    execute(wanted, Call("sweeps.run", address, which, plan=plan, audit=audit))
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a sweep is run."""
+
+    module: str  # the command
+    address: str  # of a Ray cluster, or local
+    which: str = ""  # said behind the name of the scale
+    plan: bool = False  # print what would run, and end
+    audit: float = 0.0
+
+
+def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
+    """Run what is asked for in its folder, or go on with it; ends with an exit code."""
     # A file or a pipe has no width; 80 columns would cut the tables.
     console = Console() if sys.stdout.isatty() else Console(width=160)
+    place = led.RESULTS
     try:
-        asked = ask(space, scale or default_scale(), changes, seed)
+        asked, place = wanted()
         share = asked.space.resources.gpus
         machine = Machine(size, lambda config: fits(config, local_slots(asked), share))
         planned = pl.plan(asked, machine)
-        place = folder(asked, out)
-        if plan:
-            show_plan(asked, planned, audit, console)
+        if call.plan:
+            show_plan(asked, planned, call.audit, console)
             return
-        if address == "local":
+        if call.address == "local":
             from tinylm import train
 
             train.require(asked.base.run.device)
-        console.print(f"scale: {asked.scale}{'' if scale else ' (none was named)'}; sweep: {place}")
+        console.print(f"scale: {asked.scale}{call.which}; sweep: {place}")
         facts = Facts(lambda message: print(message, flush=True))
         for config in (asked.base, *pl.load(asked, planned).configs):
             facts(config)
         for note in planned.notes:
             console.print(note, highlight=False)
         with led.Ledger(led.Files(place)) as ledger:
-            driver = Driver(ledger, asked, planned, machine, facts, audit)
+            driver = Driver(ledger, asked, planned, machine, facts, call.audit)
             refuse_other_corpus(driver.sweep, facts)
-            raise typer.Exit(_run(driver, address, console))
+            raise typer.Exit(_run(driver, call, console))
     except cfg.ConfigError as error:
         more = len(error.problems) - _SHOWN
         said = [*error.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
@@ -324,14 +347,13 @@ def main(
     except led.LedgerError as error:
         raise fail(error, DAMAGED) from error
     except OSError as error:
-        where = error.filename or out or led.RESULTS
-        raise fail(f"{where}: {error.strerror or error}", STORAGE) from error
+        raise fail(f"{error.filename or place}: {error.strerror or error}", STORAGE) from error
 
 
-def _run(driver: Driver, address: str, console: Console) -> int:
+def _run(driver: Driver, call: Call, console: Console) -> int:
     """Run what is left to do of a sweep, and write its analysis; the exit code."""
     asked, files = driver.asked, driver.ledger.files
-    command = shlex.join([sys.executable, "-m", "sweeps.run", *sys.argv[1:]])
+    command = shlex.join([sys.executable, "-m", call.module, *sys.argv[1:]])
 
     def interrupted(number: int, frame: FrameType | None) -> NoReturn:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
@@ -360,7 +382,7 @@ def _run(driver: Driver, address: str, console: Console) -> int:
         driver.end()
         return conclude(driver, None, command, console)
     try:
-        with engine.cluster(address) as dashboard:
+        with engine.cluster(call.address) as dashboard:
             engine.listen(interrupted)  # ray.init has a handler of its own
             slots = engine.slots(resources, device)
             if dashboard:
@@ -371,6 +393,10 @@ def _run(driver: Driver, address: str, console: Console) -> int:
             # How many tokens fit into seconds is not known without a speed.
             unknown = speeds is None and asked.base.budget.seconds is not None
             fields = None if unknown else expected.fields()
+            if call.address == "local":
+                from tinylm import train
+
+                session["product_flops"] = train.product_flops(asked.base)
             driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():

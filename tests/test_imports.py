@@ -24,6 +24,8 @@ FORBIDDEN = {
     "sweeps.driver": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.run": {"ray", "pandas", "matplotlib", "torch"},
     "sweeps.analyze": {"torch", "ray"},
+    "sweeps.log": {"torch", "ray", "matplotlib"},
+    "sweeps.experiment": {"torch", "ray", "matplotlib"},
     "sweeps.plots": {"torch", "ray"},
     "sweeps.events": {"torch", "ray"},
 }

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, study
-from ledgers import ended, lr_sweep, story, studied
+from ledgers import EVERY, ended, lr_sweep, story
 from typer.testing import CliRunner
 
 from sweeps import analyze, log, notes
-from sweeps import ledger as led
-from sweeps.experiments import experiments
+from sweeps.experiments import experiments_under
 
 HEADINGS = [
     "**Date**",
@@ -99,7 +98,7 @@ def test_an_arm_lists_only_what_it_changes(text: str) -> None:
 def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
     """The base's rate is 0.002."""
     ended(tmp_path / "lr-cpu", "optim.lr", {2e-3: 4.0, 4e-3: 3.0})
-    (one,) = experiments(studied(led.Files(tmp_path / "lr-cpu")))
+    (one,) = experiments_under(tmp_path)
     found = one["comparison"]
     assert (found["percent"], found["low"], found["seeds"]) == (pytest.approx(-25.0), None, 1)
 
@@ -112,7 +111,7 @@ def test_one_seed_is_said_to_be_one(text: str) -> None:
 
 def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
-    (one,) = experiments(studied(led.Files(tmp_path / "lr-cpu")))
+    (one,) = experiments_under(tmp_path)
     assert (
         "optim.lr: the best value, 0.004, is on the high edge of what was tried; try 0.008, 0.016."
         in one["next"]
@@ -125,6 +124,44 @@ def test_the_command_names_no_folder_of_the_machine(tmp_path: Path) -> None:
         tell.ledger.append("session", command="/home/me/.venv/bin/python -m sweeps.run lr", slots=1)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     assert "- `a`: `python -m sweeps.run lr`" in log.write(tmp_path).read_text()
+
+
+def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
+    """10,000 tokens a second at 7.9 MFLOPs each are 79 GFLOP/s."""
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="", slots=1, product_flops=316e9)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    (one,) = experiments_under(tmp_path)
+    said = "A trial makes 79G FLOPs a second, 25% of what a large matrix product reaches"
+    assert any(line.startswith(said) for line in one["observations"])
+
+
+def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+        for lr, falls in ((1e-3, 0.5), (4e-3, 0.01)):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.measure(trial, EVERY, 6.0)
+            tell.measure(trial, 2 * EVERY, 6.0 - falls)
+            tell.stop(trial, 2 * EVERY, 6.0 - falls)
+    (one,) = experiments_under(tmp_path)
+    assert [line.partition(" (")[0] for line in one["next"] if line.startswith("Train")] == [
+        "Train lr=0.001 on"
+    ]
+
+
+def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
+    conduct(tmp_path / "plain", study(), apart)
+    conduct(tmp_path / "tuned", study(retune=RETUNE), apart)
+    told = {
+        one["name"]: any("ran at the baseline's values" in line for line in one["next"])
+        for one in experiments_under(tmp_path)
+        if not one["is_baseline"]
+    }
+    assert told == {"plain/nope": True, "tuned/nope": False}
 
 
 # Hostile words and people's own ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 from tinylm import checkpoint, data
 from tinylm import config as cfg
 from tinylm.data import Corpus
+from tinylm.model import size
 from tinylm.optim import learning_rate
 from tinylm.train import (
     DIVERGED_NATS,
@@ -22,6 +23,7 @@ from tinylm.train import (
     decay_branch,
     evaluate,
     probe,
+    product_flops,
     start,
     train,
 )
@@ -395,6 +397,12 @@ def test_a_validation_loss_that_is_not_finite_has_diverged(
     )
     with pytest.raises(Diverged, match="validation loss nan at step 1"):
         run(config, corpus)
+
+
+def test_a_training_is_slower_than_a_matrix_product(tiny: cfg.Config) -> None:
+    """By far: what a peak is measured for is a share below 1."""
+    flops = size(tiny.model).flops_per_token
+    assert 0 < probe(tiny) * flops < product_flops(tiny)
 
 
 def test_a_probe_measures_a_rate_without_a_corpus(tiny: cfg.Config) -> None:

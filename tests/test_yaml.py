@@ -41,6 +41,19 @@ def test_a_scalar_has_the_value_and_type_that_a_person_means(text: str, value: o
     assert (parse(text, "here"), type(parse(text, "here"))) == (value, type(value))
 
 
+def test_a_json_file_is_read_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\t"a": 1e-3}')
+    assert read_mapping(path) == {"a": 0.001}
+
+
+def test_a_key_that_stands_twice_in_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1, "a": 2}')
+    with pytest.raises(YamlError, match=r"a\.json: key 'a' stands twice"):
+        read_mapping(path)
+
+
 def test_merge_keys_are_plain_text() -> None:
     assert parse("<<: {a: 1}", "here") == {"<<": {"a": 1}}
 

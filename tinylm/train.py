@@ -245,6 +245,9 @@ def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
             raise Diverged("blown up", reason, step, tokens, state)
 
 
+PRODUCTS = 10  # of matrices, to find the peak
+
+
 def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
     """An update of a new training that needs no corpus, as a function that makes one more."""
     torch.set_num_threads(config.run.threads)
@@ -287,6 +290,22 @@ def probe(config: cfg.Config) -> float:
     while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
         times.append(timed())
     return len(times) * config.tokens_per_step / math.fsum(times)
+
+
+def product_flops(config: cfg.Config) -> float:
+    """FLOPs a second of a large matrix product with the device, precision and threads of a training;
+    the best of several."""
+    torch.set_num_threads(config.run.threads)
+    on_gpu = config.run.device == "cuda"
+    size = 8192 if on_gpu else 1024
+    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+    factor = torch.ones(size, size, device=config.run.device, dtype=dtype)
+    best = math.inf
+    for _ in range(PRODUCTS):
+        begun = time.perf_counter()
+        (factor @ factor)[0, 0].item()  # waits for the device
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best
 
 
 def peak_memory(device: str) -> int:

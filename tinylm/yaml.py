@@ -6,6 +6,7 @@ schema (https://yaml.org/spec/1.2.2/#103-core-schema), with 10_000 for 10000, an
 keys, aliases and tags.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,33 @@ def parse(text: str, source: str) -> Any:
         raise YamlError(f"{source}: nested too deeply") from error
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; `ValueError` where a key stands twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands twice")
+        found[key] = value
+    return found
+
+
+def parse_json(text: str, source: str) -> Any:
+    """The value of a JSON document. `source` names it in the `YamlError` that bad text gets."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise YamlError(f"{source}: {error}") from error
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; `YamlError` with the path for anything else."""
+    """The mapping in a YAML file, or in a .json one; `YamlError` with the path for anything else."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise YamlError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise YamlError(f"{path}: {error.strerror or error}") from error
-    value = parse(text, str(path))
+    value = (parse_json if path.suffix == ".json" else parse)(text, str(path))
     if not isinstance(value, dict):
         raise YamlError(f"{path}: a mapping of keys to values is due, got {value!r}")
     return value

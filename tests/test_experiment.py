@@ -1,0 +1,102 @@
+"""Named experiments: one config at a time, in the log, and held against the baseline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ledgers import BUDGET, ended, story
+from typer.testing import CliRunner, Result
+
+from sweeps import experiment
+from tinylm import config as cfg
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results folder of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path("results")
+
+
+def single(results: Path, name: str, lr: float, plus: float = 0.0, corpus: str = "c" * 16) -> None:
+    """An experiment that ran one config, whose losses are those of the rate and so much more."""
+    with story(results / name) as tell:
+        tell.ask({}, f"Why {name}?")
+        trial = tell.plan({}, corpus=corpus)
+        tell.start(trial)
+        tell.train(trial, lr, 1, BUDGET // tell_every(), plus)
+        tell.finish(trial)
+
+
+def tell_every() -> int:
+    return cfg.load("cpu").eval.every_tokens
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(experiment.app, arguments)
+
+
+def test_a_named_experiment_is_held_against_the_named_baseline(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "longer", 2e-3, plus=0.33)
+    said = run("show", "longer").output
+    assert "Why longer?" in said
+    assert "+10.00% validation loss (one seed: no interval)" in said
+
+
+def test_losses_on_another_corpus_are_no_comparison(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "other", 2e-3, corpus="d" * 16)
+    assert "to baseline" not in run("show", "other").output
+
+
+def test_list_has_a_line_for_every_experiment(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    ended(results / "lr-cpu", "optim.lr", {2e-3: 3.1, 4e-3: 3.0})
+    lines = run("list").output.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "baseline_17m", "lr-cpu"]
+
+
+def test_compare_puts_experiments_side_by_side(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "longer", 2e-3, plus=1.0)
+    lines = run("compare", "baseline_17m", "longer").output.splitlines()
+    losses = next(line for line in lines if line.startswith("validation loss")).split()[2:]
+    assert float(losses[1]) == pytest.approx(float(losses[0]) + 1.0, abs=2e-4)
+
+
+def test_an_unknown_experiment_is_refused_with_the_nearest(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    done = run("show", "baseline_17")
+    assert (done.exit_code, "did you mean 'baseline_17m'?" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--name: missing\n--config: missing"),
+        (["--name", "a/b", "--config", "smoke"], "--name a/b: letters, digits"),
+        (["--name", "a", "--config", "smok"], "did you mean 'smoke'?"),
+        (["--name", "a", "--config", "smoke", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
+    ],
+)
+def test_a_wrong_call_starts_nothing(results: Path, arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert (done.exit_code, said in done.output, results.exists()) == (2, True, False)
+
+
+def test_a_json_config_is_run_and_entered_in_the_log(
+    results: Path, tiny: cfg.Config, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(tiny.model_dump(exclude_none=True), indent="\t"))
+    asked = [sys.executable, "-m", "sweeps.experiment", "--name", "first", "--config", str(path)]
+    asked += ["--set", "optim.weight_decay=0.0", "--why", "Does it run?"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    log = (results / "EXPERIMENT_LOG.md").read_text()
+    assert "## Experiment 1: first" in log and "Does it run?" in log
+    assert "weight decay=0)" in log
+    assert f"python -m sweeps.experiment --name first --config {path}" in log
