@@ -198,10 +198,16 @@ def say_nothing(axes: Axes, words: str) -> None:
     axes.set_yticks([])
 
 
+def label_size(ticks: int) -> float:
+    """Points, at which the labels of so many ticks stand beside each other."""
+    return 9.0 if ticks <= 9 else 7.0
+
+
 def value_ticks(axis: Any, swept: Swept) -> None:
     """Ticks at the values themselves where these are few, in plain figures."""
     if len(swept.values) <= NAMED:
         axis.set_major_locator(FixedLocator(list(swept.values)))
+        axis.set_tick_params(labelsize=label_size(len(swept.values)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
 

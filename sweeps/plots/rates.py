@@ -20,6 +20,7 @@ from sweeps.plots.look import (
     crosses_of,
     draw_cross,
     entry,
+    label_size,
     mark_above,
     mark_trouble,
     say_nothing,
@@ -99,6 +100,7 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
     every = math.ceil(len(rates) / 12)
     axes.set_xticks(rates[::every], [show(rate) for rate in rates[::every]])
     axes.set_xticks([], minor=True)
+    axes.tick_params(axis="x", labelsize=label_size(len(rates[::every])))
 
 
 def edge_of_stability(of: Study) -> Figure:

@@ -316,7 +316,8 @@ def loss_against(of: Study, swept: Swept) -> Figure:
             _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
     _mark_stopped(axes, shown)
     for point in shown:
-        if point.trial.status == "finished" and point.loss == point.trial.curve[-1][of.metric]:
+        ended = point.trial.status in {"finished", "stopped"}
+        if ended and point.loss == point.trial.curve[-1][of.metric]:
             mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
