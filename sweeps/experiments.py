@@ -26,7 +26,7 @@ from sweeps.study import (
     study,
     tokens_per_s,
 )
-from sweeps.words import count, named, show, signed
+from sweeps.words import count, named, show
 from tinylm import config as cfg
 
 TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
@@ -42,6 +42,7 @@ class Experiment:
     base: dict[str, Any]  # config that the changes are from
     runs: list[Trial]
     against: list[Trial]  # the baseline's; empty where there is none, or this is it
+    is_baseline: bool
     whole: bool = True  # whether its configuration is told in full
     baseline: str = ""  # the sweep that it is held against, where that is another one
     place: Facts | None = None  # of an arm, in the comparison of its study
@@ -93,6 +94,7 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
             base=_asked_base(of) if is_base or not base else base[0].config,
             runs=list(arm.runs.values()),
             against=[] if is_base else base,
+            is_baseline=is_base,
             whole=is_base,
             place=places.get(arm.name),
         )
@@ -116,6 +118,7 @@ def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
             _asked_base(baseline),
             mine,
             its,
+            is_baseline=False,
             whole=False,
             baseline=baseline.name,
         )
@@ -127,7 +130,8 @@ def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
         if trial.status == "finished" and not _changes(base, trial.config)
     ]
     best = best_group(of.trials, of.metric)
-    yield Experiment(of.name, of.question, base, best, [] if best == own else own)
+    is_base = bool(best) and not _changes(base, best[0].config)
+    yield Experiment(of.name, of.question, base, best, [] if is_base else own, is_base)
 
 
 def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -158,7 +162,7 @@ def _facts(of: Study, one: Experiment) -> Facts:
         "sweep": of.name,
         "date": of.begun[:10],
         "why": one.why,
-        "is_baseline": not one.against and not one.baseline,
+        "is_baseline": one.is_baseline,
         "baseline": one.baseline,
         "configuration": configuration(first) if one.whole else [],
         "changes": {
@@ -297,12 +301,12 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
     half = [gap for gap, _ in gaps if gap is not None]
     end = statistics.fmean(gap for _, gap in gaps if gap is not None)
     text = (
-        f"At the end the validation loss is {signed(end)} nats from the training loss (the mean over "
-        "the updates since the last record)"
+        f"At the end the validation loss is {_above(end)} the training loss (the mean over the updates "
+        "since the last record)"
     )
     if half:
         mean = statistics.fmean(half)
-        text += f"; halfway it was {signed(mean)}"
+        text += f", halfway {_above(mean)} it"
         widens = end > 0 and end - mean > 0
         text += ": the gap widens" if widens else ": no sign of overfitting"
     yield f"{text}."
@@ -321,6 +325,10 @@ def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
         else ""
     )
     yield f"A trial makes {count(rate)} FLOPs a second{share}."
+
+
+def _above(gap: float) -> str:
+    return f"{abs(gap):.4f} nats {'above' if gap >= 0 else 'below'}"
 
 
 def _gap_at(trial: Trial, share: float) -> float | None:
@@ -363,6 +371,7 @@ def _next_of_arm(of: Study, place: Facts) -> Iterator[str]:
 
 def _cut_short(of: Study, best: Sequence[Trial]) -> Iterator[str]:
     """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
+    found = []
     for trial in of.having("stopped") if best else []:
         if len(trial.curve) < 2 or of.sweep.audit(trial.trial) is not None:
             continue
@@ -372,7 +381,11 @@ def _cut_short(of: Study, best: Sequence[Trial]) -> Iterator[str]:
             continue
         fall, its = before[of.metric] - last[of.metric], there[of.metric] - then[of.metric]
         if fall > its:
-            yield (
-                f"Train {trial.label} on (--audit 1): it was stopped at {last['tokens']:,} tokens while "
-                f"its loss fell by {fall:.4f} from the record before, that of the best by {its:.4f}."
+            found.append(
+                f"{trial.label} (at {last['tokens']:,} tokens {fall:.4f} against {its:.4f})"
             )
+    if found:
+        yield (
+            "Train on (--audit 1) what was stopped while its loss fell faster than that of the best, "
+            f"from the record before: {', '.join(found)}."
+        )

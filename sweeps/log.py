@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps import notes, words
 from sweeps.comparison import comparison, tuning
 from sweeps.experiments import experiments, studies_under
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Row
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
 from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, tokens_per_s
@@ -113,7 +113,8 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
     return {
         "results": str(results),
         "experiments": entries,
-        "sweeps": [_environment(of) for of in studies],
+        "commands": {of.name: _portable(_session(of).get("command", "")) for of in studies},
+        "environments": _environments(studies),
         "key_findings": _key_findings(studies),
         "recommendations": _recommendations(studies, entries),
         "place_of_all": Markdown(notes.place("all")),
@@ -125,13 +126,27 @@ def _key_change(one: Facts) -> str:
     return " ".join(changes) or "Baseline"
 
 
+def _session(of: Study) -> Row:
+    return of.sweep.sessions[-1] if of.sweep.sessions else {}
+
+
+def _environments(studies: Sequence[Study]) -> list[tuple[list[str], Facts]]:
+    """On what the sweeps ran, as their last sessions say: each environment once, with its sweeps."""
+    found: list[tuple[list[str], Facts]] = []
+    for of in studies:
+        here = _environment(of)
+        same = next((names for names, there in found if there == here), None)
+        if same is None:
+            found.append(([of.name], here))
+        else:
+            same.append(of.name)
+    return found
+
+
 def _environment(of: Study) -> Facts:
-    """How a sweep was started, and on what, as its last session says."""
-    session = of.sweep.sessions[-1] if of.sweep.sessions else {}
+    session = _session(of)
     devices = Counter(trial.config["run"]["device"] for trial in of.trials)
     return {
-        "name": of.name,
-        "command": _portable(session.get("command", "")),
         "device": ", ".join(devices),
         "versions": session.get("versions", {}),
         "machine": _MACHINE | session.get("machine", {}),

@@ -148,9 +148,8 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
             tell.measure(trial, 2 * EVERY, 6.0 - falls)
             tell.stop(trial, 2 * EVERY, 6.0 - falls)
     (one,) = experiments_under(tmp_path)
-    assert [line.partition(" (")[0] for line in one["next"] if line.startswith("Train")] == [
-        "Train lr=0.001 on"
-    ]
+    (said,) = (line for line in one["next"] if line.startswith("Train on"))
+    assert said.endswith("before: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515).")
 
 
 def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
