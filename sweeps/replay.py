@@ -31,7 +31,6 @@ from sweeps.policies import SCHEDULES, Policy, Promotion, Schedule, Stop
 from tinylm.config import ConfigError, did_you_mean, problems
 
 _CONFIDENCE = 0.95
-_SHOWN = 50  # problems that are printed
 
 
 # One replay ----------------------------------------------------------------------------------------
@@ -432,10 +431,7 @@ def main(
         for schedule in chosen.values():
             check_reach(curves, schedule, budget, str(path))
     except ConfigError as error:
-        more = len(error.problems) - _SHOWN
-        typer.echo("\n".join(error.problems[:_SHOWN]), err=True)
-        if more > 0:
-            typer.echo(f"and {more} more", err=True)
+        typer.echo(error.shown, err=True)
         raise typer.Exit(2) from error
     short = [c for c in curves if c.tokens[-1] < budget and not c.diverged]
     if short:

@@ -32,7 +32,7 @@ from tinylm.yaml import YamlError
 
 FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED, CAPPED = 3, 4, 5, 6, 7, 8, 9, 75
 
-_SHOWN = 50  # lines of a long list that are printed
+_SHOWN = 50  # trials of a plan that are printed
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -335,9 +335,7 @@ def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
             refuse_other_corpus(driver.sweep, facts)
             raise typer.Exit(_run(driver, call, console))
     except cfg.ConfigError as error:
-        more = len(error.problems) - _SHOWN
-        said = [*error.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
-        raise fail("\n".join(said)) from error
+        raise fail(error.shown) from error
     except RefusedError as error:
         raise fail(
             f"{error}\nname another --out, or go back to the config above", REFUSED

@@ -21,6 +21,7 @@ from tinylm.yaml import YamlError, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
+PROBLEMS_SHOWN = 50
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -35,6 +36,13 @@ class ConfigError(ValueError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+    @property
+    def shown(self) -> str:
+        """The first problems, and how many more there are."""
+        more = len(self.problems) - PROBLEMS_SHOWN
+        first = self.problems[:PROBLEMS_SHOWN]
+        return "\n".join([*first, *([f"and {more} more"] if more > 0 else [])])
 
 
 class Section(BaseModel):
