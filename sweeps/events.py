@@ -1,14 +1,20 @@
-"""TensorBoard event files: a fold over the ledger, so a resumed sweep shows one curve a trial."""
+"""TensorBoard event files: a fold over the ledger, so a resumed sweep shows one curve a trial.
+
+Each trial is a run with its scalars and hyperparameters; one run more holds the sweep's figures.
+"""
 
 import os
 import re
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sweeps import ledger
 from sweeps.ledger import Files, Row, Trial
+from sweeps.study import METRICS, Study, status_of, study
 
+FIGURES = "figures"  # the run that holds them
 SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
 
 
@@ -23,14 +29,37 @@ def moment(row: Row) -> float:
     return datetime.fromisoformat(row["time"]).timestamp()
 
 
-def _write_trial(trial: Trial, folder: Path) -> None:
+def _hyperparameters(of: Study, trial: Trial) -> dict[str, Any]:
+    """What the sweep varied, the seed and what became of the trial."""
+    paths = [swept.path for swept in of.swept]
+    values = {path: trial.value(path) for path in paths}
+    return {**values, "seed": trial.seed, "status": status_of(trial)}
+
+
+def _write_trial(of: Study, trial: Trial, folder: Path) -> None:
     from tensorboardX import SummaryWriter  # takes seconds where torch is installed
+    from tensorboardX.summary import hparams
 
     with SummaryWriter(str(folder)) as writer:
+        # Its HParams tab shows the last value of each of these scalars.
+        for summary in hparams(_hyperparameters(of, trial), dict.fromkeys(METRICS)):
+            writer.file_writer.add_summary(summary)
         for row in trial.curve:
             for name in SCALARS:
                 if row[name] is not None:
                     writer.add_scalar(name, row[name], row["step"], moment(row))
+
+
+def _write_figures(of: Study, folder: Path) -> None:
+    import matplotlib.style
+    from tensorboardX import SummaryWriter
+
+    from sweeps import plots
+    from sweeps.plots.look import STYLE
+
+    with matplotlib.style.context(["default", STYLE]), SummaryWriter(str(folder)) as writer:
+        for name, figure in plots.figures(of).items():
+            writer.add_figure(name, figure)
 
 
 def write(files: Files) -> Path:
@@ -38,14 +67,16 @@ def write(files: Files) -> Path:
 
     They are written beside the old ones and then take their place, so that no curve stands twice.
     """
-    sweep = ledger.fold(ledger.read(files))
+    of = study(files.name, ledger.read(files))
+    measured = [trial for trial in of.sweep.trials.values() if trial.curve]
     new = files.events.with_name(f".tensorboard.new.{os.getpid()}")
     old = files.events.with_name(f".tensorboard.old.{os.getpid()}")
     try:
         new.mkdir(parents=True)
-        for trial in sweep.trials.values():
-            if trial.curve:
-                _write_trial(trial, new / run_name(trial))
+        for trial in measured:
+            _write_trial(of, trial, new / run_name(trial))
+        if measured:
+            _write_figures(of, new / FIGURES)
         if files.events.exists():
             files.events.rename(old)
         new.rename(files.events)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ledgers import EVERY, loss, story
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sweeps import events, ledger
 from sweeps.ledger import Files
@@ -67,8 +68,38 @@ def test_a_number_that_is_missing_is_no_event_and_zero_is_one(files: Files) -> N
 
 
 def test_a_label_names_a_folder_in_the_folder_of_events(files: Files) -> None:
-    names = sorted(path.name.rpartition("-")[0] for path in files.events.iterdir())
+    runs = (path for path in files.events.iterdir() if path.name != events.FIGURES)
+    names = sorted(path.name.rpartition("-")[0] for path in runs)
     assert names == ["_a_b_c_d", "lr=0.001"]
+
+
+def hyperparameters(files: Files, run: str) -> HParamsPluginData:
+    """What TensorBoard's HParams tab reads of a run's start."""
+    reader = EventAccumulator(str(next(files.events.glob(f"{run}*"))))
+    reader.Reload()
+    content = reader.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    return HParamsPluginData.FromString(content)
+
+
+def test_the_hyperparameters_of_a_run_are_what_the_sweep_varied(files: Files) -> None:
+    found = hyperparameters(files, "lr=0.001").session_start_info.hparams
+    assert set(found) == {"optim.lr", "seed", "status"}
+    assert (found["optim.lr"].number_value, found["status"].string_value) == (1e-3, "unfinished")
+
+
+def test_the_metrics_of_the_hyperparameters_are_scalars_of_the_run(
+    resumed: EventAccumulator,
+) -> None:
+    content = resumed.PluginTagToContent("hparams")["_hparams_/experiment"]
+    metrics = HParamsPluginData.FromString(content).experiment.metric_infos
+    assert {metric.name.tag for metric in metrics} == {"val_loss", "bits_per_byte"}
+    assert {metric.name.tag for metric in metrics} <= set(resumed.Tags()["scalars"])
+
+
+def test_the_figures_of_the_sweep_are_images(files: Files) -> None:
+    reader = EventAccumulator(str(files.events / events.FIGURES))
+    reader.Reload()
+    assert {"loss_vs_lr", "loss_by_tokens"} <= set(reader.Tags()["images"])
 
 
 def test_nothing_is_left_beside_the_events(files: Files) -> None:
