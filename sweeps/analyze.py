@@ -45,7 +45,7 @@ MEASURED = (
     "tokens_per_s",
 )
 # To be looked at, beside the loss against each path.
-FIRST = ("summary.md", "arms.png", "loss_by_tokens.png")
+FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
 
 
 # Tables -----------------------------------------------------------------------------------------
@@ -160,9 +160,10 @@ def write(files: Files) -> Analysis:
     Raises `LedgerError` where the ledger is damaged, `ValueError` where it asks nothing yet and
     `OSError` where the folder can't be written.
     """
-    from sweeps import plots  # matplotlib takes a second, which errors and --help need not wait
+    from sweeps import plots, report  # they take seconds, which errors and --help need not wait
 
-    of = study(files.name, ledger.read(files))
+    rows = ledger.read(files)
+    of = study(files.name, rows)
     figures = plots.draw(of)
     names = list(dict.fromkeys(Path(name).stem for name in figures))
     found = {**findings(of), "figures": names}
@@ -172,10 +173,11 @@ def write(files: Files) -> Analysis:
         "curves.csv": _csv(*curves_table(of)),
         "summary.json": json.dumps(found, indent=1, allow_nan=False).encode() + b"\n",
         "summary.md": markdown(found).encode(),
+        report.NAME: report.html(report.page(of, found, rows)).encode(),
     }
     if of.is_study and found["arms"] is not None:
-        rows = arms_table(found["arms"], named)
-        contents["arms.csv"] = _csv(rows[0], rows)
+        places = arms_table(found["arms"], named)
+        contents["arms.csv"] = _csv(places[0], places)
     for name, content in contents.items():
         ledger.write_whole(files.analysis / name, content)
     for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
@@ -252,9 +254,10 @@ def _analyze(files: Files, *, tensorboard: bool) -> int:
 
 def enter_in_log() -> int:
     """Write the experiment log of all sweeps under results/; the exit code."""
-    from sweeps import log, notes  # jinja2 need not be waited for by errors and --help
+    from sweeps import log, notes, report  # need not be waited for by errors and --help
 
     try:
+        report.write_index(ledger.RESULTS)
         path = log.write(ledger.RESULTS)
     except notes.NotesError as error:
         typer.echo(f"{ledger.RESULTS / log.NAME} is left as it is: {error}", err=True)

@@ -113,7 +113,7 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
     return {
         "results": str(results),
         "experiments": entries,
-        "commands": {of.name: _portable(_session(of).get("command", "")) for of in studies},
+        "commands": {of.name: words.portable(_session(of).get("command", "")) for of in studies},
         "environments": _environments(studies),
         "key_findings": _key_findings(studies),
         "recommendations": _recommendations(studies, entries),
@@ -155,12 +155,6 @@ def _environment(of: Study) -> Facts:
 
 
 _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory"))
-
-
-def _portable(command: str) -> str:
-    """A command with the interpreter by its name alone, wherever it was."""
-    first, space, rest = command.partition(" ")
-    return f"python{space}{rest}" if Path(first).name.startswith("python") else command
 
 
 # Findings and recommendations -----------------------------------------------------------------------

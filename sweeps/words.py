@@ -63,6 +63,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def portable(command: str) -> str:
+    """A command with the interpreter by its name alone, wherever that was."""
+    first, space, rest = command.partition(" ")
+    name = first.rpartition("/")[2]
+    return f"python{space}{rest}" if name.startswith("python") else command
+
+
 def show(value: Any) -> str:
     """A swept value in few characters: 0.002, 3e-05, true, pre."""
     if isinstance(value, bool):

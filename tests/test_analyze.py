@@ -135,7 +135,7 @@ def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: analyze.Anal
 
 
 def test_everything_that_is_promised_is_written(lr: Files, analysis: analyze.Analysis) -> None:
-    names = {"trials.csv", "curves.csv", "summary.json", "summary.md"}
+    names = {"trials.csv", "curves.csv", "summary.json", "summary.md", "report.html"}
     stems = ("loss_by_step", "loss_by_tokens", "loss_by_seconds", "loss_vs_lr", "edge_of_stability")
     names |= {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
     assert {path.name for path in lr.analysis.iterdir()} == names
@@ -227,7 +227,10 @@ def test_analysis_runs_where_neither_ray_nor_torch_is_installed(tmp_path: Path) 
     result = blocked(code, files.folder)
     assert (result.returncode, result.stderr) == (0, "")
     assert (files.analysis / "loss_vs_lr.svg").is_file()
-    assert len(list(files.events.iterdir())) == 1
+    assert {path.name.partition("-")[0] for path in files.events.iterdir()} == {
+        "lr=0.001",
+        "figures",
+    }
 
 
 @pytest.mark.parametrize("name", ["ray", "torch"])
