@@ -276,9 +276,9 @@ def _render(name: str, **content: Any) -> str:
     return environment.get_template(f"{name}.j2").render(**content)
 
 
-def html(content: Facts) -> str:
-    """The page, with all it needs."""
-    return _render(NAME, page=content, plotly=_plotly())
+def html(content: Facts, feed: str = "") -> str:
+    """The page, with all it needs; `feed` is the address that a live one gets its content from."""
+    return _render(NAME, page=content, feed=feed, plotly=_plotly())
 
 
 def write_index(results: Path) -> Path:

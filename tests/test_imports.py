@@ -25,6 +25,8 @@ FORBIDDEN = {
     "sweeps.run": {"ray", "pandas", "matplotlib", "torch"},
     "sweeps.analyze": {"torch", "ray"},
     "sweeps.log": {"torch", "ray", "matplotlib"},
+    "sweeps.report": {"torch", "ray", "matplotlib"},
+    "sweeps.watch": {"torch", "ray", "matplotlib"},
     "sweeps.experiment": {"torch", "ray", "matplotlib"},
     "sweeps.plots": {"torch", "ray"},
     "sweeps.events": {"torch", "ray"},

@@ -1,19 +1,22 @@
 """The report as a person opens it: from the disk, in a browser, without a network."""
 
+import http.client
 import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import NOPE, conduct, is_bare, study
-from ledgers import BUDGET, lr_sweep, story, two_draws
+from ledgers import BUDGET, EVERY, Story, lr_sweep, story, two_draws
 from playwright.sync_api import Browser, Page, sync_playwright
+from typer.testing import CliRunner
 
-from sweeps import analyze, ledger, report
+from sweeps import analyze, ledger, report, watch
 from sweeps.findings import findings
 from sweeps.ledger import Files
 from sweeps.study import study as studied_rows
@@ -105,6 +108,56 @@ def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     text = report.write_index(tmp_path).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
+
+
+# While the sweep runs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[tuple[watch.Server, Story]]:
+    """A sweep under way, and its page being served."""
+    with story(tmp_path / "lr-cpu") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.train(trial, 1e-3, 1, 3)
+        server = watch.Server(Files(tmp_path / "lr-cpu"), 0)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server, tell
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ask(server: watch.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", path, headers={"Host": f"{host}:{server.server_port}"})
+    return connection.getresponse()
+
+
+def test_the_feed_begins_with_all_that_is_known(live: tuple[watch.Server, Story]) -> None:
+    line = ask(live[0], watch.FEED).readline().decode()
+    (trial,) = json.loads(line.removeprefix("data: "))["trials"]
+    assert trial["tokens"] == [EVERY, 2 * EVERY, 3 * EVERY]
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"), [("/", "evil.example", 403), ("/../x", "127.0.0.1", 404)]
+)
+def test_nothing_else_is_served(
+    live: tuple[watch.Server, Story], path: str, host: str, status: int
+) -> None:
+    assert ask(live[0], path, host).status == status
+
+
+def test_an_unknown_sweep_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    done = CliRunner().invoke(watch.app, ["lr-cp"])
+    assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
 
 
 # In a browser ----------------------------------------------------------------------------------------
@@ -215,6 +268,23 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
     wider = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (wider, ground) == (False, "rgb(22, 24, 27)")
+
+
+@needs_browser
+def test_a_live_page_shows_a_new_point_within_three_seconds(
+    browser: Browser, live: tuple[watch.Server, Story]
+) -> None:
+    server, tell = live
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    points = page.locator("#curves .scatterlayer .point")
+    page.wait_for_function("document.querySelectorAll('#curves .scatterlayer .point').length == 3")
+    trial = next(iter(tell.attempts))
+    tell.train(trial, 1e-3, 4, 4)
+    page.wait_for_function(
+        "document.querySelectorAll('#curves .scatterlayer .point').length == 4", timeout=3000
+    )
+    assert points.count() == 4
 
 
 def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ const MARKS = {
 
 const VERDICTS = { better: "#009E73", worse: "#D55E00", "no difference": "#0072B2" };
 
-const page = JSON.parse(document.getElementById("content").textContent);
+let page = JSON.parse(document.getElementById("content").textContent);
 let sorted = { column: null, down: false };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const here = (id) => document.getElementById(id);
@@ -318,3 +318,10 @@ here("value-path").addEventListener("change", drawValues);
 dark.addEventListener("change", show);
 window.addEventListener("beforeprint", () => document.querySelectorAll(".chart").forEach((chart) => Plotly.Plots.resize(chart)));
 show();
+
+if (FEED) {
+  new EventSource(FEED).onmessage = (event) => {
+    page = JSON.parse(event.data);
+    show();
+  };
+}
