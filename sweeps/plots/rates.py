@@ -98,7 +98,7 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
     axes.set_xlabel("peak learning rate (optim.lr)")
     rates = sorted({float(trial.values[LR]) for trial in trials if LR in trial.values})
     every = math.ceil(len(rates) / 12)
-    axes.set_xticks(rates[::every], [show(rate) for rate in rates[::every]])
+    axes.set_xticks(rates[::every], [f"{rate:.3g}" for rate in rates[::every]])
     axes.set_xticks([], minor=True)
     axes.tick_params(axis="x", labelsize=label_size(len(rates[::every])))
 
