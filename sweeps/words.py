@@ -1,5 +1,6 @@
 """Numbers and values as people read them; a missing one is empty."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,9 +66,9 @@ def duration(seconds: float) -> str:
 
 def portable(command: str) -> str:
     """A command with the interpreter by its name alone, wherever that was."""
-    first, space, rest = command.partition(" ")
-    name = first.rpartition("/")[2]
-    return f"python{space}{rest}" if name.startswith("python") else command
+    first, *rest = shlex.split(command) or [""]
+    named = first.rpartition("/")[2].startswith("python")
+    return shlex.join(["python", *rest]) if named else command
 
 
 def show(value: Any) -> str:

@@ -43,7 +43,7 @@ def test_a_sweep_that_has_measured_nothing_has_a_summary(tmp_path: Path) -> None
     ],
 )
 def test_text_stays_text_in_markdown(text: str, shown: str) -> None:
-    assert summary._escaped(text) == shown
+    assert summary.escaped(text) == shown
 
 
 def test_every_table_of_the_summary_has_as_many_cells_as_headers(tmp_path: Path) -> None:

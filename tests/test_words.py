@@ -54,3 +54,23 @@ def test_values_are_named_by_the_last_parts_of_their_paths() -> None:
 
 def test_a_missing_number_is_empty() -> None:
     assert (words.whole(None), words.loss(None)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("/home/me/.venv/bin/python -m sweeps.run lr", "python -m sweeps.run lr"),
+        ("'/home/my own/bin/python3' -m sweeps.run 'a b'", "python -m sweeps.run 'a b'"),
+        ("make sweep", "make sweep"),
+        ("", ""),
+    ],
+)
+def test_a_command_names_no_folder_of_its_interpreter(command: str, text: str) -> None:
+    assert words.portable(command) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0312, "0.031"), (0.0005, "0.001"), (0.0004, "< 0.001"), (None, "")]
+)
+def test_a_p_value_is_never_zero(value: float | None, text: str) -> None:
+    assert words.probability(value) == text
