@@ -318,7 +318,7 @@ def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
     if not rates:
         return
     rate = statistics.median(rates)
-    peak = of.sweep.sessions[-1].get("product_flops") if of.sweep.sessions else None
+    peak = of.sweep.session.get("product_flops")
     share = (
         f", {rate / peak:.0%} of what a large matrix product reaches on this machine ({count(peak)})"
         if peak

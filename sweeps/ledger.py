@@ -254,6 +254,11 @@ class Sweep:
     _clock: datetime | None = None  # of the session's last row
 
     @property
+    def session(self) -> Row:
+        """The last `session` row; empty where none has begun."""
+        return self.sessions[-1] if self.sessions else {}
+
+    @property
     def attempted(self) -> list[Trial]:
         """All that is trained: the trials, and the audits of some of them."""
         return [*self.trials.values(), *self.audits.values()]

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps import notes, words
 from sweeps.comparison import comparison, tuning
 from sweeps.experiments import experiments, studies_under
-from sweeps.ledger import Files, Row
+from sweeps.ledger import Files
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
 from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, tokens_per_s
@@ -113,7 +113,9 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
     return {
         "results": str(results),
         "experiments": entries,
-        "commands": {of.name: words.portable(_session(of).get("command", "")) for of in studies},
+        "commands": {
+            of.name: words.portable(of.sweep.session.get("command", "")) for of in studies
+        },
         "environments": _environments(studies),
         "key_findings": _key_findings(studies),
         "recommendations": _recommendations(studies, entries),
@@ -124,10 +126,6 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
 def _key_change(one: Facts) -> str:
     changes = [f"{path.rpartition('.')[2]}={now}" for path, (_, now) in one["changes"].items()]
     return " ".join(changes) or "Baseline"
-
-
-def _session(of: Study) -> Row:
-    return of.sweep.sessions[-1] if of.sweep.sessions else {}
 
 
 def _environments(studies: Sequence[Study]) -> list[tuple[list[str], Facts]]:
@@ -144,7 +142,7 @@ def _environments(studies: Sequence[Study]) -> list[tuple[list[str], Facts]]:
 
 
 def _environment(of: Study) -> Facts:
-    session = _session(of)
+    session = of.sweep.session
     devices = Counter(trial.config["run"]["device"] for trial in of.trials)
     return {
         "device": ", ".join(devices),

@@ -246,7 +246,7 @@ def importance(of: Study) -> dict[str, float]:
 
 def provenance(of: Study) -> list[list[str]]:
     """How and where the sweep ran, as its last session says: name and words."""
-    session = of.sweep.sessions[-1] if of.sweep.sessions else {}
+    session = of.sweep.session
     machine, versions = session.get("machine", {}), session.get("versions", {})
     lines = [
         ["command", words.portable(session.get("command", ""))],

@@ -569,7 +569,7 @@ def head(of: Study) -> Facts:
         "to": of.latest,
         "trials": {"planned": len(of.trials), **count},
         "seeds": sorted({trial.seed for trial in of.trials}),
-        "notes": of.sweep.sessions[-1].get("notes", []) if of.sweep.sessions else [],
+        "notes": of.sweep.session.get("notes", []),
         **{status: ended(of, status) for status in ("diverged", "failed", "unfinished")},
         "compute": compute(of),
     }
