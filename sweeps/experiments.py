@@ -109,14 +109,14 @@ def _asked_base(of: Study) -> dict[str, Any]:
 def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
     """The best values of a sweep, against the base's own where these came to their end too, or
     against those of another one."""
+    best = best_group(of.trials, of.metric)
     if baseline is not None:
         its = best_group(baseline.trials, baseline.metric)
-        mine = best_group(of.trials, of.metric)
         yield Experiment(
             of.name,
             of.question,
             _asked_base(baseline),
-            mine,
+            best,
             its,
             is_baseline=False,
             whole=False,
@@ -129,7 +129,6 @@ def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
         for trial in of.trials
         if trial.status == "finished" and not _changes(base, trial.config)
     ]
-    best = best_group(of.trials, of.metric)
     is_base = bool(best) and not _changes(base, best[0].config)
     yield Experiment(of.name, of.question, base, best, [] if is_base else own, is_base)
 
