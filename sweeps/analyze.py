@@ -23,6 +23,7 @@ from rich.text import Text
 
 from sweeps import ledger
 from sweeps.comparison import arms_table
+from sweeps.experiments import studies_under
 from sweeps.findings import findings
 from sweeps.ledger import Files, Row, Trial
 from sweeps.outcomes import outcome
@@ -257,8 +258,9 @@ def enter_in_log() -> int:
     from sweeps import log, notes, report  # need not be waited for by errors and --help
 
     try:
-        report.write_index(ledger.RESULTS)
-        path = log.write(ledger.RESULTS)
+        studies = studies_under(ledger.RESULTS)
+        report.write_index(ledger.RESULTS, studies)
+        path = log.write(ledger.RESULTS, studies)
     except notes.NotesError as error:
         typer.echo(f"{ledger.RESULTS / log.NAME} is left as it is: {error}", err=True)
         return 2

@@ -215,6 +215,17 @@ class Driver:
                 standing = self.policy.standing(trial.trial)
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
+    def sample(self, write: Callable[[Path], dict[str, Any]]) -> None:
+        """Write down what the checkpoint with the lowest final loss writes, where that is new."""
+        metric, known = self.asked.space.metric, self.sweep.sampled
+        finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
+        best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
+        if best is None or best.checkpoint is None:
+            return
+        if known is None or known["trial"] != best.trial:
+            text = write(self.ledger.files.folder / best.checkpoint["path"])
+            self._record("sampled", trial=best.trial, step=best.step, **text)
+
     # Work ----------------------------------------------------------------------------------
 
     @property

@@ -1,6 +1,6 @@
 """Ray Tune as the engine of a sweep: it places attempts, moves checkpoints, serves the dashboard.
 
-The only module that imports ray. An attempt is a Ray trial: it runs from where its trial stands
+With `sweeps.trackers` the only module that imports ray. An attempt is a Ray trial: it runs from where its trial stands
 to its next rung. The scheduler interface answers each report (go on, or stop here), the search
 interface hands out the next attempt when a slot is free, be it a new trial, a promotion, or one
 that a crash interrupted: Ray holds no paused trials, and a promotion after a restart of the
@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -353,11 +353,11 @@ def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     return {number: signal.signal(number, handler) for number in heard}
 
 
-def run(driver: Driver, update: Callable[[], None]) -> int | None:
+def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
     """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
 
-    A cluster must be up; `ClusterError` when it is lost. Errors of the ledger and its disk are
-    raised as they are.
+    `more` is callbacks of Tune's that are told too. A cluster must be up; `ClusterError` when it is
+    lost. Errors of the ledger and its disk are raised as they are.
     """
     space, settings = driver.asked.space, driver.asked.base.run
     talk = _Conversation(driver, _takes(space.resources, settings.device), update)
@@ -386,7 +386,7 @@ def run(driver: Driver, update: Callable[[], None]) -> int | None:
             run_config=tune.RunConfig(
                 name=driver.ledger.files.checkpoints.name,
                 storage_path=str(driver.ledger.files.folder.resolve()),
-                callbacks=[_Notes(talk)],
+                callbacks=[_Notes(talk), *more],
                 stop=_Interrupt(talk),
                 failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,

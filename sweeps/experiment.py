@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps import words
 from sweeps.experiments import experiments_under
+from sweeps.run import Address, Call, Tracker, console, execute
 from sweeps.study import Facts
 from tinylm import config as cfg
 from tinylm.__main__ import assignments, fail
-from tinylm.yaml import YamlError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,11 +40,6 @@ _ROWS: dict[str, Callable[[Facts], str]] = {
 }
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
@@ -55,9 +49,8 @@ def main(
         list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
     ] = [],  # noqa: B006 typer copies it
     why: Annotated[str, typer.Option(help="The hypothesis, for the log.")] = "",
-    address: Annotated[
-        str, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
-    ] = "local",
+    address: Address = "local",
+    tracker: Tracker = None,
 ) -> None:
     """Run a named experiment, or go on with it, and enter it in the experiment log."""
     if context.invoked_subcommand is not None:
@@ -67,9 +60,9 @@ def main(
     ]
     if missing:
         raise fail("\n".join(missing))
-    from sweeps.run import Call, execute
-
-    execute(lambda: _wanted(name, config, changes, why), Call("sweeps.experiment", address))
+    execute(
+        lambda: _wanted(name, config, changes, why), Call("sweeps.experiment", address, tracker)
+    )
 
 
 def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
@@ -79,11 +72,7 @@ def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
 
     if not led.NAME.fullmatch(name):
         raise cfg.ConfigError([f"--name {name}: letters, digits, _, - and . are due"])
-    try:
-        named = assignments(changes)
-    except YamlError as error:
-        raise cfg.ConfigError([str(error)]) from error
-    base = cfg.overlay(cfg.load(config), named)
+    base = cfg.overlay(cfg.load(config), assignments(changes))
     written = {
         "question": why.strip() or name,
         "search": {"method": "grid"},
@@ -122,7 +111,7 @@ def _tell(names: list[str], rows: list[str]) -> None:
         cells = [_ROWS[row](one) for one in found]
         if any(cells):
             table.add_row(row, *map(Text, cells))
-    _console().print(table)
+    console().print(table)
 
 
 @app.command("list")
@@ -135,7 +124,7 @@ def list_all() -> None:
     for one in experiments_under(led.RESULTS):
         cells = [one["name"], *(_ROWS[row](one).replace("\n", " ") for row in shown)]
         table.add_row(*map(Text, cells))
-    _console().print(table)
+    console().print(table)
 
 
 @app.command()

@@ -46,6 +46,7 @@ class Experiment:
     whole: bool = True  # whether its configuration is told in full
     baseline: str = ""  # the sweep that it is held against, where that is another one
     place: Facts | None = None  # of an arm, in the comparison of its study
+    has_twin: bool = False  # another arm has the same changes, and other values
 
 
 def studies_under(results: Path) -> list[Study]:
@@ -85,6 +86,7 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
     arms = arms_of(of.sweep)
     compared = comparison(of)
     places = {place["arm"]: place for place in (compared or {"arms": []})["arms"]}
+    changes = [arm.row["changes"] for arm in arms]
     base = list(arms[0].runs.values()) if arms and arms[0].name == BASELINE else []
     for arm in arms:
         is_base = arm.name == BASELINE
@@ -97,6 +99,7 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
             is_baseline=is_base,
             whole=is_base,
             place=places.get(arm.name),
+            has_twin=changes.count(arm.row["changes"]) > 1,
         )
 
 
@@ -339,7 +342,7 @@ def _gap_at(trial: Trial, share: float) -> float | None:
 def _next(of: Study, one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md."""
     if one.place is not None:
-        yield from _next_of_arm(of, one.place)
+        yield from _next_of_arm(one.place, one.has_twin)
         return
     for best in best_values(of):
         if best["edge"]:
@@ -353,16 +356,11 @@ def _next(of: Study, one: Experiment) -> Iterator[str]:
         yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
 
 
-def _next_of_arm(of: Study, place: Facts) -> Iterator[str]:
+def _next_of_arm(place: Facts, has_twin: bool) -> Iterator[str]:
     for caution in place["cautions"]:
         if "re-tune grid" in caution:
             yield f"Re-tune: {caution}."
-    twins = [
-        other
-        for other in (comparison(of) or {"arms": []})["arms"]
-        if other["arm"] != place["arm"] and other["changes"] == place["changes"]
-    ]
-    if not place["retuned"] and not twins:
+    if not place["retuned"] and not has_twin:
         yield "Re-tune: it ran at the baseline's values, which need not be its best; see retune in the README."
     if place["words"].startswith("no conclusion yet"):
         yield f"More seeds: {place['words'].partition(': ')[2]}."

@@ -35,6 +35,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
                   `blown up`), reason, worker
     failed        trial, attempt, reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
+    sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
+                  the text), temperature, top_p, seed
 
 This module owns every file name under results/ and needs the standard library alone.
 """
@@ -90,6 +92,16 @@ class Files:
     @property
     def analysis(self) -> Path:
         return self.folder / "analysis"
+
+    @property
+    def wandb(self) -> Path:
+        """What Weights & Biases writes, one folder an attempt."""
+        return self.folder / "wandb"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database of this sweep and those beside it."""
+        return self.folder.parent / "mlflow.db"
 
     @property
     def events(self) -> Path:
@@ -248,6 +260,7 @@ class Sweep:
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
     forecast: Row | None = None  # the last `forecast` row
+    sampled: Row | None = None  # the last `sampled` row
     seconds: float = 0.0  # of all sessions, by the clock
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     _running: set[str] = field(default_factory=set)
@@ -295,7 +308,7 @@ class Sweep:
     def _tick(self, row: Row) -> None:
         """Count the time since the row before, if that is of the same session."""
         now = datetime.fromisoformat(row["time"])
-        if self._clock is not None and row["kind"] not in {"sweep", "session"}:
+        if self._clock is not None and row["kind"] not in {"sweep", "session", "sampled"}:
             passed = max(0.0, (now - self._clock).total_seconds())  # clocks may be set back
             self.seconds += passed
             self.busy_seconds += passed * len(self._running)
@@ -322,6 +335,8 @@ class Sweep:
             self.chosen[row["arm"]] = _whole(row)
         elif kind == "audited":
             self._begin_audit(row)
+        elif kind == "sampled":
+            self.sampled = row
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
             trial = self.find(row["trial"])
             self._observe_trial(trial, row)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps import notes, words
 from sweeps.comparison import comparison, tuning
-from sweeps.experiments import experiments, studies_under
+from sweeps.experiments import experiments
 from sweeps.ledger import Files
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
@@ -57,6 +57,7 @@ def _template() -> Any:
     )
     environment.filters |= {
         "loss": words.loss,
+        "perplexity": words.perplexity,
         "whole": words.whole,
         "percent": words.percent,
         "code": lambda text: Markdown(str(text).replace("`", "'")),
@@ -85,15 +86,14 @@ def _own_notes(files: Files) -> Markdown:
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
 
 
-def write(results: Path) -> Path:
-    """Write the log of all sweeps in a folder; what people wrote into it stays. Where it is.
+def write(results: Path, studies: Sequence[Study]) -> Path:
+    """Write the log of the sweeps in a folder; what people wrote into it stays. Where it is.
 
     `NotesError`, with the log as it is, where a note in it has no end.
     """
-    found = studies_under(results)
-    for of in found:
+    for of in studies:
         begin_notes(Files(results / of.name))
-    content = _template().render(**_content(results, found))
+    content = _template().render(**_content(results, studies))
     path = results / NAME
     notes.write(path, content.encode())
     return path
@@ -120,6 +120,7 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
         "key_findings": _key_findings(studies),
         "recommendations": _recommendations(studies, entries),
         "place_of_all": Markdown(notes.place("all")),
+        "waiting": sorted({of.name for of in studies} - {one["sweep"] for one in entries}),
     }
 
 

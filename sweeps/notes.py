@@ -122,6 +122,8 @@ def write(path: Path, generated: bytes) -> None:
         content = filled(generated, kept)
         write_whole(ours, content)
         try:
+            if path.read_bytes() != seen:  # saved while ours was written, which nobody has seen
+                continue
             exchange(ours, path)
             displaced = ours.read_bytes()
             if displaced == seen:

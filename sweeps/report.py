@@ -14,7 +14,6 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps import words
-from sweeps.experiments import studies_under
 from sweeps.findings import findings
 from sweeps.ledger import Files, Row, Trial, write_whole
 from sweeps.outcomes import outcome
@@ -49,6 +48,7 @@ def page(of: Study, found: Facts, rows: Sequence[Row]) -> Facts:
         "rungs": [_fate(of, trial) for trial in trials],
         "gantt": gantt(of, rows),
         "importance": importance(of),
+        "sample": _sample(of),
         "provenance": provenance(of),
     }
 
@@ -244,6 +244,24 @@ def importance(of: Study) -> dict[str, float]:
     return dict(found)
 
 
+def _sample(of: Study) -> Facts | None:
+    """Text that the best checkpoint wrote, and how it was sampled; None where none was."""
+    row = of.sweep.sampled
+    if row is None:
+        return None
+    trial = of.sweep.find(row["trial"])
+    end = trial.curve[-1]
+    return {
+        "text": row["text"],
+        "words": (
+            f"{trial.label} after {row['step']:,} updates, {METRICS[of.metric]} "
+            f"{end[of.metric]:.4f} {UNITS[of.metric]}: the first {row['tokens']:,} tokens of a new "
+            f"document, at temperature {row['temperature']:g} and top-p {row['top_p']:g} (seed "
+            f"{row['seed']})."
+        ),
+    }
+
+
 def provenance(of: Study) -> list[list[str]]:
     """How and where the sweep ran, as its last session says: name and words."""
     session = of.sweep.session
@@ -281,10 +299,10 @@ def html(content: Facts, feed: str = "") -> str:
     return _render(NAME, page=content, feed=feed, plotly=_plotly())
 
 
-def write_index(results: Path) -> Path:
+def write_index(results: Path, studies: Sequence[Study]) -> Path:
     """Write `index.html`, which lists the sweeps in a folder; where it is."""
     sweeps = []
-    for of in studies_under(results):
+    for of in studies:
         found = findings(of)
         sweeps.append(
             {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,11 +28,15 @@ from sweeps.words import count, duration, show
 from tinylm import config as cfg
 from tinylm import data
 from tinylm.__main__ import assignments, fail
-from tinylm.yaml import YamlError
 
 FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED, CAPPED = 3, 4, 5, 6, 7, 8, 9, 75
 
 _SHOWN = 50  # trials of a plan that are printed
+
+Address = Annotated[str, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")]
+Tracker = Annotated[
+    Literal["mlflow", "wandb"] | None, typer.Option(help="Send the trials there too.")
+]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -48,10 +52,7 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
     """What a command line asks for; `ConfigError` with what is wrong in it."""
     path = sp.find(space)
     parsed, written = sp.read(path)
-    try:
-        named = assignments(changes)
-    except YamlError as error:
-        raise cfg.ConfigError([str(error)]) from error
+    named = assignments(changes)
     varied = {path for _, path in parsed.varied()}
     swept = [f"--set {name}: {path} sweeps this path" for name in named if name in varied]
     if "run.seed" in named:
@@ -242,10 +243,22 @@ def tell_void(driver: Driver) -> None:
         print(f"void: arm {arm} did not apply: its training is the baseline's", file=sys.stderr)
 
 
+def _sample(driver: Driver) -> None:
+    from sweeps.sample import sampled
+    from tinylm.checkpoint import CheckpointError
+
+    try:
+        driver.sample(sampled)
+    except CheckpointError as error:  # what was measured stands without it
+        print(f"no text is sampled: {error}", file=sys.stderr)
+
+
 def conclude(driver: Driver, ended_by: int | None, command: str, console: Console) -> int:
     """Write the analysis, print the ranking and what is left; the exit code."""
     from sweeps import analyze
 
+    if ended_by is None and not driver.is_capped():
+        _sample(driver)
     analyze.publish(driver.ledger.files, console)
     if ended_by is not None:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
@@ -282,9 +295,8 @@ def main(
         float,
         typer.Option(min=0, max=1, help="Share of the stopped trials to train to their ends."),
     ] = 0.0,
-    address: Annotated[
-        str, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
-    ] = "local",
+    address: Address = "local",
+    tracker: Tracker = None,
 ) -> None:
     """Run the sweep of a search space under Ray Tune. The same command again goes on with it."""
 
@@ -293,7 +305,12 @@ def main(
         return asked, folder(asked, out)
 
     which = "" if scale else " (none was named)"
-    execute(wanted, Call("sweeps.run", address, which, plan=plan, audit=audit))
+    execute(wanted, Call("sweeps.run", address, tracker, which, plan=plan, audit=audit))
+
+
+def console() -> Console:
+    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 @dataclass(frozen=True)
@@ -302,6 +319,7 @@ class Call:
 
     module: str  # the command
     address: str  # of a Ray cluster, or local
+    tracker: Tracker
     which: str = ""  # said behind the name of the scale
     plan: bool = False  # print what would run, and end
     audit: float = 0.0
@@ -309,8 +327,7 @@ class Call:
 
 def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
     """Run what is asked for in its folder, or go on with it; ends with an exit code."""
-    # A file or a pipe has no width; 80 columns would cut the tables.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    screen = console()
     place = led.RESULTS
     try:
         asked, place = wanted()
@@ -318,22 +335,23 @@ def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
         machine = Machine(size, lambda config: fits(config, local_slots(asked), share))
         planned = pl.plan(asked, machine)
         if call.plan:
-            show_plan(asked, planned, call.audit, console)
+            show_plan(asked, planned, call.audit, screen)
             return
         if call.address == "local":
             from tinylm import train
 
             train.require(asked.base.run.device)
-        console.print(f"scale: {asked.scale}{call.which}; sweep: {place}")
+        screen.print(f"scale: {asked.scale}{call.which}; sweep: {place}")
         facts = Facts(lambda message: print(message, flush=True))
         for config in (asked.base, *pl.load(asked, planned).configs):
             facts(config)
         for note in planned.notes:
-            console.print(note, highlight=False)
+            screen.print(note, highlight=False)
+        callbacks = _callbacks(call.tracker, led.Files(place))
         with led.Ledger(led.Files(place)) as ledger:
             driver = Driver(ledger, asked, planned, machine, facts, call.audit)
             refuse_other_corpus(driver.sweep, facts)
-            raise typer.Exit(_run(driver, call, console))
+            raise typer.Exit(_run(driver, call, callbacks, screen))
     except cfg.ConfigError as error:
         raise fail(error.shown) from error
     except RefusedError as error:
@@ -348,7 +366,16 @@ def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
         raise fail(f"{error.filename or place}: {error.strerror or error}", STORAGE) from error
 
 
-def _run(driver: Driver, call: Call, console: Console) -> int:
+def _callbacks(tracker: Tracker, files: led.Files) -> list[Any]:
+    """What Tune is to tell of the trials; `ConfigError` where that is not to be had."""
+    if tracker is None:
+        return []
+    from sweeps import trackers
+
+    return [trackers.tracker(tracker, files)]
+
+
+def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> int:
     """Run what is left to do of a sweep, and write its analysis; the exit code."""
     asked, files = driver.asked, driver.ledger.files
     command = shlex.join([sys.executable, "-m", call.module, *sys.argv[1:]])
@@ -398,7 +425,7 @@ def _run(driver: Driver, call: Call, console: Console) -> int:
             driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():
-                ended_by = engine.run(driver, view.update)
+                ended_by = engine.run(driver, view.update, callbacks)
                 if ended_by is None and not driver.is_capped():
                     driver.end()
     except engine.ClusterError as error:

@@ -1,5 +1,6 @@
 """Numbers and values as people read them; a missing one is empty."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,11 @@ def when(point: int | str | None) -> str:
 def loss(value: float | None) -> str:
     """A loss in nats or bits, as precise as seeds can tell apart: 3.1416."""
     return "" if value is None else f"{value:.4f}"
+
+
+def perplexity(value: float | None) -> str:
+    """The perplexity of a loss in nats per token, its exponential: 24.53."""
+    return "" if value is None else f"{math.exp(min(value, 700)):,.2f}"
 
 
 def signed(value: float | None) -> str:

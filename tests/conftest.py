@@ -121,6 +121,12 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end."""
+    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end.
+
+    A file's tests run in one process, but for the shipped spaces, which share nothing.
+    """
     long = {"test_resume.py", "test_run.py", "test_spaces.py"}
     items.sort(key=lambda item: item.path.name not in long)
+    for item in items:
+        if item.path.name != "test_spaces.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

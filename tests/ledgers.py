@@ -122,6 +122,11 @@ class Story:
         self.train(trial, lr, 1, BUDGET // EVERY, plus)
         self.finish(trial)
 
+    def sample(self, trial: str, text: str) -> None:
+        """The trial's checkpoint writes this."""
+        how = {"tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": 0}
+        self.ledger.append("sampled", trial=trial, step=512, text=text, **how)
+
     def _append(self, kind: str, trial: str, **fields: Any) -> None:
         self.ledger.append(kind, trial=trial, attempt=self.attempts[trial], **fields)
 

@@ -108,6 +108,32 @@ def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
         assert statuses(conductor.sweep)[0] == "paused"
 
 
+def test_the_checkpoint_with_the_lowest_loss_is_sampled_once(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    asked_of: list[Path] = []
+
+    def write(file: Path) -> dict[str, Any]:
+        asked_of.append(file)
+        return {"text": file.parents[1].name}
+
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor.sample(write)
+        conductor.sample(write)
+        best = next(t for t in conductor.sweep.trials.values() if t.label == "lr=0.004")
+        assert len(asked_of) == 1
+        assert conductor.sweep.sampled is not None
+        assert conductor.sweep.sampled["text"] == f"{best.trial}-1"
+
+
+def test_a_sweep_without_a_finished_trial_is_not_sampled(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), records=5)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor.sample(lambda file: {"text": file.name})
+        assert conductor.sweep.sampled is None
+
+
 def test_the_same_command_has_nothing_left_to_do(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     with led.Ledger(led.Files(tmp_path)) as ledger:

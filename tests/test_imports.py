@@ -21,6 +21,7 @@ FORBIDDEN = {
     "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.trial": {"ray", "pandas", "matplotlib"},
+    "sweeps.sample": {"ray", "pandas", "matplotlib"},
     "sweeps.driver": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.run": {"ray", "pandas", "matplotlib", "torch"},
     "sweeps.analyze": {"torch", "ray"},

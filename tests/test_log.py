@@ -10,7 +10,7 @@ from ledgers import EVERY, ended, lr_sweep, story
 from typer.testing import CliRunner
 
 from sweeps import analyze, log, notes
-from sweeps.experiments import experiments_under
+from sweeps.experiments import experiments_under, studies_under
 
 HEADINGS = [
     "**Date**",
@@ -53,9 +53,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write(results: Path) -> Path:
+    """Write the log of all sweeps in a folder; where it is."""
+    return log.write(results, studies_under(results))
+
+
 @pytest.fixture(scope="module")
 def text(results: Path) -> str:
-    return log.write(results).read_text()
+    return write(results).read_text()
 
 
 def section(text: str, name: str) -> str:
@@ -123,7 +128,7 @@ def test_the_command_names_no_folder_of_the_machine(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         tell.ledger.append("session", command="/home/me/.venv/bin/python -m sweeps.run lr", slots=1)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
-    assert "- `a`: `python -m sweeps.run lr`" in log.write(tmp_path).read_text()
+    assert "- `a`: `python -m sweeps.run lr`" in write(tmp_path).read_text()
 
 
 def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
@@ -170,7 +175,7 @@ def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:
     words = "<script>alert(1)</script> | a\n<!-- notes: x -->\n[link](http://e)"
     arms = {"nope": {**NOPE, "hypothesis": words}}
     conduct(tmp_path / "s", study(arms=arms), apart)
-    content = log.write(tmp_path).read_text()
+    content = write(tmp_path).read_text()
     assert (
         "&lt;script&gt;alert(1)&lt;/script&gt; \\| a &lt;!-- notes: x --&gt; \\[link\\]" in content
     )
@@ -179,20 +184,20 @@ def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:
 
 def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    path = log.write(tmp_path)
+    path = write(tmp_path)
     mine = b"# My own *words*\r\n\n| a | b |\n<!-- a comment -->\n\xff\n"
     path.write_bytes(notes.filled(path.read_bytes(), {b"lr-cpu": mine}))
-    log.write(tmp_path)
+    write(tmp_path)
     assert notes.notes(path.read_bytes())[b"lr-cpu"] == mine
 
 
 def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    log.write(tmp_path)
+    write(tmp_path)
     own = tmp_path / "lr-cpu" / log.NOTES
     assert own.read_text().startswith("## Hypothesis\n")
     own.write_text("## Observations\n\nIt *rose*.\n")
-    said = section(log.write(tmp_path).read_text(), "lr-cpu")
+    said = section(write(tmp_path).read_text(), "lr-cpu")
     assert "From `lr-cpu/notes.md`:\n\n> ## Observations\n>\n> It *rose*.\n" in said
     assert own.read_text() == "## Observations\n\nIt *rose*.\n"
 
@@ -201,7 +206,7 @@ def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
-    assert "## Experiment 1: lr-cpu" in log.write(tmp_path).read_text()
+    assert "## Experiment 1: lr-cpu" in write(tmp_path).read_text()
 
 
 def test_analyze_writes_the_log_of_all_sweeps(
@@ -221,7 +226,7 @@ def test_a_log_whose_note_has_no_end_is_left_and_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lr_sweep(Path("results/lr-cpu"))
-    path = log.write(Path("results"))
+    path = write(Path("results"))
     broken = path.read_bytes().replace(b"<!-- end of notes: lr-cpu -->\n", b"")
     path.write_bytes(broken)
     done = CliRunner().invoke(analyze.app, ["lr-cpu"])

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
 from sweeps import analyze, ledger, report, watch
+from sweeps.experiments import studies_under
 from sweeps.findings import findings
 from sweeps.ledger import Files
 from sweeps.study import study as studied_rows
@@ -87,6 +88,18 @@ def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> No
     ]
 
 
+def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.whole(trial, 1e-3)
+        assert page_of(tmp_path / "s")["sample"] is None
+        tell.sample(trial, "Once upon a time")
+    sample = page_of(tmp_path / "s")["sample"]
+    assert sample["text"] == "Once upon a time"
+    assert sample["words"].startswith("lr=0.001 after 512 updates, validation loss 3.")
+
+
 def test_the_path_that_the_loss_depends_on_has_the_larger_share(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({path: {"uniform": [0, 1]} for path in ("optim.lr", "optim.weight_decay")})
@@ -105,7 +118,7 @@ def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Pat
 
 def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    text = report.write_index(tmp_path).read_text()
+    text = report.write_index(tmp_path, studies_under(tmp_path)).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
 
@@ -259,6 +272,18 @@ def test_hostile_words_are_text(browser: Browser, tmp_path: Path) -> None:
     assert visit.page.locator("h1").text_content() == " ".join(HOSTILE.split())
     assert HOSTILE in visit.page.locator("#arm-table").inner_text()
     assert visit.errors == []
+
+
+@needs_browser
+def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.whole(trial, 1e-3)
+        tell.sample(trial, HOSTILE)
+    visit = Visit(browser, written(tmp_path / "s"))
+    assert visit.page.locator("#sample").text_content() == HOSTILE
+    assert visit.page.evaluate("window.hacked") is None
 
 
 @needs_browser

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from sweeps import ledger as led
 from sweeps.policies.base import BRANCH
 from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
+from sweeps.sample import TOKENS
 from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written
@@ -146,6 +147,19 @@ def test_a_sweep_leaves_tables_and_figures(stopped: Ended) -> None:
     names = {file.name for file in (stopped.folder / "analysis").iterdir()}
     assert names >= {"trials.csv", "curves.csv", "summary.md", "summary.json"}
     assert names >= {"loss_by_step.svg", "loss_by_tokens.png", "loss_vs_lr.svg"}
+
+
+def test_a_sweep_keeps_what_its_best_checkpoint_writes(stopped: Ended) -> None:
+    sampled = stopped.sweep.sampled
+    assert sampled is not None
+    assert (
+        sampled["trial"]
+        == min(
+            (trial for trial in stopped.sweep.trials.values() if trial.status == "finished"),
+            key=lambda trial: float(trial.curve[-1]["val_loss"]),
+        ).trial
+    )
+    assert sampled["text"] and 0 < sampled["tokens"] <= TOKENS
 
 
 def test_the_same_command_again_does_nothing_and_says_so(stopped: Ended) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tinylm import config as cfg
 from tinylm.files import replacing
-from tinylm.yaml import parse
+from tinylm.yaml import YamlError, parse
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
@@ -32,13 +32,17 @@ DAMAGED, STORAGE, REFUSED = 6, 7, 9
 
 
 def assignments(texts: list[str]) -> dict[str, object]:
-    """The changes that `PATH=VALUE` texts name; values are read as YAML."""
+    """The changes that `PATH=VALUE` texts name; values are read as YAML, `ConfigError` where they
+    are none."""
     changes = {}
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals:
             raise cfg.ConfigError([f"--set: {text!r}: PATH=VALUE is due, e.g. optim.lr=3e-3"])
-        changes[path.strip()] = parse(value, f"--set {path}")
+        try:
+            changes[path.strip()] = parse(value, f"--set {path}")
+        except YamlError as error:
+            raise cfg.ConfigError([str(error)]) from error
     return changes
 
 

@@ -7,6 +7,7 @@ D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -35,11 +36,14 @@ class Rope(nn.Module):
 
     def __init__(self, head_width: int, context_length: int, theta: float) -> None:
         super().__init__()
-        rate_k = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
-        angle_Tk = torch.outer(torch.arange(context_length, dtype=torch.float64), rate_k)
+        # On the CPU also where a model is only counted: on the meta device this loads torch's
+        # compiler, which takes seconds.
+        exact: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+        rate_k = theta ** (-torch.arange(0, head_width, 2, **exact) / head_width)
+        angle_Tk = torch.outer(torch.arange(context_length, **exact), rate_k)
         angle_TK = angle_Tk.repeat_interleave(2, dim=1)
         # The sign that the swapped partner of each pair carries stands in the sine table.
-        sign_K = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
+        sign_K = torch.tensor([-1.0, 1.0], **exact).repeat(head_width // 2)
         self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
         self.register_buffer("sin_TK", (angle_TK.sin() * sign_K).float(), persistent=False)
 
@@ -128,15 +132,21 @@ class Block(nn.Module):
         return x_BTD + self.ffn(x_BTD)
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    # Without the values that nn.Embedding draws: `build` draws its own, and drawing on the meta
+    # device loads torch's compiler too.
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Transformer(nn.Module):
     """A decoder-only language model; `forward` maps token ids (B, T) to logits (B, T, V)."""
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
         self.config = c
-        self.embedding = nn.Embedding(c.vocab_size, c.d_model)
+        self.embedding = _embedding(c.vocab_size, c.d_model)
         if c.position == "learned":
-            self.position = nn.Embedding(c.context_length, c.d_model)
+            self.position = _embedding(c.context_length, c.d_model)
         head_width = c.d_model // c.n_heads
         rope = Rope(head_width, c.context_length, c.rope_theta) if c.position == "rope" else None
         self.blocks = nn.ModuleList(Block(c, rope) for _ in range(c.n_layers))

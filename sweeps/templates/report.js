@@ -2,6 +2,9 @@
 
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+// Stops of viridis, for values that have an order.
+const VIRIDIS = ["440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"]
+  .map((stop) => [0, 2, 4].map((at) => parseInt(stop.slice(at, at + 2), 16)));
 const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training", flops: "FLOPs" };
 const MARKS = {
   promoted: ["triangle-right", "#009E73"], paused: ["line-ns-open", "#7f7f7f"],
@@ -44,14 +47,41 @@ const who = (trial) => [
   plain(trial.outcome || trial.status),
 ].join("<br>");
 
+// The colour of a share from 0 to 1; without the end of the scale that the paper swallows.
+function shade(share) {
+  const [low, high] = dark.matches ? [0.25, 1] : [0, 0.88];
+  const place = (low + share * (high - low)) * (VIRIDIS.length - 1);
+  const stop = Math.min(Math.floor(place), VIRIDIS.length - 2);
+  const mix = VIRIDIS[stop].map((from, n) => Math.round(from + (place - stop) * (VIRIDIS[stop + 1][n] - from)));
+  return `rgb(${mix.join(",")})`;
+}
+
+// Colour and dashes of the trials: by value and seed where one path with an order was swept, else apart.
+function lines(trials) {
+  const varied = page.swept.filter((swept) => swept.values.length > 1);
+  const seeds = [...new Set(trials.map((trial) => trial.seed))];
+  if (varied.length !== 1 || !varied[0].numeric || page.arms.length) {
+    return trials.map((_, number) => ({
+      color: COLOURS[number % COLOURS.length],
+      dash: DASHES[Math.floor(number / COLOURS.length) % DASHES.length],
+    }));
+  }
+  const { path, values, log } = varied[0];
+  const scale = log ? Math.log : Number;
+  const [low, high] = [scale(values[0]), scale(values[values.length - 1])];
+  return trials.map((trial) => ({
+    color: path in trial.values ? shade((scale(trial.values[path]) - low) / (high - low)) : "#7f7f7f",
+    dash: DASHES[seeds.indexOf(trial.seed) % DASHES.length],
+  }));
+}
+
 function drawCurves() {
   const x = here("curve-x").value;
   const train = here("curve-train").checked;
-  const traces = page.trials.filter((trial) => trial.loss.length).flatMap((trial, number) => {
-    const line = {
-      color: COLOURS[number % COLOURS.length],
-      dash: DASHES[Math.floor(number / COLOURS.length) % DASHES.length],
-    };
+  const trials = page.trials.filter((trial) => trial.loss.length);
+  const looks = lines(trials);
+  const traces = trials.flatMap((trial, number) => {
+    const line = looks[number];
     const shared = { x: trial[x], mode: "lines+markers", legendgroup: trial.id };
     const hover = `${who(trial)}<br>%{x:.5s} ${AXES[x]}: %{y:.4f}<extra></extra>`;
     const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line,
@@ -305,8 +335,16 @@ function fillHead() {
   }
 }
 
+function fillSample() {
+  here("sample-section").hidden = !page.sample;
+  if (!page.sample) return;
+  here("sample-words").textContent = page.sample.words;
+  here("sample").textContent = page.sample.text.trim();
+}
+
 function show() {
   fillHead();
+  fillSample();
   fillTable();
   for (const chart of [drawArms, drawCurves, drawValues, drawRungs, drawGantt, drawCompute, drawImportance, drawParallel]) {
     chart();

@@ -1,0 +1,162 @@
+"""Trials in MLflow and in Weights & Biases, offline, by real sweeps and the real programs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sweeping import RATES, command, curves, write_space
+
+from sweeps import ledger as led
+
+Points = dict[str, list[tuple[int, float]]]
+
+# What the programs' own readers find, as run -> [[step, validation loss]].
+MLFLOW = """
+import json, sys
+import mlflow
+client = mlflow.MlflowClient(f"sqlite:///{sys.argv[1]}/mlflow.db")
+(experiment,) = [one for one in client.search_experiments() if one.name == "rates"]
+found = {}
+for run in client.search_runs([experiment.experiment_id]):
+    history = client.get_metric_history(run.info.run_id, "val_loss")
+    key = (run.info.run_name, run.info.status, run.data.params["optim.lr"])
+    found.setdefault(" ".join(key), []).extend([m.step, m.value] for m in history)
+print(json.dumps(found))
+"""
+WANDB = """
+import json, sys
+from pathlib import Path
+from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.internal.datastore import DataStore
+found = {}
+for path in sorted(Path(sys.argv[1]).glob("rates/wandb/*/wandb/offline-run-*/*.wandb")):
+    store = DataStore()
+    store.open_for_scan(str(path))
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run = record.run
+            found.setdefault(f"{run.project} {run.run_id} {run.display_name}", [])
+        elif kind == "history":
+            items = {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
+            found[f"{run.project} {run.run_id} {run.display_name}"].append([items["_step"], items["val_loss"]])
+print(json.dumps(found))
+"""
+
+
+def read(program: str, results: Path) -> Points:
+    """What a tracker's own reader finds."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, str(results)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {run: [(step, loss) for step, loss in points] for run, points in found.items()}
+
+
+def tracked(
+    folder: Path, scale: Path, tracker: str, **environment: str
+) -> tuple[list[subprocess.CompletedProcess[str]], Path]:
+    """A sweep of two rates that a budget ends halfway, and the same again with more budget."""
+    space, out = write_space(folder, {"policy": "none"}, RATES[:2]), folder / "results" / "rates"
+    tree = yaml.safe_load(space.read_text())
+    whole = yaml.safe_load(scale.read_text())["budget"]["tokens"]
+    done = []
+    for cap in (whole, 3 * whole):
+        space.write_text(yaml.safe_dump({**tree, "caps": {"tokens": cap}}))
+        asked = command(space, scale, out, "--tracker", tracker)
+        done.append(
+            subprocess.run(
+                asked,
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
+        )
+    return done, out
+
+
+def points(out: Path) -> Points:
+    """The same of the ledger, by trial and label."""
+    trials = led.fold(led.read(led.Files(out))).trials.values()
+    own = curves(out)
+    return {f"{t.label} ({t.trial})": [(s, loss) for s, _, loss in own[t.label]] for t in trials}
+
+
+def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
+    done, out = tracked(tmp_path, scale, "mlflow")
+    assert [(one.returncode, "tracker" in one.stderr) for one in done] == [(75, False), (0, False)]
+    expected = {
+        f"{name} FINISHED {rate}": curve
+        for (name, curve), rate in zip(points(out).items(), RATES[:2], strict=True)
+    }
+    assert read(MLFLOW, out.parent) == expected
+
+
+def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
+    done, out = tracked(tmp_path, scale, "wandb", WANDB_MODE="offline")
+    assert [(one.returncode, "tracker" in one.stderr) for one in done] == [(75, False), (0, False)]
+    trials = points(out)
+    expected = {
+        f"rates rates-{name.rpartition('(')[2].rstrip(')')} {name}": curve
+        for name, curve in trials.items()
+    }
+    assert read(WANDB, out.parent) == expected
+
+
+WRONG: list[tuple[str, dict[str, str], str]] = [
+    (
+        "mlflow",
+        {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+        "--tracker mlflow: MlflowException",
+    ),
+    (
+        "wandb",
+        {"WANDB_MODE": "online", "WANDB_API_KEY": ""},
+        "--tracker wandb: ValueError: No WandB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tracker", "environment", "message"), WRONG)
+def test_a_tracker_that_is_not_to_be_had_exits_2_and_starts_nothing(
+    tmp_path: Path, scale: Path, tracker: str, environment: dict[str, str], message: str
+) -> None:
+    space = write_space(tmp_path, {"policy": "none"}, RATES[:2])
+    done = subprocess.run(
+        command(space, scale, tmp_path / "results" / "rates", "--tracker", tracker),
+        env=os.environ | {"HOME": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "results" / "rates").exists()
+
+
+def test_a_tracker_that_is_not_installed_exits_2(tmp_path: Path, scale: Path) -> None:
+    space = write_space(tmp_path, {"policy": "none"}, RATES[:2])
+    program = "import sys; sys.modules['mlflow'] = None; from sweeps.run import app; app()"
+    asked: list[Any] = [space, "--scale", scale, "--out", tmp_path / "out", "--tracker", "mlflow"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, asked)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "mlflow is not installed; pip install '.[mlflow]' brings it" in done.stderr
