@@ -42,7 +42,7 @@ def test_the_difference_is_that_of_the_means_at_the_common_tokens(tmp_path: Path
     place = arm(facts)
     assert place["difference"] == pytest.approx(0.25)
     assert place["difference"] == pytest.approx(place["mean"] - arm(facts, "baseline")["mean"])
-    assert facts["arms"]["tokens"] == 16_384
+    assert facts["arms"]["tokens"] == 8_192
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_runs_that_have_not_ended_have_no_verdict(tmp_path: Path, how: Any) -> N
     conduct(tmp_path, study(seeds=SEEDS), how, records=20)
     place = arm(findings(studied(led.Files(tmp_path))))
     assert place["verdict"] == "no conclusion"
-    assert " of 16,384 tokens" in place["words"]
+    assert " of 8,192 tokens" in place["words"]
 
 
 def test_a_dead_switch_that_chose_another_rate_is_void_by_its_grid(tmp_path: Path) -> None:

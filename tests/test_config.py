@@ -64,7 +64,7 @@ def test_a_shipped_config_has_the_numbers_of_its_source(
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("smoke", 64), ("cpu", 384), ("tinystories_17m", 10_000)]
+    ("name", "steps"), [("smoke", 32), ("cpu", 384), ("tinystories_17m", 10_000)]
 )
 def test_steps_follow_from_the_token_budget(name: str, steps: int) -> None:
     assert cfg.load(name).steps == steps
@@ -122,7 +122,7 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ),
         ({"eval.every_tokens": 255}, "eval.every_tokens 255 is not a multiple of 256"),
         ({"eval.tokens": 33}, "eval.tokens 33 is not a multiple of 32 (model.context_length)"),
-        ({"run.checkpoint_every_tokens": 1}, "not a multiple of 2048 (eval.every_tokens)"),
+        ({"run.checkpoint_every_tokens": 1}, "not a multiple of 1024 (eval.every_tokens)"),
         ({"run.accumulate": 3}, "optim.batch_size 8 is not a multiple of 3 (run.accumulate)"),
     ],
 )

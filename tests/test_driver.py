@@ -300,7 +300,7 @@ def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any)
     after_all = sweep(tmp_path / "cut", grid(RATES))
     assert curves(after_all) == {k: whole[k][: len(v)] for k, v in curves(after_all).items()}
     assert set(statuses(after_all)) == {"finished", "stopped"}
-    passed = {(t.trial, 2048) for t in after_all.trials.values() if t.tokens > 2048}
+    passed = {(t.trial, 1024) for t in after_all.trials.values() if t.tokens > 1024}
     promoted = {
         (row["trial"], row["rung"]) for row in after_all.decisions if row["kind"] == "promoted"
     }
@@ -372,7 +372,7 @@ def capped(tree: dict[str, Any], **caps: float) -> dict[str, Any]:
 
 def test_a_cap_ends_the_sweep_at_the_next_records(tmp_path: Path) -> None:
     after = sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
-    assert 30_000 <= after.spent_tokens < 30_000 + 2 * 2048
+    assert 30_000 <= after.spent_tokens < 30_000 + 2 * 1024
 
 
 def test_a_cap_is_a_row_with_its_numbers(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_sweep_that_used_its_budget_up_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_cap_decides_nothing_of_those_that_wait(tmp_path: Path) -> None:
-    after = sweep(tmp_path, capped(grid(RATES), tokens=8 * 2048))
+    after = sweep(tmp_path, capped(grid(RATES), tokens=8 * 1024))
     assert "stopped" not in statuses(after)
 
 
@@ -403,16 +403,16 @@ def test_a_raised_cap_decides_as_if_there_had_been_none(
     tmp_path: Path, schedule: dict[str, Any], records: int
 ) -> None:
     whole = sweep(tmp_path / "whole", grid(RATES, **schedule), slots=1)
-    sweep(tmp_path / "cut", capped(grid(RATES, **schedule), tokens=records * 2048), slots=1)
+    sweep(tmp_path / "cut", capped(grid(RATES, **schedule), tokens=records * 1024), slots=1)
     again = sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1)
     assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
 
 
 def test_a_cap_loses_no_work_though_no_checkpoint_was_due(tmp_path: Path) -> None:
     """Checkpoints at the end alone; the driver asks for one where it caps."""
-    tree = grid(RATES[:2], **NONE) | {"base": {"run.checkpoint_every_tokens": 16_384}}
+    tree = grid(RATES[:2], **NONE) | {"base": {"run.checkpoint_every_tokens": 8_192}}
     sweep(tmp_path, capped(tree, tokens=30_000))
-    assert sweep(tmp_path, tree).spent_tokens == 2 * 16_384
+    assert sweep(tmp_path, tree).spent_tokens == 2 * 8_192
 
 
 def test_a_raised_cap_goes_on_with_the_same_curves(tmp_path: Path, whole: Any) -> None:
@@ -566,7 +566,7 @@ def test_branches_are_counted_in_what_was_spent(tmp_path: Path) -> None:
     plain = sweep(tmp_path / "plain", grid(RATES))
     branched = sweep(tmp_path / "branched", grid(RATES, **DECAYED))
     arrivals = [
-        at for trial in branched.trials.values() for at in (2048, 6144) if trial.tokens >= at
+        at for trial in branched.trials.values() for at in (1024, 3072) if trial.tokens >= at
     ]
     extra = sum(round(0.2 * at) for at in arrivals)
     assert branched.spent_tokens - plain.spent_tokens == extra
@@ -587,7 +587,7 @@ def test_raw_scores_may_follow_decayed_ones_but_not_the_other_way(tmp_path: Path
     assert "finished" in statuses(sweep(tmp_path / "one", grid(RATES)))
     sweep(tmp_path / "other", grid(RATES), records=5)
     with pytest.raises(
-        RefusedError, match=r"schedule.score: trial \w+ has passed the rung at 2048"
+        RefusedError, match=r"schedule.score: trial \w+ has passed the rung at 1024"
     ):
         sweep(tmp_path / "other", grid(RATES, **DECAYED))
 

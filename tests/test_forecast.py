@@ -13,7 +13,7 @@ from sweeps.probe import known_speeds, measured_speeds
 from tinylm import config as cfg
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
-BUDGET = 16_384  # of scale smoke
+BUDGET = 8_192  # of scale smoke
 
 
 def expected(what: Asked, speeds: list[float] | None = None, slots: int = 2) -> Forecast:

@@ -87,7 +87,7 @@ def test_a_bad_corpus_exits_2(tmp_path: Path, content: bytes, message: str) -> N
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")
-    assert (code, "full grid: 65.5k tokens" in said) == (0, True), said
+    assert (code, "full grid: 32.8k tokens" in said) == (0, True), said
 
 
 # Real sweeps

@@ -131,7 +131,7 @@ def test_dependent_grids_cross_within_their_case() -> None:
 
 @pytest.mark.parametrize(
     ("grace", "rungs"),
-    [("1/8", (2048, 6144)), (0.125, (2048, 6144)), ("1/4", (4096, 12288)), ("1/2", (8192,))],
+    [("1/8", (1024, 3072)), (0.125, (1024, 3072)), ("1/4", (2048, 6144)), ("1/2", (4096,))],
 )
 def test_rungs_are_a_share_of_the_budget_and_its_multiples(
     grace: object, rungs: tuple[int, ...]
@@ -198,7 +198,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
-        "is hit by no record: eval.every_tokens is 2048; the nearest grace that is hit is 1/8",
+        "is hit by no record: eval.every_tokens is 1024; the nearest grace that is hit is 1/8",
     ),
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
     "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
@@ -249,7 +249,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 stands twice"),
     "no seed": ({"seeds": []}, "seeds: "),
-    "rungs move": ({"space": {"budget.tokens": {"grid": [16384]}}}, "the same budget.tokens"),
+    "rungs move": ({"space": {"budget.tokens": {"grid": [8192]}}}, "the same budget.tokens"),
     "tokens of two vocabularies": (
         {"space": {"model.vocab_size": {"grid": [512, 300]}}},
         "use bits_per_byte",

@@ -40,10 +40,10 @@ def shown(
     "line",
     [
         "lr=0.0005                 starts",
-        "lr=0.0005                 pauses at 2048 tokens, loss 3.1750",
-        "lr=0.004                  goes on from 2048 tokens: rank 1 of",
+        "lr=0.0005                 pauses at 1024 tokens, loss 3.1750",
+        "lr=0.004                  goes on from 1024 tokens: rank 1 of",
         "lr=0.004                  finished, validation loss 2.0000",
-        "lr=0.064                  stopped: rank 8 of 8 at 2048 tokens; 2 go on",
+        "lr=0.064                  stopped: rank 8 of 8 at 1024 tokens; 2 go on",
     ],
 )
 def test_a_file_gets_a_line_for_every_decision(tmp_path: Path, line: str) -> None:
@@ -55,7 +55,7 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["lr=0.001", "starting", "paused", "16.4k", "next rung", "full grid 131k", "left"]
+    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "full grid 65.5k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
     assert cell in shown(tmp_path, terminal=True)
