@@ -1,10 +1,12 @@
 """Ray Tune as the engine of a sweep: it places attempts, moves checkpoints, serves the dashboard.
 
-With `sweeps.trackers` the only module that imports ray. An attempt is a Ray trial: it runs from where its trial stands
-to its next rung. The scheduler interface answers each report (go on, or stop here), the search
-interface hands out the next attempt when a slot is free, be it a new trial, a promotion, or one
-that a crash interrupted: Ray holds no paused trials, and a promotion after a restart of the
-driver is the same piece of code as one before. Tune's own snapshots are never read.
+Whoever needs ray imports this module first: it makes the settings that Ray reads.
+
+An attempt is a Ray trial: it runs from where its trial stands to its next rung. The scheduler
+interface answers each report (go on, or stop here), the search interface hands out the next attempt
+when a slot is free, be it a new trial, a promotion, or one that a crash interrupted: Ray holds no
+paused trials, and a promotion after a restart of the driver is the same piece of code as one before.
+Tune's own snapshots are never read.
 """
 
 import contextlib

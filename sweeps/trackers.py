@@ -1,7 +1,7 @@
 """Trials as runs of MLflow or Weights & Biases, through Ray Tune's own logger callbacks.
 
 Those know the trials of Ray, which here are attempts. A `Tracker` stands between and shows them the
-sweep's trials. With `sweeps.engine` the only module that imports ray.
+sweep's trials. Ray comes from `sweeps.engine`, which has settings to make before its import.
 """
 
 import json
@@ -13,11 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray import tune
-from ray.tune.experiment import Trial
-from ray.tune.logger import LoggerCallback
-
 from sweeps.driver import Job
+from sweeps.engine import Callback, Trial
 from sweeps.ledger import Files
 from tinylm import config as cfg
 
@@ -37,11 +34,11 @@ class Run:
         return self.name
 
 
-class Tracker(tune.Callback):
-    """Tells a logger callback of every trial. One that fails is dropped with a message: the ledger
-    has all it was told."""
+class Tracker(Callback):
+    """Tells a logger callback of Tune's of every trial. One that fails is dropped with a message: the
+    ledger has all it was told."""
 
-    def __init__(self, name: str, logger: LoggerCallback, run_of: Callable[[Job], Run]) -> None:
+    def __init__(self, name: str, logger: Any, run_of: Callable[[Job], Run]) -> None:
         self._name = name
         self._logger = logger
         self._run_of = run_of

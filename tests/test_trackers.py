@@ -97,7 +97,7 @@ def points(out: Path) -> Points:
 
 def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
     done, out = tracked(tmp_path, scale, "mlflow")
-    assert [(one.returncode, "tracker" in one.stderr) for one in done] == [(75, False), (0, False)]
+    assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
     expected = {
         f"{name} FINISHED {rate}": curve
         for (name, curve), rate in zip(points(out).items(), RATES[:2], strict=True)
@@ -107,7 +107,7 @@ def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale
 
 def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
     done, out = tracked(tmp_path, scale, "wandb", WANDB_MODE="offline")
-    assert [(one.returncode, "tracker" in one.stderr) for one in done] == [(75, False), (0, False)]
+    assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
     trials = points(out)
     expected = {
         f"rates rates-{name.rpartition('(')[2].rstrip(')')} {name}": curve
