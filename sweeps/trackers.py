@@ -1,7 +1,7 @@
 """Trials as runs of MLflow or Weights & Biases, through Ray Tune's own logger callbacks.
 
 Those know the trials of Ray, which here are attempts. A `Tracker` stands between and shows them the
-sweep's trials. Ray comes from `sweeps.engine`, which has settings to make before its import.
+sweep's trials.
 """
 
 import json
@@ -13,8 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import sweeps.engine  # noqa: F401 makes the settings that Ray reads when it is imported
+
+# isort: split
+from ray import tune
+from ray.tune.experiment import Trial
+
 from sweeps.driver import Job
-from sweeps.engine import Callback, Trial
 from sweeps.ledger import Files
 from tinylm import config as cfg
 
@@ -34,7 +39,7 @@ class Run:
         return self.name
 
 
-class Tracker(Callback):
+class Tracker(tune.Callback):
     """Tells a logger callback of Tune's of every trial. One that fails is dropped with a message: the
     ledger has all it was told."""
 
