@@ -174,7 +174,7 @@ def _wandb(files: Files) -> Tracker:
     """One run a trial in a project of the sweep's name, or WANDB_PROJECT.
 
     Each attempt is a process of wandb's that resumes the run; where WANDB_MODE is offline, each
-    writes a folder of its own, and `wandb sync --append` joins them.
+    writes a folder of its own, and `wandb sync` joins them.
     """
     import wandb  # noqa: F401 the callback is imported without it too
     from ray.air.integrations.wandb import WandbLoggerCallback
