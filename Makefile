@@ -31,7 +31,7 @@ analyze: $(READY) ## write tables and figures of all sweeps, or of those in ARGS
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(READY) ## run the tests, and every shipped space at scale smoke
+test-all: $(READY) ## run the tests, every shipped space at scale smoke, and the report in a browser
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## what CI runs: format, lint, types, all tests

@@ -67,9 +67,12 @@ class Tracker(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        job = Job.from_json(trial.config["job"])
-        run = self._open[trial.trial_id] = self._run_of(job)
-        self._tell(lambda: self._logger.log_trial_start(run))
+        def start() -> None:
+            run = self._run_of(Job.from_json(trial.config["job"]))
+            self._open[trial.trial_id] = run
+            self._logger.log_trial_start(run)
+
+        self._tell(start)
 
     def on_trial_result(
         self,
@@ -84,8 +87,8 @@ class Tracker(tune.Callback):
         numbers["training_iteration"] = numbers.pop("step")  # what loggers take for the step
         if event["event"] == "diverged":
             numbers["diverged"] = 1
-        run = self._open[trial.trial_id]
-        self._tell(lambda: self._logger.log_trial_result(iteration, run, numbers))
+        attempt = trial.trial_id
+        self._tell(lambda: self._logger.log_trial_result(iteration, self._open[attempt], numbers))
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -98,8 +101,7 @@ class Tracker(tune.Callback):
         self._close(trial.trial_id, failed=True)
 
     def _close(self, attempt: str, *, failed: bool) -> None:
-        run = self._open.pop(attempt)
-        self._tell(lambda: self._logger.log_trial_end(run, failed=failed))
+        self._tell(lambda: self._logger.log_trial_end(self._open.pop(attempt), failed=failed))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for attempt in list(self._open):  # a signal came

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,12 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 HOSTILE = "<script>window.hacked = 1</script> \"quoted\" | 'so' \u202eright to left"
 
-needs_browser = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="needs Chromium (Debian: package chromium)"
-)
+
+def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that `make test` leaves out, and that is skipped where there is no Chromium."""
+    missing = not CHROMIUM and not os.environ.get("CI")
+    skip = pytest.mark.skipif(missing, reason="needs Chromium (Debian: package chromium)")
+    return pytest.mark.slow(skip(test))
 
 
 def page_of(folder: Path) -> dict[str, Any]:

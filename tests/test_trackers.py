@@ -12,6 +12,8 @@ import yaml
 from sweeping import RATES, command, curves, write_space
 
 from sweeps import ledger as led
+from sweeps.driver import Job
+from sweeps.trackers import Run, Tracker
 
 Points = dict[str, list[tuple[int, float]]]
 
@@ -114,6 +116,42 @@ def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale:
         for name, curve in trials.items()
     }
     assert read(WANDB, out.parent) == expected
+
+
+class Full:
+    """A logger whose disk is full."""
+
+    def __init__(self) -> None:
+        self.told: list[Run] = []
+
+    def log_trial_start(self, run: Run) -> None:
+        self.told.append(run)
+        raise OSError(28, "No space left on device")
+
+
+class OfRay:
+    """What a callback reads of a trial of Ray's."""
+
+    trial_id = "1"
+    config = {  # noqa: RUF012 nobody writes to it
+        "job": Job("a", "lr=1", 1, {}, "c", (), 0.0, None).to_json()
+    }
+
+
+def test_a_tracker_that_fails_is_dropped_with_one_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = Full()
+    tracker = Tracker("mlflow", logger, lambda job: Run("a", "a", job.label, {}, "", "s"))
+    event = {"event": json.dumps({"event": "measured", "step": 1, "val_loss": 2.0})}
+    tracker.on_trial_start(1, [], OfRay())
+    tracker.on_trial_result(1, [], OfRay(), event)
+    tracker.on_trial_complete(2, [], OfRay())
+    tracker.on_experiment_end([])
+    assert len(logger.told) == 1
+    assert capsys.readouterr().err == (
+        "--tracker mlflow is dropped, the sweep goes on: OSError: [Errno 28] No space left on device\n"
+    )
 
 
 WRONG: list[tuple[str, dict[str, str], str]] = [
