@@ -335,6 +335,7 @@ def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) ->
         "p_holm": None,
         "verdict": "baseline" if is_base else "",
         "words": "the baseline" if is_base else "",
+        "further": None,
         "outcomes": sorted({outcome(trial) for trial in arm.runs.values() if outcome(trial)}),
         "cautions": list(_cautions(of, base, arm, trial, first)),
     }
@@ -416,11 +417,12 @@ def _edge(arm: Arm, path: str, value: Any) -> tuple[str, float] | None:
 def _verdict(
     of: Study, place: Facts, arms: tuple[Arm, Arm], noise: vd.Noise | None, tested: int
 ) -> Facts:
-    """The verdict on an arm, and its words."""
+    """The verdict on an arm, its words, and how many further seeds would settle it (`further`, None
+    where that is not the question)."""
     base, arm = arms
     early = _without_losses(of, place, base, arm)
     if early is not None:
-        return dict(zip(("verdict", "words"), early, strict=True))
+        return dict(zip(("verdict", "words", "further"), (*early, None), strict=True))
     found = vd.Effect(
         place["n"], place["difference"], place["difference_sd"],
         place["low"], place["high"], place["p"],
@@ -431,8 +433,8 @@ def _verdict(
         lost = who.having("diverged")
         if lost and judged.kind != fair:
             words = f"no conclusion yet: {name} diverged on {len(lost)} of {len(who.runs)} seeds"
-            return {"verdict": "no conclusion", "words": words}
-    return {"verdict": judged.kind, "words": judged.words}
+            return {"verdict": "no conclusion", "words": words, "further": None}
+    return {"verdict": judged.kind, "words": judged.words, "further": judged.seeds}
 
 
 def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, str] | None:

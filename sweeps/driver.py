@@ -215,16 +215,19 @@ class Driver:
                 standing = self.policy.standing(trial.trial)
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
-    def sample(self, write: Callable[[Path], dict[str, Any]]) -> None:
-        """Write down what the checkpoint with the lowest final loss writes, where that is new."""
+    def sample(self, write: Callable[[Path], dict[str, Any] | None]) -> None:
+        """Write down what the checkpoint with the lowest final loss writes, where that is new and the
+        file is there."""
         metric, known = self.asked.space.metric, self.sweep.sampled
         finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
         best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
         if best is None or best.checkpoint is None:
             return
-        if known is None or known["trial"] != best.trial:
-            text = write(self.ledger.files.folder / best.checkpoint["path"])
-            self._record("sampled", trial=best.trial, step=best.step, **text)
+        file = self.ledger.files.folder / best.checkpoint["path"]
+        if (known is None or known["trial"] != best.trial) and file.is_file():
+            text = write(file)
+            if text is not None:
+                self._record("sampled", trial=best.trial, step=best.step, **text)
 
     # Work ----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Of a study every settled arm is an experiment, of another sweep the sweep with i
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sweeps.ledger import BASELINE, Trial
 from sweeps.outcomes import outcome
 from sweeps.study import (
     METRICS,
+    RESULTS,
     UNITS,
     Facts,
     Study,
@@ -23,6 +25,8 @@ from sweeps.study import (
     best_group,
     best_record,
     best_values,
+    selection,
+    status_of,
     study,
     tokens_per_s,
 )
@@ -30,17 +34,23 @@ from sweeps.words import count, named, show
 from tinylm import config as cfg
 
 TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
-NO_CHANGE = ("run.", "eval.")  # paths that say nothing of the model or its training
+# Paths that change no loss, or only by the draw of a seed.
+NO_CHANGE = {
+    "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
+    "eval.every_tokens", "eval.batch_size",
+}  # fmt: skip
+# What two experiments must share, beside the corpus, for their losses to be compared.
+SHARED = ("budget.", "eval.tokens", "model.context_length")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A config with its runs, one a seed, and the runs that it is held against."""
+    """A config with its runs, and the runs that it is held against."""
 
     name: str
     why: str  # hypothesis or question
     base: dict[str, Any]  # config that the changes are from
-    runs: list[Trial]
+    runs: list[Trial]  # of one config; where no values came to an end, all that was tried
     against: list[Trial]  # the baseline's; empty where there is none, or this is it
     is_baseline: bool
     whole: bool = True  # whether its configuration is told in full
@@ -50,14 +60,17 @@ class Experiment:
 
 
 def studies_under(results: Path) -> list[Study]:
-    """What the ledgers of all sweeps in a folder say, by when these began; what is damaged is left
-    out, which the analysis of that sweep says."""
+    """What the ledgers of all sweeps in a folder say, by when these began; what is damaged, or of
+    configs that there are no more, is left out, and the log says so."""
     found = []
     for files in ledger.sweeps(results):
         try:
-            found.append(study(files.name, ledger.read(files)))
+            of = study(files.name, ledger.read(files))
+            for trial in of.trials:
+                cfg.validate(trial.config, trial.label)
         except (ledger.LedgerError, ValueError):
             continue
+        found.append(of)
     return sorted(found, key=lambda of: of.begun)
 
 
@@ -82,6 +95,16 @@ def experiments(studies: Sequence[Study]) -> list[Facts]:
     return found
 
 
+def _of_config(of: Study) -> list[Trial]:
+    """The trials of the best values, ended or not; those of the whole sweep where none of them has
+    finished and nothing is left to do."""
+    best = best_group(of.trials, of.metric)
+    if best:
+        same = [trial for trial in of.trials if trial.values == best[0].values]
+        return [trial for trial in same if not trial.config["run"]["repeat"]]
+    return [] if of.having("unfinished") else of.trials
+
+
 def _of_arms(of: Study) -> Iterator[Experiment]:
     arms = arms_of(of.sweep)
     compared = comparison(of)
@@ -94,7 +117,7 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
             name=f"{of.name}/{arm.name}",
             why=of.question if is_base else arm.row["hypothesis"],
             base=_asked_base(of) if is_base or not base else base[0].config,
-            runs=list(arm.runs.values()),
+            runs=list(arm.runs.values()) or arm.grid,
             against=[] if is_base else base,
             is_baseline=is_base,
             whole=is_base,
@@ -112,28 +135,32 @@ def _asked_base(of: Study) -> dict[str, Any]:
 def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
     """The best values of a sweep, against the base's own where these came to their end too, or
     against those of another one."""
-    best = best_group(of.trials, of.metric)
+    runs = _of_config(of)
     if baseline is not None:
-        its = best_group(baseline.trials, baseline.metric)
         yield Experiment(
             of.name,
             of.question,
             _asked_base(baseline),
-            best,
-            its,
+            runs,
+            _of_config(baseline),
             is_baseline=False,
             whole=False,
             baseline=baseline.name,
         )
         return
     base = _asked_base(of)
-    own = [
-        trial
-        for trial in of.trials
-        if trial.status == "finished" and not _changes(base, trial.config)
+    own = [trial for trial in of.trials if not _changes(base, trial.config)]
+    is_base = of.name.startswith(BASELINE) if not of.swept else runs == own
+    runs = _confirmed(of) or runs
+    yield Experiment(of.name, of.question, base, runs, [] if is_base else own, is_base)
+
+
+def _confirmed(of: Study) -> list[Trial]:
+    """The runs of the best values on fresh seeds, once these have ended."""
+    again = [
+        of.sweep.trials[name] for name in of.sweep.chosen.get("", {}).get("trials", {}).values()
     ]
-    is_base = bool(best) and not _changes(base, best[0].config)
-    yield Experiment(of.name, of.question, base, best, [] if is_base else own, is_base)
+    return again if all(status_of(trial) in RESULTS for trial in again) else []
 
 
 def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -142,7 +169,7 @@ def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any
     return {
         path: (before.get(path), value)
         for path, value in after.items()
-        if value != before.get(path) and not path.startswith(NO_CHANGE)
+        if value != before.get(path) and path not in NO_CHANGE
     }
 
 
@@ -152,6 +179,7 @@ def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any
 def _facts(of: Study, one: Experiment) -> Facts:
     finished = [trial for trial in one.runs if trial.status == "finished"]
     first = one.runs[0]
+    alike = _are_alike(one.runs)
     rows = [trial.curve[-1] for trial in finished]
     best = min(
         (row for trial in finished if (row := best_record(trial)) is not None),
@@ -159,17 +187,19 @@ def _facts(of: Study, one: Experiment) -> Facts:
         default=None,
     )
     speeds = [speed for trial in finished if (speed := tokens_per_s(trial))]
+    why_not = "" if one.is_baseline else _no_comparison(of, one, finished)
     return {
         "name": one.name,
         "sweep": of.name,
-        "date": of.begun[:10],
+        "date": _begun(of, one.runs),
         "why": one.why,
         "is_baseline": one.is_baseline,
         "baseline": one.baseline,
-        "configuration": configuration(first) if one.whole else [],
+        "configuration": configuration(first) if one.whole and alike else [],
         "changes": {
             path: [_value(was), _value(now)]
             for path, (was, now) in _changes(one.base, first.config).items()
+            if alike or (one.place is not None and path in one.place["changes"])
         },
         "runs": len(one.runs),
         "finished": len(finished),
@@ -179,11 +209,28 @@ def _facts(of: Study, one: Experiment) -> Facts:
         "best_step": best and best["step"],
         "hours": statistics.median(row["seconds"] for row in rows) / 3600 if rows else None,
         "tokens_per_s": statistics.median(speeds) if speeds else None,
-        "comparison": _comparison(of, finished, one.against),
-        "verdict": one.place["words"] if one.place and one.against else "",
-        "observations": list(_observations(of, one, finished)),
+        "comparison": (
+            None
+            if one.is_baseline or why_not
+            else _comparison(of, finished, one.against, len(one.runs))
+        ),
+        "no_comparison": why_not,
+        "verdict": one.place["words"] if one.place and not one.is_baseline else "",
+        "patterns": _patterns(one.runs),
+        "observations": [*_observations(of, one, finished), *_cautions(one)],
         "next": list(_next(of, one)),
     }
+
+
+def _are_alike(runs: Sequence[Trial]) -> bool:
+    """Whether runs differ by their seeds alone."""
+    return all(trial.values == runs[0].values for trial in runs)
+
+
+def _cautions(one: Experiment) -> Iterator[str]:
+    """What to be careful about when an arm is held against its baseline."""
+    for caution in one.place["cautions"] if one.place is not None else []:
+        yield f"To be careful about: {caution}."
 
 
 def _value(value: Any) -> str:
@@ -202,6 +249,12 @@ def configuration(trial: Trial) -> list[str]:
     decay = f"{optim.schedule} decay"
     if optim.schedule == "wsd":
         decay = f"warm-up-stable-decay with a decay over the last {optim.decay_fraction:.0%}"
+    warmup = (
+        f"a warm-up over {optim.warmup_fraction:.0%} of the time"
+        if budget.seconds is not None
+        else f"{round(config.steps * optim.warmup_fraction)}-step warm-up"
+    )
+    corpus = f"{config.data.corpus} {config.data.path}" if config.data.path else config.data.corpus
     lowest = optim.lr * optim.lr_final_fraction
     clip = "none" if optim.clip_norm == "none" else f"gradient clipping at {optim.clip_norm:g}"
     return [
@@ -209,31 +262,68 @@ def configuration(trial: Trial) -> list[str]:
         f"{model.d_ff} FFN dim ({trial.params:,} parameters); norm {model.norm}, position "
         f"{model.position}, FFN {model.ffn}",
         f"Training: {end}, batch size {optim.batch_size}, context length {model.context_length}",
-        f"Learning rate: {optim.lr:g} (peak), {lowest:g} (min), "
-        f"{round(config.steps * optim.warmup_fraction)}-step warm-up, {decay}",
+        f"Learning rate: {optim.lr:g} (peak), {lowest:g} (min), {warmup}, {decay}",
         f"Optimizer: AdamW (β1={optim.beta1:g}, β2={optim.beta2:g}, weight "
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",
-        f"Dataset: {config.data.corpus} ({model.vocab_size:,} tokens in the vocabulary; documents, "
+        f"Dataset: {corpus} ({model.vocab_size:,} tokens in the vocabulary; documents, "
         f"split and vocabulary: {trial.corpus})",
     ]
 
 
-def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial]) -> Facts | None:
-    """The difference from the baseline in per cent of its loss, paired by seed, with the 95%
-    interval; None where they share no seed that came to its end."""
-    # Losses on another corpus, or after other tokens, are no comparison.
-    fair = [t for t in against if finished and t.corpus == finished[0].corpus]
-    its = {t.seed: row for t in fair if (row := at(t, of.final)) is not None}
-    mine = {t.seed: row for t in finished if (row := at(t, of.final)) is not None}
+def _patterns(runs: Sequence[Trial]) -> str:
+    """What went wrong in the curves of the runs, by its class."""
+    kinds = Counter(kind for trial in runs if (kind := outcome(trial)))
+    found = ", ".join(f"{number} of {len(runs)} {kind}" for kind, number in kinds.items())
+    return found or "no run spiked, diverged or was stuck"
+
+
+def _begun(of: Study, runs: Sequence[Trial]) -> str:
+    """The day on which the first of the runs was first measured; else that of the sweep's beginning."""
+    times = [trial.curve[0]["time"] for trial in runs if trial.curve]
+    return str(min(times, default=of.begun))[:10]
+
+
+def _no_comparison(of: Study, one: Experiment, finished: Sequence[Trial]) -> str:
+    """Why an experiment can't be compared with its baseline; empty where it can."""
+    if one.place is not None and one.place["void"]:
+        return "none, since the change did not apply"
+    if not one.against:
+        return (
+            f"there is no experiment whose name begins with {BASELINE}"
+            if not of.is_study and not of.swept
+            else "the baseline has not been run"
+        )
+    if not finished:
+        return "none, since no run came to its end"
+    mine, its = (cfg.flatten(trial.config) for trial in (finished[0], one.against[0]))
+    other = [path for path in mine if path.startswith(SHARED) and mine[path] != its[path]]
+    if finished[0].corpus != one.against[0].corpus:
+        other.append("the corpus")
+    if other:
+        return f"none, since {' and '.join(other)} differ: the losses are not of the same text or budget"
+    if not {trial.seed for trial in finished} & _ended(one.against):
+        return "none, since no seed came to its end in both"
+    return ""
+
+
+def _ended(trials: Sequence[Trial]) -> set[int]:
+    """The seeds of those that came to their ends."""
+    return {trial.seed for trial in trials if trial.status == "finished"}
+
+
+def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial], runs: int) -> Facts:
+    """The difference from the baseline in per cent of its loss, paired by those of the seeds of so
+    many runs that came to an end in both, with the 95% interval."""
+    its = {t.seed: t.curve[-1] for t in against if t.status == "finished"}
+    mine = {t.seed: t.curve[-1] for t in finished}
     seeds = [seed for seed in mine if seed in its]
-    if not seeds:
-        return None
     found = vd.effect([mine[seed][of.metric] - its[seed][of.metric] for seed in seeds])
     share = 100 / statistics.fmean(its[seed][of.metric] for seed in seeds)
     return {
         "metric": METRICS[of.metric],
         "seeds": len(seeds),
+        "runs": runs,
         "difference": found.mean,
         "unit": UNITS[of.metric],
         "percent": found.mean * share,
@@ -247,20 +337,28 @@ def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial]) 
 
 def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iterator[str]:
     """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
-    wrong = [(trial, kind) for trial in one.runs if (kind := outcome(trial))]
-    for trial, kind in wrong:
-        yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
+    if not _are_alike(one.runs):
+        kinds = Counter(outcome(trial) or status_of(trial) for trial in one.runs)
+        ends = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        yield f"None of {len(one.runs)} trials came to its end: {ends}."
+        return
+    for trial in one.runs:
+        kind = outcome(trial)
+        if kind:
+            yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
     going = len([trial for trial in one.runs if trial.status not in {"finished", "diverged"}])
     if going:
         yield f"{going} of {len(one.runs)} runs have not come to their ends."
     if not finished:
         return
     yield _count_of_seeds(finished)
-    spikes = max(trial.curve[-1].get("spike", 0.0) for trial in finished)
-    yield (
-        "The smoothed training loss never rose more than "
-        f"{max(spikes, 0.0):.2f} nats above its lowest, the warm-up over."
-    )
+    yield from _chosen(of)
+    spikes = [spike for t in finished if (spike := t.curve[-1].get("spike")) is not None]
+    if len(spikes) == len(finished):
+        yield (
+            f"The smoothed training loss never rose more than {max(spikes):.2f} nats above its lowest, "
+            "the warm-up over."
+        )
     yield from _slope(finished)
     yield from _gap(finished)
     yield from _throughput(of, finished)
@@ -283,18 +381,42 @@ def _count_of_seeds(finished: Sequence[Trial]) -> str:
     )
 
 
+def _chosen(of: Study) -> Iterator[str]:
+    """That the losses of a search's best are those it was chosen by, or that they are not."""
+    found = None if of.is_study else selection(of)
+    if found is None or found["among"] < 2:
+        return
+    if found["confirmed"]:
+        yield f"It was chosen as the best of {found['among']}; the losses are those of fresh seeds."
+    elif found["optimism"] is not None:
+        yield (
+            f"It was chosen by these losses, as the best of {found['among']}: new seeds may be expected "
+            f"to end {found['optimism']:.4f} higher."
+        )
+    else:
+        yield (
+            f"It was chosen by this loss, as the best of {found['among']}, which flatters it; one seed "
+            "does not tell by how much."
+        )
+
+
 def _slope(finished: Sequence[Trial]) -> Iterator[str]:
-    """How the validation loss moved over the last tenth, as the mean over the seeds."""
-    falls = []
+    """How the validation loss moved over the last tenth, or from the last record before that, as the
+    mean over the seeds."""
+    falls, spans = [], []
     for trial in finished:
         end = trial.curve[-1]
         before = [row for row in trial.curve if row["tokens"] <= (1 - TAIL) * end["tokens"]]
         if before:
             falls.append(end["val_loss"] - before[-1]["val_loss"])
+            spans.append(1 - before[-1]["tokens"] / end["tokens"])
     if falls:
         mean = statistics.fmean(falls)
         how = "fell" if mean < 0 else "rose"
-        yield f"Over the last tenth of training the validation loss {how} by {abs(mean):.4f} nats."
+        yield (
+            f"Over the last {max(spans):.0%} of training the validation loss {how} by {abs(mean):.4f} "
+            "nats."
+        )
 
 
 def _gap(finished: Sequence[Trial]) -> Iterator[str]:
@@ -310,7 +432,7 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
         mean = statistics.fmean(half)
         text += f", halfway {_above(mean)} it"
         widens = end > 0 and end - mean > 0
-        text += ": the gap widens" if widens else ": no sign of overfitting"
+        text += f": the gap {'widens' if widens else 'does not widen'}"
     yield f"{text}."
 
 
@@ -320,7 +442,9 @@ def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
     if not rates:
         return
     rate = statistics.median(rates)
-    peak = of.sweep.session.get("product_flops")
+    machines = [session.get("machine") or {} for session in of.sweep.sessions]
+    peaks = [peak for session in of.sweep.sessions if (peak := session.get("product_flops"))]
+    peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
     share = (
         f", {rate / peak:.0%} of what a large matrix product reaches on this machine ({count(peak)})"
         if peak
@@ -342,7 +466,7 @@ def _gap_at(trial: Trial, share: float) -> float | None:
 def _next(of: Study, one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md."""
     if one.place is not None:
-        yield from _next_of_arm(one.place, one.has_twin)
+        yield from _next_of_arm(one)
         return
     for best in best_values(of):
         if best["edge"]:
@@ -356,13 +480,15 @@ def _next(of: Study, one: Experiment) -> Iterator[str]:
         yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
 
 
-def _next_of_arm(place: Facts, has_twin: bool) -> Iterator[str]:
+def _next_of_arm(one: Experiment) -> Iterator[str]:
+    place = one.place
+    assert place is not None  # of an arm
     for caution in place["cautions"]:
         if "re-tune grid" in caution:
             yield f"Re-tune: {caution}."
-    if not place["retuned"] and not has_twin:
+    if not place["retuned"] and not one.has_twin and not one.is_baseline:
         yield "Re-tune: it ran at the baseline's values, which need not be its best; see retune in the README."
-    if place["words"].startswith("no conclusion yet"):
+    if place["further"] is not None:
         yield f"More seeds: {place['words'].partition(': ')[2]}."
 
 

@@ -12,14 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps import notes, words
 from sweeps.comparison import comparison, tuning
 from sweeps.experiments import experiments
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Row, sweeps
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
 from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, tokens_per_s
-from sweeps.summary import escaped, stability_words
+from sweeps.summary import escaped, paragraph, stability_words
 
 NAME = "EXPERIMENT_LOG.md"
 NOTES = "notes.md"  # of a sweep
+_RECOMMENDATIONS = "/recommendations"  # key of the notes on them, which no experiment has
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
     "By gradient steps": "loss_by_step.svg",
@@ -60,7 +61,8 @@ def _template() -> Any:
         "perplexity": words.perplexity,
         "whole": words.whole,
         "percent": words.percent,
-        "code": lambda text: Markdown(str(text).replace("`", "'")),
+        "code": lambda text: Markdown(" ".join(str(text).split()).replace("`", "'")),
+        "paragraph": lambda text: Markdown(paragraph(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
     return environment.get_template(f"{NAME}.j2")
@@ -119,7 +121,8 @@ def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
         "environments": _environments(studies),
         "key_findings": _key_findings(studies),
         "recommendations": _recommendations(studies, entries),
-        "place_of_all": Markdown(notes.place("all")),
+        "place_of_all": Markdown(notes.place(_RECOMMENDATIONS)),
+        "left_out": sorted({files.name for files in sweeps(results)} - {of.name for of in studies}),
         "waiting": sorted({of.name for of in studies} - {one["sweep"] for one in entries}),
     }
 
@@ -130,20 +133,20 @@ def _key_change(one: Facts) -> str:
 
 
 def _environments(studies: Sequence[Study]) -> list[tuple[list[str], Facts]]:
-    """On what the sweeps ran, as their last sessions say: each environment once, with its sweeps."""
+    """On what the sweeps ran, as their sessions say: each environment once, with its sweeps."""
     found: list[tuple[list[str], Facts]] = []
     for of in studies:
-        here = _environment(of)
-        same = next((names for names, there in found if there == here), None)
-        if same is None:
-            found.append(([of.name], here))
-        else:
-            same.append(of.name)
+        for session in of.sweep.sessions:
+            here = _environment(of, session)
+            same = next((names for names, there in found if there == here), None)
+            if same is None:
+                found.append(([of.name], here))
+            elif of.name not in same:
+                same.append(of.name)
     return found
 
 
-def _environment(of: Study) -> Facts:
-    session = of.sweep.session
+def _environment(of: Study, session: Row) -> Facts:
     devices = Counter(trial.config["run"]["device"] for trial in of.trials)
     return {
         "device": ", ".join(devices),
@@ -153,7 +156,7 @@ def _environment(of: Study) -> Facts:
     }
 
 
-_MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory"))
+_MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
 
 
 # Findings and recommendations -----------------------------------------------------------------------
@@ -183,10 +186,19 @@ def _rates(of: Study) -> Iterator[Any]:
 
 
 def _verdicts(of: Study) -> Iterator[str]:
+    """The verdicts on arms that change the model."""
     for place in (comparison(of) or {"arms": []})["arms"][1:]:
-        change = words.named(place["changes"])
-        size = "" if place["n"] != 1 else " One seed."
-        yield f"{of.name}/{place['arm']} ({change}): {place['words']}.{size}"
+        if _changes_model(place):
+            yield f"{of.name}/{place['arm']} ({_ran_at(place)}): {place['words']}."
+
+
+def _changes_model(place: Facts) -> bool:
+    return any(path.startswith("model.") for path in place["changes"])
+
+
+def _ran_at(place: Facts) -> str:
+    """What an arm changes, with the values that its re-tune grid chose."""
+    return words.named({**place["changes"], **(place["chosen"] or {})})
 
 
 def _dynamics(of: Study) -> Iterator[str]:
@@ -202,7 +214,7 @@ def _dynamics(of: Study) -> Iterator[str]:
 def _efficiency(of: Study) -> Iterator[str]:
     spent = compute(of)
     speeds = [speed for trial in of.trials if (speed := tokens_per_s(trial))]
-    memory = [trial.curve[-1]["peak_memory"] for trial in of.trials if trial.curve]
+    memory = [trial.curve[-1].get("peak_memory", 0) for trial in of.trials if trial.curve]
     if not speeds:
         return
     yield (
@@ -211,6 +223,12 @@ def _efficiency(of: Study) -> Iterator[str]:
         f"{spent['tokens'] / spent['tokens_full']:.0%} of all trials to their ends, in "
         f"{words.duration(spent['wall_clock'])}."
     )
+
+
+def _unfinished(of: Study) -> str:
+    """How many trials have no result yet, to be said behind what the others say."""
+    going = len(of.having("unfinished"))
+    return f"; {going} of {len(of.trials)} trials have no result yet" if going else ""
 
 
 def _recommendations(studies: Sequence[Study], entries: Sequence[Facts]) -> dict[str, list[Any]]:
@@ -222,17 +240,19 @@ def _recommendations(studies: Sequence[Study], entries: Sequence[Facts]) -> dict
     }
     for of in studies:
         for place in (comparison(of) or {"arms": []})["arms"][1:]:
-            model = any(path.startswith("model.") for path in place["changes"])
-            title = "Model Architecture" if model else "Training Procedure"
+            title = "Model Architecture" if _changes_model(place) else "Training Procedure"
             advice = {"better": "take", "worse": "do without"}.get(place["verdict"])
             if advice:
-                change = words.named(place["changes"])
-                found[title].append(f"{advice} {change}: {place['words']} ({of.name}).")
+                careful = "; ".join(["", *place["cautions"]])
+                found[title].append(
+                    f"{advice} {_ran_at(place)}: {place['words']} ({of.name}{careful})."
+                )
         for best in [] if of.is_study else best_values(of):
             found["Hyperparameters"].append(
-                f"{best['path']}: {words.show(best['best'])}, the best of {best['tried']} values from "
-                f"{words.show(best['lowest'])} to {words.show(best['highest'])} by "
-                f"{METRICS[of.metric]} ({UNITS[of.metric]}; {of.name})."
+                f"{best['path']}: {words.show(best['best'])}, of what was tried from "
+                f"{words.show(best['lowest'])} to {words.show(best['highest'])}"
+                f"{', on its edge' * bool(best['edge'])}, by {METRICS[of.metric]} "
+                f"({UNITS[of.metric]}; {of.name}{_unfinished(of)})."
             )
     for one in entries:
         found["Future Work"] += [f"{one['name']}: {line}" for line in one["next"]]

@@ -4,11 +4,13 @@ A note stands between two lines of its own, `<!-- notes: KEY -->` and `<!-- end 
 It may hold anything but its own last line, and may be saved while the file is rewritten.
 """
 
+import errno
 import os
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from sweeps.ledger import write_whole
 from tinylm.files import exchange
@@ -20,53 +22,54 @@ _NOTE = re.compile(
     rb"^<!-- notes: (?P<key>\S+) -->\r?\n(?P<note>.*?)^<!-- end of notes: (?P=key) -->",
     re.MULTILINE | re.DOTALL,
 )
-_OPENED = re.compile(rb"^<!-- notes: (\S+) -->", re.MULTILINE)
+# What is left of a marker whose other one is missing, or that was moved from the line's beginning.
+_STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
 _SAVING_SECONDS = 2.0  # that an editor may take to write a file
 
 
 class NotesError(ValueError):
-    """A marker was removed, so that a note has no end."""
+    """A marker was removed or moved, so that a note has no beginning or no end."""
 
 
 def place(key: str) -> str:
-    """The two lines that a note goes between."""
+    """The two lines that a note goes between; keys of one log differ."""
+    key = quote(key)
     return f"<!-- notes: {key} -->\n<!-- end of notes: {key} -->"
 
 
 def notes(content: bytes) -> Notes:
     """The notes of a file by their keys; those of one key, that stands twice, together.
 
-    `NotesError` where a note has no end.
+    `NotesError` where a note has no beginning or no end.
     """
     found: Notes = {}
     for match in _NOTE.finditer(content):
         found[match["key"]] = found.get(match["key"], b"") + match["note"]
-    rest = _NOTE.sub(b"", content)
-    open_ended = [key.decode(errors="replace") for key in _OPENED.findall(rest)]
-    if open_ended:
-        raise NotesError(
-            f"the notes of {open_ended[0]} have no last line <!-- end of notes: {open_ended[0]} -->"
-        )
+    stray = _STRAY.search(_NOTE.sub(b"", content))
+    if stray is not None:
+        key = stray[2].decode(errors="replace")
+        which, marker = ("last", "end of notes") if stray[1] is None else ("first", "notes")
+        raise NotesError(f"the notes of {key} have no {which} line <!-- {marker}: {key} -->")
     return found
 
 
 def filled(generated: bytes, kept: Mapping[bytes, bytes]) -> bytes:
     """A generated file with the notes in their places; those without one come before its end."""
-    left = {key: note for key, note in kept.items() if note.strip()}
+    left = dict(kept)
 
     def fill(match: re.Match[bytes]) -> bytes:
         key = match["key"]
-        left.pop(key, None)
-        note = kept.get(key, b"")
+        note = left.pop(key, b"")
         return b"<!-- notes: %b -->\n%b<!-- end of notes: %b -->" % (key, note, key)
 
     text = _NOTE.sub(fill, generated)
-    if not left:
-        return text
     more = [
         b"<!-- notes: %b -->\n%b<!-- end of notes: %b -->\n" % (key, note, key)
         for key, note in left.items()
+        if note.strip()
     ]
+    if not more:
+        return text
     head = b"## Notes on what is no longer under results/\n\n"
     return text.removesuffix(LAST) + head + b"\n".join(more) + b"\n" + LAST
 
@@ -89,12 +92,17 @@ def merged(before: Notes, one: Notes, other: Notes) -> Notes:
     return found
 
 
-def _settled(path: Path) -> bytes:
-    """The content of a file; where an editor is writing it, once it has."""
+def _settled(path: Path) -> bytes | None:
+    """The content of a file, once an editor that is writing it has; None where there is none."""
     until = time.monotonic() + _SAVING_SECONDS
-    while not (content := path.read_bytes()).endswith(LAST) and time.monotonic() < until:
+    while True:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if content.endswith(LAST) or time.monotonic() > until:
+            return content
         time.sleep(0.01)
-    return content
 
 
 def _whole_notes(content: bytes) -> Notes:
@@ -102,29 +110,42 @@ def _whole_notes(content: bytes) -> Notes:
     return notes(content) if content.endswith(LAST) else {}
 
 
+def _exchanged(ours: Path, path: Path) -> bool:
+    """Let the files change places; False where the system can't, and ours has taken the place."""
+    try:
+        exchange(ours, path)
+    except OSError as error:
+        if error.errno not in {errno.ENOSYS, errno.EINVAL}:
+            raise
+        ours.replace(path)
+        return False
+    return True
+
+
 def write(path: Path, generated: bytes) -> None:
     """Write a generated file, and keep the notes that its earlier version holds, and all that are
     saved meanwhile.
 
-    `NotesError`, with the file as it is, where a note has no end.
+    `NotesError`, with the file as it is, where a note has no beginning or no end.
     """
-    if not path.exists():
-        write_whole(path, generated)
-        return
     ours = path.with_name(f".{path.name}.{os.getpid()}.new")
     # Just before what we had written and took back, or over it; each with what it was made from.
     saved: list[tuple[Notes, Notes]] = []
     while True:
         seen = _settled(path)
-        kept = notes(seen)
+        kept = notes(seen or b"")
         for before, after in saved:
             kept = merged(before, after, kept)
         content = filled(generated, kept)
         write_whole(ours, content)
         try:
+            if seen is None:
+                os.link(ours, path)
+                return
             if path.read_bytes() != seen:  # saved while ours was written, which nobody has seen
                 continue
-            exchange(ours, path)
+            if not _exchanged(ours, path):
+                return
             displaced = ours.read_bytes()
             if displaced == seen:
                 return
@@ -132,6 +153,8 @@ def write(path: Path, generated: bytes) -> None:
             # that moment, and saves on it, knows nothing of what was saved.
             exchange(ours, path)
             saved.append((notes(seen), _whole_notes(displaced)))
-            saved.append((notes(content), notes(_settled(ours))))
+            saved.append((notes(content), notes(_settled(ours) or b"")))
+        except (FileExistsError, FileNotFoundError):  # an editor puts it back, or takes it away
+            continue
         finally:
-            ours.unlink()
+            ours.unlink(missing_ok=True)

@@ -33,20 +33,33 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe() -> dict[str, Any]:
-    """The facts that explain why two runs of one config may differ."""
+def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a machine and its versions have more where trainings run on a CUDA device here."""
+    if device != "cuda":
+        return {}, {}
+    import torch
+
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"gpu": ", ".join(names)}, {"cuda": torch.version.cuda}
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The facts that explain why two runs of one config on a device may differ."""
+    machine, versions = _gpus(device)
     changes = _git("status", "--porcelain")
     constraints = _ROOT / "constraints.txt"
     return {
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "ray", "numpy", "tokenizers")},
+            **versions,
         },
         "machine": {
             "system": platform.platform(),
             "processor": processor(),
             "cpus": os.cpu_count(),
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            **machine,
         },
         "commit": _git("rev-parse", "HEAD"),
         "changed": None if changes is None else bool(changes),

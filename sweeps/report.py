@@ -21,7 +21,7 @@ from sweeps.study import METRICS, UNITS, Facts, Study, at, reason_of, status_of
 
 NAME = "report.html"
 INDEX = "index.html"
-_ENDS = {"paused", "diverged", "failed", "finished", "capped"}
+_ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
 def page(of: Study, found: Facts, rows: Sequence[Row]) -> Facts:
@@ -71,10 +71,14 @@ def verdict(found: Facts) -> Iterator[str]:
         return
     seeds = "one seed" if chosen["seeds"] == 1 else f"{chosen['seeds']} seeds"
     values = words.named(chosen["values"]) or "the config"
+    best = f"{values} is the best of {chosen['among']}" if chosen["among"] > 1 else values
     yield (
-        f"{values} is the best of {chosen['among']}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
+        f"{best}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
         f"{UNITS[found['metric']]} {words.when(found['ranking']['tokens'])}, by {seeds}."
     )
+    going = found["trials"]["unfinished"]
+    if going:
+        yield f"{going} of {found['trials']['planned']} trials have no result yet."
 
 
 def _arms(found: Facts) -> list[Facts]:
@@ -157,6 +161,12 @@ def _trial(trial: Trial, metric: str) -> Facts:
     }
 
 
+def _standing(row: Row) -> str:
+    """The score of a decision, and the rank where it had one."""
+    rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
+    return f"score {words.loss(row.get('score'))}{rank}"
+
+
 def _fate(of: Study, trial: Trial) -> Facts:
     """How far a trial came, and what was decided of it at which rung."""
     decisions = [row for row in of.sweep.decisions if row["trial"] == trial.trial]
@@ -164,7 +174,7 @@ def _fate(of: Study, trial: Trial) -> Facts:
         {
             "kind": row["kind"],
             "tokens": row["rung"],
-            "words": row.get("reason") or f"score {row.get('score')}, rank {row.get('rank')}",
+            "words": row.get("reason") or _standing(row),
         }
         for row in decisions
     ]
@@ -216,7 +226,8 @@ def importance(of: Study) -> dict[str, float]:
     arXiv:2304.10255), as shares; nothing for fewer than ten finished trials, or a single path."""
     finished = [t for t in of.trials if at(t, of.final) is not None and t.status == "finished"]
     paths = [swept.path for swept in of.swept if len(swept.values) > 1]
-    if of.is_study or len(paths) < 2 or len(finished) < 10:
+    whole = [t for t in finished if all(path in t.values for path in paths)]
+    if of.is_study or len(paths) < 2 or len(whole) < 10:
         return {}
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -229,7 +240,6 @@ def importance(of: Study) -> dict[str, float]:
         for s in of.swept
         if s.path in paths
     }
-    whole = [t for t in finished if all(path in t.values for path in paths)]
     study = optuna.create_study()
     for trial in whole:
         row = at(trial, of.final)
@@ -263,7 +273,7 @@ def _sample(of: Study) -> Facts | None:
 
 
 def provenance(of: Study) -> list[list[str]]:
-    """How and where the sweep ran, as its last session says: name and words."""
+    """How and where the sweep ran, as its last session says, and the commits of all: name and words."""
     session = of.sweep.session
     machine, versions = session.get("machine", {}), session.get("versions", {})
     lines = [
@@ -273,8 +283,11 @@ def provenance(of: Study) -> list[list[str]]:
         ["memory", f"{machine['memory'] / 1e9:.0f} GB" if machine.get("memory") else None],
         ["system", machine.get("system")],
         ["versions", ", ".join(f"{name} {number}" for name, number in versions.items())],
-        ["commit", f"{session['commit']}{' with changes' * bool(session.get('changed'))}"
-         if session.get("commit") else None],
+        ["GPU", machine.get("gpu")],
+        ["commit", ", ".join(dict.fromkeys(
+            f"{one['commit']}{' with changes' * bool(one.get('changed'))}"
+            for one in of.sweep.sessions if one.get("commit")
+        ))],
         ["constraints.txt", session.get("constraints")],
     ]  # fmt: skip
     return [[name, str(value)] for name, value in lines if value]

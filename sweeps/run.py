@@ -243,14 +243,16 @@ def tell_void(driver: Driver) -> None:
         print(f"void: arm {arm} did not apply: its training is the baseline's", file=sys.stderr)
 
 
-def _sample(driver: Driver) -> None:
+def _sample(file: Path) -> led.Row | None:
+    """Text that a checkpoint writes; None, and a message, where it is damaged."""
     from sweeps.sample import sampled
     from tinylm.checkpoint import CheckpointError
 
     try:
-        driver.sample(sampled)
+        return sampled(file)
     except CheckpointError as error:  # what was measured stands without it
         print(f"no text is sampled: {error}", file=sys.stderr)
+        return None
 
 
 def conclude(driver: Driver, ended_by: int | None, command: str, console: Console) -> int:
@@ -258,7 +260,7 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     from sweeps import analyze
 
     if ended_by is None and not driver.is_capped():
-        _sample(driver)
+        driver.sample(_sample)
     analyze.publish(driver.ledger.files, console)
     if ended_by is not None:
         print(f"interrupted; what was measured is kept. To go on: {command}", file=sys.stderr)
@@ -388,6 +390,7 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
         summary = files.analysis / "summary.md"
         print(f"{files.folder}: nothing is left to do; see {summary}", flush=True)
         tell_void(driver)
+        driver.sample(_sample)  # a driver died before, or it was none's task yet
         written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
         if not written:
             from sweeps import analyze
@@ -397,7 +400,7 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
     from sweeps import engine
 
     engine.listen(interrupted)
-    session: dict[str, Any] = {"command": command, **provenance.describe()}
+    session: dict[str, Any] = {"command": command, **provenance.describe(asked.base.run.device)}
     session |= {"notes": driver.plan.notes}
     resources, device = asked.space.resources, asked.base.run.device
     if driver.is_capped():

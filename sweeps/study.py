@@ -516,7 +516,7 @@ def compute(of: Study) -> Facts:
 def selection(of: Study) -> Facts | None:
     """What choosing the best of several may have flattered it by; None where nothing was chosen.
 
-    `optimism` is the mean, over the seeds, of the loss at a seed of the values that the others
+    `among` counts the values that have a result. `optimism` is the mean, over the seeds, of the loss at a seed of the values that the others
     choose, less the best mean over all: what choosing by these seeds gains over new ones. Of one
     seed it is not known. `confirmed` are the losses of the same values on fresh seeds.
     """
@@ -531,7 +531,8 @@ def selection(of: Study) -> Facts | None:
         for group in whole
     ]
     seeds = sorted(set.intersection(*(set(each) for each in losses)))
-    mean = statistics.fmean(trial.curve[-1][of.metric] for trial in best)
+    ends = [row for trial in best if (row := at(trial, tokens)) is not None]
+    mean = statistics.fmean(row[of.metric] for row in ends)
     again = of.sweep.chosen.get("", {}).get("trials", {}).values()
     confirmed = [
         trial.curve[-1][of.metric]
@@ -540,7 +541,7 @@ def selection(of: Study) -> Facts | None:
     ]
     return {
         "values": best[0].values,
-        "among": len(groups(of.trials)),
+        "among": len(groups(trial for trial in of.trials if status_of(trial) in RESULTS)),
         "seeds": len(best),
         "mean": mean,
         "optimism": _optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,

@@ -19,7 +19,14 @@ ONE_SEED = "One seed: differences below the seed noise are no conclusion."
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line and in a table's cell."""
     flat = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*\[\]|~$])", r"\\\1", flat)
+    return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", flat)
+
+
+def paragraph(text: str) -> str:
+    """The same as a paragraph of its own, which no sign at its beginning makes a heading, a rule or a
+    list."""
+    shown = re.sub(r"^(\d+)(?=[.)])", r"\1\\", escaped(text))
+    return re.sub(r"^([-+#=])", r"\\\1", shown)
 
 
 _STATUS = {status: status for status in (*RESULTS, "unfinished")} | {"stopped": "stopped early"}

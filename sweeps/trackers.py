@@ -4,10 +4,12 @@ Those know the trials of Ray, which here are attempts. A `Tracker` stands betwee
 sweep's trials.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Any
 import sweeps.engine  # noqa: F401 makes the settings that Ray reads when it is imported
 
 # isort: split
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
@@ -63,6 +66,10 @@ class Tracker(tune.Callback):
             self._dropped = True
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             print(f"--tracker {self._name} is dropped, the sweep goes on: {said}", file=sys.stderr)
+            for run in self._open.values():
+                with contextlib.suppress(Exception):  # it has failed already
+                    self._logger.log_trial_end(run, failed=True)
+            self._open.clear()
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -101,7 +108,9 @@ class Tracker(tune.Callback):
         self._close(trial.trial_id, failed=True)
 
     def _close(self, attempt: str, *, failed: bool) -> None:
-        self._tell(lambda: self._logger.log_trial_end(self._open.pop(attempt), failed=failed))
+        run = self._open.pop(attempt, None)
+        if run is not None:  # its process did not come up
+            self._tell(lambda: self._logger.log_trial_end(run, failed=failed))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for attempt in list(self._open):  # a signal came
@@ -143,6 +152,9 @@ def _mlflow(files: Files) -> Tracker:
     import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+    # Tune waits for every call: a server that hangs must not hold the trials up for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     store = None  # MLflow's own choice, by its environment
@@ -155,12 +167,17 @@ def _mlflow(files: Files) -> Tracker:
 
         def setup(self, *stop: Any, **info: Any) -> None:
             super().setup(*stop, **info)
-            runs = mlflow.search_runs(experiment_names=[files.name], output_format="list")
-            self._known = {run.info.run_name: run.info.run_id for run in runs}
+            begun = files.ledger.exists() and files.ledger.stat().st_size
+            there = [self.mlflow_util.experiment_id] if begun else []
+            runs = mlflow.search_runs(there, output_format="list") if there else []
+            # The latest of a name, which an earlier sweep may have had too.
+            self._known = {run.info.run_name: run.info.run_id for run in reversed(runs)}
 
         def log_trial_start(self, trial: Run) -> None:
-            if str(trial) in self._known:
-                self._trial_runs.setdefault(trial, self._known[str(trial)])
+            before = self._trial_runs.get(trial) or self._known.get(str(trial))
+            if before is not None:
+                self._trial_runs[trial] = before
+                mlflow.MlflowClient().update_run(before, "RUNNING")
             super().log_trial_start(trial)
 
     logger = Logger(tracking_uri=store, experiment_name=files.name)
@@ -181,7 +198,16 @@ def _wandb(files: Files) -> Tracker:
     import wandb  # noqa: F401 the callback is imported without it too
     from ray.air.integrations.wandb import WandbLoggerCallback
 
-    logger = WandbLoggerCallback(
+    class Logger(WandbLoggerCallback):
+        """Raises what wandb's process of a run ended with."""
+
+        def log_trial_result(self, iteration: int, trial: Run, result: dict[str, Any]) -> None:
+            over, _ = ray.wait([self._trial_logging_futures[trial]], timeout=0)
+            ray.get(over)
+            super().log_trial_result(iteration, trial, result)
+
+    logger = Logger(
+        upload_timeout=60,
         project=os.environ.get("WANDB_PROJECT", files.name),
         group=files.name,
         resume="allow",
@@ -193,7 +219,11 @@ def _wandb(files: Files) -> Tracker:
         attempt = f"{job.trial}-{job.attempt}"
         folder = files.wandb / attempt
         folder.mkdir(parents=True, exist_ok=True)
-        run_id = f"{files.name}-{job.trial}"
+        with (
+            files.ledger.open() as rows
+        ):  # the same trial of another sweep of this name is another run
+            begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
+        run_id = f"{files.name}-{begun}-{job.trial}"
         where = str(folder.resolve())
         return Run(attempt, run_id, _named(job), _config(job), where, files.name)
 

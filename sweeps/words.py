@@ -58,7 +58,8 @@ def percent(found: Mapping[str, Any] | None) -> str:
     if found["low"] is None:
         return f"{size} (one seed: no interval)"
     interval = f"{found['low']:+.2f}% to {found['high']:+.2f}%"
-    return f"{size} (95% interval {interval}, {found['seeds']} seeds)"
+    lost = f" of {found['runs']}" if found["seeds"] < found["runs"] else ""
+    return f"{size} (95% interval {interval}, {found['seeds']}{lost} seeds)"
 
 
 def duration(seconds: float) -> str:

@@ -1,16 +1,18 @@
 """The experiment log: every field of its template from the data, and people's words as they are."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, study
-from ledgers import EVERY, ended, lr_sweep, story
+from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, story
 from typer.testing import CliRunner
 
 from sweeps import analyze, log, notes
 from sweeps.experiments import experiments_under, studies_under
+from tinylm import config as cfg
 
 HEADINGS = [
     "**Date**",
@@ -168,6 +170,131 @@ def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
     assert told == {"plain/nope": True, "tuned/nope": False}
 
 
+# What is not to be concluded ---------------------------------------------------------------------------
+
+
+def alone(folder: Path, how: Callable[[Story, str], None], **changes: Any) -> None:
+    """A sweep of one config, with what becomes of its only run."""
+    with story(folder) as tell:
+        tell.ask({})
+        config = cfg.overlay(BASE, {path.replace("__", "."): v for path, v in changes.items()})
+        how(tell, tell.plan({}, config=config.model_dump()))
+
+
+def whole(tell: Story, trial: str) -> None:
+    tell.whole(trial, 2e-3)
+
+
+def diverging(tell: Story, trial: str) -> None:
+    tell.start(trial)
+    tell.diverge(trial, 5 * EVERY)
+
+
+def test_an_experiment_that_diverged_is_one(tmp_path: Path) -> None:
+    alone(tmp_path / "hot", diverging)
+    (one,) = experiments_under(tmp_path)
+    assert (one["finished"], one["val_loss"]) == (0, None)
+    assert one["observations"][0].startswith("Seed 0: non-finite (training loss nan")
+    assert "None of its runs has come to its end." in section(write(tmp_path).read_text(), "hot")
+
+
+def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
+    with story(tmp_path / "hot") as tell:
+        tell.ask({"optim.lr": {"grid": [1.0, 2.0]}})
+        for lr in (1.0, 2.0):
+            diverging(tell, tell.plan({"optim.lr": lr}))
+    (one,) = experiments_under(tmp_path)
+    assert one["observations"] == ["None of 2 trials came to its end: 2 non-finite."]
+    assert one["changes"] == {}
+
+
+def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        whole(tell, tell.plan({"optim.lr": 1e-3}, 0))
+        diverging(tell, tell.plan({"optim.lr": 1e-3}, 1))
+    (one,) = experiments_under(tmp_path)
+    assert (one["runs"], one["finished"]) == (2, 1)
+    assert one["observations"][0].startswith("Seed 1: non-finite")
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"budget__tokens": BUDGET // 2}, "budget.tokens"),
+        ({"eval__tokens": 8_192}, "eval.tokens"),
+        ({"model__context_length": 64}, "model.context_length"),
+    ],
+)
+def test_losses_of_other_text_or_budget_are_no_comparison(
+    tmp_path: Path, changes: dict[str, Any], differ: str
+) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "other", whole, **changes)
+    found = {one["name"]: one for one in experiments_under(tmp_path)}
+    assert found["other"]["comparison"] is None
+    assert found["other"]["no_comparison"].startswith(f"none, since {differ} differ")
+
+
+def test_a_precision_is_a_change(tmp_path: Path) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "half", whole, run__precision="bf16")
+    found = {one["name"]: one["changes"] for one in experiments_under(tmp_path)}
+    assert found == {"baseline_cpu": {}, "half": {"run.precision": ["fp32", "bf16"]}}
+
+
+def test_an_experiment_without_a_baseline_is_none_itself(tmp_path: Path) -> None:
+    alone(tmp_path / "wide", whole, model__d_ff=512)
+    (one,) = experiments_under(tmp_path)
+    assert not one["is_baseline"]
+    assert one["no_comparison"] == "there is no experiment whose name begins with baseline"
+
+
+def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 4e-3]}}, confirm=2)
+        for lr in (1e-3, 4e-3):
+            tell.whole(tell.plan({"optim.lr": lr}), lr)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, pool=None) for s in (1, 2)}
+        chosen = {"arm": "", "values": {"optim.lr": 1e-3}, "trials": fresh, "repeats": []}
+        tell.ledger.append("chosen", **chosen)
+        for trial in fresh.values():
+            tell.whole(trial, 1e-3, plus=0.3)
+    (one,) = experiments_under(tmp_path)
+    assert one["val_loss"] == pytest.approx(loss(1e-3, BUDGET) + 0.3)
+    assert (
+        "It was chosen as the best of 2; the losses are those of fresh seeds."
+        in (one["observations"])
+    )
+    assert not any(line.startswith("More seeds") for line in one["next"])
+
+
+def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
+    said = section(text, "lr-cpu")
+    assert "It was chosen by this loss, as the best of 8, which flatters it" in said
+
+
+def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
+    assert "do without position=none lr=0.001: worse by" in text
+
+
+def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+        tell.plan({"optim.lr": 2e-3})
+    assert "(nats per token; a; 1 of 2 trials have no result yet)" in write(tmp_path).read_text()
+
+
+def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        for commit in ("aaaa", "bbbb"):
+            tell.ledger.append("session", command="", slots=1, commit=commit, changed=False)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert re.findall(r"Commit: (\w{4});", write(tmp_path).read_text()) == ["aaaa", "bbbb"]
+
+
 # Hostile words and people's own ------------------------------------------------------------------------
 
 
@@ -180,6 +307,24 @@ def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:
         "&lt;script&gt;alert(1)&lt;/script&gt; \\| a &lt;!-- notes: x --&gt; \\[link\\]" in content
     )
     assert b"x" not in notes.notes(content.encode())
+
+
+def test_a_command_over_several_lines_writes_no_marker(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="run --why 'x\n<!-- notes: k -->\ny'", slots=1)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert b"k" not in notes.notes(write(tmp_path).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"), [("---", "\\---"), ("1. x", "1\\. x"), ("__x__", "\\_\\_x\\_\\_")]
+)
+def test_a_question_is_no_heading_list_or_emphasis(tmp_path: Path, words: str, shown: str) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, words)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert f"**Hypothesis/Motivation**:\n{shown}\n" in write(tmp_path).read_text()
 
 
 def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> None:
@@ -206,7 +351,9 @@ def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
-    assert "## Experiment 1: lr-cpu" in write(tmp_path).read_text()
+    text = write(tmp_path).read_text()
+    assert "## Experiment 1: lr-cpu" in text
+    assert "the ledgers can't be read by this version: `broken`." in text
 
 
 def test_analyze_writes_the_log_of_all_sweeps(

@@ -1,5 +1,7 @@
 """Notes in a generated file: kept byte for byte, whoever saves when."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,73 @@ def test_a_note_without_its_last_line_stops_the_rewrite(tmp_path: Path) -> None:
     with pytest.raises(notes.NotesError, match="the notes of a have no last line"):
         notes.write(path, generated("a", text="anew"))
     assert path.read_bytes() == broken
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "said"),
+    [
+        (b"<!-- notes: a -->\n", b"", "have no first line <!-- notes: a -->"),
+        (b"<!-- notes: a -->\n", b"  <!-- notes: a -->\n", "have no last line"),
+        (b"<!-- end of", b" <!-- end of", "have no last line"),
+    ],
+)
+def test_a_marker_that_was_removed_or_indented_stops_the_rewrite(
+    was: bytes, is_now: bytes, said: str
+) -> None:
+    content = with_note(generated("a"), "a", b"mine\n")
+    with pytest.raises(notes.NotesError, match=said):
+        notes.notes(content.replace(was, is_now))
+
+
+def test_a_key_with_spaces_has_its_note(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    notes.write(path, generated("lr cpu (old)"))
+    empty = path.read_bytes()
+    path.write_bytes(empty.replace(b"<!-- end of notes", b"mine\n<!-- end of notes"))
+    notes.write(path, generated("lr cpu (old)", text="anew"))
+    assert list(notes.notes(path.read_bytes()).values()) == [b"mine\n"]
+
+
+def test_the_notes_of_a_place_that_stands_twice_do_not_multiply(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    path.write_bytes(with_note(generated("a"), "a", b"mine\n"))
+    notes.write(path, generated("a", "a"))
+    notes.write(path, generated("a", "a"))
+    assert notes.notes(path.read_bytes()) == {b"a": b"mine\n"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL])
+def test_where_files_cannot_change_places_the_new_one_takes_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def exchange(one: Path, other: Path) -> None:
+        raise OSError(code, os.strerror(code), str(other))
+
+    monkeypatch.setattr(notes, "exchange", exchange)
+    path = tmp_path / "log.md"
+    path.write_bytes(with_note(generated("a"), "a", b"mine\n"))
+    notes.write(path, generated("a", text="anew"))
+    assert path.read_bytes() == with_note(generated("a", text="anew"), "a", b"mine\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_editor_that_takes_the_file_away_and_brings_another_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that keep a backup: for a moment there is no file."""
+    path = tmp_path / "log.md"
+    path.write_bytes(generated("a"))
+    path.rename(tmp_path / "log.md~")
+    link, brought = os.link, with_note(generated("a"), "a", b"mine\n")
+
+    def late(ours: Path, there: Path) -> None:
+        if not there.exists():
+            there.write_bytes(brought)
+        link(ours, there)
+
+    monkeypatch.setattr(os, "link", late)
+    notes.write(path, generated("a", text="anew"))
+    assert path.read_bytes() == with_note(generated("a", text="anew"), "a", b"mine\n")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,27 @@ def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> No
     ]
 
 
+def test_a_stopped_trial_frees_its_slot(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for lr in (1e-3, 2e-3):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.train(trial, lr, 1, 2)
+            tell.stop(trial, 2 * EVERY, 3.0)
+    assert [bar["slot"] for bar in page_of(tmp_path / "s")["gantt"]["bars"]] == [0, 0]
+
+
+def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        tell.plan({"optim.lr": 2e-3})
+    verdict = page_of(tmp_path / "s")["verdict"]
+    assert verdict[0].startswith("lr=0.001: validation loss 3.")
+    assert verdict[1] == "1 of 2 trials have no result yet."
+
+
 def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})

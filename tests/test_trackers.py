@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,10 +111,10 @@ def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale
 def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
     done, out = tracked(tmp_path, scale, "wandb", WANDB_MODE="offline")
     assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
-    trials = points(out)
+    begun = re.sub(r"\D", "", led.read(led.Files(out))[0]["time"])
     expected = {
-        f"rates rates-{name.rpartition('(')[2].rstrip(')')} {name}": curve
-        for name, curve in trials.items()
+        f"rates rates-{begun}-{name.rpartition('(')[2].rstrip(')')} {name}": curve
+        for name, curve in points(out).items()
     }
     assert read(WANDB, out.parent) == expected
 
@@ -152,6 +153,13 @@ def test_a_tracker_that_fails_is_dropped_with_one_message(
     assert capsys.readouterr().err == (
         "--tracker mlflow is dropped, the sweep goes on: OSError: [Errno 28] No space left on device\n"
     )
+
+
+def test_an_attempt_that_never_started_is_no_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tune tells of the error alone where a worker does not come up."""
+    tracker = Tracker("mlflow", Full(), lambda job: Run("a", "a", job.label, {}, "", "s"))
+    tracker.on_trial_error(1, [], OfRay())
+    assert capsys.readouterr().err == ""
 
 
 WRONG: list[tuple[str, dict[str, str], str]] = [

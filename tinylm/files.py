@@ -1,6 +1,7 @@
 """Files that are whole or not there, and on the disk when they are said to be."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,9 +39,12 @@ def replacing(path: Path) -> Iterator[BufferedRandom]:
 def exchange(one: Path, other: Path) -> None:
     """Let two files change places, both at once.
 
-    `OSError` where one is missing, or the system has no such call (Linux has, since 3.15).
+    `OSError` where one is missing; with ENOSYS or EINVAL where the system or the file system has no
+    such call (Linux has, since 3.15; NFS has not).
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(other))
     here, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), exchanged):
         code = ctypes.get_errno()

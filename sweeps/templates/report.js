@@ -23,7 +23,8 @@ const lossTitle = () => `${page.metric_name} (${page.unit})`;
 // Charts show text as a little HTML; what stands in a ledger is none.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const brief = (text, most) => plain(text.length > most ? text.slice(0, most - 1) + "…" : text);
-const numeral = (value) => Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4);
+const numeral = (value) => Number.isInteger(value) ? value.toLocaleString("en")
+  : Math.abs(value) < 5e-5 ? value.toExponential(1) : value.toFixed(4);
 
 function look(x, y) {
   const [ink, line] = dark.matches ? ["#ececec", "#3a3a3a"] : ["#1a1a1a", "#d9d9d9"];
