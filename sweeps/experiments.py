@@ -388,6 +388,11 @@ def _chosen(of: Study) -> Iterator[str]:
         return
     if found["confirmed"]:
         yield f"It was chosen as the best of {found['among']}; the losses are those of fresh seeds."
+    elif found["optimism"] is not None and found["optimism"] < 5e-5:
+        yield (
+            f"It was chosen by these losses, as the best of {found['among']}; the others choose the same "
+            "with any seed left out."
+        )
     elif found["optimism"] is not None:
         yield (
             f"It was chosen by these losses, as the best of {found['among']}: new seeds may be expected "
