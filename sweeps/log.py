@@ -197,8 +197,10 @@ def _changes_model(place: Facts) -> bool:
 
 
 def _ran_at(place: Facts) -> str:
-    """What an arm changes, with the values that its re-tune grid chose."""
-    return words.named({**place["changes"], **(place["chosen"] or {})})
+    """What an arm changes, and the values that its re-tune grid chose."""
+    chosen = place["chosen"] or {}
+    changes = {path: value for path, value in place["changes"].items() if path not in chosen}
+    return ", at ".join(words.named(part) for part in (changes, chosen) if part)
 
 
 def _dynamics(of: Study) -> Iterator[str]:

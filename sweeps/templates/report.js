@@ -24,7 +24,7 @@ const lossTitle = () => `${page.metric_name} (${page.unit})`;
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const brief = (text, most) => plain(text.length > most ? text.slice(0, most - 1) + "…" : text);
 const numeral = (value) => Number.isInteger(value) ? value.toLocaleString("en")
-  : Math.abs(value) < 5e-5 ? value.toExponential(1) : value.toFixed(4);
+  : Math.abs(value) < 5e-5 ? value.toExponential(1) : value.toFixed(Math.abs(value) < 100 ? 4 : 1);
 
 function look(x, y) {
   const [ink, line] = dark.matches ? ["#ececec", "#3a3a3a"] : ["#1a1a1a", "#d9d9d9"];
@@ -264,6 +264,7 @@ function drawArms() {
   };
   const layout = look(`difference from the baseline: ${lossTitle()}; left is better`, "");
   byTrial(layout, "arms", arms.map((arm) => arm.arm));
+  layout.xaxis.rangemode = "tozero";  // where the baseline is
   layout.xaxis.zeroline = true;
   layout.xaxis.zerolinecolor = layout.font.color;
   draw("arms", [trace], layout);
