@@ -13,7 +13,7 @@ READY := .venv/.ready
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 16
 
 setup: $(READY) ## make the virtual environment
 

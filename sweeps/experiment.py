@@ -61,7 +61,8 @@ def main(
     if missing:
         raise fail("\n".join(missing))
     execute(
-        lambda: _wanted(name, config, changes, why), Call("sweeps.experiment", address, tracker)
+        lambda: _wanted(name, config, changes, why),
+        Call("sweeps.experiment", address, tracker, "--name"),
     )
 
 

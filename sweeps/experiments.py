@@ -212,7 +212,9 @@ def _facts(of: Study, one: Experiment) -> Facts:
         "comparison": (
             None
             if one.is_baseline or why_not
-            else _comparison(of, finished, one.against, len(one.runs))
+            else _comparison(
+                of, finished, one.against, len(one.runs), chosen=_is_chosen(of, one.runs)
+            )
         ),
         "no_comparison": why_not,
         "verdict": one.place["words"] if one.place and not one.is_baseline else "",
@@ -273,9 +275,16 @@ def configuration(trial: Trial) -> list[str]:
 
 def _patterns(runs: Sequence[Trial]) -> str:
     """What went wrong in the curves of the runs, by its class."""
-    kinds = Counter(kind for trial in runs if (kind := outcome(trial)))
-    found = ", ".join(f"{number} of {len(runs)} {kind}" for kind, number in kinds.items())
+    begun = [trial for trial in runs if trial.curve or trial.status in {"diverged", "failed"}]
+    kinds = Counter(kind for trial in begun if (kind := outcome(trial)))
+    found = ", ".join(f"{number} of {len(begun)} {kind}" for kind, number in kinds.items())
     return found or "no run spiked, diverged or was stuck"
+
+
+def _is_chosen(of: Study, runs: Sequence[Trial]) -> bool:
+    """Whether the losses of these runs are those that their values were chosen by."""
+    found = None if of.is_study else selection(of)
+    return found is not None and found["among"] > 1 and runs != _confirmed(of)
 
 
 def _begun(of: Study, runs: Sequence[Trial]) -> str:
@@ -303,7 +312,8 @@ def _no_comparison(of: Study, one: Experiment, finished: Sequence[Trial]) -> str
     if other:
         return f"none, since {' and '.join(other)} differ: the losses are not of the same text or budget"
     if not {trial.seed for trial in finished} & _ended(one.against):
-        return "none, since no seed came to its end in both"
+        there = "the baseline" if of.is_study or not of.swept else "the base's own values"
+        return f"none, since {there} did not come to an end on the same seeds"
     return ""
 
 
@@ -312,7 +322,9 @@ def _ended(trials: Sequence[Trial]) -> set[int]:
     return {trial.seed for trial in trials if trial.status == "finished"}
 
 
-def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial], runs: int) -> Facts:
+def _comparison(
+    of: Study, finished: Sequence[Trial], against: Sequence[Trial], runs: int, *, chosen: bool
+) -> Facts:
     """The difference from the baseline in per cent of its loss, paired by those of the seeds of so
     many runs that came to an end in both, with the 95% interval."""
     its = {t.seed: t.curve[-1] for t in against if t.status == "finished"}
@@ -324,6 +336,7 @@ def _comparison(of: Study, finished: Sequence[Trial], against: Sequence[Trial], 
         "metric": METRICS[of.metric],
         "seeds": len(seeds),
         "runs": runs,
+        "chosen": chosen,
         "difference": found.mean,
         "unit": UNITS[of.metric],
         "percent": found.mean * share,
@@ -390,8 +403,8 @@ def _chosen(of: Study) -> Iterator[str]:
         yield f"It was chosen as the best of {found['among']}; the losses are those of fresh seeds."
     elif found["optimism"] is not None and found["optimism"] < 5e-5:
         yield (
-            f"It was chosen by these losses, as the best of {found['among']}; the others choose the same "
-            "with any seed left out."
+            f"It was chosen by these losses, as the best of {found['among']}; the choice is the same with "
+            "one seed left out, whichever it is."
         )
     elif found["optimism"] is not None:
         yield (
@@ -450,12 +463,15 @@ def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
     machines = [session.get("machine") or {} for session in of.sweep.sessions]
     peaks = [peak for session in of.sweep.sessions if (peak := session.get("product_flops"))]
     peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
+    slots = max((int(session.get("slots") or 0) for session in of.sweep.sessions), default=0)
+    beside = f", with up to {slots} trials at once" if slots > 1 else ""
+    # More than all of it was measured while something else ran.
     share = (
-        f", {rate / peak:.0%} of what a large matrix product reaches on this machine ({count(peak)})"
-        if peak
+        f"; a large matrix product alone reaches {count(peak)}, of which that is {rate / peak:.0%}"
+        if peak is not None and peak >= rate
         else ""
     )
-    yield f"A trial makes {count(rate)} FLOPs a second{share}."
+    yield f"A trial makes {count(rate)} FLOPs a second{beside}{share}."
 
 
 def _above(gap: float) -> str:
@@ -473,6 +489,9 @@ def _next(of: Study, one: Experiment) -> Iterator[str]:
     if one.place is not None:
         yield from _next_of_arm(one)
         return
+    going = of.having("unfinished")
+    if going:
+        yield f"Go on: {len(going)} of {len(of.trials)} trials have no result yet."
     for best in best_values(of):
         if best["edge"]:
             more = ", ".join(show(value) for value in best["next"])

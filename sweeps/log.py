@@ -1,6 +1,7 @@
 """`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with what
 people wrote into it or into a sweep's `notes.md`."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,16 @@ from sweeps.experiments import experiments
 from sweeps.ledger import Files, Row, sweeps
 from sweeps.outcomes import outcome
 from sweeps.stability import stability
-from sweeps.study import METRICS, UNITS, Facts, Study, best_values, compute, tokens_per_s
+from sweeps.study import (
+    METRICS,
+    UNITS,
+    Facts,
+    Study,
+    best_group,
+    best_values,
+    compute,
+    tokens_per_s,
+)
 from sweeps.summary import escaped, paragraph, stability_words
 
 NAME = "EXPERIMENT_LOG.md"
@@ -46,6 +56,13 @@ def _shown(value: Any) -> Any:
     )
 
 
+def _code(text: str) -> Markdown:
+    """Text as code, in one line, between more backquotes than it has."""
+    flat = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", flat)), default=0))
+    return Markdown(f"{fence}{flat}{fence}" if len(fence) == 1 else f"{fence} {flat} {fence}")
+
+
 def _template() -> Any:
     environment = Environment(
         loader=PackageLoader("sweeps"),
@@ -61,7 +78,7 @@ def _template() -> Any:
         "perplexity": words.perplexity,
         "whole": words.whole,
         "percent": words.percent,
-        "code": lambda text: Markdown(" ".join(str(text).split()).replace("`", "'")),
+        "code": _code,
         "paragraph": lambda text: Markdown(paragraph(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
@@ -249,7 +266,8 @@ def _recommendations(studies: Sequence[Study], entries: Sequence[Facts]) -> dict
                 found[title].append(
                     f"{advice} {_ran_at(place)}: {place['words']} ({of.name}{careful})."
                 )
-        for best in [] if of.is_study else best_values(of):
+        sound = not any(outcome(trial) for trial in best_group(of.trials, of.metric))
+        for best in best_values(of) if sound and not of.is_study else []:
             found["Hyperparameters"].append(
                 f"{best['path']}: {words.show(best['best'])}, of what was tried from "
                 f"{words.show(best['lowest'])} to {words.show(best['highest'])}"

@@ -6,11 +6,13 @@ import re
 from sweeps.ledger import Trial
 
 SPIKE_NATS = 1.0
+ABOVE_INIT_NATS = 1.0  # that a training ends above its loss at init, to have blown up at its end
 
 RULES = {
     "non-finite": "a loss was not a finite number",
     "blown up": "the training loss, the warm-up over, stayed far above its value at init for many "
-    "updates in a row (how far, and how many, says the reason)",
+    "updates in a row (how far, and how many, says the reason), or the validation loss ended more than "
+    f"{ABOVE_INIT_NATS:g} nat above it",
     "spiked": f"the training loss, the warm-up over and smoothed over about ten updates, rose more "
     f"than {SPIKE_NATS:g} nat above its lowest, and the training went on",
     "stuck": "a training that ended never had a validation loss below the entropy of the corpus's "
@@ -28,6 +30,12 @@ def outcome(trial: Trial) -> str:
     if trial.status == "failed":
         return "out of memory" if _MEMORY.search(trial.reason) else "failed"
     entropy = trial.unigram_entropy
+    if (
+        trial.status == "finished"
+        and trial.loss_init is not None
+        and trial.curve[-1]["val_loss"] > trial.loss_init + ABOVE_INIT_NATS
+    ):
+        return "blown up"
     if (
         trial.status == "finished"
         and entropy is not None

@@ -125,7 +125,7 @@ def table(of: Study, found: Facts) -> Facts:
                 last and last["val_loss"],
                 last and last["bits_per_byte"],
                 last and last["train_loss"],
-                trial.tokens or None,
+                last and last["tokens"],
                 last and last["seconds"],
                 trial.params,
                 reason_of(trial),

@@ -307,7 +307,7 @@ def main(
         return asked, folder(asked, out)
 
     which = "" if scale else " (none was named)"
-    execute(wanted, Call("sweeps.run", address, tracker, which, plan=plan, audit=audit))
+    execute(wanted, Call("sweeps.run", address, tracker, "--out", which, plan=plan, audit=audit))
 
 
 def console() -> Console:
@@ -322,6 +322,7 @@ class Call:
     module: str  # the command
     address: str  # of a Ray cluster, or local
     tracker: Tracker
+    folder: str  # the option that names the sweep's folder
     which: str = ""  # said behind the name of the scale
     plan: bool = False  # print what would run, and end
     audit: float = 0.0
@@ -358,7 +359,7 @@ def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
         raise fail(error.shown) from error
     except RefusedError as error:
         raise fail(
-            f"{error}\nname another --out, or go back to the config above", REFUSED
+            f"{error}\nname another {call.folder}, or go back to the config above", REFUSED
         ) from error
     except led.LockedError as error:
         raise fail(error, LOCKED) from error

@@ -130,7 +130,10 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
         "edge_ratio": best / highest if first is not None else None,
         "diverging_ratio": best / min(diverging) if diverging else None,
         "unmeasured": len(rates) - len(measured),
-        "stopped_unseen": sum(t.status == "stopped" for each in rates.values() for t in each),
+        "highest_whole": max((r for r in losses if first is None or r < first), default=None),
+        "stopped_unseen": sum(
+            t.status == "stopped" and not outcome(t) for each in rates.values() for t in each
+        ),
         "tokens": tokens,
         "rates": len(rates),
         "rates_finished": len(losses),

@@ -360,6 +360,10 @@ def stability_words(found: Facts | None) -> list[str]:
         lines[-1] += f" {found['unmeasured']} rates have not been measured."
     if found["stopped_unseen"]:
         lines[-1] += f" {found['stopped_unseen']} were stopped early: stable as far as they went."
+    if found["highest_whole"] is not None and found["highest_whole"] < found["highest_stable"]:
+        lines[-1] += (
+            f" The highest that was stable to its end is {words.show(found['highest_whole'])}."
+        )
     fit = found["fit"]
     if fit is None:
         finished, rates = found["rates_finished"], found["rates"]

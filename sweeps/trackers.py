@@ -131,6 +131,8 @@ def tracker(name: str, files: Files) -> Tracker:
         raise cfg.ConfigError(
             [f"--tracker {name}: {error.name} is not installed; pip install '.[{name}]' brings it"]
         ) from error
+    except cfg.ConfigError:
+        raise
     except Exception as error:  # its server, its key, its folder: of errors it has many classes
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise cfg.ConfigError([f"--tracker {name}: {said}"]) from error
@@ -213,7 +215,11 @@ def _wandb(files: Files) -> Tracker:
         resume="allow",
         mode=os.environ.get("WANDB_MODE", "online"),
     )
-    logger.setup()
+    try:
+        logger.setup()
+    except ValueError as error:
+        advice = "`wandb login`, WANDB_API_KEY, or WANDB_MODE=offline"
+        raise cfg.ConfigError([f"--tracker wandb: no key to log in with: {advice}"]) from error
 
     def run_of(job: Job) -> Run:
         attempt = f"{job.trial}-{job.attempt}"

@@ -23,6 +23,11 @@ from tinylm.__main__ import fail
 HOST = "127.0.0.1"
 FEED = "/feed"
 POLL_SECONDS = 0.5
+# Of a sweep that has not begun; comes again by itself.
+_WAITING = (
+    b"<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=1>"
+    b"<title>waiting</title><p>The sweep has not begun yet."
+)
 _BEAT_SECONDS = 15.0  # after which a silent feed says so, and learns whether anybody listens
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -68,9 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _page(self) -> None:
         try:
             body = report.html(content(self.server.files), FEED).encode()
-        except (ledger.LedgerError, ValueError) as error:
+        except ledger.LedgerError as error:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
             return
+        except ValueError:  # the driver has written nothing yet
+            body = _WAITING
         self._head("text/html; charset=utf-8", len(body))
         self.wfile.write(body)
 
@@ -110,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
 @app.command()
 def main(
     name: Annotated[str, typer.Argument(metavar="NAME or DIR", help="A sweep under results/.")],
-    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8266,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")
+    ] = 8266,
 ) -> None:
     """Serve the report of a sweep, which follows the sweep while it runs."""
     try:

@@ -36,8 +36,12 @@ def loss(value: float | None) -> str:
 
 
 def perplexity(value: float | None) -> str:
-    """The perplexity of a loss in nats per token, its exponential: 24.53."""
-    return "" if value is None else f"{math.exp(min(value, 700)):,.2f}"
+    """The perplexity of a loss in nats per token, its exponential: 24.53; of a huge one its order."""
+    if value is None:
+        return ""
+    if value < math.log(1e6):
+        return f"{math.exp(value):,.2f}"
+    return f"about 1e{value / math.log(10):.0f}"
 
 
 def signed(value: float | None) -> str:
@@ -55,6 +59,7 @@ def percent(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     size = f"{found['percent']:+.2f}% {found['metric']}"
+    size += ", of values that were chosen by it" * found["chosen"]
     if found["low"] is None:
         return f"{size} (one seed: no interval)"
     interval = f"{found['low']:+.2f}% to {found['high']:+.2f}%"

@@ -140,8 +140,10 @@ def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
         tell.ledger.append("session", command="", slots=1, product_flops=316e9)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     (one,) = experiments_under(tmp_path)
-    said = "A trial makes 79G FLOPs a second, 25% of what a large matrix product reaches"
-    assert any(line.startswith(said) for line in one["observations"])
+    assert (
+        "A trial makes 79G FLOPs a second, with up to 2 trials at once; a large matrix product alone "
+        "reaches 316G, of which that is 25%." in one["observations"]
+    )
 
 
 def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: Path) -> None:
@@ -353,7 +355,7 @@ def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
     (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
     text = write(tmp_path).read_text()
     assert "## Experiment 1: lr-cpu" in text
-    assert "the ledgers can't be read by this version: `broken`." in text
+    assert "(`python -m sweeps.analyze NAME` says why): `broken`." in text
 
 
 def test_analyze_writes_the_log_of_all_sweeps(

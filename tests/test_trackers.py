@@ -18,7 +18,7 @@ from sweeps.trackers import Run, Tracker
 
 Points = dict[str, list[tuple[int, float]]]
 
-# What the programs' own readers find, as run -> [[step, validation loss]].
+# What MLflow's client and wandb's own format say, as run -> [[step, validation loss]].
 MLFLOW = """
 import json, sys
 import mlflow
@@ -31,31 +31,46 @@ for run in client.search_runs([experiment.experiment_id]):
     found.setdefault(" ".join(key), []).extend([m.step, m.value] for m in history)
 print(json.dumps(found))
 """
+# A file of wandb is a LevelDB log behind seven bytes: blocks of 32 KiB with chunks of records, each
+# behind a checksum, its length and whether it is whole (1), a first, a middle or the last (4) part.
 WANDB = """
-import json, sys
+import json, struct, sys
 from pathlib import Path
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.internal.datastore import DataStore
+
+def records(data):
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
 found = {}
 for path in sorted(Path(sys.argv[1]).glob("rates/wandb/*/wandb/offline-run-*/*.wandb")):
-    store = DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
+    for record in records(path.read_bytes()):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run
-            found.setdefault(f"{run.project} {run.run_id} {run.display_name}", [])
+            name = f"{run.project} {run.run_id} {run.display_name}"
+            found.setdefault(name, [])
         elif kind == "history":
-            items = {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
-            found[f"{run.project} {run.run_id} {run.display_name}"].append([items["_step"], items["val_loss"]])
+            items = {(i.key or i.nested_key[0]): json.loads(i.value_json) for i in record.history.item}
+            found[name].append([items["_step"], items["val_loss"]])
 print(json.dumps(found))
 """
 
 
 def read(program: str, results: Path) -> Points:
-    """What a tracker's own reader finds."""
+    """What a tracker has."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(results)],
         capture_output=True,
@@ -171,7 +186,7 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
     (
         "wandb",
         {"WANDB_MODE": "online", "WANDB_API_KEY": ""},
-        "--tracker wandb: ValueError: No WandB",
+        "--tracker wandb: no key to log in with",
     ),
 ]
 

@@ -9,7 +9,8 @@ const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training"
 const MARKS = {
   promoted: ["triangle-right", "#009E73"], paused: ["line-ns-open", "#7f7f7f"],
   stopped: ["square", "#E69F00"], diverged: ["x", "#D55E00"], failed: ["cross", "#CC79A7"],
-  finished: ["circle", "#0072B2"],
+  finished: ["circle", "#0072B2"], spiked: ["star-triangle-up", "#D55E00"], stuck: ["line-ew-open", "#D55E00"],
+  "blown up": ["x", "#D55E00"],
 };
 
 const VERDICTS = { better: "#009E73", worse: "#D55E00", "no difference": "#0072B2" };
@@ -96,7 +97,7 @@ function drawCurves() {
   const range = lossRange(measured().flatMap((trial) => trial.loss));
   if (range) layout.yaxis.range = layout.yaxis.type === "log" ? range.map(Math.log10) : range;
   layout.xaxis.rangemode = "tozero";
-  if (window.innerWidth < 700) layout.legend = { orientation: "h", y: -0.25, font: { size: 10 } };
+  if (window.innerWidth < 700) layout.legend = { orientation: "h", y: -0.4, font: { size: 10 } };
   draw("curves", traces, layout);
 }
 
@@ -119,8 +120,9 @@ const measured = () => page.trials.filter((trial) => trial.loss.length && trial.
 
 // A mark for every status, with the trials that have it.
 function byStatus(trials, point) {
-  return [...new Set(trials.map((trial) => trial.status))].map((status) => {
-    const some = trials.filter((trial) => trial.status === status);
+  const kind = (trial) => trial.outcome || trial.status;
+  return [...new Set(trials.map(kind))].map((status) => {
+    const some = trials.filter((trial) => kind(trial) === status);
     const [symbol, color] = MARKS[status] || ["circle-open", "#7f7f7f"];
     return {
       x: some.map((trial) => point(trial)[0]), y: some.map((trial) => point(trial)[1]),
@@ -139,6 +141,9 @@ function drawValues() {
   const value = (trial) => swept.numeric ? trial.values[swept.path] : plain(trial.values[swept.path]);
   const layout = look(plain(swept.path), lossTitle());
   layout.xaxis.type = swept.log ? "log" : swept.numeric ? "linear" : "category";
+  const gone = page.trials.filter((trial) => trial.status === "diverged" && swept.path in trial.values)
+    .map((trial) => `${trial.values[swept.path]} (${trial.outcome})`);
+  here("values-missing").textContent = gone.length ? `Diverged, without a loss to draw: ${[...new Set(gone)].join(", ")}.` : "";
   draw("values", byStatus(trials, (trial) => [value(trial), last(trial)]), layout);
 }
 
