@@ -18,6 +18,7 @@ from sweeps.findings import findings
 from sweeps.ledger import Files, Row, Trial, write_whole
 from sweeps.outcomes import outcome
 from sweeps.study import METRICS, UNITS, Facts, Study, at, reason_of, status_of
+from sweeps.summary import stability_words
 
 NAME = "report.html"
 INDEX = "index.html"
@@ -54,7 +55,8 @@ def page(of: Study, found: Facts, rows: Sequence[Row]) -> Facts:
 
 
 def verdict(found: Facts) -> Iterator[str]:
-    """What the sweep answers, in a sentence; of a study one an arm."""
+    """What the sweep answers, in a sentence, and how stable training was where rates were swept; of a
+    study a sentence an arm."""
     if "arms" in found:
         for place in (found["arms"] or {"arms": []})["arms"][1:]:
             yield f"{place['arm']}: {place['words']}."
@@ -76,6 +78,7 @@ def verdict(found: Facts) -> Iterator[str]:
         f"{best}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
         f"{UNITS[found['metric']]} {words.when(found['ranking']['tokens'])}, by {seeds}."
     )
+    yield from (line.removeprefix("- ") for line in stability_words(found["stability"])[:1])
     going = found["trials"]["unfinished"]
     if going:
         yield f"{going} of {found['trials']['planned']} trials have no result yet."

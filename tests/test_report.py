@@ -57,9 +57,10 @@ def lr_page(lr: Files) -> dict[str, Any]:
 
 
 def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[str, Any]) -> None:
-    (said,) = lr_page["verdict"]
-    assert said.startswith("lr=0.002 is the best of 8: validation loss 3.")
-    assert said.endswith(" nats per token at 786,432 tokens, by one seed.")
+    best, stable = lr_page["verdict"]
+    assert best.startswith("lr=0.002 is the best of 8: validation loss 3.")
+    assert best.endswith(" nats per token at 786,432 tokens, by one seed.")
+    assert stable.startswith("Edge of stability: 0.008 is the highest stable rate, 0.016 the first")
 
 
 def test_the_table_is_ranked_and_the_rest_follows(lr_page: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -
         tell.plan({"optim.lr": 2e-3})
     verdict = page_of(tmp_path / "s")["verdict"]
     assert verdict[0].startswith("lr=0.001: validation loss 3.")
-    assert verdict[1] == "1 of 2 trials have no result yet."
+    assert verdict[-1] == "1 of 2 trials have no result yet."
 
 
 def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
