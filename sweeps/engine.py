@@ -307,13 +307,13 @@ def cluster(address: str) -> Iterator[str]:
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"dashboard_host": "127.0.0.1"}
-        quoted = shlex.quote(sys.executable)
-        if quoted != sys.executable:
-            # Ray starts workers through a shell and does not quote the path of the interpreter.
-            environment = {"py_executable": quoted}
     else:
         # The workers of a running cluster know nothing of this process's environment.
         environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
+    quoted = shlex.quote(sys.executable)
+    if quoted != sys.executable:
+        # Ray starts workers through a shell and does not quote the path of the interpreter.
+        environment["py_executable"] = quoted
     if environment:
         settings |= {"runtime_env": environment}
     try:

@@ -17,7 +17,6 @@ import numpy as np
 from sweeps import arms
 from sweeps.asked import Asked, Machine, Planned, label_of
 from sweeps.domains import Choice, Depends, Domain, Grid, Int, LogUniform, Uniform, Value, written
-from sweeps.ledger import BASELINE
 from sweeps.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rungs
 from tinylm import config as cfg
 from tinylm.config import ConfigError
@@ -54,7 +53,7 @@ def trials(asked: Asked, points: Iterable[Point], seeds: Iterable[int]) -> list[
     several = asked.seeds != [0]
     for seed, point in itertools.product(seeds, list(points)):
         parts = (label_of(point.values), f"seed={seed}" if several else "")
-        label = " ".join(part for part in parts if part) or BASELINE
+        label = " ".join(part for part in parts if part) or "config"
         changes = {**point.values, "run.seed": seed}
         try:
             config = cfg.overlay(asked.base, changes, f"{asked.source}: {label}")

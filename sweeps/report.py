@@ -110,7 +110,7 @@ def _arms(found: Facts) -> list[Facts]:
 
 
 def table(of: Study, found: Facts) -> Facts:
-    """The trials as a table: the finished ones by rank, then the others."""
+    """The trials as a table: the finished ones by rank, then the others; of a study without ranks."""
     ranks = (
         {}
         if "arms" in found
@@ -135,13 +135,12 @@ def table(of: Study, found: Facts) -> Facts:
             ]
         )
     rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
-    return {
-        "columns": [
-            "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
-            "training loss", "tokens", "seconds", "parameters", "why it ended",
-        ],
-        "rows": rows,
-    }  # fmt: skip
+    columns = [
+        "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
+        "training loss", "tokens", "seconds", "parameters", "why it ended",
+    ]  # fmt: skip
+    first = int(of.is_study)  # whose trials have no ranks
+    return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
 
 
 def _trial(trial: Trial, metric: str) -> Facts:

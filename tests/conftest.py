@@ -125,7 +125,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A file's tests run in one process, but for the shipped spaces, which share nothing.
     """
-    long = {"test_resume.py", "test_run.py", "test_spaces.py"}
+    long = {"test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
     items.sort(key=lambda item: item.path.name not in long)
     for item in items:
         if item.path.name != "test_spaces.py":

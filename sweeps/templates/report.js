@@ -19,7 +19,8 @@ let page = JSON.parse(document.getElementById("content").textContent);
 let sorted = { column: null, down: false };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const here = (id) => document.getElementById(id);
-const lossTitle = () => `${page.metric_name} (${page.unit})`;
+const isNarrow = () => window.innerWidth < 700;
+const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
 
 // Charts show text as a little HTML; what stands in a ledger is none.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -97,7 +98,7 @@ function drawCurves() {
   const range = lossRange(measured().flatMap((trial) => trial.loss));
   if (range) layout.yaxis.range = layout.yaxis.type === "log" ? range.map(Math.log10) : range;
   layout.xaxis.rangemode = "tozero";
-  if (window.innerWidth < 700) layout.legend = { orientation: "h", y: -0.4, font: { size: 10 } };
+  if (isNarrow()) layout.legend = { orientation: "h", y: -0.4, font: { size: 10 } };
   draw("curves", traces, layout);
 }
 
@@ -162,7 +163,7 @@ function drawCompute() {
 // Rows of a chart by trial, from the top, each as high as a line of text.
 function byTrial(layout, id, labels) {
   layout.yaxis = { ...layout.yaxis, tickvals: labels.map((_, n) => n),
-    ticktext: labels.map((label) => brief(label, window.innerWidth < 700 ? 14 : 34)),
+    ticktext: labels.map((label) => brief(label, isNarrow() ? 22 : 34)),
     range: [labels.length - 0.5, -0.5] };
   here(id).style.height = `${Math.max(12, 6 + 1.4 * labels.length)}rem`;
 }
@@ -267,7 +268,8 @@ function drawArms() {
     text: arms.map((arm) => `<b>${plain(arm.arm)}</b><br>${plain(arm.words)}`),
     hovertemplate: "%{text}<br>%{x:.4f}<extra></extra>",
   };
-  const layout = look(`difference from the baseline: ${lossTitle()}; left is better`, "");
+  const line = isNarrow() ? "<br>" : " ";
+  const layout = look(`difference from the baseline:${line}${lossTitle()};${line}left is better`, "");
   byTrial(layout, "arms", arms.map((arm) => arm.arm));
   layout.xaxis.rangemode = "tozero";  // where the baseline is
   layout.xaxis.zeroline = true;
