@@ -45,6 +45,11 @@ class Job:
     branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
     checkpoint: str | None  # file to go on from; None begins at step 0
 
+    @property
+    def name(self) -> str:
+        """The trial as people know it, and its id."""
+        return f"{self.label} ({self.trial})"
+
     def to_json(self) -> str:
         """The job as text."""
         return json.dumps(asdict(self))

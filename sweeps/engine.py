@@ -107,7 +107,7 @@ class TrialActor(tune.Trainable):
         self._job = Job.from_json(config["job"])
         self._attempt = Attempt(self._job)
         self._events = self._attempt.events()
-        print(f"{self._named()}: attempt {self._job.attempt}", flush=True)
+        print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another attempt on in the same process; its curve is that of a new process."""
@@ -115,14 +115,11 @@ class TrialActor(tune.Trainable):
         self.setup(new_config)
         return True
 
-    def _named(self) -> str:
-        return f"{self._job.label} ({self._job.trial})"
-
     def step(self) -> dict[str, Any]:
         """Train until the next event."""
         # Ray fixes an actor's name when it is created; the title of its process is ours to set,
         # and the dashboard's Cluster page lists the workers by it.
-        ray._raylet.setproctitle(f"ray::{self._named()}")  # noqa: SLF001 no public way
+        ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 

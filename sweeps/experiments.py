@@ -25,12 +25,13 @@ from sweeps.study import (
     best_group,
     best_record,
     best_values,
+    confirming,
     selection,
     status_of,
     study,
     tokens_per_s,
 )
-from sweeps.words import count, named, show
+from sweeps.words import count, named, show, tally
 from tinylm import config as cfg
 
 TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
@@ -157,9 +158,7 @@ def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
 
 def _confirmed(of: Study) -> list[Trial]:
     """The runs of the best values on fresh seeds, once these have ended."""
-    again = [
-        of.sweep.trials[name] for name in of.sweep.chosen.get("", {}).get("trials", {}).values()
-    ]
+    again = confirming(of)
     return again if all(status_of(trial) in RESULTS for trial in again) else []
 
 
@@ -351,8 +350,7 @@ def _comparison(
 def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iterator[str]:
     """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
     if not _are_alike(one.runs):
-        kinds = Counter(outcome(trial) or status_of(trial) for trial in one.runs)
-        ends = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        ends = tally(outcome(trial) or status_of(trial) for trial in one.runs)
         yield f"None of {len(one.runs)} trials came to its end: {ends}."
         return
     for trial in one.runs:

@@ -221,9 +221,8 @@ def _ran_at(place: Facts) -> str:
 
 
 def _dynamics(of: Study) -> Iterator[str]:
-    kinds = Counter(kind for trial in of.trials if (kind := outcome(trial)))
     count = len(of.trials)
-    said = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    said = words.tally(kind for trial in of.trials if (kind := outcome(trial)))
     finished = len(of.having("finished"))
     yield f"{of.name}: {finished} of {count} trials came to their ends" + (
         f"; {said}." if said else ", none diverged, spiked or failed."

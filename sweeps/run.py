@@ -391,7 +391,7 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
         summary = files.analysis / "summary.md"
         print(f"{files.folder}: nothing is left to do; see {summary}", flush=True)
         tell_void(driver)
-        driver.sample(_sample)  # a driver died before, or it was none's task yet
+        driver.sample(_sample)  # which a driver that died left undone
         written = summary.exists() and summary.stat().st_mtime >= files.ledger.stat().st_mtime
         if not written:
             from sweeps import analyze

@@ -513,12 +513,19 @@ def compute(of: Study) -> Facts:
     }
 
 
+def confirming(of: Study) -> list[Trial]:
+    """The trials that run the best of a search again on fresh seeds; none where that is not asked."""
+    names = of.sweep.chosen.get("", {}).get("trials", {}).values()
+    return [of.sweep.trials[name] for name in names]
+
+
 def selection(of: Study) -> Facts | None:
     """What choosing the best of several may have flattered it by; None where nothing was chosen.
 
-    `among` counts the values that have a result. `optimism` is the mean, over the seeds, of the loss at a seed of the values that the others
-    choose, less the best mean over all: what choosing by these seeds gains over new ones. Of one
-    seed it is not known. `confirmed` are the losses of the same values on fresh seeds.
+    `among` counts the values that have a result. `optimism` is the mean, over the seeds, of the loss
+    at a seed of the values that the others choose, less the best mean over all: what choosing by
+    these seeds gains over new ones. Of one seed it is not known. `confirmed` are the losses of the
+    same values on fresh seeds.
     """
     best = best_group(of.trials, of.metric)
     finished = [trial for trial in of.trials if trial.status == "finished"]
@@ -533,11 +540,8 @@ def selection(of: Study) -> Facts | None:
     seeds = sorted(set.intersection(*(set(each) for each in losses)))
     ends = [row for trial in best if (row := at(trial, tokens)) is not None]
     mean = statistics.fmean(row[of.metric] for row in ends)
-    again = of.sweep.chosen.get("", {}).get("trials", {}).values()
     confirmed = [
-        trial.curve[-1][of.metric]
-        for name in again
-        if (trial := of.sweep.trials[name]).status == "finished"
+        trial.curve[-1][of.metric] for trial in confirming(of) if trial.status == "finished"
     ]
     return {
         "values": best[0].values,

@@ -109,7 +109,7 @@ class Tracker(tune.Callback):
 
     def _close(self, attempt: str, *, failed: bool) -> None:
         run = self._open.pop(attempt, None)
-        if run is not None:  # its process did not come up
+        if run is not None:  # else its process did not come up
             self._tell(lambda: self._logger.log_trial_end(run, failed=failed))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -136,10 +136,6 @@ def tracker(name: str, files: Files) -> Tracker:
     except Exception as error:  # its server, its key, its folder: of errors it has many classes
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise cfg.ConfigError([f"--tracker {name}: {said}"]) from error
-
-
-def _named(job: Job) -> str:
-    return f"{job.label} ({job.trial})"
 
 
 def _config(job: Job) -> dict[str, Any]:
@@ -186,7 +182,7 @@ def _mlflow(files: Files) -> Tracker:
     logger.setup()
 
     def run_of(job: Job) -> Run:
-        return Run(job.trial, job.trial, _named(job), _config(job), "", files.name)
+        return Run(job.trial, job.trial, job.name, _config(job), "", files.name)
 
     return Tracker("mlflow", logger, run_of)
 
@@ -225,12 +221,11 @@ def _wandb(files: Files) -> Tracker:
         attempt = f"{job.trial}-{job.attempt}"
         folder = files.wandb / attempt
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            files.ledger.open() as rows
-        ):  # the same trial of another sweep of this name is another run
+        # The same trial of another sweep of this name is another run.
+        with files.ledger.open() as rows:
             begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
         run_id = f"{files.name}-{begun}-{job.trial}"
         where = str(folder.resolve())
-        return Run(attempt, run_id, _named(job), _config(job), where, files.name)
+        return Run(attempt, run_id, job.name, _config(job), where, files.name)
 
     return Tracker("wandb", logger, run_of)

@@ -2,7 +2,8 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -88,6 +89,11 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def tally(kinds: Iterable[str]) -> str:
+    """How many there are of each kind: 2 blown up, 1 spiked."""
+    return ", ".join(f"{number} {kind}" for kind, number in Counter(kinds).items())
 
 
 def named(values: Mapping[str, Any]) -> str:

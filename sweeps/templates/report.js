@@ -119,8 +119,8 @@ function lossRange(losses) {
 
 const measured = () => page.trials.filter((trial) => trial.loss.length && trial.status !== "diverged");
 
-// A mark for every status, with the trials that have it.
-function byStatus(trials, point) {
+// A mark for every way that trials went wrong or ended, with those that did.
+function byOutcome(trials, point) {
   const kind = (trial) => trial.outcome || trial.status;
   return [...new Set(trials.map(kind))].map((status) => {
     const some = trials.filter((trial) => kind(trial) === status);
@@ -145,7 +145,7 @@ function drawValues() {
   const gone = page.trials.filter((trial) => trial.status === "diverged" && swept.path in trial.values)
     .map((trial) => `${trial.values[swept.path]} (${trial.outcome})`);
   here("values-missing").textContent = gone.length ? `Diverged, without a loss to draw: ${[...new Set(gone)].join(", ")}.` : "";
-  draw("values", byStatus(trials, (trial) => [value(trial), last(trial)]), layout);
+  draw("values", byOutcome(trials, (trial) => [value(trial), last(trial)]), layout);
 }
 
 function drawCompute() {
@@ -157,7 +157,7 @@ function drawCompute() {
     name: "best for its compute", line: { shape: "hv", color: "#7f7f7f", width: 1 }, hoverinfo: "skip" };
   const layout = look("FLOPs of the trial", lossTitle());
   layout.xaxis.type = "log";
-  draw("compute", [line, ...byStatus(trials, point)], layout);
+  draw("compute", [line, ...byOutcome(trials, point)], layout);
 }
 
 // Rows of a chart by trial, from the top, each as high as a line of text.
