@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sweeps import replay
-from sweeps.curves import SCORE, Curve
+from sweeps.simulate.curves import SCORE, Curve
 
 TOKENS = tuple(2**power for power in range(1, 12))
 GIVEN = {"eta": 2, "grace": "1/1024", "finish": 1}

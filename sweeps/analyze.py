@@ -22,14 +22,22 @@ from rich.style import Style
 from rich.text import Text
 
 from sweeps import ledger
-from sweeps.comparison import arms_table
-from sweeps.experiments import studies_under
-from sweeps.findings import findings
+from sweeps.findings.arms import arms_table
+from sweeps.findings.everything import findings
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import (
+    Facts,
+    Study,
+    best_record,
+    reason_of,
+    status_of,
+    study,
+    tokens_per_s,
+)
 from sweeps.ledger import Files, Row, Trial
-from sweeps.outcomes import outcome
-from sweeps.study import Facts, Study, best_record, reason_of, status_of, study, tokens_per_s
-from sweeps.summary import markdown, print_result
-from sweeps.words import named
+from sweeps.report.experiments import studies_under
+from sweeps.report.summary import markdown, print_result
+from sweeps.text import named
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -161,7 +169,8 @@ def write(files: Files) -> Analysis:
     Raises `LedgerError` where the ledger is damaged, `ValueError` where it asks nothing yet and
     `OSError` where the folder can't be written.
     """
-    from sweeps import plots, report  # they take seconds, which errors and --help need not wait
+    from sweeps.report import page as report
+    from sweeps.report import plots
 
     rows = ledger.read(files)
     of = study(files.name, rows)
@@ -238,7 +247,7 @@ def _analyze(files: Files, *, tensorboard: bool) -> int:
     try:
         present(write(files), Console())
         if tensorboard:
-            from sweeps import events  # tensorboardX takes seconds where torch is installed
+            from sweeps.report import tensorboard as events
 
             typer.echo(events.write(files))
     except ledger.LedgerError as error:
@@ -255,7 +264,8 @@ def _analyze(files: Files, *, tensorboard: bool) -> int:
 
 def enter_in_log() -> int:
     """Write the experiment log of all sweeps under results/; the exit code."""
-    from sweeps import log, notes, report  # need not be waited for by errors and --help
+    from sweeps.report import log, notes
+    from sweeps.report import page as report
 
     try:
         studies = studies_under(ledger.RESULTS)

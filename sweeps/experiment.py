@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import ledger as led
-from sweeps import words
-from sweeps.experiments import experiments_under
+from sweeps import text as words
+from sweeps.findings.results import Facts
+from sweeps.report.experiments import experiments_under
 from sweeps.run import Address, Call, Tracker, console, execute
-from sweeps.study import Facts
 from tinylm import config as cfg
 from tinylm.__main__ import assignments, fail
 
@@ -68,8 +68,8 @@ def main(
 
 def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
     """What is asked for, and its folder; `ConfigError` with what is wrong in it."""
-    from sweeps.asked import Asked
-    from sweeps.space import Space
+    from sweeps.plan.request import Asked
+    from sweeps.plan.space import Space
 
     if not led.NAME.fullmatch(name):
         raise cfg.ConfigError([f"--name {name}: letters, digits, _, - and . are due"])

@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from sweeps import words
-from sweeps.curves import SCORE, Curve, reaches, read_curves
+from sweeps import text as words
 from sweeps.policies import SCHEDULES, Policy, Promotion, Schedule, Stop
+from sweeps.simulate.curves import SCORE, Curve, reaches, read_curves
 from tinylm.config import ConfigError, did_you_mean, problems
 
 _CONFIDENCE = 0.95
@@ -449,7 +449,8 @@ def main(
         timed = any(curve.seconds != curve.tokens for curve in curves)
         print_table(found, timed, Console() if sys.stdout.isatty() else Console(width=160))
     if compare:
-        from sweeps import ledger, plots
+        from sweeps import ledger
+        from sweeps.report import plots
 
         try:
             drawn = plots.cost_against_regret(found, out.suffix.removeprefix("."))

@@ -14,17 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sweeps import arms, provenance
 from sweeps import ledger as led
-from sweeps import plan as pl
-from sweeps import space as sp
-from sweeps.asked import Asked, Machine, Planned
-from sweeps.comparison import void_arms
-from sweeps.driver import Driver, RefusedError
-from sweeps.forecast import Forecast, forecast
-from sweeps.probe import fits, known_speeds, measured_speeds
-from sweeps.view import View
-from sweeps.words import count, duration, show
+from sweeps.engine import provenance
+from sweeps.engine.driver import Driver, RefusedError
+from sweeps.engine.probe import fits, known_speeds, measured_speeds
+from sweeps.engine.view import View
+from sweeps.findings.arms import void_arms
+from sweeps.plan import arms
+from sweeps.plan import space as sp
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.simulate.forecast import Forecast, forecast
+from sweeps.text import count, duration, show
 from tinylm import config as cfg
 from tinylm import data
 from tinylm.__main__ import assignments, fail
@@ -245,7 +246,7 @@ def tell_void(driver: Driver) -> None:
 
 def _sample(file: Path) -> led.Row | None:
     """Text that a checkpoint writes; None, and a message, where it is damaged."""
-    from sweeps.sample import sampled
+    from sweeps.engine.sample import sampled
     from tinylm.checkpoint import CheckpointError
 
     try:
@@ -373,7 +374,7 @@ def _callbacks(tracker: Tracker, files: led.Files) -> list[Any]:
     """What Tune is to tell of the trials; `ConfigError` where that is not to be had."""
     if tracker is None:
         return []
-    from sweeps import trackers
+    from sweeps.engine import trackers
 
     return [trackers.tracker(tracker, files)]
 
@@ -398,7 +399,7 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
 
             analyze.publish(files, console)
         return outcome(driver)
-    from sweeps import engine
+    from sweeps.engine import tune as engine
 
     engine.listen(interrupted)
     session: dict[str, Any] = {"command": command, **provenance.describe(asked.base.run.device)}

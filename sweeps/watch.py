@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import typer
 
-from sweeps import ledger, report
+from sweeps import ledger
 from sweeps.analyze import find
-from sweeps.findings import findings
+from sweeps.findings.everything import findings
+from sweeps.findings.results import Facts, study
 from sweeps.ledger import Files
-from sweeps.study import Facts, study
+from sweeps.report import page as report
 from tinylm.__main__ import fail
 
 HOST = "127.0.0.1"

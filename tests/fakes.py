@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from sweeps import ledger as led
-from sweeps import plan as pl
-from sweeps import space as sp
-from sweeps.asked import Asked, Machine
-from sweeps.driver import Driver, Job
+from sweeps.engine.driver import Driver, Job
+from sweeps.plan import space as sp
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Asked, Machine
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import ledger
+from sweeps.findings.results import Study, study
 from sweeps.ledger import Files, Ledger
-from sweeps.study import Study, study
-from sweeps.words import show
+from sweeps.text import show
 from tinylm import config as cfg
 
 BASE = cfg.load("cpu")

@@ -24,11 +24,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from sweeps import analyze
-from sweeps.curves import read_curves
-from sweeps.findings import findings
+from sweeps.findings.everything import findings
+from sweeps.findings.results import study
 from sweeps.ledger import Files
-from sweeps.study import study
-from sweeps.summary import markdown
+from sweeps.report.summary import markdown
+from sweeps.simulate.curves import read_curves
 
 
 def cells(files: Files) -> list[dict[str, str]]:

@@ -19,8 +19,8 @@ from sweeping import (
 )
 
 from sweeps import ledger as led
-from sweeps import space as sp
-from sweeps.asked import Asked
+from sweeps.plan import space as sp
+from sweeps.plan.request import Asked
 from sweeps.run import FAILED, REFUSED
 from tinylm import config as cfg
 

@@ -20,9 +20,9 @@ from sweeping import (
 from typer.testing import CliRunner
 
 from sweeps import ledger as led
+from sweeps.engine.sample import TOKENS
 from sweeps.policies.base import BRANCH
 from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
-from sweeps.sample import TOKENS
 from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written

@@ -8,7 +8,7 @@ score after z of 100 tokens is the function at fidelity z. Full fidelity has nei
 
 import numpy as np
 
-from sweeps.curves import Curve
+from sweeps.simulate.curves import Curve
 
 # Fidelity bias and noise of each level.
 LEVELS = {"good": (2.5, 2.0), "moderate": (3.0, 3.0), "bad": (3.5, 4.0), "terrible": (4.0, 5.0)}

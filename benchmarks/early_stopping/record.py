@@ -22,9 +22,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeps import plan as pl
-from sweeps import space as sp
-from sweeps.asked import Asked, Machine, Planned
+from sweeps.plan import space as sp
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Asked, Machine, Planned
 from sweeps.policies.base import BRANCH
 from sweeps.run import size
 from tinylm import config as cfg
@@ -32,7 +32,7 @@ from tinylm import data, train
 from tinylm.__main__ import assignments
 
 RUNGS = (1 / 16, 1 / 8, 1 / 4, 3 / 8)  # of the budget, with a decay branch
-# Freed pages stay with the process; see sweeps.engine.
+# Freed pages stay with the process; see sweeps.engine.tune.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
-from sweeps.curves import SCORE, Curve
 from sweeps.ledger import Row
 from sweeps.policies import Promotion, Stop, Verdict
 from sweeps.policies.asha import Asha
 from sweeps.policies.halving import Rung
 from sweeps.policies.none import RunAll
+from sweeps.simulate.curves import SCORE, Curve
 
 # Trials that arrived at a rung as (trial, score), best first, and how many go on by rank -> who may.
 Choice = Callable[[list[tuple[str, float]], int], set[str]]

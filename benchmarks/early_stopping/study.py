@@ -27,9 +27,9 @@ from remedies import Chosen, RayAsha
 from scipy import stats
 
 from sweeps import replay
-from sweeps.curves import SCORE, Curve, read_curves
 from sweeps.policies import DEFAULT_SCHEDULE, Policy
 from sweeps.policies.base import BRANCH
+from sweeps.simulate.curves import SCORE, Curve, read_curves
 from tinylm import config as cfg
 from tinylm import optim
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from scipy import stats
 
-from sweeps.verdict import effect, holm, judge, pooled_noise
+from sweeps.findings.verdict import effect, holm, judge, pooled_noise
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "validation"

@@ -1,0 +1,1 @@
+"""What runs: the driver, Ray Tune, and the workers."""

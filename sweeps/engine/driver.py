@@ -1,0 +1,560 @@
+"""What happens next in a sweep: plan, ledger and policy, without Ray.
+
+The driver hands out jobs while there is work, writes down what comes of them, and answers what
+becomes of a trial that has reported. Everything it knows it has from the ledger, so a driver that
+opens the ledger of one that died goes on where that one stopped.
+"""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from sweeps import ledger as led
+from sweeps.findings.results import best_group
+from sweeps.plan import arms
+from sweeps.plan import optuna as suggest
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.plan.space import OptunaSearch
+from sweeps.policies import Promotion, Stop
+from sweeps.policies.pools import Pools
+from tinylm import config as cfg
+from tinylm.files import sync
+
+RETRIES = 2  # further attempts that a session makes at a trial that fails
+
+
+class RefusedError(Exception):
+    """A command that would change the meaning of what a sweep has measured."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to start an attempt, or go on with a trial."""
+
+    trial: str
+    label: str
+    attempt: int
+    config: dict[str, Any]
+    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
+    rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
+    branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
+    checkpoint: str | None  # file to go on from; None begins at step 0
+
+    @property
+    def name(self) -> str:
+        """The trial as people know it, and its id."""
+        return f"{self.label} ({self.trial})"
+
+    def to_json(self) -> str:
+        """The job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
+
+
+def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
+    """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
+    if before is None:
+        return
+    swept = set(asked.space.space) | set(before["space"].get("space", {}))
+    found = cfg.difference(before["base"], asked.base.model_dump())
+    different = [line for path, line in found.items() if path not in swept]
+    if different:
+        raise RefusedError(
+            "\n".join(["the sweep in this folder has another base config:", *different])
+        )
+
+
+@dataclass
+class Driver:
+    """The conductor of one sweep, and the only caller of the ledger's `append`."""
+
+    ledger: led.Ledger
+    asked: Asked
+    plan: pl.Plan
+    machine: Machine
+    # Config -> params, flops_per_token, corpus, ...; passed in, since counting needs torch.
+    facts: Callable[[cfg.Config], dict[str, Any]]
+    audit: float = 0.0  # share of the stopped trials that are trained to their ends at last
+    sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
+    policy: Pools = field(init=False)
+    # What becomes of a trial once the checkpoint that it is saving has arrived.
+    _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
+    _failures: Counter[str] = field(default_factory=Counter)  # of this session
+
+    def __post_init__(self) -> None:
+        self.policy = self.asked.policy()
+        for row in self.ledger.rows:
+            self._observe(row)
+        refuse_other_base(self.sweep.asked, self.asked)
+
+    def _observe(self, row: led.Row) -> None:
+        self.sweep.observe(row)
+        if "trial" in row and self._is_free(self.sweep.find(row["trial"])):
+            return
+        score = self.asked.score_field
+        if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
+            raise RefusedError(
+                f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
+                f"tokens without its {score}"
+            )
+        self.policy.observe(row)
+
+    def _record(self, kind: str, **fields: Any) -> led.Row:
+        row = self.ledger.append(kind, **fields)
+        self._observe(row)
+        return row
+
+    # Beginning and end ---------------------------------------------------------------------
+
+    def reached_cap(self) -> dict[str, Any] | None:
+        """The first budget of the sweep that is used up: cap, limit and used; None while none is."""
+        caps, sweep = self.asked.space.caps, self.sweep
+        hours = sweep.seconds / 3600
+        used = {
+            "tokens": sweep.spent_tokens,
+            "flops": sweep.spent_flops,
+            "hours": hours,
+            "gpu_hours": sweep.busy_seconds / 3600 * self.asked.space.resources.gpus,
+            "money": hours * (caps.price_per_hour or 0.0),
+        }
+        for cap, amount in used.items():
+            limit = getattr(caps, cap)
+            if limit is not None and amount >= limit:
+                return {"cap": cap, "limit": limit, "used": amount}
+        return None
+
+    def is_capped(self) -> bool:
+        """Whether a budget is used up and keeps work from being done."""
+        return self.reached_cap() is not None and self.has_work()
+
+    def has_work(self) -> bool:
+        """Whether there is anything to train, budgets aside; writes nothing."""
+        trials = self.sweep.trials
+        return (
+            any(new.trial not in trials for new in self.plan.trials)
+            or any(trial.status in {"running", "failed"} for trial in self.sweep.attempted)
+            or any(self._is_ready(trial) for trial in trials.values())
+            or self.policy.promotion(idle=True) is not None
+            or self._suggestion() is not None
+            or any(new.trial not in trials for _, runs in self._choices() for new in runs)
+            or any(audit.status == "planned" for audit in self.sweep.audits.values())
+            or bool(self._to_audit())
+        )
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do, not even to write down; writes nothing."""
+        settled = {"finished", "diverged", "stopped"}
+        ended = all(trial.status in settled for trial in self.sweep.trials.values())
+        arms_now = {cell.name for cell in self.plan.cells} | {""}
+        said = self.sweep.chosen.keys() <= arms_now and next(self._choices(), None) is None
+        return ended and said and not self.has_work()
+
+    def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
+        """Write down what is asked, who asks and what it is expected to take, plan what is new,
+        mend what a crash cut short."""
+        asked = self.asked.row()
+        new = self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items())
+        if new:
+            self._record("sweep", **asked)
+        self._record("session", **session)
+        if new and forecast is not None:
+            self._record("forecast", **forecast)
+        self._plan(self.plan.trials)
+        self._choose()
+        for trial in self.sweep.attempted:
+            # A crash may have come before the decision; another policy may decide otherwise.
+            if trial.checkpoint is not None and self._is_ready(trial):
+                self._conclude(trial, trial.checkpoint)
+
+    def _plan(self, planned: Iterable[Planned]) -> None:
+        for new in planned:
+            if new.trial not in self.sweep.trials:
+                self._record(
+                    "planned",
+                    trial=new.trial,
+                    label=new.label,
+                    config=new.config.model_dump(),
+                    values=new.values,
+                    seed=new.config.run.seed,
+                    pool=new.pool,
+                    draws=new.draws,
+                    **self.facts(new.config),
+                )
+
+    def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
+        """Write what a crash kept from following a checkpoint: the end, a pause or a promotion."""
+        if trial.curve and trial.curve[-1]["last"]:
+            self._finish(trial)
+            return
+        if not self._is_free(trial) and self._decide(trial, saved["tokens"]) == "pause":
+            self._pause(trial, saved["tokens"])
+
+    def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
+        """Write down what the policy decides of a trial at so many tokens, but for a pause, which
+        waits for the checkpoint."""
+        verdict = self.policy.verdict(trial.trial, tokens)
+        if isinstance(verdict, Stop):
+            self._record("stopped", trial=trial.trial, **verdict.fields())
+            return "stop"
+        if isinstance(verdict, Promotion):
+            self._record("promoted", **verdict.fields())
+        return "pause" if verdict == "pause" else "on"
+
+    def end(self) -> None:
+        """Write down why each trial that still waits goes no further; called when nothing is left."""
+        self._stop_waiting(self.sweep.trials.values())
+
+    def _stop_waiting(self, trials: Iterable[led.Trial]) -> None:
+        for trial in trials:
+            if trial.status == "paused" and self.policy.holds(trial.trial):
+                standing = self.policy.standing(trial.trial)
+                self._record("stopped", trial=trial.trial, **standing.fields())
+
+    def sample(self, write: Callable[[Path], dict[str, Any] | None]) -> None:
+        """Write down what the checkpoint with the lowest final loss writes, where that is new and the
+        file is there."""
+        metric, known = self.asked.space.metric, self.sweep.sampled
+        finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
+        best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
+        if best is None or best.checkpoint is None:
+            return
+        file = self.ledger.files.folder / best.checkpoint["path"]
+        if (known is None or known["trial"] != best.trial) and file.is_file():
+            text = write(file)
+            if text is not None:
+                self._record("sampled", trial=best.trial, step=best.step, **text)
+
+    # Work ----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[led.Trial]:
+        """The trials and audits that have an attempt under way."""
+        return [trial for trial in self.sweep.attempted if trial.status == "running"]
+
+    def next_job(self) -> Job | None:
+        """The next piece of work for a free slot: interrupted trials first, then promotions, then
+        trials not yet begun. None while running trials decide what comes, and when all is done."""
+        trial = None if self.reached_cap() else self._next_trial()
+        if trial is None:
+            return None
+        saved = trial.checkpoint
+        file = self.ledger.files.folder / saved["path"] if saved is not None else None
+        if file is None or not file.is_file():
+            saved = file = None  # the same training from its beginning gives the same records
+        self._record(
+            "started",
+            trial=trial.trial,
+            attempt=trial.attempt + 1,
+            step=saved["step"] if saved is not None else 0,
+            checkpoint=saved["path"] if saved is not None else None,
+        )
+        return Job(
+            trial=trial.trial,
+            label=trial.label,
+            attempt=trial.attempt,
+            config=trial.config,
+            corpus=trial.corpus,
+            rungs=() if self._is_free(trial) else self.policy.rungs,
+            branch=0.0 if self._is_free(trial) else float(self.asked.space.schedule.branch),
+            checkpoint=str(file.resolve()) if file is not None else None,
+        )
+
+    def _next_trial(self) -> led.Trial | None:
+        trials = self.sweep.trials
+        waiting = [trial for trial in trials.values() if self._is_ready(trial)]
+        begun = [trial for trial in waiting if trial.curve]
+        if begun:
+            return begun[0]
+        promotion = self.policy.promotion(idle=False)
+        if promotion is None and not waiting:
+            waiting = self._suggest()
+        if promotion is None and not waiting:
+            promotion = self.policy.promotion(idle=True)
+        if promotion is not None:
+            self._record("promoted", **promotion.fields())
+            return trials[promotion.trial]
+        if not waiting and self._choose():
+            waiting = [trial for trial in trials.values() if self._is_ready(trial)]
+        if not waiting:
+            waiting = self._waiting_audits()
+        return waiting[0] if waiting else None
+
+    def _is_free(self, trial: led.Trial) -> bool:
+        """Whether a trial is no business of the policy's: it runs to its end."""
+        return trial.pool is None
+
+    # What follows from what was measured --------------------------------------------------------
+
+    def _choose(self) -> bool:
+        """Write down the values of arms, and the best that is run again, where these are settled
+        now, and plan what they run; whether there was anything new."""
+        found = list(self._choices())
+        for fields, planned in found:
+            self._stop_waiting(self.sweep.trials[trial] for trial in fields["grid"])
+            self._plan(planned)
+            self._record("chosen", **fields)
+        return bool(found)
+
+    def _choices(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+        """What is settled and not written down yet: the fields of its row, and its trials."""
+        space = self.asked.space
+        for place, cell in enumerate(self.plan.cells):
+            tuned = self._tuned(cell if cell.retune else self.plan.cells[0])
+            if tuned is None:
+                continue
+            values = tuned["values"]
+            found = {
+                **tuned,
+                "arm": cell.name,
+                "place": place,
+                "hypothesis": cell.hypothesis,
+                "changes": cell.changes,
+                "retuned": cell.retune,
+                "seeds": self.asked.seeds,
+            }
+            if self._is_new(found):
+                runs = [] if values is None else arms.runs(self.asked, cell, values)
+                yield {**found, **_told(runs)}, runs
+        if space.confirm:
+            yield from self._confirmation()
+
+    def _is_new(self, found: dict[str, Any]) -> bool:
+        before = self.sweep.chosen.get(found["arm"], {})
+        return any(before.get(name) != value for name, value in found.items())
+
+    def _tuned(self, cell: arms.Cell) -> dict[str, Any] | None:
+        """What the re-tune grid of an arm chooses, and of what; None while that is not settled."""
+        space = self.asked.space
+        if not space.retune:
+            return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
+        ids = [one.trial for one in self.plan.trials if one.pool == cell.pool]
+        grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
+        if len(grid) < len(ids) or not self._is_settled(grid, cell.pool):
+            return None
+        finished = [trial for trial in grid if trial.status == "finished"]
+        failed = sum(trial.status == "failed" for trial in grid)
+        if failed and not finished:
+            return None
+        score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
+        best = min(finished, key=lambda trial: score[trial.trial], default=None)
+        return {
+            "values": best and {path: best.value(path) for path in space.retune},
+            "score": best and score[best.trial],
+            "tried": len(grid),
+            "failed": failed,
+            "grid": ids,
+        }
+
+    def _is_settled(self, trials: list[led.Trial], pool: str) -> bool:
+        """Whether nothing is left to do for any of the trials of a pool."""
+        going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
+        return not going and self.policy.of(pool).promotion(idle=True) is None
+
+    def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+        """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
+        metric = self.asked.space.metric
+        tried = [trial for trial in self.sweep.trials.values() if trial.pool == ""]
+        if not self._is_settled(tried, "") or self._suggestion() is not None:
+            return
+        best = best_group(tried, metric)
+        if not best:
+            return
+        planned = pl.confirmation(self.asked, best[0].values)
+        found: dict[str, Any] = {
+            "arm": "",
+            "values": best[0].values,
+            "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
+            "tried": len({json.dumps(trial.values) for trial in tried}),
+            "grid": [],
+            "seeds": [one.config.run.seed for one in planned],
+        }
+        if self._is_new(found):
+            yield {**found, **_told(planned)}, planned
+
+    # Audits --------------------------------------------------------------------------------
+
+    def _to_audit(self) -> list[led.Trial]:
+        """The stopped trials that are still to be drawn for the audit.
+
+        They are those whose ids, hashed with the seed, come first: a random sample which a larger
+        share, or more stopped trials, add to.
+        """
+        stopped = [
+            trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
+        ]
+        stopped.sort(key=lambda trial: cfg.digest([self.asked.seed, trial.trial]))
+        fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
+        drawn = len(stopped) - len(fresh)
+        return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
+
+    def _waiting_audits(self) -> list[led.Trial]:
+        """The audits that wait for a slot; none before every decision on trials has been taken."""
+        if any(trial.status == "running" for trial in self.sweep.trials.values()):
+            return []
+        if self._to_audit():
+            self.end()
+        drawn = self._to_audit()
+        stopped = sum(trial.status == "stopped" for trial in self.sweep.trials.values())
+        for trial in drawn:
+            self._record(
+                "audited",
+                trial=f"{trial.trial}-audit",
+                of=trial.trial,
+                stopped=stopped,
+                share=self.audit,
+            )
+        return [audit for audit in self.sweep.audits.values() if audit.status == "planned"]
+
+    def _is_ready(self, trial: led.Trial) -> bool:
+        """Whether a trial may start without a promotion."""
+        if trial.status in {"paused", "stopped"}:
+            # Paused at a rung that the policy of today does not have.
+            return not self.policy.holds(trial.trial)
+        return trial.status == "planned"
+
+    def _suggestion(self) -> Planned | None:
+        """The next trial of an Optuna search; None for other searches and when it has them all."""
+        asked = self.asked
+        if not isinstance(asked.space.search, OptunaSearch):
+            return None
+        outcomes = [
+            suggest.Outcome(
+                trial=trial.trial,
+                seed=trial.seed,
+                values=trial.values,
+                scores={row["tokens"]: row[asked.space.metric] for row in trial.curve},
+                state=_OUTCOME[trial.status],
+            )
+            for trial in self.sweep.trials.values()
+            if not self._is_free(trial)
+        ]
+        return suggest.suggest(asked, self.machine, outcomes)
+
+    def _suggest(self) -> list[led.Trial]:
+        new = self._suggestion()
+        if new is None:
+            return []
+        self._plan([new])
+        return [self.sweep.trials[new.trial]]
+
+    # What comes back -----------------------------------------------------------------------
+
+    def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
+        """Write an event of `Attempt.events` down; whether the attempt goes on."""
+        trial = self.sweep.find(trial_id)
+        fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
+        fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
+        self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
+        if event["event"] == "diverged":
+            return False
+        if event["last"]:
+            self._due[trial_id] = "finish"
+            return False
+        decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])
+        if decided == "pause":
+            self._due[trial_id] = "pause"
+            return False
+        if decided == "stop":
+            return False
+        if self.reached_cap():
+            self._due[trial_id] = "cap"
+            return False
+        return True
+
+    def waits_for(self, trial_id: str) -> bool:
+        """Whether a checkpoint of the trial's last record is due, whatever the event said."""
+        return trial_id in self._due
+
+    def saved(self, trial_id: str, path: Path) -> None:
+        """A checkpoint of the last measured record is at `path`; carry out what waited for it."""
+        trial = self.sweep.find(trial_id)
+        # The row must not outlive the file, nor the older checkpoint end before this one is safe.
+        for place in (path, path.parent):
+            sync(place)
+        before = trial.checkpoint
+        row = self._record(
+            "checkpointed",
+            trial=trial_id,
+            attempt=trial.attempt,
+            step=trial.step,
+            tokens=trial.tokens,
+            path=path.relative_to(self.ledger.files.folder.resolve()).as_posix(),
+        )
+        own = before is not None and before["trial"] == trial_id  # an audit begins from another's
+        if before is not None and own and before["path"] != row["path"]:
+            old = self.ledger.files.folder / before["path"]
+            shutil.rmtree(old.parent, ignore_errors=True)
+        due = self._due.pop(trial_id, None)
+        if due == "finish":
+            self._finish(trial)
+        elif due == "pause":
+            self._pause(trial, trial.tokens)
+        elif due == "cap":
+            cap = self.reached_cap()
+            assert cap is not None  # what is used up stays so
+            self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
+
+    def failed(self, trial_id: str, reason: str, traceback: str) -> None:
+        """An attempt ended with an error; another one follows while the session has one left."""
+        self._due.pop(trial_id, None)
+        self._failures[trial_id] += 1
+        self._record(
+            "failed",
+            trial=trial_id,
+            attempt=self.sweep.find(trial_id).attempt,
+            reason=reason,
+            traceback=traceback,
+            final=self._failures[trial_id] > RETRIES,
+        )
+
+    def _finish(self, trial: led.Trial) -> None:
+        self._record(
+            "finished",
+            trial=trial.trial,
+            attempt=trial.attempt,
+            step=trial.step,
+            tokens=trial.tokens,
+        )
+
+    def _pause(self, trial: led.Trial, tokens: int) -> None:
+        score = next(row for row in trial.curve if row["tokens"] == tokens)
+        self._record(
+            "paused",
+            trial=trial.trial,
+            attempt=trial.attempt,
+            rung=tokens,
+            score=score[self.asked.score_field],
+        )
+
+
+def _told(runs: list[Planned]) -> dict[str, Any]:
+    """The trials of a `chosen` row, by seed, and the repeats among them."""
+    first = {str(one.config.run.seed): one.trial for one in runs if not one.config.run.repeat}
+    return {"trials": first, "repeats": [one.trial for one in runs if one.config.run.repeat]}
+
+
+_OUTCOME: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
+    "planned": "running",
+    "running": "running",
+    "paused": "stopped",
+    "stopped": "stopped",
+    "finished": "finished",
+    "diverged": "diverged",
+    "failed": "failed",
+}
+
+
+def _is_infinite(value: Any) -> bool:
+    """Whether a number is one that JSON has no word for."""
+    return isinstance(value, float) and not math.isfinite(value)

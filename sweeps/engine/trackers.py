@@ -1,0 +1,231 @@
+"""Trials as runs of MLflow or Weights & Biases, through Ray Tune's own logger callbacks.
+
+Those know the trials of Ray, which here are attempts. A `Tracker` stands between and shows them the
+sweep's trials.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sweeps.engine.tune  # noqa: F401 makes the settings that Ray reads when it is imported
+
+# isort: split
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from sweeps.engine.driver import Job
+from sweeps.ledger import Files
+from tinylm import config as cfg
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a logger callback reads of a trial; those of one key are the same to it."""
+
+    key: str
+    trial_id: str = field(compare=False)
+    name: str = field(compare=False)
+    config: dict[str, Any] = field(compare=False)
+    local_path: str = field(compare=False)  # a folder for what the logger writes
+    experiment_dir_name: str = field(compare=False)  # the sweep
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Tracker(tune.Callback):
+    """Tells a logger callback of Tune's of every trial. One that fails is dropped with a message: the
+    ledger has all it was told."""
+
+    def __init__(self, name: str, logger: Any, run_of: Callable[[Job], Run]) -> None:
+        self._name = name
+        self._logger = logger
+        self._run_of = run_of
+        self._open: dict[str, Run] = {}  # by Ray's id of the attempt
+        self._dropped = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        return {}
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        if self._dropped:
+            return
+        try:
+            tell()
+        except Exception as error:  # noqa: BLE001 whatever it is, the sweep goes on
+            self._dropped = True
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"--tracker {self._name} is dropped, the sweep goes on: {said}", file=sys.stderr)
+            for run in self._open.values():
+                with contextlib.suppress(Exception):  # it has failed already
+                    self._logger.log_trial_end(run, failed=True)
+            self._open.clear()
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        def start() -> None:
+            run = self._run_of(Job.from_json(trial.config["job"]))
+            self._open[trial.trial_id] = run
+            self._logger.log_trial_start(run)
+
+        self._tell(start)
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        event = json.loads(result["event"])
+        numbers = {name: value for name, value in event.items() if _is_number(value)}
+        numbers["training_iteration"] = numbers.pop("step")  # what loggers take for the step
+        if event["event"] == "diverged":
+            numbers["diverged"] = 1
+        attempt = trial.trial_id
+        self._tell(lambda: self._logger.log_trial_result(iteration, self._open[attempt], numbers))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._close(trial.trial_id, failed=False)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._close(trial.trial_id, failed=True)
+
+    def _close(self, attempt: str, *, failed: bool) -> None:
+        run = self._open.pop(attempt, None)
+        if run is not None:  # else its process did not come up
+            self._tell(lambda: self._logger.log_trial_end(run, failed=failed))
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        for attempt in list(self._open):  # a signal came
+            self._close(attempt, failed=False)
+        self._tell(lambda: self._logger.on_experiment_end(trials=[]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def tracker(name: str, files: Files) -> Tracker:
+    """A tracker of a sweep's trials by its name; `ConfigError` where it is not installed or not to
+    be had."""
+    try:
+        return {"mlflow": _mlflow, "wandb": _wandb}[name](files)
+    except ImportError as error:
+        raise cfg.ConfigError(
+            [f"--tracker {name}: {error.name} is not installed; pip install '.[{name}]' brings it"]
+        ) from error
+    except cfg.ConfigError:
+        raise
+    except Exception as error:  # its server, its key, its folder: of errors it has many classes
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise cfg.ConfigError([f"--tracker {name}: {said}"]) from error
+
+
+def _config(job: Job) -> dict[str, Any]:
+    return {"trial": job.trial, **cfg.flatten(job.config)}
+
+
+def _mlflow(files: Files) -> Tracker:
+    """One run a trial, over all attempts and sessions, in an experiment of the sweep's name.
+
+    They go where MLFLOW_TRACKING_URI says, else into a database beside the sweeps.
+    """
+    import mlflow
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    # Tune waits for every call: a server that hangs must not hold the trials up for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    store = None  # MLflow's own choice, by its environment
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        files.mlflow.parent.mkdir(parents=True, exist_ok=True)
+        store = f"sqlite:///{files.mlflow.resolve()}"
+
+    class Logger(MLflowLoggerCallback):
+        """Goes on with the runs that an earlier session began."""
+
+        def setup(self, *stop: Any, **info: Any) -> None:
+            super().setup(*stop, **info)
+            begun = files.ledger.exists() and files.ledger.stat().st_size
+            there = [self.mlflow_util.experiment_id] if begun else []
+            runs = mlflow.search_runs(there, output_format="list") if there else []
+            # The latest of a name, which an earlier sweep may have had too.
+            self._known = {run.info.run_name: run.info.run_id for run in reversed(runs)}
+
+        def log_trial_start(self, trial: Run) -> None:
+            before = self._trial_runs.get(trial) or self._known.get(str(trial))
+            if before is not None:
+                self._trial_runs[trial] = before
+                mlflow.MlflowClient().update_run(before, "RUNNING")
+            super().log_trial_start(trial)
+
+    logger = Logger(tracking_uri=store, experiment_name=files.name)
+    logger.setup()
+
+    def run_of(job: Job) -> Run:
+        return Run(job.trial, job.trial, job.name, _config(job), "", files.name)
+
+    return Tracker("mlflow", logger, run_of)
+
+
+def _wandb(files: Files) -> Tracker:
+    """One run a trial in a project of the sweep's name, or WANDB_PROJECT.
+
+    Each attempt is a process of wandb's that resumes the run; where WANDB_MODE is offline, each
+    writes a folder of its own, and `wandb sync` joins them.
+    """
+    import wandb  # noqa: F401 the callback is imported without it too
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    class Logger(WandbLoggerCallback):
+        """Raises what wandb's process of a run ended with."""
+
+        def log_trial_result(self, iteration: int, trial: Run, result: dict[str, Any]) -> None:
+            over, _ = ray.wait([self._trial_logging_futures[trial]], timeout=0)
+            ray.get(over)
+            super().log_trial_result(iteration, trial, result)
+
+    logger = Logger(
+        upload_timeout=60,
+        project=os.environ.get("WANDB_PROJECT", files.name),
+        group=files.name,
+        resume="allow",
+        mode=os.environ.get("WANDB_MODE", "online"),
+    )
+    try:
+        logger.setup()
+    except ValueError as error:
+        advice = "`wandb login`, WANDB_API_KEY, or WANDB_MODE=offline"
+        raise cfg.ConfigError([f"--tracker wandb: no key to log in with: {advice}"]) from error
+
+    def run_of(job: Job) -> Run:
+        attempt = f"{job.trial}-{job.attempt}"
+        folder = files.wandb / attempt
+        folder.mkdir(parents=True, exist_ok=True)
+        # The same trial of another sweep of this name is another run.
+        with files.ledger.open() as rows:
+            begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
+        run_id = f"{files.name}-{begun}-{job.trial}"
+        where = str(folder.resolve())
+        return Run(attempt, run_id, job.name, _config(job), where, files.name)
+
+    return Tracker("wandb", logger, run_of)

@@ -1,0 +1,408 @@
+"""Ray Tune as the engine of a sweep: it places attempts, moves checkpoints, serves the dashboard.
+
+Whoever needs ray imports this module first: it makes the settings that Ray reads.
+
+An attempt is a Ray trial: it runs from where its trial stands to its next rung. The scheduler
+interface answers each report (go on, or stop here), the search interface hands out the next attempt
+when a slot is free, be it a new trial, a promotion, or one that a crash interrupted: Ray holds no
+paused trials, and a promotion after a restart of the driver is the same piece of code as one before.
+Tune's own snapshots are never read.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Read by Ray when it is imported, by its daemons and by the workers.
+os.environ.update(
+    {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # `_Work` counts the slots; by default Tune starts one actor after the other.
+        "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_WARN_THRESHOLD_S": "10",
+        # Freed tensors stay with the process: returning their pages costs a fifth of the speed.
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    }
+)
+
+
+def _token_file() -> Path:
+    """The file of the token that opens the local dashboard; a new one is its owner's alone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(secrets.token_hex(32))
+    return path
+
+
+os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
+# What ray.init does for a cluster of its own, but not when it joins one.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+import ray  # noqa: E402 after its settings
+from ray import tune  # noqa: E402
+from ray.tune import Callback, Stopper  # noqa: E402
+from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from sweeps.engine.driver import Driver, Job  # noqa: E402
+from sweeps.engine.worker import Attempt  # noqa: E402
+from sweeps.plan.space import Resources  # noqa: E402
+from tinylm.data import cache_folder  # noqa: E402
+
+CHECKPOINT = "checkpoint.pt"
+_KNOCK_SECONDS = 5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# What a worker's error says when its storage is full, read-only or over its quota.
+_STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
+
+# Tune says of every trial that failed that it did; the ledger says why.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+class ClusterError(Exception):
+    """The cluster can't be reached, or was lost."""
+
+
+class TrialActor(tune.Trainable):
+    """The process of one attempt."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """The CPUs and GPUs that the attempt takes."""
+        return tune.PlacementGroupFactory([config["resources"]])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the corpus and build nothing yet."""
+        self._job = Job.from_json(config["job"])
+        self._attempt = Attempt(self._job)
+        self._events = self._attempt.events()
+        print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another attempt on in the same process; its curve is that of a new process."""
+        del self._events, self._attempt  # the memory of the attempt before
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next event."""
+        # Ray fixes an actor's name when it is created; the title of its process is ours to set,
+        # and the dashboard's Cluster page lists the workers by it.
+        ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
+        event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
+        return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the checkpoint of the last event; Tune takes it to the sweep's storage."""
+        self._attempt.save(Path(checkpoint_dir) / CHECKPOINT)
+
+
+@dataclass
+class _Conversation:
+    """What the parts that Ray Tune calls share."""
+
+    driver: Driver
+    resources: dict[str, float]  # of an attempt
+    update: Callable[[], None]  # the view of the sweep may have changed
+    trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
+    error: Exception | None = None
+    signal: int | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be started, asked or written."""
+        return self.error is not None or self.signal is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        return {}
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Keep an error for the caller of `run`: Tune would wrap it, or go on without it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 whatever it is, the sweep ends with it
+            self.error = self.error or error
+
+
+class _Work(Searcher):
+    """The search interface: the next attempt for a free slot."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next attempt, None for not now, `FINISHED` when all is done."""
+        job = None
+        running = len(self._talk.driver.running)
+        with self._talk.guard():
+            slots = 0 if self._talk.over else _slots(self._talk.resources)
+            if running < slots:
+                job = self._talk.driver.next_job()
+            elif not running and not self._talk.over:
+                raise ClusterError("the cluster has lost the nodes that its trials ran on")
+        if job is None:
+            # With nothing under way there is nothing to wait for.
+            return None if running and not self._talk.over else Searcher.FINISHED
+        self._talk.trial_of[trial_id] = job.trial
+        return {"job": job.to_json(), "resources": self._talk.resources}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The scheduler was told already."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """The ledger is the state."""
+
+
+class _Answers(FIFOScheduler):
+    """The scheduler interface: whether an attempt that has reported goes on."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def on_trial_result(
+        self,
+        tune_controller: Any,
+        trial: Trial,
+        result: dict[str, Any],
+    ) -> str:
+        """Write the event down, then decide; the attempt waits for the answer."""
+        if self._talk.error is not None:
+            return TrialScheduler.STOP
+        with self._talk.guard():
+            trial_id = self._talk.trial_of[trial.trial_id]
+            if self._talk.driver.reported(trial_id, json.loads(result["event"])):
+                return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP
+
+
+class _Notes(Callback):
+    """The callback interface: checkpoints that have arrived, and attempts that failed."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        self._talk = talk
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        # Tune reads this after the scheduler has answered, and before it saves.
+        if self._talk.driver.waits_for(self._talk.trial_of[trial.trial_id]):
+            result["should_checkpoint"] = True
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
+    ) -> None:
+        if self._talk.error is not None:
+            return
+        with self._talk.guard():
+            file = Path(checkpoint.path) / CHECKPOINT
+            self._talk.driver.saved(self._talk.trial_of[trial.trial_id], file)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        if self._talk.error is not None:
+            return
+        with self._talk.guard():
+            text = Path(trial.error_file).read_text() if trial.error_file else ""
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            reason = lines[-1] if lines else "the worker process died"
+            self._talk.driver.failed(self._talk.trial_of[trial.trial_id], reason, text[-8000:])
+            storage = _STORAGE.search(text)
+            if storage is not None:  # no other attempt would fare better
+                raise OSError(
+                    int(storage[1]), storage[2], str(self._talk.driver.ledger.files.folder)
+                )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._talk.guard():
+            self._talk.update()
+
+
+class _Interrupt(Stopper):
+    """Ends the run when a signal came or an error is kept."""
+
+    def __init__(self, talk: _Conversation) -> None:
+        self._talk = talk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._talk.over
+
+
+def _slots(resources: dict[str, float]) -> int:
+    """How many attempts fit on the living nodes at once."""
+    return sum(
+        min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once where nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    where = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, colon, port = where.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[str]:
+    """A Ray that is up while the context lasts: one of its own (`local`), or the one at an address.
+
+    Yields the dashboard's URL. Raises `ClusterError` where there is none to be had.
+    """
+    # Ray makes its folders readable by all: a parent of one's own shuts them. Sockets need a
+    # short path.
+    parent = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    environment: dict[str, Any] = {}
+    if address == "local":
+        settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
+        settings |= {"dashboard_host": "127.0.0.1"}
+    else:
+        # The workers of a running cluster know nothing of this process's environment.
+        environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
+    quoted = shlex.quote(sys.executable)
+    if quoted != sys.executable:
+        # Ray starts workers through a shell and does not quote the path of the interpreter.
+        environment["py_executable"] = quoted
+    if environment:
+        settings |= {"runtime_env": environment}
+    try:
+        try:
+            _knock(address)
+            context = ray.init(address=address, **settings)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ClusterError(f"--address {address}: {reason}") from error
+        try:
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def slots(resources: Resources, device: str) -> int:
+    """How many trials the cluster runs at once; `ClusterError` where it is none."""
+    takes = _takes(resources, device)
+    found = _slots(takes)
+    if found == 0:
+        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
+        raise ClusterError(f"no node has the {needs} that a trial takes")
+    return found
+
+
+def _takes(resources: Resources, device: str) -> dict[str, float]:
+    takes = {"CPU": float(resources.cpus)}
+    if device == "cuda":
+        takes["GPU"] = float(resources.gpus)
+    return takes
+
+
+def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Handle the signals that end a sweep; the handlers before. What is ignored (SIGHUP under
+    nohup) stays ignored."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
+    """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
+
+    `more` is callbacks of Tune's that are told too. A cluster must be up; `ClusterError` when it is
+    lost. Errors of the ledger and its disk are raised as they are.
+    """
+    space, settings = driver.asked.space, driver.asked.base.run
+    talk = _Conversation(driver, _takes(space.resources, settings.device), update)
+    # What torch.compile keeps of one trial's shapes can change the kernels of the next.
+    varied = {path for _, path in space.varied()}
+    warm = not settings.compile and "run.compile" not in varied
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if talk.signal is not None:  # once more: a cluster that is gone may never answer
+            before[number](number, frame)
+        talk.signal = number
+        print("stopping; once more stops at once", file=sys.stderr)
+
+    before = listen(interrupted)
+    try:
+        tune.Tuner(
+            TrialActor,
+            tune_config=tune.TuneConfig(
+                search_alg=_Work(talk),
+                scheduler=_Answers(talk),
+                num_samples=-1,
+                reuse_actors=warm,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name=driver.ledger.files.checkpoints.name,
+                storage_path=str(driver.ledger.files.folder.resolve()),
+                callbacks=[_Notes(talk), *more],
+                stop=_Interrupt(talk),
+                failure_config=tune.FailureConfig(max_failures=0),
+                verbose=0,
+            ),
+        ).fit()
+    except (ray.exceptions.RayError, tune.TuneError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise talk.error or ClusterError(f"the cluster was lost: {reason}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if talk.error is not None:
+        raise talk.error
+    return talk.signal
+
+
+def _name(trial: Trial) -> str:
+    """A short name for an attempt and its folder: trial and number."""
+    job = Job.from_json(trial.config["job"])
+    return f"{job.trial}-{job.attempt}"

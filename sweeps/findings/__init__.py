@@ -1,0 +1,1 @@
+"""What was found: typed facts, folded from the ledger."""

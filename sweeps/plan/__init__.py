@@ -1,0 +1,1 @@
+"""What is asked of a sweep, and the trials that answer it."""

@@ -1,0 +1,303 @@
+"""The arms of a study: a baseline, named changes of it, and what each of them runs.
+
+Where the space has a re-tune grid, an arm first trains it, on a seed of its own and with early
+stopping within the grid; then it runs at the values that were best there, on every seed, to the
+end. The baseline is an arm like the others.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from sweeps.ledger import BASELINE
+from sweeps.plan.domains import Value
+from sweeps.plan.request import Asked, Machine, Planned, label_of
+from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rungs
+from tinylm import config as cfg
+from tinylm.config import ConfigError
+
+REPEATS = 3  # of the baseline where equal trainings may differ, to see by how much
+LEAST_UPDATES = 32  # of an arm whose batch size is bounded by memory alone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm, or the baseline, with all that it changes."""
+
+    name: str
+    where: str  # it stands in the space file
+    hypothesis: str
+    changes: dict[str, Value]
+    retune: bool  # whether it has a re-tune grid of its own
+    paths: tuple[str, ...]  # that re-tune grids vary
+    # What has to change with that: how often records come, where the updates are too large.
+    fit: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> str:
+        """Of its re-tune grid: an arm that is changed and keeps its name has another."""
+        return f"{self.name} {cfg.digest([self.changes, self.fit, self.paths])[:6]}"
+
+    def values(self, tuned: Mapping[str, Value]) -> dict[str, Value]:
+        """What a trial of the arm has that the baseline's config need not have."""
+        return {**self.changes, **tuned}
+
+
+def _config(asked: Asked, cell: Cell, more: Mapping[str, Value]) -> cfg.Config:
+    changes = {**cell.changes, **cell.fit, **more}
+    return cfg.overlay(asked.base, changes, f"{asked.source}: {cell.where}")
+
+
+def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
+    """The baseline and the arms, in the order of the file, and what was found out on the way.
+
+    `ConfigError` for arms that are no config, or the same as another one.
+    """
+    space = asked.space
+    tuned = tuple(space.retune or ())
+    found = [Cell(BASELINE, "base", "", {}, bool(tuned), tuned)]
+    notes: list[str] = []
+    wrong: list[str] = []
+    for name, arm in (space.arms or {}).items():
+        try:
+            found.append(_arm(asked, machine, name, arm))
+        except ConfigError as error:
+            wrong += error.problems
+    if space.each is not None:
+        values, notes = _values(asked, machine, space.each)
+        if not values:
+            own = _base_value(asked, space.each.path)
+            wrong.append(f"{asked.source}: each.values: no value but the baseline's own, {own}")
+        for value in values:
+            try:
+                found.append(_of_value(asked, space.each, value))
+            except ConfigError as error:
+                wrong += error.problems
+    wrong += _equal(asked, found)
+    if wrong:
+        raise ConfigError(wrong)
+    return found, notes
+
+
+def _equal(asked: Asked, found: list[Cell]) -> Iterator[str]:
+    """What is wrong with arms whose config is another's."""
+    seen: dict[tuple[str, bool], Cell] = {}
+    base = cfg.digest(asked.base.model_dump())
+    for cell in found[1:]:
+        config = cfg.digest(_config(asked, cell, {}).model_dump())
+        # An arm that takes the baseline's re-tuned values is another one than that with its own.
+        other = found[0] if config == base else seen.get((config, cell.retune))
+        if other is not None:
+            yield f"{asked.source}: {cell.where}: its config is that of {other.name}"
+        seen[config, cell.retune] = cell
+
+
+def _arm(asked: Asked, machine: Machine, name: str, arm: Arm) -> Cell:
+    where = f"arms.{name}"
+    changes = dict(arm.set)
+    if arm.match is not None:
+        changed = cfg.overlay(asked.base, changes, f"{asked.source}: {where}.set")
+        changes["model.d_ff"] = _matched(asked, machine, changed, arm.match, where)
+    tuned = tuple(asked.space.retune or ())
+    return Cell(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)
+
+
+def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
+    """The hidden width at which an arm has as many parameters (`params`), or FLOPs per token
+    (`flops`), as the baseline; the nearest one."""
+    place = ("params", "flops").index(what)
+
+    def cost(width: int) -> int:
+        return machine.size(cfg.overlay(arm, {"model.d_ff": width}).model)[place]
+
+    due = machine.size(asked.base.model)[place]
+    if cost(1) > due:
+        raise ConfigError(
+            [
+                f"{asked.source}: {where}.match: {what} of the baseline are {due}, the arm has "
+                f"{cost(1)} with model.d_ff 1"
+            ]
+        )
+    low, high = 1, 2
+    while cost(high) < due:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= due else (low, middle)
+    return min((low, high), key=lambda width: abs(cost(width) - due))
+
+
+# An arm for each value -------------------------------------------------------------------------------
+
+
+def _base_value(asked: Asked, path: str) -> Any:
+    return cfg.flatten(asked.base.model_dump())[path]
+
+
+def _of_value(asked: Asked, each: Each, value: Value) -> Cell:
+    name = f"{each.path.rpartition('.')[2]}={value}"
+    changes: dict[str, Value] = {each.path: value}
+    here = _base_value(asked, each.path)
+    for path, power in each.scale.items():
+        base = _base_value(asked, path)
+        numbers = all(isinstance(x, int | float) for x in (value, here, base))
+        if not numbers or min(float(value), float(here)) <= 0:
+            raise ConfigError(
+                [
+                    f"{asked.source}: each.scale.{path}: numbers above 0 are due, got {value!r} of "
+                    f"{here!r} at {each.path} and {base!r}"
+                ]
+            )
+        try:
+            changes[path] = float(base * (float(value) / float(here)) ** power)
+        except OverflowError as error:
+            problem = f"{asked.source}: each.scale.{path}: {power:g} is too much for {value!r}"
+            raise ConfigError([problem]) from error
+    counts = each.path == "optim.batch_size" and type(value) is int and value > 0
+    fit = _interval(asked, int(value)) if counts else {}
+    tuned = tuple(asked.space.retune or ())
+    return Cell(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)
+
+
+def _interval(asked: Asked, batch_size: int) -> dict[str, Value]:
+    """How often records come for a batch size: as in the baseline, or where an update is too large,
+    the next longer interval that meets the rungs and the end; nothing where none does."""
+    base = asked.base
+    update = batch_size * base.model.context_length
+    if base.eval.every_tokens % update == 0:
+        return {}
+    places = rungs(asked.space, base, asked.source) if asked.space.retune else ()
+    common = math.gcd(base.budget.tokens, *places)
+    shortest = min(base.eval.every_tokens, common)
+    fitting = [n * update for n in range(1, common // update + 1) if common % (n * update) == 0]
+    every = next((tokens for tokens in fitting if tokens >= shortest), None)
+    if every is None:
+        return {}
+    times = max(1, round(base.run.checkpoint_every_tokens / every))
+    return {"eval.every_tokens": every, "run.checkpoint_every_tokens": times * every}
+
+
+def _values(asked: Asked, machine: Machine, each: Each) -> tuple[list[Value], list[str]]:
+    """The values of a path but the baseline's own, and what was found out about their bounds."""
+    notes = []
+    if isinstance(each.values, PowersOfTwo):
+        low, high = each.values.powers_of_two
+        assert isinstance(low, int)
+        first = 1 << (low - 1).bit_length()
+        values: list[Value]
+        if isinstance(high, int):
+            values = list(_doubling(first, high))
+        else:
+            values, note = _until_memory(asked, machine, each, first)
+            notes.append(note)
+    else:
+        values = list(each.values)
+    own = _base_value(asked, each.path)
+    # True is no 1, which has to be refused where a switch is due.
+    return [v for v in values if v != own or isinstance(v, bool) != isinstance(own, bool)], notes
+
+
+def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
+    while first <= last:
+        yield first
+        first *= 2
+
+
+def _until_memory(
+    asked: Asked, machine: Machine, each: Each, first: int
+) -> tuple[list[Value], str]:
+    """The batch sizes, doubling, that leave enough updates, meet the rungs and fit in memory."""
+    values: list[Value] = []
+    why = ""
+    for size in _doubling(first):
+        try:
+            config = _config(asked, _of_value(asked, each, size), {})
+        except ConfigError as error:
+            why = f"{size} is not to be had: {error.problems[0].partition(': ')[2]}"
+            break
+        if config.steps < LEAST_UPDATES:
+            why = f"{size} leaves {config.steps} updates, fewer than {LEAST_UPDATES}"
+            break
+        values.append(size)
+    while values and not machine.fits(_config(asked, _of_value(asked, each, values[-1]), {})):
+        why = f"{values.pop()} does not fit in memory"
+    if not values:
+        raise ConfigError([f"{asked.source}: each.values: not even {first}: {why}"])
+    return values, f"batch sizes up to {values[-1]}: {why}"
+
+
+# Trials ----------------------------------------------------------------------------------------------
+
+
+def tuning(asked: Asked, cell: Cell) -> list[Planned]:
+    """The trials of an arm's re-tune grid; none for one that has none."""
+    if not cell.retune:
+        return []
+    grids: list[list[Value]] = []
+    wrong: list[str] = []
+    for path, domain in (asked.space.retune or {}).items():
+        try:
+            grids.append(
+                _multiples(asked, cell, path, domain.times)
+                if isinstance(domain, Times)
+                else domain.grid
+            )
+        except ConfigError as error:
+            wrong += error.problems
+    if wrong:
+        raise ConfigError(wrong)
+    found = []
+    for chosen in itertools.product(*grids):
+        tuned = dict(zip(asked.space.retune or {}, chosen, strict=True))
+        config = _config(asked, cell, {**tuned, "run.seed": TUNING_SEED + asked.seed})
+        label = f"{cell.name} {label_of(tuned)} (re-tune)"
+        found.append(Planned(config, cell.values(tuned), label, pool=cell.pool))
+    return found
+
+
+def _multiples(asked: Asked, cell: Cell, path: str, factors: list[float]) -> list[Value]:
+    """Multiples of the value that an arm has; of a whole number whole ones."""
+    here = cfg.flatten(_config(asked, cell, {}).model_dump())[path]
+    where = f"{asked.source}: retune.{path}.times"
+    if type(here) not in {int, float}:
+        raise ConfigError([f"{where}: a number is due in {cell.name}, got {here!r}"])
+    if type(here) is float:
+        return [float(here * factor) for factor in factors]
+    # As written: 100 times 1.1 is 110, which it is not in binary.
+    exact = {factor: here * Fraction(str(factor)) for factor in factors}
+    broken = [factor for factor, value in exact.items() if value.denominator > 1]
+    if broken:
+        raise ConfigError(
+            [f"{where}: {here} in {cell.name} times {broken[0]:g} is no whole number"]
+        )
+    return [int(value) for value in exact.values()]
+
+
+def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:
+    """The trials of an arm on every seed, at the values that were chosen for it; the baseline's
+    repeats behind them."""
+    exact = asked.base.run.device == "cpu" and asked.base.budget.seconds is None
+    least = 1 if exact else REPEATS  # equal trainings may differ
+    again = max(asked.space.repeats, least) if cell.name == BASELINE else 1
+    found = []
+    for seed, repeat in [
+        *((s, 0) for s in asked.seeds),
+        *((asked.seeds[0], n) for n in range(1, again)),
+    ]:
+        config = _config(asked, cell, {**tuned, "run.seed": seed, "run.repeat": repeat})
+        values = cell.values(tuned) | ({"run.repeat": repeat} if repeat else {})
+        label = " ".join(
+            part
+            for part in (
+                cell.name,
+                label_of(tuned),
+                f"seed={seed}",
+                f"repeat={repeat}" * bool(repeat),
+            )
+            if part
+        )
+        found.append(Planned(config, values, label, pool=None))
+    return found

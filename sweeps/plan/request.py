@@ -1,0 +1,82 @@
+"""What is asked of a sweep, and what it plans: a space with its base config, and trials."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.plan.domains import Value
+from sweeps.plan.space import Space, rungs
+from sweeps.policies.pools import Pools
+from sweeps.text import show
+from tinylm import config as cfg
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks for."""
+
+    space: Space
+    written: dict[str, Any]  # the space file as it stands
+    source: str  # its path
+    base: cfg.Config  # of the scale, with the space's and the command line's changes
+    scale: str
+    seed: int
+
+    def row(self) -> dict[str, Any]:
+        """The fields of the ledger's `sweep` row."""
+        return {
+            "space": self.written,
+            "source": self.source,
+            "base": self.base.model_dump(),
+            "scale": self.scale,
+            "seed": self.seed,
+        }
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the space, moved by the command line's."""
+        return [number + self.seed for number in self.space.seeds]
+
+    def policy(self) -> Pools:
+        """The policy that the space schedules, before any row; for re-tune grids one a grid."""
+        places = rungs(self.space, self.base, self.source)
+        return Pools(places, lambda: self.space.schedule.policy_at(places, self.score_field))
+
+    @property
+    def score_field(self) -> str:
+        """The field of a record at a rung that holds its score."""
+        return self.space.schedule.field(self.space.metric)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What planning has to know of models and of the machine."""
+
+    size: Callable[[cfg.Model], tuple[int, int]]  # parameters, FLOPs per training token
+    fits: Callable[[cfg.Config], bool]  # whether a training fits in memory
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One trial: its whole config, and which values of it the space chose."""
+
+    config: cfg.Config
+    values: dict[str, Value]
+    label: str
+    # Whom the policy holds it against; None runs to its end whatever others do.
+    pool: str | None = ""
+    draws: int = 1  # that it took to meet the space's constraint
+
+    @property
+    def trial(self) -> str:
+        """The id: the digest of the config."""
+        return cfg.digest(self.config.model_dump())
+
+
+def label_of(values: Mapping[str, Value]) -> str:
+    """Values by the last parts of their paths, or by all of a path where two end alike."""
+    names = [path.rsplit(".", 1)[1] for path in values]
+    return " ".join(
+        f"{path if names.count(name) > 1 else name}={show(value)}"
+        for name, (path, value) in zip(names, values.items(), strict=True)
+    )

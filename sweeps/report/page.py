@@ -1,0 +1,338 @@
+"""`analysis/report.html`: a sweep as one page that needs no network, a fold over its ledger.
+
+The page holds what `page` returns, as JSON, and the chart library (plotly.js, which alone of the
+ones that were compared draws parallel coordinates and takes new points in place).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sweeps import text as words
+from sweeps.findings.everything import findings
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import METRICS, UNITS, Facts, Study, at, reason_of, status_of
+from sweeps.ledger import Files, Row, Trial, write_whole
+from sweeps.report.summary import stability_words
+
+NAME = "report.html"
+INDEX = "index.html"
+_ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
+
+
+def page(of: Study, found: Facts, rows: Sequence[Row]) -> Facts:
+    """All that the page shows of a sweep; `found` is what `sweeps.findings.everything` says of it."""
+    trials = of.trials
+    return {
+        "sweep": of.name,
+        "question": of.question,
+        "verdict": list(verdict(found)),
+        "scale": of.scale,
+        "metric": of.metric,
+        "metric_name": METRICS[of.metric],
+        "unit": UNITS[of.metric],
+        "from": of.begun,
+        "to": of.latest,
+        "counts": found["trials"],
+        "arms": _arms(found),
+        "table": table(of, found),
+        "swept": [
+            {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
+            for s in of.swept
+        ],
+        "trials": [_trial(trial, of.metric) for trial in trials],
+        "rungs": [_fate(of, trial) for trial in trials],
+        "gantt": gantt(of, rows),
+        "importance": importance(of),
+        "sample": _sample(of),
+        "provenance": provenance(of),
+    }
+
+
+def verdict(found: Facts) -> Iterator[str]:
+    """What the sweep answers, in a sentence, and how stable training was where rates were swept; of a
+    study a sentence an arm."""
+    if "arms" in found:
+        for place in (found["arms"] or {"arms": []})["arms"][1:]:
+            yield f"{place['arm']}: {place['words']}."
+        if found["arms"] is None:
+            yield "No arm is settled yet."
+        return
+    places = found["ranking"]["trials"]
+    if not places:
+        yield "No trial has finished yet."
+        return
+    chosen = found["selection"]
+    if chosen is None:
+        yield "The finished trials share no token count, so none is the best."
+        return
+    seeds = "one seed" if chosen["seeds"] == 1 else f"{chosen['seeds']} seeds"
+    values = words.named(chosen["values"]) or "the config"
+    best = f"{values} is the best of {chosen['among']}" if chosen["among"] > 1 else values
+    yield (
+        f"{best}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
+        f"{UNITS[found['metric']]} {words.when(found['ranking']['tokens'])}, by {seeds}."
+    )
+    yield from (line.removeprefix("- ") for line in stability_words(found["stability"])[:1])
+    going = found["trials"]["unfinished"]
+    if going:
+        yield f"{going} of {found['trials']['planned']} trials have no result yet."
+
+
+def _arms(found: Facts) -> list[Facts]:
+    """The arms of a study, the baseline first; nothing for other sweeps."""
+    shown = (
+        "arm",
+        "n",
+        "mean",
+        "difference",
+        "low",
+        "high",
+        "p_holm",
+        "verdict",
+        "words",
+        "hypothesis",
+    )
+    return [
+        {
+            **{name: place[name] for name in shown},
+            "changes": words.named(place["changes"]),
+            "chosen": words.named(place["chosen"] or {}),
+            "cautions": "; ".join(place["cautions"]),
+        }
+        for place in (found.get("arms") or {"arms": []})["arms"]
+    ]
+
+
+def table(of: Study, found: Facts) -> Facts:
+    """The trials as a table: the finished ones by rank, then the others; of a study without ranks."""
+    ranks = (
+        {}
+        if "arms" in found
+        else {place["trial"]: place["rank"] for place in found["ranking"]["trials"]}
+    )
+    rows = []
+    for trial in of.trials:
+        last = trial.curve[-1] if trial.curve else None
+        rows.append(
+            [
+                ranks.get(trial.trial),
+                trial.label,
+                status_of(trial),
+                outcome(trial),
+                last and last["val_loss"],
+                last and last["bits_per_byte"],
+                last and last["train_loss"],
+                last and last["tokens"],
+                last and last["seconds"],
+                trial.params,
+                reason_of(trial),
+            ]
+        )
+    rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
+    columns = [
+        "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
+        "training loss", "tokens", "seconds", "parameters", "why it ended",
+    ]  # fmt: skip
+    first = int(of.is_study)  # whose trials have no ranks
+    return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
+
+
+def _trial(trial: Trial, metric: str) -> Facts:
+    """A trial with its curve, a list a column."""
+    curve = trial.curve
+    return {
+        "id": trial.trial,
+        "label": trial.label,
+        "status": status_of(trial),
+        "outcome": outcome(trial),
+        "seed": trial.seed,
+        "values": trial.values,
+        "flops_per_token": trial.flops_per_token,
+        "step": [row["step"] for row in curve],
+        "tokens": [row["tokens"] for row in curve],
+        "seconds": [row["seconds"] for row in curve],
+        "flops": [row["tokens"] * trial.flops_per_token for row in curve],
+        "loss": [row[metric] for row in curve],
+        "train_loss": [row["train_loss"] for row in curve],
+    }
+
+
+def _standing(row: Row) -> str:
+    """The score of a decision, and the rank where it had one."""
+    rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
+    return f"score {words.loss(row.get('score'))}{rank}"
+
+
+def _fate(of: Study, trial: Trial) -> Facts:
+    """How far a trial came, and what was decided of it at which rung."""
+    decisions = [row for row in of.sweep.decisions if row["trial"] == trial.trial]
+    marks = [
+        {
+            "kind": row["kind"],
+            "tokens": row["rung"],
+            "words": row.get("reason") or _standing(row),
+        }
+        for row in decisions
+    ]
+    status = status_of(trial)
+    if status in {"finished", "diverged", "failed"}:
+        marks.append({"kind": status, "tokens": trial.tokens, "words": reason_of(trial)})
+    return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
+
+
+def gantt(of: Study, rows: Sequence[Row]) -> Facts:
+    """When each attempt ran, on which slot of the machine, and how busy the slots were.
+
+    Attempts take the first slot that is free; times are seconds from the first start. `utilisation`
+    is the share of the slots that was taken, over all sessions.
+    """
+    bars: list[Facts] = []
+    taken: dict[str, Facts] = {}
+    begun: datetime | None = None
+    clock = 0.0
+    for row in rows:
+        moment = datetime.fromisoformat(row["time"])
+        if row["kind"] == "started":
+            begun = begun or moment
+        clock = (moment - begun).total_seconds() if begun else 0.0
+        if row["kind"] == "session":  # what ran before died with its driver
+            taken.clear()
+        trial = row.get("trial")
+        if row["kind"] == "started" and isinstance(trial, str):
+            slot = next(
+                n for n in range(len(taken) + 1) if n not in {b["slot"] for b in taken.values()}
+            )
+            label = of.sweep.find(trial).label
+            taken[trial] = {"trial": label, "slot": slot, "from": clock, "to": clock}
+            bars.append(taken[trial])
+        elif trial in taken:
+            taken[trial]["to"] = clock
+            if row["kind"] in _ENDS:
+                del taken[trial]
+    slots = [int(s["slots"]) for s in of.sweep.sessions if s.get("slots")]
+    room = of.sweep.seconds * max(slots, default=0)
+    return {
+        "bars": bars,
+        "utilisation": of.sweep.busy_seconds / room if room else None,
+    }
+
+
+def importance(of: Study) -> dict[str, float]:
+    """How much of the spread of final losses each path of a joint search explains (PED-ANOVA,
+    arXiv:2304.10255), as shares; nothing for fewer than ten finished trials, or a single path."""
+    finished = [t for t in of.trials if at(t, of.final) is not None and t.status == "finished"]
+    paths = [swept.path for swept in of.swept if len(swept.values) > 1]
+    whole = [t for t in finished if all(path in t.values for path in paths)]
+    if of.is_study or len(paths) < 2 or len(whole) < 10:
+        return {}
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces: dict[str, Any] = {
+        s.path: optuna.distributions.FloatDistribution(s.values[0], s.values[-1], log=s.log)
+        if s.numeric
+        else optuna.distributions.CategoricalDistribution(s.values)
+        for s in of.swept
+        if s.path in paths
+    }
+    study = optuna.create_study()
+    for trial in whole:
+        row = at(trial, of.final)
+        assert row is not None
+        values = {path: trial.values[path] for path in paths}
+        study.add_trial(
+            optuna.trial.create_trial(params=values, distributions=spaces, value=row[of.metric])
+        )
+    found: Mapping[str, float] = get_param_importances(
+        study, evaluator=PedAnovaImportanceEvaluator()
+    )
+    return dict(found)
+
+
+def _sample(of: Study) -> Facts | None:
+    """Text that the best checkpoint wrote, and how it was sampled; None where none was."""
+    row = of.sweep.sampled
+    if row is None:
+        return None
+    trial = of.sweep.find(row["trial"])
+    end = trial.curve[-1]
+    return {
+        "text": row["text"],
+        "words": (
+            f"{trial.label} after {row['step']:,} updates, {METRICS[of.metric]} "
+            f"{end[of.metric]:.4f} {UNITS[of.metric]}: the first {row['tokens']:,} tokens of a new "
+            f"document, at temperature {row['temperature']:g} and top-p {row['top_p']:g} (seed "
+            f"{row['seed']})."
+        ),
+    }
+
+
+def provenance(of: Study) -> list[list[str]]:
+    """How and where the sweep ran, as its last session says, and the commits of all: name and words."""
+    session = of.sweep.session
+    machine, versions = session.get("machine", {}), session.get("versions", {})
+    lines = [
+        ["command", words.portable(session.get("command", ""))],
+        ["processor", machine.get("processor")],
+        ["CPUs", machine.get("cpus")],
+        ["memory", f"{machine['memory'] / 1e9:.0f} GB" if machine.get("memory") else None],
+        ["system", machine.get("system")],
+        ["versions", ", ".join(f"{name} {number}" for name, number in versions.items())],
+        ["GPU", machine.get("gpu")],
+        ["commit", ", ".join(dict.fromkeys(
+            f"{one['commit']}{' with changes' * bool(one.get('changed'))}"
+            for one in of.sweep.sessions if one.get("commit")
+        ))],
+        ["constraints.txt", session.get("constraints")],
+    ]  # fmt: skip
+    return [[name, str(value)] for name, value in lines if value]
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _render(name: str, **content: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("sweeps.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(f"{name}.j2").render(**content)
+
+
+def html(content: Facts, feed: str = "") -> str:
+    """The page, with all it needs; `feed` is the address that a live one gets its content from."""
+    return _render(NAME, page=content, feed=feed, plotly=_plotly())
+
+
+def write_index(results: Path, studies: Sequence[Study]) -> Path:
+    """Write `index.html`, which lists the sweeps in a folder; where it is."""
+    sweeps = []
+    for of in studies:
+        found = findings(of)
+        sweeps.append(
+            {
+                "name": of.name,
+                "question": of.question,
+                "scale": of.scale,
+                "to": of.latest[:16].replace("T", " "),
+                "counts": found["trials"],
+                "verdict": list(verdict(found)),
+                "link": f"{quote(of.name)}/{Files(results / of.name).analysis.name}/{NAME}",
+            }
+        )
+    path = results / INDEX
+    write_whole(path, _render(INDEX, sweeps=sweeps).encode())
+    return path

@@ -1,0 +1,218 @@
+"""What the figures share: looks, axes, marks and files.
+
+What a figure shows is told apart twice, by colour (viridis where values have an order, Okabe-Ito
+where not, https://jfly.uni-koeln.de/color/) and by line or mark, so that it reads in black and
+white.
+"""
+
+import io
+import textwrap
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import Study, Swept
+from sweeps.ledger import Trial
+from sweeps.text import count, show
+
+LOSSES = {
+    "val_loss": "validation loss (nats per token)",
+    "bits_per_byte": "validation loss (bits per byte)",
+}
+Colour = tuple[float, float, float]
+
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "sweeps",
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 150,
+}
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+MARKS = ("o", "D", "v", "p", "h", "<", ">")
+# What went wrong, by its class (`sweeps.findings.outcomes`).
+CROSSES = {
+    "non-finite": "x",
+    "blown up": "X",
+    "spiked": "2",
+    "stuck": "_",
+    "out of memory": "+",
+    "failed": "1",
+}
+# Up to so many trials have a name in the legend; more have a colour bar or share a name.
+NAMED = 12
+# Without its light end, which vanishes on paper.
+ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+_ROWS = 8  # of crosses below each other
+# No axis reaches further above the losses' upper quartile than this many times its height.
+REACH = 1.5
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """A figure as `svg` and as `png`."""
+    with warnings.catch_warnings():
+        # A question may be in a script that the font lacks; boxes are drawn for it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        svg = saved(figure, "svg", {"Date": None})
+        figure.set_layout_engine("none")  # laid out once, for both kinds of file
+        return {"svg": svg, "png": saved(figure, "png", {})}
+
+
+def saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
+    """The content of a file of a figure."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata)
+    return stream.getvalue()
+
+
+def plain(words: str) -> str:
+    """Words as matplotlib shows them: a dollar begins no formula, an underscore hides nothing."""
+    shown = words.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def brief(words: str, width: int) -> str:
+    """Words, cut to two lines of a width."""
+    return plain("\n".join(textwrap.wrap(words, width, max_lines=2, placeholder="…")))
+
+
+def canvas(of: Study) -> tuple[Figure, Axes]:
+    """An empty figure under the question and the size of the sweep."""
+    # Texts may be a little wider in one kind of file than in the other: some room around them.
+    figure = Figure(figsize=(8, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1))
+    FigureCanvasAgg(figure)
+    question = textwrap.wrap(of.question, 74, max_lines=3, placeholder=" …")
+    figure.suptitle(plain("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
+    axes = figure.subplots()
+    params = sorted({trial.params for trial in of.trials})
+    size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
+    seeds = len({trial.seed for trial in of.trials if not trial.pool})  # those that are compared
+    results = len(of.trials) - len(of.having("unfinished"))
+    parts = [
+        of.name,
+        f"{results} of {len(of.trials)} trials have a result",
+        *([f"{size} parameters"] if size else []),
+        *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
+    ]
+    axes.set_title(plain(" · ".join(parts)), loc="left", size=8, color="0.35", pad=10)
+    return figure, axes
+
+
+def set_limit(axes: Axes, losses: Sequence[float]) -> float:
+    """Set the loss axis so that a few huge losses do not flatten the rest; its top."""
+    if not losses:
+        return axes.get_ylim()[1]
+    low, quartile = np.min(losses), np.percentile(losses, 75)
+    high = min(np.max(losses), quartile + REACH * (quartile - low))
+    margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
+    top = float(high + margin)
+    axes.set_ylim(low - margin, top)
+    return top
+
+
+def mark_above(axes: Axes, x: float, colour: Any) -> None:
+    """Mark a loss that lies above the axes."""
+    axes.plot(x, 0.95, "^", color=colour, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
+
+
+def entry(label: str, **look: Any) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], label=plain(label), **look)
+
+
+ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
+STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
+
+
+def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:
+    """The marks of all that went wrong in any of the trials."""
+    found = {outcome(trial) for trial in trials}
+    return {kind: mark for kind, mark in CROSSES.items() if kind in found}
+
+
+def cross_of(trial: Trial) -> str | None:
+    """What went wrong in a trial that has no final loss to be drawn at."""
+    return outcome(trial) if trial.status in {"diverged", "failed"} else None
+
+
+def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, colour: Any) -> None:
+    """Mark the last loss of a trial that ended with one though something went wrong in it."""
+    kind = outcome(trial)
+    if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
+        axes.plot(x, loss, CROSSES[kind], color=colour, ms=11, mew=1.5, zorder=5)
+
+
+def draw_cross(axes: Axes, x: float, mark: str, colour: Any, row: int = 0) -> None:
+    """A mark on the upper edge of the axes, or so many rows below what `mark_above` draws: there is
+    no loss to put it at."""
+    row %= _ROWS
+    axes.plot(
+        x,
+        1.0 - 0.05 * (row + (row > 0)),
+        mark,
+        color=colour,
+        ms=11 if mark == "X" else 8,
+        mew=1.0 if mark == "X" else 2.0,
+        mec="white" if mark == "X" else colour,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+        zorder=5,
+    )
+
+
+def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
+    """The legend's entries of what went wrong."""
+    return [
+        entry(textwrap.fill(kind, 34), marker=mark, ls="", color="0.2", ms=8)
+        for kind, mark in crosses.items()
+    ]
+
+
+def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """A legend outside of the axes, where it covers nothing."""
+    if handles:
+        figure.legend(handles=handles, loc="outside right center")
+
+
+def say_nothing(axes: Axes, words: str) -> None:
+    """Empty axes with the reason."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="0.4")
+    axes.set_yticks([])
+
+
+def label_size(ticks: int) -> float:
+    """Points, at which the labels of so many ticks stand beside each other."""
+    return 9.0 if ticks <= 9 else 7.0
+
+
+def value_ticks(axis: Any, swept: Swept) -> None:
+    """Ticks at the values themselves where these are few, in plain figures."""
+    if len(swept.values) <= NAMED:
+        axis.set_major_locator(FixedLocator(list(swept.values)))
+        axis.set_tick_params(labelsize=label_size(len(swept.values)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
+
+
+def unit_of_time(of: Study) -> tuple[str, float]:
+    """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
+    longest = max((t.curve[-1]["seconds"] for t in of.trials if t.curve), default=0)
+    return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)

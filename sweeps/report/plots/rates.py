@@ -1,0 +1,139 @@
+"""The loss against the learning rate, and where training stops being stable."""
+
+import math
+import statistics
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sweeps.findings.results import Point, Study, at
+from sweeps.findings.stability import LR, by_rate, stability
+from sweeps.ledger import Trial
+from sweeps.report.plots.look import (
+    ABOVE,
+    LOSSES,
+    OKABE_ITO,
+    STOPPED,
+    add_legend,
+    canvas,
+    cross_entries,
+    cross_of,
+    crosses_of,
+    draw_cross,
+    entry,
+    label_size,
+    mark_above,
+    mark_trouble,
+    say_nothing,
+    set_limit,
+)
+from sweeps.report.plots.trials import levels_of, tint
+from sweeps.text import show, when
+
+
+def plot_rates(
+    of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
+) -> bool:
+    """Draw losses against rates, a line for each token count at which trials are compared; frames
+    around the latest of those that were stopped, crosses, so many rows below the upper edge, for
+    those that diverged or failed. `look` is a colour and the line with its mark.
+    Whether a loss lies above the axes."""
+    colour, line = look
+    top, above = axes.get_ylim()[1], False
+    for level in levels_of(of):
+        means = _means(of, trials, level.tokens)
+        faded = tint(colour, level.strength)
+        inside = [loss if loss <= top else math.nan for loss in means.values()]
+        size, width = (7, 1.8) if level.last else (4, 1.0)
+        axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
+    for trial in trials:
+        rate, kind = float(trial.values[LR]), cross_of(trial)
+        if kind is not None:
+            draw_cross(axes, rate, crosses_of([trial])[kind], colour, row)
+        elif trial.curve and trial.curve[-1][of.metric] > top:
+            mark_above(axes, rate, colour)
+            above = True
+        elif trial.status in {"finished", "stopped"} and trial.curve:
+            loss = trial.curve[-1][of.metric]
+            mark_trouble(axes, rate, loss, trial, colour)
+            if trial.status == "stopped":
+                axes.plot(rate, loss, **STOPPED | {"mec": colour, "ms": 8})
+    return above
+
+
+def _means(of: Study, trials: list[Trial], tokens: Point) -> dict[float, float]:
+    """The mean loss of each rate whose trials were measured at so many tokens."""
+    losses = {
+        rate: [
+            row[of.metric]
+            for trial in each
+            if trial.status != "diverged" and (row := at(trial, tokens)) is not None
+        ]
+        for rate, each in by_rate(trials).items()
+    }
+    return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
+
+
+def shown_losses(of: Study, trials: list[Trial]) -> list[float]:
+    """All that `plot_rates` draws of some trials."""
+    return [loss for level in levels_of(of) for loss in _means(of, trials, level.tokens).values()]
+
+
+def level_entries(of: Study, colour: str) -> list[Line2D]:
+    """The legend's entries of the token counts."""
+    return [
+        entry(
+            when(level.tokens),
+            color=tint(colour, level.strength),
+            lw=1.8 if level.last else 1.0,
+        )
+        for level in reversed(levels_of(of))
+    ]
+
+
+def rate_axis(axes: Axes, trials: list[Trial]) -> None:
+    """A logarithmic axis of learning rates with the rates that were tried as its ticks."""
+    axes.set_xscale("log")
+    axes.set_xlabel("peak learning rate (optim.lr)")
+    rates = sorted({float(trial.values[LR]) for trial in trials if LR in trial.values})
+    every = math.ceil(len(rates) / 12)
+    axes.set_xticks(rates[::every], [f"{rate:.3g}" for rate in rates[::every]])
+    axes.set_xticks([], minor=True)
+    axes.tick_params(axis="x", labelsize=label_size(len(rates[::every])))
+
+
+def edge_of_stability(of: Study) -> Figure:
+    """Last losses against the rate, with the best, the highest stable and the first diverging rate,
+    and the parabola around the minimum."""
+    figure, axes = canvas(of)
+    axes.set_ylabel(LOSSES[of.metric])
+    rate_axis(axes, of.trials)
+    losses = shown_losses(of, of.trials)
+    found = stability(of.audited(of.trials), of.metric)
+    if not losses or found is None:
+        say_nothing(axes, "no rate has been trained to its end yet")
+        return figure
+    set_limit(axes, losses)
+    above = plot_rates(of, axes, of.trials, (OKABE_ITO[0], "-o"))
+    handles = level_entries(of, OKABE_ITO[0])
+    if of.having("stopped"):
+        handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
+    for name, words, colour, dash in (
+        ("best", "best", OKABE_ITO[2], "-"),
+        ("highest_stable", "highest stable", OKABE_ITO[4], "--"),
+        ("first_unstable", "first unstable", OKABE_ITO[3], "-."),
+        ("first_diverging", "first diverging", OKABE_ITO[1], ":"),
+    ):
+        if found[name] is not None:
+            axes.axvline(found[name], color=colour, ls=dash, lw=1.2, zorder=1)
+            handles.append(entry(f"{words}: {show(found[name])}", color=colour, ls=dash))
+    fit = found["fit"]
+    if fit is not None and fit["low"] is not None:
+        axes.axvspan(fit["low"], fit["high"], color=OKABE_ITO[5], alpha=0.25, lw=0)
+        words = f"minimum of a parabola:\n{fit['rate']:.2g} ({fit['low']:.2g} to {fit['high']:.2g})"
+        handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
+    if above:
+        handles.append(entry("above the axis", **ABOVE))
+    add_legend(figure, [*handles, *cross_entries(crosses_of(of.trials))])
+    return figure

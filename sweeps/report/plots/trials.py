@@ -1,0 +1,403 @@
+"""Figures of single trials: learning curves, and the loss against a swept path."""
+
+import math
+import statistics
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from sweeps.findings.results import Point, Study, Swept, at
+from sweeps.ledger import Trial
+from sweeps.report.plots.look import (
+    ABOVE,
+    DASHES,
+    LOSSES,
+    MARKS,
+    NAMED,
+    OKABE_ITO,
+    ORDERED,
+    STOPPED,
+    Colour,
+    add_legend,
+    brief,
+    canvas,
+    cross_entries,
+    cross_of,
+    crosses_of,
+    draw_cross,
+    entry,
+    mark_above,
+    mark_trouble,
+    plain,
+    say_nothing,
+    set_limit,
+    unit_of_time,
+    value_ticks,
+)
+from sweeps.text import END, count, named, show, when
+
+X_AXES = {
+    "step": "updates",
+    "tokens": "training tokens",
+    "seconds": "training time without evaluation",
+}
+
+
+# Learning curves --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """How the trials are told apart: colour and dashes of each, and what explains them."""
+
+    colours: dict[str, Any]  # by trial
+    dashes: dict[str, str]
+    scale: ScalarMappable | None  # explained by a colour bar
+    ordered: Swept | None  # the path of the scale
+    names: dict[str, str]  # trial -> what it is called in the legend; empty for no entry
+
+
+def _naming(of: Study) -> tuple[bool, Callable[[Trial], str]]:
+    """Whether the legend has room to name all, and what it calls a trial.
+
+    That is the trial's values, which its seeds share, or its label where there is nothing but
+    seeds; where these are too many, its value of the first path that has no order.
+    """
+    choices = {named(trial.values) for trial in of.trials}
+    if len(choices) == 1 and len(of.trials) <= NAMED:
+        return True, lambda trial: trial.label
+    if 1 < len(choices) <= NAMED:
+        return True, lambda trial: named(trial.values)
+    category = next((s for s in of.swept if not s.numeric and len(s.values) > 1), None)
+    if category is None:
+        return False, lambda trial: ""
+    path, name = category.path, category.name
+    return False, lambda t: f"{name}={show(t.values[path])}" if path in t.values else ""
+
+
+def _looks(of: Study) -> _Looks:
+    ordered = next((s for s in of.swept if s.numeric and len(s.values) > 1), None)
+    trials = of.trials
+    if ordered is not None:
+        trials = sorted(trials, key=lambda t: t.values.get(ordered.path, math.inf))
+    apart, name_of = _naming(of)
+    names = {trial.trial: name_of(trial) for trial in trials}
+    number = {name: index for index, name in enumerate(dict.fromkeys(names.values()))}
+    dashes = {trial: DASHES[number[name] % len(DASHES)] for trial, name in names.items()}
+    if ordered is None:
+        plain = {t: OKABE_ITO[number[name] % len(OKABE_ITO)] for t, name in names.items()}
+        return _Looks(plain, dashes, None, None, names)
+    norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
+    scale = ScalarMappable(norm, ORDERED)
+    colours = {
+        t.trial: scale.to_rgba(t.values[ordered.path]) if ordered.path in t.values else "0.5"
+        for t in trials
+    }
+    return _Looks(colours, dashes, None if apart else scale, ordered, names)
+
+
+def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
+    if looks.scale is None or looks.ordered is None:
+        return
+    bar = figure.colorbar(looks.scale, ax=axes, label=plain(looks.ordered.path), pad=0.02)
+    value_ticks(bar.ax.yaxis, looks.ordered)
+
+
+def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
+    first = {name: trial for trial, name in reversed(looks.names.items()) if name}
+    grey = looks.scale is not None
+    handles = [
+        entry(
+            textwrap.shorten(name, 34, placeholder="…"),
+            color="0.3" if grey else looks.colours[first[name]],
+            ls=looks.dashes[first[name]],
+        )
+        for name in dict.fromkeys(looks.names.values())
+        if name
+    ]
+    if train:
+        handles.append(entry("thin: training loss", color="0.5", lw=0.7))
+    if of.having("stopped"):
+        handles.append(entry("stopped early", **STOPPED | {"ms": 6}))
+    return handles + cross_entries(crosses_of(of.trials))
+
+
+def end_of(trial: Trial, x: str) -> float | None:
+    """Where on the axis a trial ended; of the time it took to diverge only the measured is known."""
+    if x == "seconds":
+        return trial.curve[-1]["seconds"] if trial.curve else None
+    end: int = getattr(trial, x)
+    return end
+
+
+def learning_curves(of: Study, x: str) -> Figure:
+    """Validation loss, and training loss where it stays readable, of every trial against x."""
+    figure, axes = canvas(of)
+    unit, divisor = unit_of_time(of) if x == "seconds" else ("", 1)
+    axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
+    axes.set_ylabel("loss (nats per token)")
+    measured = [trial for trial in of.trials if trial.curve]
+    if not measured:
+        say_nothing(axes, "nothing measured yet")
+        return figure
+    looks, crosses = _looks(of), crosses_of(of.trials)
+    train = len(measured) <= NAMED
+    sound = [trial for trial in measured if trial.status != "diverged"] or measured
+    kinds = ("val_loss", "train_loss") if train else ("val_loss",)
+    top = set_limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
+    above = False
+    for trial in of.trials:
+        colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
+        along = [row[x] / divisor for row in trial.curve]
+        losses = [row["val_loss"] for row in trial.curve]
+        end = end_of(trial, x)
+        if train:
+            thin = [row["train_loss"] for row in trial.curve]
+            axes.plot(along, thin, dashes, color=colour, lw=0.7, alpha=0.6)
+        dot = "o" if len(along) == 1 else ""
+        axes.plot(along, losses, dashes, marker=dot, color=colour, lw=1.6 if train else 1.0, ms=3)
+        if trial.status == "stopped":
+            axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": colour, "ms": 5}, zorder=4)
+        kind = cross_of(trial)
+        if losses:
+            mark_trouble(axes, along[-1], losses[-1], trial, colour)
+        if trial.status == "failed" and losses and losses[-1] <= top:
+            continue  # it is marked where it failed
+        if kind is not None and end is not None:
+            draw_cross(axes, end / divisor, crosses[kind], colour)
+        elif losses and losses[-1] > top:
+            mark_above(axes, along[-1], colour)
+            above = True
+    axes.set_xlim(left=0)
+    if x == "tokens":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    _colour_bar(figure, axes, looks)
+    handles = _curve_handles(of, looks, train=train)
+    add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
+    return figure
+
+
+# Loss against a swept path ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where trials are compared, and how strongly it is drawn."""
+
+    tokens: Point
+    strength: float  # 1 for the end of the training, less the earlier it is
+    last: bool
+
+
+def levels_of(of: Study) -> list[Level]:
+    """The rungs, the common and the final token count, the later the stronger."""
+    counts = {*of.rungs, *(n for n in (of.common, of.final) if isinstance(n, int))}
+    points: list[Point] = [*sorted(counts), *([END] if of.final == END else [])]
+    strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
+    return [
+        Level(point, 1.0, last=True)
+        if point == points[-1]
+        else Level(point, float(strengths[number]), last=False)
+        for number, point in enumerate(points)
+    ]
+
+
+def tint(colour: str, strength: float) -> Colour:
+    """The colour, mixed with white."""
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _series(of: Study, swept: Swept) -> dict[str, list[Trial]]:
+    """The trials that have the path, together where all other values are the same."""
+    found: dict[str, list[Trial]] = {}
+    for trial in of.trials:
+        if swept.path in trial.values:
+            others = {path: v for path, v in trial.values.items() if path != swept.path}
+            found.setdefault(named(others), []).append(trial)
+    return found
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    tokens: int
+    loss: float
+    trial: Trial
+
+
+def _points(
+    of: Study, trials: Iterable[Trial], level: Level, place: Callable[[Any], float], path: str
+) -> list[_Point]:
+    """The trials measured at the level, by rising x."""
+    found = [
+        _Point(place(trial.values[path]), row["tokens"], row[of.metric], trial)
+        for trial in trials
+        if (row := at(trial, level.tokens)) is not None
+    ]
+    return sorted(found, key=lambda point: point.x)
+
+
+def _means(points: Sequence[_Point]) -> Iterator[tuple[float, float]]:
+    """The mean over seeds at each x."""
+    for x in dict.fromkeys(point.x for point in points):
+        yield x, statistics.fmean(point.loss for point in points if point.x == x)
+
+
+def _draw_level(
+    axes: Axes,
+    points: Sequence[_Point],
+    level: Level,
+    look: tuple[str, str],
+    *,
+    line: bool,
+    bar: bool,
+) -> None:
+    """The points of one level, and a line through their means that breaks above the axis, or a
+    bar at each mean."""
+    colour, mark = look
+    faded = tint(colour, level.strength)
+    means, top = list(_means(points)), axes.get_ylim()[1]
+    if line:
+        along, losses = zip(*means, strict=True)
+        inside = [loss if loss <= top else math.nan for loss in losses]
+        axes.plot(along, inside, color=faded, lw=1.8 if level.last else 1.1)
+    elif bar and len(means) < len(points):
+        axes.plot(*zip(*means, strict=True), "_", color=faded, ms=30, mew=1.5)
+    axes.plot(
+        [point.x for point in points],
+        [point.loss for point in points],
+        mark,
+        color=faded,
+        mec="white",
+        mew=0.5,
+        ms=7 if level.last else 5,
+        zorder=3,
+    )
+    for point in points:
+        if point.loss > top:
+            mark_above(axes, point.x, colour)
+
+
+def loss_against(of: Study, swept: Swept) -> Figure:
+    """The loss at every rung and at the end against one path: equal tokens on every line."""
+    figure, axes = canvas(of)
+    axes.set_xlabel(plain(swept.path))
+    axes.set_ylabel(LOSSES[of.metric])
+    place: Callable[[Any], float] = float if swept.numeric else swept.values.index
+    series, levels, crosses = _series(of, swept), levels_of(of), crosses_of(of.trials)
+    bar = len(series) == 1  # all trials with one value differ by their seed alone
+    joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(of.trials)
+    if not joined:
+        series = {"": [trial for trials in series.values() for trial in trials]}
+    looks = {name: (OKABE_ITO[i], MARKS[i]) for i, name in enumerate(series)}
+    drawn = {
+        (name, level): [
+            point
+            for point in _points(of, trials, level, place, swept.path)
+            if point.trial.status != "diverged"
+        ]
+        for name, trials in series.items()
+        for level in levels
+    }
+    shown = [point for points in drawn.values() for point in points]
+    top = set_limit(axes, [point.loss for point in shown])
+    for (name, level), points in drawn.items():
+        if points:
+            _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
+    _mark_stopped(axes, shown)
+    for point in shown:
+        ended = point.trial.status in {"finished", "stopped"}
+        if ended and point.loss == point.trial.curve[-1][of.metric]:
+            mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
+    for name, trials in series.items():
+        colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
+        for trial in trials:
+            kind = cross_of(trial)
+            if kind is not None:
+                draw_cross(axes, place(trial.values[swept.path]), crosses[kind], colour)
+    _value_axis(axes, swept)
+    if shown:
+        handles = _level_handles(levels, series, looks, line=joined, bar=bar)
+    else:
+        handles = []
+        say_nothing(axes, "nothing to compare yet")
+    if of.having("stopped"):
+        handles.append(entry("stopped early there", **STOPPED))
+    if any(point.loss > top for point in shown):
+        handles.append(entry("above the axis", **ABOVE))
+    add_legend(figure, handles + cross_entries(crosses))
+    return figure
+
+
+def _mark_stopped(axes: Axes, points: Sequence[_Point]) -> None:
+    """A frame around the latest comparison of each stopped trial."""
+    latest: dict[str, _Point] = {}
+    for point in sorted(points, key=lambda point: point.tokens):
+        if point.trial.status == "stopped":
+            latest[point.trial.trial] = point
+    look: dict[str, Any] = STOPPED | {"ms": 9 if len(latest) <= NAMED else 6}
+    for point in latest.values():
+        axes.plot(point.x, point.loss, zorder=4, **look)
+
+
+def _value_axis(axes: Axes, swept: Swept) -> None:
+    if not swept.numeric:
+        axes.set_xticks(range(len(swept.values)), [brief(show(v), 24) for v in swept.values])
+        axes.set_xlim(-0.5, len(swept.values) - 0.5)
+        return
+    if swept.log:
+        axes.set_xscale("log")
+    value_ticks(axes.xaxis, swept)
+    low, high = swept.values[0], swept.values[-1]
+    if swept.log and low < high:
+        margin = (high / low) ** 0.04
+        axes.set_xlim(low / margin, high * margin)
+    elif low < high:
+        axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+
+
+def _level_handles(
+    levels: Sequence[Level],
+    series: Mapping[str, Sequence[Trial]],
+    looks: Mapping[str, tuple[str, str]],
+    *,
+    line: bool,
+    bar: bool,
+) -> list[Line2D]:
+    names = [name for name in series if name]
+    handles = [
+        entry(
+            textwrap.shorten(name, 34, placeholder="…"),
+            color=looks[name][0],
+            marker=looks[name][1],
+            ms=6,
+        )
+        for name in names
+    ]
+    colour = "#000000" if names else OKABE_ITO[0]
+    handles += [
+        entry(
+            when(level.tokens),
+            color=tint(colour, level.strength),
+            marker="o",
+            ls="-" if line and not names else "",
+            lw=1.8 if level.last else 1.1,
+            ms=7 if level.last else 5,
+        )
+        for level in reversed(levels)
+    ]
+    seeds = any(len({t.seed for t in trials}) > 1 for trials in series.values())
+    if seeds and (line or bar):
+        words = "line" if line else "bar"
+        handles.append(entry(f"{words}: mean", marker="" if line else "_", ls="-", color="0.4"))
+    return handles

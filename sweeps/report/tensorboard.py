@@ -1,0 +1,86 @@
+"""TensorBoard event files: a fold over the ledger, so a resumed sweep shows one curve a trial.
+
+Each trial is a run with its scalars and hyperparameters; one run more holds the sweep's figures.
+"""
+
+import os
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sweeps import ledger
+from sweeps.findings.results import METRICS, Study, status_of, study
+from sweeps.ledger import Files, Row, Trial
+
+FIGURES = "figures"  # the run that holds them
+SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
+
+
+def run_name(trial: Trial) -> str:
+    """The folder of a trial: its label as far as a file system takes it, and its id."""
+    label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", trial.label)[:100].lstrip(".")
+    return f"{label}-{trial.trial}"
+
+
+def moment(row: Row) -> float:
+    """When a row was written, in seconds since 1970."""
+    return datetime.fromisoformat(row["time"]).timestamp()
+
+
+def _hyperparameters(of: Study, trial: Trial) -> dict[str, Any]:
+    """What the sweep varied, the seed and what became of the trial."""
+    paths = [swept.path for swept in of.swept]
+    values = {path: trial.value(path) for path in paths}
+    return {**values, "seed": trial.seed, "status": status_of(trial)}
+
+
+def _write_trial(of: Study, trial: Trial, folder: Path) -> None:
+    from tensorboardX import SummaryWriter  # takes seconds where torch is installed
+    from tensorboardX.summary import hparams
+
+    with SummaryWriter(str(folder)) as writer:
+        # Its HParams tab shows the last value of each of these scalars.
+        for summary in hparams(_hyperparameters(of, trial), dict.fromkeys(METRICS)):
+            writer.file_writer.add_summary(summary)
+        for row in trial.curve:
+            for name in SCALARS:
+                if row[name] is not None:
+                    writer.add_scalar(name, row[name], row["step"], moment(row))
+
+
+def _write_figures(of: Study, folder: Path) -> None:
+    import matplotlib.style
+    from tensorboardX import SummaryWriter
+
+    from sweeps.report import plots
+    from sweeps.report.plots.look import STYLE
+
+    with matplotlib.style.context(["default", STYLE]), SummaryWriter(str(folder)) as writer:
+        for name, figure in plots.figures(of).items():
+            writer.add_figure(name, figure)
+
+
+def write(files: Files) -> Path:
+    """Write the event files of every measured trial anew; the folder that TensorBoard reads.
+
+    They are written beside the old ones and then take their place, so that no curve stands twice.
+    """
+    of = study(files.name, ledger.read(files))
+    measured = [trial for trial in of.sweep.trials.values() if trial.curve]
+    new = files.events.with_name(f".tensorboard.new.{os.getpid()}")
+    old = files.events.with_name(f".tensorboard.old.{os.getpid()}")
+    try:
+        new.mkdir(parents=True)
+        for trial in measured:
+            _write_trial(of, trial, new / run_name(trial))
+        if measured:
+            _write_figures(of, new / FIGURES)
+        if files.events.exists():
+            files.events.rename(old)
+        new.rename(files.events)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return files.events

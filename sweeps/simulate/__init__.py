@@ -1,0 +1,1 @@
+"""What would happen: policies over recorded curves, in virtual time."""

@@ -1,0 +1,187 @@
+"""What a sweep is going to take: its policy replayed in virtual time, at the speeds of this machine.
+
+The curves are those of earlier sweeps with the same metric and budget, drawn at random; where there
+are too few of them, made-up curves whose order never changes.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sweeps import ledger as led
+from sweeps import replay
+from sweeps.plan.request import Asked
+from sweeps.plan.space import rungs as rungs_of
+from sweeps.plan.trials import Load
+from sweeps.policies.none import RunAll
+from sweeps.simulate.curves import SCORE, Curve, reaches
+from tinylm import config as cfg
+
+FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
+_REPEATS = 20
+_ANY_SPEED = 1e12  # tokens per second, where none is known: then no budget in seconds is felt
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep is expected to take."""
+
+    tokens: int  # mean over replays
+    low: int  # the least and the most of them
+    high: int
+    seconds: float | None  # by the clock, evaluation and start-up aside; None without speeds
+    occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that get there
+    basis: str  # what was replayed
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the ledger's `forecast` row."""
+        return asdict(self)
+
+
+def earlier_curves(asked: Asked, rungs: Sequence[int]) -> list[Curve]:
+    """The curves of the sweeps under results/ that have the same metric and budget, and records
+    that meet the first rung."""
+    found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, asked)}
+    return [curve for curve in found.values() if reaches(curve, rungs[0])]
+
+
+def _curves(files: led.Files, asked: Asked) -> list[Curve]:
+    try:
+        return list(_read_curves(files, asked))
+    except (led.LedgerError, OSError, KeyError):
+        return []  # damaged, or of another version: whoever analyzes that sweep is told
+
+
+def _read_curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
+    sweep = led.fold(led.read(files))
+    metric = asked.space.metric
+    if sweep.asked is None or sweep.asked["space"].get("metric", "val_loss") != metric:
+        return
+    budget = asked.base.budget.tokens
+    trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.tokens]
+    ended = [trial for trial in trials if trial.status == "finished"]
+    for trial in trials:
+        scores = {row["tokens"]: row[metric] for row in trial.curve}
+        if trial.status == "diverged":
+            scores[trial.tokens] = math.inf
+        elif trial.status == "stopped" and ended:
+            scores |= _behind(
+                scores, [{r["tokens"]: r[metric] for r in end.curve} for end in ended]
+            )
+        elif trial.status != "finished":
+            continue
+        yield Curve(trial.trial, trial.label, tuple(scores), tuple(scores.values()), tuple(scores))
+
+
+def _behind(scores: dict[int, float], ended: Sequence[dict[int, float]]) -> dict[int, float]:
+    """How a stopped trial would have gone on, had it stayed as far behind the worst of the finished
+    as it was."""
+    last = max(scores)
+    worst = max(ended, key=lambda end: end.get(last, -math.inf))
+    gap = max(0.0, scores[last] - worst.get(last, math.inf))
+    return {tokens: score + gap for tokens, score in worst.items() if tokens > last}
+
+
+def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
+    """Curves with a record at each rung that keep their order, the best first."""
+    ends = [(*rungs, budget) for budget in budgets]
+    return [
+        Curve(str(rank), "", tokens, (float(rank),) * len(tokens), tokens)
+        for rank, tokens in enumerate(ends)
+    ]
+
+
+def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
+    """A curve of the pool for every trial, at the trial's speed; all of it before any again."""
+    return [
+        replace(curve, trial=str(number), seconds=tuple(tokens / speed for tokens in curve.tokens))
+        for number, (curve, speed) in enumerate(zip(itertools.cycle(pool), speeds, strict=False))
+    ]
+
+
+def forecast(asked: Asked, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
+    """What a load takes, budgets of the sweep aside; `speeds` are the tokens per second of its
+    configs, where known."""
+    rungs = rungs_of(asked.space, asked.base, asked.source)
+    pool = earlier_curves(asked, rungs) if rungs else []
+    basis = f"{len(pool)} curves of earlier sweeps"
+    if not rungs or not load.pools:
+        basis = "every trial to its end"
+    elif len(pool) < FEWEST:
+        pool = []
+        basis = "curves that keep their order"
+    rates = iter(speeds or [_ANY_SPEED] * len(load.configs))
+    parts = [
+        _replayed(asked, configs, list(itertools.islice(rates, len(configs))), pool, slots)
+        for configs in load.pools
+    ]
+    parts.append(_to_their_ends(load.free, list(rates), slots))
+    alone = len(load.pools) == 1 and not load.free
+    # Of several parts that share the slots only the work is known.
+    seconds = parts[0].seconds if alone else sum(part.busy for part in parts) / slots
+    stages = (*rungs, asked.base.budget.tokens)
+    return Forecast(
+        tokens=round(sum(statistics.fmean(part.tokens) for part in parts)),
+        low=sum(min(part.tokens) for part in parts),
+        high=sum(max(part.tokens) for part in parts),
+        seconds=seconds if speeds else None,
+        occupancy={stage: sum(part.reached(stage) for part in parts) for stage in stages},
+        basis=basis,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the replays of a pool come to."""
+
+    tokens: list[int]  # of each replay
+    seconds: float  # mean, by the clock
+    busy: float  # mean, summed over trials
+    reaches: list[list[int]]  # tokens of the trials of each replay
+
+    def reached(self, stage: int) -> float:
+        """How many trials get to so many tokens, on average."""
+        return statistics.fmean(sum(tokens >= stage for tokens in each) for each in self.reaches)
+
+
+def _replayed(
+    asked: Asked,
+    configs: Sequence[cfg.Config],
+    speeds: Sequence[float],
+    pool: Sequence[Curve],
+    slots: int,
+) -> _Part:
+    """The trials of one pool under the space's policy, on curves of others where there are any."""
+    schedule = asked.space.schedule
+    rungs = rungs_of(asked.space, asked.base, asked.source)
+    if not rungs:
+        return _to_their_ends(configs, speeds, slots)
+    curves = pool or _made_up(rungs, [config.budget.tokens for config in configs])
+    results = [
+        replay.replay(
+            _draw(order, speeds), schedule.policy_at(rungs, SCORE), slots, float(schedule.branch)
+        )
+        for order in replay.arrivals(curves, _REPEATS, asked.seed)
+    ]
+    return _Part(
+        [result.tokens for result in results],
+        statistics.fmean(result.seconds for result in results),
+        statistics.fmean(result.busy for result in results),
+        [list(result.reached.values()) for result in results],
+    )
+
+
+def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
+    """Trials that nothing stops."""
+    tokens = [
+        config.budget.tokens
+        if config.budget.seconds is None
+        else min(config.budget.tokens, round(speed * config.budget.seconds))
+        for config, speed in zip(configs, speeds, strict=True)
+    ]
+    curves = _draw(_made_up((), tokens), speeds)
+    result = replay.replay(curves, RunAll(), slots)
+    return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

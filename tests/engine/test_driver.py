@@ -1,0 +1,607 @@
+"""The driver on made-up losses: what is handed out, written down, and picked up after a crash."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Engine, Loss, asked, driver, grid, v_shaped
+
+from sweeps import ledger as led
+from sweeps.engine.driver import RETRIES, RefusedError
+
+RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
+NONE = {"policy": "none"}
+
+
+def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any) -> led.Sweep:
+    """Run a sweep, or go on with it, for so many records; what its ledger says then."""
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, asked(tree), how.get("audit", 0.0))
+        conductor.begin({})
+        Engine(conductor, loss, how.get("slots", 2)).run(how.get("records", math.inf))
+    return led.fold(led.read(led.Files(folder)))
+
+
+def curves(of: led.Sweep) -> dict[str, list[tuple[int, float]]]:
+    return {t.label: [(p["step"], p["val_loss"]) for p in t.curve] for t in of.trials.values()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, float]]]:
+    """The curves of an uninterrupted sweep without a schedule."""
+    return curves(sweep(tmp_path_factory.mktemp("whole"), grid(RATES, **NONE)))
+
+
+def statuses(of: led.Sweep) -> list[str]:
+    return [trial.status for trial in of.trials.values()]
+
+
+def test_without_a_schedule_every_trial_finishes(tmp_path: Path) -> None:
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_asha_finishes_the_best_and_stops_the_rest(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    finished = [trial.label for trial in after.trials.values() if trial.status == "finished"]
+    assert "lr=0.004" in finished
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("order", [RATES, RATES[::-1], RATES[::2] + RATES[1::2]])
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_stable_ranks_keep_the_best_in_any_order(
+    tmp_path: Path, order: list[float], slots: int
+) -> None:
+    after = sweep(tmp_path, grid(order), slots=slots)
+    best = next(trial for trial in after.trials.values() if trial.label == "lr=0.004")
+    assert best.status == "finished"
+
+
+def test_asha_costs_less_than_the_grid(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    assert after.spent_tokens < 0.6 * sum(trial.budget for trial in after.trials.values())
+
+
+def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES)))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped, slots=3)
+        engine.run()
+    assert engine.most == 3
+
+
+@pytest.mark.parametrize("records", range(1, 30, 4))
+def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int, whole: Any) -> None:
+    sweep(tmp_path / "cut", grid(RATES, **NONE), records=records)
+    assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
+
+
+@pytest.mark.parametrize("records", range(1, 24, 3))
+def test_a_crash_under_asha_still_finishes_the_best(tmp_path: Path, records: int) -> None:
+    sweep(tmp_path, grid(RATES), records=records)
+    after = sweep(tmp_path, grid(RATES))
+    assert max(after.trials.values(), key=lambda trial: trial.step).label == "lr=0.004"
+    assert set(statuses(after)) <= {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("records", [1, 5, 9])
+def test_stopped_curves_are_the_beginnings_of_whole_ones(
+    tmp_path: Path, records: int, whole: Any
+) -> None:
+    sweep(tmp_path / "asha", grid(RATES), records=records)
+    cut = curves(sweep(tmp_path / "asha", grid(RATES)))
+    assert {label: whole[label][: len(points)] for label, points in cut.items()} == cut
+
+
+def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
+    """The ledger ends with the checkpoint at a rung: the trial pauses, it does not run past."""
+    sweep(tmp_path, grid(RATES), records=1)
+    file = led.Files(tmp_path).ledger
+    lines = file.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"kind":"paused"' in line)
+    file.write_text("".join(lines[:cut]))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES)))
+        conductor.begin({})
+        assert statuses(conductor.sweep)[0] == "paused"
+
+
+def test_the_checkpoint_with_the_lowest_loss_is_sampled_once(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    asked_of: list[Path] = []
+
+    def write(file: Path) -> dict[str, Any]:
+        asked_of.append(file)
+        return {"text": file.parents[1].name}
+
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor.sample(write)
+        conductor.sample(write)
+        best = next(t for t in conductor.sweep.trials.values() if t.label == "lr=0.004")
+        assert len(asked_of) == 1
+        assert conductor.sweep.sampled is not None
+        assert conductor.sweep.sampled["text"] == f"{best.trial}-1"
+
+
+def test_a_sweep_without_a_finished_trial_is_not_sampled(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), records=5)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor.sample(lambda file: {"text": file.name})
+        assert conductor.sweep.sampled is None
+
+
+def test_the_same_command_has_nothing_left_to_do(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES))).is_done()
+
+
+def test_an_interrupted_sweep_is_not_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=3)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert not driver(ledger, asked(grid(RATES))).is_done()
+
+
+def test_a_larger_grid_adds_to_the_sweep(tmp_path: Path) -> None:
+    before = curves(sweep(tmp_path, grid(RATES[:4], **NONE)))
+    after = curves(sweep(tmp_path, grid(RATES, **NONE)))
+    assert (len(after), {label: after[label] for label in before}) == (8, before)
+
+
+def test_dropping_the_schedule_finishes_what_was_stopped(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=1)
+    other = {**grid(RATES), "base": {"optim.weight_decay": 0.3}}
+    with (
+        led.Ledger(led.Files(tmp_path)) as ledger,
+        pytest.raises(RefusedError, match=r"optim.weight_decay: 0.1 there, 0.3 here"),
+    ):
+        driver(ledger, asked(other))
+
+
+def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=1)
+    before = led.Files(tmp_path).ledger.read_bytes()
+    with led.Ledger(led.Files(tmp_path)) as ledger, pytest.raises(RefusedError):
+        driver(ledger, asked({**grid(RATES), "base": {"optim.weight_decay": 0.3}}))
+    assert led.Files(tmp_path).ledger.read_bytes() == before
+
+
+def diverging(config: dict[str, Any], share: float) -> float:
+    return math.inf if config["optim"]["lr"] > 0.03 else v_shaped(config, share)
+
+
+def test_diverged_trials_are_results(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES), diverging)
+    ended = {trial.label: trial.status for trial in after.trials.values()}
+    assert ended["lr=0.032"] == ended["lr=0.064"] == "diverged"
+
+
+def test_a_sweep_in_which_everything_diverges_ends(tmp_path: Path) -> None:
+    assert statuses(sweep(tmp_path, grid(RATES), lambda *_: math.inf)) == ["diverged"] * 8
+
+
+def failing(config: dict[str, Any], share: float) -> float:
+    if config["optim"]["lr"] == 4e-3 and share > 0.3:
+        raise ZeroDivisionError
+    return v_shaped(config, share)
+
+
+def test_a_trial_that_fails_is_tried_again_then_given_up(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES, **NONE), failing)
+    (failed,) = [trial for trial in after.trials.values() if trial.status == "failed"]
+    assert (failed.label, failed.attempt) == ("lr=0.004", RETRIES + 1)
+
+
+def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), failing)
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_a_lost_checkpoint_begins_the_trial_again(tmp_path: Path, whole: Any) -> None:
+    sweep(tmp_path / "cut", grid(RATES, **NONE), records=9)
+    for file in (tmp_path / "cut").rglob("checkpoint.pt"):
+        file.unlink()
+    assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
+
+
+def test_one_checkpoint_a_trial_is_kept(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 8
+
+
+def test_seeds_are_trials_of_their_own(tmp_path: Path) -> None:
+    after = sweep(tmp_path, {**grid(RATES[:2], **NONE), "seeds": [3, 5]})
+    assert [(t.label, t.seed) for t in after.trials.values()] == [
+        ("lr=0.0005 seed=3", 3),
+        ("lr=0.001 seed=3", 3),
+        ("lr=0.0005 seed=5", 5),
+        ("lr=0.001 seed=5", 5),
+    ]
+
+
+OPTUNA = {
+    "question": "Which rate?",
+    "search": {"method": "optuna", "samples": 12},
+    "space": {"optim.lr": {"loguniform": [1e-4, 1e-1]}},
+    "schedule": {"policy": "asha", "eta": 3, "grace": "1/8"},
+}
+
+
+def test_optuna_suggests_as_many_trials_as_asked_for(tmp_path: Path) -> None:
+    assert len(sweep(tmp_path, OPTUNA).trials) == 12
+
+
+def test_optuna_goes_on_from_the_ledger(tmp_path: Path) -> None:
+    begun = sweep(tmp_path, OPTUNA, records=5)
+    after = sweep(tmp_path, OPTUNA)
+    assert list(after.trials)[: len(begun.trials)] == list(begun.trials)
+    assert len(after.trials) == 12
+
+
+def test_optuna_is_a_function_of_what_was_measured(tmp_path: Path) -> None:
+    first, second = (sweep(tmp_path / name, OPTUNA, slots=1) for name in ("one", "two"))
+    assert list(first.trials) == list(second.trials)
+
+
+def test_optuna_finds_every_choice_of_a_small_space(tmp_path: Path) -> None:
+    small = {
+        **OPTUNA,
+        "search": {"method": "optuna", "samples": 9},
+        "space": {
+            "optim.lr": {"choice": [1e-3, 4e-3, 1.6e-2]},
+            "optim.beta2": {"choice": [0.9, 0.95, 0.99]},
+        },
+    }
+    assert len(sweep(tmp_path, small).trials) == 9
+
+
+def test_optuna_counts_the_trials_of_its_seed(tmp_path: Path) -> None:
+    sweep(tmp_path, OPTUNA)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(OPTUNA, seed=1))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+    assert len(conductor.sweep.trials) == 24
+
+
+def test_optuna_goes_on_in_a_narrowed_space(tmp_path: Path) -> None:
+    sweep(tmp_path, OPTUNA)
+    narrow = {**OPTUNA, "space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
+    fits = [
+        t for t in sweep(tmp_path, narrow).trials.values() if 1e-3 <= t.values["optim.lr"] <= 1e-2
+    ]
+    assert len(fits) == 12
+
+
+def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES))).is_done()
+
+
+@pytest.mark.parametrize("after", range(10, 100, 3))
+def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any) -> None:
+    """The ledger is cut between any two rows: the sweep ends with whole curves, every decision
+    written, and the best finished."""
+    sweep(tmp_path / "cut", grid(RATES))
+    file = led.Files(tmp_path / "cut").ledger
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[: min(after, len(lines))]))
+    after_all = sweep(tmp_path / "cut", grid(RATES))
+    assert curves(after_all) == {k: whole[k][: len(v)] for k, v in curves(after_all).items()}
+    assert set(statuses(after_all)) == {"finished", "stopped"}
+    passed = {(t.trial, 1024) for t in after_all.trials.values() if t.tokens > 1024}
+    promoted = {
+        (row["trial"], row["rung"]) for row in after_all.decisions if row["kind"] == "promoted"
+    }
+    assert passed <= promoted
+
+
+# Other policies ------------------------------------------------------------------------------------
+
+SCHEDULES = [
+    {"policy": "asha_stopping", "grace": "1/8"},
+    {"policy": "sha", "grace": "1/8"},
+    {"policy": "hyperband", "grace": "1/8"},
+    {"policy": "i_epoch", "grace": "1/8", "finish": 2},
+    {"policy": "median", "grace": "1/8"},
+]
+
+
+def decisions(of: led.Sweep) -> list[dict[str, Any]]:
+    """What was decided, without when."""
+    return [
+        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt"}}
+        for row in of.decisions
+    ]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["policy"])
+def test_every_policy_drives_a_sweep_to_its_end(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    after = sweep(tmp_path, grid(RATES, **schedule))
+    best = next(trial for trial in after.trials.values() if trial.label == "lr=0.004")
+    assert best.status == "finished"
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["policy"])
+@pytest.mark.parametrize("records", range(1, 20, 3))
+def test_a_crash_at_any_record_changes_no_verdict(
+    tmp_path: Path, schedule: dict[str, Any], records: int
+) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **schedule), slots=1)
+    sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1, records=records)
+    again = sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+def test_a_stopped_trial_has_its_reason_and_numbers(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES, **SCHEDULES[0]))
+    stop = next(row for row in after.decisions if row["kind"] == "stopped")
+    assert stop["score"] > stop["cutoff"]
+
+
+def test_a_trial_that_one_policy_stopped_may_be_promoted_by_another(tmp_path: Path) -> None:
+    sweep(tmp_path, grid([4e-3, 2e-3, 8e-3], policy="asha_stopping", grace="1/8"))
+    after = sweep(tmp_path, grid([4e-3, 2e-3, 8e-3], policy="asha", grace="1/8", finish=2))
+    assert sorted(statuses(after)) == ["finished", "finished", "stopped"]
+
+
+def test_a_trial_that_one_policy_paused_may_be_stopped_by_another(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=6)
+    after = sweep(tmp_path, grid(RATES, policy="asha_stopping", grace="1/8"))
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+# Budgets -----------------------------------------------------------------------------------------
+
+
+def capped(tree: dict[str, Any], **caps: float) -> dict[str, Any]:
+    return {**tree, "caps": caps}
+
+
+def test_a_cap_ends_the_sweep_at_the_next_records(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
+    assert 30_000 <= after.spent_tokens < 30_000 + 2 * 1024
+
+
+def test_a_cap_is_a_row_with_its_numbers(tmp_path: Path) -> None:
+    sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000), slots=1)
+    row = next(row for row in led.read(led.Files(tmp_path)) if row["kind"] == "capped")
+    assert (row["cap"], row["limit"], row["used"]) == ("tokens", 30_000, 30_720)
+
+
+def test_flops_are_counted_against_their_cap(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES, **NONE), flops=11 * 30_000), slots=1)
+    assert after.spent_tokens == 30_720
+
+
+def test_a_sweep_that_used_its_budget_up_starts_nothing(tmp_path: Path) -> None:
+    tree = capped(grid(RATES, **NONE), tokens=30_000)
+    before = sweep(tmp_path, tree)
+    assert sweep(tmp_path, tree).spent_tokens == before.spent_tokens
+
+
+def test_a_cap_decides_nothing_of_those_that_wait(tmp_path: Path) -> None:
+    after = sweep(tmp_path, capped(grid(RATES), tokens=8 * 1024))
+    assert "stopped" not in statuses(after)
+
+
+@pytest.mark.parametrize("schedule", [{}, *SCHEDULES], ids=str)
+@pytest.mark.parametrize("records", [2, 7, 11])
+def test_a_raised_cap_decides_as_if_there_had_been_none(
+    tmp_path: Path, schedule: dict[str, Any], records: int
+) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **schedule), slots=1)
+    sweep(tmp_path / "cut", capped(grid(RATES, **schedule), tokens=records * 1024), slots=1)
+    again = sweep(tmp_path / "cut", grid(RATES, **schedule), slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+def test_a_cap_loses_no_work_though_no_checkpoint_was_due(tmp_path: Path) -> None:
+    """Checkpoints at the end alone; the driver asks for one where it caps."""
+    tree = grid(RATES[:2], **NONE) | {"base": {"run.checkpoint_every_tokens": 8_192}}
+    sweep(tmp_path, capped(tree, tokens=30_000))
+    assert sweep(tmp_path, tree).spent_tokens == 2 * 8_192
+
+
+def test_a_raised_cap_goes_on_with_the_same_curves(tmp_path: Path, whole: Any) -> None:
+    sweep(tmp_path, capped(grid(RATES, **NONE), tokens=30_000))
+    assert curves(sweep(tmp_path, grid(RATES, **NONE))) == whole
+
+
+@pytest.mark.parametrize(
+    ("caps", "cap"),
+    [
+        ({"hours": 2.0}, "hours"),
+        ({"gpu_hours": 4.0}, "gpu_hours"),
+        ({"money": 5.0, "price_per_hour": 2.5}, "money"),
+    ],
+)
+def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float], cap: str) -> None:
+    """Two hours by the clock, with two attempts under way."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
+        conductor = driver(ledger, asked(tree))
+        conductor.begin({})
+        conductor.next_job()
+        conductor.next_job()
+        before = conductor.reached_cap()
+        conductor.sweep.seconds += 7200
+        conductor.sweep.busy_seconds += 2 * 7200
+        reached = conductor.reached_cap()
+    assert before is None and reached is not None and reached["cap"] == cap
+
+
+def clocked(*rows: tuple[str, int]) -> led.Sweep:
+    """Rows of a sweep of one trial at so many seconds."""
+    of = led.Sweep()
+    for number, (kind, second) in enumerate(rows):
+        time = f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000+00:00"
+        row = {"seq": number, "time": time, "kind": kind, "trial": "a", "label": "a"}
+        row |= {"config": {}, "values": {}, "seed": 0, "params": 1, "flops_per_token": 1}
+        of.observe(row | {"corpus": "c", "attempt": 1, "step": 0, "rung": 1})
+    return of
+
+
+def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
+    of = clocked(
+        ("sweep", 0), ("session", 1), ("planned", 2), ("session", 1000), ("forecast", 1003)
+    )
+    assert of.seconds == 1 + 3
+
+
+def test_attempts_are_busy_from_their_start_to_their_end() -> None:
+    of = clocked(("session", 0), ("planned", 1), ("started", 3), ("paused", 10), ("forecast", 50))
+    assert (of.seconds, of.busy_seconds) == (50, 7)
+
+
+# Audits ------------------------------------------------------------------------------------------
+
+
+def test_an_audit_trains_a_share_of_the_stopped_trials_to_their_ends(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES), audit=0.5)
+    stopped = statuses(after).count("stopped")
+    assert [audit.status for audit in after.audits.values()] == ["finished"] * math.ceil(
+        stopped / 2
+    )
+
+
+@pytest.mark.parametrize("schedule", [{}, *SCHEDULES], ids=str)
+def test_an_audit_changes_nothing_of_the_trials(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    plain = sweep(tmp_path / "plain", grid(RATES, **schedule))
+    audited = sweep(tmp_path / "audited", grid(RATES, **schedule), audit=1.0)
+    assert (statuses(audited), decisions(audited)) == (statuses(plain), decisions(plain))
+    assert curves(audited) == curves(plain)
+
+
+def test_audited_curves_are_those_of_whole_trainings(tmp_path: Path, whole: Any) -> None:
+    after = sweep(tmp_path, grid(RATES), audit=1.0)
+    found = {
+        audit.label: [(p["step"], p["val_loss"]) for p in audit.curve]
+        for audit in after.audits.values()
+    }
+    assert found == {label: whole[label.removesuffix(" (audit)")] for label in found}
+
+
+def test_an_audit_may_follow_later_and_grow(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    first = sweep(tmp_path, grid(RATES), audit=0.3)
+    second = sweep(tmp_path, grid(RATES), audit=0.6)
+    assert set(first.audits) < set(second.audits)
+
+
+@pytest.mark.parametrize("records", range(1, 60, 6))
+def test_a_crash_in_an_audit_changes_nothing(tmp_path: Path, records: int) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES), audit=0.5)
+    sweep(tmp_path / "cut", grid(RATES), audit=0.5, records=records)
+    after = sweep(tmp_path / "cut", grid(RATES), audit=0.5)
+    assert set(after.audits) == set(whole.audits)
+    assert {audit.status for audit in after.audits.values()} == {"finished"}
+
+
+@pytest.mark.parametrize("audit", [0.0, 1.0])
+@pytest.mark.parametrize("records", [8, 25, 45, math.inf])
+def test_a_larger_grid_decides_as_it_does_without_an_audit(
+    tmp_path: Path, records: float, audit: float
+) -> None:
+    few, more = [4e-3, 2e-3, 1e-3], [4e-3, 2e-3, *(1e-4 * n for n in range(1, 9)), 1e-3]
+    sweep(tmp_path / "plain", grid(few), slots=3)
+    plain = sweep(tmp_path / "plain", grid(more), slots=3)
+    sweep(tmp_path / "audited", grid(few), audit=audit, slots=3)
+    sweep(tmp_path / "audited", grid(more), audit=audit, slots=3, records=records)
+    audited = sweep(tmp_path / "audited", grid(more), audit=audit, slots=3)
+    assert statuses(audited) == statuses(plain)
+
+
+def test_dropping_the_schedule_finishes_what_was_audited(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), audit=1.0)
+    assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
+
+
+def test_a_sweep_with_an_audit_to_come_is_not_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert not driver(ledger, asked(grid(RATES)), audit=0.1).is_done()
+
+
+def test_an_audit_that_has_ended_is_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), audit=0.5)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(grid(RATES)), audit=0.5).is_done()
+
+
+# Decayed scores ------------------------------------------------------------------------------------
+
+DECAYED = {"policy": "asha", "grace": "1/8", "score": "decayed"}
+
+
+def misleading(config: dict[str, Any], share: float) -> float:
+    """Losses that are ordered upside down before the end."""
+    loss = v_shaped(config, share)
+    return loss if share == 1 else 9 - loss
+
+
+def test_decayed_scores_decide_where_raw_ones_mislead(tmp_path: Path) -> None:
+    raw = sweep(tmp_path / "raw", grid(RATES), misleading)
+    decayed = sweep(tmp_path / "decayed", grid(RATES, **DECAYED), misleading)
+    finished = [
+        {trial.label for trial in of.trials.values() if trial.status == "finished"}
+        for of in (raw, decayed)
+    ]
+    assert ("lr=0.004" in finished[0], "lr=0.004" in finished[1]) == (False, True)
+
+
+def test_branches_are_counted_in_what_was_spent(tmp_path: Path) -> None:
+    plain = sweep(tmp_path / "plain", grid(RATES))
+    branched = sweep(tmp_path / "branched", grid(RATES, **DECAYED))
+    arrivals = [
+        at for trial in branched.trials.values() for at in (1024, 3072) if trial.tokens >= at
+    ]
+    extra = sum(round(0.2 * at) for at in arrivals)
+    assert branched.spent_tokens - plain.spent_tokens == extra
+
+
+def test_a_branch_that_diverges_is_never_promoted(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(grid(RATES, **DECAYED)))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped)
+        engine.decayed = lambda config: math.inf
+        engine.run()
+        assert statuses(conductor.sweep) == ["stopped"] * 8
+
+
+def test_raw_scores_may_follow_decayed_ones_but_not_the_other_way(tmp_path: Path) -> None:
+    sweep(tmp_path / "one", grid(RATES, **DECAYED), records=5)
+    assert "finished" in statuses(sweep(tmp_path / "one", grid(RATES)))
+    sweep(tmp_path / "other", grid(RATES), records=5)
+    with pytest.raises(
+        RefusedError, match=r"schedule.score: trial \w+ has passed the rung at 1024"
+    ):
+        sweep(tmp_path / "other", grid(RATES, **DECAYED))
+
+
+@pytest.mark.parametrize("records", range(1, 24, 3))
+def test_a_crash_with_branches_changes_no_decision(tmp_path: Path, records: int) -> None:
+    whole = sweep(tmp_path / "whole", grid(RATES, **DECAYED), misleading, slots=1)
+    sweep(tmp_path / "cut", grid(RATES, **DECAYED), misleading, slots=1, records=records)
+    again = sweep(tmp_path / "cut", grid(RATES, **DECAYED), misleading, slots=1)
+    assert (statuses(again), decisions(again)) == (statuses(whole), decisions(whole))
+
+
+@pytest.mark.parametrize("records", [30, 45])
+def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path, records: int) -> None:
+    sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0, records=records)
+    after = sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0)
+    assert {audit.status for audit in after.audits.values()} == {"finished"}

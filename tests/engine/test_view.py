@@ -1,0 +1,78 @@
+"""What a person sees while a sweep runs."""
+
+import io
+from pathlib import Path
+
+import pytest
+from conducting import RETUNE, study
+from fakes import Engine, asked, driver, grid, v_shaped
+from rich.console import Console
+
+from sweeps import ledger as led
+from sweeps.engine.view import View
+from sweeps.plan.request import Asked
+
+RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
+
+
+def shown(
+    folder: Path,
+    *,
+    terminal: bool,
+    height: int = 40,
+    records: float = 7,
+    what: Asked | None = None,
+) -> str:
+    """All that is printed while a sweep runs for so many records."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, what or asked(grid(RATES)))
+        view = View(conductor, 10**5, console)
+        conductor.begin({})
+        with view.shown():
+            Engine(conductor, v_shaped).run(records)
+            view.update()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lr=0.0005                 starts",
+        "lr=0.0005                 pauses at 1024 tokens, loss 3.1750",
+        "lr=0.004                  goes on from 1024 tokens: rank 1 of",
+        "lr=0.004                  finished, validation loss 2.0000",
+        "lr=0.064                  stopped: rank 8 of 8 at 1024 tokens; 2 go on",
+    ],
+)
+def test_a_file_gets_a_line_for_every_decision(tmp_path: Path, line: str) -> None:
+    assert line in shown(tmp_path, terminal=False, records=1e9)
+
+
+def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
+    assert "\x1b" not in shown(tmp_path, terminal=False, records=1e9)
+
+
+@pytest.mark.parametrize(
+    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "full grid 65.5k", "left"]
+)
+def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
+    assert cell in shown(tmp_path, terminal=True)
+
+
+def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> None:
+    assert "and 5 more" in shown(tmp_path, terminal=True, height=11)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "baseline lr=0.004 (re-tune)  finished, validation loss",
+        "nope                      runs at lr=0.004, the best of 3 on 2 seeds",
+        "nope lr=0.004 seed=1      finished, validation loss",
+    ],
+)
+def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None:
+    what = asked(study(retune=RETUNE))
+    assert line in shown(tmp_path, terminal=False, records=1e9, what=what)

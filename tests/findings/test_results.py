@@ -1,0 +1,324 @@
+"""What is said of a sweep is what its ledger says, compared at equal tokens, and no more."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledgers import (
+    BUDGET,
+    EVERY,
+    FIRST,
+    SECOND,
+    audited_sweep,
+    bowl,
+    ended,
+    loss,
+    story,
+    studied,
+)
+
+from sweeps.findings import results as study
+from sweeps.findings.everything import findings
+from sweeps.ledger import Files
+
+
+def facts(files: Files) -> dict[str, Any]:
+    return findings(studied(files))
+
+
+def grid(folder: Path, rates: list[float], best: float) -> dict[str, Any]:
+    """What is said of the best rate of a grid."""
+    return facts(ended(folder, "optim.lr", bowl(rates, best)))["best"][0]
+
+
+# The ranking ------------------------------------------------------------------------------------
+
+
+def test_only_finished_trials_are_ranked(lr: Files) -> None:
+    places = facts(lr)["ranking"]["trials"]
+    assert [(place["rank"], place["label"]) for place in places] == [
+        (1, "lr=0.002"),
+        (2, "lr=0.001"),
+    ]
+
+
+def test_equal_losses_share_a_rank(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 3e-3: 3.1, 4e-3: 3.0})
+    assert [place["rank"] for place in facts(files)["ranking"]["trials"]] == [1, 2, 2, 4]
+
+
+def test_longer_trials_are_ranked_where_the_shorter_ended(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"budget.tokens": {"grid": [BUDGET, 2 * BUDGET]}})
+        long = tell.plan({"budget.tokens": 2 * BUDGET})
+        tell.start(long)
+        tell.measure(long, BUDGET, 3.5)
+        tell.measure(long, 2 * BUDGET, 3.0)
+        tell.finish(long, 2 * BUDGET)
+        short = tell.plan({"budget.tokens": BUDGET})
+        tell.start(short)
+        tell.measure(short, BUDGET, 3.2)
+        tell.finish(short)
+    found = facts(Files(tmp_path))["ranking"]
+    assert (found["tokens"], [place["val_loss"] for place in found["trials"]]) == (
+        BUDGET,
+        [3.2, 3.5],
+    )
+
+
+def test_finished_trials_without_a_common_token_count_have_no_rank(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        trials = [tell.plan({"optim.lr": rate}) for rate in (1e-3, 2e-3)]
+        tell.start(trials[0])
+        tell.measure(trials[0], EVERY, 3.0)
+        tell.finish(trials[0])
+        tell.start(trials[1])
+        tell.measure(trials[1], 2 * EVERY, 3.0)
+        tell.finish(trials[1])
+    assert {place["rank"] for place in facts(Files(tmp_path))["ranking"]["trials"]} == {None}
+
+
+def test_bits_per_byte_rank_where_they_are_the_metric(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"model.vocab_size": {"grid": [512, 1024]}}, metric="bits_per_byte")
+        small, large = (tell.plan({"model.vocab_size": size}) for size in (512, 1024))
+        tell.start(small)
+        tell.measure(small, BUDGET, 2.0, bits_per_byte=1.5)
+        tell.finish(small)
+        tell.start(large)
+        tell.measure(large, BUDGET, 2.5, bits_per_byte=1.4)
+        tell.finish(large)
+    assert facts(Files(tmp_path))["ranking"]["trials"][0]["trial"] == large
+
+
+def test_a_stopped_trial_stands_beside_the_leader_at_the_same_tokens(lr: Files) -> None:
+    place = facts(lr)["stopped"][0]
+    assert (place["tokens"], place["val_loss"], place["leader"]) == (
+        SECOND,
+        loss(4e-3, SECOND),
+        loss(2e-3, SECOND),
+    )
+
+
+def test_all_trials_are_compared_at_the_latest_count_that_all_have_reached(lr: Files) -> None:
+    found = facts(lr)["comparison"]
+    assert (found["tokens"], len(found["trials"]), found["missing"]) == (
+        FIRST,
+        6,
+        ["lr=0.016", "lr=0.032"],
+    )
+
+
+# Best values and edges --------------------------------------------------------------------------
+
+
+def test_an_inner_best_is_on_no_edge(tmp_path: Path) -> None:
+    found = grid(tmp_path, [1e-3, 2e-3, 4e-3], 2e-3)
+    assert (found["best"], found["edge"], found["next"]) == (2e-3, None, [])
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "edge", "following"),
+    [
+        ([1e-3, 2e-3, 4e-3], 4e-3, "high", [8e-3, 1.6e-2]),
+        ([1e-3, 2e-3, 4e-3], 1e-3, "low", [5e-4, 2.5e-4]),
+        ([1e-3, 2e-3, 3e-3], 3e-3, "high", [4e-3, 5e-3]),
+        ([3e-3, 4e-3, 5e-3], 3e-3, "low", [2e-3, 1e-3]),
+        ([1e-3, 2e-3, 3e-3], 1e-3, "low", []),
+    ],
+)
+def test_a_best_on_the_edge_is_flagged_with_the_values_to_try_next(
+    tmp_path: Path, rates: list[float], best: float, edge: str, following: list[float]
+) -> None:
+    found = grid(tmp_path, rates, best)
+    assert (found["edge"], found["next"]) == (edge, following)
+
+
+def test_whole_numbers_are_followed_by_whole_numbers(tmp_path: Path) -> None:
+    files = ended(tmp_path, "model.n_layers", {2: 3.8, 4: 3.6, 8: 3.2})
+    assert facts(files)["best"][0]["next"] == [16, 32]
+
+
+def test_a_draw_near_the_bound_of_its_range_is_on_the_edge(tmp_path: Path) -> None:
+    losses = bowl([2e-4, 1e-3, 9.5e-3, 9.9e-3], 9.5e-3)
+    files = ended(tmp_path, "optim.lr", losses, {"loguniform": [1e-4, 1e-2]})
+    found = facts(files)["best"][0]
+    assert (found["edge"], found["next"]) == ("high", [pytest.approx(0.03162), 0.1])
+
+
+def planned_beyond(folder: Path, ending: str) -> dict[str, Any]:
+    """What is said of the best of two rates whose upper neighbour ended otherwise."""
+    files = ended(folder, "optim.lr", bowl([1e-3, 2e-3], 2e-3))
+    with story(folder) as tell:
+        trial = tell.plan({"optim.lr": 4e-3})
+        tell.start(trial)
+        endings = {"diverged": tell.diverge, "failed": tell.fail}
+        endings[ending](trial, EVERY if ending == "diverged" else "no memory")
+    return facts(files)["best"][0]
+
+
+def test_a_diverged_value_brackets_the_best(tmp_path: Path) -> None:
+    found = planned_beyond(tmp_path, "diverged")
+    assert (found["edge"], found["beside"][1]["statuses"]) == (None, ["diverged"])
+
+
+def test_a_failed_value_brackets_nothing(tmp_path: Path) -> None:
+    assert planned_beyond(tmp_path, "failed")["edge"] == "high"
+
+
+# Seeds ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Files:
+    """Two norms with three seeds each."""
+    return ended(tmp_path, "model.norm", {"pre": (3.0, 3.01, 3.02), "post": (3.02, 3.03, 3.04)})
+
+
+def test_seeds_of_one_choice_have_mean_and_deviation(seeds: Files) -> None:
+    group = facts(seeds)["spread"]["groups"][1]
+    assert (group["n"], group["mean"], group["std"], group["min"], group["max"]) == (
+        3,
+        pytest.approx(3.03),
+        pytest.approx(0.01),
+        3.02,
+        3.04,
+    )
+
+
+def test_one_seed_has_no_deviation(lr: Files) -> None:
+    assert {group["std"] for group in facts(lr)["spread"]["groups"]} == {None}
+
+
+def test_the_best_value_is_by_the_mean_of_its_seeds_not_by_the_luckiest(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.5), 2e-3: (3.1, 3.1)})
+    assert facts(files)["best"][0]["best"] == 2e-3
+
+
+def test_one_lucky_seed_is_no_winner_over_several(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.1, 3.1), 2e-3: 3.0})
+    assert facts(files)["best"][0]["best"] == 1e-3
+
+
+# Compute, paths -------------------------------------------------------------------------------
+
+
+def test_compute_is_what_was_trained_against_every_trial_to_its_end(lr: Files) -> None:
+    tokens = 2 * BUDGET + 2 * SECOND + 2 * FIRST + 2 * EVERY + 14 * 2048
+    spent = facts(lr)["compute"]
+    assert (spent["tokens"], spent["tokens_full"], spent["flops"]) == (
+        tokens,
+        8 * BUDGET,
+        tokens * 7_900_000,
+    )
+
+
+def test_work_that_was_repeated_is_counted_and_named(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.train(trial, 1e-3, 1, 3)
+        tell.start(trial, step=24)
+        tell.train(trial, 1e-3, 2, 3)
+    spent = facts(Files(tmp_path))["compute"]
+    assert (spent["tokens"], spent["tokens_repeated"]) == (5 * EVERY, 2 * EVERY)
+
+
+def test_a_ledger_that_asks_nothing_yet_is_refused(tmp_path: Path) -> None:
+    with story(tmp_path):
+        pass
+    with pytest.raises(ValueError, match="asks nothing yet"):
+        studied(Files(tmp_path))
+
+
+def test_two_paths_that_end_alike_keep_their_whole_names(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.batch_size": {"grid": [16]}, "eval.batch_size": {"grid": [16]}})
+        tell.plan({"optim.batch_size": 16, "eval.batch_size": 16})
+    names = [swept.name for swept in studied(Files(tmp_path)).swept]
+    assert names == ["optim_batch_size", "eval_batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("values", "log"),
+    [
+        ([1e-3, 2e-3, 4e-3], True),
+        ([1.0, 2.0, 5.0, 10.0], True),
+        ([1.0, 2.0, 3.0, 4.0], False),
+        ([0.0, 1.0, 10.0], False),
+        ([-1.0, 1.0, 10.0], False),
+        ([0.9, 0.99], False),
+        ([1.0], False),
+    ],
+)
+def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
+    assert study._spaced_by_ratio(values) is log
+
+
+# Audits and forecasts --------------------------------------------------------------------------------
+
+
+def test_without_an_audit_nothing_is_said_of_one(lr: Files) -> None:
+    assert facts(lr)["audit"] is None
+
+
+def test_false_kills_are_the_audited_that_end_better_than_the_best(tmp_path: Path) -> None:
+    audit = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 3.1, 4.0: math.inf}))["audit"]
+    assert (audit["stopped"], audit["audited"], audit["false_kills"]) == (3, 3, 1)
+
+
+def test_only_the_best_of_all_that_ended_are_false_kills(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 2.8, 4.0: 3.5}))["audit"]
+    assert found["false_kills"] == 1
+
+
+def test_the_interval_of_false_kills_is_that_of_clopper_and_pearson(tmp_path: Path) -> None:
+    """None of three, drawn from four: 0 to 1 - 0.025 ** (1 / 3)."""
+    ends = {2.0: 3.1, 3.0: 3.2, 4.0: 3.3, 5.0: 3.4}
+    audit = facts(audited_sweep(tmp_path, ends, audited=3))["audit"]
+    assert (audit["low"], audit["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
+
+
+def test_where_all_were_audited_nothing_is_uncertain(tmp_path: Path) -> None:
+    audit = facts(audited_sweep(tmp_path, {2.0: 2.9, 3.0: 3.1}))["audit"]
+    assert (audit["low"], audit["rate"], audit["high"]) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("end", "regret"), [(2.75, 0.25), (3.5, 0.0)])
+def test_the_regret_of_an_audit_is_what_the_best_stopped_trial_wins(
+    tmp_path: Path, end: float, regret: float
+) -> None:
+    assert facts(audited_sweep(tmp_path, {2.0: end}))["audit"]["regret"] == regret
+
+
+def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0}))
+    assert [place["label"] for place in found["ranking"]["trials"]] == ["lr=1"]
+
+
+def test_audited_trials_are_compared_where_they_stopped(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0, 3.0: 2.5}))
+    assert (found["comparison"]["tokens"], found["spread"]["tokens"]) == (FIRST, FIRST)
+    assert found["comparison"]["trials"][0]["label"] == "lr=1"
+
+
+def test_an_audited_trial_stands_where_it_was_stopped(tmp_path: Path) -> None:
+    (place,) = facts(audited_sweep(tmp_path, {2.0: 2.0}))["stopped"]
+    assert (place["tokens"], place["val_loss"]) == (FIRST, 5.0)
+
+
+def test_what_an_audit_trained_is_counted_apart(tmp_path: Path) -> None:
+    found = facts(audited_sweep(tmp_path, {2.0: 2.0, 3.0: 3.5}))["compute"]
+    assert found["tokens_audit"] == 2 * (BUDGET - FIRST)
+
+
+def test_a_forecast_is_kept_beside_what_was_used(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "basis": "curves"}
+        tell.ledger.append("forecast", **row)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    assert facts(Files(tmp_path))["compute"]["forecast"] == row

@@ -1,0 +1,589 @@
+"""Arms: what a study plans, what its re-tune grids choose, and what is refused."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
+from fakes import MACHINE, asked, driver, problems, size
+from ledgers import studied
+
+from sweeps import ledger as led
+from sweeps.findings.everything import findings
+from sweeps.plan import space as sp
+from sweeps.plan import trials as pl
+from sweeps.plan.arms import LEAST_UPDATES, Cell, cells, runs, tuning
+from tinylm import config as cfg
+
+BASE = cfg.load("smoke")
+
+
+def batches(values: Any, path: str = "optim.batch_size", **more: Any) -> dict[str, Any]:
+    """A study of batch sizes, or of the values of another path."""
+    each = {"path": path, "values": values, "hypothesis": "h", **more}
+    return {"question": "q?", "each": each, "seeds": [0, 1], "schedule": {"policy": "none"}}
+
+
+def arm_of(pool: str | None) -> str | None:
+    """The arm of a re-tune grid's pool."""
+    return pool and pool.partition(" ")[0]
+
+
+def planned(tree: dict[str, Any]) -> pl.Plan:
+    return pl.plan(asked(tree), MACHINE)
+
+
+def cell(tree: dict[str, Any], name: str) -> Cell:
+    return next(one for one in cells(asked(tree), MACHINE)[0] if one.name == name)
+
+
+# Planning ---------------------------------------------------------------------------------------
+
+
+def test_without_a_re_tune_grid_every_arm_runs_on_every_seed() -> None:
+    labels = [one.label for one in planned(study()).trials]
+    assert labels == ["baseline seed=0", "baseline seed=1", "nope seed=0", "nope seed=1"]
+
+
+def test_runs_are_in_no_pool() -> None:
+    assert {one.pool for one in planned(study()).trials} == {None}
+
+
+def test_arms_share_seeds_data_and_windows_with_the_baseline() -> None:
+    first, _, nope, _ = (one.config.model_dump() for one in planned(study()).trials)
+    assert list(cfg.difference(first, nope)) == ["model.position"]
+
+
+def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
+    trials = planned(study(retune=RETUNE)).trials
+    assert [arm_of(one.pool) for one in trials] == ["baseline"] * 3 + ["nope"] * 3
+    assert len({one.pool for one in trials}) == 2
+    assert {one.config.run.seed for one in trials} == {sp.TUNING_SEED}
+
+
+def test_multiples_are_of_what_the_arm_has() -> None:
+    tree = batches([4, 16], scale={"optim.lr": 0.5}) | {"retune": {"optim.lr": {"times": [1, 2]}}}
+    grid = tuning(asked(tree), cell(tree, "batch_size=16"))
+    own = BASE.optim.lr * math.sqrt(2)
+    assert [one.config.optim.lr for one in grid] == pytest.approx([own, 2 * own])
+
+
+def test_an_arm_that_is_not_re_tuned_has_no_grid() -> None:
+    tree = study(arms={"nope": {**NOPE, "retune": False}}, retune=RETUNE)
+    assert tuning(asked(tree), cell(tree, "nope")) == []
+
+
+def test_a_matched_arm_has_the_parameters_of_the_baseline() -> None:
+    silu = {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}
+    config = runs(asked(study(arms={"silu": silu})), cell(study(arms={"silu": silu}), "silu"), {})[
+        0
+    ]
+    assert config.config.model.d_ff == BASE.model.d_ff * 3 // 2
+    assert size(config.config.model) == size(BASE.model)
+
+
+def test_the_baselines_own_value_is_the_baseline() -> None:
+    names = [one.name for one in cells(asked(batches([4, 8, 16])), MACHINE)[0]]
+    assert names == ["baseline", "batch_size=4", "batch_size=16"]
+
+
+def test_batch_sizes_are_compared_at_equal_tokens() -> None:
+    assert {one.config.budget.tokens for one in planned(batches([1, 16])).trials} == {8_192}
+
+
+def test_a_batch_larger_than_the_records_has_fewer_records() -> None:
+    tree = batches([256])
+    config = runs(asked(tree), cell(tree, "batch_size=256"), {})[0].config
+    assert (config.tokens_per_step, config.eval.every_tokens) == (8192, 8192)
+
+
+def test_batches_up_to_memory_end_where_the_machine_says() -> None:
+    longer = {"base": {"budget.tokens": 16_384}}
+    found, notes = cells(asked(batches({"powers_of_two": [2, "memory"]}) | longer), MACHINE)
+    assert [one.name for one in found[1:]] == ["batch_size=2", "batch_size=4", "batch_size=16"]
+    assert notes == ["batch sizes up to 16: 32 leaves 16 updates, fewer than 32"]
+    assert LEAST_UPDATES == 32
+
+
+def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
+    machine = pl.Machine(size, lambda config: config.optim.batch_size <= 4)
+    found, notes = cells(asked(batches({"powers_of_two": [1, "memory"]})), machine)
+    assert [one.name for one in found[1:]] == ["batch_size=1", "batch_size=2", "batch_size=4"]
+    assert notes == ["batch sizes up to 4: 8 does not fit in memory"]
+
+
+def test_the_baseline_is_repeated_where_equal_trainings_may_differ() -> None:
+    what = asked(study(base={"run.device": "cuda"}))
+    repeats = [one.config.run.repeat for one in pl.plan(what, MACHINE).trials]
+    assert repeats == [0, 0, 1, 2, 0, 0]
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown path": (
+        {"arms": {"nope": {**NOPE, "set": {"model.positon": "none"}}}},
+        "arms.nope.set.model.positon: unknown path; did you mean 'model.position'?",
+    ),
+    "an unknown value": (
+        {"arms": {"nope": {**NOPE, "set": {"model.position": "nine"}}}},
+        "arms.nope: model.position: Input should be 'rope', 'none' or 'learned', got \"nine\"",
+    ),
+    "the baseline's config": (
+        {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},
+        "arms.nope: its config is that of baseline",
+    ),
+    "two arms with one config": (
+        {"arms": {"nope": NOPE, "again": copy.deepcopy(NOPE)}},
+        "arms.again: its config is that of nope",
+    ),
+    "an arm called baseline": ({"arms": {"baseline": NOPE}}, "arms.baseline: the baseline is the"),
+    "a name with a path in it": ({"arms": {"a/b": NOPE}}, "arms.a/b: an arm is named by letters"),
+    "one seed": ({"seeds": [0]}, "seeds: verdicts need two or more, got [0]"),
+    "no hypothesis": ({"arms": {"nope": {"set": NOPE["set"]}}}, "arms.nope.hypothesis: missing"),
+    "no change": ({"arms": {"nope": {**NOPE, "set": {}}}}, "arms.nope.set: "),
+    "a misspelt key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
+    "a search": ({"search": {"method": "grid"}}, "search: not with arms"),
+    "confirmation": ({"confirm": 2}, "confirm: not with arms"),
+    "arms of both kinds": (
+        {"each": {"path": "optim.lr", "values": [1.0], "hypothesis": "h"}},
+        "each: arms are listed or made of values, not both",
+    ),
+    "a re-tuned path in an arm": (
+        {"retune": RETUNE, "arms": {"fast": {"hypothesis": "h", "set": {"optim.lr": 1.0}}}},
+        "arms.fast.set.optim.lr: retune sets this path in every arm",
+    ),
+    "the tuning seed": (
+        {"retune": RETUNE, "seeds": [0, 1000]},
+        "seeds: those from 1000 on are for re-tuning and confirming, got 1000",
+    ),
+    "a width that is solved for and set": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
+        "arms.x.set.model.d_ff: match solves for it",
+    ),
+    "a width that is solved for and re-tuned": (
+        {
+            "retune": {"model.d_ff": {"grid": [44, 88]}},
+            "arms": {"x": {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}},
+        },
+        "retune.model.d_ff: arms.x.match solves for it",
+    ),
+    "an arm too large to be matched": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
+        "arms.x.match: params of the baseline are",
+    ),
+    "other validation windows": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
+        "arms.x.set.eval.tokens: every trial is evaluated on the same windows",
+    ),
+    "the baseline's config at its rates": (
+        {
+            "retune": RETUNE,
+            "arms": {"x": {"hypothesis": "h", "set": {"model.position": "rope"}, "retune": False}},
+        },
+        "arms.x: its config is that of baseline",
+    ),
+    "multiples of a word": (
+        {"retune": {"optim.clip_norm": {"times": [1, 2]}}, "base": {"optim.clip_norm": "none"}},
+        "retune.optim.clip_norm.times: a number is due in baseline, got 'none'",
+    ),
+    "another budget": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 1024}}}},
+        "arms.x.set.budget.tokens: arms are compared at equal tokens",
+    ),
+    "another corpus by losses per token": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"data.corpus": "python"}}}},
+        "metric: losses per token of two tokenizers can't be compared; use bits_per_byte",
+    ),
+    "a seed as a change": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"run.seed": 5}}}},
+        "arms.x.set.run.seed: seeds are listed under `seeds`",
+    ),
+    "an unknown retuned path": (
+        {"retune": {"optim.lrr": {"grid": [1]}}},
+        "did you mean 'optim.lr'?",
+    ),
+    "a sampled retuned path": (
+        {"retune": {"optim.lr": {"uniform": [1, 2]}}},
+        'retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got {"uniform": [1, 2]}',
+    ),
+    "a retuned path without a grid": (
+        {"retune": {"optim.lr": [1, 2]}},
+        "retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got [1, 2]",
+    ),
+    "multiples that are no whole number": (
+        {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
+        "retune.model.d_ff.times: 88 in baseline times 0.3 is no whole number",
+    ),
+    "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
+    "a re-tuned window": (
+        {"retune": {"model.context_length": {"grid": [16, 32]}}},
+        "retune.model.context_length: the grid would choose between losses on different windows",
+    ),
+    "an arm named as the policy": (
+        {
+            "schedule": {"policy": "none"},
+            "arms": {"none": {"hypothesis": "h", "set": {"model.x": 1}}},
+        },
+        "arms.none.set.model.x: unknown path",
+    ),
+    "a misspelt key of an arm": (
+        {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
+        "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
+    ),
+    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: a mapping is due, got "none"'),
+    "a nested change": (
+        {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
+        "arms.x.set.model: a text, a number below 2**53, true or false is due, got",
+    ),
+    "a blank hypothesis": (
+        {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
+        "arms.x.hypothesis: String should have at least 1 character",
+    ),
+    "an arm named as the baseline": (
+        {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},
+        "arms.Baseline: the baseline is the base config, and no arm",
+    ),
+    "another split": (
+        {
+            "metric": "bits_per_byte",
+            "arms": {"x": {"hypothesis": "h", "set": {"data.split_seed": 3}}},
+        },
+        "arms.x.set.data.split_seed: every trial is evaluated on the same windows",
+    ),
+    "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: Input should be less than"),
+}
+BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
+    "memory for something else": (
+        {"path": "model.d_ff", "values": {"powers_of_two": [1, "memory"]}},
+        "memory bounds optim.batch_size, not model.d_ff",
+    ),
+    "memory as the lower bound": (
+        {"values": {"powers_of_two": ["memory", 4]}},
+        "the lower bound is a number, got memory",
+    ),
+    "reversed bounds": (
+        {"values": {"powers_of_two": [8, 4]}},
+        "lower bound 8 must not be above upper bound 4",
+    ),
+    "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "the baseline's own value alone": (
+        {"values": [8]},
+        "each.values: no value but the baseline's own, 8",
+    ),
+    "a number that a float does not hold": (
+        {"values": [4, 2**53 + 1]},
+        "each.values.1: a text, a number below 2**53, true or false is due, got 9007199254740993",
+    ),
+    "a power that is too much": (
+        {"path": "model.norm_eps", "values": [1e30], "scale": {"optim.lr": 10.0}},
+        "each.scale.optim.lr: 10 is too much for 1e+30",
+    ),
+    "a number for a switch": (
+        {"path": "model.tie_embeddings", "values": [0]},
+        "model.tie_embeddings: Input should be a valid boolean, got 0",
+    ),
+    "a number of four hundred digits": (
+        {"values": [4, 10**400]},
+        "each.values.1: a text, a number below 2**53, true or false is due, got 1000",
+    ),
+    "no list of values": (
+        {"values": "memory"},
+        'each.values: a list of values, or {powers_of_two: [a, b]}, is due, got "memory"',
+    ),
+    "a bound that is a word": (
+        {"values": {"powers_of_two": [1, "mem"]}},
+        'each.values.powers_of_two.1: a whole number above 0, or memory, is due, got "mem"',
+    ),
+    "a path scaled by itself": (
+        {"scale": {"optim.batch_size": 0.5}},
+        "each.scale.optim.batch_size: each sets this path",
+    ),
+    "a power beyond sense": (
+        {"scale": {"optim.lr": 1e308}},
+        "each.scale.optim.lr: Input should be less than or equal to 10",
+    ),
+    "a word for a number": (
+        {"values": ["big"]},
+        'optim.batch_size: Input should be a valid integer, got "big"',
+    ),
+    "a scaled word": ({"scale": {"model.norm": 0.5}}, "each.scale.model.norm: numbers above 0"),
+    "not one that fits": (
+        {"values": {"powers_of_two": [64, "memory"]}},
+        "each.values: not even 64: 64 leaves 4 updates",
+    ),
+    "a batch that the budget is no multiple of": (
+        {"values": [7]},
+        "budget.tokens 8192 is not a multiple of 224",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_study_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
+    changes, message = BAD[name]
+    said = problems(tmp_path, study(**changes))
+    assert (message in said, "asked.yaml" in said) == (True, True), said
+
+
+@pytest.mark.parametrize("name", BAD_EACH)
+def test_wrong_values_are_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
+    changes, message = BAD_EACH[name]
+    said = problems(tmp_path, batches(**{"values": [4], **changes}))
+    assert (message in said, "asked.yaml" in said) == (True, True), said
+
+
+# The driver ----------------------------------------------------------------------------------------
+
+
+STUDY = study(retune=RETUNE, schedule={"policy": "asha", "eta": 3, "grace": "1/8"})
+
+
+def chosen(sweep: led.Sweep) -> dict[str, Any]:
+    return {name: row["values"] for name, row in sweep.chosen.items()}
+
+
+def test_every_arm_runs_at_the_values_that_its_own_grid_chose(tmp_path: Path) -> None:
+    sweep = conduct(tmp_path, STUDY)
+    assert chosen(sweep) == {"baseline": {"optim.lr": 4e-3}, "nope": {"optim.lr": 1e-3}}
+    rows = sweep.chosen.values()
+    ends = {sweep.trials[trial].status for row in rows for trial in row["trials"].values()}
+    assert ends == {"finished"}
+
+
+def test_grids_are_stopped_early_and_runs_are_not(tmp_path: Path) -> None:
+    trials = conduct(tmp_path, STUDY).trials.values()
+    assert {t.status for t in trials if arm_of(t.pool) == "nope"} == {"finished", "stopped"}
+    assert {t.status for t in trials if t.pool is None} == {"finished"}
+
+
+def test_arms_are_not_stopped_by_each_others_losses(tmp_path: Path) -> None:
+    """Every loss of one arm is higher than all of the other, and yet each has a finisher."""
+    trials = conduct(
+        tmp_path, STUDY, lambda c, s: loss(c, s) + 9 * (c["model"]["position"] == "none")
+    )
+    finished = {arm_of(t.pool) for t in trials.trials.values() if t.status == "finished"}
+    assert finished == {"baseline", "nope", None}
+
+
+def test_an_arm_may_take_what_the_baseline_chose(tmp_path: Path) -> None:
+    tree = {**STUDY, "arms": {"nope": NOPE, "same": {**NOPE, "retune": False}}}
+    assert chosen(conduct(tmp_path, tree))["same"] == {"optim.lr": 4e-3}
+
+
+@pytest.mark.parametrize("records", range(1, 40, 3))
+def test_a_crash_at_any_record_changes_no_choice_and_no_curve(tmp_path: Path, records: int) -> None:
+    whole = conduct(tmp_path / "whole", STUDY)
+    conduct(tmp_path / "cut", STUDY, records=records)
+    again = conduct(tmp_path / "cut", STUDY)
+    assert chosen(again) == chosen(whole)
+    ends = [{t.label: t.curve[-1]["val_loss"] for t in s.trials.values()} for s in (again, whole)]
+    assert ends[0] == ends[1]
+
+
+def test_a_study_that_has_ended_has_nothing_left_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, STUDY)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, asked(STUDY)).is_done()
+
+
+def test_more_seeds_add_runs_and_keep_the_choice(tmp_path: Path) -> None:
+    before = conduct(tmp_path, STUDY)
+    after = conduct(tmp_path, {**STUDY, "seeds": [0, 1, 2]})
+    assert chosen(after) == chosen(before)
+    assert set(after.trials) > set(before.trials)
+    assert len(after.chosen["nope"]["trials"]) == 3
+
+
+def test_an_arm_that_diverges_at_every_rate_chooses_none(tmp_path: Path) -> None:
+    def diverging(config: dict[str, Any], share: float) -> float:
+        return math.inf if config["model"]["position"] == "none" else loss(config, share)
+
+    sweep = conduct(tmp_path, STUDY, diverging)
+    assert chosen(sweep)["nope"] is None
+    assert sweep.chosen["nope"]["trials"] == {}
+
+
+def test_a_choice_is_written_with_the_numbers_it_was_made_on(tmp_path: Path) -> None:
+    row = conduct(tmp_path, STUDY).chosen["nope"]
+    assert (row["tried"], row["seeds"], row["hypothesis"]) == (3, [0, 1], "Worse.")
+    assert row["score"] == pytest.approx(
+        loss({"model": {"position": "none"}, "optim": {"lr": 1e-3}, "run": {"seed": 1000}}, 1)
+    )
+
+
+# Confirmation, constraints, repeats --------------------------------------------------------------------
+
+
+def search(**more: Any) -> dict[str, Any]:
+    """A random search of a rate and a width."""
+    space = {"optim.lr": {"loguniform": [1e-3, 1e-2]}, "model.d_ff": {"int": [8, 88]}}
+    tree = {"question": "q?", "search": {"method": "random", "samples": 6}, "space": space}
+    return {**tree, "schedule": {"policy": "none"}, **more}
+
+
+def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
+    sweep = conduct(tmp_path, search(confirm=2))
+    row = sweep.chosen[""]
+    best = min(
+        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+    )
+    again = [sweep.trials[trial] for trial in row["trials"].values()]
+    assert [(t.seed, t.status, t.values) for t in again] == [
+        (2000, "finished", best.values),
+        (2001, "finished", best.values),
+    ]
+
+
+def test_confirming_trials_are_not_ranked(tmp_path: Path) -> None:
+    conduct(tmp_path, search(confirm=2))
+    found = findings(studied(led.Files(tmp_path)))
+    assert len(found["ranking"]["trials"]) == 6
+    assert len(found["selection"]["confirmed"]) == 2
+
+
+def test_every_sample_meets_the_constraint_and_its_draws_are_counted() -> None:
+    found = pl.plan(asked(search(constraint={"params": [12_000, 15_000]})), MACHINE)
+    assert all(12_000 <= size(one.config.model)[0] <= 15_000 for one in found.trials)
+    draws = sum(one.draws for one in found.trials)
+    assert draws > 6
+    assert found.notes == [f"6 of {draws} draws have 12000 to 15000 parameters"]
+
+
+def test_more_samples_under_a_constraint_keep_those_before() -> None:
+    few = search(constraint={"params": [12_000, 15_000]})
+    more = {**few, "search": {"method": "random", "samples": 9}}
+    assert planned(more).trials[:6] == planned(few).trials
+
+
+def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
+    said = problems(tmp_path, search(constraint={"params": [1, 2]}))
+    assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in said
+
+
+def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> None:
+    said = problems(tmp_path, search(constraint={"params": [10, 1]}))
+    assert "constraint.params: lower bound 10 must not be above upper bound 1" in said
+
+
+def test_a_whole_multiple_is_one_though_it_is_none_in_binary() -> None:
+    tree = study(base={"model.d_ff": 100}, retune={"model.d_ff": {"times": [1, 1.1]}})
+    found = tuning(asked(tree), cell(tree, "baseline"))
+    assert [one.config.model.d_ff for one in found] == [100, 110]
+
+
+def test_a_constraint_on_a_grid_is_refused(tmp_path: Path) -> None:
+    tree = search(search={"method": "grid"}, space={"optim.lr": {"grid": [1.0]}})
+    assert "constraint: a grid has no draws" in problems(
+        tmp_path, {**tree, "constraint": {"params": [1, 2]}}
+    )
+
+
+def test_optuna_keeps_to_the_constraint(tmp_path: Path) -> None:
+    tree = search(
+        search={"method": "optuna", "samples": 5}, constraint={"params": [12_000, 15_000]}
+    )
+    trials = conduct(tmp_path, tree).trials.values()
+    sizes = [size(cfg.validate(t.config, t.label).model)[0] for t in trials]
+    assert len(sizes) == 5 and all(12_000 <= params <= 15_000 for params in sizes)
+
+
+def test_the_first_seed_is_repeated_under_ids_of_its_own() -> None:
+    tree = {"question": "q?", "search": {"method": "grid"}, "seeds": [3, 4], "repeats": 3}
+    found = planned({**tree, "schedule": {"policy": "none"}}).trials
+    assert [(one.config.run.seed, one.config.run.repeat) for one in found] == [
+        (3, 0),
+        (4, 0),
+        (3, 1),
+        (3, 2),
+    ]
+    assert len({one.trial for one in found}) == 4
+
+
+# What changes between two commands ---------------------------------------------------------------------
+
+
+def rewritten(folder: Path, before: dict[str, Any], after: dict[str, Any]) -> led.Sweep:
+    """A study whose file was rewritten when it had ended."""
+    conduct(folder, before)
+    return conduct(folder, after)
+
+
+def test_an_arm_that_is_redefined_is_tuned_anew(tmp_path: Path) -> None:
+    """Its old grid chose 0.001; without a bare model 0.004 is best."""
+    wide = {"hypothesis": "h", "set": {"model.d_ff": 96}}
+    after = rewritten(tmp_path, STUDY, {**STUDY, "arms": {"nope": wide}})
+    assert chosen(after)["nope"] == {"optim.lr": 4e-3}
+    assert after.chosen["nope"]["tried"] == 3
+
+
+def test_another_path_to_re_tune_is_another_grid(tmp_path: Path) -> None:
+    more = {**STUDY, "retune": {**RETUNE, "optim.weight_decay": {"grid": [0.0, 0.1]}}}
+    after = rewritten(tmp_path, STUDY, more)
+    assert set(chosen(after)["nope"]) == {"optim.lr", "optim.weight_decay"}
+
+
+def test_a_path_whose_grid_is_the_bases_value_may_be_added(tmp_path: Path) -> None:
+    """The trials are those of before, planned when the path was not re-tuned."""
+    own = {"optim.weight_decay": {"grid": [BASE.optim.weight_decay]}}
+    after = rewritten(tmp_path, STUDY, {**STUDY, "retune": {**RETUNE, **own}})
+    assert chosen(after)["nope"] == {"optim.lr": 1e-3, "optim.weight_decay": 0.1}
+    assert "nope" in {place["arm"] for place in findings(studied(led.Files(tmp_path)))["tuning"]}
+
+
+def test_a_larger_grid_adds_to_the_one_before(tmp_path: Path) -> None:
+    more = {**STUDY, "retune": {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2, 2e-3]}}}
+    conduct(tmp_path, STUDY)
+    before = led.fold(led.read(led.Files(tmp_path)))
+    after = conduct(tmp_path, more)
+    assert len(after.trials) == len(before.trials) + 2
+    assert after.chosen["nope"]["tried"] == 4
+
+
+def test_an_arm_that_is_removed_is_forgotten(tmp_path: Path) -> None:
+    wide = {"hypothesis": "h", "set": {"model.d_ff": 96}}
+    both = {**STUDY, "arms": {"nope": NOPE, "wide": wide}}
+    conduct(tmp_path, both)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(STUDY))
+        assert (conductor.is_done(), conductor.has_work()) == (False, False)
+        conductor.begin({})
+        assert conductor.is_done()
+        assert set(conductor.sweep.chosen) == {"baseline", "nope"}
+
+
+def test_a_hypothesis_may_be_reworded_without_training(tmp_path: Path) -> None:
+    conduct(tmp_path, STUDY)
+    reworded = {**STUDY, "arms": {"nope": {**NOPE, "hypothesis": "Better?"}}}
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, asked(reworded))
+        assert not conductor.has_work()
+        conductor.begin({})
+        assert conductor.sweep.chosen["nope"]["hypothesis"] == "Better?"
+
+
+def test_a_grid_trial_that_fails_does_not_hide_its_arm(tmp_path: Path) -> None:
+    def failing(config: dict[str, Any], share: float) -> float:
+        if is_bare(config) and config["optim"]["lr"] == 1.6e-2:
+            raise ArithmeticError("no")
+        return loss(config, share)
+
+    sweep = conduct(tmp_path, STUDY, failing)
+    assert chosen(sweep)["nope"] == {"optim.lr": 1e-3}
+    assert sweep.chosen["nope"]["failed"] == 1
+
+
+def test_more_samples_confirm_the_new_best_and_keep_the_old_runs_apart(tmp_path: Path) -> None:
+    for samples in (2, 4, 8, 16):
+        tree = search(confirm=2, search={"method": "random", "samples": samples})
+        sweep = conduct(tmp_path, tree)
+    found = findings(studied(led.Files(tmp_path)))
+    best = min(
+        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+    )
+    assert found["selection"]["values"] == best.values == sweep.chosen[""]["values"]
+    assert len(found["ranking"]["trials"]) == 16

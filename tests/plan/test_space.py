@@ -1,0 +1,321 @@
+"""Search spaces: what they may say, and the trials that they plan."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import MACHINE, asked, grid, problems
+
+from sweeps.plan import space as sp
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Asked, Planned
+from tinylm import config as cfg
+from tinylm.config import ConfigError
+
+BASE = cfg.load("smoke")
+RANDOM = {"method": "random", "samples": 20}
+NONE = {"policy": "none"}
+
+
+def plan(tree: dict[str, Any], seed: int = 0) -> list[Planned]:
+    return pl.plan(asked(tree, seed=seed), MACHINE).trials
+
+
+def shipped(name: str, scale: str) -> list[Planned]:
+    """What a shipped space plans at a scale."""
+    path = Path("search_spaces") / f"{name}.yaml"
+    space, tree = sp.read(path)
+    base = cfg.overlay(cfg.load(scale), space.base)
+    return pl.plan(Asked(space, tree, str(path), base, scale, 0), MACHINE).trials
+
+
+def random_space(**space: Any) -> dict[str, Any]:
+    return {"question": "q", "search": RANDOM, "space": space, "schedule": NONE}
+
+
+def test_a_grid_is_planned_in_its_order() -> None:
+    assert [one.values["optim.lr"] for one in plan(grid([3e-3, 1e-3]))] == [3e-3, 1e-3]
+
+
+def test_grids_are_crossed_with_the_first_slowest() -> None:
+    tree = {**grid([1e-3, 2e-3])}
+    tree["space"] |= {"optim.beta2": {"grid": [0.9, 0.99]}}
+    pairs = [(one.values["optim.lr"], one.values["optim.beta2"]) for one in plan(tree)]
+    assert pairs == [(1e-3, 0.9), (1e-3, 0.99), (2e-3, 0.9), (2e-3, 0.99)]
+
+
+def test_a_plan_is_a_pure_function() -> None:
+    tree = random_space(**{"optim.lr": {"loguniform": [1e-4, 1e-2]}})
+    assert plan(tree) == plan(tree)
+
+
+def test_more_samples_keep_the_trials_before() -> None:
+    tree = random_space(**{"optim.lr": {"loguniform": [1e-4, 1e-2]}})
+    more = {**tree, "search": {"method": "random", "samples": 30}}
+    assert plan(more)[:20] == plan(tree)
+
+
+def test_another_seed_draws_other_values() -> None:
+    tree = random_space(**{"optim.lr": {"loguniform": [1e-4, 1e-2]}})
+    assert plan(tree)[0].values != plan(tree, seed=1)[0].values
+
+
+def test_the_seed_is_added_to_the_seeds_of_the_space() -> None:
+    assert [one.config.run.seed for one in plan({**grid([1e-3]), "seeds": [0, 2]}, 5)] == [5, 7]
+
+
+def test_an_id_is_the_digest_of_the_whole_config() -> None:
+    (one,) = plan(grid([1e-3]))
+    assert one.trial == cfg.digest(one.config.model_dump())
+
+
+def test_equal_draws_are_one_trial() -> None:
+    assert len(plan(random_space(**{"model.tie_embeddings": {"choice": [True, False]}}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("domain", "low", "high"),
+    [({"uniform": [0.1, 0.4]}, 0.1, 0.4), ({"loguniform": [1e-4, 1e-2]}, 1e-4, 1e-2)],
+)
+def test_draws_stay_within_their_bounds(domain: dict[str, Any], low: float, high: float) -> None:
+    drawn = [one.values["optim.lr"] for one in plan(random_space(**{"optim.lr": domain}))]
+    assert low <= min(drawn) < max(drawn) <= high
+
+
+def test_whole_numbers_reach_both_bounds() -> None:
+    drawn = {
+        one.values["model.n_layers"]
+        for one in plan(random_space(**{"model.n_layers": {"int": [1, 3]}}))
+    }
+    assert drawn == {1, 2, 3}
+
+
+DEPENDENT = {
+    "model.norm": {"choice": ["pre", "none"]},
+    "optim.lr": {
+        "depends": {
+            "on": "model.norm",
+            "cases": {"pre": {"uniform": [1.0, 2.0]}, "none": {"uniform": [3.0, 4.0]}},
+        }
+    },
+}
+
+
+def test_a_dependent_path_draws_from_the_case_that_holds() -> None:
+    drawn = {
+        (one.values["model.norm"], int(one.values["optim.lr"]))
+        for one in plan(random_space(**DEPENDENT))
+    }
+    assert drawn == {("pre", 1), ("none", 3)}
+
+
+def test_dependent_grids_cross_within_their_case() -> None:
+    tree = grid([1.0])
+    tree["space"] = {
+        "model.tie_embeddings": {"grid": [True, False]},
+        "optim.lr": {
+            "depends": {
+                "on": "model.tie_embeddings",
+                "cases": {"true": {"grid": [1e-3]}, "false": {"grid": [2e-3, 4e-3]}},
+            }
+        },
+    }
+    assert [tuple(one.values.values()) for one in plan(tree)] == [
+        (True, 1e-3),
+        (False, 2e-3),
+        (False, 4e-3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grace", "rungs"),
+    [("1/8", (1024, 3072)), (0.125, (1024, 3072)), ("1/4", (2048, 6144)), ("1/2", (4096,))],
+)
+def test_rungs_are_a_share_of_the_budget_and_its_multiples(
+    grace: object, rungs: tuple[int, ...]
+) -> None:
+    space = asked(grid([1e-3], policy="asha", eta=3, grace=grace)).space
+    assert sp.rungs(space, BASE, "space.yaml") == rungs
+
+
+def test_the_shipped_rates_are_a_factor_of_two_apart_where_the_best_may_lie() -> None:
+    rates = list(dict.fromkeys(one.values["optim.lr"] for one in shipped("lr", "cpu")))
+    assert [b / a for a, b in pairwise(rates[:8])] == pytest.approx([2.0] * 7)
+    assert rates == sorted(rates)
+
+
+SHIPPED = sorted(path.stem for path in Path("search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "tinystories_17m", "baseline_17m"])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "architecture_joint"])
+def test_a_shipped_space_fits_every_scale(name: str, scale: str) -> None:
+    assert shipped(name, scale)
+
+
+def test_the_shipped_schema_is_that_of_the_models() -> None:
+    assert json.loads(Path("search_spaces/schema.json").read_text()) == sp.schema()
+
+
+@pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=str)
+def test_every_shipped_space_names_the_schema_and_asks_a_question(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# yaml-language-server: $schema=schema.json")
+    assert sp.read(path)[0].question.endswith("?")
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "misspelt key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
+    "misspelt path": (
+        {"space": {"optim.lrr": {"grid": [1]}}},
+        "space.optim.lrr: unknown path; did you mean 'optim.lr'?",
+    ),
+    "misspelt base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
+    "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
+    "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
+    "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 stands twice"),
+    "no kind": ({"space": {"optim.lr": [1, 2]}}, "one of {grid: [..]}"),
+    "wrong type": ({"space": {"optim.lr": {"grid": ["fast"]}}}, 'got "fast"'),
+    "range in a grid search": (
+        {"space": {"optim.lr": {"uniform": [1, 2]}}},
+        "space.optim.lr: grid search lists its values, got uniform",
+    ),
+    "grid in a random search": ({"search": RANDOM}, "random search draws values, got grid"),
+    "bounds reversed": (
+        {"search": RANDOM, "space": {"optim.lr": {"loguniform": [1e-2, 1e-3]}}},
+        "lower bound 0.01 must be below upper bound 0.001",
+    ),
+    "bound not positive": (
+        {"search": RANDOM, "space": {"optim.lr": {"loguniform": [0, 1e-3]}}},
+        "greater than 0",
+    ),
+    "no samples": (
+        {"search": {"method": "random", "samples": 0}},
+        "search.samples: Input should be greater than or equal to 1, got 0",
+    ),
+    "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
+    "rung that no record hits": (
+        {"schedule": {"policy": "asha", "grace": "1/7"}},
+        "is hit by no record: eval.every_tokens is 1024; the nearest grace that is hit is 1/8",
+    ),
+    "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
+    "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
+    "eta below 2": ({"schedule": {"policy": "asha", "grace": "1/8", "eta": 1}}, "eta"),
+    "no such policy": (
+        {"schedule": {"policy": "ahsa", "grace": "1/8"}},
+        "schedule.policy: no such policy 'ahsa'; there are none, asha, asha_stopping, sha, hyperband, "
+        "i_epoch, median; did you mean 'asha'?",
+    ),
+    "no policy": (
+        {"schedule": {"polcy": "asha"}},
+        "schedule.policy: missing; one of none, asha",
+    ),
+    "a misspelt setting": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "finsh": 2}},
+        "schedule.finsh: unknown key; did you mean 'schedule.finish'?",
+    ),
+    "a tiny grace": (
+        {"schedule": {"policy": "median", "grace": "1e-99999"}},
+        "between 1e-06 and 1",
+    ),
+    "a grace near the end": (
+        {"schedule": {"policy": "asha", "grace": 0.97}},
+        "the nearest grace that is hit is 7/8",
+    ),
+    "a setting of another policy": (
+        {"schedule": {"policy": "median", "grace": "1/8", "eta": 3}},
+        "schedule.eta: unknown key; known are score, policy, grace",
+    ),
+    "a multiple of the grace that no record hits": (
+        {"schedule": {"policy": "median", "grace": "1/9"}},
+        "is hit by no record",
+    ),
+    "a cap of zero": (
+        {"caps": {"tokens": 0}},
+        "caps.tokens: Input should be greater than 0, got 0",
+    ),
+    "an unknown cap": (
+        {"caps": {"token": 5}},
+        "caps.token: unknown key; did you mean 'caps.tokens'?",
+    ),
+    "rungs in a budget of seconds": (
+        {"base": {"budget.seconds": 5.0}},
+        "schedule.policy: asha has rungs at tokens, and budget.seconds is 5; use {policy: none}",
+    ),
+    "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
+    "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),
+    "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),
+    "seed twice": ({"seeds": [1, 1]}, "seeds: 1 stands twice"),
+    "no seed": ({"seeds": []}, "seeds: "),
+    "rungs move": ({"space": {"budget.tokens": {"grid": [8192]}}}, "the same budget.tokens"),
+    "tokens of two vocabularies": (
+        {"space": {"model.vocab_size": {"grid": [512, 300]}}},
+        "use bits_per_byte",
+    ),
+    "heads": ({"space": {"model.n_heads": {"grid": [5]}}}, "n_heads 5 must divide d_model 32"),
+    "unknown case": (
+        {"search": RANDOM, "space": {**DEPENDENT, "model.norm": {"choice": ["pre", "post"]}}},
+        "model.norm takes post, pre, cases are none, pre",
+    ),
+    "depends on what stands below": (
+        {"search": RANDOM, "space": dict(reversed(DEPENDENT.items()))},
+        "must stand above",
+    ),
+    "bound not finite": (
+        {"search": RANDOM, "space": {"optim.lr": {"uniform": [0.0, float("inf")]}}},
+        "space.optim.lr.uniform",
+    ),
+    "bound beyond integers": (
+        {"search": RANDOM, "space": {"model.d_ff": {"int": [1, 10**30]}}},
+        "space.model.d_ff.int",
+    ),
+    "seconds swept": (
+        {"space": {"budget.seconds": {"grid": [1.0, 2.0]}}},
+        "space.budget.seconds: trials are compared at equal tokens, or at the end of one time",
+    ),
+    "a method without samples": (
+        {"search": {"method": "random"}},
+        "search.samples: missing",
+    ),
+    "no method": ({"search": {}}, "search.method: missing; one of grid, random, optuna is due"),
+    "a cap without a number": ({"caps": {"hours": None}}, "caps.hours: empty"),
+    "an unknown method": (
+        {"search": {"method": "bayes"}},
+        "search.method: no such method 'bayes'; there are grid, random, optuna",
+    ),
+    "device swept": ({"space": {"run.device": {"grid": ["cpu"]}}}, "the same resources"),
+    "two seeds for optuna": (
+        {
+            "search": {"method": "optuna", "samples": 3},
+            "space": {"optim.lr": {"uniform": [1, 2]}},
+            "seeds": [0, 1],
+        },
+        "optuna searches one seed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_space_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
+    changes, message = BAD[name]
+    found = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
+    assert message in found
+    assert "asked.yaml" in found
+
+
+def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
+    tree = {**grid([1e-3]), "serch": 1, "seeds": [], "base": {"optim.lrr": 1}}
+    assert len(problems(tmp_path, tree).splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "../lr", ".hidden", ""])
+def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a space is named by"):
+        sp.find(name)
+
+
+def test_an_unknown_space_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        sp.find("lrr")

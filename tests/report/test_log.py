@@ -1,0 +1,384 @@
+"""The experiment log: every field of its template from the data, and people's words as they are."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, conduct, is_bare, study
+from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, story
+from typer.testing import CliRunner
+
+from sweeps import analyze
+from sweeps.report import log, notes
+from sweeps.report.experiments import experiments_under, studies_under
+from tinylm import config as cfg
+
+HEADINGS = [
+    "**Date**",
+    "**Experiment Name**",
+    "**Hypothesis/Motivation**",
+    "**Configuration**",
+    "**Configuration Changes**",
+    "**Results**",
+    "**Loss Curves**",
+    "**Observations**",
+    "**Next Steps**",
+    "## Experiment Summary Table",
+    "## Key Findings and Insights",
+    "### Learning Rate Sensitivity",
+    "### Architecture Ablations",
+    "### Training Dynamics",
+    "### Efficiency Observations",
+    "## Recommendations",
+    "**Model Architecture**",
+    "**Hyperparameters**",
+    "**Training Procedure**",
+    "**Future Work**",
+    "### How to Reproduce",
+    "### Computing Environment",
+]
+
+
+def apart(config: dict[str, Any], share: float) -> float:
+    """The arm is 0.3 higher than a baseline of 3, give or take a hundredth by seed."""
+    odd = 0.01 if config["run"]["seed"] % 2 else -0.01
+    return 3.0 + (0.3 + odd) * is_bare(config) + (1 - share)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of rates and a re-tuned study."""
+    folder = tmp_path_factory.mktemp("results")
+    lr_sweep(folder / "lr-cpu")
+    conduct(folder / "nope-smoke", study(seeds=[0, 1, 2, 3], retune=RETUNE), apart)
+    return folder
+
+
+def write(results: Path) -> Path:
+    """Write the log of all sweeps in a folder; where it is."""
+    return log.write(results, studies_under(results))
+
+
+@pytest.fixture(scope="module")
+def text(results: Path) -> str:
+    return write(results).read_text()
+
+
+def section(text: str, name: str) -> str:
+    """The part of the log on one experiment."""
+    return text.partition(f": {name}\n")[2].partition("\n---\n")[0]
+
+
+def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
+    places = [text.find(heading) for heading in HEADINGS]
+    assert places == sorted(places) and min(places) > 0
+
+
+def test_no_placeholder_is_left(text: str) -> None:
+    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", text) == []
+
+
+def test_every_arm_is_an_experiment_and_a_search_is_one(text: str) -> None:
+    assert re.findall(r"## Experiment \d+: (.*)", text) == [
+        "lr-cpu",
+        "nope-smoke/baseline",
+        "nope-smoke/nope",
+    ]
+
+
+def test_the_comparison_is_in_per_cent_with_its_interval(text: str) -> None:
+    """0.3 of 3 are 10%; the interval is that of four differences of 0.29 and 0.31."""
+    said = section(text, "nope-smoke/nope")
+    assert (
+        "- Comparison to baseline: +10.00% validation loss "
+        "(95% interval +9.39% to +10.61%, 4 seeds)" in said
+    )
+
+
+def test_an_arm_lists_only_what_it_changes(text: str) -> None:
+    said = section(text, "nope-smoke/nope")
+    assert "**Configuration**" not in said
+    assert "**Configuration Changes**:\n- `model.position`: changed from rope to none\n" in said
+
+
+def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
+    """The base's rate is 0.002."""
+    ended(tmp_path / "lr-cpu", "optim.lr", {2e-3: 4.0, 4e-3: 3.0})
+    (one,) = experiments_under(tmp_path)
+    found = one["comparison"]
+    assert (found["percent"], found["low"], found["seeds"]) == (pytest.approx(-25.0), None, 1)
+
+
+def test_one_seed_is_said_to_be_one(text: str) -> None:
+    said = section(text, "lr-cpu")
+    assert "One seed (0): differences below the seed noise are no conclusion." in said
+    assert "trials were stopped early; what their final losses would have been is not known" in said
+
+
+def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
+    ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
+    (one,) = experiments_under(tmp_path)
+    assert (
+        "optim.lr: the best value, 0.004, is on the high edge of what was tried; try 0.008, 0.016."
+        in one["next"]
+    )
+
+
+def test_the_command_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="/home/me/.venv/bin/python -m sweeps.run lr", slots=1)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    assert "- `a`: `python -m sweeps.run lr`" in write(tmp_path).read_text()
+
+
+def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
+    """10,000 tokens a second at 7.9 MFLOPs each are 79 GFLOP/s."""
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="", slots=1, product_flops=316e9)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    (one,) = experiments_under(tmp_path)
+    assert (
+        "A trial makes 79G FLOPs a second, with up to 2 trials at once; a large matrix product alone "
+        "reaches 316G, of which that is 25%." in one["observations"]
+    )
+
+
+def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+        for lr, falls in ((1e-3, 0.5), (4e-3, 0.01)):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.measure(trial, EVERY, 6.0)
+            tell.measure(trial, 2 * EVERY, 6.0 - falls)
+            tell.stop(trial, 2 * EVERY, 6.0 - falls)
+    (one,) = experiments_under(tmp_path)
+    (said,) = (line for line in one["next"] if line.startswith("Train on"))
+    assert said.endswith("before: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515).")
+
+
+def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
+    conduct(tmp_path / "plain", study(), apart)
+    conduct(tmp_path / "tuned", study(retune=RETUNE), apart)
+    told = {
+        one["name"]: any("ran at the baseline's values" in line for line in one["next"])
+        for one in experiments_under(tmp_path)
+        if not one["is_baseline"]
+    }
+    assert told == {"plain/nope": True, "tuned/nope": False}
+
+
+# What is not to be concluded ---------------------------------------------------------------------------
+
+
+def alone(folder: Path, how: Callable[[Story, str], None], **changes: Any) -> None:
+    """A sweep of one config, with what becomes of its only run."""
+    with story(folder) as tell:
+        tell.ask({})
+        config = cfg.overlay(BASE, {path.replace("__", "."): v for path, v in changes.items()})
+        how(tell, tell.plan({}, config=config.model_dump()))
+
+
+def whole(tell: Story, trial: str) -> None:
+    tell.whole(trial, 2e-3)
+
+
+def diverging(tell: Story, trial: str) -> None:
+    tell.start(trial)
+    tell.diverge(trial, 5 * EVERY)
+
+
+def test_an_experiment_that_diverged_is_one(tmp_path: Path) -> None:
+    alone(tmp_path / "hot", diverging)
+    (one,) = experiments_under(tmp_path)
+    assert (one["finished"], one["val_loss"]) == (0, None)
+    assert one["observations"][0].startswith("Seed 0: non-finite (training loss nan")
+    assert "None of its runs has come to its end." in section(write(tmp_path).read_text(), "hot")
+
+
+def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
+    with story(tmp_path / "hot") as tell:
+        tell.ask({"optim.lr": {"grid": [1.0, 2.0]}})
+        for lr in (1.0, 2.0):
+            diverging(tell, tell.plan({"optim.lr": lr}))
+    (one,) = experiments_under(tmp_path)
+    assert one["observations"] == ["None of 2 trials came to its end: 2 non-finite."]
+    assert one["changes"] == {}
+
+
+def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        whole(tell, tell.plan({"optim.lr": 1e-3}, 0))
+        diverging(tell, tell.plan({"optim.lr": 1e-3}, 1))
+    (one,) = experiments_under(tmp_path)
+    assert (one["runs"], one["finished"]) == (2, 1)
+    assert one["observations"][0].startswith("Seed 1: non-finite")
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"budget__tokens": BUDGET // 2}, "budget.tokens"),
+        ({"eval__tokens": 8_192}, "eval.tokens"),
+        ({"model__context_length": 64}, "model.context_length"),
+    ],
+)
+def test_losses_of_other_text_or_budget_are_no_comparison(
+    tmp_path: Path, changes: dict[str, Any], differ: str
+) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "other", whole, **changes)
+    found = {one["name"]: one for one in experiments_under(tmp_path)}
+    assert found["other"]["comparison"] is None
+    assert found["other"]["no_comparison"].startswith(f"none, since {differ} differ")
+
+
+def test_a_precision_is_a_change(tmp_path: Path) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "half", whole, run__precision="bf16")
+    found = {one["name"]: one["changes"] for one in experiments_under(tmp_path)}
+    assert found == {"baseline_cpu": {}, "half": {"run.precision": ["fp32", "bf16"]}}
+
+
+def test_an_experiment_without_a_baseline_is_none_itself(tmp_path: Path) -> None:
+    alone(tmp_path / "wide", whole, model__d_ff=512)
+    (one,) = experiments_under(tmp_path)
+    assert not one["is_baseline"]
+    assert one["no_comparison"] == "there is no experiment whose name begins with baseline"
+
+
+def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 4e-3]}}, confirm=2)
+        for lr in (1e-3, 4e-3):
+            tell.whole(tell.plan({"optim.lr": lr}), lr)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, pool=None) for s in (1, 2)}
+        chosen = {"arm": "", "values": {"optim.lr": 1e-3}, "trials": fresh, "repeats": []}
+        tell.ledger.append("chosen", **chosen)
+        for trial in fresh.values():
+            tell.whole(trial, 1e-3, plus=0.3)
+    (one,) = experiments_under(tmp_path)
+    assert one["val_loss"] == pytest.approx(loss(1e-3, BUDGET) + 0.3)
+    assert (
+        "It was chosen as the best of 2; the losses are those of fresh seeds."
+        in (one["observations"])
+    )
+    assert not any(line.startswith("More seeds") for line in one["next"])
+
+
+def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
+    said = section(text, "lr-cpu")
+    assert "It was chosen by this loss, as the best of 8, which flatters it" in said
+
+
+def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
+    assert "do without position=none, at lr=0.001: worse by" in text
+
+
+def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+        tell.plan({"optim.lr": 2e-3})
+    assert "(nats per token; a; 1 of 2 trials have no result yet)" in write(tmp_path).read_text()
+
+
+def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        for commit in ("aaaa", "bbbb"):
+            tell.ledger.append("session", command="", slots=1, commit=commit, changed=False)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert re.findall(r"Commit: (\w{4});", write(tmp_path).read_text()) == ["aaaa", "bbbb"]
+
+
+# Hostile words and people's own ------------------------------------------------------------------------
+
+
+def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:
+    words = "<script>alert(1)</script> | a\n<!-- notes: x -->\n[link](http://e)"
+    arms = {"nope": {**NOPE, "hypothesis": words}}
+    conduct(tmp_path / "s", study(arms=arms), apart)
+    content = write(tmp_path).read_text()
+    assert (
+        "&lt;script&gt;alert(1)&lt;/script&gt; \\| a &lt;!-- notes: x --&gt; \\[link\\]" in content
+    )
+    assert b"x" not in notes.notes(content.encode())
+
+
+def test_a_command_over_several_lines_writes_no_marker(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="run --why 'x\n<!-- notes: k -->\ny'", slots=1)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert b"k" not in notes.notes(write(tmp_path).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"), [("---", "\\---"), ("1. x", "1\\. x"), ("__x__", "\\_\\_x\\_\\_")]
+)
+def test_a_question_is_no_heading_list_or_emphasis(tmp_path: Path, words: str, shown: str) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, words)
+        whole(tell, tell.plan({"optim.lr": 1e-3}))
+    assert f"**Hypothesis/Motivation**:\n{shown}\n" in write(tmp_path).read_text()
+
+
+def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    path = write(tmp_path)
+    mine = b"# My own *words*\r\n\n| a | b |\n<!-- a comment -->\n\xff\n"
+    path.write_bytes(notes.filled(path.read_bytes(), {b"lr-cpu": mine}))
+    write(tmp_path)
+    assert notes.notes(path.read_bytes())[b"lr-cpu"] == mine
+
+
+def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    write(tmp_path)
+    own = tmp_path / "lr-cpu" / log.NOTES
+    assert own.read_text().startswith("## Hypothesis\n")
+    own.write_text("## Observations\n\nIt *rose*.\n")
+    said = section(write(tmp_path).read_text(), "lr-cpu")
+    assert "From `lr-cpu/notes.md`:\n\n> ## Observations\n>\n> It *rose*.\n" in said
+    assert own.read_text() == "## Observations\n\nIt *rose*.\n"
+
+
+def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
+    text = write(tmp_path).read_text()
+    assert "## Experiment 1: lr-cpu" in text
+    assert "(`python -m sweeps.analyze NAME` says why): `broken`." in text
+
+
+def test_analyze_writes_the_log_of_all_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    conduct(Path("results/nope-smoke"), study(), apart)
+    done = CliRunner().invoke(analyze.app, ["lr-cpu"])
+    assert done.exit_code == 0
+    assert "results/EXPERIMENT_LOG.md" in done.output
+    assert "nope-smoke/nope" in Path("results/EXPERIMENT_LOG.md").read_text()
+
+
+def test_a_log_whose_note_has_no_end_is_left_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    path = write(Path("results"))
+    broken = path.read_bytes().replace(b"<!-- end of notes: lr-cpu -->\n", b"")
+    path.write_bytes(broken)
+    done = CliRunner().invoke(analyze.app, ["lr-cpu"])
+    assert (done.exit_code, path.read_bytes()) == (2, broken)
+    assert "the notes of lr-cpu have no last line" in done.output

@@ -1,0 +1,350 @@
+"""The report as a person opens it: from the disk, in a browser, without a network."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, conduct, is_bare, study
+from ledgers import BUDGET, EVERY, Story, lr_sweep, story, two_draws
+from playwright.sync_api import Browser, Page, sync_playwright
+from typer.testing import CliRunner
+
+from sweeps import analyze, ledger, watch
+from sweeps.findings.everything import findings
+from sweeps.findings.results import study as studied_rows
+from sweeps.ledger import Files
+from sweeps.report import page as report
+from sweeps.report.experiments import studies_under
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+# A sandbox needs rights that a container has not; the rest calls home.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+HOSTILE = "<script>window.hacked = 1</script> \"quoted\" | 'so' \u202eright to left"
+
+
+def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that `make test` leaves out, and that is skipped where there is no Chromium."""
+    missing = not CHROMIUM and not os.environ.get("CI")
+    skip = pytest.mark.skipif(missing, reason="needs Chromium (Debian: package chromium)")
+    return pytest.mark.slow(skip(test))
+
+
+def page_of(folder: Path) -> dict[str, Any]:
+    """What the page of a sweep holds."""
+    rows = ledger.read(Files(folder))
+    of = studied_rows(folder.name, rows)
+    return report.page(of, findings(of), rows)
+
+
+def written(folder: Path) -> Path:
+    """The report of a sweep, as it is analysed."""
+    return next(path for path in analyze.write(Files(folder)).paths if path.name == report.NAME)
+
+
+# What it holds -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lr_page(lr: Files) -> dict[str, Any]:
+    return page_of(lr.folder)
+
+
+def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[str, Any]) -> None:
+    best, stable = lr_page["verdict"]
+    assert best.startswith("lr=0.002 is the best of 8: validation loss 3.")
+    assert best.endswith(" nats per token at 786,432 tokens, by one seed.")
+    assert stable.startswith("Edge of stability: 0.008 is the highest stable rate, 0.016 the first")
+
+
+def test_the_table_is_ranked_and_the_rest_follows(lr_page: dict[str, Any]) -> None:
+    ranks = [row[0] for row in lr_page["table"]["rows"]]
+    assert ranks == [1, 2, *[None] * 6]
+
+
+def test_every_decision_is_a_mark_at_its_rung(lr_page: dict[str, Any]) -> None:
+    fates = {fate["label"]: [m["kind"] for m in fate["marks"]] for fate in lr_page["rungs"]}
+    assert fates["lr=0.002"][-1] == "finished"
+    assert fates["lr=0.032"][-1] == "diverged"
+    assert fates["lr=0.00025"][-1] == "stopped"
+
+
+def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        one, two, three = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3, 4e-3))
+        tell.start(one)
+        tell.start(two)
+        tell.train(one, 1e-3, 1, 16)
+        tell.finish(one)
+        tell.start(three)
+    bars = page_of(tmp_path / "s")["gantt"]["bars"]
+    assert [(bar["trial"], bar["slot"]) for bar in bars] == [
+        ("lr=0.001", 0),
+        ("lr=0.002", 1),
+        ("lr=0.004", 0),
+    ]
+
+
+def test_a_stopped_trial_frees_its_slot(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for lr in (1e-3, 2e-3):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.train(trial, lr, 1, 2)
+            tell.stop(trial, 2 * EVERY, 3.0)
+    assert [bar["slot"] for bar in page_of(tmp_path / "s")["gantt"]["bars"]] == [0, 0]
+
+
+def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        tell.plan({"optim.lr": 2e-3})
+    verdict = page_of(tmp_path / "s")["verdict"]
+    assert verdict[0].startswith("lr=0.001: validation loss 3.")
+    assert verdict[-1] == "1 of 2 trials have no result yet."
+
+
+def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.whole(trial, 1e-3)
+        assert page_of(tmp_path / "s")["sample"] is None
+        tell.sample(trial, "Once upon a time")
+    sample = page_of(tmp_path / "s")["sample"]
+    assert sample["text"] == "Once upon a time"
+    assert sample["words"].startswith("lr=0.001 after 512 updates, validation loss 3.")
+
+
+def test_the_path_that_the_loss_depends_on_has_the_larger_share(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({path: {"uniform": [0, 1]} for path in ("optim.lr", "optim.weight_decay")})
+        for number in range(25):
+            rate, decay = (1 + number % 5) / 1e3, (1 + number // 5) / 1e2
+            tell.whole(tell.plan({"optim.lr": rate, "optim.weight_decay": decay}), rate)
+    found = page_of(tmp_path / "s")["importance"]
+    assert found["optim.lr"] > 0.9
+    assert sum(found.values()) == pytest.approx(1.0)
+
+
+def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Path) -> None:
+    two_draws(tmp_path / "s", 30)
+    assert written(tmp_path / "s").stat().st_size < 6_000_000
+
+
+def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    text = report.write_index(tmp_path, studies_under(tmp_path)).read_text()
+    assert 'href="lr-cpu/analysis/report.html"' in text
+    assert "lr=0.002 is the best of 8" in text
+
+
+# While the sweep runs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[tuple[watch.Server, Story]]:
+    """A sweep under way, and its page being served."""
+    with story(tmp_path / "lr-cpu") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.train(trial, 1e-3, 1, 3)
+        server = watch.Server(Files(tmp_path / "lr-cpu"), 0)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server, tell
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ask(server: watch.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", path, headers={"Host": f"{host}:{server.server_port}"})
+    return connection.getresponse()
+
+
+def test_the_feed_begins_with_all_that_is_known(live: tuple[watch.Server, Story]) -> None:
+    line = ask(live[0], watch.FEED).readline().decode()
+    (trial,) = json.loads(line.removeprefix("data: "))["trials"]
+    assert trial["tokens"] == [EVERY, 2 * EVERY, 3 * EVERY]
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"), [("/", "evil.example", 403), ("/../x", "127.0.0.1", 404)]
+)
+def test_nothing_else_is_served(
+    live: tuple[watch.Server, Story], path: str, host: str, status: int
+) -> None:
+    assert ask(live[0], path, host).status == status
+
+
+def test_an_unknown_sweep_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    done = CliRunner().invoke(watch.app, ["lr-cp"])
+    assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
+
+
+# In a browser ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+class Visit:
+    """A page that was opened, and what it complained of or asked for."""
+
+    def __init__(self, browser: Browser, path: Path, **more: Any) -> None:
+        self.page: Page = browser.new_page(**more)
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("#curves .main-svg")
+
+
+@pytest.fixture(scope="module")
+def rates(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The report of eight rates."""
+    folder = tmp_path_factory.mktemp("results") / "lr-cpu"
+    lr_sweep(folder)
+    return Visit(browser, written(folder))
+
+
+@needs_browser
+def test_it_opens_from_the_disk_without_an_error_or_a_request(rates: Visit) -> None:
+    asked = [url for url in rates.requests if not url.startswith(("data:", "blob:"))]
+    assert rates.errors == []
+    assert [url.partition(":")[0] for url in asked] == ["file"]
+
+
+@needs_browser
+def test_hovering_a_curve_names_the_trial_and_its_value(rates: Visit) -> None:
+    points = rates.page.locator("#curves .scatterlayer .trace").first.locator(".point")
+    box = points.last.bounding_box()
+    assert box is not None
+    rates.page.locator("#curves").scroll_into_view_if_needed()
+    box = points.last.bounding_box()
+    assert box is not None
+    rates.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    hover = rates.page.locator("#curves .hoverlayer .hovertext").first
+    hover.wait_for()
+    said = hover.text_content() or ""
+    assert "lr=" in said and "optim.lr = " in said and re.search(r"\d\.\d{4}", said)
+
+
+def axis(visit: Visit, which: str) -> dict[str, Any]:
+    """An axis of the learning curves, as the chart has it."""
+    found: dict[str, Any] = visit.page.evaluate(
+        f"(({{title, type}}) => ({{title: title.text, type}}))(document.getElementById('curves')._fullLayout.{which})"
+    )
+    return found
+
+
+@needs_browser
+def test_the_axis_switches_change_the_axes(rates: Visit) -> None:
+    before = (axis(rates, "xaxis")["title"], axis(rates, "yaxis")["type"])
+    rates.page.select_option("#curve-x", "flops")
+    rates.page.select_option("#curve-y", "log")
+    after = (axis(rates, "xaxis")["title"], axis(rates, "yaxis")["type"])
+    assert (before, after) == (("tokens", "linear"), ("FLOPs", "log"))
+
+
+def column(visit: Visit, number: int) -> list[str]:
+    return visit.page.locator(f"#trials tbody td:nth-child({number})").all_text_contents()
+
+
+@needs_browser
+def test_the_table_sorts_by_numbers_with_missing_ones_last(rates: Visit) -> None:
+    heading = rates.page.locator("#trials th button", has_text="validation loss")
+    heading.click()
+    up = column(rates, 5)
+    heading.click()
+    down = column(rates, 5)
+    numbers = [float(text) for text in up if text]
+    assert numbers == sorted(numbers) and len(numbers) > 3
+    assert [float(text) for text in down if text] == numbers[::-1]
+    assert [bool(text) for text in up] == sorted((bool(text) for text in up), reverse=True)
+
+
+@needs_browser
+def test_hostile_words_are_text(browser: Browser, tmp_path: Path) -> None:
+    arms = {"nope": {**NOPE, "hypothesis": HOSTILE}}
+    tree = study(arms=arms) | {"question": HOSTILE}
+    conduct(tmp_path / "s", tree, lambda c, s: 3.0 + 0.3 * is_bare(c) + c["run"]["seed"] / 99)
+    visit = Visit(browser, written(tmp_path / "s"))
+    assert visit.page.evaluate("window.hacked") is None
+    assert visit.page.locator("h1").text_content() == " ".join(HOSTILE.split())
+    assert HOSTILE in visit.page.locator("#arm-table").inner_text()
+    assert visit.errors == []
+
+
+@needs_browser
+def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.whole(trial, 1e-3)
+        tell.sample(trial, HOSTILE)
+    visit = Visit(browser, written(tmp_path / "s"))
+    assert visit.page.locator("#sample").text_content() == HOSTILE
+    assert visit.page.evaluate("window.hacked") is None
+
+
+@needs_browser
+def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
+    path = Path(re.sub("^file://", "", rates.page.url))
+    visit = Visit(browser, path, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    wider = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (wider, ground) == (False, "rgb(22, 24, 27)")
+
+
+@needs_browser
+def test_a_live_page_shows_a_new_point_within_three_seconds(
+    browser: Browser, live: tuple[watch.Server, Story]
+) -> None:
+    server, tell = live
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    points = page.locator("#curves .scatterlayer .point")
+    page.wait_for_function("document.querySelectorAll('#curves .scatterlayer .point').length == 3")
+    trial = next(iter(tell.attempts))
+    tell.train(trial, 1e-3, 4, 4)
+    page.wait_for_function(
+        "document.querySelectorAll('#curves .scatterlayer .point').length == 4", timeout=3000
+    )
+    assert points.count() == 4
+
+
+def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:
+    """With an end of a script in it, which would end the one that holds it."""
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, "</script><!-- <b>")
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    text = written(tmp_path / "s").read_text()
+    inside = text.partition('id="content">')[2].partition("</script>")[0]
+    content = json.loads(inside)
+    assert content["question"] == "</script><!-- <b>"
+    assert content["trials"][0]["tokens"][-1] == BUDGET

@@ -1,0 +1,200 @@
+"""Figures come out the same each time, in all states of a sweep, and hide no trial."""
+
+import math
+from pathlib import Path
+
+import pytest
+from ledgers import BUDGET, EVERY, RATES, ended, loss, story, studied, two_draws
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sweeps import analyze
+from sweeps.findings.results import Study
+from sweeps.ledger import Files
+from sweeps.report import plots
+from sweeps.report.plots import look
+from sweeps.report.plots.trials import learning_curves, loss_against
+
+
+@pytest.fixture(scope="module")
+def rates(lr: Files) -> Study:
+    """Eight rates under asha; two diverge."""
+    return studied(lr)
+
+
+@pytest.fixture(scope="module")
+def against_lr(rates: Study) -> Figure:
+    return loss_against(rates, rates.swept[0])
+
+
+def spots(axes: Axes, mark: str) -> set[float]:
+    """Where on the x axis the mark stands."""
+    return {float(x) for line in axes.lines if line.get_marker() == mark for x in line.get_xdata()}
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for box in figure.legends for text in box.get_texts()]
+
+
+def test_figures_drawn_twice_are_the_same_byte_for_byte(
+    rates: Study, analysis: analyze.Analysis
+) -> None:
+    before = {
+        path.name: path.read_bytes() for path in analysis.paths if path.suffix in {".svg", ".png"}
+    }
+    assert plots.draw(rates) == before
+
+
+def test_no_svg_has_a_date(lr: Files, analysis: analyze.Analysis) -> None:
+    assert "<dc:date>" not in (lr.analysis / "loss_vs_lr.svg").read_text()
+
+
+def test_the_figure_of_a_path_is_logarithmic_where_its_values_are(against_lr: Figure) -> None:
+    assert against_lr.axes[0].get_xscale() == "log"
+
+
+def test_the_ticks_are_the_values_tried(against_lr: Figure) -> None:
+    assert tuple(against_lr.axes[0].xaxis.get_majorticklocs()) == RATES
+
+
+def test_every_line_of_the_figure_is_at_one_token_count(against_lr: Figure) -> None:
+    lines = [line for line in against_lr.axes[0].lines if line.get_linestyle() == "-"]
+    rungs = (2 * EVERY, 6 * EVERY, BUDGET)
+    expected = [
+        [loss(lr, rung) for lr in RATES if lr in line_x(line)]
+        for line, rung in zip(lines, rungs, strict=True)
+    ]
+    assert [list(line.get_ydata()) for line in lines] == expected
+
+
+def line_x(line: object) -> set[float]:
+    return set(line.get_xdata())  # type: ignore[attr-defined]
+
+
+def test_stopped_trials_have_their_own_mark(against_lr: Figure) -> None:
+    assert spots(against_lr.axes[0], "s") == {2.5e-4, 5e-4, 4e-3, 8e-3}
+
+
+def test_each_kind_of_divergence_has_its_own_cross(against_lr: Figure) -> None:
+    axes = against_lr.axes[0]
+    blown_up, not_finite = look.CROSSES["blown up"], look.CROSSES["non-finite"]
+    assert (spots(axes, blown_up), spots(axes, not_finite)) == ({1.6e-2}, {3.2e-2})
+
+
+def test_crosses_stand_on_the_upper_edge(against_lr: Figure) -> None:
+    crosses = [
+        line for line in against_lr.axes[0].lines if line.get_marker() in look.CROSSES.values()
+    ]
+    assert {float(line.get_ydata()[0]) for line in crosses} == {1.0}
+
+
+def test_the_legend_says_how_trials_diverged(against_lr: Figure) -> None:
+    assert [text for text in legend(against_lr) if text in look.CROSSES] == [
+        "non-finite",
+        "blown up",
+    ]
+
+
+def test_a_diverged_loss_of_60_does_not_stretch_the_axis(against_lr: Figure) -> None:
+    assert against_lr.axes[0].get_ylim()[1] < 5
+
+
+def test_a_trial_that_diverged_after_a_rung_is_a_cross_and_no_point(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: 3.1, 2e-3: 3.0})
+    with story(tmp_path) as tell:
+        trial = tell.plan({"optim.lr": 4e-3})
+        tell.start(trial)
+        tell.measure(trial, BUDGET, 9.0)
+        tell.diverge(trial, BUDGET)
+    of = studied(files)
+    axes = loss_against(of, of.swept[0]).axes[0]
+    assert (spots(axes, "o"), spots(axes, "x")) == ({1e-3, 2e-3}, {4e-3})
+
+
+def test_a_huge_finished_loss_is_an_arrow_at_the_edge(tmp_path: Path) -> None:
+    losses = {1e-3: 3.1, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.2, 1.6e-2: 60.0}
+    of = studied(ended(tmp_path, "optim.lr", losses))
+    figure = loss_against(of, of.swept[0])
+    assert (spots(figure.axes[0], "^"), "above the axis" in legend(figure)) == ({1.6e-2}, True)
+
+
+def test_every_ordinary_loss_is_inside_the_axis(tmp_path: Path) -> None:
+    losses = {1e-3: 3.4, 2e-3: 3.0, 4e-3: 3.1, 8e-3: 3.5}
+    of = studied(ended(tmp_path, "optim.lr", losses))
+    low, high = loss_against(of, of.swept[0]).axes[0].get_ylim()
+    assert low < 3.0 < 3.5 < high
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Twenty draws of two paths."""
+    return studied(two_draws(tmp_path_factory.mktemp("many"), 20))
+
+
+def test_many_trials_have_a_colour_bar_and_no_names(many: Study) -> None:
+    figure = learning_curves(many, "tokens")
+    assert (len(figure.axes), legend(figure)) == (2, [])
+
+
+def test_draws_of_several_paths_are_points_without_lines(many: Study) -> None:
+    axes = loss_against(many, many.swept[0]).axes[0]
+    assert {line.get_linestyle() for line in axes.lines} == {"None"}
+
+
+def test_training_losses_are_drawn_while_they_can_be_read(rates: Study) -> None:
+    assert "thin: training loss" in legend(learning_curves(rates, "step"))
+
+
+@pytest.mark.parametrize(
+    ("x", "end"), [("step", 384), ("tokens", BUDGET), ("seconds", BUDGET / 10_000)]
+)
+def test_curves_end_where_the_training_does(rates: Study, x: str, end: float) -> None:
+    lines = learning_curves(rates, x).axes[0].lines
+    assert max(max(line.get_xdata()) for line in lines if len(line.get_xdata())) == end
+
+
+def test_a_path_without_order_is_a_plot_of_dots(tmp_path: Path) -> None:
+    of = studied(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.1}))
+    axes = loss_against(of, of.swept[0]).axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert (labels, {line.get_linestyle() for line in axes.lines}) == (["pre", "post"], {"None"})
+
+
+def test_seeds_share_a_name_in_the_legend(tmp_path: Path) -> None:
+    of = studied(ended(tmp_path, "model.norm", {"pre": (3.0, 3.1), "post": (3.1, 3.2)}))
+    assert legend(learning_curves(of, "step"))[:2] == ["norm=pre", "norm=post"]
+
+
+def test_the_line_goes_through_the_mean_of_the_seeds(tmp_path: Path) -> None:
+    of = studied(ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.2), 2e-3: (3.3, 3.5)}))
+    line = loss_against(of, of.swept[0]).axes[0].lines[0]
+    assert list(line.get_ydata()) == [pytest.approx(3.1), pytest.approx(3.4)]
+
+
+def test_a_sweep_that_has_measured_nothing_has_figures(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.plan({"optim.lr": 1e-3})
+        tell.plan({"optim.lr": 2e-3})
+    assert len(plots.figures(studied(Files(tmp_path)))) == 5
+
+
+@pytest.mark.parametrize("words", ["$x_1$", "a$b", "_hidden", "$5 or $6"])
+def test_words_are_no_formula_and_are_not_hidden(words: str) -> None:
+    text = Figure().text(0, 0, look.plain(words))
+    shown, is_formula = text._preprocess_math(text.get_text())
+    assert (is_formula, shown.strip()) == (False, words)
+
+
+def test_any_question_can_be_a_title(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, "_学习率 $x_1$ costs $5 " + "and more " * 90)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    figure = plots.figures(studied(Files(tmp_path)))["loss_by_step"]
+    assert set(plots.render(figure)) == {"svg", "png"}
+
+
+def test_the_axis_reaches_as_far_above_the_quartile_as_the_rule_says() -> None:
+    axes = Figure().subplots()
+    top = look.set_limit(axes, [3.0, 3.0, 3.0, 3.2, 1000.0])
+    assert math.isclose(top, 3.2 + look.REACH * 0.2 + 0.05 * 0.5)

@@ -1,0 +1,160 @@
+"""The summary puts the facts into words, and adds none."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from ledgers import BUDGET, FIRST, audited_sweep, bowl, ended, story, studied, two_draws
+from rich.console import Console
+
+from sweeps.findings.everything import findings
+from sweeps.ledger import Files
+from sweeps.report import summary
+
+
+def words(files: Files) -> str:
+    """summary.md of a sweep."""
+    return summary.markdown({**findings(studied(files)), "figures": []})
+
+
+def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        tell.plan({"optim.lr": 2e-3})
+    assert "**unfinished:** 1 of 2 trials have a result" in words(Files(tmp_path))
+
+
+def test_a_sweep_that_has_measured_nothing_has_a_summary(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.plan({"optim.lr": 1e-3})
+    assert "No trial has finished." in words(Files(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("<script>", "&lt;script&gt;"),
+        ("two\nlines", "two lines"),
+        ("`code` *x*", r"\`code\` \*x\*"),
+    ],
+)
+def test_text_stays_text_in_markdown(text: str, shown: str) -> None:
+    assert summary.escaped(text) == shown
+
+
+def test_every_table_of_the_summary_has_as_many_cells_as_headers(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3}, label="a|b")
+        tell.start(trial)
+        tell.fail(trial, "x | y\nz")
+    lines = [line for line in words(Files(tmp_path)).splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {7}
+
+
+def test_sizes_stand_in_the_tables_where_the_models_differ(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"model.n_layers": {"grid": [2, 4]}})
+        tell.whole(tell.plan({"model.n_layers": 2}, params=700_000), 2e-3)
+        tell.whole(tell.plan({"model.n_layers": 4}, params=1_300_000), 2e-3)
+    assert "| parameters | FLOPs/token |" in words(Files(tmp_path))
+
+
+def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
+    assert "need not be the optimum.** Try next: 0.008, 0.016." in words(files)
+
+
+def test_what_a_stopped_neighbour_would_have_become_is_not_known(lr: Files) -> None:
+    assert "beside it 0.001 (finished), 0.004 (stopped early). What would" in words(lr)
+
+
+def test_one_finished_trial_is_the_lowest_of_nothing(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: 3.0})
+    assert "The only one that finished: **lr=0.001**" in words(files)
+
+
+def test_one_seed_is_said_in_words(lr: Files) -> None:
+    assert summary.ONE_SEED in words(lr)
+
+
+def test_several_seeds_are_not_called_one(tmp_path: Path) -> None:
+    files = ended(tmp_path, "model.norm", {"pre": (3.0, 3.01), "post": (3.02, 3.03)})
+    assert summary.ONE_SEED not in words(files)
+
+
+def printed(files: Files, width: int = 80) -> str:
+    """The ranking as a terminal shows it."""
+    stream = io.StringIO()
+    summary.print_result(findings(studied(files)), Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_every_trial_is_one_line_of_80_columns(lr: Files) -> None:
+    lines = [line for line in printed(lr).splitlines() if "lr=" in line]
+    assert (len(lines), max(map(len, lines)) <= 80) == (8, True)
+
+
+def test_the_line_of_a_diverged_trial_names_its_step(lr: Files) -> None:
+    line = next(line for line in printed(lr).splitlines() if "lr=0.032" in line)
+    assert line.split()[-4:] == ["diverged", "at", "step", "28"]
+
+
+def test_the_ranking_is_printed_with_the_finished_trials_first(lr: Files) -> None:
+    rates = re.findall(r"lr=([0-9.]+)", printed(lr))
+    assert rates == ["0.002", "0.001", "0.004", "0.008", "0.0005", "0.00025", "0.016", "0.032"]
+
+
+def test_a_label_is_no_markup(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"data.path": {"grid": ["[red]"]}})
+        tell.plan({"optim.lr": 1e-3}, label="path=[red]")
+    assert "path=[red]" in printed(Files(tmp_path))
+
+
+def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
+    assert "and 6 more" in printed(two_draws(tmp_path, 30))
+
+
+def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
+    said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2))
+    assert "2 of the 3 stopped trials, drawn at random, were trained to their ends" in said
+    assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
+    assert "The best of them ends 0.2500 below the best of the ranking." in said
+
+
+def test_an_audit_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    said = words(audited_sweep(tmp_path, {2.0: 3.5}))
+    assert "None ends below the best of the ranking." in said
+
+
+def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        row = {"low": 1, "high": 2, "seconds": None, "basis": "8 curves of earlier sweeps"}
+        tell.ledger.append("forecast", tokens=393_216, **row)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    said = words(Files(tmp_path))
+    assert "(replay of 8 curves of earlier sweeps) was 393,216 tokens" in said
+    assert "786,432 were used, +100%." in said
+
+
+def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for rate, raw, decayed in [(1e-3, 5.0, 4.25), (2e-3, 4.5, 4.375)]:
+            trial = tell.plan({"optim.lr": rate})
+            tell.start(trial)
+            tell.measure(trial, FIRST, raw, decayed_val_loss=decayed)
+            if rate == 1e-3:
+                tell.measure(trial, BUDGET, 3.0)
+                tell.finish(trial)
+            else:
+                tell.stop(trial, FIRST, decayed)
+    said = words(Files(tmp_path))
+    assert "after a decay branch" in said
+    assert "| 4.5000 | 5.0000 | 4.3750 | 4.2500 |" in said

@@ -1,0 +1,304 @@
+"""Replays in virtual time, what is said of them, and the files that they read."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sweeps.policies import SCHEDULES
+from sweeps.policies.asha import Asha
+from sweeps.policies.none import RunAll
+from sweeps.replay import Replayed, app, arrivals, judge, replay
+from sweeps.simulate.curves import SCORE, Curve, read_curves
+
+TOKENS = (10, 30, 90)
+
+
+def curve(trial: str, *scores: float, seconds: float = 1.0) -> Curve:
+    """Records at 10, 30 and 90 tokens, a token taking so many seconds."""
+    tokens = TOKENS[: len(scores)]
+    return Curve(trial, trial, tokens, scores, tuple(seconds * t for t in tokens))
+
+
+def asha(first: Any = "promote", finish: int = 1) -> Asha:
+    return Asha((10, 30), SCORE, 3, finish, first)
+
+
+NINE = [curve(str(n), n + 2.0, n + 1.0, float(n)) for n in range(9)]
+
+
+# The virtual machine ---------------------------------------------------------------------------
+
+
+def test_the_full_grid_costs_all_tokens() -> None:
+    assert replay(NINE, RunAll(), 2).tokens == 9 * 90
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 810.0), (2, 450.0), (9, 90.0), (20, 90.0)])
+def test_workers_train_side_by_side(workers: int, seconds: float) -> None:
+    assert replay(NINE, RunAll(), workers).seconds == seconds
+
+
+def test_a_worker_that_waits_is_not_busy() -> None:
+    result = replay(NINE, RunAll(), 2)
+    assert (result.busy, result.workers * result.seconds) == (810.0, 900.0)
+
+
+def test_halving_by_three_costs_three_rungs_of_equal_size() -> None:
+    """Best last, so that nothing is promoted too early: 9 x 10, 3 x 20 and 1 x 60 tokens."""
+    assert replay(NINE, asha("start"), 1).tokens == 90 + 60 + 60
+
+
+def test_seconds_of_each_trial_are_its_own() -> None:
+    pool = [curve("slow", 1.0, 1.0, 1.0, seconds=10.0), curve("fast", 2.0, 2.0, 2.0)]
+    assert replay(pool, RunAll(), 2).seconds == 900.0
+
+
+def test_a_diverged_trial_costs_what_it_trained() -> None:
+    assert replay([curve("a", 1.0, math.nan)], RunAll(), 1).tokens == 30
+
+
+def test_a_rung_between_two_records_has_the_score_of_the_one_before() -> None:
+    """At 20 tokens a is ahead by its record at 10; at 30 it would be behind."""
+    a, b, c = curve("a", 1.0, 9.0, 9.0), curve("b", 2.0, 2.0, 2.0), curve("c", 3.0, 3.0, 3.0)
+    policy = Asha((20,), SCORE, 3, 1, "start")
+    assert replay([a, b, c], policy, 1).finished == ["a"]
+
+
+def test_time_to_a_rung_between_two_records_is_interpolated() -> None:
+    slow = Curve("a", "a", (10, 30, 90), (1.0, 1.0, 1.0), (10.0, 50.0, 110.0))
+    policy = Asha((20, 40), SCORE, 3, 1, "start")
+    assert replay([slow], policy, 1).seconds == 110.0
+
+
+def test_orders_are_those_of_the_seed() -> None:
+    def names(seed: int) -> list[list[str]]:
+        return [[c.trial for c in order] for order in arrivals(NINE, 3, seed)]
+
+    assert names(1) == names(1) != names(2)
+
+
+def test_branches_at_rungs_cost_tokens_and_time() -> None:
+    """A fifth of 10 tokens for each of nine, a fifth of 30 for each of three."""
+    plain, branched = (replay(NINE, asha("start"), 1, branch) for branch in (0.0, 0.2))
+    assert branched.tokens - plain.tokens == 9 * 2 + 3 * 6
+    assert branched.seconds - plain.seconds == pytest.approx(9 * 2 + 3 * 6)
+    assert branched.busy == pytest.approx(branched.seconds)
+
+
+def test_branches_are_scored_by_the_decayed_column(tmp_path: Path) -> None:
+    """By the scores at 10 tokens a leads, by the decayed ones b."""
+    text = "trial,tokens,score,decayed\n"
+    for trial, raw, decayed in [("a", 1, 9), ("b", 2, 2), ("c", 3, 3)]:
+        text += f"{trial},10,{raw},{decayed}\n{trial},80,{decayed},\n"
+    options = ("--order", "given", "--json", "--eta", "8")
+    path = file(tmp_path, text)
+    chosen = [
+        list(json.loads(run(path, *options, "--score", score).stdout)["chosen"])
+        for score in ("raw", "decayed")
+    ]
+    assert chosen == [["a"], ["b"]]
+
+
+# What is said of replays ---------------------------------------------------------------------------
+
+
+def judged(finished: list[list[str]], top: int = 1) -> dict[str, Any]:
+    results = [Replayed(2, tokens=81, seconds=9.0, busy=9.0, finished=names) for names in finished]
+    return judge(NINE, results, top)
+
+
+def test_regret_is_the_distance_from_the_best_of_the_pool() -> None:
+    assert judged([["2", "5"]])["regret"]["mean"] == 2.0
+
+
+def test_the_interval_of_regret_is_that_of_t() -> None:
+    """Of 0 and 2: mean 1, standard error 1, t(0.975, 1) = 12.706; regret is never below 0."""
+    regret = judged([["0"], ["2"]])["regret"]
+    assert (regret["low"], regret["high"]) == pytest.approx((0, 1 + 12.706), abs=1e-3)
+
+
+def test_one_replay_has_no_interval() -> None:
+    assert judged([["0"]])["regret"] == {"mean": 0.0, "low": None, "high": None}
+
+
+def test_of_equals_it_is_no_loss_to_stop_one() -> None:
+    pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, 1.0, 1.0)]
+    for finished in (["a"], ["b"]):
+        result = Replayed(1, tokens=1, seconds=1.0, busy=1.0, finished=finished)
+        assert judge(pool, [result], 1)["false_kills"] == 0.0
+
+
+def test_the_other_numbers_are_means() -> None:
+    found = judged([["0"], ["1", "2"]])
+    expected = {"best_kept": 0.5, "cost": 0.1, "wall_clock": 9.0, "utilisation": 0.5}
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert (found["finished"], found["chosen"]) == (1.5, {"0": 1, "1": 1})
+
+
+def test_false_kills_are_a_share_of_those_that_were_stopped() -> None:
+    """Of the best three, two are among the seven that did not finish."""
+    assert judged([["0", "8"]], top=3)["false_kills"] == pytest.approx(2 / 7)
+
+
+def test_a_diverged_trial_is_no_kill() -> None:
+    pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, math.inf)]
+    assert judge(pool, [replay(pool, RunAll(), 1)], 2)["false_kills"] == 0.0
+
+
+# Files and the command line ---------------------------------------------------------------------------
+
+GOOD = "trial,tokens,score,optim.lr\n" + "".join(
+    f"t{n},{tokens},{n + 90 / tokens},{n}e-3\n" for n in range(1, 10) for tokens in (10, 20, 80)
+)
+
+
+def file(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "curves.csv"
+    path.write_text(text)
+    return path
+
+
+def run(path: Path, *options: str) -> Any:
+    return CliRunner().invoke(app, [str(path), *options])
+
+
+def test_curves_are_labelled_by_their_values(tmp_path: Path) -> None:
+    assert [curve.label for curve in read_curves(file(tmp_path))][:2] == ["lr=1e-3", "lr=2e-3"]
+
+
+def test_a_trial_that_diverged_between_two_records_took_its_own_speed(tmp_path: Path) -> None:
+    text = "trial,tokens,score,seconds\na,10,1,5\na,30,nan,\nb,10,1,1\nb,30,1,3\n"
+    assert read_curves(file(tmp_path, text))[0].seconds == (5.0, 15.0)
+
+
+def test_where_nothing_finishes_the_best_of_those_that_came_furthest_is_chosen(
+    tmp_path: Path,
+) -> None:
+    """The first looks good, makes the rule stop the other, and diverges."""
+    text = "trial,tokens,score\na,10,1\na,80,nan\nb,10,2\nb,80,2\n"
+    options = ("--policy", "asha_stopping", "--order", "given", "--json")
+    found = json.loads(run(file(tmp_path, text), *options).stdout)
+    assert (found["finished"], found["chosen"], found["best_kept"]) == (0, {"b": 1}, 0)
+
+
+def test_curves_that_end_early_are_counted(tmp_path: Path) -> None:
+    text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
+    result = run(file(tmp_path, text), "--json", "--repeats", "2")
+    assert json.loads(result.stdout)["short"] == 1 and "1 of 2 curves end before" in result.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    assert len(read_curves(file(tmp_path, "\ufeff" + GOOD))) == 9
+
+
+def test_only_what_is_the_same_in_all_rows_of_a_trial_labels_it(tmp_path: Path) -> None:
+    text = "trial,tokens,score,width,accuracy\na,1,1,64,0.1\na,2,1,64,0.2\n"
+    assert read_curves(file(tmp_path, text))[0].label == "width=64"
+
+
+def test_without_seconds_a_token_takes_one(tmp_path: Path) -> None:
+    assert read_curves(file(tmp_path))[0].seconds == (10.0, 20.0, 80.0)
+
+
+def test_rows_after_a_score_that_is_not_finite_do_not_count(tmp_path: Path) -> None:
+    text = "trial,tokens,score\na,10,1\na,20,nan\na,30,1\nb,10,1\nb,30,1\n"
+    assert read_curves(file(tmp_path, text))[0].tokens == (10, 20)
+
+
+def test_json_has_these_keys(tmp_path: Path) -> None:
+    found = json.loads(run(file(tmp_path), "--json", "--repeats", "3").stdout)
+    assert set(found) == {
+        "regret", "best_kept", "cost", "wall_clock", "utilisation", "false_kills", "finished",
+        "chosen", "short",
+    }  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_answer(tmp_path: Path) -> None:
+    path = file(tmp_path)
+    options = ("--policy", "asha_stopping", "--json", "--repeats", "5", "--seed", "7")
+    assert run(path, *options).stdout == run(path, *options).stdout
+
+
+def test_all_policies_are_compared_and_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "out.svg"
+    result = run(file(tmp_path), "--compare", "--json", "--repeats", "3", "--out", str(out))
+    assert set(json.loads(result.stdout)) == set(SCHEDULES)
+    assert all(name in out.read_text() for name in SCHEDULES)
+
+
+def test_a_table_shows_every_policy(tmp_path: Path) -> None:
+    out = str(tmp_path / "out.png")
+    said = run(file(tmp_path), "--compare", "--repeats", "2", "--out", out).stdout
+    assert all(f"{name} " in said for name in SCHEDULES)
+
+
+def test_the_order_of_the_file_is_one_replay(tmp_path: Path) -> None:
+    found = json.loads(run(file(tmp_path), "--order", "given", "--json").stdout)
+    assert found["regret"]["low"] is None
+
+
+BAD = {
+    "no such file": (None, [], "No such file"),
+    "no score": ("trial,tokens,val_loss\na,1,2\n", [], "no column score"),
+    "misspelt": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
+    "one row": ("trial,tokens,score\na,1,2\n", [], "trial a has one row"),
+    "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a has a row at 1 tokens"),
+    "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: a number is due, got 'x'"),
+    "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: a number is due, got ''"),
+    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: a number up to 1e+15 is due, got 'inf'"),
+    "no time": (
+        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: a number up to 1e+15 is due, got 'nan'"
+    ),
+    "empty seconds": ("trial,tokens,score,seconds\na,1,2,\n", [], "seconds: a number is due"),
+    "no such kind of figure": (GOOD, ["--compare", "--out", "a.xyz"], "--out a.xyz: a name that"),
+    "half a token": ("trial,tokens,score\na,1.5,2\n", [], "a positive whole number is due"),
+    "short line": ("trial,tokens,score\na,1\n", [], "line 2: 3 cells are due"),
+    "all diverged": ("trial,tokens,score\na,1,nan\n", [], "no trial has a finite final score"),
+    "no rows": ("trial,tokens,score\n", [], "curves.csv: no rows"),
+    "seconds fall": (
+        "trial,tokens,score,seconds\na,1,2,5\na,2,2,4\n", [], "seconds must rise"
+    ),
+    "ends before the first rung": (
+        "trial,tokens,score\na,1,2\na,2,2\nb,1,2\nb,99,2\n",
+        [],
+        "trial a has no score at the first rung, 12 tokens: its rows are from 1 to 2 tokens",
+    ),
+    "begins after the first rung": (
+        "trial,tokens,score\na,50,2\na,80,2\nb,5,2\nb,80,2\n",
+        [],
+        "trial a has no score at the first rung, 10 tokens: its rows are from 50 to 80 tokens",
+    ),
+    "a grace that nobody reaches": (
+        GOOD, ["--grace", "1/1000"], "no trial has a score at the first rung, 0 of 80 tokens"
+    ),
+    "a tiny grace": (GOOD, ["--grace", "1e-999999999"], "a share of the budget between 1e-06"),
+    "huge": ("trial,tokens,score\na,1,1e308\n", [], "score: a number up to 1e+15 is due"),
+    "two columns of a name": ("trial,tokens,score,score\n", [], "two columns are called 'score'"),
+    "a policy beside all": (GOOD, ["--compare", "--policy", "sha"], "--compare replays all"),
+    "no decayed scores": (
+        GOOD, ["--score", "decayed"], "trial t1 has no decayed score at 10 tokens"
+    ),
+    "no such score": (GOOD, ["--score", "fresh"], "--policy asha: score: Input should be 'raw'"),
+    "eta below 2": (GOOD, ["--eta", "1"], "--policy asha: eta: Input should be greater than"),
+    "grace beyond the budget": (GOOD, ["--grace", "3/2"], "grace: a share of the budget between"),
+    "grace is no share": (GOOD, ["--grace", "x"], "grace: a share such as 1/8"),
+    "no such policy": (GOOD, ["--policy", "ahsa"], "no such policy; there are none, asha"),
+    "not its setting": (GOOD, ["--policy", "none", "--eta", "3"], "--policy none: eta: unknown key"),
+    "no such order": (GOOD, ["--order", "up"], "--order: random or given is due, got 'up'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "options", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_exits_with_two_and_says_why(
+    tmp_path: Path, text: str | None, options: list[str], message: str
+) -> None:
+    path = tmp_path / "curves.csv"
+    if text is not None:
+        path.write_text(text)
+    result = run(path, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
