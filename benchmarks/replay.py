@@ -39,7 +39,7 @@ def main(
     pool = curves(trials)
     for name in replay.SCHEDULES:
         chosen = replay.fitting(name, MEDIAN if name == "median" else GIVEN)
-        rungs = replay.rungs_of(chosen, TOKENS[-1])
+        rungs = replay.rounded_rungs(chosen, TOKENS[-1])
         begun = time.process_time()
         result = replay.replay(pool, chosen.policy_at(rungs, SCORE), workers)
         passed = time.process_time() - begun

@@ -27,15 +27,15 @@ from sweeps.findings.everything import findings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import (
     Facts,
-    Study,
+    Results,
     best_record,
     reason_of,
+    results_of,
     status_of,
-    study,
     tokens_per_s,
 )
 from sweeps.ledger import Files, Row, Trial
-from sweeps.report.experiments import studies_under
+from sweeps.report.experiments import results_under
 from sweeps.report.summary import markdown, print_result
 from sweeps.text import named
 
@@ -60,18 +60,18 @@ FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
 # Tables -----------------------------------------------------------------------------------------
 
 
-def trials_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
+def trials_table(results: Results) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a trial in plan order. What was not measured is None.
 
     `*_final` is the last that was measured: for a stopped trial, where it stopped; what an audit of
     it measured last is `val_loss_audited`. Steps and tokens of a diverged trial are where it
     diverged, past its last record.
     """
-    paths = [swept.path for swept in of.swept]
+    paths = [swept.path for swept in results.swept]
     head = ("trial", "label", "status", "outcome", "reason", "seed")
     columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
-    trials = of.sweep.trials.values()
-    return columns, [_trial_row(trial, of.sweep.audit(trial.trial), paths) for trial in trials]
+    trials = results.sweep.trials.values()
+    return columns, [_trial_row(trial, results.sweep.audit(trial.trial), paths) for trial in trials]
 
 
 def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
@@ -101,19 +101,19 @@ def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
     }
 
 
-def curves_table(of: Study) -> tuple[tuple[str, ...], list[Row]]:
+def curves_table(results: Results) -> tuple[tuple[str, ...], list[Row]]:
     """The columns, and one row a record, by trial and step; `score` is the sweep's metric, and
     `decayed` the same after a decay branch.
 
     What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose
     score is nan, so that `sweeps.replay` reads the file.
     """
-    paths = [swept.path for swept in of.swept]
+    paths = [swept.path for swept in results.swept]
     columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
     return columns, [
         row
-        for trial in of.trials
-        for row in _curve_rows(trial, of.sweep.audit(trial.trial), of.metric, paths)
+        for trial in results.trials
+        for row in _curve_rows(trial, results.sweep.audit(trial.trial), results.metric, paths)
     ]
 
 
@@ -173,19 +173,19 @@ def write(files: Files) -> Analysis:
     from sweeps.report import plots
 
     rows = ledger.read(files)
-    of = study(files.name, rows)
-    figures = plots.draw(of)
+    results = results_of(files.name, rows)
+    figures = plots.draw(results)
     names = list(dict.fromkeys(Path(name).stem for name in figures))
-    found = {**findings(of), "figures": names}
+    found = {**findings(results), "figures": names}
     contents = {
         **figures,
-        "trials.csv": _csv(*trials_table(of)),
-        "curves.csv": _csv(*curves_table(of)),
+        "trials.csv": _csv(*trials_table(results)),
+        "curves.csv": _csv(*curves_table(results)),
         "summary.json": json.dumps(found, indent=1, allow_nan=False).encode() + b"\n",
         "summary.md": markdown(found).encode(),
-        report.NAME: report.html(report.page(of, found, rows)).encode(),
+        report.NAME: report.html(report.page(results, found, rows)).encode(),
     }
-    if of.is_study and found["arms"] is not None:
+    if results.is_study and found["arms"] is not None:
         places = arms_table(found["arms"], named)
         contents["arms.csv"] = _csv(places[0], places)
     for name, content in contents.items():
@@ -268,9 +268,9 @@ def enter_in_log() -> int:
     from sweeps.report import page as report
 
     try:
-        studies = studies_under(ledger.RESULTS)
-        report.write_index(ledger.RESULTS, studies)
-        path = log.write(ledger.RESULTS, studies)
+        all_results = results_under(ledger.RESULTS)
+        report.write_index(ledger.RESULTS, all_results)
+        path = log.write(ledger.RESULTS, all_results)
     except notes.NotesError as error:
         typer.echo(f"{ledger.RESULTS / log.NAME} is left as it is: {error}", err=True)
         return 2

@@ -68,7 +68,7 @@ def main(
 
 def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
     """What is asked for, and its folder; `ConfigError` with what is wrong in it."""
-    from sweeps.plan.request import Asked
+    from sweeps.plan.request import Request
     from sweeps.plan.space import Space
 
     if not led.NAME.fullmatch(name):
@@ -81,7 +81,7 @@ def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
         "schedule": {"policy": "none"},
     }
     space = Space.model_validate(written)
-    return Asked(space, written, config, base, Path(config).stem, 0), led.RESULTS / name
+    return Request(space, written, config, base, Path(config).stem, 0), led.RESULTS / name
 
 
 def _named(names: list[str]) -> list[Facts]:

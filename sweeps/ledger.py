@@ -251,7 +251,7 @@ class Trial:
 class Sweep:
     """The fold of a ledger's rows."""
 
-    asked: Row | None = None  # the last `sweep` row
+    request: Row | None = None  # the last `sweep` row
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
     # Stopped trials that are trained on apart, by the id of the audit; nothing else knows of them.
@@ -317,7 +317,7 @@ class Sweep:
     def _observe(self, row: Row) -> None:
         kind = row["kind"]
         if kind == "sweep":
-            self.asked = row
+            self.request = row
             self.chosen.clear()  # of what was asked before; what holds still is written again
         elif kind == "forecast":
             self.forecast = row

@@ -37,7 +37,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass
-class Replayed:
+class ReplayResult:
     """What became of the trials of one replay."""
 
     workers: int
@@ -50,7 +50,7 @@ class Replayed:
 
 
 @dataclass
-class _Run:
+class _ReplayTrial:
     """A trial between its start and its end."""
 
     curve: Curve
@@ -67,16 +67,16 @@ class _Replay:
     ) -> None:
         self._policy = policy
         self._branch = branch
-        self._runs = {curve.trial: _Run(curve) for curve in curves}
+        self._runs = {curve.trial: _ReplayTrial(curve) for curve in curves}
         self._waiting = [curve.trial for curve in reversed(curves)]
         self._free = workers
         self._now = 0.0
         # (time, number, trial) of every attempt under way: when it gets to its next stop.
         self._due: list[tuple[float, int, str]] = []
         self._pushed = 0
-        self.result = Replayed(workers)
+        self.result = ReplayResult(workers)
 
-    def run(self) -> Replayed:
+    def run(self) -> ReplayResult:
         """Train until nothing is left to do."""
         self._policy.observe({"kind": "session"})
         for trial in self._runs:
@@ -111,7 +111,7 @@ class _Replay:
     def _observe(self, kind: str, **fields: Any) -> None:
         self._policy.observe({"kind": kind, **fields})
 
-    def _next_stop(self, run: _Run) -> tuple[int, float]:
+    def _next_stop(self, run: _ReplayTrial) -> tuple[int, float]:
         """Tokens and seconds of the next rung of a trial, or of its end."""
         curve = run.curve
         rung = next((tokens for tokens in self._policy.rungs if tokens > run.tokens), None)
@@ -124,7 +124,7 @@ class _Replay:
         share = (rung - low) / (high - low)
         return rung, curve.seconds[after - 1] * (1 - share) + curve.seconds[after] * share
 
-    def _depart(self, run: _Run) -> None:
+    def _depart(self, run: _ReplayTrial) -> None:
         tokens, seconds = self._next_stop(run)
         if tokens < run.curve.tokens[-1]:  # a rung, and the branch there at the speed so far
             seconds += seconds * self._branch
@@ -132,7 +132,7 @@ class _Replay:
         due = self._now + seconds - run.seconds
         heapq.heappush(self._due, (due, self._pushed, run.curve.trial))
 
-    def _arrive(self, run: _Run) -> bool:
+    def _arrive(self, run: _ReplayTrial) -> bool:
         """A trial is at its next stop; whether it goes on from there."""
         tokens, seconds = self._next_stop(run)
         self.result.tokens += tokens - run.tokens
@@ -158,20 +158,22 @@ class _Replay:
             self.result.tokens += round(self._branch * tokens)
             self.result.busy += self._branch * seconds
         self._observe("measured", trial=trial, tokens=tokens, **{SCORE: score})
-        verdict = self._policy.verdict(trial, tokens)
-        if verdict == "pause":
+        decision = self._policy.decide(trial, tokens)
+        if decision == "pause":
             self._observe("paused", trial=trial, rung=tokens, score=score)
             return False
-        if isinstance(verdict, Stop):
-            self._observe("stopped", trial=trial, **verdict.fields())
+        if isinstance(decision, Stop):
+            self._observe("stopped", trial=trial, **decision.fields())
             return False
-        if isinstance(verdict, Promotion):
-            self._observe("promoted", **verdict.fields())
+        if isinstance(decision, Promotion):
+            self._observe("promoted", **decision.fields())
         self._depart(run)
         return True
 
 
-def replay(curves: Sequence[Curve], policy: Policy, workers: int, branch: float = 0.0) -> Replayed:
+def replay(
+    curves: Sequence[Curve], policy: Policy, workers: int, branch: float = 0.0
+) -> ReplayResult:
     """What becomes of the trials when they are planned in this order under a new policy.
 
     With a branch, every arrival at a rung costs that share of the tokens so far once more, and is
@@ -183,7 +185,7 @@ def replay(curves: Sequence[Curve], policy: Policy, workers: int, branch: float 
 # Many replays ----------------------------------------------------------------------------------------
 
 
-def rungs_of(schedule: Schedule, budget: int) -> tuple[int, ...]:
+def rounded_rungs(schedule: Schedule, budget: int) -> tuple[int, ...]:
     """The schedule's rungs in tokens of a budget."""
     return tuple(round(share * budget) for share in schedule.shares())
 
@@ -208,7 +210,7 @@ def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curv
     ]
 
 
-def _chosen(alive: Sequence[Curve], result: Replayed) -> Curve:
+def _chosen(alive: Sequence[Curve], result: ReplayResult) -> Curve:
     """The trial that a replay ends with: of those that came furthest, the best there."""
 
     def standing(curve: Curve) -> tuple[int, float]:
@@ -222,7 +224,7 @@ def _chosen(alive: Sequence[Curve], result: Replayed) -> Curve:
     return min(alive, key=standing)
 
 
-def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dict[str, Any]:
+def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) -> dict[str, Any]:
     """What replays of the same curves cost and found, averaged.
 
     `regret` (mean, low, high: 95% interval) is the final score of the chosen trial, less the best in
@@ -270,7 +272,7 @@ def judge(curves: Sequence[Curve], replays: Iterable[Replayed], top: int) -> dic
 def check_reach(curves: Sequence[Curve], schedule: Schedule, budget: int, source: str) -> None:
     """`ConfigError` where a trial has no score at the first rung and did not diverge before, or
     where the scores are decayed ones and a rung has none."""
-    rungs = rungs_of(schedule, budget)
+    rungs = rounded_rungs(schedule, budget)
     if not rungs:
         return
     missed = [curve for curve in curves if not reaches(curve, rungs[0])]
@@ -352,7 +354,7 @@ def run(
     top: int,
 ) -> dict[str, Any]:
     """`judge` of one replay for each order of the curves."""
-    rungs = rungs_of(schedule, max(curve.tokens[-1] for curve in curves))
+    rungs = rounded_rungs(schedule, max(curve.tokens[-1] for curve in curves))
     return judge(
         curves,
         (

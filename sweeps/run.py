@@ -23,7 +23,7 @@ from sweeps.findings.arms import void_arms
 from sweeps.plan import arms
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import count, duration, show
 from tinylm import config as cfg
@@ -49,7 +49,7 @@ def default_scale() -> str:
     return "tinystories_17m" if torch.cuda.is_available() else "cpu"
 
 
-def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
+def ask(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with what is wrong in it."""
     path = sp.find(space)
     parsed, written = sp.read(path)
@@ -62,12 +62,12 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
         raise cfg.ConfigError(swept)
     source = f"{path} with --set" if named else f"{path}: base"
     base = cfg.overlay(cfg.load(scale), {**parsed.base, **named}, source)
-    return Asked(parsed, written, str(path), base, scale, seed)
+    return Request(parsed, written, str(path), base, scale, seed)
 
 
-def folder(asked: Asked, out: Path | None) -> Path:
+def folder(request: Request, out: Path | None) -> Path:
     """Where the sweep lives: `--out`, else `results/<space>-<scale>`."""
-    name = f"{Path(asked.source).stem}-{Path(asked.scale).stem}"
+    name = f"{Path(request.source).stem}-{Path(request.scale).stem}"
     place = out if out is not None else led.RESULTS / name
     wrong = []
     if not led.NAME.fullmatch(place.name) or ".." in place.parts:
@@ -88,19 +88,19 @@ def size(model: cfg.Model) -> tuple[int, int]:
     return found.params, found.flops_per_token
 
 
-def local_slots(asked: Asked) -> int:
+def local_slots(request: Request) -> int:
     """How many trials this machine runs at once."""
-    fits = int((os.cpu_count() or 1) / asked.space.resources.cpus)
-    if asked.base.run.device == "cuda":
+    fits = int((os.cpu_count() or 1) / request.space.resources.cpus)
+    if request.base.run.device == "cuda":
         import torch
 
-        fits = min(fits, int(torch.cuda.device_count() / asked.space.resources.gpus))
+        fits = min(fits, int(torch.cuda.device_count() / request.space.resources.gpus))
     return max(1, fits)
 
 
-def show_plan(asked: Asked, plan: pl.Plan, audit: float, console: Console) -> None:
+def show_plan(request: Request, plan: pl.Plan, audit: float, console: Console) -> None:
     """Print the trials, what they cost, and how long they take here."""
-    load = pl.load(asked, plan)
+    load = pl.load(request, plan)
     configs, full = load.configs, load.tokens
     flops = sum(size(config.model)[1] * config.budget.tokens for config in configs)
     for note in plan.notes:
@@ -109,25 +109,25 @@ def show_plan(asked: Asked, plan: pl.Plan, audit: float, console: Console) -> No
         console.print(_trials_table(plan.trials[:_SHOWN]))
     if len(plan.trials) > _SHOWN:
         console.print(f"and {len(plan.trials) - _SHOWN} more")
-    space = asked.space
+    space = request.space
     if isinstance(space.search, sp.OptunaSearch):
         console.print(f"{space.search.samples} trials, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)
-        runs = sum(len(arms.runs(asked, cell, {})) for cell in plan.cells)
-        console.print(f"then {runs} runs of {len(plan.cells)} arms, each at its best {paths}")
+        runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
+        console.print(f"then {runs} runs of {len(plan.arms)} arms, each at its best {paths}")
     if space.confirm:
         console.print(f"then the best again, on {space.confirm} fresh seeds")
     console.print(f"full grid: {count(full)} tokens, {count(flops)} FLOPs")
-    slots = local_slots(asked)
+    slots = local_slots(request)
     try:
         speeds = measured_speeds(configs, lambda said: console.print(said, style="dim"))
     except cfg.ConfigError as error:
-        show_forecast(asked, forecast(asked, load, None, slots), full, console)
+        show_forecast(request, forecast(request, load, None, slots), full, console)
         console.print(f"time: unknown here ({error})")
         return
-    found = forecast(asked, load, speeds, slots)
-    show_forecast(asked, found, full, console)
+    found = forecast(request, load, speeds, slots)
+    show_forecast(request, found, full, console)
     if audit:
         console.print(
             f"--audit {audit:g}: up to {count(audit * (full - found.tokens))} tokens more"
@@ -141,7 +141,7 @@ def show_plan(asked: Asked, plan: pl.Plan, audit: float, console: Console) -> No
     )
 
 
-def _trials_table(planned: list[Planned]) -> Table:
+def _trials_table(planned: list[PlannedTrial]) -> Table:
     """Trials, their values and what each costs."""
     paths = list(dict.fromkeys(path for one in planned for path in one.values))
     arms = any(one.pool != "" for one in planned)
@@ -159,9 +159,9 @@ def _trials_table(planned: list[Planned]) -> Table:
     return table
 
 
-def caps_reached(asked: Asked, tokens: int, hours: float | None) -> Iterator[tuple[str, float]]:
+def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator[tuple[str, float]]:
     """The caps below what a sweep is expected to use, with that."""
-    caps = asked.space.caps
+    caps = request.space.caps
     expected = {"tokens": tokens, "hours": hours}
     if hours is not None and caps.price_per_hour is not None:
         expected["money"] = hours * caps.price_per_hour
@@ -171,21 +171,21 @@ def caps_reached(asked: Asked, tokens: int, hours: float | None) -> Iterator[tup
             yield cap, amount
 
 
-def show_forecast(asked: Asked, found: Forecast, full: int, console: Console) -> None:
+def show_forecast(request: Request, found: Forecast, full: int, console: Console) -> None:
     """Print the tokens that a sweep is expected to take, and how many trials come how far."""
     spread = "" if found.low == found.high else f", {count(found.low)} to {count(found.high)}"
     console.print(
-        f"with {asked.space.schedule.policy}: about {count(found.tokens)} tokens{spread}: "
+        f"with {request.space.schedule.policy}: about {count(found.tokens)} tokens{spread}: "
         f"{found.tokens / full:.0%} (replay of {found.basis})"
     )
     stages = ", ".join(f"{trials:.3g} at {count(at)}" for at, trials in found.occupancy.items())
     console.print(f"trials that get there: {stages}")
     hours = None if found.seconds is None else found.seconds / 3600
-    for cap, amount in caps_reached(asked, found.tokens, hours):
+    for cap, amount in caps_reached(request, found.tokens, hours):
         console.print(f"caps.{cap} ends it before: about {count(amount)} would be used")
 
 
-class Facts:
+class CorpusFacts:
     """What a trial's planned row says beside its config: counts, digest and entropy of its corpus.
 
     Tokenizes each corpus at its first call, so that the trials find it ready and bad data ends
@@ -214,7 +214,7 @@ class Facts:
         }
 
 
-def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
+def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
     """Raise `RefusedError` where the documents of unfinished trials are not those they had."""
     for trial in sweep.trials.values():
         if trial.status in {"finished", "diverged"}:
@@ -229,7 +229,7 @@ def refuse_other_corpus(sweep: led.Sweep, facts: Facts) -> None:
             )
 
 
-def outcome(driver: Driver) -> int:
+def exit_code(driver: Driver) -> int:
     """The exit code of a sweep that has nothing left to do."""
     failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
     trials = driver.sweep.trials.values()
@@ -276,11 +276,11 @@ def conclude(driver: Driver, ended_by: int | None, command: str, console: Consol
     if cap is not None and driver.is_capped():
         print(
             f"caps.{cap['cap']}: {count(cap['used'])} of {count(cap['limit'])} used up; raise it in "
-            f"{driver.asked.source}, and the same command goes on: {command}",
+            f"{driver.request.source}, and the same command goes on: {command}",
             file=sys.stderr,
         )
         return CAPPED
-    return outcome(driver)
+    return exit_code(driver)
 
 
 @app.command()
@@ -303,9 +303,9 @@ def main(
 ) -> None:
     """Run the sweep of a search space under Ray Tune. The same command again goes on with it."""
 
-    def wanted() -> tuple[Asked, Path]:
-        asked = ask(space, scale or default_scale(), changes, seed)
-        return asked, folder(asked, out)
+    def wanted() -> tuple[Request, Path]:
+        request = ask(space, scale or default_scale(), changes, seed)
+        return request, folder(request, out)
 
     which = "" if scale else " (none was named)"
     execute(wanted, Call("sweeps.run", address, tracker, "--out", which, plan=plan, audit=audit))
@@ -323,44 +323,44 @@ class Call:
     module: str  # the command
     address: str  # of a Ray cluster, or local
     tracker: Tracker
-    folder: str  # the option that names the sweep's folder
-    which: str = ""  # said behind the name of the scale
+    folder_option: str  # the option that names the sweep's folder
+    scale_note: str = ""  # said behind the name of the scale
     plan: bool = False  # print what would run, and end
     audit: float = 0.0
 
 
-def execute(wanted: Callable[[], tuple[Asked, Path]], call: Call) -> None:
+def execute(wanted: Callable[[], tuple[Request, Path]], call: Call) -> None:
     """Run what is asked for in its folder, or go on with it; ends with an exit code."""
     screen = console()
     place = led.RESULTS
     try:
-        asked, place = wanted()
-        share = asked.space.resources.gpus
-        machine = Machine(size, lambda config: fits(config, local_slots(asked), share))
-        planned = pl.plan(asked, machine)
+        request, place = wanted()
+        share = request.space.resources.gpus
+        machine = Machine(size, lambda config: fits(config, local_slots(request), share))
+        planned = pl.plan(request, machine)
         if call.plan:
-            show_plan(asked, planned, call.audit, screen)
+            show_plan(request, planned, call.audit, screen)
             return
         if call.address == "local":
             from tinylm import train
 
-            train.require(asked.base.run.device)
-        screen.print(f"scale: {asked.scale}{call.which}; sweep: {place}")
-        facts = Facts(lambda message: print(message, flush=True))
-        for config in (asked.base, *pl.load(asked, planned).configs):
+            train.require(request.base.run.device)
+        screen.print(f"scale: {request.scale}{call.scale_note}; sweep: {place}")
+        facts = CorpusFacts(lambda message: print(message, flush=True))
+        for config in (request.base, *pl.load(request, planned).configs):
             facts(config)
         for note in planned.notes:
             screen.print(note, highlight=False)
         callbacks = _callbacks(call.tracker, led.Files(place))
         with led.Ledger(led.Files(place)) as ledger:
-            driver = Driver(ledger, asked, planned, machine, facts, call.audit)
+            driver = Driver(ledger, request, planned, machine, facts, call.audit)
             refuse_other_corpus(driver.sweep, facts)
             raise typer.Exit(_run(driver, call, callbacks, screen))
     except cfg.ConfigError as error:
         raise fail(error.shown) from error
     except RefusedError as error:
         raise fail(
-            f"{error}\nname another {call.folder}, or go back to the config above", REFUSED
+            f"{error}\nname another {call.folder_option}, or go back to the config above", REFUSED
         ) from error
     except led.LockedError as error:
         raise fail(error, LOCKED) from error
@@ -381,7 +381,7 @@ def _callbacks(tracker: Tracker, files: led.Files) -> list[Any]:
 
 def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> int:
     """Run what is left to do of a sweep, and write its analysis; the exit code."""
-    asked, files = driver.asked, driver.ledger.files
+    request, files = driver.request, driver.ledger.files
     command = shlex.join([sys.executable, "-m", call.module, *sys.argv[1:]])
 
     def interrupted(number: int, frame: FrameType | None) -> NoReturn:
@@ -398,13 +398,13 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
             from sweeps import analyze
 
             analyze.publish(files, console)
-        return outcome(driver)
+        return exit_code(driver)
     from sweeps.engine import tune as engine
 
     engine.listen(interrupted)
-    session: dict[str, Any] = {"command": command, **provenance.describe(asked.base.run.device)}
+    session: dict[str, Any] = {"command": command, **provenance.describe(request.base.run.device)}
     session |= {"notes": driver.plan.notes}
-    resources, device = asked.space.resources, asked.base.run.device
+    resources, device = request.space.resources, request.base.run.device
     if driver.is_capped():
         return conclude(driver, None, command, console)
     if not driver.has_work():  # a driver died when only its last words were missing
@@ -417,16 +417,16 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
             slots = engine.slots(resources, device)
             if dashboard:
                 print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
-            load = pl.load(asked, driver.plan)
+            load = pl.load(request, driver.plan)
             speeds = known_speeds(load.configs)
-            expected = forecast(asked, load, speeds, slots)
+            expected = forecast(request, load, speeds, slots)
             # How many tokens fit into seconds is not known without a speed.
-            unknown = speeds is None and asked.base.budget.seconds is not None
+            unknown = speeds is None and request.base.budget.seconds is not None
             fields = None if unknown else expected.fields()
             if call.address == "local":
                 from tinylm import train
 
-                session["product_flops"] = train.product_flops(asked.base)
+                session["product_flops"] = train.product_flops(request.base)
             driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():

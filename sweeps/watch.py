@@ -16,7 +16,7 @@ import typer
 from sweeps import ledger
 from sweeps.analyze import find
 from sweeps.findings.everything import findings
-from sweeps.findings.results import Facts, study
+from sweeps.findings.results import Facts, results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
 from tinylm.__main__ import fail
@@ -37,8 +37,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def content(files: Files) -> Facts:
     """What the page shows of a sweep now."""
     rows = ledger.read(files)
-    of = study(files.name, rows)
-    return report.page(of, findings(of), rows)
+    results = results_of(files.name, rows)
+    return report.page(results, findings(results), rows)
 
 
 class Server(ThreadingHTTPServer):

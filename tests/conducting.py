@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fakes import Engine, asked, driver
+from fakes import Engine, driver, request
 
 from sweeps import ledger as led
 
@@ -41,7 +41,7 @@ def conduct(
 ) -> led.Sweep:
     """Run a study, or go on with it, for so many records; what its ledger says then."""
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, asked(tree))
+        conductor = driver(ledger, request(tree))
         conductor.begin({})
         Engine(conductor, how).run(records)
     return led.fold(led.read(led.Files(folder)))

@@ -12,7 +12,7 @@ from sweeps import ledger as led
 from sweeps.engine.driver import Driver, Job
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked, Machine
+from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -34,11 +34,11 @@ def size(model: cfg.Model) -> tuple[int, int]:
 MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 
 
-def asked(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Asked:
+def request(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Request:
     """What a space written as a mapping asks for."""
     space = sp.Space.model_validate(tree)
     base = cfg.overlay(cfg.load(scale), space.base)
-    return Asked(space, tree, "space.yaml", base, scale, seed)
+    return Request(space, tree, "space.yaml", base, scale, seed)
 
 
 def problems(folder: Path, tree: dict[str, Any]) -> str:
@@ -49,7 +49,7 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
     def read_and_plan() -> pl.Plan:
         space, _ = sp.read(path)
         base = cfg.overlay(cfg.load("smoke"), space.base)
-        return pl.plan(Asked(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
+        return pl.plan(Request(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 
     with pytest.raises(ConfigError) as caught:
         read_and_plan()
@@ -66,7 +66,7 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
     }
 
 
-def driver(ledger: led.Ledger, what: Asked, audit: float = 0.0) -> Driver:
+def driver(ledger: led.Ledger, what: Request, audit: float = 0.0) -> Driver:
     """A driver of what is asked for."""
     return Driver(ledger, what, pl.plan(what, MACHINE), MACHINE, facts, audit)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import ledger
-from sweeps.findings.results import Study, study
+from sweeps.findings.results import Results, results_of
 from sweeps.ledger import Files, Ledger
 from sweeps.text import show
 from tinylm import config as cfg
@@ -131,9 +131,9 @@ class Story:
         self.ledger.append(kind, trial=trial, attempt=self.attempts[trial], **fields)
 
 
-def studied(files: Files) -> Study:
+def studied(files: Files) -> Results:
     """What the ledger of a sweep says."""
-    return study(files.name, ledger.read(files))
+    return results_of(files.name, ledger.read(files))
 
 
 @contextmanager

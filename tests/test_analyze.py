@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 
 from sweeps import analyze
 from sweeps.findings.everything import findings
-from sweeps.findings.results import study
+from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report.summary import markdown
 from sweeps.simulate.curves import read_curves
@@ -239,6 +239,6 @@ def test_the_block_of_ray_and_torch_blocks(tmp_path: Path, name: str) -> None:
 
 
 def test_ten_thousand_records_are_all_compared() -> None:
-    of = study("long", long_rows(trials=625))
+    of = results_of("long", long_rows(trials=625))
     assert markdown({**findings(of), "figures": []}).count("| lr=") >= 625
     assert len(analyze.curves_table(of)[1]) == 10_000

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import asked, driver, grid
+from fakes import driver, grid, request
 
 from sweeps import ledger as led
 
@@ -169,7 +169,7 @@ def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
 def trial_after(files: led.Files, rows: list[tuple[str, dict[str, object]]]) -> led.Trial:
     """The one trial of a sweep after the rows that follow its planning."""
     with led.Ledger(files) as ledger:
-        conductor = driver(ledger, asked(grid([1e-3])))
+        conductor = driver(ledger, request(grid([1e-3])))
         conductor.begin({})
         (trial,) = conductor.sweep.trials
         for kind, fields in rows:

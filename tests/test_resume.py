@@ -20,7 +20,7 @@ from sweeping import (
 
 from sweeps import ledger as led
 from sweeps.plan import space as sp
-from sweeps.plan.request import Asked
+from sweeps.plan.request import Request
 from sweeps.run import FAILED, REFUSED
 from tinylm import config as cfg
 
@@ -32,10 +32,10 @@ def killed(
     """A sweep whose driver was killed, then terminated, then left to end."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "rates"
-    asked = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
-    interrupt(asked, out, signal.SIGKILL)
+    request = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
+    interrupt(request, out, signal.SIGKILL)
     rows = len(led.read(led.Files(out)))
-    return out, rows, interrupt(asked, out, signal.SIGTERM), run(asked)
+    return out, rows, interrupt(request, out, signal.SIGTERM), run(request)
 
 
 def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
     space = write_space(tmp_path, STOPPING)
     with led.Ledger(led.Files(out)) as ledger:
         parsed, tree = sp.read(space)
-        what = Asked(parsed, tree, str(space), cfg.load(str(scale)), str(scale), 0)
+        what = Request(parsed, tree, str(space), cfg.load(str(scale)), str(scale), 0)
         driver(ledger, what).begin({})
     again = run(command(space, scale, out))
     assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr

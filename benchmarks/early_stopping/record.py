@@ -24,7 +24,7 @@ import typer
 
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.policies.base import BRANCH
 from sweeps.run import size
 from tinylm import config as cfg
@@ -42,7 +42,7 @@ def branched(state: train.State, corpus: data.Corpus, config: cfg.Config) -> flo
     return float("nan") if last is None else last.val_loss
 
 
-def record(one: Planned, branches: bool) -> Iterator[dict[str, Any]]:
+def record(one: PlannedTrial, branches: bool) -> Iterator[dict[str, Any]]:
     """The rows of one trial."""
     config = one.config
     corpus = data.prepare(config)
@@ -67,7 +67,7 @@ def record(one: Planned, branches: bool) -> Iterator[dict[str, Any]]:
         yield {**head, "tokens": end.tokens, "score": "nan", "seconds": round(spent, 2)}
 
 
-def _recorded(one: Planned, branches: bool) -> list[dict[str, Any]]:
+def _recorded(one: PlannedTrial, branches: bool) -> list[dict[str, Any]]:
     return list(record(one, branches))
 
 
@@ -83,8 +83,8 @@ def main(
     """Record what OUT.csv does not hold yet, one trial a worker at a time."""
     parsed, written = sp.read(space)
     base = cfg.overlay(cfg.load(scale), {**parsed.base, **assignments(changes)})
-    asked = Asked(parsed, written, str(space), base, scale, seed)
-    planned = pl.plan(asked, Machine(size, lambda config: True)).trials
+    request = Request(parsed, written, str(space), base, scale, seed)
+    planned = pl.plan(request, Machine(size, lambda config: True)).trials
     names = ["trial", *parsed.space, "seed", "tokens", "score", "train_loss", "decayed", "seconds"]
     done = set()
     if out.exists():

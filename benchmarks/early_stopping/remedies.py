@@ -13,7 +13,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from sweeps.ledger import Row
-from sweeps.policies import Promotion, Stop, Verdict
+from sweeps.policies import Decision, Promotion, Stop
 from sweeps.policies.asha import Asha
 from sweeps.policies.halving import Rung
 from sweeps.policies.none import RunAll
@@ -231,7 +231,7 @@ class RayAsha(RunAll):
                 None, _RayTrial(row["trial"]), {"tokens": row["tokens"], SCORE: row[SCORE]}
             )
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         if self._decisions[trial] == TrialScheduler.STOP:
             return Stop("Ray says so", tokens, None, 1, 1)
         return "continue"

@@ -207,7 +207,7 @@ def methods(
 
 def ladder(eta: int, grace: Fraction, budget: int) -> tuple[int, ...]:
     """The rungs from the grace on, each eta times the one before."""
-    return replay.rungs_of(replay.settings("asha", {"eta": eta, "grace": str(grace)}), budget)
+    return replay.rounded_rungs(replay.settings("asha", {"eta": eta, "grace": str(grace)}), budget)
 
 
 def policies(
@@ -218,7 +218,7 @@ def policies(
 
     def ours(name: str, label: str = "", **more: Any) -> Method:
         schedule = replay.fitting(name, given | more)
-        rungs = replay.rungs_of(schedule, budget)
+        rungs = replay.rounded_rungs(schedule, budget)
         return Method(
             label or name, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch)
         )
@@ -514,7 +514,7 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
             continue
         given = {"eta": eta, "grace": str(grace), "finish": finish, "score": score}
         schedule = replay.settings("asha", given)
-        rungs = replay.rungs_of(schedule, pool.budget)
+        rungs = replay.rounded_rungs(schedule, pool.budget)
         method = Method(
             f"eta {eta}, grace {grace}, finish {finish}, {score}",
             lambda rungs, schedule=schedule: schedule.policy_at(rungs, SCORE),
@@ -531,7 +531,7 @@ def judged_apart(
     an arm is stopped."""
     curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
     schedule = DEFAULT_SCHEDULE.model_copy(update={"finish": finish})
-    rungs = replay.rungs_of(schedule, pool.budget)
+    rungs = replay.rounded_rungs(schedule, pool.budget)
     method = Method("", lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
     orders = replay.arrivals(curves, repeats, 0)
     return judged(curves, method, rungs, orders, sigma) | {"trials": len(curves)}

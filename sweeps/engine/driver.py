@@ -19,7 +19,7 @@ from sweeps.findings.results import best_group
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
@@ -62,12 +62,12 @@ class Job:
         return cls(**{**fields, "rungs": tuple(fields["rungs"])})
 
 
-def refuse_other_base(before: led.Row | None, asked: Asked) -> None:
+def refuse_other_base(before: led.Row | None, request: Request) -> None:
     """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
     if before is None:
         return
-    swept = set(asked.space.space) | set(before["space"].get("space", {}))
-    found = cfg.difference(before["base"], asked.base.model_dump())
+    swept = set(request.space.space) | set(before["space"].get("space", {}))
+    found = cfg.difference(before["base"], request.base.model_dump())
     different = [line for path, line in found.items() if path not in swept]
     if different:
         raise RefusedError(
@@ -80,7 +80,7 @@ class Driver:
     """The conductor of one sweep, and the only caller of the ledger's `append`."""
 
     ledger: led.Ledger
-    asked: Asked
+    request: Request
     plan: pl.Plan
     machine: Machine
     # Config -> params, flops_per_token, corpus, ...; passed in, since counting needs torch.
@@ -93,16 +93,16 @@ class Driver:
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
 
     def __post_init__(self) -> None:
-        self.policy = self.asked.policy()
+        self.policy = self.request.policy()
         for row in self.ledger.rows:
             self._observe(row)
-        refuse_other_base(self.sweep.asked, self.asked)
+        refuse_other_base(self.sweep.request, self.request)
 
     def _observe(self, row: led.Row) -> None:
         self.sweep.observe(row)
         if "trial" in row and self._is_free(self.sweep.find(row["trial"])):
             return
-        score = self.asked.score_field
+        score = self.request.score_field
         if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
             raise RefusedError(
                 f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
@@ -119,13 +119,13 @@ class Driver:
 
     def reached_cap(self) -> dict[str, Any] | None:
         """The first budget of the sweep that is used up: cap, limit and used; None while none is."""
-        caps, sweep = self.asked.space.caps, self.sweep
+        caps, sweep = self.request.space.caps, self.sweep
         hours = sweep.seconds / 3600
         used = {
             "tokens": sweep.spent_tokens,
             "flops": sweep.spent_flops,
             "hours": hours,
-            "gpu_hours": sweep.busy_seconds / 3600 * self.asked.space.resources.gpus,
+            "gpu_hours": sweep.busy_seconds / 3600 * self.request.space.resources.gpus,
             "money": hours * (caps.price_per_hour or 0.0),
         }
         for cap, amount in used.items():
@@ -156,17 +156,19 @@ class Driver:
         """Whether nothing is left to do, not even to write down; writes nothing."""
         settled = {"finished", "diverged", "stopped"}
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
-        arms_now = {cell.name for cell in self.plan.cells} | {""}
+        arms_now = {arm.name for arm in self.plan.arms} | {""}
         said = self.sweep.chosen.keys() <= arms_now and next(self._choices(), None) is None
         return ended and said and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down what is asked, who asks and what it is expected to take, plan what is new,
         mend what a crash cut short."""
-        asked = self.asked.row()
-        new = self.sweep.asked is None or any(self.sweep.asked[k] != v for k, v in asked.items())
+        request = self.request.row()
+        new = self.sweep.request is None or any(
+            self.sweep.request[k] != v for k, v in request.items()
+        )
         if new:
-            self._record("sweep", **asked)
+            self._record("sweep", **request)
         self._record("session", **session)
         if new and forecast is not None:
             self._record("forecast", **forecast)
@@ -177,7 +179,7 @@ class Driver:
             if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
 
-    def _plan(self, planned: Iterable[Planned]) -> None:
+    def _plan(self, planned: Iterable[PlannedTrial]) -> None:
         for new in planned:
             if new.trial not in self.sweep.trials:
                 self._record(
@@ -203,13 +205,13 @@ class Driver:
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
         """Write down what the policy decides of a trial at so many tokens, but for a pause, which
         waits for the checkpoint."""
-        verdict = self.policy.verdict(trial.trial, tokens)
-        if isinstance(verdict, Stop):
-            self._record("stopped", trial=trial.trial, **verdict.fields())
+        decision = self.policy.decide(trial.trial, tokens)
+        if isinstance(decision, Stop):
+            self._record("stopped", trial=trial.trial, **decision.fields())
             return "stop"
-        if isinstance(verdict, Promotion):
-            self._record("promoted", **verdict.fields())
-        return "pause" if verdict == "pause" else "on"
+        if isinstance(decision, Promotion):
+            self._record("promoted", **decision.fields())
+        return "pause" if decision == "pause" else "on"
 
     def end(self) -> None:
         """Write down why each trial that still waits goes no further; called when nothing is left."""
@@ -224,7 +226,7 @@ class Driver:
     def sample(self, write: Callable[[Path], dict[str, Any] | None]) -> None:
         """Write down what the checkpoint with the lowest final loss writes, where that is new and the
         file is there."""
-        metric, known = self.asked.space.metric, self.sweep.sampled
+        metric, known = self.request.space.metric, self.sweep.sampled
         finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
         best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
         if best is None or best.checkpoint is None:
@@ -266,7 +268,7 @@ class Driver:
             config=trial.config,
             corpus=trial.corpus,
             rungs=() if self._is_free(trial) else self.policy.rungs,
-            branch=0.0 if self._is_free(trial) else float(self.asked.space.schedule.branch),
+            branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
 
@@ -306,25 +308,25 @@ class Driver:
             self._record("chosen", **fields)
         return bool(found)
 
-    def _choices(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+    def _choices(self) -> Iterator[tuple[dict[str, Any], list[PlannedTrial]]]:
         """What is settled and not written down yet: the fields of its row, and its trials."""
-        space = self.asked.space
-        for place, cell in enumerate(self.plan.cells):
-            tuned = self._tuned(cell if cell.retune else self.plan.cells[0])
+        space = self.request.space
+        for place, arm in enumerate(self.plan.arms):
+            tuned = self._tuned(arm if arm.retune else self.plan.arms[0])
             if tuned is None:
                 continue
             values = tuned["values"]
             found = {
                 **tuned,
-                "arm": cell.name,
+                "arm": arm.name,
                 "place": place,
-                "hypothesis": cell.hypothesis,
-                "changes": cell.changes,
-                "retuned": cell.retune,
-                "seeds": self.asked.seeds,
+                "hypothesis": arm.hypothesis,
+                "changes": arm.changes,
+                "retuned": arm.retune,
+                "seeds": self.request.seeds,
             }
             if self._is_new(found):
-                runs = [] if values is None else arms.runs(self.asked, cell, values)
+                runs = [] if values is None else arms.runs(self.request, arm, values)
                 yield {**found, **_told(runs)}, runs
         if space.confirm:
             yield from self._confirmation()
@@ -333,14 +335,14 @@ class Driver:
         before = self.sweep.chosen.get(found["arm"], {})
         return any(before.get(name) != value for name, value in found.items())
 
-    def _tuned(self, cell: arms.Cell) -> dict[str, Any] | None:
+    def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
         """What the re-tune grid of an arm chooses, and of what; None while that is not settled."""
-        space = self.asked.space
+        space = self.request.space
         if not space.retune:
             return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
-        ids = [one.trial for one in self.plan.trials if one.pool == cell.pool]
+        ids = [one.trial for one in self.plan.trials if one.pool == arm.pool]
         grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        if len(grid) < len(ids) or not self._is_settled(grid, cell.pool):
+        if len(grid) < len(ids) or not self._is_settled(grid, arm.pool):
             return None
         finished = [trial for trial in grid if trial.status == "finished"]
         failed = sum(trial.status == "failed" for trial in grid)
@@ -361,16 +363,16 @@ class Driver:
         going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
         return not going and self.policy.of(pool).promotion(idle=True) is None
 
-    def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[Planned]]]:
+    def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[PlannedTrial]]]:
         """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
-        metric = self.asked.space.metric
+        metric = self.request.space.metric
         tried = [trial for trial in self.sweep.trials.values() if trial.pool == ""]
         if not self._is_settled(tried, "") or self._suggestion() is not None:
             return
         best = best_group(tried, metric)
         if not best:
             return
-        planned = pl.confirmation(self.asked, best[0].values)
+        planned = pl.confirmation(self.request, best[0].values)
         found: dict[str, Any] = {
             "arm": "",
             "values": best[0].values,
@@ -393,7 +395,7 @@ class Driver:
         stopped = [
             trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
         ]
-        stopped.sort(key=lambda trial: cfg.digest([self.asked.seed, trial.trial]))
+        stopped.sort(key=lambda trial: cfg.digest([self.request.seed, trial.trial]))
         fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
         drawn = len(stopped) - len(fresh)
         return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
@@ -423,23 +425,23 @@ class Driver:
             return not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
-    def _suggestion(self) -> Planned | None:
+    def _suggestion(self) -> PlannedTrial | None:
         """The next trial of an Optuna search; None for other searches and when it has them all."""
-        asked = self.asked
-        if not isinstance(asked.space.search, OptunaSearch):
+        request = self.request
+        if not isinstance(request.space.search, OptunaSearch):
             return None
-        outcomes = [
-            suggest.Outcome(
+        past = [
+            suggest.PastTrial(
                 trial=trial.trial,
                 seed=trial.seed,
                 values=trial.values,
-                scores={row["tokens"]: row[asked.space.metric] for row in trial.curve},
-                state=_OUTCOME[trial.status],
+                scores={row["tokens"]: row[request.space.metric] for row in trial.curve},
+                state=_OPTUNA_STATES[trial.status],
             )
             for trial in self.sweep.trials.values()
             if not self._is_free(trial)
         ]
-        return suggest.suggest(asked, self.machine, outcomes)
+        return suggest.suggest(request, self.machine, past)
 
     def _suggest(self) -> list[led.Trial]:
         new = self._suggestion()
@@ -534,17 +536,17 @@ class Driver:
             trial=trial.trial,
             attempt=trial.attempt,
             rung=tokens,
-            score=score[self.asked.score_field],
+            score=score[self.request.score_field],
         )
 
 
-def _told(runs: list[Planned]) -> dict[str, Any]:
+def _told(runs: list[PlannedTrial]) -> dict[str, Any]:
     """The trials of a `chosen` row, by seed, and the repeats among them."""
     first = {str(one.config.run.seed): one.trial for one in runs if not one.config.run.repeat}
     return {"trials": first, "repeats": [one.trial for one in runs if one.config.run.repeat]}
 
 
-_OUTCOME: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
+_OPTUNA_STATES: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
     "planned": "running",
     "running": "running",
     "paused": "stopped",

@@ -28,7 +28,7 @@ from tinylm import config as cfg
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackedRun:
     """What a logger callback reads of a trial; those of one key are the same to it."""
 
     key: str
@@ -46,11 +46,11 @@ class Tracker(tune.Callback):
     """Tells a logger callback of Tune's of every trial. One that fails is dropped with a message: the
     ledger has all it was told."""
 
-    def __init__(self, name: str, logger: Any, run_of: Callable[[Job], Run]) -> None:
+    def __init__(self, name: str, logger: Any, run_of: Callable[[Job], TrackedRun]) -> None:
         self._name = name
         self._logger = logger
         self._run_of = run_of
-        self._open: dict[str, Run] = {}  # by Ray's id of the attempt
+        self._open: dict[str, TrackedRun] = {}  # by Ray's id of the attempt
         self._dropped = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _mlflow(files: Files) -> Tracker:
             # The latest of a name, which an earlier sweep may have had too.
             self._known = {run.info.run_name: run.info.run_id for run in reversed(runs)}
 
-        def log_trial_start(self, trial: Run) -> None:
+        def log_trial_start(self, trial: TrackedRun) -> None:
             before = self._trial_runs.get(trial) or self._known.get(str(trial))
             if before is not None:
                 self._trial_runs[trial] = before
@@ -181,8 +181,8 @@ def _mlflow(files: Files) -> Tracker:
     logger = Logger(tracking_uri=store, experiment_name=files.name)
     logger.setup()
 
-    def run_of(job: Job) -> Run:
-        return Run(job.trial, job.trial, job.name, _config(job), "", files.name)
+    def run_of(job: Job) -> TrackedRun:
+        return TrackedRun(job.trial, job.trial, job.name, _config(job), "", files.name)
 
     return Tracker("mlflow", logger, run_of)
 
@@ -199,7 +199,9 @@ def _wandb(files: Files) -> Tracker:
     class Logger(WandbLoggerCallback):
         """Raises what wandb's process of a run ended with."""
 
-        def log_trial_result(self, iteration: int, trial: Run, result: dict[str, Any]) -> None:
+        def log_trial_result(
+            self, iteration: int, trial: TrackedRun, result: dict[str, Any]
+        ) -> None:
             over, _ = ray.wait([self._trial_logging_futures[trial]], timeout=0)
             ray.get(over)
             super().log_trial_result(iteration, trial, result)
@@ -217,7 +219,7 @@ def _wandb(files: Files) -> Tracker:
         advice = "`wandb login`, WANDB_API_KEY, or WANDB_MODE=offline"
         raise cfg.ConfigError([f"--tracker wandb: no key to log in with: {advice}"]) from error
 
-    def run_of(job: Job) -> Run:
+    def run_of(job: Job) -> TrackedRun:
         attempt = f"{job.trial}-{job.attempt}"
         folder = files.wandb / attempt
         folder.mkdir(parents=True, exist_ok=True)
@@ -226,6 +228,6 @@ def _wandb(files: Files) -> Tracker:
             begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
         run_id = f"{files.name}-{begun}-{job.trial}"
         where = str(folder.resolve())
-        return Run(attempt, run_id, job.name, _config(job), where, files.name)
+        return TrackedRun(attempt, run_id, job.name, _config(job), where, files.name)
 
     return Tracker("wandb", logger, run_of)

@@ -160,25 +160,25 @@ class _Conversation:
 class _Work(Searcher):
     """The search interface: the next attempt for a free slot."""
 
-    def __init__(self, talk: _Conversation) -> None:
+    def __init__(self, conversation: _Conversation) -> None:
         super().__init__()
-        self._talk = talk
+        self._conversation = conversation
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt, None for not now, `FINISHED` when all is done."""
         job = None
-        running = len(self._talk.driver.running)
-        with self._talk.guard():
-            slots = 0 if self._talk.over else _slots(self._talk.resources)
+        running = len(self._conversation.driver.running)
+        with self._conversation.guard():
+            slots = 0 if self._conversation.over else _slots(self._conversation.resources)
             if running < slots:
-                job = self._talk.driver.next_job()
-            elif not running and not self._talk.over:
+                job = self._conversation.driver.next_job()
+            elif not running and not self._conversation.over:
                 raise ClusterError("the cluster has lost the nodes that its trials ran on")
         if job is None:
             # With nothing under way there is nothing to wait for.
-            return None if running and not self._talk.over else Searcher.FINISHED
-        self._talk.trial_of[trial_id] = job.trial
-        return {"job": job.to_json(), "resources": self._talk.resources}
+            return None if running and not self._conversation.over else Searcher.FINISHED
+        self._conversation.trial_of[trial_id] = job.trial
+        return {"job": job.to_json(), "resources": self._conversation.resources}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -192,9 +192,9 @@ class _Work(Searcher):
 class _Answers(FIFOScheduler):
     """The scheduler interface: whether an attempt that has reported goes on."""
 
-    def __init__(self, talk: _Conversation) -> None:
+    def __init__(self, conversation: _Conversation) -> None:
         super().__init__()
-        self._talk = talk
+        self._conversation = conversation
 
     def on_trial_result(
         self,
@@ -203,11 +203,11 @@ class _Answers(FIFOScheduler):
         result: dict[str, Any],
     ) -> str:
         """Write the event down, then decide; the attempt waits for the answer."""
-        if self._talk.error is not None:
+        if self._conversation.error is not None:
             return TrialScheduler.STOP
-        with self._talk.guard():
-            trial_id = self._talk.trial_of[trial.trial_id]
-            if self._talk.driver.reported(trial_id, json.loads(result["event"])):
+        with self._conversation.guard():
+            trial_id = self._conversation.trial_of[trial.trial_id]
+            if self._conversation.driver.reported(trial_id, json.loads(result["event"])):
                 return TrialScheduler.CONTINUE
         return TrialScheduler.STOP
 
@@ -215,8 +215,8 @@ class _Answers(FIFOScheduler):
 class _Notes(Callback):
     """The callback interface: checkpoints that have arrived, and attempts that failed."""
 
-    def __init__(self, talk: _Conversation) -> None:
-        self._talk = talk
+    def __init__(self, conversation: _Conversation) -> None:
+        self._conversation = conversation
 
     def on_trial_result(
         self,
@@ -227,50 +227,52 @@ class _Notes(Callback):
         **info: Any,
     ) -> None:
         # Tune reads this after the scheduler has answered, and before it saves.
-        if self._talk.driver.waits_for(self._talk.trial_of[trial.trial_id]):
+        if self._conversation.driver.waits_for(self._conversation.trial_of[trial.trial_id]):
             result["should_checkpoint"] = True
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
-        if self._talk.error is not None:
+        if self._conversation.error is not None:
             return
-        with self._talk.guard():
+        with self._conversation.guard():
             file = Path(checkpoint.path) / CHECKPOINT
-            self._talk.driver.saved(self._talk.trial_of[trial.trial_id], file)
+            self._conversation.driver.saved(self._conversation.trial_of[trial.trial_id], file)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        if self._talk.error is not None:
+        if self._conversation.error is not None:
             return
-        with self._talk.guard():
+        with self._conversation.guard():
             text = Path(trial.error_file).read_text() if trial.error_file else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             reason = lines[-1] if lines else "the worker process died"
-            self._talk.driver.failed(self._talk.trial_of[trial.trial_id], reason, text[-8000:])
+            self._conversation.driver.failed(
+                self._conversation.trial_of[trial.trial_id], reason, text[-8000:]
+            )
             storage = _STORAGE.search(text)
             if storage is not None:  # no other attempt would fare better
                 raise OSError(
-                    int(storage[1]), storage[2], str(self._talk.driver.ledger.files.folder)
+                    int(storage[1]), storage[2], str(self._conversation.driver.ledger.files.folder)
                 )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        with self._talk.guard():
-            self._talk.update()
+        with self._conversation.guard():
+            self._conversation.update()
 
 
 class _Interrupt(Stopper):
     """Ends the run when a signal came or an error is kept."""
 
-    def __init__(self, talk: _Conversation) -> None:
-        self._talk = talk
+    def __init__(self, conversation: _Conversation) -> None:
+        self._conversation = conversation
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._talk.over
+        return self._conversation.over
 
 
 def _slots(resources: dict[str, float]) -> int:
@@ -358,16 +360,16 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
     `more` is callbacks of Tune's that are told too. A cluster must be up; `ClusterError` when it is
     lost. Errors of the ledger and its disk are raised as they are.
     """
-    space, settings = driver.asked.space, driver.asked.base.run
-    talk = _Conversation(driver, _takes(space.resources, settings.device), update)
+    space, settings = driver.request.space, driver.request.base.run
+    conversation = _Conversation(driver, _takes(space.resources, settings.device), update)
     # What torch.compile keeps of one trial's shapes can change the kernels of the next.
     varied = {path for _, path in space.varied()}
     warm = not settings.compile and "run.compile" not in varied
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if talk.signal is not None:  # once more: a cluster that is gone may never answer
+        if conversation.signal is not None:  # once more: a cluster that is gone may never answer
             before[number](number, frame)
-        talk.signal = number
+        conversation.signal = number
         print("stopping; once more stops at once", file=sys.stderr)
 
     before = listen(interrupted)
@@ -375,8 +377,8 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
         tune.Tuner(
             TrialActor,
             tune_config=tune.TuneConfig(
-                search_alg=_Work(talk),
-                scheduler=_Answers(talk),
+                search_alg=_Work(conversation),
+                scheduler=_Answers(conversation),
                 num_samples=-1,
                 reuse_actors=warm,
                 trial_name_creator=_name,
@@ -385,21 +387,21 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
             run_config=tune.RunConfig(
                 name=driver.ledger.files.checkpoints.name,
                 storage_path=str(driver.ledger.files.folder.resolve()),
-                callbacks=[_Notes(talk), *more],
-                stop=_Interrupt(talk),
+                callbacks=[_Notes(conversation), *more],
+                stop=_Interrupt(conversation),
                 failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         ).fit()
     except (ray.exceptions.RayError, tune.TuneError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise talk.error or ClusterError(f"the cluster was lost: {reason}") from error
+        raise conversation.error or ClusterError(f"the cluster was lost: {reason}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if talk.error is not None:
-        raise talk.error
-    return talk.signal
+    if conversation.error is not None:
+        raise conversation.error
+    return conversation.signal
 
 
 def _name(trial: Trial) -> str:

@@ -77,7 +77,7 @@ class View:
     # A terminal ----------------------------------------------------------------------------
 
     def _draw(self) -> Group:
-        metric = self._driver.asked.space.metric
+        metric = self._driver.request.space.metric
         trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
@@ -136,7 +136,7 @@ class View:
         self._told = len(rows)
 
     def _score(self, score: float | None) -> str:
-        decayed = "decayed " if self._driver.asked.space.schedule.branch else ""
+        decayed = "decayed " if self._driver.request.space.schedule.branch else ""
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
     def _sentence(self, row: led.Row) -> str:

@@ -17,7 +17,7 @@ from sweeps.findings.results import (
     UNITS,
     Facts,
     Point,
-    Study,
+    Results,
     at,
     final_point,
     head,
@@ -36,7 +36,7 @@ SIZE_CAUTION = 0.01  # parameters or FLOPs that differ by more of the baseline's
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmRuns:
     """An arm whose values are settled, and its runs."""
 
     name: str
@@ -55,11 +55,11 @@ class Arm:
         return [trial for trial in self.runs.values() if trial.status == status]
 
 
-def arms_of(sweep: Sweep) -> list[Arm]:
+def arms_of(sweep: Sweep) -> list[ArmRuns]:
     """The arms that are settled, in the order of the plan, the baseline first."""
     rows = [row for name, row in sweep.chosen.items() if name]
     return [
-        Arm(
+        ArmRuns(
             name=row["arm"],
             row=row,
             runs={int(seed): sweep.trials[trial] for seed, trial in row["trials"].items()},
@@ -107,7 +107,7 @@ def void_arms(sweep: Sweep) -> list[str]:
     return [arm.name for arm in arms.values() if _is_void(base, arm)]
 
 
-def _is_void(base: Arm, arm: Arm) -> bool:
+def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
     if base.repeats:  # equal trainings differ here, and by how much is known of the first seed
         seeds = list(base.runs)[:1]
     else:
@@ -139,13 +139,13 @@ def _loss(trial: Trial, tokens: Point | None, metric: str) -> float | None:
     return None if row is None else row[metric]
 
 
-def _losses(arm: Arm, tokens: Point | None, metric: str) -> dict[int, float]:
+def _losses(arm: ArmRuns, tokens: Point | None, metric: str) -> dict[int, float]:
     """The losses of an arm's runs at so many tokens, by seed."""
     found = {seed: _loss(trial, tokens, metric) for seed, trial in arm.runs.items()}
     return {seed: loss for seed, loss in found.items() if loss is not None}
 
 
-def comparison(of: Study) -> Facts | None:
+def comparison(results: Results) -> Facts | None:
     """Every arm against the baseline; None for a sweep that is no study, or has settled no arm.
 
     `noise` is the standard deviation of a run, over seeds and pooled over the baseline and the arms
@@ -153,10 +153,10 @@ def comparison(of: Study) -> Facts | None:
     scatter more; `arms` have, beside what they change, the mean difference over seeds (`difference`, with
     `low` and `high`, the 95% interval, `p` and `p_holm`), the verdict, and what to be careful about.
     """
-    arms = arms_of(of.sweep)
+    arms = arms_of(results.sweep)
     if not arms or arms[0].name != BASELINE:
         return None
-    base, void = arms[0], set(void_arms(of.sweep))
+    base, void = arms[0], set(void_arms(results.sweep))
     sound = [arm for arm in arms if arm.name not in void]
     alive = [
         trial
@@ -167,26 +167,26 @@ def comparison(of: Study) -> Facts | None:
     # One that has just begun must not take those that have ended back to their early losses.
     going = [trial for trial in alive if trial.status == "finished"] or alive
     tokens = final_point(going)
-    noise, noise_of = _noise(sound, tokens, of.metric)
-    found = [_arm(of, base, arm, tokens, void=arm.name in void) for arm in arms]
-    tested = _adjust(of, arms[1:], found[1:])
+    noise, noise_of = _noise(sound, tokens, results.metric)
+    found = [_arm(results, base, arm, tokens, void=arm.name in void) for arm in arms]
+    tested = _adjust(results, arms[1:], found[1:])
     for place, arm in zip(found[1:], arms[1:], strict=True):
-        place.update(_verdict(of, place, (base, arm), noise, tested))
+        place.update(_verdict(results, place, (base, arm), noise, tested))
         place["cautions"] += _better_elsewhere(arm, arms, place, found, noise)
     return {
         "tokens": tokens,
         "steps": sorted({row["step"] for t in going if (row := at(t, tokens)) is not None}),
         "noise": noise and vars(noise),
         "noise_of": noise_of,
-        "unit": UNITS[of.metric],
+        "unit": UNITS[results.metric],
         "seeds": list(base.runs),
         "arms": found,
-        "critical_batch": _critical_batch(of, found, noise),
+        "critical_batch": _critical_batch(results, found, noise),
     }
 
 
 def _noise(
-    sound: Sequence[Arm], tokens: Point | None, metric: str
+    sound: Sequence[ArmRuns], tokens: Point | None, metric: str
 ) -> tuple[vd.Noise | None, str | None]:
     """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
     base = sound[0]
@@ -210,7 +210,7 @@ def _noise(
     return over_seeds, "seeds"
 
 
-def _adjust(of: Study, arms: Sequence[Arm], found: Sequence[Facts]) -> int:
+def _adjust(results: Results, arms: Sequence[ArmRuns], found: Sequence[Facts]) -> int:
     """Set `p_holm` of the arms; how many tests it is adjusted for.
 
     These are all that the study plans, whether their losses are there or not: what has ended keeps
@@ -221,7 +221,7 @@ def _adjust(of: Study, arms: Sequence[Arm], found: Sequence[Facts]) -> int:
         for arm, place in zip(arms, found, strict=True)
         if not place["void"]
     }
-    waiting = {(place["arm"],): 1.0 for place in unsettled(of) if place["arm"] != BASELINE}
+    waiting = {(place["arm"],): 1.0 for place in unsettled(results) if place["arm"] != BASELINE}
     every = {**tests, **waiting}
     adjusted = dict(zip(every, vd.holm(list(every.values())), strict=True))
     for arm, place in zip(arms, found, strict=True):
@@ -230,7 +230,11 @@ def _adjust(of: Study, arms: Sequence[Arm], found: Sequence[Facts]) -> int:
 
 
 def _better_elsewhere(
-    arm: Arm, arms: Sequence[Arm], place: Facts, found: Sequence[Facts], noise: vd.Noise | None
+    arm: ArmRuns,
+    arms: Sequence[ArmRuns],
+    place: Facts,
+    found: Sequence[Facts],
+    noise: vd.Noise | None,
 ) -> Iterator[str]:
     """That another arm with the same changes, which runs at other values, has a loss that is lower by
     more than the noise."""
@@ -250,31 +254,31 @@ def _better_elsewhere(
             )
 
 
-def numeric_arms(of: Study) -> dict[float, Arm]:
+def numeric_arms(results: Results) -> dict[float, ArmRuns]:
     """The arms by the value of the one path that they are made of; nothing for listed arms."""
-    each = (of.sweep.asked or {}).get("space", {}).get("each")
+    each = (results.sweep.request or {}).get("space", {}).get("each")
     if each is None:
         return {}
     found = {
         trial.value(each["path"]): arm
-        for arm in arms_of(of.sweep)
+        for arm in arms_of(results.sweep)
         for trial in list(arm.runs.values())[:1]
     }
     numbers = all(isinstance(value, int | float) for value in found)
     return dict(sorted(found.items())) if numbers else {}
 
 
-def _critical_batch(of: Study, found: list[Facts], noise: vd.Noise | None) -> Facts | None:
+def _critical_batch(results: Results, found: list[Facts], noise: vd.Noise | None) -> Facts | None:
     """The largest batch size up to which no loss is more than the noise's margin above the lowest,
     and the first beyond; None for other studies, and while the noise is not known.
 
     Losses at equal tokens, each at its own rate: beyond the critical size a larger batch buys less
     than it costs (arXiv:1812.06162).
     """
-    sizes = numeric_arms(of)
+    sizes = numeric_arms(results)
     means = {place["arm"]: place["mean"] for place in found}
     losses = {size: means[arm.name] for size, arm in sizes.items() if means[arm.name] is not None}
-    path = (of.sweep.asked or {}).get("space", {}).get("each", {}).get("path")
+    path = (results.sweep.request or {}).get("space", {}).get("each", {}).get("path")
     if path != "optim.batch_size" or noise is None or len(losses) < 3:
         return None
     best = min(losses, key=losses.__getitem__)
@@ -286,14 +290,16 @@ def _critical_batch(of: Study, found: list[Facts], noise: vd.Noise | None) -> Fa
         "largest": max(within),
         "beyond": min(beyond, default=None),
         "smallest": best == min(sizes),
-        "retuned": LR in (of.sweep.asked or {})["space"].get("retune", {}),
+        "retuned": LR in (results.sweep.request or {})["space"].get("retune", {}),
     }
 
 
-def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) -> Facts:
+def _arm(
+    results: Results, base: ArmRuns, arm: ArmRuns, tokens: Point | None, *, void: bool
+) -> Facts:
     """The facts of one arm, the verdict aside."""
     row = arm.row
-    mine, its = (_losses(a, tokens, of.metric) for a in (arm, base))
+    mine, its = (_losses(a, tokens, results.metric) for a in (arm, base))
     seeds = [seed for seed in its if seed in mine]
     trial = next(iter(arm.runs.values()), None)
     first = next(iter(base.runs.values()), None)
@@ -337,29 +343,33 @@ def _arm(of: Study, base: Arm, arm: Arm, tokens: Point | None, *, void: bool) ->
         "words": "the baseline" if is_base else "",
         "further": None,
         "outcomes": sorted({outcome(trial) for trial in arm.runs.values() if outcome(trial)}),
-        "cautions": list(_cautions(of, base, arm, trial, first)),
+        "cautions": list(_cautions(results, base, arm, trial, first)),
     }
 
 
-def _mean_difference(arm: Arm, base: Arm, tokens: Point | None, metric: str) -> float | None:
+def _mean_difference(
+    arm: ArmRuns, base: ArmRuns, tokens: Point | None, metric: str
+) -> float | None:
     mine, its = (_losses(a, tokens, metric) for a in (arm, base))
     shared = [mine[seed] - its[seed] for seed in its if seed in mine]
     return statistics.fmean(shared) if shared else None
 
 
-def _median_seconds(arm: Arm) -> float | None:
+def _median_seconds(arm: ArmRuns) -> float | None:
     """Seconds of training of a whole run."""
     ends = [trial.curve[-1]["seconds"] for trial in arm.having("finished")]
     return statistics.median(ends) if ends else None
 
 
-def _median_speed(arm: Arm) -> float | None:
+def _median_speed(arm: ArmRuns) -> float | None:
     """Training tokens a second of a whole run."""
     speeds = [tokens_per_s(trial) for trial in arm.having("finished")]
     return statistics.median(speed for speed in speeds if speed) if any(speeds) else None
 
 
-def _unequal(of: Study, arm: Arm, trial: Trial | None, first: Trial | None) -> Iterator[str]:
+def _unequal(
+    results: Results, arm: ArmRuns, trial: Trial | None, first: Trial | None
+) -> Iterator[str]:
     """What differs from the baseline beside the change: sizes, validation windows, tokens."""
     for what, name in (("parameters", "params"), ("FLOPs per token", "flops_per_token")):
         more = getattr(trial, name) / getattr(first, name) - 1 if trial and first else 0.0
@@ -369,15 +379,15 @@ def _unequal(of: Study, arm: Arm, trial: Trial | None, first: Trial | None) -> I
     if trial and first and trial.value(window) != first.value(window):
         yield "its validation windows have another length than the baseline's"
     lengths = [run.tokens for run in arm.having("finished")]
-    if of.final == END and lengths:
+    if results.final == END and lengths:
         yield f"its time was enough for {min(lengths):,} to {max(lengths):,} tokens"
 
 
 def _cautions(
-    of: Study, base: Arm, arm: Arm, trial: Trial | None, first: Trial | None
+    results: Results, base: ArmRuns, arm: ArmRuns, trial: Trial | None, first: Trial | None
 ) -> Iterator[str]:
     """What a reader of the verdict has to know."""
-    yield from _unequal(of, arm, trial, first)
+    yield from _unequal(results, arm, trial, first)
     for path, value in (arm.row["values"] or {}).items():
         edge = _edge(arm, path, value)
         if edge is not None:
@@ -389,7 +399,7 @@ def _cautions(
             )
     if arm.row["failed"]:
         yield f"{arm.row['failed']} of the {arm.row['tried']} trials of its re-tune grid failed"
-    if arm.name != BASELINE and of.has_retune and not arm.row["retuned"]:
+    if arm.name != BASELINE and results.has_retune and not arm.row["retuned"]:
         yield "at the baseline's re-tuned values"
     for who, words in ((arm, "runs"), (base, "runs of the baseline")):
         for status in ("diverged", "failed") if who is arm or arm.name != BASELINE else ():
@@ -402,7 +412,7 @@ def _cautions(
             yield f"{found} of {len(arm.runs)} runs {'is' if found == 1 else 'are'} {kind}"
 
 
-def _edge(arm: Arm, path: str, value: Any) -> tuple[str, float] | None:
+def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbour, and what to try
     there: as far again as its neighbour on the other side."""
     tried = sorted({trial.value(path) for trial in arm.grid})
@@ -415,19 +425,23 @@ def _edge(arm: Arm, path: str, value: Any) -> tuple[str, float] | None:
 
 
 def _verdict(
-    of: Study, place: Facts, arms: tuple[Arm, Arm], noise: vd.Noise | None, tested: int
+    results: Results,
+    place: Facts,
+    arms: tuple[ArmRuns, ArmRuns],
+    noise: vd.Noise | None,
+    tested: int,
 ) -> Facts:
     """The verdict on an arm, its words, and how many further seeds would settle it (`further`, None
     where that is not the question)."""
     base, arm = arms
-    early = _without_losses(of, place, base, arm)
+    early = _without_losses(results, place, base, arm)
     if early is not None:
         return dict(zip(("verdict", "words", "further"), (*early, None), strict=True))
     found = vd.Effect(
         place["n"], place["difference"], place["difference_sd"],
         place["low"], place["high"], place["p"],
     )  # fmt: skip
-    judged = vd.judge(found, place["p_holm"], noise, UNITS[of.metric], tested)
+    judged = vd.judge(found, place["p_holm"], noise, UNITS[results.metric], tested)
     # What is left after the worst have dropped out is no fair sample.
     for who, name, fair in ((arm, "it", "worse"), (base, "the baseline", "better")):
         lost = who.having("diverged")
@@ -437,7 +451,9 @@ def _verdict(
     return {"verdict": judged.kind, "words": judged.words, "further": judged.seeds}
 
 
-def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, str] | None:
+def _without_losses(
+    results: Results, place: Facts, base: ArmRuns, arm: ArmRuns
+) -> tuple[str, str] | None:
     """The verdict where it does not rest on losses, and its words."""
     if place["void"]:
         return "void", "void: its training is the baseline's, so the change did not apply"
@@ -469,7 +485,7 @@ def _without_losses(of: Study, place: Facts, base: Arm, arm: Arm) -> tuple[str, 
     return None
 
 
-def _gone(arm: Arm) -> str:
+def _gone(arm: ArmRuns) -> str:
     """In words that an arm diverged wherever it was trained; nothing where it did not."""
     if arm.row["values"] is None and arm.row["retuned"]:
         diverged = all(trial.status == "diverged" for trial in arm.grid)
@@ -480,7 +496,7 @@ def _gone(arm: Arm) -> str:
 # Noise -------------------------------------------------------------------------------------------
 
 
-def seed_noise(of: Study) -> Facts | None:
+def seed_noise(results: Results) -> Facts | None:
     """The spread of final losses over seeds, pooled over the choices of values that were trained to
     their ends on all of them, and how far repeats of one training are apart.
 
@@ -489,7 +505,7 @@ def seed_noise(of: Study) -> Facts | None:
     again = "run.repeat"
     over_seeds: dict[str, list[Trial]] = {}
     repeated: dict[str, list[Trial]] = {}
-    for trial in of.sweep.trials.values():
+    for trial in results.sweep.trials.values():
         values = {path: value for path, value in trial.values.items() if path != again}
         if trial.pool == "":
             over_seeds.setdefault(json.dumps(values), []).append(trial)
@@ -498,7 +514,8 @@ def seed_noise(of: Study) -> Facts | None:
     # Seeds that survived early stopping scatter less than seeds do.
     whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
     losses = [
-        [row[of.metric] for t in each if (row := at(t, of.final)) is not None] for each in whole
+        [row[results.metric] for t in each if (row := at(t, results.final)) is not None]
+        for each in whole
     ]
     several = [group for group in repeated.values() if len(group) > 1]
     noise = vd.pooled_noise(losses)
@@ -511,7 +528,7 @@ def seed_noise(of: Study) -> Facts | None:
     ]
     return {
         **(vars(noise) if noise is not None else {"sd": None}),
-        "tokens": of.final,
+        "tokens": results.final,
         "groups": sorted(len(group) for group in losses if len(group) > 1),
         "repeats": [len(group) for group in several],
         "repeats_apart": max(apart, default=None),
@@ -521,11 +538,11 @@ def seed_noise(of: Study) -> Facts | None:
 # Re-tune grids -------------------------------------------------------------------------------------
 
 
-def tuning(of: Study) -> list[Facts]:
+def tuning(results: Results) -> list[Facts]:
     """What each re-tune grid found, by its arm: every value that was tried, and what became of it;
     `stability` where it is a grid of learning rates."""
-    paths = list((of.sweep.asked or {}).get("space", {}).get("retune", {}))
-    chosen = {arm.name: arm.row["values"] for arm in arms_of(of.sweep)}
+    paths = list((results.sweep.request or {}).get("space", {}).get("retune", {}))
+    chosen = {arm.name: arm.row["values"] for arm in arms_of(results.sweep)}
     return [
         {
             "arm": name,
@@ -538,18 +555,21 @@ def tuning(of: Study) -> list[Facts]:
                 }
                 for trial in pool
             ],
-            "stability": stability(of.audited(pool), of.metric),
+            "stability": stability(results.audited(pool), results.metric),
         }
-        for name, pool in tuned_pools(of).items()
+        for name, pool in tuned_pools(results).items()
     ]
 
 
-def unsettled(of: Study) -> list[Facts]:
+def unsettled(results: Results) -> list[Facts]:
     """The arms whose values are not settled yet, and how many trials of their re-tune grids ended;
     one without a grid waits for the baseline's."""
-    settled = {arm.name for arm in arms_of(of.sweep)}
-    listed = (of.sweep.asked or {}).get("space", {}).get("arms", {})
-    pools = {**tuned_pools(of), **{name: [] for name in listed if name not in tuned_pools(of)}}
+    settled = {arm.name for arm in arms_of(results.sweep)}
+    listed = (results.sweep.request or {}).get("space", {}).get("arms", {})
+    pools = {
+        **tuned_pools(results),
+        **{name: [] for name in listed if name not in tuned_pools(results)},
+    }
     return [
         {
             "arm": name,
@@ -561,13 +581,13 @@ def unsettled(of: Study) -> list[Facts]:
     ]
 
 
-def study_facts(of: Study) -> Facts:
+def study_facts(results: Results) -> Facts:
     """What summary.json holds of a study, the figures aside."""
     return {
-        **head(of),
-        "arms": comparison(of),
-        "unsettled": unsettled(of),
-        "tuning": tuning(of),
+        **head(results),
+        "arms": comparison(results),
+        "unsettled": unsettled(results),
+        "tuning": tuning(results),
     }
 
 
@@ -595,12 +615,12 @@ def arms_table(found: Facts, named: Callable[[Mapping[str, Any]], str]) -> list[
     ]
 
 
-def tuned_pools(of: Study) -> dict[str, list[Trial]]:
+def tuned_pools(results: Results) -> dict[str, list[Trial]]:
     """The trials of each re-tune grid, by its arm: first those that have chosen, in the order of the
     plan, then those that are under way."""
-    arms = [arm for arm in arms_of(of.sweep) if arm.row["retuned"]]
+    arms = [arm for arm in arms_of(results.sweep) if arm.row["retuned"]]
     found = {arm.name: arm.grid for arm in arms}
-    for trial in of.sweep.trials.values():
+    for trial in results.sweep.trials.values():
         name = (trial.pool or "").partition(" ")[0]
         if name and name not in {arm.name for arm in arms}:
             found.setdefault(name, []).append(trial)

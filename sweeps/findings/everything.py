@@ -2,19 +2,19 @@
 
 from sweeps.findings.arms import seed_noise, study_facts
 from sweeps.findings.outcomes import RULES, outcome
-from sweeps.findings.results import Facts, Study, sweep_facts
+from sweeps.findings.results import Facts, Results, sweep_facts
 from sweeps.findings.stability import stability
 
 
-def findings(of: Study) -> Facts:
+def findings(results: Results) -> Facts:
     """What summary.json holds, the figures aside: of a study the arms against their baseline, of
     other sweeps the ranking and what it rests on."""
-    met = {outcome(trial) for trial in of.sweep.trials.values()}
-    more = {"outcomes": [kind for kind in RULES if kind in met], "noise": seed_noise(of)}
-    if of.is_study:
-        return {**study_facts(of), **more}
+    met = {outcome(trial) for trial in results.sweep.trials.values()}
+    more = {"outcomes": [kind for kind in RULES if kind in met], "noise": seed_noise(results)}
+    if results.is_study:
+        return {**study_facts(results), **more}
     return {
-        **sweep_facts(of),
+        **sweep_facts(results),
         **more,
-        "stability": stability(of.audited(of.trials), of.metric),
+        "stability": stability(results.audited(results.trials), results.metric),
     }

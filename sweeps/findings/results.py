@@ -20,7 +20,7 @@ Facts = dict[str, Any]  # plain JSON types only
 # Where trials are compared: at so many tokens or, where these are not what they are given, at END.
 Point = int | str
 
-RESULTS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
+ENDINGS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
 METRICS = {"val_loss": "validation loss", "bits_per_byte": "validation bits per byte"}
 UNITS = {"val_loss": "nats per token", "bits_per_byte": "bits per byte"}
 # Within this share of a sampled range from its bound, a value is on the edge.
@@ -31,7 +31,7 @@ EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweptPath:
     """A path that the trials vary, and how its values are spaced."""
 
     path: str
@@ -43,7 +43,7 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class Study:
+class Results:
     """A sweep, and the token counts at which its trials may be compared."""
 
     name: str
@@ -53,7 +53,7 @@ class Study:
     scale: str
     begun: str  # UTC, ISO 8601, of the first and the last row
     latest: str
-    swept: tuple[Swept, ...]
+    swept: tuple[SweptPath, ...]
     rungs: tuple[int, ...]  # tokens at which trials paused or were promoted, ascending
     final: Point | None  # where all finished trials are compared; see `final_point`
     common: int | None  # the same for all measured trials that neither diverged nor failed
@@ -72,7 +72,7 @@ class Study:
     @property
     def has_retune(self) -> bool:
         """Whether the arms of a study have re-tune grids."""
-        return self.sweep.asked is not None and "retune" in self.sweep.asked["space"]
+        return self.sweep.request is not None and "retune" in self.sweep.request["space"]
 
     def audited(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials, and in place of each stopped one its audit where that has come to its end."""
@@ -89,7 +89,7 @@ class Study:
 
 
 def _has_arms(sweep: Sweep) -> bool:
-    return sweep.asked is not None and bool({"arms", "each"} & sweep.asked["space"].keys())
+    return sweep.request is not None and bool({"arms", "each"} & sweep.request["space"].keys())
 
 
 def _answering(sweep: Sweep) -> list[Trial]:
@@ -99,7 +99,7 @@ def _answering(sweep: Sweep) -> list[Trial]:
 
 def status_of(trial: Trial) -> str:
     """One of finished, stopped, diverged, failed and unfinished."""
-    return trial.status if trial.status in RESULTS else "unfinished"
+    return trial.status if trial.status in ENDINGS else "unfinished"
 
 
 def reason_of(trial: Trial) -> str:
@@ -168,7 +168,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _swept(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[Swept]:
+def _swept(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[SweptPath]:
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     ends = [path.rpartition(".")[2] for path in paths]
     for path, end in zip(paths, ends, strict=True):
@@ -184,23 +184,23 @@ def _swept(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[Swept]
             case _:
                 log, bounds = numeric and _spaced_by_ratio(ordered), None
         name = end if ends.count(end) == 1 else path.replace(".", "_")
-        yield Swept(path, name, tuple(ordered), numeric, log, bounds)
+        yield SweptPath(path, name, tuple(ordered), numeric, log, bounds)
 
 
-def study(name: str, rows: list[Row]) -> Study:
+def results_of(name: str, rows: list[Row]) -> Results:
     """What the rows of a ledger say; `ValueError` where nothing has been asked yet."""
     sweep = ledger.fold(rows)
-    if sweep.asked is None:
+    if sweep.request is None:
         raise ValueError(f"{name}: the ledger asks nothing yet")
-    space = sweep.asked["space"]
+    space = sweep.request["space"]
     trials = _answering(sweep)
     going = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
-    return Study(
+    return Results(
         name=name,
         sweep=sweep,
         question=space["question"],
         metric=space.get("metric", "val_loss"),  # the space as written: val_loss goes unsaid
-        scale=str(sweep.asked["scale"]),
+        scale=str(sweep.request["scale"]),
         begun=rows[0]["time"],
         latest=rows[-1]["time"],
         swept=tuple(_swept(trials, space.get("space", {}))),
@@ -229,28 +229,28 @@ def place_of(trial: Trial, row: Row | None) -> Facts:
     }
 
 
-def _ranked(of: Study, trials: Iterable[Trial], tokens: Point | None) -> list[Facts]:
+def _ranked(results: Results, trials: Iterable[Trial], tokens: Point | None) -> list[Facts]:
     """The trials measured there, best first, with rank (equals share it) and distance
     from the best."""
     found = [(trial, at(trial, tokens)) for trial in trials]
     places = [place_of(trial, row) for trial, row in found if row is not None]
-    places.sort(key=lambda place: place[of.metric])
-    losses = [place[of.metric] for place in places]
+    places.sort(key=lambda place: place[results.metric])
+    losses = [place[results.metric] for place in places]
     return [
         {"rank": 1 + bisect_left(losses, loss), "behind": loss - losses[0], **place}
         for place, loss in zip(places, losses, strict=True)
     ]
 
 
-def ranking(of: Study) -> list[Facts]:
+def ranking(results: Results) -> list[Facts]:
     """The finished trials where they are compared, best first.
 
     Where they share none, they come in plan order and without ranks.
     """
-    finished = of.having("finished")
-    if of.final is None:
+    finished = results.having("finished")
+    if results.final is None:
         return [{"rank": None, "behind": None, **place_of(t, last_record(t))} for t in finished]
-    trials = of.sweep.trials
+    trials = results.sweep.trials
     return [
         {
             **place,
@@ -258,30 +258,32 @@ def ranking(of: Study) -> list[Facts]:
             "step_best": (best_record(trials[place["trial"]]) or place)["step"],
             "tokens_per_s": tokens_per_s(trials[place["trial"]]),
         }
-        for place in _ranked(of, finished, of.final)
+        for place in _ranked(results, finished, results.final)
     ]
 
 
-def stopped(of: Study, leader: Trial | None) -> list[Facts]:
+def stopped(results: Results, leader: Trial | None) -> list[Facts]:
     """The trials stopped early, each where it stopped and beside the leader at the same tokens;
     those that came furthest first."""
     places = []
-    for trial in of.having("stopped"):
+    for trial in results.having("stopped"):
         place = place_of(trial, last_record(trial))
         there = at(leader, place["tokens"]) if leader is not None else None
-        decayed = f"decayed_{of.metric}"  # what the policy went by, where there were decay branches
+        decayed = (
+            f"decayed_{results.metric}"  # what the policy went by, where there were decay branches
+        )
         places.append(
             {
                 **place,
-                "leader": there and there[of.metric],
+                "leader": there and there[results.metric],
                 "decayed": (last_record(trial) or {}).get(decayed),
                 "leader_decayed": (there or {}).get(decayed),
             }
         )
-    return sorted(places, key=lambda place: (-(place["tokens"] or 0), place[of.metric] or 0))
+    return sorted(places, key=lambda place: (-(place["tokens"] or 0), place[results.metric] or 0))
 
 
-def ended(of: Study, status: str) -> list[Facts]:
+def ended(results: Results, status: str) -> list[Facts]:
     """The trials of a status at their last records, and how far they are known to have come."""
     return [
         {
@@ -289,22 +291,22 @@ def ended(of: Study, status: str) -> list[Facts]:
             "reached_step": trial.step or None,
             "reached_tokens": trial.tokens or None,
         }
-        for trial in of.having(status)
+        for trial in results.having(status)
     ]
 
 
-def _unmeasured_at_common(of: Study) -> list[str]:
-    return [trial.label for trial in of.trials if at(trial, of.common) is None]
+def _unmeasured_at_common(results: Results) -> list[str]:
+    return [trial.label for trial in results.trials if at(trial, results.common) is None]
 
 
-def spread(of: Study) -> list[Facts]:
+def spread(results: Results) -> list[Facts]:
     """Over the seeds of each choice of values: n, mean, standard deviation, min and max at the
     common token count, and the mean of those that finished. One seed has no deviation."""
     table = []
-    for group in groups(of.trials):
-        rows = [row for trial in group if (row := at(trial, of.common)) is not None]
-        losses = [row[of.metric] for row in rows]
-        ends = [row[of.metric] for row in _finals(of, group)]
+    for group in groups(results.trials):
+        rows = [row for trial in group if (row := at(trial, results.common)) is not None]
+        losses = [row[results.metric] for row in rows]
+        ends = [row[results.metric] for row in _finals(results, group)]
         table.append(
             {
                 "values": group[0].values,
@@ -321,10 +323,10 @@ def spread(of: Study) -> list[Facts]:
     return table
 
 
-def _finals(of: Study, trials: Iterable[Trial]) -> list[Row]:
+def _finals(results: Results, trials: Iterable[Trial]) -> list[Row]:
     """The records at the final token count of those trials that finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
-    return [row for trial in finished if (row := at(trial, of.final)) is not None]
+    return [row for trial in finished if (row := at(trial, results.final)) is not None]
 
 
 def best_group(trials: Iterable[Trial], metric: str) -> list[Trial]:
@@ -347,41 +349,41 @@ def _whole(values: Iterable[Any]) -> bool:
     return all(isinstance(value, int) for value in values)
 
 
-def _beyond(of: Swept, tried: Sequence[float], side: str) -> list[float]:
+def _beyond(results: SweptPath, tried: Sequence[float], side: str) -> list[float]:
     """Two values past an edge, spaced as those tried; none that would cross zero."""
-    if of.bounds is not None:
-        low, high = of.bounds
+    if results.bounds is not None:
+        low, high = results.bounds
         start = low if side == "low" else high
-        ratio = (high / low) ** 0.25 if of.log else 1.0
+        ratio = (high / low) ** 0.25 if results.log else 1.0
         step = (high - low) / 4
     else:
         near, inner = (tried[0], tried[1]) if side == "low" else (tried[-1], tried[-2])
         start = near
-        ratio = max(near, inner) / min(near, inner) if of.log else 1.0
+        ratio = max(near, inner) / min(near, inner) if results.log else 1.0
         step = abs(near - inner)
     sign = -1 if side == "low" else 1
-    new = [start * ratio ** (sign * n) if of.log else start + sign * n * step for n in (1, 2)]
+    new = [start * ratio ** (sign * n) if results.log else start + sign * n * step for n in (1, 2)]
     rounded = [round(x) if _whole(tried) else float(f"{x:.4g}") for x in new]
     kept = [x for x in dict.fromkeys(rounded) if x not in tried]
     return [x for x in kept if x > 0] if tried[0] >= 0 else kept
 
 
-def edge(of: Swept, tried: Sequence[float], best: float) -> str | None:
+def edge(results: SweptPath, tried: Sequence[float], best: float) -> str | None:
     """`low` or `high` where nothing that was tried brackets the best value on that side."""
     if len(tried) < 2:
         return None
     low, high = tried[0], tried[-1]
-    if of.bounds is not None:
-        scale = math.log if of.log else float
-        width = scale(of.bounds[1]) - scale(of.bounds[0])
-        if scale(best) - scale(of.bounds[0]) < EDGE_SHARE * width:
+    if results.bounds is not None:
+        scale = math.log if results.log else float
+        width = scale(results.bounds[1]) - scale(results.bounds[0])
+        if scale(best) - scale(results.bounds[0]) < EDGE_SHARE * width:
             return "low"
-        if scale(of.bounds[1]) - scale(best) < EDGE_SHARE * width:
+        if scale(results.bounds[1]) - scale(best) < EDGE_SHARE * width:
             return "high"
     return "low" if best == low else "high" if best == high else None
 
 
-def _beside(of: Study, swept: Swept, tried: Sequence[float], best: float) -> list[Facts]:
+def _beside(results: Results, swept: SweptPath, tried: Sequence[float], best: float) -> list[Facts]:
     """The next lower and next higher value of a list, and what became of their trials."""
     place = tried.index(best)
     near = [*tried[max(place - 1, 0) : place], *tried[place + 1 : place + 2]]
@@ -389,11 +391,11 @@ def _beside(of: Study, swept: Swept, tried: Sequence[float], best: float) -> lis
         {
             "value": value,
             "statuses": sorted(
-                {status_of(t) for t in of.trials if t.values.get(swept.path) == value}
+                {status_of(t) for t in results.trials if t.values.get(swept.path) == value}
             ),
             "audited": all(
-                t.trial in of.sweep.audit_of
-                for t in of.trials
+                t.trial in results.sweep.audit_of
+                for t in results.trials
                 if t.values.get(swept.path) == value and t.status == "stopped"
             ),
         }
@@ -401,21 +403,21 @@ def _beside(of: Study, swept: Swept, tried: Sequence[float], best: float) -> lis
     ]
 
 
-def best_values(of: Study) -> list[Facts]:
+def best_values(results: Results) -> list[Facts]:
     """For each numeric path the value of the winner, whether it lies on the edge, and what to try.
 
     The edge is that of all values planned whose trials did not all fail: a value that diverged or
     was stopped early does bracket the best one, a failed one says nothing.
     """
-    best_trials = best_group(of.trials, of.metric)
+    best_trials = best_group(results.trials, results.metric)
     if not best_trials:
         return []
     winner = best_trials[0].values
     found = []
-    for swept in of.swept:
+    for swept in results.swept:
         if not swept.numeric or swept.path not in winner:
             continue
-        alive: set[Any] = {t.values.get(swept.path) for t in of.trials if t.status != "failed"}
+        alive: set[Any] = {t.values.get(swept.path) for t in results.trials if t.status != "failed"}
         tried = [value for value in swept.values if value in alive]
         best = winner[swept.path]
         side = edge(swept, tried, best)
@@ -429,13 +431,13 @@ def best_values(of: Study) -> list[Facts]:
                 "highest": tried[-1],
                 "edge": side,
                 "next": _beyond(swept, tried, side) if side else [],
-                "beside": _beside(of, swept, tried, best) if swept.bounds is None else [],
+                "beside": _beside(results, swept, tried, best) if swept.bounds is None else [],
             }
         )
     return found
 
 
-def audit(of: Study) -> Facts | None:
+def audit(results: Results) -> Facts | None:
     """What audited trials came to, which were stopped and trained on apart; None without an audit.
 
     A false kill is one whose final loss is among the best `top` of all that ended, `top` being the
@@ -446,26 +448,26 @@ def audit(of: Study) -> Facts | None:
     """
     ended = {
         name: audit
-        for name, stopped in of.sweep.trials.items()
+        for name, stopped in results.sweep.trials.items()
         if stopped.status == "stopped"
-        and (audit := of.sweep.audit(name)) is not None
+        and (audit := results.sweep.audit(name)) is not None
         and audit.status in {"finished", "diverged"}
     }
-    ranked = [row[of.metric] for row in _finals(of, of.trials)]
-    if not ended or not ranked or of.sweep.asked is None:
+    ranked = [row[results.metric] for row in _finals(results, results.trials)]
+    if not ended or not ranked or results.sweep.request is None:
         return None
-    top = of.sweep.asked["space"].get("schedule", {}).get("finish", 1)
+    top = results.sweep.request["space"].get("schedule", {}).get("finish", 1)
     places = [
         {
-            **place_of(trial, at(trial, of.final)),
-            "rung": (last_record(of.sweep.trials[name]) or {})["tokens"],
+            **place_of(trial, at(trial, results.final)),
+            "rung": (last_record(results.sweep.trials[name]) or {})["tokens"],
         }
         for name, trial in ended.items()
     ]
-    losses = [place[of.metric] for place in places if place[of.metric] is not None]
+    losses = [place[results.metric] for place in places if place[results.metric] is not None]
     bar = sorted([*ranked, *losses])[:top][-1]
     false = sum(loss <= bar for loss in losses)
-    count = len(of.having("stopped"))
+    count = len(results.having("stopped"))
     low = high = false / len(ended)
     if len(ended) < count:
         from scipy import stats  # takes a second
@@ -481,31 +483,31 @@ def audit(of: Study) -> Facts | None:
         "low": low,
         "high": high,
         "regret": max(0.0, min(ranked) - min(losses, default=math.inf)),
-        "tokens": of.final,
-        "trials": sorted(places, key=lambda place: place[of.metric] or math.inf),
+        "tokens": results.final,
+        "trials": sorted(places, key=lambda place: place[results.metric] or math.inf),
     }
 
 
-def compute(of: Study) -> Facts:
+def compute(results: Results) -> Facts:
     """Tokens, FLOPs and seconds spent, against all trials trained to their ends and the forecast.
 
     `seconds` is training, summed over trials; `wall_clock` the sweep's sessions by the clock.
     """
-    trials = list(of.sweep.trials.values())
+    trials = list(results.sweep.trials.values())
     reached = sum(trial.tokens for trial in trials)
     branches = sum(trial.branch_tokens for trial in trials)
-    audits = of.sweep.audits.values()
-    forecast = of.sweep.forecast
+    audits = results.sweep.audits.values()
+    forecast = results.sweep.forecast
     return {
         "tokens_audit": sum(trial.spent_tokens for trial in audits),
-        "wall_clock": of.sweep.seconds,
+        "wall_clock": results.sweep.seconds,
         "forecast": forecast
         and {name: forecast[name] for name in ("tokens", "low", "high", "seconds", "basis")},
-        "tokens": of.sweep.spent_tokens,
+        "tokens": results.sweep.spent_tokens,
         "tokens_full": sum(trial.budget for trial in trials),
         "tokens_branches": branches,
         "tokens_repeated": sum(trial.spent_tokens for trial in trials) - reached - branches,
-        "flops": of.sweep.spent_flops,
+        "flops": results.sweep.spent_flops,
         "flops_full": sum(trial.budget * trial.flops_per_token for trial in trials),
         "seconds": math.fsum(
             last["seconds"] for trial in trials if (last := last_record(trial)) is not None
@@ -513,13 +515,13 @@ def compute(of: Study) -> Facts:
     }
 
 
-def confirming(of: Study) -> list[Trial]:
+def confirming(results: Results) -> list[Trial]:
     """The trials that run the best of a search again on fresh seeds; none where that is not asked."""
-    names = of.sweep.chosen.get("", {}).get("trials", {}).values()
-    return [of.sweep.trials[name] for name in names]
+    names = results.sweep.chosen.get("", {}).get("trials", {}).values()
+    return [results.sweep.trials[name] for name in names]
 
 
-def selection(of: Study) -> Facts | None:
+def selection(results: Results) -> Facts | None:
     """What choosing the best of several may have flattered it by; None where nothing was chosen.
 
     `among` counts the values that have a result. `optimism` is the mean, over the seeds, of the loss
@@ -527,25 +529,31 @@ def selection(of: Study) -> Facts | None:
     these seeds gains over new ones. Of one seed it is not known. `confirmed` are the losses of the
     same values on fresh seeds.
     """
-    best = best_group(of.trials, of.metric)
-    finished = [trial for trial in of.trials if trial.status == "finished"]
+    best = best_group(results.trials, results.metric)
+    finished = [trial for trial in results.trials if trial.status == "finished"]
     tokens = final_point(finished)
     if not best or tokens is None:
         return None
     whole = [group for group in groups(finished) if len(group) == len(best)]
     losses = [
-        {trial.seed: row[of.metric] for trial in group if (row := at(trial, tokens)) is not None}
+        {
+            trial.seed: row[results.metric]
+            for trial in group
+            if (row := at(trial, tokens)) is not None
+        }
         for group in whole
     ]
     seeds = sorted(set.intersection(*(set(each) for each in losses)))
     ends = [row for trial in best if (row := at(trial, tokens)) is not None]
-    mean = statistics.fmean(row[of.metric] for row in ends)
+    mean = statistics.fmean(row[results.metric] for row in ends)
     confirmed = [
-        trial.curve[-1][of.metric] for trial in confirming(of) if trial.status == "finished"
+        trial.curve[-1][results.metric]
+        for trial in confirming(results)
+        if trial.status == "finished"
     ]
     return {
         "values": best[0].values,
-        "among": len(groups(trial for trial in of.trials if status_of(trial) in RESULTS)),
+        "among": len(groups(trial for trial in results.trials if status_of(trial) in ENDINGS)),
         "seeds": len(best),
         "mean": mean,
         "optimism": _optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
@@ -562,39 +570,41 @@ def _optimism(losses: Sequence[Mapping[int, float]], seeds: Sequence[int], mean:
     return statistics.fmean(left_out) - mean
 
 
-def head(of: Study) -> Facts:
+def head(results: Results) -> Facts:
     """What is asked, when it was run, and how the trials ended."""
-    count = {status: len(of.having(status)) for status in (*RESULTS, "unfinished")}
+    count = {status: len(results.having(status)) for status in (*ENDINGS, "unfinished")}
     return {
-        "sweep": of.name,
-        "question": of.question,
-        "scale": of.scale,
-        "metric": of.metric,
-        "from": of.begun,
-        "to": of.latest,
-        "trials": {"planned": len(of.trials), **count},
-        "seeds": sorted({trial.seed for trial in of.trials}),
-        "notes": of.sweep.session.get("notes", []),
-        **{status: ended(of, status) for status in ("diverged", "failed", "unfinished")},
-        "compute": compute(of),
+        "sweep": results.name,
+        "question": results.question,
+        "scale": results.scale,
+        "metric": results.metric,
+        "from": results.begun,
+        "to": results.latest,
+        "trials": {"planned": len(results.trials), **count},
+        "seeds": sorted({trial.seed for trial in results.trials}),
+        "notes": results.sweep.session.get("notes", []),
+        **{status: ended(results, status) for status in ("diverged", "failed", "unfinished")},
+        "compute": compute(results),
     }
 
 
-def sweep_facts(of: Study) -> Facts:
+def sweep_facts(results: Results) -> Facts:
     """What a sweep's trials say: every comparison with its token count."""
-    ranked = ranking(of)
-    leader = of.sweep.trials[ranked[0]["trial"]] if ranked and of.final is not None else None
+    ranked = ranking(results)
+    leader = (
+        results.sweep.trials[ranked[0]["trial"]] if ranked and results.final is not None else None
+    )
     return {
-        **head(of),
-        "ranking": {"tokens": of.final, "trials": ranked},
-        "stopped": stopped(of, leader),
-        "audit": audit(of),
+        **head(results),
+        "ranking": {"tokens": results.final, "trials": ranked},
+        "stopped": stopped(results, leader),
+        "audit": audit(results),
         "comparison": {
-            "tokens": of.common,
-            "trials": _ranked(of, of.trials, of.common),
-            "missing": _unmeasured_at_common(of),
+            "tokens": results.common,
+            "trials": _ranked(results, results.trials, results.common),
+            "missing": _unmeasured_at_common(results),
         },
-        "best": best_values(of),
-        "selection": selection(of),
-        "spread": {"tokens": of.common, "groups": spread(of)},
+        "best": best_values(results),
+        "selection": selection(results),
+        "spread": {"tokens": results.common, "groups": spread(results)},
     }

@@ -14,8 +14,8 @@ from typing import Any
 
 from sweeps.ledger import BASELINE
 from sweeps.plan.domains import Value
-from sweeps.plan.request import Asked, Machine, Planned, label_of
-from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rungs
+from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
+from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -24,7 +24,7 @@ LEAST_UPDATES = 32  # of an arm whose batch size is bounded by memory alone
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedArm:
     """One arm, or the baseline, with all that it changes."""
 
     name: str
@@ -46,66 +46,66 @@ class Cell:
         return {**self.changes, **tuned}
 
 
-def _config(asked: Asked, cell: Cell, more: Mapping[str, Value]) -> cfg.Config:
-    changes = {**cell.changes, **cell.fit, **more}
-    return cfg.overlay(asked.base, changes, f"{asked.source}: {cell.where}")
+def _config(request: Request, arm: PlannedArm, more: Mapping[str, Value]) -> cfg.Config:
+    changes = {**arm.changes, **arm.fit, **more}
+    return cfg.overlay(request.base, changes, f"{request.source}: {arm.where}")
 
 
-def cells(asked: Asked, machine: Machine) -> tuple[list[Cell], list[str]]:
+def planned_arms(request: Request, machine: Machine) -> tuple[list[PlannedArm], list[str]]:
     """The baseline and the arms, in the order of the file, and what was found out on the way.
 
     `ConfigError` for arms that are no config, or the same as another one.
     """
-    space = asked.space
+    space = request.space
     tuned = tuple(space.retune or ())
-    found = [Cell(BASELINE, "base", "", {}, bool(tuned), tuned)]
+    found = [PlannedArm(BASELINE, "base", "", {}, bool(tuned), tuned)]
     notes: list[str] = []
     wrong: list[str] = []
     for name, arm in (space.arms or {}).items():
         try:
-            found.append(_arm(asked, machine, name, arm))
+            found.append(_arm(request, machine, name, arm))
         except ConfigError as error:
             wrong += error.problems
     if space.each is not None:
-        values, notes = _values(asked, machine, space.each)
+        values, notes = _values(request, machine, space.each)
         if not values:
-            own = _base_value(asked, space.each.path)
-            wrong.append(f"{asked.source}: each.values: no value but the baseline's own, {own}")
+            own = _base_value(request, space.each.path)
+            wrong.append(f"{request.source}: each.values: no value but the baseline's own, {own}")
         for value in values:
             try:
-                found.append(_of_value(asked, space.each, value))
+                found.append(_of_value(request, space.each, value))
             except ConfigError as error:
                 wrong += error.problems
-    wrong += _equal(asked, found)
+    wrong += _equal(request, found)
     if wrong:
         raise ConfigError(wrong)
     return found, notes
 
 
-def _equal(asked: Asked, found: list[Cell]) -> Iterator[str]:
+def _equal(request: Request, found: list[PlannedArm]) -> Iterator[str]:
     """What is wrong with arms whose config is another's."""
-    seen: dict[tuple[str, bool], Cell] = {}
-    base = cfg.digest(asked.base.model_dump())
-    for cell in found[1:]:
-        config = cfg.digest(_config(asked, cell, {}).model_dump())
+    seen: dict[tuple[str, bool], PlannedArm] = {}
+    base = cfg.digest(request.base.model_dump())
+    for arm in found[1:]:
+        config = cfg.digest(_config(request, arm, {}).model_dump())
         # An arm that takes the baseline's re-tuned values is another one than that with its own.
-        other = found[0] if config == base else seen.get((config, cell.retune))
+        other = found[0] if config == base else seen.get((config, arm.retune))
         if other is not None:
-            yield f"{asked.source}: {cell.where}: its config is that of {other.name}"
-        seen[config, cell.retune] = cell
+            yield f"{request.source}: {arm.where}: its config is that of {other.name}"
+        seen[config, arm.retune] = arm
 
 
-def _arm(asked: Asked, machine: Machine, name: str, arm: Arm) -> Cell:
+def _arm(request: Request, machine: Machine, name: str, arm: Arm) -> PlannedArm:
     where = f"arms.{name}"
     changes = dict(arm.set)
     if arm.match is not None:
-        changed = cfg.overlay(asked.base, changes, f"{asked.source}: {where}.set")
-        changes["model.d_ff"] = _matched(asked, machine, changed, arm.match, where)
-    tuned = tuple(asked.space.retune or ())
-    return Cell(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)
+        changed = cfg.overlay(request.base, changes, f"{request.source}: {where}.set")
+        changes["model.d_ff"] = _matched(request, machine, changed, arm.match, where)
+    tuned = tuple(request.space.retune or ())
+    return PlannedArm(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)
 
 
-def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
+def _matched(request: Request, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
     """The hidden width at which an arm has as many parameters (`params`), or FLOPs per token
     (`flops`), as the baseline; the nearest one."""
     place = ("params", "flops").index(what)
@@ -113,11 +113,11 @@ def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: 
     def cost(width: int) -> int:
         return machine.size(cfg.overlay(arm, {"model.d_ff": width}).model)[place]
 
-    due = machine.size(asked.base.model)[place]
+    due = machine.size(request.base.model)[place]
     if cost(1) > due:
         raise ConfigError(
             [
-                f"{asked.source}: {where}.match: {what} of the baseline are {due}, the arm has "
+                f"{request.source}: {where}.match: {what} of the baseline are {due}, the arm has "
                 f"{cost(1)} with model.d_ff 1"
             ]
         )
@@ -133,43 +133,43 @@ def _matched(asked: Asked, machine: Machine, arm: cfg.Config, what: str, where: 
 # An arm for each value -------------------------------------------------------------------------------
 
 
-def _base_value(asked: Asked, path: str) -> Any:
-    return cfg.flatten(asked.base.model_dump())[path]
+def _base_value(request: Request, path: str) -> Any:
+    return cfg.flatten(request.base.model_dump())[path]
 
 
-def _of_value(asked: Asked, each: Each, value: Value) -> Cell:
+def _of_value(request: Request, each: Each, value: Value) -> PlannedArm:
     name = f"{each.path.rpartition('.')[2]}={value}"
     changes: dict[str, Value] = {each.path: value}
-    here = _base_value(asked, each.path)
+    here = _base_value(request, each.path)
     for path, power in each.scale.items():
-        base = _base_value(asked, path)
+        base = _base_value(request, path)
         numbers = all(isinstance(x, int | float) for x in (value, here, base))
         if not numbers or min(float(value), float(here)) <= 0:
             raise ConfigError(
                 [
-                    f"{asked.source}: each.scale.{path}: numbers above 0 are due, got {value!r} of "
+                    f"{request.source}: each.scale.{path}: numbers above 0 are due, got {value!r} of "
                     f"{here!r} at {each.path} and {base!r}"
                 ]
             )
         try:
             changes[path] = float(base * (float(value) / float(here)) ** power)
         except OverflowError as error:
-            problem = f"{asked.source}: each.scale.{path}: {power:g} is too much for {value!r}"
+            problem = f"{request.source}: each.scale.{path}: {power:g} is too much for {value!r}"
             raise ConfigError([problem]) from error
     counts = each.path == "optim.batch_size" and type(value) is int and value > 0
-    fit = _interval(asked, int(value)) if counts else {}
-    tuned = tuple(asked.space.retune or ())
-    return Cell(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)
+    fit = _interval(request, int(value)) if counts else {}
+    tuned = tuple(request.space.retune or ())
+    return PlannedArm(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)
 
 
-def _interval(asked: Asked, batch_size: int) -> dict[str, Value]:
+def _interval(request: Request, batch_size: int) -> dict[str, Value]:
     """How often records come for a batch size: as in the baseline, or where an update is too large,
     the next longer interval that meets the rungs and the end; nothing where none does."""
-    base = asked.base
+    base = request.base
     update = batch_size * base.model.context_length
     if base.eval.every_tokens % update == 0:
         return {}
-    places = rungs(asked.space, base, asked.source) if asked.space.retune else ()
+    places = rung_tokens(request.space, base, request.source) if request.space.retune else ()
     common = math.gcd(base.budget.tokens, *places)
     shortest = min(base.eval.every_tokens, common)
     fitting = [n * update for n in range(1, common // update + 1) if common % (n * update) == 0]
@@ -180,7 +180,7 @@ def _interval(asked: Asked, batch_size: int) -> dict[str, Value]:
     return {"eval.every_tokens": every, "run.checkpoint_every_tokens": times * every}
 
 
-def _values(asked: Asked, machine: Machine, each: Each) -> tuple[list[Value], list[str]]:
+def _values(request: Request, machine: Machine, each: Each) -> tuple[list[Value], list[str]]:
     """The values of a path but the baseline's own, and what was found out about their bounds."""
     notes = []
     if isinstance(each.values, PowersOfTwo):
@@ -191,11 +191,11 @@ def _values(asked: Asked, machine: Machine, each: Each) -> tuple[list[Value], li
         if isinstance(high, int):
             values = list(_doubling(first, high))
         else:
-            values, note = _until_memory(asked, machine, each, first)
+            values, note = _until_memory(request, machine, each, first)
             notes.append(note)
     else:
         values = list(each.values)
-    own = _base_value(asked, each.path)
+    own = _base_value(request, each.path)
     # True is no 1, which has to be refused where a switch is due.
     return [v for v in values if v != own or isinstance(v, bool) != isinstance(own, bool)], notes
 
@@ -207,14 +207,14 @@ def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
 
 
 def _until_memory(
-    asked: Asked, machine: Machine, each: Each, first: int
+    request: Request, machine: Machine, each: Each, first: int
 ) -> tuple[list[Value], str]:
     """The batch sizes, doubling, that leave enough updates, meet the rungs and fit in memory."""
     values: list[Value] = []
     why = ""
     for size in _doubling(first):
         try:
-            config = _config(asked, _of_value(asked, each, size), {})
+            config = _config(request, _of_value(request, each, size), {})
         except ConfigError as error:
             why = f"{size} is not to be had: {error.problems[0].partition(': ')[2]}"
             break
@@ -222,26 +222,26 @@ def _until_memory(
             why = f"{size} leaves {config.steps} updates, fewer than {LEAST_UPDATES}"
             break
         values.append(size)
-    while values and not machine.fits(_config(asked, _of_value(asked, each, values[-1]), {})):
+    while values and not machine.fits(_config(request, _of_value(request, each, values[-1]), {})):
         why = f"{values.pop()} does not fit in memory"
     if not values:
-        raise ConfigError([f"{asked.source}: each.values: not even {first}: {why}"])
+        raise ConfigError([f"{request.source}: each.values: not even {first}: {why}"])
     return values, f"batch sizes up to {values[-1]}: {why}"
 
 
 # Trials ----------------------------------------------------------------------------------------------
 
 
-def tuning(asked: Asked, cell: Cell) -> list[Planned]:
+def tuning(request: Request, arm: PlannedArm) -> list[PlannedTrial]:
     """The trials of an arm's re-tune grid; none for one that has none."""
-    if not cell.retune:
+    if not arm.retune:
         return []
     grids: list[list[Value]] = []
     wrong: list[str] = []
-    for path, domain in (asked.space.retune or {}).items():
+    for path, domain in (request.space.retune or {}).items():
         try:
             grids.append(
-                _multiples(asked, cell, path, domain.times)
+                _multiples(request, arm, path, domain.times)
                 if isinstance(domain, Times)
                 else domain.grid
             )
@@ -251,53 +251,51 @@ def tuning(asked: Asked, cell: Cell) -> list[Planned]:
         raise ConfigError(wrong)
     found = []
     for chosen in itertools.product(*grids):
-        tuned = dict(zip(asked.space.retune or {}, chosen, strict=True))
-        config = _config(asked, cell, {**tuned, "run.seed": TUNING_SEED + asked.seed})
-        label = f"{cell.name} {label_of(tuned)} (re-tune)"
-        found.append(Planned(config, cell.values(tuned), label, pool=cell.pool))
+        tuned = dict(zip(request.space.retune or {}, chosen, strict=True))
+        config = _config(request, arm, {**tuned, "run.seed": TUNING_SEED + request.seed})
+        label = f"{arm.name} {label_of(tuned)} (re-tune)"
+        found.append(PlannedTrial(config, arm.values(tuned), label, pool=arm.pool))
     return found
 
 
-def _multiples(asked: Asked, cell: Cell, path: str, factors: list[float]) -> list[Value]:
+def _multiples(request: Request, arm: PlannedArm, path: str, factors: list[float]) -> list[Value]:
     """Multiples of the value that an arm has; of a whole number whole ones."""
-    here = cfg.flatten(_config(asked, cell, {}).model_dump())[path]
-    where = f"{asked.source}: retune.{path}.times"
+    here = cfg.flatten(_config(request, arm, {}).model_dump())[path]
+    where = f"{request.source}: retune.{path}.times"
     if type(here) not in {int, float}:
-        raise ConfigError([f"{where}: a number is due in {cell.name}, got {here!r}"])
+        raise ConfigError([f"{where}: a number is due in {arm.name}, got {here!r}"])
     if type(here) is float:
         return [float(here * factor) for factor in factors]
     # As written: 100 times 1.1 is 110, which it is not in binary.
     exact = {factor: here * Fraction(str(factor)) for factor in factors}
     broken = [factor for factor, value in exact.items() if value.denominator > 1]
     if broken:
-        raise ConfigError(
-            [f"{where}: {here} in {cell.name} times {broken[0]:g} is no whole number"]
-        )
+        raise ConfigError([f"{where}: {here} in {arm.name} times {broken[0]:g} is no whole number"])
     return [int(value) for value in exact.values()]
 
 
-def runs(asked: Asked, cell: Cell, tuned: Mapping[str, Value]) -> list[Planned]:
+def runs(request: Request, arm: PlannedArm, tuned: Mapping[str, Value]) -> list[PlannedTrial]:
     """The trials of an arm on every seed, at the values that were chosen for it; the baseline's
     repeats behind them."""
-    exact = asked.base.run.device == "cpu" and asked.base.budget.seconds is None
+    exact = request.base.run.device == "cpu" and request.base.budget.seconds is None
     least = 1 if exact else REPEATS  # equal trainings may differ
-    again = max(asked.space.repeats, least) if cell.name == BASELINE else 1
+    again = max(request.space.repeats, least) if arm.name == BASELINE else 1
     found = []
     for seed, repeat in [
-        *((s, 0) for s in asked.seeds),
-        *((asked.seeds[0], n) for n in range(1, again)),
+        *((s, 0) for s in request.seeds),
+        *((request.seeds[0], n) for n in range(1, again)),
     ]:
-        config = _config(asked, cell, {**tuned, "run.seed": seed, "run.repeat": repeat})
-        values = cell.values(tuned) | ({"run.repeat": repeat} if repeat else {})
+        config = _config(request, arm, {**tuned, "run.seed": seed, "run.repeat": repeat})
+        values = arm.values(tuned) | ({"run.repeat": repeat} if repeat else {})
         label = " ".join(
             part
             for part in (
-                cell.name,
+                arm.name,
                 label_of(tuned),
                 f"seed={seed}",
                 f"repeat={repeat}" * bool(repeat),
             )
             if part
         )
-        found.append(Planned(config, values, label, pool=None))
+        found.append(PlannedTrial(config, values, label, pool=None))
     return found

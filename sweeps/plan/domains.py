@@ -49,7 +49,7 @@ Value = Annotated[
 ]
 
 
-def listed(values: list[Value]) -> list[Value]:
+def distinct(values: list[Value]) -> list[Value]:
     """The values, where none stands twice; else `ValueError`."""
     seen: list[Value] = []
     for value in values:
@@ -68,7 +68,7 @@ def ascending(bounds: list[float]) -> list[float]:
     return bounds
 
 
-def ordered(bounds: list[float]) -> list[float]:
+def not_descending(bounds: list[float]) -> list[float]:
     """Two bounds, the second not below the first; else `ValueError`."""
     low, high = bounds
     if low > high:
@@ -85,14 +85,14 @@ class Grid(Section):
     """Every one of the values."""
 
     grid: Values
-    _check = field_validator("grid")(listed)
+    _check = field_validator("grid")(distinct)
 
 
 class Choice(Section):
     """One of the values, all equally likely."""
 
     choice: Values
-    _check = field_validator("choice")(listed)
+    _check = field_validator("choice")(distinct)
 
 
 class Uniform(Section):
@@ -169,7 +169,7 @@ def leaves(domain: "Domain") -> Iterator["Domain"]:
         yield domain
 
 
-def outcomes(domain: "Domain") -> Iterator[Value]:
+def listed_values(domain: "Domain") -> Iterator[Value]:
     """The values of a domain that lists them; nothing for a range."""
     for leaf in leaves(domain):
         if isinstance(leaf, Grid):

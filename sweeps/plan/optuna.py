@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from sweeps.plan import trials as plan
 from sweeps.plan.domains import Choice, Depends, Int, LogUniform, Uniform, Value, written
-from sweeps.plan.request import Asked, Machine, Planned
+from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch, Space
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PastTrial:
     """What is known of an earlier trial: scores by tokens, and how it ended."""
 
     trial: str
@@ -24,7 +24,7 @@ class Outcome:
 _DRAWS = 100  # that a sampler may repeat itself before the space counts as exhausted
 
 
-def suggest(asked: Asked, machine: Machine, outcomes: list[Outcome]) -> Planned | None:
+def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> PlannedTrial | None:
     """The next trial of an Optuna search, a function of the outcomes of all before it; None when
     it has all its samples, or when nothing but what it had, or what breaks the constraint, is
     drawn again and again.
@@ -35,12 +35,12 @@ def suggest(asked: Asked, machine: Machine, outcomes: list[Outcome]) -> Planned 
     """
     import optuna
 
-    space, seed = asked.space, asked.seed
+    space, seed = request.space, request.seed
     assert isinstance(space.search, OptunaSearch)
     own = [
         (outcome, drawn)
-        for outcome in outcomes
-        if outcome.seed == asked.seeds[0]
+        for outcome in past
+        if outcome.seed == request.seeds[0]
         and (drawn := _distributions(space, outcome.values)) is not None
     ]
     if len(own) >= space.search.samples:
@@ -65,7 +65,7 @@ def suggest(asked: Asked, machine: Machine, outcomes: list[Outcome]) -> Planned 
                 intermediate_values=outcome.scores if outcome.state != "diverged" else {},
             )
         )
-    known = {outcome.trial for outcome in outcomes}
+    known = {outcome.trial for outcome in past}
     repeated = 0
     for draws in range(1, plan.MOST_DRAWS + 1):
         trial = study.ask()
@@ -73,8 +73,8 @@ def suggest(asked: Asked, machine: Machine, outcomes: list[Outcome]) -> Planned 
         for path in space.space:
             name, distribution = _distribution(space, path, values)
             values[path] = trial._suggest(name, distribution)  # noqa: SLF001 takes any distribution
-        if plan.meets(asked, machine, values):
-            (new,) = plan.trials(asked, [plan.Point(values, draws)], asked.seeds)
+        if plan.meets(request, machine, values):
+            (new,) = plan.trials(request, [plan.Sample(values, draws)], request.seeds)
             if new.trial not in known:
                 return new
             repeated += 1

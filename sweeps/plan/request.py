@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.plan.domains import Value
-from sweeps.plan.space import Space, rungs
+from sweeps.plan.space import Space, rung_tokens
 from sweeps.policies.pools import Pools
 from sweeps.text import show
 from tinylm import config as cfg
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What the user asks for."""
 
     space: Space
@@ -39,7 +39,7 @@ class Asked:
 
     def policy(self) -> Pools:
         """The policy that the space schedules, before any row; for re-tune grids one a grid."""
-        places = rungs(self.space, self.base, self.source)
+        places = rung_tokens(self.space, self.base, self.source)
         return Pools(places, lambda: self.space.schedule.policy_at(places, self.score_field))
 
     @property
@@ -57,7 +57,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTrial:
     """One trial: its whole config, and which values of it the space chose."""
 
     config: cfg.Config

@@ -27,11 +27,11 @@ from sweeps.plan.domains import (
     Int,
     Value,
     Values,
+    distinct,
     kind,
     leaves,
-    listed,
-    ordered,
-    outcomes,
+    listed_values,
+    not_descending,
     said,
     written,
 )
@@ -86,7 +86,7 @@ class Constraint(Section):
     @field_validator("params", "flops_per_token")
     @classmethod
     def _ordered(cls, bounds: list[float] | None) -> list[float] | None:
-        return bounds and ordered(bounds)
+        return bounds and not_descending(bounds)
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -133,7 +133,7 @@ class PowersOfTwo(Section):
         if isinstance(low, str):
             raise ValueError("the lower bound is a number, got memory")
         if isinstance(high, int):
-            ordered([low, high])
+            not_descending([low, high])
         return bounds
 
 
@@ -166,7 +166,7 @@ class Each(Section):
             if "memory" in self.values.powers_of_two and self.path != "optim.batch_size":
                 raise ValueError(f"memory bounds optim.batch_size, not {self.path}")
         else:
-            listed(self.values)
+            distinct(self.values)
         return self
 
 
@@ -174,7 +174,7 @@ class Times(Section):
     """Multiples of what an arm has."""
 
     times: Annotated[list[cfg.Positive], Field(min_length=1)]
-    _check = field_validator("times")(listed)
+    _check = field_validator("times")(distinct)
 
 
 Retune = Annotated[
@@ -259,7 +259,7 @@ class Space(Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        listed(list(seeds))
+        distinct(list(seeds))
         return seeds
 
     @model_validator(mode="after")
@@ -373,7 +373,7 @@ class Space(Section):
             if any(isinstance(one, Int) for one in leaves(self.space[on])):
                 yield f"{where}.depends.on: {on} must list its values, got int"
                 return
-            values = {written(value) for value in outcomes(self.space[on])}
+            values = {written(value) for value in listed_values(self.space[on])}
             cases = set(domain.depends.cases)
             if values != cases:
                 yield (
@@ -533,7 +533,7 @@ def schema() -> dict[str, Any]:
     return tree
 
 
-def rungs(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
+def rung_tokens(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
     """The tokens of the schedule's rungs, lowest first; `ConfigError` where a record misses one."""
     if config.budget.seconds is not None and space.schedule.shares():
         raise ConfigError(

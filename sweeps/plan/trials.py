@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.plan import arms
+from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import (
     Choice,
     Depends,
@@ -26,8 +27,8 @@ from sweeps.plan.domains import (
     Value,
     written,
 )
-from sweeps.plan.request import Asked, Machine, Planned, label_of
-from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rungs
+from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
+from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -37,7 +38,7 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Point:
+class Sample:
     """Values that a space chose, and how many draws it took."""
 
     values: dict[str, Value]
@@ -48,26 +49,26 @@ class Point:
 class Plan:
     """What is known before anything is measured."""
 
-    trials: list[Planned]
-    cells: list[arms.Cell]  # of a study: the baseline and the arms
+    trials: list[PlannedTrial]
+    arms: list[PlannedArm]  # of a study: the baseline and the arms
     notes: list[str]  # what was found out on the way
 
 
-def trials(asked: Asked, points: Iterable[Point], seeds: Iterable[int]) -> list[Planned]:
+def trials(request: Request, points: Iterable[Sample], seeds: Iterable[int]) -> list[PlannedTrial]:
     """The trials of each point on each seed; `ConfigError` with what is wrong in any of them.
 
     Equal ones are one.
     """
-    planned: dict[str, Planned] = {}
+    planned: dict[str, PlannedTrial] = {}
     wrong: dict[str, None] = {}
-    several = asked.seeds != [0]
+    several = request.seeds != [0]
     for seed, point in itertools.product(seeds, list(points)):
         parts = (label_of(point.values), f"seed={seed}" if several else "")
         label = " ".join(part for part in parts if part) or "config"
         changes = {**point.values, "run.seed": seed}
         try:
-            config = cfg.overlay(asked.base, changes, f"{asked.source}: {label}")
-            trial = Planned(config, point.values, label, draws=point.draws)
+            config = cfg.overlay(request.base, changes, f"{request.source}: {label}")
+            trial = PlannedTrial(config, point.values, label, draws=point.draws)
             planned.setdefault(trial.trial, trial)
         except ConfigError as error:
             wrong.update(dict.fromkeys(error.problems))
@@ -76,54 +77,54 @@ def trials(asked: Asked, points: Iterable[Point], seeds: Iterable[int]) -> list[
     return list(planned.values())
 
 
-def plan(asked: Asked, machine: Machine) -> Plan:
+def plan(request: Request, machine: Machine) -> Plan:
     """The trials that are known before anything is measured; for optuna none.
 
     For a study these are the re-tune grids, and all runs of arms without one. `ConfigError` with
     every problem of every trial.
     """
-    space = asked.space
-    rungs(space, asked.base, asked.source)
-    if space.caps.gpu_hours is not None and asked.base.run.device != "cuda":
+    space = request.space
+    rung_tokens(space, request.base, request.source)
+    if space.caps.gpu_hours is not None and request.base.run.device != "cuda":
         problem = (
-            f"{asked.source}: caps.gpu_hours: run.device is {asked.base.run.device}; cap hours"
+            f"{request.source}: caps.gpu_hours: run.device is {request.base.run.device}; cap hours"
         )
         raise ConfigError([problem])
     if space.is_study:
-        cells, notes = arms.cells(asked, machine)
-        found = [trial for cell in cells for trial in arms.tuning(asked, cell)]
+        planned_arms, notes = arms.planned_arms(request, machine)
+        found = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
-            found = [trial for cell in cells for trial in arms.runs(asked, cell, {})]
-        return Plan(found, cells, notes)
+            found = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]
+        return Plan(found, planned_arms, notes)
     match space.search:
         case RandomSearch(samples=samples):
-            points = [draw(asked, machine, index) for index in range(samples)]
-            return Plan(trials(asked, points, asked.seeds), [], _met(space, points))
+            points = [draw(request, machine, index) for index in range(samples)]
+            return Plan(trials(request, points, request.seeds), [], _met(space, points))
         case OptunaSearch():
             # Random points stand for those to come: what they break is broken now.
-            points = [draw(asked, machine, index) for index in range(_PROBED)]
-            trials(asked, points, asked.seeds)
+            points = [draw(request, machine, index) for index in range(_PROBED)]
+            trials(request, points, request.seeds)
             return Plan([], [], [])
         case _:
-            grid = trials(asked, map(Point, _grid_points(space)), asked.seeds)
-            return Plan(grid + list(_repeats(asked, grid)), [], [])
+            grid = trials(request, map(Sample, _grid_points(space)), request.seeds)
+            return Plan(grid + list(_repeats(request, grid)), [], [])
 
 
-def _repeats(asked: Asked, planned: Iterable[Planned]) -> Iterator[Planned]:
+def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[PlannedTrial]:
     """The trials of the first seed once more, as often as the space says."""
-    for number, one in itertools.product(range(1, asked.space.repeats), planned):
-        if one.config.run.seed == asked.seeds[0]:
+    for number, one in itertools.product(range(1, request.space.repeats), planned):
+        if one.config.run.seed == request.seeds[0]:
             config = cfg.overlay(one.config, {"run.repeat": number})
             values = {**one.values, "run.repeat": number}
             label = f"{one.label} repeat={number}"
             yield replace(one, config=config, values=values, label=label, pool=None)
 
 
-def confirmation(asked: Asked, values: Mapping[str, Value]) -> list[Planned]:
+def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:
     """The trials that run the best values of a sweep again, on seeds that had no part in choosing
     them."""
-    first = CONFIRMING_SEED + asked.seed
-    found = trials(asked, [Point(dict(values))], range(first, first + asked.space.confirm))
+    first = CONFIRMING_SEED + request.seed
+    found = trials(request, [Sample(dict(values))], range(first, first + request.space.confirm))
     labels = [label_of(values), "seed={}", "(confirm)"]
     return [
         replace(one, label=" ".join(labels).format(one.config.run.seed).strip(), pool=None)
@@ -149,17 +150,17 @@ class Load:
         return sum(config.budget.tokens for config in self.configs)
 
 
-def load(asked: Asked, planned: Plan) -> Load:
+def load(request: Request, planned: Plan) -> Load:
     """What a sweep has to train, as far as can be told before."""
-    space = asked.space
+    space = request.space
     pools: dict[str, list[cfg.Config]] = {}
-    free = [asked.base] * space.confirm
+    free = [request.base] * space.confirm
     for one in planned.trials:
         (free if one.pool is None else pools.setdefault(one.pool, [])).append(one.config)
     if isinstance(space.search, OptunaSearch):
-        pools[""] = [asked.base] * space.search.samples
+        pools[""] = [request.base] * space.search.samples
     if space.retune:
-        free += [one.config for cell in planned.cells for one in arms.runs(asked, cell, {})]
+        free += [one.config for arm in planned.arms for one in arms.runs(request, arm, {})]
     return Load(list(pools.values()), free)
 
 
@@ -205,27 +206,27 @@ def _draw(domain: Domain, rng: Rng) -> Value:
     raise AssertionError(domain)
 
 
-def draw(asked: Asked, machine: Machine, index: int) -> Point:
+def draw(request: Request, machine: Machine, index: int) -> Sample:
     """The sample of one index: a stream of its own, so that more samples change none before.
 
     `ConfigError` where `MOST_DRAWS` of it do not meet the constraint.
     """
-    rng = np.random.default_rng([asked.seed, index])
+    rng = np.random.default_rng([request.seed, index])
     for count in range(1, MOST_DRAWS + 1):
         values: dict[str, Value] = {}
-        for path, domain in asked.space.space.items():
+        for path, domain in request.space.space.items():
             values[path] = _draw(resolve(domain, values), rng)
-        if meets(asked, machine, values):
-            return Point(values, count)
-    raise ConfigError([f"{asked.source}: constraint: {unmet(asked, machine, values)}"])
+        if meets(request, machine, values):
+            return Sample(values, count)
+    raise ConfigError([f"{request.source}: constraint: {unmet(request, machine, values)}"])
 
 
-def meets(asked: Asked, machine: Machine, values: Mapping[str, Value]) -> bool:
+def meets(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
     """Whether the model that values make is within the constraint, where there is one."""
-    constraint = asked.space.constraint
+    constraint = request.space.constraint
     if constraint is None:
         return True
-    model = cfg.overlay(asked.base, values, asked.source).model
+    model = cfg.overlay(request.base, values, request.source).model
     bounds = (constraint.params, constraint.flops_per_token)
     return all(
         bound is None or bound[0] <= found <= bound[1]
@@ -233,11 +234,11 @@ def meets(asked: Asked, machine: Machine, values: Mapping[str, Value]) -> bool:
     )
 
 
-def unmet(asked: Asked, machine: Machine, values: Mapping[str, Value]) -> str:
+def unmet(request: Request, machine: Machine, values: Mapping[str, Value]) -> str:
     """That no draw met the constraint, with the size of the last one."""
-    constraint = asked.space.constraint
+    constraint = request.space.constraint
     assert constraint is not None
-    params, flops = machine.size(cfg.overlay(asked.base, values, asked.source).model)
+    params, flops = machine.size(cfg.overlay(request.base, values, request.source).model)
     return (
         f"none of {MOST_DRAWS} draws has {_said(constraint)}; the last has {params} parameters and "
         f"{flops} FLOPs per token"
@@ -252,7 +253,7 @@ def _said(constraint: Any) -> str:
     return " and ".join(f"{b[0]:g} to {b[1]:g} {name}" for name, b in parts.items() if b)
 
 
-def _met(space: Space, points: Iterable[Point]) -> list[str]:
+def _met(space: Space, points: Iterable[Sample]) -> list[str]:
     """How many draws it took to meet the constraint, in words; nothing where there is none."""
     if space.constraint is None:
         return []

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sweeps.policies.asha import AshaSchedule
 from sweeps.policies.asha_stopping import AshaStoppingSchedule
-from sweeps.policies.base import Policy, Promotion, Schedule, Stop, Verdict
+from sweeps.policies.base import Decision, Policy, Promotion, Schedule, Stop
 from sweeps.policies.hyperband import HyperbandSchedule
 from sweeps.policies.i_epoch import IEpochSchedule
 from sweeps.policies.median import MedianSchedule
@@ -43,9 +43,9 @@ __all__ = [
     "DEFAULT_SCHEDULE",
     "SCHEDULES",
     "AnySchedule",
+    "Decision",
     "Policy",
     "Promotion",
     "Schedule",
     "Stop",
-    "Verdict",
 ]

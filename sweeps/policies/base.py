@@ -1,7 +1,7 @@
 """What a policy is, and what several of them share.
 
 A policy is a plain fold over the ledger's rows, without Ray: it is told every row (`observe`) and
-answers what becomes of a trial that has just been measured (`verdict`), which paused trial goes
+answers what becomes of a trial that has just been measured (`decide`), which paused trial goes
 on (`promotion`), and why one that still waits at the end goes no further (`standing`). Its state
 is what the rows say, so the policy of a sweep that is resumed is the one that was interrupted,
 and replay is the same policy fed with recorded curves. Scores are losses: lower is better. A
@@ -55,7 +55,7 @@ class Stop:
 
 
 # Of a trial just measured: on, since this is no rung; wait; on, and why; or no further, and why.
-Verdict = Literal["continue", "pause"] | Promotion | Stop
+Decision = Literal["continue", "pause"] | Promotion | Stop
 
 
 class Policy(Protocol):
@@ -66,7 +66,7 @@ class Policy(Protocol):
     def observe(self, row: Row) -> None:
         """Fold one row of the ledger in; kinds that decide nothing are passed over."""
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """What becomes of a trial whose row at so many tokens has been observed."""
 
     def promotion(self, *, idle: bool) -> Promotion | None:

@@ -5,7 +5,7 @@ import math
 from sortedcontainers import SortedList
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, finite, score_in
+from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, finite, score_in
 
 
 class Rung:
@@ -140,7 +140,7 @@ class Halving:
                 return self.places[tokens].promotion(best, forced=True)
         return None
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """Pause at every rung, or on at once where the trial is next in line."""
         rung = self.places.get(tokens)
         if rung is None or trial in rung.promoted:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Literal
 
 from sweeps.ledger import Row
-from sweeps.policies.base import GeometricSchedule, Promotion, Stop, Verdict
+from sweeps.policies.base import Decision, GeometricSchedule, Promotion, Stop
 from sweeps.policies.sha import Sha
 
 
@@ -59,9 +59,9 @@ class Hyperband:
         self._dealt[place] += 1
         self._bracket_of[trial] = self._brackets[place]
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """What the trial's bracket says."""
-        return self._bracket_of[trial].verdict(trial, tokens)
+        return self._bracket_of[trial].decide(trial, tokens)
 
     def promotion(self, *, idle: bool) -> Promotion | None:
         """Of the first bracket that has one."""

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Literal
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Promotion, Schedule, Stop, Verdict
+from sweeps.policies.base import Decision, Promotion, Schedule, Stop
 
 
 class NoSchedule(Schedule):
@@ -30,7 +30,7 @@ class RunAll:
     def observe(self, row: Row) -> None:
         """Nothing changes."""
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """Always on."""
         return "continue"
 

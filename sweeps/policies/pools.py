@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Policy, Promotion, Stop, Verdict
+from sweeps.policies.base import Decision, Policy, Promotion, Stop
 
 
 class Pools:
@@ -37,9 +37,9 @@ class Pools:
             for policy in self._policies.values():
                 policy.observe(row)
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """What its pool's policy says."""
-        return self._policy(trial).verdict(trial, tokens)
+        return self._policy(trial).decide(trial, tokens)
 
     def promotion(self, *, idle: bool) -> Promotion | None:
         """That of the first pool that has one."""

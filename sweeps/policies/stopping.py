@@ -3,7 +3,7 @@
 import math
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Promotion, Stop, Verdict, score_in
+from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, score_in
 
 
 class Stopping:
@@ -48,7 +48,7 @@ class Stopping:
         """The score at a rung beyond which a trial that arrives now is stopped; None stops nobody."""
         raise NotImplementedError
 
-    def verdict(self, trial: str, tokens: int) -> Verdict:
+    def decide(self, trial: str, tokens: int) -> Decision:
         """On, or no further, by the cutoff when the trial arrived."""
         if tokens not in self.places or (trial, tokens) in self._passed:
             return "continue"

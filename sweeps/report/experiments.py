@@ -15,19 +15,19 @@ from sweeps.findings import verdict as vd
 from sweeps.findings.arms import arms_of, comparison
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import (
+    ENDINGS,
     METRICS,
-    RESULTS,
     UNITS,
     Facts,
-    Study,
+    Results,
     at,
     best_group,
     best_record,
     best_values,
     confirming,
+    results_of,
     selection,
     status_of,
-    study,
     tokens_per_s,
 )
 from sweeps.ledger import BASELINE, Trial
@@ -60,64 +60,64 @@ class Experiment:
     has_twin: bool = False  # another arm has the same changes, and other values
 
 
-def studies_under(results: Path) -> list[Study]:
+def results_under(folder: Path) -> list[Results]:
     """What the ledgers of all sweeps in a folder say, by when these began; what is damaged, or of
     configs that there are no more, is left out, and the log says so."""
     found = []
-    for files in ledger.sweeps(results):
+    for files in ledger.sweeps(folder):
         try:
-            of = study(files.name, ledger.read(files))
-            for trial in of.trials:
+            results = results_of(files.name, ledger.read(files))
+            for trial in results.trials:
                 cfg.validate(trial.config, trial.label)
         except (ledger.LedgerError, ValueError):
             continue
-        found.append(of)
-    return sorted(found, key=lambda of: of.begun)
+        found.append(results)
+    return sorted(found, key=lambda results: results.begun)
 
 
-def experiments_under(results: Path) -> list[Facts]:
+def experiments_under(folder: Path) -> list[Facts]:
     """The experiments of all sweeps in a folder."""
-    return experiments(studies_under(results))
+    return experiments(results_under(folder))
 
 
-def experiments(studies: Sequence[Study]) -> list[Facts]:
+def experiments(all_results: Sequence[Results]) -> list[Facts]:
     """The experiments of sweeps, each with all that the log says of it; of a sweep none before any is
     settled.
 
     What runs one config alone is held against the first of these whose name begins with `baseline`.
     """
-    single = [of for of in studies if not of.is_study and not of.swept]
-    first = next((of for of in single if of.name.startswith(BASELINE)), None)
+    single = [results for results in all_results if not results.is_study and not results.swept]
+    first = next((results for results in single if results.name.startswith(BASELINE)), None)
     found = []
-    for of in studies:
-        against = first if of in single and of is not first else None
-        some = _of_arms(of) if of.is_study else _of_search(of, against)
-        found += [_facts(of, one) for one in some if one.runs]
+    for results in all_results:
+        against = first if results in single and results is not first else None
+        some = _of_arms(results) if results.is_study else _of_search(results, against)
+        found += [_facts(results, one) for one in some if one.runs]
     return found
 
 
-def _of_config(of: Study) -> list[Trial]:
+def _of_config(results: Results) -> list[Trial]:
     """The trials of the best values, ended or not; those of the whole sweep where none of them has
     finished and nothing is left to do."""
-    best = best_group(of.trials, of.metric)
+    best = best_group(results.trials, results.metric)
     if best:
-        same = [trial for trial in of.trials if trial.values == best[0].values]
+        same = [trial for trial in results.trials if trial.values == best[0].values]
         return [trial for trial in same if not trial.config["run"]["repeat"]]
-    return [] if of.having("unfinished") else of.trials
+    return [] if results.having("unfinished") else results.trials
 
 
-def _of_arms(of: Study) -> Iterator[Experiment]:
-    arms = arms_of(of.sweep)
-    compared = comparison(of)
+def _of_arms(results: Results) -> Iterator[Experiment]:
+    arms = arms_of(results.sweep)
+    compared = comparison(results)
     places = {place["arm"]: place for place in (compared or {"arms": []})["arms"]}
     changes = [arm.row["changes"] for arm in arms]
     base = list(arms[0].runs.values()) if arms and arms[0].name == BASELINE else []
     for arm in arms:
         is_base = arm.name == BASELINE
         yield Experiment(
-            name=f"{of.name}/{arm.name}",
-            why=of.question if is_base else arm.row["hypothesis"],
-            base=_asked_base(of) if is_base or not base else base[0].config,
+            name=f"{results.name}/{arm.name}",
+            why=results.question if is_base else arm.row["hypothesis"],
+            base=_asked_base(results) if is_base or not base else base[0].config,
             runs=list(arm.runs.values()) or arm.grid,
             against=[] if is_base else base,
             is_baseline=is_base,
@@ -127,20 +127,20 @@ def _of_arms(of: Study) -> Iterator[Experiment]:
         )
 
 
-def _asked_base(of: Study) -> dict[str, Any]:
-    assert of.sweep.asked is not None  # else there is no study
-    base: dict[str, Any] = of.sweep.asked["base"]
+def _asked_base(results: Results) -> dict[str, Any]:
+    assert results.sweep.request is not None  # else there is no study
+    base: dict[str, Any] = results.sweep.request["base"]
     return base
 
 
-def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
+def _of_search(results: Results, baseline: Results | None) -> Iterator[Experiment]:
     """The best values of a sweep, against the base's own where these came to their end too, or
     against those of another one."""
-    runs = _of_config(of)
+    runs = _of_config(results)
     if baseline is not None:
         yield Experiment(
-            of.name,
-            of.question,
+            results.name,
+            results.question,
             _asked_base(baseline),
             runs,
             _of_config(baseline),
@@ -149,17 +149,17 @@ def _of_search(of: Study, baseline: Study | None) -> Iterator[Experiment]:
             baseline=baseline.name,
         )
         return
-    base = _asked_base(of)
-    own = [trial for trial in of.trials if not _changes(base, trial.config)]
-    is_base = of.name.startswith(BASELINE) if not of.swept else runs == own
-    runs = _confirmed(of) or runs
-    yield Experiment(of.name, of.question, base, runs, [] if is_base else own, is_base)
+    base = _asked_base(results)
+    own = [trial for trial in results.trials if not _changes(base, trial.config)]
+    is_base = results.name.startswith(BASELINE) if not results.swept else runs == own
+    runs = _confirmed(results) or runs
+    yield Experiment(results.name, results.question, base, runs, [] if is_base else own, is_base)
 
 
-def _confirmed(of: Study) -> list[Trial]:
+def _confirmed(results: Results) -> list[Trial]:
     """The runs of the best values on fresh seeds, once these have ended."""
-    again = confirming(of)
-    return again if all(status_of(trial) in RESULTS for trial in again) else []
+    again = confirming(results)
+    return again if all(status_of(trial) in ENDINGS for trial in again) else []
 
 
 def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -175,7 +175,7 @@ def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any
 # Facts ------------------------------------------------------------------------------------------
 
 
-def _facts(of: Study, one: Experiment) -> Facts:
+def _facts(results: Results, one: Experiment) -> Facts:
     finished = [trial for trial in one.runs if trial.status == "finished"]
     first = one.runs[0]
     alike = _are_alike(one.runs)
@@ -186,11 +186,11 @@ def _facts(of: Study, one: Experiment) -> Facts:
         default=None,
     )
     speeds = [speed for trial in finished if (speed := tokens_per_s(trial))]
-    why_not = "" if one.is_baseline else _no_comparison(of, one, finished)
+    why_not = "" if one.is_baseline else _no_comparison(results, one, finished)
     return {
         "name": one.name,
-        "sweep": of.name,
-        "date": _begun(of, one.runs),
+        "sweep": results.name,
+        "date": _begun(results, one.runs),
         "why": one.why,
         "is_baseline": one.is_baseline,
         "baseline": one.baseline,
@@ -212,14 +212,14 @@ def _facts(of: Study, one: Experiment) -> Facts:
             None
             if one.is_baseline or why_not
             else _comparison(
-                of, finished, one.against, len(one.runs), chosen=_is_chosen(of, one.runs)
+                results, finished, one.against, len(one.runs), chosen=_is_chosen(results, one.runs)
             )
         ),
         "no_comparison": why_not,
         "verdict": one.place["words"] if one.place and not one.is_baseline else "",
         "patterns": _patterns(one.runs),
-        "observations": [*_observations(of, one, finished), *_cautions(one)],
-        "next": list(_next(of, one)),
+        "observations": [*_observations(results, one, finished), *_cautions(one)],
+        "next": list(_next(results, one)),
     }
 
 
@@ -280,26 +280,26 @@ def _patterns(runs: Sequence[Trial]) -> str:
     return found or "no run spiked, diverged or was stuck"
 
 
-def _is_chosen(of: Study, runs: Sequence[Trial]) -> bool:
+def _is_chosen(results: Results, runs: Sequence[Trial]) -> bool:
     """Whether the losses of these runs are those that their values were chosen by."""
-    found = None if of.is_study else selection(of)
-    return found is not None and found["among"] > 1 and runs != _confirmed(of)
+    found = None if results.is_study else selection(results)
+    return found is not None and found["among"] > 1 and runs != _confirmed(results)
 
 
-def _begun(of: Study, runs: Sequence[Trial]) -> str:
+def _begun(results: Results, runs: Sequence[Trial]) -> str:
     """The day on which the first of the runs was first measured; else that of the sweep's beginning."""
     times = [trial.curve[0]["time"] for trial in runs if trial.curve]
-    return str(min(times, default=of.begun))[:10]
+    return str(min(times, default=results.begun))[:10]
 
 
-def _no_comparison(of: Study, one: Experiment, finished: Sequence[Trial]) -> str:
+def _no_comparison(results: Results, one: Experiment, finished: Sequence[Trial]) -> str:
     """Why an experiment can't be compared with its baseline; empty where it can."""
     if one.place is not None and one.place["void"]:
         return "none, since the change did not apply"
     if not one.against:
         return (
             f"there is no experiment whose name begins with {BASELINE}"
-            if not of.is_study and not of.swept
+            if not results.is_study and not results.swept
             else "the baseline has not been run"
         )
     if not finished:
@@ -311,7 +311,7 @@ def _no_comparison(of: Study, one: Experiment, finished: Sequence[Trial]) -> str
     if other:
         return f"none, since {' and '.join(other)} differ: the losses are not of the same text or budget"
     if not {trial.seed for trial in finished} & _ended(one.against):
-        there = "the baseline" if of.is_study or not of.swept else "the base's own values"
+        there = "the baseline" if results.is_study or not results.swept else "the base's own values"
         return f"none, since {there} did not come to an end on the same seeds"
     return ""
 
@@ -322,22 +322,27 @@ def _ended(trials: Sequence[Trial]) -> set[int]:
 
 
 def _comparison(
-    of: Study, finished: Sequence[Trial], against: Sequence[Trial], runs: int, *, chosen: bool
+    results: Results,
+    finished: Sequence[Trial],
+    against: Sequence[Trial],
+    runs: int,
+    *,
+    chosen: bool,
 ) -> Facts:
     """The difference from the baseline in per cent of its loss, paired by those of the seeds of so
     many runs that came to an end in both, with the 95% interval."""
     its = {t.seed: t.curve[-1] for t in against if t.status == "finished"}
     mine = {t.seed: t.curve[-1] for t in finished}
     seeds = [seed for seed in mine if seed in its]
-    found = vd.effect([mine[seed][of.metric] - its[seed][of.metric] for seed in seeds])
-    share = 100 / statistics.fmean(its[seed][of.metric] for seed in seeds)
+    found = vd.effect([mine[seed][results.metric] - its[seed][results.metric] for seed in seeds])
+    share = 100 / statistics.fmean(its[seed][results.metric] for seed in seeds)
     return {
-        "metric": METRICS[of.metric],
+        "metric": METRICS[results.metric],
         "seeds": len(seeds),
         "runs": runs,
         "chosen": chosen,
         "difference": found.mean,
-        "unit": UNITS[of.metric],
+        "unit": UNITS[results.metric],
         "percent": found.mean * share,
         "low": None if found.low is None else found.low * share,
         "high": None if found.high is None else found.high * share,
@@ -347,7 +352,7 @@ def _comparison(
 # Observations -------------------------------------------------------------------------------------
 
 
-def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iterator[str]:
+def _observations(results: Results, one: Experiment, finished: Sequence[Trial]) -> Iterator[str]:
     """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
     if not _are_alike(one.runs):
         ends = tally(outcome(trial) or status_of(trial) for trial in one.runs)
@@ -363,7 +368,7 @@ def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iter
     if not finished:
         return
     yield _count_of_seeds(finished)
-    yield from _chosen(of)
+    yield from _chosen(results)
     spikes = [spike for t in finished if (spike := t.curve[-1].get("spike")) is not None]
     if len(spikes) == len(finished):
         yield (
@@ -372,12 +377,12 @@ def _observations(of: Study, one: Experiment, finished: Sequence[Trial]) -> Iter
         )
     yield from _slope(finished)
     yield from _gap(finished)
-    yield from _throughput(of, finished)
-    if not of.is_study:
-        early = of.having("stopped")
+    yield from _throughput(results, finished)
+    if not results.is_study:
+        early = results.having("stopped")
         if early:
             yield (
-                f"{len(early)} of {len(of.trials)} trials were stopped early; what their final losses "
+                f"{len(early)} of {len(results.trials)} trials were stopped early; what their final losses "
                 "would have been is not known."
             )
 
@@ -392,9 +397,9 @@ def _count_of_seeds(finished: Sequence[Trial]) -> str:
     )
 
 
-def _chosen(of: Study) -> Iterator[str]:
+def _chosen(results: Results) -> Iterator[str]:
     """That the losses of a search's best are those it was chosen by, or that they are not."""
-    found = None if of.is_study else selection(of)
+    found = None if results.is_study else selection(results)
     if found is None or found["among"] < 2:
         return
     if found["confirmed"]:
@@ -452,16 +457,16 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
     yield f"{text}."
 
 
-def _throughput(of: Study, finished: Sequence[Trial]) -> Iterator[str]:
+def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
     """The FLOPs a second of the trainings, and their share of what a matrix product reaches."""
     rates = [speed * trial.flops_per_token for trial in finished if (speed := tokens_per_s(trial))]
     if not rates:
         return
     rate = statistics.median(rates)
-    machines = [session.get("machine") or {} for session in of.sweep.sessions]
-    peaks = [peak for session in of.sweep.sessions if (peak := session.get("product_flops"))]
+    machines = [session.get("machine") or {} for session in results.sweep.sessions]
+    peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
     peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
-    slots = max((int(session.get("slots") or 0) for session in of.sweep.sessions), default=0)
+    slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
     beside = f", with up to {slots} trials at once" if slots > 1 else ""
     # More than all of it was measured while something else ran.
     share = (
@@ -482,22 +487,22 @@ def _gap_at(trial: Trial, share: float) -> float | None:
     return rows[-1]["val_loss"] - rows[-1]["train_loss"] if rows else None
 
 
-def _next(of: Study, one: Experiment) -> Iterator[str]:
+def _next(results: Results, one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md."""
     if one.place is not None:
         yield from _next_of_arm(one)
         return
-    going = of.having("unfinished")
+    going = results.having("unfinished")
     if going:
-        yield f"Go on: {len(going)} of {len(of.trials)} trials have no result yet."
-    for best in best_values(of):
+        yield f"Go on: {len(going)} of {len(results.trials)} trials have no result yet."
+    for best in best_values(results):
         if best["edge"]:
             more = ", ".join(show(value) for value in best["next"])
             yield (
                 f"{best['path']}: the best value, {show(best['best'])}, is on the {best['edge']} edge "
                 f"of what was tried{f'; try {more}' if more else ''}."
             )
-    yield from _cut_short(of, one.runs)
+    yield from _cut_short(results, one.runs)
     if len(one.runs) == 1:
         yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
 
@@ -514,17 +519,20 @@ def _next_of_arm(one: Experiment) -> Iterator[str]:
         yield f"More seeds: {place['words'].partition(': ')[2]}."
 
 
-def _cut_short(of: Study, best: Sequence[Trial]) -> Iterator[str]:
+def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
     """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
     found = []
-    for trial in of.having("stopped") if best else []:
-        if len(trial.curve) < 2 or of.sweep.audit(trial.trial) is not None:
+    for trial in results.having("stopped") if best else []:
+        if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
             continue
         before, last = trial.curve[-2:]
         there, then = (at(best[0], row["tokens"]) for row in (before, last))
         if there is None or then is None:
             continue
-        fall, its = before[of.metric] - last[of.metric], there[of.metric] - then[of.metric]
+        fall, its = (
+            before[results.metric] - last[results.metric],
+            there[results.metric] - then[results.metric],
+        )
         if fall > its:
             found.append(
                 f"{trial.label} (at {last['tokens']:,} tokens {fall:.4f} against {its:.4f})"

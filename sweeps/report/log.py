@@ -17,7 +17,7 @@ from sweeps.findings.results import (
     METRICS,
     UNITS,
     Facts,
-    Study,
+    Results,
     best_group,
     best_values,
     compute,
@@ -106,42 +106,47 @@ def _own_notes(files: Files) -> Markdown:
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
 
 
-def write(results: Path, studies: Sequence[Study]) -> Path:
+def write(folder: Path, all_results: Sequence[Results]) -> Path:
     """Write the log of the sweeps in a folder; what people wrote into it stays. Where it is.
 
     `NotesError`, with the log as it is, where a note in it has no end.
     """
-    for of in studies:
-        begin_notes(Files(results / of.name))
-    content = _template().render(**_content(results, studies))
-    path = results / NAME
+    for results in all_results:
+        begin_notes(Files(folder / results.name))
+    content = _template().render(**_content(folder, all_results))
+    path = folder / NAME
     notes.write(path, content.encode())
     return path
 
 
-def _content(results: Path, studies: Sequence[Study]) -> dict[str, Any]:
-    entries = experiments(studies)
+def _content(folder: Path, all_results: Sequence[Results]) -> dict[str, Any]:
+    entries = experiments(all_results)
     quoted: set[str] = set()
     for one in entries:
         sweep = one["sweep"]
         one["curves"] = [(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()]
         one["place"] = Markdown(notes.place(one["name"]))
-        one["notes"] = "" if sweep in quoted else _own_notes(Files(results / sweep))
+        one["notes"] = "" if sweep in quoted else _own_notes(Files(folder / sweep))
         one["notes_path"] = f"{sweep}/{NOTES}"
         one["key_change"] = _key_change(one)
         quoted.add(sweep)
     return {
-        "results": str(results),
+        "results": str(folder),
         "experiments": entries,
         "commands": {
-            of.name: words.portable(of.sweep.session.get("command", "")) for of in studies
+            results.name: words.portable(results.sweep.session.get("command", ""))
+            for results in all_results
         },
-        "environments": _environments(studies),
-        "key_findings": _key_findings(studies),
-        "recommendations": _recommendations(studies, entries),
+        "environments": _environments(all_results),
+        "key_findings": _key_findings(all_results),
+        "recommendations": _recommendations(all_results, entries),
         "place_of_all": Markdown(notes.place(_RECOMMENDATIONS)),
-        "left_out": sorted({files.name for files in sweeps(results)} - {of.name for of in studies}),
-        "waiting": sorted({of.name for of in studies} - {one["sweep"] for one in entries}),
+        "left_out": sorted(
+            {files.name for files in sweeps(folder)} - {results.name for results in all_results}
+        ),
+        "waiting": sorted(
+            {results.name for results in all_results} - {one["sweep"] for one in entries}
+        ),
     }
 
 
@@ -150,22 +155,22 @@ def _key_change(one: Facts) -> str:
     return " ".join(changes) or "Baseline"
 
 
-def _environments(studies: Sequence[Study]) -> list[tuple[list[str], Facts]]:
+def _environments(all_results: Sequence[Results]) -> list[tuple[list[str], Facts]]:
     """On what the sweeps ran, as their sessions say: each environment once, with its sweeps."""
     found: list[tuple[list[str], Facts]] = []
-    for of in studies:
-        for session in of.sweep.sessions:
-            here = _environment(of, session)
+    for results in all_results:
+        for session in results.sweep.sessions:
+            here = _environment(results, session)
             same = next((names for names, there in found if there == here), None)
             if same is None:
-                found.append(([of.name], here))
-            elif of.name not in same:
-                same.append(of.name)
+                found.append(([results.name], here))
+            elif results.name not in same:
+                same.append(results.name)
     return found
 
 
-def _environment(of: Study, session: Row) -> Facts:
-    devices = Counter(trial.config["run"]["device"] for trial in of.trials)
+def _environment(results: Results, session: Row) -> Facts:
+    devices = Counter(trial.config["run"]["device"] for trial in results.trials)
     return {
         "device": ", ".join(devices),
         "versions": session.get("versions", {}),
@@ -180,34 +185,36 @@ _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
 # Findings and recommendations -----------------------------------------------------------------------
 
 
-def _key_findings(studies: Sequence[Study]) -> dict[str, list[Any]]:
+def _key_findings(all_results: Sequence[Results]) -> dict[str, list[Any]]:
     return {
-        "Learning Rate Sensitivity": [line for of in studies for line in _rates(of)],
-        "Architecture Ablations": [line for of in studies for line in _verdicts(of)],
-        "Training Dynamics": [line for of in studies for line in _dynamics(of)],
-        "Efficiency Observations": [line for of in studies for line in _efficiency(of)],
+        "Learning Rate Sensitivity": [line for results in all_results for line in _rates(results)],
+        "Architecture Ablations": [line for results in all_results for line in _verdicts(results)],
+        "Training Dynamics": [line for results in all_results for line in _dynamics(results)],
+        "Efficiency Observations": [
+            line for results in all_results for line in _efficiency(results)
+        ],
     }
 
 
-def _rates(of: Study) -> Iterator[Any]:
+def _rates(results: Results) -> Iterator[Any]:
     """What the rates of a sweep, or of the re-tune grids of its arms, tell of stability."""
     pools = (
-        {pool["arm"]: pool["stability"] for pool in tuning(of)}
-        if of.is_study
-        else {"": stability(of.audited(of.trials), of.metric)}
+        {pool["arm"]: pool["stability"] for pool in tuning(results)}
+        if results.is_study
+        else {"": stability(results.audited(results.trials), results.metric)}
     )
     for name, found in pools.items():
         for line in stability_words(found):
             if line:
-                where = f"`{of.name}{f'/{name}' if name else ''}`"
+                where = f"`{results.name}{f'/{name}' if name else ''}`"
                 yield Markdown(f"{where}: {line.removeprefix('- ')}")
 
 
-def _verdicts(of: Study) -> Iterator[str]:
+def _verdicts(results: Results) -> Iterator[str]:
     """The verdicts on arms that change the model."""
-    for place in (comparison(of) or {"arms": []})["arms"][1:]:
+    for place in (comparison(results) or {"arms": []})["arms"][1:]:
         if _changes_model(place):
-            yield f"{of.name}/{place['arm']} ({_ran_at(place)}): {place['words']}."
+            yield f"{results.name}/{place['arm']} ({_ran_at(place)}): {place['words']}."
 
 
 def _changes_model(place: Facts) -> bool:
@@ -221,58 +228,60 @@ def _ran_at(place: Facts) -> str:
     return ", at ".join(words.named(part) for part in (changes, chosen) if part)
 
 
-def _dynamics(of: Study) -> Iterator[str]:
-    count = len(of.trials)
-    said = words.tally(kind for trial in of.trials if (kind := outcome(trial)))
-    finished = len(of.having("finished"))
-    yield f"{of.name}: {finished} of {count} trials came to their ends" + (
+def _dynamics(results: Results) -> Iterator[str]:
+    count = len(results.trials)
+    said = words.tally(kind for trial in results.trials if (kind := outcome(trial)))
+    finished = len(results.having("finished"))
+    yield f"{results.name}: {finished} of {count} trials came to their ends" + (
         f"; {said}." if said else ", none diverged, spiked or failed."
     )
 
 
-def _efficiency(of: Study) -> Iterator[str]:
-    spent = compute(of)
-    speeds = [speed for trial in of.trials if (speed := tokens_per_s(trial))]
-    memory = [trial.curve[-1].get("peak_memory", 0) for trial in of.trials if trial.curve]
+def _efficiency(results: Results) -> Iterator[str]:
+    spent = compute(results)
+    speeds = [speed for trial in results.trials if (speed := tokens_per_s(trial))]
+    memory = [trial.curve[-1].get("peak_memory", 0) for trial in results.trials if trial.curve]
     if not speeds:
         return
     yield (
-        f"{of.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
+        f"{results.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
         f"{max(memory) / 1e9:.2f} GB of memory; {spent['tokens']:,} tokens trained, "
         f"{spent['tokens'] / spent['tokens_full']:.0%} of all trials to their ends, in "
         f"{words.duration(spent['wall_clock'])}."
     )
 
 
-def _unfinished(of: Study) -> str:
+def _unfinished(results: Results) -> str:
     """How many trials have no result yet, to be said behind what the others say."""
-    going = len(of.having("unfinished"))
-    return f"; {going} of {len(of.trials)} trials have no result yet" if going else ""
+    going = len(results.having("unfinished"))
+    return f"; {going} of {len(results.trials)} trials have no result yet" if going else ""
 
 
-def _recommendations(studies: Sequence[Study], entries: Sequence[Facts]) -> dict[str, list[Any]]:
+def _recommendations(
+    all_results: Sequence[Results], entries: Sequence[Facts]
+) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {
         "Model Architecture": [],
         "Hyperparameters": [],
         "Training Procedure": [],
         "Future Work": [],
     }
-    for of in studies:
-        for place in (comparison(of) or {"arms": []})["arms"][1:]:
+    for results in all_results:
+        for place in (comparison(results) or {"arms": []})["arms"][1:]:
             title = "Model Architecture" if _changes_model(place) else "Training Procedure"
             advice = {"better": "take", "worse": "do without"}.get(place["verdict"])
             if advice:
                 careful = "; ".join(["", *place["cautions"]])
                 found[title].append(
-                    f"{advice} {_ran_at(place)}: {place['words']} ({of.name}{careful})."
+                    f"{advice} {_ran_at(place)}: {place['words']} ({results.name}{careful})."
                 )
-        sound = not any(outcome(trial) for trial in best_group(of.trials, of.metric))
-        for best in best_values(of) if sound and not of.is_study else []:
+        sound = not any(outcome(trial) for trial in best_group(results.trials, results.metric))
+        for best in best_values(results) if sound and not results.is_study else []:
             found["Hyperparameters"].append(
                 f"{best['path']}: {words.show(best['best'])}, of what was tried from "
                 f"{words.show(best['lowest'])} to {words.show(best['highest'])}"
-                f"{', on its edge' * bool(best['edge'])}, by {METRICS[of.metric]} "
-                f"({UNITS[of.metric]}; {of.name}{_unfinished(of)})."
+                f"{', on its edge' * bool(best['edge'])}, by {METRICS[results.metric]} "
+                f"({UNITS[results.metric]}; {results.name}{_unfinished(results)})."
             )
     for one in entries:
         found["Future Work"] += [f"{one['name']}: {line}" for line in one["next"]]

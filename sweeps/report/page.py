@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps import text as words
 from sweeps.findings.everything import findings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, UNITS, Facts, Study, at, reason_of, status_of
+from sweeps.findings.results import METRICS, UNITS, Facts, Results, at, reason_of, status_of
 from sweeps.ledger import Files, Row, Trial, write_whole
 from sweeps.report.summary import stability_words
 
@@ -25,32 +25,32 @@ INDEX = "index.html"
 _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
-def page(of: Study, found: Facts, rows: Sequence[Row]) -> Facts:
+def page(results: Results, found: Facts, rows: Sequence[Row]) -> Facts:
     """All that the page shows of a sweep; `found` is what `sweeps.findings.everything` says of it."""
-    trials = of.trials
+    trials = results.trials
     return {
-        "sweep": of.name,
-        "question": of.question,
+        "sweep": results.name,
+        "question": results.question,
         "verdict": list(verdict(found)),
-        "scale": of.scale,
-        "metric": of.metric,
-        "metric_name": METRICS[of.metric],
-        "unit": UNITS[of.metric],
-        "from": of.begun,
-        "to": of.latest,
+        "scale": results.scale,
+        "metric": results.metric,
+        "metric_name": METRICS[results.metric],
+        "unit": UNITS[results.metric],
+        "from": results.begun,
+        "to": results.latest,
         "counts": found["trials"],
         "arms": _arms(found),
-        "table": table(of, found),
+        "table": table(results, found),
         "swept": [
             {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
-            for s in of.swept
+            for s in results.swept
         ],
-        "trials": [_trial(trial, of.metric) for trial in trials],
-        "rungs": [_fate(of, trial) for trial in trials],
-        "gantt": gantt(of, rows),
-        "importance": importance(of),
-        "sample": _sample(of),
-        "provenance": provenance(of),
+        "trials": [_trial(trial, results.metric) for trial in trials],
+        "rungs": [_fate(results, trial) for trial in trials],
+        "gantt": gantt(results, rows),
+        "importance": importance(results),
+        "sample": _sample(results),
+        "provenance": provenance(results),
     }
 
 
@@ -109,7 +109,7 @@ def _arms(found: Facts) -> list[Facts]:
     ]
 
 
-def table(of: Study, found: Facts) -> Facts:
+def table(results: Results, found: Facts) -> Facts:
     """The trials as a table: the finished ones by rank, then the others; of a study without ranks."""
     ranks = (
         {}
@@ -117,7 +117,7 @@ def table(of: Study, found: Facts) -> Facts:
         else {place["trial"]: place["rank"] for place in found["ranking"]["trials"]}
     )
     rows = []
-    for trial in of.trials:
+    for trial in results.trials:
         last = trial.curve[-1] if trial.curve else None
         rows.append(
             [
@@ -139,7 +139,7 @@ def table(of: Study, found: Facts) -> Facts:
         "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
         "training loss", "tokens", "seconds", "parameters", "why it ended",
     ]  # fmt: skip
-    first = int(of.is_study)  # whose trials have no ranks
+    first = int(results.is_study)  # whose trials have no ranks
     return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
 
 
@@ -169,9 +169,9 @@ def _standing(row: Row) -> str:
     return f"score {words.loss(row.get('score'))}{rank}"
 
 
-def _fate(of: Study, trial: Trial) -> Facts:
+def _fate(results: Results, trial: Trial) -> Facts:
     """How far a trial came, and what was decided of it at which rung."""
-    decisions = [row for row in of.sweep.decisions if row["trial"] == trial.trial]
+    decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
     marks = [
         {
             "kind": row["kind"],
@@ -186,7 +186,7 @@ def _fate(of: Study, trial: Trial) -> Facts:
     return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
 
 
-def gantt(of: Study, rows: Sequence[Row]) -> Facts:
+def gantt(results: Results, rows: Sequence[Row]) -> Facts:
     """When each attempt ran, on which slot of the machine, and how busy the slots were.
 
     Attempts take the first slot that is free; times are seconds from the first start. `utilisation`
@@ -208,28 +208,30 @@ def gantt(of: Study, rows: Sequence[Row]) -> Facts:
             slot = next(
                 n for n in range(len(taken) + 1) if n not in {b["slot"] for b in taken.values()}
             )
-            label = of.sweep.find(trial).label
+            label = results.sweep.find(trial).label
             taken[trial] = {"trial": label, "slot": slot, "from": clock, "to": clock}
             bars.append(taken[trial])
         elif trial in taken:
             taken[trial]["to"] = clock
             if row["kind"] in _ENDS:
                 del taken[trial]
-    slots = [int(s["slots"]) for s in of.sweep.sessions if s.get("slots")]
-    room = of.sweep.seconds * max(slots, default=0)
+    slots = [int(s["slots"]) for s in results.sweep.sessions if s.get("slots")]
+    room = results.sweep.seconds * max(slots, default=0)
     return {
         "bars": bars,
-        "utilisation": of.sweep.busy_seconds / room if room else None,
+        "utilisation": results.sweep.busy_seconds / room if room else None,
     }
 
 
-def importance(of: Study) -> dict[str, float]:
+def importance(results: Results) -> dict[str, float]:
     """How much of the spread of final losses each path of a joint search explains (PED-ANOVA,
     arXiv:2304.10255), as shares; nothing for fewer than ten finished trials, or a single path."""
-    finished = [t for t in of.trials if at(t, of.final) is not None and t.status == "finished"]
-    paths = [swept.path for swept in of.swept if len(swept.values) > 1]
+    finished = [
+        t for t in results.trials if at(t, results.final) is not None and t.status == "finished"
+    ]
+    paths = [swept.path for swept in results.swept if len(swept.values) > 1]
     whole = [t for t in finished if all(path in t.values for path in paths)]
-    if of.is_study or len(paths) < 2 or len(whole) < 10:
+    if results.is_study or len(paths) < 2 or len(whole) < 10:
         return {}
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -239,16 +241,18 @@ def importance(of: Study) -> dict[str, float]:
         s.path: optuna.distributions.FloatDistribution(s.values[0], s.values[-1], log=s.log)
         if s.numeric
         else optuna.distributions.CategoricalDistribution(s.values)
-        for s in of.swept
+        for s in results.swept
         if s.path in paths
     }
     study = optuna.create_study()
     for trial in whole:
-        row = at(trial, of.final)
+        row = at(trial, results.final)
         assert row is not None
         values = {path: trial.values[path] for path in paths}
         study.add_trial(
-            optuna.trial.create_trial(params=values, distributions=spaces, value=row[of.metric])
+            optuna.trial.create_trial(
+                params=values, distributions=spaces, value=row[results.metric]
+            )
         )
     found: Mapping[str, float] = get_param_importances(
         study, evaluator=PedAnovaImportanceEvaluator()
@@ -256,27 +260,27 @@ def importance(of: Study) -> dict[str, float]:
     return dict(found)
 
 
-def _sample(of: Study) -> Facts | None:
+def _sample(results: Results) -> Facts | None:
     """Text that the best checkpoint wrote, and how it was sampled; None where none was."""
-    row = of.sweep.sampled
+    row = results.sweep.sampled
     if row is None:
         return None
-    trial = of.sweep.find(row["trial"])
+    trial = results.sweep.find(row["trial"])
     end = trial.curve[-1]
     return {
         "text": row["text"],
         "words": (
-            f"{trial.label} after {row['step']:,} updates, {METRICS[of.metric]} "
-            f"{end[of.metric]:.4f} {UNITS[of.metric]}: the first {row['tokens']:,} tokens of a new "
+            f"{trial.label} after {row['step']:,} updates, {METRICS[results.metric]} "
+            f"{end[results.metric]:.4f} {UNITS[results.metric]}: the first {row['tokens']:,} tokens of a new "
             f"document, at temperature {row['temperature']:g} and top-p {row['top_p']:g} (seed "
             f"{row['seed']})."
         ),
     }
 
 
-def provenance(of: Study) -> list[list[str]]:
+def provenance(results: Results) -> list[list[str]]:
     """How and where the sweep ran, as its last session says, and the commits of all: name and words."""
-    session = of.sweep.session
+    session = results.sweep.session
     machine, versions = session.get("machine", {}), session.get("versions", {})
     lines = [
         ["command", words.portable(session.get("command", ""))],
@@ -288,7 +292,7 @@ def provenance(of: Study) -> list[list[str]]:
         ["GPU", machine.get("gpu")],
         ["commit", ", ".join(dict.fromkeys(
             f"{one['commit']}{' with changes' * bool(one.get('changed'))}"
-            for one in of.sweep.sessions if one.get("commit")
+            for one in results.sweep.sessions if one.get("commit")
         ))],
         ["constraints.txt", session.get("constraints")],
     ]  # fmt: skip
@@ -317,22 +321,22 @@ def html(content: Facts, feed: str = "") -> str:
     return _render(NAME, page=content, feed=feed, plotly=_plotly())
 
 
-def write_index(results: Path, studies: Sequence[Study]) -> Path:
+def write_index(folder: Path, all_results: Sequence[Results]) -> Path:
     """Write `index.html`, which lists the sweeps in a folder; where it is."""
     sweeps = []
-    for of in studies:
-        found = findings(of)
+    for results in all_results:
+        found = findings(results)
         sweeps.append(
             {
-                "name": of.name,
-                "question": of.question,
-                "scale": of.scale,
-                "to": of.latest[:16].replace("T", " "),
+                "name": results.name,
+                "question": results.question,
+                "scale": results.scale,
+                "to": results.latest[:16].replace("T", " "),
                 "counts": found["trials"],
                 "verdict": list(verdict(found)),
-                "link": f"{quote(of.name)}/{Files(results / of.name).analysis.name}/{NAME}",
+                "link": f"{quote(results.name)}/{Files(folder / results.name).analysis.name}/{NAME}",
             }
         )
-    path = results / INDEX
+    path = folder / INDEX
     write_whole(path, _render(INDEX, sweeps=sweeps).encode())
     return path

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweeps import text as words
 from sweeps.findings.outcomes import RULES
-from sweeps.findings.results import METRICS, RESULTS, UNITS, Facts
+from sweeps.findings.results import ENDINGS, METRICS, UNITS, Facts
 
 ONE_SEED = "One seed: differences below the seed noise are no conclusion."
 
@@ -29,7 +29,7 @@ def paragraph(text: str) -> str:
     return re.sub(r"^([-+#=])", r"\\\1", shown)
 
 
-_STATUS = {status: status for status in (*RESULTS, "unfinished")} | {"stopped": "stopped early"}
+_STATUS = {status: status for status in (*ENDINGS, "unfinished")} | {"stopped": "stopped early"}
 
 # What the tables of the summary may show: header -> cell. Text leans left, numbers right.
 _TEXT: dict[str, Callable[[Facts], str]] = {
@@ -111,11 +111,11 @@ def _models(places: Sequence[Facts]) -> str:
 
 def _title(found: Facts) -> list[str]:
     count = found["trials"]
-    results = count["planned"] - count["unfinished"]
-    parts = [f"{count[status]} {_STATUS[status]}" for status in RESULTS if count[status]]
-    state = f"all {results}"
+    ended = count["planned"] - count["unfinished"]
+    parts = [f"{count[status]} {_STATUS[status]}" for status in ENDINGS if count[status]]
+    state = f"all {ended}"
     if count["unfinished"]:
-        state = f"**unfinished:** {results} of {count['planned']}"
+        state = f"**unfinished:** {ended} of {count['planned']}"
     lines = [
         f"# {escaped(found['question'])}",
         "",
@@ -617,7 +617,7 @@ _REST = ("stopped", "unfinished", "diverged", "failed")
 _PRINTED = 24
 
 
-def _outcome(place: Facts) -> str:
+def _ending(place: Facts) -> str:
     """How a trial ended, in few words; its whole reason stands in the summary."""
     match place["status"]:
         case "diverged":
@@ -635,5 +635,5 @@ def _printed(place: Facts) -> tuple[str, ...]:
         words.loss(place["val_loss"]),
         words.loss(place["bits_per_byte"]),
         words.whole(place["tokens"]),
-        _outcome(place),
+        _ending(place),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import ledger
-from sweeps.findings.results import METRICS, Study, status_of, study
+from sweeps.findings.results import METRICS, Results, results_of, status_of
 from sweeps.ledger import Files, Row, Trial
 
 FIGURES = "figures"  # the run that holds them
@@ -29,20 +29,20 @@ def moment(row: Row) -> float:
     return datetime.fromisoformat(row["time"]).timestamp()
 
 
-def _hyperparameters(of: Study, trial: Trial) -> dict[str, Any]:
+def _hyperparameters(results: Results, trial: Trial) -> dict[str, Any]:
     """What the sweep varied, the seed and what became of the trial."""
-    paths = [swept.path for swept in of.swept]
+    paths = [swept.path for swept in results.swept]
     values = {path: trial.value(path) for path in paths}
     return {**values, "seed": trial.seed, "status": status_of(trial)}
 
 
-def _write_trial(of: Study, trial: Trial, folder: Path) -> None:
+def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
     from tensorboardX import SummaryWriter  # takes seconds where torch is installed
     from tensorboardX.summary import hparams
 
     with SummaryWriter(str(folder)) as writer:
         # Its HParams tab shows the last value of each of these scalars.
-        for summary in hparams(_hyperparameters(of, trial), dict.fromkeys(METRICS)):
+        for summary in hparams(_hyperparameters(results, trial), dict.fromkeys(METRICS)):
             writer.file_writer.add_summary(summary)
         for row in trial.curve:
             for name in SCALARS:
@@ -50,7 +50,7 @@ def _write_trial(of: Study, trial: Trial, folder: Path) -> None:
                     writer.add_scalar(name, row[name], row["step"], moment(row))
 
 
-def _write_figures(of: Study, folder: Path) -> None:
+def _write_figures(results: Results, folder: Path) -> None:
     import matplotlib.style
     from tensorboardX import SummaryWriter
 
@@ -58,7 +58,7 @@ def _write_figures(of: Study, folder: Path) -> None:
     from sweeps.report.plots.look import STYLE
 
     with matplotlib.style.context(["default", STYLE]), SummaryWriter(str(folder)) as writer:
-        for name, figure in plots.figures(of).items():
+        for name, figure in plots.figures(results).items():
             writer.add_figure(name, figure)
 
 
@@ -67,16 +67,16 @@ def write(files: Files) -> Path:
 
     They are written beside the old ones and then take their place, so that no curve stands twice.
     """
-    of = study(files.name, ledger.read(files))
-    measured = [trial for trial in of.sweep.trials.values() if trial.curve]
+    results = results_of(files.name, ledger.read(files))
+    measured = [trial for trial in results.sweep.trials.values() if trial.curve]
     new = files.events.with_name(f".tensorboard.new.{os.getpid()}")
     old = files.events.with_name(f".tensorboard.old.{os.getpid()}")
     try:
         new.mkdir(parents=True)
         for trial in measured:
-            _write_trial(of, trial, new / run_name(trial))
+            _write_trial(results, trial, new / run_name(trial))
         if measured:
-            _write_figures(of, new / FIGURES)
+            _write_figures(results, new / FIGURES)
         if files.events.exists():
             files.events.rename(old)
         new.rename(files.events)

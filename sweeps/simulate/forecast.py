@@ -13,8 +13,8 @@ from typing import Any
 
 from sweeps import ledger as led
 from sweeps import replay
-from sweeps.plan.request import Asked
-from sweeps.plan.space import rungs as rungs_of
+from sweeps.plan.request import Request
+from sweeps.plan.space import rung_tokens
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
 from sweeps.simulate.curves import SCORE, Curve, reaches
@@ -41,26 +41,26 @@ class Forecast:
         return asdict(self)
 
 
-def earlier_curves(asked: Asked, rungs: Sequence[int]) -> list[Curve]:
+def earlier_curves(request: Request, rungs: Sequence[int]) -> list[Curve]:
     """The curves of the sweeps under results/ that have the same metric and budget, and records
     that meet the first rung."""
-    found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, asked)}
+    found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, request)}
     return [curve for curve in found.values() if reaches(curve, rungs[0])]
 
 
-def _curves(files: led.Files, asked: Asked) -> list[Curve]:
+def _curves(files: led.Files, request: Request) -> list[Curve]:
     try:
-        return list(_read_curves(files, asked))
+        return list(_read_curves(files, request))
     except (led.LedgerError, OSError, KeyError):
         return []  # damaged, or of another version: whoever analyzes that sweep is told
 
 
-def _read_curves(files: led.Files, asked: Asked) -> Iterator[Curve]:
+def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
     sweep = led.fold(led.read(files))
-    metric = asked.space.metric
-    if sweep.asked is None or sweep.asked["space"].get("metric", "val_loss") != metric:
+    metric = request.space.metric
+    if sweep.request is None or sweep.request["space"].get("metric", "val_loss") != metric:
         return
-    budget = asked.base.budget.tokens
+    budget = request.base.budget.tokens
     trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.tokens]
     ended = [trial for trial in trials if trial.status == "finished"]
     for trial in trials:
@@ -102,11 +102,11 @@ def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
     ]
 
 
-def forecast(asked: Asked, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
+def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
     """What a load takes, budgets of the sweep aside; `speeds` are the tokens per second of its
     configs, where known."""
-    rungs = rungs_of(asked.space, asked.base, asked.source)
-    pool = earlier_curves(asked, rungs) if rungs else []
+    rungs = rung_tokens(request.space, request.base, request.source)
+    pool = earlier_curves(request, rungs) if rungs else []
     basis = f"{len(pool)} curves of earlier sweeps"
     if not rungs or not load.pools:
         basis = "every trial to its end"
@@ -115,14 +115,14 @@ def forecast(asked: Asked, load: Load, speeds: Sequence[float] | None, slots: in
         basis = "curves that keep their order"
     rates = iter(speeds or [_ANY_SPEED] * len(load.configs))
     parts = [
-        _replayed(asked, configs, list(itertools.islice(rates, len(configs))), pool, slots)
+        _replayed(request, configs, list(itertools.islice(rates, len(configs))), pool, slots)
         for configs in load.pools
     ]
     parts.append(_to_their_ends(load.free, list(rates), slots))
     alone = len(load.pools) == 1 and not load.free
     # Of several parts that share the slots only the work is known.
     seconds = parts[0].seconds if alone else sum(part.busy for part in parts) / slots
-    stages = (*rungs, asked.base.budget.tokens)
+    stages = (*rungs, request.base.budget.tokens)
     return Forecast(
         tokens=round(sum(statistics.fmean(part.tokens) for part in parts)),
         low=sum(min(part.tokens) for part in parts),
@@ -148,15 +148,15 @@ class _Part:
 
 
 def _replayed(
-    asked: Asked,
+    request: Request,
     configs: Sequence[cfg.Config],
     speeds: Sequence[float],
     pool: Sequence[Curve],
     slots: int,
 ) -> _Part:
     """The trials of one pool under the space's policy, on curves of others where there are any."""
-    schedule = asked.space.schedule
-    rungs = rungs_of(asked.space, asked.base, asked.source)
+    schedule = request.space.schedule
+    rungs = rung_tokens(request.space, request.base, request.source)
     if not rungs:
         return _to_their_ends(configs, speeds, slots)
     curves = pool or _made_up(rungs, [config.budget.tokens for config in configs])
@@ -164,7 +164,7 @@ def _replayed(
         replay.replay(
             _draw(order, speeds), schedule.policy_at(rungs, SCORE), slots, float(schedule.branch)
         )
-        for order in replay.arrivals(curves, _REPEATS, asked.seed)
+        for order in replay.arrivals(curves, _REPEATS, request.seed)
     ]
     return _Part(
         [result.tokens for result in results],

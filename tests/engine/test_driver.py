@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Engine, Loss, asked, driver, grid, v_shaped
+from fakes import Engine, Loss, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
 from sweeps.engine.driver import RETRIES, RefusedError
@@ -17,7 +17,7 @@ NONE = {"policy": "none"}
 def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any) -> led.Sweep:
     """Run a sweep, or go on with it, for so many records; what its ledger says then."""
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, asked(tree), how.get("audit", 0.0))
+        conductor = driver(ledger, request(tree), how.get("audit", 0.0))
         conductor.begin({})
         Engine(conductor, loss, how.get("slots", 2)).run(how.get("records", math.inf))
     return led.fold(led.read(led.Files(folder)))
@@ -65,7 +65,7 @@ def test_asha_costs_less_than_the_grid(tmp_path: Path) -> None:
 
 def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(grid(RATES)))
+        conductor = driver(ledger, request(grid(RATES)))
         conductor.begin({})
         engine = Engine(conductor, v_shaped, slots=3)
         engine.run()
@@ -103,7 +103,7 @@ def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
     cut = next(i for i, line in enumerate(lines) if '"kind":"paused"' in line)
     file.write_text("".join(lines[:cut]))
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(grid(RATES)))
+        conductor = driver(ledger, request(grid(RATES)))
         conductor.begin({})
         assert statuses(conductor.sweep)[0] == "paused"
 
@@ -117,7 +117,7 @@ def test_the_checkpoint_with_the_lowest_loss_is_sampled_once(tmp_path: Path) -> 
         return {"text": file.parents[1].name}
 
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
         conductor.sample(write)
         conductor.sample(write)
         best = next(t for t in conductor.sweep.trials.values() if t.label == "lr=0.004")
@@ -129,7 +129,7 @@ def test_the_checkpoint_with_the_lowest_loss_is_sampled_once(tmp_path: Path) -> 
 def test_a_sweep_without_a_finished_trial_is_not_sampled(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), records=5)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(grid(RATES, **NONE)))
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
         conductor.sample(lambda file: {"text": file.name})
         assert conductor.sweep.sampled is None
 
@@ -137,13 +137,13 @@ def test_a_sweep_without_a_finished_trial_is_not_sampled(tmp_path: Path) -> None
 def test_the_same_command_has_nothing_left_to_do(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, asked(grid(RATES))).is_done()
+        assert driver(ledger, request(grid(RATES))).is_done()
 
 
 def test_an_interrupted_sweep_is_not_done(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES), records=3)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert not driver(ledger, asked(grid(RATES))).is_done()
+        assert not driver(ledger, request(grid(RATES))).is_done()
 
 
 def test_a_larger_grid_adds_to_the_sweep(tmp_path: Path) -> None:
@@ -164,14 +164,14 @@ def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> N
         led.Ledger(led.Files(tmp_path)) as ledger,
         pytest.raises(RefusedError, match=r"optim.weight_decay: 0.1 there, 0.3 here"),
     ):
-        driver(ledger, asked(other))
+        driver(ledger, request(other))
 
 
 def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES), records=1)
     before = led.Files(tmp_path).ledger.read_bytes()
     with led.Ledger(led.Files(tmp_path)) as ledger, pytest.raises(RefusedError):
-        driver(ledger, asked({**grid(RATES), "base": {"optim.weight_decay": 0.3}}))
+        driver(ledger, request({**grid(RATES), "base": {"optim.weight_decay": 0.3}}))
     assert led.Files(tmp_path).ledger.read_bytes() == before
 
 
@@ -267,7 +267,7 @@ def test_optuna_finds_every_choice_of_a_small_space(tmp_path: Path) -> None:
 def test_optuna_counts_the_trials_of_its_seed(tmp_path: Path) -> None:
     sweep(tmp_path, OPTUNA)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(OPTUNA, seed=1))
+        conductor = driver(ledger, request(OPTUNA, seed=1))
         conductor.begin({})
         Engine(conductor, v_shaped).run()
     assert len(conductor.sweep.trials) == 24
@@ -286,7 +286,7 @@ def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     sweep(tmp_path, grid(RATES, **NONE))
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, asked(grid(RATES))).is_done()
+        assert driver(ledger, request(grid(RATES))).is_done()
 
 
 @pytest.mark.parametrize("after", range(10, 100, 3))
@@ -432,7 +432,7 @@ def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float]
     """Two hours by the clock, with two attempts under way."""
     with led.Ledger(led.Files(tmp_path)) as ledger:
         tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
-        conductor = driver(ledger, asked(tree))
+        conductor = driver(ledger, request(tree))
         conductor.begin({})
         conductor.next_job()
         conductor.next_job()
@@ -532,13 +532,13 @@ def test_dropping_the_schedule_finishes_what_was_audited(tmp_path: Path) -> None
 def test_a_sweep_with_an_audit_to_come_is_not_done(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert not driver(ledger, asked(grid(RATES)), audit=0.1).is_done()
+        assert not driver(ledger, request(grid(RATES)), audit=0.1).is_done()
 
 
 def test_an_audit_that_has_ended_is_done(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES), audit=0.5)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, asked(grid(RATES)), audit=0.5).is_done()
+        assert driver(ledger, request(grid(RATES)), audit=0.5).is_done()
 
 
 # Decayed scores ------------------------------------------------------------------------------------
@@ -574,7 +574,7 @@ def test_branches_are_counted_in_what_was_spent(tmp_path: Path) -> None:
 
 def test_a_branch_that_diverges_is_never_promoted(tmp_path: Path) -> None:
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(grid(RATES, **DECAYED)))
+        conductor = driver(ledger, request(grid(RATES, **DECAYED)))
         conductor.begin({})
         engine = Engine(conductor, v_shaped)
         engine.decayed = lambda config: math.inf

@@ -14,7 +14,7 @@ from sweeping import RATES, command, curves, write_space
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Job
-from sweeps.engine.trackers import Run, Tracker
+from sweeps.engine.trackers import TrackedRun, Tracker
 
 Points = dict[str, list[tuple[int, float]]]
 
@@ -138,9 +138,9 @@ class Full:
     """A logger whose disk is full."""
 
     def __init__(self) -> None:
-        self.told: list[Run] = []
+        self.told: list[TrackedRun] = []
 
-    def log_trial_start(self, run: Run) -> None:
+    def log_trial_start(self, run: TrackedRun) -> None:
         self.told.append(run)
         raise OSError(28, "No space left on device")
 
@@ -158,7 +158,7 @@ def test_a_tracker_that_fails_is_dropped_with_one_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logger = Full()
-    tracker = Tracker("mlflow", logger, lambda job: Run("a", "a", job.label, {}, "", "s"))
+    tracker = Tracker("mlflow", logger, lambda job: TrackedRun("a", "a", job.label, {}, "", "s"))
     event = {"event": json.dumps({"event": "measured", "step": 1, "val_loss": 2.0})}
     tracker.on_trial_start(1, [], OfRay())
     tracker.on_trial_result(1, [], OfRay(), event)
@@ -172,7 +172,7 @@ def test_a_tracker_that_fails_is_dropped_with_one_message(
 
 def test_an_attempt_that_never_started_is_no_loss(capsys: pytest.CaptureFixture[str]) -> None:
     """Tune tells of the error alone where a worker does not come up."""
-    tracker = Tracker("mlflow", Full(), lambda job: Run("a", "a", job.label, {}, "", "s"))
+    tracker = Tracker("mlflow", Full(), lambda job: TrackedRun("a", "a", job.label, {}, "", "s"))
     tracker.on_trial_error(1, [], OfRay())
     assert capsys.readouterr().err == ""
 

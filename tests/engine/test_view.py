@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from conducting import RETUNE, study
-from fakes import Engine, asked, driver, grid, v_shaped
+from fakes import Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
 from sweeps.engine.view import View
-from sweeps.plan.request import Asked
+from sweeps.plan.request import Request
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 
@@ -21,13 +21,13 @@ def shown(
     terminal: bool,
     height: int = 40,
     records: float = 7,
-    what: Asked | None = None,
+    what: Request | None = None,
 ) -> str:
     """All that is printed while a sweep runs for so many records."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, what or asked(grid(RATES)))
+        conductor = driver(ledger, what or request(grid(RATES)))
         view = View(conductor, 10**5, console)
         conductor.begin({})
         with view.shown():
@@ -74,5 +74,5 @@ def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> No
     ],
 )
 def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None:
-    what = asked(study(retune=RETUNE))
+    what = request(study(retune=RETUNE))
     assert line in shown(tmp_path, terminal=False, records=1e9, what=what)

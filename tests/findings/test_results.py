@@ -18,7 +18,7 @@ from ledgers import (
     studied,
 )
 
-from sweeps.findings import results as study
+from sweeps.findings import results as res
 from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 
@@ -255,7 +255,7 @@ def test_two_paths_that_end_alike_keep_their_whole_names(tmp_path: Path) -> None
     ],
 )
 def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
-    assert study._spaced_by_ratio(values) is log
+    assert res._spaced_by_ratio(values) is log
 
 
 # Audits and forecasts --------------------------------------------------------------------------------

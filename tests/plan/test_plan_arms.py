@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from fakes import MACHINE, asked, driver, problems, size
+from fakes import MACHINE, driver, problems, request, size
 from ledgers import studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.arms import LEAST_UPDATES, Cell, cells, runs, tuning
+from sweeps.plan.arms import LEAST_UPDATES, PlannedArm, planned_arms, runs, tuning
 from tinylm import config as cfg
 
 BASE = cfg.load("smoke")
@@ -32,11 +32,11 @@ def arm_of(pool: str | None) -> str | None:
 
 
 def planned(tree: dict[str, Any]) -> pl.Plan:
-    return pl.plan(asked(tree), MACHINE)
+    return pl.plan(request(tree), MACHINE)
 
 
-def cell(tree: dict[str, Any], name: str) -> Cell:
-    return next(one for one in cells(asked(tree), MACHINE)[0] if one.name == name)
+def arm(tree: dict[str, Any], name: str) -> PlannedArm:
+    return next(one for one in planned_arms(request(tree), MACHINE)[0] if one.name == name)
 
 
 # Planning ---------------------------------------------------------------------------------------
@@ -65,19 +65,19 @@ def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
 
 def test_multiples_are_of_what_the_arm_has() -> None:
     tree = batches([4, 16], scale={"optim.lr": 0.5}) | {"retune": {"optim.lr": {"times": [1, 2]}}}
-    grid = tuning(asked(tree), cell(tree, "batch_size=16"))
+    grid = tuning(request(tree), arm(tree, "batch_size=16"))
     own = BASE.optim.lr * math.sqrt(2)
     assert [one.config.optim.lr for one in grid] == pytest.approx([own, 2 * own])
 
 
 def test_an_arm_that_is_not_re_tuned_has_no_grid() -> None:
     tree = study(arms={"nope": {**NOPE, "retune": False}}, retune=RETUNE)
-    assert tuning(asked(tree), cell(tree, "nope")) == []
+    assert tuning(request(tree), arm(tree, "nope")) == []
 
 
 def test_a_matched_arm_has_the_parameters_of_the_baseline() -> None:
     silu = {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}
-    config = runs(asked(study(arms={"silu": silu})), cell(study(arms={"silu": silu}), "silu"), {})[
+    config = runs(request(study(arms={"silu": silu})), arm(study(arms={"silu": silu}), "silu"), {})[
         0
     ]
     assert config.config.model.d_ff == BASE.model.d_ff * 3 // 2
@@ -85,7 +85,7 @@ def test_a_matched_arm_has_the_parameters_of_the_baseline() -> None:
 
 
 def test_the_baselines_own_value_is_the_baseline() -> None:
-    names = [one.name for one in cells(asked(batches([4, 8, 16])), MACHINE)[0]]
+    names = [one.name for one in planned_arms(request(batches([4, 8, 16])), MACHINE)[0]]
     assert names == ["baseline", "batch_size=4", "batch_size=16"]
 
 
@@ -95,13 +95,15 @@ def test_batch_sizes_are_compared_at_equal_tokens() -> None:
 
 def test_a_batch_larger_than_the_records_has_fewer_records() -> None:
     tree = batches([256])
-    config = runs(asked(tree), cell(tree, "batch_size=256"), {})[0].config
+    config = runs(request(tree), arm(tree, "batch_size=256"), {})[0].config
     assert (config.tokens_per_step, config.eval.every_tokens) == (8192, 8192)
 
 
 def test_batches_up_to_memory_end_where_the_machine_says() -> None:
     longer = {"base": {"budget.tokens": 16_384}}
-    found, notes = cells(asked(batches({"powers_of_two": [2, "memory"]}) | longer), MACHINE)
+    found, notes = planned_arms(
+        request(batches({"powers_of_two": [2, "memory"]}) | longer), MACHINE
+    )
     assert [one.name for one in found[1:]] == ["batch_size=2", "batch_size=4", "batch_size=16"]
     assert notes == ["batch sizes up to 16: 32 leaves 16 updates, fewer than 32"]
     assert LEAST_UPDATES == 32
@@ -109,13 +111,13 @@ def test_batches_up_to_memory_end_where_the_machine_says() -> None:
 
 def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
     machine = pl.Machine(size, lambda config: config.optim.batch_size <= 4)
-    found, notes = cells(asked(batches({"powers_of_two": [1, "memory"]})), machine)
+    found, notes = planned_arms(request(batches({"powers_of_two": [1, "memory"]})), machine)
     assert [one.name for one in found[1:]] == ["batch_size=1", "batch_size=2", "batch_size=4"]
     assert notes == ["batch sizes up to 4: 8 does not fit in memory"]
 
 
 def test_the_baseline_is_repeated_where_equal_trainings_may_differ() -> None:
-    what = asked(study(base={"run.device": "cuda"}))
+    what = request(study(base={"run.device": "cuda"}))
     repeats = [one.config.run.repeat for one in pl.plan(what, MACHINE).trials]
     assert repeats == [0, 0, 1, 2, 0, 0]
 
@@ -388,7 +390,7 @@ def test_a_crash_at_any_record_changes_no_choice_and_no_curve(tmp_path: Path, re
 def test_a_study_that_has_ended_has_nothing_left_to_do(tmp_path: Path) -> None:
     conduct(tmp_path, STUDY)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, asked(STUDY)).is_done()
+        assert driver(ledger, request(STUDY)).is_done()
 
 
 def test_more_seeds_add_runs_and_keep_the_choice(tmp_path: Path) -> None:
@@ -447,7 +449,7 @@ def test_confirming_trials_are_not_ranked(tmp_path: Path) -> None:
 
 
 def test_every_sample_meets_the_constraint_and_its_draws_are_counted() -> None:
-    found = pl.plan(asked(search(constraint={"params": [12_000, 15_000]})), MACHINE)
+    found = pl.plan(request(search(constraint={"params": [12_000, 15_000]})), MACHINE)
     assert all(12_000 <= size(one.config.model)[0] <= 15_000 for one in found.trials)
     draws = sum(one.draws for one in found.trials)
     assert draws > 6
@@ -472,7 +474,7 @@ def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> Non
 
 def test_a_whole_multiple_is_one_though_it_is_none_in_binary() -> None:
     tree = study(base={"model.d_ff": 100}, retune={"model.d_ff": {"times": [1, 1.1]}})
-    found = tuning(asked(tree), cell(tree, "baseline"))
+    found = tuning(request(tree), arm(tree, "baseline"))
     assert [one.config.model.d_ff for one in found] == [100, 110]
 
 
@@ -549,7 +551,7 @@ def test_an_arm_that_is_removed_is_forgotten(tmp_path: Path) -> None:
     both = {**STUDY, "arms": {"nope": NOPE, "wide": wide}}
     conduct(tmp_path, both)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(STUDY))
+        conductor = driver(ledger, request(STUDY))
         assert (conductor.is_done(), conductor.has_work()) == (False, False)
         conductor.begin({})
         assert conductor.is_done()
@@ -560,7 +562,7 @@ def test_a_hypothesis_may_be_reworded_without_training(tmp_path: Path) -> None:
     conduct(tmp_path, STUDY)
     reworded = {**STUDY, "arms": {"nope": {**NOPE, "hypothesis": "Better?"}}}
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        conductor = driver(ledger, asked(reworded))
+        conductor = driver(ledger, request(reworded))
         assert not conductor.has_work()
         conductor.begin({})
         assert conductor.sweep.chosen["nope"]["hypothesis"] == "Better?"

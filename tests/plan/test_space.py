@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import MACHINE, asked, grid, problems
+from fakes import MACHINE, grid, problems, request
 
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked, Planned
+from sweeps.plan.request import PlannedTrial, Request
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -19,16 +19,16 @@ RANDOM = {"method": "random", "samples": 20}
 NONE = {"policy": "none"}
 
 
-def plan(tree: dict[str, Any], seed: int = 0) -> list[Planned]:
-    return pl.plan(asked(tree, seed=seed), MACHINE).trials
+def plan(tree: dict[str, Any], seed: int = 0) -> list[PlannedTrial]:
+    return pl.plan(request(tree, seed=seed), MACHINE).trials
 
 
-def shipped(name: str, scale: str) -> list[Planned]:
+def shipped(name: str, scale: str) -> list[PlannedTrial]:
     """What a shipped space plans at a scale."""
     path = Path("search_spaces") / f"{name}.yaml"
     space, tree = sp.read(path)
     base = cfg.overlay(cfg.load(scale), space.base)
-    return pl.plan(Asked(space, tree, str(path), base, scale, 0), MACHINE).trials
+    return pl.plan(Request(space, tree, str(path), base, scale, 0), MACHINE).trials
 
 
 def random_space(**space: Any) -> dict[str, Any]:
@@ -136,8 +136,8 @@ def test_dependent_grids_cross_within_their_case() -> None:
 def test_rungs_are_a_share_of_the_budget_and_its_multiples(
     grace: object, rungs: tuple[int, ...]
 ) -> None:
-    space = asked(grid([1e-3], policy="asha", eta=3, grace=grace)).space
-    assert sp.rungs(space, BASE, "space.yaml") == rungs
+    space = request(grid([1e-3], policy="asha", eta=3, grace=grace)).space
+    assert sp.rung_tokens(space, BASE, "space.yaml") == rungs
 
 
 def test_the_shipped_rates_are_a_factor_of_two_apart_where_the_best_may_lie() -> None:

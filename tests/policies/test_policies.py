@@ -16,7 +16,7 @@ from sweeps.policies.asha_stopping import AshaStopping
 from sweeps.policies.hyperband import Hyperband
 from sweeps.policies.median import Median
 from sweeps.policies.sha import Sha
-from sweeps.replay import Replayed, fitting, replay, rungs_of
+from sweeps.replay import ReplayResult, fitting, replay, rounded_rungs
 from sweeps.simulate.curves import SCORE, Curve
 
 RUNGS = (10, 30)
@@ -29,7 +29,7 @@ def new(name: str) -> Policy:
     """A policy by its name, with the settings of `GIVEN` that it takes."""
     policy, _, first = name.partition(" ")
     schedule = fitting(policy, GIVEN | ({"first": first} if first else {}))
-    return schedule.policy_at(rungs_of(schedule, BUDGET), SCORE)
+    return schedule.policy_at(rounded_rungs(schedule, BUDGET), SCORE)
 
 
 class Recorded:
@@ -60,7 +60,7 @@ def curves(finals: list[float]) -> list[Curve]:
     return [curve(number, final) for number, final in enumerate(finals)]
 
 
-def run(name: str, finals: list[float], workers: int) -> tuple[Recorded, Replayed]:
+def run(name: str, finals: list[float], workers: int) -> tuple[Recorded, ReplayResult]:
     recorded = Recorded(new(name))
     return recorded, replay(curves(finals), recorded, workers)
 
@@ -184,7 +184,7 @@ def test_asking_for_a_verdict_changes_nothing(name: str) -> None:
         rows.append({"kind": "measured", "trial": trial, "tokens": 10, SCORE: score})
     for row in rows:
         policy.observe(row)
-    assert [policy.verdict("d", 10) for _ in range(3)] == [policy.verdict("d", 10)] * 3
+    assert [policy.decide("d", 10) for _ in range(3)] == [policy.decide("d", 10)] * 3
     assert not policy.holds("d")
 
 
@@ -193,10 +193,10 @@ def test_asking_for_the_verdict_of_one_that_waits_lets_it_wait(name: str) -> Non
     policy = new(name)
     policy.observe({"kind": "planned", "trial": "a"})
     policy.observe({"kind": "measured", "trial": "a", "tokens": 10, SCORE: 1.0})
-    if policy.rungs and policy.verdict("a", 10) == "pause":
+    if policy.rungs and policy.decide("a", 10) == "pause":
         policy.observe({"kind": "paused", "trial": "a", "rung": 10, "score": 1.0})
     held = policy.holds("a")
-    policy.verdict("a", 10)
+    policy.decide("a", 10)
     assert policy.holds("a") == held
 
 
@@ -205,7 +205,7 @@ def test_a_trial_goes_on_between_rungs(name: str) -> None:
     policy = new(name)
     policy.observe({"kind": "planned", "trial": "a"})
     policy.observe({"kind": "measured", "trial": "a", "tokens": 7, SCORE: 1.0})
-    assert policy.verdict("a", 7) == "continue"
+    assert policy.decide("a", 7) == "continue"
 
 
 @each_policy
@@ -214,7 +214,7 @@ def test_a_score_that_is_not_finite_goes_nowhere(name: str, score: float) -> Non
     policy = new(name)
     policy.observe({"kind": "planned", "trial": "a"})
     policy.observe({"kind": "measured", "trial": "a", "tokens": 10, SCORE: score})
-    on = policy.verdict("a", 10) if policy.rungs else "pause"
+    on = policy.decide("a", 10) if policy.rungs else "pause"
     assert on == "pause" or isinstance(on, Stop)
     assert policy.promotion(idle=True) is None
 
@@ -278,20 +278,20 @@ def test_nobody_is_promoted_twice_from_one_rung() -> None:
 def test_a_trial_that_is_next_in_line_keeps_its_slot() -> None:
     policy = arrive(asha(), {"a": 3.0, "b": 2.0})
     policy.observe({"kind": "measured", "trial": "c", "tokens": 10, SCORE: 1.0})
-    verdict = policy.verdict("c", 10)
-    assert isinstance(verdict, Promotion) and verdict.trial == "c"
+    decision = policy.decide("c", 10)
+    assert isinstance(decision, Promotion) and decision.trial == "c"
 
 
 def test_a_trial_that_is_not_next_in_line_pauses() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0})
     policy.observe({"kind": "measured", "trial": "c", "tokens": 10, SCORE: 3.0})
-    assert policy.verdict("c", 10) == "pause"
+    assert policy.decide("c", 10) == "pause"
 
 
 def test_a_promoted_trial_that_passes_its_rung_again_goes_on() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
     promote(policy, policy.promotion(idle=False))
-    assert policy.verdict("a", 10) == "continue"
+    assert policy.decide("a", 10) == "continue"
 
 
 def test_the_first_score_at_a_rung_stands() -> None:
@@ -364,7 +364,7 @@ def arrived(policy: Policy, scores: dict[str, float], tokens: int = 10) -> list[
     verdicts = []
     for trial, score in scores.items():
         policy.observe({"kind": "measured", "trial": trial, "tokens": tokens, SCORE: score})
-        verdicts.append(policy.verdict(trial, tokens))
+        verdicts.append(policy.decide(trial, tokens))
     return verdicts
 
 
@@ -389,7 +389,7 @@ def test_asha_stopping_decides_as_ray_does(first: list[float], second: Any, eta:
         tokens = ours.rungs[stage]
         their = theirs.on_trial_result(None, _RayTrial(trial), {"tokens": tokens, SCORE: score})
         ours.observe({"kind": "measured", "trial": trial, "tokens": tokens, SCORE: score})
-        our = ours.verdict(trial, tokens)
+        our = ours.decide(trial, tokens)
         assert isinstance(our, Stop) == (their == TrialScheduler.STOP)
         if not isinstance(our, Stop) and stage + 1 < len(ours.rungs):
             waiting.append((trial, stage + 1, score + second.uniform(-1, 1)))
@@ -489,7 +489,7 @@ def test_a_trial_of_a_later_bracket_passes_the_first_rung() -> None:
 
 def test_median_stops_nobody_before_three_others_have_come_as_far() -> None:
     verdicts = arrived(Median((10, 20), SCORE), {"a": 1.0, "b": 1.0, "c": 9.0})
-    assert not any(isinstance(verdict, Stop) for verdict in verdicts)
+    assert not any(isinstance(decision, Stop) for decision in verdicts)
 
 
 def test_median_holds_the_best_score_against_the_running_averages_of_others() -> None:
@@ -498,7 +498,7 @@ def test_median_holds_the_best_score_against_the_running_averages_of_others() ->
         for tokens, score in zip((10, 20), scores, strict=True):
             policy.observe({"kind": "measured", "trial": trial, "tokens": tokens, SCORE: score})
     # The averages of a, b and c are 3, 5 and 7; the best of d, 5.5, was its first score.
-    assert policy.verdict("d", 20) == Stop(
+    assert policy.decide("d", 20) == Stop(
         "5.5000 at 20 tokens is above the cutoff 5.0000", 20, 5.5, 3, 4, 5.0
     )
 
@@ -511,4 +511,4 @@ def test_records_that_a_resumed_trial_repeats_count_once() -> None:
 
 
 def test_without_a_schedule_everything_goes_on() -> None:
-    assert new("none").verdict("a", 10) == "continue"
+    assert new("none").decide("a", 10) == "continue"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sweeps import analyze
 from sweeps.report import log, notes
-from sweeps.report.experiments import experiments_under, studies_under
+from sweeps.report.experiments import experiments_under, results_under
 from tinylm import config as cfg
 
 HEADINGS = [
@@ -58,7 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(results: Path) -> Path:
     """Write the log of all sweeps in a folder; where it is."""
-    return log.write(results, studies_under(results))
+    return log.write(results, results_under(results))
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from sweeps import analyze, ledger, watch
 from sweeps.findings.everything import findings
-from sweeps.findings.results import study as studied_rows
+from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
-from sweeps.report.experiments import studies_under
+from sweeps.report.experiments import results_under
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 # A sandbox needs rights that a container has not; the rest calls home.
@@ -40,7 +40,7 @@ def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
 def page_of(folder: Path) -> dict[str, Any]:
     """What the page of a sweep holds."""
     rows = ledger.read(Files(folder))
-    of = studied_rows(folder.name, rows)
+    of = results_of(folder.name, rows)
     return report.page(of, findings(of), rows)
 
 
@@ -144,7 +144,7 @@ def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Pat
 
 def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    text = report.write_index(tmp_path, studies_under(tmp_path)).read_text()
+    text = report.write_index(tmp_path, results_under(tmp_path)).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
 
@@ -234,9 +234,9 @@ def rates(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
 
 @needs_browser
 def test_it_opens_from_the_disk_without_an_error_or_a_request(rates: Visit) -> None:
-    asked = [url for url in rates.requests if not url.startswith(("data:", "blob:"))]
+    request = [url for url in rates.requests if not url.startswith(("data:", "blob:"))]
     assert rates.errors == []
-    assert [url.partition(":")[0] for url in asked] == ["file"]
+    assert [url.partition(":")[0] for url in request] == ["file"]
 
 
 @needs_browser

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweeps import analyze
-from sweeps.findings.results import Study
+from sweeps.findings.results import Results
 from sweeps.ledger import Files
 from sweeps.report import plots
 from sweeps.report.plots import look
@@ -17,13 +17,13 @@ from sweeps.report.plots.trials import learning_curves, loss_against
 
 
 @pytest.fixture(scope="module")
-def rates(lr: Files) -> Study:
+def rates(lr: Files) -> Results:
     """Eight rates under asha; two diverge."""
     return studied(lr)
 
 
 @pytest.fixture(scope="module")
-def against_lr(rates: Study) -> Figure:
+def against_lr(rates: Results) -> Figure:
     return loss_against(rates, rates.swept[0])
 
 
@@ -37,7 +37,7 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_figures_drawn_twice_are_the_same_byte_for_byte(
-    rates: Study, analysis: analyze.Analysis
+    rates: Results, analysis: analyze.Analysis
 ) -> None:
     before = {
         path.name: path.read_bytes() for path in analysis.paths if path.suffix in {".svg", ".png"}
@@ -126,29 +126,29 @@ def test_every_ordinary_loss_is_inside_the_axis(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Twenty draws of two paths."""
     return studied(two_draws(tmp_path_factory.mktemp("many"), 20))
 
 
-def test_many_trials_have_a_colour_bar_and_no_names(many: Study) -> None:
+def test_many_trials_have_a_colour_bar_and_no_names(many: Results) -> None:
     figure = learning_curves(many, "tokens")
     assert (len(figure.axes), legend(figure)) == (2, [])
 
 
-def test_draws_of_several_paths_are_points_without_lines(many: Study) -> None:
+def test_draws_of_several_paths_are_points_without_lines(many: Results) -> None:
     axes = loss_against(many, many.swept[0]).axes[0]
     assert {line.get_linestyle() for line in axes.lines} == {"None"}
 
 
-def test_training_losses_are_drawn_while_they_can_be_read(rates: Study) -> None:
+def test_training_losses_are_drawn_while_they_can_be_read(rates: Results) -> None:
     assert "thin: training loss" in legend(learning_curves(rates, "step"))
 
 
 @pytest.mark.parametrize(
     ("x", "end"), [("step", 384), ("tokens", BUDGET), ("seconds", BUDGET / 10_000)]
 )
-def test_curves_end_where_the_training_does(rates: Study, x: str, end: float) -> None:
+def test_curves_end_where_the_training_does(rates: Results, x: str, end: float) -> None:
     lines = learning_curves(rates, x).axes[0].lines
     assert max(max(line.get_xdata()) for line in lines if len(line.get_xdata())) == end
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from fakes import MACHINE, Engine, asked, driver, grid, v_shaped
+from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
 from sweeps.engine.probe import known_speeds, measured_speeds
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Asked
+from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
 from tinylm import config as cfg
 
@@ -16,7 +16,7 @@ RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 BUDGET = 8_192  # of scale smoke
 
 
-def expected(what: Asked, speeds: list[float] | None = None, slots: int = 2) -> Forecast:
+def expected(what: Request, speeds: list[float] | None = None, slots: int = 2) -> Forecast:
     return forecast(what, pl.load(what, pl.plan(what, MACHINE)), speeds, slots)
 
 
@@ -26,7 +26,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def run(folder: Path, what: Asked) -> led.Sweep:
+def run(folder: Path, what: Request) -> led.Sweep:
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, what)
         conductor.begin({}, {"tokens": 1, "low": 1, "high": 1, "seconds": None, "basis": "b"})
@@ -35,31 +35,31 @@ def run(folder: Path, what: Asked) -> led.Sweep:
 
 
 def test_without_a_schedule_it_is_the_full_grid() -> None:
-    found = expected(asked(grid(RATES, policy="none")))
+    found = expected(request(grid(RATES, policy="none")))
     assert (found.tokens, found.low, found.high) == (8 * BUDGET,) * 3
 
 
 def test_stable_orders_are_made_up_where_nothing_is_known(tmp_path: Path) -> None:
-    what = asked(grid(RATES))
+    what = request(grid(RATES))
     found = expected(what)
     assert found.basis == "curves that keep their order"
     assert found.low <= run(tmp_path / "s", what).spent_tokens <= found.high
 
 
 def test_curves_of_earlier_sweeps_are_replayed() -> None:
-    run(led.RESULTS / "before", asked(grid(RATES, policy="none")))
-    assert expected(asked(grid(RATES))).basis == "8 curves of earlier sweeps"
+    run(led.RESULTS / "before", request(grid(RATES, policy="none")))
+    assert expected(request(grid(RATES))).basis == "8 curves of earlier sweeps"
 
 
 def test_curves_with_another_budget_are_not() -> None:
-    run(led.RESULTS / "before", asked(grid(RATES, policy="none")))
-    other = asked({**grid(RATES), "base": {"budget.tokens": 2 * BUDGET}})
+    run(led.RESULTS / "before", request(grid(RATES, policy="none")))
+    other = request({**grid(RATES), "base": {"budget.tokens": 2 * BUDGET}})
     assert expected(other).basis == "curves that keep their order"
 
 
 def test_stopped_curves_stay_behind_the_finished_ones() -> None:
     """The forecast of the sweep that has just run is what it used."""
-    what = asked(grid(RATES))
+    what = request(grid(RATES))
     spent = run(led.RESULTS / "before", what).spent_tokens
     found = expected(what)
     assert found.basis == "8 curves of earlier sweeps"
@@ -68,12 +68,12 @@ def test_stopped_curves_stay_behind_the_finished_ones() -> None:
 
 def test_curves_that_miss_the_first_rung_are_not_replayed() -> None:
     coarse = {"eval.every_tokens": BUDGET // 2, "run.checkpoint_every_tokens": BUDGET // 2}
-    run(led.RESULTS / "before", asked({**grid(RATES, policy="none"), "base": coarse}))
-    assert expected(asked(grid(RATES))).basis == "curves that keep their order"
+    run(led.RESULTS / "before", request({**grid(RATES, policy="none"), "base": coarse}))
+    assert expected(request(grid(RATES))).basis == "curves that keep their order"
 
 
 def test_the_trials_that_get_to_each_rung_are_counted() -> None:
-    found = expected(asked(grid(RATES)))
+    found = expected(request(grid(RATES)))
     assert found.occupancy == {BUDGET // 8: 8.0, 3 * BUDGET // 8: 2.0, BUDGET: 1.0}
 
 
@@ -81,34 +81,34 @@ def test_a_damaged_ledger_is_passed_over() -> None:
     file = led.Files(led.RESULTS / "before").ledger
     file.parent.mkdir(parents=True)
     file.write_text("{}\n")
-    assert expected(asked(grid(RATES))).tokens > 0
+    assert expected(request(grid(RATES))).tokens > 0
 
 
 def test_time_is_that_of_the_slots_at_their_speeds() -> None:
-    found = expected(asked(grid(RATES, policy="none")), [BUDGET / 60] * 8, slots=2)
+    found = expected(request(grid(RATES, policy="none")), [BUDGET / 60] * 8, slots=2)
     assert found.seconds == pytest.approx(8 / 2 * 60)
 
 
 def test_without_speeds_no_time_is_said() -> None:
-    assert expected(asked(grid(RATES))).seconds is None
+    assert expected(request(grid(RATES))).seconds is None
 
 
 def test_an_optuna_search_has_as_many_trials_as_samples() -> None:
     tree = grid(RATES, policy="none")
     tree |= {"search": {"method": "optuna", "samples": 5}}
     tree |= {"space": {"optim.lr": {"loguniform": [1e-4, 1e-2]}}}
-    assert expected(asked(tree)).tokens == 5 * BUDGET
+    assert expected(request(tree)).tokens == 5 * BUDGET
 
 
 def test_a_forecast_is_written_once_for_what_is_asked(tmp_path: Path) -> None:
-    for what in (asked(grid(RATES)), asked(grid(RATES)), asked(grid(RATES[:4]))):
+    for what in (request(grid(RATES)), request(grid(RATES)), request(grid(RATES[:4]))):
         run(tmp_path / "s", what)
     kinds = [row["kind"] for row in led.read(led.Files(tmp_path / "s"))]
     assert kinds.count("forecast") == 2
 
 
 def test_speeds_are_measured_once_a_shape_and_kept(cache: Path) -> None:
-    what = asked(grid(RATES[:2], policy="none"))
+    what = request(grid(RATES[:2], policy="none"))
     configs = pl.load(what, pl.plan(what, MACHINE)).configs
     wide = cfg.overlay(configs[0], {"model.d_ff": 40})
     before = known_speeds([*configs, wide])

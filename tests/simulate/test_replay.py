@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from sweeps.policies import SCHEDULES
 from sweeps.policies.asha import Asha
 from sweeps.policies.none import RunAll
-from sweeps.replay import Replayed, app, arrivals, judge, replay
+from sweeps.replay import ReplayResult, app, arrivals, judge, replay
 from sweeps.simulate.curves import SCORE, Curve, read_curves
 
 TOKENS = (10, 30, 90)
@@ -107,7 +107,9 @@ def test_branches_are_scored_by_the_decayed_column(tmp_path: Path) -> None:
 
 
 def judged(finished: list[list[str]], top: int = 1) -> dict[str, Any]:
-    results = [Replayed(2, tokens=81, seconds=9.0, busy=9.0, finished=names) for names in finished]
+    results = [
+        ReplayResult(2, tokens=81, seconds=9.0, busy=9.0, finished=names) for names in finished
+    ]
     return judge(NINE, results, top)
 
 
@@ -128,7 +130,7 @@ def test_one_replay_has_no_interval() -> None:
 def test_of_equals_it_is_no_loss_to_stop_one() -> None:
     pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, 1.0, 1.0)]
     for finished in (["a"], ["b"]):
-        result = Replayed(1, tokens=1, seconds=1.0, busy=1.0, finished=finished)
+        result = ReplayResult(1, tokens=1, seconds=1.0, busy=1.0, finished=finished)
         assert judge(pool, [result], 1)["false_kills"] == 0.0
 
 

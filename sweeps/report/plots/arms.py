@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps.findings.arms import Arm, arms_of, comparison, numeric_arms, tuned_pools
-from sweeps.findings.results import Facts, Study
+from sweeps.findings.arms import ArmRuns, arms_of, comparison, numeric_arms, tuned_pools
+from sweeps.findings.results import Facts, Results
 from sweeps.findings.stability import by_rate
 from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.ledger import Trial
@@ -46,19 +46,19 @@ VERDICTS = {
 }
 
 
-def figures(of: Study) -> dict[str, Figure]:
+def figures(results: Results) -> dict[str, Figure]:
     """Every figure of a study by its name."""
-    found = {"arms": forest(of)}
-    pools = tuned_pools(of)
+    found = {"arms": forest(results)}
+    pools = tuned_pools(results)
     if pools and all(by_rate(pool) for pool in pools.values()):
-        found["retuning"] = retuning(of, pools)
-    values = numeric_arms(of)
+        found["retuning"] = retuning(results, pools)
+    values = numeric_arms(results)
     if values:
-        found["loss_vs_value"] = against_value(of, values)
-    return found | {f"loss_by_{x}": curves(of, x) for x in X_AXES}
+        found["loss_vs_value"] = against_value(results, values)
+    return found | {f"loss_by_{x}": curves(results, x) for x in X_AXES}
 
 
-def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str]]:
+def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, str]]:
     """Colour and dashes of every arm; arms that run the same trials show through each other."""
     return {
         arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
@@ -66,12 +66,12 @@ def looks(arms: Sequence[Arm]) -> dict[str, tuple[str, str]]:
     }
 
 
-def forest(of: Study) -> Figure:
+def forest(results: Results) -> Figure:
     """The difference of every arm from the baseline with its 95% interval, and every seed's."""
-    figure, axes = canvas(of)
-    compared = comparison(of)
+    figure, axes = canvas(results)
+    compared = comparison(results)
     arms = [] if compared is None else compared["arms"][1:]
-    axes.set_xlabel(f"difference from the baseline: {LOSSES[of.metric]}; left is better")
+    axes.set_xlabel(f"difference from the baseline: {LOSSES[results.metric]}; left is better")
     if compared is None or not arms:
         say_nothing(axes, "no arm is settled yet")
         return figure
@@ -113,13 +113,13 @@ def _forest_row(axes: Axes, y: float, place: Facts) -> None:
     axes.plot(place["difference"], y, "o", color=colour, ms=7)
 
 
-def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
+def retuning(results: Results, pools: Mapping[str, Sequence[Trial]]) -> Figure:
     """The re-tune grid of every arm: losses against the learning rate."""
-    figure, axes = canvas(of)
-    axes.set_ylabel(LOSSES[of.metric])
+    figure, axes = canvas(results)
+    axes.set_ylabel(LOSSES[results.metric])
     trials = [trial for pool in pools.values() for trial in pool]
     rate_axis(axes, trials)
-    losses = [loss for pool in pools.values() for loss in shown_losses(of, list(pool))]
+    losses = [loss for pool in pools.values() for loss in shown_losses(results, list(pool))]
     if not losses:
         say_nothing(axes, "nothing measured yet")
         return figure
@@ -128,10 +128,10 @@ def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
     for number, (name, pool) in enumerate(pools.items()):
         colour, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
         dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
-        above = plot_rates(of, axes, list(pool), (colour, dash + mark), row) or above
+        above = plot_rates(results, axes, list(pool), (colour, dash + mark), row) or above
         row += any(map(cross_of, pool))  # no arm's crosses on another's
         handles.append(entry(brief(name, 26), color=colour, ls=dash, marker=mark, ms=6))
-    handles += level_entries(of, "#000000")
+    handles += level_entries(results, "#000000")
     if any(trial.status == "stopped" for trial in trials):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
     if above:
@@ -140,20 +140,22 @@ def retuning(of: Study, pools: Mapping[str, Sequence[Trial]]) -> Figure:
     return figure
 
 
-def against_value(of: Study, arms: Mapping[float, Arm]) -> Figure:
+def against_value(results: Results, arms: Mapping[float, ArmRuns]) -> Figure:
     """Final losses against the value that the arms are made of, and against the time they took."""
-    figure, left = canvas(of)
+    figure, left = canvas(results)
     left.remove()
     left, right = figure.subplots(1, 2, sharey=True)
-    path = (of.sweep.asked or {})["space"]["each"]["path"]
+    path = (results.sweep.request or {})["space"]["each"]["path"]
     ends = {
-        value: [(t.curve[-1]["seconds"], t.curve[-1][of.metric]) for t in arm.having("finished")]
+        value: [
+            (t.curve[-1]["seconds"], t.curve[-1][results.metric]) for t in arm.having("finished")
+        ]
         for value, arm in arms.items()
     }
     ends = {value: found for value, found in ends.items() if found}
-    left.set_ylabel(LOSSES[of.metric])
+    left.set_ylabel(LOSSES[results.metric])
     left.set_xlabel(plain(path))
-    unit, divisor = unit_of_time(of)
+    unit, divisor = unit_of_time(results)
     right.set_xlabel(f"training time without evaluation ({unit})")
     if not ends:
         say_nothing(left, "nothing has finished yet")
@@ -179,31 +181,31 @@ def against_value(of: Study, arms: Mapping[float, Arm]) -> Figure:
     return figure
 
 
-def curves(of: Study, x: str) -> Figure:
+def curves(results: Results, x: str) -> Figure:
     """The mean validation loss of every arm against x, with a band from the lowest to the highest
     seed."""
-    figure, axes = canvas(of)
-    unit, divisor = unit_of_time(of) if x == "seconds" else ("", 1.0)
+    figure, axes = canvas(results)
+    unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1.0)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
-    axes.set_ylabel(LOSSES[of.metric])
-    arms = arms_of(of.sweep)
+    axes.set_ylabel(LOSSES[results.metric])
+    arms = arms_of(results.sweep)
     runs = [trial for arm in arms for trial in arm.runs.values()]
     sound = [trial for trial in runs if trial.curve and trial.status != "diverged"]
     if not sound:
         say_nothing(axes, "nothing measured yet")
         return figure
-    top = set_limit(axes, [row[of.metric] for trial in sound for row in trial.curve])
+    top = set_limit(axes, [row[results.metric] for trial in sound for row in trial.curve])
     crosses, styles = crosses_of(runs), looks(arms)
     handles, row_of_crosses = [], 0
     for arm in arms:
         colour, dash = styles[arm.name]
-        _band(axes, arm, of.metric, x, (colour, dash), divisor)
+        _band(axes, arm, results.metric, x, (colour, dash), divisor)
         for trial in arm.runs.values():
             kind, end = cross_of(trial), end_of(trial, x)
             if kind is not None and end is not None:
                 draw_cross(axes, end / divisor, crosses[kind], colour, row_of_crosses)
             elif kind is None and trial.curve and end is not None:
-                loss = trial.curve[-1][of.metric]
+                loss = trial.curve[-1][results.metric]
                 mark_trouble(axes, end / divisor, loss, trial, colour)
                 if loss > top:
                     mark_above(axes, end / divisor, colour)
@@ -211,7 +213,7 @@ def curves(of: Study, x: str) -> Figure:
         handles.append(entry(brief(arm.name, 26), color=colour, ls=dash))
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))
-    if any(trial.curve[-1][of.metric] > top for trial in sound):
+    if any(trial.curve[-1][results.metric] > top for trial in sound):
         handles.append(entry("ends above the axis", **ABOVE))
     axes.set_xlim(left=0)
     if x == "tokens":
@@ -220,7 +222,9 @@ def curves(of: Study, x: str) -> Figure:
     return figure
 
 
-def _band(axes: Axes, arm: Arm, metric: str, x: str, look: tuple[str, str], divisor: float) -> None:
+def _band(
+    axes: Axes, arm: ArmRuns, metric: str, x: str, look: tuple[str, str], divisor: float
+) -> None:
     """Mean and range over the seeds of an arm, at the records that all of them have reached; beyond,
     where the time of some was enough for more, each of these alone."""
     alive = [t for t in arm.runs.values() if t.curve and t.status not in {"diverged", "failed"}]

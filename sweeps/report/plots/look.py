@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import Study, Swept
+from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
 from sweeps.text import count, show
 
@@ -94,21 +94,23 @@ def brief(words: str, width: int) -> str:
     return plain("\n".join(textwrap.wrap(words, width, max_lines=2, placeholder="…")))
 
 
-def canvas(of: Study) -> tuple[Figure, Axes]:
+def canvas(results: Results) -> tuple[Figure, Axes]:
     """An empty figure under the question and the size of the sweep."""
     # Texts may be a little wider in one kind of file than in the other: some room around them.
     figure = Figure(figsize=(8, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1))
     FigureCanvasAgg(figure)
-    question = textwrap.wrap(of.question, 74, max_lines=3, placeholder=" …")
+    question = textwrap.wrap(results.question, 74, max_lines=3, placeholder=" …")
     figure.suptitle(plain("\n".join(question)), x=0.01, ha="left", size=11, weight="bold")
     axes = figure.subplots()
-    params = sorted({trial.params for trial in of.trials})
+    params = sorted({trial.params for trial in results.trials})
     size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
-    seeds = len({trial.seed for trial in of.trials if not trial.pool})  # those that are compared
-    results = len(of.trials) - len(of.having("unfinished"))
+    seeds = len(
+        {trial.seed for trial in results.trials if not trial.pool}
+    )  # those that are compared
+    ended = len(results.trials) - len(results.having("unfinished"))
     parts = [
-        of.name,
-        f"{results} of {len(of.trials)} trials have a result",
+        results.name,
+        f"{ended} of {len(results.trials)} trials have a result",
         *([f"{size} parameters"] if size else []),
         *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
     ]
@@ -203,7 +205,7 @@ def label_size(ticks: int) -> float:
     return 9.0 if ticks <= 9 else 7.0
 
 
-def value_ticks(axis: Any, swept: Swept) -> None:
+def value_ticks(axis: Any, swept: SweptPath) -> None:
     """Ticks at the values themselves where these are few, in plain figures."""
     if len(swept.values) <= NAMED:
         axis.set_major_locator(FixedLocator(list(swept.values)))
@@ -212,7 +214,7 @@ def value_ticks(axis: Any, swept: Swept) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
 
 
-def unit_of_time(of: Study) -> tuple[str, float]:
+def unit_of_time(results: Results) -> tuple[str, float]:
     """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
-    longest = max((t.curve[-1]["seconds"] for t in of.trials if t.curve), default=0)
+    longest = max((t.curve[-1]["seconds"] for t in results.trials if t.curve), default=0)
     return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)

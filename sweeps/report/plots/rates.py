@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sweeps.findings.results import Point, Study, at
+from sweeps.findings.results import Point, Results, at
 from sweeps.findings.stability import LR, by_rate, stability
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
@@ -33,7 +33,7 @@ from sweeps.text import show, when
 
 
 def plot_rates(
-    of: Study, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
+    results: Results, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
 ) -> bool:
     """Draw losses against rates, a line for each token count at which trials are compared; frames
     around the latest of those that were stopped, crosses, so many rows below the upper edge, for
@@ -41,8 +41,8 @@ def plot_rates(
     Whether a loss lies above the axes."""
     colour, line = look
     top, above = axes.get_ylim()[1], False
-    for level in levels_of(of):
-        means = _means(of, trials, level.tokens)
+    for level in levels_of(results):
+        means = _means(results, trials, level.tokens)
         faded = tint(colour, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
@@ -51,22 +51,22 @@ def plot_rates(
         rate, kind = float(trial.values[LR]), cross_of(trial)
         if kind is not None:
             draw_cross(axes, rate, crosses_of([trial])[kind], colour, row)
-        elif trial.curve and trial.curve[-1][of.metric] > top:
+        elif trial.curve and trial.curve[-1][results.metric] > top:
             mark_above(axes, rate, colour)
             above = True
         elif trial.status in {"finished", "stopped"} and trial.curve:
-            loss = trial.curve[-1][of.metric]
+            loss = trial.curve[-1][results.metric]
             mark_trouble(axes, rate, loss, trial, colour)
             if trial.status == "stopped":
                 axes.plot(rate, loss, **STOPPED | {"mec": colour, "ms": 8})
     return above
 
 
-def _means(of: Study, trials: list[Trial], tokens: Point) -> dict[float, float]:
+def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, float]:
     """The mean loss of each rate whose trials were measured at so many tokens."""
     losses = {
         rate: [
-            row[of.metric]
+            row[results.metric]
             for trial in each
             if trial.status != "diverged" and (row := at(trial, tokens)) is not None
         ]
@@ -75,12 +75,16 @@ def _means(of: Study, trials: list[Trial], tokens: Point) -> dict[float, float]:
     return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
 
 
-def shown_losses(of: Study, trials: list[Trial]) -> list[float]:
+def shown_losses(results: Results, trials: list[Trial]) -> list[float]:
     """All that `plot_rates` draws of some trials."""
-    return [loss for level in levels_of(of) for loss in _means(of, trials, level.tokens).values()]
+    return [
+        loss
+        for level in levels_of(results)
+        for loss in _means(results, trials, level.tokens).values()
+    ]
 
 
-def level_entries(of: Study, colour: str) -> list[Line2D]:
+def level_entries(results: Results, colour: str) -> list[Line2D]:
     """The legend's entries of the token counts."""
     return [
         entry(
@@ -88,7 +92,7 @@ def level_entries(of: Study, colour: str) -> list[Line2D]:
             color=tint(colour, level.strength),
             lw=1.8 if level.last else 1.0,
         )
-        for level in reversed(levels_of(of))
+        for level in reversed(levels_of(results))
     ]
 
 
@@ -103,21 +107,21 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
     axes.tick_params(axis="x", labelsize=label_size(len(rates[::every])))
 
 
-def edge_of_stability(of: Study) -> Figure:
+def edge_of_stability(results: Results) -> Figure:
     """Last losses against the rate, with the best, the highest stable and the first diverging rate,
     and the parabola around the minimum."""
-    figure, axes = canvas(of)
-    axes.set_ylabel(LOSSES[of.metric])
-    rate_axis(axes, of.trials)
-    losses = shown_losses(of, of.trials)
-    found = stability(of.audited(of.trials), of.metric)
+    figure, axes = canvas(results)
+    axes.set_ylabel(LOSSES[results.metric])
+    rate_axis(axes, results.trials)
+    losses = shown_losses(results, results.trials)
+    found = stability(results.audited(results.trials), results.metric)
     if not losses or found is None:
         say_nothing(axes, "no rate has been trained to its end yet")
         return figure
     set_limit(axes, losses)
-    above = plot_rates(of, axes, of.trials, (OKABE_ITO[0], "-o"))
-    handles = level_entries(of, OKABE_ITO[0])
-    if of.having("stopped"):
+    above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-o"))
+    handles = level_entries(results, OKABE_ITO[0])
+    if results.having("stopped"):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
     for name, words, colour, dash in (
         ("best", "best", OKABE_ITO[2], "-"),
@@ -135,5 +139,5 @@ def edge_of_stability(of: Study) -> Figure:
         handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
     if above:
         handles.append(entry("above the axis", **ABOVE))
-    add_legend(figure, [*handles, *cross_entries(crosses_of(of.trials))])
+    add_legend(figure, [*handles, *cross_entries(crosses_of(results.trials))])
     return figure

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from sweeps.findings.results import Point, Study, Swept, at
+from sweeps.findings.results import Point, Results, SweptPath, at
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
@@ -62,34 +62,34 @@ class _Looks:
     colours: dict[str, Any]  # by trial
     dashes: dict[str, str]
     scale: ScalarMappable | None  # explained by a colour bar
-    ordered: Swept | None  # the path of the scale
+    ordered: SweptPath | None  # the path of the scale
     names: dict[str, str]  # trial -> what it is called in the legend; empty for no entry
 
 
-def _naming(of: Study) -> tuple[bool, Callable[[Trial], str]]:
+def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
     """Whether the legend has room to name all, and what it calls a trial.
 
     That is the trial's values, which its seeds share, or its label where there is nothing but
     seeds; where these are too many, its value of the first path that has no order.
     """
-    choices = {named(trial.values) for trial in of.trials}
-    if len(choices) == 1 and len(of.trials) <= NAMED:
+    choices = {named(trial.values) for trial in results.trials}
+    if len(choices) == 1 and len(results.trials) <= NAMED:
         return True, lambda trial: trial.label
     if 1 < len(choices) <= NAMED:
         return True, lambda trial: named(trial.values)
-    category = next((s for s in of.swept if not s.numeric and len(s.values) > 1), None)
+    category = next((s for s in results.swept if not s.numeric and len(s.values) > 1), None)
     if category is None:
         return False, lambda trial: ""
     path, name = category.path, category.name
     return False, lambda t: f"{name}={show(t.values[path])}" if path in t.values else ""
 
 
-def _looks(of: Study) -> _Looks:
-    ordered = next((s for s in of.swept if s.numeric and len(s.values) > 1), None)
-    trials = of.trials
+def _looks(results: Results) -> _Looks:
+    ordered = next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
+    trials = results.trials
     if ordered is not None:
         trials = sorted(trials, key=lambda t: t.values.get(ordered.path, math.inf))
-    apart, name_of = _naming(of)
+    apart, name_of = _naming(results)
     names = {trial.trial: name_of(trial) for trial in trials}
     number = {name: index for index, name in enumerate(dict.fromkeys(names.values()))}
     dashes = {trial: DASHES[number[name] % len(DASHES)] for trial, name in names.items()}
@@ -112,7 +112,7 @@ def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
     value_ticks(bar.ax.yaxis, looks.ordered)
 
 
-def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
+def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
     grey = looks.scale is not None
     handles = [
@@ -126,9 +126,9 @@ def _curve_handles(of: Study, looks: _Looks, *, train: bool) -> list[Line2D]:
     ]
     if train:
         handles.append(entry("thin: training loss", color="0.5", lw=0.7))
-    if of.having("stopped"):
+    if results.having("stopped"):
         handles.append(entry("stopped early", **STOPPED | {"ms": 6}))
-    return handles + cross_entries(crosses_of(of.trials))
+    return handles + cross_entries(crosses_of(results.trials))
 
 
 def end_of(trial: Trial, x: str) -> float | None:
@@ -139,23 +139,23 @@ def end_of(trial: Trial, x: str) -> float | None:
     return end
 
 
-def learning_curves(of: Study, x: str) -> Figure:
+def learning_curves(results: Results, x: str) -> Figure:
     """Validation loss, and training loss where it stays readable, of every trial against x."""
-    figure, axes = canvas(of)
-    unit, divisor = unit_of_time(of) if x == "seconds" else ("", 1)
+    figure, axes = canvas(results)
+    unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
     axes.set_ylabel("loss (nats per token)")
-    measured = [trial for trial in of.trials if trial.curve]
+    measured = [trial for trial in results.trials if trial.curve]
     if not measured:
         say_nothing(axes, "nothing measured yet")
         return figure
-    looks, crosses = _looks(of), crosses_of(of.trials)
+    looks, crosses = _looks(results), crosses_of(results.trials)
     train = len(measured) <= NAMED
     sound = [trial for trial in measured if trial.status != "diverged"] or measured
     kinds = ("val_loss", "train_loss") if train else ("val_loss",)
     top = set_limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
     above = False
-    for trial in of.trials:
+    for trial in results.trials:
         colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
         along = [row[x] / divisor for row in trial.curve]
         losses = [row["val_loss"] for row in trial.curve]
@@ -181,7 +181,7 @@ def learning_curves(of: Study, x: str) -> Figure:
     if x == "tokens":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _colour_bar(figure, axes, looks)
-    handles = _curve_handles(of, looks, train=train)
+    handles = _curve_handles(results, looks, train=train)
     add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
     return figure
 
@@ -198,10 +198,10 @@ class Level:
     last: bool
 
 
-def levels_of(of: Study) -> list[Level]:
+def levels_of(results: Results) -> list[Level]:
     """The rungs, the common and the final token count, the later the stronger."""
-    counts = {*of.rungs, *(n for n in (of.common, of.final) if isinstance(n, int))}
-    points: list[Point] = [*sorted(counts), *([END] if of.final == END else [])]
+    counts = {*results.rungs, *(n for n in (results.common, results.final) if isinstance(n, int))}
+    points: list[Point] = [*sorted(counts), *([END] if results.final == END else [])]
     strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
     return [
         Level(point, 1.0, last=True)
@@ -217,10 +217,10 @@ def tint(colour: str, strength: float) -> Colour:
     return red, green, blue
 
 
-def _series(of: Study, swept: Swept) -> dict[str, list[Trial]]:
+def _series(results: Results, swept: SweptPath) -> dict[str, list[Trial]]:
     """The trials that have the path, together where all other values are the same."""
     found: dict[str, list[Trial]] = {}
-    for trial in of.trials:
+    for trial in results.trials:
         if swept.path in trial.values:
             others = {path: v for path, v in trial.values.items() if path != swept.path}
             found.setdefault(named(others), []).append(trial)
@@ -228,7 +228,7 @@ def _series(of: Study, swept: Swept) -> dict[str, list[Trial]]:
 
 
 @dataclass(frozen=True)
-class _Point:
+class _Dot:
     x: float
     tokens: int
     loss: float
@@ -236,18 +236,22 @@ class _Point:
 
 
 def _points(
-    of: Study, trials: Iterable[Trial], level: Level, place: Callable[[Any], float], path: str
-) -> list[_Point]:
+    results: Results,
+    trials: Iterable[Trial],
+    level: Level,
+    place: Callable[[Any], float],
+    path: str,
+) -> list[_Dot]:
     """The trials measured at the level, by rising x."""
     found = [
-        _Point(place(trial.values[path]), row["tokens"], row[of.metric], trial)
+        _Dot(place(trial.values[path]), row["tokens"], row[results.metric], trial)
         for trial in trials
         if (row := at(trial, level.tokens)) is not None
     ]
     return sorted(found, key=lambda point: point.x)
 
 
-def _means(points: Sequence[_Point]) -> Iterator[tuple[float, float]]:
+def _means(points: Sequence[_Dot]) -> Iterator[tuple[float, float]]:
     """The mean over seeds at each x."""
     for x in dict.fromkeys(point.x for point in points):
         yield x, statistics.fmean(point.loss for point in points if point.x == x)
@@ -255,7 +259,7 @@ def _means(points: Sequence[_Point]) -> Iterator[tuple[float, float]]:
 
 def _draw_level(
     axes: Axes,
-    points: Sequence[_Point],
+    points: Sequence[_Dot],
     level: Level,
     look: tuple[str, str],
     *,
@@ -288,22 +292,26 @@ def _draw_level(
             mark_above(axes, point.x, colour)
 
 
-def loss_against(of: Study, swept: Swept) -> Figure:
+def loss_against(results: Results, swept: SweptPath) -> Figure:
     """The loss at every rung and at the end against one path: equal tokens on every line."""
-    figure, axes = canvas(of)
+    figure, axes = canvas(results)
     axes.set_xlabel(plain(swept.path))
-    axes.set_ylabel(LOSSES[of.metric])
+    axes.set_ylabel(LOSSES[results.metric])
     place: Callable[[Any], float] = float if swept.numeric else swept.values.index
-    series, levels, crosses = _series(of, swept), levels_of(of), crosses_of(of.trials)
+    series, levels, crosses = (
+        _series(results, swept),
+        levels_of(results),
+        crosses_of(results.trials),
+    )
     bar = len(series) == 1  # all trials with one value differ by their seed alone
-    joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(of.trials)
+    joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(results.trials)
     if not joined:
         series = {"": [trial for trials in series.values() for trial in trials]}
     looks = {name: (OKABE_ITO[i], MARKS[i]) for i, name in enumerate(series)}
     drawn = {
         (name, level): [
             point
-            for point in _points(of, trials, level, place, swept.path)
+            for point in _points(results, trials, level, place, swept.path)
             if point.trial.status != "diverged"
         ]
         for name, trials in series.items()
@@ -317,7 +325,7 @@ def loss_against(of: Study, swept: Swept) -> Figure:
     _mark_stopped(axes, shown)
     for point in shown:
         ended = point.trial.status in {"finished", "stopped"}
-        if ended and point.loss == point.trial.curve[-1][of.metric]:
+        if ended and point.loss == point.trial.curve[-1][results.metric]:
             mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
@@ -331,7 +339,7 @@ def loss_against(of: Study, swept: Swept) -> Figure:
     else:
         handles = []
         say_nothing(axes, "nothing to compare yet")
-    if of.having("stopped"):
+    if results.having("stopped"):
         handles.append(entry("stopped early there", **STOPPED))
     if any(point.loss > top for point in shown):
         handles.append(entry("above the axis", **ABOVE))
@@ -339,9 +347,9 @@ def loss_against(of: Study, swept: Swept) -> Figure:
     return figure
 
 
-def _mark_stopped(axes: Axes, points: Sequence[_Point]) -> None:
+def _mark_stopped(axes: Axes, points: Sequence[_Dot]) -> None:
     """A frame around the latest comparison of each stopped trial."""
-    latest: dict[str, _Point] = {}
+    latest: dict[str, _Dot] = {}
     for point in sorted(points, key=lambda point: point.tokens):
         if point.trial.status == "stopped":
             latest[point.trial.trial] = point
@@ -350,7 +358,7 @@ def _mark_stopped(axes: Axes, points: Sequence[_Point]) -> None:
         axes.plot(point.x, point.loss, zorder=4, **look)
 
 
-def _value_axis(axes: Axes, swept: Swept) -> None:
+def _value_axis(axes: Axes, swept: SweptPath) -> None:
     if not swept.numeric:
         axes.set_xticks(range(len(swept.values)), [brief(show(v), 24) for v in swept.values])
         axes.set_xlim(-0.5, len(swept.values) - 0.5)
