@@ -144,7 +144,7 @@ def show_plan(request: Request, plan: pl.Plan, audit: float, console: Console) -
 def _trials_table(planned: list[PlannedTrial]) -> Table:
     """Trials, their values and what each costs."""
     paths = list(dict.fromkeys(path for one in planned for path in one.values))
-    arms = any(one.pool != "" for one in planned)
+    arms = any(one.arm for one in planned)
     head = ("trial", *(["arm"] if arms else []), *paths)
     table = Table(*head, "seed", "params", "tokens", "FLOPs", box=None)
     for column in table.columns[1 + arms :]:
@@ -154,7 +154,7 @@ def _trials_table(planned: list[PlannedTrial]) -> Table:
         tokens = one.config.budget.tokens
         values = (show(one.values.get(path)) for path in paths)
         counts = (count(params), count(tokens), count(flops * tokens))
-        name = [one.label.partition(" ")[0]] if arms else []
+        name = [one.arm] if arms else []
         table.add_row(one.trial, *name, *values, str(one.config.run.seed), *counts)
     return table
 

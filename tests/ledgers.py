@@ -52,6 +52,9 @@ class Story:
             "params": 1_312_896,
             "flops_per_token": 7_900_000,
             "corpus": "0123456789abcdef",
+            "role": "search",
+            "arm": "",
+            "grid": "",
         }
         return str(self.ledger.append("planned", **row | more)["trial"])
 

@@ -140,8 +140,8 @@ class View:
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
     def _sentence(self, row: led.Row) -> str:
-        if row["kind"] == "chosen":
-            return f"{row['time'][11:19]}  {row['arm'] or 'the best':24s}  {_chosen(row)}"
+        if row["kind"] in {"chosen", "confirming"}:
+            return f"{row['time'][11:19]}  {row.get('arm', 'the best'):24s}  {_chosen(row)}"
         if "trial" not in row:
             return ""
         label = self._driver.sweep.find(row["trial"]).label

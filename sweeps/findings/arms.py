@@ -57,7 +57,6 @@ class ArmRuns:
 
 def arms_of(sweep: Sweep) -> list[ArmRuns]:
     """The arms that are settled, in the order of the plan, the baseline first."""
-    rows = [row for name, row in sweep.chosen.items() if name]
     return [
         ArmRuns(
             name=row["arm"],
@@ -66,7 +65,7 @@ def arms_of(sweep: Sweep) -> list[ArmRuns]:
             repeats=[sweep.trials[trial] for trial in row["repeats"]],
             grid=[sweep.trials[trial] for trial in row["grid"]],
         )
-        for row in sorted(rows, key=lambda row: row["place"])
+        for row in sorted(sweep.chosen.values(), key=lambda row: row["place"])
     ]
 
 
@@ -507,9 +506,9 @@ def seed_noise(results: Results) -> Facts | None:
     repeated: dict[str, list[Trial]] = {}
     for trial in results.sweep.trials.values():
         values = {path: value for path, value in trial.values.items() if path != again}
-        if trial.pool == "":
+        if trial.role == "search":
             over_seeds.setdefault(json.dumps(values), []).append(trial)
-        if trial.pool in {"", None} and trial.status == "finished":
+        if trial.role != "tuning" and trial.status == "finished":
             repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
     # Seeds that survived early stopping scatter less than seeds do.
     whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
@@ -621,7 +620,6 @@ def tuned_pools(results: Results) -> dict[str, list[Trial]]:
     arms = [arm for arm in arms_of(results.sweep) if arm.row["retuned"]]
     found = {arm.name: arm.grid for arm in arms}
     for trial in results.sweep.trials.values():
-        name = (trial.pool or "").partition(" ")[0]
-        if name and name not in {arm.name for arm in arms}:
-            found.setdefault(name, []).append(trial)
+        if trial.role == "tuning" and trial.arm not in {arm.name for arm in arms}:
+            found.setdefault(trial.arm, []).append(trial)
     return found

@@ -94,7 +94,7 @@ def _has_arms(sweep: Sweep) -> bool:
 
 def _answering(sweep: Sweep) -> list[Trial]:
     trials = sweep.trials.values()
-    return [trial for trial in trials if _has_arms(sweep) or trial.pool is not None]
+    return [trial for trial in trials if _has_arms(sweep) or trial.role == "search"]
 
 
 def status_of(trial: Trial) -> str:
@@ -517,7 +517,7 @@ def compute(results: Results) -> Facts:
 
 def confirming(results: Results) -> list[Trial]:
     """The trials that run the best of a search again on fresh seeds; none where that is not asked."""
-    names = results.sweep.chosen.get("", {}).get("trials", {}).values()
+    names = (results.sweep.confirming or {"trials": {}})["trials"].values()
     return [results.sweep.trials[name] for name in names]
 
 

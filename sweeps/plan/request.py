@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.ledger import Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.space import Space, rung_tokens
 from sweeps.policies.pools import Pools
@@ -63,9 +64,15 @@ class PlannedTrial:
     config: cfg.Config
     values: dict[str, Value]
     label: str
-    # Whom the policy holds it against; None runs to its end whatever others do.
-    pool: str | None = ""
+    role: Role = "search"
+    arm: str = ""  # of a study
+    grid: str = ""  # names the re-tune grid of that arm
     draws: int = 1  # that it took to meet the space's constraint
+
+    @property
+    def pool(self) -> str | None:
+        """The key that it shares with the trials that its policy compares it with; None for none."""
+        return pool_of(self.role, self.arm, self.grid)
 
     @property
     def trial(self) -> str:

@@ -258,9 +258,8 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
         tell.ask({"optim.lr": {"grid": [1e-3, 4e-3]}}, confirm=2)
         for lr in (1e-3, 4e-3):
             tell.whole(tell.plan({"optim.lr": lr}), lr)
-        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, pool=None) for s in (1, 2)}
-        chosen = {"arm": "", "values": {"optim.lr": 1e-3}, "trials": fresh, "repeats": []}
-        tell.ledger.append("chosen", **chosen)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, role="confirm") for s in (1, 2)}
+        tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
         for trial in fresh.values():
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = experiments_under(tmp_path)
