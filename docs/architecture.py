@@ -160,7 +160,7 @@ def left(column: int) -> float:
 def placed(house: House, top: float) -> list[Box]:
     """The packages in their columns, those that import others above these."""
     depth = depths(house)
-    boxes = []
+    boxes: list[Box] = []
     for name in sorted(depth, key=lambda name: (-depth[name], name)):
         column = COLUMNS.get(name, 1)
         row = sum(box.column == column for box in boxes)

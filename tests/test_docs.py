@@ -85,7 +85,8 @@ def test_a_line_of_prose_fits_an_editor(page: Path) -> None:
 INLINE = re.compile(r"`([^`]+)`")
 KNOWN = ("make ", "sweeps ", "python ")
 TARGETS = set(re.findall(r"^([a-z-]+):", (HERE / "Makefile").read_text(), re.MULTILINE))
-WRONG = (AssertionError, typer.BadParameter.__base__)  # the latter is Typer's error of usage
+USAGE: Any = typer.BadParameter.__base__  # the errors of Typer in what was typed
+WRONG = (AssertionError, USAGE)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -196,7 +197,8 @@ ENTRY = re.compile(r"^( *)(\S+)(?: {2,}(.+))?$")
 def mapped() -> dict[str, str]:
     """The files and packages of the map of modules by their paths, with what is said of each."""
     block = FENCE.findall(ARCHITECTURE.read_text())[-1].splitlines()[1:-1]
-    found, above = {}, []
+    found: dict[str, str] = {}
+    above: list[str] = []
     for line in block:
         indent, name, words = re.fullmatch(ENTRY, line).groups()  # type: ignore[union-attr]
         above = [*above[: len(indent) // 2], name]
