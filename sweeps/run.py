@@ -423,9 +423,9 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
             unknown = speeds is None and asked.base.budget.seconds is not None
             fields = None if unknown else expected.fields()
             if call.address == "local":
-                from tinylm import train
+                from tinylm import measure
 
-                session["product_flops"] = train.product_flops(asked.base)
+                session["product_flops"] = measure.product_flops(asked.base)
             driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():

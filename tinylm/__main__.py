@@ -150,7 +150,7 @@ def train(
 
     saved = out / "checkpoint.pt"
     corpus, state = _open(settings, saved)
-    if training.is_over(state, state.seconds, settings):
+    if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
     # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
