@@ -21,13 +21,13 @@ from sweeps import space as sp
 from sweeps.asked import Asked, Machine, Planned
 from sweeps.comparison import void_arms
 from sweeps.driver import Driver, RefusedError
+from sweeps.exits import fail
 from sweeps.forecast import Forecast, forecast
 from sweeps.probe import fits, known_speeds, measured_speeds
 from sweeps.view import View
 from sweeps.words import count, duration, show
 from tinylm import config as cfg
 from tinylm import data
-from tinylm.__main__ import assignments, fail
 
 FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED, CAPPED = 3, 4, 5, 6, 7, 8, 9, 75
 
@@ -52,7 +52,7 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Asked:
     """What a command line asks for; `ConfigError` with what is wrong in it."""
     path = sp.find(space)
     parsed, written = sp.read(path)
-    named = assignments(changes)
+    named = cfg.parse_assignments(changes)
     varied = {path for _, path in parsed.varied()}
     swept = [f"--set {name}: {path} sweeps this path" for name in named if name in varied]
     if "run.seed" in named:

@@ -15,10 +15,10 @@ import typer
 
 from sweeps import ledger, report
 from sweeps.analyze import find
+from sweeps.exits import fail
 from sweeps.findings import findings
 from sweeps.ledger import Files
 from sweeps.study import Facts, study
-from tinylm.__main__ import fail
 
 HOST = "127.0.0.1"
 FEED = "/feed"

@@ -179,6 +179,25 @@ def test_a_misspelt_name_of_a_shipped_config_is_refused_with_the_right_one() -> 
         cfg.load("baseline_17")
 
 
+def test_assignments_are_read_as_yaml() -> None:
+    texts = ["optim.lr=3e-3", "model.norm = post", "data.path=a=b"]
+    assert cfg.parse_assignments(texts) == {
+        "optim.lr": 3e-3,
+        "model.norm": "post",
+        "data.path": "a=b",
+    }
+
+
+def test_all_texts_that_are_no_assignment_are_raised_together() -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.parse_assignments(["optim.lr", "optim.eps=[1", "run.seed=1"])
+    assert len(caught.value.problems) == 2
+    assert caught.value.problems[0] == (
+        "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'"
+    )
+    assert caught.value.problems[1].startswith("--set optim.eps: line 1")
+
+
 def test_a_config_survives_json(tmp_path: Path) -> None:
     file = tmp_path / "smoke.json"
     file.write_text(json.dumps(SMOKE.model_dump()))

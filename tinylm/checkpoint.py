@@ -30,6 +30,12 @@ class CheckpointError(Exception):
     """A checkpoint that is missing, damaged, or of another training."""
 
 
+def is_due(record: train.Record, config: cfg.Config) -> bool:
+    """Whether a run saves a checkpoint after this record: at every `run.checkpoint_every_tokens`,
+    and at the end."""
+    return record.last or record.tokens % config.run.checkpoint_every_tokens == 0
+
+
 def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> None:
     """Write the state of a training so that `path` holds either the old file or all of the new."""
     content = {

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tinylm.yaml import YamlError, read_mapping
+from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
@@ -357,6 +357,26 @@ def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -
     if unknown:
         raise ConfigError(unknown)
     return changed
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """The changes that `PATH=VALUE` texts name, by path; values are read as YAML.
+
+    Raises `ConfigError` with every text that is not one.
+    """
+    changes, wrong = {}, []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            wrong.append(f"--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got {text!r}")
+            continue
+        try:
+            changes[path.strip()] = parse(value, f"--set {path}")
+        except YamlError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError(wrong)
+    return changes
 
 
 def load(name_or_path: str) -> Config:
