@@ -90,7 +90,7 @@ def _read(path: Path, device: str) -> dict[str, Any]:
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     """The saved state of the training that config and corpus describe; `CheckpointError` if not."""
     content = _read(path, config.run.device)
-    if content["config"] != config.model_dump():
+    if cfg.difference(content["config"], config.model_dump()):
         raise CheckpointError(f"{path}: checkpoint of another config")
     if content["provenance"]["corpus"] != corpus.digest:
         raise CheckpointError(
