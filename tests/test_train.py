@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tinylm import checkpoint, data
 from tinylm import config as cfg
-from tinylm.data import Corpus
+from tinylm.data import END_OF_TEXT, Corpus
 from tinylm.optim import Progress, learning_rate
 from tinylm.train import (
     DIVERGED_NATS,
@@ -136,17 +136,13 @@ def test_tokens_per_second_are_of_the_time_since_the_last_record(
     ]
 
 
-def test_bits_per_byte_are_the_nats_over_the_bytes_of_the_targets(
-    tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
+def test_the_bytes_of_the_targets_are_about_those_they_spell(
+    tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    record = whole[0][-1]
+    """Windows that begin or end within a character spell a replacement for it: some bytes more."""
     targets = data.validation_windows(corpus.validation, 7, 13)[:, 1:]
-    spelt = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=False)
+    spelt = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=True)
     spelt_bytes = corpus.bytes_of_token[targets].sum()
-    assert record.bits_per_byte == pytest.approx(
-        record.val_loss * targets.size / math.log(2) / spelt_bytes, rel=1e-12
-    )
-    # Windows that begin or end within a character spell a replacement for it: some bytes more.
     assert abs(sum(len(text.encode()) for text in spelt) - spelt_bytes) < 0.2 * spelt_bytes
 
 
@@ -348,6 +344,27 @@ def test_the_validation_loss_is_the_mean_over_the_windows(tiny: cfg.Config, corp
         chance_BTV = model(window_BT[:, :-1]).log_softmax(-1)
     expected = -chance_BTV.gather(-1, window_BT[:, 1:, None]).double().mean().item()
     assert evaluate(model, corpus, tiny)[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("end_logit", [0.0, -20.0, 5.0])
+def test_bits_per_byte_leave_out_the_ends_of_documents(
+    tiny: cfg.Config, corpus: Corpus, end_logit: float
+) -> None:
+    """All tokens but `<|endoftext|>` are equally probable: each costs ln(306 + e**end_logit)."""
+    config = cfg.overlay(tiny, {"eval.tokens": 31 * 13})
+    targets = data.validation_windows(corpus.validation, 31, 13)[:, 1:]
+    end = corpus.tokenizer().token_to_id(END_OF_TEXT)
+    ends, bytes_ = int((targets == end).sum()), int(corpus.bytes_of_token[targets].sum())
+    assert ends > 0
+    logit_V = torch.zeros(307)
+    logit_V[end] = end_logit
+    nats = math.log(306 + math.exp(end_logit))
+    loss, bits_per_byte = evaluate(
+        lambda token_BT: logit_V.expand(*token_BT.shape, -1), corpus, config
+    )
+    text = targets.size - ends
+    assert loss == pytest.approx(nats - end_logit * ends / targets.size, rel=1e-6)
+    assert bits_per_byte == pytest.approx(text * nats / math.log(2) / bytes_, rel=1e-6)
 
 
 # Divergence -----------------------------------------------------------------------------------

@@ -179,17 +179,26 @@ def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: st
 
 @torch.no_grad()
 def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
-    """Validation loss in nats per token, and bits per byte, over the fixed windows."""
+    """Validation loss in nats per token, and bits per byte, over the fixed windows.
+
+    Bits per byte are those of the text alone: the bits of all target tokens but `<|endoftext|>`, over
+    their UTF-8 bytes. The end of a document spells no byte, so its nats would make a corpus of many
+    short documents look harder than it reads. The loss in nats per token counts it as any other.
+    """
     length = config.model.context_length
     windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
-    nats = 0.0
+    bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
+    nats = text_nats = 0.0
     for first in range(0, len(windows), config.eval.batch_size):
-        window_BT = torch.from_numpy(windows[first : first + config.eval.batch_size])
-        loss_N = _loss(forward, window_BT.to(config.run.device), config, "none")
-        nats += loss_N.double().sum().item() if config.run.device != "mps" else loss_N.sum().item()
-    targets = windows[:, 1:]
-    text_bytes = int(corpus.bytes_of_token[targets].sum())
-    return nats / targets.size, nats / math.log(2) / text_bytes
+        part = slice(first, first + config.eval.batch_size)
+        window_BT = torch.from_numpy(windows[part]).to(config.run.device)
+        loss_N = _loss(forward, window_BT, config, "none")
+        if config.run.device != "mps":  # which has no fp64
+            loss_N = loss_N.double()
+        is_text_N = torch.from_numpy(bytes_BT[part] > 0).to(config.run.device).flatten()
+        nats += loss_N.sum().item()
+        text_nats += (loss_N * is_text_N).sum().item()
+    return nats / bytes_BT.size, text_nats / math.log(2) / int(bytes_BT.sum())
 
 
 def _after_next_update(state: State, config: cfg.Config) -> Progress:
