@@ -14,11 +14,11 @@ from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps import text as words
+from sweeps.exits import fail
 from sweeps.findings.results import Facts
 from sweeps.report.experiments import experiments_under
 from sweeps.run import Address, Call, Tracker, console, execute
 from tinylm import config as cfg
-from tinylm.__main__ import assignments, fail
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -73,7 +73,7 @@ def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
 
     if not led.NAME.fullmatch(name):
         raise cfg.ConfigError([f"--name {name}: letters, digits, _, - and . are due"])
-    base = cfg.overlay(cfg.load(config), assignments(changes))
+    base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     written = {
         "question": why.strip() or name,
         "search": {"method": "grid"},

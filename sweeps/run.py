@@ -19,6 +19,7 @@ from sweeps.engine import provenance
 from sweeps.engine.driver import Driver, RefusedError
 from sweeps.engine.probe import fits, known_speeds, measured_speeds
 from sweeps.engine.view import View
+from sweeps.exits import fail
 from sweeps.findings.arms import void_arms
 from sweeps.plan import arms
 from sweeps.plan import space as sp
@@ -28,7 +29,6 @@ from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import count, duration, show
 from tinylm import config as cfg
 from tinylm import data
-from tinylm.__main__ import assignments, fail
 
 FAILED, NONE_SUCCEEDED, LOCKED, DAMAGED, STORAGE, CLUSTER, REFUSED, CAPPED = 3, 4, 5, 6, 7, 8, 9, 75
 
@@ -53,7 +53,7 @@ def ask(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with what is wrong in it."""
     path = sp.find(space)
     parsed, written = sp.read(path)
-    named = assignments(changes)
+    named = cfg.parse_assignments(changes)
     varied = {path for _, path in parsed.varied()}
     swept = [f"--set {name}: {path} sweeps this path" for name in named if name in varied]
     if "run.seed" in named:
@@ -424,9 +424,9 @@ def _run(driver: Driver, call: Call, callbacks: list[Any], console: Console) -> 
             unknown = speeds is None and request.base.budget.seconds is not None
             fields = None if unknown else expected.fields()
             if call.address == "local":
-                from tinylm import train
+                from tinylm import measure
 
-                session["product_flops"] = train.product_flops(request.base)
+                session["product_flops"] = measure.product_flops(request.base)
             driver.begin({**session, "dashboard": dashboard, "slots": slots}, fields)
             view = View(driver, expected.tokens, console)
             with view.shown():

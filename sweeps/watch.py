@@ -15,11 +15,11 @@ import typer
 
 from sweeps import ledger
 from sweeps.analyze import find
+from sweeps.exits import fail
 from sweeps.findings.everything import findings
 from sweeps.findings.results import Facts, results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
-from tinylm.__main__ import fail
 
 HOST = "127.0.0.1"
 FEED = "/feed"

@@ -44,7 +44,7 @@ class Story:
         parts = [path.split(".")[1] + "=" + show(value) for path, value in values.items()]
         shown = " ".join(parts)
         row = {
-            "trial": cfg.digest(config.model_dump()),
+            "trial": cfg.identity(config),
             "label": f"{shown} seed={seed}" if seed else shown,
             "config": config.model_dump(),
             "values": dict(values),
@@ -170,7 +170,7 @@ def audited_sweep(
             tell.stop(trial, FIRST, 5.0)
         for rate, end in list(ends.items())[:audited]:
             stopped = {"optim.lr": rate}
-            trial = cfg.digest(cfg.overlay(BASE, {**stopped, "run.seed": 0}).model_dump())
+            trial = cfg.identity(cfg.overlay(BASE, {**stopped, "run.seed": 0}))
             audit = f"{trial}-audit"
             tell.ledger.append("audited", trial=audit, of=trial, stopped=len(ends), share=1.0)
             tell.start(audit, FIRST // BASE.tokens_per_step)

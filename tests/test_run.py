@@ -55,7 +55,7 @@ BAD_COMMANDS = [
     (["--scale", "smoke", "--set", "run.seed=1"], "seeds"),
     (["--scale", "smoke", "--set", "model.n_heads=5"], "n_heads 5 must divide d_model 32"),
     (["--scale", "smoke", "--set", "model.vocab_size=70000"], "model.vocab_size"),
-    (["--scale", "smoke", "--set", "optim.eps"], "PATH=VALUE is due"),
+    (["--scale", "smoke", "--set", "optim.eps"], "expected PATH=VALUE"),
     (["--scale", "smoke", "--audit", "1.5"], "--audit"),
     (["--scale", "smoke", "--out", "a/../b"], "--out a/../b"),
     (["--scale", "smoke", "--out", "rates.yaml"], "not a folder"),

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from tinylm import config as cfg
 from tinylm.files import replacing
-from tinylm.yaml import YamlError, parse
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
@@ -29,21 +28,6 @@ Set = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Replace one value, e.g. optim.lr=3e-3."),
 ]
 DAMAGED, STORAGE, REFUSED = 6, 7, 9
-
-
-def assignments(texts: list[str]) -> dict[str, object]:
-    """The changes that `PATH=VALUE` texts name; values are read as YAML, `ConfigError` where they
-    are none."""
-    changes = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise cfg.ConfigError([f"--set: {text!r}: PATH=VALUE is due, e.g. optim.lr=3e-3"])
-        try:
-            changes[path.strip()] = parse(value, f"--set {path}")
-        except YamlError as error:
-            raise cfg.ConfigError([str(error)]) from error
-    return changes
 
 
 def fail(message: object, code: int = 2) -> typer.Exit:
@@ -76,7 +60,7 @@ def count(
 ) -> None:
     """Print the parameters of a config's model and the FLOPs of its training."""
     try:
-        settings = cfg.overlay(cfg.load(config), assignments(changes))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     except ValueError as error:
         raise fail(error) from error
     from tinylm.model import size
@@ -141,7 +125,7 @@ def train(
 ) -> None:
     """Train one model; the same command again goes on from the last checkpoint."""
     try:
-        settings = cfg.overlay(cfg.load(config), assignments(changes))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
         if out.exists() and not out.is_dir():
             raise cfg.ConfigError([f"--out {out}: not a folder"])
     except ValueError as error:
@@ -150,7 +134,7 @@ def train(
 
     saved = out / "checkpoint.pt"
     corpus, state = _open(settings, saved)
-    if training.is_over(state, state.seconds, settings):
+    if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
     # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
@@ -190,8 +174,7 @@ def _train(
                 os.fsync(stream.fileno())
                 print(_line(record), flush=True)
                 bar.update(task, completed=record.step)
-                due = record.tokens % settings.run.checkpoint_every_tokens == 0
-                if due or record.last:
+                if checkpoint.is_due(record, settings):
                     checkpoint.save(saved, state, corpus, settings)
     except training.Diverged as diverged:
         print(f"diverged: {diverged}")

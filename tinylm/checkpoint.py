@@ -4,12 +4,11 @@ A checkpoint is a file of torch.save with its SHA-256 behind it: the checksums i
 are of its members only, and a flipped bit between them can change what torch reads.
 """
 
-import dataclasses
 import hashlib
 import os
 import pickle
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,16 +23,17 @@ from tinylm.model import build
 
 _FORMAT = 2
 _DIGEST_BYTES = hashlib.sha256().digest_size
-# All of a state but model and optimizer.
-_NUMBERS = tuple(
-    field.name
-    for field in dataclasses.fields(train.State)
-    if field.name not in {"model", "optimizer"}
-)
+_WATCHED = tuple(field.name for field in fields(train.LossWatch))
 
 
 class CheckpointError(Exception):
     """A checkpoint that is missing, damaged, or of another training."""
+
+
+def is_due(record: train.Record, config: cfg.Config) -> bool:
+    """Whether a run saves a checkpoint after this record: at every `run.checkpoint_every_tokens`,
+    and at the end."""
+    return record.last or record.tokens % config.run.checkpoint_every_tokens == 0
 
 
 def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> None:
@@ -41,7 +41,9 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
     content = {
         "format": _FORMAT,
         "config": config.model_dump(),
-        **{name: getattr(state, name) for name in _NUMBERS},
+        "step": state.step,
+        "seconds": state.seconds,
+        **asdict(state.watch),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "tokenizer": corpus.tokenizer().to_str(),
@@ -88,7 +90,7 @@ def _read(path: Path, device: str) -> dict[str, Any]:
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     """The saved state of the training that config and corpus describe; `CheckpointError` if not."""
     content = _read(path, config.run.device)
-    if content["config"] != config.model_dump():
+    if cfg.difference(content["config"], config.model_dump()):
         raise CheckpointError(f"{path}: checkpoint of another config")
     if content["provenance"]["corpus"] != corpus.digest:
         raise CheckpointError(
@@ -97,8 +99,8 @@ def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     state = train.start(config)
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
-    for name in _NUMBERS:
-        setattr(state, name, content[name])
+    state.step, state.seconds = content["step"], content["seconds"]
+    state.watch = train.LossWatch(**{name: content[name] for name in _WATCHED})
     return state
 
 

@@ -1,6 +1,6 @@
 """The frozen tree of everything a training depends on, and the one way to change it.
 
-A config is read from YAML, changed by `overlay` with dotted paths, and named by its `digest`.
+A config is read from YAML, changed by `overlay` with dotted paths, and named by its `identity`.
 Whatever is wrong with one is a `ConfigError` that lists every problem at once: source, path,
 rule, value and, for names, the nearest right one. This module knows neither torch nor ray.
 """
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tinylm.yaml import YamlError, read_mapping
+from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
@@ -239,6 +239,12 @@ class Config(Section):
         return self.budget.tokens // self.tokens_per_step
 
 
+# Fields that were added after sweeps had been run, with the value that was in effect before: a config
+# with that value keeps its old id. The value is also the field's default, so that a tree from before
+# the field is read as the config that it was.
+IMPLIED: Mapping[str, Any] = MappingProxyType({})
+
+
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves of a config as `{"optim.lr": 0.001, ...}`."""
     return {
@@ -246,9 +252,14 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
-    """A line for each path at which two config trees differ, by path."""
-    a, b = flatten(there), flatten(here)
+def difference(
+    there: Mapping[str, Any], here: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED
+) -> dict[str, str]:
+    """A line for each path at which two config trees differ, by path.
+
+    A tree that lacks one of the `implied` paths has the implied value there.
+    """
+    a, b = ({**implied, **flatten(tree)} for tree in (there, here))
     return {
         path: f"  {path}: {a.get(path)!r} there, {b.get(path)!r} here"
         for path in sorted(a.keys() | b.keys())
@@ -359,6 +370,26 @@ def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -
     return changed
 
 
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """The changes that `PATH=VALUE` texts name, by path; values are read as YAML.
+
+    Raises `ConfigError` with every text that is not one.
+    """
+    changes, wrong = {}, []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            wrong.append(f"--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got {text!r}")
+            continue
+        try:
+            changes[path.strip()] = parse(value, f"--set {path}")
+        except YamlError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError(wrong)
+    return changes
+
+
 def load(name_or_path: str) -> Config:
     """The config of a YAML file, or of one of the shipped files by its name."""
     path = Path(name_or_path)
@@ -382,3 +413,13 @@ def digest(tree: Any) -> str:
     """Twelve hexadecimal digits that name a value made of plain JSON types."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def identity(config: Config, implied: Mapping[str, Any] = IMPLIED) -> str:
+    """The id of a config: the digest of its tree, without the fields at their `implied` values."""
+    tree = config.model_dump()
+    for path, value in implied.items():
+        section, name = path.split(".")
+        if tree[section][name] == value:
+            del tree[section][name]
+    return digest(tree)

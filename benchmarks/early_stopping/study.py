@@ -71,7 +71,10 @@ class Pool:
         found = {}
         for trial, rate in self.rate.items():
             config = cfg.overlay(base, {"optim.lr": rate})
-            rates = [optim.learning_rate(step, config) for step in range(config.steps)]
+            rates = [
+                optim.learning_rate(optim.Progress(step + 1, config.steps), config.optim)
+                for step in range(config.steps)
+            ]
             found[trial] = remedies.areas(rates, config.tokens_per_step)
         return found
 

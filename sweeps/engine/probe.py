@@ -58,14 +58,14 @@ def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
 
 def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
     """Tokens per second of every config, each distinct shape measured anew, and kept."""
-    from tinylm import train
+    from tinylm import measure
 
     shapes = {_shape(config): config for config in configs}
     found = {}
     for number, (shape, config) in enumerate(shapes.items(), start=1):
         if len(shapes) > 1:
             tell(f"measuring the speed of shape {number} of {len(shapes)}")
-        found[shape] = train.probe(config)
+        found[shape] = measure.probe(config)
     _keep("speeds", found)
     return [found[_shape(config)] for config in configs]
 
@@ -74,9 +74,9 @@ def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) 
 
 
 def _peak(config: cfg.Config) -> int:
-    from tinylm import train
+    from tinylm import measure
 
-    return train.memory(config)
+    return measure.memory(config)
 
 
 def _peaks(configs: Sequence[cfg.Config]) -> list[float]:

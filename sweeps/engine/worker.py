@@ -35,13 +35,12 @@ class Attempt:
         self._state = (
             checkpoint.load(self._from, self.corpus, config) if self._from else train.start(config)
         )
-        due_every = config.run.checkpoint_every_tokens
         try:
             for record in train.train(self._state, self.corpus, config):
-                due = record.tokens % due_every == 0 or record.tokens in self.job.rungs
-                save = due or record.last
+                at_rung = record.tokens in self.job.rungs
+                save = at_rung or checkpoint.is_due(record, config)
                 event = {"event": "measured", "save": save, **asdict(record)}
-                if self.job.branch and record.tokens in self.job.rungs:
+                if self.job.branch and at_rung:
                     event |= self._branch(record.step)
                 yield event
         except train.Diverged as diverged:

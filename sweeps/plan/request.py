@@ -76,8 +76,8 @@ class PlannedTrial:
 
     @property
     def trial(self) -> str:
-        """The id: the digest of the config."""
-        return cfg.digest(self.config.model_dump())
+        """The id of the config."""
+        return cfg.identity(self.config)
 
 
 def label_of(values: Mapping[str, Value]) -> str:

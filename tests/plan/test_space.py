@@ -68,7 +68,7 @@ def test_the_seed_is_added_to_the_seeds_of_the_space() -> None:
 
 def test_an_id_is_the_digest_of_the_whole_config() -> None:
     (one,) = plan(grid([1e-3]))
-    assert one.trial == cfg.digest(one.config.model_dump())
+    assert one.trial == cfg.identity(one.config)
 
 
 def test_equal_draws_are_one_trial() -> None:

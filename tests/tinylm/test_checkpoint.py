@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,26 @@ from tinylm import checkpoint
 from tinylm import config as cfg
 from tinylm.checkpoint import CheckpointError
 from tinylm.data import Corpus
-from tinylm.train import State, start, train
+from tinylm.train import Record, State, start, train
 
 
 @pytest.fixture(scope="module")
-def state(tiny: cfg.Config, corpus: Corpus) -> State:
-    """The tiny training after its first record."""
-    begun = start(tiny)
-    next(train(begun, corpus, tiny))
-    return begun
+def begun(tiny: cfg.Config, corpus: Corpus) -> tuple[State, Record]:
+    """The tiny run after its first record."""
+    state = start(tiny)
+    return state, next(train(state, corpus, tiny))
+
+
+@pytest.fixture(scope="module")
+def state(begun: tuple[State, Record]) -> State:
+    """The state of that run."""
+    return begun[0]
+
+
+@pytest.fixture(scope="module")
+def record(begun: tuple[State, Record]) -> Record:
+    """The first record of that run."""
+    return begun[1]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +64,24 @@ def test_a_checkpoint_holds_the_state(
         loaded.optimizer.state_dict(), state.optimizer.state_dict(), rtol=0, atol=0
     )
     torch.testing.assert_close(loaded.model.state_dict(), state.model.state_dict(), rtol=0, atol=0)
-    plain = ("step", "seconds", "loss_init", "peak_loss", "updates_above")
-    assert [getattr(loaded, n) for n in plain] == [getattr(state, n) for n in plain]
+    assert (loaded.step, loaded.seconds, loaded.watch) == (state.step, state.seconds, state.watch)
+
+
+def test_a_checkpoint_has_the_keys_of_its_format(file: Path) -> None:
+    """Whoever changes them gives the format another number."""
+    content = torch.load(file, weights_only=True)
+    watched = {"loss_init", "peak_loss", "updates_above", "smooth_loss", "lowest_loss", "spike"}
+    assert content.keys() == watched | {
+        "format",
+        "config",
+        "step",
+        "seconds",
+        "model",
+        "optimizer",
+        "tokenizer",
+        "provenance",
+    }
+    assert content["format"] == 2
 
 
 def test_a_checkpoint_is_enough_to_use_its_model(
@@ -79,11 +107,21 @@ def test_saving_replaces_and_leaves_nothing_beside(
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_beside(
     file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, state: State
 ) -> None:
-    unwritable = State(state.model, state.optimizer, loss_init=lambda: 0)  # type: ignore[arg-type]
+    unwritable = State(state.model, state.optimizer, state.watch, seconds=lambda: 0)  # type: ignore[arg-type]
     with pytest.raises((pickle.PicklingError, AttributeError)):
         checkpoint.save(file, unwritable, corpus, tiny)
     assert file.read_bytes() == content
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "last", "due"), [(195, False, False), (390, False, True), (715, True, True)]
+)
+def test_a_checkpoint_is_due_at_every_multiple_of_its_tokens_and_at_the_end(
+    tiny: cfg.Config, record: Record, tokens: int, last: bool, due: bool
+) -> None:
+    config = cfg.overlay(tiny, {"run.checkpoint_every_tokens": 390})
+    assert checkpoint.is_due(replace(record, tokens=tokens, last=last), config) is due
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.9, 0.9999])
