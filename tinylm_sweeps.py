@@ -12,14 +12,15 @@ from pathlib import Path
 def other_package() -> str | None:
     """Where Python finds a package `sweeps` that is not ours; None if it is ours.
 
-    Ours is told by its source alone, since importing another package would run it.
+    Ours speaks of its ledger in `__init__.py`, which is read and not imported: that would run a
+    package of somebody else.
     """
     spec = find_spec("sweeps")
     if spec is None:
         return "nowhere"
     if spec.origin is None:  # a folder without __init__.py
         return ", ".join(spec.submodule_search_locations or ())
-    return None if "tinylm" in Path(spec.origin).read_text(errors="replace") else spec.origin
+    return None if "ledger" in Path(spec.origin).read_text(errors="replace") else spec.origin
 
 
 def main() -> None:
