@@ -12,15 +12,15 @@ from pathlib import Path
 def other_package() -> str | None:
     """Where Python finds a package `sweeps` that is not ours; None if it is ours.
 
-    Ours speaks of its ledger in `__init__.py`, which is read and not imported: that would run a
-    package of somebody else.
+    Ours has a module `ledger`. The package is looked at and not imported: that would run somebody
+    else's code.
     """
     spec = find_spec("sweeps")
     if spec is None:
         return "nowhere"
     if spec.origin is None:  # a folder without __init__.py
         return ", ".join(spec.submodule_search_locations or ())
-    return None if "ledger" in Path(spec.origin).read_text(errors="replace") else spec.origin
+    return None if Path(spec.origin).with_name("ledger.py").is_file() else spec.origin
 
 
 def main() -> None:
