@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sweeps import ledger as led
+from sweeps.exits import Code, SweepError
 from sweeps.findings.results import best_group
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
@@ -29,8 +30,10 @@ from tinylm.files import sync
 RETRIES = 2  # further attempts that a session makes at a trial that fails
 
 
-class RefusedError(Exception):
+class RefusedError(SweepError):
     """A command that would change the meaning of what a sweep has measured."""
+
+    code = Code.REFUSED
 
 
 @dataclass(frozen=True)

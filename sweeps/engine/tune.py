@@ -75,6 +75,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
+from sweeps.exits import Code, SweepError  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 
@@ -90,8 +91,10 @@ _STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-class ClusterError(Exception):
+class ClusterError(SweepError):
     """The cluster can't be reached, or was lost."""
+
+    code = Code.CLUSTER
 
 
 class TrialActor(tune.Trainable):
