@@ -175,10 +175,6 @@ class Files:
         """TensorBoard event files, one folder per trial."""
         return self.analysis / "tensorboard"
 
-    def figure(self, name: str, kind: str = "svg") -> Path:
-        """A figure by its name, as an .svg or .png file."""
-        return self.analysis / f"{name}.{kind}"
-
 
 def sweeps(results: Path = RESULTS) -> list[Files]:
     """The sweeps under a results folder, by name."""

@@ -1,0 +1,76 @@
+"""Where and with what a session runs: versions, machine, commit, command."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints about this checkout; None without git or outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 the user's own git
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def processor() -> str:
+    """The processor's name if the system has one for it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What runs on a CUDA device add to the machine and to the versions."""
+    if device != "cuda":
+        return {}, {}
+    import torch
+
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"gpu": ", ".join(names)}, {"cuda": torch.version.cuda}
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The fields of a `session` row that explain why two runs of one config may differ."""
+    machine, versions = _gpus(device)
+    changes = _git("status", "--porcelain")
+    constraints = _ROOT / "constraints.txt"
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "ray", "numpy", "tokenizers")},
+            **versions,
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cpus": os.cpu_count(),
+            "memory": memory(),
+            **machine,
+        },
+        "commit": _git("rev-parse", "HEAD"),
+        "changed": None if changes is None else bool(changes),
+        "constraints": (
+            hashlib.sha256(constraints.read_bytes()).hexdigest()[:12]
+            if constraints.exists()
+            else None
+        ),
+    }
