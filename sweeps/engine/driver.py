@@ -16,7 +16,6 @@ from typing import Any, Literal, Self
 
 from sweeps import ledger as led
 from sweeps.exits import Code, SweepError
-from sweeps.findings.results import best_group
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
@@ -24,6 +23,7 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
+from sweeps.selection import best_group
 from tinylm import config as cfg
 from tinylm.files import sync
 

@@ -10,9 +10,8 @@ from typing import Any
 from sweeps.policies import Schedule
 from sweeps.simulate.curves import SCORE, Curve, reaches
 from sweeps.simulate.machine import ReplayResult, replay
+from sweeps.stats import half_interval
 from tinylm.config import ConfigError
-
-_CONFIDENCE = 0.95
 
 
 def rounded_rungs(schedule: Schedule, budget: int) -> tuple[int, ...]:
@@ -25,10 +24,7 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
-    from scipy import stats
-
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
+    half = half_interval(values)
     return {"mean": mean, "low": max(0.0, mean - half), "high": mean + half}
 
 
