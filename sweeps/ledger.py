@@ -54,8 +54,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
+from sweeps.exits import Code, SweepError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -77,12 +78,38 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
     return "" if role == "search" else None
 
 
-class LedgerError(Exception):
+class LedgerError(SweepError):
     """A ledger that is damaged: a line before the last that is no row, or out of order."""
 
+    code = Code.DAMAGED
 
-class LockedError(Exception):
-    """Another driver has the sweep."""
+
+class LockedError(SweepError):
+    """Another driver runs the sweep."""
+
+    code = Code.LOCKED
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The files of a results folder, beside its sweeps."""
+
+    folder: Path = RESULTS
+
+    @property
+    def log(self) -> Path:
+        """The experiment log of all sweeps."""
+        return self.folder / "EXPERIMENT_LOG.md"
+
+    @property
+    def index(self) -> Path:
+        """The page that links the sweeps' reports."""
+        return self.folder / "index.html"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database of all sweeps."""
+        return self.folder / "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -91,13 +118,27 @@ class Files:
 
     folder: Path
 
+    CHECKPOINT: ClassVar[str] = "checkpoint.pt"  # the file in each checkpoint's own folder
+
     @property
     def name(self) -> str:
+        """The name of the sweep."""
         return self.folder.name
 
     @property
+    def results(self) -> ResultsFolder:
+        """The results folder that the sweep is in."""
+        return ResultsFolder(self.folder.parent)
+
+    @property
     def ledger(self) -> Path:
+        """The rows: the only truth of the sweep."""
         return self.folder / "ledger.jsonl"
+
+    @property
+    def notes(self) -> Path:
+        """What people write about the sweep; programs create it once and then only read it."""
+        return self.folder / "notes.md"
 
     @property
     def checkpoints(self) -> Path:
@@ -105,22 +146,48 @@ class Files:
         return self.folder / "checkpoints"
 
     @property
-    def analysis(self) -> Path:
-        return self.folder / "analysis"
-
-    @property
     def wandb(self) -> Path:
-        """What Weights & Biases writes, one folder an attempt."""
+        """What Weights & Biases writes, one folder per attempt."""
         return self.folder / "wandb"
 
     @property
-    def mlflow(self) -> Path:
-        """MLflow's database of this sweep and those beside it."""
-        return self.folder.parent / "mlflow.db"
+    def analysis(self) -> Path:
+        """All that is written from the ledger and can be written again."""
+        return self.folder / "analysis"
+
+    @property
+    def summary(self) -> Path:
+        """The findings, for people."""
+        return self.analysis / "summary.md"
+
+    @property
+    def findings(self) -> Path:
+        """The findings, for programs."""
+        return self.analysis / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page with the curves, tables and decisions."""
+        return self.analysis / "report.html"
+
+    @property
+    def trials_table(self) -> Path:
+        """One row per trial."""
+        return self.analysis / "trials.csv"
+
+    @property
+    def curves_table(self) -> Path:
+        """One row per record; `sweeps.replay` reads it."""
+        return self.analysis / "curves.csv"
+
+    @property
+    def arms_table(self) -> Path:
+        """One row per arm of a study."""
+        return self.analysis / "arms.csv"
 
     @property
     def events(self) -> Path:
-        """TensorBoard event files, one folder a trial."""
+        """TensorBoard event files, one folder per trial."""
         return self.analysis / "tensorboard"
 
 

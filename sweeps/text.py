@@ -21,16 +21,6 @@ def whole(number: float | None) -> str:
     return "" if number is None else f"{number:,.0f}"
 
 
-END = "end"  # of trainings that are given seconds and not tokens: where they are compared
-
-
-def when(point: int | str | None) -> str:
-    """Where trainings are compared: at 786,432 tokens, or at the end of their time."""
-    if point is None:
-        return "so far"
-    return "at the end of their time" if point == END else f"at {point:,} tokens"
-
-
 def loss(value: float | None) -> str:
     """A loss in nats or bits, as precise as seeds can tell apart: 3.1416."""
     return "" if value is None else f"{value:.4f}"

@@ -22,11 +22,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps.engine.machine import size
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.policies.base import BRANCH
-from sweeps.run import size
 from tinylm import config as cfg
 from tinylm import data, train
 

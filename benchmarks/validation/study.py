@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import typer
 from scipy import stats
 
-from sweeps.findings.verdict import effect, holm, judge, pooled_noise
+from sweeps.findings.verdict import judge
+from sweeps.stats import effect, holm, pooled_noise
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "validation"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sweeps import ledger as led
-from sweeps.findings.results import best_group
+from sweeps.exits import Code, SweepError
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
@@ -23,14 +23,17 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
+from sweeps.selection import best_group
 from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # further attempts that a session makes at a trial that fails
 
 
-class RefusedError(Exception):
+class RefusedError(SweepError):
     """A command that would change the meaning of what a sweep has measured."""
+
+    code = Code.REFUSED
 
 
 @dataclass(frozen=True)

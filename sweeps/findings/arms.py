@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps import stats
 from sweeps.findings import verdict as vd
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import (
     METRICS,
     UNITS,
     Facts,
-    Point,
     Results,
-    at,
-    final_point,
     head,
     last_record,
     place_of,
@@ -28,7 +26,8 @@ from sweeps.findings.results import (
 )
 from sweeps.findings.stability import LR, stability
 from sweeps.ledger import BASELINE, Row, Sweep, Trial
-from sweeps.text import END, named, show
+from sweeps.selection import END, Point, at, final_point
+from sweeps.text import named, show
 
 # A trial lies within the spread of repeats where it is no further from them than so many times that.
 REPEAT_MARGIN = 2.0
@@ -186,7 +185,7 @@ def comparison(results: Results) -> Facts | None:
 
 def _noise(
     sound: Sequence[ArmRuns], tokens: Point | None, metric: str
-) -> tuple[vd.Noise | None, str | None]:
+) -> tuple[stats.Noise | None, str | None]:
     """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
     base = sound[0]
     quiet = {
@@ -194,17 +193,17 @@ def _noise(
         for arm in sound[1:]
         if not any(outcome(trial) for trial in arm.runs.values())
     }
-    over_seeds = vd.pooled_noise(
-        vd.alike(list(_losses(base, tokens, metric).values()), list(quiet.values()))
+    over_seeds = stats.pooled_noise(
+        stats.alike(list(_losses(base, tokens, metric).values()), list(quiet.values()))
     )
     same = [*list(base.runs.values())[:1], *base.repeats]
     again = [loss for trial in same if (loss := _loss(trial, tokens, metric)) is not None]
-    repeated = vd.pooled_noise([again])
+    repeated = stats.pooled_noise([again])
     if (
         repeated is None or repeated.sd == 0
     ):  # a training that repeats exactly has no noise of its own
         return over_seeds, None if over_seeds is None else "seeds"
-    if over_seeds is None or vd.scatters_more(repeated, over_seeds):
+    if over_seeds is None or stats.scatters_more(repeated, over_seeds):
         return repeated, "repeats"
     return over_seeds, "seeds"
 
@@ -222,7 +221,7 @@ def _adjust(results: Results, arms: Sequence[ArmRuns], found: Sequence[Facts]) -
     }
     waiting = {(place["arm"],): 1.0 for place in unsettled(results) if place["arm"] != BASELINE}
     every = {**tests, **waiting}
-    adjusted = dict(zip(every, vd.holm(list(every.values())), strict=True))
+    adjusted = dict(zip(every, stats.holm(list(every.values())), strict=True))
     for arm, place in zip(arms, found, strict=True):
         place["p_holm"] = None if place["p"] is None else adjusted[arm.ids]
     return len(every)
@@ -233,7 +232,7 @@ def _better_elsewhere(
     arms: Sequence[ArmRuns],
     place: Facts,
     found: Sequence[Facts],
-    noise: vd.Noise | None,
+    noise: stats.Noise | None,
 ) -> Iterator[str]:
     """That another arm with the same changes, which runs at other values, has a loss that is lower by
     more than the noise."""
@@ -267,7 +266,9 @@ def numeric_arms(results: Results) -> dict[float, ArmRuns]:
     return dict(sorted(found.items())) if numbers else {}
 
 
-def _critical_batch(results: Results, found: list[Facts], noise: vd.Noise | None) -> Facts | None:
+def _critical_batch(
+    results: Results, found: list[Facts], noise: stats.Noise | None
+) -> Facts | None:
     """The largest batch size up to which no loss is more than the noise's margin above the lowest,
     and the first beyond; None for other studies, and while the noise is not known.
 
@@ -302,7 +303,7 @@ def _arm(
     seeds = [seed for seed in its if seed in mine]
     trial = next(iter(arm.runs.values()), None)
     first = next(iter(base.runs.values()), None)
-    found = vd.effect([mine[seed] - its[seed] for seed in seeds]) if seeds else None
+    found = stats.effect([mine[seed] - its[seed] for seed in seeds]) if seeds else None
     is_base = arm.name == BASELINE
     compared = None if void or is_base else found
     other = {
@@ -427,7 +428,7 @@ def _verdict(
     results: Results,
     place: Facts,
     arms: tuple[ArmRuns, ArmRuns],
-    noise: vd.Noise | None,
+    noise: stats.Noise | None,
     tested: int,
 ) -> Facts:
     """The verdict on an arm, its words, and how many further seeds would settle it (`further`, None
@@ -436,7 +437,7 @@ def _verdict(
     early = _without_losses(results, place, base, arm)
     if early is not None:
         return dict(zip(("verdict", "words", "further"), (*early, None), strict=True))
-    found = vd.Effect(
+    found = stats.Effect(
         place["n"], place["difference"], place["difference_sd"],
         place["low"], place["high"], place["p"],
     )  # fmt: skip
@@ -517,7 +518,7 @@ def seed_noise(results: Results) -> Facts | None:
         for each in whole
     ]
     several = [group for group in repeated.values() if len(group) > 1]
-    noise = vd.pooled_noise(losses)
+    noise = stats.pooled_noise(losses)
     if noise is None and not several:
         return None
     apart = [

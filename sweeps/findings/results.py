@@ -4,7 +4,6 @@ Losses are compared at equal training tokens only, and every comparison names it
 """
 
 import itertools
-import json
 import math
 import statistics
 from bisect import bisect_left
@@ -14,11 +13,9 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.ledger import Row, Sweep, Trial
-from sweeps.text import END
+from sweeps.selection import Point, at, best_group, common_tokens, final_point, groups
 
 Facts = dict[str, Any]  # plain JSON types only
-# Where trials are compared: at so many tokens or, where these are not what they are given, at END.
-Point = int | str
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
 METRICS = {"val_loss": "validation loss", "bits_per_byte": "validation bits per byte"}
@@ -107,13 +104,6 @@ def reason_of(trial: Trial) -> str:
     return trial.reason or (trial.status if status_of(trial) == "unfinished" else "")
 
 
-def at(trial: Trial, point: Point | None) -> Row | None:
-    """The trial's record at exactly so many tokens, or at the end of a finished one."""
-    if point == END:
-        return trial.curve[-1] if trial.status == "finished" else None
-    return next((row for row in trial.curve if row["tokens"] == point), None)
-
-
 def last_record(trial: Trial) -> Row | None:
     """The trial's last record."""
     return trial.curve[-1] if trial.curve else None
@@ -128,28 +118,6 @@ def tokens_per_s(trial: Trial) -> float | None:
     """Training tokens a second over all that was measured."""
     last = last_record(trial)
     return last["tokens"] / last["seconds"] if last and last["seconds"] > 0 else None
-
-
-def common_tokens(trials: Iterable[Trial]) -> int | None:
-    """The latest token count at which every one of the trials was measured."""
-    measured = [{row["tokens"] for row in trial.curve} for trial in trials]
-    return max(set.intersection(*measured), default=None) if measured else None
-
-
-def final_point(trials: Iterable[Trial]) -> Point | None:
-    """Where finished trials are compared: the latest token count that all have measured, or their
-    ends where the budget is one of time."""
-    finished = list(trials)
-    timed = any(trial.config["budget"]["seconds"] for trial in finished)
-    return END if timed else common_tokens(finished)
-
-
-def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """The trials that differ by nothing but their seed, together; in plan order."""
-    found: dict[str, list[Trial]] = {}
-    for trial in trials:
-        found.setdefault(json.dumps(trial.values), []).append(trial)
-    return list(found.values())
 
 
 def _spaced_by_ratio(values: Sequence[float]) -> bool:
@@ -327,22 +295,6 @@ def _finals(results: Results, trials: Iterable[Trial]) -> list[Row]:
     """The records at the final token count of those trials that finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
     return [row for trial in finished if (row := at(trial, results.final)) is not None]
-
-
-def best_group(trials: Iterable[Trial], metric: str) -> list[Trial]:
-    """The finished trials of the values with the lowest mean final loss, among those with the most
-    finished seeds; none where none has finished."""
-    finished = [trial for trial in trials if trial.status == "finished"]
-    tokens = final_point(finished)
-    found = groups(finished)
-    most = max(map(len, found), default=0)
-
-    def mean(group: list[Trial]) -> float:
-        rows = [at(trial, tokens) for trial in group]
-        return statistics.fmean(row[metric] for row in rows if row is not None)
-
-    full = [group for group in found if len(group) == most]
-    return min(full, key=mean, default=[]) if tokens is not None else []
 
 
 def _whole(values: Iterable[Any]) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import Facts, Point, at, final_point
-from sweeps.findings.verdict import CONFIDENCE
+from sweeps.findings.results import Facts
 from sweeps.ledger import Trial
+from sweeps.selection import Point, at, final_point
+from sweeps.stats import CONFIDENCE
 
 LR = "optim.lr"
 # The fit takes the rates within this factor of the best one: further off the loss is no parabola.

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps import ledger
-from sweeps.findings import verdict as vd
+from sweeps import ledger, stats
 from sweeps.findings.arms import arms_of, comparison
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import (
@@ -20,8 +19,6 @@ from sweeps.findings.results import (
     UNITS,
     Facts,
     Results,
-    at,
-    best_group,
     best_record,
     best_values,
     confirming,
@@ -31,6 +28,7 @@ from sweeps.findings.results import (
     tokens_per_s,
 )
 from sweeps.ledger import BASELINE, Trial
+from sweeps.selection import at, best_group
 from sweeps.text import count, named, show, tally
 from tinylm import config as cfg
 
@@ -334,7 +332,7 @@ def _comparison(
     its = {t.seed: t.curve[-1] for t in against if t.status == "finished"}
     mine = {t.seed: t.curve[-1] for t in finished}
     seeds = [seed for seed in mine if seed in its]
-    found = vd.effect([mine[seed][results.metric] - its[seed][results.metric] for seed in seeds])
+    found = stats.effect([mine[seed][results.metric] - its[seed][results.metric] for seed in seeds])
     share = 100 / statistics.fmean(its[seed][results.metric] for seed in seeds)
     return {
         "metric": METRICS[results.metric],

@@ -18,7 +18,6 @@ from sweeps.findings.results import (
     UNITS,
     Facts,
     Results,
-    best_group,
     best_values,
     compute,
     tokens_per_s,
@@ -28,6 +27,7 @@ from sweeps.ledger import Files, Row, sweeps
 from sweeps.report import notes
 from sweeps.report.experiments import experiments
 from sweeps.report.summary import escaped, paragraph, stability_words
+from sweeps.selection import best_group
 
 NAME = "EXPERIMENT_LOG.md"
 NOTES = "notes.md"  # of a sweep

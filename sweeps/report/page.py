@@ -16,9 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps import text as words
 from sweeps.findings.everything import findings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, UNITS, Facts, Results, at, reason_of, status_of
+from sweeps.findings.results import METRICS, UNITS, Facts, Results, reason_of, status_of
 from sweeps.ledger import Files, Row, Trial, write_whole
 from sweeps.report.summary import stability_words
+from sweeps.selection import at, when
 
 NAME = "report.html"
 INDEX = "index.html"
@@ -76,7 +77,7 @@ def verdict(found: Facts) -> Iterator[str]:
     best = f"{values} is the best of {chosen['among']}" if chosen["among"] > 1 else values
     yield (
         f"{best}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
-        f"{UNITS[found['metric']]} {words.when(found['ranking']['tokens'])}, by {seeds}."
+        f"{UNITS[found['metric']]} {when(found['ranking']['tokens'])}, by {seeds}."
     )
     yield from (line.removeprefix("- ") for line in stability_words(found["stability"])[:1])
     going = found["trials"]["unfinished"]

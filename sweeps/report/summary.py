@@ -12,6 +12,7 @@ from rich.text import Text
 from sweeps import text as words
 from sweeps.findings.outcomes import RULES
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Facts
+from sweeps.selection import when
 
 ONE_SEED = "One seed: differences below the seed noise are no conclusion."
 
@@ -138,7 +139,7 @@ def _head(found: Facts) -> list[str]:
         lines += [
             f"{lead}: {first}, {METRICS[found['metric']]} "
             f"**{best[found['metric']]:.4f}** {UNITS[found['metric']]} "
-            f"{words.when(found['ranking']['tokens'])}.",
+            f"{when(found['ranking']['tokens'])}.",
             "",
         ]
     one_seed = max((group["planned"] for group in found["spread"]["groups"]), default=0) == 1
@@ -156,7 +157,7 @@ def _ranking_words(found: Facts) -> list[str]:
         return [*title, unranked, "", *_table(places, "trial", "tokens", *losses, "id")]
     return [
         *title,
-        f"By {METRICS[found['metric']]}, all {words.when(tokens)} "
+        f"By {METRICS[found['metric']]}, all {when(tokens)} "
         f"(step {_between(place['step'] for place in places)}); {_models(places)}.",
         "",
         *_table(places, "rank", "trial", *losses, "behind", "best (step)", "tokens/s", "id"),
@@ -205,7 +206,7 @@ def _audit_words(found: Facts) -> list[str]:
         f"{among}: a false-kill rate of {audit['rate']:.0%}"
         f"{interval}. {regret}",
         "",
-        f"{words.when(audit['tokens']).capitalize()}; without a loss are those that diverged:",
+        f"{when(audit['tokens']).capitalize()}; without a loss are those that diverged:",
         "",
         *_table(audit["trials"], "trial", "stopped at", metric, "id"),
     ]
@@ -230,7 +231,7 @@ def _comparison_words(found: Facts) -> list[str]:
         return [*title, "No token count has been reached by all of the trials.", ""]
     absent = ", ".join(escaped(label) for label in found["comparison"]["missing"])
     text = (
-        f"{words.when(tokens).capitalize()} (step {_between(place['step'] for place in places)}), which all "
+        f"{when(tokens).capitalize()} (step {_between(place['step'] for place in places)}), which all "
         "measured trials have reached, those that diverged or failed aside."
     )
     if tokens != found["ranking"]["tokens"]:
@@ -250,7 +251,7 @@ def _best_words(found: Facts) -> list[str]:
     lines = [
         "## Best values",
         "",
-        f"Of the finished trials, by their mean over seeds {words.when(tokens)}:",
+        f"Of the finished trials, by their mean over seeds {when(tokens)}:",
         "",
     ]
     for best in found["best"]:
@@ -284,9 +285,9 @@ def _spread_words(found: Facts) -> list[str]:
     return [
         "## Over seeds",
         "",
-        f"{METRICS[found['metric']].capitalize()} {words.when(tokens)} (std is the sample standard "
+        f"{METRICS[found['metric']].capitalize()} {when(tokens)} (std is the sample standard "
         "deviation), and the mean of those that finished "
-        f"{words.when(found['ranking']['tokens'])}.",
+        f"{when(found['ranking']['tokens'])}.",
         "",
         *_table(
             table, "values", "n", "mean", "std", "min", "max", "finished", "their mean at the end"
@@ -386,7 +387,7 @@ def stability_words(found: Facts | None) -> list[str]:
     if found["sensitivity"] is not None:
         lines.append(
             f"Sensitivity to the rate: {words.loss(found['sensitivity'])} nats over "
-            f"{found['sensitivity_decades']:.1f} decades, {words.when(found['sensitivity_tokens'])} "
+            f"{found['sensitivity_decades']:.1f} decades, {when(found['sensitivity_tokens'])} "
             "(mean of the loss, no higher than at init, less the lowest)."
         )
     return [*(f"- {line}" for line in lines), ""]
@@ -432,7 +433,7 @@ def _noise_words(found: Facts) -> list[str]:
     if noise["sd"] is not None:
         groups = ", ".join(map(str, noise["groups"]))
         lines += [
-            f"Over seeds the {METRICS[found['metric']]} {words.when(noise['tokens'])} has "
+            f"Over seeds the {METRICS[found['metric']]} {when(noise['tokens'])} has "
             f"a standard deviation of **{noise['sd']:.4f}** (95% interval {noise['low']:.4f} to "
             f"{noise['high']:.4f}; {noise['freedom']} degrees of freedom, seeds a group: {groups}).",
             "",
@@ -457,7 +458,7 @@ def _verdict_words(found: Facts) -> list[str]:
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
     metric = METRICS[found["metric"]]
-    at = words.when(compared["tokens"])
+    at = when(compared["tokens"])
     noise = compared["noise"]
     lines = [
         "## Arms against the baseline",

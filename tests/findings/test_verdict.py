@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.findings.verdict import (
+from sweeps.findings.verdict import judge
+from sweeps.stats import (
     ALPHA,
     POWER,
     Effect,
     Noise,
     effect,
     holm,
-    judge,
     pooled_noise,
     seeds_to_settle,
 )

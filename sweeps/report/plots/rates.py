@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sweeps.findings.results import Point, Results, at
+from sweeps.findings.results import Results
 from sweeps.findings.stability import LR, by_rate, stability
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
@@ -29,7 +29,8 @@ from sweeps.report.plots.look import (
     set_limit,
 )
 from sweeps.report.plots.trials import levels_of, tint
-from sweeps.text import show, when
+from sweeps.selection import Point, at, when
+from sweeps.text import show
 
 
 def plot_rates(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from sweeps.findings.results import Point, Results, SweptPath, at
+from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
@@ -43,7 +43,8 @@ from sweeps.report.plots.look import (
     unit_of_time,
     value_ticks,
 )
-from sweeps.text import END, count, named, show, when
+from sweeps.selection import END, Point, at, when
+from sweeps.text import count, named, show
 
 X_AXES = {
     "step": "updates",

@@ -1,0 +1,121 @@
+"""Intervals and tests as pure functions of numbers; scipy is imported where it is called."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+POWER = 0.8  # with which the seeds of `seeds_to_settle` find the difference
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean of paired differences, and what is known of it."""
+
+    n: int
+    mean: float
+    sd: float | None  # of the differences; None for one of them
+    low: float | None  # 95% interval of the mean
+    high: float | None
+    p: float | None  # of a two-sided test that the mean is 0
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95% t interval of the mean of two or more values (Student, 1908)."""
+    from scipy import stats  # takes a second
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+
+
+def effect(differences: Sequence[float]) -> Effect:
+    """The mean of at least one difference, its t interval and its t test."""
+    n, mean = len(differences), statistics.fmean(differences)
+    if n < 2:
+        return Effect(n, mean, None, None, None, None)
+    from scipy import stats
+
+    sd = statistics.stdev(differences)
+    error = sd / math.sqrt(n)
+    half = half_interval(differences)
+    certain = 0.0 if mean else 1.0  # where the differences are all the same
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else certain
+    return Effect(n, mean, sd, mean - half, mean + half, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for being several, in their order (Holm, 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def seeds_to_settle(mean: float, sd: float, alpha: float = ALPHA) -> int | None:
+    """The number of seeds, in all, at which a paired t test at this level finds a difference of this
+    size with a probability of `POWER` (noncentral t); None where `MOST_SEEDS` are not enough."""
+    from scipy import stats
+
+    def power(n: int) -> float:
+        critical = stats.t.ppf(1 - alpha / 2, n - 1)
+        shift = abs(mean) / sd * math.sqrt(n)
+        return float(stats.nct.sf(critical, n - 1, shift))
+
+    if mean == 0 or power(MOST_SEEDS) < POWER:
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation of a run over seeds, with its 95% interval (chi square)."""
+
+    sd: float
+    low: float
+    high: float
+    freedom: int  # degrees of it
+
+
+def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """The noise, pooled over groups of losses that differ by the seed alone; None where no group
+    has two."""
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    from scipy import stats
+
+    freedom = sum(len(group) - 1 for group in several)
+    squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in several)
+    high, low = (
+        math.sqrt(squares / float(stats.chi2.ppf(share, freedom)))
+        for share in (ALPHA / 2, 1 - ALPHA / 2)
+    )
+    return Noise(math.sqrt(squares / freedom), low, high, freedom)
+
+
+def scatters_more(one: Noise, other: Noise) -> bool:
+    """Whether the one is larger than the other by an F test; nothing is larger than none at all."""
+    from scipy import stats
+
+    ratio = (one.sd / other.sd) ** 2 if other.sd else 1.0
+    return float(stats.f.sf(ratio, one.freedom, other.freedom)) < ALPHA
+
+
+def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """The baseline's losses, and those of the groups that do not scatter more."""
+    own = pooled_noise([base])
+    found = [base]
+    for group in groups:
+        its = pooled_noise([group])
+        if own is None or its is None or not scatters_more(its, own):
+            found.append(group)
+    return found
