@@ -313,7 +313,7 @@ def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Pat
 def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path}: data.path: the folder holds no .txt file"
+    assert str(caught.value) == f"{tmp_path}: data.path: no .txt file in this folder"
 
 
 @pytest.mark.parametrize(
@@ -321,12 +321,12 @@ def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_pa
     [
         (
             {"eval.tokens": 13 * 10**6},
-            "validation split has {held} tokens in {held_documents} documents, eval.tokens needs 13000000",
+            "the validation split has {held} tokens in {held_documents} documents, eval.tokens needs 13000000",
         ),
         (
             {"optim.batch_size": 10**5, "budget.tokens": 13 * 10**5}
             | {"eval.every_tokens": 13 * 10**5, "run.checkpoint_every_tokens": 13 * 10**5},
-            "training split has {trained} tokens in {trained_documents} documents, one batch needs 1300000",
+            "the training split has {trained} tokens in {trained_documents} documents, one batch needs 1300000",
         ),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_vocabulary_that_the_documents_do_not_yield_is_refused(
     tiny: cfg.Config, tmp_path: Path
 ) -> None:
     (tmp_path / "x.txt").write_text(END_OF_TEXT.join(f"{n} " + "a b " * 30 for n in range(50)))
-    with pytest.raises(cfg.ConfigError, match=r"model\.vocab_size: .* yield \d+ tokens, got 307"):
+    with pytest.raises(cfg.ConfigError, match=r"model\.vocab_size: .* yield only \d+ tokens, got 307"):
         data.prepare(text_config(tiny, tmp_path))
 
 
@@ -485,7 +485,7 @@ def test_where_the_hub_is_out_of_reach_the_error_names_the_file_and_its_place(
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         printed = read_tinystories(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
     train = FILES[0]
-    assert "the Hugging Face hub could not be reached (ConnectError: " in printed
+    assert "the Hugging Face Hub could not be reached (ConnectError: " in printed
     assert f"hf download --repo-type dataset {DATASET} {train} --local-dir ." in printed
     assert printed.endswith(f"put it at {tmp_path / 'raw' / 'tinystories' / train}\n")
 

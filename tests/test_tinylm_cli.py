@@ -129,7 +129,7 @@ def test_another_config_into_the_same_folder_is_refused_with_the_difference(
         ("optim.lr=fast", '--set: optim.lr: Input should be a valid number, got "fast"'),
         ("optim.lr", "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'"),
         ("optim.lr=[1", "--set optim.lr: line 1"),
-        ("eval.tokens=13000000", "data.corpus: validation split has"),
+        ("eval.tokens=13000000", "data.corpus: the validation split has"),
         ("data.path=/nowhere", "/nowhere: data.path: No such file or directory"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_device_that_is_not_here_is_refused_before_the_corpus_is_read(
     wrong = ("--set", "run.device=mps", "--set", "data.path=/nowhere")
     ended = call("train", "--config", config, "--out", tmp_path / "out", *wrong)
     assert ended.exit_code == 2
-    assert "run.device: no mps device here" in ended.stderr
+    assert "run.device: mps is not available here" in ended.stderr
 
 
 def test_a_folder_that_is_a_file_exits_2(config: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_generate_goes_on_from_the_prompt_and_says_the_same_for_the_same_seed(
 def test_generate_from_a_missing_checkpoint_exits_2(tmp_path: Path) -> None:
     ended = call("generate", tmp_path / "x.pt")
     assert ended.exit_code == 2
-    assert f"{tmp_path / 'x.pt'}: no readable checkpoint" in ended.stderr
+    assert f"{tmp_path / 'x.pt'}: not a readable checkpoint" in ended.stderr
 
 
 def test_generate_from_a_damaged_checkpoint_exits_6(trained: Path, tmp_path: Path) -> None:

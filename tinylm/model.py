@@ -1,7 +1,7 @@
 """The Transformer and its switches.
 
-A value of a switch (`model.position`, `model.ffn`, `model.norm`) is one class, which builds its part
-of the model and knows how many parameters it has; `POSITION`, `FFN` and `BLOCK` say which class.
+Each value of a switch (`model.position`, `model.ffn`, `model.norm`) is one class, which builds its
+part of the model and counts its parameters; `POSITION`, `FFN` and `BLOCK` map values to classes.
 
 Shapes are part of names. B: sequences of a batch, T: positions of a window, V: vocabulary,
 D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d_ff).
@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
 
 
 class NoPosition(nn.Module):
-    """Gives no position; the causal mask alone tells tokens apart."""
+    """No position information besides the causal mask."""
 
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
@@ -215,7 +215,7 @@ class Block(nn.Module):
 
 
 class NormBlock(Block):
-    """A block with two norms; where they stand is the `forward` of each kind."""
+    """A block with two norms; each kind places them in its own `forward`."""
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__(c)
@@ -253,7 +253,7 @@ class Transformer(nn.Module):
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
-        # `build` draws the values, so nn.Embedding need not.
+        # nn.Embedding would draw values that `build` draws again.
         table_VD = torch.empty(c.vocab_size, c.d_model)
         self.embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)
         self.position = POSITION[c.position].of(c)
@@ -272,11 +272,11 @@ class Transformer(nn.Module):
 
 
 def build(c: cfg.Model, seed: int) -> Transformer:
-    """A model on the CPU with weights that are a function of its config and the seed.
+    """A model on the CPU whose initial weights are a function of its config and the seed.
 
-    Every parameter is drawn from a stream named by the seed and the parameter, so two models
-    that differ in one switch share the initial values of all they have in common. Matrices are
-    normal, truncated at three standard deviations; gains start at one.
+    Every parameter has its own random stream, named by the seed and the parameter. So two models that
+    differ in one switch have equal initial values in all parameters they share. Matrices are normal,
+    truncated at three standard deviations; gains start at one.
     """
     model = Transformer(c)
     with torch.no_grad():
@@ -301,7 +301,7 @@ def build(c: cfg.Model, seed: int) -> Transformer:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model costs; `flops_per_token` is forward and backward pass of one training token."""
+    """What a model costs; `flops_per_token` covers forward and backward pass of one training token."""
 
     params: int
     params_without_embeddings: int
