@@ -204,7 +204,7 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, foun
 
 
 # Each child saves without end into a folder of its own; all but the last are killed a little later
-# than the one before, at whatever point of a save they are, and the script says how many were
+# than the one before, at whatever point of a save they are, and the script prints how many were
 # caught with a file half-written.
 SAVE_AND_KILL = """
 import os, signal, sys
@@ -237,7 +237,7 @@ KILLS = 6
 
 @pytest.fixture(scope="module")
 def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of trainings that were killed while they saved."""
+    """Folders of runs that were killed while they saved."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "tiny.json").write_text(json.dumps(tiny.model_dump()))
     ran = subprocess.run(

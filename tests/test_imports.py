@@ -12,6 +12,7 @@ FORBIDDEN = {
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},
+    "tinylm.measure": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.generate": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.__main__": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},

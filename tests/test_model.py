@@ -59,9 +59,6 @@ def logits(model: Transformer, token_BT: Tensor) -> Tensor:
     return model(token_BT)
 
 
-# Sizes ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("changes", SWITCHES, ids=name)
 def test_the_parameter_count_has_its_closed_form(
     tiny: cfg.Config, changes: dict[str, object]
@@ -110,9 +107,6 @@ def test_a_shipped_model_has_the_size_of_its_source(
     assert counted.params == params
     assert counted.params_without_embeddings == without_embeddings
     assert counted.params_without_input_embedding == without_input_embedding
-
-
-# Initial weights ------------------------------------------------------------------------------
 
 
 def test_the_loss_at_init_is_ln_v_where_logits_are_small(tiny: cfg.Config) -> None:
@@ -197,9 +191,6 @@ def test_gains_start_at_one(tiny: cfg.Config) -> None:
     assert all(torch.all(p == 1) for p in model.parameters() if p.ndim == 1)
 
 
-# Attention ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("position", ["rope", "none", "learned"])
 @pytest.mark.parametrize("norm", ["pre", "post", "none"])
@@ -232,9 +223,6 @@ def test_attention_in_bf16_equals_the_fused_kernel_within_the_error_of_bf16() ->
     q, k, v = (vectors(2, 3, 13, 14, seed=seed).bfloat16() for seed in range(3))
     exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
     torch.testing.assert_close(attend(q, k, v).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
-
-
-# Positions ------------------------------------------------------------------------------------
 
 
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
@@ -302,9 +290,6 @@ def test_a_window_shorter_than_the_context_gets_the_same_logits(tiny: cfg.Config
     torch.testing.assert_close(short, logits(model, token_BT)[:, :5], rtol=0, atol=1e-5)
 
 
-# Norms ----------------------------------------------------------------------------------------
-
-
 def test_rmsnorm_has_its_closed_form() -> None:
     norm, x_BTD = RMSNorm(42, 0.5), vectors(3, 13, 42)
     with torch.no_grad():
@@ -356,9 +341,6 @@ def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(tiny: cfg
     with torch.no_grad():
         model.blocks[0].attention.qkv.weight[: 2 * c.d_model] *= 8
     torch.testing.assert_close(logits(model, token_BT), was, rtol=0, atol=1e-5)
-
-
-# Switches -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_json_file_is_read_as_json(tmp_path: Path) -> None:
     assert read_mapping(path) == {"a": 0.001}
 
 
-def test_a_key_that_stands_twice_in_json_is_refused(tmp_path: Path) -> None:
+def test_a_key_listed_twice_in_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": 1, "a": 2}')
     with pytest.raises(YamlError, match=r"a\.json: key 'a' is listed twice"):
