@@ -176,7 +176,8 @@ def _train(
     print("  step     tokens  train loss  val loss  bits/byte        lr  tokens/s", flush=True)
     try:
         with bar, records.open("a") as stream:
-            task = bar.add_task("training", total=1.0, completed=_share(state, settings))
+            task = bar.add_task("training", total=1.0)
+            bar.update(task, completed=_share(state, settings))
             for record in training.train(state, corpus, settings):
                 stream.write(json.dumps(asdict(record)) + "\n")
                 stream.flush()

@@ -88,7 +88,7 @@ def train(
                 state.watch.observe(latest, state.step, state.seconds, config)
                 losses += latest
                 pending = []
-        passed = clock() - started
+        passed = _now(clock, config) - started
         state.seconds = seconds_before + passed
         val_loss, bits_per_byte = evaluate(forward, corpus, config)
         if not math.isfinite(val_loss):
