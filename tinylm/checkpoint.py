@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, read without running anything they hold.
+"""Checkpoints: written completely or not at all, read without running any code in them.
 
-A checkpoint is a file of torch.save with its SHA-256 behind it: the checksums inside such a file
-are of its members only, and a flipped bit between them can change what torch reads.
+A checkpoint is a file written by torch.save, followed by its SHA-256. The checksums inside such a
+file cover its members only; a flipped bit between them could change what torch reads.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _WATCHED = tuple(field.name for field in fields(train.LossWatch))
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or of another training."""
+    """A checkpoint that is missing, damaged, or from another run."""
 
 
 def is_due(record: train.Record, config: cfg.Config) -> bool:
@@ -37,7 +37,7 @@ def is_due(record: train.Record, config: cfg.Config) -> bool:
 
 
 def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> None:
-    """Write the state of a training so that `path` holds either the old file or all of the new."""
+    """Write the state of a run; at any moment `path` is either the old file or the complete new one."""
     content = {
         "format": _FORMAT,
         "config": config.model_dump(),
@@ -61,7 +61,7 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
 
 
 def _whole(stream: BinaryIO) -> bool:
-    """Whether the file ends in the digest of all that stands before it."""
+    """Whether the file ends with the digest of everything before it."""
     left = stream.seek(0, os.SEEK_END) - _DIGEST_BYTES
     stream.seek(0)
     digest = hashlib.sha256()
@@ -72,29 +72,31 @@ def _whole(stream: BinaryIO) -> bool:
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint whose every byte has been verified."""
+    """The content of a checkpoint, after its checksum has been verified."""
     try:
         with path.open("rb") as stream:
             if not _whole(stream):
-                raise CheckpointError(f"{path}: damaged, or no checkpoint: checksum does not match")
+                raise CheckpointError(
+                    f"{path}: damaged, or not a checkpoint: the checksum does not match"
+                )
             stream.seek(0)
             content = torch.load(stream, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: no readable checkpoint: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
-        raise CheckpointError(f"{path}: format {found}, this program reads {_FORMAT}")
+        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+    number = content.get("format") if isinstance(content, dict) else None
+    if number != _FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {number}, this version reads {_FORMAT}")
     return content
 
 
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
-    """The saved state of the training that config and corpus describe; `CheckpointError` if not."""
+    """The saved state of a run; `CheckpointError` if its config or corpus is another one."""
     content = _read(path, config.run.device)
     if cfg.difference(content["config"], config.model_dump()):
-        raise CheckpointError(f"{path}: checkpoint of another config")
+        raise CheckpointError(f"{path}: checkpoint of a run with another config")
     if content["provenance"]["corpus"] != corpus.digest:
         raise CheckpointError(
-            f"{path}: trained on corpus {content['provenance']['corpus']}, this is {corpus.digest}"
+            f"{path}: trained on corpus {content['provenance']['corpus']}, got {corpus.digest}"
         )
     state = train.start(config)
     state.model.load_state_dict(content["model"])
@@ -106,7 +108,7 @@ def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
 
 @dataclass(frozen=True)
 class Trained:
-    """What it takes to use a trained model."""
+    """A trained model, with what is needed to use it."""
 
     model: torch.nn.Module
     tokenizer: Tokenizer
@@ -115,7 +117,7 @@ class Trained:
 
 
 def load_model(path: Path) -> Trained:
-    """The model of a checkpoint on the CPU, with its own tokenizer; needs no corpus."""
+    """The model of a checkpoint, on the CPU and with its tokenizer; needs no corpus."""
     content = _read(path, "cpu")
     config = cfg.validate(content["config"], str(path))
     model = build(config.model, config.run.seed)

@@ -88,7 +88,7 @@ def train(
                 state.watch.observe(latest, state.step, state.seconds, config)
                 losses += latest
                 pending = []
-        passed = clock() - started
+        passed = _now(clock, config) - started
         state.seconds = seconds_before + passed
         val_loss, bits_per_byte = evaluate(forward, corpus, config)
         if not math.isfinite(val_loss):
@@ -143,7 +143,7 @@ def require(device: str) -> None:
 def update(
     state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config, rate: float
 ) -> tuple[Tensor, Tensor]:
-    """One update of the state at a learning rate; loss and gradient norm, still on the device."""
+    """Make one update of the state; its loss and gradient norm, still on the device."""
     c = config.optim
     windows = data.batch(
         corpus.train, c.batch_size, config.model.context_length, config.run.seed, state.step
@@ -169,7 +169,7 @@ def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
 
 
 def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
-    """Cross-entropy in nats of every token of the windows but the first, given those before it."""
+    """Cross-entropy in nats of every token of the windows except the first, given those before it."""
     with _autocast(config):
         logit_BTV = forward(window_BT[:, :-1])
     return F.cross_entropy(
@@ -181,9 +181,10 @@ def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: st
 def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
     """Validation loss in nats per token, and bits per byte, over the fixed windows.
 
-    Bits per byte are those of the text alone: the bits of all target tokens but `<|endoftext|>`, over
-    their UTF-8 bytes. The end of a document spells no byte, so its nats would make a corpus of many
-    short documents look harder than it reads. The loss in nats per token counts it as any other.
+    Bits per byte are those of the text alone: the bits of all target tokens except `<|endoftext|>`,
+    divided by their UTF-8 bytes. The end of a document has no bytes; counting its bits would make a
+    corpus of many short documents look harder than its text is. The loss in nats per token counts
+    `<|endoftext|>` like any other token.
     """
     length = config.model.context_length
     windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)

@@ -234,7 +234,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
         "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
     ),
-    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: a mapping is due, got "none"'),
+    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: expected a mapping, got "none"'),
     "a nested change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
         "arms.x.set.model: a text, a number below 2**53, true or false is due, got",

@@ -146,14 +146,14 @@ def test_a_flipped_bit_is_found_wherever_it_is(
 
 @pytest.mark.parametrize("name", ["missing.pt", "."])
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         checkpoint.load_model(tmp_path / name)
 
 
 def test_a_checkpoint_of_another_config_is_refused(
     file: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    with pytest.raises(CheckpointError, match="checkpoint of another config"):
+    with pytest.raises(CheckpointError, match="checkpoint of a run with another config"):
         checkpoint.load(file, corpus, cfg.overlay(tiny, {"optim.lr": 0.1}))
 
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_corpus_is_refused(
     file: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
     other = Corpus(Path("other"), corpus.train, corpus.validation, corpus.bytes_of_token)
-    with pytest.raises(CheckpointError, match=f"trained on corpus {corpus.digest}, this is other"):
+    with pytest.raises(CheckpointError, match=f"trained on corpus {corpus.digest}, got other"):
         checkpoint.load(file, other, tiny)
 
 
@@ -184,7 +184,7 @@ def sealed(file: Path, value: object) -> Path:
 
 def test_loading_never_runs_what_a_file_holds(tmp_path: Path) -> None:
     file = sealed(tmp_path / "checkpoint.pt", {"format": 1, "config": Trap(tmp_path / "sprung")})
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         checkpoint.load_model(file)
     assert not (tmp_path / "sprung").exists()
 
@@ -199,12 +199,12 @@ def test_the_trap_works(tmp_path: Path) -> None:
 )
 def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, found: str) -> None:
     file = sealed(tmp_path / "checkpoint.pt", value)
-    with pytest.raises(CheckpointError, match=f"format {found}, this program reads 2"):
+    with pytest.raises(CheckpointError, match=f"checkpoint format {found}, this version reads 2"):
         checkpoint.load_model(file)
 
 
 # Each child saves without end into a folder of its own; all but the last are killed a little later
-# than the one before, at whatever point of a save they are, and the script says how many were
+# than the one before, at whatever point of a save they are, and the script prints how many were
 # caught with a file half-written.
 SAVE_AND_KILL = """
 import os, signal, sys
@@ -237,7 +237,7 @@ KILLS = 6
 
 @pytest.fixture(scope="module")
 def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of trainings that were killed while they saved."""
+    """Folders of runs that were killed while they saved."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "tiny.json").write_text(json.dumps(tiny.model_dump()))
     ran = subprocess.run(

@@ -115,7 +115,7 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ({"model.norm": "Pre"}, "model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\""),
         ({"data.corpus": "text"}, "data: path is missing"),
         ({"data.path": "x"}, "data: path 'x' is for corpus text, not for sotu"),
-        ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "more than the whole training"),
+        ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "add up to more than 1"),
         (
             {"budget.tokens": 257},
             "budget.tokens 257 is not a multiple of 256 (tokens of one update",

@@ -22,7 +22,7 @@ SCHEDULES = ["cosine", "linear", "constant", "wsd"]
 
 @pytest.fixture
 def hundred(tiny: cfg.Config) -> cfg.Config:
-    """A training of 100 updates."""
+    """A run of 100 updates."""
     return cfg.overlay(tiny, CHANGES)
 
 
@@ -56,7 +56,7 @@ def test_the_last_update_has_the_final_rate(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_after_the_warm_up_the_rate_never_rises(hundred: cfg.Config, schedule: str) -> None:
+def test_after_warm_up_the_rate_never_rises(hundred: cfg.Config, schedule: str) -> None:
     after = rates(hundred, schedule)[9:]
     assert after == sorted(after, reverse=True)
 
@@ -85,9 +85,7 @@ def test_wsd_stays_at_the_peak_until_the_decay(hundred: cfg.Config) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_training_that_is_all_warm_up_ends_at_its_peak(
-    hundred: cfg.Config, schedule: str
-) -> None:
+def test_a_run_that_is_all_warm_up_ends_at_its_peak(hundred: cfg.Config, schedule: str) -> None:
     shares = {"optim.warmup_fraction": 1.0, "optim.decay_fraction": 1e-9}
     if schedule == "wsd":
         shares["optim.warmup_fraction"] = 1 - 1e-9

@@ -1,4 +1,4 @@
-"""Training: the same numbers however it is cut into pieces."""
+"""Training: the same numbers however a run is cut into pieces."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ from tinylm.train import (
     train,
 )
 
-# Training loss, validation loss and gradient norm of each record of the tiny training.
+# Training loss, validation loss and gradient norm of each record of the tiny run.
 GOLDEN = [
     (5.80882, 5.71547, 1.14850),
     (5.62456, 5.57809, 1.09971),
@@ -37,13 +37,13 @@ CLOCK = {"seconds", "tokens_per_s", "peak_memory"}
 
 
 def facts(record: Record) -> dict[str, float]:
-    """What a record says about the training and not about the machine."""
+    """What a record says about the run and not about the machine."""
     said = {key: value for key, value in dataclasses.asdict(record).items() if key not in CLOCK}
     return said | {f"loss of {n}": loss for n, loss in enumerate(said.pop("first_losses"))}
 
 
 def run(config: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
-    """All records of a training, and its state at the end."""
+    """All records of a run, and its state at the end."""
     state = start(config)
     return list(train(state, corpus, config)), state
 
@@ -59,14 +59,11 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(tiny: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
-    """The tiny training without an interruption."""
+    """The tiny run without an interruption."""
     return run(tiny, corpus)
 
 
-# Records --------------------------------------------------------------------------------------
-
-
-def test_records_come_at_every_so_many_tokens_and_at_the_end(
+def test_records_come_at_every_multiple_of_their_tokens_and_at_the_end(
     whole: tuple[list[Record], State],
 ) -> None:
     assert [record.step for record in whole[0]] == [3, 6, 9, 11]
@@ -102,7 +99,7 @@ def test_the_first_ten_losses_are_in_the_first_record(
     assert (len(record.first_losses), record.first_losses[0]) == (10, record.loss_init)
 
 
-def test_a_repeat_is_the_same_training(
+def test_a_repeat_is_the_same_run(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     records, _ = run(cfg.overlay(tiny, {"run.repeat": 1}), corpus)
@@ -152,9 +149,6 @@ def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
     assert trace == [pytest.approx(golden, rel=1e-4) for golden in GOLDEN]
 
 
-# The same numbers, however it is cut ----------------------------------------------------------
-
-
 @pytest.mark.parametrize("records", [1, 2, 3])
 @pytest.mark.parametrize(
     "changes",
@@ -165,7 +159,7 @@ def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
     ],
     ids=["plain", "bf16", "learned"],
 )
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path, records: int, changes: dict[str, object]
 ) -> None:
     config = cfg.overlay(tiny, changes)
@@ -181,7 +175,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert after[0].seconds > before[-1].seconds
 
 
-def test_a_training_goes_on_from_a_state_at_the_end_by_saying_nothing(
+def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     assert list(train(whole[1], corpus, tiny)) == []
@@ -227,14 +221,12 @@ def test_what_a_caller_does_with_random_numbers_changes_nothing(
     assert same(weights(state), weights(whole[1]))
 
 
-def test_another_seed_is_another_training(
+def test_another_seed_is_another_run(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     records, _ = run(cfg.overlay(tiny, {"run.seed": 1}), corpus)
     assert records[0].train_loss != whole[0][0].train_loss
 
-
-# A budget in seconds ----------------------------------------------------------------------------
 
 EACH = 0.125  # seconds an update takes by the clock of these tests
 # 32 updates of a schedule whose every rate is a whole number of 2**-10
@@ -316,11 +308,8 @@ def test_time_before_an_interruption_counts(
     assert [record.seconds for record in rest] == [record.seconds for record in timed[1:]]
 
 
-# Evaluation -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("changes", [{"optim.batch_size": 1}, {"run.seed": 1}, {"optim.lr": 1e-4}])
-def test_evaluation_reads_the_same_windows_whatever_the_training(
+def test_evaluation_reads_the_same_windows_whatever_the_run(
     tiny: cfg.Config, corpus: Corpus, changes: dict[str, object]
 ) -> None:
     model = start(tiny).model
@@ -367,8 +356,6 @@ def test_bits_per_byte_leave_out_the_ends_of_documents(
     assert bits_per_byte == pytest.approx(text * nats / math.log(2) / bytes_, rel=1e-6)
 
 
-# Divergence -----------------------------------------------------------------------------------
-
 LONG = {"budget.tokens": 60 * 65, "optim.warmup_fraction": 0.1}
 
 
@@ -403,7 +390,7 @@ def watched(config: cfg.Config, *losses: float) -> LossWatch:
 ABOVE = 5.0 + DIVERGED_NATS + 0.5
 
 
-def test_updates_far_above_count_once_the_warm_up_is_over(tiny: cfg.Config) -> None:
+def test_updates_far_above_count_after_warm_up(tiny: cfg.Config) -> None:
     """The warm-up of the 60 updates is 6 long."""
     config = cfg.overlay(tiny, LONG)
     assert watched(config, 5.0, *[ABOVE] * (5 + DIVERGED_UPDATES - 1)).updates_above == 19
@@ -424,7 +411,7 @@ def test_a_spike_is_the_rise_of_the_smoothed_loss_above_its_lowest(tiny: cfg.Con
     assert watch.lowest_loss == 5.0
 
 
-def test_a_rise_within_the_warm_up_is_no_spike(tiny: cfg.Config) -> None:
+def test_a_rise_within_warm_up_is_no_spike(tiny: cfg.Config) -> None:
     """It is 6 updates long."""
     assert watched(cfg.overlay(tiny, LONG), 5.0, 5.0, 9.0, 5.0, 5.0, 5.0).spike == 0.0
 
@@ -470,19 +457,13 @@ def test_a_validation_loss_that_is_not_finite_has_diverged(
         run(config, corpus)
 
 
-# Devices --------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_here_is_refused(tiny: cfg.Config) -> None:
+def test_a_device_that_is_not_available_is_refused(tiny: cfg.Config) -> None:
     with pytest.raises(cfg.ConfigError, match=r"run\.device: cuda is not available here"):
         start(cfg.overlay(tiny, {"run.device": "cuda"}))
 
 
-# Decay branches ------------------------------------------------------------------------------------
-
-
-def test_a_decay_branch_leaves_the_training_as_it_is(
+def test_a_decay_branch_leaves_the_run_as_it_is(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     state, records = start(tiny), []
