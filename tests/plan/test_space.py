@@ -216,7 +216,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "is hit by no record: eval.every_tokens is 1024; the nearest grace that is hit is 1/8",
     ),
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
-    "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
+    "grace is no share": (
+        {"schedule": {"policy": "asha", "grace": "x"}},
+        "expected a share such as 1/8 or 0.125, got 'x'",
+    ),
     "eta below 2": ({"schedule": {"policy": "asha", "grace": "1/8", "eta": 1}}, "eta"),
     "no such policy": (
         {"schedule": {"policy": "ahsa", "grace": "1/8"}},
@@ -233,7 +236,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tiny grace": (
         {"schedule": {"policy": "median", "grace": "1e-99999"}},
-        "between 1e-06 and 1",
+        "expected a share of the budget between 1e-06 and 1, got 0.0",
     ),
     "a grace near the end": (
         {"schedule": {"policy": "asha", "grace": 0.97}},

@@ -81,7 +81,7 @@ def promote(policy: Asha, promotion: Promotion | None) -> str:
     return promotion.trial
 
 
-def test_nobody_is_promoted_before_eta_trials_have_arrived() -> None:
+def test_no_trial_is_promoted_before_eta_trials_have_arrived() -> None:
     assert arrive(asha(), {"a": 1.0, "b": 2.0}).promotion(idle=False) is None
 
 
@@ -98,7 +98,7 @@ def test_a_promotion_carries_the_numbers_it_was_taken_on() -> None:
     assert promotion == Promotion("b", 10, 30, 1.0, rank=1, arrived=3, forced=False)
 
 
-def test_the_last_rung_leads_to_the_end_of_the_training() -> None:
+def test_the_last_rung_leads_to_the_end_of_the_run() -> None:
     policy = arrive(asha(), {"a": 3.0, "b": 1.0, "c": 2.0}, tokens=30)
     promotion = policy.promotion(idle=False)
     assert promotion is not None and promotion.to is None
@@ -110,7 +110,7 @@ def test_a_higher_rung_is_promoted_from_first() -> None:
     assert promote(policy, policy.promotion(idle=False)) == "f"
 
 
-def test_nobody_is_promoted_twice_from_one_rung() -> None:
+def test_no_trial_is_promoted_twice_from_one_rung() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
     promote(policy, policy.promotion(idle=False))
     assert policy.promotion(idle=False) is None
@@ -129,13 +129,13 @@ def test_a_trial_that_is_not_next_in_line_pauses() -> None:
     assert policy.decide("c", 10) == "pause"
 
 
-def test_a_promoted_trial_that_passes_its_rung_again_goes_on() -> None:
+def test_a_promoted_trial_that_passes_its_rung_again_continues() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
     promote(policy, policy.promotion(idle=False))
     assert policy.decide("a", 10) == "continue"
 
 
-def test_the_first_score_at_a_rung_stands() -> None:
+def test_the_first_score_at_a_rung_is_kept() -> None:
     policy = arrive(asha(), {"a": 1.0})
     policy.observe({"kind": "measured", "trial": "a", "tokens": 10, SCORE: 9.0})
     assert policy.standing("a").score == 1.0
@@ -185,9 +185,9 @@ def test_no_trial_runs_when_a_session_begins() -> None:
     assert policy.promotion(idle=True) is not None
 
 
-def test_standing_says_the_rank_and_how_many_go_on() -> None:
+def test_standing_says_the_rank_and_how_many_continue() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 go on"
+    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continue"
 
 
 def test_a_slot_that_can_start_a_trial_promotes_none_if_starts_come_first() -> None:
@@ -261,7 +261,7 @@ def test_the_first_to_arrive_is_never_stopped_by_asha_stopping() -> None:
     assert isinstance(arrived(AshaStopping(RUNGS, SCORE, 3), {"a": 99.0})[0], Promotion)
 
 
-def test_asha_stopping_says_what_it_held_the_score_against() -> None:
+def test_asha_stopping_names_the_cutoff() -> None:
     stop = arrived(AshaStopping(RUNGS, SCORE, 2), {"a": 1.0, "b": 2.0, "c": 3.0})[2]
     assert stop == Stop("3.0000 at 10 tokens is above the cutoff 1.5000", 10, 3.0, 3, 3, 1.5)
 
@@ -273,7 +273,7 @@ def test_a_diverged_trial_is_the_worst_that_asha_stopping_knows() -> None:
     assert isinstance(arrived(policy, {"d": 2.5})[0], Stop)
 
 
-def test_what_was_stopped_is_held_and_goes_on_once_started_again() -> None:
+def test_what_was_stopped_is_held_and_runs_once_started_again() -> None:
     policy = AshaStopping(RUNGS, SCORE, 2)
     stop = arrived(policy, {"a": 1.0, "b": 2.0, "c": 3.0})[2]
     policy.observe({"kind": "stopped", "trial": "c", **stop.fields()})
@@ -350,7 +350,7 @@ def test_a_trial_of_a_later_bracket_passes_the_first_rung() -> None:
     assert arrived(policy, {"a": 1.0, "b": 1.0}) == ["pause", "continue"]
 
 
-def test_median_stops_nobody_before_three_others_have_come_as_far() -> None:
+def test_median_stops_no_trial_before_three_others_have_come_as_far() -> None:
     decisions = arrived(Median((10, 20), SCORE), {"a": 1.0, "b": 1.0, "c": 9.0})
     assert not any(isinstance(decision, Stop) for decision in decisions)
 
