@@ -13,6 +13,7 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.ledger import Row, Sweep, Trial
+from sweeps.plan import domains
 from sweeps.selection import Point, at, best_group, common_tokens, final_point, groups
 
 Facts = dict[str, Any]  # plain JSON types only
@@ -143,14 +144,9 @@ def _swept(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[SweptP
         values = dict.fromkeys(trial.values[path] for trial in trials if path in trial.values)
         numeric = all(_is_number(value) for value in values)
         ordered = sorted(values) if numeric else list(values)
-        bounds: tuple[float, float] | None
-        match space.get(path):
-            case {"loguniform": [low, high]}:
-                log, bounds = True, (float(low), float(high))
-            case {"uniform": [low, high]} | {"int": [low, high]}:
-                log, bounds = False, (float(low), float(high))
-            case _:
-                log, bounds = numeric and _spaced_by_ratio(ordered), None
+        domain = domains.parse(space[path]) if path in space else None
+        bounds = domain.bounds if domain else None
+        log = domain.is_log if domain and bounds else numeric and _spaced_by_ratio(ordered)
         name = end if ends.count(end) == 1 else path.replace(".", "_")
         yield SweptPath(path, name, tuple(ordered), numeric, log, bounds)
 

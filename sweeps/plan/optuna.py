@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.plan import trials as plan
-from sweeps.plan.domains import Choice, Depends, Int, LogUniform, Uniform, Value, written
+from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch, Space
 
@@ -104,20 +104,5 @@ def _distributions(
 
 def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple[str, Any]:
     """Optuna's name and distribution of a path; each case of a dependent path has its own name."""
-    from optuna import distributions
-
-    domain, name = space.space[path], path
-    while isinstance(domain, Depends):
-        case = written(values[domain.depends.on])
-        name = f"{name}|{domain.depends.on}={case}"
-        domain = domain.depends.cases[case]
-    match domain:
-        case Choice(choice=listed):
-            return name, distributions.CategoricalDistribution(listed)
-        case Uniform(uniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high)
-        case LogUniform(loguniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high, log=True)
-        case Int(int=[low, high]):
-            return name, distributions.IntDistribution(low, high)
-    raise AssertionError(domain)
+    domain = space.space[path]
+    return path + domain.condition(values), domain.resolve(values).distribution()

@@ -21,20 +21,16 @@ from pydantic import (
 
 from sweeps.ledger import BASELINE, NAME
 from sweeps.plan.domains import (
+    AnyDomain,
     Bounds,
-    Depends,
     Domain,
     Grid,
-    Int,
     Value,
     Values,
     distinct,
-    kind,
-    leaves,
-    listed_values,
+    kind_of,
     not_descending,
-    said,
-    written,
+    with_rule,
 )
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from tinylm import config as cfg
@@ -122,7 +118,8 @@ class PowersOfTwo(Section):
     powers_of_two: Annotated[
         list[
             Annotated[
-                cfg.Count | Literal["memory"], said("a whole number above 0, or memory, is due")
+                cfg.Count | Literal["memory"],
+                with_rule("a whole number above 0, or memory, is due"),
             ]
         ],
         Field(min_length=2, max_length=2),
@@ -140,7 +137,7 @@ class PowersOfTwo(Section):
 
 
 def _kind_of_values(value: object) -> str:
-    return "<list>" if isinstance(value, list) else kind(value)
+    return "<list>" if isinstance(value, list) else kind_of(value)
 
 
 class Each(Section):
@@ -182,7 +179,7 @@ class Times(Section):
 Retune = Annotated[
     Annotated[Grid, Tag("grid")] | Annotated[Times, Tag("times")],
     Discriminator(
-        kind,
+        kind_of,
         custom_error_type="retune",
         custom_error_message="one of {grid: [..]}, {times: [..]} is due",
     ),
@@ -233,7 +230,7 @@ class Space(Section):
     search: (
         Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")] | None
     ) = None
-    space: dict[str, Domain] = Field(default_factory=dict)
+    space: dict[str, AnyDomain] = Field(default_factory=dict)
     constraint: Constraint | None = None
     confirm: Annotated[Again, Field(ge=0)] = Field(
         default=0, description="Fresh seeds on which the best of the sweep is run again."
@@ -319,7 +316,7 @@ class Space(Section):
             yield f"repeats: for grids; {self.search.method} search draws other values each time"
         if not self.space and self.search.method != "grid":
             yield f"space: {self.search.method} search needs paths to draw"
-        yield from self._wrong_kinds(self.search.method)
+        yield from self._wrong_domains(self.search.method)
 
     def _incomparable(self) -> Iterator[str]:
         varied = dict(self.varied())
@@ -355,40 +352,13 @@ class Space(Section):
             for path in self.each.scale:
                 yield f"each.scale.{path}", path
 
-    def _wrong_kinds(self, method: str) -> Iterator[str]:
-        above: list[str] = []
+    def _wrong_domains(self, method: str) -> Iterator[str]:
+        above: dict[str, Domain] = {}
         for path, domain in self.space.items():
-            yield from self._wrong_domain(method, f"space.{path}", domain, above)
-            above.append(path)
+            yield from domain.problems(f"space.{path}", method, above)
+            above[path] = domain
         if method == "optuna" and len(self.seeds) > 1:
             yield f"seeds: optuna searches one seed, got {self.seeds}"
-
-    def _wrong_domain(
-        self, method: str, where: str, domain: Domain, above: list[str]
-    ) -> Iterator[str]:
-        if isinstance(domain, Depends):
-            on = domain.depends.on
-            if on not in above:
-                near = cfg.did_you_mean(on, above)
-                yield f"{where}.depends.on: {on} must stand above in the space{near}"
-                return
-            if any(isinstance(one, Int) for one in leaves(self.space[on])):
-                yield f"{where}.depends.on: {on} must list its values, got int"
-                return
-            values = {written(value) for value in listed_values(self.space[on])}
-            cases = set(domain.depends.cases)
-            if values != cases:
-                yield (
-                    f"{where}.depends.cases: {on} takes {', '.join(sorted(values)) or 'no list'}, "
-                    f"cases are {', '.join(sorted(cases))}"
-                )
-            for name, case in domain.depends.cases.items():
-                yield from self._wrong_domain(method, f"{where}.depends.cases.{name}", case, above)
-            return
-        if method == "grid" and not isinstance(domain, Grid):
-            yield f"{where}: grid search lists its values, got {kind(domain.model_dump())}"
-        if method != "grid" and isinstance(domain, Grid):
-            yield f"{where}: {method} search draws values, got grid; write choice"
 
 
 # Reading -------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ their values (`sweeps.plan.arms`), and the trials that confirm a sweep's best (`
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,17 +15,7 @@ import numpy as np
 
 from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
-from sweeps.plan.domains import (
-    Choice,
-    Depends,
-    Domain,
-    Grid,
-    Int,
-    LogUniform,
-    Uniform,
-    Value,
-    written,
-)
+from sweeps.plan.domains import Domain, Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rung_tokens
 from tinylm import config as cfg
@@ -34,7 +23,6 @@ from tinylm.config import ConfigError
 
 MOST_DRAWS = 1000  # for one sample under a constraint
 _PROBED = 100  # random points that stand for those of an Optuna search
-Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -164,46 +152,20 @@ def load(request: Request, planned: Plan) -> Load:
     return Load(list(pools.values()), free)
 
 
-# Points ----------------------------------------------------------------------------------------------
-
-
 def _grid_points(space: Space) -> Iterator[dict[str, Value]]:
-    def extend(values: dict[str, Value], rest: list[tuple[str, Any]]) -> Iterator[dict[str, Value]]:
+    """Every combination of the listed values; the first path changes slowest."""
+
+    def extend(
+        values: dict[str, Value], rest: list[tuple[str, Domain]]
+    ) -> Iterator[dict[str, Value]]:
         if not rest:
             yield values
             return
         (path, domain), *rest = rest
-        for value in _grid(domain, values):
+        for value in domain.resolve(values).values:
             yield from extend({**values, path: value}, rest)
 
     yield from extend({}, list(space.space.items()))
-
-
-def _grid(domain: Domain, values: Mapping[str, Value]) -> list[Value]:
-    domain = resolve(domain, values)
-    assert isinstance(domain, Grid)
-    return domain.grid
-
-
-def resolve(domain: Domain, values: Mapping[str, Value]) -> Domain:
-    """The domain that holds, given the values of the paths above."""
-    while isinstance(domain, Depends):
-        domain = domain.depends.cases[written(values[domain.depends.on])]
-    return domain
-
-
-def _draw(domain: Domain, rng: Rng) -> Value:
-    match domain:
-        case Choice(choice=values):
-            return values[int(rng.integers(len(values)))]
-        case Uniform(uniform=[low, high]):
-            return float(rng.uniform(low, high))
-        case LogUniform(loguniform=[low, high]):
-            # The exponential of a logarithm may pass a bound by its last digit.
-            return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
-        case Int(int=[low, high]):
-            return int(rng.integers(low, high, endpoint=True))
-    raise AssertionError(domain)
 
 
 def draw(request: Request, machine: Machine, index: int) -> Sample:
@@ -215,7 +177,7 @@ def draw(request: Request, machine: Machine, index: int) -> Sample:
     for count in range(1, MOST_DRAWS + 1):
         values: dict[str, Value] = {}
         for path, domain in request.space.space.items():
-            values[path] = _draw(resolve(domain, values), rng)
+            values[path] = domain.resolve(values).draw(rng)
         if meets(request, machine, values):
             return Sample(values, count)
     raise ConfigError([f"{request.source}: constraint: {unmet(request, machine, values)}"])

@@ -237,7 +237,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: expected a mapping, got "none"'),
     "a nested change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
-        "arms.x.set.model: a text, a number below 2**53, true or false is due, got",
+        "arms.x.set.model: expected text, a number below 2**53, true or false, got",
     ),
     "a blank hypothesis": (
         {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
@@ -270,14 +270,14 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         {"values": {"powers_of_two": [8, 4]}},
         "lower bound 8 must not be above upper bound 4",
     ),
-    "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "a value twice": ({"values": [4, 4]}, "4 is listed twice"),
     "the baseline's own value alone": (
         {"values": [8]},
         "each.values: no value but the baseline's own, 8",
     ),
     "a number that a float does not hold": (
         {"values": [4, 2**53 + 1]},
-        "each.values.1: a text, a number below 2**53, true or false is due, got 9007199254740993",
+        "each.values.1: expected text, a number below 2**53, true or false, got 9007199254740993",
     ),
     "a power that is too much": (
         {"path": "model.norm_eps", "values": [1e30], "scale": {"optim.lr": 10.0}},
@@ -289,7 +289,7 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a number of four hundred digits": (
         {"values": [4, 10**400]},
-        "each.values.1: a text, a number below 2**53, true or false is due, got 1000",
+        "each.values.1: expected text, a number below 2**53, true or false, got 1000",
     ),
     "no list of values": (
         {"values": "memory"},
