@@ -12,6 +12,7 @@ from rich.console import Console
 from sweeps import ledger as led
 from sweeps.engine import session
 from sweeps.engine.driver import RefusedError
+from sweeps.engine.machine import CorpusFacts
 from tinylm import config as cfg
 
 RATES = [1e-3, 4e-3]
@@ -88,4 +89,4 @@ def test_a_changed_corpus_is_refused_while_trials_are_unfinished(
     planned |= {"flops_per_token": 1, "corpus": "c" * 16, "trial": "a", "kind": "planned"}
     sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", **planned})
     with pytest.raises(RefusedError, match="has changed since the sweep began"):
-        session.refuse_other_corpus(sweep, session.CorpusFacts(lambda message: None))
+        session.refuse_other_corpus(sweep, CorpusFacts(lambda message: None))
