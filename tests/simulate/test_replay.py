@@ -20,7 +20,7 @@ TOKENS = (10, 30, 90)
 
 
 def curve(trial: str, *scores: float, seconds: float = 1.0) -> Curve:
-    """Records at 10, 30 and 90 tokens, a token taking so many seconds."""
+    """Records at 10, 30 and 90 tokens, at a number of seconds per token."""
     tokens = TOKENS[: len(scores)]
     return Curve(trial, trial, tokens, scores, tuple(seconds * t for t in tokens))
 
