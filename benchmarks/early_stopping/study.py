@@ -44,9 +44,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = "oDvphs^<>*XPd"
 
 
-# The recorded curves ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Pool:
     """The trials of one recording."""
@@ -139,9 +136,6 @@ def noise(pools: Mapping[str, Pool]) -> dict[str, Any]:
     }
 
 
-# How early losses misorder -----------------------------------------------------------------------------
-
-
 def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[str, float]:
     """How the scores at a token count order the pairs of trials, against their final scores."""
     trials = [curve.trial for curve in pool.curves if not curve.diverged]
@@ -175,9 +169,6 @@ def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
         "raw": [order(pool, tokens, pool.score) for tokens in records],
         "decayed": [order(pool, tokens, pool.decayed_score) for tokens in pool.branched],
     }
-
-
-# Policies and remedies ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -253,9 +244,6 @@ def judged(
     ends = [min(finals[trial] for trial in result.finished) for result in results]
     found["within_sigma"] = statistics.fmean(end <= best + sigma for end in ends)
     return found
-
-
-# Tables and figures ----------------------------------------------------------------------------------------
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -398,9 +386,6 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
         fontsize=8,
     )
     save(drawn, name)
-
-
-# All of it ---------------------------------------------------------------------------------------------------
 
 
 def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str, Any]]:
