@@ -90,6 +90,17 @@ class Constraint(Section):
             raise ValueError("params or flops_per_token is missing")
         return self
 
+    def allows(self, params: int, flops_per_token: int) -> bool:
+        """Whether a model of this size is within all bounds."""
+        sizes = ((params, self.params), (flops_per_token, self.flops_per_token))
+        return all(bounds is None or bounds[0] <= size <= bounds[1] for size, bounds in sizes)
+
+    @property
+    def text(self) -> str:
+        """The bounds in words: `12000 to 15000 parameters`."""
+        names = {"parameters": self.params, "FLOPs per token": self.flops_per_token}
+        return " and ".join(f"{b[0]:g} to {b[1]:g} {name}" for name, b in names.items() if b)
+
 
 # Arms ------------------------------------------------------------------------------------------
 
