@@ -136,11 +136,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the baseline's config": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},
-        "arms.nope: its config is that of baseline",
+        "arms.nope: same config as baseline",
     ),
     "two arms with one config": (
         {"arms": {"nope": NOPE, "again": copy.deepcopy(NOPE)}},
-        "arms.again: its config is that of nope",
+        "arms.again: same config as nope",
     ),
     "an arm called baseline": ({"arms": {"baseline": NOPE}}, "arms.baseline: the baseline is the"),
     "a name with a path in it": ({"arms": {"a/b": NOPE}}, "arms.a/b: an arm is named by letters"),
@@ -175,7 +175,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an arm too large to be matched": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
-        "arms.x.match: params of the baseline are",
+        "arms.x.match: the baseline has",
     ),
     "other validation windows": (
         {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
@@ -186,11 +186,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
             "retune": RETUNE,
             "arms": {"x": {"hypothesis": "h", "set": {"model.position": "rope"}, "retune": False}},
         },
-        "arms.x: its config is that of baseline",
+        "arms.x: same config as baseline",
     ),
     "multiples of a word": (
         {"retune": {"optim.clip_norm": {"times": [1, 2]}}, "base": {"optim.clip_norm": "none"}},
-        "retune.optim.clip_norm.times: a number is due in baseline, got 'none'",
+        "retune.optim.clip_norm.times: expected a number in baseline, got 'none'",
     ),
     "another budget": (
         {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 1024}}}},
@@ -218,7 +218,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "multiples that are no whole number": (
         {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
-        "retune.model.d_ff.times: 88 in baseline times 0.3 is no whole number",
+        "retune.model.d_ff.times: 88 in baseline times 0.3 is not a whole number",
     ),
     "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
     "a re-tuned window": (
@@ -275,7 +275,7 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "a value twice": ({"values": [4, 4]}, "4 is listed twice"),
     "the baseline's own value alone": (
         {"values": [8]},
-        "each.values: no value but the baseline's own, 8",
+        "each.values: only the baseline's own value, 8",
     ),
     "a number that a float does not hold": (
         {"values": [4, 2**53 + 1]},
@@ -283,7 +283,7 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a power that is too much": (
         {"path": "model.norm_eps", "values": [1e30], "scale": {"optim.lr": 10.0}},
-        "each.scale.optim.lr: 10 is too much for 1e+30",
+        "each.scale.optim.lr: the power 10 is too large for 1e+30",
     ),
     "a number for a switch": (
         {"path": "model.tie_embeddings", "values": [0]},
@@ -313,10 +313,13 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         {"values": ["big"]},
         'optim.batch_size: Input should be a valid integer, got "big"',
     ),
-    "a scaled word": ({"scale": {"model.norm": 0.5}}, "each.scale.model.norm: numbers above 0"),
+    "a scaled word": (
+        {"scale": {"model.norm": 0.5}},
+        "each.scale.model.norm: expected numbers above 0",
+    ),
     "not one that fits": (
         {"values": {"powers_of_two": [64, "memory"]}},
-        "each.values: not even 64: 64 leaves 4 updates",
+        "each.values: not even 64 is possible: 64 leaves 4 updates",
     ),
     "a batch that the budget is no multiple of": (
         {"values": [7]},
