@@ -121,8 +121,8 @@ def _matched_width(
     if size(1) > target:
         raise ConfigError(
             [
-                f"{request.source}: {where}.match: the baseline has {target} {measure}, but the arm "
-                f"has {size(1)} even with model.d_ff 1"
+                f"{request.source}: {where}.match: the baseline has {target} {measure}, but the "
+                f"arm has {size(1)} even with model.d_ff 1"
             ]
         )
     low, high = 1, 2
@@ -150,7 +150,7 @@ def _arm_of_value(request: Request, each: Each, value: Value) -> PlannedArm:
 
 
 def _scaled(request: Request, each: Each, value: Value, path: str) -> float:
-    """A path under `each.scale`, which grows with a power of the value's ratio to the baseline's."""
+    """The value of a path under `each.scale`: the baseline's, times a power of the values' ratio."""
     where = f"{request.source}: each.scale.{path}"
     own, base, power = _base_value(request, each.path), _base_value(request, path), each.scale[path]
     are_numbers = all(isinstance(number, int | float) for number in (value, own, base))
@@ -218,8 +218,8 @@ def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
 def _batch_sizes_that_fit(
     request: Request, machine: Machine, each: Each, first: int
 ) -> tuple[list[Value], str]:
-    """The batch sizes that leave enough updates, fall on the rungs and fit in memory, each twice the
-    one before; and a note on why they end."""
+    """Batch sizes, each twice the one before, that leave enough updates, fall on the rungs and fit
+    in memory; and a note on why they end."""
     values: list[Value] = []
     why = ""
     for size in _doubling(first):

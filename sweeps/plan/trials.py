@@ -1,6 +1,6 @@
 """The trials of a space, in order: a pure function of (space, base config, seed).
 
-The id of a trial is the digest of its whole config, so a trial that is asked for twice is one trial.
+The id of a trial is the digest of its config, so a trial that is asked for twice is one trial.
 Three things can't be planned ahead, because they depend on what was measured: the next trial of an
 Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid chooses their values
 (`sweeps.plan.arms`), and the trials that confirm the best of a sweep (`confirmation`).

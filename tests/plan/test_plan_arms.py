@@ -142,17 +142,23 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"nope": NOPE, "again": copy.deepcopy(NOPE)}},
         "arms.again: same config as nope",
     ),
-    "an arm called baseline": ({"arms": {"baseline": NOPE}}, "arms.baseline: the baseline is the"),
-    "a name with a path in it": ({"arms": {"a/b": NOPE}}, "arms.a/b: an arm is named by letters"),
-    "one seed": ({"seeds": [0]}, "seeds: verdicts need two or more, got [0]"),
+    "an arm called baseline": (
+        {"arms": {"baseline": NOPE}},
+        "arms.baseline: the name is reserved for the base config",
+    ),
+    "a name with a path in it": (
+        {"arms": {"a/b": NOPE}},
+        "arms.a/b: expected a name of letters, digits, _, - and .",
+    ),
+    "one seed": ({"seeds": [0]}, "seeds: a study needs two or more, got [0]"),
     "no hypothesis": ({"arms": {"nope": {"set": NOPE["set"]}}}, "arms.nope.hypothesis: missing"),
     "no change": ({"arms": {"nope": {**NOPE, "set": {}}}}, "arms.nope.set: "),
     "a misspelt key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
-    "a search": ({"search": {"method": "grid"}}, "search: not with arms"),
-    "confirmation": ({"confirm": 2}, "confirm: not with arms"),
+    "a search": ({"search": {"method": "grid"}}, "search: not allowed in a study"),
+    "confirmation": ({"confirm": 2}, "confirm: not allowed in a study"),
     "arms of both kinds": (
         {"each": {"path": "optim.lr", "values": [1.0], "hypothesis": "h"}},
-        "each: arms are listed or made of values, not both",
+        "each: a study has arms or each, not both",
     ),
     "a re-tuned path in an arm": (
         {"retune": RETUNE, "arms": {"fast": {"hypothesis": "h", "set": {"optim.lr": 1.0}}}},
@@ -160,18 +166,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the tuning seed": (
         {"retune": RETUNE, "seeds": [0, 1000]},
-        "seeds: those from 1000 on are for re-tuning and confirming, got 1000",
+        "seeds: 1000 and above are reserved for re-tuning and confirming, got 1000",
     ),
     "a width that is solved for and set": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
-        "arms.x.set.model.d_ff: match solves for it",
+        "arms.x.set.model.d_ff: match sets this path",
     ),
     "a width that is solved for and re-tuned": (
         {
             "retune": {"model.d_ff": {"grid": [44, 88]}},
             "arms": {"x": {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}},
         },
-        "retune.model.d_ff: arms.x.match solves for it",
+        "retune.model.d_ff: arms.x.match sets this path",
     ),
     "an arm too large to be matched": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
@@ -179,7 +185,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "other validation windows": (
         {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
-        "arms.x.set.eval.tokens: every trial is evaluated on the same windows",
+        "arms.x.set.eval.tokens: every trial must be evaluated on the same windows",
     ),
     "the baseline's config at its rates": (
         {
@@ -194,7 +200,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another budget": (
         {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 1024}}}},
-        "arms.x.set.budget.tokens: arms are compared at equal tokens",
+        "arms.x.set.budget.tokens: every arm must have the same token budget",
     ),
     "another corpus by losses per token": (
         {"arms": {"x": {"hypothesis": "h", "set": {"data.corpus": "python"}}}},
@@ -202,7 +208,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a seed as a change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"run.seed": 5}}}},
-        "arms.x.set.run.seed: seeds are listed under `seeds`",
+        "arms.x.set.run.seed: list seeds under `seeds`",
     ),
     "an unknown retuned path": (
         {"retune": {"optim.lrr": {"grid": [1]}}},
@@ -210,11 +216,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a sampled retuned path": (
         {"retune": {"optim.lr": {"uniform": [1, 2]}}},
-        'retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got {"uniform": [1, 2]}',
+        'retune.optim.lr: expected one of {grid: [..]}, {times: [..]}, got {"uniform": [1, 2]}',
     ),
     "a retuned path without a grid": (
         {"retune": {"optim.lr": [1, 2]}},
-        "retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got [1, 2]",
+        "retune.optim.lr: expected one of {grid: [..]}, {times: [..]}, got [1, 2]",
     ),
     "multiples that are no whole number": (
         {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
@@ -223,7 +229,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
     "a re-tuned window": (
         {"retune": {"model.context_length": {"grid": [16, 32]}}},
-        "retune.model.context_length: the grid would choose between losses on different windows",
+        "retune.model.context_length: the grid would compare losses on different windows",
     ),
     "an arm named as the policy": (
         {
@@ -247,14 +253,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an arm named as the baseline": (
         {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},
-        "arms.Baseline: the baseline is the base config, and no arm",
+        "arms.Baseline: the name is reserved for the base config",
     ),
     "another split": (
         {
             "metric": "bits_per_byte",
             "arms": {"x": {"hypothesis": "h", "set": {"data.split_seed": 3}}},
         },
-        "arms.x.set.data.split_seed: every trial is evaluated on the same windows",
+        "arms.x.set.data.split_seed: every trial must be evaluated on the same windows",
     ),
     "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: Input should be less than"),
 }
@@ -262,11 +268,11 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
     "memory for something else": (
         {"path": "model.d_ff", "values": {"powers_of_two": [1, "memory"]}},
-        "memory bounds optim.batch_size, not model.d_ff",
+        "memory can bound optim.batch_size only, not model.d_ff",
     ),
     "memory as the lower bound": (
         {"values": {"powers_of_two": ["memory", 4]}},
-        "the lower bound is a number, got memory",
+        "the lower bound must be a number, got memory",
     ),
     "reversed bounds": (
         {"values": {"powers_of_two": [8, 4]}},
@@ -295,11 +301,11 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no list of values": (
         {"values": "memory"},
-        'each.values: a list of values, or {powers_of_two: [a, b]}, is due, got "memory"',
+        'each.values: expected a list of values, or {powers_of_two: [a, b]}, got "memory"',
     ),
     "a bound that is a word": (
         {"values": {"powers_of_two": [1, "mem"]}},
-        'each.values.powers_of_two.1: a whole number above 0, or memory, is due, got "mem"',
+        'each.values.powers_of_two.1: expected a whole number above 0, or memory, got "mem"',
     ),
     "a path scaled by itself": (
         {"scale": {"optim.batch_size": 0.5}},
