@@ -178,6 +178,28 @@ def test_every_shipped_space_names_the_schema_and_asks_a_question(path: Path) ->
     assert sp.read(path)[0].question.endswith("?")
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_space_that_a_ledger_holds_is_parsed_as_it_was_read(name: str) -> None:
+    space, tree = sp.read(Path("search_spaces") / f"{name}.yaml")
+    assert sp.parse(json.loads(json.dumps(tree)), "ledger.jsonl") == space
+
+
+def test_a_key_without_a_value_is_parsed_as_missing() -> None:
+    assert sp.parse({**grid([1e-3]), "metric": None}, "x") == sp.parse(grid([1e-3]), "x")
+
+
+def test_every_problem_of_a_parsed_space_names_its_source() -> None:
+    with pytest.raises(ConfigError) as caught:
+        sp.parse({**grid([1e-3]), "seeds": [1, 1], "repeats": 0}, "ledger.jsonl")
+    places = [problem.rpartition(": ")[0] for problem in caught.value.problems]
+    assert places == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
+
+
+def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
+    tree = {**grid([1e-3]), "space": {"optim.gone": {"grid": [1]}}}
+    assert list(sp.parse(tree, "ledger.jsonl").space) == ["optim.gone"]
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
     "misspelt path": (
@@ -213,7 +235,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
-        "is hit by no record: eval.every_tokens is 1024; the nearest grace that is hit is 1/8",
+        "eval.every_tokens is 1024; the nearest grace with a record is 1/8",
     ),
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
     "grace is no share": (
@@ -240,7 +262,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a grace near the end": (
         {"schedule": {"policy": "asha", "grace": 0.97}},
-        "the nearest grace that is hit is 7/8",
+        "the nearest grace with a record is 7/8",
     ),
     "a setting of another policy": (
         {"schedule": {"policy": "median", "grace": "1/8", "eta": 3}},
@@ -248,7 +270,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a multiple of the grace that no record hits": (
         {"schedule": {"policy": "median", "grace": "1/9"}},
-        "is hit by no record",
+        "schedule.grace: no record falls on the rung at",
     ),
     "a cap of zero": (
         {"caps": {"tokens": 0}},
@@ -260,11 +282,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "rungs in a budget of seconds": (
         {"base": {"budget.seconds": 5.0}},
-        "schedule.policy: asha has rungs at tokens, and budget.seconds is 5; use {policy: none}",
+        "schedule.policy: asha needs a budget of tokens, but budget.seconds is 5; use {policy: none}",
     ),
-    "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
+    "money without a price": (
+        {"caps": {"money": 5}},
+        "money and price_per_hour must be set together",
+    ),
     "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),
-    "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),
+    "seed swept": (
+        {"space": {"run.seed": {"grid": [1]}}},
+        "space.run.seed: list seeds under `seeds`",
+    ),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
     "no seed": ({"seeds": []}, "seeds: "),
     "rungs move": ({"space": {"budget.tokens": {"grid": [8192]}}}, "the same budget.tokens"),
@@ -301,7 +329,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "seconds swept": (
         {"space": {"budget.seconds": {"grid": [1.0, 2.0]}}},
-        "space.budget.seconds: trials are compared at equal tokens, or at the end of one time",
+        "space.budget.seconds: every trial must have the same time; set it under base",
     ),
     "a method without samples": (
         {"search": {"method": "random"}},
@@ -313,7 +341,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"method": "bayes"}},
         "search.method: unknown method 'bayes'; expected one of grid, random, optuna",
     ),
-    "device swept": ({"space": {"run.device": {"grid": ["cpu"]}}}, "the same resources"),
+    "device swept": (
+        {"space": {"run.device": {"grid": ["cpu"]}}},
+        "space.run.device: every trial must use the same resources",
+    ),
     "two seeds for optuna": (
         {
             "search": {"method": "optuna", "samples": 3},
@@ -340,7 +371,7 @@ def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../lr", ".hidden", ""])
 def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="a space is named by"):
+    with pytest.raises(ConfigError, match="expected a space's name"):
         sp.find(name)
 
 
