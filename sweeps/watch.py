@@ -16,7 +16,7 @@ import typer
 from sweeps import ledger
 from sweeps.analyze import find
 from sweeps.findings.everything import findings
-from sweeps.findings.results import Facts, results_of
+from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
 from tinylm.__main__ import fail
@@ -34,11 +34,10 @@ _BEAT_SECONDS = 15.0  # after which a silent feed says so, and learns whether an
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def content(files: Files) -> Facts:
+def content(files: Files) -> report.Content:
     """What the page shows of a sweep now."""
     rows = ledger.read(files)
-    results = results_of(files.name, rows)
-    return report.page(results, findings(results), rows)
+    return report.page(findings(results_of(files.name, rows)), rows)
 
 
 class Server(ThreadingHTTPServer):
