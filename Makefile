@@ -1,4 +1,4 @@
-# `make` prints what there is; `make sweep SPACE=lr` and `make test` need nothing but Python and make.
+# `make` lists the targets. `make sweep SPACE=lr` and `make test` need nothing but Python and make.
 PYTHON ?= python3
 SPACE ?= lr
 SCALE ?=
@@ -6,47 +6,62 @@ ARGS ?=
 
 # The recipes name the environment by a relative path, so that the folder may have spaces in its name.
 BIN := .venv/bin
-READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The `sweeps` script by its module, which says so where another package `sweeps` shadows ours.
+SWEEPS := $(BIN)/python -m tinylm_sweeps
+SWEEP := .venv/.ready-sweep
+DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all check dashboard tensorboard clean
+.PHONY: help setup sweep analyze test test-all check schema architecture dashboard tensorboard clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 16
 
-setup: $(READY) ## make the virtual environment
+setup: $(SWEEP) ## install what a sweep needs into .venv
 
-$(READY): pyproject.toml constraints.txt
+$(SWEEP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e .
 	@touch $@
 
-sweep: $(READY) ## run the search space SPACE, or go on with it
-	$(BIN)/python -m sweeps.run "$(SPACE)" $(if $(SCALE),--scale "$(SCALE)") $(ARGS)
+$(DEV): $(SWEEP)
+	$(PIP) -e ".[dev]"
+	@touch $@
 
-analyze: $(READY) ## write tables and figures of all sweeps, or of those in ARGS
-	$(BIN)/python -m sweeps.analyze $(ARGS)
+sweep: $(SWEEP) ## run the sweep of the search space SPACE, or resume it
+	$(SWEEPS) run "$(SPACE)" $(if $(SCALE),--scale "$(SCALE)") $(ARGS)
 
-test: $(READY) ## run the tests
+analyze: $(SWEEP) ## write tables and figures of all sweeps, or of those in ARGS
+	$(SWEEPS) analyze $(ARGS)
+
+test: $(DEV) ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(READY) ## run the tests, every shipped space at scale smoke, and the report in a browser
+test-all: $(DEV) ## run all tests: also every shipped space at scale smoke, and the report in a browser
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY) ## what CI runs: format, lint, types, all tests
+check: $(DEV) ## run what CI runs: format, lint, types, all tests
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest $(ARGS)
 
-dashboard: $(READY) ## say where the dashboard of a running sweep is, and its token
-	@echo "http://127.0.0.1:8265 while a sweep runs; it prints the address where that one is taken"
+schema: $(SWEEP) ## write search_spaces/schema.json, by which editors check a space
+	$(BIN)/python -m sweeps.plan.space > .venv/schema.json
+	mv .venv/schema.json search_spaces/schema.json
+
+architecture: $(SWEEP) ## draw docs/architecture.svg from the imports of the code
+	$(BIN)/python docs/architecture.py
+
+dashboard: $(SWEEP) ## print where the dashboard of a running sweep is, and its token
+	@echo "http://127.0.0.1:8265 while a sweep runs; it prints the address if that port is taken"
 	@$(BIN)/python -m ray.scripts.scripts get-auth-token
 
-tensorboard: $(READY) ## serve the learning curves of all sweeps on 127.0.0.1
-	$(BIN)/python -m sweeps.analyze --tensorboard
+tensorboard: $(SWEEP) ## write event files of all sweeps as they are now, and serve them on 127.0.0.1
+	$(SWEEPS) analyze --tensorboard
 	$(BIN)/python -m tensorboard.main --logdir results --host 127.0.0.1
 
 clean: ## remove the environment and caches; results stay
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -12,8 +12,11 @@ from typing import Annotated
 
 import typer
 
-from sweeps import replay
+from sweeps.policies import SCHEDULES
+from sweeps.replay import fitting
 from sweeps.simulate.curves import SCORE, Curve
+from sweeps.simulate.judge import rounded_rungs
+from sweeps.simulate.machine import replay
 
 TOKENS = tuple(2**power for power in range(1, 12))
 GIVEN = {"eta": 2, "grace": "1/1024", "finish": 1}
@@ -37,11 +40,11 @@ def main(
 ) -> None:
     """Time one replay of each policy."""
     pool = curves(trials)
-    for name in replay.SCHEDULES:
-        chosen = replay.fitting(name, MEDIAN if name == "median" else GIVEN)
-        rungs = replay.rounded_rungs(chosen, TOKENS[-1])
+    for name in SCHEDULES:
+        chosen = fitting(name, MEDIAN if name == "median" else GIVEN)
+        rungs = rounded_rungs(chosen, TOKENS[-1])
         begun = time.process_time()
-        result = replay.replay(pool, chosen.policy_at(rungs, SCORE), workers)
+        result = replay(pool, chosen.policy_at(rungs, SCORE), workers)
         passed = time.process_time() - begun
         print(
             f"{name:14s} {len(rungs):2d} rungs {passed:5.1f} s, {len(result.finished)} of {trials} "

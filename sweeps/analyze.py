@@ -17,9 +17,6 @@ from rich.console import Console
 from sweeps import ledger
 from sweeps.ledger import Files
 from sweeps.report import analysis, notes
-from sweeps.report.analysis import publish
-
-__all__ = ["app", "find", "publish"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

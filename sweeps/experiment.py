@@ -1,4 +1,4 @@
-"""One named experiment at a time, through the same ledger, and tables of those there are.
+"""Run one named experiment through the same ledger as a sweep; list, show and compare experiments.
 
 python -m sweeps.experiment --name NAME --config FILE [--set PATH=VALUE]... [--why WORDS]
 python -m sweeps.experiment list | show NAME | compare NAME NAME...
@@ -6,18 +6,21 @@ python -m sweeps.experiment list | show NAME | compare NAME NAME...
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from sweeps import exits
 from sweeps import ledger as led
 from sweeps import text as words
+from sweeps.engine import session
+from sweeps.plan.request import Request
+from sweeps.plan.space import Space
 from sweeps.report.experiments import Entry, experiments_under
-from sweeps.run import Address, Call, Tracker, console, execute
+from sweeps.run import READERS, Address, Tracker, command_line, console
 from tinylm import config as cfg
-from tinylm.__main__ import assignments, fail
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,7 +45,9 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="Its folder under results/.")] = "",
+    name: Annotated[
+        str, typer.Option(help="The experiment's name, and its folder under results/.")
+    ] = "",
     config: Annotated[str, typer.Option(help="A shipped config's name, or a file.")] = "",
     changes: Annotated[
         list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
@@ -51,40 +56,37 @@ def main(
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
-    """Run a named experiment, or go on with it, and enter it in the experiment log."""
+    """Run a named experiment, or resume it, and enter it in the experiment log."""
     if context.invoked_subcommand is not None:
         return
-    missing = [
-        f"--{key}: missing" for key, value in (("name", name), ("config", config)) if not value
-    ]
-    if missing:
-        raise fail("\n".join(missing))
-    execute(
-        lambda: _wanted(name, config, changes, why),
-        Call("sweeps.experiment", address, tracker, "--name"),
-    )
+    with exits.reported():
+        required = {"name": name, "config": config}
+        missing = [f"--{key}: missing" for key, value in required.items() if not value]
+        if missing:
+            raise exits.UsageError("\n".join(missing))
+        request, folder = _request(name, config, changes, why), led.RESULTS / name
+        options = session.Options(
+            command_line("sweeps.experiment"), "--name", address=address, tracker=tracker
+        )
+        raise typer.Exit(session.run(request, folder, options, READERS, console()))
 
 
-def _wanted(name: str, config: str, changes: list[str], why: str) -> Any:
-    """What is asked for, and its folder; `ConfigError` with what is wrong in it."""
-    from sweeps.plan.request import Request
-    from sweeps.plan.space import Space
-
+def _request(name: str, config: str, changes: list[str], why: str) -> Request:
+    """What a command line asks for; `ConfigError` with what is wrong in it."""
     if not led.NAME.fullmatch(name):
-        raise cfg.ConfigError([f"--name {name}: letters, digits, _, - and . are due"])
-    base = cfg.overlay(cfg.load(config), assignments(changes))
+        raise exits.UsageError(f"--name {name}: expected letters, digits, _, - and .")
+    base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     written = {
         "question": why.strip() or name,
         "search": {"method": "grid"},
         "seeds": [base.run.seed],
         "schedule": {"policy": "none"},
     }
-    space = Space.model_validate(written)
-    return Request(space, written, config, base, Path(config).stem, 0), led.RESULTS / name
+    return Request(Space.model_validate(written), written, config, base, Path(config).stem, 0)
 
 
 def _named(names: list[str]) -> list[Entry]:
-    """The experiments of these names; `ConfigError` with those that are none."""
+    """The experiments of these names; `UsageError` with the names that don't exist."""
     found = {one.name: one for one in experiments_under(led.RESULTS)}
     there = f"; there are {', '.join(found) or 'none'}"
     wrong = [
@@ -93,16 +95,14 @@ def _named(names: list[str]) -> list[Entry]:
         if name not in found
     ]
     if wrong:
-        raise cfg.ConfigError(wrong)
+        raise exits.UsageError("\n".join(wrong))
     return [found[name] for name in names]
 
 
 def _tell(names: list[str], rows: list[str]) -> None:
     """Print experiments side by side."""
-    try:
+    with exits.reported():
         found = _named(names)
-    except cfg.ConfigError as error:
-        raise fail(error) from error
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for one in found:
@@ -116,7 +116,7 @@ def _tell(names: list[str], rows: list[str]) -> None:
 
 @app.command("list")
 def list_all() -> None:
-    """Print a line for each experiment under results/."""
+    """Print one line for each experiment under results/."""
     shown = ("date", "changes", "validation loss", "hours", "to baseline", "verdict")
     table = Table(box=None, pad_edge=False)
     for title in ("name", *shown):
@@ -129,7 +129,7 @@ def list_all() -> None:
 
 @app.command()
 def show(name: str) -> None:
-    """Print all that the log says of one experiment."""
+    """Print everything that the log says about one experiment."""
     _tell([name], list(_ROWS))
 
 

@@ -8,16 +8,17 @@ clock), `time` (UTC, ISO 8601) and `kind`:
                   product_flops (a second, of a large matrix product here)
     forecast      what all that is asked is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
-    planned       a trial exists: trial, label, config, values (varied path -> value), seed, pool
-                  (whom the policy holds it against: "" all the others, a re-tune grid by its arm's
-                  name; null runs to its end), draws (that it took to meet a constraint), params,
+    planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
+                  (why it is trained, see `ROLES`), arm (of a study, else ""), grid (names the arm's
+                  re-tune grid, "" outside of one), draws (that it took to meet a constraint), params,
                   flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
                   (of that, in nats per token)
-    chosen        an arm's values are settled, or "" the best of a sweep that is run again: arm,
-                  values (null where every trial of its grid diverged), score, tried, seeds, trials
-                  (that run the arm, by seed), repeats (more of the first seed); of an arm place (in
-                  the plan), hypothesis, changes, retuned, grid (the trials of its grid), failed
-                  (how many of these did)
+    chosen        the values of an arm are settled: arm, values (null where every trial of its grid
+                  diverged), score, tried, seeds, trials (that run the arm, by seed), repeats (more of
+                  the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
+                  of its grid), failed (how many of these did)
+    confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
+                  (that run it, by seed)
     started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it); at a rung, with decayed scores,
@@ -38,6 +39,8 @@ clock), `time` (UTC, ISO 8601) and `kind`:
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
+Ledgers of versions before `role` are read as if they had it (`_current`).
+
 This module owns every file name under results/ and needs the standard library alone.
 """
 
@@ -51,8 +54,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
+from sweeps.exits import Code, SweepError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -61,13 +65,51 @@ RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are held against
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
+# Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a
+# run of an arm at settled values; to see how far equal runs are apart; to run the best of a search on
+# fresh seeds; to see what stopping another trial has cost.
+Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
 
-class LedgerError(Exception):
+
+def pool_of(role: str, arm: str, grid: str) -> str | None:
+    """The key that a trial shares with those it competes with; None for one that runs to its end."""
+    if role == "tuning":
+        return f"{arm} {grid}"
+    return "" if role == "search" else None
+
+
+class LedgerError(SweepError):
     """A ledger that is damaged: a line before the last that is no row, or out of order."""
 
+    code = Code.DAMAGED
 
-class LockedError(Exception):
-    """Another driver has the sweep."""
+
+class LockedError(SweepError):
+    """Another driver runs the sweep."""
+
+    code = Code.LOCKED
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The files of a results folder, beside its sweeps."""
+
+    folder: Path = RESULTS
+
+    @property
+    def log(self) -> Path:
+        """The experiment log of all sweeps."""
+        return self.folder / "EXPERIMENT_LOG.md"
+
+    @property
+    def index(self) -> Path:
+        """The page that links the sweeps' reports."""
+        return self.folder / "index.html"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database of all sweeps."""
+        return self.folder / "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -76,13 +118,27 @@ class Files:
 
     folder: Path
 
+    CHECKPOINT: ClassVar[str] = "checkpoint.pt"  # the file in each checkpoint's own folder
+
     @property
     def name(self) -> str:
+        """The name of the sweep."""
         return self.folder.name
 
     @property
+    def results(self) -> ResultsFolder:
+        """The results folder that the sweep is in."""
+        return ResultsFolder(self.folder.parent)
+
+    @property
     def ledger(self) -> Path:
+        """The rows: the only truth of the sweep."""
         return self.folder / "ledger.jsonl"
+
+    @property
+    def notes(self) -> Path:
+        """What people write about the sweep; programs create it once and then only read it."""
+        return self.folder / "notes.md"
 
     @property
     def checkpoints(self) -> Path:
@@ -90,22 +146,48 @@ class Files:
         return self.folder / "checkpoints"
 
     @property
-    def analysis(self) -> Path:
-        return self.folder / "analysis"
-
-    @property
     def wandb(self) -> Path:
-        """What Weights & Biases writes, one folder an attempt."""
+        """What Weights & Biases writes, one folder per attempt."""
         return self.folder / "wandb"
 
     @property
-    def mlflow(self) -> Path:
-        """MLflow's database of this sweep and those beside it."""
-        return self.folder.parent / "mlflow.db"
+    def analysis(self) -> Path:
+        """All that is written from the ledger and can be written again."""
+        return self.folder / "analysis"
+
+    @property
+    def summary(self) -> Path:
+        """The findings, for people."""
+        return self.analysis / "summary.md"
+
+    @property
+    def findings(self) -> Path:
+        """The findings, for programs."""
+        return self.analysis / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page with the curves, tables and decisions."""
+        return self.analysis / "report.html"
+
+    @property
+    def trials_table(self) -> Path:
+        """One row per trial."""
+        return self.analysis / "trials.csv"
+
+    @property
+    def curves_table(self) -> Path:
+        """One row per record; `sweeps.replay` reads it."""
+        return self.analysis / "curves.csv"
+
+    @property
+    def arms_table(self) -> Path:
+        """One row per arm of a study."""
+        return self.analysis / "arms.csv"
 
     @property
     def events(self) -> Path:
-        """TensorBoard event files, one folder a trial."""
+        """TensorBoard event files, one folder per trial."""
         return self.analysis / "tensorboard"
 
 
@@ -134,7 +216,29 @@ def _parse(content: bytes, source: Path) -> Iterator[Row]:
             raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
         if not in_order:
             raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
-        yield row
+        yield _current(row)
+
+
+def _current(row: Row) -> Row:
+    """A row as this version writes it.
+
+    Before `role`, a planned row had a `pool`: "" in a search, the name and the digest of a re-tune
+    grid, null for a trial that runs to its end (the arm of which only a `chosen` row says); and a
+    confirmation was a `chosen` row without an arm.
+    """
+    if row["kind"] == "planned" and "role" not in row:
+        pool = row.get("pool", "")
+        arm, _, grid = (pool or "").rpartition(" ")
+        if pool is not None:
+            role = "tuning" if pool else "search"
+        elif row.get("values", {}).get("run.repeat"):
+            role = "repeat"
+        else:
+            role = "confirm" if str(row.get("label")).endswith("(confirm)") else "run"
+        return {**row, "role": role, "arm": arm, "grid": grid}
+    if row["kind"] == "chosen" and row.get("arm") == "":
+        return {**row, "kind": "confirming"}
+    return row
 
 
 def read(files: Files) -> list[Row]:
@@ -217,7 +321,9 @@ class Trial:
     params: int
     flops_per_token: int
     corpus: str  # digest of documents, split and vocabulary
-    pool: str | None = ""  # whom the policy holds it against; None runs to its end
+    role: Role
+    arm: str = ""  # of a study
+    grid: str = ""  # names the re-tune grid of that arm
     draws: int = 1  # that it took to meet the space's constraint
     unigram_entropy: float | None = None  # of the corpus, in nats per token
     # planned | running | paused | stopped | diverged | failed | finished
@@ -232,6 +338,11 @@ class Trial:
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
+
+    @property
+    def pool(self) -> str | None:
+        """The key that it shares with the trials that its policy compares it with; None for none."""
+        return pool_of(self.role, self.arm, self.grid)
 
     def value(self, path: str) -> Any:
         """What the trial's config has at a dotted path, whether the space varied it then or not."""
@@ -259,6 +370,7 @@ class Sweep:
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
+    confirming: Row | None = None  # the last `confirming` row
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
     seconds: float = 0.0  # of all sessions, by the clock
@@ -318,7 +430,9 @@ class Sweep:
         kind = row["kind"]
         if kind == "sweep":
             self.request = row
-            self.chosen.clear()  # of what was asked before; what holds still is written again
+            # Of what was asked before; what still holds is written again.
+            self.chosen.clear()
+            self.confirming = None
         elif kind == "forecast":
             self.forecast = row
         elif kind == "session":
@@ -332,7 +446,9 @@ class Sweep:
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
         elif kind == "chosen":
-            self.chosen[row["arm"]] = _whole(row)
+            self._observe_choice(row)
+        elif kind == "confirming":
+            self.confirming = _whole(row, _CONFIRMING)
         elif kind == "audited":
             self._begin_audit(row)
         elif kind == "sampled":
@@ -343,6 +459,11 @@ class Sweep:
             (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
         else:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
+
+    def _observe_choice(self, row: Row) -> None:
+        self.chosen[row["arm"]] = _whole(row, _CHOSEN)
+        for trial in (*row["trials"].values(), *row["repeats"]):  # of an old ledger; see `_current`
+            self.trials[trial].arm = self.trials[trial].arm or row["arm"]
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]
@@ -356,7 +477,8 @@ class Sweep:
             params=stopped.params,
             flops_per_token=stopped.flops_per_token,
             corpus=stopped.corpus,
-            pool=None,
+            role="audit",
+            arm=stopped.arm,
             unigram_entropy=stopped.unigram_entropy,
             step=stopped.step,
             tokens=stopped.tokens,
@@ -383,13 +505,16 @@ class Sweep:
             _observe_attempt(trial, kind, row)
 
 
-_CHOSEN = {"arm", "values", "trials", "repeats"}
-_CHOSEN_ARM = {"place", "hypothesis", "changes", "retuned", "grid", "tried", "failed"}
+_CONFIRMING = {"values", "trials"}
+_CHOSEN = {
+    "arm", "values", "trials", "repeats", "place", "hypothesis", "changes", "retuned", "grid",
+    "tried", "failed",
+}  # fmt: skip
 
 
-def _whole(row: Row) -> Row:
-    """A `chosen` row; KeyError where it lacks something."""
-    lacking = (_CHOSEN | (_CHOSEN_ARM if row["arm"] else set())) - row.keys()
+def _whole(row: Row, names: set[str]) -> Row:
+    """The row; `KeyError` where it lacks some of the names."""
+    lacking = names - row.keys()
     if lacking:
         raise KeyError(*sorted(lacking))
     return row

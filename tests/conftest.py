@@ -57,7 +57,7 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> P
 
 @pytest.fixture(scope="session")
 def tiny(text_folder: Path) -> cfg.Config:
-    """A training of 11 updates in a fraction of a second; primes tell its axes apart."""
+    """A run of 11 updates in a fraction of a second; primes tell its axes apart."""
     return cfg.validate(
         {
             # 3 heads of width 14

@@ -46,7 +46,7 @@ class Story:
         parts = [path.split(".")[1] + "=" + show(value) for path, value in values.items()]
         shown = " ".join(parts)
         row = {
-            "trial": cfg.digest(config.model_dump()),
+            "trial": cfg.identity(config),
             "label": f"{shown} seed={seed}" if seed else shown,
             "config": config.model_dump(),
             "values": dict(values),
@@ -54,6 +54,9 @@ class Story:
             "params": 1_312_896,
             "flops_per_token": 7_900_000,
             "corpus": "0123456789abcdef",
+            "role": "search",
+            "arm": "",
+            "grid": "",
         }
         return str(self.ledger.append("planned", **row | more)["trial"])
 
@@ -169,7 +172,7 @@ def audited_sweep(
             tell.stop(trial, FIRST, 5.0)
         for rate, end in list(ends.items())[:audited]:
             stopped = {"optim.lr": rate}
-            trial = cfg.digest(cfg.overlay(BASE, {**stopped, "run.seed": 0}).model_dump())
+            trial = cfg.identity(cfg.overlay(BASE, {**stopped, "run.seed": 0}))
             audit = f"{trial}-audit"
             tell.ledger.append("audited", trial=audit, of=trial, stopped=len(ends), share=1.0)
             tell.start(audit, FIRST // BASE.tokens_per_step)

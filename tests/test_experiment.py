@@ -77,7 +77,7 @@ def test_an_unknown_experiment_is_refused_with_the_nearest(results: Path) -> Non
     ("arguments", "said"),
     [
         ([], "--name: missing\n--config: missing"),
-        (["--name", "a/b", "--config", "smoke"], "--name a/b: letters, digits"),
+        (["--name", "a/b", "--config", "smoke"], "--name a/b: expected letters, digits"),
         (["--name", "a", "--config", "smok"], "did you mean 'smoke'?"),
         (["--name", "a", "--config", "smoke", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
     ],

@@ -1,7 +1,14 @@
-"""The floors: which module may import what, proved in a fresh interpreter."""
+"""The floors: which module may import what.
 
+Outward, in a fresh interpreter: which packages a module loads when it is imported. Inward, from the
+source: which packages of the project a module names in any import, also inside functions.
+"""
+
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,25 +19,33 @@ FORBIDDEN = {
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},
+    "tinylm.measure": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.generate": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.__main__": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
-    "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
+    "sweeps": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
+    "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
+    "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
+    "sweeps.text": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.plan.space": {"torch", "ray", "pandas", "matplotlib", "optuna"},
     "sweeps.policies": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.simulate.curves": {"torch", "ray", "numpy", "pandas", "matplotlib", "scipy"},
-    "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},
+    "sweeps.simulate.judge": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.simulate.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
-    "sweeps.engine.worker": {"ray", "pandas", "matplotlib"},
-    "sweeps.engine.sample": {"ray", "pandas", "matplotlib"},
     "sweeps.engine.driver": {"torch", "ray", "pandas", "matplotlib"},
-    "sweeps.run": {"ray", "pandas", "matplotlib", "torch"},
-    "sweeps.analyze": {"torch", "ray"},
+    "sweeps.engine.machine": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.view": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.worker": {"ray", "pandas", "matplotlib"},
     "sweeps.report.log": {"torch", "ray", "matplotlib"},
     "sweeps.report.page": {"torch", "ray", "matplotlib"},
-    "sweeps.watch": {"torch", "ray", "matplotlib"},
-    "sweeps.experiment": {"torch", "ray", "matplotlib"},
     "sweeps.report.plots": {"torch", "ray"},
+    "sweeps.report.server": {"torch", "ray", "matplotlib"},
     "sweeps.report.tensorboard": {"torch", "ray"},
+    "sweeps.run": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.analyze": {"torch", "ray"},
+    "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},
+    "sweeps.experiment": {"torch", "ray", "matplotlib"},
+    "sweeps.watch": {"torch", "ray", "matplotlib"},
 }
 PROGRAM = """
 import importlib, sys
@@ -40,7 +55,7 @@ print(' '.join(sorted(loaded & set(sys.argv[2:]))))
 """
 
 
-def imported(module: str, names: set[str]) -> str:
+def loaded(module: str, names: set[str]) -> str:
     """Which of the names a fresh interpreter has loaded once it has imported the module."""
     command = [sys.executable, "-c", PROGRAM, module, *sorted(names)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -48,8 +63,123 @@ def imported(module: str, names: set[str]) -> str:
 
 @pytest.mark.parametrize("module", FORBIDDEN)
 def test_a_module_keeps_to_its_floor(module: str) -> None:
-    assert imported(module, FORBIDDEN[module]) == ""
+    assert loaded(module, FORBIDDEN[module]) == ""
 
 
 def test_a_module_above_its_floor_is_found() -> None:
-    assert imported("tinylm.model", {"torch", "ray"}) == "torch"
+    assert loaded("tinylm.model", {"torch", "ray"}) == "torch"
+
+
+# The arrows between packages: what a module may import of the project. The row with the longest
+# name holds; a package may import itself; a name stands for all that is below it.
+LOW = {"tinylm.config", "tinylm.files", "sweeps.exits"}
+WORK = {"sweeps.plan", "sweeps.policies", "sweeps.ledger"}
+FINDINGS = {"sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.text", "sweeps.plan.space"}
+ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
+DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
+ALL = {"sweeps", "tinylm"}
+ARROWS = {
+    "tinylm": set[str](),
+    "sweeps": set[str](),  # the package's own __init__
+    "sweeps.exits": set[str](),
+    "sweeps.text": set[str](),
+    "sweeps.stats": set[str](),
+    "sweeps.ledger": LOW,
+    "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
+    "sweeps.policies": LOW | {"sweeps.ledger"},
+    "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
+    "sweeps.simulate": LOW | WORK | {"sweeps.stats"},
+    "sweeps.findings": LOW | FINDINGS,
+    "sweeps.report": LOW | FINDINGS | {"sweeps.findings"},
+    "sweeps.engine": LOW | WORK | ENGINE,
+    "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
+    "sweeps.engine.worker": LOW | DRIVER,
+    "sweeps.engine.tune": LOW | DRIVER | {"sweeps.engine.worker", "sweeps.plan.space"},
+    "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
+    **dict.fromkeys(
+        (
+            *("sweeps.__main__", "sweeps.commands", "sweeps.run", "sweeps.analyze"),
+            *("sweeps.replay", "sweeps.experiment", "sweeps.watch"),
+        ),
+        ALL,
+    ),
+}
+# Packages from elsewhere that are not imported inside functions either.
+NEVER = {
+    "tinylm": {"ray"},
+    "sweeps.policies": {"ray", "torch"},
+    "sweeps.plan": {"ray", "torch"},
+    "sweeps.simulate": {"ray", "torch"},
+    "sweeps.findings": {"ray", "torch", "matplotlib"},
+    "sweeps.report": {"ray", "torch"},
+    "sweeps.engine.driver": {"ray", "torch"},
+    "sweeps.engine.worker": {"ray"},
+}
+ROOT = Path(__file__).parents[1]
+FILES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for package in ("tinylm", "sweeps")
+    for file in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def row(module: str, table: dict[str, set[str]]) -> str:
+    """The longest name in a table that a module is, or is below; empty if there is none."""
+    return max((name for name in table if is_in(module, name)), key=len, default="")
+
+
+def is_in(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+def imported(source: str) -> Iterator[str]:
+    """The full name of every module that a source imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and node.level == 0, "relative imports are not used"
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in FILES else node.module for name in names)
+
+
+def against(module: str, source: str) -> set[str]:
+    """The imports in the source of a module that its row does not allow."""
+    names = set(imported(source))
+    own = row(module, ARROWS)
+    may = ARROWS[own] | {own} if own != "sweeps" else ARROWS[own]
+    inner = {name for name in names if is_in(name, "tinylm") or is_in(name, "sweeps")}
+    wrong = {name for name in inner if not any(is_in(name, package) for package in may)}
+    never = NEVER.get(row(module, NEVER), set())
+    return wrong | {name for name in names if name.partition(".")[0] in never}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_what_its_package_may(module: str) -> None:
+    assert against(module, FILES[module].read_text()) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.count(".") == 1])
+def test_every_module_and_package_of_the_top_level_has_a_row(module: str) -> None:
+    assert is_in(module, "tinylm") or module in ARROWS
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        (
+            "sweeps.engine.driver",
+            "from sweeps.findings.results import at",
+            "sweeps.findings.results",
+        ),
+        ("sweeps.engine.session", "from sweeps.report import page", "sweeps.report.page"),
+        ("sweeps.engine.driver", "def f():\n    import torch", "torch"),
+        ("sweeps.engine.worker", "from ray import tune", "ray"),
+        ("sweeps.findings.arms", "from sweeps.plan import trials", "sweeps.plan.trials"),
+        ("sweeps.plan.space", "def f():\n    from sweeps import engine", "sweeps.engine"),
+        ("sweeps.ledger", "import sweeps.text", "sweeps.text"),
+        ("tinylm.train", "from sweeps import ledger", "sweeps.ledger"),
+    ],
+)
+def test_an_arrow_against_the_table_is_found(module: str, source: str, found: str) -> None:
+    assert against(module, source) == {found}

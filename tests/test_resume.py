@@ -19,9 +19,9 @@ from sweeping import (
 )
 
 from sweeps import ledger as led
+from sweeps.exits import Code
 from sweeps.plan import space as sp
 from sweeps.plan.request import Request
-from sweeps.run import FAILED, REFUSED
 from tinylm import config as cfg
 
 
@@ -40,7 +40,7 @@ def killed(
 
 def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
     code, said = killed[2]
-    assert (code, "To go on: " in said) == (143, True), said
+    assert (code, "To resume: " in said) == (143, True), said
 
 
 def test_a_killed_sweep_ends_with_the_curves_of_whole_trainings(killed: Any, trained: Any) -> None:
@@ -69,7 +69,9 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
         what = Request(parsed, tree, str(space), cfg.load(str(scale)), str(scale), 0)
         driver(ledger, what).begin({})
     again = run(command(space, scale, out))
-    assert (again.returncode, "has changed since" in again.stderr) == (REFUSED, True), again.stderr
+    assert (again.returncode, "has changed since" in again.stderr) == (Code.REFUSED, True), (
+        again.stderr
+    )
 
 
 def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, sca
     tree["space"] = {"model.d_ff": {"grid": [37, 10**11]}}
     space.write_text(yaml.safe_dump(tree))
     done = run(command(space, scale, tmp_path / "widths"))
-    assert done.returncode == FAILED, done.stdout + done.stderr
+    assert done.returncode == Code.FAILED, done.stdout + done.stderr
     assert "failed: d_ff=100000000000" in done.stderr
     trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()
     assert [(t.status, t.attempt) for t in trials] == [("finished", 1), ("failed", 3)]

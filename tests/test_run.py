@@ -3,6 +3,7 @@
 import csv
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from sweeping import (
 from typer.testing import CliRunner
 
 from sweeps import ledger as led
-from sweeps.engine.sample import TOKENS
+from sweeps.engine.worker import SAMPLE_TOKENS
+from sweeps.exits import Code
 from sweeps.policies.base import BRANCH
-from sweeps.run import CLUSTER, FAILED, LOCKED, REFUSED, app
+from sweeps.run import app
 from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written
@@ -51,11 +53,11 @@ def test_a_missing_space_file_exits_2(tmp_path: Path) -> None:
 BAD_COMMANDS = [
     (["--scale", "smokey"], "did you mean 'smoke'"),
     (["--scale", "smoke", "--set", "optim.weight_decy=1"], "did you mean 'optim.weight_decay'"),
-    (["--scale", "smoke", "--set", "optim.lr=1"], "sweeps this path"),
+    (["--scale", "smoke", "--set", "optim.lr=1"], "the sweep varies optim.lr"),
     (["--scale", "smoke", "--set", "run.seed=1"], "seeds"),
     (["--scale", "smoke", "--set", "model.n_heads=5"], "n_heads 5 must divide d_model 32"),
     (["--scale", "smoke", "--set", "model.vocab_size=70000"], "model.vocab_size"),
-    (["--scale", "smoke", "--set", "optim.eps"], "PATH=VALUE is due"),
+    (["--scale", "smoke", "--set", "optim.eps"], "expected PATH=VALUE"),
     (["--scale", "smoke", "--audit", "1.5"], "--audit"),
     (["--scale", "smoke", "--out", "a/../b"], "--out a/../b"),
     (["--scale", "smoke", "--out", "rates.yaml"], "not a folder"),
@@ -159,7 +161,7 @@ def test_a_sweep_keeps_what_its_best_checkpoint_writes(stopped: Ended) -> None:
             key=lambda trial: float(trial.curve[-1]["val_loss"]),
         ).trial
     )
-    assert sampled["text"] and 0 < sampled["tokens"] <= TOKENS
+    assert sampled["text"] and 0 < sampled["tokens"] <= SAMPLE_TOKENS
 
 
 def test_the_same_command_again_does_nothing_and_says_so(stopped: Ended) -> None:
@@ -171,7 +173,7 @@ def test_the_same_command_again_does_nothing_and_says_so(stopped: Ended) -> None
 
 def test_another_base_config_exits_9_with_the_difference(stopped: Ended) -> None:
     again = run([*stopped.asked, "--set", "optim.weight_decay=0.3"])
-    assert (again.returncode, "0.1 there, 0.3 here" in again.stderr) == (REFUSED, True)
+    assert (again.returncode, "0.1 there, 0.3 here" in again.stderr) == (Code.REFUSED, True)
 
 
 def test_a_session_says_where_and_with_what_it_ran(stopped: Ended) -> None:
@@ -201,7 +203,7 @@ def test_a_forecast_stands_beside_what_was_used(stopped: Ended) -> None:
 def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_go_on(stopped: Ended) -> None:
     assert (stopped.capped.returncode, stopped.still.returncode) == (75, 75), stopped.capped.stderr
     assert "caps.tokens: " in stopped.capped.stderr
-    assert "the same command goes on" in stopped.capped.stderr
+    assert f"then resume: {sys.executable} -m sweeps.run" in stopped.capped.stderr
 
 
 def test_a_sweep_stops_within_a_record_of_its_budget(stopped: Ended, scale: Path) -> None:
@@ -239,13 +241,13 @@ def test_a_second_driver_exits_5(tmp_path: Path, scale: Path) -> None:
     asked = command(write_space(tmp_path, STOPPING), scale, tmp_path / "rates")
     with led.Ledger(led.Files(tmp_path / "rates")):
         done = run(asked)
-    assert (done.returncode, "another driver" in done.stderr) == (LOCKED, True), done.stderr
+    assert (done.returncode, "another driver" in done.stderr) == (Code.LOCKED, True), done.stderr
 
 
 def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     done = run(command(space, scale, tmp_path / "rates", "--address", "127.0.0.1:1"))
-    assert (done.returncode, "127.0.0.1:1" in done.stderr) == (CLUSTER, True), done.stderr
+    assert (done.returncode, "127.0.0.1:1" in done.stderr) == (Code.CLUSTER, True), done.stderr
 
 
 # A real study
@@ -275,8 +277,8 @@ def compared(
 
 def test_a_dead_switch_is_void_and_exits_3(compared: Any) -> None:
     done, _ = compared
-    assert done.returncode == FAILED, done.stderr
-    assert done.stderr == "void: arm dead did not apply: its training is the baseline's\n"
+    assert done.returncode == Code.FAILED, done.stderr
+    assert done.stderr == "void: arm dead did not apply: its losses equal the baseline's\n"
 
 
 def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
@@ -293,11 +295,11 @@ def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
 
 def test_a_study_runs_its_arms_to_the_end_and_stops_within_its_grids(compared: Any) -> None:
     trials = led.fold(led.read(led.Files(compared[1]))).trials.values()
-    assert {t.status for t in trials if t.pool is None} == {"finished"}
-    assert {t.status for t in trials if t.pool} == {"finished", "stopped"}
+    assert {t.status for t in trials if t.role != "tuning"} == {"finished"}
+    assert {t.status for t in trials if t.role == "tuning"} == {"finished", "stopped"}
 
 
 def test_a_void_study_stays_void_when_it_is_run_again(compared: Any, scale: Path) -> None:
     _, folder = compared
     again = run(command(folder.with_suffix(".yaml"), scale, folder))
-    assert (again.returncode, "nothing is left to do" in again.stdout) == (FAILED, True)
+    assert (again.returncode, "nothing is left to do" in again.stdout) == (Code.FAILED, True)

@@ -1,1 +1,1 @@
-"""A small Transformer language model that can be trained, resumed and sampled from."""
+"""A small Transformer language model that can be trained, resumed, and sampled from."""

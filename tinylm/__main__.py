@@ -15,7 +15,6 @@ from rich.table import Table
 
 from tinylm import config as cfg
 from tinylm.files import replacing
-from tinylm.yaml import YamlError, parse
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
@@ -31,21 +30,6 @@ Set = Annotated[
 DAMAGED, STORAGE, REFUSED = 6, 7, 9
 
 
-def assignments(texts: list[str]) -> dict[str, object]:
-    """The changes that `PATH=VALUE` texts name; values are read as YAML, `ConfigError` where they
-    are none."""
-    changes = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise cfg.ConfigError([f"--set: {text!r}: PATH=VALUE is due, e.g. optim.lr=3e-3"])
-        try:
-            changes[path.strip()] = parse(value, f"--set {path}")
-        except YamlError as error:
-            raise cfg.ConfigError([str(error)]) from error
-    return changes
-
-
 def fail(message: object, code: int = 2) -> typer.Exit:
     """Print what is wrong; the exit to raise."""
     print(message, file=sys.stderr)
@@ -53,7 +37,7 @@ def fail(message: object, code: int = 2) -> typer.Exit:
 
 
 def human(number: float) -> str:
-    """A count in three digits and a unit: 128.6M."""
+    """A count with four significant digits and a unit: 128.6M."""
     for unit in ("", "k", "M", "G", "T", "P", "E"):
         if abs(number) < 1000:
             return f"{number:.4g}{unit}"
@@ -62,7 +46,7 @@ def human(number: float) -> str:
 
 
 def kept_records(file: Path, step: int) -> str:
-    """The lines of a records file up to a step, without one that a crash cut off."""
+    """The lines of a records file up to a step, without a last line that a crash cut short."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     return "".join(
         line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
@@ -74,9 +58,9 @@ def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
-    """Print the parameters of a config's model and the FLOPs of its training."""
+    """Print the parameter counts of a config's model and the FLOPs of training it."""
     try:
-        settings = cfg.overlay(cfg.load(config), assignments(changes))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     except ValueError as error:
         raise fail(error) from error
     from tinylm.model import size
@@ -102,9 +86,16 @@ def count(
 def _refuse_other_config(saved: Path, before: cfg.Config, settings: cfg.Config) -> None:
     different = cfg.difference(before.model_dump(), settings.model_dump())
     if different:
-        found = different.values()
-        lines = [f"{saved} is a training of another config:", *found, "name another --out"]
+        head = f"{saved} belongs to a run with another config:"
+        lines = [head, *different.values(), "use another --out"]
         raise fail("\n".join(lines), REFUSED)
+
+
+def _share(state: "State", settings: cfg.Config) -> float:
+    """The share of a run that is done."""
+    from tinylm.optim import Progress
+
+    return Progress.after(state.step, state.seconds, settings).share
 
 
 def _line(record: "Record") -> str:
@@ -116,7 +107,7 @@ def _line(record: "Record") -> str:
 
 
 def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
-    """The corpus, and the training where its checkpoint left it or at its beginning."""
+    """The corpus, and the run as its checkpoint left it, or a new one."""
     from tinylm import checkpoint, data
     from tinylm import train as training
 
@@ -139,9 +130,9 @@ def train(
     config: Annotated[str, typer.Option(help="A shipped config's name or a YAML file.")] = "cpu",
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
-    """Train one model; the same command again goes on from the last checkpoint."""
+    """Train one model. Run the same command again to resume from the last checkpoint."""
     try:
-        settings = cfg.overlay(cfg.load(config), assignments(changes))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
         if out.exists() and not out.is_dir():
             raise cfg.ConfigError([f"--out {out}: not a folder"])
     except ValueError as error:
@@ -150,10 +141,10 @@ def train(
 
     saved = out / "checkpoint.pt"
     corpus, state = _open(settings, saved)
-    if training.is_over(state, state.seconds, settings):
+    if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
-    # Ctrl-C and SIGTERM end the training at once; the last checkpoint is whole.
+    # Ctrl-C and SIGTERM end the run at once; the last checkpoint is complete.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -161,7 +152,9 @@ def train(
             stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
         _train(settings, corpus, state, out / "records.jsonl", saved)
     except KeyboardInterrupt as error:
-        raise fail("interrupted; the same command goes on from the last checkpoint", 130) from error
+        raise fail(
+            "interrupted; run the same command again to resume from the last checkpoint", 130
+        ) from error
     except OSError as error:
         raise fail(f"{out}: {error}", STORAGE) from error
 
@@ -183,15 +176,15 @@ def _train(
     print("  step     tokens  train loss  val loss  bits/byte        lr  tokens/s", flush=True)
     try:
         with bar, records.open("a") as stream:
-            task = bar.add_task("training", total=settings.steps, completed=state.step)
+            task = bar.add_task("training", total=1.0)
+            bar.update(task, completed=_share(state, settings))
             for record in training.train(state, corpus, settings):
                 stream.write(json.dumps(asdict(record)) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
                 print(_line(record), flush=True)
-                bar.update(task, completed=record.step)
-                due = record.tokens % settings.run.checkpoint_every_tokens == 0
-                if due or record.last:
+                bar.update(task, completed=_share(state, settings))
+                if checkpoint.is_due(record, settings):
                     checkpoint.save(saved, state, corpus, settings)
     except training.Diverged as diverged:
         print(f"diverged: {diverged}")
@@ -202,13 +195,22 @@ def _train(
 @app.command()
 def generate(
     saved: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file.")],
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most probable.")] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus mass.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 always takes the most probable token.")
+    ] = 1.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Sample from the most probable tokens with this total probability.",
+        ),
+    ] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
 ) -> None:
-    """Print the prompt and what the model makes of it."""
+    """Print the prompt and the model's continuation."""
     from tinylm import checkpoint
     from tinylm.generate import generate as sample
 
@@ -224,7 +226,7 @@ def generate(
     for token in sample(trained, prompt, max_tokens, temperature, top_p, seed):
         ids.append(token)
         text = trained.tokenizer.decode(ids)
-        # A character of several bytes is whole only with its last token.
+        # A character of several bytes is complete only with its last token.
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):
             print(text[len(shown) :], end="", flush=True)
             shown = text

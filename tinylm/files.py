@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and on the disk when they are said to be."""
+"""Files that are either complete or unchanged, and on disk once they are written."""
 
 import ctypes
 import errno
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Put a file, or the names in a folder, on the disk."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -20,9 +20,9 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BufferedRandom]:
-    """A stream to write a file's new content to; `path` holds all of it or what it held before.
+    """A stream for a file's new content; at any moment `path` has either all of it or the old content.
 
-    The stream may be read as well. Where the context ends with an error, nothing changes.
+    The stream can also be read. If the context ends with an error, the file stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -37,15 +37,15 @@ def replacing(path: Path) -> Iterator[BufferedRandom]:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two files change places, both at once.
+    """Swap two files atomically.
 
-    `OSError` where one is missing; with ENOSYS or EINVAL where the system or the file system has no
-    such call (Linux has, since 3.15; NFS has not).
+    Raises `OSError` if one is missing, and with ENOSYS or EINVAL if the system (Linux before 3.15) or
+    the file system (NFS) does not support it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(other))
-    here, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), exchanged):
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), swap):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(other))

@@ -10,9 +10,9 @@ from tinylm.data import END_OF_TEXT
 
 
 def nucleus(probability_V: Tensor, top_p: float) -> Tensor:
-    """The smallest set of most probable tokens whose mass reaches `top_p`, normalised.
+    """The smallest set of most probable tokens whose mass reaches `top_p`, normalized.
 
-    Nucleus sampling, arXiv:1904.09751, eq. 2 and 3; the most probable token always stays.
+    Nucleus sampling, arXiv:1904.09751, eq. 2 and 3; the most probable token is always kept.
     """
     sorted_V, order_V = probability_V.sort(descending=True)
     mass_before_V = sorted_V.cumsum(0).roll(1)
@@ -25,9 +25,9 @@ def nucleus(probability_V: Tensor, top_p: float) -> Tensor:
 def generate(
     trained: Trained, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int
 ) -> Iterator[int]:
-    """Token ids that go on from the prompt, until `<|endoftext|>` or `max_tokens`.
+    """Token ids that continue the prompt, until `<|endoftext|>` or `max_tokens`.
 
-    Temperature 0 takes the most probable token. The model sees the last `context_length` tokens;
+    Temperature 0 always takes the most probable token. The model sees the last `context_length` tokens;
     an empty prompt begins a new document.
     """
     end = trained.tokenizer.token_to_id(END_OF_TEXT)

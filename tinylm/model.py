@@ -1,13 +1,16 @@
 """The Transformer and its switches.
 
-Shapes stand in names. B: sequences of a batch, T: positions of a window, V: vocabulary,
+Each value of a switch (`model.position`, `model.ffn`, `model.norm`) is one class, which builds its
+part of the model and counts its parameters; `POSITION`, `FFN` and `BLOCK` map values to classes.
+
+Shapes are part of names. B: sequences of a batch, T: positions of a window, V: vocabulary,
 D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d_ff).
 """
 
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,30 +31,79 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.gain.to(x.dtype), self.eps)
 
 
-class Rope(nn.Module):
-    """Turns adjacent pairs by angles that grow with the position (RoFormer, arXiv:2104.09864, eq. 15)."""
+class NoPosition(nn.Module):
+    """No position information besides the causal mask."""
+
+    @classmethod
+    def of(cls, c: cfg.Model) -> Self:
+        """The module of a config."""
+        return cls()
+
+    @staticmethod
+    def params(c: cfg.Model) -> int:
+        """Its parameters."""
+        return 0
+
+    def embed(self, x_BTD: Tensor) -> Tensor:
+        """The embeddings of a window, with their positions."""
+        return x_BTD
+
+    def rotate(self, x_BHTK: Tensor) -> Tensor:
+        """Queries or keys, with their positions."""
+        return x_BHTK
+
+
+class LearnedPosition(NoPosition):
+    """Adds a learned vector for each position to the embeddings."""
+
+    def __init__(self, context_length: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(context_length, d_model))
+
+    @classmethod
+    def of(cls, c: cfg.Model) -> Self:
+        return cls(c.context_length, c.d_model)
+
+    @staticmethod
+    def params(c: cfg.Model) -> int:
+        return c.context_length * c.d_model
+
+    def embed(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD + self.weight[: x_BTD.shape[1]]
+
+
+class Rope(NoPosition):
+    """Rotates adjacent pairs by angles that grow with the position (RoFormer, arXiv:2104.09864, eq. 15)."""
 
     cos_TK: Tensor
     sin_TK: Tensor
 
     def __init__(self, head_width: int, context_length: int, theta: float) -> None:
         super().__init__()
-        # On the CPU also where a model is only counted: on the meta device this loads torch's
-        # compiler, which takes seconds.
-        exact: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
-        rate_k = theta ** (-torch.arange(0, head_width, 2, **exact) / head_width)
-        angle_Tk = torch.outer(torch.arange(context_length, **exact), rate_k)
+        rate_k = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+        angle_Tk = torch.outer(torch.arange(context_length, dtype=torch.float64), rate_k)
         angle_TK = angle_Tk.repeat_interleave(2, dim=1)
-        # The sign that the swapped partner of each pair carries stands in the sine table.
-        sign_K = torch.tensor([-1.0, 1.0], **exact).repeat(head_width // 2)
+        # The swapped partner of each pair gets its sign from the sine table.
+        sign_K = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
         self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
         self.register_buffer("sin_TK", (angle_TK.sin() * sign_K).float(), persistent=False)
 
-    def forward(self, x_BHTK: Tensor) -> Tensor:
+    @classmethod
+    def of(cls, c: cfg.Model) -> Self:
+        return cls(c.d_model // c.n_heads, c.context_length, c.rope_theta)
+
+    def rotate(self, x_BHTK: Tensor) -> Tensor:
         T = x_BHTK.shape[-2]
         swapped_BHTK = x_BHTK.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        turned_BHTK = x_BHTK * self.cos_TK[:T] + swapped_BHTK * self.sin_TK[:T]
-        return turned_BHTK.to(x_BHTK.dtype)
+        rotated_BHTK = x_BHTK * self.cos_TK[:T] + swapped_BHTK * self.sin_TK[:T]
+        return rotated_BHTK.to(x_BHTK.dtype)
+
+
+POSITION: dict[str, type[NoPosition]] = {
+    "rope": Rope,
+    "none": NoPosition,
+    "learned": LearnedPosition,
+}
 
 
 def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
@@ -67,9 +119,9 @@ def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head causal self-attention without biases."""
+    """Multi-head causal self-attention without biases; `qk_norm` adds norms of queries and keys."""
 
-    def __init__(self, c: cfg.Model, rope: Rope | None) -> None:
+    def __init__(self, c: cfg.Model) -> None:
         super().__init__()
         self.n_heads = c.n_heads
         self.qkv = nn.Linear(c.d_model, 3 * c.d_model, bias=False)
@@ -77,65 +129,123 @@ class Attention(nn.Module):
         head_width = c.d_model // c.n_heads
         self.q_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
-        self.rotate = rope if rope is not None else nn.Identity()
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    @staticmethod
+    def weights(c: cfg.Model) -> int:
+        """Parameters of its matrix products."""
+        return 4 * c.d_model**2
+
+    @staticmethod
+    def params(c: cfg.Model) -> int:
+        """Its parameters."""
+        gains = 2 * (c.d_model // c.n_heads) if c.qk_norm else 0
+        return Attention.weights(c) + gains
+
+    def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
         qkv_3BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         q_BHTK, k_BHTK, v_BHTK = qkv_3BHTK.unbind(0)
-        q_BHTK = self.rotate(self.q_norm(q_BHTK))
-        k_BHTK = self.rotate(self.k_norm(k_BHTK))
+        q_BHTK = position.rotate(self.q_norm(q_BHTK))
+        k_BHTK = position.rotate(self.k_norm(k_BHTK))
         y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK)
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (arXiv:2002.05202, eq. 6) or a plain network with SiLU or GELU."""
+    """A feed-forward network; each kind has a `forward` of its own."""
+
+    gated = False  # whether a third matrix gates the hidden values
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
-        self.kind = c.ffn
         self.up = nn.Linear(c.d_model, c.d_ff, bias=False)
-        if c.ffn == "swiglu":
+        if self.gated:
             self.gate = nn.Linear(c.d_model, c.d_ff, bias=False)
         self.down = nn.Linear(c.d_ff, c.d_model, bias=False)
 
+    @classmethod
+    def params(cls, c: cfg.Model) -> int:
+        """Its parameters, all of them in matrix products."""
+        return (3 if cls.gated else 2) * c.d_model * c.d_ff
+
+
+class SwiGLU(FeedForward):
+    """SwiGLU (arXiv:2002.05202, eq. 6)."""
+
+    gated = True
+
     def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.kind == "swiglu":
-            hidden_BTF = F.silu(self.gate(x_BTD)) * self.up(x_BTD)
-        elif self.kind == "silu":
-            hidden_BTF = F.silu(self.up(x_BTD))
-        else:
-            hidden_BTF = F.gelu(self.up(x_BTD))
-        return self.down(hidden_BTF)
+        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+
+
+class SiLU(FeedForward):
+    """Two matrices with SiLU between them."""
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(F.silu(self.up(x_BTD)))
+
+
+class GELU(FeedForward):
+    """Two matrices with GELU between them."""
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BTD)))
+
+
+FFN: dict[str, type[FeedForward]] = {"swiglu": SwiGLU, "silu": SiLU, "gelu": GELU}
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each with its residual connection and norm."""
+    """Attention and feed-forward network, each with a residual connection, without norms."""
 
-    def __init__(self, c: cfg.Model, rope: Rope | None) -> None:
+    ends_in_norm = False  # whether a norm follows the last block
+
+    def __init__(self, c: cfg.Model) -> None:
         super().__init__()
-        self.attention = Attention(c, rope)
-        self.ffn = FeedForward(c)
-        self.norm = c.norm
-        if c.norm != "none":
-            self.attention_norm = RMSNorm(c.d_model, c.norm_eps)
-            self.ffn_norm = RMSNorm(c.d_model, c.norm_eps)
+        self.attention = Attention(c)
+        self.ffn = FFN[c.ffn](c)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.norm == "pre":
-            x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
-            return x_BTD + self.ffn(self.ffn_norm(x_BTD))
-        if self.norm == "post":
-            x_BTD = self.attention_norm(x_BTD + self.attention(x_BTD))
-            return self.ffn_norm(x_BTD + self.ffn(x_BTD))
-        x_BTD = x_BTD + self.attention(x_BTD)
+    @classmethod
+    def params(cls, c: cfg.Model) -> int:
+        """Its parameters."""
+        return Attention.params(c) + FFN[c.ffn].params(c)
+
+    def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
+        x_BTD = x_BTD + self.attention(x_BTD, position)
         return x_BTD + self.ffn(x_BTD)
 
 
-def _embedding(rows: int, width: int) -> nn.Embedding:
-    # Without the values that nn.Embedding draws: `build` draws its own, and drawing on the meta
-    # device loads torch's compiler too.
-    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+class NormBlock(Block):
+    """A block with two norms; each kind places them in its own `forward`."""
+
+    def __init__(self, c: cfg.Model) -> None:
+        super().__init__(c)
+        self.attention_norm = RMSNorm(c.d_model, c.norm_eps)
+        self.ffn_norm = RMSNorm(c.d_model, c.norm_eps)
+
+    @classmethod
+    def params(cls, c: cfg.Model) -> int:
+        return super().params(c) + 2 * c.d_model
+
+
+class PreNormBlock(NormBlock):
+    """Norms before attention and feed-forward network; the last block is followed by one more."""
+
+    ends_in_norm = True
+
+    def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), position)
+        return x_BTD + self.ffn(self.ffn_norm(x_BTD))
+
+
+class PostNormBlock(NormBlock):
+    """Norms after attention and feed-forward network, on the residual stream itself."""
+
+    def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
+        x_BTD = self.attention_norm(x_BTD + self.attention(x_BTD, position))
+        return self.ffn_norm(x_BTD + self.ffn(x_BTD))
+
+
+BLOCK: dict[str, type[Block]] = {"pre": PreNormBlock, "post": PostNormBlock, "none": Block}
 
 
 class Transformer(nn.Module):
@@ -143,34 +253,30 @@ class Transformer(nn.Module):
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
-        self.config = c
-        self.embedding = _embedding(c.vocab_size, c.d_model)
-        if c.position == "learned":
-            self.position = _embedding(c.context_length, c.d_model)
-        head_width = c.d_model // c.n_heads
-        rope = Rope(head_width, c.context_length, c.rope_theta) if c.position == "rope" else None
-        self.blocks = nn.ModuleList(Block(c, rope) for _ in range(c.n_layers))
-        # Post-norm blocks end in a norm of their own.
-        self.final_norm = RMSNorm(c.d_model, c.norm_eps) if c.norm == "pre" else nn.Identity()
+        # nn.Embedding would draw values that `build` draws again.
+        table_VD = torch.empty(c.vocab_size, c.d_model)
+        self.embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)
+        self.position = POSITION[c.position].of(c)
+        block = BLOCK[c.norm]
+        self.blocks = nn.ModuleList(block(c) for _ in range(c.n_layers))
+        self.final_norm = RMSNorm(c.d_model, c.norm_eps) if block.ends_in_norm else nn.Identity()
         self.head = nn.Linear(c.d_model, c.vocab_size, bias=False)
         if c.tie_embeddings:
             self.head.weight = self.embedding.weight
 
     def forward(self, token_BT: Tensor) -> Tensor:
-        x_BTD = self.embedding(token_BT)
-        if self.config.position == "learned":
-            x_BTD = x_BTD + self.position.weight[: token_BT.shape[1]]
+        x_BTD = self.position.embed(self.embedding(token_BT))
         for block in self.blocks:
-            x_BTD = block(x_BTD)
+            x_BTD = block(x_BTD, self.position)
         return self.head(self.final_norm(x_BTD))
 
 
 def build(c: cfg.Model, seed: int) -> Transformer:
-    """A model on the CPU with weights that are a function of its config and the seed.
+    """A model on the CPU whose initial weights are a function of its config and the seed.
 
-    Every parameter is drawn from a stream named by the seed and the parameter, so two models
-    that differ in one switch share the initial values of all they have in common. Matrices are
-    normal, truncated at three standard deviations; gains start at one.
+    Every parameter has its own random stream, named by the seed and the parameter. So two models that
+    differ in one switch have equal initial values in all parameters they share. Matrices are normal,
+    truncated at three standard deviations; gains start at one.
     """
     model = Transformer(c)
     with torch.no_grad():
@@ -195,7 +301,7 @@ def build(c: cfg.Model, seed: int) -> Transformer:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model costs; `flops_per_token` is forward and backward pass of one training token."""
+    """What a model costs; `flops_per_token` covers forward and backward pass of one training token."""
 
     params: int
     params_without_embeddings: int
@@ -204,23 +310,19 @@ class Size:
 
 
 def size(c: cfg.Model) -> Size:
-    """The counts of a model, read off the model itself without allocating it.
+    """The counts of a model, in closed form.
 
     FLOPs are 6 for each weight of a matrix product plus 12 L T D for attention (PaLM,
     arXiv:2204.02311, appendix B; causality is not credited).
     """
-    with torch.device("meta"):
-        model = Transformer(c)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    embedding = model.embedding.weight.numel()
-    position = c.context_length * c.d_model if c.position == "learned" else 0
-    head = 0 if c.tie_embeddings else embedding
-    products = sum(
-        module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear)
-    )
+    block = BLOCK[c.norm]
+    table = c.vocab_size * c.d_model
+    inside = c.n_layers * block.params(c) + (c.d_model if block.ends_in_norm else 0)
+    embeddings = POSITION[c.position].params(c) + table + (0 if c.tie_embeddings else table)
+    weights = c.n_layers * (Attention.weights(c) + FFN[c.ffn].params(c)) + table
     return Size(
-        params=total,
-        params_without_embeddings=total - embedding - head - position,
-        params_without_input_embedding=total - position - (0 if c.tie_embeddings else embedding),
-        flops_per_token=6 * products + 12 * c.n_layers * c.context_length * c.d_model,
+        params=inside + embeddings,
+        params_without_embeddings=inside,
+        params_without_input_embedding=inside + table,
+        flops_per_token=6 * weights + 12 * c.n_layers * c.context_length * c.d_model,
     )

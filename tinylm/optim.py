@@ -1,6 +1,7 @@
-"""AdamW as language models use it, and the learning rate as a function of the step."""
+"""AdamW as language models use it, and the learning rate as a function of a run's progress."""
 
 import math
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
@@ -8,31 +9,55 @@ from torch import nn
 from tinylm import config as cfg
 
 
-def learning_rate(step: int, config: cfg.Config) -> float:
-    """The rate of the update that follows `step` completed ones, where tokens are the budget."""
-    return rate_at(step + 1, config.steps, config.optim)
+class Progress(NamedTuple):
+    """How much of a run is done: `done` of `total`, both in updates or both in seconds.
 
-
-def rate_at(update: float, total: float, c: cfg.Optim) -> float:
-    """The rate of an update at whose end so much of the total (updates, or a share of 1) is over.
-
-    It rises linearly to the peak in the first `warmup_fraction` of all updates; the last update
-    of a decaying schedule has the rate `lr * lr_final_fraction`.
+    Both numbers are kept, since a learning rate computed from their quotient would differ in its
+    last bit.
     """
+
+    done: float
+    total: float
+
+    @classmethod
+    def after(cls, step: int, seconds: float, config: cfg.Config) -> Self:
+        """The progress after `step` updates that took `seconds`.
+
+        With a budget in seconds, tokens and seconds both count: the larger share is the progress.
+        """
+        in_updates = cls(step, config.steps)
+        if config.budget.seconds is None:
+            return in_updates
+        in_seconds = cls(seconds, config.budget.seconds)
+        return in_seconds if in_seconds.share > in_updates.share else in_updates
+
+    @property
+    def share(self) -> float:
+        """In [0, 1] while the run is within its budget."""
+        return self.done / self.total
+
+
+def learning_rate(progress: Progress, c: cfg.Optim) -> float:
+    """The learning rate of the update that ends at this progress.
+
+    It rises linearly to the peak over the first `warmup_fraction` of the run; the last update of a
+    decaying schedule has the rate `lr * lr_final_fraction`.
+    """
+    done, total = progress
     warmup = c.warmup_fraction * total
-    if update < warmup:
-        return c.lr * update / warmup
+    if done < warmup:
+        return c.lr * done / warmup
     final = c.lr * c.lr_final_fraction
     if c.schedule == "constant":
         return c.lr
     if c.schedule == "wsd":
         decay = c.decay_fraction * total
-        return c.lr + (final - c.lr) * max(0.0, (update - total + decay) / decay)
-    # A training that is all warm-up ends at its peak.
-    progress = (update - warmup) / (total - warmup) if total > warmup else 0.0
+        return c.lr + (final - c.lr) * max(0.0, (done - total + decay) / decay)
+    # A run that is all warm-up ends at its peak.
+    decayed = (done - warmup) / (total - warmup) if total > warmup else 0.0
     if c.schedule == "linear":
-        return c.lr + (final - c.lr) * progress
-    return final + (c.lr - final) * 0.5 * (1 + math.cos(math.pi * progress))
+        return c.lr + (final - c.lr) * decayed
+    return final + (c.lr - final) * 0.5 * (1 + math.cos(math.pi * decayed))
 
 
 def adamw(model: nn.Module, config: cfg.Config) -> torch.optim.AdamW:

@@ -1,9 +1,9 @@
 """The training loop: a generator of plain records.
 
 The caller prints, reports, saves, or stops by not asking for more. Everything is a function of
-(config, seed, step), so a training that goes on from a `State` saved between two records gives
-the same records, bit for bit on a CPU, as one that was never interrupted. The one exception is a
-budget in seconds: there the learning rate is a function of the time that has passed as well.
+(config, seed, step), so a run that resumes from a `State` saved between two records gives the same
+records, bit for bit on a CPU, as one that was never interrupted. The one exception is a budget in
+seconds: there the learning rate also depends on the time that has passed.
 """
 
 import copy
@@ -11,10 +11,9 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,29 +24,19 @@ from torch import Tensor, nn
 from tinylm import config as cfg
 from tinylm import data, optim
 from tinylm.model import Transformer, build
+from tinylm.optim import Progress
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
-
-# A training has diverged when its loss, the warm-up over, has been this many nats above the loss
-# at init for this many updates in a row.
-DIVERGED_NATS = 1.0
-DIVERGED_UPDATES = 20
-# What a spike is measured on: a running mean in which each update's loss has this weight.
-SMOOTHING = 0.1
-FIRST_LOSSES = 10  # updates at the beginning whose losses are kept, to tell two trainings apart
-PROBE_UPDATES = 20
-PROBE_SECONDS = 20.0
-# Losses are fetched from the device this often: each fetch waits for the device.
-_FETCH_UPDATES = 10
+Clock = Callable[[], float]  # seconds since some fixed moment
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a training after `step` updates. Losses are nats per token."""
+    """What is known of a run after `step` updates. Losses are nats per token."""
 
     step: int
     tokens: int
-    seconds: float  # of training; evaluation and saving excluded
+    seconds: float  # of training, without evaluation and saving
     train_loss: float  # mean over the updates since the last record
     val_loss: float
     bits_per_byte: float
@@ -55,52 +44,91 @@ class Record:
     grad_norm: float  # of the last update, before clipping
     peak_loss: float  # highest training loss of any update so far
     loss_init: float  # training loss of the first batch, before any update
-    spike: float  # most that the smoothed training loss has risen above its lowest, warm-up over
+    spike: float  # largest rise of the smoothed training loss above its minimum, after warm-up
     first_losses: tuple[float, ...]  # of the first `FIRST_LOSSES` updates; in the first record only
     tokens_per_s: float  # since the last record
-    last: bool  # whether the training is over
-    peak_memory: int  # bytes: of the CUDA allocator in this training, else of the process so far
-
-
-class Diverged(Exception):  # noqa: N818 a result, not an error
-    """A training whose loss is not finite (`non-finite`) or stays far above the loss at init
-    (`blown up`)."""
-
-    def __init__(
-        self,
-        how: Literal["non-finite", "blown up"],
-        reason: str,
-        step: int,
-        tokens: int,
-        state: "State",
-    ) -> None:
-        super().__init__(reason)
-        self.how = how
-        self.reason = reason
-        self.step = step
-        self.tokens = tokens
-        self.peak_loss = state.peak_loss
-        self.loss_init = state.loss_init
+    last: bool  # whether the run is finished
+    peak_memory: int  # bytes: of the CUDA allocator in this run, else of the process so far
 
 
 @dataclass
 class State:
-    """All that changes while a training runs."""
+    """Everything that changes during a run."""
 
     model: Transformer
     optimizer: torch.optim.Optimizer
+    watch: "LossWatch"
     step: int = 0
     seconds: float = 0.0
-    loss_init: float = math.nan
-    peak_loss: float = -math.inf
-    updates_above: int = 0  # updates in a row with a loss far above the loss at init
-    smooth_loss: float = math.nan  # running mean of the training loss
-    lowest_loss: float = math.inf  # the least that it has been
-    spike: float = 0.0  # the most that it has risen above that, the warm-up over
+
+
+def train(
+    state: State, corpus: data.Corpus, config: cfg.Config, clock: Clock = time.perf_counter
+) -> Iterator[Record]:
+    """A record at every `eval.every_tokens` and at the end; the state moves with them.
+
+    The state may be saved between two records. Raises `Diverged`.
+    """
+    torch.set_num_threads(config.run.threads)
+    forward = torch.compile(state.model) if config.run.compile else state.model
+    while not is_over(state, config):
+        step_before, seconds_before, started = state.step, state.seconds, clock()
+        losses: list[float] = []
+        pending: list[Tensor] = []  # losses that are still on the device
+        record_is_due = False
+        while not record_is_due:
+            rate = optim.learning_rate(_after_next_update(state, config), config.optim)
+            loss, norm = update(state, forward, corpus, config, rate)
+            pending.append(loss)
+            state.seconds = seconds_before + (_now(clock, config) - started)
+            tokens = state.step * config.tokens_per_step
+            record_is_due = tokens % config.eval.every_tokens == 0 or is_over(state, config)
+            if record_is_due or len(pending) == _FETCH_UPDATES:
+                latest = torch.stack(pending).tolist()
+                state.watch.observe(latest, state.step, state.seconds, config)
+                losses += latest
+                pending = []
+        passed = _now(clock, config) - started
+        state.seconds = seconds_before + passed
+        val_loss, bits_per_byte = evaluate(forward, corpus, config)
+        if not math.isfinite(val_loss):
+            reason = f"validation loss {val_loss} at step {state.step}"
+            raise Diverged("non-finite", reason, state.step, config, state.watch)
+        yield Record(
+            step=state.step,
+            tokens=tokens,
+            seconds=state.seconds,
+            train_loss=math.fsum(losses) / len(losses),
+            val_loss=val_loss,
+            bits_per_byte=bits_per_byte,
+            lr=rate,
+            grad_norm=norm.item(),
+            peak_loss=state.watch.peak_loss,
+            loss_init=state.watch.loss_init,
+            spike=state.watch.spike,
+            first_losses=() if step_before else tuple(losses[:FIRST_LOSSES]),
+            tokens_per_s=(state.step - step_before) * config.tokens_per_step / passed,
+            last=is_over(state, config),
+            peak_memory=peak_memory(config.run.device),
+        )
+
+
+FIRST_LOSSES = 10  # updates at the start whose losses are kept, to tell two runs apart
+# Losses are fetched from the device this often: each fetch waits for the device.
+_FETCH_UPDATES = 10
+
+
+def start(config: cfg.Config) -> State:
+    """A run before its first update; `ConfigError` if its device is not available."""
+    require(config.run.device)
+    if config.run.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # of an earlier run in the same process
+    model = build(config.model, config.run.seed).to(config.run.device)
+    return State(model, optim.adamw(model, config), LossWatch())
 
 
 def require(device: str) -> None:
-    """Raise `ConfigError` where a device is not to be had."""
+    """Raise `ConfigError` if a device is not available."""
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -108,51 +136,14 @@ def require(device: str) -> None:
     }
     if not available[device]:
         raise cfg.ConfigError(
-            [f"run.device: no {device} device here; --set run.device=cpu trains on the processor"]
+            [f"run.device: {device} is not available here; use --set run.device=cpu"]
         )
 
 
-def start(config: cfg.Config) -> State:
-    """A training before its first update; `ConfigError` where its device is not to be had."""
-    require(config.run.device)
-    if config.run.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # of a training before, in a process that is used again
-    model = build(config.model, config.run.seed).to(config.run.device)
-    return State(model, optim.adamw(model, config))
-
-
-def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
-    return torch.autocast(config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16")
-
-
-def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
-    """Cross-entropy in nats of every token of the windows but the first, given those before it."""
-    with _autocast(config):
-        logit_BTV = forward(window_BT[:, :-1])
-    return F.cross_entropy(
-        logit_BTV.flatten(0, 1).float(), window_BT[:, 1:].flatten(), reduction=reduction
-    )
-
-
-@torch.no_grad()
-def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
-    """Validation loss in nats per token, and bits per byte, over the fixed windows."""
-    length = config.model.context_length
-    windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
-    nats = 0.0
-    for first in range(0, len(windows), config.eval.batch_size):
-        window_BT = torch.from_numpy(windows[first : first + config.eval.batch_size])
-        loss_N = _loss(forward, window_BT.to(config.run.device), config, "none")
-        nats += loss_N.double().sum().item() if config.run.device != "mps" else loss_N.sum().item()
-    targets = windows[:, 1:]
-    text_bytes = int(corpus.bytes_of_token[targets].sum())
-    return nats / targets.size, nats / math.log(2) / text_bytes
-
-
-def _update(
+def update(
     state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config, rate: float
 ) -> tuple[Tensor, Tensor]:
-    """One update of the state at a learning rate; loss and gradient norm, still on the device."""
+    """Make one update of the state; its loss and gradient norm, still on the device."""
     c = config.optim
     windows = data.batch(
         corpus.train, c.batch_size, config.model.context_length, config.run.seed, state.step
@@ -173,211 +164,158 @@ def _update(
     return total, norm
 
 
-# The budget --------------------------------------------------------------------------------------
+def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
+    return torch.autocast(config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16")
 
 
-def _share(updates: float, seconds: float, config: cfg.Config) -> float:
-    """The share of a training that is over after so many updates and seconds."""
-    by_tokens = updates / config.steps
-    limit = config.budget.seconds
-    return by_tokens if limit is None else max(by_tokens, seconds / limit)
-
-
-def _after_next(state: State, seconds: float, config: cfg.Config) -> float:
-    """The share that will be over after one more update, which takes as long as those before."""
-    each = seconds / state.step if state.step else 0.0
-    return _share(state.step + 1, seconds + each, config)
-
-
-def is_over(state: State, seconds: float, config: cfg.Config) -> bool:
-    """Whether, after so many seconds, one more update would be more than the budget."""
-    if config.budget.seconds is None or state.step == 0:
-        return state.step >= config.steps
-    return _after_next(state, seconds, config) > 1
-
-
-def _rate(state: State, seconds: float, config: cfg.Config) -> float:
-    """The learning rate of the next update."""
-    if config.budget.seconds is None:
-        return optim.learning_rate(state.step, config)
-    return optim.rate_at(min(1.0, _after_next(state, seconds, config)), 1.0, config.optim)
-
-
-class _Clock:
-    """Seconds of training, this stretch included; read only where the budget is one of time."""
-
-    def __init__(self, before: float, config: cfg.Config) -> None:
-        self._before = before
-        self._begun = time.perf_counter()
-        self._waits = config.run.device == "cuda" and config.budget.seconds is not None
-
-    def seconds(self) -> float:
-        """Of all that has been trained so far."""
-        if self._waits:
-            torch.cuda.synchronize()  # updates are under way that have been asked for
-        return self._before + time.perf_counter() - self._begun
-
-
-def _watch(state: State, losses: list[float], config: cfg.Config) -> None:
-    """Fold the latest losses into the state; `Diverged` where they say so."""
-    first = state.step - len(losses)
-    if first == 0:
-        state.loss_init = state.smooth_loss = losses[0]
-    for step, loss in enumerate(losses, start=first + 1):
-        tokens = step * config.tokens_per_step
-        if not math.isfinite(loss):
-            reason = f"training loss {loss} at step {step}"
-            raise Diverged("non-finite", reason, step, tokens, state)
-        state.peak_loss = max(state.peak_loss, loss)
-        state.smooth_loss += SMOOTHING * (loss - state.smooth_loss)
-        state.lowest_loss = min(state.lowest_loss, state.smooth_loss)
-        # As the schedule has it, but for updates since the clock was last read.
-        warm = _share(step, state.seconds, config) > config.optim.warmup_fraction
-        if warm:
-            state.spike = max(state.spike, state.smooth_loss - state.lowest_loss)
-        above = warm and loss > state.loss_init + DIVERGED_NATS
-        state.updates_above = state.updates_above + 1 if above else 0
-        if state.updates_above >= DIVERGED_UPDATES:
-            reason = (
-                f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
-                f"({state.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {step}"
-            )
-            raise Diverged("blown up", reason, step, tokens, state)
-
-
-PRODUCTS = 10  # of matrices, to find the peak
-
-
-def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
-    """An update of a new training that needs no corpus, as a function that makes one more."""
-    torch.set_num_threads(config.run.threads)
-    state = start(config)
-    forward = torch.compile(state.model) if config.run.compile else state.model
-    ids = np.random.default_rng(0).integers(
-        0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
+def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
+    """Cross-entropy in nats of every token of the windows except the first, given those before it."""
+    with _autocast(config):
+        logit_BTV = forward(window_BT[:, :-1])
+    return F.cross_entropy(
+        logit_BTV.flatten(0, 1).float(), window_BT[:, 1:].flatten(), reduction=reduction
     )
-    tokens = data.Tokens(ids, documents=1)
-    corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
-
-    def update() -> None:
-        rate = optim.learning_rate(state.step, config)
-        _update(state, forward, corpus, config, rate)[0].item()  # waits for the device
-
-    return update
 
 
-def memory(config: cfg.Config) -> int:
-    """Most bytes held, as `peak_memory` counts them, over the first two updates of a training."""
-    update = _on_random_tokens(config)
-    update()
-    update()
-    return peak_memory(config.run.device)
+@torch.no_grad()
+def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
+    """Validation loss in nats per token, and bits per byte, over the fixed windows.
+
+    Bits per byte are those of the text alone: the bits of all target tokens except `<|endoftext|>`,
+    divided by their UTF-8 bytes. The end of a document has no bytes; counting its bits would make a
+    corpus of many short documents look harder than its text is. The loss in nats per token counts
+    `<|endoftext|>` like any other token.
+    """
+    length = config.model.context_length
+    windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
+    bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
+    nats = text_nats = 0.0
+    for first in range(0, len(windows), config.eval.batch_size):
+        part = slice(first, first + config.eval.batch_size)
+        window_BT = torch.from_numpy(windows[part]).to(config.run.device)
+        loss_N = _loss(forward, window_BT, config, "none")
+        if config.run.device != "mps":  # which has no fp64
+            loss_N = loss_N.double()
+        is_text_N = torch.from_numpy(bytes_BT[part] > 0).to(config.run.device).flatten()
+        nats += loss_N.sum().item()
+        text_nats += (loss_N * is_text_N).sum().item()
+    return nats / bytes_BT.size, text_nats / math.log(2) / int(bytes_BT.sum())
 
 
-def probe(config: cfg.Config) -> float:
-    """Training tokens per second, measured on `PROBE_UPDATES` updates with random tokens after a
-    first one; on fewer where they take longer than `PROBE_SECONDS`."""
-    update = _on_random_tokens(config)
-
-    def timed() -> float:
-        begun = time.perf_counter()
-        update()
-        return time.perf_counter() - begun
-
-    times = [timed()]  # compiles, allocates
-    if times[0] < PROBE_SECONDS:
-        times = [timed()]
-    while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
-        times.append(timed())
-    return len(times) * config.tokens_per_step / math.fsum(times)
+def _after_next_update(state: State, config: cfg.Config) -> Progress:
+    """The progress after one more update, if it takes as long as the mean of those before."""
+    each = state.seconds / state.step if state.step else 0.0
+    return Progress.after(state.step + 1, state.seconds + each, config)
 
 
-def product_flops(config: cfg.Config) -> float:
-    """FLOPs a second of a large matrix product with the device, precision and threads of a training;
-    the best of several."""
-    torch.set_num_threads(config.run.threads)
-    on_gpu = config.run.device == "cuda"
-    size = 8192 if on_gpu else 1024
-    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    factor = torch.ones(size, size, device=config.run.device, dtype=dtype)
-    best = math.inf
-    for _ in range(PRODUCTS):
-        begun = time.perf_counter()
-        (factor @ factor)[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - begun)
-    return 2 * size**3 / best
+def is_over(state: State, config: cfg.Config) -> bool:
+    """Whether one more update would exceed the budget."""
+    done, total = _after_next_update(state, config)
+    return done > total
+
+
+def _now(clock: Clock, config: cfg.Config) -> float:
+    """The clock's seconds; with a budget in seconds, only after the device has caught up."""
+    if config.run.device == "cuda" and config.budget.seconds is not None:
+        torch.cuda.synchronize()
+    return clock()
 
 
 def peak_memory(device: str) -> int:
-    """Most bytes held so far: by tensors on a CUDA device, else by this process."""
+    """Peak memory so far in bytes: of tensors on a CUDA device, else of this process."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage if sys.platform == "darwin" else usage * 1024
 
 
-def train(state: State, corpus: data.Corpus, config: cfg.Config) -> Iterator[Record]:
-    """Records at every `eval.every_tokens` and at the end; the state moves with them.
+# A run has diverged when, after warm-up, its loss has been this many nats above the loss at init
+# for this many updates in a row.
+DIVERGED_NATS = 1.0
+DIVERGED_UPDATES = 20
+# Spikes are measured on a running mean in which the loss of each update has this weight.
+SMOOTHING = 0.1
 
-    The state may be saved between two records. Raises `Diverged`.
-    """
-    torch.set_num_threads(config.run.threads)
-    forward = torch.compile(state.model) if config.run.compile else state.model
-    steps_per_record = config.eval.every_tokens // config.tokens_per_step
-    while not is_over(state, state.seconds, config):
-        before, clock = state.step, _Clock(state.seconds, config)
-        stop = min((before // steps_per_record + 1) * steps_per_record, config.steps)
-        losses: list[float] = []
-        while state.step < stop and not (losses and is_over(state, clock.seconds(), config)):
-            fetched: list[Tensor] = []
-            while True:
-                rate = _rate(state, clock.seconds(), config)
-                loss, norm = _update(state, forward, corpus, config, rate)
-                fetched.append(loss)
-                full = state.step == stop or len(fetched) == _FETCH_UPDATES
-                if full or is_over(state, clock.seconds(), config):
-                    break
-            latest = torch.stack(fetched).tolist()
-            _watch(state, latest, config)
-            losses += latest
-        passed = clock.seconds() - state.seconds
-        state.seconds += passed
-        val_loss, bits_per_byte = evaluate(forward, corpus, config)
-        tokens = state.step * config.tokens_per_step
-        if not math.isfinite(val_loss):
-            reason = f"validation loss {val_loss} at step {state.step}"
-            raise Diverged("non-finite", reason, state.step, tokens, state)
-        yield Record(
-            step=state.step,
-            tokens=tokens,
-            seconds=state.seconds,
-            train_loss=math.fsum(losses) / len(losses),
-            val_loss=val_loss,
-            bits_per_byte=bits_per_byte,
-            lr=rate,
-            grad_norm=norm.item(),
-            peak_loss=state.peak_loss,
-            loss_init=state.loss_init,
-            spike=state.spike,
-            first_losses=() if before else tuple(losses[:FIRST_LOSSES]),
-            tokens_per_s=(state.step - before) * config.tokens_per_step / passed,
-            last=is_over(state, state.seconds, config),
-            peak_memory=peak_memory(config.run.device),
-        )
+
+@dataclass
+class LossWatch:
+    """What the training losses of a run say about its stability so far."""
+
+    loss_init: float = math.nan
+    peak_loss: float = -math.inf
+    updates_above: int = 0  # updates in a row with a loss far above the loss at init
+    smooth_loss: float = math.nan  # running mean of the training loss
+    lowest_loss: float = math.inf  # minimum of the running mean
+    spike: float = 0.0  # largest rise of the running mean above its minimum, after warm-up
+
+    def observe(
+        self, losses: Sequence[float], step: int, seconds: float, config: cfg.Config
+    ) -> None:
+        """Take in the losses of the latest updates, the last of which completed `step`.
+
+        Raises `Diverged` at a loss that is not finite, or after too many far above the loss at
+        init. `seconds` of training tell whether a run with a budget in seconds is still in warm-up.
+        """
+        first = step - len(losses)
+        if first == 0:
+            self.loss_init = self.smooth_loss = losses[0]
+        for number, loss in enumerate(losses, start=first + 1):
+            if not math.isfinite(loss):
+                reason = f"training loss {loss} at step {number}"
+                raise Diverged("non-finite", reason, number, config, self)
+            self.peak_loss = max(self.peak_loss, loss)
+            self.smooth_loss += SMOOTHING * (loss - self.smooth_loss)
+            self.lowest_loss = min(self.lowest_loss, self.smooth_loss)
+            progress = Progress.after(number, seconds, config)
+            after_warmup = progress.share > config.optim.warmup_fraction
+            if after_warmup:
+                self.spike = max(self.spike, self.smooth_loss - self.lowest_loss)
+            above = after_warmup and loss > self.loss_init + DIVERGED_NATS
+            self.updates_above = self.updates_above + 1 if above else 0
+            if self.updates_above >= DIVERGED_UPDATES:
+                reason = (
+                    f"training loss more than {DIVERGED_NATS:g} nat above its value at init "
+                    f"({self.loss_init:.3f}) for {DIVERGED_UPDATES} updates up to step {number}"
+                )
+                raise Diverged("blown up", reason, number, config, self)
+
+
+class Diverged(Exception):  # noqa: N818 a result, not an error
+    """A run whose loss is not finite (`non-finite`) or stays far above the loss at init
+    (`blown up`)."""
+
+    def __init__(
+        self,
+        how: Literal["non-finite", "blown up"],
+        reason: str,
+        step: int,
+        config: cfg.Config,
+        watch: LossWatch,
+    ) -> None:
+        super().__init__(reason)
+        self.how = how
+        self.reason = reason
+        self.step = step
+        self.tokens = step * config.tokens_per_step
+        self.peak_loss = watch.peak_loss
+        self.loss_init = watch.loss_init
 
 
 def decay_branch(
     state: State, corpus: data.Corpus, config: cfg.Config, updates: int
 ) -> Record | None:
-    """The record after so many more updates in which the learning rate falls linearly from what it
-    is now to `optim.lr_final_fraction` of that; None where they diverge. The state stays as it is.
+    """The record after this many more updates, in which the learning rate falls linearly from its
+    current value to `optim.lr_final_fraction` of it; None if they diverge.
+
+    The state stays as it is.
     """
     whole = (state.step + updates) * config.tokens_per_step
+    now = Progress.after(state.step, state.seconds, config)
     branch = cfg.overlay(
         config,
         {
             "optim.schedule": "wsd",
-            "optim.lr": optim.learning_rate(state.step - 1, config),
+            "optim.lr": optim.learning_rate(now, config.optim),
             "optim.warmup_fraction": 0.0,
             "optim.decay_fraction": updates / (state.step + updates),
             "budget.tokens": whole,

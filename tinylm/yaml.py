@@ -1,9 +1,9 @@
-"""YAML as a person means it: `1e-3` is a number, `on` is a word, nothing is silently lost.
+"""YAML as people mean it: `1e-3` is a number, `on` is a word, nothing is silently lost.
 
-PyYAML reads YAML 1.1, where `1e-3` is a string, `no` is false, `010` is 8, `12:30` is 750 and
-the first of two equal keys vanishes. This loader takes the decimal scalars of the YAML 1.2 core
-schema (https://yaml.org/spec/1.2.2/#103-core-schema), with 10_000 for 10000, and refuses duplicate
-keys, aliases and tags.
+PyYAML reads YAML 1.1, where `1e-3` is a string, `no` is false, `010` is 8, `12:30` is 750, and the
+first of two equal keys is dropped. This loader reads the decimal scalars of the YAML 1.2 core schema
+(https://yaml.org/spec/1.2.2/#103-core-schema), accepts 10_000 for 10000, and refuses duplicate keys,
+aliases and tags.
 """
 
 import json
@@ -15,11 +15,11 @@ import yaml
 
 
 class YamlError(ValueError):
-    """Text that is not YAML, or YAML that would lose or multiply what its author wrote."""
+    """Text that is not YAML, or YAML that would drop or duplicate what its author wrote."""
 
 
 class _Loader(yaml.SafeLoader):
-    # A table of its own: resolvers are class attributes that PyYAML's loaders share.
+    # Its own table: resolvers are class attributes that all loaders of PyYAML share.
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -40,11 +40,14 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
+                    None,
+                    None,
+                    f"key {key!r} is not a string; put it in quotes",
+                    key_node.start_mark,
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                    None, None, f"key {key!r} is listed twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -54,7 +57,7 @@ class _Loader(yaml.SafeLoader):
             return int(node.value)
         except ValueError as error:  # more digits than Python converts
             raise yaml.constructor.ConstructorError(
-                None, None, f"number of {len(node.value)} digits", node.start_mark
+                None, None, f"number has too many digits ({len(node.value)})", node.start_mark
             ) from error
 
 
@@ -75,7 +78,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 
 
 def parse(text: str, source: str) -> Any:
-    """The value of one YAML document. `source` names it in the `YamlError` that bad text gets."""
+    """The value of one YAML document; `YamlError`, which begins with `source`, if it is wrong."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 _Loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -87,26 +90,26 @@ def parse(text: str, source: str) -> Any:
         raise YamlError(f"{source}: nested too deeply") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; `ValueError` where a key stands twice."""
-    found: dict[str, Any] = {}
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; `ValueError` if a key is listed twice."""
+    mapping: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r} stands twice")
-        found[key] = value
-    return found
+        if key in mapping:
+            raise ValueError(f"key {key!r} is listed twice")
+        mapping[key] = value
+    return mapping
 
 
 def parse_json(text: str, source: str) -> Any:
-    """The value of a JSON document. `source` names it in the `YamlError` that bad text gets."""
+    """The value of a JSON document; `YamlError`, which begins with `source`, if it is wrong."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise YamlError(f"{source}: {error}") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, or in a .json one; `YamlError` with the path for anything else."""
+    """The mapping in a YAML or .json file; `YamlError`, which begins with its path, if it has none."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -115,5 +118,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise YamlError(f"{path}: {error.strerror or error}") from error
     value = (parse_json if path.suffix == ".json" else parse)(text, str(path))
     if not isinstance(value, dict):
-        raise YamlError(f"{path}: a mapping of keys to values is due, got {value!r}")
+        raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r}")
     return value

@@ -22,14 +22,13 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps.engine.machine import size
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.policies.base import BRANCH
-from sweeps.run import size
 from tinylm import config as cfg
 from tinylm import data, train
-from tinylm.__main__ import assignments
 
 RUNGS = (1 / 16, 1 / 8, 1 / 4, 3 / 8)  # of the budget, with a decay branch
 # Freed pages stay with the process; see sweeps.engine.tune.
@@ -82,7 +81,7 @@ def main(
 ) -> None:
     """Record what OUT.csv does not hold yet, one trial a worker at a time."""
     parsed, written = sp.read(space)
-    base = cfg.overlay(cfg.load(scale), {**parsed.base, **assignments(changes)})
+    base = cfg.overlay(cfg.load(scale), {**parsed.base, **cfg.parse_assignments(changes)})
     request = Request(parsed, written, str(space), base, scale, seed)
     planned = pl.plan(request, Machine(size, lambda config: True)).trials
     names = ["trial", *parsed.space, "seed", "tokens", "score", "train_loss", "decayed", "seconds"]

@@ -26,10 +26,12 @@ from matplotlib.figure import Figure
 from remedies import Chosen, RayAsha
 from scipy import stats
 
-from sweeps import replay
-from sweeps.policies import DEFAULT_SCHEDULE, Policy
+from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, Policy
 from sweeps.policies.base import BRANCH
-from sweeps.simulate.curves import SCORE, Curve, read_curves
+from sweeps.replay import fitting, settings
+from sweeps.simulate.curves import SCORE, Curve, arrivals, read_curves
+from sweeps.simulate.judge import judge, rounded_rungs
+from sweeps.simulate.machine import replay
 from tinylm import config as cfg
 from tinylm import optim
 
@@ -71,7 +73,10 @@ class Pool:
         found = {}
         for trial, rate in self.rate.items():
             config = cfg.overlay(base, {"optim.lr": rate})
-            rates = [optim.learning_rate(step, config) for step in range(config.steps)]
+            rates = [
+                optim.learning_rate(optim.Progress(step + 1, config.steps), config.optim)
+                for step in range(config.steps)
+            ]
             found[trial] = remedies.areas(rates, config.tokens_per_step)
         return found
 
@@ -207,7 +212,7 @@ def methods(
 
 def ladder(eta: int, grace: Fraction, budget: int) -> tuple[int, ...]:
     """The rungs from the grace on, each eta times the one before."""
-    return replay.rounded_rungs(replay.settings("asha", {"eta": eta, "grace": str(grace)}), budget)
+    return rounded_rungs(settings("asha", {"eta": eta, "grace": str(grace)}), budget)
 
 
 def policies(
@@ -217,13 +222,13 @@ def policies(
     given = {"eta": eta, "grace": str(grace), "finish": finish}
 
     def ours(name: str, label: str = "", **more: Any) -> Method:
-        schedule = replay.fitting(name, given | more)
-        rungs = replay.rounded_rungs(schedule, budget)
+        schedule = fitting(name, given | more)
+        rungs = rounded_rungs(schedule, budget)
         return Method(
             label or name, lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch)
         )
 
-    found = [ours(name) for name in replay.SCHEDULES]
+    found = [ours(name) for name in SCHEDULES]
     found.insert(2, ours("asha", "asha, promotions first", first="promote"))
     if branches:
         found.insert(
@@ -239,9 +244,9 @@ def judged(
     orders: Sequence[Sequence[Curve]],
     sigma: float,
 ) -> dict[str, Any]:
-    """`replay.judge`, and how often the chosen trial is within one sigma of the best."""
-    results = [replay.replay(order, method.new(rungs), WORKERS, method.branch) for order in orders]
-    found = replay.judge(pool, results, 1)
+    """`judge`, and how often the chosen trial is within one sigma of the best."""
+    results = [replay(order, method.new(rungs), WORKERS, method.branch) for order in orders]
+    found = judge(pool, results, 1)
     finals = {curve.trial: curve.final for curve in pool}
     best = min(final for final in finals.values() if math.isfinite(final))
     ends = [min(finals[trial] for trial in result.finished) for result in results]
@@ -425,7 +430,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         tried: dict[str, Any] = {}
         for name, pool in pools.items():
             rungs = ladder(eta, grace, pool.budget)
-            orders = replay.arrivals(pool.curves, repeats, 0)
+            orders = arrivals(pool.curves, repeats, 0)
             tried[name] = {
                 method.name: judged(pool.curves, method, rungs, orders, sigma)
                 for method in methods(pool, eta, 2, sigma, law)
@@ -469,7 +474,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         for name, pool in pools.items():
             rungs = ladder(3, Fraction(1, 8), pool.budget)
             orders = {
-                "random": replay.arrivals(pool.curves, repeats, 0),
+                "random": arrivals(pool.curves, repeats, 0),
                 "ascending": [pool.curves],
                 "descending": [pool.curves[::-1]],
             }[how]
@@ -505,7 +510,7 @@ _ORDER = (("misordered", ".0%"), ("signed", "+.0%"), ("tau", ".2f"))
 
 def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]:
     """ASHA with each of the rung layouts, finishers and scores that were weighed as the default."""
-    orders = replay.arrivals(pool.curves, repeats, 0)
+    orders = arrivals(pool.curves, repeats, 0)
     found = {}
     for (eta, grace), finish, score in itertools.product(
         ((3, Fraction(1, 8)), (4, Fraction(1, 16))), (1, 2, 3), ("raw", "decayed")
@@ -513,8 +518,8 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
         if score == "decayed" and not pool.branched:
             continue
         given = {"eta": eta, "grace": str(grace), "finish": finish, "score": score}
-        schedule = replay.settings("asha", given)
-        rungs = replay.rounded_rungs(schedule, pool.budget)
+        schedule = settings("asha", given)
+        rungs = rounded_rungs(schedule, pool.budget)
         method = Method(
             f"eta {eta}, grace {grace}, finish {finish}, {score}",
             lambda rungs, schedule=schedule: schedule.policy_at(rungs, SCORE),
@@ -531,9 +536,9 @@ def judged_apart(
     an arm is stopped."""
     curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
     schedule = DEFAULT_SCHEDULE.model_copy(update={"finish": finish})
-    rungs = replay.rounded_rungs(schedule, pool.budget)
+    rungs = rounded_rungs(schedule, pool.budget)
     method = Method("", lambda _: schedule.policy_at(rungs, SCORE), float(schedule.branch))
-    orders = replay.arrivals(curves, repeats, 0)
+    orders = arrivals(curves, repeats, 0)
     return judged(curves, method, rungs, orders, sigma) | {"trials": len(curves)}
 
 
@@ -548,7 +553,7 @@ def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, 
             for number in range(repeats):
                 pool = hartmann.curves(dims, level, 27, number, fidelities)
                 rungs = ladder(eta, grace, hartmann.BUDGET)
-                orders = replay.arrivals(pool, 1, number) if shuffled else [pool]
+                orders = arrivals(pool, 1, number) if shuffled else [pool]
                 each.append(judged(pool, method, rungs, orders, 0.0))
             regrets = [one["regret"]["mean"] for one in each]
             half = stats.t.ppf(0.975, repeats - 1) * statistics.stdev(regrets) / math.sqrt(repeats)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sweeps import ledger as led
+from sweeps.exits import Code, SweepError
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
@@ -29,8 +30,10 @@ from tinylm.files import sync
 RETRIES = 2  # further attempts that a session makes at a trial that fails
 
 
-class RefusedError(Exception):
+class RefusedError(SweepError):
     """A command that would change the meaning of what a sweep has measured."""
+
+    code = Code.REFUSED
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,15 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
         raise RefusedError(
             "\n".join(["the sweep in this folder has another base config:", *different])
         )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A row that says what is settled now, and the trials that follow from it."""
+
+    kind: Literal["chosen", "confirming"]
+    fields: dict[str, Any]
+    runs: list[PlannedTrial]
 
 
 @dataclass
@@ -147,7 +159,7 @@ class Driver:
             or any(self._is_ready(trial) for trial in trials.values())
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
-            or any(new.trial not in trials for _, runs in self._choices() for new in runs)
+            or any(new.trial not in trials for choice in self._choices() for new in choice.runs)
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
             or bool(self._to_audit())
         )
@@ -156,9 +168,9 @@ class Driver:
         """Whether nothing is left to do, not even to write down; writes nothing."""
         settled = {"finished", "diverged", "stopped"}
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
-        arms_now = {arm.name for arm in self.plan.arms} | {""}
-        said = self.sweep.chosen.keys() <= arms_now and next(self._choices(), None) is None
-        return ended and said and not self.has_work()
+        current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
+        settled_all = current and next(self._choices(), None) is None
+        return ended and settled_all and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down what is asked, who asks and what it is expected to take, plan what is new,
@@ -189,7 +201,9 @@ class Driver:
                     config=new.config.model_dump(),
                     values=new.values,
                     seed=new.config.run.seed,
-                    pool=new.pool,
+                    role=new.role,
+                    arm=new.arm,
+                    grid=new.grid,
                     draws=new.draws,
                     **self.facts(new.config),
                 )
@@ -301,22 +315,21 @@ class Driver:
     def _choose(self) -> bool:
         """Write down the values of arms, and the best that is run again, where these are settled
         now, and plan what they run; whether there was anything new."""
-        found = list(self._choices())
-        for fields, planned in found:
-            self._stop_waiting(self.sweep.trials[trial] for trial in fields["grid"])
-            self._plan(planned)
-            self._record("chosen", **fields)
-        return bool(found)
+        choices = list(self._choices())
+        for choice in choices:
+            self._stop_waiting(self.sweep.trials[trial] for trial in choice.fields.get("grid", ()))
+            self._plan(choice.runs)
+            self._record(choice.kind, **choice.fields)
+        return bool(choices)
 
-    def _choices(self) -> Iterator[tuple[dict[str, Any], list[PlannedTrial]]]:
-        """What is settled and not written down yet: the fields of its row, and its trials."""
-        space = self.request.space
+    def _choices(self) -> Iterator[_Choice]:
+        """What is settled and not written down yet."""
         for place, arm in enumerate(self.plan.arms):
             tuned = self._tuned(arm if arm.retune else self.plan.arms[0])
             if tuned is None:
                 continue
             values = tuned["values"]
-            found = {
+            fields = {
                 **tuned,
                 "arm": arm.name,
                 "place": place,
@@ -325,15 +338,13 @@ class Driver:
                 "retuned": arm.retune,
                 "seeds": self.request.seeds,
             }
-            if self._is_new(found):
+            if _differs(fields, self.sweep.chosen.get(arm.name)):
                 runs = [] if values is None else arms.runs(self.request, arm, values)
-                yield {**found, **_told(runs)}, runs
-        if space.confirm:
+                repeats = [one.trial for one in runs if one.role == "repeat"]
+                fields |= {"trials": _by_seed(runs), "repeats": repeats}
+                yield _Choice("chosen", fields, runs)
+        if self.request.space.confirm:
             yield from self._confirmation()
-
-    def _is_new(self, found: dict[str, Any]) -> bool:
-        before = self.sweep.chosen.get(found["arm"], {})
-        return any(before.get(name) != value for name, value in found.items())
 
     def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
         """What the re-tune grid of an arm chooses, and of what; None while that is not settled."""
@@ -363,26 +374,24 @@ class Driver:
         going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
         return not going and self.policy.of(pool).promotion(idle=True) is None
 
-    def _confirmation(self) -> Iterator[tuple[dict[str, Any], list[PlannedTrial]]]:
+    def _confirmation(self) -> Iterator[_Choice]:
         """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
         metric = self.request.space.metric
-        tried = [trial for trial in self.sweep.trials.values() if trial.pool == ""]
+        tried = [trial for trial in self.sweep.trials.values() if trial.role == "search"]
         if not self._is_settled(tried, "") or self._suggestion() is not None:
             return
         best = best_group(tried, metric)
         if not best:
             return
         planned = pl.confirmation(self.request, best[0].values)
-        found: dict[str, Any] = {
-            "arm": "",
+        fields: dict[str, Any] = {
             "values": best[0].values,
             "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
             "tried": len({json.dumps(trial.values) for trial in tried}),
-            "grid": [],
             "seeds": [one.config.run.seed for one in planned],
         }
-        if self._is_new(found):
-            yield {**found, **_told(planned)}, planned
+        if _differs(fields, self.sweep.confirming):
+            yield _Choice("confirming", fields | {"trials": _by_seed(planned)}, planned)
 
     # Audits --------------------------------------------------------------------------------
 
@@ -540,10 +549,14 @@ class Driver:
         )
 
 
-def _told(runs: list[PlannedTrial]) -> dict[str, Any]:
-    """The trials of a `chosen` row, by seed, and the repeats among them."""
-    first = {str(one.config.run.seed): one.trial for one in runs if not one.config.run.repeat}
-    return {"trials": first, "repeats": [one.trial for one in runs if one.config.run.repeat]}
+def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:
+    """The trials by seed, repeats aside."""
+    return {str(one.config.run.seed): one.trial for one in runs if one.role != "repeat"}
+
+
+def _differs(fields: dict[str, Any], row: led.Row | None) -> bool:
+    """Whether a row does not say the same already."""
+    return row is None or any(row.get(name) != value for name, value in fields.items())
 
 
 _OPTUNA_STATES: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {

@@ -12,7 +12,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints of this checkout; None without git or outside a checkout."""
+    """What git prints about this checkout; None without git or outside a checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 the user's own git
@@ -24,7 +24,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """The processor's name if the system has one for it, else its architecture."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -33,8 +33,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a machine and its versions have more where trainings run on a CUDA device here."""
+    """What runs on a CUDA device add to the machine and to the versions."""
     if device != "cuda":
         return {}, {}
     import torch
@@ -44,7 +49,7 @@ def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """The facts that explain why two runs of one config on a device may differ."""
+    """The fields of a `session` row that explain why two runs of one config may differ."""
     machine, versions = _gpus(device)
     changes = _git("status", "--porcelain")
     constraints = _ROOT / "constraints.txt"
@@ -58,7 +63,7 @@ def describe(device: str) -> dict[str, Any]:
             "system": platform.platform(),
             "processor": processor(),
             "cpus": os.cpu_count(),
-            "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "memory": memory(),
             **machine,
         },
         "commit": _git("rev-parse", "HEAD"),

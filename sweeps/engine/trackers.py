@@ -157,8 +157,8 @@ def _mlflow(files: Files) -> Tracker:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     store = None  # MLflow's own choice, by its environment
     if "MLFLOW_TRACKING_URI" not in os.environ:
-        files.mlflow.parent.mkdir(parents=True, exist_ok=True)
-        store = f"sqlite:///{files.mlflow.resolve()}"
+        files.results.mlflow.parent.mkdir(parents=True, exist_ok=True)
+        store = f"sqlite:///{files.results.mlflow.resolve()}"
 
     class Logger(MLflowLoggerCallback):
         """Goes on with the runs that an earlier session began."""

@@ -75,10 +75,11 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
+from sweeps.exits import Code, SweepError  # noqa: E402
+from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 
-CHECKPOINT = "checkpoint.pt"
 _KNOCK_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -90,8 +91,10 @@ _STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-class ClusterError(Exception):
+class ClusterError(SweepError):
     """The cluster can't be reached, or was lost."""
+
+    code = Code.CLUSTER
 
 
 class TrialActor(tune.Trainable):
@@ -125,7 +128,7 @@ class TrialActor(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint of the last event; Tune takes it to the sweep's storage."""
-        self._attempt.save(Path(checkpoint_dir) / CHECKPOINT)
+        self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
 
 
 @dataclass
@@ -236,7 +239,7 @@ class _Notes(Callback):
         if self._conversation.error is not None:
             return
         with self._conversation.guard():
-            file = Path(checkpoint.path) / CHECKPOINT
+            file = Path(checkpoint.path) / Files.CHECKPOINT
             self._conversation.driver.saved(self._conversation.trial_of[trial.trial_id], file)
 
     def on_trial_error(

@@ -1,8 +1,8 @@
-"""What a person sees while a sweep runs: a live table on a terminal, lines elsewhere."""
+"""What people see of a sweep: its plan before it runs, then a live table, or plain lines in a file."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -13,8 +13,15 @@ from rich.text import Text
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver
-from sweeps.text import count, duration, loss, named
+from sweeps.engine.machine import size
+from sweeps.plan import arms
+from sweeps.plan.request import PlannedTrial, Request
+from sweeps.plan.space import OptunaSearch
+from sweeps.plan.trials import Load, Plan
+from sweeps.simulate.forecast import Forecast
+from sweeps.text import count, duration, loss, named, show
 
+_SHOWN = 50  # trials of a plan that are printed
 _REFRESH_SECONDS = 0.5
 _STYLES = {
     "planned": "dim",
@@ -29,27 +36,119 @@ _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "pla
 
 
 def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
-    """Where a trial stands in the table: by state, then furthest and best first."""
+    """The order of the table: by state, then the furthest and the best first."""
     score = trial.curve[-1][metric] if trial.curve else math.inf
     return _FIRST.index(trial.status), -trial.tokens, score
 
 
 def _chosen(row: led.Row) -> str:
-    """What was settled of an arm, or of a sweep's best, in a few words."""
+    """What was chosen for an arm, or for the confirmation, in a few words."""
     if row["values"] is None:
         return f"diverged at all {row['tried']} values"
-    at = f" at {named(row['values'])}, the best of {row['tried']}" if row["tried"] else ""
+    at = f" at {named(row['values'])}, the best of {row['tried']} values," if row["tried"] else ""
     return f"runs{at} on {len(row['trials'])} seeds"
 
 
-class View:
-    """The face of one run of a driver."""
+def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> None:
+    """Print the trials of a plan, and what the full grid costs."""
+    for note in plan.notes:
+        console.print(note, highlight=False)
+    if plan.trials:
+        console.print(_trials_table(plan.trials[:_SHOWN]))
+    if len(plan.trials) > _SHOWN:
+        console.print(f"and {len(plan.trials) - _SHOWN} more trials")
+    space = request.space
+    if isinstance(space.search, OptunaSearch):
+        console.print(f"{space.search.samples} trials, suggested by Optuna while the sweep runs")
+    if space.retune:
+        paths = " and ".join(space.retune)
+        runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
+        console.print(f"then {runs} runs of {len(plan.arms)} arms, each arm at its best {paths}")
+    if space.confirm:
+        console.print(f"then the best values again, on {space.confirm} fresh seeds")
+    flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
+    console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 
-    def __init__(self, driver: Driver, expected: int, console: Console) -> None:
+
+def _trials_table(planned: Sequence[PlannedTrial]) -> Table:
+    """One row per trial: its values and what it costs."""
+    paths = list(dict.fromkeys(path for trial in planned for path in trial.values))
+    has_arms = any(trial.arm for trial in planned)
+    head = ("trial", *(["arm"] if has_arms else []), *paths)
+    table = Table(*head, "seed", "params", "tokens", "FLOPs", box=None)
+    for column in table.columns[1 + has_arms :]:
+        column.justify = "right"
+    for trial in planned:
+        params, flops = size(trial.config.model)
+        tokens = trial.config.budget.tokens
+        values = (show(trial.values.get(path)) for path in paths)
+        counts = (count(params), count(tokens), count(flops * tokens))
+        arm = [trial.arm] if has_arms else []
+        table.add_row(trial.trial, *arm, *values, str(trial.config.run.seed), *counts)
+    return table
+
+
+def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator[tuple[str, float]]:
+    """The caps that a sweep is expected to reach, each with the amount it would use without them."""
+    caps = request.space.caps
+    expected = {"tokens": tokens, "hours": hours}
+    if hours is not None and caps.price_per_hour is not None:
+        expected["money"] = hours * caps.price_per_hour
+    for cap, amount in expected.items():
+        limit = getattr(caps, cap)
+        if limit is not None and amount is not None and amount > limit:
+            yield cap, amount
+
+
+def show_forecast(
+    request: Request, expected: Forecast, full: int, audit: float, console: Console
+) -> None:
+    """Print the tokens that a sweep is expected to use, of the full grid's, and how far its trials
+    are expected to get."""
+    low, high = expected.low, expected.high
+    spread = "" if low == high else f" ({count(low)} to {count(high)})"
+    console.print(
+        f"with {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
+        f"{expected.tokens / full:.0%} of the full grid (replay of {expected.basis})"
+    )
+    stages = ", ".join(
+        f"{trials:.3g} at {count(tokens)} tokens" for tokens, trials in expected.occupancy.items()
+    )
+    console.print(f"trials expected to reach each rung: {stages}")
+    hours = None if expected.seconds is None else expected.seconds / 3600
+    for cap, amount in caps_reached(request, expected.tokens, hours):
+        console.print(f"caps.{cap} will end it early: without it, about {count(amount)}")
+    if audit:
+        more = count(audit * (full - expected.tokens))
+        console.print(f"--audit {audit:g}: up to {more} more tokens")
+
+
+def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: Console) -> None:
+    """Print how long a sweep is expected to take here at the speeds of its trials."""
+    assert expected.seconds is not None  # its speeds are known
+    slowest, fastest = min(speeds), max(speeds)
+    rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
+    console.print(
+        f"time: about {duration(expected.seconds)}, {slots} trials at once (a trial alone trains "
+        f"at {rates} tokens/s here; evaluation and start-up are not included)"
+    )
+
+
+class View:
+    """What is shown of one session of a driver."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        expected: int,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._driver = driver
         self._expected = expected  # tokens of the whole sweep
         self._console = console
-        self._begun = time.monotonic()
+        self._clock = clock
+        self._begun = clock()
         self._spent_before = driver.sweep.spent_tokens
         self._drawn = 0.0
         self._told = len(driver.ledger.rows)
@@ -57,7 +156,7 @@ class View:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the sweep for as long as the context lasts."""
+        """Show the sweep while the context lasts."""
         if not self._console.is_terminal:
             yield
             self.update()
@@ -67,21 +166,19 @@ class View:
             self._live.update(self._draw(), refresh=True)
 
     def update(self) -> None:
-        """Show what is new; cheap to call often."""
+        """Show what is new; cheap enough to call often."""
         if self._live is None:
             self._tell()
-        elif time.monotonic() - self._drawn > _REFRESH_SECONDS:
-            self._drawn = time.monotonic()
+        elif self._clock() - self._drawn > _REFRESH_SECONDS:
+            self._drawn = self._clock()
             self._live.update(self._draw(), refresh=True)
-
-    # A terminal ----------------------------------------------------------------------------
 
     def _draw(self) -> Group:
         metric = self._driver.request.space.metric
         trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
-        # What is measured must stay whole; a long label may lose its end.
+        # Numbers are never cut; a long label may lose its end.
         longest = max(12, self._console.size.width - 58)
         table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=longest)
         table.add_column("state", no_wrap=True)
@@ -115,17 +212,15 @@ class View:
         trials = sweep.trials.values()
         spent = sweep.spent_tokens
         total = max(self._expected, spent)
-        passed = time.monotonic() - self._begun
+        passed = self._clock() - self._begun
         here = spent - self._spent_before
         left = f", about {duration((total - spent) * passed / here)} left" if here else ""
         full = sum(trial.budget for trial in trials)
         lines = Table.grid()
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
-        lines.add_row(f"{count(spent)} of about {count(total)} tokens (full grid {count(full)})")
+        lines.add_row(f"{count(spent)} of about {count(total)} tokens (full grid: {count(full)})")
         lines.add_row(f"{duration(passed)}{left}")
         return lines
-
-    # A file or a pipe ----------------------------------------------------------------------
 
     def _tell(self) -> None:
         rows = self._driver.ledger.rows
@@ -140,26 +235,27 @@ class View:
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
     def _sentence(self, row: led.Row) -> str:
-        if row["kind"] == "chosen":
-            return f"{row['time'][11:19]}  {row['arm'] or 'the best':24s}  {_chosen(row)}"
+        if row["kind"] in {"chosen", "confirming"}:
+            return f"{row['time'][11:19]}  {row.get('arm', 'best values'):24s}  {_chosen(row)}"
         if "trial" not in row:
             return ""
         label = self._driver.sweep.find(row["trial"]).label
         match row["kind"]:
             case "started":
-                what = f"goes on at step {row['step']}" if row["step"] else "starts"
+                what = f"resumed at step {row['step']}" if row["step"] else "started"
             case "paused":
-                what = f"pauses at {row['rung']} tokens, {self._score(row['score'])}"
+                what = f"paused at {row['rung']} tokens, {self._score(row['score'])}"
             case "promoted":
-                why = ", so that enough trials finish" if row["forced"] else ""
+                why = " (so that enough trials finish)" if row["forced"] else ""
                 place = f"rank {row['rank']} of {row['arrived']}"
-                what = f"goes on from {row['rung']} tokens: {place}{why}"
+                what = f"promoted at {row['rung']} tokens: {place}{why}"
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
-                what = f"ends here: {row['cap']} {count(row['used'])} of {count(row['limit'])}"
+                used = f"{count(row['used'])} of {count(row['limit'])}"
+                what = f"capped: caps.{row['cap']} reached, {used} used"
             case "audited":
-                what = f"is drawn from {row['stopped']} stopped trials"
+                what = f"to be audited, drawn from {row['stopped']} stopped trials"
             case "finished":
                 last = self._driver.sweep.find(row["trial"]).curve[-1]
                 what = f"finished, validation loss {last['val_loss']:.4f}"

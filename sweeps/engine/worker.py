@@ -1,4 +1,4 @@
-"""One attempt at a trial: drive `tinylm.train` and say what happened, record by record."""
+"""One attempt at a trial, and the text that a checkpoint writes: all that loads a model."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.engine.driver import Job
+from sweeps.ledger import Row
 from tinylm import checkpoint, data, train
 from tinylm import config as cfg
+from tinylm.generate import generate
+
+SAMPLE_TOKENS = 200
+TEMPERATURE, TOP_P, SAMPLE_SEED = 0.8, 0.95, 0
 
 
 class Attempt:
-    """A trial in training. Iterating trains; between two events its state may be saved."""
+    """One attempt at a trial. Iterating over `events` trains; `save` is for between two events."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -29,19 +34,18 @@ class Attempt:
         checkpoint.save(file, self._state, self.corpus, self.config)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """A `measured` event for each record, with `save` where a checkpoint is due, and a
-        `diverged` one at the end of a training that diverges. What fails raises."""
+        """A `measured` event for each record, with `save` if a checkpoint is due, and a `diverged`
+        event at the end of a run that diverges. A failure raises."""
         config = self.config
         self._state = (
             checkpoint.load(self._from, self.corpus, config) if self._from else train.start(config)
         )
-        due_every = config.run.checkpoint_every_tokens
         try:
             for record in train.train(self._state, self.corpus, config):
-                due = record.tokens % due_every == 0 or record.tokens in self.job.rungs
-                save = due or record.last
+                at_rung = record.tokens in self.job.rungs
+                save = at_rung or checkpoint.is_due(record, config)
                 event = {"event": "measured", "save": save, **asdict(record)}
-                if self.job.branch and record.tokens in self.job.rungs:
+                if self.job.branch and at_rung:
                     event |= self._branch(record.step)
                 yield event
         except train.Diverged as diverged:
@@ -57,7 +61,7 @@ class Attempt:
             }
 
     def _branch(self, step: int) -> dict[str, Any]:
-        """What a decay branch from here ends at; None for the losses of one that diverged."""
+        """The losses at the end of a decay branch from here; None if it diverged."""
         updates = max(1, round(step * self.job.branch))
         last = train.decay_branch(self._state, self.corpus, self.config, updates)
         return {
@@ -65,3 +69,17 @@ class Attempt:
             "decayed_bits_per_byte": last and last.bits_per_byte,
             "branch_tokens": updates * self.config.tokens_per_step,
         }
+
+
+def sample_text(file: Path) -> Row:
+    """A document that the model of a checkpoint writes: text, tokens (how many), temperature, top_p
+    and seed. `CheckpointError` if the file is not a whole checkpoint."""
+    trained = checkpoint.load_model(file)
+    ids = list(generate(trained, "", SAMPLE_TOKENS, TEMPERATURE, TOP_P, SAMPLE_SEED))
+    return {
+        "text": trained.tokenizer.decode(ids),
+        "tokens": len(ids),
+        "temperature": TEMPERATURE,
+        "top_p": TOP_P,
+        "seed": SAMPLE_SEED,
+    }

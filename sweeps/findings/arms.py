@@ -83,7 +83,6 @@ class ArmRuns:
 
 def arms_of(sweep: Sweep) -> list[ArmRuns]:
     """The arms that are settled, in the order of the plan, the baseline first."""
-    rows = [row for name, row in sweep.chosen.items() if name]
     return [
         ArmRuns(
             name=row["arm"],
@@ -97,7 +96,7 @@ def arms_of(sweep: Sweep) -> list[ArmRuns]:
             repeats=[sweep.trials[trial] for trial in row["repeats"]],
             grid=[sweep.trials[trial] for trial in row["grid"]],
         )
-        for row in sorted(rows, key=lambda row: row["place"])
+        for row in sorted(sweep.chosen.values(), key=lambda row: row["place"])
     ]
 
 
@@ -695,9 +694,8 @@ def _tuned_pools(results: Results, arms: Sequence[ArmRuns]) -> Mapping[str, list
     settled = {arm.name: arm.grid for arm in arms if arm.retuned}
     pools: dict[str, list[Trial]] = dict(settled)
     for trial in results.sweep.trials.values():
-        name = (trial.pool or "").partition(" ")[0]
-        if name and name not in settled:
-            pools.setdefault(name, []).append(trial)
+        if trial.role == "tuning" and trial.arm not in settled:
+            pools.setdefault(trial.arm, []).append(trial)
     return pools
 
 

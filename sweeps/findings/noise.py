@@ -50,9 +50,9 @@ def seed_noise(results: Results) -> SeedNoise | None:
     repeated: dict[str, list[Trial]] = {}
     for trial in results.sweep.trials.values():
         values = {path: value for path, value in trial.values.items() if path != again}
-        if trial.pool == "":
+        if trial.role == "search":
             over_seeds.setdefault(json.dumps(values), []).append(trial)
-        if trial.pool in {"", None} and trial.status == "finished":
+        if trial.role != "tuning" and trial.status == "finished":
             repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
     # Seeds that survived early stopping scatter less than seeds do.
     whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]

@@ -28,8 +28,8 @@ class Selection:
 
 def confirming(results: Results) -> list[Trial]:
     """The trials that run the best of a search again on fresh seeds; none where that is not asked."""
-    names = results.sweep.chosen.get("", {}).get("trials", {}).values()
-    return [results.sweep.trials[name] for name in names]
+    row = results.sweep.confirming
+    return [results.sweep.trials[name] for name in row["trials"].values()] if row else []
 
 
 def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:

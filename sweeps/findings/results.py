@@ -97,7 +97,7 @@ class Results:
 
 def _answering(sweep: Sweep, space: Space) -> list[Trial]:
     trials = sweep.trials.values()
-    return [trial for trial in trials if space.is_study or trial.pool is not None]
+    return [trial for trial in trials if space.is_study or trial.role == "search"]
 
 
 def status_of(trial: Trial) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from sweeps.ledger import BASELINE
+from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
@@ -37,9 +37,16 @@ class PlannedArm:
     fit: dict[str, Value] = field(default_factory=dict)
 
     @property
+    def grid(self) -> str:
+        """The name of its re-tune grid: an arm that is changed and keeps its name has another."""
+        return cfg.digest([self.changes, self.fit, self.paths])[:6]
+
+    @property
     def pool(self) -> str:
-        """Of its re-tune grid: an arm that is changed and keeps its name has another."""
-        return f"{self.name} {cfg.digest([self.changes, self.fit, self.paths])[:6]}"
+        """The key of its re-tune grid among the pools of the policy."""
+        key = pool_of("tuning", self.name, self.grid)
+        assert key is not None  # a grid competes
+        return key
 
     def values(self, tuned: Mapping[str, Value]) -> dict[str, Value]:
         """What a trial of the arm has that the baseline's config need not have."""
@@ -254,7 +261,7 @@ def tuning(request: Request, arm: PlannedArm) -> list[PlannedTrial]:
         tuned = dict(zip(request.space.retune or {}, chosen, strict=True))
         config = _config(request, arm, {**tuned, "run.seed": TUNING_SEED + request.seed})
         label = f"{arm.name} {label_of(tuned)} (re-tune)"
-        found.append(PlannedTrial(config, arm.values(tuned), label, pool=arm.pool))
+        found.append(PlannedTrial(config, arm.values(tuned), label, "tuning", arm.name, arm.grid))
     return found
 
 
@@ -297,5 +304,6 @@ def runs(request: Request, arm: PlannedArm, tuned: Mapping[str, Value]) -> list[
             )
             if part
         )
-        found.append(PlannedTrial(config, values, label, pool=None))
+        role: Role = "repeat" if repeat else "run"
+        found.append(PlannedTrial(config, values, label, role, arm.name))
     return found

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sweeps.ledger import NAME, RESULTS, Role, pool_of
 from sweeps.plan.domains import Value
-from sweeps.plan.space import Space, rung_tokens
+from sweeps.plan.space import Space, find, read, rung_tokens
 from sweeps.policies.pools import Pools
 from sweeps.text import show
 from tinylm import config as cfg
@@ -63,14 +65,20 @@ class PlannedTrial:
     config: cfg.Config
     values: dict[str, Value]
     label: str
-    # Whom the policy holds it against; None runs to its end whatever others do.
-    pool: str | None = ""
+    role: Role = "search"
+    arm: str = ""  # of a study
+    grid: str = ""  # names the re-tune grid of that arm
     draws: int = 1  # that it took to meet the space's constraint
 
     @property
+    def pool(self) -> str | None:
+        """The key that it shares with the trials that its policy compares it with; None for none."""
+        return pool_of(self.role, self.arm, self.grid)
+
+    @property
     def trial(self) -> str:
-        """The id: the digest of the config."""
-        return cfg.digest(self.config.model_dump())
+        """The id of the config."""
+        return cfg.identity(self.config)
 
 
 def label_of(values: Mapping[str, Value]) -> str:
@@ -80,3 +88,35 @@ def label_of(values: Mapping[str, Value]) -> str:
         f"{path if names.count(name) > 1 else name}={show(value)}"
         for name, (path, value) in zip(names, values.items(), strict=True)
     )
+
+
+def read_request(space: str, scale: str, changes: list[str], seed: int) -> Request:
+    """What a command line asks for; `ConfigError` with everything that is wrong in it."""
+    path = find(space)
+    parsed, written = read(path)
+    assigned = cfg.parse_assignments(changes)
+    varied = {path for _, path in parsed.varied()}
+    wrong = [f"--set {name}: the sweep varies {name}" for name in assigned if name in varied]
+    if "run.seed" in assigned:
+        wrong.append("--set run.seed: trials take their seeds from `seeds` and --seed")
+    if wrong:
+        raise cfg.ConfigError(wrong)
+    source = f"{path} with --set" if assigned else f"{path}: base"
+    base = cfg.overlay(cfg.load(scale), {**parsed.base, **assigned}, source)
+    return Request(parsed, written, str(path), base, scale, seed)
+
+
+def sweep_folder(request: Request, out: Path | None) -> Path:
+    """The folder of a request's sweep: `--out`, else `results/<space>-<scale>`."""
+    name = f"{Path(request.source).stem}-{Path(request.scale).stem}"
+    folder = out if out is not None else RESULTS / name
+    wrong = []
+    if not NAME.fullmatch(folder.name) or ".." in folder.parts:
+        wrong.append(
+            f"--out {folder}: expected a folder name of letters, digits, _, - and . (and no ..)"
+        )
+    if folder.exists() and not folder.is_dir():
+        wrong.append(f"--out {folder}: not a folder")
+    if wrong:
+        raise cfg.ConfigError(wrong)
+    return folder

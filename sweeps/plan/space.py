@@ -5,6 +5,7 @@ What trials a space plans is `sweeps.plan.trials`'s to say.
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -41,6 +42,7 @@ from tinylm.config import ConfigError, Section
 from tinylm.yaml import YamlError, read_mapping
 
 SPACES = Path("search_spaces")
+SHIPPED = Path(str(files("sweeps"))) / "search_spaces"
 # Of re-tune grids, so that no arm is judged by the loss it was tuned on, and the first of those that
 # confirm a sweep's best. Seeds of trials lie below.
 TUNING_SEED, CONFIRMING_SEED = 1000, 2000
@@ -393,13 +395,14 @@ class Space(Section):
 
 
 def find(name_or_path: str) -> Path:
-    """The file of a space that is named, or given by its path."""
+    """The file of a space: by its path, or by its name in search_spaces/ here or as installed."""
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         named = path.stem
     else:
         named = name_or_path
-        path = SPACES / f"{name_or_path}.yaml"
+        places = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
+        path = next((place for place in places if place.is_file()), places[0])
     if not NAME.fullmatch(named):
         raise ConfigError(
             [
@@ -407,7 +410,7 @@ def find(name_or_path: str) -> Path:
             ]
         )
     if not path.is_file():
-        shipped = sorted(file.stem for file in SPACES.glob("*.yaml"))
+        shipped = sorted({file.stem for one in (SPACES, SHIPPED) for file in one.glob("*.yaml")})
         raise ConfigError(
             [
                 f"{path}: no such search space; there are {', '.join(shipped) or 'none'} in {SPACES}/"

@@ -117,7 +117,7 @@ def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[Plan
             config = cfg.overlay(one.config, {"run.repeat": number})
             values = {**one.values, "run.repeat": number}
             label = f"{one.label} repeat={number}"
-            yield replace(one, config=config, values=values, label=label, pool=None)
+            yield replace(one, config=config, values=values, label=label, role="repeat")
 
 
 def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:
@@ -127,7 +127,7 @@ def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedT
     found = trials(request, [Sample(dict(values))], range(first, first + request.space.confirm))
     labels = [label_of(values), "seed={}", "(confirm)"]
     return [
-        replace(one, label=" ".join(labels).format(one.config.run.seed).strip(), pool=None)
+        replace(one, label=" ".join(labels).format(one.config.run.seed).strip(), role="confirm")
         for one in found
     ]
 

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterator
 
-from sweeps.ledger import Row
+from sweeps.ledger import Row, pool_of
 from sweeps.policies.base import Decision, Policy, Promotion, Stop
 
 
 class Pools:
     """One policy a pool: trials are stopped and promoted by the scores of their own pool alone.
 
-    A `planned` row names the trial's pool; most sweeps have one.
+    A search has one pool, a study one for the re-tune grid of each arm.
     """
 
     def __init__(self, rungs: tuple[int, ...], new: Callable[[], Policy]) -> None:
         self.rungs = rungs
         self._new = new
         self._policies: dict[str, Policy] = {}
-        self._pool: dict[str, str] = {}
+        self._pool: dict[str, str | None] = {}
 
     def of(self, pool: str) -> Policy:
         """The policy of a pool."""
@@ -25,12 +25,14 @@ class Pools:
         return self._policies[pool]
 
     def _policy(self, trial: str) -> Policy:
-        return self.of(self._pool[trial])
+        pool = self._pool[trial]
+        assert pool is not None  # nobody asks about a trial that runs to its end
+        return self.of(pool)
 
     def observe(self, row: Row) -> None:
         """Fold one row in, where it belongs."""
         if row["kind"] == "planned":
-            self._pool[row["trial"]] = row.get("pool", "")
+            self._pool[row["trial"]] = pool_of(row["role"], row["arm"], row["grid"])
         if "trial" in row:
             self._policy(row["trial"]).observe(row)
         else:

@@ -18,10 +18,8 @@ from sweeps.report.experiments import findings_under
 from sweeps.report.summary import markdown, print_result
 from sweeps.report.tables import arms_table, curves_table, trials_table
 
-TRIALS, CURVES, ARMS = "trials.csv", "curves.csv", "arms.csv"
-FACTS, SUMMARY = "summary.json", "summary.md"
 # To open first, beside the loss against each path.
-FIRST = (page.NAME, SUMMARY, "arms.png", "loss_by_tokens.png")
+FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
 
 
 @dataclass(frozen=True)
@@ -46,21 +44,21 @@ def write(files: Files) -> Analysis:
     names = list(dict.fromkeys(Path(name).stem for name in figures))
     facts = {**found.as_json(), "figures": names}
     contents = {
-        **figures,
-        TRIALS: trials_table(found.results).csv(),
-        CURVES: curves_table(found.results).csv(),
-        FACTS: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
-        SUMMARY: markdown(found, names).encode(),
-        page.NAME: page.html(page.page(found, rows)).encode(),
+        **{files.analysis / name: content for name, content in figures.items()},
+        files.trials_table: trials_table(found.results).csv(),
+        files.curves_table: curves_table(found.results).csv(),
+        files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
+        files.summary: markdown(found, names).encode(),
+        files.report: page.html(page.page(found, rows)).encode(),
     }
     if isinstance(found, StudyFindings) and found.comparison is not None:
-        contents[ARMS] = arms_table(found.comparison).csv()
-    for name, content in contents.items():
-        ledger.write_whole(files.analysis / name, content)
+        contents[files.arms_table] = arms_table(found.comparison).csv()
+    for path, content in contents.items():
+        ledger.write_whole(path, content)
     for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
-        if stale.name not in contents:  # of a path that is no longer swept
+        if stale not in contents:  # of a path that is no longer swept
             stale.unlink(missing_ok=True)
-    return Analysis(found, tuple(files.analysis / name for name in contents))
+    return Analysis(found, tuple(contents))
 
 
 def print_path(path: Path, console: Console) -> None:
@@ -90,7 +88,7 @@ def enter_in_log() -> Path:
 
 def log_problem(error: notes.NotesError | OSError) -> str:
     """Why the experiment log was not written."""
-    path = ledger.RESULTS / log.NAME
+    path = ledger.ResultsFolder().log
     if isinstance(error, notes.NotesError):
         return f"{path} is left as it is: {error}"
     return f"{path}: can't be written: {error}"

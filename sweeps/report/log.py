@@ -16,14 +16,13 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
-from sweeps.ledger import Files, Row, sweeps
+from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
 from sweeps.report.experiments import Entry, experiments
 from sweeps.report.summary import escaped, paragraph, stability_words
 from sweeps.selection import last_record
 
-NAME = "EXPERIMENT_LOG.md"
-NOTES = "notes.md"  # of a sweep
+TEMPLATE = "EXPERIMENT_LOG.md.j2"
 _RECOMMENDATIONS = "/recommendations"  # key of the notes on them, which no experiment has
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
@@ -75,13 +74,13 @@ def _template() -> Any:
         "paragraph": lambda text: Markdown(paragraph(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
-    return environment.get_template(f"{NAME}.j2")
+    return environment.get_template(TEMPLATE)
 
 
 def begin_notes(files: Files) -> None:
     """Create the `notes.md` of a sweep with its headings, where there is none."""
     try:
-        with (files.folder / NOTES).open("x") as stream:
+        with files.notes.open("x") as stream:
             stream.write(_HEADINGS)
     except FileExistsError:
         return
@@ -90,7 +89,7 @@ def begin_notes(files: Files) -> None:
 def _own_notes(files: Files) -> Markdown:
     """What a person wrote into a sweep's `notes.md`, quoted; nothing where that is its headings."""
     try:
-        text = (files.folder / NOTES).read_text(errors="replace")
+        text = files.notes.read_text(errors="replace")
     except FileNotFoundError:
         return Markdown()
     if text.split() == _HEADINGS.split():
@@ -106,7 +105,7 @@ def write(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) 
     for found in all_findings:
         begin_notes(Files(folder / found.results.name))
     content = _template().render(**_content(folder, all_findings))
-    path = folder / NAME
+    path = ResultsFolder(folder).log
     notes.write(path, content.encode())
     return path
 
@@ -134,7 +133,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
             key_change=" ".join(changes) or "Baseline",
             place=Markdown(notes.place(entry.name)),
             notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
-            notes_path=f"{sweep}/{NOTES}",
+            notes_path=f"{sweep}/{Files(folder / sweep).notes.name}",
         )
         quoted.add(sweep)
 

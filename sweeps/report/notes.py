@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from sweeps.exits import UsageError
 from sweeps.ledger import write_whole
 from tinylm.files import exchange
 
@@ -27,7 +28,7 @@ _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
 _SAVING_SECONDS = 2.0  # that an editor may take to write a file
 
 
-class NotesError(ValueError):
+class NotesError(UsageError):
     """A marker was removed or moved, so that a note has no beginning or no end."""
 
 

@@ -18,12 +18,10 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
-from sweeps.ledger import Files, Row, Trial, write_whole
+from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.summary import stability_words
 from sweeps.selection import Metric, at, last_record, records, when
 
-NAME = "report.html"
-INDEX = "index.html"
 Content = dict[str, Any]  # what goes into the page as JSON
 _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
@@ -319,7 +317,7 @@ def _render(name: str, **content: Any) -> str:
 
 def html(content: Content, feed: str = "") -> str:
     """The page, with all it needs; `feed` is the address that a live one gets its content from."""
-    return _render(NAME, page=content, feed=feed, plotly=_plotly())
+    return _render("report.html", page=content, feed=feed, plotly=_plotly())
 
 
 def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
@@ -336,9 +334,9 @@ def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindi
                 "planned": len(results.trials),
                 "unfinished": found.count("unfinished"),
                 "verdict": verdict(found),
-                "link": f"{quote(results.name)}/{Files(folder / results.name).analysis.name}/{NAME}",
+                "link": quote(str(Files(folder / results.name).report.relative_to(folder))),
             }
         )
-    path = folder / INDEX
-    write_whole(path, _render(INDEX, sweeps=sweeps).encode())
+    path = ResultsFolder(folder).index
+    write_whole(path, _render("index.html", sweeps=sweeps).encode())
     return path

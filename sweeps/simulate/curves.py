@@ -2,6 +2,7 @@
 
 import csv
 import math
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ SCORE = "score"  # the metric's name in files of curves and in replayed rows
 
 @dataclass(frozen=True)
 class Curve:
-    """The recorded training of one trial. One whose last score is not finite diverged there."""
+    """The recorded curve of one trial. If its last score is not finite, it diverged there."""
 
     trial: str
     label: str
@@ -30,31 +31,31 @@ class Curve:
 
     @property
     def diverged(self) -> bool:
-        """Whether the training ended without a finite score."""
+        """Whether the trial ended without a finite score."""
         return not math.isfinite(self.final)
 
 
 _COLUMNS = ("trial", "tokens", SCORE)
 _MEASURED = {"seconds", "decayed", "step", "train_loss", "val_loss", "bits_per_byte", "grad_norm"}
-_LARGEST = 1e15  # tokens, seconds and scores beyond are no training's
+_LARGEST = 1e15  # of tokens, seconds and scores; larger ones are typing errors
 
 
 def _number(text: str, where: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ValueError(f"{where}: a number is due, got {text!r}") from error
+        raise ValueError(f"{where}: expected a number, got {text!r}") from error
 
 
 def _finite(text: str, where: str) -> float:
     number = _number(text, where)
     if not abs(number) <= _LARGEST:
-        raise ValueError(f"{where}: a number up to {_LARGEST:g} is due, got {text!r}")
+        raise ValueError(f"{where}: expected a number of at most {_LARGEST:g}, got {text!r}")
     return number
 
 
 def _seconds(row: Mapping[str, str], tokens: float, score: float, where: str) -> float | None:
-    """The seconds of a row; its tokens where the file has none, None where a trial diverged before
+    """The seconds of a row; its tokens if the file has no seconds, None if the trial diverged before
     the next record."""
     if "seconds" not in row:
         return tokens
@@ -64,8 +65,8 @@ def _seconds(row: Mapping[str, str], tokens: float, score: float, where: str) ->
 
 
 def _at_own_speed(tokens: Sequence[int], seconds: Sequence[float | None]) -> tuple[float, ...]:
-    """The seconds, a missing last one at the speed before it; a trial without any takes one a
-    token."""
+    """The seconds, with a missing last one at the speed before it; one second per token if there are
+    none."""
     *before, last = seconds
     known = [each for each in before if each is not None]
     if last is None:
@@ -83,10 +84,10 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         tokens = _finite(row["tokens"], f"{where}: tokens")
         if tokens <= 0 or tokens != int(tokens):
             raise ValueError(
-                f"{where}: tokens: a positive whole number is due, got {row['tokens']!r}"
+                f"{where}: tokens: expected a positive whole number, got {row['tokens']!r}"
             )
         if tokens in points:
-            raise ValueError(f"{where}: trial {trial} has a row at {tokens:.0f} tokens already")
+            raise ValueError(f"{where}: trial {trial} already has a row at {tokens:.0f} tokens")
         score = _number(row[SCORE], f"{where}: {SCORE}")
         if math.isfinite(score):
             score = _finite(row[SCORE], f"{where}: {SCORE}")
@@ -94,7 +95,7 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         if row.get("decayed"):
             decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
     line = rows[0][0]
-    # What was swept is the same in all rows of a trial; the learning rate at a record is no `lr`.
+    # A swept value is the same in all rows of a trial; `lr` at a record is not a swept value.
     swept = {name.rpartition(".")[2] for name in rows[0][1] if "." in name}
     values = {
         name: cells.pop()
@@ -109,20 +110,20 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
     kept = ordered if ends is None else ordered[: ends + 1]
     if len(kept) == 1 and ends is None:
         raise ValueError(
-            f"{source}: line {line}: trial {trial} has one row; a curve has two or more"
+            f"{source}: line {line}: trial {trial} has one row; a curve needs at least two"
         )
     seconds = _at_own_speed(kept, [points[tokens][1] for tokens in kept])
     if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
-        raise ValueError(f"{source}: line {line}: trial {trial}: seconds must rise with the tokens")
+        raise ValueError(f"{source}: line {line}: trial {trial}: seconds must increase with tokens")
     scores = tuple(points[tokens][0] for tokens in kept)
     return Curve(trial, label or trial, tuple(kept), scores, seconds, decayed)
 
 
 def read_curves(path: Path) -> list[Curve]:
-    """The curves of a CSV file, in order of appearance; `ConfigError` with what is wrong in it.
+    """The curves of a CSV file, in order of appearance; `ConfigError` with everything wrong in it.
 
-    Columns are trial, tokens and score, and may be seconds, decayed (the score after a decay branch
-    from there) and swept values. Where there are no seconds, a token takes one.
+    Columns: trial, tokens and score; optional are seconds, decayed (the score after a decay branch
+    from there) and swept values. Without seconds, each token takes one second.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -133,14 +134,14 @@ def read_curves(path: Path) -> list[Curve]:
         raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ConfigError([f"{path}: two columns are called {name!r}" for name in twice])
+        raise ConfigError([f"{path}: two columns are named {name!r}" for name in twice])
     missing = [name for name in _COLUMNS if name not in names]
     if missing:
         near = [f"{name}{did_you_mean(name, names)}" for name in missing]
         raise ConfigError([f"{path}: no column {name}" for name in near])
     ragged = [line for line, row in rows if None in row or None in row.values()]
     if ragged:
-        raise ConfigError([f"{path}: line {line}: {len(names)} cells are due" for line in ragged])
+        raise ConfigError([f"{path}: line {line}: expected {len(names)} cells" for line in ragged])
     by_trial: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for line, row in rows:
         by_trial.setdefault(row["trial"], []).append((line, row))
@@ -160,7 +161,15 @@ def read_curves(path: Path) -> list[Curve]:
 
 
 def reaches(curve: Curve, rung: int) -> bool:
-    """Whether a curve has a score at a rung, or diverges on the way there."""
+    """Whether a curve has a score at a rung, or diverges before it."""
     return curve.tokens[0] <= rung <= curve.tokens[-1] or (
         curve.diverged and curve.tokens[-1] <= rung
     )
+
+
+def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curve]]:
+    """The curves in random orders, one for each repeat."""
+    return [
+        random.Random(f"{seed} {number}").sample(list(curves), len(curves))  # noqa: S311 no secret
+        for number in range(repeats)
+    ]

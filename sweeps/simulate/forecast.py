@@ -1,7 +1,7 @@
-"""What a sweep is going to take: its policy replayed in virtual time, at the speeds of this machine.
+"""What a sweep is expected to take: its policy replayed in virtual time, at the speeds of this machine.
 
-The curves are those of earlier sweeps with the same metric and budget, drawn at random; where there
-are too few of them, made-up curves whose order never changes.
+The curves are those of earlier sweeps with the same metric and budget, in random order; if there are
+too few of them, made-up curves that never cross.
 """
 
 import itertools
@@ -12,28 +12,30 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sweeps import ledger as led
-from sweeps import replay
 from sweeps.plan.request import Request
 from sweeps.plan.space import rung_tokens
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
-from sweeps.simulate.curves import SCORE, Curve, reaches
+from sweeps.simulate.curves import SCORE, Curve, arrivals, reaches
+from sweeps.simulate.machine import replay
 from tinylm import config as cfg
 
-FEWEST = 8  # curves of earlier sweeps that say more than made-up ones
+FEWEST = 8  # with fewer curves of earlier sweeps, made-up ones are replayed
 _REPEATS = 20
-_ANY_SPEED = 1e12  # tokens per second, where none is known: then no budget in seconds is felt
+_ANY_SPEED = (
+    1e12  # tokens per second if none is known: so high that no budget in seconds ends a run
+)
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a sweep is expected to take."""
 
-    tokens: int  # mean over replays
-    low: int  # the least and the most of them
+    tokens: int  # mean over the replays
+    low: int  # the fewest and the most of them
     high: int
-    seconds: float | None  # by the clock, evaluation and start-up aside; None without speeds
-    occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that get there
+    seconds: float | None  # wall-clock, without evaluation and start-up; None without speeds
+    occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that reach it
     basis: str  # what was replayed
 
     def fields(self) -> dict[str, Any]:
@@ -42,8 +44,8 @@ class Forecast:
 
 
 def earlier_curves(request: Request, rungs: Sequence[int]) -> list[Curve]:
-    """The curves of the sweeps under results/ that have the same metric and budget, and records
-    that meet the first rung."""
+    """The curves of the sweeps under results/ with the same metric and budget whose records reach the
+    first rung."""
     found = {curve.trial: curve for files in led.sweeps() for curve in _curves(files, request)}
     return [curve for curve in found.values() if reaches(curve, rungs[0])]
 
@@ -52,7 +54,7 @@ def _curves(files: led.Files, request: Request) -> list[Curve]:
     try:
         return list(_read_curves(files, request))
     except (led.LedgerError, OSError, KeyError):
-        return []  # damaged, or of another version: whoever analyzes that sweep is told
+        return []  # damaged, or of another version: analyzing that sweep says so
 
 
 def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
@@ -77,7 +79,7 @@ def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
 
 
 def _behind(scores: dict[int, float], ended: Sequence[dict[int, float]]) -> dict[int, float]:
-    """How a stopped trial would have gone on, had it stayed as far behind the worst of the finished
+    """How a stopped trial would have continued if it had stayed as far behind the worst finished trial
     as it was."""
     last = max(scores)
     worst = max(ended, key=lambda end: end.get(last, -math.inf))
@@ -86,7 +88,7 @@ def _behind(scores: dict[int, float], ended: Sequence[dict[int, float]]) -> dict
 
 
 def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
-    """Curves with a record at each rung that keep their order, the best first."""
+    """Curves with a record at each rung that never cross, the best first."""
     ends = [(*rungs, budget) for budget in budgets]
     return [
         Curve(str(rank), "", tokens, (float(rank),) * len(tokens), tokens)
@@ -95,7 +97,8 @@ def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
 
 
 def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
-    """A curve of the pool for every trial, at the trial's speed; all of it before any again."""
+    """A curve of the pool for every trial, at the trial's speed; each is used once before any is used
+    again."""
     return [
         replace(curve, trial=str(number), seconds=tuple(tokens / speed for tokens in curve.tokens))
         for number, (curve, speed) in enumerate(zip(itertools.cycle(pool), speeds, strict=False))
@@ -103,8 +106,8 @@ def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
 
 
 def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
-    """What a load takes, budgets of the sweep aside; `speeds` are the tokens per second of its
-    configs, where known."""
+    """What a load is expected to take if no cap ends it; `speeds` are the tokens per second of its
+    configs, if known."""
     rungs = rung_tokens(request.space, request.base, request.source)
     pool = earlier_curves(request, rungs) if rungs else []
     basis = f"{len(pool)} curves of earlier sweeps"
@@ -120,7 +123,7 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
     ]
     parts.append(_to_their_ends(load.free, list(rates), slots))
     alone = len(load.pools) == 1 and not load.free
-    # Of several parts that share the slots only the work is known.
+    # Of several parts that share the slots, only the total work is known.
     seconds = parts[0].seconds if alone else sum(part.busy for part in parts) / slots
     stages = (*rungs, request.base.budget.tokens)
     return Forecast(
@@ -135,15 +138,15 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
 
 @dataclass(frozen=True)
 class _Part:
-    """What the replays of a pool come to."""
+    """The totals of the replays of a pool."""
 
     tokens: list[int]  # of each replay
-    seconds: float  # mean, by the clock
+    seconds: float  # mean, wall-clock
     busy: float  # mean, summed over trials
     reaches: list[list[int]]  # tokens of the trials of each replay
 
     def reached(self, stage: int) -> float:
-        """How many trials get to so many tokens, on average."""
+        """How many trials reach a token count, on average."""
         return statistics.fmean(sum(tokens >= stage for tokens in each) for each in self.reaches)
 
 
@@ -154,17 +157,17 @@ def _replayed(
     pool: Sequence[Curve],
     slots: int,
 ) -> _Part:
-    """The trials of one pool under the space's policy, on curves of others where there are any."""
+    """The replays of the trials of one pool under the space's policy, on the given curves if any."""
     schedule = request.space.schedule
     rungs = rung_tokens(request.space, request.base, request.source)
     if not rungs:
         return _to_their_ends(configs, speeds, slots)
     curves = pool or _made_up(rungs, [config.budget.tokens for config in configs])
     results = [
-        replay.replay(
+        replay(
             _draw(order, speeds), schedule.policy_at(rungs, SCORE), slots, float(schedule.branch)
         )
-        for order in replay.arrivals(curves, _REPEATS, request.seed)
+        for order in arrivals(curves, _REPEATS, request.seed)
     ]
     return _Part(
         [result.tokens for result in results],
@@ -175,7 +178,7 @@ def _replayed(
 
 
 def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
-    """Trials that nothing stops."""
+    """Trials that are all trained to their ends."""
     tokens = [
         config.budget.tokens
         if config.budget.seconds is None
@@ -183,5 +186,5 @@ def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots
         for config, speed in zip(configs, speeds, strict=True)
     ]
     curves = _draw(_made_up((), tokens), speeds)
-    result = replay.replay(curves, RunAll(), slots)
+    result = replay(curves, RunAll(), slots)
     return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

@@ -450,7 +450,7 @@ def clocked(*rows: tuple[str, int]) -> led.Sweep:
         time = f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000+00:00"
         row = {"seq": number, "time": time, "kind": kind, "trial": "a", "label": "a"}
         row |= {"config": {}, "values": {}, "seed": 0, "params": 1, "flops_per_token": 1}
-        of.observe(row | {"corpus": "c", "attempt": 1, "step": 0, "rung": 1})
+        of.observe(row | {"corpus": "c", "role": "search", "attempt": 1, "step": 0, "rung": 1})
     return of
 
 

@@ -23,15 +23,17 @@ def shown(
     records: float = 7,
     what: Request | None = None,
 ) -> str:
-    """All that is printed while a sweep runs for so many records."""
+    """All that is printed while a sweep runs for so many records, which take 70 seconds."""
+    now = [0.0]
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, what or request(grid(RATES)))
-        view = View(conductor, 10**5, console)
+        view = View(conductor, 10**5, console, lambda: now[0])
         conductor.begin({})
         with view.shown():
             Engine(conductor, v_shaped).run(records)
+            now[0] = 70.0
             view.update()
     return file.getvalue()
 
@@ -39,9 +41,9 @@ def shown(
 @pytest.mark.parametrize(
     "line",
     [
-        "lr=0.0005                 starts",
-        "lr=0.0005                 pauses at 1024 tokens, loss 3.1750",
-        "lr=0.004                  goes on from 1024 tokens: rank 1 of",
+        "lr=0.0005                 started",
+        "lr=0.0005                 paused at 1024 tokens, loss 3.1750",
+        "lr=0.004                  promoted at 1024 tokens: rank 1 of",
         "lr=0.004                  finished, validation loss 2.0000",
         "lr=0.064                  stopped: rank 8 of 8 at 1024 tokens; 2 go on",
     ],
@@ -55,10 +57,15 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "full grid 65.5k", "left"]
+    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "full grid: 65.5k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
     assert cell in shown(tmp_path, terminal=True)
+
+
+def test_the_time_left_is_that_of_the_tokens_left_at_the_speed_so_far(tmp_path: Path) -> None:
+    """7 records of 1024 tokens took 70 s; the other 92,832 of 100,000 take 907 s."""
+    assert "70 s, about 15 min left" in shown(tmp_path, terminal=True)
 
 
 def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> None:
@@ -69,7 +76,7 @@ def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> No
     "line",
     [
         "baseline lr=0.004 (re-tune)  finished, validation loss",
-        "nope                      runs at lr=0.004, the best of 3 on 2 seeds",
+        "nope                      runs at lr=0.004, the best of 3 values, on 2 seeds",
         "nope lr=0.004 seed=1      finished, validation loss",
     ],
 )

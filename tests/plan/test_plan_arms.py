@@ -26,11 +26,6 @@ def batches(values: Any, path: str = "optim.batch_size", **more: Any) -> dict[st
     return {"question": "q?", "each": each, "seeds": [0, 1], "schedule": {"policy": "none"}}
 
 
-def arm_of(pool: str | None) -> str | None:
-    """The arm of a re-tune grid's pool."""
-    return pool and pool.partition(" ")[0]
-
-
 def planned(tree: dict[str, Any]) -> pl.Plan:
     return pl.plan(request(tree), MACHINE)
 
@@ -58,7 +53,10 @@ def test_arms_share_seeds_data_and_windows_with_the_baseline() -> None:
 
 def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
     trials = planned(study(retune=RETUNE)).trials
-    assert [arm_of(one.pool) for one in trials] == ["baseline"] * 3 + ["nope"] * 3
+    assert [(one.role, one.arm) for one in trials] == [
+        *[("tuning", "baseline")] * 3,
+        *[("tuning", "nope")] * 3,
+    ]
     assert len({one.pool for one in trials}) == 2
     assert {one.config.run.seed for one in trials} == {sp.TUNING_SEED}
 
@@ -236,7 +234,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
         "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
     ),
-    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: a mapping is due, got "none"'),
+    "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: expected a mapping, got "none"'),
     "a nested change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
         "arms.x.set.model: a text, a number below 2**53, true or false is due, got",
@@ -359,7 +357,8 @@ def test_every_arm_runs_at_the_values_that_its_own_grid_chose(tmp_path: Path) ->
 
 def test_grids_are_stopped_early_and_runs_are_not(tmp_path: Path) -> None:
     trials = conduct(tmp_path, STUDY).trials.values()
-    assert {t.status for t in trials if arm_of(t.pool) == "nope"} == {"finished", "stopped"}
+    tuned = {t.status for t in trials if (t.role, t.arm) == ("tuning", "nope")}
+    assert tuned == {"finished", "stopped"}
     assert {t.status for t in trials if t.pool is None} == {"finished"}
 
 
@@ -368,7 +367,8 @@ def test_arms_are_not_stopped_by_each_others_losses(tmp_path: Path) -> None:
     trials = conduct(
         tmp_path, STUDY, lambda c, s: loss(c, s) + 9 * (c["model"]["position"] == "none")
     )
-    finished = {arm_of(t.pool) for t in trials.trials.values() if t.status == "finished"}
+    ended = [t for t in trials.trials.values() if t.status == "finished"]
+    finished = {t.arm if t.role == "tuning" else None for t in ended}
     assert finished == {"baseline", "nope", None}
 
 
@@ -430,9 +430,10 @@ def search(**more: Any) -> dict[str, Any]:
 
 def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
     sweep = conduct(tmp_path, search(confirm=2))
-    row = sweep.chosen[""]
+    row = sweep.confirming
     best = min(
-        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+        (t for t in sweep.trials.values() if t.role == "search"),
+        key=lambda t: t.curve[-1]["val_loss"],
     )
     again = [sweep.trials[trial] for trial in row["trials"].values()]
     assert [(t.seed, t.status, t.values) for t in again] == [
@@ -587,7 +588,8 @@ def test_more_samples_confirm_the_new_best_and_keep_the_old_runs_apart(tmp_path:
         sweep = conduct(tmp_path, tree)
     found = findings(studied(led.Files(tmp_path))).as_json()
     best = min(
-        (t for t in sweep.trials.values() if t.pool == ""), key=lambda t: t.curve[-1]["val_loss"]
+        (t for t in sweep.trials.values() if t.role == "search"),
+        key=lambda t: t.curve[-1]["val_loss"],
     )
-    assert found["selection"]["values"] == best.values == sweep.chosen[""]["values"]
+    assert found["selection"]["values"] == best.values == sweep.confirming["values"]
     assert len(found["ranking"]["trials"]) == 16

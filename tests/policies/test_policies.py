@@ -16,8 +16,10 @@ from sweeps.policies.asha_stopping import AshaStopping
 from sweeps.policies.hyperband import Hyperband
 from sweeps.policies.median import Median
 from sweeps.policies.sha import Sha
-from sweeps.replay import ReplayResult, fitting, replay, rounded_rungs
+from sweeps.replay import fitting
 from sweeps.simulate.curves import SCORE, Curve
+from sweeps.simulate.judge import rounded_rungs
+from sweeps.simulate.machine import ReplayResult, replay
 
 RUNGS = (10, 30)
 BUDGET = 90

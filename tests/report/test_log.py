@@ -259,9 +259,8 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
         tell.ask({"optim.lr": {"grid": [1e-3, 4e-3]}}, confirm=2)
         for lr in (1e-3, 4e-3):
             tell.whole(tell.plan({"optim.lr": lr}), lr)
-        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, pool=None) for s in (1, 2)}
-        chosen = {"arm": "", "values": {"optim.lr": 1e-3}, "trials": fresh, "repeats": []}
-        tell.ledger.append("chosen", **chosen)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, role="confirm") for s in (1, 2)}
+        tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
         for trial in fresh.values():
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = experiments_under(tmp_path)
@@ -342,7 +341,7 @@ def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> Non
 def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
     write(tmp_path)
-    own = tmp_path / "lr-cpu" / log.NOTES
+    own = tmp_path / "lr-cpu" / "notes.md"
     assert own.read_text().startswith("## Hypothesis\n")
     own.write_text("## Observations\n\nIt *rose*.\n")
     said = section(write(tmp_path).read_text(), "lr-cpu")

@@ -22,6 +22,7 @@ from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import analysis
 from sweeps.report import page as report
+from sweeps.report import server as web
 from sweeps.report.experiments import findings_under
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -46,7 +47,7 @@ def page_of(folder: Path) -> dict[str, Any]:
 
 def written(folder: Path) -> Path:
     """The report of a sweep, as it is analysed."""
-    return next(path for path in analysis.write(Files(folder)).paths if path.name == report.NAME)
+    return next(path for path in analysis.write(Files(folder)).paths if path.name == "report.html")
 
 
 # What it holds -------------------------------------------------------------------------------------
@@ -153,14 +154,14 @@ def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[tuple[watch.Server, Story]]:
+def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
     """A sweep under way, and its page being served."""
     with story(tmp_path / "lr-cpu") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         trial = tell.plan({"optim.lr": 1e-3})
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 3)
-        server = watch.Server(Files(tmp_path / "lr-cpu"), 0)
+        server = web.Server(Files(tmp_path / "lr-cpu"), 0)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server, tell
@@ -169,14 +170,14 @@ def live(tmp_path: Path) -> Iterator[tuple[watch.Server, Story]]:
         server.server_close()
 
 
-def ask(server: watch.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
+def ask(server: web.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.request("GET", path, headers={"Host": f"{host}:{server.server_port}"})
     return connection.getresponse()
 
 
-def test_the_feed_begins_with_all_that_is_known(live: tuple[watch.Server, Story]) -> None:
-    line = ask(live[0], watch.FEED).readline().decode()
+def test_the_feed_begins_with_all_that_is_known(live: tuple[web.Server, Story]) -> None:
+    line = ask(live[0], web.FEED).readline().decode()
     (trial,) = json.loads(line.removeprefix("data: "))["trials"]
     assert trial["tokens"] == [EVERY, 2 * EVERY, 3 * EVERY]
 
@@ -185,7 +186,7 @@ def test_the_feed_begins_with_all_that_is_known(live: tuple[watch.Server, Story]
     ("path", "host", "status"), [("/", "evil.example", 403), ("/../x", "127.0.0.1", 404)]
 )
 def test_nothing_else_is_served(
-    live: tuple[watch.Server, Story], path: str, host: str, status: int
+    live: tuple[web.Server, Story], path: str, host: str, status: int
 ) -> None:
     assert ask(live[0], path, host).status == status
 
@@ -323,7 +324,7 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
 
 @needs_browser
 def test_a_live_page_shows_a_new_point_within_three_seconds(
-    browser: Browser, live: tuple[watch.Server, Story]
+    browser: Browser, live: tuple[web.Server, Story]
 ) -> None:
     server, tell = live
     page = browser.new_page()

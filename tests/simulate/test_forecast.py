@@ -6,7 +6,7 @@ import pytest
 from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.probe import known_speeds, measured_speeds
+from sweeps.engine.machine import known_speeds, measured_speeds
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast

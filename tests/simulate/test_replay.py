@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from sweeps.policies import SCHEDULES
 from sweeps.policies.asha import Asha
 from sweeps.policies.none import RunAll
-from sweeps.replay import ReplayResult, app, arrivals, judge, replay
-from sweeps.simulate.curves import SCORE, Curve, read_curves
+from sweeps.replay import app
+from sweeps.simulate.curves import SCORE, Curve, arrivals, read_curves
+from sweeps.simulate.judge import judge
+from sweeps.simulate.machine import ReplayResult, replay
 
 TOKENS = (10, 30, 90)
 
@@ -248,21 +250,21 @@ BAD = {
     "no score": ("trial,tokens,val_loss\na,1,2\n", [], "no column score"),
     "misspelt": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
     "one row": ("trial,tokens,score\na,1,2\n", [], "trial a has one row"),
-    "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a has a row at 1 tokens"),
-    "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: a number is due, got 'x'"),
-    "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: a number is due, got ''"),
-    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: a number up to 1e+15 is due, got 'inf'"),
+    "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a already has a row at 1 tokens"),
+    "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: expected a number, got 'x'"),
+    "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: expected a number, got ''"),
+    "endless": ("trial,tokens,score\na,inf,1\n", [], "tokens: expected a number of at most 1e+15, got 'inf'"),
     "no time": (
-        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: a number up to 1e+15 is due, got 'nan'"
+        "trial,tokens,score,seconds\na,1,2,nan\n", [], "seconds: expected a number of at most 1e+15, got 'nan'"
     ),
-    "empty seconds": ("trial,tokens,score,seconds\na,1,2,\n", [], "seconds: a number is due"),
-    "no such kind of figure": (GOOD, ["--compare", "--out", "a.xyz"], "--out a.xyz: a name that"),
-    "half a token": ("trial,tokens,score\na,1.5,2\n", [], "a positive whole number is due"),
-    "short line": ("trial,tokens,score\na,1\n", [], "line 2: 3 cells are due"),
+    "empty seconds": ("trial,tokens,score,seconds\na,1,2,\n", [], "seconds: expected a number, got ''"),
+    "no such kind of figure": (GOOD, ["--compare", "--out", "a.xyz"], "--out a.xyz: expected a file name ending in"),
+    "half a token": ("trial,tokens,score\na,1.5,2\n", [], "expected a positive whole number, got '1.5'"),
+    "short line": ("trial,tokens,score\na,1\n", [], "line 2: expected 3 cells"),
     "all diverged": ("trial,tokens,score\na,1,nan\n", [], "no trial has a finite final score"),
     "no rows": ("trial,tokens,score\n", [], "curves.csv: no rows"),
     "seconds fall": (
-        "trial,tokens,score,seconds\na,1,2,5\na,2,2,4\n", [], "seconds must rise"
+        "trial,tokens,score,seconds\na,1,2,5\na,2,2,4\n", [], "seconds must increase"
     ),
     "ends before the first rung": (
         "trial,tokens,score\na,1,2\na,2,2\nb,1,2\nb,99,2\n",
@@ -278,8 +280,8 @@ BAD = {
         GOOD, ["--grace", "1/1000"], "no trial has a score at the first rung, 0 of 80 tokens"
     ),
     "a tiny grace": (GOOD, ["--grace", "1e-999999999"], "a share of the budget between 1e-06"),
-    "huge": ("trial,tokens,score\na,1,1e308\n", [], "score: a number up to 1e+15 is due"),
-    "two columns of a name": ("trial,tokens,score,score\n", [], "two columns are called 'score'"),
+    "huge": ("trial,tokens,score\na,1,1e308\n", [], "score: expected a number of at most 1e+15"),
+    "two columns of a name": ("trial,tokens,score,score\n", [], "two columns are named 'score'"),
     "a policy beside all": (GOOD, ["--compare", "--policy", "sha"], "--compare replays all"),
     "no decayed scores": (
         GOOD, ["--score", "decayed"], "trial t1 has no decayed score at 10 tokens"
@@ -290,7 +292,7 @@ BAD = {
     "grace is no share": (GOOD, ["--grace", "x"], "grace: a share such as 1/8"),
     "no such policy": (GOOD, ["--policy", "ahsa"], "no such policy; there are none, asha"),
     "not its setting": (GOOD, ["--policy", "none", "--eta", "3"], "--policy none: eta: unknown key"),
-    "no such order": (GOOD, ["--order", "up"], "--order: random or given is due, got 'up'"),
+    "no such order": (GOOD, ["--order", "up"], "'up' is not one of"),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,26 @@ from tinylm import checkpoint
 from tinylm import config as cfg
 from tinylm.checkpoint import CheckpointError
 from tinylm.data import Corpus
-from tinylm.train import State, start, train
+from tinylm.train import Record, State, start, train
 
 
 @pytest.fixture(scope="module")
-def state(tiny: cfg.Config, corpus: Corpus) -> State:
-    """The tiny training after its first record."""
-    begun = start(tiny)
-    next(train(begun, corpus, tiny))
-    return begun
+def begun(tiny: cfg.Config, corpus: Corpus) -> tuple[State, Record]:
+    """The tiny run after its first record."""
+    state = start(tiny)
+    return state, next(train(state, corpus, tiny))
+
+
+@pytest.fixture(scope="module")
+def state(begun: tuple[State, Record]) -> State:
+    """The state of that run."""
+    return begun[0]
+
+
+@pytest.fixture(scope="module")
+def record(begun: tuple[State, Record]) -> Record:
+    """The first record of that run."""
+    return begun[1]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +64,24 @@ def test_a_checkpoint_holds_the_state(
         loaded.optimizer.state_dict(), state.optimizer.state_dict(), rtol=0, atol=0
     )
     torch.testing.assert_close(loaded.model.state_dict(), state.model.state_dict(), rtol=0, atol=0)
-    plain = ("step", "seconds", "loss_init", "peak_loss", "updates_above")
-    assert [getattr(loaded, n) for n in plain] == [getattr(state, n) for n in plain]
+    assert (loaded.step, loaded.seconds, loaded.watch) == (state.step, state.seconds, state.watch)
+
+
+def test_a_checkpoint_has_the_keys_of_its_format(file: Path) -> None:
+    """Whoever changes them gives the format another number."""
+    content = torch.load(file, weights_only=True)
+    watched = {"loss_init", "peak_loss", "updates_above", "smooth_loss", "lowest_loss", "spike"}
+    assert content.keys() == watched | {
+        "format",
+        "config",
+        "step",
+        "seconds",
+        "model",
+        "optimizer",
+        "tokenizer",
+        "provenance",
+    }
+    assert content["format"] == 2
 
 
 def test_a_checkpoint_is_enough_to_use_its_model(
@@ -79,11 +107,21 @@ def test_saving_replaces_and_leaves_nothing_beside(
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_beside(
     file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, state: State
 ) -> None:
-    unwritable = State(state.model, state.optimizer, loss_init=lambda: 0)  # type: ignore[arg-type]
+    unwritable = State(state.model, state.optimizer, state.watch, seconds=lambda: 0)  # type: ignore[arg-type]
     with pytest.raises((pickle.PicklingError, AttributeError)):
         checkpoint.save(file, unwritable, corpus, tiny)
     assert file.read_bytes() == content
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "last", "due"), [(195, False, False), (390, False, True), (715, True, True)]
+)
+def test_a_checkpoint_is_due_at_every_multiple_of_its_tokens_and_at_the_end(
+    tiny: cfg.Config, record: Record, tokens: int, last: bool, due: bool
+) -> None:
+    config = cfg.overlay(tiny, {"run.checkpoint_every_tokens": 390})
+    assert checkpoint.is_due(replace(record, tokens=tokens, last=last), config) is due
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.9, 0.9999])
@@ -108,14 +146,14 @@ def test_a_flipped_bit_is_found_wherever_it_is(
 
 @pytest.mark.parametrize("name", ["missing.pt", "."])
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         checkpoint.load_model(tmp_path / name)
 
 
 def test_a_checkpoint_of_another_config_is_refused(
     file: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    with pytest.raises(CheckpointError, match="checkpoint of another config"):
+    with pytest.raises(CheckpointError, match="checkpoint of a run with another config"):
         checkpoint.load(file, corpus, cfg.overlay(tiny, {"optim.lr": 0.1}))
 
 
@@ -123,7 +161,7 @@ def test_a_checkpoint_of_another_corpus_is_refused(
     file: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
     other = Corpus(Path("other"), corpus.train, corpus.validation, corpus.bytes_of_token)
-    with pytest.raises(CheckpointError, match=f"trained on corpus {corpus.digest}, this is other"):
+    with pytest.raises(CheckpointError, match=f"trained on corpus {corpus.digest}, got other"):
         checkpoint.load(file, other, tiny)
 
 
@@ -146,7 +184,7 @@ def sealed(file: Path, value: object) -> Path:
 
 def test_loading_never_runs_what_a_file_holds(tmp_path: Path) -> None:
     file = sealed(tmp_path / "checkpoint.pt", {"format": 1, "config": Trap(tmp_path / "sprung")})
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         checkpoint.load_model(file)
     assert not (tmp_path / "sprung").exists()
 
@@ -161,12 +199,12 @@ def test_the_trap_works(tmp_path: Path) -> None:
 )
 def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, found: str) -> None:
     file = sealed(tmp_path / "checkpoint.pt", value)
-    with pytest.raises(CheckpointError, match=f"format {found}, this program reads 2"):
+    with pytest.raises(CheckpointError, match=f"checkpoint format {found}, this version reads 2"):
         checkpoint.load_model(file)
 
 
 # Each child saves without end into a folder of its own; all but the last are killed a little later
-# than the one before, at whatever point of a save they are, and the script says how many were
+# than the one before, at whatever point of a save they are, and the script prints how many were
 # caught with a file half-written.
 SAVE_AND_KILL = """
 import os, signal, sys
@@ -199,7 +237,7 @@ KILLS = 6
 
 @pytest.fixture(scope="module")
 def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of trainings that were killed while they saved."""
+    """Folders of runs that were killed while they saved."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "tiny.json").write_text(json.dumps(tiny.model_dump()))
     ran = subprocess.run(

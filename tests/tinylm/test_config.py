@@ -115,7 +115,7 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ({"model.norm": "Pre"}, "model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\""),
         ({"data.corpus": "text"}, "data: path is missing"),
         ({"data.path": "x"}, "data: path 'x' is for corpus text, not for sotu"),
-        ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "more than the whole training"),
+        ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "add up to more than 1"),
         (
             {"budget.tokens": 257},
             "budget.tokens 257 is not a multiple of 256 (tokens of one update",
@@ -179,6 +179,25 @@ def test_a_misspelt_name_of_a_shipped_config_is_refused_with_the_right_one() -> 
         cfg.load("baseline_17")
 
 
+def test_assignments_are_read_as_yaml() -> None:
+    texts = ["optim.lr=3e-3", "model.norm = post", "data.path=a=b"]
+    assert cfg.parse_assignments(texts) == {
+        "optim.lr": 3e-3,
+        "model.norm": "post",
+        "data.path": "a=b",
+    }
+
+
+def test_all_texts_that_are_no_assignment_are_raised_together() -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.parse_assignments(["optim.lr", "optim.eps=[1", "run.seed=1"])
+    assert len(caught.value.problems) == 2
+    assert caught.value.problems[0] == (
+        "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'"
+    )
+    assert caught.value.problems[1].startswith("--set optim.eps: line 1")
+
+
 def test_a_config_survives_json(tmp_path: Path) -> None:
     file = tmp_path / "smoke.json"
     file.write_text(json.dumps(SMOKE.model_dump()))
@@ -203,7 +222,54 @@ def test_digests_are_equal_exactly_where_configs_are(
     one: dict[str, object], other: dict[str, object]
 ) -> None:
     a, b = cfg.overlay(SMOKE, one), cfg.overlay(SMOKE, other)
-    assert (cfg.digest(a.model_dump()) == cfg.digest(b.model_dump())) == (a == b)
+    assert (cfg.identity(a) == cfg.identity(b)) == (a == b)
+
+
+# As if this field had been added after the first sweeps.
+LATER = {"model.qk_norm": False}
+
+
+def without_later(config: cfg.Config) -> dict[str, dict[str, object]]:
+    """The tree of a config from before that field."""
+    tree = config.model_dump()
+    del tree["model"]["qk_norm"]
+    return tree
+
+
+def test_a_tree_from_before_a_field_is_read_with_the_value_implied_then() -> None:
+    assert cfg.validate(without_later(SMOKE), "old") == SMOKE
+
+
+def test_a_field_at_its_implied_value_leaves_the_id_as_it_was() -> None:
+    assert cfg.identity(SMOKE, LATER) == cfg.digest(without_later(SMOKE))
+
+
+def test_a_field_at_another_value_is_another_id() -> None:
+    other = cfg.overlay(SMOKE, {"model.qk_norm": True})
+    assert cfg.identity(other, LATER) == cfg.digest(other.model_dump())
+    assert cfg.identity(other, LATER) != cfg.identity(SMOKE, LATER)
+
+
+def test_a_tree_from_before_a_field_differs_only_where_the_field_has_another_value() -> None:
+    other = cfg.overlay(SMOKE, {"model.qk_norm": True})
+    assert cfg.difference(without_later(SMOKE), SMOKE.model_dump(), LATER) == {}
+    assert cfg.difference(without_later(SMOKE), other.model_dump(), LATER) == {
+        "model.qk_norm": "  model.qk_norm: False there, True here"
+    }
+
+
+def test_every_implied_value_is_the_default_of_its_field() -> None:
+    sections = {name: field.annotation for name, field in cfg.Config.model_fields.items()}
+    defaults = {
+        f"{section}.{name}": field.default
+        for section, kind in sections.items()
+        for name, field in kind.model_fields.items()
+    }
+    assert {path: defaults[path] for path in cfg.IMPLIED} == cfg.IMPLIED
+
+
+def test_ids_are_what_they_were_when_the_first_sweeps_were_run() -> None:
+    assert cfg.identity(cfg.load("cpu")) == "6eb697a13e00"
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

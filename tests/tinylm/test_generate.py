@@ -92,7 +92,7 @@ def scripted(trained: Trained, says: list[int]) -> tuple[Trained, Script]:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_it_stops_at_the_end_of_the_document_and_does_not_say_it(
+def test_it_stops_at_the_end_of_the_document_and_does_not_return_it(
     trained: Trained, temperature: float
 ) -> None:
     end = trained.tokenizer.token_to_id(END_OF_TEXT)

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -9,18 +10,21 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.model import RMSNorm, Rope, Transformer, attend, build, size
+from tinylm.model import BLOCK, FFN, POSITION, RMSNorm, Rope, Transformer, attend, build, size
+
+
+def values(switch: str) -> tuple[str, ...]:
+    """Every value that the config knows of a switch."""
+    return get_args(cfg.Model.model_fields[switch].annotation)
+
 
 SWITCHES = [
     {"norm": norm, "position": position, "ffn": ffn, "tie_embeddings": tie, "qk_norm": qk}
     for norm, position, ffn, tie, qk in product(
-        ["pre", "post", "none"],
-        ["rope", "none", "learned"],
-        ["swiglu", "silu", "gelu"],
-        [False, True],
-        [False, True],
+        values("norm"), values("position"), values("ffn"), [False, True], [False, True]
     )
 ]
+FFN_MATRICES = {"swiglu": 3, "silu": 2, "gelu": 2}
 ONE_SWITCH = [
     {"norm": "post"},
     {"norm": "none"},
@@ -55,16 +59,13 @@ def logits(model: Transformer, token_BT: Tensor) -> Tensor:
     return model(token_BT)
 
 
-# Sizes ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("changes", SWITCHES, ids=name)
 def test_the_parameter_count_has_its_closed_form(
     tiny: cfg.Config, changes: dict[str, object]
 ) -> None:
     c = changed(tiny, changes)
     V, D, F_, T, L, K = c.vocab_size, c.d_model, c.d_ff, c.context_length, c.n_layers, 14
-    matrices = 4 * D * D + (3 if c.ffn == "swiglu" else 2) * D * F_
+    matrices = 4 * D * D + FFN_MATRICES[c.ffn] * D * F_
     gains = (0 if c.norm == "none" else 2 * D) + (2 * K if c.qk_norm else 0)
     inside = L * (matrices + gains) + (D if c.norm == "pre" else 0)
     position = T * D if c.position == "learned" else 0
@@ -76,8 +77,20 @@ def test_the_parameter_count_has_its_closed_form(
     assert counted.flops_per_token == 6 * (L * matrices + V * D) + 12 * L * T * D
 
 
-def test_size_counts_the_model_that_is_built(tiny: cfg.Config) -> None:
-    assert size(tiny.model).params == sum(p.numel() for p in build(tiny.model, 0).parameters())
+@pytest.mark.parametrize("changes", SWITCHES, ids=name)
+def test_size_counts_the_model_that_is_built(tiny: cfg.Config, changes: dict[str, object]) -> None:
+    c = changed(tiny, changes)
+    model, counted = build(c, 0), size(c)
+    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    assert counted.params == sum(p.numel() for p in model.parameters())
+    assert counted.flops_per_token == 6 * weights + 12 * c.n_layers * c.context_length * c.d_model
+
+
+@pytest.mark.parametrize(
+    ("switch", "classes"), [("norm", BLOCK), ("position", POSITION), ("ffn", FFN)]
+)
+def test_every_value_of_a_switch_has_a_class(switch: str, classes: dict[str, type]) -> None:
+    assert set(classes) == set(values(switch))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +107,6 @@ def test_a_shipped_model_has_the_size_of_its_source(
     assert counted.params == params
     assert counted.params_without_embeddings == without_embeddings
     assert counted.params_without_input_embedding == without_input_embedding
-
-
-# Initial weights ------------------------------------------------------------------------------
 
 
 def test_the_loss_at_init_is_ln_v_where_logits_are_small(tiny: cfg.Config) -> None:
@@ -181,9 +191,6 @@ def test_gains_start_at_one(tiny: cfg.Config) -> None:
     assert all(torch.all(p == 1) for p in model.parameters() if p.ndim == 1)
 
 
-# Attention ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("position", ["rope", "none", "learned"])
 @pytest.mark.parametrize("norm", ["pre", "post", "none"])
@@ -218,12 +225,9 @@ def test_attention_in_bf16_equals_the_fused_kernel_within_the_error_of_bf16() ->
     torch.testing.assert_close(attend(q, k, v).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
 
 
-# Positions ------------------------------------------------------------------------------------
-
-
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
     rope = Rope(14, 13, 10_000.0)
-    turned = rope(torch.eye(14)[0].repeat(13, 1))
+    turned = rope.rotate(torch.eye(14)[0].repeat(13, 1))
     position = torch.arange(13, dtype=torch.float64)
     assert torch.equal(turned[:, 0], position.cos().float())
     assert torch.equal(turned[:, 1], position.sin().float())
@@ -232,7 +236,7 @@ def test_the_first_pair_turns_by_one_radian_a_position() -> None:
 @pytest.mark.parametrize("pair", range(7))
 def test_adjacent_pairs_turn_at_their_own_rate(pair: int) -> None:
     rate = 10_000.0 ** (-2 * pair / 14)
-    turned = Rope(14, 13, 10_000.0)(torch.eye(14)[2 * pair + 1].repeat(13, 1))
+    turned = Rope(14, 13, 10_000.0).rotate(torch.eye(14)[2 * pair + 1].repeat(13, 1))
     expected = torch.zeros(14, dtype=torch.float64)
     expected[2 * pair], expected[2 * pair + 1] = -math.sin(11 * rate), math.cos(11 * rate)
     torch.testing.assert_close(turned[11].double(), expected, rtol=0, atol=1e-7)
@@ -241,14 +245,14 @@ def test_adjacent_pairs_turn_at_their_own_rate(pair: int) -> None:
 @pytest.mark.parametrize("distance", [0, 1, 5])
 def test_products_of_turned_vectors_depend_on_their_distance_only(distance: int) -> None:
     rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
     product_T = (q_TK[distance:] * k_TK[: 31 - distance]).sum(-1)
     torch.testing.assert_close(product_T, product_T[:1].expand_as(product_T), rtol=0, atol=1e-5)
 
 
 def test_products_of_turned_vectors_depend_on_the_sign_of_their_distance() -> None:
     rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
     assert abs((q_TK[5] * k_TK[0]).sum() - (q_TK[0] * k_TK[5]).sum()) > 0.1
 
 
@@ -286,9 +290,6 @@ def test_a_window_shorter_than_the_context_gets_the_same_logits(tiny: cfg.Config
     torch.testing.assert_close(short, logits(model, token_BT)[:, :5], rtol=0, atol=1e-5)
 
 
-# Norms ----------------------------------------------------------------------------------------
-
-
 def test_rmsnorm_has_its_closed_form() -> None:
     norm, x_BTD = RMSNorm(42, 0.5), vectors(3, 13, 42)
     with torch.no_grad():
@@ -320,12 +321,16 @@ def test_pre_norm_blocks_read_normed_vectors_and_add_to_the_bare_stream(
     tiny: cfg.Config, norm: str, same: bool
 ) -> None:
     """What a pre-norm block adds does not depend on the scale of its input."""
-    block = build(changed(tiny, {"norm": norm}), 0).blocks[0]
+    model = build(changed(tiny, {"norm": norm}), 0)
+    block, position = model.blocks[0], model.position
     x_BTD = vectors(3, 13, 42)
     with torch.no_grad():
         # It reads the sum with what attention adds, whose direction the scale does change.
         block.ffn.down.weight.zero_()
-        added, added_to_more = block(x_BTD) - x_BTD, block(64 * x_BTD) - 64 * x_BTD
+        added, added_to_more = (
+            block(x_BTD, position) - x_BTD,
+            block(64 * x_BTD, position) - 64 * x_BTD,
+        )
     assert torch.allclose(added, added_to_more, rtol=0, atol=1e-3) is same
 
 
@@ -336,9 +341,6 @@ def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(tiny: cfg
     with torch.no_grad():
         model.blocks[0].attention.qkv.weight[: 2 * c.d_model] *= 8
     torch.testing.assert_close(logits(model, token_BT), was, rtol=0, atol=1e-5)
-
-
-# Switches -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 
 from tinylm import config as cfg
 from tinylm.model import build
-from tinylm.optim import adamw, learning_rate
+from tinylm.optim import Progress, adamw, learning_rate
 
 # 100 updates of 5 x 13 tokens, the first 10 of them warm-up
 CHANGES = {
@@ -22,14 +22,14 @@ SCHEDULES = ["cosine", "linear", "constant", "wsd"]
 
 @pytest.fixture
 def hundred(tiny: cfg.Config) -> cfg.Config:
-    """A training of 100 updates."""
+    """A run of 100 updates."""
     return cfg.overlay(tiny, CHANGES)
 
 
 def rates(config: cfg.Config, schedule: str) -> list[float]:
     """The learning rate of every update."""
-    config = cfg.overlay(config, {"optim.schedule": schedule})
-    return [learning_rate(step, config) for step in range(config.steps)]
+    c = cfg.overlay(config, {"optim.schedule": schedule}).optim
+    return [learning_rate(Progress(step, config.steps), c) for step in range(1, config.steps + 1)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -56,7 +56,7 @@ def test_the_last_update_has_the_final_rate(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_after_the_warm_up_the_rate_never_rises(hundred: cfg.Config, schedule: str) -> None:
+def test_after_warm_up_the_rate_never_rises(hundred: cfg.Config, schedule: str) -> None:
     after = rates(hundred, schedule)[9:]
     assert after == sorted(after, reverse=True)
 
@@ -85,9 +85,7 @@ def test_wsd_stays_at_the_peak_until_the_decay(hundred: cfg.Config) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_training_that_is_all_warm_up_ends_at_its_peak(
-    hundred: cfg.Config, schedule: str
-) -> None:
+def test_a_run_that_is_all_warm_up_ends_at_its_peak(hundred: cfg.Config, schedule: str) -> None:
     shares = {"optim.warmup_fraction": 1.0, "optim.decay_fraction": 1e-9}
     if schedule == "wsd":
         shares["optim.warmup_fraction"] = 1 - 1e-9
@@ -103,10 +101,34 @@ def test_without_warm_up_no_rate_is_zero(hundred: cfg.Config, schedule: str) -> 
 
 
 def test_baseline_17m_peaks_at_update_500_and_ends_at_6e_5() -> None:
-    config = cfg.load("baseline_17m")
-    assert learning_rate(499, config) == pytest.approx(6e-4, rel=1e-15)
-    assert learning_rate(498, config) < learning_rate(499, config) > learning_rate(500, config)
-    assert learning_rate(9_999, config) == pytest.approx(6e-5, rel=1e-15)
+    rate = rates(cfg.load("baseline_17m"), "cosine")
+    assert rate[499] == pytest.approx(6e-4, rel=1e-15)
+    assert rate[498] < rate[499] > rate[500]
+    assert rate[9_999] == pytest.approx(6e-5, rel=1e-15)
+
+
+def test_progress_in_tokens_is_the_share_of_the_updates(hundred: cfg.Config) -> None:
+    assert Progress.after(25, 1e9, hundred) == (25, 100)
+    assert Progress.after(25, 1e9, hundred).share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "expected"), [(25, 1.0, (25, 100)), (25, 2.0, (2.0, 4.0))]
+)
+def test_progress_in_a_timed_run_is_the_larger_of_two_shares(
+    hundred: cfg.Config, step: int, seconds: float, expected: tuple[float, float]
+) -> None:
+    timed = cfg.overlay(hundred, {"budget.seconds": 4.0})
+    assert Progress.after(step, seconds, timed) == expected
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_rate_depends_on_the_share_of_the_run_and_not_on_its_length(
+    hundred: cfg.Config, schedule: str
+) -> None:
+    c = cfg.overlay(hundred, {"optim.schedule": schedule}).optim
+    in_seconds = [learning_rate(Progress(step / 8, 12.5), c) for step in range(1, 101)]
+    assert in_seconds == pytest.approx(rates(hundred, schedule), rel=1e-13)
 
 
 def test_weight_decay_acts_on_matrices_and_on_nothing_else(tiny: cfg.Config) -> None:

@@ -23,7 +23,7 @@ CLOCK = ("seconds", "tokens_per_s", "peak_memory")
 
 @pytest.fixture(autouse=True, scope="module")
 def signals() -> Iterator[None]:
-    """Gives SIGTERM its handler back, which a training in this process takes over."""
+    """Gives SIGTERM its handler back, which a run in this process takes over."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -47,7 +47,7 @@ def content(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture(scope="module")
 def config(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a training of about a second."""
+    """The file of a run of about a second."""
     file = tmp_path_factory.mktemp("config") / "tiny.json"
     longer = cfg.overlay(tiny, {"budget.tokens": 200 * 65} | CADENCE)
     file.write_text(json.dumps(longer.model_dump()))
@@ -56,13 +56,10 @@ def config(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of that training after it has ended."""
+    """The folder of that run after it has ended."""
     folder = tmp_path_factory.mktemp("trained")
     assert call("train", "--config", config, "--out", folder).exit_code == 0
     return folder
-
-
-# count ----------------------------------------------------------------------------------------
 
 
 def test_count_says_that_baseline_17m_has_128_million_parameters() -> None:
@@ -90,9 +87,6 @@ def test_count_takes_changes() -> None:
 )
 def test_counts_are_shown_in_units(number: float, text: str) -> None:
     assert human(number) == text
-
-
-# train ----------------------------------------------------------------------------------------
 
 
 def test_training_writes_config_records_and_checkpoint(trained: Path, config: Path) -> None:
@@ -127,9 +121,9 @@ def test_another_config_into_the_same_folder_is_refused_with_the_difference(
     [
         ("optim.lrr=1", "--set: optim.lrr: unknown path; did you mean 'optim.lr'?"),
         ("optim.lr=fast", '--set: optim.lr: Input should be a valid number, got "fast"'),
-        ("optim.lr", "--set: 'optim.lr': PATH=VALUE is due"),
+        ("optim.lr", "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'"),
         ("optim.lr=[1", "--set optim.lr: line 1"),
-        ("eval.tokens=13000000", "data.corpus: validation split has"),
+        ("eval.tokens=13000000", "data.corpus: the validation split has"),
         ("data.path=/nowhere", "/nowhere: data.path: No such file or directory"),
     ],
 )
@@ -142,13 +136,13 @@ def test_what_is_written_wrong_exits_2_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_that_is_not_here_is_refused_before_the_corpus_is_read(
+def test_a_device_that_is_not_available_is_refused_before_the_corpus_is_read(
     config: Path, tmp_path: Path
 ) -> None:
     wrong = ("--set", "run.device=mps", "--set", "data.path=/nowhere")
     ended = call("train", "--config", config, "--out", tmp_path / "out", *wrong)
     assert ended.exit_code == 2
-    assert "run.device: no mps device here" in ended.stderr
+    assert "run.device: mps is not available here" in ended.stderr
 
 
 def test_a_folder_that_is_a_file_exits_2(config: Path, tmp_path: Path) -> None:
@@ -179,7 +173,7 @@ def test_divergence_is_a_result(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_goes_on_to_the_records_of_an_uninterrupted_one(
+def test_an_interrupted_run_resumes_with_the_records_of_an_uninterrupted_one(
     trained: Path, config: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     command = ["train", "--config", str(config), "--out", str(tmp_path)]
@@ -210,10 +204,7 @@ def test_a_record_that_a_crash_cut_off_is_dropped_with_those_beyond_the_checkpoi
     assert kept_records(file, 6) == '{"step": 3}\n{"step": 6}\n'
 
 
-# generate -------------------------------------------------------------------------------------
-
-
-def test_generate_goes_on_from_the_prompt_and_says_the_same_for_the_same_seed(
+def test_generate_continues_the_prompt_and_gives_the_same_text_for_the_same_seed(
     trained: Path,
 ) -> None:
     command = ("generate", trained / "checkpoint.pt", "--prompt", "ba de ", "--max-tokens", 20)
@@ -227,7 +218,7 @@ def test_generate_goes_on_from_the_prompt_and_says_the_same_for_the_same_seed(
 def test_generate_from_a_missing_checkpoint_exits_2(tmp_path: Path) -> None:
     ended = call("generate", tmp_path / "x.pt")
     assert ended.exit_code == 2
-    assert f"{tmp_path / 'x.pt'}: no readable checkpoint" in ended.stderr
+    assert f"{tmp_path / 'x.pt'}: not a readable checkpoint" in ended.stderr
 
 
 def test_generate_from_a_damaged_checkpoint_exits_6(trained: Path, tmp_path: Path) -> None:

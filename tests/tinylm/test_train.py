@@ -1,7 +1,8 @@
-"""Training: the same numbers however it is cut into pieces."""
+"""Training: the same numbers however a run is cut into pieces."""
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,22 @@ from torch import Tensor
 
 from tinylm import checkpoint, data
 from tinylm import config as cfg
-from tinylm.data import Corpus
-from tinylm.model import size
-from tinylm.optim import learning_rate
+from tinylm.data import END_OF_TEXT, Corpus
+from tinylm.optim import Progress, learning_rate
 from tinylm.train import (
     DIVERGED_NATS,
     DIVERGED_UPDATES,
     Diverged,
+    LossWatch,
     Record,
     State,
-    _watch,
     decay_branch,
     evaluate,
-    probe,
-    product_flops,
     start,
     train,
 )
 
-# Training loss, validation loss and gradient norm of each record of the tiny training.
+# Training loss, validation loss and gradient norm of each record of the tiny run.
 GOLDEN = [
     (5.80882, 5.71547, 1.14850),
     (5.62456, 5.57809, 1.09971),
@@ -39,13 +37,13 @@ CLOCK = {"seconds", "tokens_per_s", "peak_memory"}
 
 
 def facts(record: Record) -> dict[str, float]:
-    """What a record says about the training and not about the machine."""
+    """What a record says about the run and not about the machine."""
     said = {key: value for key, value in dataclasses.asdict(record).items() if key not in CLOCK}
     return said | {f"loss of {n}": loss for n, loss in enumerate(said.pop("first_losses"))}
 
 
 def run(config: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
-    """All records of a training, and its state at the end."""
+    """All records of a run, and its state at the end."""
     state = start(config)
     return list(train(state, corpus, config)), state
 
@@ -61,14 +59,11 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(tiny: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
-    """The tiny training without an interruption."""
+    """The tiny run without an interruption."""
     return run(tiny, corpus)
 
 
-# Records --------------------------------------------------------------------------------------
-
-
-def test_records_come_at_every_so_many_tokens_and_at_the_end(
+def test_records_come_at_every_multiple_of_their_tokens_and_at_the_end(
     whole: tuple[list[Record], State],
 ) -> None:
     assert [record.step for record in whole[0]] == [3, 6, 9, 11]
@@ -78,7 +73,9 @@ def test_records_come_at_every_so_many_tokens_and_at_the_end(
 def test_a_record_has_the_rate_of_its_last_update(
     tiny: cfg.Config, whole: tuple[list[Record], State]
 ) -> None:
-    assert [record.lr for record in whole[0]] == [learning_rate(s, tiny) for s in (2, 5, 8, 10)]
+    assert [record.lr for record in whole[0]] == [
+        learning_rate(Progress(step, 11), tiny.optim) for step in (3, 6, 9, 11)
+    ]
 
 
 def test_the_train_loss_is_the_mean_since_the_last_record(
@@ -102,7 +99,7 @@ def test_the_first_ten_losses_are_in_the_first_record(
     assert (len(record.first_losses), record.first_losses[0]) == (10, record.loss_init)
 
 
-def test_a_repeat_is_the_same_training(
+def test_a_repeat_is_the_same_run(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     records, _ = run(cfg.overlay(tiny, {"run.repeat": 1}), corpus)
@@ -113,29 +110,36 @@ def test_the_loss_falls(whole: tuple[list[Record], State]) -> None:
     assert whole[0][-1].val_loss < whole[0][0].val_loss < whole[0][0].loss_init
 
 
-def test_the_clock_runs_forward(whole: tuple[list[Record], State]) -> None:
-    seconds = [0.0, *(record.seconds for record in whole[0])]
-    assert seconds == sorted(set(seconds))
+def test_seconds_are_of_training_alone(tiny: cfg.Config, corpus: Corpus) -> None:
+    """Here an update takes 2 seconds, and what the caller does between two records takes 100."""
+    state, pauses = start(tiny), [0.0]
+    records = train(state, corpus, tiny, clock=lambda: 2.0 * state.step + pauses[0])
+    first = next(records)
+    pauses[0] = 100.0
+    assert (first.seconds, next(records).seconds) == (6.0, 12.0)
 
 
 def test_tokens_per_second_are_of_the_time_since_the_last_record(
-    whole: tuple[list[Record], State],
+    tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    last, before = whole[0][-1], whole[0][-2]
-    assert last.tokens_per_s == pytest.approx(130 / (last.seconds - before.seconds), rel=1e-9)
+    """Here the time of an update grows with its number."""
+    state = start(tiny)
+    records = train(state, corpus, tiny, clock=lambda: float(state.step**2))
+    assert [record.tokens_per_s for record in records] == [
+        3 * 65 / 9,
+        3 * 65 / 27,
+        3 * 65 / 45,
+        2 * 65 / 40,
+    ]
 
 
-def test_bits_per_byte_are_the_nats_over_the_bytes_of_the_targets(
-    tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
+def test_the_bytes_of_the_targets_are_about_those_they_spell(
+    tiny: cfg.Config, corpus: Corpus
 ) -> None:
-    record = whole[0][-1]
+    """Windows that begin or end within a character spell a replacement for it: some bytes more."""
     targets = data.validation_windows(corpus.validation, 7, 13)[:, 1:]
-    spelt = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=False)
+    spelt = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=True)
     spelt_bytes = corpus.bytes_of_token[targets].sum()
-    assert record.bits_per_byte == pytest.approx(
-        record.val_loss * targets.size / math.log(2) / spelt_bytes, rel=1e-12
-    )
-    # Windows that begin or end within a character spell a replacement for it: some bytes more.
     assert abs(sum(len(text.encode()) for text in spelt) - spelt_bytes) < 0.2 * spelt_bytes
 
 
@@ -143,9 +147,6 @@ def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
     """To a relative 1e-4, since other kernels sum in another order."""
     trace = [(record.train_loss, record.val_loss, record.grad_norm) for record in whole[0]]
     assert trace == [pytest.approx(golden, rel=1e-4) for golden in GOLDEN]
-
-
-# The same numbers, however it is cut ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("records", [1, 2, 3])
@@ -158,7 +159,7 @@ def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
     ],
     ids=["plain", "bf16", "learned"],
 )
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path, records: int, changes: dict[str, object]
 ) -> None:
     config = cfg.overlay(tiny, changes)
@@ -174,7 +175,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert after[0].seconds > before[-1].seconds
 
 
-def test_a_training_goes_on_from_a_state_at_the_end_by_saying_nothing(
+def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     assert list(train(whole[1], corpus, tiny)) == []
@@ -220,64 +221,95 @@ def test_what_a_caller_does_with_random_numbers_changes_nothing(
     assert same(weights(state), weights(whole[1]))
 
 
-def test_another_seed_is_another_training(
+def test_another_seed_is_another_run(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     records, _ = run(cfg.overlay(tiny, {"run.seed": 1}), corpus)
     assert records[0].train_loss != whole[0][0].train_loss
 
 
-# A budget in seconds ----------------------------------------------------------------------------
+EACH = 0.125  # seconds an update takes by the clock of these tests
+# 32 updates of a schedule whose every rate is a whole number of 2**-10
+TIMED: dict[str, object] = {
+    "budget.seconds": 32 * EACH,
+    "budget.tokens": 65 * 2**20,
+    "eval.every_tokens": 65,
+    "run.checkpoint_every_tokens": 65,
+    "optim.lr": 2.0**-7,
+    "optim.lr_final_fraction": 0.25,
+    "optim.schedule": "linear",
+    "optim.warmup_fraction": 0.25,
+}
 
-TIMED = {"budget.seconds": 0.5, "budget.tokens": 65 * 11**6}
+
+def train_timed(state: State, corpus: Corpus, config: cfg.Config) -> Iterator[Record]:
+    """The records of a run whose every update takes `EACH` seconds."""
+    return train(state, corpus, config, clock=lambda: EACH * state.step)
 
 
 @pytest.fixture(scope="module")
 def timed(tiny: cfg.Config, corpus: Corpus) -> list[Record]:
-    """The records of a training of half a second."""
-    return run(cfg.overlay(tiny, TIMED), corpus)[0]
+    """The records of a run of four seconds."""
+    config = cfg.overlay(tiny, TIMED)
+    return list(train_timed(start(config), corpus, config))
 
 
-def test_a_training_that_is_given_seconds_uses_them_and_no_more(timed: list[Record]) -> None:
-    each = timed[-1].seconds / timed[-1].step
-    assert 0.5 - 2 * each < timed[-1].seconds < 0.5 + 20 * each
+def test_a_run_with_a_budget_in_seconds_uses_all_of_them_and_no_more(timed: list[Record]) -> None:
+    assert [record.seconds for record in timed] == [EACH * step for step in range(1, 33)]
 
 
-def test_its_schedule_ends_with_the_time(tiny: cfg.Config, timed: list[Record]) -> None:
-    final = tiny.optim.lr * tiny.optim.lr_final_fraction
-    assert timed[-1].lr == pytest.approx(final, rel=0.05)
-    assert max(record.lr for record in timed) == pytest.approx(tiny.optim.lr, rel=0.05)
+def test_an_update_that_would_not_end_in_time_is_not_begun(
+    tiny: cfg.Config, corpus: Corpus
+) -> None:
+    config = cfg.overlay(tiny, TIMED | {"budget.seconds": 32 * EACH - 2.0**-20})
+    assert list(train_timed(start(config), corpus, config))[-1].step == 31
+
+
+def test_a_budget_in_seconds_has_the_schedule_of_as_many_updates(
+    tiny: cfg.Config, timed: list[Record]
+) -> None:
+    """But for the first update, whose time is not known before it is made."""
+    in_updates = {"budget.seconds": None, "budget.tokens": 32 * 65}
+    config = cfg.overlay(tiny, TIMED | in_updates)
+    rates = [learning_rate(Progress(step, 32), config.optim) for step in range(1, 33)]
+    assert [record.lr for record in timed[1:]] == rates[1:]
+    assert (rates[7], rates[-1]) == (2.0**-7, 2.0**-9)
+
+
+def test_the_first_update_of_a_timed_run_has_the_rate_of_its_share_of_the_tokens(
+    timed: list[Record],
+) -> None:
+    assert timed[0].lr == 2.0**-7 * 2.0**-20 / 0.25
 
 
 def test_the_last_record_says_that_it_is(
     timed: list[Record], whole: tuple[list[Record], State]
 ) -> None:
-    for records in (timed, whole[0]):
-        assert [record.last for record in records] == [False] * (len(records) - 1) + [True]
+    assert [record.last for record in timed] == [False] * 31 + [True]
+    assert [record.last for record in whole[0]] == [False] * 3 + [True]
 
 
-def test_tokens_are_the_most_that_a_timed_training_uses(tiny: cfg.Config, corpus: Corpus) -> None:
-    records, _ = run(cfg.overlay(tiny, {"budget.seconds": 1000.0}), corpus)
+def test_tokens_are_the_most_that_a_timed_run_uses(tiny: cfg.Config, corpus: Corpus) -> None:
+    config = cfg.overlay(tiny, {"budget.seconds": 1000.0})
+    records = list(train_timed(start(config), corpus, config))
     assert (records[-1].step, records[-1].last) == (11, True)
-    assert records[-1].lr == learning_rate(10, tiny)
+    assert records[-1].lr == learning_rate(Progress(11, 11), tiny.optim)
 
 
 def test_time_before_an_interruption_counts(
-    tiny: cfg.Config, corpus: Corpus, tmp_path: Path
+    tiny: cfg.Config, corpus: Corpus, timed: list[Record], tmp_path: Path
 ) -> None:
     config, saved = cfg.overlay(tiny, TIMED), tmp_path / "checkpoint.pt"
     state = start(config)
-    first = next(train(state, corpus, config))
+    first = next(train_timed(state, corpus, config))
     checkpoint.save(saved, state, corpus, config)
-    records = list(train(checkpoint.load(saved, corpus, config), corpus, config))
-    assert first.seconds < records[0].seconds and records[-1].seconds < 1
-
-
-# Evaluation -----------------------------------------------------------------------------------
+    rest = list(train_timed(checkpoint.load(saved, corpus, config), corpus, config))
+    assert [facts(record) for record in [first, *rest]] == [facts(record) for record in timed]
+    assert [record.seconds for record in rest] == [record.seconds for record in timed[1:]]
 
 
 @pytest.mark.parametrize("changes", [{"optim.batch_size": 1}, {"run.seed": 1}, {"optim.lr": 1e-4}])
-def test_evaluation_reads_the_same_windows_whatever_the_training(
+def test_evaluation_reads_the_same_windows_whatever_the_run(
     tiny: cfg.Config, corpus: Corpus, changes: dict[str, object]
 ) -> None:
     model = start(tiny).model
@@ -303,7 +335,26 @@ def test_the_validation_loss_is_the_mean_over_the_windows(tiny: cfg.Config, corp
     assert evaluate(model, corpus, tiny)[0] == pytest.approx(expected, rel=1e-6)
 
 
-# Divergence -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("end_logit", [0.0, -20.0, 5.0])
+def test_bits_per_byte_leave_out_the_ends_of_documents(
+    tiny: cfg.Config, corpus: Corpus, end_logit: float
+) -> None:
+    """All tokens but `<|endoftext|>` are equally probable: each costs ln(306 + e**end_logit)."""
+    config = cfg.overlay(tiny, {"eval.tokens": 31 * 13})
+    targets = data.validation_windows(corpus.validation, 31, 13)[:, 1:]
+    end = corpus.tokenizer().token_to_id(END_OF_TEXT)
+    ends, bytes_ = int((targets == end).sum()), int(corpus.bytes_of_token[targets].sum())
+    assert ends > 0
+    logit_V = torch.zeros(307)
+    logit_V[end] = end_logit
+    nats = math.log(306 + math.exp(end_logit))
+    loss, bits_per_byte = evaluate(
+        lambda token_BT: logit_V.expand(*token_BT.shape, -1), corpus, config
+    )
+    text = targets.size - ends
+    assert loss == pytest.approx(nats - end_logit * ends / targets.size, rel=1e-6)
+    assert bits_per_byte == pytest.approx(text * nats / math.log(2) / bytes_, rel=1e-6)
+
 
 LONG = {"budget.tokens": 60 * 65, "optim.warmup_fraction": 0.1}
 
@@ -329,53 +380,60 @@ def test_a_loss_that_stays_far_above_its_value_at_init_has_diverged(
     assert caught.value.peak_loss > math.log(307) + DIVERGED_NATS
 
 
-def fold(config: cfg.Config, *losses: float) -> State:
-    """The state of a training whose updates so far had these losses."""
-    state = start(config)
-    state.step = len(losses)
-    _watch(state, list(losses), config)
-    return state
+def watched(config: cfg.Config, *losses: float) -> LossWatch:
+    """The watch over a run whose updates so far had these losses."""
+    watch = LossWatch()
+    watch.observe(losses, len(losses), 0.0, config)
+    return watch
 
 
 ABOVE = 5.0 + DIVERGED_NATS + 0.5
 
 
-def test_updates_far_above_count_once_the_warm_up_is_over(tiny: cfg.Config) -> None:
+def test_updates_far_above_count_after_warm_up(tiny: cfg.Config) -> None:
     """The warm-up of the 60 updates is 6 long."""
     config = cfg.overlay(tiny, LONG)
-    assert fold(config, 5.0, *[ABOVE] * (5 + DIVERGED_UPDATES - 1)).updates_above == 19
+    assert watched(config, 5.0, *[ABOVE] * (5 + DIVERGED_UPDATES - 1)).updates_above == 19
     with pytest.raises(Diverged) as caught:
-        fold(config, 5.0, *[ABOVE] * 50)
+        watched(config, 5.0, *[ABOVE] * 50)
     assert caught.value.step == 6 + DIVERGED_UPDATES
 
 
 def test_a_loss_that_comes_back_is_no_divergence(tiny: cfg.Config) -> None:
     spikes = [*[ABOVE] * (DIVERGED_UPDATES - 1), 5.0 + DIVERGED_NATS] * 2
-    state = fold(cfg.overlay(tiny, LONG), *[5.0] * 7, *spikes)
-    assert (state.updates_above, state.peak_loss, state.loss_init) == (0, ABOVE, 5.0)
+    watch = watched(cfg.overlay(tiny, LONG), *[5.0] * 7, *spikes)
+    assert (watch.updates_above, watch.peak_loss, watch.loss_init) == (0, ABOVE, 5.0)
 
 
 def test_a_spike_is_the_rise_of_the_smoothed_loss_above_its_lowest(tiny: cfg.Config) -> None:
-    state = fold(cfg.overlay(tiny, LONG), 5.0, *[5.0] * 9, 8.0, 5.0)
-    assert state.spike == pytest.approx(0.1 * 3.0)
-    assert state.lowest_loss == 5.0
+    watch = watched(cfg.overlay(tiny, LONG), 5.0, *[5.0] * 9, 8.0, 5.0)
+    assert watch.spike == pytest.approx(0.1 * 3.0)
+    assert watch.lowest_loss == 5.0
 
 
-def test_a_rise_within_the_warm_up_is_no_spike(tiny: cfg.Config) -> None:
+def test_a_rise_within_warm_up_is_no_spike(tiny: cfg.Config) -> None:
     """It is 6 updates long."""
-    assert fold(cfg.overlay(tiny, LONG), 5.0, 5.0, 9.0, 5.0, 5.0, 5.0).spike == 0.0
+    assert watched(cfg.overlay(tiny, LONG), 5.0, 5.0, 9.0, 5.0, 5.0, 5.0).spike == 0.0
+
+
+def test_the_warm_up_of_a_timed_run_is_a_share_of_its_seconds(tiny: cfg.Config) -> None:
+    config = cfg.overlay(tiny, LONG | {"budget.seconds": 10.0})
+    in_warmup, after = LossWatch(5.0, smooth_loss=5.0), LossWatch(5.0, smooth_loss=5.0)
+    in_warmup.observe([4.0, 9.0], 5, 1.0, config)
+    after.observe([4.0, 9.0], 5, 1.25, config)
+    assert in_warmup.spike == 0.0 < after.spike
 
 
 def test_the_updates_above_are_counted_across_an_interruption(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path
 ) -> None:
     config = cfg.overlay(tiny, LONG)
-    state = fold(config, 5.0, *[ABOVE] * 20)
+    state = start(config)
+    state.step, state.watch = 21, watched(config, 5.0, *[ABOVE] * 20)
     checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, config)
     resumed = checkpoint.load(tmp_path / "checkpoint.pt", corpus, config)
-    resumed.step += 5
     with pytest.raises(Diverged) as caught:
-        _watch(resumed, [ABOVE] * 5, config)
+        resumed.watch.observe([ABOVE] * 5, resumed.step + 5, 0.0, config)
     assert caught.value.step == 6 + DIVERGED_UPDATES
 
 
@@ -399,29 +457,13 @@ def test_a_validation_loss_that_is_not_finite_has_diverged(
         run(config, corpus)
 
 
-def test_a_training_is_slower_than_a_matrix_product(tiny: cfg.Config) -> None:
-    """By far: what a peak is measured for is a share below 1."""
-    flops = size(tiny.model).flops_per_token
-    assert 0 < probe(tiny) * flops < product_flops(tiny)
-
-
-def test_a_probe_measures_a_rate_without_a_corpus(tiny: cfg.Config) -> None:
-    assert 0 < probe(tiny) < math.inf
-
-
-# Devices --------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_here_is_refused(tiny: cfg.Config) -> None:
-    with pytest.raises(cfg.ConfigError, match=r"run\.device: no cuda device here"):
+def test_a_device_that_is_not_available_is_refused(tiny: cfg.Config) -> None:
+    with pytest.raises(cfg.ConfigError, match=r"run\.device: cuda is not available here"):
         start(cfg.overlay(tiny, {"run.device": "cuda"}))
 
 
-# Decay branches ------------------------------------------------------------------------------------
-
-
-def test_a_decay_branch_leaves_the_training_as_it_is(
+def test_a_decay_branch_leaves_the_run_as_it_is(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     state, records = start(tiny), []

@@ -106,7 +106,7 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
     params = sorted({trial.params for trial in results.trials})
     size = " to ".join(count(number) for number in sorted({*params[:1], *params[-1:]}))
     seeds = len(
-        {trial.seed for trial in results.trials if not trial.pool}
+        {trial.seed for trial in results.trials if trial.role != "tuning"}
     )  # those that are compared
     ended = len(results.trials) - len(results.having("unfinished"))
     parts = [

@@ -1,0 +1,272 @@
+"""One session of a sweep: prepare, train what is left under Ray, conclude. The same for every command.
+
+Ray is imported when there is something to train.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+from rich.console import Console
+
+from sweeps import exits
+from sweeps import ledger as led
+from sweeps.engine import provenance
+from sweeps.engine.driver import Driver, RefusedError
+from sweeps.engine.machine import (
+    CorpusFacts,
+    known_speeds,
+    local_slots,
+    measured_speeds,
+    product_flops,
+    this_machine,
+)
+from sweeps.engine.view import View, show_forecast, show_plan, show_time
+from sweeps.exits import Code
+from sweeps.plan import trials as pl
+from sweeps.plan.request import Request
+from sweeps.simulate.forecast import Forecast, forecast
+from sweeps.text import count
+from tinylm import config as cfg
+
+Tracker = Literal["mlflow", "wandb"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run, apart from what it asks."""
+
+    command: str  # the whole command line: typed again, it resumes the sweep
+    folder_option: str  # the option that chooses the sweep's folder
+    address: str = "local"  # or that of a running Ray cluster
+    tracker: Tracker | None = None
+    audit: float = 0.0  # share of the stopped trials to train to their ends
+
+
+@dataclass(frozen=True)
+class Readers:
+    """What a session needs from the packages that read ledgers, which it does not import."""
+
+    publish: Callable[[led.Files, Console], None]  # write and print the analysis
+    void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
+
+
+def preview(request: Request, audit: float, console: Console) -> None:
+    """Print the trials of a request, what they cost, and how long they take here."""
+    plan = pl.plan(request, this_machine(request))
+    load, slots = pl.load(request, plan), local_slots(request)
+    show_plan(request, plan, load, console)
+    try:
+        speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
+    except cfg.ConfigError as error:
+        show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
+        console.print(f"time: unknown ({error})")
+        return
+    expected = forecast(request, load, speeds, slots)
+    show_forecast(request, expected, load.tokens, audit, console)
+    show_time(expected, speeds, slots, console)
+
+
+def run(
+    request: Request, folder: Path, options: Options, readers: Readers, console: Console
+) -> int:
+    """Run what is left to do of a sweep, and write its analysis; the exit code.
+
+    Raises the `SweepError` that ends it: `RefusedError`, `LockedError`, `LedgerError`,
+    `StorageError` or `ClusterError`; `ConfigError` if the corpus, the device or the tracker can't be
+    used.
+    """
+    files = led.Files(folder)
+    with exits.storing(folder):
+        machine = this_machine(request)
+        plan = pl.plan(request, machine)
+        if options.address == "local":
+            from tinylm import train
+
+            train.require(request.base.run.device)
+        console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
+        facts = CorpusFacts(lambda message: print(message, flush=True))
+        for config in (request.base, *pl.load(request, plan).configs):
+            facts(config)
+        for note in plan.notes:
+            console.print(note, highlight=False)
+        callbacks = _callbacks(options.tracker, files)
+        with led.Ledger(files) as ledger:
+            try:
+                driver = Driver(ledger, request, plan, machine, facts, options.audit)
+                refuse_other_corpus(driver.sweep, facts)
+            except RefusedError as error:
+                advice = f"undo this change, or choose another {options.folder_option}"
+                raise RefusedError(f"{error}\n{advice}") from error
+            return _Session(driver, options, readers, console).run(callbacks)
+
+
+def _callbacks(tracker: Tracker | None, files: led.Files) -> list[Any]:
+    """The callbacks that Tune tells about the trials; `ConfigError` if the tracker can't be used."""
+    if tracker is None:
+        return []
+    from sweeps.engine import trackers
+
+    return [trackers.tracker(tracker, files)]
+
+
+def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
+    """Raise `RefusedError` if the documents of unfinished trials have changed."""
+    for trial in sweep.trials.values():
+        if trial.status in {"finished", "diverged"}:
+            continue
+        config = cfg.validate(trial.config, trial.label)
+        digest = facts(config)["corpus"]
+        if digest != trial.corpus:
+            where = config.data.path or config.data.corpus
+            raise RefusedError(
+                f"data: {where} has changed since the sweep began: its digest was {trial.corpus}, "
+                f"now it is {digest}"
+            )
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A driver whose ledger is open, until its command ends."""
+
+    driver: Driver
+    options: Options
+    readers: Readers
+    console: Console
+
+    @property
+    def _files(self) -> led.Files:
+        return self.driver.ledger.files
+
+    def run(self, callbacks: list[Any]) -> int:
+        """Do what is left to do; the exit code."""
+        if self.driver.is_done():
+            return self._repeat()
+        from sweeps.engine import tune
+
+        tune.listen(self._interrupted)
+        if self.driver.is_capped():
+            return self._conclude(None)
+        if not self.driver.has_work():  # an earlier driver died before its last rows
+            self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
+            self.driver.end()
+            return self._conclude(None)
+        try:
+            ended_by = self._train(callbacks)
+        except tune.ClusterError as error:
+            raise tune.ClusterError(f"{error}\nTo resume: {self.options.command}") from error
+        return self._conclude(ended_by)
+
+    def _repeat(self) -> int:
+        """Say that the sweep is done, and mend what is missing of its analysis; the exit code."""
+        files = self._files
+        print(f"{files.folder}: nothing is left to do; see {files.summary}", flush=True)
+        self._tell_void()
+        self.driver.sample(_sample)  # which a driver that died left undone
+        ledger, summary = files.ledger, files.summary
+        if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
+            self.readers.publish(files, self.console)
+        return self._exit_code()
+
+    def _train(self, callbacks: list[Any]) -> int | None:
+        """Train what is left under Ray; the signal that ended it early, if one did."""
+        from sweeps.engine import tune
+
+        request = self.driver.request
+        with tune.cluster(self.options.address) as dashboard:
+            tune.listen(self._interrupted)  # ray.init installs a handler of its own
+            slots = tune.slots(request.space.resources, request.base.run.device)
+            if dashboard:
+                print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
+            expected = self._begin(dashboard, slots)
+            view = View(self.driver, expected.tokens, self.console)
+            with view.shown():
+                ended_by = tune.run(self.driver, view.update, callbacks)
+                if ended_by is None and not self.driver.is_capped():
+                    self.driver.end()
+        return ended_by
+
+    def _begin(self, dashboard: str, slots: int) -> Forecast:
+        """Write down that a session begins; what the sweep is expected to take."""
+        request = self.driver.request
+        load = pl.load(request, self.driver.plan)
+        speeds = known_speeds(load.configs)
+        expected = forecast(request, load, speeds, slots)
+        # Without a speed, nobody knows how many tokens fit into a budget in seconds.
+        unknown = speeds is None and request.base.budget.seconds is not None
+        session = {**self._fields(), "dashboard": dashboard, "slots": slots}
+        if self.options.address == "local":
+            session["product_flops"] = product_flops(request.base)
+        self.driver.begin(session, None if unknown else expected.fields())
+        return expected
+
+    def _fields(self) -> dict[str, Any]:
+        """The fields of a `session` row that are known before Ray is up."""
+        where = provenance.describe(self.driver.request.base.run.device)
+        return {"command": self.options.command, **where, "notes": self.driver.plan.notes}
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:
+        self._tell_interrupted()
+        raise SystemExit(exits.by_signal(number))
+
+    def _conclude(self, ended_by: int | None) -> int:
+        """Write the analysis, print the ranking and what is left to do; the exit code."""
+        driver, command = self.driver, self.options.command
+        capped = driver.is_capped()
+        if ended_by is None and not capped:
+            driver.sample(_sample)
+        self.readers.publish(self._files, self.console)
+        if ended_by is not None:
+            self._tell_interrupted()
+            return exits.by_signal(ended_by)
+        for trial in self._failed:
+            _warn(f"failed: {trial.label}: {trial.reason}")
+        if self._failed:
+            _warn(f"To try the failed trials again: {command}")
+        self._tell_void()
+        cap = driver.reached_cap()
+        if cap is not None and capped:
+            _warn(
+                f"caps.{cap['cap']}: reached, {count(cap['used'])} of {count(cap['limit'])} used. "
+                f"Raise it in {driver.request.source}, then resume: {command}"
+            )
+            return Code.CAPPED
+        return self._exit_code()
+
+    @property
+    def _failed(self) -> list[led.Trial]:
+        return [trial for trial in self.driver.sweep.attempted if trial.status == "failed"]
+
+    def _exit_code(self) -> int:
+        """The exit code of a sweep that has nothing left to do."""
+        trials = self.driver.sweep.trials.values()
+        if trials and all(trial.status == "failed" for trial in trials):
+            return Code.NONE_SUCCEEDED
+        void = self.readers.void_arms(self.driver.sweep)
+        return Code.FAILED if self._failed or void else Code.DONE
+
+    def _tell_void(self) -> None:
+        for arm in self.readers.void_arms(self.driver.sweep):
+            _warn(f"void: arm {arm} did not apply: its losses equal the baseline's")
+
+    def _tell_interrupted(self) -> None:
+        _warn(f"interrupted; everything measured so far is kept. To resume: {self.options.command}")
+
+
+def _sample(file: Path) -> led.Row | None:
+    """Text that a checkpoint writes; None, and a warning, if the checkpoint is damaged."""
+    from sweeps.engine.worker import sample_text
+    from tinylm.checkpoint import CheckpointError
+
+    try:
+        return sample_text(file)
+    except CheckpointError as error:  # what was measured is valid without it
+        _warn(f"no sample text: {error}")
+        return None
+
+
+def _warn(message: str) -> None:
+    print(message, file=sys.stderr)

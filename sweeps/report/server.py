@@ -1,0 +1,107 @@
+"""The report of a sweep over HTTP: a page that follows the ledger while the sweep runs.
+
+Reads only the ledger, so it may run in another process, or on another machine that sees results/.
+"""
+
+import json
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from sweeps import ledger
+from sweeps.findings.everything import findings
+from sweeps.findings.results import results_of
+from sweeps.ledger import Files
+from sweeps.report import page as report
+
+HOST = "127.0.0.1"
+FEED = "/feed"
+POLL_SECONDS = 0.5
+# For a sweep that has not begun; the page reloads itself.
+_WAITING = (
+    b"<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=1>"
+    b"<title>waiting</title><p>The sweep has not begun yet."
+)
+_BEAT_SECONDS = 15.0  # between comments on a silent feed, which find out whether anybody listens
+
+
+def content(files: Files) -> report.Content:
+    """What the page shows of a sweep now."""
+    rows = ledger.read(files)
+    return report.page(findings(results_of(files.name, rows)), rows)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page of one sweep, and a feed of its content as the ledger grows."""
+
+    daemon_threads = True
+
+    def __init__(self, files: Files, port: int) -> None:
+        self.files = files
+        self.closing = threading.Event()
+        super().__init__((HOST, port), _Handler)
+
+    def shutdown(self) -> None:
+        """Stop serving, and end the feeds."""
+        self.closing.set()
+        super().shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        # A page of another site must not read this one through a host name of its own.
+        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in {HOST, "localhost"}:
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif self.path == "/":
+            self._page()
+        elif self.path == FEED:
+            self._feed()
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _page(self) -> None:
+        try:
+            body = report.html(content(self.server.files), FEED).encode()
+        except ledger.LedgerError as error:
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
+            return
+        except ValueError:  # the driver has written nothing yet
+            body = _WAITING
+        self._head("text/html; charset=utf-8", len(body))
+        self.wfile.write(body)
+
+    def _head(self, kind: str, length: int | None) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Cache-Control", "no-store")
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _feed(self) -> None:
+        """Server-sent events: the content of the page, whenever the ledger has grown."""
+        self._head("text/event-stream", None)
+        seen, silent = -1, 0.0
+        try:
+            while not self.server.closing.wait(0 if seen < 0 else POLL_SECONDS):
+                size = self.server.files.ledger.stat().st_size
+                silent += POLL_SECONDS
+                if size != seen:
+                    seen, silent = size, 0.0
+                    self._send(f"data: {json.dumps(content(self.server.files))}\n\n")
+                elif silent >= _BEAT_SECONDS:
+                    silent = 0.0
+                    self._send(": still here\n\n")
+        except (ConnectionError, ledger.LedgerError, OSError, ValueError):
+            return  # nobody listens any more, or the ledger can't be read; the browser asks again
+
+    def _send(self, text: str) -> None:
+        self.wfile.write(text.encode())
+        self.wfile.flush()
+
+    def log_message(self, *parts: Any) -> None:
+        """Log no requests."""

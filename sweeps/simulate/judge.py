@@ -1,0 +1,139 @@
+"""Many replays of the same curves, judged: what a policy costs, and what it finds."""
+
+import math
+import statistics
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sweeps.policies import Schedule
+from sweeps.simulate.curves import SCORE, Curve, reaches
+from sweeps.simulate.machine import ReplayResult, replay
+from sweeps.stats import half_interval
+from tinylm.config import ConfigError
+
+
+def rounded_rungs(schedule: Schedule, budget: int) -> tuple[int, ...]:
+    """The schedule's rungs in tokens of a budget."""
+    return tuple(round(share * budget) for share in schedule.shares())
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean of values that can't be below 0, and its 95% t interval; a single value has none."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = half_interval(values)
+    return {"mean": mean, "low": max(0.0, mean - half), "high": mean + half}
+
+
+def _chosen(alive: Sequence[Curve], result: ReplayResult) -> Curve:
+    """The trial that a replay ends with: the best of the finished ones, else the best of those that
+    got furthest."""
+
+    def standing(curve: Curve) -> tuple[int, float]:
+        reached = result.reached[curve.trial]
+        at = bisect_right(curve.tokens, reached) - 1
+        return -reached, curve.scores[at] if at >= 0 else math.inf
+
+    finished = [curve for curve in alive if curve.trial in set(result.finished)]
+    if finished:
+        return min(finished, key=lambda curve: curve.final)
+    return min(alive, key=standing)
+
+
+def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) -> dict[str, Any]:
+    """What replays of the same curves cost and found, on average.
+
+    - `regret`: the final score of the chosen trial minus the best in the pool (mean, and low and
+      high of its 95% interval). The chosen trial is the best that finished; if none did, the best
+      at the last rung that any reached.
+    - `best_kept`: the share of replays in which the best trial finished.
+    - `cost`: tokens, as a share of training all curves to the end.
+    - `wall_clock`: seconds. `utilisation`: the share of the workers' time spent training.
+    - `false_kills`: the share of the stopped trials whose final score is among the best `top` of the
+      pool; of equal scores, the finished ones count as better.
+    - `finished`: trials. `chosen`: how often each trial was chosen.
+    - `short`: curves that end before the longest without diverging; their last scores are taken for
+      final ones.
+    """
+    ranked = sorted(
+        (curve for curve in curves if not curve.diverged), key=lambda curve: curve.final
+    )
+    best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
+    full = sum(curve.tokens[-1] for curve in curves)
+    budget = max(curve.tokens[-1] for curve in curves)
+    labels = Counter(curve.label for curve in curves)
+    results = list(replays)
+    regrets, false_kills, chosen = [], [], Counter[str]()
+    for result in results:
+        finished = set(result.finished)
+        winner = _chosen([curve for curve in curves if curve.trial not in result.diverged], result)
+        chosen[winner.label if labels[winner.label] == 1 else winner.trial] += 1
+        regrets.append(winner.final - ranked[0].final)
+        good = sorted(ranked, key=lambda curve: (curve.final, curve.trial not in finished))[:top]
+        killed = len(curves) - len(finished) - len(result.diverged)
+        lost = sum(curve.trial not in finished for curve in good)
+        false_kills.append(lost / killed if killed else 0.0)
+    return {
+        "regret": _interval(regrets),
+        "best_kept": statistics.fmean(bool(best & set(result.finished)) for result in results),
+        "cost": statistics.fmean(result.tokens / full for result in results),
+        "wall_clock": statistics.fmean(result.seconds for result in results),
+        "utilisation": statistics.fmean(
+            result.busy / (result.workers * result.seconds) for result in results
+        ),
+        "false_kills": statistics.fmean(false_kills),
+        "finished": statistics.fmean(len(result.finished) for result in results),
+        "chosen": dict(chosen.most_common()),
+        "short": sum(1 for curve in ranked if curve.tokens[-1] < budget),
+    }
+
+
+def check_reach(curves: Sequence[Curve], schedule: Schedule, source: str) -> None:
+    """Raise `ConfigError` if a trial has no score at the first rung and did not diverge before it, or
+    if scores are decayed ones and a rung has none."""
+    budget = max(curve.tokens[-1] for curve in curves)
+    rungs = rounded_rungs(schedule, budget)
+    if not rungs:
+        return
+    missed = [curve for curve in curves if not reaches(curve, rungs[0])]
+    if len(missed) == len(curves):  # the rung is wrong, not the curves
+        first, last = min(c.tokens[0] for c in curves), max(c.tokens[-1] for c in curves)
+        raise ConfigError(
+            [
+                f"{source}: no trial has a score at the first rung, {rungs[0]} of {budget} tokens; "
+                f"the rows are from {first} to {last} tokens"
+            ]
+        )
+    wrong = [
+        f"{source}: trial {curve.trial} has no score at the first rung, {rungs[0]} tokens: its rows "
+        f"are from {curve.tokens[0]} to {curve.tokens[-1]} tokens"
+        for curve in missed
+    ]
+    for curve in curves if schedule.branch else ():
+        bare = [r for r in rungs if r < curve.tokens[-1] and r not in curve.decayed]
+        if bare:
+            wrong.append(f"{source}: trial {curve.trial} has no decayed score at {bare[0]} tokens")
+    if wrong:
+        raise ConfigError(wrong)
+
+
+def judged(
+    curves: Sequence[Curve],
+    schedule: Schedule,
+    workers: int,
+    orders: Sequence[Sequence[Curve]],
+    top: int,
+) -> dict[str, Any]:
+    """`judge` of one replay for each order of the curves."""
+    rungs = rounded_rungs(schedule, max(curve.tokens[-1] for curve in curves))
+    return judge(
+        curves,
+        (
+            replay(order, schedule.policy_at(rungs, SCORE), workers, float(schedule.branch))
+            for order in orders
+        ),
+        top,
+    )

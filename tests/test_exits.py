@@ -1,0 +1,87 @@
+"""How commands end: each exception has its exit code, and only what ends a command is caught."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+
+from sweeps import exits
+from sweeps.engine.driver import RefusedError
+from sweeps.ledger import LedgerError, LockedError
+from sweeps.report.notes import NotesError
+from tinylm.checkpoint import CheckpointError
+from tinylm.config import ConfigError
+from tinylm.yaml import YamlError
+
+
+class UnlistedError(Exception):
+    """An exception that no table names."""
+
+
+def ended(error: BaseException) -> int:
+    """The code of a command that raises an exception."""
+    with pytest.raises(typer.Exit) as caught, exits.reported():
+        raise error
+    return caught.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (exits.UsageError("x"), 2),
+        (NotesError("x"), 2),
+        (ConfigError(["x"]), 2),
+        (YamlError("x"), 2),
+        (LockedError("x"), 5),
+        (LedgerError("x"), 6),
+        (CheckpointError("x"), 6),
+        (exits.StorageError("x"), 7),
+        (FileNotFoundError(2, "gone", "x"), 7),
+        (RefusedError("x"), 9),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_ends_a_command_with_its_code(error: BaseException, code: int) -> None:
+    assert ended(error) == code
+
+
+def test_a_lost_cluster_ends_a_command_with_8() -> None:
+    """Read in a process of its own: its module loads Ray."""
+    program = "from sweeps.engine.tune import ClusterError; print(int(ClusterError.code))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"8"
+
+
+@pytest.mark.parametrize("name", exits.FOREIGN)
+def test_a_class_from_elsewhere_exists_under_its_name(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    assert issubclass(getattr(import_module(module), kind), Exception)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(UnlistedError), exits.reported():
+        raise UnlistedError
+
+
+def test_the_message_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    ended(exits.UsageError("what is wrong"))
+    assert capsys.readouterr() == ("", "what is wrong\n")
+
+
+def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    ended(FileNotFoundError(2, "No such file", "a.csv"))
+    assert capsys.readouterr().err == "a.csv: No such file\n"
+
+
+def test_a_full_disk_names_the_place_that_was_written_to() -> None:
+    full = pytest.raises(exits.StorageError, match=r"^results/lr: No space left$")
+    with full, exits.storing(Path("results/lr")):
+        raise OSError(28, "No space left")
+
+
+def test_a_signal_is_added_to_128() -> None:
+    assert exits.by_signal(15) == 143

@@ -1,0 +1,41 @@
+"""Speed and memory, measured by a clock that is passed in."""
+
+from collections.abc import Callable
+from itertools import accumulate, count
+
+from tinylm import config as cfg
+from tinylm.measure import PROBE_SECONDS, PROBE_UPDATES, PRODUCTS, probe, product_flops
+
+
+def ticking(seconds: float) -> Callable[[], float]:
+    """A clock that is this much further each time it is read."""
+    return count(0.0, seconds).__next__
+
+
+def taking(*seconds: float) -> Callable[[], float]:
+    """A clock by which what is timed takes these seconds, one after the other."""
+    return accumulate(step for each in seconds for step in (0.0, each)).__next__
+
+
+def test_a_probe_is_the_tokens_of_its_updates_over_their_seconds(tiny: cfg.Config) -> None:
+    assert probe(tiny, ticking(0.5)) == 65 / 0.5
+
+
+def test_a_probe_leaves_out_the_first_update(tiny: cfg.Config) -> None:
+    assert probe(tiny, taking(7.0, *[0.25] * PROBE_UPDATES)) == 65 / 0.25
+
+
+def test_a_probe_takes_no_more_than_its_seconds(tiny: cfg.Config) -> None:
+    """Three updates of eight seconds are more than `PROBE_SECONDS`."""
+    assert 2 * 8 < PROBE_SECONDS < 3 * 8
+    assert probe(tiny, taking(1.0, *[8.0] * 3)) == 65 / 8
+
+
+def test_a_first_update_that_takes_too_long_is_the_only_one(tiny: cfg.Config) -> None:
+    assert probe(tiny, taking(PROBE_SECONDS)) == 65 / PROBE_SECONDS
+
+
+def test_the_flops_of_a_product_are_those_of_the_fastest(tiny: cfg.Config) -> None:
+    """A product of two square matrices of width 1024 takes 2 * 1024**3 operations."""
+    seconds = [*range(PRODUCTS, 0, -1)]
+    assert product_flops(tiny, taking(*seconds[:-1], 0.5)) == 2 * 1024**3 / 0.5

@@ -1,0 +1,73 @@
+"""Ledgers of version 0.1, written before planned rows had a role: read as they were read then."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps import analyze as analysis
+from sweeps import ledger as led
+from sweeps.plan.request import PlannedTrial
+from tinylm import config as cfg
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SWEEPS = ("lr", "layer_norm", "confirm")
+WRITTEN = [(path.parent.name, path.name) for path in sorted(FIXTURES.glob("*/*.[cj]s[vo]*"))]
+WRITTEN = [(sweep, name) for sweep, name in WRITTEN if name != "ledger.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def analyzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the old ledgers, analyzed anew."""
+    folder = tmp_path_factory.mktemp("results")
+    for sweep in SWEEPS:
+        (folder / sweep).mkdir()
+        shutil.copy(FIXTURES / sweep / "ledger.jsonl", folder / sweep)
+        analysis.write(led.Files(folder / sweep))
+    return folder
+
+
+@pytest.mark.parametrize(("sweep", "name"), WRITTEN)
+def test_an_old_ledger_says_what_it_said(analyzed: Path, sweep: str, name: str) -> None:
+    now = (analyzed / sweep / "analysis" / name).read_text()
+    assert now == (FIXTURES / sweep / name).read_text()
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_trials_of_an_old_ledger_have_the_ids_of_today(sweep: str) -> None:
+    trials = led.fold(led.read(led.Files(FIXTURES / sweep))).trials
+    configs = {name: cfg.validate(trial.config, name) for name, trial in trials.items()}
+    today = {name: PlannedTrial(config, {}, "").trial for name, config in configs.items()}
+    assert today == {name: name for name in trials}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_nothing_is_left_to_do_in_an_old_ledger(tmp_path: Path, sweep: str) -> None:
+    folder = tmp_path / sweep
+    folder.mkdir()
+    shutil.copy(FIXTURES / sweep / "ledger.jsonl", folder)
+    space, scale = FIXTURES / sweep / "space.yaml", FIXTURES / "smoke.yaml"
+    command = [sys.executable, "-m", "sweeps.run", space, "--scale", scale, "--out", folder]
+    command += ["--audit", "1"] if sweep == "confirm" else []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "nothing is left to do" in done.stdout) == (0, True)
+
+
+def test_the_trials_of_an_old_ledger_have_roles_and_arms() -> None:
+    trials = led.fold(led.read(led.Files(FIXTURES / "layer_norm"))).trials.values()
+    roles = {(trial.role, trial.arm) for trial in trials}
+    assert roles == {
+        ("tuning", "baseline"),
+        ("tuning", "no_norm"),
+        ("run", "baseline"),
+        ("run", "no_norm_same_rate"),  # those of no_norm as well, which chose the same rate
+    }
+
+
+def test_the_confirmation_of_an_old_ledger_is_found() -> None:
+    sweep = led.fold(led.read(led.Files(FIXTURES / "confirm")))
+    assert sweep.confirming is not None and sweep.chosen == {}
+    again = [sweep.trials[trial].role for trial in sweep.confirming["trials"].values()]
+    assert again == ["confirm", "confirm"]

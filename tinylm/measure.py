@@ -1,0 +1,78 @@
+"""What a run would need on this machine, measured on updates with random tokens: speed and memory."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tinylm import config as cfg
+from tinylm import data, train
+
+PROBE_UPDATES = 20
+PROBE_SECONDS = 20.0
+PRODUCTS = 10  # matrix products that are timed to find the peak
+
+
+def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
+    """A function that makes one more update of a new run, which needs no corpus."""
+    torch.set_num_threads(config.run.threads)
+    state = train.start(config)
+    forward = torch.compile(state.model) if config.run.compile else state.model
+    ids = np.random.default_rng(0).integers(
+        0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
+    )
+    tokens = data.Tokens(ids, documents=1)
+    corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
+
+    def update() -> None:
+        loss, _ = train.update(state, forward, corpus, config, config.optim.lr)
+        loss.item()  # waits for the device
+
+    return update
+
+
+def memory(config: cfg.Config) -> int:
+    """Peak memory of the first two updates of a run in bytes, as `train.peak_memory` counts it."""
+    update = _on_random_tokens(config)
+    update()
+    update()
+    return train.peak_memory(config.run.device)
+
+
+def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:
+    """Training tokens per second, measured on `PROBE_UPDATES` updates after a first one.
+
+    It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
+    """
+    update = _on_random_tokens(config)
+
+    def timed() -> float:
+        start = clock()
+        update()
+        return clock() - start
+
+    times = [timed()]  # compiles, allocates
+    if times[0] < PROBE_SECONDS:
+        times = [timed()]
+    while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
+        times.append(timed())
+    return len(times) * config.tokens_per_step / math.fsum(times)
+
+
+def product_flops(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:
+    """FLOPs per second of a large matrix product on the device, in the precision and with the
+    threads of a run; the best of `PRODUCTS`."""
+    torch.set_num_threads(config.run.threads)
+    on_gpu = config.run.device == "cuda"
+    size = 8192 if on_gpu else 1024
+    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+    factor = torch.ones(size, size, device=config.run.device, dtype=dtype)
+    best = math.inf
+    for _ in range(PRODUCTS):
+        start = clock()
+        (factor @ factor)[0, 0].item()  # waits for the device
+        best = min(best, clock() - start)
+    return 2 * size**3 / best
