@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from sweeps import ledger
 from sweeps.ledger import Row, Sweep, Trial
-from sweeps.plan.domains import Domain, Int, LogUniform, Uniform
 from sweeps.plan.space import Space
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
 
@@ -181,29 +180,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _bounds(domain: Domain | None) -> tuple[float, float] | None:
-    match domain:
-        case LogUniform(loguniform=[low, high]):
-            return float(low), float(high)
-        case Uniform(uniform=[low, high]) | Int(int=[low, high]):
-            return float(low), float(high)
-        case _:
-            return None
-
-
 def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     for path in paths:
         values = dict.fromkeys(trial.values[path] for trial in trials if path in trial.values)
         numeric = all(_is_number(value) for value in values)
         ordered = sorted(values) if numeric else list(values)
-        domain = space.space.get(path)
-        bounds = _bounds(domain)
-        log = (
-            isinstance(domain, LogUniform)
-            if bounds is not None
-            else numeric and _spaced_by_ratio(ordered)
-        )
+        bounds: tuple[float, float] | None
+        match path in space.space and space.space[path].model_dump():
+            case {"loguniform": [low, high]}:
+                log, bounds = True, (float(low), float(high))
+            case {"uniform": [low, high]} | {"int": [low, high]}:
+                log, bounds = False, (float(low), float(high))
+            case _:
+                log, bounds = numeric and _spaced_by_ratio(ordered), None
         yield SweptPath(path, path.rpartition(".")[2], tuple(ordered), numeric, log, bounds)
 
 
