@@ -16,30 +16,29 @@ from sweeps import exits
 from sweeps import ledger as led
 from sweeps import text as words
 from sweeps.engine import session
-from sweeps.findings.results import Facts
 from sweeps.plan.request import Request
 from sweeps.plan.space import Space
-from sweeps.report.experiments import experiments_under
+from sweeps.report.experiments import Entry, experiments_under
 from sweeps.run import READERS, Address, Tracker, command_line, console
 from tinylm import config as cfg
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_ROWS: dict[str, Callable[[Facts], str]] = {
-    "date": lambda one: one["date"],
-    "why": lambda one: one["why"],
-    "changes": lambda one: "\n".join(f"{path}={now}" for path, (_, now) in one["changes"].items()),
-    "runs": lambda one: f"{one['finished']} of {one['runs']} finished",
-    "training loss": lambda one: words.loss(one["train_loss"]),
-    "validation loss": lambda one: words.loss(one["val_loss"]),
-    "best validation loss": lambda one: words.loss(one["best_val_loss"]),
-    "at step": lambda one: words.whole(one["best_step"]),
-    "hours": lambda one: "" if one["hours"] is None else f"{one['hours']:.3f}",
-    "tokens/s": lambda one: words.whole(one["tokens_per_s"]),
-    "to baseline": lambda one: words.percent(one["comparison"]),
-    "verdict": lambda one: one["verdict"],
-    "observations": lambda one: "\n".join(one["observations"]),
-    "next": lambda one: "\n".join(one["next"]),
+_ROWS: dict[str, Callable[[Entry], str]] = {
+    "date": lambda one: one.date,
+    "why": lambda one: one.why,
+    "changes": lambda one: "\n".join(f"{path}={now}" for path, (_, now) in one.changes.items()),
+    "runs": lambda one: f"{one.finished} of {one.runs} finished",
+    "training loss": lambda one: words.loss(one.train_loss),
+    "validation loss": lambda one: words.loss(one.val_loss),
+    "best validation loss": lambda one: words.loss(one.best_val_loss),
+    "at step": lambda one: words.whole(one.best_step),
+    "hours": lambda one: "" if one.hours is None else f"{one.hours:.3f}",
+    "tokens/s": lambda one: words.whole(one.tokens_per_s),
+    "to baseline": lambda one: one.comparison.words if one.comparison else "",
+    "verdict": lambda one: one.verdict,
+    "observations": lambda one: "\n".join(one.observations),
+    "next": lambda one: "\n".join(one.next_steps),
 }
 
 
@@ -86,9 +85,9 @@ def _request(name: str, config: str, changes: list[str], why: str) -> Request:
     return Request(Space.model_validate(written), written, config, base, Path(config).stem, 0)
 
 
-def _named(names: list[str]) -> list[Facts]:
+def _named(names: list[str]) -> list[Entry]:
     """The experiments of these names; `UsageError` with the names that don't exist."""
-    found = {one["name"]: one for one in experiments_under(led.RESULTS)}
+    found = {one.name: one for one in experiments_under(led.RESULTS)}
     there = f"; there are {', '.join(found) or 'none'}"
     wrong = [
         f"{name}: no such experiment under {led.RESULTS}/{cfg.did_you_mean(name, found) or there}"
@@ -107,7 +106,7 @@ def _tell(names: list[str], rows: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for one in found:
-        table.add_column(Text(one["name"]), overflow="fold")
+        table.add_column(Text(one.name), overflow="fold")
     for row in rows:
         cells = [_ROWS[row](one) for one in found]
         if any(cells):
@@ -123,7 +122,7 @@ def list_all() -> None:
     for title in ("name", *shown):
         table.add_column(title, overflow="fold")
     for one in experiments_under(led.RESULTS):
-        cells = [one["name"], *(_ROWS[row](one).replace("\n", " ") for row in shown)]
+        cells = [one.name, *(_ROWS[row](one).replace("\n", " ") for row in shown)]
         table.add_row(*map(Text, cells))
     console().print(table)
 

@@ -36,9 +36,9 @@ def command_line(module: str) -> str:
 
 
 def _publish(files: Files, console: Console) -> None:
-    from sweeps import analyze
+    from sweeps.report import analysis
 
-    analyze.publish(files, console)
+    analysis.publish(files, console)
 
 
 READERS = session.Readers(_publish, void_arms)

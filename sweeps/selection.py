@@ -3,8 +3,12 @@
 import json
 import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, final
 
 from sweeps.ledger import Row, Trial
+
+Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
 END = "end"
 Point = int | str  # where trials are compared: at this many tokens or, under a timed budget, at END
@@ -17,11 +21,105 @@ def when(point: Point | None) -> str:
     return "at the end of their time" if point == END else f"at {point:,} tokens"
 
 
-def at(trial: Trial, point: Point | None) -> Row | None:
-    """The trial's record at exactly so many tokens, or at the end of a finished one."""
+@final
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A record of a trial, as the ledger holds it."""
+
+    row: Row
+
+    @property
+    def time(self) -> str:
+        """When it was written: UTC, ISO 8601."""
+        return str(self.row["time"])
+
+    @property
+    def step(self) -> int:
+        step: int = self.row["step"]
+        return step
+
+    @property
+    def tokens(self) -> int:
+        tokens: int = self.row["tokens"]
+        return tokens
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, without evaluation."""
+        seconds: float = self.row["seconds"]
+        return seconds
+
+    @property
+    def train_loss(self) -> float:
+        """Nats per token, the mean over the updates since the record before."""
+        loss: float = self.row["train_loss"]
+        return loss
+
+    @property
+    def val_loss(self) -> float:
+        """Nats per token."""
+        loss: float = self.row["val_loss"]
+        return loss
+
+    @property
+    def bits_per_byte(self) -> float:
+        bits: float = self.row["bits_per_byte"]
+        return bits
+
+    def loss(self, metric: Metric) -> float:
+        """The validation loss in the units of a metric."""
+        return self.val_loss if metric == "val_loss" else self.bits_per_byte
+
+    def decayed(self, metric: Metric) -> float | None:
+        """The validation loss after a decay branch; None where there was none."""
+        loss: float | None = self.row.get(f"decayed_{metric}")
+        return loss
+
+    @property
+    def spike(self) -> float | None:
+        """How far the smoothed training loss rose above its minimum so far, in nats; None in ledgers
+        that do not say."""
+        spike: float | None = self.row.get("spike")
+        return spike
+
+    @property
+    def first_losses(self) -> list[float]:
+        """Training losses of the first updates; in a trial's first record only."""
+        return list(self.row.get("first_losses", ()))
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes; 0 where they were not measured."""
+        memory: int = self.row.get("peak_memory", 0)
+        return memory
+
+
+def records(trial: Trial) -> list[Measured]:
+    """All records of a trial, by rising step."""
+    return [Measured(row) for row in trial.curve]
+
+
+def last_record(trial: Trial) -> Measured | None:
+    """The trial's last record."""
+    return Measured(trial.curve[-1]) if trial.curve else None
+
+
+def best_record(trial: Trial) -> Measured | None:
+    """The record with the lowest validation loss, the first of equals."""
+    return min(records(trial), key=lambda record: record.val_loss, default=None)
+
+
+def at(trial: Trial, point: Point | None) -> Measured | None:
+    """The trial's record at exactly this many tokens, or at the end of a finished one."""
     if point == END:
-        return trial.curve[-1] if trial.status == "finished" else None
-    return next((row for row in trial.curve if row["tokens"] == point), None)
+        return last_record(trial) if trial.status == "finished" else None
+    return next((Measured(row) for row in trial.curve if row["tokens"] == point), None)
+
+
+def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> list[float]:
+    """The losses of those trials that were measured there."""
+    measured = (at(trial, point) for trial in trials)
+    return [record.loss(metric) for record in measured if record is not None]
 
 
 def common_tokens(trials: Iterable[Trial]) -> int | None:
@@ -46,17 +144,14 @@ def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
     return list(found.values())
 
 
-def best_group(trials: Iterable[Trial], metric: str) -> list[Trial]:
+def best_group(trials: Iterable[Trial], metric: Metric) -> list[Trial]:
     """The finished trials of the values with the lowest mean final loss, among those with the most
     finished seeds; none where none has finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
-    tokens = final_point(finished)
-    found = groups(finished)
-    most = max(map(len, found), default=0)
-
-    def mean(group: list[Trial]) -> float:
-        rows = [at(trial, tokens) for trial in group]
-        return statistics.fmean(row[metric] for row in rows if row is not None)
-
-    full = [group for group in found if len(group) == most]
-    return min(full, key=mean, default=[]) if tokens is not None else []
+    point = final_point(finished)
+    if point is None:
+        return []
+    choices = groups(finished)
+    most = max(map(len, choices))
+    full = [group for group in choices if len(group) == most]
+    return min(full, key=lambda group: statistics.fmean(losses_at(group, point, metric)))

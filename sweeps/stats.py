@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
@@ -11,6 +12,7 @@ POWER = 0.8  # with which the seeds of `seeds_to_settle` find the difference
 MOST_SEEDS = 1000
 
 
+@final
 @dataclass(frozen=True)
 class Effect:
     """The mean of paired differences, and what is known of it."""

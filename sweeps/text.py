@@ -45,19 +45,6 @@ def probability(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
-def percent(found: Mapping[str, Any] | None) -> str:
-    """A comparison in percent with its 95% interval; one seed has none."""
-    if found is None:
-        return ""
-    size = f"{found['percent']:+.2f}% {found['metric']}"
-    size += ", at values chosen by the same losses" * found["chosen"]
-    if found["low"] is None:
-        return f"{size} (one seed: no interval)"
-    interval = f"{found['low']:+.2f}% to {found['high']:+.2f}%"
-    lost = f" of {found['runs']}" if found["seeds"] < found["runs"] else ""
-    return f"{size} (95% interval {interval}, {found['seeds']}{lost} seeds)"
-
-
 def duration(seconds: float) -> str:
     """Seconds as a person would say them: 45 s, 12 min, 3.4 h."""
     if seconds < 100:

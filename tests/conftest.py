@@ -10,8 +10,9 @@ from hypothesis import settings
 from ledgers import lr_sweep
 from sweeping import RATES
 
-from sweeps import analyze, ledger
+from sweeps import ledger
 from sweeps.ledger import Files
+from sweeps.report.analysis import Analysis, write
 from tinylm import config as cfg
 from tinylm import data, train
 from tinylm.data import END_OF_TEXT, Corpus, prepare
@@ -93,10 +94,10 @@ def lr(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 @pytest.fixture(scope="session")
-def analysis(lr: Files) -> analyze.Analysis:
+def analysis(lr: Files) -> Analysis:
     """All that is written of the eight rates, where a path was once swept that no longer is."""
     ledger.write_whole(lr.analysis / "loss_vs_gone.svg", b"")
-    return analyze.write(lr)
+    return write(lr)
 
 
 @pytest.fixture(scope="session")

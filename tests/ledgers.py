@@ -33,7 +33,9 @@ class Story:
 
     def ask(self, space: Mapping[str, Any], question: str = "Which rate?", **more: Any) -> None:
         """The sweep and a session."""
-        written = {"question": question, "space": dict(space), **more}
+        drawn = not all("grid" in domain for domain in space.values())
+        search = {"method": "random", "samples": 1} if drawn else {"method": "grid"}
+        written = {"question": question, "search": search, "space": dict(space), **more}
         base = BASE.model_dump()
         self.ledger.append("sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml")
         self.ledger.append("session", command="make sweep", versions={}, machine={}, slots=2)

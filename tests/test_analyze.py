@@ -27,13 +27,15 @@ from sweeps import analyze
 from sweeps.findings.everything import findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files
+from sweeps.report import tables
+from sweeps.report.analysis import Analysis, present
 from sweeps.report.summary import markdown
 from sweeps.simulate.curves import read_curves
 
 
 def cells(files: Files) -> list[dict[str, str]]:
     """trials.csv as a spreadsheet reads it."""
-    text = analyze._csv(*analyze.trials_table(studied(files))).decode()
+    text = tables.trials_table(studied(files)).csv().decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -84,7 +86,7 @@ def test_what_was_not_measured_is_empty(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         tell.plan({"optim.lr": 1e-3})
     row = cells(Files(tmp_path))[0]
-    assert {row[name] for name in analyze.MEASURED} == {""}
+    assert {row[name] for name in tables.MEASURED} == {""}
 
 
 def test_the_best_loss_keeps_its_own_step(tmp_path: Path) -> None:
@@ -100,16 +102,16 @@ def test_the_best_loss_keeps_its_own_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_text_never_becomes_a_formula(text: str) -> None:
-    assert analyze._cell(text) == f"'{text}"
+    assert tables.cell(text) == f"'{text}"
 
 
 def test_a_negative_number_stays_a_number() -> None:
-    assert analyze._cell(-0.5) == -0.5
+    assert tables.cell(-0.5) == -0.5
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_no_number_is_an_empty_cell(value: float | None) -> None:
-    assert analyze._cell(value) == ""
+    assert tables.cell(value) == ""
 
 
 def test_curves_hold_every_record_once_though_a_trial_was_resumed(tmp_path: Path) -> None:
@@ -120,11 +122,11 @@ def test_curves_hold_every_record_once_though_a_trial_was_resumed(tmp_path: Path
         tell.train(trial, 1e-3, 1, 3)
         tell.start(trial, step=24)
         tell.train(trial, 1e-3, 2, 4)
-    _, rows = analyze.curves_table(studied(Files(tmp_path)))
+    rows = tables.curves_table(studied(Files(tmp_path))).rows
     assert [row["tokens"] // EVERY for row in rows] == [1, 2, 3, 4]
 
 
-def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: analyze.Analysis) -> None:
+def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: Analysis) -> None:
     curves = read_curves(lr.analysis / "curves.csv")
     assert [(curve.label, curve.diverged) for curve in curves] == [
         (f"lr={rate:g} seed=0", rate > 1e-2) for rate in RATES
@@ -134,35 +136,35 @@ def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: analyze.Anal
 # Writing and the command line -------------------------------------------------------------------
 
 
-def test_everything_that_is_promised_is_written(lr: Files, analysis: analyze.Analysis) -> None:
+def test_everything_that_is_promised_is_written(lr: Files, analysis: Analysis) -> None:
     names = {"trials.csv", "curves.csv", "summary.json", "summary.md", "report.html"}
     stems = ("loss_by_step", "loss_by_tokens", "loss_by_seconds", "loss_vs_lr", "edge_of_stability")
     names |= {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
     assert {path.name for path in lr.analysis.iterdir()} == names
 
 
-def test_the_paths_returned_are_those_written(lr: Files, analysis: analyze.Analysis) -> None:
+def test_the_paths_returned_are_those_written(lr: Files, analysis: Analysis) -> None:
     assert set(analysis.paths) == set(lr.analysis.iterdir())
 
 
-def test_summary_json_holds_the_facts(lr: Files, analysis: analyze.Analysis) -> None:
-    assert json.loads((lr.analysis / "summary.json").read_text()) == analysis.facts
+def test_summary_json_holds_the_facts(lr: Files, analysis: Analysis) -> None:
+    written = json.loads((lr.analysis / "summary.json").read_text())
+    del written["figures"]
+    assert written == json.loads(json.dumps(analysis.findings.as_json()))
 
 
-def test_the_figures_of_the_summary_exist(lr: Files, analysis: analyze.Analysis) -> None:
+def test_the_figures_of_the_summary_exist(lr: Files, analysis: Analysis) -> None:
     links = set((lr.analysis / "summary.md").read_text().split("](")[1:])
     assert {(lr.analysis / link.split(")")[0]).is_file() for link in links} == {True}
 
 
-def test_a_figure_of_a_path_no_longer_swept_goes(lr: Files, analysis: analyze.Analysis) -> None:
+def test_a_figure_of_a_path_no_longer_swept_goes(lr: Files, analysis: Analysis) -> None:
     assert not (lr.analysis / "loss_vs_gone.svg").exists()
 
 
-def test_the_files_to_open_first_stand_on_lines_of_their_own(
-    lr: Files, analysis: analyze.Analysis
-) -> None:
+def test_the_files_to_open_first_stand_on_lines_of_their_own(lr: Files, analysis: Analysis) -> None:
     stream = io.StringIO()
-    analyze.present(analysis, Console(file=stream, width=40))
+    present(analysis, Console(file=stream, width=40))
     names = ("summary.md", "loss_vs_lr.png", "loss_by_tokens.png")
     assert stream.getvalue().splitlines()[-3:] == [str(lr.analysis / name) for name in names]
 
@@ -240,5 +242,5 @@ def test_the_block_of_ray_and_torch_blocks(tmp_path: Path, name: str) -> None:
 
 def test_ten_thousand_records_are_all_compared() -> None:
     of = results_of("long", long_rows(trials=625))
-    assert markdown({**findings(of), "figures": []}).count("| lr=") >= 625
-    assert len(analyze.curves_table(of)[1]) == 10_000
+    assert markdown(findings(of), []).count("| lr=") >= 625
+    assert len(tables.curves_table(of).rows) == 10_000

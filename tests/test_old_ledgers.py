@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import analyze as analysis
 from sweeps import ledger as led
 from sweeps.plan.request import PlannedTrial
+from sweeps.report import analysis
 from tinylm import config as cfg
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -1,20 +1,199 @@
-"""All that is found in a sweep, as plain JSON: tables, summaries and reports are folds over it."""
+"""All that is found in a sweep, computed once: tables, figures, pages and logs are made from it."""
 
-from sweeps.findings.arms import seed_noise, study_facts
+from dataclasses import asdict, dataclass
+
+from sweeps.findings.arms import (
+    ArmRuns,
+    ArmsComparison,
+    Tuning,
+    Unsettled,
+    arms_of,
+    comparison,
+    tuning,
+    unsettled,
+)
+from sweeps.findings.audit import Audit, audit
+from sweeps.findings.compute import Compute, compute
+from sweeps.findings.noise import SeedNoise, seed_noise
+from sweeps.findings.optimism import Selection, selection
 from sweeps.findings.outcomes import RULES, outcome
-from sweeps.findings.results import Facts, Results, sweep_facts
-from sweeps.findings.stability import stability
+from sweeps.findings.ranking import (
+    BestValue,
+    Ended,
+    Ranking,
+    Spread,
+    Stopped,
+    best_values,
+    ended,
+    ranked,
+    ranking,
+    spread,
+    stopped,
+)
+from sweeps.findings.results import ENDINGS, Results
+from sweeps.findings.stability import Stability, stability
+from sweeps.ledger import Row, Trial
+from sweeps.selection import at, best_group
 
 
-def findings(results: Results) -> Facts:
-    """What summary.json holds, the figures aside: of a study the arms against their baseline, of
-    other sweeps the ranking and what it rests on."""
+@dataclass(frozen=True)
+class Findings:
+    """What is found in any sweep."""
+
+    results: Results
+    diverged: tuple[Ended, ...]
+    failed: tuple[Ended, ...]
+    unfinished: tuple[Ended, ...]
+    compute: Compute
+    outcomes: tuple[str, ...]  # what went wrong in any trial, of `RULES` and in their order
+    noise: SeedNoise | None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the last session says of the sweep."""
+        notes: list[str] = self.results.sweep.session.get("notes", [])
+        return notes
+
+    def count(self, status: str) -> int:
+        """The number of trials with a status of the tables."""
+        return len(self.results.having(status))
+
+    def as_json(self) -> Row:
+        """The content of summary.json, the figures aside."""
+        raise NotImplementedError
+
+    def _head(self) -> Row:
+        """What is asked, when it was run, and how the trials ended."""
+        results = self.results
+        counts = {status: self.count(status) for status in (*ENDINGS, "unfinished")}
+        return {
+            "sweep": results.name,
+            "question": results.question,
+            "scale": results.scale,
+            "metric": results.metric,
+            "from": results.begun,
+            "to": results.latest,
+            "trials": {"planned": len(results.trials), **counts},
+            "seeds": sorted({trial.seed for trial in results.trials}),
+            "notes": self.notes,
+            "diverged": [place.as_json() for place in self.diverged],
+            "failed": [place.as_json() for place in self.failed],
+            "unfinished": [place.as_json() for place in self.unfinished],
+            "compute": self.compute.as_json(),
+        }
+
+    def _tail(self) -> Row:
+        return {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+
+
+@dataclass(frozen=True)
+class SearchFindings(Findings):
+    """What is found in a search: the ranking and what it rests on."""
+
+    ranking: Ranking  # of the finished trials
+    winner: tuple[Trial, ...]  # the finished trials of the best values, over their seeds
+    stopped: tuple[Stopped, ...]
+    audit: Audit | None
+    common: Ranking  # of all trials at the latest token count that they share
+    missing: tuple[Trial, ...]  # without a record there
+    best: tuple[BestValue, ...]
+    selection: Selection | None
+    spread: tuple[Spread, ...]  # at the common token count
+    stability: Stability | None
+
+    def as_json(self) -> Row:
+        """The content of summary.json, the figures aside."""
+        return {
+            **self._head(),
+            "ranking": self.ranking.as_json(of_finished=True),
+            "stopped": [place.as_json() for place in self.stopped],
+            "audit": self.audit and self.audit.as_json(),
+            "comparison": {
+                **self.common.as_json(of_finished=False),
+                "missing": [trial.label for trial in self.missing],
+            },
+            "best": [best.as_json() for best in self.best],
+            "selection": self.selection and self.selection.as_json(),
+            "spread": {
+                "tokens": self.common.point,
+                "groups": [each.as_json() for each in self.spread],
+            },
+            **self._tail(),
+            "stability": self.stability and self.stability.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class StudyFindings(Findings):
+    """What is found in a study: its arms against their baseline."""
+
+    settled: tuple[ArmRuns, ...]  # the baseline first
+    comparison: ArmsComparison | None  # None where the baseline is not settled
+    unsettled: tuple[Unsettled, ...]
+    tuning: tuple[Tuning, ...]
+
+    def as_json(self) -> Row:
+        """The content of summary.json, the figures aside."""
+        return {
+            **self._head(),
+            "arms": self.comparison and self.comparison.as_json(),
+            "unsettled": [asdict(one) for one in self.unsettled],
+            "tuning": [one.as_json() for one in self.tuning],
+            **self._tail(),
+        }
+
+
+def findings(results: Results) -> SearchFindings | StudyFindings:
+    """All that is found in a sweep."""
+    return study_findings(results) if results.is_study else search_findings(results)
+
+
+def _outcomes(results: Results) -> tuple[str, ...]:
     met = {outcome(trial) for trial in results.sweep.trials.values()}
-    more = {"outcomes": [kind for kind in RULES if kind in met], "noise": seed_noise(results)}
-    if results.is_study:
-        return {**study_facts(results), **more}
-    return {
-        **sweep_facts(results),
-        **more,
-        "stability": stability(results.audited(results.trials), results.metric),
-    }
+    return tuple(kind for kind in RULES if kind in met)
+
+
+def study_findings(results: Results) -> StudyFindings:
+    """All that is found in a study."""
+    settled = arms_of(results.sweep)
+    grids = tuning(results, settled)
+    waiting = unsettled(results, settled, grids)
+    return StudyFindings(
+        results=results,
+        diverged=ended(results, "diverged"),
+        failed=ended(results, "failed"),
+        unfinished=ended(results, "unfinished"),
+        compute=compute(results),
+        outcomes=_outcomes(results),
+        noise=seed_noise(results),
+        settled=tuple(settled),
+        comparison=comparison(results, settled, waiting),
+        unsettled=waiting,
+        tuning=grids,
+    )
+
+
+def search_findings(results: Results) -> SearchFindings:
+    """All that is found in a search."""
+    winner = best_group(results.trials, results.metric)
+    finished = ranking(results)
+    absent = [trial for trial in results.trials if at(trial, results.common) is None]
+    return SearchFindings(
+        results=results,
+        diverged=ended(results, "diverged"),
+        failed=ended(results, "failed"),
+        unfinished=ended(results, "unfinished"),
+        compute=compute(results),
+        outcomes=_outcomes(results),
+        noise=seed_noise(results),
+        ranking=finished,
+        winner=tuple(winner),
+        stopped=stopped(results, finished.leader),
+        audit=audit(results),
+        common=ranked(results, results.trials, results.common),
+        missing=tuple(absent),
+        best=best_values(results, winner),
+        selection=selection(results, winner),
+        spread=spread(results),
+        stability=stability(results.audited(results.trials), results.metric),
+    )

@@ -4,6 +4,7 @@
 import re
 
 from sweeps.ledger import Trial
+from sweeps.selection import last_record, records
 
 SPIKE_NATS = 1.0
 ABOVE_INIT_NATS = 1.0  # that a training ends above its loss at init, to have blown up at its end
@@ -29,19 +30,20 @@ def outcome(trial: Trial) -> str:
         return trial.how or "blown up"
     if trial.status == "failed":
         return "out of memory" if _MEMORY.search(trial.reason) else "failed"
-    entropy = trial.unigram_entropy
+    entropy, last = trial.unigram_entropy, last_record(trial)
     if (
         trial.status == "finished"
+        and last is not None
         and trial.loss_init is not None
-        and trial.curve[-1]["val_loss"] > trial.loss_init + ABOVE_INIT_NATS
+        and last.val_loss > trial.loss_init + ABOVE_INIT_NATS
     ):
         return "blown up"
     if (
         trial.status == "finished"
         and entropy is not None
-        and min(row["val_loss"] for row in trial.curve) >= entropy
+        and min(record.val_loss for record in records(trial)) >= entropy
     ):
         return "stuck"
-    if trial.curve and trial.curve[-1].get("spike", 0.0) > SPIKE_NATS:
+    if last is not None and (last.spike or 0.0) > SPIKE_NATS:
         return "spiked"
     return ""

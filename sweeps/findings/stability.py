@@ -3,12 +3,11 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import Facts
-from sweeps.ledger import Trial
-from sweeps.selection import Point, at, final_point
+from sweeps.ledger import Row, Trial
+from sweeps.selection import Metric, Point, at, final_point, losses_at
 from sweeps.stats import CONFIDENCE
 
 LR = "optim.lr"
@@ -18,15 +17,20 @@ _FURTHEST = math.log(100)  # an interval that reaches further than this factor i
 UNSTABLE = {"non-finite", "blown up", "spiked", "stuck"}
 
 
+def rate_of(trial: Trial) -> float:
+    """The peak learning rate of a trial."""
+    return float(trial.value(LR))
+
+
 def by_rate(trials: Sequence[Trial]) -> dict[float, list[Trial]]:
     """The trials of each learning rate, ascending; nothing where they differ by more than that and
     the seed."""
     if len({str({k: v for k, v in t.values.items() if k != LR}) for t in trials}) != 1:
         return {}
     found: dict[float, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda trial: float(trial.values.get(LR, 0.0))):
-        if LR in trial.values:
-            found.setdefault(float(trial.values[LR]), []).append(trial)
+    varying = [trial for trial in trials if LR in trial.values]
+    for trial in sorted(varying, key=rate_of):
+        found.setdefault(rate_of(trial), []).append(trial)
     return found if len(found) > 1 else {}
 
 
@@ -85,27 +89,64 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
     return Fit(rate, best * math.exp(low), best * math.exp(high), len(points))
 
 
-def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
-    """What the trials say of the learning rate; None where they do not differ by it alone.
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much the loss depends on the learning rate (arXiv:2309.14322, section 2.2)."""
 
-    `best` is the rate with the lowest mean final loss; `first_unstable` the lowest rate at which a
-    trial diverged, spiked or was stuck, and `highest_stable` the highest measured one below, as far as each was
-    trained; `first_diverging` the lowest at which one diverged; `edge_ratio` and `diverging_ratio`
-    the best over the highest stable and over the first diverging. `sensitivity` is the mean over the rates of min(loss, loss at
-    init) less the lowest (arXiv:2309.14322, section 2.2), at `sensitivity_tokens`, the latest that
-    all measured rates share; a diverged one counts with its loss at init.
-    """
+    nats: float  # mean over the rates of min(loss, loss at init), less the lowest
+    point: Point  # the latest that all measured rates share
+    decades: float  # from the lowest rate to the highest
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What trials that differ by their learning rate alone say of it."""
+
+    best: float  # lowest mean final loss
+    lowest: float
+    highest: float
+    highest_stable: float  # the highest measured below the first unstable, as far as it was trained
+    first_unstable: float | None  # the lowest at which a trial diverged, spiked or was stuck
+    unstable_how: tuple[str, ...]
+    first_diverging: float | None  # the lowest at which a trial diverged
+    edge_ratio: float | None  # the best over the highest stable
+    diverging_ratio: float | None  # the best over the first diverging
+    unmeasured: int  # rates
+    highest_whole: float | None  # the highest stable that finished
+    stopped_unseen: int  # trials that were stopped early and stable until then
+    point: Point  # where final losses are compared
+    rates: int
+    rates_finished: int
+    fit: Fit | None
+    sensitivity: Sensitivity | None
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        fields = asdict(self)
+        del fields["sensitivity"], fields["fit"], fields["point"]
+        rates = {name: fields.pop(name) for name in ("rates", "rates_finished")}
+        fields |= {"tokens": self.point, **rates, "fit": self.fit and asdict(self.fit)}
+        found = self.sensitivity
+        fields |= {
+            "sensitivity": found and found.nats,
+            "sensitivity_tokens": found and found.point,
+        }
+        return fields | ({"sensitivity_decades": found.decades} if found else {})
+
+
+def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
+    """What the trials say of the learning rate; None where they do not differ by it alone, or share
+    no token count at which they are compared."""
     rates = by_rate(trials)
     finished = [t for t in trials if t.status == "finished"]
-    tokens = final_point(finished)
-    if not rates or tokens is None:
+    point = final_point(finished)
+    if not rates or point is None:
         return None
     losses: dict[float, list[float]] = {}
     for rate, each in rates.items():
-        ends = [at(t, tokens) for t in each if t.status == "finished"]
-        found = [row[metric] for row in ends if row is not None]
-        if found:
-            losses[rate] = found
+        ends = losses_at([t for t in each if t.status == "finished"], point, metric)
+        if ends:
+            losses[rate] = ends
     best = min(losses, key=lambda rate: statistics.fmean(losses[rate]))
     diverging = [r for r, each in rates.items() if any(t.status == "diverged" for t in each)]
     # A rate below the best one is not stuck for being unstable.
@@ -119,54 +160,50 @@ def stability(trials: Sequence[Trial], metric: str) -> Facts | None:
         if any(t.status == "diverged" or (t.curve and t.status != "failed") for t in each)
     ]
     highest = max(rate for rate in measured if first is None or rate < first)
-    fitted = fit(losses)
-    return {
-        "best": best,
-        "lowest": min(rates),
-        "highest": max(rates),
-        "highest_stable": highest,
-        "first_unstable": first,
-        "unstable_how": sorted({outcome(t) for t in unstable[first]} & UNSTABLE) if first else [],
-        "first_diverging": min(diverging, default=None),
-        "edge_ratio": best / highest if first is not None else None,
-        "diverging_ratio": best / min(diverging) if diverging else None,
-        "unmeasured": len(rates) - len(measured),
-        "highest_whole": max((r for r in losses if first is None or r < first), default=None),
-        "stopped_unseen": sum(
+    how = {outcome(t) for t in unstable[first]} & UNSTABLE if first is not None else set()
+    return Stability(
+        best=best,
+        lowest=min(rates),
+        highest=max(rates),
+        highest_stable=highest,
+        first_unstable=first,
+        unstable_how=tuple(sorted(how)),
+        first_diverging=min(diverging, default=None),
+        edge_ratio=best / highest if first is not None else None,
+        diverging_ratio=best / min(diverging) if diverging else None,
+        unmeasured=len(rates) - len(measured),
+        highest_whole=max((r for r in losses if first is None or r < first), default=None),
+        stopped_unseen=sum(
             t.status == "stopped" and not outcome(t) for each in rates.values() for t in each
         ),
-        "tokens": tokens,
-        "rates": len(rates),
-        "rates_finished": len(losses),
-        "fit": fitted and vars(fitted),
-        **_sensitivity(rates, metric),
-    }
+        point=point,
+        rates=len(rates),
+        rates_finished=len(losses),
+        fit=fit(losses),
+        sensitivity=_sensitivity(rates, metric),
+    )
 
 
-def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: str) -> Facts:
-    """The sensitivity to the learning rate, and the tokens that it is taken at."""
+def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: Metric) -> Sensitivity | None:
+    """The sensitivity to the learning rate; a diverged trial counts with its loss at init."""
     alive = [t for each in rates.values() for t in each if t.status != "diverged" and t.curve]
-    tokens = final_point(alive)
-    none = {"sensitivity": None, "sensitivity_tokens": None}
-    if tokens is None or metric != "val_loss":
-        return none
+    point = final_point(alive)
+    if point is None or metric != "val_loss":
+        return None
     means = []
     for each in rates.values():
-        capped = [_capped(trial, tokens, metric) for trial in each]
-        if any(loss is None for loss in capped):  # one that diverged at its very first update
-            return none
-        means.append(statistics.fmean(loss for loss in capped if loss is not None))
-    return {
-        "sensitivity": statistics.fmean(means) - min(means),
-        "sensitivity_tokens": tokens,
-        "sensitivity_decades": math.log10(max(rates) / min(rates)),
-    }
+        capped = [_capped(trial, point) for trial in each]
+        known = [loss for loss in capped if loss is not None]
+        if len(known) < len(capped):  # one diverged at its very first update
+            return None
+        means.append(statistics.fmean(known))
+    decades = math.log10(max(rates) / min(rates))
+    return Sensitivity(statistics.fmean(means) - min(means), point, decades)
 
 
-def _capped(trial: Trial, tokens: Point, metric: str) -> float | None:
-    """The loss at so many tokens, no higher than at init; that of a diverged trial is the latter."""
-    row = at(trial, tokens)
-    if row is None or trial.status == "diverged":
+def _capped(trial: Trial, point: Point) -> float | None:
+    """The loss there, no higher than at init; that of a diverged trial is the latter."""
+    record = at(trial, point)
+    if record is None or trial.status == "diverged":
         return trial.loss_init
-    loss: float = row[metric]
-    return loss if trial.loss_init is None else min(loss, trial.loss_init)
+    return record.val_loss if trial.loss_init is None else min(record.val_loss, trial.loss_init)

@@ -11,42 +11,53 @@ from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, seeds_to_settle
 
 NOISE_MARGIN = 2.0  # a difference within this many standard deviations of the noise is none
 
-Kind = Literal["better", "worse", "no difference", "no conclusion"]
+Kind = Literal["baseline", "void", "better", "worse", "no difference", "no conclusion"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs of an arm support, and how a person would say it."""
+    """What the runs of an arm support, in parts that a reader may see alone."""
 
     kind: Kind
-    words: str
+    headline: str
+    detail: str = ""  # why, or what would settle the question
     seeds: int | None = None  # further ones that would settle a difference of the size seen
+
+    @property
+    def words(self) -> str:
+        """Headline and detail."""
+        return f"{self.headline}: {self.detail}" if self.detail else self.headline
+
+
+def undecided(detail: str, seeds: int | None = None) -> Verdict:
+    """No conclusion so far: more data may settle the question."""
+    return Verdict("no conclusion", "no conclusion yet", detail, seeds)
 
 
 def judge(
-    found: Effect, p_holm: float | None, noise: Noise | None, unit: str, tested: int = 1
+    effect: Effect, p_holm: float | None, noise: Noise | None, unit: str, tested: int = 1
 ) -> Verdict:
     """The verdict on an arm: a difference is called where its adjusted p is below `ALPHA`; it is
     none where its interval lies within `NOISE_MARGIN` times the noise; else the question is open.
 
     The noise is the one measured in the sweep; `tested` the arms whose p-values were adjusted.
     """
-    if found.low is None or found.high is None or found.sd is None or p_holm is None:
-        return Verdict("no conclusion", f"no conclusion yet: {found.n} seed is no comparison")
+    if effect.low is None or effect.high is None or effect.sd is None or p_holm is None:
+        return undecided(f"{effect.n} seed is no comparison")
     if p_holm < ALPHA:
-        kind: Kind = "better" if found.mean < 0 else "worse"
-        near, far = sorted((abs(found.low), abs(found.high)))
-        size = f"{abs(found.mean):.4f} {unit}"
+        kind: Kind = "better" if effect.mean < 0 else "worse"
+        near, far = sorted((abs(effect.low), abs(effect.high)))
+        size = f"{abs(effect.mean):.4f} {unit}"
         return Verdict(kind, f"{kind} by {size} (95% interval {near:.4f} to {far:.4f})")
-    largest = max(abs(found.low), abs(found.high))
+    largest = max(abs(effect.low), abs(effect.high))
     if noise is not None and largest <= NOISE_MARGIN * noise.sd:
         return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
-    needed = seeds_to_settle(found.mean, found.sd, ALPHA / tested) if found.sd else None
+    needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested) if effect.sd else None
     if needed is None:
-        more = f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
-        return Verdict("no conclusion", f"no conclusion yet: {more}")
+        return undecided(
+            f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
+        )
     # Those that it has may be enough on average, and were not.
-    further = max(1, needed - found.n)
+    further = max(1, needed - effect.n)
     seeds = "1 more seed" if further == 1 else f"{further} more seeds"
-    more = f"{seeds} would settle a difference of the size seen"
-    return Verdict("no conclusion", f"no conclusion yet: {more}", further)
+    return undecided(f"{seeds} would settle a difference of the size seen", further)

@@ -1,34 +1,31 @@
-"""What an experiment log says of sweeps: a fold over their ledgers, plain JSON.
+"""What an experiment log says of sweeps, from their findings.
 
 Of a study every settled arm is an experiment, of another sweep the sweep with its best values.
 """
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeps import ledger, stats
-from sweeps.findings.arms import arms_of, comparison
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.everything import SearchFindings, StudyFindings, findings
+from sweeps.findings.optimism import confirming
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import (
     ENDINGS,
     METRICS,
     UNITS,
-    Facts,
     Results,
-    best_record,
-    best_values,
-    confirming,
     results_of,
-    selection,
     status_of,
     tokens_per_s,
 )
 from sweeps.ledger import BASELINE, Trial
-from sweeps.selection import at, best_group
+from sweeps.selection import Measured, at, best_record, last_record, records
 from sweeps.text import count, named, show, tally
 from tinylm import config as cfg
 
@@ -44,23 +41,77 @@ SHARED = ("budget.", "eval.tokens", "model.context_length")
 
 @dataclass(frozen=True)
 class Experiment:
-    """A config with its runs, and the runs that it is held against."""
+    """A config with its runs, and the runs that it is compared with."""
 
     name: str
     why: str  # hypothesis or question
     base: dict[str, Any]  # config that the changes are from
-    runs: list[Trial]  # of one config; where no values came to an end, all that was tried
-    against: list[Trial]  # the baseline's; empty where there is none, or this is it
+    runs: Sequence[Trial]  # of one config; where no values came to an end, all that was tried
+    against: Sequence[Trial]  # the baseline's; empty where there is none, or this is it
     is_baseline: bool
     whole: bool = True  # whether its configuration is told in full
-    baseline: str = ""  # the sweep that it is held against, where that is another one
-    place: Facts | None = None  # of an arm, in the comparison of its study
+    baseline: str = ""  # the sweep that it is compared with, where that is another one
+    arm: ArmFindings | None = None  # what its study finds of it
     has_twin: bool = False  # another arm has the same changes, and other values
 
 
-def results_under(folder: Path) -> list[Results]:
-    """What the ledgers of all sweeps in a folder say, by when these began; what is damaged, or of
-    configs that there are no more, is left out, and the log says so."""
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of an experiment from its baseline, paired by seed."""
+
+    metric: str
+    seeds: int  # that ended in both
+    runs: int
+    chosen: bool  # by these losses
+    difference: float
+    unit: str
+    percent: float  # of the baseline's mean loss
+    low: float | None  # 95% interval, in percent
+    high: float | None
+
+    @property
+    def words(self) -> str:
+        """The comparison in percent with its 95% interval; one seed has none."""
+        size = f"{self.percent:+.2f}% {self.metric}"
+        size += ", at values chosen by the same losses" * self.chosen
+        if self.low is None:
+            return f"{size} (one seed: no interval)"
+        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
+        lost = f" of {self.runs}" if self.seeds < self.runs else ""
+        return f"{size} (95% interval {interval}, {self.seeds}{lost} seeds)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All that the log says of an experiment."""
+
+    name: str
+    sweep: str
+    date: str  # of the first record
+    why: str
+    is_baseline: bool
+    baseline: str
+    configuration: list[str]
+    changes: dict[str, tuple[str, str]]  # path -> before and after
+    runs: int
+    finished: int
+    train_loss: float | None  # mean over the finished runs, as are the next two
+    val_loss: float | None
+    best_val_loss: float | None
+    best_step: int | None
+    hours: float | None  # median
+    tokens_per_s: float | None  # median
+    comparison: Comparison | None
+    no_comparison: str  # why there is none
+    verdict: str
+    patterns: str
+    observations: list[str]
+    next_steps: list[str]
+
+
+def findings_under(folder: Path) -> list[SearchFindings | StudyFindings]:
+    """What is found in all sweeps in a folder, by when these began; what is damaged, or of configs
+    that there are no more, is left out, and the log says so."""
     found = []
     for files in ledger.sweeps(folder):
         try:
@@ -70,88 +121,85 @@ def results_under(folder: Path) -> list[Results]:
         except (ledger.LedgerError, ValueError):
             continue
         found.append(results)
-    return sorted(found, key=lambda results: results.begun)
+    return [findings(results) for results in sorted(found, key=lambda results: results.begun)]
 
 
-def experiments_under(folder: Path) -> list[Facts]:
+def experiments_under(folder: Path) -> list[Entry]:
     """The experiments of all sweeps in a folder."""
-    return experiments(results_under(folder))
+    return experiments(findings_under(folder))
 
 
-def experiments(all_results: Sequence[Results]) -> list[Facts]:
+def experiments(all_findings: Sequence[SearchFindings | StudyFindings]) -> list[Entry]:
     """The experiments of sweeps, each with all that the log says of it; of a sweep none before any is
     settled.
 
-    What runs one config alone is held against the first of these whose name begins with `baseline`.
+    What runs one config alone is compared with the first of these whose name begins with `baseline`.
     """
-    single = [results for results in all_results if not results.is_study and not results.swept]
-    first = next((results for results in single if results.name.startswith(BASELINE)), None)
-    found = []
-    for results in all_results:
-        against = first if results in single and results is not first else None
-        some = _of_arms(results) if results.is_study else _of_search(results, against)
-        found += [_facts(results, one) for one in some if one.runs]
-    return found
+    searches = [found for found in all_findings if isinstance(found, SearchFindings)]
+    single = [found for found in searches if not found.results.swept]
+    names = [found.results.name for found in single]
+    first = next((found for found in single if found.results.name.startswith(BASELINE)), None)
+    entries = []
+    for found in all_findings:
+        if isinstance(found, StudyFindings):
+            some = _of_arms(found)
+        else:
+            other = found.results.name in names and found is not first
+            some = _of_search(found, first if other else None)
+        entries += [_entry(found, one) for one in some if one.runs]
+    return entries
 
 
-def _of_config(results: Results) -> list[Trial]:
+def _of_config(found: SearchFindings) -> Sequence[Trial]:
     """The trials of the best values, ended or not; those of the whole sweep where none of them has
     finished and nothing is left to do."""
-    best = best_group(results.trials, results.metric)
-    if best:
-        same = [trial for trial in results.trials if trial.values == best[0].values]
+    trials = found.results.trials
+    if found.winner:
+        same = [trial for trial in trials if trial.values == found.winner[0].values]
         return [trial for trial in same if not trial.config["run"]["repeat"]]
-    return [] if results.having("unfinished") else results.trials
+    return [] if found.unfinished else trials
 
 
-def _of_arms(results: Results) -> Iterator[Experiment]:
-    arms = arms_of(results.sweep)
-    compared = comparison(results)
-    places = {place["arm"]: place for place in (compared or {"arms": []})["arms"]}
-    changes = [arm.row["changes"] for arm in arms]
-    base = list(arms[0].runs.values()) if arms and arms[0].name == BASELINE else []
+def _of_arms(found: StudyFindings) -> Iterator[Experiment]:
+    results, arms = found.results, found.settled
+    compared = {} if found.comparison is None else {arm.name: arm for arm in found.comparison.arms}
+    changes = [arm.changes for arm in arms]
+    base = list(arms[0].runs.values()) if arms and arms[0].is_baseline else []
     for arm in arms:
-        is_base = arm.name == BASELINE
         yield Experiment(
             name=f"{results.name}/{arm.name}",
-            why=results.question if is_base else arm.row["hypothesis"],
-            base=_asked_base(results) if is_base or not base else base[0].config,
+            why=results.question if arm.is_baseline else arm.hypothesis,
+            base=results.base if arm.is_baseline or not base else base[0].config,
             runs=list(arm.runs.values()) or arm.grid,
-            against=[] if is_base else base,
-            is_baseline=is_base,
-            whole=is_base,
-            place=places.get(arm.name),
-            has_twin=changes.count(arm.row["changes"]) > 1,
+            against=[] if arm.is_baseline else base,
+            is_baseline=arm.is_baseline,
+            whole=arm.is_baseline,
+            arm=compared.get(arm.name),
+            has_twin=changes.count(arm.changes) > 1,
         )
 
 
-def _asked_base(results: Results) -> dict[str, Any]:
-    assert results.sweep.request is not None  # else there is no study
-    base: dict[str, Any] = results.sweep.request["base"]
-    return base
-
-
-def _of_search(results: Results, baseline: Results | None) -> Iterator[Experiment]:
+def _of_search(found: SearchFindings, baseline: SearchFindings | None) -> Iterator[Experiment]:
     """The best values of a sweep, against the base's own where these came to their end too, or
     against those of another one."""
-    runs = _of_config(results)
+    results, runs = found.results, _of_config(found)
     if baseline is not None:
         yield Experiment(
             results.name,
             results.question,
-            _asked_base(baseline),
+            baseline.results.base,
             runs,
             _of_config(baseline),
             is_baseline=False,
             whole=False,
-            baseline=baseline.name,
+            baseline=baseline.results.name,
         )
         return
-    base = _asked_base(results)
-    own = [trial for trial in results.trials if not _changes(base, trial.config)]
-    is_base = results.name.startswith(BASELINE) if not results.swept else runs == own
+    own = [trial for trial in results.trials if not _changes(results.base, trial.config)]
+    is_base = results.name.startswith(BASELINE) if not results.swept else list(runs) == own
     runs = _confirmed(results) or runs
-    yield Experiment(results.name, results.question, base, runs, [] if is_base else own, is_base)
+    against = [] if is_base else own
+    yield Experiment(results.name, results.question, results.base, runs, against, is_base)
 
 
 def _confirmed(results: Results) -> list[Trial]:
@@ -170,55 +218,60 @@ def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any
     }
 
 
-# Facts ------------------------------------------------------------------------------------------
+# Entries ----------------------------------------------------------------------------------------
 
 
-def _facts(results: Results, one: Experiment) -> Facts:
+def _ends(finished: Sequence[Trial]) -> list[Measured]:
+    """The last records of trials that finished."""
+    return [record for trial in finished if (record := last_record(trial)) is not None]
+
+
+def _entry(found: SearchFindings | StudyFindings, one: Experiment) -> Entry:
+    results = found.results
     finished = [trial for trial in one.runs if trial.status == "finished"]
     first = one.runs[0]
     alike = _are_alike(one.runs)
-    rows = [trial.curve[-1] for trial in finished]
+    ends = _ends(finished)
     best = min(
-        (row for trial in finished if (row := best_record(trial)) is not None),
-        key=lambda row: row["val_loss"],
+        (record for trial in finished if (record := best_record(trial)) is not None),
+        key=lambda record: record.val_loss,
         default=None,
     )
     speeds = [speed for trial in finished if (speed := tokens_per_s(trial))]
     why_not = "" if one.is_baseline else _no_comparison(results, one, finished)
-    return {
-        "name": one.name,
-        "sweep": results.name,
-        "date": _begun(results, one.runs),
-        "why": one.why,
-        "is_baseline": one.is_baseline,
-        "baseline": one.baseline,
-        "configuration": configuration(first) if one.whole and alike else [],
-        "changes": {
-            path: [_value(was), _value(now)]
+    told = one.arm.runs.changes if one.arm is not None else {}
+    return Entry(
+        name=one.name,
+        sweep=results.name,
+        date=_begun(results, one.runs),
+        why=one.why,
+        is_baseline=one.is_baseline,
+        baseline=one.baseline,
+        configuration=configuration(first) if one.whole and alike else [],
+        changes={
+            path: (_value(was), _value(now))
             for path, (was, now) in _changes(one.base, first.config).items()
-            if alike or (one.place is not None and path in one.place["changes"])
+            if alike or path in told
         },
-        "runs": len(one.runs),
-        "finished": len(finished),
-        "train_loss": statistics.fmean(row["train_loss"] for row in rows) if rows else None,
-        "val_loss": statistics.fmean(row["val_loss"] for row in rows) if rows else None,
-        "best_val_loss": best and best["val_loss"],
-        "best_step": best and best["step"],
-        "hours": statistics.median(row["seconds"] for row in rows) / 3600 if rows else None,
-        "tokens_per_s": statistics.median(speeds) if speeds else None,
-        "comparison": (
+        runs=len(one.runs),
+        finished=len(finished),
+        train_loss=statistics.fmean(end.train_loss for end in ends) if ends else None,
+        val_loss=statistics.fmean(end.val_loss for end in ends) if ends else None,
+        best_val_loss=best and best.val_loss,
+        best_step=best and best.step,
+        hours=statistics.median(end.seconds for end in ends) / 3600 if ends else None,
+        tokens_per_s=statistics.median(speeds) if speeds else None,
+        comparison=(
             None
             if one.is_baseline or why_not
-            else _comparison(
-                results, finished, one.against, len(one.runs), chosen=_is_chosen(results, one.runs)
-            )
+            else _comparison(results, finished, one, chosen=_is_chosen(found, one.runs))
         ),
-        "no_comparison": why_not,
-        "verdict": one.place["words"] if one.place and not one.is_baseline else "",
-        "patterns": _patterns(one.runs),
-        "observations": [*_observations(results, one, finished), *_cautions(one)],
-        "next": list(_next(results, one)),
-    }
+        no_comparison=why_not,
+        verdict=one.arm.verdict.words if one.arm and not one.is_baseline else "",
+        patterns=_patterns(one.runs),
+        observations=[*_observations(found, one, finished), *_cautions(one)],
+        next_steps=list(_next_steps(found, one)),
+    )
 
 
 def _are_alike(runs: Sequence[Trial]) -> bool:
@@ -227,9 +280,9 @@ def _are_alike(runs: Sequence[Trial]) -> bool:
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
-    """What to be careful about when an arm is held against its baseline."""
-    for caution in one.place["cautions"] if one.place is not None else []:
-        yield f"To be careful about: {caution}."
+    """What to be careful about when an arm is compared with its baseline."""
+    for caution in one.arm.cautions if one.arm is not None else ():
+        yield f"To be careful about: {caution.text}."
 
 
 def _value(value: Any) -> str:
@@ -278,21 +331,21 @@ def _patterns(runs: Sequence[Trial]) -> str:
     return found or "no run spiked, diverged or was stuck"
 
 
-def _is_chosen(results: Results, runs: Sequence[Trial]) -> bool:
+def _is_chosen(found: SearchFindings | StudyFindings, runs: Sequence[Trial]) -> bool:
     """Whether the losses of these runs are those that their values were chosen by."""
-    found = None if results.is_study else selection(results)
-    return found is not None and found["among"] > 1 and runs != _confirmed(results)
+    chosen = found.selection if isinstance(found, SearchFindings) else None
+    return chosen is not None and chosen.among > 1 and list(runs) != _confirmed(found.results)
 
 
 def _begun(results: Results, runs: Sequence[Trial]) -> str:
     """The day on which the first of the runs was first measured; else that of the sweep's beginning."""
-    times = [trial.curve[0]["time"] for trial in runs if trial.curve]
-    return str(min(times, default=results.begun))[:10]
+    times = [records(trial)[0].time for trial in runs if trial.curve]
+    return min(times, default=results.begun)[:10]
 
 
 def _no_comparison(results: Results, one: Experiment, finished: Sequence[Trial]) -> str:
     """Why an experiment can't be compared with its baseline; empty where it can."""
-    if one.place is not None and one.place["void"]:
+    if one.arm is not None and one.arm.is_void:
         return "none, since the change did not apply"
     if not one.against:
         return (
@@ -302,8 +355,8 @@ def _no_comparison(results: Results, one: Experiment, finished: Sequence[Trial])
         )
     if not finished:
         return "none, since no run came to its end"
-    mine, its = (cfg.flatten(trial.config) for trial in (finished[0], one.against[0]))
-    other = [path for path in mine if path.startswith(SHARED) and mine[path] != its[path]]
+    own, base = (cfg.flatten(trial.config) for trial in (finished[0], one.against[0]))
+    other = [path for path in own if path.startswith(SHARED) and own[path] != base[path]]
     if finished[0].corpus != one.against[0].corpus:
         other.append("the corpus")
     if other:
@@ -320,37 +373,41 @@ def _ended(trials: Sequence[Trial]) -> set[int]:
 
 
 def _comparison(
-    results: Results,
-    finished: Sequence[Trial],
-    against: Sequence[Trial],
-    runs: int,
-    *,
-    chosen: bool,
-) -> Facts:
-    """The difference from the baseline in per cent of its loss, paired by those of the seeds of so
-    many runs that came to an end in both, with the 95% interval."""
-    its = {t.seed: t.curve[-1] for t in against if t.status == "finished"}
-    mine = {t.seed: t.curve[-1] for t in finished}
-    seeds = [seed for seed in mine if seed in its]
-    found = stats.effect([mine[seed][results.metric] - its[seed][results.metric] for seed in seeds])
-    share = 100 / statistics.fmean(its[seed][results.metric] for seed in seeds)
+    results: Results, finished: Sequence[Trial], one: Experiment, *, chosen: bool
+) -> Comparison:
+    """The difference from the baseline, paired by those seeds that came to an end in both."""
+    base = _final_losses(results, [t for t in one.against if t.status == "finished"])
+    own = _final_losses(results, finished)
+    seeds = [seed for seed in own if seed in base]
+    effect = stats.effect([own[seed] - base[seed] for seed in seeds])
+    share = 100 / statistics.fmean(base[seed] for seed in seeds)
+    return Comparison(
+        metric=METRICS[results.metric],
+        seeds=len(seeds),
+        runs=len(one.runs),
+        chosen=chosen,
+        difference=effect.mean,
+        unit=UNITS[results.metric],
+        percent=effect.mean * share,
+        low=None if effect.low is None else effect.low * share,
+        high=None if effect.high is None else effect.high * share,
+    )
+
+
+def _final_losses(results: Results, finished: Sequence[Trial]) -> Mapping[int, float]:
+    """Final losses by seed."""
     return {
-        "metric": METRICS[results.metric],
-        "seeds": len(seeds),
-        "runs": runs,
-        "chosen": chosen,
-        "difference": found.mean,
-        "unit": UNITS[results.metric],
-        "percent": found.mean * share,
-        "low": None if found.low is None else found.low * share,
-        "high": None if found.high is None else found.high * share,
+        trial.seed: end.loss(results.metric)
+        for trial, end in zip(finished, _ends(finished), strict=True)
     }
 
 
 # Observations -------------------------------------------------------------------------------------
 
 
-def _observations(results: Results, one: Experiment, finished: Sequence[Trial]) -> Iterator[str]:
+def _observations(
+    found: SearchFindings | StudyFindings, one: Experiment, finished: Sequence[Trial]
+) -> Iterator[str]:
     """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
     if not _are_alike(one.runs):
         ends = tally(outcome(trial) or status_of(trial) for trial in one.runs)
@@ -366,8 +423,9 @@ def _observations(results: Results, one: Experiment, finished: Sequence[Trial]) 
     if not finished:
         return
     yield _count_of_seeds(finished)
-    yield from _chosen(results)
-    spikes = [spike for t in finished if (spike := t.curve[-1].get("spike")) is not None]
+    if isinstance(found, SearchFindings):
+        yield from _chosen(found)
+    spikes = [spike for end in _ends(finished) if (spike := end.spike) is not None]
     if len(spikes) == len(finished):
         yield (
             f"The smoothed training loss never rose more than {max(spikes):.2f} nats above its lowest, "
@@ -375,46 +433,44 @@ def _observations(results: Results, one: Experiment, finished: Sequence[Trial]) 
         )
     yield from _slope(finished)
     yield from _gap(finished)
-    yield from _throughput(results, finished)
-    if not results.is_study:
-        early = results.having("stopped")
-        if early:
-            yield (
-                f"{len(early)} of {len(results.trials)} trials were stopped early; what their final losses "
-                "would have been is not known."
-            )
+    yield from _throughput(found.results, finished)
+    if isinstance(found, SearchFindings) and found.stopped:
+        yield (
+            f"{len(found.stopped)} of {len(found.results.trials)} trials were stopped early; what their "
+            "final losses would have been is not known."
+        )
 
 
 def _count_of_seeds(finished: Sequence[Trial]) -> str:
     if len(finished) == 1:
         return f"One seed ({finished[0].seed}): differences below the seed noise are no conclusion."
-    losses = [trial.curve[-1]["val_loss"] for trial in finished]
+    losses = [end.val_loss for end in _ends(finished)]
     return (
         f"{len(finished)} seeds, with final validation losses from {min(losses):.4f} to "
         f"{max(losses):.4f}."
     )
 
 
-def _chosen(results: Results) -> Iterator[str]:
+def _chosen(found: SearchFindings) -> Iterator[str]:
     """That the losses of a search's best are those it was chosen by, or that they are not."""
-    found = None if results.is_study else selection(results)
-    if found is None or found["among"] < 2:
+    chosen = found.selection
+    if chosen is None or chosen.among < 2:
         return
-    if found["confirmed"]:
-        yield f"It was chosen as the best of {found['among']}; the losses are those of fresh seeds."
-    elif found["optimism"] is not None and found["optimism"] < 5e-5:
+    if chosen.confirmed:
+        yield f"It was chosen as the best of {chosen.among}; the losses are those of fresh seeds."
+    elif chosen.optimism is not None and chosen.optimism < 5e-5:
         yield (
-            f"It was chosen by these losses, as the best of {found['among']}; the choice is the same with "
+            f"It was chosen by these losses, as the best of {chosen.among}; the choice is the same with "
             "one seed left out, whichever it is."
         )
-    elif found["optimism"] is not None:
+    elif chosen.optimism is not None:
         yield (
-            f"It was chosen by these losses, as the best of {found['among']}: new seeds may be expected "
-            f"to end {found['optimism']:.4f} higher."
+            f"It was chosen by these losses, as the best of {chosen.among}: new seeds may be expected "
+            f"to end {chosen.optimism:.4f} higher."
         )
     else:
         yield (
-            f"It was chosen by this loss, as the best of {found['among']}, which flatters it; one seed "
+            f"It was chosen by this loss, as the best of {chosen.among}, which flatters it; one seed "
             "does not tell by how much."
         )
 
@@ -424,11 +480,11 @@ def _slope(finished: Sequence[Trial]) -> Iterator[str]:
     mean over the seeds."""
     falls, spans = [], []
     for trial in finished:
-        end = trial.curve[-1]
-        before = [row for row in trial.curve if row["tokens"] <= (1 - TAIL) * end["tokens"]]
+        *_, end = curve = records(trial)
+        before = [record for record in curve if record.tokens <= (1 - TAIL) * end.tokens]
         if before:
-            falls.append(end["val_loss"] - before[-1]["val_loss"])
-            spans.append(1 - before[-1]["tokens"] / end["tokens"])
+            falls.append(end.val_loss - before[-1].val_loss)
+            spans.append(1 - before[-1].tokens / end.tokens)
     if falls:
         mean = statistics.fmean(falls)
         how = "fell" if mean < 0 else "rose"
@@ -480,63 +536,67 @@ def _above(gap: float) -> str:
 
 
 def _gap_at(trial: Trial, share: float) -> float | None:
-    tokens = share * trial.curve[-1]["tokens"]
-    rows = [row for row in trial.curve if row["tokens"] <= tokens]
-    return rows[-1]["val_loss"] - rows[-1]["train_loss"] if rows else None
+    curve = records(trial)
+    until = [record for record in curve if record.tokens <= share * curve[-1].tokens]
+    return until[-1].val_loss - until[-1].train_loss if until else None
 
 
-def _next(results: Results, one: Experiment) -> Iterator[str]:
+# Next steps -------------------------------------------------------------------------------------
+
+
+def _next_steps(found: SearchFindings | StudyFindings, one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md."""
-    if one.place is not None:
-        yield from _next_of_arm(one)
-        return
-    going = results.having("unfinished")
-    if going:
-        yield f"Go on: {len(going)} of {len(results.trials)} trials have no result yet."
-    for best in best_values(results):
-        if best["edge"]:
-            more = ", ".join(show(value) for value in best["next"])
+    if isinstance(found, SearchFindings):
+        yield from _next_of_search(found, one)
+    elif one.arm is not None:
+        yield from _next_of_arm(one, one.arm)
+
+
+def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
+    if found.unfinished:
+        planned = len(found.results.trials)
+        yield f"Go on: {len(found.unfinished)} of {planned} trials have no result yet."
+    for best in found.best:
+        if best.edge:
+            more = ", ".join(show(value) for value in best.next)
             yield (
-                f"{best['path']}: the best value, {show(best['best'])}, is on the {best['edge']} edge "
+                f"{best.path}: the best value, {show(best.best)}, is on the {best.edge} edge "
                 f"of what was tried{f'; try {more}' if more else ''}."
             )
-    yield from _cut_short(results, one.runs)
+    yield from _cut_short(found.results, one.runs)
     if len(one.runs) == 1:
         yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
 
 
-def _next_of_arm(one: Experiment) -> Iterator[str]:
-    place = one.place
-    assert place is not None  # of an arm
-    for caution in place["cautions"]:
-        if "re-tune grid" in caution:
-            yield f"Re-tune: {caution}."
-    if not place["retuned"] and not one.has_twin and not one.is_baseline:
+def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+    for caution in arm.cautions:
+        if caution.kind in {"grid edge", "grid missed"}:
+            yield f"Re-tune: {caution.text}."
+    if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
         yield "Re-tune: it ran at the baseline's values, which need not be its best; see retune in the README."
-    if place["further"] is not None:
-        yield f"More seeds: {place['words'].partition(': ')[2]}."
+    if arm.verdict.seeds is not None:
+        yield f"More seeds: {arm.verdict.detail}."
 
 
 def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
     """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
-    found = []
+    early = []
     for trial in results.having("stopped") if best else []:
         if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
             continue
-        before, last = trial.curve[-2:]
-        there, then = (at(best[0], row["tokens"]) for row in (before, last))
-        if there is None or then is None:
+        before, last = records(trial)[-2:]
+        best_before, best_last = (at(best[0], record.tokens) for record in (before, last))
+        if best_before is None or best_last is None:
             continue
-        fall, its = (
-            before[results.metric] - last[results.metric],
-            there[results.metric] - then[results.metric],
-        )
-        if fall > its:
-            found.append(
-                f"{trial.label} (at {last['tokens']:,} tokens {fall:.4f} against {its:.4f})"
+        metric = results.metric
+        fall = before.loss(metric) - last.loss(metric)
+        best_fall = best_before.loss(metric) - best_last.loss(metric)
+        if fall > best_fall:
+            early.append(
+                f"{trial.label} (at {last.tokens:,} tokens {fall:.4f} against {best_fall:.4f})"
             )
-    if found:
+    if early:
         yield (
             "Train on (--audit 1) what was stopped while its loss fell faster than that of the best, "
-            f"from the record before: {', '.join(found)}."
+            f"from the record before: {', '.join(early)}."
         )

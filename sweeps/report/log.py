@@ -4,33 +4,25 @@ people wrote into it or into a sweep's `notes.md`."""
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import jinja2
 
 from sweeps import text as words
-from sweeps.findings.arms import comparison, tuning
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import (
-    METRICS,
-    UNITS,
-    Facts,
-    Results,
-    best_values,
-    compute,
-    tokens_per_s,
-)
-from sweeps.findings.stability import stability
-from sweeps.ledger import Files, Row, sweeps
+from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
+from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
-from sweeps.report.experiments import experiments
+from sweeps.report.experiments import Entry, experiments
 from sweeps.report.summary import escaped, paragraph, stability_words
-from sweeps.selection import best_group
+from sweeps.selection import last_record
 
-NAME = "EXPERIMENT_LOG.md"
-NOTES = "notes.md"  # of a sweep
+TEMPLATE = "EXPERIMENT_LOG.md.j2"
 _RECOMMENDATIONS = "/recommendations"  # key of the notes on them, which no experiment has
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
@@ -65,11 +57,11 @@ def _code(text: str) -> Markdown:
 
 
 def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("sweeps.report"),
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sweeps.report"),
         autoescape=False,  # noqa: S701 this is Markdown, which `finalize` escapes
         finalize=_shown,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -78,18 +70,17 @@ def _template() -> Any:
         "loss": words.loss,
         "perplexity": words.perplexity,
         "whole": words.whole,
-        "percent": words.percent,
         "code": _code,
         "paragraph": lambda text: Markdown(paragraph(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
-    return environment.get_template(f"{NAME}.j2")
+    return environment.get_template(TEMPLATE)
 
 
 def begin_notes(files: Files) -> None:
     """Create the `notes.md` of a sweep with its headings, where there is none."""
     try:
-        with (files.folder / NOTES).open("x") as stream:
+        with files.notes.open("x") as stream:
             stream.write(_HEADINGS)
     except FileExistsError:
         return
@@ -98,7 +89,7 @@ def begin_notes(files: Files) -> None:
 def _own_notes(files: Files) -> Markdown:
     """What a person wrote into a sweep's `notes.md`, quoted; nothing where that is its headings."""
     try:
-        text = (files.folder / NOTES).read_text(errors="replace")
+        text = files.notes.read_text(errors="replace")
     except FileNotFoundError:
         return Markdown()
     if text.split() == _HEADINGS.split():
@@ -106,58 +97,85 @@ def _own_notes(files: Files) -> Markdown:
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
 
 
-def write(folder: Path, all_results: Sequence[Results]) -> Path:
+def write(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
     """Write the log of the sweeps in a folder; what people wrote into it stays. Where it is.
 
     `NotesError`, with the log as it is, where a note in it has no end.
     """
-    for results in all_results:
-        begin_notes(Files(folder / results.name))
-    content = _template().render(**_content(folder, all_results))
-    path = folder / NAME
+    for found in all_findings:
+        begin_notes(Files(folder / found.results.name))
+    content = _template().render(**_content(folder, all_findings))
+    path = ResultsFolder(folder).log
     notes.write(path, content.encode())
     return path
 
 
-def _content(folder: Path, all_results: Sequence[Results]) -> dict[str, Any]:
-    entries = experiments(all_results)
+@dataclass(frozen=True)
+class Section:
+    """An experiment in the log: its entry, and where its curves and notes are."""
+
+    entry: Entry
+    curves: list[tuple[str, str]]  # label and path of each figure
+    key_change: str
+    place: Markdown  # of the notes in the log
+    notes: Markdown  # of the sweep, where these are not quoted above
+    notes_path: str
+
+
+def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
     quoted: set[str] = set()
-    for one in entries:
-        sweep = one["sweep"]
-        one["curves"] = [(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()]
-        one["place"] = Markdown(notes.place(one["name"]))
-        one["notes"] = "" if sweep in quoted else _own_notes(Files(folder / sweep))
-        one["notes_path"] = f"{sweep}/{NOTES}"
-        one["key_change"] = _key_change(one)
+    for entry in entries:
+        sweep = entry.sweep
+        changes = [f"{path.rpartition('.')[2]}={now}" for path, (_, now) in entry.changes.items()]
+        yield Section(
+            entry=entry,
+            curves=[(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()],
+            key_change=" ".join(changes) or "Baseline",
+            place=Markdown(notes.place(entry.name)),
+            notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
+            notes_path=f"{sweep}/{Files(folder / sweep).notes.name}",
+        )
         quoted.add(sweep)
+
+
+def _content(
+    folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
+) -> dict[str, Any]:
+    """What the template is filled with."""
+    entries = experiments(all_findings)
+    all_results = [found.results for found in all_findings]
+    names = {results.name for results in all_results}
     return {
         "results": str(folder),
-        "experiments": entries,
+        "experiments": list(_sections(folder, entries)),
         "commands": {
             results.name: words.portable(results.sweep.session.get("command", ""))
             for results in all_results
         },
         "environments": _environments(all_results),
-        "key_findings": _key_findings(all_results),
-        "recommendations": _recommendations(all_results, entries),
+        "key_findings": _key_findings(all_findings),
+        "recommendations": _recommendations(all_findings, entries),
         "place_of_all": Markdown(notes.place(_RECOMMENDATIONS)),
-        "left_out": sorted(
-            {files.name for files in sweeps(folder)} - {results.name for results in all_results}
-        ),
-        "waiting": sorted(
-            {results.name for results in all_results} - {one["sweep"] for one in entries}
-        ),
+        "left_out": sorted({files.name for files in sweeps(folder)} - names),
+        "waiting": sorted(names - {entry.sweep for entry in entries}),
     }
 
 
-def _key_change(one: Facts) -> str:
-    changes = [f"{path.rpartition('.')[2]}={now}" for path, (_, now) in one["changes"].items()]
-    return " ".join(changes) or "Baseline"
+@dataclass(frozen=True)
+class Environment:
+    """On what a session ran."""
+
+    device: str
+    versions: dict[str, str]
+    machine: Row
+    commit: str | None
+    changed: bool | None  # since the commit
+    constraints: str | None
 
 
-def _environments(all_results: Sequence[Results]) -> list[tuple[list[str], Facts]]:
+def _environments(all_results: Sequence[Results]) -> list[tuple[list[str], Environment]]:
     """On what the sweeps ran, as their sessions say: each environment once, with its sweeps."""
-    found: list[tuple[list[str], Facts]] = []
+    found: list[tuple[list[str], Environment]] = []
     for results in all_results:
         for session in results.sweep.sessions:
             here = _environment(results, session)
@@ -169,14 +187,16 @@ def _environments(all_results: Sequence[Results]) -> list[tuple[list[str], Facts
     return found
 
 
-def _environment(results: Results, session: Row) -> Facts:
+def _environment(results: Results, session: Row) -> Environment:
     devices = Counter(trial.config["run"]["device"] for trial in results.trials)
-    return {
-        "device": ", ".join(devices),
-        "versions": session.get("versions", {}),
-        "machine": _MACHINE | session.get("machine", {}),
-        **{name: session.get(name) for name in ("commit", "changed", "constraints")},
-    }
+    return Environment(
+        device=", ".join(devices),
+        versions=session.get("versions", {}),
+        machine=_MACHINE | session.get("machine", {}),
+        commit=session.get("commit"),
+        changed=session.get("changed"),
+        constraints=session.get("constraints"),
+    )
 
 
 _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
@@ -185,104 +205,113 @@ _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
 # Findings and recommendations -----------------------------------------------------------------------
 
 
-def _key_findings(all_results: Sequence[Results]) -> dict[str, list[Any]]:
+def _key_findings(
+    all_findings: Sequence[SearchFindings | StudyFindings],
+) -> dict[str, list[str]]:
+    studies = [found for found in all_findings if isinstance(found, StudyFindings)]
     return {
-        "Learning Rate Sensitivity": [line for results in all_results for line in _rates(results)],
-        "Architecture Ablations": [line for results in all_results for line in _verdicts(results)],
-        "Training Dynamics": [line for results in all_results for line in _dynamics(results)],
-        "Efficiency Observations": [
-            line for results in all_results for line in _efficiency(results)
-        ],
+        "Learning Rate Sensitivity": [line for found in all_findings for line in _rates(found)],
+        "Architecture Ablations": [line for found in studies for line in _verdicts(found)],
+        "Training Dynamics": [_dynamics(found) for found in all_findings],
+        "Efficiency Observations": [line for found in all_findings for line in _efficiency(found)],
     }
 
 
-def _rates(results: Results) -> Iterator[Any]:
+def _rates(found: SearchFindings | StudyFindings) -> Iterator[Markdown]:
     """What the rates of a sweep, or of the re-tune grids of its arms, tell of stability."""
+    sweep = found.results.name
     pools = (
-        {pool["arm"]: pool["stability"] for pool in tuning(results)}
-        if results.is_study
-        else {"": stability(results.audited(results.trials), results.metric)}
+        {sweep: found.stability}
+        if isinstance(found, SearchFindings)
+        else {f"{sweep}/{grid.arm}": grid.stability for grid in found.tuning}
     )
-    for name, found in pools.items():
-        for line in stability_words(found):
-            if line:
-                where = f"`{results.name}{f'/{name}' if name else ''}`"
-                yield Markdown(f"{where}: {line.removeprefix('- ')}")
+    for name, stability in pools.items():
+        for sentence in stability_words(stability):
+            yield Markdown(f"`{name}`: {sentence}")
 
 
-def _verdicts(results: Results) -> Iterator[str]:
+def _compared(found: StudyFindings) -> tuple[ArmFindings, ...]:
+    """The arms that were compared with the baseline."""
+    return () if found.comparison is None else found.comparison.arms[1:]
+
+
+def _verdicts(found: StudyFindings) -> Iterator[str]:
     """The verdicts on arms that change the model."""
-    for place in (comparison(results) or {"arms": []})["arms"][1:]:
-        if _changes_model(place):
-            yield f"{results.name}/{place['arm']} ({_ran_at(place)}): {place['words']}."
+    for arm in _compared(found):
+        if _changes_model(arm):
+            yield f"{found.results.name}/{arm.name} ({_ran_at(arm)}): {arm.verdict.words}."
 
 
-def _changes_model(place: Facts) -> bool:
-    return any(path.startswith("model.") for path in place["changes"])
+def _changes_model(arm: ArmFindings) -> bool:
+    return any(path.startswith("model.") for path in arm.runs.changes)
 
 
-def _ran_at(place: Facts) -> str:
+def _ran_at(arm: ArmFindings) -> str:
     """What an arm changes, and the values that its re-tune grid chose."""
-    chosen = place["chosen"] or {}
-    changes = {path: value for path, value in place["changes"].items() if path not in chosen}
+    chosen = arm.runs.chosen or {}
+    changes = {path: value for path, value in arm.runs.changes.items() if path not in chosen}
     return ", at ".join(words.named(part) for part in (changes, chosen) if part)
 
 
-def _dynamics(results: Results) -> Iterator[str]:
-    count = len(results.trials)
-    said = words.tally(kind for trial in results.trials if (kind := outcome(trial)))
-    finished = len(results.having("finished"))
-    yield f"{results.name}: {finished} of {count} trials came to their ends" + (
-        f"; {said}." if said else ", none diverged, spiked or failed."
-    )
+def _dynamics(found: SearchFindings | StudyFindings) -> str:
+    trials = found.results.trials
+    troubles = words.tally(kind for trial in trials if (kind := outcome(trial)))
+    text = f"{found.results.name}: {found.count('finished')} of {len(trials)} trials came to their ends"
+    return text + (f"; {troubles}." if troubles else ", none diverged, spiked or failed.")
 
 
-def _efficiency(results: Results) -> Iterator[str]:
-    spent = compute(results)
-    speeds = [speed for trial in results.trials if (speed := tokens_per_s(trial))]
-    memory = [trial.curve[-1].get("peak_memory", 0) for trial in results.trials if trial.curve]
+def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
+    trials, spent = found.results.trials, found.compute
+    speeds = [speed for trial in trials if (speed := tokens_per_s(trial))]
     if not speeds:
         return
+    memory = max(end.peak_memory for trial in trials if (end := last_record(trial)) is not None)
     yield (
-        f"{results.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
-        f"{max(memory) / 1e9:.2f} GB of memory; {spent['tokens']:,} tokens trained, "
-        f"{spent['tokens'] / spent['tokens_full']:.0%} of all trials to their ends, in "
-        f"{words.duration(spent['wall_clock'])}."
+        f"{found.results.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
+        f"{memory / 1e9:.2f} GB of memory; {spent.tokens:,} tokens trained, "
+        f"{spent.tokens / spent.tokens_full:.0%} of all trials to their ends, in "
+        f"{words.duration(spent.wall_clock)}."
     )
-
-
-def _unfinished(results: Results) -> str:
-    """How many trials have no result yet, to be said behind what the others say."""
-    going = len(results.having("unfinished"))
-    return f"; {going} of {len(results.trials)} trials have no result yet" if going else ""
 
 
 def _recommendations(
-    all_results: Sequence[Results], entries: Sequence[Facts]
-) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {
+    all_findings: Sequence[SearchFindings | StudyFindings], entries: Sequence[Entry]
+) -> dict[str, list[str]]:
+    advice: dict[str, list[str]] = {
         "Model Architecture": [],
         "Hyperparameters": [],
         "Training Procedure": [],
         "Future Work": [],
     }
-    for results in all_results:
-        for place in (comparison(results) or {"arms": []})["arms"][1:]:
-            title = "Model Architecture" if _changes_model(place) else "Training Procedure"
-            advice = {"better": "take", "worse": "do without"}.get(place["verdict"])
-            if advice:
-                careful = "; ".join(["", *place["cautions"]])
-                found[title].append(
-                    f"{advice} {_ran_at(place)}: {place['words']} ({results.name}{careful})."
-                )
-        sound = not any(outcome(trial) for trial in best_group(results.trials, results.metric))
-        for best in best_values(results) if sound and not results.is_study else []:
-            found["Hyperparameters"].append(
-                f"{best['path']}: {words.show(best['best'])}, of what was tried from "
-                f"{words.show(best['lowest'])} to {words.show(best['highest'])}"
-                f"{', on its edge' * bool(best['edge'])}, by {METRICS[results.metric]} "
-                f"({UNITS[results.metric]}; {results.name}{_unfinished(results)})."
-            )
-    for one in entries:
-        found["Future Work"] += [f"{one['name']}: {line}" for line in one["next"]]
-    return found
+    for found in all_findings:
+        if isinstance(found, SearchFindings):
+            advice["Hyperparameters"] += _values_to_take(found)
+            continue
+        for arm in _compared(found):
+            title = "Model Architecture" if _changes_model(arm) else "Training Procedure"
+            advice[title] += _arm_to_take(found, arm)
+    for entry in entries:
+        advice["Future Work"] += [f"{entry.name}: {line}" for line in entry.next_steps]
+    return advice
+
+
+def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
+    verb = {"better": "take", "worse": "do without"}.get(arm.verdict.kind)
+    if verb:
+        careful = "; ".join(["", *arm.caution_texts])
+        yield f"{verb} {_ran_at(arm)}: {arm.verdict.words} ({found.results.name}{careful})."
+
+
+def _values_to_take(found: SearchFindings) -> Iterator[str]:
+    results = found.results
+    if any(outcome(trial) for trial in found.winner):
+        return
+    going = len(found.unfinished)
+    unfinished = f"; {going} of {len(results.trials)} trials have no result yet" if going else ""
+    for best in found.best:
+        yield (
+            f"{best.path}: {words.show(best.best)}, of what was tried from "
+            f"{words.show(best.lowest)} to {words.show(best.highest)}"
+            f"{', on its edge' * bool(best.edge)}, by {METRICS[results.metric]} "
+            f"({UNITS[results.metric]}; {results.name}{unfinished})."
+        )

@@ -14,40 +14,41 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps import text as words
-from sweeps.findings.everything import findings
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, UNITS, Facts, Results, reason_of, status_of
-from sweeps.ledger import Files, Row, Trial, write_whole
+from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
+from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.summary import stability_words
-from sweeps.selection import at, when
+from sweeps.selection import Metric, at, last_record, records, when
 
-NAME = "report.html"
-INDEX = "index.html"
+Content = dict[str, Any]  # what goes into the page as JSON
 _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
-def page(results: Results, found: Facts, rows: Sequence[Row]) -> Facts:
-    """All that the page shows of a sweep; `found` is what `sweeps.findings.everything` says of it."""
-    trials = results.trials
+def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
+    """All that the page shows of a sweep."""
+    results = found.results
+    counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
     return {
         "sweep": results.name,
         "question": results.question,
-        "verdict": list(verdict(found)),
+        "verdict": verdict(found),
         "scale": results.scale,
         "metric": results.metric,
         "metric_name": METRICS[results.metric],
         "unit": UNITS[results.metric],
         "from": results.begun,
         "to": results.latest,
-        "counts": found["trials"],
+        "counts": {"planned": len(results.trials), **counts},
         "arms": _arms(found),
-        "table": table(results, found),
+        "table": table(found),
         "swept": [
             {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
             for s in results.swept
         ],
-        "trials": [_trial(trial, results.metric) for trial in trials],
-        "rungs": [_fate(results, trial) for trial in trials],
+        "trials": [_trial(trial, results.metric) for trial in results.trials],
+        "rungs": [_fate(results, trial) for trial in results.trials],
         "gantt": gantt(results, rows),
         "importance": importance(results),
         "sample": _sample(results),
@@ -55,98 +56,98 @@ def page(results: Results, found: Facts, rows: Sequence[Row]) -> Facts:
     }
 
 
-def verdict(found: Facts) -> Iterator[str]:
-    """What the sweep answers, in a sentence, and how stable training was where rates were swept; of a
-    study a sentence an arm."""
-    if "arms" in found:
-        for place in (found["arms"] or {"arms": []})["arms"][1:]:
-            yield f"{place['arm']}: {place['words']}."
-        if found["arms"] is None:
-            yield "No arm is settled yet."
-        return
-    places = found["ranking"]["trials"]
-    if not places:
+def verdict(found: SearchFindings | StudyFindings) -> list[str]:
+    """What the sweep answers, in sentences, and how stable training was where rates were swept; of a
+    study a sentence for each arm."""
+    if isinstance(found, SearchFindings):
+        return list(_verdict_of_search(found))
+    if found.comparison is None:
+        return ["No arm is settled yet."]
+    return [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
+
+
+def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
+    results, chosen = found.results, found.selection
+    if not found.ranking.places:
         yield "No trial has finished yet."
         return
-    chosen = found["selection"]
     if chosen is None:
         yield "The finished trials share no token count, so none is the best."
         return
-    seeds = "one seed" if chosen["seeds"] == 1 else f"{chosen['seeds']} seeds"
-    values = words.named(chosen["values"]) or "the config"
-    best = f"{values} is the best of {chosen['among']}" if chosen["among"] > 1 else values
+    seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
+    values = words.named(chosen.values) or "the config"
+    best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
     yield (
-        f"{best}: {METRICS[found['metric']]} {chosen['mean']:.4f} "
-        f"{UNITS[found['metric']]} {when(found['ranking']['tokens'])}, by {seeds}."
+        f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
+        f"{UNITS[results.metric]} {when(found.ranking.point)}, by {seeds}."
     )
-    yield from (line.removeprefix("- ") for line in stability_words(found["stability"])[:1])
-    going = found["trials"]["unfinished"]
+    yield from stability_words(found.stability)[:1]
+    going = found.count("unfinished")
     if going:
-        yield f"{going} of {found['trials']['planned']} trials have no result yet."
+        yield f"{going} of {len(results.trials)} trials have no result yet."
 
 
-def _arms(found: Facts) -> list[Facts]:
-    """The arms of a study, the baseline first; nothing for other sweeps."""
-    shown = (
-        "arm",
-        "n",
-        "mean",
-        "difference",
-        "low",
-        "high",
-        "p_holm",
-        "verdict",
-        "words",
-        "hypothesis",
-    )
-    return [
-        {
-            **{name: place[name] for name in shown},
-            "changes": words.named(place["changes"]),
-            "chosen": words.named(place["chosen"] or {}),
-            "cautions": "; ".join(place["cautions"]),
-        }
-        for place in (found.get("arms") or {"arms": []})["arms"]
-    ]
+def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
+    """The arms of a study, the baseline first; nothing for a search."""
+    if isinstance(found, SearchFindings) or found.comparison is None:
+        return []
+    return [_arm(arm) for arm in found.comparison.arms]
 
 
-def table(results: Results, found: Facts) -> Facts:
+def _arm(arm: ArmFindings) -> Content:
+    effect = arm.effect
+    return {
+        "arm": arm.name,
+        "n": arm.n,
+        "mean": arm.mean,
+        "difference": effect and effect.mean,
+        "low": effect and effect.low,
+        "high": effect and effect.high,
+        "p_holm": arm.p_holm,
+        "verdict": arm.verdict.kind,
+        "words": arm.verdict.words,
+        "hypothesis": arm.runs.hypothesis,
+        "changes": words.named(arm.runs.changes),
+        "chosen": words.named(arm.runs.chosen or {}),
+        "cautions": "; ".join(arm.caution_texts),
+    }
+
+
+def table(found: SearchFindings | StudyFindings) -> Content:
     """The trials as a table: the finished ones by rank, then the others; of a study without ranks."""
-    ranks = (
-        {}
-        if "arms" in found
-        else {place["trial"]: place["rank"] for place in found["ranking"]["trials"]}
-    )
-    rows = []
-    for trial in results.trials:
-        last = trial.curve[-1] if trial.curve else None
-        rows.append(
-            [
-                ranks.get(trial.trial),
-                trial.label,
-                status_of(trial),
-                outcome(trial),
-                last and last["val_loss"],
-                last and last["bits_per_byte"],
-                last and last["train_loss"],
-                last and last["tokens"],
-                last and last["seconds"],
-                trial.params,
-                reason_of(trial),
-            ]
-        )
+    is_search = isinstance(found, SearchFindings)
+    places = found.ranking.places if isinstance(found, SearchFindings) else ()
+    ranks = {place.trial.trial: place.rank for place in places}
+    rows = [_table_row(trial, ranks.get(trial.trial)) for trial in found.results.trials]
     rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
     columns = [
         "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
         "training loss", "tokens", "seconds", "parameters", "why it ended",
     ]  # fmt: skip
-    first = int(results.is_study)  # whose trials have no ranks
+    first = 0 if is_search else 1
     return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
 
 
-def _trial(trial: Trial, metric: str) -> Facts:
+def _table_row(trial: Trial, rank: int | None) -> list[Any]:
+    last = last_record(trial)
+    return [
+        rank,
+        trial.label,
+        status_of(trial),
+        outcome(trial),
+        last and last.val_loss,
+        last and last.bits_per_byte,
+        last and last.train_loss,
+        last and last.tokens,
+        last and last.seconds,
+        trial.params,
+        reason_of(trial),
+    ]
+
+
+def _trial(trial: Trial, metric: Metric) -> Content:
     """A trial with its curve, a list a column."""
-    curve = trial.curve
+    curve = records(trial)
     return {
         "id": trial.trial,
         "label": trial.label,
@@ -155,12 +156,12 @@ def _trial(trial: Trial, metric: str) -> Facts:
         "seed": trial.seed,
         "values": trial.values,
         "flops_per_token": trial.flops_per_token,
-        "step": [row["step"] for row in curve],
-        "tokens": [row["tokens"] for row in curve],
-        "seconds": [row["seconds"] for row in curve],
-        "flops": [row["tokens"] * trial.flops_per_token for row in curve],
-        "loss": [row[metric] for row in curve],
-        "train_loss": [row["train_loss"] for row in curve],
+        "step": [record.step for record in curve],
+        "tokens": [record.tokens for record in curve],
+        "seconds": [record.seconds for record in curve],
+        "flops": [record.tokens * trial.flops_per_token for record in curve],
+        "loss": [record.loss(metric) for record in curve],
+        "train_loss": [record.train_loss for record in curve],
     }
 
 
@@ -170,7 +171,7 @@ def _standing(row: Row) -> str:
     return f"score {words.loss(row.get('score'))}{rank}"
 
 
-def _fate(results: Results, trial: Trial) -> Facts:
+def _fate(results: Results, trial: Trial) -> Content:
     """How far a trial came, and what was decided of it at which rung."""
     decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
     marks = [
@@ -187,14 +188,14 @@ def _fate(results: Results, trial: Trial) -> Facts:
     return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
 
 
-def gantt(results: Results, rows: Sequence[Row]) -> Facts:
+def gantt(results: Results, rows: Sequence[Row]) -> Content:
     """When each attempt ran, on which slot of the machine, and how busy the slots were.
 
     Attempts take the first slot that is free; times are seconds from the first start. `utilisation`
     is the share of the slots that was taken, over all sessions.
     """
-    bars: list[Facts] = []
-    taken: dict[str, Facts] = {}
+    bars: list[Content] = []
+    taken: dict[str, Content] = {}
     begun: datetime | None = None
     clock = 0.0
     for row in rows:
@@ -227,11 +228,13 @@ def gantt(results: Results, rows: Sequence[Row]) -> Facts:
 def importance(results: Results) -> dict[str, float]:
     """How much of the spread of final losses each path of a joint search explains (PED-ANOVA,
     arXiv:2304.10255), as shares; nothing for fewer than ten finished trials, or a single path."""
-    finished = [
-        t for t in results.trials if at(t, results.final) is not None and t.status == "finished"
-    ]
     paths = [swept.path for swept in results.swept if len(swept.values) > 1]
-    whole = [t for t in finished if all(path in t.values for path in paths)]
+    whole = [
+        (trial, record.loss(results.metric))
+        for trial in results.having("finished")
+        if (record := at(trial, results.final)) is not None
+        and all(path in trial.values for path in paths)
+    ]
     if results.is_study or len(paths) < 2 or len(whole) < 10:
         return {}
     import optuna
@@ -246,33 +249,28 @@ def importance(results: Results) -> dict[str, float]:
         if s.path in paths
     }
     study = optuna.create_study()
-    for trial in whole:
-        row = at(trial, results.final)
-        assert row is not None
-        values = {path: trial.values[path] for path in paths}
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=values, distributions=spaces, value=row[results.metric]
-            )
-        )
+    for trial, loss in whole:
+        values = {path: trial.value(path) for path in paths}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=loss))
     found: Mapping[str, float] = get_param_importances(
         study, evaluator=PedAnovaImportanceEvaluator()
     )
     return dict(found)
 
 
-def _sample(results: Results) -> Facts | None:
+def _sample(results: Results) -> Content | None:
     """Text that the best checkpoint wrote, and how it was sampled; None where none was."""
     row = results.sweep.sampled
     if row is None:
         return None
     trial = results.sweep.find(row["trial"])
-    end = trial.curve[-1]
+    end = last_record(trial)
+    assert end is not None  # it has a checkpoint
     return {
         "text": row["text"],
         "words": (
             f"{trial.label} after {row['step']:,} updates, {METRICS[results.metric]} "
-            f"{end[results.metric]:.4f} {UNITS[results.metric]}: the first {row['tokens']:,} tokens of a new "
+            f"{end.loss(results.metric):.4f} {UNITS[results.metric]}: the first {row['tokens']:,} tokens of a new "
             f"document, at temperature {row['temperature']:g} and top-p {row['top_p']:g} (seed "
             f"{row['seed']})."
         ),
@@ -317,27 +315,28 @@ def _render(name: str, **content: Any) -> str:
     return environment.get_template(f"{name}.j2").render(**content)
 
 
-def html(content: Facts, feed: str = "") -> str:
+def html(content: Content, feed: str = "") -> str:
     """The page, with all it needs; `feed` is the address that a live one gets its content from."""
-    return _render(NAME, page=content, feed=feed, plotly=_plotly())
+    return _render("report.html", page=content, feed=feed, plotly=_plotly())
 
 
-def write_index(folder: Path, all_results: Sequence[Results]) -> Path:
+def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
     """Write `index.html`, which lists the sweeps in a folder; where it is."""
     sweeps = []
-    for results in all_results:
-        found = findings(results)
+    for found in all_findings:
+        results = found.results
         sweeps.append(
             {
                 "name": results.name,
                 "question": results.question,
                 "scale": results.scale,
                 "to": results.latest[:16].replace("T", " "),
-                "counts": found["trials"],
-                "verdict": list(verdict(found)),
-                "link": f"{quote(results.name)}/{Files(folder / results.name).analysis.name}/{NAME}",
+                "planned": len(results.trials),
+                "unfinished": found.count("unfinished"),
+                "verdict": verdict(found),
+                "link": quote(str(Files(folder / results.name).report.relative_to(folder))),
             }
         )
-    path = folder / INDEX
-    write_whole(path, _render(INDEX, sweeps=sweeps).encode())
+    path = ResultsFolder(folder).index
+    write_whole(path, _render("index.html", sweeps=sweeps).encode())
     return path

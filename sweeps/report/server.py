@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sweeps import ledger
 from sweeps.findings.everything import findings
-from sweeps.findings.results import Facts, results_of
+from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
 
@@ -27,11 +27,10 @@ _WAITING = (
 _BEAT_SECONDS = 15.0  # between comments on a silent feed, which find out whether anybody listens
 
 
-def content(files: Files) -> Facts:
+def content(files: Files) -> report.Content:
     """What the page shows of a sweep now."""
     rows = ledger.read(files)
-    results = results_of(files.name, rows)
-    return report.page(results, findings(results), rows)
+    return report.page(findings(results_of(files.name, rows)), rows)
 
 
 class Server(ThreadingHTTPServer):

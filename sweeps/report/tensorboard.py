@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import ledger
+from sweeps.findings.everything import findings
 from sweeps.findings.results import METRICS, Results, results_of, status_of
 from sweeps.ledger import Files, Row, Trial
 
@@ -58,7 +59,7 @@ def _write_figures(results: Results, folder: Path) -> None:
     from sweeps.report.plots.look import STYLE
 
     with matplotlib.style.context(["default", STYLE]), SummaryWriter(str(folder)) as writer:
-        for name, figure in plots.figures(results).items():
+        for name, figure in plots.figures(findings(results)).items():
             writer.add_figure(name, figure)
 
 

@@ -1,6 +1,7 @@
 """Arms against their baseline: differences, voids, cautions, and the noise."""
 
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,35 @@ import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
 from ledgers import ended, studied
 
-from sweeps import analyze
 from sweeps import ledger as led
-from sweeps.findings.arms import seed_noise, void_arms
+from sweeps.findings.arms import void_arms
 from sweeps.findings.everything import findings
-from sweeps.findings.results import Facts
-from sweeps.report import summary
+from sweeps.findings.noise import seed_noise
+from sweeps.report import analysis, summary
 from sweeps.report.plots import figures
 from sweeps.report.plots.look import CROSSES
 
 SEEDS = [0, 1, 2, 3]
 
 
-def found(folder: Path, how: Any = loss, **more: Any) -> Facts:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The content of summary.json, without the figures."""
+    facts: dict[str, Any] = json.loads(json.dumps(findings(studied(led.Files(folder))).as_json()))
+    return facts
+
+
+def summarized(folder: Path) -> str:
+    """summary.md of a study."""
+    return summary.markdown(findings(studied(led.Files(folder))), [])
+
+
+def found(folder: Path, how: Any = loss, **more: Any) -> dict[str, Any]:
     """What is found in a study of four seeds."""
     conduct(folder, study(seeds=SEEDS, **more), how)
-    return findings(studied(led.Files(folder)))
+    return facts_of(folder)
 
 
-def arm(facts: Facts, name: str = "nope") -> Facts:
+def arm(facts: dict[str, Any], name: str = "nope") -> dict[str, Any]:
     return next(place for place in facts["arms"]["arms"] if place["arm"] == name)
 
 
@@ -231,7 +242,7 @@ def test_a_baseline_that_diverges_is_held_to_the_same_rule(
 @pytest.mark.parametrize("how", [loss, dead])
 def test_runs_that_have_not_ended_have_no_verdict(tmp_path: Path, how: Any) -> None:
     conduct(tmp_path, study(seeds=SEEDS), how, records=20)
-    place = arm(findings(studied(led.Files(tmp_path))))
+    place = arm(facts_of(tmp_path))
     assert place["verdict"] == "no conclusion"
     assert " of 8,192 tokens" in place["words"]
 
@@ -285,7 +296,7 @@ def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(tmp_path: Path
         line.replace('"params":7', '"params":8') if '"d_ff":96' in line else line for line in lines
     ]
     files.ledger.write_text("".join(more))
-    assert "+14.3% parameters" in arm(findings(studied(files)), "wide")["cautions"]
+    assert "+14.3% parameters" in arm(facts_of(tmp_path), "wide")["cautions"]
 
 
 def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
@@ -322,13 +333,13 @@ def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
 def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
     arms = {"nope": NOPE, "same": {**NOPE, "retune": False}}
     conduct(tmp_path, study(retune=RETUNE, arms=arms), records=17)
-    facts = findings(studied(led.Files(tmp_path)))
+    facts = facts_of(tmp_path)
     assert facts["unsettled"] == [
         {"arm": "baseline", "tried": 3, "ended": 2},
         {"arm": "nope", "tried": 3, "ended": 0},
         {"arm": "same", "tried": 0, "ended": 0},
     ]
-    said = summary.markdown({**facts, "figures": []})
+    said = summarized(tmp_path)
     assert "- `baseline`: 2 of the 3 trials of its re-tune grid have ended" in said
     assert "- `same`: it runs at what the baseline's re-tune grid chooses" in said
 
@@ -343,7 +354,7 @@ def test_an_arm_that_has_just_begun_does_not_take_the_others_back(tmp_path: Path
         return loss(config, share) + gap + config["model"]["d_ff"] / 1e5
 
     conduct(tmp_path, tree, how, records=SEEDS_END + 2)
-    place = arm(findings(studied(led.Files(tmp_path))), "early")
+    place = arm(facts_of(tmp_path), "early")
     assert (place["n"], place["difference"] > 0) == (4, True)
 
 
@@ -358,7 +369,7 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
         return loss(config, share) + config["run"]["seed"] * config["model"]["d_ff"] / 1e3
 
     conduct(tmp_path, study(seeds=SEEDS, arms=arms), how, records=SEEDS_END)
-    place = arm(findings(studied(led.Files(tmp_path))), "early")
+    place = arm(facts_of(tmp_path), "early")
     assert place["p_holm"] == pytest.approx(2 * place["p"])
 
 
@@ -366,18 +377,18 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> analyze.Analysis:
+def written(tmp_path_factory: pytest.TempPathFactory) -> analysis.Analysis:
     """The analysis of a re-tuned study."""
     folder = tmp_path_factory.mktemp("studies") / "positions"
     conduct(folder, study(seeds=SEEDS, retune=RETUNE))
-    return analyze.write(led.Files(folder))
+    return analysis.write(led.Files(folder))
 
 
-def read(written: analyze.Analysis, name: str) -> str:
+def read(written: analysis.Analysis, name: str) -> str:
     return next(path for path in written.paths if path.name == name).read_text()
 
 
-def test_arms_csv_has_a_row_an_arm(written: analyze.Analysis) -> None:
+def test_arms_csv_has_a_row_an_arm(written: analysis.Analysis) -> None:
     rows = list(csv.DictReader(read(written, "arms.csv").splitlines()))
     assert [(row["arm"], row["chosen"], row["n"]) for row in rows] == [
         ("baseline", "lr=0.004", "4"),
@@ -386,19 +397,19 @@ def test_arms_csv_has_a_row_an_arm(written: analyze.Analysis) -> None:
     assert float(rows[1]["low"]) < float(rows[1]["difference"]) < float(rows[1]["high"])
 
 
-def test_the_summary_says_verdict_hypothesis_and_noise(written: analyze.Analysis) -> None:
+def test_the_summary_says_verdict_hypothesis_and_noise(written: analysis.Analysis) -> None:
     said = read(written, "summary.md")
     assert "worse by 0." in said and "- `nope`: Worse." in said
     assert "The noise, one standard deviation of a run over seeds, is 0." in said
 
 
-def test_every_table_of_a_study_has_as_many_cells_as_headers(written: analyze.Analysis) -> None:
+def test_every_table_of_a_study_has_as_many_cells_as_headers(written: analysis.Analysis) -> None:
     tables = read(written, "summary.md").split("\n\n")
     widths = [{line.count("|") for line in t.splitlines()} for t in tables if t.startswith("|")]
     assert len(widths) == 4 and all(len(each) == 1 for each in widths)
 
 
-def test_a_study_draws_arms_grids_and_curves(written: analyze.Analysis) -> None:
+def test_a_study_draws_arms_grids_and_curves(written: analysis.Analysis) -> None:
     stems = {path.stem for path in written.paths if path.suffix == ".svg"}
     assert stems == {"arms", "retuning", "loss_by_step", "loss_by_tokens", "loss_by_seconds"}
 
@@ -409,7 +420,7 @@ def diverging_at_the_highest_rate(config: dict[str, Any], share: float) -> float
 
 def test_the_crosses_of_arms_that_diverge_at_one_rate_lie_apart(tmp_path: Path) -> None:
     conduct(tmp_path, study(retune=RETUNE), diverging_at_the_highest_rate)
-    axes = figures(studied(led.Files(tmp_path)))["retuning"].axes[0]
+    axes = figures(findings(studied(led.Files(tmp_path))))["retuning"].axes[0]
     crosses = [line for line in axes.lines if line.get_marker() == CROSSES["non-finite"]]
     places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in crosses]
     assert len(set(places)) == 2 and {x for x, _ in places} == {1.6e-2}
@@ -418,8 +429,7 @@ def test_the_crosses_of_arms_that_diverge_at_one_rate_lie_apart(tmp_path: Path) 
 def test_many_arms_look_unlike_each_other(tmp_path: Path) -> None:
     arms = {f"w{n}": {"hypothesis": "h", "set": {"model.d_ff": 8 * n}} for n in range(1, 10)}
     conduct(tmp_path, study(arms=arms, retune=RETUNE))
-    of = studied(led.Files(tmp_path))
-    drawn = figures(of)
+    drawn = figures(findings(studied(led.Files(tmp_path))))
     marks = {
         (line.get_color(), line.get_linestyle(), line.get_marker())
         for line in drawn["retuning"].axes[0].lines
@@ -435,23 +445,23 @@ def test_a_long_arm_name_is_shown_whole(tmp_path: Path) -> None:
     name = "feed_forward_network_twice_as_wide_as_that"
     arms = {name: {"hypothesis": "h", "set": {"model.d_ff": 96}}}
     conduct(tmp_path, study(arms=arms))
-    labels = figures(studied(led.Files(tmp_path)))["arms"].axes[0].get_yticklabels()
+    labels = figures(findings(studied(led.Files(tmp_path))))["arms"].axes[0].get_yticklabels()
     assert [label.get_text().replace("\n", "") for label in labels] == [name]
 
 
 @pytest.mark.parametrize("records", [0, 1, 9, 30, 60])
 def test_an_unfinished_study_has_figures_and_a_summary(tmp_path: Path, records: int) -> None:
     conduct(tmp_path, study(retune=RETUNE), records=records)
-    of = studied(led.Files(tmp_path))
-    assert {"arms", "loss_by_tokens"} <= set(figures(of))
-    assert "## Arms" in summary.markdown({**findings(of), "figures": []})
+    found = findings(studied(led.Files(tmp_path)))
+    assert {"arms", "loss_by_tokens"} <= set(figures(found))
+    assert "## Arms" in summary.markdown(found, [])
 
 
 def test_a_study_of_values_draws_the_loss_against_them(tmp_path: Path) -> None:
     each = {"path": "optim.batch_size", "values": [4, 8, 16], "hypothesis": "h"}
     tree = {k: v for k, v in study(each=each).items() if k != "arms"}
     conduct(tmp_path, tree)
-    figure = figures(studied(led.Files(tmp_path)))["loss_vs_value"]
+    figure = figures(findings(studied(led.Files(tmp_path))))["loss_vs_value"]
     left, right = figure.axes
     assert list(left.lines[0].get_xdata()) == [4, 8, 16]
     assert right.get_xlabel().startswith("training time")
@@ -477,7 +487,7 @@ def test_the_critical_batch_size_is_the_last_within_the_noise(
     each = {"path": "optim.batch_size", "values": [4, 8, 16, 32], "hypothesis": "h"}
     tree = {k: v for k, v in study(seeds=SEEDS, each=each).items() if k != "arms"}
     conduct(tmp_path, tree, by_batch(rise))
-    found = findings(studied(led.Files(tmp_path)))["arms"]["critical_batch"]
+    found = facts_of(tmp_path)["arms"]["critical_batch"]
     assert (found["largest"], found["beyond"]) == (largest, beyond)
     assert (found["smallest"], found["retuned"]) == (True, False)
 
@@ -493,8 +503,7 @@ def test_a_re_tuned_rate_and_the_smallest_size_are_known(tmp_path: Path) -> None
         tmp_path / "decay", tree, lambda c, s: by_batch(0.2)(c, s) + (c["optim"]["batch_size"] == 4)
     )
     found = {
-        name: findings(studied(led.Files(tmp_path / name)))["arms"]["critical_batch"]
-        for name in ("rates", "decay")
+        name: facts_of(tmp_path / name)["arms"]["critical_batch"] for name in ("rates", "decay")
     }
     assert [(f["smallest"], f["retuned"]) for f in found.values()] == [(True, True), (False, False)]
 
@@ -507,8 +516,8 @@ def test_repeats_that_are_equal_are_said_to_be(tmp_path: Path) -> None:
     conduct(tmp_path, {**tree, "schedule": {"policy": "none"}})
     noise = seed_noise(studied(led.Files(tmp_path)))
     assert noise is not None
-    assert (noise["repeats"], noise["repeats_apart"], noise["groups"]) == ([3], 0.0, [4])
-    said = summary.markdown({**findings(studied(led.Files(tmp_path))), "figures": []})
+    assert (noise.repeats, noise.repeats_apart, noise.groups) == ((3,), 0.0, (4,))
+    said = summarized(tmp_path)
     assert "Runs of one config with one seed (3 of them) are equal bit for bit." in said
 
 
@@ -519,5 +528,5 @@ def test_one_seed_has_no_noise(tmp_path: Path) -> None:
 def test_the_optimism_of_a_choice_is_what_left_out_seeds_lose(tmp_path: Path) -> None:
     """0.002 is chosen for its mean of 3.05; leaving seed 0 out chooses 0.001, which has 3.3 there."""
     files = ended(tmp_path, "optim.lr", {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1)})
-    chosen = findings(studied(files))["selection"]
+    chosen = facts_of(files.folder)["selection"]
     assert chosen["optimism"] == pytest.approx((3.3 + 3.1) / 2 - 3.05)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from ledgers import BUDGET, FIRST, ended, lr_sweep, story, studied
 
-from sweeps.findings.results import Facts
-from sweeps.findings.stability import FIT_FACTOR, fit, stability
+from sweeps.findings.stability import FIT_FACTOR, Stability, fit, stability
 from sweeps.ledger import Files
 
 RATES = [1e-3 * 2**n for n in range(7)]
@@ -18,7 +17,7 @@ def parabola(rate: float, best: float) -> float:
     return 3 + 0.05 * math.log(rate / best) ** 2
 
 
-def found(files: Files) -> Facts:
+def found(files: Files) -> Stability:
     of = studied(files)
     facts = stability(of.trials, of.metric)
     assert facts is not None
@@ -66,9 +65,9 @@ def test_the_edge_lies_between_the_highest_stable_and_the_first_unstable_rate(
     tmp_path: Path,
 ) -> None:
     facts = found(lr_sweep(tmp_path))
-    assert (facts["highest_stable"], facts["first_unstable"]) == (8e-3, 1.6e-2)
-    assert (facts["first_diverging"], facts["unstable_how"]) == (1.6e-2, ["blown up"])
-    assert facts["edge_ratio"] == pytest.approx(2e-3 / 8e-3)
+    assert (facts.highest_stable, facts.first_unstable) == (8e-3, 1.6e-2)
+    assert (facts.first_diverging, facts.unstable_how) == (1.6e-2, ("blown up",))
+    assert facts.edge_ratio == pytest.approx(2e-3 / 8e-3)
 
 
 def test_a_stuck_rate_is_unstable_though_it_does_not_diverge(tmp_path: Path) -> None:
@@ -79,12 +78,12 @@ def test_a_stuck_rate_is_unstable_though_it_does_not_diverge(tmp_path: Path) -> 
         tell.measure(trial, BUDGET, 6.1)
         tell.finish(trial)
     facts = found(files)
-    assert (facts["first_unstable"], facts["first_diverging"]) == (4e-3, None)
+    assert (facts.first_unstable, facts.first_diverging) == (4e-3, None)
 
 
 def test_a_stable_sweep_has_no_edge(tmp_path: Path) -> None:
     facts = found(ended(tmp_path, "optim.lr", {1e-3: 3.0, 2e-3: 3.1}))
-    assert (facts["highest_stable"], facts["first_unstable"], facts["edge_ratio"]) == (
+    assert (facts.highest_stable, facts.first_unstable, facts.edge_ratio) == (
         2e-3,
         None,
         None,
@@ -99,8 +98,9 @@ def test_the_sensitivity_caps_losses_at_init_and_counts_what_diverged(tmp_path: 
         tell.start(trial)
         tell.diverge(trial, FIRST)
     facts = found(files)
-    assert facts["sensitivity"] == pytest.approx((3.0 + 3.5 + 7.7 + 7.7) / 4 - 3.0)
-    assert facts["sensitivity_tokens"] == BUDGET
+    assert facts.sensitivity is not None
+    assert facts.sensitivity.nats == pytest.approx((3.0 + 3.5 + 7.7 + 7.7) / 4 - 3.0)
+    assert facts.sensitivity.point == BUDGET
 
 
 def test_trials_that_differ_in_more_than_the_rate_have_no_edge(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_rate_that_is_too_low_is_not_unstable_for_being_stuck(tmp_path: Path) 
         tell.start(trial)
         tell.measure(trial, BUDGET, 6.1)
         tell.finish(trial)
-    assert (found(files)["first_unstable"], found(files)["highest_stable"]) == (None, 4e-3)
+    assert (found(files).first_unstable, found(files).highest_stable) == (None, 4e-3)
 
 
 def test_a_rate_that_was_never_measured_is_not_stable(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: 3.0, 2e-3: 3.1})
     with story(tmp_path) as tell:
         tell.plan({"optim.lr": 4e-3})
-    assert (found(files)["highest_stable"], found(files)["unmeasured"]) == (2e-3, 1)
+    assert (found(files).highest_stable, found(files).unmeasured) == (2e-3, 1)
 
 
 def test_a_flat_and_noisy_valley_has_no_fit_beyond_its_rates() -> None:

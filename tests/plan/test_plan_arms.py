@@ -453,7 +453,7 @@ def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
 
 def test_confirming_trials_are_not_ranked(tmp_path: Path) -> None:
     conduct(tmp_path, search(confirm=2))
-    found = findings(studied(led.Files(tmp_path)))
+    found = findings(studied(led.Files(tmp_path))).as_json()
     assert len(found["ranking"]["trials"]) == 6
     assert len(found["selection"]["confirmed"]) == 2
 
@@ -544,7 +544,9 @@ def test_a_path_whose_grid_is_the_bases_value_may_be_added(tmp_path: Path) -> No
     own = {"optim.weight_decay": {"grid": [BASE.optim.weight_decay]}}
     after = rewritten(tmp_path, STUDY, {**STUDY, "retune": {**RETUNE, **own}})
     assert chosen(after)["nope"] == {"optim.lr": 1e-3, "optim.weight_decay": 0.1}
-    assert "nope" in {place["arm"] for place in findings(studied(led.Files(tmp_path)))["tuning"]}
+    assert "nope" in {
+        place["arm"] for place in findings(studied(led.Files(tmp_path))).as_json()["tuning"]
+    }
 
 
 def test_a_larger_grid_adds_to_the_one_before(tmp_path: Path) -> None:
@@ -593,7 +595,7 @@ def test_more_samples_confirm_the_new_best_and_keep_the_old_runs_apart(tmp_path:
     for samples in (2, 4, 8, 16):
         tree = search(confirm=2, search={"method": "random", "samples": samples})
         sweep = conduct(tmp_path, tree)
-    found = findings(studied(led.Files(tmp_path)))
+    found = findings(studied(led.Files(tmp_path))).as_json()
     best = min(
         (t for t in sweep.trials.values() if t.role == "search"),
         key=lambda t: t.curve[-1]["val_loss"],

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sweeps import analyze
 from sweeps.report import log, notes
-from sweeps.report.experiments import experiments_under, results_under
+from sweeps.report.experiments import experiments_under, findings_under
 from tinylm import config as cfg
 
 HEADINGS = [
@@ -58,7 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(results: Path) -> Path:
     """Write the log of all sweeps in a folder; where it is."""
-    return log.write(results, results_under(results))
+    return log.write(results, findings_under(results))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,9 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
     """The base's rate is 0.002."""
     ended(tmp_path / "lr-cpu", "optim.lr", {2e-3: 4.0, 4e-3: 3.0})
     (one,) = experiments_under(tmp_path)
-    found = one["comparison"]
-    assert (found["percent"], found["low"], found["seeds"]) == (pytest.approx(-25.0), None, 1)
+    found = one.comparison
+    assert found is not None
+    assert (found.percent, found.low, found.seeds) == (pytest.approx(-25.0), None, 1)
 
 
 def test_one_seed_is_said_to_be_one(text: str) -> None:
@@ -122,7 +123,7 @@ def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     (one,) = experiments_under(tmp_path)
     assert (
         "optim.lr: the best value, 0.004, is on the high edge of what was tried; try 0.008, 0.016."
-        in one["next"]
+        in one.next_steps
     )
 
 
@@ -143,7 +144,7 @@ def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
     (one,) = experiments_under(tmp_path)
     assert (
         "A trial makes 79G FLOPs a second, with up to 2 trials at once; a large matrix product alone "
-        "reaches 316G, of which that is 25%." in one["observations"]
+        "reaches 316G, of which that is 25%." in one.observations
     )
 
 
@@ -158,7 +159,7 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
             tell.measure(trial, 2 * EVERY, 6.0 - falls)
             tell.stop(trial, 2 * EVERY, 6.0 - falls)
     (one,) = experiments_under(tmp_path)
-    (said,) = (line for line in one["next"] if line.startswith("Train on"))
+    (said,) = (line for line in one.next_steps if line.startswith("Train on"))
     assert said.endswith("before: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515).")
 
 
@@ -166,9 +167,9 @@ def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
     conduct(tmp_path / "plain", study(), apart)
     conduct(tmp_path / "tuned", study(retune=RETUNE), apart)
     told = {
-        one["name"]: any("ran at the baseline's values" in line for line in one["next"])
+        one.name: any("ran at the baseline's values" in line for line in one.next_steps)
         for one in experiments_under(tmp_path)
-        if not one["is_baseline"]
+        if not one.is_baseline
     }
     assert told == {"plain/nope": True, "tuned/nope": False}
 
@@ -196,8 +197,8 @@ def diverging(tell: Story, trial: str) -> None:
 def test_an_experiment_that_diverged_is_one(tmp_path: Path) -> None:
     alone(tmp_path / "hot", diverging)
     (one,) = experiments_under(tmp_path)
-    assert (one["finished"], one["val_loss"]) == (0, None)
-    assert one["observations"][0].startswith("Seed 0: non-finite (training loss nan")
+    assert (one.finished, one.val_loss) == (0, None)
+    assert one.observations[0].startswith("Seed 0: non-finite (training loss nan")
     assert "None of its runs has come to its end." in section(write(tmp_path).read_text(), "hot")
 
 
@@ -207,8 +208,8 @@ def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
         for lr in (1.0, 2.0):
             diverging(tell, tell.plan({"optim.lr": lr}))
     (one,) = experiments_under(tmp_path)
-    assert one["observations"] == ["None of 2 trials came to its end: 2 non-finite."]
-    assert one["changes"] == {}
+    assert one.observations == ["None of 2 trials came to its end: 2 non-finite."]
+    assert one.changes == {}
 
 
 def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
@@ -217,8 +218,8 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
         whole(tell, tell.plan({"optim.lr": 1e-3}, 0))
         diverging(tell, tell.plan({"optim.lr": 1e-3}, 1))
     (one,) = experiments_under(tmp_path)
-    assert (one["runs"], one["finished"]) == (2, 1)
-    assert one["observations"][0].startswith("Seed 1: non-finite")
+    assert (one.runs, one.finished) == (2, 1)
+    assert one.observations[0].startswith("Seed 1: non-finite")
 
 
 @pytest.mark.parametrize(
@@ -234,23 +235,23 @@ def test_losses_of_other_text_or_budget_are_no_comparison(
 ) -> None:
     alone(tmp_path / "baseline_cpu", whole)
     alone(tmp_path / "other", whole, **changes)
-    found = {one["name"]: one for one in experiments_under(tmp_path)}
-    assert found["other"]["comparison"] is None
-    assert found["other"]["no_comparison"].startswith(f"none, since {differ} differ")
+    found = {one.name: one for one in experiments_under(tmp_path)}
+    assert found["other"].comparison is None
+    assert found["other"].no_comparison.startswith(f"none, since {differ} differ")
 
 
 def test_a_precision_is_a_change(tmp_path: Path) -> None:
     alone(tmp_path / "baseline_cpu", whole)
     alone(tmp_path / "half", whole, run__precision="bf16")
-    found = {one["name"]: one["changes"] for one in experiments_under(tmp_path)}
-    assert found == {"baseline_cpu": {}, "half": {"run.precision": ["fp32", "bf16"]}}
+    found = {one.name: one.changes for one in experiments_under(tmp_path)}
+    assert found == {"baseline_cpu": {}, "half": {"run.precision": ("fp32", "bf16")}}
 
 
 def test_an_experiment_without_a_baseline_is_none_itself(tmp_path: Path) -> None:
     alone(tmp_path / "wide", whole, model__d_ff=512)
     (one,) = experiments_under(tmp_path)
-    assert not one["is_baseline"]
-    assert one["no_comparison"] == "there is no experiment whose name begins with baseline"
+    assert not one.is_baseline
+    assert one.no_comparison == "there is no experiment whose name begins with baseline"
 
 
 def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_path: Path) -> None:
@@ -263,12 +264,11 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
         for trial in fresh.values():
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = experiments_under(tmp_path)
-    assert one["val_loss"] == pytest.approx(loss(1e-3, BUDGET) + 0.3)
+    assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
     assert (
-        "It was chosen as the best of 2; the losses are those of fresh seeds."
-        in (one["observations"])
+        "It was chosen as the best of 2; the losses are those of fresh seeds." in one.observations
     )
-    assert not any(line.startswith("More seeds") for line in one["next"])
+    assert not any(line.startswith("More seeds") for line in one.next_steps)
 
 
 def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
@@ -341,7 +341,7 @@ def test_what_people_write_in_the_log_stays_byte_for_byte(tmp_path: Path) -> Non
 def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
     write(tmp_path)
-    own = tmp_path / "lr-cpu" / log.NOTES
+    own = tmp_path / "lr-cpu" / "notes.md"
     assert own.read_text().startswith("## Hypothesis\n")
     own.write_text("## Observations\n\nIt *rose*.\n")
     said = section(write(tmp_path).read_text(), "lr-cpu")

@@ -8,10 +8,11 @@ from ledgers import BUDGET, EVERY, RATES, ended, loss, story, studied, two_draws
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps import analyze
+from sweeps.findings.everything import findings
 from sweeps.findings.results import Results
 from sweeps.ledger import Files
 from sweeps.report import plots
+from sweeps.report.analysis import Analysis
 from sweeps.report.plots import look
 from sweeps.report.plots.trials import learning_curves, loss_against
 
@@ -36,16 +37,14 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for box in figure.legends for text in box.get_texts()]
 
 
-def test_figures_drawn_twice_are_the_same_byte_for_byte(
-    rates: Results, analysis: analyze.Analysis
-) -> None:
+def test_figures_drawn_twice_are_the_same_byte_for_byte(analysis: Analysis) -> None:
     before = {
         path.name: path.read_bytes() for path in analysis.paths if path.suffix in {".svg", ".png"}
     }
-    assert plots.draw(rates) == before
+    assert plots.draw(analysis.findings) == before
 
 
-def test_no_svg_has_a_date(lr: Files, analysis: analyze.Analysis) -> None:
+def test_no_svg_has_a_date(lr: Files, analysis: Analysis) -> None:
     assert "<dc:date>" not in (lr.analysis / "loss_vs_lr.svg").read_text()
 
 
@@ -176,7 +175,7 @@ def test_a_sweep_that_has_measured_nothing_has_figures(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.plan({"optim.lr": 1e-3})
         tell.plan({"optim.lr": 2e-3})
-    assert len(plots.figures(studied(Files(tmp_path)))) == 5
+    assert len(plots.figures(findings(studied(Files(tmp_path))))) == 5
 
 
 @pytest.mark.parametrize("words", ["$x_1$", "a$b", "_hidden", "$5 or $6"])
@@ -190,7 +189,7 @@ def test_any_question_can_be_a_title(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}}, "_学习率 $x_1$ costs $5 " + "and more " * 90)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
-    figure = plots.figures(studied(Files(tmp_path)))["loss_by_step"]
+    figure = plots.figures(findings(studied(Files(tmp_path))))["loss_by_step"]
     assert set(plots.render(figure)) == {"svg", "png"}
 
 

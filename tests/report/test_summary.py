@@ -15,7 +15,7 @@ from sweeps.report import summary
 
 def words(files: Files) -> str:
     """summary.md of a sweep."""
-    return summary.markdown({**findings(studied(files)), "figures": []})
+    return summary.markdown(findings(studied(files)), [])
 
 
 def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_ranking_is_printed_with_the_finished_trials_first(lr: Files) -> Non
 
 def test_a_label_is_no_markup(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
-        tell.ask({"data.path": {"grid": ["[red]"]}})
+        tell.ask({"data.path": {"grid": ["[red]"]}}, metric="bits_per_byte")
         tell.plan({"optim.lr": 1e-3}, label="path=[red]")
     assert "path=[red]" in printed(Files(tmp_path))
 

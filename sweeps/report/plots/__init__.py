@@ -11,7 +11,7 @@ import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sweeps.findings.results import Results
+from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.stability import LR, by_rate
 from sweeps.report.plots import arms
 from sweeps.report.plots.look import MARKS, OKABE_ITO, STYLE, render, saved
@@ -19,24 +19,25 @@ from sweeps.report.plots.rates import edge_of_stability
 from sweeps.report.plots.trials import X_AXES, learning_curves, loss_against
 
 
-def draw(results: Results) -> dict[str, bytes]:
+def draw(found: SearchFindings | StudyFindings) -> dict[str, bytes]:
     """Every figure of a sweep, as file name -> content of an SVG and of a PNG file."""
     with matplotlib.style.context(["default", STYLE]):
         return {
             f"{name}.{kind}": content
-            for name, figure in figures(results).items()
+            for name, figure in figures(found).items()
             for kind, content in render(figure).items()
         }
 
 
-def figures(results: Results) -> dict[str, Figure]:
+def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     """Every figure of a sweep by its name."""
-    if results.is_study:
-        return arms.figures(results)
-    found = {f"loss_vs_{swept.name}": loss_against(results, swept) for swept in results.swept}
+    if isinstance(found, StudyFindings):
+        return arms.figures(found)
+    results = found.results
+    drawn = {f"loss_vs_{swept.name}": loss_against(results, swept) for swept in results.swept}
     if any(swept.path == LR for swept in results.swept) and by_rate(results.trials):
-        found["edge_of_stability"] = edge_of_stability(results)
-    return found | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
+        drawn["edge_of_stability"] = edge_of_stability(found)
+    return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
 
 
 # Policies ----------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
+from sweeps.selection import Metric, last_record
 from sweeps.text import count, show
 
-LOSSES = {
+LOSSES: dict[Metric, str] = {
     "val_loss": "validation loss (nats per token)",
     "bits_per_byte": "validation loss (bits per byte)",
 }
@@ -216,5 +217,6 @@ def value_ticks(axis: Any, swept: SweptPath) -> None:
 
 def unit_of_time(results: Results) -> tuple[str, float]:
     """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
-    longest = max((t.curve[-1]["seconds"] for t in results.trials if t.curve), default=0)
+    ends = [last_record(trial) for trial in results.trials]
+    longest = max((end.seconds for end in ends if end is not None), default=0)
     return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)

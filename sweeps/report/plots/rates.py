@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sweeps.findings.everything import SearchFindings
 from sweeps.findings.results import Results
-from sweeps.findings.stability import LR, by_rate, stability
+from sweeps.findings.stability import LR, by_rate, rate_of
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
@@ -29,7 +30,7 @@ from sweeps.report.plots.look import (
     set_limit,
 )
 from sweeps.report.plots.trials import levels_of, tint
-from sweeps.selection import Point, at, when
+from sweeps.selection import Point, last_record, losses_at, when
 from sweeps.text import show
 
 
@@ -49,14 +50,15 @@ def plot_rates(
         size, width = (7, 1.8) if level.last else (4, 1.0)
         axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
     for trial in trials:
-        rate, kind = float(trial.values[LR]), cross_of(trial)
+        rate, kind = rate_of(trial), cross_of(trial)
+        last = last_record(trial)
         if kind is not None:
             draw_cross(axes, rate, crosses_of([trial])[kind], colour, row)
-        elif trial.curve and trial.curve[-1][results.metric] > top:
+        elif last is not None and last.loss(results.metric) > top:
             mark_above(axes, rate, colour)
             above = True
-        elif trial.status in {"finished", "stopped"} and trial.curve:
-            loss = trial.curve[-1][results.metric]
+        elif trial.status in {"finished", "stopped"} and last is not None:
+            loss = last.loss(results.metric)
             mark_trouble(axes, rate, loss, trial, colour)
             if trial.status == "stopped":
                 axes.plot(rate, loss, **STOPPED | {"mec": colour, "ms": 8})
@@ -66,11 +68,7 @@ def plot_rates(
 def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, float]:
     """The mean loss of each rate whose trials were measured at so many tokens."""
     losses = {
-        rate: [
-            row[results.metric]
-            for trial in each
-            if trial.status != "diverged" and (row := at(trial, tokens)) is not None
-        ]
+        rate: losses_at([t for t in each if t.status != "diverged"], tokens, results.metric)
         for rate, each in by_rate(trials).items()
     }
     return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
@@ -101,21 +99,21 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
     """A logarithmic axis of learning rates with the rates that were tried as its ticks."""
     axes.set_xscale("log")
     axes.set_xlabel("peak learning rate (optim.lr)")
-    rates = sorted({float(trial.values[LR]) for trial in trials if LR in trial.values})
+    rates = sorted({rate_of(trial) for trial in trials if LR in trial.values})
     every = math.ceil(len(rates) / 12)
     axes.set_xticks(rates[::every], [f"{rate:.3g}" for rate in rates[::every]])
     axes.set_xticks([], minor=True)
     axes.tick_params(axis="x", labelsize=label_size(len(rates[::every])))
 
 
-def edge_of_stability(results: Results) -> Figure:
+def edge_of_stability(search: SearchFindings) -> Figure:
     """Last losses against the rate, with the best, the highest stable and the first diverging rate,
     and the parabola around the minimum."""
+    results, found = search.results, search.stability
     figure, axes = canvas(results)
     axes.set_ylabel(LOSSES[results.metric])
     rate_axis(axes, results.trials)
     losses = shown_losses(results, results.trials)
-    found = stability(results.audited(results.trials), results.metric)
     if not losses or found is None:
         say_nothing(axes, "no rate has been trained to its end yet")
         return figure
@@ -124,19 +122,19 @@ def edge_of_stability(results: Results) -> Figure:
     handles = level_entries(results, OKABE_ITO[0])
     if results.having("stopped"):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
-    for name, words, colour, dash in (
-        ("best", "best", OKABE_ITO[2], "-"),
-        ("highest_stable", "highest stable", OKABE_ITO[4], "--"),
-        ("first_unstable", "first unstable", OKABE_ITO[3], "-."),
-        ("first_diverging", "first diverging", OKABE_ITO[1], ":"),
+    for rate, words, colour, dash in (
+        (found.best, "best", OKABE_ITO[2], "-"),
+        (found.highest_stable, "highest stable", OKABE_ITO[4], "--"),
+        (found.first_unstable, "first unstable", OKABE_ITO[3], "-."),
+        (found.first_diverging, "first diverging", OKABE_ITO[1], ":"),
     ):
-        if found[name] is not None:
-            axes.axvline(found[name], color=colour, ls=dash, lw=1.2, zorder=1)
-            handles.append(entry(f"{words}: {show(found[name])}", color=colour, ls=dash))
-    fit = found["fit"]
-    if fit is not None and fit["low"] is not None:
-        axes.axvspan(fit["low"], fit["high"], color=OKABE_ITO[5], alpha=0.25, lw=0)
-        words = f"minimum of a parabola:\n{fit['rate']:.2g} ({fit['low']:.2g} to {fit['high']:.2g})"
+        if rate is not None:
+            axes.axvline(rate, color=colour, ls=dash, lw=1.2, zorder=1)
+            handles.append(entry(f"{words}: {show(rate)}", color=colour, ls=dash))
+    fit = found.fit
+    if fit is not None and fit.low is not None and fit.high is not None:
+        axes.axvspan(fit.low, fit.high, color=OKABE_ITO[5], alpha=0.25, lw=0)
+        words = f"minimum of a parabola:\n{fit.rate:.2g} ({fit.low:.2g} to {fit.high:.2g})"
         handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
     if above:
         handles.append(entry("above the axis", **ABOVE))

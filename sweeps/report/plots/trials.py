@@ -5,7 +5,7 @@ import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,10 +43,11 @@ from sweeps.report.plots.look import (
     unit_of_time,
     value_ticks,
 )
-from sweeps.selection import END, Point, at, when
+from sweeps.selection import END, Measured, Point, at, last_record, records, when
 from sweeps.text import count, named, show
 
-X_AXES = {
+XAxis = Literal["step", "tokens", "seconds"]
+X_AXES: dict[XAxis, str] = {
     "step": "updates",
     "tokens": "training tokens",
     "seconds": "training time without evaluation",
@@ -82,14 +83,16 @@ def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
     if category is None:
         return False, lambda trial: ""
     path, name = category.path, category.name
-    return False, lambda t: f"{name}={show(t.values[path])}" if path in t.values else ""
+    return False, lambda t: f"{name}={show(t.value(path))}" if path in t.values else ""
 
 
 def _looks(results: Results) -> _Looks:
     ordered = next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
     trials = results.trials
     if ordered is not None:
-        trials = sorted(trials, key=lambda t: t.values.get(ordered.path, math.inf))
+        trials = sorted(
+            trials, key=lambda t: t.value(ordered.path) if ordered.path in t.values else math.inf
+        )
     apart, name_of = _naming(results)
     names = {trial.trial: name_of(trial) for trial in trials}
     number = {name: index for index, name in enumerate(dict.fromkeys(names.values()))}
@@ -100,7 +103,7 @@ def _looks(results: Results) -> _Looks:
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colours = {
-        t.trial: scale.to_rgba(t.values[ordered.path]) if ordered.path in t.values else "0.5"
+        t.trial: scale.to_rgba(t.value(ordered.path)) if ordered.path in t.values else "0.5"
         for t in trials
     }
     return _Looks(colours, dashes, None if apart else scale, ordered, names)
@@ -132,15 +135,30 @@ def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line
     return handles + cross_entries(crosses_of(results.trials))
 
 
-def end_of(trial: Trial, x: str) -> float | None:
+def place_on(x: XAxis, record: Measured) -> float:
+    """Where on the axis a record lies."""
+    match x:
+        case "step":
+            return record.step
+        case "tokens":
+            return record.tokens
+        case "seconds":
+            return record.seconds
+
+
+def end_of(trial: Trial, x: XAxis) -> float | None:
     """Where on the axis a trial ended; of the time it took to diverge only the measured is known."""
-    if x == "seconds":
-        return trial.curve[-1]["seconds"] if trial.curve else None
-    end: int = getattr(trial, x)
-    return end
+    match x:
+        case "step":
+            return trial.step
+        case "tokens":
+            return trial.tokens
+        case "seconds":
+            last = last_record(trial)
+            return last and last.seconds
 
 
-def learning_curves(results: Results, x: str) -> Figure:
+def learning_curves(results: Results, x: XAxis) -> Figure:
     """Validation loss, and training loss where it stays readable, of every trial against x."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
@@ -153,16 +171,18 @@ def learning_curves(results: Results, x: str) -> Figure:
     looks, crosses = _looks(results), crosses_of(results.trials)
     train = len(measured) <= NAMED
     sound = [trial for trial in measured if trial.status != "diverged"] or measured
-    kinds = ("val_loss", "train_loss") if train else ("val_loss",)
-    top = set_limit(axes, [row[kind] for trial in sound for row in trial.curve for kind in kinds])
+    shown = [record for trial in sound for record in records(trial)]
+    losses = [record.val_loss for record in shown]
+    top = set_limit(axes, [*losses, *(record.train_loss for record in shown if train)])
     above = False
     for trial in results.trials:
         colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
-        along = [row[x] / divisor for row in trial.curve]
-        losses = [row["val_loss"] for row in trial.curve]
+        curve = records(trial)
+        along = [place_on(x, record) / divisor for record in curve]
+        losses = [record.val_loss for record in curve]
         end = end_of(trial, x)
         if train:
-            thin = [row["train_loss"] for row in trial.curve]
+            thin = [record.train_loss for record in curve]
             axes.plot(along, thin, dashes, color=colour, lw=0.7, alpha=0.6)
         dot = "o" if len(along) == 1 else ""
         axes.plot(along, losses, dashes, marker=dot, color=colour, lw=1.6 if train else 1.0, ms=3)
@@ -245,9 +265,9 @@ def _points(
 ) -> list[_Dot]:
     """The trials measured at the level, by rising x."""
     found = [
-        _Dot(place(trial.values[path]), row["tokens"], row[results.metric], trial)
+        _Dot(place(trial.value(path)), record.tokens, record.loss(results.metric), trial)
         for trial in trials
-        if (row := at(trial, level.tokens)) is not None
+        if (record := at(trial, level.tokens)) is not None
     ]
     return sorted(found, key=lambda point: point.x)
 
@@ -326,14 +346,14 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     _mark_stopped(axes, shown)
     for point in shown:
         ended = point.trial.status in {"finished", "stopped"}
-        if ended and point.loss == point.trial.curve[-1][results.metric]:
+        if ended and point.loss == records(point.trial)[-1].loss(results.metric):
             mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in trials:
             kind = cross_of(trial)
             if kind is not None:
-                draw_cross(axes, place(trial.values[swept.path]), crosses[kind], colour)
+                draw_cross(axes, place(trial.value(swept.path)), crosses[kind], colour)
     _value_axis(axes, swept)
     if shown:
         handles = _level_handles(levels, series, looks, line=joined, bar=bar)

@@ -1,0 +1,63 @@
+"""What a sweep spent: tokens, FLOPs and seconds."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from sweeps.findings.results import Results
+from sweeps.ledger import Row
+from sweeps.selection import last_record
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the sweep was expected to take."""
+
+    tokens: int
+    low: int
+    high: int
+    seconds: float | None  # by the clock, without evaluation and start-up
+    basis: str  # what was replayed
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What was spent, against training every trial to its end and the forecast."""
+
+    tokens_audit: int
+    wall_clock: float  # seconds of the sweep's sessions
+    forecast: Forecast | None
+    tokens: int  # trained in all
+    tokens_full: int  # of all trials trained to their ends
+    tokens_branches: int  # in decay branches
+    tokens_repeated: int  # trained again after an interruption
+    flops: int
+    flops_full: int
+    seconds: float  # of training, summed over trials
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return asdict(self)
+
+
+def compute(results: Results) -> Compute:
+    """What a sweep spent so far."""
+    trials = list(results.sweep.trials.values())
+    reached = sum(trial.tokens for trial in trials)
+    branches = sum(trial.branch_tokens for trial in trials)
+    ends = [record for trial in trials if (record := last_record(trial)) is not None]
+    row = results.sweep.forecast
+    forecast = row and Forecast(
+        row["tokens"], row["low"], row["high"], row["seconds"], row["basis"]
+    )
+    return Compute(
+        tokens_audit=sum(trial.spent_tokens for trial in results.sweep.audits.values()),
+        wall_clock=results.sweep.seconds,
+        forecast=forecast or None,
+        tokens=results.sweep.spent_tokens,
+        tokens_full=sum(trial.budget for trial in trials),
+        tokens_branches=branches,
+        tokens_repeated=sum(trial.spent_tokens for trial in trials) - reached - branches,
+        flops=results.sweep.spent_flops,
+        flops_full=sum(trial.budget * trial.flops_per_token for trial in trials),
+        seconds=math.fsum(record.seconds for record in ends),
+    )

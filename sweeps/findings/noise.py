@@ -1,0 +1,78 @@
+"""The noise of a run: how far losses of one config lie apart, over seeds and over repeats."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sweeps import stats
+from sweeps.findings.results import Results
+from sweeps.ledger import Row, Trial
+from sweeps.selection import Point, losses_at, records
+
+
+def course(trial: Trial) -> list[float]:
+    """The first training losses of a trial, then the losses of its records: what a switch that does
+    something changes."""
+    measured = records(trial)
+    first = measured[0].first_losses if measured else []
+    return [*first, *(loss for one in measured for loss in (one.train_loss, one.val_loss))]
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """The spread of final losses over the seeds of a search."""
+
+    noise: stats.Noise | None  # pooled over choices of values; None where none has two seeds
+    point: Point | None
+    groups: tuple[int, ...]  # seeds of each choice that has several
+    repeats: tuple[int, ...]  # runs of each config and seed that was run several times
+    repeats_apart: float | None  # largest difference between any of their recorded losses
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            **(asdict(self.noise) if self.noise is not None else {"sd": None}),
+            "tokens": self.point,
+            "groups": self.groups,
+            "repeats": self.repeats,
+            "repeats_apart": self.repeats_apart,
+        }
+
+
+def seed_noise(results: Results) -> SeedNoise | None:
+    """The spread of final losses over seeds, pooled over the choices of values of which every seed
+    finished, and how far repeats of one run lie apart.
+
+    None where no choice has two seeds or repeats. The noise of a study is that of its comparison.
+    """
+    again = "run.repeat"
+    over_seeds: dict[str, list[Trial]] = {}
+    repeated: dict[str, list[Trial]] = {}
+    for trial in results.sweep.trials.values():
+        values = {path: value for path, value in trial.values.items() if path != again}
+        if trial.role == "search":
+            over_seeds.setdefault(json.dumps(values), []).append(trial)
+        if trial.role != "tuning" and trial.status == "finished":
+            repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
+    # Seeds that survived early stopping scatter less than seeds do.
+    whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
+    losses = [losses_at(each, results.final, results.metric) for each in whole]
+    several = [group for group in repeated.values() if len(group) > 1]
+    noise = stats.pooled_noise(losses)
+    if noise is None and not several:
+        return None
+    return SeedNoise(
+        noise=noise,
+        point=results.final,
+        groups=tuple(sorted(len(group) for group in losses if len(group) > 1)),
+        repeats=tuple(len(group) for group in several),
+        repeats_apart=max(map(_apart, several), default=None),
+    )
+
+
+def _apart(group: Sequence[Trial]) -> float:
+    """The largest difference of a repeat from the first run."""
+    first = course(group[0])
+    return max(
+        abs(a - b) for repeat in group[1:] for a, b in zip(first, course(repeat), strict=False)
+    )

@@ -1,0 +1,331 @@
+"""The trials of a search: ranked where they are compared, stopped, ended, over seeds, best values."""
+
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeps.findings.results import Place, Results, SweptPath, status_of, tokens_per_s, varied
+from sweeps.ledger import Row, Trial
+from sweeps.selection import Measured, Point, at, best_record, groups, last_record, losses_at
+
+# Within this share of a sampled range from its bound, a value is on the edge.
+EDGE_SHARE = 0.05
+
+
+# Rankings ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranked(Place):
+    """A trial among others at one token count; without ranks where they share none."""
+
+    rank: int | None  # equals share it
+    behind: float | None  # the best, in the units of the metric
+
+    @property
+    def best(self) -> Measured | None:
+        """The trial's record with the lowest validation loss."""
+        return best_record(self.trial)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Training tokens per second over the whole run."""
+        return tokens_per_s(self.trial)
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {"rank": self.rank, "behind": self.behind, **super().as_json()}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Trials where they are compared, best first."""
+
+    point: Point | None  # None where they share no token count
+    places: tuple[Ranked, ...]
+
+    @property
+    def leader(self) -> Trial | None:
+        """The best trial; None where there are no ranks."""
+        return self.places[0].trial if self.places and self.point is not None else None
+
+    def as_json(self, *, of_finished: bool) -> Row:
+        """The fields of summary.json; those of finished trials have more."""
+        places = [
+            {
+                **place.as_json(),
+                "val_loss_best": place.best and place.best.val_loss,
+                "step_best": place.best and place.best.step,
+                "tokens_per_s": place.tokens_per_s,
+            }
+            if of_finished and self.point is not None
+            else place.as_json()
+            for place in self.places
+        ]
+        return {"tokens": self.point, "trials": places}
+
+
+def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ranking:
+    """The trials measured there, best first, with rank and distance from the best."""
+    measured = [(trial, record) for trial in trials if (record := at(trial, point)) is not None]
+    measured.sort(key=lambda pair: pair[1].loss(results.metric))
+    losses = [record.loss(results.metric) for _, record in measured]
+    places = [
+        Ranked(trial, record, 1 + bisect_left(losses, loss), loss - losses[0])
+        for (trial, record), loss in zip(measured, losses, strict=True)
+    ]
+    return Ranking(point, tuple(places))
+
+
+def ranking(results: Results) -> Ranking:
+    """The finished trials where they are compared, best first.
+
+    Where they share no token count, they come in plan order and without ranks.
+    """
+    finished = results.having("finished")
+    if results.final is None:
+        places = [Ranked(trial, last_record(trial), None, None) for trial in finished]
+        return Ranking(None, tuple(places))
+    return ranked(results, finished, results.final)
+
+
+# Trials that did not finish ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stopped(Place):
+    """A trial where it was stopped early, beside the leader at the same tokens."""
+
+    leader: float | None  # its loss
+    decayed: float | None  # losses after decay branches, which the policy compared
+    leader_decayed: float | None
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            **super().as_json(),
+            "leader": self.leader,
+            "decayed": self.decayed,
+            "leader_decayed": self.leader_decayed,
+        }
+
+
+def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
+    """The trials stopped early, those that came furthest first."""
+    places = []
+    for trial in results.having("stopped"):
+        record = last_record(trial)
+        beside = at(leader, record.tokens) if leader is not None and record is not None else None
+        places.append(
+            Stopped(
+                trial,
+                record,
+                beside and beside.loss(results.metric),
+                record and record.decayed(results.metric),
+                beside and beside.decayed(results.metric),
+            )
+        )
+
+    def order(place: Stopped) -> tuple[int, float]:
+        record = place.record
+        return (-record.tokens, record.loss(results.metric)) if record is not None else (0, 0.0)
+
+    return tuple(sorted(places, key=order))
+
+
+@dataclass(frozen=True)
+class Ended(Place):
+    """A trial at its last record, and how far it is known to have come."""
+
+    @property
+    def reached_step(self) -> int | None:
+        """The last step that it is known to have reached."""
+        return self.trial.step or None
+
+    @property
+    def reached_tokens(self) -> int | None:
+        """Tokens at that step."""
+        return self.trial.tokens or None
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            **super().as_json(),
+            "reached_step": self.reached_step,
+            "reached_tokens": self.reached_tokens,
+        }
+
+
+def ended(results: Results, status: str) -> tuple[Ended, ...]:
+    """The trials of a status, in plan order."""
+    return tuple(Ended(trial, last_record(trial)) for trial in results.having(status))
+
+
+# Over seeds -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The losses of one choice of values over its seeds, at the common token count."""
+
+    values: dict[str, Any]
+    planned: int
+    n: int
+    mean: float | None
+    std: float | None  # sample standard deviation; None for one seed
+    min: float | None
+    max: float | None
+    finished: int
+    finished_mean: float | None  # at the final token count
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return asdict(self)
+
+
+def spread(results: Results) -> tuple[Spread, ...]:
+    """The losses over the seeds of each choice of values."""
+    return tuple(_spread(results, group) for group in groups(results.trials))
+
+
+def _spread(results: Results, group: Sequence[Trial]) -> Spread:
+    losses = losses_at(group, results.common, results.metric)
+    finals = final_losses(results, group)
+    return Spread(
+        values=group[0].values,
+        planned=len(group),
+        n=len(losses),
+        mean=statistics.fmean(losses) if losses else None,
+        std=statistics.stdev(losses) if len(losses) > 1 else None,
+        min=min(losses, default=None),
+        max=max(losses, default=None),
+        finished=len(finals),
+        finished_mean=statistics.fmean(finals) if finals else None,
+    )
+
+
+def final_losses(results: Results, trials: Iterable[Trial]) -> list[float]:
+    """The losses at the final token count of those trials that finished."""
+    finished = [trial for trial in trials if trial.status == "finished"]
+    return losses_at(finished, results.final, results.metric)
+
+
+# Best values ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A value of a list next to the best one, and what became of its trials."""
+
+    value: float
+    statuses: tuple[str, ...]
+    audited: bool  # all that were stopped
+
+
+@dataclass(frozen=True)
+class BestValue:
+    """The best value of a numeric path, and whether what was tried brackets it."""
+
+    path: str
+    name: str
+    best: float
+    tried: int
+    lowest: float
+    highest: float
+    edge: str | None  # `low` or `high`
+    next: tuple[float, ...]  # past the edge, to try
+    beside: tuple[Neighbor, ...]
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return asdict(self)
+
+
+def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float, ...]:
+    """Two values past an edge, spaced as those tried; none that would cross zero."""
+    if swept.bounds is not None:
+        low, high = swept.bounds
+        start = low if side == "low" else high
+        ratio = (high / low) ** 0.25 if swept.log else 1.0
+        step = (high - low) / 4
+    else:
+        near, inner = (tried[0], tried[1]) if side == "low" else (tried[-1], tried[-2])
+        start = near
+        ratio = max(near, inner) / min(near, inner) if swept.log else 1.0
+        step = abs(near - inner)
+    sign = -1 if side == "low" else 1
+    new = [start * ratio ** (sign * n) if swept.log else start + sign * n * step for n in (1, 2)]
+    whole = all(isinstance(value, int) for value in tried)
+    rounded = [round(x) if whole else float(f"{x:.4g}") for x in new]
+    kept = [x for x in dict.fromkeys(rounded) if x not in tried]
+    return tuple(x for x in kept if x > 0) if tried[0] >= 0 else tuple(kept)
+
+
+def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> str | None:
+    """`low` or `high` where nothing that was tried brackets the best value on that side."""
+    if len(tried) < 2:
+        return None
+    low, high = tried[0], tried[-1]
+    if swept.bounds is not None:
+        scale = math.log if swept.log else float
+        width = scale(swept.bounds[1]) - scale(swept.bounds[0])
+        if scale(best) - scale(swept.bounds[0]) < EDGE_SHARE * width:
+            return "low"
+        if scale(swept.bounds[1]) - scale(best) < EDGE_SHARE * width:
+            return "high"
+    return "low" if best == low else "high" if best == high else None
+
+
+def _beside(
+    results: Results, swept: SweptPath, tried: Sequence[float], best: float
+) -> tuple[Neighbor, ...]:
+    """The next lower and the next higher value of a list."""
+    place = tried.index(best)
+    near = [*tried[max(place - 1, 0) : place], *tried[place + 1 : place + 2]]
+    return tuple(_neighbor(results, swept.path, value) for value in near)
+
+
+def _neighbor(results: Results, path: str, value: float) -> Neighbor:
+    trials = [trial for trial in results.trials if varied(trial, path) == value]
+    early = [trial for trial in trials if trial.status == "stopped"]
+    return Neighbor(
+        value,
+        tuple(sorted({status_of(trial) for trial in trials})),
+        all(trial.trial in results.sweep.audit_of for trial in early),
+    )
+
+
+def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, ...]:
+    """For each numeric path the value of the winner, whether it lies on the edge, and what to try.
+
+    The edge is that of all values planned whose trials did not all fail: a value that diverged or
+    was stopped early does bracket the best one, a failed one says nothing.
+    """
+    if not winner:
+        return ()
+    return tuple(
+        _best_value(results, swept, winner[0])
+        for swept in results.swept
+        if swept.numeric and swept.path in winner[0].values
+    )
+
+
+def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
+    alive = {varied(t, swept.path) for t in results.trials if t.status != "failed"}
+    tried = [value for value in swept.values if value in alive]
+    best = winner.value(swept.path)
+    side = _edge(swept, tried, best)
+    return BestValue(
+        path=swept.path,
+        name=swept.name,
+        best=best,
+        tried=len(tried),
+        lowest=tried[0],
+        highest=tried[-1],
+        edge=side,
+        next=_beyond(swept, tried, side) if side else (),
+        beside=_beside(results, swept, tried, best) if swept.bounds is None else (),
+    )

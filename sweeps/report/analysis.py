@@ -1,0 +1,105 @@
+"""Writing and printing the analysis of a sweep: every file of `results/SWEEP/analysis/`."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from sweeps import ledger
+from sweeps.findings.everything import SearchFindings, StudyFindings, findings
+from sweeps.findings.results import results_of
+from sweeps.ledger import Files
+from sweeps.report import log, notes, page
+from sweeps.report.experiments import findings_under
+from sweeps.report.summary import markdown, print_result
+from sweeps.report.tables import arms_table, curves_table, trials_table
+
+# To open first, beside the loss against each path.
+FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one analysis found and wrote."""
+
+    findings: SearchFindings | StudyFindings
+    paths: tuple[Path, ...]
+
+
+def write(files: Files) -> Analysis:
+    """Write the tables, figures and summary of a sweep; each file whole, so readers see no half.
+
+    Raises `LedgerError` if the ledger is damaged, `ValueError` if it asks nothing yet and `OSError`
+    if the folder can't be written.
+    """
+    from sweeps.report import plots
+
+    rows = ledger.read(files)
+    found = findings(results_of(files.name, rows))
+    figures = plots.draw(found)
+    names = list(dict.fromkeys(Path(name).stem for name in figures))
+    facts = {**found.as_json(), "figures": names}
+    contents = {
+        **{files.analysis / name: content for name, content in figures.items()},
+        files.trials_table: trials_table(found.results).csv(),
+        files.curves_table: curves_table(found.results).csv(),
+        files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
+        files.summary: markdown(found, names).encode(),
+        files.report: page.html(page.page(found, rows)).encode(),
+    }
+    if isinstance(found, StudyFindings) and found.comparison is not None:
+        contents[files.arms_table] = arms_table(found.comparison).csv()
+    for path, content in contents.items():
+        ledger.write_whole(path, content)
+    for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
+        if stale not in contents:  # of a path that is no longer swept
+            stale.unlink(missing_ok=True)
+    return Analysis(found, tuple(contents))
+
+
+def print_path(path: Path, console: Console) -> None:
+    """Print a path on a line of its own, as a link."""
+    link = Style(link=path.resolve().as_uri())
+    console.print(Text(str(path), style=link), soft_wrap=True)
+
+
+def present(analysis: Analysis, console: Console) -> None:
+    """Print the ranking, and the files to open first, each on its own line to be clicked on."""
+    print_result(analysis.findings, console)
+    for path in sorted(analysis.paths, key=lambda path: path.suffix):  # .md before .png
+        if path.name in FIRST or path.match("loss_vs_*.png"):
+            print_path(path, console)
+
+
+def enter_in_log() -> Path:
+    """Write the index and the experiment log of all sweeps under results/; where the log is.
+
+    Raises `NotesError`, with the log as it is, if a note in it has no end, and `OSError` if it can't
+    be written.
+    """
+    found = findings_under(ledger.RESULTS)
+    page.write_index(ledger.RESULTS, found)
+    return log.write(ledger.RESULTS, found)
+
+
+def log_problem(error: notes.NotesError | OSError) -> str:
+    """Why the experiment log was not written."""
+    path = ledger.ResultsFolder().log
+    if isinstance(error, notes.NotesError):
+        return f"{path} is left as it is: {error}"
+    return f"{path}: can't be written: {error}"
+
+
+def publish(files: Files, console: Console) -> None:
+    """Write and print one sweep, and enter it in the experiment log if it is under results/."""
+    present(write(files), console)
+    if files.folder.parent != ledger.RESULTS:
+        return
+    try:
+        print_path(enter_in_log(), console)
+    except (notes.NotesError, OSError) as error:
+        print(log_problem(error), file=sys.stderr)

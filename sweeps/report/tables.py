@@ -1,0 +1,153 @@
+"""The CSV tables of a sweep: trials, curves, and the arms of a study."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.findings.arms import ArmFindings, ArmsComparison
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import METRICS, Results, reason_of, status_of, tokens_per_s, varied
+from sweeps.ledger import Row, Trial
+from sweeps.selection import Measured, Metric, best_record, last_record, records
+from sweeps.text import named
+
+CURVE = ("step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm")
+MEASURED = (
+    "steps",
+    "tokens",
+    "train_loss_final",
+    "val_loss_final",
+    "val_loss_best",
+    "step_best",
+    "bits_per_byte_final",
+    "seconds",
+    "tokens_per_s",
+)
+ARMS = (
+    "arm", "hypothesis", "changes", "chosen", "n", "params", "more_params", "flops_per_token",
+    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high",
+    *(f"difference_{metric}" for metric in METRICS), "p", "p_holm", "verdict", "words", "cautions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that all have these columns; what was not measured is None."""
+
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+    def csv(self) -> bytes:
+        """The content of a CSV file."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([cell(row[name]) for name in self.columns] for row in self.rows)
+        return stream.getvalue().encode()
+
+
+def cell(value: Any) -> Any:
+    """A value as a CSV cell: missing is empty, and text never becomes a spreadsheet's formula."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return "" if value is None or not math.isfinite(value) else value
+
+
+def trials_table(results: Results) -> Table:
+    """A row for each trial, in plan order.
+
+    `*_final` is the last that was measured: for a stopped trial, where it stopped; what an audit of
+    it measured last is `val_loss_audited`. Steps and tokens of a diverged trial are where it
+    diverged, past its last record.
+    """
+    paths = [swept.path for swept in results.swept]
+    head = ("trial", "label", "status", "outcome", "reason", "seed")
+    columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
+    trials = results.sweep.trials.values()
+    rows = [_trial_row(trial, results.sweep.audit(trial.trial), paths) for trial in trials]
+    return Table(columns, rows)
+
+
+def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
+    last, best = last_record(trial), best_record(trial)
+    audited = last_record(audit) if audit is not None and audit.status == "finished" else None
+    reached = last is not None or trial.status == "diverged"
+    return {
+        "trial": trial.trial,
+        "label": trial.label,
+        "status": status_of(trial),
+        "outcome": outcome(trial),
+        "reason": reason_of(trial),
+        "seed": trial.seed,
+        **{path: varied(trial, path) for path in paths},
+        "params": trial.params,
+        "steps": trial.step if reached else None,
+        "tokens": trial.tokens if reached else None,
+        "train_loss_final": last and last.train_loss,
+        "val_loss_final": last and last.val_loss,
+        "val_loss_best": best and best.val_loss,
+        "step_best": best and best.step,
+        "bits_per_byte_final": last and last.bits_per_byte,
+        "seconds": last and last.seconds,
+        "tokens_per_s": tokens_per_s(trial),
+        "val_loss_audited": audited and audited.val_loss,
+    }
+
+
+def curves_table(results: Results) -> Table:
+    """A row for each record, by trial and step; `score` is the sweep's metric, and `decayed` the same
+    after a decay branch.
+
+    What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose
+    score is nan, so that `sweeps.replay` reads the file.
+    """
+    paths = [swept.path for swept in results.swept]
+    columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
+    rows = [
+        row
+        for trial in results.trials
+        for row in _curve_rows(trial, results.sweep.audit(trial.trial), results.metric, paths)
+    ]
+    return Table(columns, rows)
+
+
+def _curve_rows(
+    trial: Trial, audit: Trial | None, metric: Metric, paths: Sequence[str]
+) -> Iterator[Row]:
+    """The records of a trial, and those that an audit of it added."""
+    values = {path: varied(trial, path) for path in paths}
+    who = {"trial": trial.trial, **values, "seed": trial.seed}
+    whole = audit or trial  # an audit's curve begins with its trial's
+    for number, record in enumerate(records(whole)):
+        audited = {"audited": True if number >= len(trial.curve) else None}
+        yield {**who, **_record_cells(record, metric), **audited}
+    if whole.status == "diverged":
+        where = dict.fromkeys(CURVE) | {"step": whole.step, "tokens": whole.tokens}
+        audited = {"audited": True if audit is not None else None}
+        yield {**who, **where, "score": "nan", "decayed": None, **audited}
+
+
+def _record_cells(record: Measured, metric: Metric) -> Row:
+    scores = {"score": record.loss(metric), "decayed": record.decayed(metric)}
+    return {**{name: record.row[name] for name in CURVE}, **scores}
+
+
+def arms_table(compared: ArmsComparison) -> Table:
+    """A row for each arm, the baseline first."""
+    return Table(ARMS, [_arm_row(arm) for arm in compared.arms])
+
+
+def _arm_row(arm: ArmFindings) -> Row:
+    fields = arm.as_json()
+    return {
+        **{name: fields.get(name) for name in ARMS},
+        "changes": named(arm.runs.changes),
+        "chosen": named(arm.runs.chosen or {}),
+        "loss": arm.mean,
+        "cautions": "; ".join(arm.caution_texts),
+    }
