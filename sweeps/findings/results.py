@@ -195,7 +195,7 @@ def results_of(name: str, rows: list[Row]) -> Results:
     sweep = ledger.fold(rows)
     if sweep.request is None:
         raise ValueError(f"{name}: the ledger asks nothing yet")
-    space = parse(sweep.request["space"], name)
+    space = parse(sweep.request["space"], f"{name}: the space in its ledger")
     trials = _answering(sweep, space)
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Results(

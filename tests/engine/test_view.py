@@ -45,7 +45,7 @@ def shown(
         "lr=0.0005                 paused at 1024 tokens, loss 3.1750",
         "lr=0.004                  promoted at 1024 tokens: rank 1 of",
         "lr=0.004                  finished, validation loss 2.0000",
-        "lr=0.064                  stopped: rank 8 of 8 at 1024 tokens; 2 go on",
+        "lr=0.064                  stopped: rank 8 of 8 at 1024 tokens; 2 continue",
     ],
 )
 def test_a_file_gets_a_line_for_every_decision(tmp_path: Path, line: str) -> None:
