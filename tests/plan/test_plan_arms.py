@@ -34,9 +34,6 @@ def arm(tree: dict[str, Any], name: str) -> PlannedArm:
     return next(one for one in planned_arms(request(tree), MACHINE)[0] if one.name == name)
 
 
-# Planning ---------------------------------------------------------------------------------------
-
-
 def test_without_a_re_tune_grid_every_arm_runs_on_every_seed() -> None:
     labels = [one.label for one in planned(study()).trials]
     assert labels == ["baseline seed=0", "baseline seed=1", "nope seed=0", "nope seed=1"]
@@ -114,13 +111,10 @@ def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
     assert notes == ["batch sizes up to 4: 8 does not fit in memory"]
 
 
-def test_the_baseline_is_repeated_where_equal_trainings_may_differ() -> None:
+def test_the_baseline_is_repeated_where_equal_runs_may_differ() -> None:
     what = request(study(base={"run.device": "cuda"}))
     repeats = [one.config.run.repeat for one in pl.plan(what, MACHINE).trials]
     assert repeats == [0, 0, 1, 2, 0, 0]
-
-
-# Refusals ----------------------------------------------------------------------------------------
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -185,7 +179,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
         "arms.x.set.eval.tokens: every trial must be evaluated on the same windows",
     ),
-    "the baseline's config at its rates": (
+    "the baseline's config at the baseline's rates": (
         {
             "retune": RETUNE,
             "arms": {"x": {"hypothesis": "h", "set": {"model.position": "rope"}, "retune": False}},
@@ -335,18 +329,15 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_study_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
     changes, message = BAD[name]
-    said = problems(tmp_path, study(**changes))
-    assert (message in said, "asked.yaml" in said) == (True, True), said
+    errors = problems(tmp_path, study(**changes))
+    assert (message in errors, "asked.yaml" in errors) == (True, True), errors
 
 
 @pytest.mark.parametrize("name", BAD_EACH)
 def test_wrong_values_are_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
     changes, message = BAD_EACH[name]
-    said = problems(tmp_path, batches(**{"values": [4], **changes}))
-    assert (message in said, "asked.yaml" in said) == (True, True), said
-
-
-# The driver ----------------------------------------------------------------------------------------
+    errors = problems(tmp_path, batches(**{"values": [4], **changes}))
+    assert (message in errors, "asked.yaml" in errors) == (True, True), errors
 
 
 STUDY = study(retune=RETUNE, schedule={"policy": "asha", "eta": 3, "grace": "1/8"})
@@ -427,9 +418,6 @@ def test_a_choice_is_written_with_the_numbers_it_was_made_on(tmp_path: Path) -> 
     )
 
 
-# Confirmation, constraints, repeats --------------------------------------------------------------------
-
-
 def search(**more: Any) -> dict[str, Any]:
     """A random search of a rate and a width."""
     space = {"optim.lr": {"loguniform": [1e-3, 1e-2]}, "model.d_ff": {"int": [8, 88]}}
@@ -473,16 +461,16 @@ def test_more_samples_under_a_constraint_keep_those_before() -> None:
 
 
 def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
-    said = problems(tmp_path, search(constraint={"params": [1, 2]}))
-    assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in said
+    errors = problems(tmp_path, search(constraint={"params": [1, 2]}))
+    assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in errors
 
 
 def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> None:
-    said = problems(tmp_path, search(constraint={"params": [10, 1]}))
-    assert "constraint.params: lower bound 10 must not be above upper bound 1" in said
+    errors = problems(tmp_path, search(constraint={"params": [10, 1]}))
+    assert "constraint.params: lower bound 10 must not be above upper bound 1" in errors
 
 
-def test_a_whole_multiple_is_one_though_it_is_none_in_binary() -> None:
+def test_a_whole_multiple_is_whole_although_it_is_not_in_binary() -> None:
     tree = study(base={"model.d_ff": 100}, retune={"model.d_ff": {"times": [1, 1.1]}})
     found = tuning(request(tree), arm(tree, "baseline"))
     assert [one.config.model.d_ff for one in found] == [100, 110]
@@ -514,9 +502,6 @@ def test_the_first_seed_is_repeated_under_ids_of_its_own() -> None:
         (3, 2),
     ]
     assert len({one.trial for one in found}) == 4
-
-
-# What changes between two commands ---------------------------------------------------------------------
 
 
 def rewritten(folder: Path, before: dict[str, Any], after: dict[str, Any]) -> led.Sweep:

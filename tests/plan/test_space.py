@@ -359,9 +359,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_space_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
     changes, message = BAD[name]
-    found = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
-    assert message in found
-    assert "asked.yaml" in found
+    errors = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
+    assert message in errors
+    assert "asked.yaml" in errors
 
 
 def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
