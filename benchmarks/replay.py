@@ -1,9 +1,9 @@
-"""How long replays of a sweep of a size that nobody here can run take.
+"""How long replays of very large sweeps take.
 
     python benchmarks/replay.py [--trials 10000] [--workers 1000]
 
-Prints, for every policy, the processor's seconds of one replay of trials with ten records and, where
-the policy has them, ten rungs.
+Prints the CPU seconds of one replay for every policy, on trials with ten records and, if the policy
+has rungs, ten rungs.
 """
 
 import random

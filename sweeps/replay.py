@@ -106,8 +106,10 @@ def draw(results: Mapping[str, dict[str, Any]], out: Path) -> None:
     from sweeps.report import plots
 
     figure = plots.cost_against_regret(results, out.suffix.removeprefix("."))
-    with exits.storing(out):
+    try:
         ledger.write_whole(out, figure)
+    except OSError as error:
+        raise exits.StorageError(f"{out}: {error.strerror or error}") from error
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Numbers and values as people read them; a missing one is empty."""
+"""Numbers and values as people read them; a missing value is empty."""
 
 import math
 import shlex
@@ -8,26 +8,26 @@ from typing import Any
 
 
 def count(number: float) -> str:
-    """A count in three digits and a unit: 786k, 6.29M."""
+    """A count with three digits and a unit: 786k, 6.29M."""
     for unit in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 999.5:  # what is more would be rounded to 1e+03
+        if abs(number) < 999.5:  # above, it would be rounded to 1e+03
             return f"{number:.3g}{unit}"
         number /= 1000
     return f"{number:.3g}E"
 
 
 def whole(number: float | None) -> str:
-    """A count to the unit: 6,291,456."""
+    """A whole number with separators: 6,291,456."""
     return "" if number is None else f"{number:,.0f}"
 
 
 def loss(value: float | None) -> str:
-    """A loss in nats or bits, as precise as seeds can tell apart: 3.1416."""
+    """A loss in nats or bits, with the digits that seeds can resolve: 3.1416."""
     return "" if value is None else f"{value:.4f}"
 
 
 def perplexity(value: float | None) -> str:
-    """The perplexity of a loss in nats per token, its exponential: 24.53; of a huge one its order."""
+    """The perplexity of a loss in nats per token, its exponential: 24.53; its order if it is huge."""
     if value is None:
         return ""
     if value < math.log(1e6):
@@ -41,12 +41,12 @@ def signed(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A p-value: 0.031, or that it is below a thousandth."""
+    """A p-value: 0.031, or < 0.001."""
     return "" if value is None else f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min, 3.4 h."""
+    """Seconds as a person would say them: 45 s, 12 min, 3.4 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def portable(command: str) -> str:
-    """A command with the interpreter by its name alone, wherever that was."""
+    """A command that names its interpreter without a path."""
     first, *rest = shlex.split(command) or [""]
     named = first.rpartition("/")[2].startswith("python")
     return shlex.join(["python", *rest]) if named else command
@@ -69,7 +69,7 @@ def show(value: Any) -> str:
 
 
 def tally(kinds: Iterable[str]) -> str:
-    """How many there are of each kind: 2 blown up, 1 spiked."""
+    """The number of each kind: 2 blown up, 1 spiked."""
     return ", ".join(f"{number} {kind}" for kind, number in Counter(kinds).items())
 
 

@@ -17,6 +17,8 @@ from tinylm import config as cfg
 from tinylm import data, train
 from tinylm.data import END_OF_TEXT, Corpus, prepare
 
+pytest.register_assert_rewrite("conformance")  # so that a law that fails shows its values
+
 # A busy machine is no failure.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")

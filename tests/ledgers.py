@@ -271,7 +271,7 @@ def long_rows(trials: int) -> list[dict[str, Any]]:
     tell.plan({"optim.lr": 1e-3})
     planned = rows.pop()
     for number in range(trials):
-        own = {"trial": f"{number:012}", "values": {"optim.lr": 1e-4 * (1 + number)}}
-        rows.append(**planned | own)
-        tell.whole(own["trial"], 2e-3, number / 1000)
+        trial = f"{number:012}"
+        rows.append(**planned | {"trial": trial, "values": {"optim.lr": 1e-4 * (1 + number)}})
+        tell.whole(trial, 2e-3, number / 1000)
     return rows

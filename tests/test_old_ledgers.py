@@ -49,7 +49,8 @@ def test_nothing_is_left_to_do_in_an_old_ledger(tmp_path: Path, sweep: str) -> N
     folder.mkdir()
     shutil.copy(FIXTURES / sweep / "ledger.jsonl", folder)
     space, scale = FIXTURES / sweep / "space.yaml", FIXTURES / "smoke.yaml"
-    command = [sys.executable, "-m", "sweeps.run", space, "--scale", scale, "--out", folder]
+    command = [sys.executable, "-m", "sweeps.run", str(space)]
+    command += ["--scale", str(scale), "--out", str(folder)]
     command += ["--audit", "1"] if sweep == "confirm" else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, "nothing is left to do" in done.stdout) == (0, True)

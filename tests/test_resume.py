@@ -1,4 +1,4 @@
-"""Real sweeps that are killed, terminated, or hurt, and go on."""
+"""Real sweeps that are killed, terminated, or damaged, and resume."""
 
 import signal
 import subprocess
@@ -38,12 +38,12 @@ def killed(
     return out, rows, interrupt(request, out, signal.SIGTERM), run(request)
 
 
-def test_a_terminated_sweep_exits_143_and_says_how_to_go_on(killed: Any) -> None:
+def test_a_terminated_sweep_exits_143_and_says_how_to_resume(killed: Any) -> None:
     code, said = killed[2]
     assert (code, "To resume: " in said) == (143, True), said
 
 
-def test_a_killed_sweep_ends_with_the_curves_of_whole_trainings(killed: Any, trained: Any) -> None:
+def test_a_killed_sweep_ends_with_the_curves_of_whole_runs(killed: Any, trained: Any) -> None:
     out, _, _, last = killed
     assert last.returncode == 0, last.stderr
     assert curves(out) == dict(list(trained.items())[:2])
@@ -55,7 +55,7 @@ def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
     assert [row["seq"] for row in found[:rows]] == list(range(rows))
 
 
-def test_a_killed_sweep_goes_on_from_checkpoints(killed: Any) -> None:
+def test_a_killed_sweep_resumes_from_checkpoints(killed: Any) -> None:
     started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
     assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
 

@@ -182,7 +182,7 @@ def test_a_session_says_where_and_with_what_it_ran(stopped: Ended) -> None:
     assert session["machine"]["cpus"] == os.cpu_count()
 
 
-def test_stopped_curves_are_the_beginnings_of_whole_trainings(stopped: Ended, trained: Any) -> None:
+def test_stopped_curves_are_the_beginnings_of_whole_runs(stopped: Ended, trained: Any) -> None:
     cut = curves(stopped.folder)
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
 
@@ -195,12 +195,12 @@ def test_trials_take_turns_in_warm_workers(stopped: Ended) -> None:
     assert len(workers) <= sum(session["slots"] for session in stopped.sweep.sessions)
 
 
-def test_a_forecast_stands_beside_what_was_used(stopped: Ended) -> None:
+def test_a_forecast_is_shown_beside_what_was_used(stopped: Ended) -> None:
     said = (stopped.folder / "analysis" / "summary.md").read_text()
     assert "The forecast (replay of curves that keep their order) was " in said
 
 
-def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_go_on(stopped: Ended) -> None:
+def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped: Ended) -> None:
     assert (stopped.capped.returncode, stopped.still.returncode) == (75, 75), stopped.capped.stderr
     assert "caps.tokens: " in stopped.capped.stderr
     assert f"then resume: {sys.executable} -m sweeps.run" in stopped.capped.stderr
@@ -227,7 +227,7 @@ def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(stopped: Ended) -
     assert "## Audit of the stopping" in said
 
 
-def test_audited_curves_are_those_of_whole_trainings(stopped: Ended, trained: Any) -> None:
+def test_audited_curves_are_those_of_whole_runs(stopped: Ended, trained: Any) -> None:
     found = {
         audit.label.removesuffix(" (audit)"): [
             (p["step"], p["train_loss"], p["val_loss"]) for p in audit.curve

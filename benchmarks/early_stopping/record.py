@@ -4,11 +4,11 @@
         [--no-branches]
 
 Trains every trial of a space to its end, and at each of the rungs trains a decay branch as well:
-from a copy of the state, the learning rate falls linearly to `optim.lr_final_fraction` of what it
-is there within `BRANCH` of the updates made so far, and the copy is thrown away. A row a record:
+from a copy of the state, the learning rate falls linearly to `optim.lr_final_fraction` of its value
+there, within `BRANCH` of the updates made so far, and the copy is thrown away. One row per record:
 trial, the swept values, seed, tokens, score (validation loss), train_loss, decayed (of the branch,
-at the rungs), seconds (of the processor, for training and evaluation, branches aside). A training
-that diverges ends with a row whose score is nan. Trials that OUT.csv holds already are kept.
+at the rungs), seconds (of CPU time for training and evaluation, without branches). A run that
+diverges ends with a row whose score is nan. Trials that are in OUT.csv already are kept.
 """
 
 import csv
@@ -36,7 +36,7 @@ MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2*
 
 
 def branched(state: train.State, corpus: data.Corpus, config: cfg.Config) -> float:
-    """Validation loss at the end of a decay branch; nan where it diverges."""
+    """Validation loss at the end of a decay branch; nan if it diverges."""
     last = train.decay_branch(state, corpus, config, max(1, round(state.step * float(BRANCH))))
     return float("nan") if last is None else last.val_loss
 
@@ -79,7 +79,7 @@ def main(
     workers: int = os.cpu_count() or 1,
     branches: bool = True,
 ) -> None:
-    """Record what OUT.csv does not hold yet, one trial a worker at a time."""
+    """Record the trials that are not in OUT.csv yet, one per worker at a time."""
     parsed, written = sp.read(space)
     base = cfg.overlay(cfg.load(scale), {**parsed.base, **cfg.parse_assignments(changes)})
     request = Request(parsed, written, str(space), base, scale, seed)

@@ -19,13 +19,13 @@ from sweeps.policies.halving import Rung
 from sweeps.policies.none import RunAll
 from sweeps.simulate.curves import SCORE, Curve
 
-# Trials that arrived at a rung as (trial, score), best first, and how many go on by rank -> who may.
+# Trials that arrived at a rung as (trial, score), best first, and how many survive by rank -> who may continue.
 Choice = Callable[[list[tuple[str, float]], int], set[str]]
 
 
 class Chosen(Asha):
-    """ASHA, starts first, in which `choice` says who may go on from a rung, and `rescore` what a
-    trial's score at a rung is held to be."""
+    """ASHA that starts new trials first, where `choice` says which trials may continue from a rung,
+    and `rescore` replaces a trial's score at a rung."""
 
     def __init__(
         self,
@@ -58,11 +58,8 @@ class Chosen(Asha):
         return None if best is None else rung.promotion(best, forced=False)
 
 
-# Who may go on ---------------------------------------------------------------------------------------
-
-
 def next_lower(rate_of: Mapping[str, float], alike: Mapping[str, Any]) -> Choice:
-    """The survivors, and beside each the trial with the next lower rate that is alike otherwise."""
+    """The survivors, and for each the trial that is alike but has the next lower rate."""
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         may = {trial for trial, _ in ranked[:survivors]}
@@ -108,7 +105,7 @@ def strata(rate_of: Mapping[str, float], eta: int) -> Choice:
 
 
 def zone(width: float) -> Choice:
-    """The survivors, and whoever is no more than so many nats behind the last of them."""
+    """The survivors, and the trials within a number of nats of the last of them."""
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         if not survivors:
@@ -117,9 +114,6 @@ def zone(width: float) -> Choice:
         return {trial for trial, score in ranked if score <= bar and math.isfinite(score)}
 
     return choice
-
-
-# What a score is held to be ----------------------------------------------------------------------------
 
 
 def power_law(curves: Mapping[str, Curve], budget: int) -> Callable[[str, int], float]:
@@ -210,9 +204,6 @@ def fit_two_term(curves: Mapping[str, Curve], areas_of: Mapping[str, Areas]) -> 
     grid = [(a, g) for a in np.linspace(0.1, 1.5, 15) for g in np.linspace(0.0, 2.0, 21)]
     alpha, gain = min(grid, key=lambda pair: error(*pair))
     return float(alpha), float(gain)
-
-
-# Ray's own -------------------------------------------------------------------------------------------
 
 
 class RayAsha(RunAll):

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ import hartmann
 import matplotlib as mpl
 import remedies
 import typer
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from remedies import Chosen, RayAsha
 from scipy import stats
@@ -41,9 +42,6 @@ WORKERS = 2
 SAFE = 0.95  # share of the repeats that must find the best, or one within a sigma of it
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKS = "oDvphs^<>*XPd"
-
-
-# The recorded curves ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Pool:
         return found
 
     def score(self, trial: str, tokens: int) -> float:
-        """The last score at or before so many tokens; infinite once the trial has diverged."""
+        """The last score at or before a token count; infinite once the trial has diverged."""
         curve = self.by_trial[trial]
         last = max(i for i, t in enumerate(curve.tokens) if t <= tokens)
         score = curve.scores[last]
@@ -138,11 +136,8 @@ def noise(pools: Mapping[str, Pool]) -> dict[str, Any]:
     }
 
 
-# How early losses misorder -----------------------------------------------------------------------------
-
-
 def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[str, float]:
-    """How the scores at so many tokens order the pairs of trials, against their final scores."""
+    """How the scores at a token count order the pairs of trials, against their final scores."""
     trials = [curve.trial for curve in pool.curves if not curve.diverged]
     pairs = wrong = higher = 0
     for a, b in itertools.combinations(trials, 2):
@@ -174,9 +169,6 @@ def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
         "raw": [order(pool, tokens, pool.score) for tokens in records],
         "decayed": [order(pool, tokens, pool.decayed_score) for tokens in pool.branched],
     }
-
-
-# Policies and remedies ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -252,9 +244,6 @@ def judged(
     ends = [min(finals[trial] for trial in result.finished) for result in results]
     found["within_sigma"] = statistics.fmean(end <= best + sigma for end in ends)
     return found
-
-
-# Tables and figures ----------------------------------------------------------------------------------------
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -384,17 +373,19 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
     panels[0].set_ylim(0, 1.08 * highest or 1)
     for panel in panels[::4]:
         panel.set_ylabel("mean regret (nats per token)")
-    handles = {}
+    handles: dict[str, Artist] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     drawn.legend(
-        handles.values(), handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+        handles.values(),
+        list(handles),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=8,
     )
     save(drawn, name)
-
-
-# All of it ---------------------------------------------------------------------------------------------------
 
 
 def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str, Any]]:
@@ -522,7 +513,7 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
         rungs = rounded_rungs(schedule, pool.budget)
         method = Method(
             f"eta {eta}, grace {grace}, finish {finish}, {score}",
-            lambda rungs, schedule=schedule: schedule.policy_at(rungs, SCORE),
+            partial(schedule.policy_at, field=SCORE),
             float(schedule.branch),
         )
         found[method.name] = judged(pool.curves, method, rungs, orders, sigma)
@@ -532,7 +523,7 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
 def judged_apart(
     pool: Pool, kind: tuple[str, ...], repeats: int, sigma: float, finish: int
 ) -> dict[str, Any]:
-    """The default, with so many finishers, on the trials of one arm alone: as the re-tune grid of
+    """The default, with `finish` finishers, on the trials of one arm alone: as the re-tune grid of
     an arm is stopped."""
     curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
     schedule = DEFAULT_SCHEDULE.model_copy(update={"finish": finish})

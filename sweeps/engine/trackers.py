@@ -1,7 +1,7 @@
 """Trials as runs of MLflow or Weights & Biases, through Ray Tune's own logger callbacks.
 
-Those know the trials of Ray, which here are attempts. A `Tracker` stands between and shows them the
-sweep's trials.
+The callbacks know Ray's trials, which are attempts here. A `Tracker` shows them the sweep's trials
+instead.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tinylm import config as cfg
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a logger callback reads of a trial; those of one key are the same to it."""
+    """What a logger callback reads from a trial; equal keys are one run to it."""
 
     key: str
     trial_id: str = field(compare=False)
@@ -43,8 +43,8 @@ class TrackedRun:
 
 
 class Tracker(tune.Callback):
-    """Tells a logger callback of Tune's of every trial. One that fails is dropped with a message: the
-    ledger has all it was told."""
+    """Reports every trial to a Tune logger callback. A logger that fails is dropped with a message: the
+    ledger has everything."""
 
     def __init__(self, name: str, logger: Any, run_of: Callable[[Job], TrackedRun]) -> None:
         self._name = name
@@ -62,10 +62,13 @@ class Tracker(tune.Callback):
             return
         try:
             tell()
-        except Exception as error:  # noqa: BLE001 whatever it is, the sweep goes on
+        except Exception as error:  # noqa: BLE001 whatever it is, the sweep continues
             self._dropped = True
             said = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(f"--tracker {self._name} is dropped, the sweep goes on: {said}", file=sys.stderr)
+            print(
+                f"--tracker {self._name}: dropped, and the sweep continues without it: {said}",
+                file=sys.stderr,
+            )
             for run in self._open.values():
                 with contextlib.suppress(Exception):  # it has failed already
                     self._logger.log_trial_end(run, failed=True)
@@ -91,7 +94,7 @@ class Tracker(tune.Callback):
     ) -> None:
         event = json.loads(result["event"])
         numbers = {name: value for name, value in event.items() if _is_number(value)}
-        numbers["training_iteration"] = numbers.pop("step")  # what loggers take for the step
+        numbers["training_iteration"] = numbers.pop("step")  # what loggers use as the step
         if event["event"] == "diverged":
             numbers["diverged"] = 1
         attempt = trial.trial_id
@@ -109,7 +112,7 @@ class Tracker(tune.Callback):
 
     def _close(self, attempt: str, *, failed: bool) -> None:
         run = self._open.pop(attempt, None)
-        if run is not None:  # else its process did not come up
+        if run is not None:  # else its process never started
             self._tell(lambda: self._logger.log_trial_end(run, failed=failed))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -123,17 +126,19 @@ def _is_number(value: Any) -> bool:
 
 
 def tracker(name: str, files: Files) -> Tracker:
-    """A tracker of a sweep's trials by its name; `ConfigError` where it is not installed or not to
-    be had."""
+    """A tracker of a sweep's trials by its name; `ConfigError` if it is not installed or can't be
+    used."""
     try:
         return {"mlflow": _mlflow, "wandb": _wandb}[name](files)
     except ImportError as error:
         raise cfg.ConfigError(
-            [f"--tracker {name}: {error.name} is not installed; pip install '.[{name}]' brings it"]
+            [
+                f"--tracker {name}: {error.name} is not installed; install it with pip install '.[{name}]'"
+            ]
         ) from error
     except cfg.ConfigError:
         raise
-    except Exception as error:  # its server, its key, its folder: of errors it has many classes
+    except Exception as error:  # server, key or folder: trackers have many classes of errors
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise cfg.ConfigError([f"--tracker {name}: {said}"]) from error
 
@@ -143,32 +148,32 @@ def _config(job: Job) -> dict[str, Any]:
 
 
 def _mlflow(files: Files) -> Tracker:
-    """One run a trial, over all attempts and sessions, in an experiment of the sweep's name.
+    """One run per trial, over all attempts and sessions, in an experiment with the sweep's name.
 
-    They go where MLFLOW_TRACKING_URI says, else into a database beside the sweeps.
+    They are stored at MLFLOW_TRACKING_URI, or else in a database beside the sweeps.
     """
     import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    # Tune waits for every call: a server that hangs must not hold the trials up for minutes.
+    # Tune waits for every call: a server that hangs must not delay the trials for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    store = None  # MLflow's own choice, by its environment
+    store = None  # MLflow chooses by its environment
     if "MLFLOW_TRACKING_URI" not in os.environ:
         files.results.mlflow.parent.mkdir(parents=True, exist_ok=True)
         store = f"sqlite:///{files.results.mlflow.resolve()}"
 
     class Logger(MLflowLoggerCallback):
-        """Goes on with the runs that an earlier session began."""
+        """Continues the runs that an earlier session began."""
 
         def setup(self, *stop: Any, **info: Any) -> None:
             super().setup(*stop, **info)
             begun = files.ledger.exists() and files.ledger.stat().st_size
             there = [self.mlflow_util.experiment_id] if begun else []
             runs = mlflow.search_runs(there, output_format="list") if there else []
-            # The latest of a name, which an earlier sweep may have had too.
+            # The latest run of each name: an earlier sweep may have used the same names.
             self._known = {run.info.run_name: run.info.run_id for run in reversed(runs)}
 
         def log_trial_start(self, trial: TrackedRun) -> None:
@@ -188,16 +193,16 @@ def _mlflow(files: Files) -> Tracker:
 
 
 def _wandb(files: Files) -> Tracker:
-    """One run a trial in a project of the sweep's name, or WANDB_PROJECT.
+    """One run per trial, in the project WANDB_PROJECT, or else one with the sweep's name.
 
-    Each attempt is a process of wandb's that resumes the run; where WANDB_MODE is offline, each
-    writes a folder of its own, and `wandb sync` joins them.
+    Each attempt is a wandb process that resumes the run; if WANDB_MODE is offline, each writes its
+    own folder, and `wandb sync` joins them.
     """
-    import wandb  # noqa: F401 the callback is imported without it too
+    import wandb  # noqa: F401 the callback can be imported without it
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     class Logger(WandbLoggerCallback):
-        """Raises what wandb's process of a run ended with."""
+        """Raises the error that ended a run's wandb process."""
 
         def log_trial_result(
             self, iteration: int, trial: TrackedRun, result: dict[str, Any]
@@ -223,7 +228,7 @@ def _wandb(files: Files) -> Tracker:
         attempt = f"{job.trial}-{job.attempt}"
         folder = files.wandb / attempt
         folder.mkdir(parents=True, exist_ok=True)
-        # The same trial of another sweep of this name is another run.
+        # The same trial in another sweep of this name is another run.
         with files.ledger.open() as rows:
             begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
         run_id = f"{files.name}-{begun}-{job.trial}"

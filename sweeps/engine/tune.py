@@ -1,12 +1,12 @@
 """Ray Tune as the engine of a sweep: it places attempts, moves checkpoints, serves the dashboard.
 
-Whoever needs ray imports this module first: it makes the settings that Ray reads.
+Import this module before ray: it makes the settings that Ray reads.
 
-An attempt is a Ray trial: it runs from where its trial stands to its next rung. The scheduler
-interface answers each report (go on, or stop here), the search interface hands out the next attempt
-when a slot is free, be it a new trial, a promotion, or one that a crash interrupted: Ray holds no
-paused trials, and a promotion after a restart of the driver is the same piece of code as one before.
-Tune's own snapshots are never read.
+An attempt is one Ray trial: it runs from where its trial is to the next rung. The scheduler interface
+answers each report (continue, or stop here). The search interface hands out the next attempt when a
+slot is free: a new trial, a promotion, or a trial that a crash interrupted. So Ray holds no paused
+trials, and a promotion after a restart of the driver is the same code as one before. Tune's own
+snapshots are never read.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ os.environ.update(
 
 
 def _token_file() -> Path:
-    """The file of the token that opens the local dashboard; a new one is its owner's alone."""
+    """The file of the token for the local dashboard; a new one is readable by its owner only."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _token_file() -> Path:
 
 
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
-# What ray.init does for a cluster of its own, but not when it joins one.
+# ray.init sets this for a cluster of its own, but not when it joins one.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray  # noqa: E402 after its settings
@@ -84,10 +84,10 @@ _KNOCK_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-# What a worker's error says when its storage is full, read-only or over its quota.
+# In the error of a worker whose storage is full, read-only or over its quota.
 _STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
 
-# Tune says of every trial that failed that it did; the ledger says why.
+# Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
@@ -106,45 +106,45 @@ class TrialActor(tune.Trainable):
         return tune.PlacementGroupFactory([config["resources"]])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the corpus and build nothing yet."""
+        """Open the corpus; the model is built at the first step."""
         self._job = Job.from_json(config["job"])
         self._attempt = Attempt(self._job)
         self._events = self._attempt.events()
         print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another attempt on in the same process; its curve is that of a new process."""
-        del self._events, self._attempt  # the memory of the attempt before
+        """Start another attempt in the same process; its curve is the same as in a new process."""
+        del self._events, self._attempt  # the memory of the previous attempt
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train until the next event."""
-        # Ray fixes an actor's name when it is created; the title of its process is ours to set,
-        # and the dashboard's Cluster page lists the workers by it.
+        # An actor's name is fixed when Ray creates it. The title of its process can be changed, and
+        # the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the checkpoint of the last event; Tune takes it to the sweep's storage."""
+        """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
         self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
 
 
 @dataclass
 class _Conversation:
-    """What the parts that Ray Tune calls share."""
+    """What the objects that Ray Tune calls share."""
 
     driver: Driver
     resources: dict[str, float]  # of an attempt
-    update: Callable[[], None]  # the view of the sweep may have changed
+    update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
     error: Exception | None = None
     signal: int | None = None
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be started, asked or written."""
+        """Whether nothing more may be started, asked or written."""
         return self.error is not None or self.signal is not None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class _Conversation:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Keep an error for the caller of `run`: Tune would wrap it, or go on without it."""
+        """Keep an error for the caller of `run`: Tune would wrap it, or continue without it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 whatever it is, the sweep ends with it
@@ -168,7 +168,7 @@ class _Work(Searcher):
         self._conversation = conversation
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The config of the next attempt, None for not now, `FINISHED` when all is done."""
+        """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
         running = len(self._conversation.driver.running)
         with self._conversation.guard():
@@ -176,9 +176,9 @@ class _Work(Searcher):
             if running < slots:
                 job = self._conversation.driver.next_job()
             elif not running and not self._conversation.over:
-                raise ClusterError("the cluster has lost the nodes that its trials ran on")
+                raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
-            # With nothing under way there is nothing to wait for.
+            # With nothing running, there is nothing to wait for.
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": self._conversation.resources}
@@ -186,14 +186,14 @@ class _Work(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The scheduler was told already."""
+        """The scheduler knows already."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """The ledger is the state."""
 
 
 class _Answers(FIFOScheduler):
-    """The scheduler interface: whether an attempt that has reported goes on."""
+    """The scheduler interface: whether an attempt that has reported continues."""
 
     def __init__(self, conversation: _Conversation) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Answers(FIFOScheduler):
         trial: Trial,
         result: dict[str, Any],
     ) -> str:
-        """Write the event down, then decide; the attempt waits for the answer."""
+        """Record the event, then decide; the attempt waits for the answer."""
         if self._conversation.error is not None:
             return TrialScheduler.STOP
         with self._conversation.guard():
@@ -255,7 +255,7 @@ class _Notes(Callback):
                 self._conversation.trial_of[trial.trial_id], reason, text[-8000:]
             )
             storage = _STORAGE.search(text)
-            if storage is not None:  # no other attempt would fare better
+            if storage is not None:  # another attempt would fail in the same way
                 raise OSError(
                     int(storage[1]), storage[2], str(self._conversation.driver.ledger.files.folder)
                 )
@@ -266,7 +266,7 @@ class _Notes(Callback):
 
 
 class _Interrupt(Stopper):
-    """Ends the run when a signal came or an error is kept."""
+    """Ends the run after a signal or an error."""
 
     def __init__(self, conversation: _Conversation) -> None:
         self._conversation = conversation
@@ -279,7 +279,7 @@ class _Interrupt(Stopper):
 
 
 def _slots(resources: dict[str, float]) -> int:
-    """How many attempts fit on the living nodes at once."""
+    """How many attempts fit on the live nodes at once."""
     return sum(
         min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
         for node in ray.nodes()
@@ -288,7 +288,7 @@ def _slots(resources: dict[str, float]) -> int:
 
 
 def _knock(address: str) -> None:
-    """Raise `OSError` at once where nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    """Raise `OSError` at once if nothing listens at HOST:PORT; Ray itself tries for minutes."""
     where = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
     host, colon, port = where.rpartition(":")
     if colon and port.isdecimal():
@@ -297,12 +297,12 @@ def _knock(address: str) -> None:
 
 @contextlib.contextmanager
 def cluster(address: str) -> Iterator[str]:
-    """A Ray that is up while the context lasts: one of its own (`local`), or the one at an address.
+    """A Ray cluster while the context lasts: a new one (`local`), or the one at an address.
 
-    Yields the dashboard's URL. Raises `ClusterError` where there is none to be had.
+    Yields the dashboard's URL. Raises `ClusterError` if the cluster can't be started or reached.
     """
-    # Ray makes its folders readable by all: a parent of one's own shuts them. Sockets need a
-    # short path.
+    # Ray makes its folders readable by everyone; a private parent folder protects them. Sockets
+    # need a short path.
     parent = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     environment: dict[str, Any] = {}
@@ -310,7 +310,7 @@ def cluster(address: str) -> Iterator[str]:
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"dashboard_host": "127.0.0.1"}
     else:
-        # The workers of a running cluster know nothing of this process's environment.
+        # The workers of a running cluster don't have this process's environment.
         environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:
@@ -334,12 +334,12 @@ def cluster(address: str) -> Iterator[str]:
 
 
 def slots(resources: Resources, device: str) -> int:
-    """How many trials the cluster runs at once; `ClusterError` where it is none."""
+    """How many trials the cluster runs at once; `ClusterError` if it can't run any."""
     takes = _takes(resources, device)
     found = _slots(takes)
     if found == 0:
         needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
-        raise ClusterError(f"no node has the {needs} that a trial takes")
+        raise ClusterError(f"no node has the {needs} that a trial needs")
     return found
 
 
@@ -351,29 +351,29 @@ def _takes(resources: Resources, device: str) -> dict[str, float]:
 
 
 def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Handle the signals that end a sweep; the handlers before. What is ignored (SIGHUP under
-    nohup) stays ignored."""
+    """Handle the signals that end a sweep, and return the earlier handlers. Ignored signals (SIGHUP
+    under nohup) stay ignored."""
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}
 
 
 def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
-    """Run a sweep until nothing is left to do; the signal that ended it before, if one did.
+    """Run a sweep until nothing is left to do; the signal that ended it early, if one did.
 
-    `more` is callbacks of Tune's that are told too. A cluster must be up; `ClusterError` when it is
-    lost. Errors of the ledger and its disk are raised as they are.
+    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost. Errors of
+    the ledger and its disk are raised as they are.
     """
     space, settings = driver.request.space, driver.request.base.run
     conversation = _Conversation(driver, _takes(space.resources, settings.device), update)
-    # What torch.compile keeps of one trial's shapes can change the kernels of the next.
+    # What torch.compile keeps from one trial's shapes can change the kernels of the next trial.
     varied = {path for _, path in space.varied()}
     warm = not settings.compile and "run.compile" not in varied
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if conversation.signal is not None:  # once more: a cluster that is gone may never answer
+        if conversation.signal is not None:  # again: a cluster that is gone may never answer
             before[number](number, frame)
         conversation.signal = number
-        print("stopping; once more stops at once", file=sys.stderr)
+        print("stopping; a second signal stops at once", file=sys.stderr)
 
     before = listen(interrupted)
     try:

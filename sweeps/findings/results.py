@@ -6,15 +6,13 @@ Losses are compared at equal training tokens only, and every comparison names it
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from sweeps import ledger
 from sweeps.ledger import Row, Sweep, Trial
-from sweeps.plan.space import Space
+from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
@@ -186,33 +184,10 @@ def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
         values = dict.fromkeys(trial.values[path] for trial in trials if path in trial.values)
         numeric = all(_is_number(value) for value in values)
         ordered = sorted(values) if numeric else list(values)
-        bounds: tuple[float, float] | None
-        match path in space.space and space.space[path].model_dump():
-            case {"loguniform": [low, high]}:
-                log, bounds = True, (float(low), float(high))
-            case {"uniform": [low, high]} | {"int": [low, high]}:
-                log, bounds = False, (float(low), float(high))
-            case _:
-                log, bounds = numeric and _spaced_by_ratio(ordered), None
+        domain = space.space.get(path)
+        bounds = domain.bounds if domain else None
+        log = domain.is_log if domain and bounds else numeric and _spaced_by_ratio(ordered)
         yield SweptPath(path, path.rpartition(".")[2], tuple(ordered), numeric, log, bounds)
-
-
-def _without_empty(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    return {key: _without_empty(value) for key, value in tree.items() if value is not None}
-
-
-def read_space(written: Mapping[str, Any], name: str) -> Space:
-    """The space that a ledger holds as it was written; `ValueError` if it is not valid."""
-    try:
-        return Space.model_validate(_without_empty(written))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = "".join(f"{part}: " for part in problem["loc"])
-        raise ValueError(
-            f"{name}: the space in its ledger is not valid: {where}{problem['msg']}"
-        ) from error
 
 
 def results_of(name: str, rows: list[Row]) -> Results:
@@ -220,7 +195,7 @@ def results_of(name: str, rows: list[Row]) -> Results:
     sweep = ledger.fold(rows)
     if sweep.request is None:
         raise ValueError(f"{name}: the ledger asks nothing yet")
-    space = read_space(sweep.request["space"], name)
+    space = parse(sweep.request["space"], name)
     trials = _answering(sweep, space)
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Results(

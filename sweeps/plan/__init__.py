@@ -1,1 +1,1 @@
-"""What is asked of a sweep, and the trials that answer it."""
+"""What a sweep is asked, and the trials that answer it."""

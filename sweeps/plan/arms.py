@@ -1,8 +1,8 @@
-"""The arms of a study: a baseline, named changes of it, and what each of them runs.
+"""The arms of a study (the baseline and named changes of it) and the trials of each arm.
 
-Where the space has a re-tune grid, an arm first trains it, on a seed of its own and with early
-stopping within the grid; then it runs at the values that were best there, on every seed, to the
-end. The baseline is an arm like the others.
+If the space has a re-tune grid, an arm first trains that grid on a seed of its own, with early
+stopping within the grid. Then the arm runs on every seed to the end, at the values that were best
+in the grid. The baseline is an arm like the others.
 """
 
 import itertools
@@ -14,26 +14,26 @@ from typing import Any
 
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
-from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
+from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, short_name
 from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
-REPEATS = 3  # of the baseline where equal trainings may differ, to see by how much
-LEAST_UPDATES = 32  # of an arm whose batch size is bounded by memory alone
+REPEATS = 3  # runs of the baseline if equal runs may differ, to see by how much
+LEAST_UPDATES = 32  # of an arm whose batch size is bounded only by memory
 
 
 @dataclass(frozen=True)
 class PlannedArm:
-    """One arm, or the baseline, with all that it changes."""
+    """An arm, or the baseline, with everything that it changes."""
 
     name: str
-    where: str  # it stands in the space file
+    where: str  # the path in the space file, for error messages
     hypothesis: str
     changes: dict[str, Value]
-    retune: bool  # whether it has a re-tune grid of its own
-    paths: tuple[str, ...]  # that re-tune grids vary
-    # What has to change with that: how often records come, where the updates are too large.
+    retune: bool  # whether it has its own re-tune grid
+    paths: tuple[str, ...]  # of the re-tune grid
+    # What changes with that: the interval of records, if an update is larger than the interval.
     fit: dict[str, Value] = field(default_factory=dict)
 
     @property
@@ -49,135 +49,143 @@ class PlannedArm:
         return key
 
     def values(self, tuned: Mapping[str, Value]) -> dict[str, Value]:
-        """What a trial of the arm has that the baseline's config need not have."""
+        """The values of a trial of the arm, which may differ from the baseline's."""
         return {**self.changes, **tuned}
 
 
 def _config(request: Request, arm: PlannedArm, more: Mapping[str, Value]) -> cfg.Config:
+    """The config of an arm, with more values replaced."""
     changes = {**arm.changes, **arm.fit, **more}
     return cfg.overlay(request.base, changes, f"{request.source}: {arm.where}")
 
 
 def planned_arms(request: Request, machine: Machine) -> tuple[list[PlannedArm], list[str]]:
-    """The baseline and the arms, in the order of the file, and what was found out on the way.
+    """The baseline and the arms in the order of the file, and notes for the user on their values.
 
-    `ConfigError` for arms that are no config, or the same as another one.
+    `ConfigError` for arms whose config is invalid or equals that of another arm.
     """
     space = request.space
     tuned = tuple(space.retune or ())
-    found = [PlannedArm(BASELINE, "base", "", {}, bool(tuned), tuned)]
+    planned = [PlannedArm(BASELINE, "base", "", {}, bool(tuned), tuned)]
     notes: list[str] = []
     wrong: list[str] = []
     for name, arm in (space.arms or {}).items():
         try:
-            found.append(_arm(request, machine, name, arm))
+            planned.append(_named_arm(request, machine, name, arm))
         except ConfigError as error:
             wrong += error.problems
     if space.each is not None:
         values, notes = _values(request, machine, space.each)
         if not values:
             own = _base_value(request, space.each.path)
-            wrong.append(f"{request.source}: each.values: no value but the baseline's own, {own}")
+            wrong.append(f"{request.source}: each.values: only the baseline's own value, {own}")
         for value in values:
             try:
-                found.append(_of_value(request, space.each, value))
+                planned.append(_arm_of_value(request, space.each, value))
             except ConfigError as error:
                 wrong += error.problems
-    wrong += _equal(request, found)
+    wrong += _duplicates(request, planned)
     if wrong:
         raise ConfigError(wrong)
-    return found, notes
+    return planned, notes
 
 
-def _equal(request: Request, found: list[PlannedArm]) -> Iterator[str]:
-    """What is wrong with arms whose config is another's."""
+def _duplicates(request: Request, planned: list[PlannedArm]) -> Iterator[str]:
+    """A problem for each arm whose config equals that of the baseline or of an earlier arm."""
     seen: dict[tuple[str, bool], PlannedArm] = {}
     base = cfg.digest(request.base.model_dump())
-    for arm in found[1:]:
+    for arm in planned[1:]:
         config = cfg.digest(_config(request, arm, {}).model_dump())
-        # An arm that takes the baseline's re-tuned values is another one than that with its own.
-        other = found[0] if config == base else seen.get((config, arm.retune))
+        # The same changes with and without a re-tune grid of their own are two different arms.
+        other = planned[0] if config == base else seen.get((config, arm.retune))
         if other is not None:
-            yield f"{request.source}: {arm.where}: its config is that of {other.name}"
+            yield f"{request.source}: {arm.where}: same config as {other.name}"
         seen[config, arm.retune] = arm
 
 
-def _arm(request: Request, machine: Machine, name: str, arm: Arm) -> PlannedArm:
+def _named_arm(request: Request, machine: Machine, name: str, arm: Arm) -> PlannedArm:
+    """An arm that the space lists under `arms`."""
     where = f"arms.{name}"
     changes = dict(arm.set)
     if arm.match is not None:
         changed = cfg.overlay(request.base, changes, f"{request.source}: {where}.set")
-        changes["model.d_ff"] = _matched(request, machine, changed, arm.match, where)
+        changes["model.d_ff"] = _matched_width(request, machine, changed, arm.match, where)
     tuned = tuple(request.space.retune or ())
     return PlannedArm(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)
 
 
-def _matched(request: Request, machine: Machine, arm: cfg.Config, what: str, where: str) -> int:
-    """The hidden width at which an arm has as many parameters (`params`), or FLOPs per token
-    (`flops`), as the baseline; the nearest one."""
-    place = ("params", "flops").index(what)
+def _matched_width(
+    request: Request, machine: Machine, arm: cfg.Config, measure: str, where: str
+) -> int:
+    """The `model.d_ff` that brings an arm nearest to the baseline's parameters (`params`) or FLOPs
+    per token (`flops`)."""
+    index = ("params", "flops").index(measure)
 
-    def cost(width: int) -> int:
-        return machine.size(cfg.overlay(arm, {"model.d_ff": width}).model)[place]
+    def size(width: int) -> int:
+        return machine.size(cfg.overlay(arm, {"model.d_ff": width}).model)[index]
 
-    due = machine.size(request.base.model)[place]
-    if cost(1) > due:
+    target = machine.size(request.base.model)[index]
+    if size(1) > target:
         raise ConfigError(
             [
-                f"{request.source}: {where}.match: {what} of the baseline are {due}, the arm has "
-                f"{cost(1)} with model.d_ff 1"
+                f"{request.source}: {where}.match: the baseline has {target} {measure}, but the "
+                f"arm has {size(1)} even with model.d_ff 1"
             ]
         )
     low, high = 1, 2
-    while cost(high) < due:
+    while size(high) < target:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if cost(middle) <= due else (low, middle)
-    return min((low, high), key=lambda width: abs(cost(width) - due))
-
-
-# An arm for each value -------------------------------------------------------------------------------
+        low, high = (middle, high) if size(middle) <= target else (low, middle)
+    return min((low, high), key=lambda width: abs(size(width) - target))
 
 
 def _base_value(request: Request, path: str) -> Any:
     return cfg.flatten(request.base.model_dump())[path]
 
 
-def _of_value(request: Request, each: Each, value: Value) -> PlannedArm:
-    name = f"{each.path.rpartition('.')[2]}={value}"
-    changes: dict[str, Value] = {each.path: value}
-    here = _base_value(request, each.path)
-    for path, power in each.scale.items():
-        base = _base_value(request, path)
-        numbers = all(isinstance(x, int | float) for x in (value, here, base))
-        if not numbers or min(float(value), float(here)) <= 0:
-            raise ConfigError(
-                [
-                    f"{request.source}: each.scale.{path}: numbers above 0 are due, got {value!r} of "
-                    f"{here!r} at {each.path} and {base!r}"
-                ]
-            )
-        try:
-            changes[path] = float(base * (float(value) / float(here)) ** power)
-        except OverflowError as error:
-            problem = f"{request.source}: each.scale.{path}: {power:g} is too much for {value!r}"
-            raise ConfigError([problem]) from error
-    counts = each.path == "optim.batch_size" and type(value) is int and value > 0
-    fit = _interval(request, int(value)) if counts else {}
+def _arm_of_value(request: Request, each: Each, value: Value) -> PlannedArm:
+    """The arm of one value under `each`."""
+    name = f"{short_name(each.path)}={value}"
+    scaled = {path: _scaled(request, each, value, path) for path in each.scale}
+    changes: dict[str, Value] = {each.path: value, **scaled}
+    is_batch = each.path == "optim.batch_size" and type(value) is int and value > 0
+    fit = _record_interval(request, int(value)) if is_batch else {}
     tuned = tuple(request.space.retune or ())
     return PlannedArm(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)
 
 
-def _interval(request: Request, batch_size: int) -> dict[str, Value]:
-    """How often records come for a batch size: as in the baseline, or where an update is too large,
-    the next longer interval that meets the rungs and the end; nothing where none does."""
+def _scaled(request: Request, each: Each, value: Value, path: str) -> float:
+    """The value of a path under `each.scale`: the baseline's, times a power of the values' ratio."""
+    where = f"{request.source}: each.scale.{path}"
+    own, base, power = _base_value(request, each.path), _base_value(request, path), each.scale[path]
+    are_numbers = all(isinstance(number, int | float) for number in (value, own, base))
+    if not are_numbers or min(float(value), float(own)) <= 0:
+        problem = (
+            f"expected numbers above 0, got {value!r} for {each.path} "
+            f"(the baseline has {own!r}) and {base!r} for {path}"
+        )
+        raise ConfigError([f"{where}: {problem}"])
+    try:
+        return float(base * (float(value) / float(own)) ** power)
+    except OverflowError as error:
+        problem = f"the power {power:g} is too large for {value!r}"
+        raise ConfigError([f"{where}: {problem}"]) from error
+
+
+def _record_interval(request: Request, batch_size: int) -> dict[str, Value]:
+    """The changes that let records fall on the updates of a batch size.
+
+    None if the baseline's interval does. Else the next longer interval that falls on the rungs and
+    on the end; none if there is no such interval.
+    """
     base = request.base
     update = batch_size * base.model.context_length
     if base.eval.every_tokens % update == 0:
         return {}
-    places = rung_tokens(request.space, base, request.source) if request.space.retune else ()
-    common = math.gcd(base.budget.tokens, *places)
+    rungs = rung_tokens(request.space, base, request.source) if request.space.retune else ()
+    common = math.gcd(base.budget.tokens, *rungs)
     shortest = min(base.eval.every_tokens, common)
     fitting = [n * update for n in range(1, common // update + 1) if common % (n * update) == 0]
     every = next((tokens for tokens in fitting if tokens >= shortest), None)
@@ -188,7 +196,7 @@ def _interval(request: Request, batch_size: int) -> dict[str, Value]:
 
 
 def _values(request: Request, machine: Machine, each: Each) -> tuple[list[Value], list[str]]:
-    """The values of a path but the baseline's own, and what was found out about their bounds."""
+    """The values under `each` without the baseline's own, and notes for the user on their bound."""
     notes = []
     if isinstance(each.values, PowersOfTwo):
         low, high = each.values.powers_of_two
@@ -198,49 +206,50 @@ def _values(request: Request, machine: Machine, each: Each) -> tuple[list[Value]
         if isinstance(high, int):
             values = list(_doubling(first, high))
         else:
-            values, note = _until_memory(request, machine, each, first)
+            values, note = _batch_sizes_that_fit(request, machine, each, first)
             notes.append(note)
     else:
         values = list(each.values)
     own = _base_value(request, each.path)
-    # True is no 1, which has to be refused where a switch is due.
+    # True == 1, but 1 for a switch is an error that has to be reported.
     return [v for v in values if v != own or isinstance(v, bool) != isinstance(own, bool)], notes
 
 
 def _doubling(first: int, last: float = math.inf) -> Iterator[int]:
+    """The first number and its doubles, up to the last."""
     while first <= last:
         yield first
         first *= 2
 
 
-def _until_memory(
+def _batch_sizes_that_fit(
     request: Request, machine: Machine, each: Each, first: int
 ) -> tuple[list[Value], str]:
-    """The batch sizes, doubling, that leave enough updates, meet the rungs and fit in memory."""
+    """Batch sizes, each twice the one before, that leave enough updates, fall on the rungs and fit
+    in memory; and a note on why they end."""
     values: list[Value] = []
     why = ""
     for size in _doubling(first):
         try:
-            config = _config(request, _of_value(request, each, size), {})
+            config = _config(request, _arm_of_value(request, each, size), {})
         except ConfigError as error:
-            why = f"{size} is not to be had: {error.problems[0].partition(': ')[2]}"
+            why = f"{size} is not possible: {error.problems[0].partition(': ')[2]}"
             break
         if config.steps < LEAST_UPDATES:
             why = f"{size} leaves {config.steps} updates, fewer than {LEAST_UPDATES}"
             break
         values.append(size)
-    while values and not machine.fits(_config(request, _of_value(request, each, values[-1]), {})):
+    while values and not machine.fits(
+        _config(request, _arm_of_value(request, each, values[-1]), {})
+    ):
         why = f"{values.pop()} does not fit in memory"
     if not values:
-        raise ConfigError([f"{request.source}: each.values: not even {first}: {why}"])
+        raise ConfigError([f"{request.source}: each.values: not even {first} is possible: {why}"])
     return values, f"batch sizes up to {values[-1]}: {why}"
 
 
-# Trials ----------------------------------------------------------------------------------------------
-
-
 def tuning(request: Request, arm: PlannedArm) -> list[PlannedTrial]:
-    """The trials of an arm's re-tune grid; none for one that has none."""
+    """The trials of an arm's re-tune grid; none if it has no grid of its own."""
     if not arm.retune:
         return []
     grids: list[list[Value]] = []
@@ -266,31 +275,31 @@ def tuning(request: Request, arm: PlannedArm) -> list[PlannedTrial]:
 
 
 def _multiples(request: Request, arm: PlannedArm, path: str, factors: list[float]) -> list[Value]:
-    """Multiples of the value that an arm has; of a whole number whole ones."""
-    here = cfg.flatten(_config(request, arm, {}).model_dump())[path]
+    """Multiples of the value that an arm has; multiples of an int must be ints."""
+    own = cfg.flatten(_config(request, arm, {}).model_dump())[path]
     where = f"{request.source}: retune.{path}.times"
-    if type(here) not in {int, float}:
-        raise ConfigError([f"{where}: a number is due in {arm.name}, got {here!r}"])
-    if type(here) is float:
-        return [float(here * factor) for factor in factors]
-    # As written: 100 times 1.1 is 110, which it is not in binary.
-    exact = {factor: here * Fraction(str(factor)) for factor in factors}
+    if type(own) not in {int, float}:
+        raise ConfigError([f"{where}: expected a number in {arm.name}, got {own!r}"])
+    if type(own) is float:
+        return [float(own * factor) for factor in factors]
+    # Factors as written: 100 times 1.1 is 110, but not with binary fractions.
+    exact = {factor: own * Fraction(str(factor)) for factor in factors}
     broken = [factor for factor, value in exact.items() if value.denominator > 1]
     if broken:
-        raise ConfigError([f"{where}: {here} in {arm.name} times {broken[0]:g} is no whole number"])
+        problem = f"{own} in {arm.name} times {broken[0]:g} is not a whole number"
+        raise ConfigError([f"{where}: {problem}"])
     return [int(value) for value in exact.values()]
 
 
 def runs(request: Request, arm: PlannedArm, tuned: Mapping[str, Value]) -> list[PlannedTrial]:
-    """The trials of an arm on every seed, at the values that were chosen for it; the baseline's
-    repeats behind them."""
+    """The trials of an arm on every seed, at its tuned values; the baseline's repeats come last."""
     exact = request.base.run.device == "cpu" and request.base.budget.seconds is None
-    least = 1 if exact else REPEATS  # equal trainings may differ
-    again = max(request.space.repeats, least) if arm.name == BASELINE else 1
+    least = 1 if exact else REPEATS  # equal runs may differ
+    repeats = max(request.space.repeats, least) if arm.name == BASELINE else 1
     found = []
     for seed, repeat in [
         *((s, 0) for s in request.seeds),
-        *((request.seeds[0], n) for n in range(1, again)),
+        *((request.seeds[0], n) for n in range(1, repeats)),
     ]:
         config = _config(request, arm, {**tuned, "run.seed": seed, "run.repeat": repeat})
         values = arm.values(tuned) | ({"run.repeat": repeat} if repeat else {})

@@ -1,18 +1,22 @@
-"""The next trial of an Optuna search, on top of any policy."""
+"""The next trial of an Optuna search, with any policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.plan import trials as plan
-from sweeps.plan.domains import Choice, Depends, Int, LogUniform, Uniform, Value, written
+from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch, Space
+
+_MOST_REPEATS = 100  # of earlier trials that are drawn before the space counts as exhausted
+
+Drawn = dict[str, tuple[Value, Any]]  # value and distribution by Optuna's name of the path
 
 
 @dataclass(frozen=True)
 class PastTrial:
-    """What is known of an earlier trial: scores by tokens, and how it ended."""
+    """An earlier trial: its scores by tokens, and how it ended."""
 
     trial: str
     seed: int
@@ -21,33 +25,35 @@ class PastTrial:
     state: Literal["running", "finished", "stopped", "diverged", "failed"]
 
 
-_DRAWS = 100  # that a sampler may repeat itself before the space counts as exhausted
-
-
 def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> PlannedTrial | None:
-    """The next trial of an Optuna search, a function of the outcomes of all before it; None when
-    it has all its samples, or when nothing but what it had, or what breaks the constraint, is
-    drawn again and again.
+    """The next trial of an Optuna search: a function of the request and of all earlier trials.
 
-    Early-stopped and diverged trials are told as pruned, so that their losses never pass for
-    final ones; running ones are told too, so that parallel suggestions keep apart. Outcomes of
-    other seeds, and those that the space of today can't draw, do not count.
+    None if the search has all its samples, or if it draws only earlier trials and ones outside the
+    constraint, again and again. Trials of other seeds, and those that the space can no longer draw,
+    do not count.
+    """
+    space = request.space
+    assert isinstance(space.search, OptunaSearch)
+    counted = [
+        (trial, drawn)
+        for trial in past
+        if trial.seed == request.seeds[0]
+        and (drawn := _drawn_from(space, trial.values)) is not None
+    ]
+    if len(counted) >= space.search.samples:
+        return None
+    study = _study(request.seed, counted)
+    return _new_trial(request, machine, study, known={trial.trial for trial in past})
+
+
+def _study(seed: int, counted: list[tuple[PastTrial, Drawn]]) -> Any:
+    """An Optuna study that knows the earlier trials.
+
+    Early-stopped and diverged trials count as pruned, so that their losses are never taken for
+    final ones. Running trials count too, so that parallel suggestions differ.
     """
     import optuna
 
-    space, seed = request.space, request.seed
-    assert isinstance(space.search, OptunaSearch)
-    own = [
-        (outcome, drawn)
-        for outcome in past
-        if outcome.seed == request.seeds[0]
-        and (drawn := _distributions(space, outcome.values)) is not None
-    ]
-    if len(own) >= space.search.samples:
-        return None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(own), constant_liar=True)
-    study = optuna.create_study(direction="minimize", sampler=sampler)
     states = {
         "running": optuna.trial.TrialState.RUNNING,
         "finished": optuna.trial.TrialState.COMPLETE,
@@ -55,39 +61,54 @@ def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> Planne
         "diverged": optuna.trial.TrialState.PRUNED,
         "failed": optuna.trial.TrialState.FAIL,
     }
-    for outcome, drawn in own:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(counted), constant_liar=True)
+    study = optuna.create_study(direction="minimize", sampler=sampler)
+    for trial, drawn in counted:
         study.add_trial(
             optuna.trial.create_trial(
-                state=states[outcome.state],
+                state=states[trial.state],
                 params={name: value for name, (value, _) in drawn.items()},
                 distributions={name: distribution for name, (_, distribution) in drawn.items()},
-                value=list(outcome.scores.values())[-1] if outcome.state == "finished" else None,
-                intermediate_values=outcome.scores if outcome.state != "diverged" else {},
+                value=list(trial.scores.values())[-1] if trial.state == "finished" else None,
+                intermediate_values=trial.scores if trial.state != "diverged" else {},
             )
         )
-    known = {outcome.trial for outcome in past}
-    repeated = 0
+    return study
+
+
+def _new_trial(
+    request: Request, machine: Machine, study: Any, known: set[str]
+) -> PlannedTrial | None:
+    """The first suggestion that is within the constraint and not known; None if there is none."""
+    import optuna
+
+    repeats = 0
     for draws in range(1, plan.MOST_DRAWS + 1):
-        trial = study.ask()
-        values: dict[str, Value] = {}
-        for path in space.space:
-            name, distribution = _distribution(space, path, values)
-            values[path] = trial._suggest(name, distribution)  # noqa: SLF001 takes any distribution
-        if plan.meets(request, machine, values):
+        suggestion = study.ask()
+        values = _values(request.space, suggestion)
+        if plan.is_within_constraint(request, machine, values):
             (new,) = plan.trials(request, [plan.Sample(values, draws)], request.seeds)
             if new.trial not in known:
                 return new
-            repeated += 1
-        if repeated == _DRAWS:
+            repeats += 1
+        if repeats == _MOST_REPEATS:
             return None
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        study.tell(suggestion, state=optuna.trial.TrialState.FAIL)
     return None
 
 
-def _distributions(
-    space: Space, values: Mapping[str, Value]
-) -> dict[str, tuple[Value, Any]] | None:
-    """Values and distributions by Optuna's names; None for values that the space can't draw."""
+def _values(space: Space, suggestion: Any) -> dict[str, Value]:
+    """The values that Optuna suggests, by path."""
+    values: dict[str, Value] = {}
+    for path in space.space:
+        name, distribution = _distribution(space, path, values)
+        values[path] = suggestion._suggest(name, distribution)  # noqa: SLF001 takes any distribution
+    return values
+
+
+def _drawn_from(space: Space, values: Mapping[str, Value]) -> Drawn | None:
+    """Values with the distributions they came from; None for values that the space can't draw."""
     if list(values) != list(space.space):
         return None
     drawn = {}
@@ -104,20 +125,5 @@ def _distributions(
 
 def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple[str, Any]:
     """Optuna's name and distribution of a path; each case of a dependent path has its own name."""
-    from optuna import distributions
-
-    domain, name = space.space[path], path
-    while isinstance(domain, Depends):
-        case = written(values[domain.depends.on])
-        name = f"{name}|{domain.depends.on}={case}"
-        domain = domain.depends.cases[case]
-    match domain:
-        case Choice(choice=listed):
-            return name, distributions.CategoricalDistribution(listed)
-        case Uniform(uniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high)
-        case LogUniform(loguniform=[low, high]):
-            return name, distributions.FloatDistribution(low, high, log=True)
-        case Int(int=[low, high]):
-            return name, distributions.IntDistribution(low, high)
-    raise AssertionError(domain)
+    domain = space.space[path]
+    return path + domain.condition(values), domain.resolve(values).distribution()

@@ -1,4 +1,4 @@
-"""What is asked of a sweep, and what it plans: a space with its base config, and trials."""
+"""A request, which is a space with its base config, and the trials that are planned for it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from tinylm import config as cfg
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for."""
+    """A space, and the config and seed to run it with."""
 
     space: Space
-    written: dict[str, Any]  # the space file as it stands
+    written: dict[str, Any]  # the space file as written
     source: str  # its path
-    base: cfg.Config  # of the scale, with the space's and the command line's changes
+    base: cfg.Config  # of the scale, with the changes of the space and the command line
     scale: str
     seed: int
 
@@ -36,31 +36,31 @@ class Request:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the space, moved by the command line's."""
+        """The seeds of the space, plus the seed of the command line."""
         return [number + self.seed for number in self.space.seeds]
 
     def policy(self) -> Pools:
-        """The policy that the space schedules, before any row; for re-tune grids one a grid."""
-        places = rung_tokens(self.space, self.base, self.source)
-        return Pools(places, lambda: self.space.schedule.policy_at(places, self.score_field))
+        """The space's policy before any row; each re-tune grid has one of its own."""
+        rungs = rung_tokens(self.space, self.base, self.source)
+        return Pools(rungs, lambda: self.space.schedule.policy_at(rungs, self.score_field))
 
     @property
     def score_field(self) -> str:
-        """The field of a record at a rung that holds its score."""
+        """The field that holds the score in a record at a rung."""
         return self.space.schedule.field(self.space.metric)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What planning has to know of models and of the machine."""
+    """The facts about models and this machine that planning needs."""
 
     size: Callable[[cfg.Model], tuple[int, int]]  # parameters, FLOPs per training token
-    fits: Callable[[cfg.Config], bool]  # whether a training fits in memory
+    fits: Callable[[cfg.Config], bool]  # whether a run fits in memory
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One trial: its whole config, and which values of it the space chose."""
+    """A trial: its whole config, and the values in it that the space chose."""
 
     config: cfg.Config
     values: dict[str, Value]
@@ -68,7 +68,7 @@ class PlannedTrial:
     role: Role = "search"
     arm: str = ""  # of a study
     grid: str = ""  # names the re-tune grid of that arm
-    draws: int = 1  # that it took to meet the space's constraint
+    draws: int = 1  # that it took to be within the space's constraint
 
     @property
     def pool(self) -> str | None:
@@ -81,9 +81,14 @@ class PlannedTrial:
         return cfg.identity(self.config)
 
 
+def short_name(path: str) -> str:
+    """The last part of a dotted path."""
+    return path.rpartition(".")[2]
+
+
 def label_of(values: Mapping[str, Value]) -> str:
-    """Values by the last parts of their paths, or by all of a path where two end alike."""
-    names = [path.rsplit(".", 1)[1] for path in values]
+    """Values with the short names of their paths, or with the paths if two have one short name."""
+    names = [short_name(path) for path in values]
     return " ".join(
         f"{path if names.count(name) > 1 else name}={show(value)}"
         for name, (path, value) in zip(names, values.items(), strict=True)

@@ -1,8 +1,9 @@
-"""Search spaces: one YAML file a question, read and checked.
+"""Search spaces: a YAML file for each question, read and checked.
 
-What trials a space plans is `sweeps.plan.trials`'s to say.
+The trials of a space are planned in `sweeps.plan.trials`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from importlib.resources import files
@@ -21,20 +22,16 @@ from pydantic import (
 
 from sweeps.ledger import BASELINE, NAME
 from sweeps.plan.domains import (
+    AnyDomain,
     Bounds,
-    Depends,
     Domain,
     Grid,
-    Int,
     Value,
     Values,
     distinct,
-    kind,
-    leaves,
-    listed_values,
+    kind_of,
     not_descending,
-    said,
-    written,
+    with_rule,
 )
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from tinylm import config as cfg
@@ -43,17 +40,14 @@ from tinylm.yaml import YamlError, read_mapping
 
 SPACES = Path("search_spaces")
 SHIPPED = Path(str(files("sweeps"))) / "search_spaces"
-# Of re-tune grids, so that no arm is judged by the loss it was tuned on, and the first of those that
-# confirm a sweep's best. Seeds of trials lie below.
+# Re-tune grids have a seed of their own, so that no arm is judged by the loss it was tuned on. The
+# runs that confirm the best of a sweep have seeds from the second on. Other seeds are lower.
 TUNING_SEED, CONFIRMING_SEED = 1000, 2000
-_SPLIT = {"data.validation_fraction", "data.split_seed"}  # which tokens are held out
-
-
-# How they are searched and scheduled ---------------------------------------------------------
+_SPLIT = {"data.validation_fraction", "data.split_seed"}  # the tokens that are held out
 
 
 Samples = Annotated[int, Field(ge=1, le=1_000_000)]
-Again = Annotated[int, Field(le=1000)]  # trainings of one config
+Again = Annotated[int, Field(le=1000)]  # runs of one config
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -64,25 +58,27 @@ class GridSearch(Section):
 
 
 class RandomSearch(Section):
-    """Independent draws; more samples add to the ones before."""
+    """Independent draws; more samples keep the earlier ones."""
 
     method: Literal["random"]
     samples: Samples
 
 
 class OptunaSearch(Section):
-    """Optuna's tree-structured Parzen estimator over what was measured so far."""
+    """Optuna's tree-structured Parzen estimator on the results so far."""
 
     method: Literal["optuna"]
     samples: Samples
 
 
 class Constraint(Section):
-    """What a drawn model must meet; other draws are thrown away and counted."""
+    """Bounds on a drawn model; draws outside them are discarded and counted."""
 
-    params: Bounds | None = Field(default=None, description="Parameters, from and to.")
+    params: Bounds | None = Field(
+        default=None, description="The lowest and the highest number of parameters."
+    )
     flops_per_token: Bounds | None = Field(
-        default=None, description="FLOPs of a training token, from and to."
+        default=None, description="The lowest and the highest number of FLOPs per training token."
     )
 
     @field_validator("params", "flops_per_token")
@@ -93,36 +89,46 @@ class Constraint(Section):
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.params is None and self.flops_per_token is None:
-            raise ValueError("params or flops_per_token is missing")
+            raise ValueError("expected params or flops_per_token")
         return self
 
+    def allows(self, params: int, flops_per_token: int) -> bool:
+        """Whether a model of this size is within all bounds."""
+        sizes = ((params, self.params), (flops_per_token, self.flops_per_token))
+        return all(bounds is None or bounds[0] <= size <= bounds[1] for size, bounds in sizes)
 
-# Arms ------------------------------------------------------------------------------------------
+    @property
+    def text(self) -> str:
+        """The bounds in words: `12000 to 15000 parameters`."""
+        names = {"parameters": self.params, "FLOPs per token": self.flops_per_token}
+        return " and ".join(f"{b[0]:g} to {b[1]:g} {name}" for name, b in names.items() if b)
 
 
 class Arm(Section):
-    """A named change of the baseline, and what it is expected to do."""
+    """A named change of the baseline, and its expected effect."""
 
     hypothesis: Words
     set: Annotated[dict[str, Value], Field(min_length=1)] = Field(
-        description="Dotted paths, and the values that they have in this arm."
+        description="Dotted paths and their values in this arm."
     )
     match: Literal["params", "flops"] | None = Field(
         default=None,
-        description="Solve model.d_ff for the parameters, or FLOPs per token, of the baseline.",
+        description="Set model.d_ff so that the arm has as many parameters, or FLOPs per token, "
+        "as the baseline.",
     )
     retune: bool = Field(
-        default=True, description="false takes what the baseline's re-tune grid chose."
+        default=True, description="false uses the values that the baseline's re-tune grid chose."
     )
 
 
 class PowersOfTwo(Section):
-    """Every power of two from the first to the second bound; `memory` is as much as fits."""
+    """Every power of two from the first to the second bound; `memory` is the largest that fits."""
 
     powers_of_two: Annotated[
         list[
             Annotated[
-                cfg.Count | Literal["memory"], said("a whole number above 0, or memory, is due")
+                cfg.Count | Literal["memory"],
+                with_rule("expected a whole number above 0, or memory"),
             ]
         ],
         Field(min_length=2, max_length=2),
@@ -133,14 +139,14 @@ class PowersOfTwo(Section):
     def _bounds(cls, bounds: list[int | str]) -> list[int | str]:
         low, high = bounds
         if isinstance(low, str):
-            raise ValueError("the lower bound is a number, got memory")
+            raise ValueError("the lower bound must be a number, got memory")
         if isinstance(high, int):
             not_descending([low, high])
         return bounds
 
 
 def _kind_of_values(value: object) -> str:
-    return "<list>" if isinstance(value, list) else kind(value)
+    return "<list>" if isinstance(value, list) else kind_of(value)
 
 
 class Each(Section):
@@ -152,28 +158,28 @@ class Each(Section):
         Discriminator(
             _kind_of_values,
             custom_error_type="values",
-            custom_error_message="a list of values, or {powers_of_two: [a, b]}, is due",
+            custom_error_message="expected a list of values, or {powers_of_two: [a, b]}",
         ),
     ]
     hypothesis: Words
     scale: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
         default_factory=dict,
-        description="Paths that grow with this power of the value's ratio to the baseline's, "
+        description="Paths that scale with a power of the value's ratio to the baseline's, "
         "e.g. {optim.lr: 0.5}.",
     )
 
     @model_validator(mode="after")
-    def _probed(self) -> Self:
+    def _check_values(self) -> Self:
         if isinstance(self.values, PowersOfTwo):
             if "memory" in self.values.powers_of_two and self.path != "optim.batch_size":
-                raise ValueError(f"memory bounds optim.batch_size, not {self.path}")
+                raise ValueError(f"memory can bound optim.batch_size only, not {self.path}")
         else:
             distinct(self.values)
         return self
 
 
 class Times(Section):
-    """Multiples of what an arm has."""
+    """Multiples of the value that an arm has."""
 
     times: Annotated[list[cfg.Positive], Field(min_length=1)]
     _check = field_validator("times")(distinct)
@@ -182,43 +188,41 @@ class Times(Section):
 Retune = Annotated[
     Annotated[Grid, Tag("grid")] | Annotated[Times, Tag("times")],
     Discriminator(
-        kind,
+        kind_of,
         custom_error_type="retune",
-        custom_error_message="one of {grid: [..]}, {times: [..]} is due",
+        custom_error_message="expected one of {grid: [..]}, {times: [..]}",
     ),
 ]
 
 
-# The whole file ------------------------------------------------------------------------------------
-
-
 class Resources(Section):
-    """What one trial takes."""
+    """The resources of one trial."""
 
     cpus: cfg.Positive = 1
-    gpus: cfg.Positive = Field(default=1, description="Taken where run.device is cuda.")
+    gpus: cfg.Positive = Field(default=1, description="Used only if run.device is cuda.")
 
 
 class Caps(Section):
-    """Budgets of the whole sweep; where one is used up, the sweep ends at the next records."""
+    """Budgets of the whole sweep; when one is used up, the sweep ends at the next records."""
 
     tokens: cfg.Positive | None = Field(default=None, description="Training tokens.")
-    flops: cfg.Positive | None = Field(default=None, description="FLOPs of those tokens.")
-    hours: cfg.Positive | None = Field(default=None, description="Hours by the clock.")
+    flops: cfg.Positive | None = Field(default=None, description="FLOPs of training.")
+    hours: cfg.Positive | None = Field(default=None, description="Hours of wall-clock time.")
     gpu_hours: cfg.Positive | None = Field(
-        default=None, description="Hours in which trials hold GPUs, times those they hold."
+        default=None,
+        description="Hours in which trials hold GPUs, times the number of GPUs they hold.",
     )
     money: cfg.Positive | None = Field(
-        default=None, description="Hours by the clock times price_per_hour, in its currency."
+        default=None, description="Hours of wall-clock time times price_per_hour, in its currency."
     )
     price_per_hour: cfg.Positive | None = Field(
-        default=None, description="What an hour of all machines of the sweep costs."
+        default=None, description="The price of an hour of all machines of the sweep."
     )
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
         if (self.money is None) != (self.price_per_hour is None):
-            raise ValueError("money and price_per_hour go together; one of them is missing")
+            raise ValueError("money and price_per_hour must be set together; one is missing")
         return self
 
 
@@ -233,13 +237,14 @@ class Space(Section):
     search: (
         Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")] | None
     ) = None
-    space: dict[str, Domain] = Field(default_factory=dict)
+    space: dict[str, AnyDomain] = Field(default_factory=dict)
     constraint: Constraint | None = None
     confirm: Annotated[Again, Field(ge=0)] = Field(
-        default=0, description="Fresh seeds on which the best of the sweep is run again."
+        default=0,
+        description="The number of new seeds on which the best values of the sweep are run again.",
     )
     arms: Annotated[dict[str, Arm], Field(min_length=1)] | None = Field(
-        default=None, description="Changes of the baseline, each held against it."
+        default=None, description="Changes of the baseline, each compared with it."
     )
     each: Each | None = None
     retune: Annotated[dict[str, Retune], Field(min_length=1)] | None = Field(
@@ -247,7 +252,7 @@ class Space(Section):
     )
     seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
     repeats: Annotated[Again, Field(ge=1)] = Field(
-        default=1, description="Times that the first seed is run."
+        default=1, description="How many times the first seed is run."
     )
     schedule: AnySchedule = DEFAULT_SCHEDULE
     resources: Resources = Resources()
@@ -255,7 +260,7 @@ class Space(Section):
 
     @property
     def is_study(self) -> bool:
-        """Whether the space holds arms against a baseline."""
+        """Whether the space compares arms with a baseline."""
         return self.arms is not None or self.each is not None
 
     @field_validator("seeds")
@@ -270,7 +275,7 @@ class Space(Section):
         wrong = [*self._incomparable(), *study]
         if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
             wrong.append(
-                f"seeds: those from {TUNING_SEED} on are for re-tuning and confirming, got "
+                f"seeds: {TUNING_SEED} and above are reserved for re-tuning and confirming, got "
                 f"{max(self.seeds)}"
             )
         if wrong:
@@ -279,61 +284,61 @@ class Space(Section):
 
     def _wrong_study(self) -> Iterator[str]:
         if self.arms is not None and self.each is not None:
-            yield "each: arms are listed or made of values, not both"
+            yield "each: a study has arms or each, not both"
         for name in ("search", "space", "constraint", "confirm"):
             if getattr(self, name):
-                yield f"{name}: not with arms, which are all run, on all seeds"
+                yield f"{name}: not allowed in a study, which runs all arms on all seeds"
         if len(self.seeds) < 2:
-            yield f"seeds: verdicts need two or more, got {self.seeds}"
+            yield f"seeds: a study needs two or more, got {self.seeds}"
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
             if self.each is not None and path == self.each.path:
                 yield f"retune.{path}: each sets this path"
             if self.each is not None and path in self.each.scale and isinstance(domain, Grid):
-                yield f"retune.{path}: each.scale sets this path; times multiplies what it sets"
+                yield f"retune.{path}: each.scale sets this path; use times to multiply its value"
         if self.each is not None and self.each.path in self.each.scale:
             yield f"each.scale.{self.each.path}: each sets this path"
 
     def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[str]:
         if name.casefold() == BASELINE:
-            yield f"{where}: the baseline is the base config, and no arm"
+            yield f"{where}: the name is reserved for the base config"
         if not NAME.fullmatch(name):
-            yield f"{where}: an arm is named by letters, digits, _, - and ."
+            yield f"{where}: expected a name of letters, digits, _, - and ."
         for path in (self.retune or {}).keys() & arm.set.keys():
             yield f"{where}.set.{path}: retune sets this path in every arm"
         if arm.match and "model.d_ff" in (self.retune or {}):
-            yield f"retune.model.d_ff: {where}.match solves for it"
+            yield f"retune.model.d_ff: {where}.match sets this path"
         if arm.match and "model.d_ff" in arm.set:
-            yield f"{where}.set.model.d_ff: match solves for it"
+            yield f"{where}.set.model.d_ff: match sets this path"
 
     def _wrong_search(self) -> Iterator[str]:
         if self.search is None:
-            yield "search: missing; one of {method: grid}, {method: random, samples: N} is due"
+            yield "search: missing; expected {method: grid} or {method: random, samples: N}"
             return
         if self.retune:
-            yield "retune: for arms; list the values under space"
+            yield "retune: only for studies; list the values under space"
         if self.constraint and self.search.method == "grid":
-            yield "constraint: a grid has no draws to throw away; use random or optuna"
+            yield "constraint: a grid has no draws to discard; use random or optuna"
         if self.repeats > 1 and self.search.method != "grid":
-            yield f"repeats: for grids; {self.search.method} search draws other values each time"
+            yield f"repeats: only for grids; {self.search.method} search draws new values each time"
         if not self.space and self.search.method != "grid":
             yield f"space: {self.search.method} search needs paths to draw"
-        yield from self._wrong_kinds(self.search.method)
+        yield from self._wrong_domains(self.search.method)
 
     def _incomparable(self) -> Iterator[str]:
         varied = dict(self.varied())
         for where, path in varied.items():
             if path == "run.device":
-                yield f"{where}: every trial takes the same resources"
+                yield f"{where}: every trial must use the same resources"
             elif path.startswith("eval.") or path in _SPLIT:
-                yield f"{where}: every trial is evaluated on the same windows"
+                yield f"{where}: every trial must be evaluated on the same windows"
             elif path == "model.context_length" and where.startswith("retune"):
-                yield f"{where}: the grid would choose between losses on different windows"
+                yield f"{where}: the grid would compare losses on different windows"
             elif path == "budget.seconds":
-                yield f"{where}: trials are compared at equal tokens, or at the end of one time"
+                yield f"{where}: every trial must have the same time; set it under base"
             elif path.startswith("budget.") and self.is_study:
-                yield f"{where}: arms are compared at equal tokens"
+                yield f"{where}: every arm must have the same token budget"
             elif path.startswith("budget.") and self.schedule.shares():
                 yield f"{where}: rungs need the same {path} in every trial"
         if self.metric == "val_loss" and any(
@@ -342,7 +347,7 @@ class Space(Section):
             yield "metric: losses per token of two tokenizers can't be compared; use bits_per_byte"
 
     def varied(self) -> Iterator[tuple[str, str]]:
-        """Every dotted path that trials differ in, behind where it stands in the file."""
+        """Every dotted path in which trials differ, after its place in the file."""
         for path in self.space:
             yield f"space.{path}", path
         for name, arm in (self.arms or {}).items():
@@ -355,43 +360,13 @@ class Space(Section):
             for path in self.each.scale:
                 yield f"each.scale.{path}", path
 
-    def _wrong_kinds(self, method: str) -> Iterator[str]:
-        above: list[str] = []
+    def _wrong_domains(self, method: str) -> Iterator[str]:
+        above: dict[str, Domain] = {}
         for path, domain in self.space.items():
-            yield from self._wrong_domain(method, f"space.{path}", domain, above)
-            above.append(path)
+            yield from domain.problems(f"space.{path}", method, above)
+            above[path] = domain
         if method == "optuna" and len(self.seeds) > 1:
             yield f"seeds: optuna searches one seed, got {self.seeds}"
-
-    def _wrong_domain(
-        self, method: str, where: str, domain: Domain, above: list[str]
-    ) -> Iterator[str]:
-        if isinstance(domain, Depends):
-            on = domain.depends.on
-            if on not in above:
-                near = cfg.did_you_mean(on, above)
-                yield f"{where}.depends.on: {on} must stand above in the space{near}"
-                return
-            if any(isinstance(one, Int) for one in leaves(self.space[on])):
-                yield f"{where}.depends.on: {on} must list its values, got int"
-                return
-            values = {written(value) for value in listed_values(self.space[on])}
-            cases = set(domain.depends.cases)
-            if values != cases:
-                yield (
-                    f"{where}.depends.cases: {on} takes {', '.join(sorted(values)) or 'no list'}, "
-                    f"cases are {', '.join(sorted(cases))}"
-                )
-            for name, case in domain.depends.cases.items():
-                yield from self._wrong_domain(method, f"{where}.depends.cases.{name}", case, above)
-            return
-        if method == "grid" and not isinstance(domain, Grid):
-            yield f"{where}: grid search lists its values, got {kind(domain.model_dump())}"
-        if method != "grid" and isinstance(domain, Grid):
-            yield f"{where}: {method} search draws values, got grid; write choice"
-
-
-# Reading -------------------------------------------------------------------------------------
 
 
 def find(name_or_path: str) -> Path:
@@ -405,9 +380,7 @@ def find(name_or_path: str) -> Path:
         path = next((place for place in places if place.is_file()), places[0])
     if not NAME.fullmatch(named):
         raise ConfigError(
-            [
-                f"{name_or_path}: a space is named by letters, digits, _, - and ., or by its .yaml file"
-            ]
+            [f"{name_or_path}: expected a space's name (letters, digits, _, - and .) or .yaml file"]
         )
     if not path.is_file():
         shipped = sorted({file.stem for one in (SPACES, SHIPPED) for file in one.glob("*.yaml")})
@@ -421,7 +394,7 @@ def find(name_or_path: str) -> Path:
 
 
 def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every dotted path of a tree that may not be a valid space, behind where it stands."""
+    """Every dotted path in a tree that may not be a valid space, after its place in the file."""
 
     def keys(where: str, part: object) -> Iterator[tuple[str, str]]:
         for path in part if isinstance(part, dict) else ():
@@ -441,22 +414,22 @@ def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
     for where, path in _written_paths(tree):
         if path == "run.seed":
-            yield f"{source}: {where}: seeds are listed under `seeds`"
+            yield f"{source}: {where}: list seeds under `seeds`"
         elif path == "run.repeat":
-            yield f"{source}: {where}: how often the first seed is run stands under `repeats`"
+            yield f"{source}: {where}: set the runs of the first seed under `repeats`"
         elif path not in cfg.PATHS:
             near = cfg.did_you_mean(path, cfg.PATHS)
-            # Where the path is a value and not a key, it is not in sight yet.
+            # A path that is a value, not a key, is not in `where` yet.
             value = f" {path}" if not where.endswith(path) else ""
             yield f"{source}: {where}:{value} unknown path{near}"
 
 
-# Keys whose mapping says by one name what it is, with the names that there are.
+# Keys whose mapping is one of several kinds, with the names of the kinds.
 _TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
 
 
 def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Every dotted path that stands in the file without a value."""
+    """Every dotted path that is written without a value."""
     for key, value in tree.items():
         if value is None:
             yield f"{above}{key}"
@@ -471,21 +444,38 @@ def _without_empty(tree: Any) -> Any:
 
 
 def _names(tree: Mapping[str, Any]) -> list[str]:
-    """Every key that may stand in a space file with this policy, by its dotted path."""
-    scheduled = tree.get("schedule")
-    policy = scheduled.get("policy") if isinstance(scheduled, dict) else None
-    schedule = SCHEDULES.get(str(policy))
-    parts: dict[str, type[Section] | None] = {
+    """The dotted path of every key that a space file with this policy may have."""
+    schedule = tree.get("schedule")
+    policy = schedule.get("policy") if isinstance(schedule, dict) else None
+    sections: dict[str, type[Section] | None] = {
         "resources": Resources,
         "caps": Caps,
-        "schedule": schedule,
+        "schedule": SCHEDULES.get(str(policy)),
         "constraint": Constraint,
         "each": Each,
     }
     arms = tree.get("arms")
-    parts |= {f"arms.{name}": Arm for name in (arms if isinstance(arms, dict) else ())}
-    inner = [f"{at}.{name}" for at, of in parts.items() if of for name in of.model_fields]
+    sections |= {f"arms.{name}": Arm for name in (arms if isinstance(arms, dict) else ())}
+    inner = [
+        f"{key}.{name}"
+        for key, section in sections.items()
+        if section
+        for name in section.model_fields
+    ]
     return [*Space.model_fields, *inner]
+
+
+def parse(written: Mapping[str, Any], source: str) -> Space:
+    """The space that a mapping describes, also one from a ledger; a key without a value is missing.
+
+    `ConfigError` with everything that is wrong. Dotted paths are not looked up in the config tree.
+    """
+    try:
+        return Space.model_validate(_without_empty(written))
+    except ValidationError as error:
+        problems = cfg.problems(error, source, _names(written), _TAGGED)
+        lines = (problem.replace("\n", f"\n{source}: ").split("\n") for problem in problems)
+        raise ConfigError(itertools.chain.from_iterable(lines)) from error
 
 
 def read(path: Path) -> tuple[Space, dict[str, Any]]:
@@ -497,22 +487,20 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     empty = list(_empty(tree))
     wrong = [f"{path}: {key}: empty" for key in empty]
     wrong += _wrong_paths(tree, str(path))
+    reported = {f"{path}: {key}: missing" for key in empty}
+    if {"arms", "each"} & set(empty):  # it was meant to be a study
+        reported.add(f"{path}: search: missing")
     try:
-        space = Space.model_validate(_without_empty(tree))
-    except ValidationError as error:
-        said = {f"{path}: {key}: missing" for key in empty}
-        if {"arms", "each"} & set(empty):  # it was to be a study
-            said.add(f"{path}: search: missing")
-        for problem in cfg.problems(error, str(path), _names(tree), _TAGGED):
-            lines = problem.replace("\n", f"\n{path}: ").split("\n")
-            wrong += [line for line in lines if line.partition(";")[0] not in said]
+        space = parse(tree, str(path))
+    except ConfigError as error:
+        wrong += [line for line in error.problems if line.partition(";")[0] not in reported]
     if wrong:
         raise ConfigError(wrong)
     return space, tree
 
 
 def _not_null(tree: Any) -> Any:
-    """A schema in which a key that may be left out may not be left empty."""
+    """A schema in which a key may be left out but not left empty."""
     if isinstance(tree, list):
         return [_not_null(part) for part in tree if part != {"type": "null"}]
     if not isinstance(tree, dict):
@@ -525,7 +513,7 @@ def _not_null(tree: Any) -> Any:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a space file, for editors; its paths are those of the config tree."""
+    """The JSON Schema of a space file, for editors, with the paths of the config tree."""
     tree = _not_null(Space.model_json_schema())
     paths = {"enum": list(cfg.PATHS)}
     for part in (tree["properties"][name] for name in ("base", "space", "retune")):
@@ -537,28 +525,28 @@ def schema() -> dict[str, Any]:
 
 
 def rung_tokens(space: Space, config: cfg.Config, source: str) -> tuple[int, ...]:
-    """The tokens of the schedule's rungs, lowest first; `ConfigError` where a record misses one."""
+    """The schedule's rungs in tokens, lowest first; `ConfigError` if no record falls on one."""
     if config.budget.seconds is not None and space.schedule.shares():
         raise ConfigError(
             [
-                f"{source}: schedule.policy: {space.schedule.policy} has rungs at tokens, and "
+                f"{source}: schedule.policy: {space.schedule.policy} needs a budget of tokens, but "
                 f"budget.seconds is {config.budget.seconds:g}; use {{policy: none}}"
             ]
         )
     budget, every = config.budget.tokens, config.eval.every_tokens
-    found = [share * budget for share in space.schedule.shares()]
-    missed = next((tokens for tokens in found if tokens % every), None)
+    rungs = [share * budget for share in space.schedule.shares()]
+    missed = next((tokens for tokens in rungs if tokens % every), None)
     if missed is not None:
         last = (budget - 1) // every
-        nearest = Fraction(min(max(1, round(found[0] / every)), last) * every, budget)
+        nearest = Fraction(min(max(1, round(rungs[0] / every)), last) * every, budget)
         raise ConfigError(
             [
-                f"{source}: schedule.grace: the rung at {float(missed):g} tokens "
-                f"({missed / budget} of {budget}) is hit by no record: eval.every_tokens is "
-                f"{every}; the nearest grace that is hit is {nearest}"
+                f"{source}: schedule.grace: no record falls on the rung at {float(missed):g} tokens "
+                f"({missed / budget} of {budget}): eval.every_tokens is {every}; "
+                f"the nearest grace with a record is {nearest}"
             ]
         )
-    return tuple(int(tokens) for tokens in found)
+    return tuple(int(tokens) for tokens in rungs)
 
 
 if __name__ == "__main__":

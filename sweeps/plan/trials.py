@@ -1,45 +1,32 @@
-"""What a space runs, in order: a pure function of (space, base config, seed).
+"""The trials of a space, in order: a pure function of (space, base config, seed).
 
-Every trial has the digest of its whole config as its id, so that the same trial asked for twice is
-one trial. Three things can't be planned ahead and are functions of what was measured so far: the
-next trial of an Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid chooses
-their values (`sweeps.plan.arms`), and the trials that confirm a sweep's best (`confirmation`).
+The id of a trial is the digest of its config, so a trial that is asked for twice is one trial.
+Three things can't be planned ahead, because they depend on what was measured: the next trial of an
+Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid chooses their values
+(`sweeps.plan.arms`), and the trials that confirm the best of a sweep (`confirmation`).
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
-from sweeps.plan.domains import (
-    Choice,
-    Depends,
-    Domain,
-    Grid,
-    Int,
-    LogUniform,
-    Uniform,
-    Value,
-    written,
-)
+from sweeps.plan.domains import Domain, Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
-MOST_DRAWS = 1000  # for one sample under a constraint
-_PROBED = 100  # random points that stand for those of an Optuna search
-Rng = np.random.Generator
+MOST_DRAWS = 1000  # for one sample within a constraint
+_PROBED = 100  # random samples by which an Optuna search is checked before it runs
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Values that a space chose, and how many draws it took."""
+    """Values from a space, and how many draws they took."""
 
     values: dict[str, Value]
     draws: int = 1
@@ -47,28 +34,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known before anything is measured."""
+    """The part of a sweep that is known before anything is measured."""
 
     trials: list[PlannedTrial]
     arms: list[PlannedArm]  # of a study: the baseline and the arms
-    notes: list[str]  # what was found out on the way
+    notes: list[str]  # for the user, on how it was planned
 
 
-def trials(request: Request, points: Iterable[Sample], seeds: Iterable[int]) -> list[PlannedTrial]:
-    """The trials of each point on each seed; `ConfigError` with what is wrong in any of them.
+def trials(request: Request, samples: Iterable[Sample], seeds: Iterable[int]) -> list[PlannedTrial]:
+    """The trials of each sample on each seed, without duplicates.
 
-    Equal ones are one.
+    `ConfigError` with every problem of every trial.
     """
     planned: dict[str, PlannedTrial] = {}
     wrong: dict[str, None] = {}
     several = request.seeds != [0]
-    for seed, point in itertools.product(seeds, list(points)):
-        parts = (label_of(point.values), f"seed={seed}" if several else "")
+    for seed, sample in itertools.product(seeds, list(samples)):
+        parts = (label_of(sample.values), f"seed={seed}" if several else "")
         label = " ".join(part for part in parts if part) or "config"
-        changes = {**point.values, "run.seed": seed}
+        changes = {**sample.values, "run.seed": seed}
         try:
             config = cfg.overlay(request.base, changes, f"{request.source}: {label}")
-            trial = PlannedTrial(config, point.values, label, draws=point.draws)
+            trial = PlannedTrial(config, sample.values, label, draws=sample.draws)
             planned.setdefault(trial.trial, trial)
         except ConfigError as error:
             wrong.update(dict.fromkeys(error.problems))
@@ -78,32 +65,32 @@ def trials(request: Request, points: Iterable[Sample], seeds: Iterable[int]) -> 
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The trials that are known before anything is measured; for optuna none.
+    """The trials that are known before anything is measured.
 
-    For a study these are the re-tune grids, and all runs of arms without one. `ConfigError` with
-    every problem of every trial.
+    For an Optuna search there are none. For a study they are the re-tune grids, or all runs if it
+    has no re-tune grid. `ConfigError` with every problem of every trial.
     """
     space = request.space
     rung_tokens(space, request.base, request.source)
     if space.caps.gpu_hours is not None and request.base.run.device != "cuda":
         problem = (
-            f"{request.source}: caps.gpu_hours: run.device is {request.base.run.device}; cap hours"
+            f"{request.source}: caps.gpu_hours: run.device is {request.base.run.device}; use hours"
         )
         raise ConfigError([problem])
     if space.is_study:
         planned_arms, notes = arms.planned_arms(request, machine)
-        found = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
+        known = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
-            found = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]
-        return Plan(found, planned_arms, notes)
+            known = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]
+        return Plan(known, planned_arms, notes)
     match space.search:
-        case RandomSearch(samples=samples):
-            points = [draw(request, machine, index) for index in range(samples)]
-            return Plan(trials(request, points, request.seeds), [], _met(space, points))
+        case RandomSearch(samples=count):
+            samples = [draw(request, machine, index) for index in range(count)]
+            return Plan(trials(request, samples, request.seeds), [], _draw_notes(space, samples))
         case OptunaSearch():
-            # Random points stand for those to come: what they break is broken now.
-            points = [draw(request, machine, index) for index in range(_PROBED)]
-            trials(request, points, request.seeds)
+            # A rule that random samples break, the trials to come may break: it is an error now.
+            samples = [draw(request, machine, index) for index in range(_PROBED)]
+            trials(request, samples, request.seeds)
             return Plan([], [], [])
         case _:
             grid = trials(request, map(Sample, _grid_points(space)), request.seeds)
@@ -111,7 +98,7 @@ def plan(request: Request, machine: Machine) -> Plan:
 
 
 def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[PlannedTrial]:
-    """The trials of the first seed once more, as often as the space says."""
+    """More runs of the trials of the first seed, as many as the space asks for."""
     for number, one in itertools.product(range(1, request.space.repeats), planned):
         if one.config.run.seed == request.seeds[0]:
             config = cfg.overlay(one.config, {"run.repeat": number})
@@ -121,8 +108,7 @@ def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[Plan
 
 
 def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:
-    """The trials that run the best values of a sweep again, on seeds that had no part in choosing
-    them."""
+    """The trials that run the best values of a sweep again, on seeds that did not choose them."""
     first = CONFIRMING_SEED + request.seed
     found = trials(request, [Sample(dict(values))], range(first, first + request.space.confirm))
     labels = [label_of(values), "seed={}", "(confirm)"]
@@ -134,24 +120,24 @@ def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedT
 
 @dataclass(frozen=True)
 class Load:
-    """The configs of all that a sweep trains. What can't be planned has the base's values."""
+    """The configs of all trials of a sweep; those that can't be planned have the base's values."""
 
-    pools: list[list[cfg.Config]]  # each stopped early within itself
-    free: list[cfg.Config]  # trained to their ends
+    pools: list[list[cfg.Config]]  # of trials that compete and may be stopped early
+    free: list[cfg.Config]  # of trials that run to the end
 
     @property
     def configs(self) -> list[cfg.Config]:
-        """All of them, the pools first."""
+        """All configs, the pools first."""
         return [*itertools.chain(*self.pools), *self.free]
 
     @property
     def tokens(self) -> int:
-        """Training tokens of them all, nothing stopped."""
+        """The training tokens of all trials, without early stopping."""
         return sum(config.budget.tokens for config in self.configs)
 
 
 def load(request: Request, planned: Plan) -> Load:
-    """What a sweep has to train, as far as can be told before."""
+    """The work of a sweep, as far as it is known before it runs."""
     space = request.space
     pools: dict[str, list[cfg.Config]] = {}
     free = [request.base] * space.confirm
@@ -164,98 +150,66 @@ def load(request: Request, planned: Plan) -> Load:
     return Load(list(pools.values()), free)
 
 
-# Points ----------------------------------------------------------------------------------------------
-
-
 def _grid_points(space: Space) -> Iterator[dict[str, Value]]:
-    def extend(values: dict[str, Value], rest: list[tuple[str, Any]]) -> Iterator[dict[str, Value]]:
+    """Every combination of the listed values; the first path changes slowest."""
+
+    def extend(
+        values: dict[str, Value], rest: list[tuple[str, Domain]]
+    ) -> Iterator[dict[str, Value]]:
         if not rest:
             yield values
             return
         (path, domain), *rest = rest
-        for value in _grid(domain, values):
+        for value in domain.resolve(values).values:
             yield from extend({**values, path: value}, rest)
 
     yield from extend({}, list(space.space.items()))
 
 
-def _grid(domain: Domain, values: Mapping[str, Value]) -> list[Value]:
-    domain = resolve(domain, values)
-    assert isinstance(domain, Grid)
-    return domain.grid
-
-
-def resolve(domain: Domain, values: Mapping[str, Value]) -> Domain:
-    """The domain that holds, given the values of the paths above."""
-    while isinstance(domain, Depends):
-        domain = domain.depends.cases[written(values[domain.depends.on])]
-    return domain
-
-
-def _draw(domain: Domain, rng: Rng) -> Value:
-    match domain:
-        case Choice(choice=values):
-            return values[int(rng.integers(len(values)))]
-        case Uniform(uniform=[low, high]):
-            return float(rng.uniform(low, high))
-        case LogUniform(loguniform=[low, high]):
-            # The exponential of a logarithm may pass a bound by its last digit.
-            return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
-        case Int(int=[low, high]):
-            return int(rng.integers(low, high, endpoint=True))
-    raise AssertionError(domain)
-
-
 def draw(request: Request, machine: Machine, index: int) -> Sample:
-    """The sample of one index: a stream of its own, so that more samples change none before.
+    """The sample of an index. It has its own random stream, so more samples keep the earlier ones.
 
-    `ConfigError` where `MOST_DRAWS` of it do not meet the constraint.
+    `ConfigError` if none of `MOST_DRAWS` draws is within the constraint.
     """
     rng = np.random.default_rng([request.seed, index])
     for count in range(1, MOST_DRAWS + 1):
         values: dict[str, Value] = {}
         for path, domain in request.space.space.items():
-            values[path] = _draw(resolve(domain, values), rng)
-        if meets(request, machine, values):
+            values[path] = domain.resolve(values).draw(rng)
+        if is_within_constraint(request, machine, values):
             return Sample(values, count)
-    raise ConfigError([f"{request.source}: constraint: {unmet(request, machine, values)}"])
+    raise ConfigError([_no_draw_within_constraint(request, machine, values)])
 
 
-def meets(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
-    """Whether the model that values make is within the constraint, where there is one."""
+def is_within_constraint(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
+    """Whether the model with these values is within the constraint, if the space has one."""
     constraint = request.space.constraint
     if constraint is None:
         return True
-    model = cfg.overlay(request.base, values, request.source).model
-    bounds = (constraint.params, constraint.flops_per_token)
-    return all(
-        bound is None or bound[0] <= found <= bound[1]
-        for found, bound in zip(machine.size(model), bounds, strict=True)
-    )
+    return constraint.allows(*_size(request, machine, values))
 
 
-def unmet(request: Request, machine: Machine, values: Mapping[str, Value]) -> str:
-    """That no draw met the constraint, with the size of the last one."""
+def _size(request: Request, machine: Machine, values: Mapping[str, Value]) -> tuple[int, int]:
+    """Parameters and FLOPs per training token of the model with these values."""
+    return machine.size(cfg.overlay(request.base, values, request.source).model)
+
+
+def _no_draw_within_constraint(
+    request: Request, machine: Machine, last: Mapping[str, Value]
+) -> str:
+    """The error that no draw was within the constraint, with the size of the last one."""
     constraint = request.space.constraint
     assert constraint is not None
-    params, flops = machine.size(cfg.overlay(request.base, values, request.source).model)
+    params, flops = _size(request, machine, last)
     return (
-        f"none of {MOST_DRAWS} draws has {_said(constraint)}; the last has {params} parameters and "
-        f"{flops} FLOPs per token"
+        f"{request.source}: constraint: none of {MOST_DRAWS} draws has {constraint.text}; "
+        f"the last has {params} parameters and {flops} FLOPs per token"
     )
 
 
-def _said(constraint: Any) -> str:
-    parts = {
-        "parameters": constraint.params,
-        "FLOPs per token": constraint.flops_per_token,
-    }
-    return " and ".join(f"{b[0]:g} to {b[1]:g} {name}" for name, b in parts.items() if b)
-
-
-def _met(space: Space, points: Iterable[Sample]) -> list[str]:
-    """How many draws it took to meet the constraint, in words; nothing where there is none."""
+def _draw_notes(space: Space, samples: Iterable[Sample]) -> list[str]:
+    """A note on how many draws the constraint took; none without a constraint."""
     if space.constraint is None:
         return []
-    counts = [point.draws for point in points]
-    return [f"{len(counts)} of {sum(counts)} draws have {_said(space.constraint)}"]
+    draws = [sample.draws for sample in samples]
+    return [f"{len(draws)} of {sum(draws)} draws have {space.constraint.text}"]

@@ -1,6 +1,7 @@
 """Early stopping. A policy is one file here: its settings, and the fold that decides.
 
-To add one, write its file, name its settings below, and see `tests/test_policies.py` pass.
+To add one, write its file, list its settings in `AnySchedule`, give it a test class that inherits
+`PolicySuite` in `tests/policies/test_policies.py`, and run `make schema`.
 """
 
 from fractions import Fraction
@@ -28,12 +29,12 @@ AnySchedule = Annotated[
     Field(discriminator="policy"),
 ]
 
-# What a space that names none gets; docs/early_stopping.md says why.
+# For a space that names no policy; docs/early_stopping.md says why.
 DEFAULT_SCHEDULE = AshaSchedule(
     policy="asha", eta=3, grace=Fraction(1, 8), finish=1, score="decayed"
 )
 
-# Settings by the name that a space writes under `schedule.policy`.
+# Settings by the name of their policy, which a space writes under `schedule.policy`.
 SCHEDULES: dict[str, type[Schedule]] = {
     get_args(schedule.model_fields["policy"].annotation)[0]: schedule
     for schedule in get_args(get_args(AnySchedule)[0])

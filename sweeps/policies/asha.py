@@ -15,7 +15,8 @@ class AshaSchedule(GeometricSchedule):
     finish: Finish
     first: Literal["start", "promote"] = Field(
         default="start",
-        description="What a free slot does while both can be done: start a trial or promote one.",
+        description="What a free slot does when it could do either: start a new trial or promote a "
+        "paused one.",
     )
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Asha":
@@ -26,12 +27,12 @@ class AshaSchedule(GeometricSchedule):
 class Asha(Halving):
     """Asynchronous successive halving that promotes (arXiv:1810.05934, algorithm 2).
 
-    The best trial that is paused among the best `arrived // eta` of its rung goes on, the highest
-    rung first; so nothing is stopped for arriving late. The algorithm as published promotes first
-    and starts a trial where nothing is to be promoted, which suits an endless stream of trials.
-    The plan of a sweep ends: with `first="start"` a free slot starts what is left of it, so that
-    no slot idles and promotions are decided on as many arrivals as there can be. With
-    `first="promote"` a trial that would be the next to go on when it frees its slot keeps it.
+    The best paused trial among the best `arrived // eta` of its rung is promoted, highest rung
+    first. So no trial is stopped for arriving late. The published algorithm promotes first and
+    starts a trial only if none can be promoted, which suits an endless stream of trials. The plan
+    of a sweep is finite: with `first="start"` a free slot starts the next planned trial, so that no
+    slot is idle and promotions are decided on as many arrivals as possible. With
+    `first="promote"` a trial keeps its slot if it would be promoted next.
     """
 
     def __init__(
@@ -53,4 +54,4 @@ class Asha(Halving):
             promotion = self.by_rank(self.places[tokens])
             if promotion is not None:
                 return promotion
-        return self.to_fill() if idle else None
+        return self.to_finish_enough() if idle else None

@@ -1,4 +1,4 @@
-"""`asha_stopping`: the asynchronous successive halving that stops, as Ray Tune has it."""
+"""`asha_stopping`: asynchronous successive halving of the stopping type, as in Ray Tune."""
 
 import math
 from typing import Literal
@@ -8,7 +8,7 @@ from sweeps.policies.stopping import Stopping
 
 
 class AshaStoppingSchedule(GeometricSchedule):
-    """Ray Tune's ASHA: a trial stops where it is worse than the best 1/eta of earlier arrivals."""
+    """Ray Tune's ASHA: stop a trial that is worse than the best 1/eta of earlier arrivals."""
 
     policy: Literal["asha_stopping"]
 
@@ -21,9 +21,9 @@ class AshaStopping(Stopping):
     """The rule of Ray Tune's AsyncHyperBandScheduler with one bracket, decision by decision.
 
     The cutoff of a rung is the (1 - 1/eta) percentile of the negated scores that arrived before,
-    interpolated linearly; the first to arrive always goes on, and nobody is looked at again.
-    Unlike there, a score that is not finite stops its trial, and counts as an arrival that is as
-    bad as the worst finite one.
+    interpolated linearly. The first trial to arrive always continues, and no decision is revised.
+    Unlike in Ray, a score that is not finite stops its trial. It counts as an arrival as bad as the
+    worst finite one.
     """
 
     def __init__(self, rungs: tuple[int, ...], field: str, eta: int) -> None:
@@ -31,7 +31,7 @@ class AshaStopping(Stopping):
         self.eta = eta
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
-        """The percentile of those that arrived before; None for the first."""
+        """The percentile of the scores that arrived before; None for the first arrival."""
         arrived = self.places[tokens]
         if not arrived.finite:
             return None

@@ -1,4 +1,4 @@
-"""What the halving policies share: who arrived, waits and went on at each rung."""
+"""What the halving policies share: which trials arrived, wait and were promoted at each rung."""
 
 import math
 
@@ -9,7 +9,7 @@ from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, finite, sc
 
 
 class Rung:
-    """Who arrived at a rung, who waits there, and who went on."""
+    """The trials that arrived at a rung, wait there, and were promoted from it."""
 
     def __init__(self, tokens: int, to: int | None) -> None:
         self.tokens = tokens
@@ -20,13 +20,13 @@ class Rung:
         self._sorted: SortedList = SortedList()
 
     def wait(self, trial: str) -> None:
-        """Let a trial that has arrived wait."""
+        """Let a trial wait that has arrived."""
         if trial not in self._waiting:
             self._waiting[trial] = (self.arrived.key(trial), trial)
             self._sorted.add(self._waiting[trial])
 
     def leave(self, trial: str) -> None:
-        """Let a trial wait no longer, if it does."""
+        """Let a trial no longer wait; no change if it does not."""
         key = self._waiting.pop(trial, None)
         if key is not None:
             self._sorted.remove(key)
@@ -36,14 +36,14 @@ class Rung:
         return trial in self._waiting
 
     def best(self) -> str | None:
-        """The best of those who wait; None where nobody with a finite score does."""
+        """The best waiting trial; None if none has a finite score."""
         if not self._sorted or not math.isfinite(self._sorted[0][0][0]):
             return None
         best: str = self._sorted[0][1]
         return best
 
     def promotion(self, trial: str, *, forced: bool) -> Promotion:
-        """The decision that the trial goes on from here."""
+        """The decision to promote the trial from here."""
         return Promotion(
             trial=trial,
             rung=self.tokens,
@@ -56,11 +56,12 @@ class Rung:
 
 
 class Halving:
-    """Trials wait at every rung, and the best `arrived // eta` of it go on; subclasses say when.
+    """Trials pause at every rung, and the best `arrived // eta` are promoted; subclasses say when.
 
-    An eta of None lets nobody go on by rank. When a slot is idle and fewer than `finish` trials
-    have finished or run, the best paused trial of the highest rung goes on whatever its rank. A
-    trial that diverges arrives at its next rung with an infinite score, which never goes on.
+    With an eta of None, no trial is promoted by rank. When a slot is idle and fewer than `finish`
+    trials have finished or are running, the best paused trial of the highest rung is promoted
+    whatever its rank. A trial that diverges arrives at its next rung with an infinite score, and an
+    infinite score is never promoted.
     """
 
     def __init__(self, rungs: tuple[int, ...], field: str, eta: int | None, finish: int) -> None:
@@ -71,12 +72,12 @@ class Halving:
         self.places = {
             tokens: Rung(tokens, to) for tokens, to in zip(rungs, (*rungs[1:], None), strict=False)
         }
-        # The tokens of the rung that each running trial left last; 0 is the start.
+        # The rung that each running trial left last, in tokens; 0 is the start.
         self.running: dict[str, int] = {}
         self.finished: set[str] = set()
 
     def observe(self, row: Row) -> None:
-        """Fold one row of the ledger in."""
+        """Update the state by one row of the ledger."""
         kind = row["kind"]
         if kind == "session":
             self.running.clear()
@@ -86,7 +87,7 @@ class Halving:
 
     def _observe_score(self, kind: str, trial: str, row: Row) -> None:
         if kind == "measured" and row["tokens"] in self.places:
-            # A trial that goes on from a checkpoint may reach a rung twice; the first score stands.
+            # A resumed trial may reach a rung twice; its first score is kept.
             self.places[row["tokens"]].arrived.add(trial, score_in(row, self.field))
         elif kind == "diverged":
             rung = next((r for r in self.places.values() if trial not in r.arrived), None)
@@ -100,14 +101,14 @@ class Halving:
         elif kind in {"paused", "stopped", "capped", "finished", "diverged", "failed"}:
             self.running.pop(trial, None)
         if kind in {"started", "finished", "diverged"}:
-            # Another policy may have let it go on from a rung where it waited.
+            # The sweep's policy before this one may have continued it from where it waited.
             for rung in self.places.values():
                 rung.leave(trial)
         if kind == "finished":
             self.finished.add(trial)
         elif kind in {"paused", "stopped", "promoted"} and row["rung"] in self.places:
             rung = self.places[row["rung"]]
-            if kind != "promoted":  # what another policy stopped here waits here as well
+            if kind != "promoted":  # a trial that the policy before stopped here waits here as well
                 rung.wait(trial)
             else:
                 rung.leave(trial)
@@ -116,22 +117,22 @@ class Halving:
                     self.running[trial] = rung.tokens
 
     def survivors(self, rung: Rung) -> int:
-        """How many of those that arrived at a rung go on by rank."""
+        """How many of the trials that arrived at a rung are promoted by rank."""
         return 0 if self.eta is None else len(rung.arrived) // self.eta
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """The paused trial that goes on next."""
+        """The paused trial to promote next."""
         raise NotImplementedError
 
     def by_rank(self, rung: Rung) -> Promotion | None:
-        """The best of those who wait at a rung, where it is among the survivors."""
+        """The best waiting trial of a rung, if it is among the survivors."""
         best = rung.best()
         if best is None or rung.arrived.rank(best) > self.survivors(rung):
             return None
         return rung.promotion(best, forced=False)
 
-    def to_fill(self) -> Promotion | None:
-        """The best paused trial of the highest rung, where too few would finish without it."""
+    def to_finish_enough(self) -> Promotion | None:
+        """The best paused trial of the highest rung, if too few would finish without it."""
         if len(self.finished) + len(self.running) >= self.finish:
             return None
         for tokens in reversed(self.rungs):
@@ -141,7 +142,7 @@ class Halving:
         return None
 
     def decide(self, trial: str, tokens: int) -> Decision:
-        """Pause at every rung, or on at once where the trial is next in line."""
+        """Pause at every rung, or promote at once if the trial would be promoted next."""
         rung = self.places.get(tokens)
         if rung is None or trial in rung.promoted:
             return "continue"
@@ -157,12 +158,12 @@ class Halving:
         return any(rung.holds(trial) for rung in self.places.values())
 
     def standing(self, trial: str) -> Stop:
-        """The rank of a paused trial at its rung, and how many of those go on."""
+        """The rank of a paused trial at its rung, and how many trials continued from there."""
         rung = next(rung for rung in self.places.values() if rung.holds(trial))
         rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
-        go_on = max(self.survivors(rung), len(rung.promoted))
+        continued = max(self.survivors(rung), len(rung.promoted))
         return Stop(
-            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {go_on} go on",
+            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {continued} continue",
             rung=rung.tokens,
             score=finite(rung.arrived.score(trial)),
             rank=rank,

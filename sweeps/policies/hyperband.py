@@ -1,4 +1,4 @@
-"""`hyperband`: successive halving at several graces at once."""
+"""`hyperband`: successive halving with several first rungs at once."""
 
 import math
 from fractions import Fraction
@@ -23,9 +23,9 @@ class Hyperband:
     """Hyperband over the trials of a plan (arXiv:1603.06560).
 
     With K rungs there are K + 1 brackets; bracket b is `Sha` without the lowest b rungs, so the
-    last one trains its trials to the end. Trials are dealt to the brackets in the order in which
-    they were planned, each to the one furthest below its share; the shares are those of
-    Hyperband's loop, (K + 1) / (K + 1 - b) * eta ** (K - b).
+    last one runs its trials to the end. Trials are dealt to the brackets in the order of the plan,
+    each to the bracket furthest below its share. The shares are those of Hyperband's loop,
+    (K + 1) / (K + 1 - b) * eta ** (K - b).
     """
 
     def __init__(self, rungs: tuple[int, ...], field: str, eta: int) -> None:
@@ -41,7 +41,7 @@ class Hyperband:
         self._bracket_of: dict[str, Sha] = {}
 
     def observe(self, row: Row) -> None:
-        """Fold one row of the ledger in."""
+        """Update the state by one row of the ledger."""
         if row["kind"] == "planned":
             self._deal(row["trial"])
         elif "trial" in row:
@@ -60,18 +60,18 @@ class Hyperband:
         self._bracket_of[trial] = self._brackets[place]
 
     def decide(self, trial: str, tokens: int) -> Decision:
-        """What the trial's bracket says."""
+        """The decision of the trial's bracket."""
         return self._bracket_of[trial].decide(trial, tokens)
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """Of the first bracket that has one."""
+        """The promotion of the first bracket that has one."""
         promotions = (bracket.promotion(idle=idle) for bracket in self._brackets)
-        return next((found for found in promotions if found is not None), None)
+        return next((promotion for promotion in promotions if promotion is not None), None)
 
     def holds(self, trial: str) -> bool:
         """Whether the trial is paused in its bracket."""
         return self._bracket_of[trial].holds(trial)
 
     def standing(self, trial: str) -> Stop:
-        """What the trial's bracket says."""
+        """The reason of the trial's bracket."""
         return self._bracket_of[trial].standing(trial)

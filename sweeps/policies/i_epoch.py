@@ -1,4 +1,4 @@
-"""`i_epoch`: one early look at every trial."""
+"""`i_epoch`: one early comparison of all trials."""
 
 from fractions import Fraction
 from typing import Literal
@@ -8,7 +8,7 @@ from sweeps.policies.sha import Sha
 
 
 class IEpochSchedule(Schedule):
-    """All trials to one rung, then the best of them to the end (arXiv:2404.04111)."""
+    """Run all trials to one rung, and the best of them to the end (arXiv:2404.04111)."""
 
     policy: Literal["i_epoch"]
     grace: Grace
@@ -19,5 +19,5 @@ class IEpochSchedule(Schedule):
         return (self.grace,)
 
     def policy_at(self, rungs: tuple[int, ...], field: str) -> Sha:
-        """Successive halving with one rung, from which `finish` trials go on."""
+        """Successive halving with one rung, from which `finish` trials continue."""
         return Sha(rungs, field, None, self.finish)

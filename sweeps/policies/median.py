@@ -1,4 +1,4 @@
-"""`median`: stop what is worse than the median."""
+"""`median`: stop trials that are worse than the median."""
 
 import math
 from fractions import Fraction
@@ -8,14 +8,14 @@ from sweeps.ledger import Row
 from sweeps.policies.base import Arrivals, Grace, Schedule, finite, score_in
 from sweeps.policies.stopping import Stopping
 
-FEWEST = 3  # other trials that must have come as far before one is stopped
+FEWEST = 3  # other trials that must have reached a rung before a trial is stopped there
 
 
 class MedianSchedule(Schedule):
     """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2)."""
 
     policy: Literal["median"]
-    score: Literal["raw"] = "raw"  # records between the rungs count as well, and have no branches
+    score: Literal["raw"] = "raw"  # records between rungs count as well, and have no branch
     grace: Grace
 
     def shares(self) -> tuple[Fraction, ...]:
@@ -30,9 +30,9 @@ class MedianSchedule(Schedule):
 class Median(Stopping):
     """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2).
 
-    At every rung a trial stops whose best score so far is worse than the median of the running
-    averages, over all records so far, of the other trials that have come as far. Fewer than three
-    others stop nobody. One that diverged has an infinite average.
+    A trial stops at a rung if its best score so far is worse than the median of the running
+    averages of the other trials that reached the rung. An average is over all records so far, and
+    infinite for a trial that diverged. Fewer than three other trials stop no trial.
     """
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
@@ -41,7 +41,7 @@ class Median(Stopping):
         self._averages = {tokens: Arrivals() for tokens in rungs}
 
     def measured(self, row: Row) -> None:
-        """Fold a record in; a trial that goes on from a checkpoint may repeat some."""
+        """Update the state by a record; a trial that resumes from a checkpoint may repeat some."""
         last, count, total, best = self._seen.get(row["trial"], (0, 0, 0.0, math.inf))
         if row["tokens"] > last:
             score = score_in(row, self.field)
@@ -50,14 +50,16 @@ class Median(Stopping):
         super().measured(row)
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
-        """Let a trial arrive with its running average."""
+        """Add a trial to a rung, with its running average."""
         _, count, total, best = self._seen.get(trial, (0, 1, math.inf, math.inf))
         alive = math.isfinite(score)
-        super().arrive(trial, tokens, best if alive else math.inf)  # the best is what is judged
+        super().arrive(
+            trial, tokens, best if alive else math.inf
+        )  # the best score is what is compared
         self._averages[tokens].add(trial, total / count if alive else math.inf)
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
-        """The median of the running averages of those that arrived before."""
+        """The median of the running averages of the trials that arrived before."""
         averages = self._averages[tokens]
         if len(averages) < FEWEST:
             return None

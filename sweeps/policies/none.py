@@ -1,4 +1,4 @@
-"""`none`: every trial runs to its end."""
+"""`none`: every trial runs to the end."""
 
 from fractions import Fraction
 from typing import Literal
@@ -8,7 +8,7 @@ from sweeps.policies.base import Decision, Promotion, Schedule, Stop
 
 
 class NoSchedule(Schedule):
-    """Every trial runs to its end."""
+    """Every trial runs to the end."""
 
     policy: Literal["none"]
     score: Literal["raw"] = "raw"
@@ -23,7 +23,7 @@ class NoSchedule(Schedule):
 
 
 class RunAll:
-    """Nothing waits, nothing stops."""
+    """No trial waits, no trial stops."""
 
     rungs: tuple[int, ...] = ()
 
@@ -31,11 +31,11 @@ class RunAll:
         """Nothing changes."""
 
     def decide(self, trial: str, tokens: int) -> Decision:
-        """Always on."""
+        """Always continue."""
         return "continue"
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """Nothing ever waits."""
+        """No trial ever waits."""
         return None
 
     def holds(self, trial: str) -> bool:
@@ -43,5 +43,5 @@ class RunAll:
         return False
 
     def standing(self, trial: str) -> Stop:
-        """Never asked, since nothing waits."""
+        """Never called, since no trial waits."""
         raise AssertionError(trial)

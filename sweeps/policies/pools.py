@@ -1,4 +1,4 @@
-"""A policy for each pool of trials, where a sweep has several that are not held against each other."""
+"""A policy for each pool, for sweeps with several pools of trials that do not compete."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ from sweeps.policies.base import Decision, Policy, Promotion, Stop
 
 
 class Pools:
-    """One policy a pool: trials are stopped and promoted by the scores of their own pool alone.
+    """One policy for each pool: only the scores of its own pool stop or promote a trial.
 
     A search has one pool, a study one for the re-tune grid of each arm.
     """
@@ -30,7 +30,7 @@ class Pools:
         return self.of(pool)
 
     def observe(self, row: Row) -> None:
-        """Fold one row in, where it belongs."""
+        """Update the policy of the row's pool; a row of no trial updates all of them."""
         if row["kind"] == "planned":
             self._pool[row["trial"]] = pool_of(row["role"], row["arm"], row["grid"])
         if "trial" in row:
@@ -40,11 +40,11 @@ class Pools:
                 policy.observe(row)
 
     def decide(self, trial: str, tokens: int) -> Decision:
-        """What its pool's policy says."""
+        """The decision of its pool's policy."""
         return self._policy(trial).decide(trial, tokens)
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """That of the first pool that has one."""
+        """The promotion of the first pool that has one."""
         return next(self._promotions(idle=idle), None)
 
     def _promotions(self, *, idle: bool) -> Iterator[Promotion]:
@@ -58,5 +58,5 @@ class Pools:
         return self._policy(trial).holds(trial)
 
     def standing(self, trial: str) -> Stop:
-        """What its pool's policy says."""
+        """The reason of its pool's policy."""
         return self._policy(trial).standing(trial)

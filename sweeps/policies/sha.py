@@ -20,12 +20,12 @@ class ShaSchedule(GeometricSchedule):
 class Sha(Halving):
     """Synchronous successive halving (arXiv:1502.07943).
 
-    Nobody leaves a rung before everybody has arrived there: before nothing is left to start and
-    no running trial is on its way to that rung or a lower one.
+    No trial leaves a rung before all have arrived: no trial is left to start, and no running trial
+    is on its way to that rung or a lower one.
     """
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """The best paused survivor of the lowest rung that has any, once all have arrived there."""
+        """The best paused survivor of the lowest rung that has one, once all have arrived there."""
         if not idle:
             return None
         on_the_way = min(self.running.values(), default=None)
@@ -35,4 +35,4 @@ class Sha(Halving):
             promotion = self.by_rank(self.places[tokens])
             if promotion is not None:
                 return promotion
-        return self.to_fill()
+        return self.to_finish_enough()

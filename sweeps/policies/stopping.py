@@ -1,4 +1,4 @@
-"""What the stopping policies share: at a rung a trial goes on or no further, and nobody waits."""
+"""What the stopping policies share: at a rung a trial continues or stops, and none waits."""
 
 import math
 
@@ -7,18 +7,18 @@ from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, score_in
 
 
 class Stopping:
-    """Nobody ever waits: at a rung a trial goes on or is stopped; subclasses say which."""
+    """At a rung a trial continues or stops, and none waits; subclasses set the cutoff."""
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         self.rungs = rungs
         self.field = field
         self.places = {tokens: Arrivals() for tokens in rungs}
-        self._cutoffs: dict[tuple[str, int], float | None] = {}  # when the trial arrived
+        self._cutoffs: dict[tuple[str, int], float | None] = {}  # at the arrival of the trial
         self._stopped: set[str] = set()
         self._passed: set[tuple[str, int]] = set()
 
     def observe(self, row: Row) -> None:
-        """Fold one row of the ledger in."""
+        """Update the state by one row of the ledger."""
         if row["kind"] == "stopped" and row["rung"] in self.places:
             self._stopped.add(row["trial"])
         elif row["kind"] == "promoted":
@@ -34,22 +34,22 @@ class Stopping:
                     return
 
     def measured(self, row: Row) -> None:
-        """Fold a record in."""
+        """Update the state by a record."""
         if row["tokens"] in self.places:
             self.arrive(row["trial"], row["tokens"], score_in(row, self.field))
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
-        """Let a trial arrive at a rung; the cutoff is of those that arrived before."""
+        """Add a trial to a rung; its cutoff follows from the trials that arrived before."""
         if trial not in self.places[tokens]:
             self._cutoffs[trial, tokens] = self.cutoff(trial, tokens)
             self.places[tokens].add(trial, score)
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
-        """The score at a rung beyond which a trial that arrives now is stopped; None stops nobody."""
+        """The score above which a trial that arrives now is stopped; None stops no trial."""
         raise NotImplementedError
 
     def decide(self, trial: str, tokens: int) -> Decision:
-        """On, or no further, by the cutoff when the trial arrived."""
+        """Continue or stop, by the cutoff at the arrival of the trial."""
         if tokens not in self.places or (trial, tokens) in self._passed:
             return "continue"
         arrived = self.places[tokens]
@@ -64,13 +64,13 @@ class Stopping:
         return Promotion(trial, tokens, after, score, rank, count, cutoff=cutoff)
 
     def promotion(self, *, idle: bool) -> Promotion | None:
-        """Nothing ever waits."""
+        """No trial ever waits."""
         return None
 
     def holds(self, trial: str) -> bool:
-        """Whether the trial was stopped, here or by a policy with the same rung."""
+        """Whether the trial was stopped, by this policy or by one with the same rung."""
         return trial in self._stopped
 
     def standing(self, trial: str) -> Stop:
-        """Never asked: a stop was written down when it was decided."""
+        """Never called: each stop was written when it was decided."""
         raise AssertionError(trial)

@@ -73,7 +73,7 @@ class Comparison:
     def words(self) -> str:
         """The comparison in percent with its 95% interval; one seed has none."""
         size = f"{self.percent:+.2f}% {self.metric}"
-        size += ", of values that were chosen by it" * self.chosen
+        size += ", at values chosen by the same losses" * self.chosen
         if self.low is None:
             return f"{size} (one seed: no interval)"
         interval = f"{self.low:+.2f}% to {self.high:+.2f}%"

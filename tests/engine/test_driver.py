@@ -309,7 +309,7 @@ def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any)
 
 # Other policies ------------------------------------------------------------------------------------
 
-SCHEDULES = [
+SCHEDULES: list[dict[str, Any]] = [
     {"policy": "asha_stopping", "grace": "1/8"},
     {"policy": "sha", "grace": "1/8"},
     {"policy": "hyperband", "grace": "1/8"},

@@ -48,7 +48,7 @@ def test_a_run_may_fill_four_fifths_of_a_slot(room: float, expected: bool) -> No
 
 @pytest.mark.parametrize(("room", "expected"), [(10.01 * GIB, True), (9.99 * GIB, False)])
 def test_memory_follows_the_windows_of_one_part_of_a_batch(room: float, expected: bool) -> None:
-    """80 windows in two parts take what 40 in one do."""
+    """80 windows in two parts take as much as 40 in one."""
     assert fits(batches(80, accumulate=2), room, linear) is expected
 
 

@@ -166,7 +166,7 @@ def test_a_tracker_that_fails_is_dropped_with_one_message(
     tracker.on_experiment_end([])
     assert len(logger.told) == 1
     assert capsys.readouterr().err == (
-        "--tracker mlflow is dropped, the sweep goes on: OSError: [Errno 28] No space left on device\n"
+        "--tracker mlflow: dropped, and the sweep continues without it: OSError: [Errno 28] No space left on device\n"
     )
 
 
@@ -220,4 +220,4 @@ def test_a_tracker_that_is_not_installed_exits_2(tmp_path: Path, scale: Path) ->
         check=False,
     )
     assert done.returncode == 2
-    assert "mlflow is not installed; pip install '.[mlflow]' brings it" in done.stderr
+    assert "mlflow is not installed; install it with pip install '.[mlflow]'" in done.stderr

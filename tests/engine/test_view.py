@@ -23,7 +23,7 @@ def shown(
     records: float = 7,
     what: Request | None = None,
 ) -> str:
-    """All that is printed while a sweep runs for so many records, which take 70 seconds."""
+    """All that is printed while a sweep runs for a number of records, which take 70 seconds."""
     now = [0.0]
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)

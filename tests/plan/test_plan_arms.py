@@ -134,23 +134,29 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the baseline's config": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},
-        "arms.nope: its config is that of baseline",
+        "arms.nope: same config as baseline",
     ),
     "two arms with one config": (
         {"arms": {"nope": NOPE, "again": copy.deepcopy(NOPE)}},
-        "arms.again: its config is that of nope",
+        "arms.again: same config as nope",
     ),
-    "an arm called baseline": ({"arms": {"baseline": NOPE}}, "arms.baseline: the baseline is the"),
-    "a name with a path in it": ({"arms": {"a/b": NOPE}}, "arms.a/b: an arm is named by letters"),
-    "one seed": ({"seeds": [0]}, "seeds: verdicts need two or more, got [0]"),
+    "an arm called baseline": (
+        {"arms": {"baseline": NOPE}},
+        "arms.baseline: the name is reserved for the base config",
+    ),
+    "a name with a path in it": (
+        {"arms": {"a/b": NOPE}},
+        "arms.a/b: expected a name of letters, digits, _, - and .",
+    ),
+    "one seed": ({"seeds": [0]}, "seeds: a study needs two or more, got [0]"),
     "no hypothesis": ({"arms": {"nope": {"set": NOPE["set"]}}}, "arms.nope.hypothesis: missing"),
     "no change": ({"arms": {"nope": {**NOPE, "set": {}}}}, "arms.nope.set: "),
     "a misspelt key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
-    "a search": ({"search": {"method": "grid"}}, "search: not with arms"),
-    "confirmation": ({"confirm": 2}, "confirm: not with arms"),
+    "a search": ({"search": {"method": "grid"}}, "search: not allowed in a study"),
+    "confirmation": ({"confirm": 2}, "confirm: not allowed in a study"),
     "arms of both kinds": (
         {"each": {"path": "optim.lr", "values": [1.0], "hypothesis": "h"}},
-        "each: arms are listed or made of values, not both",
+        "each: a study has arms or each, not both",
     ),
     "a re-tuned path in an arm": (
         {"retune": RETUNE, "arms": {"fast": {"hypothesis": "h", "set": {"optim.lr": 1.0}}}},
@@ -158,41 +164,41 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the tuning seed": (
         {"retune": RETUNE, "seeds": [0, 1000]},
-        "seeds: those from 1000 on are for re-tuning and confirming, got 1000",
+        "seeds: 1000 and above are reserved for re-tuning and confirming, got 1000",
     ),
     "a width that is solved for and set": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.d_ff": 8}, "match": "params"}}},
-        "arms.x.set.model.d_ff: match solves for it",
+        "arms.x.set.model.d_ff: match sets this path",
     ),
     "a width that is solved for and re-tuned": (
         {
             "retune": {"model.d_ff": {"grid": [44, 88]}},
             "arms": {"x": {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}},
         },
-        "retune.model.d_ff: arms.x.match solves for it",
+        "retune.model.d_ff: arms.x.match sets this path",
     ),
     "an arm too large to be matched": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model.n_layers": 9}, "match": "params"}}},
-        "arms.x.match: params of the baseline are",
+        "arms.x.match: the baseline has",
     ),
     "other validation windows": (
         {"arms": {"x": {"hypothesis": "h", "set": {"eval.tokens": 2048}}}},
-        "arms.x.set.eval.tokens: every trial is evaluated on the same windows",
+        "arms.x.set.eval.tokens: every trial must be evaluated on the same windows",
     ),
     "the baseline's config at its rates": (
         {
             "retune": RETUNE,
             "arms": {"x": {"hypothesis": "h", "set": {"model.position": "rope"}, "retune": False}},
         },
-        "arms.x: its config is that of baseline",
+        "arms.x: same config as baseline",
     ),
     "multiples of a word": (
         {"retune": {"optim.clip_norm": {"times": [1, 2]}}, "base": {"optim.clip_norm": "none"}},
-        "retune.optim.clip_norm.times: a number is due in baseline, got 'none'",
+        "retune.optim.clip_norm.times: expected a number in baseline, got 'none'",
     ),
     "another budget": (
         {"arms": {"x": {"hypothesis": "h", "set": {"budget.tokens": 1024}}}},
-        "arms.x.set.budget.tokens: arms are compared at equal tokens",
+        "arms.x.set.budget.tokens: every arm must have the same token budget",
     ),
     "another corpus by losses per token": (
         {"arms": {"x": {"hypothesis": "h", "set": {"data.corpus": "python"}}}},
@@ -200,7 +206,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a seed as a change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"run.seed": 5}}}},
-        "arms.x.set.run.seed: seeds are listed under `seeds`",
+        "arms.x.set.run.seed: list seeds under `seeds`",
     ),
     "an unknown retuned path": (
         {"retune": {"optim.lrr": {"grid": [1]}}},
@@ -208,20 +214,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a sampled retuned path": (
         {"retune": {"optim.lr": {"uniform": [1, 2]}}},
-        'retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got {"uniform": [1, 2]}',
+        'retune.optim.lr: expected one of {grid: [..]}, {times: [..]}, got {"uniform": [1, 2]}',
     ),
     "a retuned path without a grid": (
         {"retune": {"optim.lr": [1, 2]}},
-        "retune.optim.lr: one of {grid: [..]}, {times: [..]} is due, got [1, 2]",
+        "retune.optim.lr: expected one of {grid: [..]}, {times: [..]}, got [1, 2]",
     ),
     "multiples that are no whole number": (
         {"retune": {"model.d_ff": {"times": [0.3, 1]}}},
-        "retune.model.d_ff.times: 88 in baseline times 0.3 is no whole number",
+        "retune.model.d_ff.times: 88 in baseline times 0.3 is not a whole number",
     ),
     "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
     "a re-tuned window": (
         {"retune": {"model.context_length": {"grid": [16, 32]}}},
-        "retune.model.context_length: the grid would choose between losses on different windows",
+        "retune.model.context_length: the grid would compare losses on different windows",
     ),
     "an arm named as the policy": (
         {
@@ -237,7 +243,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: expected a mapping, got "none"'),
     "a nested change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
-        "arms.x.set.model: a text, a number below 2**53, true or false is due, got",
+        "arms.x.set.model: expected text, a number below 2**53, true or false, got",
     ),
     "a blank hypothesis": (
         {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
@@ -245,14 +251,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an arm named as the baseline": (
         {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},
-        "arms.Baseline: the baseline is the base config, and no arm",
+        "arms.Baseline: the name is reserved for the base config",
     ),
     "another split": (
         {
             "metric": "bits_per_byte",
             "arms": {"x": {"hypothesis": "h", "set": {"data.split_seed": 3}}},
         },
-        "arms.x.set.data.split_seed: every trial is evaluated on the same windows",
+        "arms.x.set.data.split_seed: every trial must be evaluated on the same windows",
     ),
     "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: Input should be less than"),
 }
@@ -260,28 +266,28 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
     "memory for something else": (
         {"path": "model.d_ff", "values": {"powers_of_two": [1, "memory"]}},
-        "memory bounds optim.batch_size, not model.d_ff",
+        "memory can bound optim.batch_size only, not model.d_ff",
     ),
     "memory as the lower bound": (
         {"values": {"powers_of_two": ["memory", 4]}},
-        "the lower bound is a number, got memory",
+        "the lower bound must be a number, got memory",
     ),
     "reversed bounds": (
         {"values": {"powers_of_two": [8, 4]}},
         "lower bound 8 must not be above upper bound 4",
     ),
-    "a value twice": ({"values": [4, 4]}, "4 stands twice"),
+    "a value twice": ({"values": [4, 4]}, "4 is listed twice"),
     "the baseline's own value alone": (
         {"values": [8]},
-        "each.values: no value but the baseline's own, 8",
+        "each.values: only the baseline's own value, 8",
     ),
     "a number that a float does not hold": (
         {"values": [4, 2**53 + 1]},
-        "each.values.1: a text, a number below 2**53, true or false is due, got 9007199254740993",
+        "each.values.1: expected text, a number below 2**53, true or false, got 9007199254740993",
     ),
     "a power that is too much": (
         {"path": "model.norm_eps", "values": [1e30], "scale": {"optim.lr": 10.0}},
-        "each.scale.optim.lr: 10 is too much for 1e+30",
+        "each.scale.optim.lr: the power 10 is too large for 1e+30",
     ),
     "a number for a switch": (
         {"path": "model.tie_embeddings", "values": [0]},
@@ -289,15 +295,15 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a number of four hundred digits": (
         {"values": [4, 10**400]},
-        "each.values.1: a text, a number below 2**53, true or false is due, got 1000",
+        "each.values.1: expected text, a number below 2**53, true or false, got 1000",
     ),
     "no list of values": (
         {"values": "memory"},
-        'each.values: a list of values, or {powers_of_two: [a, b]}, is due, got "memory"',
+        'each.values: expected a list of values, or {powers_of_two: [a, b]}, got "memory"',
     ),
     "a bound that is a word": (
         {"values": {"powers_of_two": [1, "mem"]}},
-        'each.values.powers_of_two.1: a whole number above 0, or memory, is due, got "mem"',
+        'each.values.powers_of_two.1: expected a whole number above 0, or memory, got "mem"',
     ),
     "a path scaled by itself": (
         {"scale": {"optim.batch_size": 0.5}},
@@ -311,10 +317,13 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
         {"values": ["big"]},
         'optim.batch_size: Input should be a valid integer, got "big"',
     ),
-    "a scaled word": ({"scale": {"model.norm": 0.5}}, "each.scale.model.norm: numbers above 0"),
+    "a scaled word": (
+        {"scale": {"model.norm": 0.5}},
+        "each.scale.model.norm: expected numbers above 0",
+    ),
     "not one that fits": (
         {"values": {"powers_of_two": [64, "memory"]}},
-        "each.values: not even 64: 64 leaves 4 updates",
+        "each.values: not even 64 is possible: 64 leaves 4 updates",
     ),
     "a batch that the budget is no multiple of": (
         {"values": [7]},

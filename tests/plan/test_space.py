@@ -155,8 +155,20 @@ def test_a_shipped_space_fits_every_scale(name: str, scale: str) -> None:
     assert shipped(name, scale)
 
 
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """The values of a tree of JSON by their paths; an empty list or mapping is a value."""
+    if not isinstance(tree, dict | list) or not tree:
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return {k: v for name, part in items for k, v in leaves(part, f"{path}/{name}").items()}
+
+
 def test_the_shipped_schema_is_that_of_the_models() -> None:
-    assert json.loads(Path("search_spaces/schema.json").read_text()) == sp.schema()
+    shipped_schema = leaves(json.loads(Path("search_spaces/schema.json").read_text()))
+    current = leaves(sp.schema())
+    paths = dict.fromkeys([*shipped_schema, *current])
+    differing = [p for p in paths if shipped_schema.get(p, ...) != current.get(p, ...)]
+    assert not differing, "search_spaces/schema.json is out of date; run `make schema`"
 
 
 @pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=str)
@@ -164,6 +176,28 @@ def test_every_shipped_space_names_the_schema_and_asks_a_question(path: Path) ->
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=schema.json")
     assert sp.read(path)[0].question.endswith("?")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_space_that_a_ledger_holds_is_parsed_as_it_was_read(name: str) -> None:
+    space, tree = sp.read(Path("search_spaces") / f"{name}.yaml")
+    assert sp.parse(json.loads(json.dumps(tree)), "ledger.jsonl") == space
+
+
+def test_a_key_without_a_value_is_parsed_as_missing() -> None:
+    assert sp.parse({**grid([1e-3]), "metric": None}, "x") == sp.parse(grid([1e-3]), "x")
+
+
+def test_every_problem_of_a_parsed_space_names_its_source() -> None:
+    with pytest.raises(ConfigError) as caught:
+        sp.parse({**grid([1e-3]), "seeds": [1, 1], "repeats": 0}, "ledger.jsonl")
+    places = [problem.rpartition(": ")[0] for problem in caught.value.problems]
+    assert places == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
+
+
+def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
+    tree = {**grid([1e-3]), "space": {"optim.gone": {"grid": [1]}}}
+    assert list(sp.parse(tree, "ledger.jsonl").space) == ["optim.gone"]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -175,14 +209,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
     "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
-    "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 stands twice"),
+    "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 is listed twice"),
     "no kind": ({"space": {"optim.lr": [1, 2]}}, "one of {grid: [..]}"),
     "wrong type": ({"space": {"optim.lr": {"grid": ["fast"]}}}, 'got "fast"'),
     "range in a grid search": (
         {"space": {"optim.lr": {"uniform": [1, 2]}}},
-        "space.optim.lr: grid search lists its values, got uniform",
+        "space.optim.lr: grid search needs {grid: [..]}, got uniform",
     ),
-    "grid in a random search": ({"search": RANDOM}, "random search draws values, got grid"),
+    "grid in a random search": (
+        {"search": RANDOM},
+        "random search draws values, got grid; use choice",
+    ),
     "bounds reversed": (
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": [1e-2, 1e-3]}}},
         "lower bound 0.01 must be below upper bound 0.001",
@@ -198,10 +235,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
-        "is hit by no record: eval.every_tokens is 1024; the nearest grace that is hit is 1/8",
+        "eval.every_tokens is 1024; the nearest grace with a record is 1/8",
     ),
     "grace beyond the budget": ({"schedule": {"policy": "asha", "grace": 2}}, "got 2"),
-    "grace is no share": ({"schedule": {"policy": "asha", "grace": "x"}}, "got 'x'"),
+    "grace is no share": (
+        {"schedule": {"policy": "asha", "grace": "x"}},
+        "expected a share such as 1/8 or 0.125, got 'x'",
+    ),
     "eta below 2": ({"schedule": {"policy": "asha", "grace": "1/8", "eta": 1}}, "eta"),
     "no such policy": (
         {"schedule": {"policy": "ahsa", "grace": "1/8"}},
@@ -218,11 +258,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tiny grace": (
         {"schedule": {"policy": "median", "grace": "1e-99999"}},
-        "between 1e-06 and 1",
+        "expected a share of the budget between 1e-06 and 1, got 0.0",
     ),
     "a grace near the end": (
         {"schedule": {"policy": "asha", "grace": 0.97}},
-        "the nearest grace that is hit is 7/8",
+        "the nearest grace with a record is 7/8",
     ),
     "a setting of another policy": (
         {"schedule": {"policy": "median", "grace": "1/8", "eta": 3}},
@@ -230,7 +270,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a multiple of the grace that no record hits": (
         {"schedule": {"policy": "median", "grace": "1/9"}},
-        "is hit by no record",
+        "schedule.grace: no record falls on the rung at",
     ),
     "a cap of zero": (
         {"caps": {"tokens": 0}},
@@ -242,12 +282,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "rungs in a budget of seconds": (
         {"base": {"budget.seconds": 5.0}},
-        "schedule.policy: asha has rungs at tokens, and budget.seconds is 5; use {policy: none}",
+        "schedule.policy: asha needs a budget of tokens, but budget.seconds is 5; use {policy: none}",
     ),
-    "money without a price": ({"caps": {"money": 5}}, "money and price_per_hour go together"),
+    "money without a price": (
+        {"caps": {"money": 5}},
+        "money and price_per_hour must be set together",
+    ),
     "GPU hours without a GPU": ({"caps": {"gpu_hours": 5}}, "caps.gpu_hours: run.device is cpu"),
-    "seed swept": ({"space": {"run.seed": {"grid": [1]}}}, "seeds are listed under `seeds`"),
-    "seed twice": ({"seeds": [1, 1]}, "seeds: 1 stands twice"),
+    "seed swept": (
+        {"space": {"run.seed": {"grid": [1]}}},
+        "space.run.seed: list seeds under `seeds`",
+    ),
+    "seed twice": ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
     "no seed": ({"seeds": []}, "seeds: "),
     "rungs move": ({"space": {"budget.tokens": {"grid": [8192]}}}, "the same budget.tokens"),
     "tokens of two vocabularies": (
@@ -257,11 +303,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"space": {"model.n_heads": {"grid": [5]}}}, "n_heads 5 must divide d_model 32"),
     "unknown case": (
         {"search": RANDOM, "space": {**DEPENDENT, "model.norm": {"choice": ["pre", "post"]}}},
-        "model.norm takes post, pre, cases are none, pre",
+        "model.norm takes post, pre, but the cases are none, pre",
     ),
-    "depends on what stands below": (
+    "depends on a path that is listed below": (
         {"search": RANDOM, "space": dict(reversed(DEPENDENT.items()))},
-        "must stand above",
+        "space.optim.lr.depends.on: model.norm must be listed above",
+    ),
+    "depends on a range": (
+        {
+            "search": RANDOM,
+            "space": {
+                "optim.beta2": {"uniform": [0.9, 0.99]},
+                "optim.lr": {"depends": {"on": "optim.beta2", "cases": {"0.9": {"choice": [1]}}}},
+            },
+        },
+        "space.optim.lr.depends.on: optim.beta2 must list its values, got uniform",
     ),
     "bound not finite": (
         {"search": RANDOM, "space": {"optim.lr": {"uniform": [0.0, float("inf")]}}},
@@ -273,7 +329,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "seconds swept": (
         {"space": {"budget.seconds": {"grid": [1.0, 2.0]}}},
-        "space.budget.seconds: trials are compared at equal tokens, or at the end of one time",
+        "space.budget.seconds: every trial must have the same time; set it under base",
     ),
     "a method without samples": (
         {"search": {"method": "random"}},
@@ -285,7 +341,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"method": "bayes"}},
         "search.method: unknown method 'bayes'; expected one of grid, random, optuna",
     ),
-    "device swept": ({"space": {"run.device": {"grid": ["cpu"]}}}, "the same resources"),
+    "device swept": (
+        {"space": {"run.device": {"grid": ["cpu"]}}},
+        "space.run.device: every trial must use the same resources",
+    ),
     "two seeds for optuna": (
         {
             "search": {"method": "optuna", "samples": 3},
@@ -312,7 +371,7 @@ def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../lr", ".hidden", ""])
 def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="a space is named by"):
+    with pytest.raises(ConfigError, match="expected a space's name"):
         sp.find(name)
 
 

@@ -20,7 +20,7 @@ TOKENS = (10, 30, 90)
 
 
 def curve(trial: str, *scores: float, seconds: float = 1.0) -> Curve:
-    """Records at 10, 30 and 90 tokens, a token taking so many seconds."""
+    """Records at 10, 30 and 90 tokens, at a number of seconds per token."""
     tokens = TOKENS[: len(scores)]
     return Curve(trial, trial, tokens, scores, tuple(seconds * t for t in tokens))
 
@@ -30,9 +30,6 @@ def asha(first: Any = "promote", finish: int = 1) -> Asha:
 
 
 NINE = [curve(str(n), n + 2.0, n + 1.0, float(n)) for n in range(9)]
-
-
-# The virtual machine ---------------------------------------------------------------------------
 
 
 def test_the_full_grid_costs_all_tokens() -> None:
@@ -105,9 +102,6 @@ def test_branches_are_scored_by_the_decayed_column(tmp_path: Path) -> None:
     assert chosen == [["a"], ["b"]]
 
 
-# What is said of replays ---------------------------------------------------------------------------
-
-
 def judged(finished: list[list[str]], top: int = 1) -> dict[str, Any]:
     results = [
         ReplayResult(2, tokens=81, seconds=9.0, busy=9.0, finished=names) for names in finished
@@ -152,8 +146,6 @@ def test_a_diverged_trial_is_no_kill() -> None:
     pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, math.inf)]
     assert judge(pool, [replay(pool, RunAll(), 1)], 2)["false_kills"] == 0.0
 
-
-# Files and the command line ---------------------------------------------------------------------------
 
 GOOD = "trial,tokens,score,optim.lr\n" + "".join(
     f"t{n},{tokens},{n + 90 / tokens},{n}e-3\n" for n in range(1, 10) for tokens in (10, 20, 80)
@@ -288,8 +280,8 @@ BAD = {
     ),
     "no such score": (GOOD, ["--score", "fresh"], "--policy asha: score: Input should be 'raw'"),
     "eta below 2": (GOOD, ["--eta", "1"], "--policy asha: eta: Input should be greater than"),
-    "grace beyond the budget": (GOOD, ["--grace", "3/2"], "grace: a share of the budget between"),
-    "grace is no share": (GOOD, ["--grace", "x"], "grace: a share such as 1/8"),
+    "grace beyond the budget": (GOOD, ["--grace", "3/2"], "grace: expected a share of the budget between"),
+    "grace is no share": (GOOD, ["--grace", "x"], "grace: expected a share such as 1/8"),
     "no such policy": (GOOD, ["--policy", "ahsa"], "no such policy; there are none, asha"),
     "not its setting": (GOOD, ["--policy", "none", "--eta", "3"], "--policy none: eta: unknown key"),
     "no such order": (GOOD, ["--order", "up"], "'up' is not one of"),

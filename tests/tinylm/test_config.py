@@ -259,11 +259,11 @@ def test_a_tree_from_before_a_field_differs_only_where_the_field_has_another_val
 
 
 def test_every_implied_value_is_the_default_of_its_field() -> None:
-    sections = {name: field.annotation for name, field in cfg.Config.model_fields.items()}
+    sections = (cfg.Model, cfg.Data, cfg.Optim, cfg.Budget, cfg.Eval, cfg.Run)
     defaults = {
-        f"{section}.{name}": field.default
-        for section, kind in sections.items()
-        for name, field in kind.model_fields.items()
+        f"{section.__name__.lower()}.{name}": field.default
+        for section in sections
+        for name, field in section.model_fields.items()
     }
     assert {path: defaults[path] for path in cfg.IMPLIED} == cfg.IMPLIED
 

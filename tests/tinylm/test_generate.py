@@ -96,6 +96,7 @@ def test_it_stops_at_the_end_of_the_document_and_does_not_return_it(
     trained: Trained, temperature: float
 ) -> None:
     end = trained.tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None
     speaker, script = scripted(trained, [7, 8, end, 9])
     assert list(generate(speaker, "ba", 20, temperature, 1.0, 0)) == [7, 8]
     assert next(script.says) == 9

@@ -1,8 +1,9 @@
 """The Transformer: closed forms of its sizes, and what each switch does."""
 
 import math
+from collections.abc import Callable, Mapping
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -43,7 +44,12 @@ def name(changes: dict[str, object]) -> str:
     return "-".join(f"{key}={value}" for key, value in changes.items())
 
 
-def changed(tiny: cfg.Config, changes: dict[str, object]) -> cfg.Model:
+def block_of(model: Transformer) -> Any:
+    """The first block of a model."""
+    return model.blocks[0]
+
+
+def changed(tiny: cfg.Config, changes: Mapping[str, object]) -> cfg.Model:
     """The tiny model with some of its settings replaced."""
     return cfg.overlay(tiny, {f"model.{key}": value for key, value in changes.items()}).model
 
@@ -279,7 +285,7 @@ def test_learned_positions_are_added_to_the_embeddings(tiny: cfg.Config) -> None
     model = build(changed(tiny, {"position": "learned"}), 0)
     bare = build(changed(tiny, {"position": "none"}), 0)
     with torch.no_grad():
-        model.position.weight.zero_()
+        dict(model.named_parameters())["position.weight"].zero_()
     token_BT = tokens(tiny.model)
     assert torch.equal(logits(model, token_BT), logits(bare, token_BT))
 
@@ -322,7 +328,7 @@ def test_pre_norm_blocks_read_normed_vectors_and_add_to_the_bare_stream(
 ) -> None:
     """What a pre-norm block adds does not depend on the scale of its input."""
     model = build(changed(tiny, {"norm": norm}), 0)
-    block, position = model.blocks[0], model.position
+    block, position = block_of(model), model.position
     x_BTD = vectors(3, 13, 42)
     with torch.no_grad():
         # It reads the sum with what attention adds, whose direction the scale does change.
@@ -339,7 +345,7 @@ def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys(tiny: cfg
     model, token_BT = build(c, 0), tokens(c)
     was = logits(model, token_BT)
     with torch.no_grad():
-        model.blocks[0].attention.qkv.weight[: 2 * c.d_model] *= 8
+        block_of(model).attention.qkv.weight[: 2 * c.d_model] *= 8
     torch.testing.assert_close(logits(model, token_BT), was, rtol=0, atol=1e-5)
 
 
@@ -372,12 +378,12 @@ def test_every_switch_changes_what_the_model_says(
     ],
 )
 def test_the_feed_forward_network_has_its_closed_form(
-    tiny: cfg.Config, ffn: str, function: object
+    tiny: cfg.Config, ffn: str, function: Callable[[Tensor, Tensor | None], Tensor]
 ) -> None:
-    network = build(changed(tiny, {"ffn": ffn}), 0).blocks[0].ffn
+    network: Any = block_of(build(changed(tiny, {"ffn": ffn}), 0)).ffn
     x_BTD = vectors(3, 13, 42)
     gate = network.gate(x_BTD) if ffn == "swiglu" else None
-    expected = network.down(function(network.up(x_BTD), gate))  # type: ignore[operator]
+    expected = network.down(function(network.up(x_BTD), gate))
     torch.testing.assert_close(network(x_BTD), expected, rtol=0, atol=1e-6)
 
 

@@ -1,0 +1,92 @@
+"""What a session does when nothing is left to train: no Ray, and the exit code of what was found."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fakes import Engine, driver, grid, request, v_shaped
+from rich.console import Console
+
+from sweeps import ledger as led
+from sweeps.engine import session
+from sweeps.engine.driver import RefusedError
+from sweeps.engine.machine import CorpusFacts
+from tinylm import config as cfg
+
+RATES = [1e-3, 4e-3]
+OPTIONS = session.Options("python -m sweeps.run lr", "--out")
+
+
+@dataclass
+class Analysis:
+    """Stands in for the analysis: counts how often it is published, and knows the void arms."""
+
+    void: Sequence[str] = ()
+    published: list[led.Files] = field(default_factory=list)
+
+    def readers(self) -> session.Readers:
+        return session.Readers(
+            lambda files, console: self.published.append(files), lambda sweep: self.void
+        )
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> Path:
+    """The folder of a sweep that has nothing left to do, and no analysis."""
+    folder = tmp_path / "rates"
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, request({**grid(RATES, policy="none"), "base": {}}))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+    return folder
+
+
+def again(folder: Path, analysis: Analysis, **base: float) -> int:
+    """The exit code of a session that asks for the same sweep, with changes of its base."""
+    what = request({**grid(RATES, policy="none"), "base": base})
+    return session.run(what, folder, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
+
+
+def test_a_sweep_that_is_done_exits_0(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert again(done, Analysis()) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
+def test_a_sweep_with_a_void_arm_exits_3_and_names_it(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert again(done, Analysis(void=["nope"])) == 3
+    assert (
+        "void: arm nope did not apply: its losses equal the baseline's" in capsys.readouterr().err
+    )
+
+
+def test_a_missing_analysis_is_written(done: Path) -> None:
+    analysis = Analysis()
+    again(done, analysis)
+    assert analysis.published == [led.Files(done)]
+
+
+def test_an_analysis_that_is_there_is_kept(done: Path) -> None:
+    led.write_whole(led.Files(done).summary, b"")
+    analysis = Analysis()
+    again(done, analysis)
+    assert analysis.published == []
+
+
+def test_a_refused_sweep_says_what_to_do(done: Path) -> None:
+    with pytest.raises(RefusedError, match="undo this change, or choose another --out"):
+        again(done, Analysis(), **{"optim.weight_decay": 0.3})
+
+
+def test_a_changed_corpus_is_refused_while_trials_are_unfinished(
+    tmp_path: Path, tiny: cfg.Config
+) -> None:
+    sweep = led.Sweep()
+    planned = {"label": "lr=1", "config": tiny.model_dump(), "values": {}, "seed": 0, "params": 1}
+    planned |= {"flops_per_token": 1, "corpus": "c" * 16, "trial": "a", "kind": "planned"}
+    sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", **planned})
+    with pytest.raises(RefusedError, match="has changed since the sweep began"):
+        session.refuse_other_corpus(sweep, CorpusFacts(lambda message: None))

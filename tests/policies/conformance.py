@@ -1,0 +1,242 @@
+"""The laws of every policy, as a class that the tests of a policy inherit.
+
+    class TestMine(PolicySuite):
+        schedule = MySchedule(policy="mine", grace=Fraction(1, 9))
+
+Sweeps are replayed on made-up curves of 90 tokens with a record every 10 of them.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from sweeps.ledger import Row
+from sweeps.policies import Decision, Policy, Promotion, Schedule
+from sweeps.simulate.curves import SCORE, Curve
+from sweeps.simulate.machine import ReplayResult, replay
+
+BUDGET = 90
+FINALS = st.lists(st.integers(0, 100).map(float) | st.just(math.inf), min_size=1, max_size=30)
+WORKERS = st.integers(1, 5)
+any_sweep = given(finals=FINALS, workers=WORKERS)
+# Each policy's class is a test of its own, although the method is inherited.
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
+
+
+class Recorded:
+    """A policy that keeps the rows it has observed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.rungs = policy.rungs
+        self.rows: list[Row] = []
+
+    def observe(self, row: Row) -> None:
+        self.rows.append(row)
+        self.policy.observe(row)
+
+    def of_kind(self, *kinds: str) -> list[Row]:
+        """The rows of some kinds."""
+        return [row for row in self.rows if row["kind"] in kinds]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name)
+
+
+def curves(finals: list[float]) -> list[Curve]:
+    """Curves with nine records that keep their order; an infinite one diverges at the second."""
+    tokens = tuple(range(10, BUDGET + 1, 10))
+
+    def curve(number: int, final: float) -> Curve:
+        if math.isinf(final):
+            return Curve(str(number), "", tokens[:2], (1e3, math.inf), tokens[:2])
+        return Curve(str(number), "", tokens, tuple(final + 90 / t for t in tokens), tokens)
+
+    return [curve(number, final) for number, final in enumerate(finals)]
+
+
+def fold(policy: Policy, rows: Iterable[Row]) -> Policy:
+    """The policy, once it has observed the rows."""
+    for row in rows:
+        policy.observe(row)
+    return policy
+
+
+def last_records(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The last record of every trial that runs after the rows; an empty list before the first."""
+    last: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] == "started":
+            last[row["trial"]] = []
+        elif row["kind"] == "measured":
+            last[row["trial"]] = [row]
+        elif row["kind"] in {"paused", "stopped", "finished", "diverged"}:
+            del last[row["trial"]]
+    return last
+
+
+def killed_and_resumed(policy: Policy, rows: list[Row]) -> Policy:
+    """The policy of a sweep that was killed after the rows and resumed.
+
+    What ran then is started again, and repeats its last record.
+    """
+    fold(policy, [*rows, {"kind": "session"}])
+    for trial, records in last_records(rows).items():
+        fold(policy, [{"kind": "started", "trial": trial}, *records])
+    return policy
+
+
+def answers(policy: Policy, rows: Iterable[Row]) -> list[tuple[Decision | None, Promotion | None]]:
+    """What the policy says after each row: of the trial just measured, and who is promoted next."""
+    pairs = []
+    for row in rows:
+        policy.observe(row)
+        pairs.append((decision_on(policy, row), policy.promotion(idle=True)))
+    return pairs
+
+
+def decision_on(policy: Policy, row: Row) -> Decision | None:
+    """What becomes of a trial that was just measured; None for other rows."""
+    return policy.decide(row["trial"], row["tokens"]) if row["kind"] == "measured" else None
+
+
+def decisions_on(policy: Policy, rows: Iterable[Row]) -> list[Decision | None]:
+    """The decisions on records, none of which is observed by asking."""
+    return [decision_on(policy, row) for row in rows]
+
+
+def stops_at_the_end(recorded: Recorded, trials: Iterable[str]) -> list[Row]:
+    """The rows of the trials that still wait when the sweep ends."""
+    stopped = {row["trial"] for row in recorded.of_kind("stopped")}
+    waiting = [trial for trial in trials if recorded.holds(trial) and trial not in stopped]
+    return [{"trial": trial, **recorded.standing(trial).fields()} for trial in waiting]
+
+
+class PolicySuite:
+    """The laws. A subclass names the settings of its policy, with a grace of 1/9 if it has one."""
+
+    schedule: Schedule
+
+    def new(self) -> Policy:
+        """The policy before any row."""
+        rungs = tuple(int(share * BUDGET) for share in self.schedule.shares())
+        return self.schedule.policy_at(rungs, SCORE)
+
+    def run(self, finals: list[float], workers: int) -> tuple[Recorded, ReplayResult]:
+        """A sweep of curves that end at these losses, and what became of it."""
+        recorded = Recorded(self.new())
+        return recorded, replay(curves(finals), recorded, workers)
+
+    def measured(self, tokens: int, score: float) -> Policy:
+        """The policy when one trial, "a", has been measured once."""
+        row = {"kind": "measured", "trial": "a", "tokens": tokens, SCORE: score}
+        return fold(self.new(), [{"kind": "planned", "trial": "a"}, row])
+
+    @any_sweep
+    @few
+    def test_every_trial_ends_in_exactly_one_way(self, finals: list[float], workers: int) -> None:
+        recorded, result = self.run(finals, workers)
+        diverged = {row["trial"] for row in recorded.of_kind("diverged")}
+        waiting = {str(n) for n in range(len(finals)) if recorded.holds(str(n))}
+        stopped = {row["trial"] for row in recorded.of_kind("stopped")}
+        ends = [set(result.finished), diverged, waiting | stopped]
+        assert sum(len(end) for end in ends) == len(set.union(*ends)) == len(finals)
+
+    @any_sweep
+    @few
+    def test_something_finishes_unless_all_diverge(self, finals: list[float], workers: int) -> None:
+        _, result = self.run(finals, workers)
+        assert bool(result.finished) == any(math.isfinite(final) for final in finals)
+
+    @any_sweep
+    @example(finals=[math.inf, math.inf], workers=1)  # where one diverges in every policy
+    @few
+    def test_what_diverged_never_continues(self, finals: list[float], workers: int) -> None:
+        recorded, _ = self.run(finals, workers)
+        ends = {row["trial"]: n for n, row in enumerate(recorded.rows) if row["kind"] == "diverged"}
+        later = [
+            row
+            for n, row in enumerate(recorded.rows)
+            if row["kind"] in {"started", "promoted"} and n > ends.get(row["trial"], n)
+        ]
+        assert later == []
+
+    @any_sweep
+    @few
+    def test_the_best_of_curves_that_keep_their_order_is_kept(
+        self, finals: list[float], workers: int
+    ) -> None:
+        _, result = self.run([*finals, 50.0], workers)
+        assert min(*finals, 50.0) in {[*finals, 50.0][int(trial)] for trial in result.finished}
+
+    @any_sweep
+    @few
+    def test_a_policy_that_observes_the_same_rows_is_in_the_same_state(
+        self, finals: list[float], workers: int
+    ) -> None:
+        recorded, _ = self.run(finals, workers)
+        again = fold(self.new(), recorded.rows)
+        trials = [str(number) for number in range(len(finals))]
+        assert [again.holds(t) for t in trials] == [recorded.holds(t) for t in trials]
+        assert again.promotion(idle=True) == recorded.promotion(idle=True)
+
+    @given(finals=FINALS, workers=WORKERS, data=st.data())
+    @few
+    def test_a_sweep_that_was_killed_resumes_where_it_was(
+        self, finals: list[float], workers: int, data: st.DataObject
+    ) -> None:
+        """Killed after any row before the last record: every answer from then on is the same."""
+        rows = self.run(finals, workers)[0].rows
+        last = max(number for number, row in enumerate(rows) if row["kind"] == "measured")
+        cut = data.draw(st.integers(1, last), "cut")
+        repeated = [row for records in last_records(rows[:cut]).values() for row in records]
+        whole, resumed = fold(self.new(), rows[:cut]), killed_and_resumed(self.new(), rows[:cut])
+        assert decisions_on(resumed, repeated) == decisions_on(whole, repeated)
+        later = answers(resumed, rows[cut:])
+        assert later == answers(whole, rows[cut:])
+        assert {decision for decision, _ in later} != {None}
+
+    @any_sweep
+    @few
+    def test_a_policy_with_rungs_decides_and_every_decision_has_its_numbers(
+        self, finals: list[float], workers: int
+    ) -> None:
+        recorded, _ = self.run(finals, workers)
+        last = stops_at_the_end(recorded, [str(number) for number in range(len(finals))])
+        decisions = [*recorded.of_kind("promoted", "stopped"), *last]
+        assert bool(decisions) == bool(recorded.rungs)
+        assert all(1 <= row["rank"] <= row["arrived"] for row in decisions)
+        assert all(row["rung"] in recorded.rungs for row in decisions)
+        json.dumps(decisions, allow_nan=False)
+
+    @any_sweep
+    @few
+    def test_asking_for_decisions_changes_nothing(self, finals: list[float], workers: int) -> None:
+        recorded, _ = self.run(finals, workers)
+        trials = [str(number) for number in range(len(finals))]
+        held = [recorded.holds(trial) for trial in trials]
+        first = decisions_on(recorded.policy, recorded.of_kind("measured"))
+        second = decisions_on(recorded.policy, recorded.of_kind("measured"))
+        assert (bool(first), first) == (True, second)
+        assert [recorded.holds(trial) for trial in trials] == held
+
+    def test_a_trial_that_is_asked_about_at_a_rung_does_not_wait_there_yet(self) -> None:
+        policy = self.measured(10, 9.0)
+        assert policy.decide("a", 10) == policy.decide("a", 10)
+        assert not policy.holds("a")
+
+    def test_a_trial_continues_between_rungs(self) -> None:
+        assert self.measured(7, 1.0).decide("a", 7) == "continue"
+
+    @pytest.mark.parametrize("score", [math.nan, math.inf])
+    def test_a_score_that_is_not_finite_ends_a_trial_at_a_rung(self, score: float) -> None:
+        policy = self.measured(10, score)
+        decision = policy.decide("a", 10)
+        assert not isinstance(decision, Promotion)
+        assert (decision == "continue") == (10 not in policy.rungs)
+        assert policy.promotion(idle=True) is None
