@@ -286,17 +286,21 @@ def test_an_arm_that_scatters_more_is_no_part_of_the_noise(tmp_path: Path) -> No
 # Cautions -------------------------------------------------------------------------------------------
 
 
-def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("params", "told"), [(1011, ["+1.1% parameters"]), (1009, [])])
+def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
+    tmp_path: Path, params: int, told: list[str]
+) -> None:
     arms = {"wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
     conduct(tmp_path, study(arms=arms))
     files = led.Files(tmp_path)
     lines = files.ledger.read_text().splitlines(keepends=True)
     # The counts of these ledgers are made up.
     more = [
-        line.replace('"params":7', '"params":8') if '"d_ff":96' in line else line for line in lines
+        line.replace('"params":7', f'"params":{params}' if '"d_ff":96' in line else '"params":1000')
+        for line in lines
     ]
     files.ledger.write_text("".join(more))
-    assert "+14.3% parameters" in arm(facts_of(tmp_path), "wide")["cautions"]
+    assert arm(facts_of(tmp_path), "wide")["cautions"] == told
 
 
 def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
@@ -342,6 +346,18 @@ def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
     said = summarized(tmp_path)
     assert "- `baseline`: 2 of the 3 trials of its re-tune grid have ended" in said
     assert "- `same`: it runs at what the baseline's re-tune grid chooses" in said
+
+
+def test_arms_whose_names_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """Both values hold a space, and so do the names of the arms."""
+    each = {"path": "data.path", "values": ["a b", "a c"], "hypothesis": "h"}
+    base = {"data.corpus": "text", "data.path": "a"}
+    more = {"base": base, "each": each, "retune": RETUNE, "metric": "bits_per_byte"}
+    conduct(tmp_path, {k: v for k, v in study(**more).items() if k != "arms"}, records=60)
+    facts = facts_of(tmp_path)
+    names = [one["arm"] for one in facts["tuning"]]
+    assert names == ["baseline", "path=a b", "path=a c"]
+    assert [len(one["trials"]) for one in facts["tuning"]] == [3, 3, 3]
 
 
 def test_an_arm_that_has_just_begun_does_not_take_the_others_back(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def told(folder: Path, **how: Any) -> str:
         ({}, ""),
         ({"entropy": 3.1}, ""),
         ({"entropy": 3.0}, "stuck"),
+        ({"loss": 8.69}, ""),  # 0.99 above the loss at init, 7.7
+        ({"loss": 8.71}, "blown up"),
         ({"spike": 0.99}, ""),
         ({"spike": 1.01}, "spiked"),
         ({"end": lambda tell, trial: tell.diverge(trial, BUDGET)}, "non-finite"),

@@ -151,6 +151,15 @@ def test_a_draw_near_the_bound_of_its_range_is_on_the_edge(tmp_path: Path) -> No
     assert (found["edge"], found["next"]) == ("high", [pytest.approx(0.03162), 0.1])
 
 
+@pytest.mark.parametrize(("share", "edge"), [(0.049, "high"), (0.051, None)])
+def test_a_twentieth_of_a_range_is_its_edge(tmp_path: Path, share: float, edge: str | None) -> None:
+    """The range has two decades, and a rate still nearer to its bound was tried."""
+    best = 1e-2 * 10 ** (-2 * share)
+    losses = bowl([2e-4, best, 9.9e-3], best)
+    files = ended(tmp_path, "optim.lr", losses, {"loguniform": [1e-4, 1e-2]})
+    assert facts(files)["best"][0]["edge"] == edge
+
+
 def planned_beyond(folder: Path, ending: str) -> dict[str, Any]:
     """What is said of the best of two rates whose upper neighbour ended otherwise."""
     files = ended(folder, "optim.lr", bowl([1e-3, 2e-3], 2e-3))

@@ -95,6 +95,12 @@ def test_the_four_verdicts(
     assert (found.kind, words in found.words) == (kind, True), found.words
 
 
+@pytest.mark.parametrize(("end", "kind"), [(0.0199, "no difference"), (0.0201, "no conclusion")])
+def test_a_difference_within_twice_the_noise_is_none(end: float, kind: str) -> None:
+    """The noise is 0.01."""
+    assert judge(Effect(9, 0.0, 0.001, -end, end, 1.0), 1.0, NOISE, UNIT).kind == kind
+
+
 def test_without_a_noise_there_is_no_verdict_of_no_difference() -> None:
     assert judge(effect([1e-5, -1e-5, 2e-5]), 0.9, None, UNIT).kind == "no conclusion"
 
