@@ -107,7 +107,7 @@ def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained model, with what is needed to use it."""
 
     model: torch.nn.Module
@@ -116,10 +116,10 @@ class Trained:
     step: int
 
 
-def load_model(path: Path) -> Trained:
+def load_model(path: Path) -> TrainedModel:
     """The model of a checkpoint, on the CPU and with its tokenizer; needs no corpus."""
     content = _read(path, "cpu")
     config = cfg.validate(content["config"], str(path))
     model = build(config.model, config.run.seed)
     model.load_state_dict(content["model"])
-    return Trained(model, Tokenizer.from_str(content["tokenizer"]), config, content["step"])
+    return TrainedModel(model, Tokenizer.from_str(content["tokenizer"]), config, content["step"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tinylm.checkpoint import Trained
+from tinylm.checkpoint import TrainedModel
 from tinylm.data import END_OF_TEXT
 
 
@@ -23,7 +23,7 @@ def nucleus(probability_V: Tensor, top_p: float) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    trained: Trained, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int
+    trained: TrainedModel, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int
 ) -> Iterator[int]:
     """Token ids that continue the prompt, until `<|endoftext|>` or `max_tokens`.
 

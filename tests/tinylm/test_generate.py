@@ -5,17 +5,17 @@ import torch
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.checkpoint import Trained
+from tinylm.checkpoint import TrainedModel
 from tinylm.data import END_OF_TEXT, Corpus
 from tinylm.generate import generate, nucleus
 from tinylm.model import build
 
 
 @pytest.fixture(scope="module")
-def trained(tiny: cfg.Config, corpus: Corpus) -> Trained:
+def trained(tiny: cfg.Config, corpus: Corpus) -> TrainedModel:
     """An untrained model; its guesses are as good as any here."""
     model = cfg.overlay(tiny, {"model.init_std": 0.3}).model
-    return Trained(build(model, 0), corpus.tokenizer(), tiny, 0)
+    return TrainedModel(build(model, 0), corpus.tokenizer(), tiny, 0)
 
 
 class Script(nn.Module):
@@ -53,7 +53,7 @@ def test_the_nucleus_is_the_smallest_set_whose_mass_reaches_p(
     torch.testing.assert_close(kept, torch.tensor(expected), rtol=1e-6, atol=0)
 
 
-def test_temperature_0_takes_the_most_probable_token_each_time(trained: Trained) -> None:
+def test_temperature_0_takes_the_most_probable_token_each_time(trained: TrainedModel) -> None:
     ids = list(generate(trained, "ba de", 5, 0.0, 1.0, 0))
     asked = trained.tokenizer.encode("ba de").ids
     with torch.no_grad():
@@ -63,37 +63,37 @@ def test_temperature_0_takes_the_most_probable_token_each_time(trained: Trained)
 
 @pytest.mark.parametrize(("temperature", "same"), [(0.0, True), (1.0, False)])
 def test_only_temperature_0_is_blind_to_the_seed(
-    trained: Trained, temperature: float, same: bool
+    trained: TrainedModel, temperature: float, same: bool
 ) -> None:
     one, other = (list(generate(trained, "ba", 8, temperature, 1.0, seed)) for seed in (1, 2))
     assert (one == other) is same
 
 
-def test_the_same_seed_draws_the_same_tokens(trained: Trained) -> None:
+def test_the_same_seed_draws_the_same_tokens(trained: TrainedModel) -> None:
     one, other = (list(generate(trained, "ba", 8, 1.0, 0.9, 3)) for _ in range(2))
     assert one == other
 
 
-def test_the_callers_random_numbers_change_nothing(trained: Trained) -> None:
+def test_the_callers_random_numbers_change_nothing(trained: TrainedModel) -> None:
     torch.manual_seed(1)
     one = list(generate(trained, "ba", 8, 1.0, 0.9, 3))
     torch.manual_seed(2)
     assert one == list(generate(trained, "ba", 8, 1.0, 0.9, 3))
 
 
-def test_a_nucleus_of_nothing_takes_the_most_probable_token(trained: Trained) -> None:
+def test_a_nucleus_of_nothing_takes_the_most_probable_token(trained: TrainedModel) -> None:
     greedy = list(generate(trained, "ba", 8, 0.0, 1.0, 3))
     assert greedy == list(generate(trained, "ba", 8, 1.0, 0.0, 3))
 
 
-def scripted(trained: Trained, says: list[int]) -> tuple[Trained, Script]:
+def scripted(trained: TrainedModel, says: list[int]) -> tuple[TrainedModel, Script]:
     script = Script(says)
-    return Trained(script, trained.tokenizer, trained.config, 0), script
+    return TrainedModel(script, trained.tokenizer, trained.config, 0), script
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_it_stops_at_the_end_of_the_document_and_does_not_return_it(
-    trained: Trained, temperature: float
+    trained: TrainedModel, temperature: float
 ) -> None:
     end = trained.tokenizer.token_to_id(END_OF_TEXT)
     assert end is not None
@@ -102,11 +102,11 @@ def test_it_stops_at_the_end_of_the_document_and_does_not_return_it(
     assert next(script.says) == 9
 
 
-def test_it_stops_after_max_tokens(trained: Trained) -> None:
+def test_it_stops_after_max_tokens(trained: TrainedModel) -> None:
     assert len(list(generate(scripted(trained, [7] * 20)[0], "ba", 5, 0.0, 1.0, 0))) == 5
 
 
-def test_the_model_sees_the_last_tokens_that_its_context_holds(trained: Trained) -> None:
+def test_the_model_sees_the_last_tokens_that_its_context_holds(trained: TrainedModel) -> None:
     speaker, script = scripted(trained, [7, 8])
     prompt = "ba de fi go hu ka le mi no pu ra se ti ba de"
     asked = trained.tokenizer.encode(prompt).ids
@@ -114,11 +114,11 @@ def test_the_model_sees_the_last_tokens_that_its_context_holds(trained: Trained)
     assert script.shown == [asked[-13:], [*asked[-12:], 7]]
 
 
-def test_a_prompt_longer_than_the_context_works(trained: Trained) -> None:
+def test_a_prompt_longer_than_the_context_works(trained: TrainedModel) -> None:
     assert len(list(generate(trained, "ba de fi go hu " * 20, 3, 0.0, 1.0, 0))) == 3
 
 
-def test_an_empty_prompt_begins_a_document(trained: Trained) -> None:
+def test_an_empty_prompt_begins_a_document(trained: TrainedModel) -> None:
     speaker, script = scripted(trained, [7])
     assert list(generate(speaker, "", 1, 0.0, 1.0, 0)) == [7]
     assert script.shown == [[trained.tokenizer.token_to_id(END_OF_TEXT)]]
