@@ -1,36 +1,36 @@
-"""The ledger: an append-only file of facts that a sweep is, and the fold that reads it.
+"""The ledger: a sweep as an append-only file of facts, and the fold that reads it.
 
-`ledger.jsonl` holds one JSON object a line. Every line has `seq` (its number; order is never by
-clock), `time` (UTC, ISO 8601) and `kind`:
+`ledger.jsonl` holds one JSON object per line. Every line has `seq` (its number, which gives the order;
+clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed
     session       a driver begins: command, versions, machine, commit, slots, dashboard,
-                  product_flops (a second, of a large matrix product here)
-    forecast      what all that is asked is expected to take: tokens, low, high, seconds, occupancy
+                  product_flops (per second, of a large matrix product on this machine)
+    forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
-                  (why it is trained, see `ROLES`), arm (of a study, else ""), grid (names the arm's
+                  (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
                   re-tune grid, "" outside of one), draws (that it took to meet a constraint), params,
                   flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
                   (of that, in nats per token)
-    chosen        the values of an arm are settled: arm, values (null where every trial of its grid
-                  diverged), score, tried, seeds, trials (that run the arm, by seed), repeats (more of
+    chosen        the values of an arm are settled: arm, values (null if every trial of its grid
+                  diverged), score, tried, seeds, trials (its runs, by seed), repeats (more runs of
                   the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
-                  of its grid), failed (how many of these did)
+                  of its re-tune grid), failed (how many of these failed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
-                  (that run it, by seed)
-    started       an attempt begins: trial, attempt, step (it goes on from), checkpoint
+                  (the runs, by seed)
+    started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it); at a rung, with decayed scores,
                   decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     paused        the trial waits at a rung: trial, attempt, rung, score
-    promoted      it goes on from a rung, after a pause or at once: trial, rung, to, score, rank,
+    promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
                   arrived, forced, cutoff
-    stopped       it will not go on: trial, reason, rung, score, rank, arrived, cutoff
-    capped        its attempt ended since a budget was reached: trial, attempt, cap, limit, used
-    audited       a stopped trial is to be trained to its end, to see what stopping it cost: trial (of
-                  the audit, whose rows follow under it), of (the stopped trial), stopped (how many
+    stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff
+    capped        its attempt ended because a cap was reached: trial, attempt, cap, limit, used
+    audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
+                  id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker
@@ -41,7 +41,7 @@ clock), `time` (UTC, ISO 8601) and `kind`:
 
 Ledgers of versions before `role` are read as if they had it (`_current`).
 
-This module owns every file name under results/ and needs the standard library alone.
+This module owns every file name under results/ and needs only the standard library.
 """
 
 import errno
@@ -62,7 +62,7 @@ from tinylm.files import replacing
 Row = dict[str, Any]
 
 RESULTS = Path("results")
-BASELINE = "baseline"  # the arm that the others of a study are held against
+BASELINE = "baseline"  # the arm that the others of a study are compared with
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a
@@ -72,14 +72,14 @@ Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
 
 
 def pool_of(role: str, arm: str, grid: str) -> str | None:
-    """The key that a trial shares with those it competes with; None for one that runs to its end."""
+    """The key that a trial shares with the trials it competes with; None if it always runs to the end."""
     if role == "tuning":
         return f"{arm} {grid}"
     return "" if role == "search" else None
 
 
 class LedgerError(SweepError):
-    """A ledger that is damaged: a line before the last that is no row, or out of order."""
+    """The ledger is damaged: a line before the last is not a row, or is out of order."""
 
     code = Code.DAMAGED
 
@@ -194,7 +194,7 @@ class Files:
 def sweeps(results: Path = RESULTS) -> list[Files]:
     """The sweeps under a results folder, by name."""
     ledgers = sorted(results.glob("*/ledger.jsonl"))
-    # An empty one is of a driver that found no cluster.
+    # A ledger is empty if its driver found no cluster.
     return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
 
 
@@ -206,7 +206,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _parse(content: bytes, source: Path) -> Iterator[Row]:
-    """The rows of whole lines; a last line without its newline was cut by a crash and is no row."""
+    """The rows of complete lines; a last line without its newline was cut by a crash and is dropped."""
     lines = content.split(b"\n")[:-1]
     for number, line in enumerate(lines):
         try:
@@ -222,9 +222,9 @@ def _parse(content: bytes, source: Path) -> Iterator[Row]:
 def _current(row: Row) -> Row:
     """A row as this version writes it.
 
-    Before `role`, a planned row had a `pool`: "" in a search, the name and the digest of a re-tune
-    grid, null for a trial that runs to its end (the arm of which only a `chosen` row says); and a
-    confirmation was a `chosen` row without an arm.
+    Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
+    null for a trial that runs to the end, whose arm only a `chosen` row names. And an older
+    confirmation is a `chosen` row with an empty arm.
     """
     if row["kind"] == "planned" and "role" not in row:
         pool = row.get("pool", "")
@@ -242,7 +242,7 @@ def _current(row: Row) -> Row:
 
 
 def read(files: Files) -> list[Row]:
-    """All rows of a sweep, or none where it has no ledger; safe while a driver writes."""
+    """All rows of a sweep, or none if it has no ledger; safe while a driver writes."""
     try:
         content = files.ledger.read_bytes()
     except FileNotFoundError:
@@ -251,19 +251,19 @@ def read(files: Files) -> list[Row]:
 
 
 class Ledger:
-    """The one writer of a sweep's ledger, for as long as the context lasts.
+    """The only writer of a sweep's ledger, for as long as the context lasts.
 
-    Raises `LockedError` where another process has it, `LedgerError` where it is damaged and
-    `OSError` where it can't be written.
+    Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `OSError`
+    if it can't be written.
     """
 
     def __init__(self, files: Files) -> None:
         self.files = files
         files.folder.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: a line that could not be written must not come later.
+        # Unbuffered: a line that could not be written must not appear later.
         self._stream = files.ledger.open("a+b", buffering=0)
         try:
-            # The lock is the kernel's: it ends with the process, however that ends.
+            # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._stream.seek(0)
             content = self._stream.read()
@@ -306,9 +306,6 @@ class Ledger:
         self._stream.close()
 
 
-# The fold --------------------------------------------------------------------------------------
-
-
 @dataclass
 class Trial:
     """What the ledger says of one trial."""
@@ -345,14 +342,14 @@ class Trial:
         return pool_of(self.role, self.arm, self.grid)
 
     def value(self, path: str) -> Any:
-        """What the trial's config has at a dotted path, whether the space varied it then or not."""
+        """The value of the trial's config at a dotted path, whether the space varied it or not."""
         section, name = path.split(".")
         return self.config[section][name]
 
     @property
     def budget(self) -> int:
-        """Training tokens of the whole trial; of one that is given seconds, the most it may use
-        until it has come to its end."""
+        """Training tokens of the whole trial. With a budget in seconds: the most it may use, and once it
+        has finished those it used."""
         timed = self.config["budget"]["seconds"] is not None
         tokens: int = self.config["budget"]["tokens"]
         return self.tokens if timed and self.status == "finished" else tokens
@@ -365,7 +362,7 @@ class Sweep:
     request: Row | None = None  # the last `sweep` row
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
-    # Stopped trials that are trained on apart, by the id of the audit; nothing else knows of them.
+    # Stopped trials that are trained further on the side, by the id of the audit.
     audits: dict[str, Trial] = field(default_factory=dict)
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
@@ -380,12 +377,12 @@ class Sweep:
 
     @property
     def session(self) -> Row:
-        """The last `session` row; empty where none has begun."""
+        """The last `session` row; empty if none has begun."""
         return self.sessions[-1] if self.sessions else {}
 
     @property
     def attempted(self) -> list[Trial]:
-        """All that is trained: the trials, and the audits of some of them."""
+        """Everything that is trained: the trials, and the audits of some of them."""
         return [*self.trials.values(), *self.audits.values()]
 
     def find(self, trial: str) -> Trial:
@@ -407,9 +404,9 @@ class Sweep:
         return sum(trial.spent_tokens * trial.flops_per_token for trial in self.attempted)
 
     def observe(self, row: Row) -> None:
-        """Fold one row in. Rows of an attempt that a later one replaced change nothing.
+        """Fold one row in. A row of an attempt that has been replaced by a later one changes nothing.
 
-        `LedgerError` where a row lacks what its kind has.
+        `LedgerError` if a field of its kind is missing.
         """
         try:
             self._tick(row)
@@ -418,7 +415,7 @@ class Sweep:
             raise LedgerError(f"row {row['seq']} is damaged: {error!r}") from error
 
     def _tick(self, row: Row) -> None:
-        """Count the time since the row before, if that is of the same session."""
+        """Count the time since the previous row, if that row is of the same session."""
         now = datetime.fromisoformat(row["time"])
         if self._clock is not None and row["kind"] not in {"sweep", "session", "sampled"}:
             passed = max(0.0, (now - self._clock).total_seconds())  # clocks may be set back
@@ -430,7 +427,7 @@ class Sweep:
         kind = row["kind"]
         if kind == "sweep":
             self.request = row
-            # Of what was asked before; what still holds is written again.
+            # They answered the previous request; what still holds is written again.
             self.chosen.clear()
             self.confirming = None
         elif kind == "forecast":
@@ -462,7 +459,7 @@ class Sweep:
 
     def _observe_choice(self, row: Row) -> None:
         self.chosen[row["arm"]] = _whole(row, _CHOSEN)
-        for trial in (*row["trials"].values(), *row["repeats"]):  # of an old ledger; see `_current`
+        for trial in (*row["trials"].values(), *row["repeats"]):  # in old ledgers; see `_current`
             self.trials[trial].arm = self.trials[trial].arm or row["arm"]
 
     def _begin_audit(self, row: Row) -> None:
@@ -513,7 +510,7 @@ _CHOSEN = {
 
 
 def _whole(row: Row, names: set[str]) -> Row:
-    """The row; `KeyError` where it lacks some of the names."""
+    """The row; `KeyError` if some of the names are missing."""
     lacking = names - row.keys()
     if lacking:
         raise KeyError(*sorted(lacking))

@@ -1,8 +1,8 @@
 """What happens next in a sweep: plan, ledger and policy, without Ray.
 
-The driver hands out jobs while there is work, writes down what comes of them, and answers what
-becomes of a trial that has reported. Everything it knows it has from the ledger, so a driver that
-opens the ledger of one that died goes on where that one stopped.
+The driver hands out jobs while there is work, writes down what they report, and decides whether a
+trial continues. All it knows comes from the ledger: so a driver that opens the ledger of a driver that
+died continues where that one stopped.
 """
 
 import json
@@ -31,27 +31,27 @@ RETRIES = 2  # further attempts that a session makes at a trial that fails
 
 
 class RefusedError(SweepError):
-    """A command that would change the meaning of what a sweep has measured."""
+    """The command would change the meaning of what the sweep has measured."""
 
     code = Code.REFUSED
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know to start an attempt, or go on with a trial."""
+    """What a worker needs to know to start or resume a trial."""
 
     trial: str
     label: str
     attempt: int
     config: dict[str, Any]
     corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
-    rungs: tuple[int, ...]  # tokens at which a checkpoint is due, whatever happens there
+    rungs: tuple[int, ...]  # tokens at which a checkpoint is always due
     branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
-    checkpoint: str | None  # file to go on from; None begins at step 0
+    checkpoint: str | None  # the file to resume from; None starts at step 0
 
     @property
     def name(self) -> str:
-        """The trial as people know it, and its id."""
+        """The label of the trial, and its id."""
         return f"{self.label} ({self.trial})"
 
     def to_json(self) -> str:
@@ -66,7 +66,7 @@ class Job:
 
 
 def refuse_other_base(before: led.Row | None, request: Request) -> None:
-    """Raise `RefusedError` where the sweep's base config is another one, with the difference."""
+    """Raise `RefusedError`, with the difference, if the sweep has another base config."""
     if before is None:
         return
     swept = set(request.space.space) | set(before["space"].get("space", {}))
@@ -80,7 +80,7 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A row that says what is settled now, and the trials that follow from it."""
+    """A choice that is settled now: its row, and the trials that follow from it."""
 
     kind: Literal["chosen", "confirming"]
     fields: dict[str, Any]
@@ -89,7 +89,7 @@ class _Choice:
 
 @dataclass
 class Driver:
-    """The conductor of one sweep, and the only caller of the ledger's `append`."""
+    """Conducts one sweep; the only caller of the ledger's `append`."""
 
     ledger: led.Ledger
     request: Request
@@ -97,7 +97,7 @@ class Driver:
     machine: Machine
     # Config -> params, flops_per_token, corpus, ...; passed in, since counting needs torch.
     facts: Callable[[cfg.Config], dict[str, Any]]
-    audit: float = 0.0  # share of the stopped trials that are trained to their ends at last
+    audit: float = 0.0  # share of the stopped trials to train to the end as well
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     # What becomes of a trial once the checkpoint that it is saving has arrived.
@@ -127,10 +127,8 @@ class Driver:
         self._observe(row)
         return row
 
-    # Beginning and end ---------------------------------------------------------------------
-
     def reached_cap(self) -> dict[str, Any] | None:
-        """The first budget of the sweep that is used up: cap, limit and used; None while none is."""
+        """The first cap that is reached, with its limit and what was used; None if no cap is reached."""
         caps, sweep = self.request.space.caps, self.sweep
         hours = sweep.seconds / 3600
         used = {
@@ -147,11 +145,11 @@ class Driver:
         return None
 
     def is_capped(self) -> bool:
-        """Whether a budget is used up and keeps work from being done."""
+        """Whether a cap is reached and work is left that it prevents."""
         return self.reached_cap() is not None and self.has_work()
 
     def has_work(self) -> bool:
-        """Whether there is anything to train, budgets aside; writes nothing."""
+        """Whether anything is left to train, caps aside; writes nothing."""
         trials = self.sweep.trials
         return (
             any(new.trial not in trials for new in self.plan.trials)
@@ -165,7 +163,7 @@ class Driver:
         )
 
     def is_done(self) -> bool:
-        """Whether nothing is left to do, not even to write down; writes nothing."""
+        """Whether nothing is left to do, not even a row to write; writes nothing."""
         settled = {"finished", "diverged", "stopped"}
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
@@ -173,8 +171,8 @@ class Driver:
         return ended and settled_all and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
-        """Write down what is asked, who asks and what it is expected to take, plan what is new,
-        mend what a crash cut short."""
+        """Write down the request, the session and the forecast; plan what is new; complete what a crash
+        cut short."""
         request = self.request.row()
         new = self.sweep.request is None or any(
             self.sweep.request[k] != v for k, v in request.items()
@@ -209,7 +207,7 @@ class Driver:
                 )
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
-        """Write what a crash kept from following a checkpoint: the end, a pause or a promotion."""
+        """Write the row that a crash prevented after a checkpoint: the end, a pause or a promotion."""
         if trial.curve and trial.curve[-1]["last"]:
             self._finish(trial)
             return
@@ -217,8 +215,8 @@ class Driver:
             self._pause(trial, saved["tokens"])
 
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
-        """Write down what the policy decides of a trial at so many tokens, but for a pause, which
-        waits for the checkpoint."""
+        """Write down what the policy decides about a trial at a token count; a pause waits for the
+        checkpoint."""
         decision = self.policy.decide(trial.trial, tokens)
         if isinstance(decision, Stop):
             self._record("stopped", trial=trial.trial, **decision.fields())
@@ -228,7 +226,7 @@ class Driver:
         return "pause" if decision == "pause" else "on"
 
     def end(self) -> None:
-        """Write down why each trial that still waits goes no further; called when nothing is left."""
+        """Write down why each trial that still waits is stopped; called when nothing is left to do."""
         self._stop_waiting(self.sweep.trials.values())
 
     def _stop_waiting(self, trials: Iterable[led.Trial]) -> None:
@@ -238,8 +236,8 @@ class Driver:
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
     def sample(self, write: Callable[[Path], dict[str, Any] | None]) -> None:
-        """Write down what the checkpoint with the lowest final loss writes, where that is new and the
-        file is there."""
+        """Write down text sampled from the checkpoint with the lowest final loss, if that is new and the
+        file exists."""
         metric, known = self.request.space.metric, self.sweep.sampled
         finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
         best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
@@ -251,16 +249,14 @@ class Driver:
             if text is not None:
                 self._record("sampled", trial=best.trial, step=best.step, **text)
 
-    # Work ----------------------------------------------------------------------------------
-
     @property
     def running(self) -> list[led.Trial]:
-        """The trials and audits that have an attempt under way."""
+        """The trials and audits that are being trained."""
         return [trial for trial in self.sweep.attempted if trial.status == "running"]
 
     def next_job(self) -> Job | None:
-        """The next piece of work for a free slot: interrupted trials first, then promotions, then
-        trials not yet begun. None while running trials decide what comes, and when all is done."""
+        """The next job for a free slot: interrupted trials first, then promotions, then new trials.
+        None while it depends on running trials, and when all is done."""
         trial = None if self.reached_cap() else self._next_trial()
         if trial is None:
             return None
@@ -307,14 +303,12 @@ class Driver:
         return waiting[0] if waiting else None
 
     def _is_free(self, trial: led.Trial) -> bool:
-        """Whether a trial is no business of the policy's: it runs to its end."""
+        """Whether a trial runs to the end whatever the policy says."""
         return trial.pool is None
 
-    # What follows from what was measured --------------------------------------------------------
-
     def _choose(self) -> bool:
-        """Write down the values of arms, and the best that is run again, where these are settled
-        now, and plan what they run; whether there was anything new."""
+        """Write down the choices that are settled now (values of arms, the best to confirm), and plan
+        the trials that follow; whether there was anything new."""
         choices = list(self._choices())
         for choice in choices:
             self._stop_waiting(self.sweep.trials[trial] for trial in choice.fields.get("grid", ()))
@@ -323,7 +317,7 @@ class Driver:
         return bool(choices)
 
     def _choices(self) -> Iterator[_Choice]:
-        """What is settled and not written down yet."""
+        """The choices that are settled and not written down yet."""
         for place, arm in enumerate(self.plan.arms):
             tuned = self._tuned(arm if arm.retune else self.plan.arms[0])
             if tuned is None:
@@ -347,7 +341,7 @@ class Driver:
             yield from self._confirmation()
 
     def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
-        """What the re-tune grid of an arm chooses, and of what; None while that is not settled."""
+        """What the re-tune grid of an arm chooses, as fields of a `chosen` row; None until it is settled."""
         space = self.request.space
         if not space.retune:
             return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
@@ -370,12 +364,12 @@ class Driver:
         }
 
     def _is_settled(self, trials: list[led.Trial], pool: str) -> bool:
-        """Whether nothing is left to do for any of the trials of a pool."""
+        """Whether nothing is left to do for the trials of a pool."""
         going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
         return not going and self.policy.of(pool).promotion(idle=True) is None
 
     def _confirmation(self) -> Iterator[_Choice]:
-        """The best of a sweep, run again on fresh seeds, once nothing else is left to do."""
+        """The best of a search, to be run again on fresh seeds, once nothing else is left to do."""
         metric = self.request.space.metric
         tried = [trial for trial in self.sweep.trials.values() if trial.role == "search"]
         if not self._is_settled(tried, "") or self._suggestion() is not None:
@@ -393,10 +387,8 @@ class Driver:
         if _differs(fields, self.sweep.confirming):
             yield _Choice("confirming", fields | {"trials": _by_seed(planned)}, planned)
 
-    # Audits --------------------------------------------------------------------------------
-
     def _to_audit(self) -> list[led.Trial]:
-        """The stopped trials that are still to be drawn for the audit.
+        """The stopped trials that the audit still has to draw.
 
         They are those whose ids, hashed with the seed, come first: a random sample which a larger
         share, or more stopped trials, add to.
@@ -410,7 +402,7 @@ class Driver:
         return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
 
     def _waiting_audits(self) -> list[led.Trial]:
-        """The audits that wait for a slot; none before every decision on trials has been taken."""
+        """The audits that wait for a slot; none before every trial is decided."""
         if any(trial.status == "running" for trial in self.sweep.trials.values()):
             return []
         if self._to_audit():
@@ -435,7 +427,7 @@ class Driver:
         return trial.status == "planned"
 
     def _suggestion(self) -> PlannedTrial | None:
-        """The next trial of an Optuna search; None for other searches and when it has them all."""
+        """The next trial of an Optuna search; None for other searches and when it has all its samples."""
         request = self.request
         if not isinstance(request.space.search, OptunaSearch):
             return None
@@ -459,10 +451,8 @@ class Driver:
         self._plan([new])
         return [self.sweep.trials[new.trial]]
 
-    # What comes back -----------------------------------------------------------------------
-
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
-        """Write an event of `Attempt.events` down; whether the attempt goes on."""
+        """Write down an event of `Attempt.events`; whether the attempt continues."""
         trial = self.sweep.find(trial_id)
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
@@ -484,11 +474,11 @@ class Driver:
         return True
 
     def waits_for(self, trial_id: str) -> bool:
-        """Whether a checkpoint of the trial's last record is due, whatever the event said."""
+        """Whether a checkpoint of the trial's last record is needed, whatever the event said."""
         return trial_id in self._due
 
     def saved(self, trial_id: str, path: Path) -> None:
-        """A checkpoint of the last measured record is at `path`; carry out what waited for it."""
+        """The checkpoint of the last record is at `path`: write it down, and do what waited for it."""
         trial = self.sweep.find(trial_id)
         # The row must not outlive the file, nor the older checkpoint end before this one is safe.
         for place in (path, path.parent):
@@ -517,7 +507,7 @@ class Driver:
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
     def failed(self, trial_id: str, reason: str, traceback: str) -> None:
-        """An attempt ended with an error; another one follows while the session has one left."""
+        """Write down that an attempt failed; it is retried up to `RETRIES` times per session."""
         self._due.pop(trial_id, None)
         self._failures[trial_id] += 1
         self._record(
@@ -550,12 +540,12 @@ class Driver:
 
 
 def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:
-    """The trials by seed, repeats aside."""
+    """The trial of each seed, without repeats."""
     return {str(one.config.run.seed): one.trial for one in runs if one.role != "repeat"}
 
 
 def _differs(fields: dict[str, Any], row: led.Row | None) -> bool:
-    """Whether a row does not say the same already."""
+    """Whether the fields differ from those of a row, or there is no row."""
     return row is None or any(row.get(name) != value for name, value in fields.items())
 
 
@@ -571,5 +561,5 @@ _OPTUNA_STATES: dict[str, Literal["running", "finished", "stopped", "diverged", 
 
 
 def _is_infinite(value: Any) -> bool:
-    """Whether a number is one that JSON has no word for."""
+    """Whether a value is a float that JSON can't express."""
     return isinstance(value, float) and not math.isfinite(value)
