@@ -33,12 +33,12 @@ def command(space: Path, scale: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(asked: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(asked, capture_output=True, text=True, timeout=180, check=False)
+    return subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
 
 
 def wait_for_rows(sweep: Path, kind: str, count: int) -> None:
     """Return once the ledger holds so many rows of a kind."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while count_rows(sweep, kind) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -59,5 +59,5 @@ def interrupt(asked: list[str], out: Path, number: int) -> tuple[int, str]:
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
         wait_for_rows(out, "checkpointed", before + 3)
         os.kill(driver.pid, number)
-        said = driver.communicate(timeout=120)[0].decode()
+        said = driver.communicate(timeout=900)[0].decode()
     return driver.returncode, said

@@ -94,7 +94,7 @@ def test_a_json_config_is_run_and_entered_in_the_log(
     path.write_text(json.dumps(tiny.model_dump(exclude_none=True), indent="\t"))
     asked = [sys.executable, "-m", "sweeps.experiment", "--name", "first", "--config", str(path)]
     asked += ["--set", "optim.weight_decay=0.0", "--why", "Does it run?"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     log = (results / "EXPERIMENT_LOG.md").read_text()
     assert "## Experiment 1: first" in log and "Does it run?" in log

@@ -52,7 +52,7 @@ def test_nothing_is_left_to_do_in_an_old_ledger(tmp_path: Path, sweep: str) -> N
     command = [sys.executable, "-m", "sweeps.run", str(space)]
     command += ["--scale", str(scale), "--out", str(folder)]
     command += ["--audit", "1"] if sweep == "confirm" else []
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert (done.returncode, "nothing is left to do" in done.stdout) == (0, True)
 
 

@@ -30,7 +30,7 @@ def address() -> Iterator[str]:
     ) as head:
         assert head.stdout is not None
         yield head.stdout.readline().strip()
-        head.communicate("\n", timeout=60)
+        head.communicate("\n", timeout=900)
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_a_shipped_space_runs_to_its_end(tmp_path: Path, address: str, name: str
         env=os.environ | {"PYTHONPATH": str(SPACES.parent)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

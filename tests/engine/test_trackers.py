@@ -76,7 +76,7 @@ def read(program: str, results: Path) -> Points:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=900,
     )
     found = json.loads(done.stdout.splitlines()[-1])
     return {run: [(step, loss) for step, loss in points] for run, points in found.items()}
@@ -99,7 +99,7 @@ def tracked(
                 env=os.environ | environment,
                 capture_output=True,
                 text=True,
-                timeout=180,
+                timeout=900,
                 check=False,
             )
         )
@@ -201,7 +201,7 @@ def test_a_tracker_that_is_not_to_be_had_exits_2_and_starts_nothing(
         env=os.environ | {"HOME": str(tmp_path)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
@@ -216,7 +216,7 @@ def test_a_tracker_that_is_not_installed_exits_2(tmp_path: Path, scale: Path) ->
         [sys.executable, "-c", program, *map(str, asked)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 2

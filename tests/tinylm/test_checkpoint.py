@@ -245,7 +245,7 @@ def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFa
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     )
     (folder / "caught").write_text(ran.stdout)
     return folder

@@ -284,7 +284,7 @@ def in_a_process(code: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     ).stdout
 
 

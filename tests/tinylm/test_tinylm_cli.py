@@ -68,7 +68,7 @@ def test_count_says_that_baseline_17m_has_128_million_parameters() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     )
     lines = {line[:30].strip(): line.split() for line in ran.stdout.splitlines()}
     assert lines["parameters"][-2:] == ["128,625,408", "128.6M"]
@@ -187,7 +187,7 @@ def test_an_interrupted_run_resumes_with_the_records_of_an_uninterrupted_one(
         assert running.stdout.readline().split()[:2] == ["step", "tokens"]
         assert running.stdout.readline().split()[:2] == ["10", "650"]
         running.send_signal(number)
-        running.communicate(timeout=60)
+        running.communicate(timeout=900)
     assert running.returncode == code
     begun = facts(tmp_path)
     assert 1 <= len(begun) < 20
