@@ -15,6 +15,7 @@ from sweeps.findings.everything import findings
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
 from sweeps.plan.arms import LEAST_UPDATES, PlannedArm, planned_arms, runs, tuning
+from sweeps.plan.request import Machine
 from tinylm import config as cfg
 
 BASE = cfg.load("smoke")
@@ -105,7 +106,7 @@ def test_batches_up_to_memory_end_where_the_machine_says() -> None:
 
 
 def test_batches_that_do_not_fit_in_memory_are_left_out() -> None:
-    machine = pl.Machine(size, lambda config: config.optim.batch_size <= 4)
+    machine = Machine(size, lambda config: config.optim.batch_size <= 4)
     found, notes = planned_arms(request(batches({"powers_of_two": [1, "memory"]})), machine)
     assert [one.name for one in found[1:]] == ["batch_size=1", "batch_size=2", "batch_size=4"]
     assert notes == ["batch sizes up to 4: 8 does not fit in memory"]

@@ -80,7 +80,7 @@ def test_equal_draws_are_one_trial() -> None:
     [({"uniform": [0.1, 0.4]}, 0.1, 0.4), ({"loguniform": [1e-4, 1e-2]}, 1e-4, 1e-2)],
 )
 def test_draws_stay_within_their_bounds(domain: dict[str, Any], low: float, high: float) -> None:
-    drawn = [one.values["optim.lr"] for one in plan(random_space(**{"optim.lr": domain}))]
+    drawn = [one.config.optim.lr for one in plan(random_space(**{"optim.lr": domain}))]
     assert low <= min(drawn) < max(drawn) <= high
 
 
@@ -141,7 +141,7 @@ def test_rungs_are_a_share_of_the_budget_and_its_multiples(
 
 
 def test_the_shipped_rates_are_a_factor_of_two_apart_where_the_best_may_lie() -> None:
-    rates = list(dict.fromkeys(one.values["optim.lr"] for one in shipped("lr", "cpu")))
+    rates = list(dict.fromkeys(one.config.optim.lr for one in shipped("lr", "cpu")))
     assert [b / a for a, b in pairwise(rates[:8])] == pytest.approx([2.0] * 7)
     assert rates == sorted(rates)
 

@@ -31,27 +31,29 @@ class TestNone(PolicySuite):
 
 
 class TestAshaThatStartsFirst(PolicySuite):
-    schedule = AshaSchedule(policy="asha", eta=3, grace=GRACE, finish=1, first="start")
+    schedule = AshaSchedule(policy="asha", eta=3, grace=GRACE, finish=1, first="start", score="raw")
 
 
 class TestAshaThatPromotesFirst(PolicySuite):
-    schedule = AshaSchedule(policy="asha", eta=3, grace=GRACE, finish=1, first="promote")
+    schedule = AshaSchedule(
+        policy="asha", eta=3, grace=GRACE, finish=1, first="promote", score="raw"
+    )
 
 
 class TestAshaStopping(PolicySuite):
-    schedule = AshaStoppingSchedule(policy="asha_stopping", eta=3, grace=GRACE)
+    schedule = AshaStoppingSchedule(policy="asha_stopping", eta=3, grace=GRACE, score="raw")
 
 
 class TestSha(PolicySuite):
-    schedule = ShaSchedule(policy="sha", eta=3, grace=GRACE, finish=1)
+    schedule = ShaSchedule(policy="sha", eta=3, grace=GRACE, finish=1, score="raw")
 
 
 class TestHyperband(PolicySuite):
-    schedule = HyperbandSchedule(policy="hyperband", eta=3, grace=GRACE)
+    schedule = HyperbandSchedule(policy="hyperband", eta=3, grace=GRACE, score="raw")
 
 
 class TestIEpoch(PolicySuite):
-    schedule = IEpochSchedule(policy="i_epoch", grace=GRACE, finish=1)
+    schedule = IEpochSchedule(policy="i_epoch", grace=GRACE, finish=1, score="raw")
 
 
 class TestMedian(PolicySuite):
