@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.lines import Line2D
+
 from sweeps import ledger
 from sweeps.findings.results import Results, results_of
 from sweeps.ledger import Files, Ledger
@@ -22,6 +25,12 @@ def loss(lr: float, tokens: int, best: float = 2e-3) -> float:
     """A made-up validation loss: a bowl in log lr around a best rate, falling with tokens."""
     octaves = math.log2(lr / best)
     return float(3.0 + 1.2 * (EVERY / tokens) ** 0.5 + 0.03 * octaves**2)
+
+
+def points(line: Line2D) -> list[tuple[float, float]]:
+    """The points that a line of a figure joins."""
+    xs, ys = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    return [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
 
 
 @dataclass

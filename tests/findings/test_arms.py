@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from ledgers import ended, studied
+from ledgers import ended, points, studied
 
 from sweeps import ledger as led
 from sweeps.findings.arms import void_arms
@@ -438,7 +438,7 @@ def test_the_crosses_of_arms_that_diverge_at_one_rate_lie_apart(tmp_path: Path) 
     conduct(tmp_path, study(retune=RETUNE), diverging_at_the_highest_rate)
     axes = figures(findings(studied(led.Files(tmp_path))))["retuning"].axes[0]
     crosses = [line for line in axes.lines if line.get_marker() == CROSSES["non-finite"]]
-    places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in crosses]
+    places = [points(line)[0] for line in crosses]
     assert len(set(places)) == 2 and {x for x, _ in places} == {1.6e-2}
 
 
@@ -479,7 +479,7 @@ def test_a_study_of_values_draws_the_loss_against_them(tmp_path: Path) -> None:
     conduct(tmp_path, tree)
     figure = figures(findings(studied(led.Files(tmp_path))))["loss_vs_value"]
     left, right = figure.axes
-    assert list(left.lines[0].get_xdata()) == [4, 8, 16]
+    assert [x for x, _ in points(left.lines[0])] == [4, 8, 16]
     assert right.get_xlabel().startswith("training time")
 
 

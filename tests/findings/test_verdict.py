@@ -108,7 +108,7 @@ def test_without_a_noise_there_is_no_verdict_of_no_difference() -> None:
 def test_the_noise_is_pooled_over_groups_by_their_degrees_of_freedom() -> None:
     found = pooled_noise([[1.0, 3.0], [5.0], [2.0, 4.0, 6.0]])
     assert found is not None
-    assert (found.freedom, found.sd) == (3, pytest.approx(math.sqrt((2 + 2 * 4) / 3)))
+    assert found.freedom == 3 and found.sd == pytest.approx(math.sqrt((2 + 2 * 4) / 3))
     assert found.low < found.sd < found.high
 
 

@@ -429,6 +429,7 @@ def search(**more: Any) -> dict[str, Any]:
 def test_the_best_is_confirmed_on_fresh_seeds(tmp_path: Path) -> None:
     sweep = conduct(tmp_path, search(confirm=2))
     row = sweep.confirming
+    assert row is not None
     best = min(
         (t for t in sweep.trials.values() if t.role == "search"),
         key=lambda t: t.curve[-1]["val_loss"],
@@ -586,5 +587,6 @@ def test_more_samples_confirm_the_new_best_and_keep_the_old_runs_apart(tmp_path:
         (t for t in sweep.trials.values() if t.role == "search"),
         key=lambda t: t.curve[-1]["val_loss"],
     )
+    assert sweep.confirming is not None
     assert found["selection"]["values"] == best.values == sweep.confirming["values"]
     assert len(found["ranking"]["trials"]) == 16

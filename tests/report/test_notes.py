@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.report import notes
+from tinylm.files import exchange
 
 
 def generated(*keys: str, text: str = "generated") -> bytes:
@@ -143,7 +144,7 @@ def test_what_is_saved_between_reading_and_writing_is_kept(
     """An editor saves in the moment before the new file takes its place."""
     path = tmp_path / "log.md"
     path.write_bytes(generated("a"))
-    exchange, saved = notes.exchange, [with_note(generated("a"), "a", b"just saved\n")]
+    saved = [with_note(generated("a"), "a", b"just saved\n")]
 
     def late(ours: Path, path: Path) -> None:
         if saved:
@@ -162,7 +163,7 @@ def test_what_is_saved_over_a_version_that_is_taken_back_is_kept(
     """Two editors save, the one just before the exchange and the other just after it."""
     path = tmp_path / "log.md"
     path.write_bytes(generated("a", "b"))
-    exchange, calls = notes.exchange, []
+    calls = []
 
     def busy(ours: Path, path: Path) -> None:
         calls.append(ours)
@@ -180,6 +181,7 @@ EDITOR = """
 import os, sys
 from pathlib import Path
 from sweeps.report import notes
+from tinylm.files import exchange
 
 path = Path(sys.argv[1])
 for number in range(200):
