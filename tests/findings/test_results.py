@@ -249,7 +249,7 @@ def test_a_ledger_that_asks_nothing_yet_is_refused(tmp_path: Path) -> None:
 def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"eval.batch_size": {"grid": [16]}})
-    with pytest.raises(ValueError, match=r"the space in its ledger is not valid: .*same windows"):
+    with pytest.raises(ValueError, match="evaluated on the same windows"):
         studied(Files(tmp_path))
 
 
