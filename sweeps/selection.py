@@ -15,10 +15,10 @@ Point = int | str  # where trials are compared: at this many tokens or, under a 
 
 
 def when(point: Point | None) -> str:
-    """Where trials are compared, in words: at 786,432 tokens, or at the end of their time."""
+    """Where trials are compared, in words: at 786,432 tokens, or at the end of the time budget."""
     if point is None:
         return "so far"
-    return "at the end of their time" if point == END else f"at {point:,} tokens"
+    return "at the end of the time budget" if point == END else f"at {point:,} tokens"
 
 
 @final

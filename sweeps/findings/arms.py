@@ -454,11 +454,11 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
                 yield Caution("size", f"{own / other - 1:+.1%} {what}")
         window = "model.context_length"
         if trial.value(window) != first.value(window):
-            text = "its validation windows have another length than the baseline's"
+            text = "its validation windows differ in length from the baseline's"
             yield Caution("windows", text)
     lengths = [run.tokens for run in arm.having("finished")]
     if results.final == END and lengths:
-        text = f"its time was enough for {min(lengths):,} to {max(lengths):,} tokens"
+        text = f"its runs trained {min(lengths):,} to {max(lengths):,} tokens in the time budget"
         yield Caution("time", text)
 
 
@@ -557,7 +557,7 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
     """The verdict where it does not rest on losses."""
     if arm.is_void:
-        why = "its training is the baseline's, so the change did not apply"
+        why = "its runs equal the baseline's, so the change had no effect"
         return Verdict("void", "void", why)
     gone, base_gone = _gone(arm.runs), _gone(base)
     if gone and base_gone:

@@ -1,5 +1,5 @@
-"""What went wrong in a training, by stated rules; the constants of these stand here and in
-`tinylm.train`, which ends the trainings that diverge."""
+"""What went wrong in a run, by stated rules. Their constants are here and in `tinylm.train`, which
+ends runs that diverge."""
 
 import re
 
@@ -7,19 +7,19 @@ from sweeps.ledger import Trial
 from sweeps.selection import last_record, records
 
 SPIKE_NATS = 1.0
-ABOVE_INIT_NATS = 1.0  # that a training ends above its loss at init, to have blown up at its end
+ABOVE_INIT_NATS = 1.0  # a run that ends further above its loss at init has blown up
 
 RULES = {
     "non-finite": "a loss was not a finite number",
-    "blown up": "the training loss, the warm-up over, stayed far above its value at init for many "
-    "updates in a row (how far, and how many, says the reason), or the validation loss ended more than "
+    "blown up": "after warm-up, the training loss stayed far above its value at init for many updates "
+    "in a row (the reason has the numbers), or the final validation loss was more than "
     f"{ABOVE_INIT_NATS:g} nat above it",
-    "spiked": f"the training loss, the warm-up over and smoothed over about ten updates, rose more "
-    f"than {SPIKE_NATS:g} nat above its lowest, and the training went on",
-    "stuck": "a training that ended never had a validation loss below the entropy of the corpus's "
-    "single tokens",
+    "spiked": "after warm-up, the training loss, smoothed over about ten updates, rose more than "
+    f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
+    "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
+    "corpus",
     "out of memory": "the process or the device ran out of memory",
-    "failed": "the training ended with another error",
+    "failed": "the run ended with another error",
 }
 _MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memory", re.IGNORECASE)
 

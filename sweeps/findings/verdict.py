@@ -43,7 +43,7 @@ def judge(
     The noise is the one measured in the sweep; `tested` the arms whose p-values were adjusted.
     """
     if effect.low is None or effect.high is None or effect.sd is None or p_holm is None:
-        return undecided(f"{effect.n} seed is no comparison")
+        return undecided("one seed has no interval")
     if p_holm < ALPHA:
         kind: Kind = "better" if effect.mean < 0 else "worse"
         near, far = sorted((abs(effect.low), abs(effect.high)))

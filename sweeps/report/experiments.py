@@ -26,7 +26,7 @@ from sweeps.findings.results import (
 )
 from sweeps.ledger import BASELINE, Trial
 from sweeps.selection import Measured, at, best_record, last_record, records
-from sweeps.text import count, named, show, tally
+from sweeps.text import count, named, portable, show, tally
 from tinylm import config as cfg
 
 TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
@@ -282,7 +282,7 @@ def _are_alike(runs: Sequence[Trial]) -> bool:
 def _cautions(one: Experiment) -> Iterator[str]:
     """What to be careful about when an arm is compared with its baseline."""
     for caution in one.arm.cautions if one.arm is not None else ():
-        yield f"To be careful about: {caution.text}."
+        yield f"Caveat: {caution.text}."
 
 
 def _value(value: Any) -> str:
@@ -328,7 +328,7 @@ def _patterns(runs: Sequence[Trial]) -> str:
     begun = [trial for trial in runs if trial.curve or trial.status in {"diverged", "failed"}]
     kinds = Counter(kind for trial in begun if (kind := outcome(trial)))
     found = ", ".join(f"{number} of {len(begun)} {kind}" for kind, number in kinds.items())
-    return found or "no run spiked, diverged or was stuck"
+    return found or "no run spiked, diverged or got stuck"
 
 
 def _is_chosen(found: SearchFindings | StudyFindings, runs: Sequence[Trial]) -> bool:
@@ -346,24 +346,25 @@ def _begun(results: Results, runs: Sequence[Trial]) -> str:
 def _no_comparison(results: Results, one: Experiment, finished: Sequence[Trial]) -> str:
     """Why an experiment can't be compared with its baseline; empty where it can."""
     if one.arm is not None and one.arm.is_void:
-        return "none, since the change did not apply"
+        return "none (the change had no effect)"
     if not one.against:
         return (
-            f"there is no experiment whose name begins with {BASELINE}"
+            f"none (no experiment has a name that begins with {BASELINE})"
             if not results.is_study and not results.swept
-            else "the baseline has not been run"
+            else "none (the baseline has not been run)"
         )
     if not finished:
-        return "none, since no run came to its end"
+        return "none (no run finished)"
     own, base = (cfg.flatten(trial.config) for trial in (finished[0], one.against[0]))
     other = [path for path in own if path.startswith(SHARED) and own[path] != base[path]]
     if finished[0].corpus != one.against[0].corpus:
         other.append("the corpus")
     if other:
-        return f"none, since {' and '.join(other)} differ: the losses are not of the same text or budget"
+        differ = "differs" if len(other) == 1 else "differ"
+        return f"none ({' and '.join(other)} {differ}, so the losses are not comparable)"
     if not {trial.seed for trial in finished} & _ended(one.against):
         there = "the baseline" if results.is_study or not results.swept else "the base's own values"
-        return f"none, since {there} did not come to an end on the same seeds"
+        return f"none ({there} did not finish on the same seeds)"
     return ""
 
 
@@ -411,7 +412,7 @@ def _observations(
     """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
     if not _are_alike(one.runs):
         ends = tally(outcome(trial) or status_of(trial) for trial in one.runs)
-        yield f"None of {len(one.runs)} trials came to its end: {ends}."
+        yield f"None of the {len(one.runs)} trials finished: {ends}."
         return
     for trial in one.runs:
         kind = outcome(trial)
@@ -419,7 +420,7 @@ def _observations(
             yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
     going = len([trial for trial in one.runs if trial.status not in {"finished", "diverged"}])
     if going:
-        yield f"{going} of {len(one.runs)} runs have not come to their ends."
+        yield f"{going} of {len(one.runs)} runs have not finished."
     if not finished:
         return
     yield _count_of_seeds(finished)
@@ -428,25 +429,25 @@ def _observations(
     spikes = [spike for end in _ends(finished) if (spike := end.spike) is not None]
     if len(spikes) == len(finished):
         yield (
-            f"The smoothed training loss never rose more than {max(spikes):.2f} nats above its lowest, "
-            "the warm-up over."
+            "After warm-up, the smoothed training loss never rose more than "
+            f"{max(0.01, *spikes):.2f} nats above its minimum."
         )
     yield from _slope(finished)
     yield from _gap(finished)
     yield from _throughput(found.results, finished)
     if isinstance(found, SearchFindings) and found.stopped:
         yield (
-            f"{len(found.stopped)} of {len(found.results.trials)} trials were stopped early; what their "
-            "final losses would have been is not known."
+            f"{len(found.stopped)} of {len(found.results.trials)} trials were stopped early; "
+            f"{_known_ends(found)}."
         )
 
 
 def _count_of_seeds(finished: Sequence[Trial]) -> str:
     if len(finished) == 1:
-        return f"One seed ({finished[0].seed}): differences below the seed noise are no conclusion."
+        return f"One seed ({finished[0].seed}): a difference smaller than the seed noise means nothing."
     losses = [end.val_loss for end in _ends(finished)]
     return (
-        f"{len(finished)} seeds, with final validation losses from {min(losses):.4f} to "
+        f"{len(finished)} seeds: final validation losses from {min(losses):.4f} to "
         f"{max(losses):.4f}."
     )
 
@@ -457,21 +458,21 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
     if chosen is None or chosen.among < 2:
         return
     if chosen.confirmed:
-        yield f"It was chosen as the best of {chosen.among}; the losses are those of fresh seeds."
+        yield f"It is the best of {chosen.among}; these losses are from fresh seeds."
     elif chosen.optimism is not None and chosen.optimism < 5e-5:
         yield (
-            f"It was chosen by these losses, as the best of {chosen.among}; the choice is the same with "
-            "one seed left out, whichever it is."
+            f"It is the best of {chosen.among}, chosen by these losses. Leaving out any one seed gives the "
+            "same choice."
         )
     elif chosen.optimism is not None:
         yield (
-            f"It was chosen by these losses, as the best of {chosen.among}: new seeds may be expected "
-            f"to end {chosen.optimism:.4f} higher."
+            f"It is the best of {chosen.among}, chosen by these losses. Expect new seeds to end "
+            f"{chosen.optimism:.4f} higher."
         )
     else:
         yield (
-            f"It was chosen by this loss, as the best of {chosen.among}, which flatters it; one seed "
-            "does not tell by how much."
+            f"It is the best of {chosen.among}, chosen by this loss, so it won partly by luck; one seed "
+            "cannot say how much."
         )
 
 
@@ -489,7 +490,7 @@ def _slope(finished: Sequence[Trial]) -> Iterator[str]:
         mean = statistics.fmean(falls)
         how = "fell" if mean < 0 else "rose"
         yield (
-            f"Over the last {max(spans):.0%} of training the validation loss {how} by {abs(mean):.4f} "
+            f"Over the last {max(spans):.0%} of training, the validation loss {how} by {abs(mean):.4f} "
             "nats."
         )
 
@@ -500,15 +501,15 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
     half = [gap for gap, _ in gaps if gap is not None]
     end = statistics.fmean(gap for _, gap in gaps if gap is not None)
     text = (
-        f"At the end the validation loss is {_above(end)} the training loss (the mean over the updates "
-        "since the last record)"
+        f"At the end, the validation loss is {_above(end)} the training loss (its mean since the "
+        "previous record)."
     )
     if half:
         mean = statistics.fmean(half)
-        text += f", halfway {_above(mean)} it"
+        text += f" Halfway it was {_above(mean)} it."
         widens = end > 0 and end - mean > 0
-        text += f": the gap {'widens' if widens else 'does not widen'}"
-    yield f"{text}."
+        text += f" The gap {'widens' if widens else 'does not widen'}."
+    yield text
 
 
 def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
@@ -521,14 +522,28 @@ def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
     peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
     peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
     slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
-    beside = f", with up to {slots} trials at once" if slots > 1 else ""
     # More than all of it was measured while something else ran.
     share = (
-        f"; a large matrix product alone reaches {count(peak)}, of which that is {rate / peak:.0%}"
+        f", {rate / peak:.0%} of this machine's matmul peak ({_flops_per_s(peak)})"
         if peak is not None and peak >= rate
         else ""
     )
-    yield f"A trial makes {count(rate)} FLOPs a second{beside}{share}."
+    beside = f" Up to {slots} trials ran at once." if slots > 1 else ""
+    yield f"Each trial ran at {_flops_per_s(rate)}{share}.{beside}"
+
+
+def _flops_per_s(rate: float) -> str:
+    """FLOPs per second with a unit: 30.5 GFLOP/s."""
+    short = count(rate)
+    digits = short.rstrip("kMGTPE")
+    return f"{digits} {short[len(digits) :]}FLOP/s"
+
+
+def _known_ends(found: SearchFindings) -> str:
+    """What is known of the final losses of stopped trials."""
+    if found.audit is None:
+        return "their final losses are not known"
+    return f"an audit trained {found.audit.audited} of them to the end"
 
 
 def _above(gap: float) -> str:
@@ -555,17 +570,26 @@ def _next_steps(found: SearchFindings | StudyFindings, one: Experiment) -> Itera
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     if found.unfinished:
         planned = len(found.results.trials)
-        yield f"Go on: {len(found.unfinished)} of {planned} trials have no result yet."
+        step = f"Resume: {len(found.unfinished)} of {planned} trials have no result yet."
+        command = portable(found.results.sweep.session.get("command", ""))
+        yield f"{step} Run {command}." if command else step
     for best in found.best:
         if best.edge:
-            more = ", ".join(show(value) for value in best.next)
+            more = " and ".join(show(value) for value in best.next)
+            step = f"{best.path}: the best value, {show(best.best)}, is at the {best.edge} edge of what was tried."
             yield (
-                f"{best.path}: the best value, {show(best.best)}, is on the {best.edge} edge "
-                f"of what was tried{f'; try {more}' if more else ''}."
+                f"{step} Add {more} under space.{best.path} and run the sweep again."
+                if more
+                else step
             )
     yield from _cut_short(found.results, one.runs)
     if len(one.runs) == 1:
-        yield f"More seeds: {named(one.runs[0].values) or 'the config'} has been run with one."
+        values = named(one.runs[0].values)
+        yield (
+            f"More seeds: {values} was run with one seed. List more under seeds and run the sweep again."
+            if values
+            else "More seeds: it was run with one seed. Run it under another name with --set run.seed=1."
+        )
 
 
 def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
@@ -573,9 +597,12 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
         if caution.kind in {"grid edge", "grid missed"}:
             yield f"Re-tune: {caution.text}."
     if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
-        yield "Re-tune: it ran at the baseline's values, which need not be its best; see retune in the README."
+        yield (
+            "Re-tune: it ran at the baseline's values, which may not be its best. Add retune to the space "
+            "and run the sweep again."
+        )
     if arm.verdict.seeds is not None:
-        yield f"More seeds: {arm.verdict.detail}."
+        yield f"More seeds: {arm.verdict.detail}. List more under seeds and run the sweep again."
 
 
 def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
@@ -596,7 +623,8 @@ def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
                 f"{trial.label} (at {last.tokens:,} tokens {fall:.4f} against {best_fall:.4f})"
             )
     if early:
+        trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
         yield (
-            "Train on (--audit 1) what was stopped while its loss fell faster than that of the best, "
-            f"from the record before: {', '.join(early)}."
+            f"Audit: {trials} stopped while improving faster than the best trial, since the previous "
+            f"record: {', '.join(early)}. Run the sweep again with --audit 1."
         )

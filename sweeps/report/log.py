@@ -15,11 +15,11 @@ from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
+from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
 from sweeps.report.experiments import Entry, experiments
-from sweeps.report.summary import escaped, paragraph, stability_words
+from sweeps.report.summary import between, escaped, paragraph, stability_words
 from sweeps.selection import last_record
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
@@ -250,14 +250,14 @@ def _ran_at(arm: ArmFindings) -> str:
     """What an arm changes, and the values that its re-tune grid chose."""
     chosen = arm.runs.chosen or {}
     changes = {path: value for path, value in arm.runs.changes.items() if path not in chosen}
-    return ", at ".join(words.named(part) for part in (changes, chosen) if part)
+    return " at ".join(words.named(part) for part in (changes, chosen) if part)
 
 
 def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
     troubles = words.tally(kind for trial in trials if (kind := outcome(trial)))
-    text = f"{found.results.name}: {found.count('finished')} of {len(trials)} trials came to their ends"
-    return text + (f"; {troubles}." if troubles else ", none diverged, spiked or failed.")
+    text = f"{found.results.name}: {found.count('finished')} of {len(trials)} trials finished"
+    return text + (f"; {troubles}." if troubles else "; none diverged, spiked or failed.")
 
 
 def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
@@ -267,10 +267,10 @@ def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
         return
     memory = max(end.peak_memory for trial in trials if (end := last_record(trial)) is not None)
     yield (
-        f"{found.results.name}: {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s a trial, at most "
-        f"{memory / 1e9:.2f} GB of memory; {spent.tokens:,} tokens trained, "
-        f"{spent.tokens / spent.tokens_full:.0%} of all trials to their ends, in "
-        f"{words.duration(spent.wall_clock)}."
+        f"{found.results.name}: {between(round(speed) for speed in speeds)} tokens/s per trial and at "
+        f"most {memory / 1e9:.2f} GB of memory. It trained {spent.tokens:,} tokens in "
+        f"{words.duration(spent.wall_clock)}, {spent.tokens / spent.tokens_full:.0%} of training every "
+        "trial to the end."
     )
 
 
@@ -296,10 +296,11 @@ def _recommendations(
 
 
 def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
-    verb = {"better": "take", "worse": "do without"}.get(arm.verdict.kind)
-    if verb:
-        careful = "; ".join(["", *arm.caution_texts])
-        yield f"{verb} {_ran_at(arm)}: {arm.verdict.words} ({found.results.name}{careful})."
+    if arm.verdict.kind not in {"better", "worse"}:
+        return
+    advice = "Use this" if arm.verdict.kind == "better" else "Keep the baseline"
+    caveats = f" Caveats: {'; '.join(arm.caution_texts)}." if arm.cautions else ""
+    yield f"{advice}: {_ran_at(arm)} is {arm.verdict.words} ({found.results.name}).{caveats}"
 
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:
@@ -307,11 +308,10 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
     if any(outcome(trial) for trial in found.winner):
         return
     going = len(found.unfinished)
-    unfinished = f"; {going} of {len(results.trials)} trials have no result yet" if going else ""
+    unfinished = f" {going} of {len(results.trials)} trials have no result yet." if going else ""
     for best in found.best:
         yield (
-            f"{best.path}: {words.show(best.best)}, of what was tried from "
-            f"{words.show(best.lowest)} to {words.show(best.highest)}"
-            f"{', on its edge' * bool(best.edge)}, by {METRICS[results.metric]} "
-            f"({UNITS[results.metric]}; {results.name}{unfinished})."
+            f"{best.path}: {words.show(best.best)} has the lowest {METRICS[results.metric]} of the values "
+            f"tried from {words.show(best.lowest)} to {words.show(best.highest)} ({results.name})."
+            f"{' It is at their edge.' * bool(best.edge)}{unfinished}"
         )

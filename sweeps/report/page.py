@@ -72,14 +72,14 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
         yield "No trial has finished yet."
         return
     if chosen is None:
-        yield "The finished trials share no token count, so none is the best."
+        yield "The finished trials have no token count in common, so there is no best one."
         return
     seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
     values = words.named(chosen.values) or "the config"
     best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
     yield (
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
-        f"{UNITS[results.metric]} {when(found.ranking.point)}, by {seeds}."
+        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {seeds}."
     )
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
@@ -121,7 +121,7 @@ def table(found: SearchFindings | StudyFindings) -> Content:
     rows = [_table_row(trial, ranks.get(trial.trial)) for trial in found.results.trials]
     rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
     columns = [
-        "rank", "trial", "status", "went wrong", "validation loss", "bits per byte",
+        "rank", "trial", "status", "problem", "validation loss", "bits per byte",
         "training loss", "tokens", "seconds", "parameters", "why it ended",
     ]  # fmt: skip
     first = 0 if is_search else 1

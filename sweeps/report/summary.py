@@ -14,6 +14,7 @@ from rich.text import Text
 from sweeps import text as words
 from sweeps.findings.arms import ArmFindings, ArmsComparison, CriticalBatch, Tuned, Unsettled
 from sweeps.findings.audit import Audited
+from sweeps.findings.compute import Compute
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.outcomes import RULES, outcome
 from sweeps.findings.ranking import BestValue, Ended, Ranked, Spread, Stopped
@@ -21,7 +22,7 @@ from sweeps.findings.results import ENDINGS, METRICS, UNITS, Place
 from sweeps.findings.stability import Stability
 from sweeps.selection import Metric, when
 
-ONE_SEED = "One seed: differences below the seed noise are no conclusion."
+ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
 
 def escaped(text: str) -> str:
@@ -150,7 +151,7 @@ def _sizes(places: Sequence[Place]) -> tuple[Column[Place], ...]:
     return SIZES if len({place.trial.params for place in places}) > 1 else ()
 
 
-def _between(numbers: Iterable[int]) -> str:
+def between(numbers: Iterable[int]) -> str:
     """One number, or the range of several."""
     several = sorted(set(numbers))
     low, high = several[0], several[-1]
@@ -159,13 +160,13 @@ def _between(numbers: Iterable[int]) -> str:
 
 def _models(places: Sequence[Place]) -> str:
     """Parameters and FLOPs per token in words."""
-    params = _between(place.trial.params for place in places)
-    flops = _between(place.trial.flops_per_token for place in places)
+    params = between(place.trial.params for place in places)
+    flops = between(place.trial.flops_per_token for place in places)
     return f"{params} parameters, {flops} FLOPs per token"
 
 
 def _steps(places: Sequence[Place]) -> str:
-    return _between(place.record.step for place in places if place.record is not None)
+    return between(place.record.step for place in places if place.record is not None)
 
 
 # Any sweep --------------------------------------------------------------------------------------
@@ -176,15 +177,15 @@ def _title(found: Findings) -> list[str]:
     planned, unfinished = len(results.trials), found.count("unfinished")
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {_STATUS[status]}" for status, count in counts.items() if count]
-    state = f"all {planned}"
+    state = "the only trial has" if planned == 1 else f"all {planned} trials have"
     if unfinished:
-        state = f"**unfinished:** {planned - unfinished} of {planned}"
+        state = f"**unfinished:** {planned - unfinished} of {planned} trials have"
     lines = [
         f"# {escaped(results.question)}",
         "",
         f"`{results.name}` at scale `{results.scale}`, "
         f"{results.begun[:16].replace('T', ' ')} to {results.latest[:16].replace('T', ' ')} UTC; "
-        f"{state} trials have a result"
+        f"{state} a result"
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
@@ -213,20 +214,20 @@ def _noise_words(found: Findings) -> list[str]:
     if noise is not None:
         groups = ", ".join(map(str, found.noise.groups))
         lines += [
-            f"Over seeds the {METRICS[found.results.metric]} {when(found.noise.point)} has "
+            f"Over seeds, the {METRICS[found.results.metric]} {when(found.noise.point)} has "
             f"a standard deviation of **{noise.sd:.4f}** (95% interval {noise.low:.4f} to "
-            f"{noise.high:.4f}; {noise.freedom} degrees of freedom, seeds a group: {groups}).",
+            f"{noise.high:.4f}; {noise.freedom} degrees of freedom, seeds per group: {groups}).",
             "",
         ]
     apart = found.noise.repeats_apart
     if apart is not None:
         how = (
-            "are equal bit for bit"
+            "are identical bit for bit"
             if apart == 0
-            else f"differ by up to {apart:.2g} in any of their recorded losses"
+            else f"differ by up to {apart:.2g} in their recorded losses"
         )
         runs = ", ".join(map(str, found.noise.repeats))
-        lines += [f"Runs of one config with one seed ({runs} of them) {how}.", ""]
+        lines += [f"Repeats of one config and seed ({runs} runs) {how}.", ""]
     return lines
 
 
@@ -235,41 +236,47 @@ def _rule_words(found: Findings) -> list[str]:
     if not found.outcomes:
         return []
     lines = [f"- {kind}: {RULES[kind]}." for kind in found.outcomes]
-    return ["## What went wrong, by these rules", "", *lines, ""]
+    return ["## Problems, by rule", "", *lines, ""]
 
 
 def _compute_words(found: Findings) -> list[str]:
     spent = found.compute
-    again, audit, branches = spent.tokens_repeated, spent.tokens_audit, spent.tokens_branches
+    parts = {
+        "repeated": spent.tokens_repeated,
+        "in decay branches": spent.tokens_branches,
+        "in audits": spent.tokens_audit,
+    }
+    detail = ", ".join(f"{tokens:,} {what}" for what, tokens in parts.items() if tokens)
     share = f"{spent.tokens / spent.tokens_full:.0%}" if spent.tokens_full else "none"
     lines = [
         "## Compute",
         "",
-        f"{spent.tokens:,} tokens trained{f', {again:,} of them again' if again else ''}"
-        f"{f', {branches:,} of them in decay branches' if branches else ''}"
-        f"{f', {audit:,} of them to audit' if audit else ''}: "
-        f"{share} of the {spent.tokens_full:,} of all trials trained to their ends. "
-        f"{words.count(spent.flops)} of {words.count(spent.flops_full)} FLOPs; "
-        f"{words.duration(spent.seconds)} of training, summed over trials, evaluation excluded.",
+        f"Trained {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
+        f"{spent.tokens_full:,} tokens of training every trial to the end. Used "
+        f"{words.count(spent.flops)} of {words.count(spent.flops_full)} FLOPs and "
+        f"{words.duration(spent.seconds)} of training time, summed over trials and without evaluation.",
         "",
     ]
+    return [*lines, *_forecast_words(spent)]
+
+
+def _forecast_words(spent: Compute) -> list[str]:
     forecast = spent.forecast
     if forecast is None:
-        return lines
-    used = spent.tokens - audit
+        return []
+    used = spent.tokens - spent.tokens_audit
     low, high = forecast.low, forecast.high
-    spread = f", {low:,} to {high:,}" if low < high else ""
-    time = (
-        f" Of the clock, {words.duration(forecast.seconds)} without evaluation and start-up; "
-        f"{words.duration(spent.wall_clock)} passed in all{', the audit included' if audit else ''}."
+    spread = f" ({low:,} to {high:,})" if low < high else ""
+    expected = (
+        f" Expected time: {words.duration(forecast.seconds)}, without evaluation and start-up."
         if forecast.seconds
-        else f" {words.duration(spent.wall_clock)} passed by the clock."
+        else ""
     )
+    audited = ", including the audit" if spent.tokens_audit else ""
     return [
-        *lines,
         f"The forecast (replay of {forecast.basis}) was {forecast.tokens:,} tokens{spread}; "
-        f"{used:,} were used, "
-        f"{used / forecast.tokens - 1:+.0%}.{time}",
+        f"{used:,} were used ({used / forecast.tokens - 1:+.0%}).{expected} "
+        f"The sweep took {words.duration(spent.wall_clock)}{audited}.",
         "",
     ]
 
@@ -282,7 +289,7 @@ def _head(found: SearchFindings) -> list[str]:
     places = found.ranking.places
     metric = found.results.metric
     if found.ranking.leader is not None:
-        lead = "Lowest of the finished" if len(places) > 1 else "The only one that finished"
+        lead = "Best of the finished trials" if len(places) > 1 else "The only finished trial"
         first = " and ".join(f"**{escaped(p.trial.label)}**" for p in places if p.rank == 1)
         lines += [
             f"{lead}: {first}, {METRICS[metric]} "
@@ -300,7 +307,7 @@ def _ranking_words(found: SearchFindings) -> list[str]:
     if not places:
         return [*title, "No trial has finished.", ""]
     if point is None:
-        unranked = "They share no token count, so they are not ranked."
+        unranked = "They have no token count in common, so they are not ranked."
         table = _table(places, TRIAL, TOKENS, VAL_LOSS, BITS, TRAIN_LOSS, ID, *_sizes(places))
         return [*title, unranked, "", *table]
     losses = (VAL_LOSS, BITS, TRAIN_LOSS)
@@ -322,12 +329,12 @@ def _stopped_words(found: SearchFindings) -> list[str]:
     why = ""
     if any(place.decayed is not None for place in places):
         columns = (*columns, DECAYED, LEADER_DECAYED)
-        why = " They were held against each other by the losses after a decay branch."
+        why = " The policy compared them by the losses after a decay branch."
     return [
         "## Stopped early",
         "",
-        "Not ranked. Each stands beside the leader of the ranking at the tokens where it stopped, "
-        f"by {METRICS[metric]}; {_models(places)}.{why}",
+        "Not ranked. Each trial is compared with the best finished trial at the token count where it "
+        f"stopped, by {METRICS[metric]}; {_models(places)}.{why}",
         "",
         *_table(places, *columns, REASON, ID, *_sizes(places)),
     ]
@@ -342,9 +349,9 @@ def _audit_words(found: SearchFindings) -> list[str]:
     if audit.audited == audit.stopped:
         interval = ""  # nothing was left to sample
     regret = (
-        f"The best of them ends {words.loss(audit.regret)} below the best of the ranking."
+        f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
         if audit.regret
-        else "None ends below the best of the ranking."
+        else "None ends below the best ranked trial."
     )
     rung = Column[Audited]("stopped at", lambda p: words.whole(p.rung))
     columns = (TRIAL, rung, LOSS[found.results.metric], ID)
@@ -352,11 +359,11 @@ def _audit_words(found: SearchFindings) -> list[str]:
         "## Audit of the stopping",
         "",
         f"{audit.audited} of the {audit.stopped} stopped trials, drawn at random, were "
-        f"trained to their ends; they are not ranked. {audit.false_kills} would have been "
-        f"{among}: a false-kill rate of {audit.rate:.0%}"
+        f"trained to the end. They are not ranked. {audit.false_kills} would have been "
+        f"{among}, a false-kill rate of {audit.rate:.0%}"
         f"{interval}. {regret}",
         "",
-        f"{when(audit.point).capitalize()}; without a loss are those that diverged:",
+        f"{when(audit.point).capitalize()} (trials without a loss diverged):",
         "",
         *_table(audit.places, *columns, *_sizes(audit.places)),
     ]
@@ -366,16 +373,16 @@ def _common_words(found: SearchFindings) -> list[str]:
     places, point = found.common.places, found.common.point
     title = ["## All trials at the latest common token count", ""]
     if point is None:
-        return [*title, "No token count has been reached by all of the trials.", ""]
+        return [*title, "The trials have no token count in common.", ""]
     absent = ", ".join(escaped(trial.label) for trial in found.missing)
     text = (
-        f"{when(point).capitalize()} (step {_steps(places)}), which all "
-        "measured trials have reached, those that diverged or failed aside."
+        f"{when(point).capitalize()} (step {_steps(places)}), the latest that all measured trials "
+        "share, except those that diverged or failed."
     )
     if point != found.ranking.point:
-        text += " Early losses need not order as final ones do."
+        text += " Early losses may rank trials differently from final ones."
     if absent:
-        text += f" Without a record there: {absent}."
+        text += f" Not measured there: {absent}."
     if len(places) == len(found.ranking.places) and point == found.ranking.point:
         return [*title, text, "That is the ranking above.", ""]
     columns = (RANK, TRIAL, STATUS, LOSS[found.results.metric], BEHIND)
@@ -388,7 +395,7 @@ def _best_words(found: SearchFindings) -> list[str]:
     return [
         "## Best values",
         "",
-        f"Of the finished trials, by their mean over seeds {when(found.ranking.point)}:",
+        f"Among finished trials, by the mean over seeds {when(found.ranking.point)}:",
         "",
         *(f"- {_best_value_words(best)}" for best in found.best),
         "",
@@ -405,12 +412,12 @@ def _best_value_words(best: BestValue) -> str:
         f"`{best.path}`: **{words.show(best.best)}** of {best.tried} values from "
         f"{words.show(best.lowest)} to {words.show(best.highest)}"
     )
-    line += f"; beside it {beside}." if beside else "."
-    line += " What would have become of a neighbour that was stopped is not known." * early
+    line += f"; next to it: {beside}." if beside else "."
+    line += " A stopped neighbor might have ended lower." * early
     if best.edge:
         more = ", ".join(words.show(value) for value in best.next)
         line += (
-            f" **On the {best.edge} edge of what was tried: this need not be the optimum.**"
+            f" **At the {best.edge} edge of what was tried: the optimum may lie beyond.**"
             f"{f' Try next: {more}.' if more else ''}"
         )
     return line
@@ -441,28 +448,35 @@ def stability_words(found: Stability | None) -> list[str]:
 def _edge_words(found: Stability) -> str:
     if found.first_unstable is None:
         line = (
-            f"Training was stable up to {words.show(found.highest_stable)}, the highest rate that "
-            "was measured: its edge of stability lies higher."
+            f"Training was stable up to {words.show(found.highest_stable)}, the highest measured rate. "
+            "The edge of stability lies higher."
         )
     else:
         line = (
-            f"Edge of stability: {words.show(found.highest_stable)} is the highest stable rate, "
-            f"{words.show(found.first_unstable)} the first unstable "
-            f"({' and '.join(found.unstable_how)}); the best rate is {found.edge_ratio:.3g} of "
-            "the former."
+            f"Edge of stability: {words.show(found.highest_stable)} is the highest stable rate and "
+            f"{words.show(found.first_unstable)} the lowest unstable one "
+            f"({' and '.join(found.unstable_how)}). The best rate is {_times(found.edge_ratio)}the highest "
+            "stable one."
         )
     if found.first_diverging is not None:
         line += (
-            f" The first to diverge is {words.show(found.first_diverging)}; the best is "
-            f"{found.diverging_ratio:.3g} of it."
+            f" The lowest rate that diverged is {words.show(found.first_diverging)}; the best rate is "
+            f"{_times(found.diverging_ratio)}that."
         )
     if found.unmeasured:
-        line += f" {found.unmeasured} rates have not been measured."
+        line += f" Rates not measured: {found.unmeasured}."
     if found.stopped_unseen:
-        line += f" {found.stopped_unseen} were stopped early: stable as far as they went."
+        line += f" Trials stopped early, and stable until then: {found.stopped_unseen}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
-        line += f" The highest that was stable to its end is {words.show(found.highest_whole)}."
+        line += (
+            f" The highest rate that was stable to the end is {words.show(found.highest_whole)}."
+        )
     return line
+
+
+def _times(ratio: float | None) -> str:
+    """A ratio before what it is a multiple of; nothing for one."""
+    return "" if ratio is None or ratio == 1 else f"{ratio:.3g} times "
 
 
 def _fit_words(found: Stability) -> str:
@@ -471,18 +485,19 @@ def _fit_words(found: Stability) -> str:
         interval = (
             f"95% interval {fit.low:.2g} to {fit.high:.2g}"
             if fit.low is not None
-            else "with too few points, or too flat, for an interval"
+            else "too few points, or too flat, for an interval"
         )
         return (
-            f"A parabola in the logarithm of the rate, through {fit.points} final losses within "
-            f"a factor of 4 of the best, has its minimum at {fit.rate:.3g} ({interval})."
+            f"A parabola in the logarithm of the rate, fitted to {fit.points} final losses within a "
+            f"factor of 4 of the best rate, has its minimum at {fit.rate:.3g} ({interval})."
         )
     if found.rates_finished < found.rates:
+        were = "was" if found.rates_finished == 1 else "were"
         return (
-            f"{found.rates_finished} of {found.rates} rates came to their ends, which no parabola is to be "
-            "fitted to; `--audit 1` trains the others to theirs."
+            f"Only {found.rates_finished} of {found.rates} rates {were} trained to the end, not enough to "
+            "fit a parabola; `--audit 1` finishes the others."
         )
-    return "The lowest loss is not bracketed, so no parabola is fitted."
+    return "No parabola is fitted: the lowest loss is not bracketed."
 
 
 def _sensitivity_words(found: Stability) -> list[str]:
@@ -492,7 +507,7 @@ def _sensitivity_words(found: Stability) -> list[str]:
     return [
         f"Sensitivity to the rate: {words.loss(sensitivity.nats)} nats over "
         f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)} "
-        "(mean of the loss, no higher than at init, less the lowest)."
+        "(mean loss, capped at the loss at init, minus the lowest)."
     ]
 
 
@@ -513,23 +528,25 @@ def _selection_words(found: SearchFindings) -> list[str]:
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
     seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
     text = (
-        f"The best of {chosen.among} by {seeds} has a mean {metric} of "
-        f"{words.loss(chosen.mean)} {unit}; being chosen by that loss flatters it"
+        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {words.loss(chosen.mean)} "
+        f"{unit}. It was chosen by that loss, so it won partly by luck"
     )
     if chosen.optimism is None:
-        why = "one seed" if chosen.seeds == 1 else "the others having fewer seeds"
-        text += f", by how much is not known from {why}."
+        text += "; one seed" if chosen.seeds == 1 else "; other values with fewer seeds"
+        text += " cannot say how much."
+    elif chosen.optimism < 5e-5:
+        text += "; but leaving out any one seed gives the same choice."
     else:
-        text += f", by {chosen.optimism:.4f} as seeds that were left out of the choice tell."
+        text += f": seeds left out of the choice end {chosen.optimism:.4f} higher."
     confirmed = chosen.confirmed
     if confirmed:
         mean = sum(confirmed) / len(confirmed)
         text += (
-            f" Run again on {len(confirmed)} fresh seeds it comes to {mean:.4f} "
-            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}): quote this one."
+            f" On {len(confirmed)} fresh seeds it ends at {mean:.4f} "
+            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}): quote this loss."
         )
     else:
-        text += " `confirm: 3` runs it again on fresh seeds."
+        text += " Add `confirm: 3` to the space to run it again on fresh seeds."
     return ["## The best is a selection", "", text, ""]
 
 
@@ -538,7 +555,7 @@ def _selection_words(found: SearchFindings) -> list[str]:
 
 _NOISE_OF = {
     "seeds": "pooled over the baseline and the arms that scatter no more",
-    "repeats": "that of the baseline's first seed, run several times",
+    "repeats": "from repeats of the baseline's first seed",
 }
 
 
@@ -550,15 +567,13 @@ def _verdict_words(found: StudyFindings) -> list[str]:
     lines = [
         "## Arms against the baseline",
         "",
-        f"Difference of the {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}, arm "
-        "less baseline, paired over "
-        f"seeds: negative is better. The intervals are 95% t intervals, each for its arm alone; the "
-        "verdicts go by the p-values adjusted for all arms (Holm). "
+        f"Difference in {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}: arm "
+        "minus baseline, paired by seed. Negative is better. Each 95% t interval is for its arm alone; "
+        "verdicts use p-values adjusted for all arms (Holm). "
         + (
-            f"The noise, one standard deviation of a run over {noise_of}, is "
-            f"{noise.sd:.4f} (95% interval {noise.low:.4f} to {noise.high:.4f}), "
-            f"{_NOISE_OF[noise_of]}. Further seeds that would settle a question do so with a "
-            "probability of 80%, if the difference is as large as it seems."
+            f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
+            f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
+            "Numbers of further seeds are for a power of 80%, if the difference is as large as it seems."
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
         ),
@@ -578,16 +593,15 @@ def _verdict_words(found: StudyFindings) -> list[str]:
 
 def _critical_words(critical: CriticalBatch) -> str:
     beyond = (
-        f"at {critical.beyond} it is"
+        f"At {critical.beyond} it is higher."
         if critical.beyond is not None
-        else "which is the largest that was tried"
+        else f"{critical.largest} is the largest that was tried."
     )
     return (
-        f"Critical batch size: up to {critical.largest} the loss is not above that at "
-        f"{critical.best}, the lowest, by more than two standard deviations of the noise; "
-        f"{beyond}."
+        f"Critical batch size: up to {critical.largest}, the loss is within two standard deviations of "
+        f"the noise of the lowest, at {critical.best}. {beyond}"
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
-        + ("" if critical.retuned else " The rates were not re-tuned for each size.")
+        + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )
 
 
@@ -597,7 +611,7 @@ def _caution_words(compared: ArmsComparison) -> list[str]:
         for arm in compared.arms
         if arm.cautions
     ]
-    return ["To be careful about:", "", *_listed(cautions)] if cautions else []
+    return ["Caveats:", "", *_listed(cautions)] if cautions else []
 
 
 def _hypothesis_words(compared: ArmsComparison) -> list[str]:
@@ -606,14 +620,14 @@ def _hypothesis_words(compared: ArmsComparison) -> list[str]:
         for arm in compared.arms
         if arm.runs.hypothesis
     ]
-    return ["What was expected:", "", *lines, ""]
+    return ["Hypotheses:", "", *lines, ""]
 
 
 def _unsettled_words(found: StudyFindings) -> list[str]:
     if not found.unsettled:
         return []
     arms = [f"`{one.arm}`: {_waiting_words(one)}" for one in found.unsettled]
-    return ["Not settled yet, so without runs:", "", *_listed(arms)]
+    return ["Not settled yet, so not run:", "", *_listed(arms)]
 
 
 def _waiting_words(one: Unsettled) -> str:
@@ -628,8 +642,8 @@ def _tuning_words(found: StudyFindings) -> list[str]:
     lines = [
         "## Re-tuning",
         "",
-        "Each arm was tuned on a seed of its own, and stopped early, if at all, by the losses of its "
-        "own grid; these losses choose, and are compared with no other arm's.",
+        "Each arm was tuned on a separate seed, and its trials competed only with each other. These "
+        "losses choose the arm's values; they are not compared between arms.",
         "",
     ]
     loss = LOSS[found.results.metric]

@@ -120,7 +120,7 @@ def dead(config: dict[str, Any], share: float) -> float:
 def test_an_arm_whose_losses_are_the_baselines_is_void(tmp_path: Path) -> None:
     place = arm(found(tmp_path, dead))
     assert (place["verdict"], place["difference"]) == ("void", None)
-    assert "did not apply" in place["words"]
+    assert "the change had no effect" in place["words"]
 
 
 def test_a_void_arm_takes_no_part_in_the_correction(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_grid_that_missed_the_better_rate_is_pointed_out(
 def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
     arms = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
     cautions = arm(found(tmp_path, arms=arms), "short")["cautions"]
-    assert "its validation windows have another length than the baseline's" in cautions
+    assert "its validation windows differ in length from the baseline's" in cautions
 
 
 def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_arms_csv_has_a_row_an_arm(written: analysis.Analysis) -> None:
 def test_the_summary_says_verdict_hypothesis_and_noise(written: analysis.Analysis) -> None:
     said = read(written, "summary.md")
     assert "worse by 0." in said and "- `nope`: Worse." in said
-    assert "The noise, one standard deviation of a run over seeds, is 0." in said
+    assert "The noise (standard deviation of a run over seeds) is 0." in said
 
 
 def test_every_table_of_a_study_has_as_many_cells_as_headers(written: analysis.Analysis) -> None:
@@ -534,7 +534,7 @@ def test_repeats_that_are_equal_are_said_to_be(tmp_path: Path) -> None:
     assert noise is not None
     assert (noise.repeats, noise.repeats_apart, noise.groups) == ((3,), 0.0, (4,))
     said = summarized(tmp_path)
-    assert "Runs of one config with one seed (3 of them) are equal bit for bit." in said
+    assert "Repeats of one config and seed (3 runs) are identical bit for bit." in said
 
 
 def test_one_seed_has_no_noise(tmp_path: Path) -> None:

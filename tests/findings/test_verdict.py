@@ -85,7 +85,7 @@ def test_a_difference_that_no_number_of_seeds_settles() -> None:
         ([0.03, -0.01, 0.02], 0.4, "no conclusion", "more seeds would settle"),
         ([0.030, 0.032, 0.031], 0.2, "no conclusion", "1 more seed would settle"),
         ([0.03, -0.03, 0.0], 1.0, "no conclusion", "more than 1000 seeds"),
-        ([0.03], None, "no conclusion", "1 seed is no comparison"),
+        ([0.03], None, "no conclusion", "one seed has no interval"),
     ],
 )
 def test_the_four_verdicts(

@@ -115,16 +115,16 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
 
 def test_one_seed_is_said_to_be_one(text: str) -> None:
     said = section(text, "lr-cpu")
-    assert "One seed (0): differences below the seed noise are no conclusion." in said
-    assert "trials were stopped early; what their final losses would have been is not known" in said
+    assert "One seed (0): a difference smaller than the seed noise means nothing." in said
+    assert "trials were stopped early; their final losses are not known" in said
 
 
 def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = experiments_under(tmp_path)
     assert (
-        "optim.lr: the best value, 0.004, is on the high edge of what was tried; try 0.008, 0.016."
-        in one.next_steps
+        "optim.lr: the best value, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
+        "under space.optim.lr and run the sweep again." in one.next_steps
     )
 
 
@@ -144,8 +144,8 @@ def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     (one,) = experiments_under(tmp_path)
     assert (
-        "A trial makes 79G FLOPs a second, with up to 2 trials at once; a large matrix product alone "
-        "reaches 316G, of which that is 25%." in one.observations
+        "Each trial ran at 79 GFLOP/s, 25% of this machine's matmul peak (316 GFLOP/s). Up to 2 trials "
+        "ran at once." in one.observations
     )
 
 
@@ -160,8 +160,8 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
             tell.measure(trial, 2 * EVERY, 6.0 - falls)
             tell.stop(trial, 2 * EVERY, 6.0 - falls)
     (one,) = experiments_under(tmp_path)
-    (said,) = (line for line in one.next_steps if line.startswith("Train on"))
-    assert said.endswith("before: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515).")
+    (said,) = (line for line in one.next_steps if line.startswith("Audit"))
+    assert "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run" in said
 
 
 def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_an_experiment_that_diverged_is_one(tmp_path: Path) -> None:
     (one,) = experiments_under(tmp_path)
     assert (one.finished, one.val_loss) == (0, None)
     assert one.observations[0].startswith("Seed 0: non-finite (training loss nan")
-    assert "None of its runs has come to its end." in section(write(tmp_path).read_text(), "hot")
+    assert "No run finished." in section(write(tmp_path).read_text(), "hot")
 
 
 def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
         for lr in (1.0, 2.0):
             diverging(tell, tell.plan({"optim.lr": lr}))
     (one,) = experiments_under(tmp_path)
-    assert one.observations == ["None of 2 trials came to its end: 2 non-finite."]
+    assert one.observations == ["None of the 2 trials finished: 2 non-finite."]
     assert one.changes == {}
 
 
@@ -238,7 +238,7 @@ def test_losses_of_other_text_or_budget_are_no_comparison(
     alone(tmp_path / "other", whole, **changes)
     found = {one.name: one for one in experiments_under(tmp_path)}
     assert found["other"].comparison is None
-    assert found["other"].no_comparison.startswith(f"none, since {differ} differ")
+    assert found["other"].no_comparison.startswith(f"none ({differ} differs")
 
 
 def test_a_precision_is_a_change(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_an_experiment_without_a_baseline_is_none_itself(tmp_path: Path) -> None
     alone(tmp_path / "wide", whole, model__d_ff=512)
     (one,) = experiments_under(tmp_path)
     assert not one.is_baseline
-    assert one.no_comparison == "there is no experiment whose name begins with baseline"
+    assert one.no_comparison == "none (no experiment has a name that begins with baseline)"
 
 
 def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_path: Path) -> None:
@@ -266,19 +266,17 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = experiments_under(tmp_path)
     assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
-    assert (
-        "It was chosen as the best of 2; the losses are those of fresh seeds." in one.observations
-    )
+    assert "It is the best of 2; these losses are from fresh seeds." in one.observations
     assert not any(line.startswith("More seeds") for line in one.next_steps)
 
 
 def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
     said = section(text, "lr-cpu")
-    assert "It was chosen by this loss, as the best of 8, which flatters it" in said
+    assert "It is the best of 8, chosen by this loss, so it won partly by luck" in said
 
 
 def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
-    assert "do without position=none, at lr=0.001: worse by" in text
+    assert "Keep the baseline: position=none at lr=0.001 is worse by" in text
 
 
 def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
@@ -286,7 +284,7 @@ def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         whole(tell, tell.plan({"optim.lr": 1e-3}))
         tell.plan({"optim.lr": 2e-3})
-    assert "(nats per token; a; 1 of 2 trials have no result yet)" in write(tmp_path).read_text()
+    assert "1 of 2 trials have no result yet." in write(tmp_path).read_text()
 
 
 def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:

@@ -32,18 +32,18 @@ def beginning(entry: Entry, rule: str) -> list[str]:
 # Searches ---------------------------------------------------------------------------------------
 
 
-def test_trials_without_a_result_are_to_be_gone_on_with(tmp_path: Path) -> None:
+def test_trials_without_a_result_are_to_be_resumed(tmp_path: Path) -> None:
     with story(tmp_path / "a") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         tell.plan({"optim.lr": 2e-3})
-    (step,) = beginning(entry_of(tmp_path, "a"), "Go on")
+    (step,) = beginning(entry_of(tmp_path, "a"), "Resume")
     assert "1 of 2 trials" in step
 
 
-def test_nothing_is_to_be_gone_on_with_once_all_have_ended(tmp_path: Path) -> None:
+def test_nothing_is_to_be_resumed_once_all_have_ended(tmp_path: Path) -> None:
     ended(tmp_path / "a", "optim.lr", {1e-3: 3.1, 2e-3: 3.0, 4e-3: 3.1})
-    assert beginning(entry_of(tmp_path, "a"), "Go on") == []
+    assert beginning(entry_of(tmp_path, "a"), "Resume") == []
 
 
 @pytest.mark.parametrize(("losses", "steps"), [((3.0,), 1), ((3.0, 3.01), 0)])
@@ -147,7 +147,7 @@ def test_the_gap_widens_where_it_is_above_zero_and_grew(
         tell.measure(trial, BUDGET, 3.0, train_loss=3.0 - end)
 
     (said,) = [line for line in observed(tmp_path, gaps) if "the training loss" in line]
-    assert ("the gap widens" in said) is widens
+    assert ("The gap widens" in said) is widens
 
 
 def test_the_slope_is_that_from_the_last_record_before_the_last_tenth(tmp_path: Path) -> None:

@@ -66,16 +66,18 @@ def test_sizes_stand_in_the_tables_where_the_models_differ(tmp_path: Path) -> No
 
 def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
-    assert "need not be the optimum.** Try next: 0.008, 0.016." in words(files)
+    assert "the optimum may lie beyond.** Try next: 0.008, 0.016." in words(files)
 
 
 def test_what_a_stopped_neighbour_would_have_become_is_not_known(lr: Files) -> None:
-    assert "beside it 0.001 (finished), 0.004 (stopped early). What would" in words(lr)
+    assert "next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
+        lr
+    )
 
 
 def test_one_finished_trial_is_the_lowest_of_nothing(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: 3.0})
-    assert "The only one that finished: **lr=0.001**" in words(files)
+    assert "The only finished trial: **lr=0.001**" in words(files)
 
 
 def test_one_seed_is_said_in_words(lr: Files) -> None:
@@ -122,14 +124,14 @@ def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
 
 def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
     said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2))
-    assert "2 of the 3 stopped trials, drawn at random, were trained to their ends" in said
+    assert "2 of the 3 stopped trials, drawn at random, were trained to the end" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
-    assert "The best of them ends 0.2500 below the best of the ranking." in said
+    assert "The best of them ends 0.2500 below the best ranked trial." in said
 
 
 def test_an_audit_that_finds_nothing_says_so(tmp_path: Path) -> None:
     said = words(audited_sweep(tmp_path, {2.0: 3.5}))
-    assert "None ends below the best of the ranking." in said
+    assert "None ends below the best ranked trial." in said
 
 
 def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     said = words(Files(tmp_path))
     assert "(replay of 8 curves of earlier sweeps) was 393,216 tokens" in said
-    assert "786,432 were used, +100%." in said
+    assert "786,432 were used (+100%)." in said
 
 
 def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:

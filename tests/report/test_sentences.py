@@ -1,0 +1,187 @@
+"""Every sentence of the log and of the summaries, in one file that a reviewer can read.
+
+`tests/report/sentences.md` holds what a set of made-up sweeps says. After a sentence was changed on
+purpose, `UPDATE_SENTENCES=1 python -m pytest -n 0 tests/report/test_sentences.py` writes it anew.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
+from ledgers import BASE, BUDGET, EVERY, FIRST, audited_sweep, bowl, ended, lr_sweep, story
+
+from sweeps import ledger as led
+from sweeps.findings.everything import SearchFindings, StudyFindings, findings
+from sweeps.findings.results import results_of
+from sweeps.report import log
+from sweeps.report.summary import markdown
+from tinylm import config as cfg
+
+GOLDEN = Path(__file__).with_name("sentences.md")
+SEEDS = [0, 1, 2, 3]
+MOMENT = "2026-01-01T00:00:00.000+00:00"
+How = Callable[[dict[str, Any], float], float]
+
+
+def seeded(config: dict[str, Any], share: float, gap: float, scatter: float = 0.0) -> float:
+    """A loss with a gap of the arm, and scatter of the arm's own by seed."""
+    seed = config["run"]["seed"]
+    own = (scatter if seed % 2 else -scatter) * is_bare(config)
+    return 3.0 + 0.01 * seed + gap * is_bare(config) + own + (1 - share)
+
+
+def diverging(*seeds: int) -> How:
+    return lambda c, s: (
+        math.inf if is_bare(c) and c["run"]["seed"] in seeds else seeded(c, s, -0.25, 0.01)
+    )
+
+
+def misled(config: dict[str, Any], share: float) -> float:
+    """On the tuning seed the arm likes 1e-3; on all others 4e-3 is better."""
+    early = is_bare(config) and config["run"]["seed"] < 1000 and config["optim"]["lr"] < 4e-3
+    return loss(config, share) + early
+
+
+def failing(config: dict[str, Any], share: float) -> float:
+    if is_bare(config) and config["optim"]["lr"] == 1.6e-2:
+        raise ArithmeticError("no")
+    return loss(config, share)
+
+
+def by_batch(config: dict[str, Any], share: float) -> float:
+    doublings = max(0.0, math.log2(config["optim"]["batch_size"] / 8))
+    return 3.0 + 0.2 * doublings + config["run"]["seed"] / 100 + (1 - share)
+
+
+def searches(folder: Path) -> None:
+    """Searches that end in different ways."""
+    lr_sweep(folder / "rates")
+    audited_sweep(folder / "audited", {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2)
+    ended(folder / "edge", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
+    ended(folder / "seeds", "optim.lr", {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1), 4e-3: (3.5, 3.6)})
+    ended(folder / "norms", "model.norm", {"pre": (3.0, 3.01), "post": (3.02, 3.03)})
+    with story(folder / "confirmed") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 4e-3]}}, confirm=2)
+        for lr in (1e-3, 4e-3):
+            tell.whole(tell.plan({"optim.lr": lr}), lr)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, role="confirm") for s in (2000, 2001)}
+        tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
+        for trial in fresh.values():
+            tell.whole(trial, 1e-3, plus=0.3)
+    with story(folder / "unfinished") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3, 8e-3]}})
+        machine = {"cpus": 2, "memory": 8e9, "processor": "CPU", "system": "Linux"}
+        more = {"slots": 2, "product_flops": 316e9, "machine": machine, "versions": {"torch": "2"}}
+        tell.ledger.append("session", command="python -m sweeps.run lr", notes=["a note"], **more)
+        row = {"tokens": 393_216, "low": 1, "high": 2, "seconds": 30.0, "basis": "8 curves"}
+        tell.ledger.append("forecast", **row)
+        tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+        stopped = tell.plan({"optim.lr": 1e-3})
+        tell.start(stopped)
+        tell.measure(stopped, EVERY, 6.0)
+        tell.measure(stopped, FIRST, 5.5, decayed_val_loss=5.25, branch_tokens=2048)
+        tell.stop(stopped, FIRST, 5.25)
+        failed = tell.plan({"optim.lr": 4e-3})
+        tell.start(failed)
+        tell.fail(failed, "CUDA out of memory")
+        spiking = tell.plan({"optim.lr": 8e-3})
+        tell.start(spiking)
+        tell.measure(spiking, EVERY, 5.0, spike=3.0)
+
+
+def singles(folder: Path) -> None:
+    """Experiments of one config."""
+    with story(folder / "baseline_cpu") as tell:
+        tell.ask({}, "The baseline.")
+        tell.whole(tell.plan({}, label="config"), 2e-3)
+    for name, changes in (("wide", {"model.d_ff": 512}), ("short", {"budget.tokens": BUDGET // 2})):
+        with story(folder / name) as tell:
+            tell.ask({}, f"Is {name} better?")
+            config = cfg.overlay(BASE, changes).model_dump()
+            tell.whole(tell.plan({}, config=config, trial=name, label="config"), 2e-3, plus=0.1)
+    with story(folder / "hot") as tell:
+        tell.ask({"optim.lr": {"grid": [1.0, 2.0]}})
+        for lr in (1.0, 2.0):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.diverge(trial, 5 * EVERY)
+
+
+def studies(folder: Path) -> None:
+    """Studies with every kind of verdict and caution."""
+    twins = {"nope": NOPE, "same": {**NOPE, "retune": False}}
+    wide = {"hypothesis": "Wider is better.", "set": {"model.d_ff": 96}}
+    short = {"hypothesis": "Shorter is worse.", "set": {"model.context_length": 16}}
+    conduct(folder / "re-tuned", study(seeds=SEEDS, retune=RETUNE))
+    conduct(folder / "missed", study(seeds=SEEDS, retune=RETUNE, arms=twins), misled)
+    conduct(folder / "failed", study(seeds=SEEDS, retune=RETUNE), failing)
+    conduct(folder / "tuning", study(seeds=SEEDS, retune=RETUNE, arms=twins), records=17)
+    conduct(folder / "running", study(seeds=SEEDS), records=20)
+    conduct(folder / "equal", study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.001, 0.001))
+    conduct(folder / "open", study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.02, 0.03))
+    conduct(folder / "tiny", study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.0, 0.03))
+    conduct(folder / "void", study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.0))
+    conduct(folder / "unstable", study(seeds=SEEDS), diverging(2))
+    conduct(folder / "gone", study(seeds=SEEDS), diverging(*SEEDS))
+    conduct(folder / "no-values", study(seeds=SEEDS, retune=RETUNE), lambda c, s: math.inf)
+    conduct(folder / "windows", study(seeds=SEEDS, arms={"short": short, "wide": wide}))
+    each = {"path": "optim.batch_size", "values": [4, 8, 16, 32], "hypothesis": "Noise matters."}
+    tree = {key: value for key, value in study(seeds=SEEDS, each=each).items() if key != "arms"}
+    conduct(folder / "batches", tree, by_batch)
+    conduct(
+        folder / "repeats",
+        study(seeds=SEEDS, repeats=3),
+        lambda c, s: seeded(c, s, 0.1, 0.01) + 0.1 * c["run"]["repeat"],
+    )
+
+
+def all_findings(folder: Path) -> list[SearchFindings | StudyFindings]:
+    """What is found in each sweep, as if all had been written in one moment."""
+    return [
+        findings(results_of(files.name, [{**row, "time": MOMENT} for row in led.read(files)]))
+        for files in led.sweeps(folder)
+    ]
+
+
+def sentences(text: str, names: list[str]) -> Iterator[str]:
+    """The lines of a text without tables, figures and empty lines, each once; lines that differ in
+    numbers and names of sweeps alone are one."""
+    seen = set()
+    every = re.compile("|".join([r"[-+]?\d[\d.,]*[kMGT%]?", *map(re.escape, names)]))
+    for line in text.splitlines():
+        key = every.sub("#", line)
+        if key not in seen and line and not line.startswith(("|", "![", "<!--", "---")):
+            seen.add(key)
+            yield line
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What all these sweeps say, first in their summaries, then in the log."""
+    folder = tmp_path_factory.mktemp("results")
+    searches(folder)
+    singles(folder)
+    studies(folder)
+    found = all_findings(folder)
+    names = [one.results.name for one in found]
+    summaries = "\n".join(markdown(one, []) for one in found)
+    text = "\n".join(
+        [
+            "<!-- Every sentence of the summaries, then of the log. -->",
+            *sentences(summaries, names),
+            "",
+            *sentences(log.write(folder, found).read_text(), names),
+        ]
+    )
+    return text.replace(str(folder), "results") + "\n"
+
+
+def test_every_sentence_is_the_one_that_was_reviewed(said: str) -> None:
+    if os.environ.get("UPDATE_SENTENCES"):
+        GOLDEN.write_text(said)
+    assert said == GOLDEN.read_text()
