@@ -283,7 +283,7 @@ def test_a_dead_switch_is_void_and_exits_3(compared: Any) -> None:
 
 def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
     done, folder = compared
-    assert "void: its training is the baseline's" in done.stdout
+    assert "void: its runs equal the baseline's" in done.stdout
     rows = list(csv.DictReader((folder / "analysis" / "arms.csv").read_text().splitlines()))
     assert [(row["arm"], row["n"]) for row in rows] == [
         ("baseline", "2"),

@@ -86,7 +86,13 @@ def test_a_changed_corpus_is_refused_while_trials_are_unfinished(
 ) -> None:
     sweep = led.Sweep()
     planned = {"label": "lr=1", "config": tiny.model_dump(), "values": {}, "seed": 0, "params": 1}
-    planned |= {"flops_per_token": 1, "corpus": "c" * 16, "trial": "a", "kind": "planned"}
+    planned |= {
+        "flops_per_token": 1,
+        "corpus": "c" * 16,
+        "trial": "a",
+        "kind": "planned",
+        "role": "search",
+    }
     sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", **planned})
     with pytest.raises(RefusedError, match="has changed since the sweep began"):
         session.refuse_other_corpus(sweep, CorpusFacts(lambda message: None))

@@ -113,6 +113,7 @@ def points(out: Path) -> Points:
     return {f"{t.label} ({t.trial})": [(s, loss) for s, _, loss in own[t.label]] for t in trials}
 
 
+@pytest.mark.slow
 def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
     done, out = tracked(tmp_path, scale, "mlflow")
     assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
@@ -123,6 +124,7 @@ def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale
     assert read(MLFLOW, out.parent) == expected
 
 
+@pytest.mark.slow
 def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
     done, out = tracked(tmp_path, scale, "wandb", WANDB_MODE="offline")
     assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
