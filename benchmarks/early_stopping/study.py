@@ -284,7 +284,7 @@ def digest(found: Mapping[str, Mapping[str, Mapping[str, Any]]], what: str) -> s
                 f"{statistics.fmean(one['best_kept'] for one in each):.0%}",
                 f"{statistics.fmean(one['false_kills'] for one in each):.1%}",
                 f"{safe} of {len(each)}",
-                f"{statistics.fmean(one['utilisation'] for one in each):.0%}",
+                f"{statistics.fmean(one['utilization'] for one in each):.0%}",
             ]
         )
     head = ("mean cost", "cost", "mean regret", "worst regret", "best kept", "false kills", "found")
@@ -455,7 +455,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         if len(set(pool.alike.values())) > 1
     }
     rows = [
-        [name, str(found["trials"]), *outcome(found), f"{found['utilisation']:.0%}"]
+        [name, str(found["trials"]), *outcome(found), f"{found['utilization']:.0%}"]
         for name, found in apart.items()
     ]
     yield "arms apart", table(("arm", "trials", *HEAD, "busy"), rows), apart
@@ -476,7 +476,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
                 )
             }
         rows = [
-            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
+            [name, method, *outcome(found), f"{found['utilization']:.0%}"]
             for name, results in own.items()
             for method, found in results.items()
         ]
@@ -488,7 +488,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for how in ("random", "ascending"):
         made = dict(hartmanns(repeats, shuffled=how == "random"))
         rows = [
-            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
+            [name, method, *outcome(found), f"{found['utilization']:.0%}"]
             for name, results in made.items()
             for method, found in results.items()
         ]
@@ -551,7 +551,7 @@ def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, 
             mean = statistics.fmean(regrets)
             results[method.name] = {
                 key: statistics.fmean(one[key] for one in each)
-                for key in ("best_kept", "cost", "false_kills", "utilisation")
+                for key in ("best_kept", "cost", "false_kills", "utilization")
             } | {"regret": {"mean": mean, "low": mean - half, "high": mean + half}}
         yield f"Hartmann {dims}, {level}", results
 

@@ -132,7 +132,7 @@ def test_of_equals_it_is_no_loss_to_stop_one() -> None:
 
 def test_the_other_numbers_are_means() -> None:
     found = judged([["0"], ["1", "2"]])
-    expected = {"best_kept": 0.5, "cost": 0.1, "wall_clock": 9.0, "utilisation": 0.5}
+    expected = {"best_kept": 0.5, "cost": 0.1, "wall_clock": 9.0, "utilization": 0.5}
     assert {key: found[key] for key in expected} == pytest.approx(expected)
     assert (found["finished"], found["chosen"]) == (1.5, {"0": 1, "1": 1})
 
@@ -208,7 +208,7 @@ def test_rows_after_a_score_that_is_not_finite_do_not_count(tmp_path: Path) -> N
 def test_json_has_these_keys(tmp_path: Path) -> None:
     found = json.loads(run(file(tmp_path), "--json", "--repeats", "3").stdout)
     assert set(found) == {
-        "regret", "best_kept", "cost", "wall_clock", "utilisation", "false_kills", "finished",
+        "regret", "best_kept", "cost", "wall_clock", "utilization", "false_kills", "finished",
         "chosen", "short",
     }  # fmt: skip
 
