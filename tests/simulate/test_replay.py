@@ -162,7 +162,7 @@ def run(path: Path, *options: str) -> Any:
     return CliRunner().invoke(app, [str(path), *options])
 
 
-def test_curves_are_labelled_by_their_values(tmp_path: Path) -> None:
+def test_curves_are_labeled_by_their_values(tmp_path: Path) -> None:
     assert [curve.label for curve in read_curves(file(tmp_path))][:2] == ["lr=1e-3", "lr=2e-3"]
 
 
