@@ -26,7 +26,7 @@ ROLES = {
     "engine": "what runs: decisions, Ray, one attempt",
     "simulate": "what would happen: replay, forecast",
     "plan": "what is asked: from YAML to trials",
-    "policies": "what stops: one policy per file",
+    "policies": "which trials stop: one policy per file",
     "report": "what people read",
     "findings": "what was found",
 }
