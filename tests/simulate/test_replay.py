@@ -240,7 +240,7 @@ def test_the_order_of_the_file_is_one_replay(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, [], "No such file"),
     "no score": ("trial,tokens,val_loss\na,1,2\n", [], "no column score"),
-    "misspelt": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
+    "misspelled": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
     "one row": ("trial,tokens,score\na,1,2\n", [], "trial a has one row"),
     "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a already has a row at 1 tokens"),
     "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: expected a number, got 'x'"),
