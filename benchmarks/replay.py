@@ -24,7 +24,7 @@ MEDIAN = {"grace": "1/11"}
 
 
 def curves(trials: int) -> list[Curve]:
-    """Curves that fall towards a final score of their own, with noise."""
+    """Curves that fall toward a final score of their own, with noise."""
     rng = random.Random(0)  # noqa: S311 no secret
     found = []
     for number in range(trials):

@@ -26,7 +26,7 @@ ROLES = {
     "engine": "what runs: decisions, Ray, one attempt",
     "simulate": "what would happen: replay, forecast",
     "plan": "what is asked: from YAML to trials",
-    "policies": "what stops: one policy per file",
+    "policies": "which trials stop: one policy per file",
     "report": "what people read",
     "findings": "what was found",
 }
@@ -255,8 +255,8 @@ def band(house: House, name: str, y: float, title: str) -> tuple[list[str], floa
     lines = [("title", title), ("role", BANDS[name])]
     lines += wrapped("module", "  ".join(sorted(house.contents.get(name, []))), width - 2 * PAD)
     height = 2 * PAD + LINE * len(lines) + TITLE - LINE
-    colours = {COMMANDS: ("#fdf1dc", "#e69f00"), TINYLM: ("#f6e6f0", "#cc79a7")}
-    fill, stroke = colours.get(name, ("#eef1f4", "#9aa5b1"))
+    colors = {COMMANDS: ("#fdf1dc", "#e69f00"), TINYLM: ("#f6e6f0", "#cc79a7")}
+    fill, stroke = colors.get(name, ("#eef1f4", "#9aa5b1"))
     shape = rectangle(MARGIN, y, width, height, fill, stroke)
     return [shape, *text_lines(lines, MARGIN + PAD, y)], y + height
 
@@ -275,8 +275,8 @@ def draw() -> str:
         parts.append(f'<text class="wing" x="{x + PAD}" y="{top + 20}">{name.upper()}</text>')
     parts += drawn_arrows(house, boxes)
     for box in boxes:
-        colours = FILLS[box.column], STROKES[box.column]
-        parts.append(rectangle(box.x, box.y, BOX, box.height, *colours))
+        colors = FILLS[box.column], STROKES[box.column]
+        parts.append(rectangle(box.x, box.y, BOX, box.height, *colors))
         parts += text_lines(box.lines, box.x + PAD, box.y)
     ground, y = band(house, GROUND, bottom + GAP_Y / 2, "sweeps/: the ground")
     floor, y = band(house, TINYLM, y + PAD, "tinylm/")

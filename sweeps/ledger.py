@@ -41,7 +41,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
 Ledgers of versions before `role` are read as if they had it (`_current`).
 
-This module owns every file name under results/ and needs only the standard library.
+This module names the files under results/, except figures and the folders of attempts, and needs only
+the standard library.
 """
 
 import errno
@@ -206,7 +207,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _parse(content: bytes, source: Path) -> Iterator[Row]:
-    """The rows of complete lines; a last line without its newline was cut by a crash and is dropped."""
+    """The rows of complete lines; a last line that a crash cut off (no newline) is dropped."""
     lines = content.split(b"\n")[:-1]
     for number, line in enumerate(lines):
         try:

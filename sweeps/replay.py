@@ -96,7 +96,7 @@ def print_table(results: Mapping[str, dict[str, Any]], timed: bool, console: Con
             f"{result['false_kills']:.1%}",
             f"{result['finished']:.1f}",
             time(result["wall_clock"]),
-            f"{result['utilisation']:.0%}",
+            f"{result['utilization']:.0%}",
         )
     console.print(table)
 

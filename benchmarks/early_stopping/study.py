@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "early_stopping"
 WORKERS = 2
 SAFE = 0.95  # share of the repeats that must find the best, or one within a sigma of it
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKS = "oDvphs^<>*XPd"
 
 
@@ -146,10 +146,10 @@ def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[s
         pairs += 1
         if final * now < 0:
             wrong += 1
-            favoured = a if now < 0 else b
+            favored = a if now < 0 else b
             other = b if now < 0 else a
-            higher += (pool.rate[favoured] > pool.rate[other]) - (
-                pool.rate[favoured] < pool.rate[other]
+            higher += (pool.rate[favored] > pool.rate[other]) - (
+                pool.rate[favored] < pool.rate[other]
             )
     early = [score(trial, tokens) for trial in trials]
     final_scores = [pool.by_trial[trial].final for trial in trials]
@@ -284,7 +284,7 @@ def digest(found: Mapping[str, Mapping[str, Mapping[str, Any]]], what: str) -> s
                 f"{statistics.fmean(one['best_kept'] for one in each):.0%}",
                 f"{statistics.fmean(one['false_kills'] for one in each):.1%}",
                 f"{safe} of {len(each)}",
-                f"{statistics.fmean(one['utilisation'] for one in each):.0%}",
+                f"{statistics.fmean(one['utilization'] for one in each):.0%}",
             ]
         )
     head = ("mean cost", "cost", "mean regret", "worst regret", "best kept", "false kills", "found")
@@ -332,19 +332,19 @@ def save(drawn: Figure, name: str) -> None:
 def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> None:
     """Share of misordered pairs against progress, and its sign, a line for each recording."""
     drawn, (left, right) = figure(2, 3.4)
-    for (name, parts), colour, mark in zip(found.items(), COLOURS, MARKS, strict=False):
+    for (name, parts), color, mark in zip(found.items(), COLORS, MARKS, strict=False):
         for panel, key in ((left, "misordered"), (right, "signed")):
             raw, decayed = parts["raw"], parts["decayed"]
             panel.plot(
-                [100 * p["progress"] for p in raw], [100 * p[key] for p in raw], color=colour,
+                [100 * p["progress"] for p in raw], [100 * p[key] for p in raw], color=color,
                 marker=mark, markersize=3, linewidth=1, label=name if panel is left else None,
             )  # fmt: skip
             panel.plot(
                 [100 * p["progress"] for p in decayed], [100 * p[key] for p in decayed], mark,
-                color=colour, markerfacecolor="white", markersize=7,
+                color=color, markerfacecolor="white", markersize=7,
             )  # fmt: skip
     left.set_ylabel("misordered pairs (% of all pairs)")
-    right.set_title("higher rate favoured, less lower rate favoured", fontsize=9)
+    right.set_title("higher rate favored, less lower rate favored", fontsize=9)
     left.set_title("all misordered pairs; open marks: decayed scores", fontsize=9)
     right.axhline(0, color="0.4", linewidth=0.8)
     for panel in (left, right):
@@ -358,12 +358,12 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
     drawn, panels = figure(len(found), 3.2)
     labels = list(dict.fromkeys(label for results in found.values() for label in results))
     for panel, (pool, results) in zip(panels, found.items(), strict=True):
-        for label, colour, mark in zip(labels, itertools.cycle(COLOURS), MARKS, strict=False):
+        for label, color, mark in zip(labels, itertools.cycle(COLORS), MARKS, strict=False):
             result = results.get(label)
             if result is None:
                 continue
             panel.plot(
-                [100 * result["cost"]], [result["regret"]["mean"]], mark, color=colour, markersize=6,
+                [100 * result["cost"]], [result["regret"]["mean"]], mark, color=color, markersize=6,
                 label=label, clip_on=False, alpha=0.85,
             )  # fmt: skip
         panel.set_title(pool, fontsize=9)
@@ -455,7 +455,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
         if len(set(pool.alike.values())) > 1
     }
     rows = [
-        [name, str(found["trials"]), *outcome(found), f"{found['utilisation']:.0%}"]
+        [name, str(found["trials"]), *outcome(found), f"{found['utilization']:.0%}"]
         for name, found in apart.items()
     ]
     yield "arms apart", table(("arm", "trials", *HEAD, "busy"), rows), apart
@@ -476,7 +476,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
                 )
             }
         rows = [
-            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
+            [name, method, *outcome(found), f"{found['utilization']:.0%}"]
             for name, results in own.items()
             for method, found in results.items()
         ]
@@ -488,7 +488,7 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for how in ("random", "ascending"):
         made = dict(hartmanns(repeats, shuffled=how == "random"))
         rows = [
-            [name, method, *outcome(found), f"{found['utilisation']:.0%}"]
+            [name, method, *outcome(found), f"{found['utilization']:.0%}"]
             for name, results in made.items()
             for method, found in results.items()
         ]
@@ -551,7 +551,7 @@ def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, 
             mean = statistics.fmean(regrets)
             results[method.name] = {
                 key: statistics.fmean(one[key] for one in each)
-                for key in ("best_kept", "cost", "false_kills", "utilisation")
+                for key in ("best_kept", "cost", "false_kills", "utilization")
             } | {"regret": {"mean": mean, "low": mean - half, "high": mean + half}}
         yield f"Hartmann {dims}, {level}", results
 

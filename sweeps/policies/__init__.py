@@ -1,7 +1,7 @@
 """Early stopping. A policy is one file here: its settings, and the fold that decides.
 
-To add one, write its file, list its settings in `AnySchedule`, give it a test class that inherits
-`PolicySuite` in `tests/policies/test_policies.py`, and run `make schema`.
+To add one, write its file and list its settings in `AnySchedule`. In `tests/policies/test_policies.py`,
+give it a test class that inherits `PolicySuite` (`tests/policies/conformance.py`). Run `make schema`.
 """
 
 from fractions import Fraction

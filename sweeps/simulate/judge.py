@@ -51,7 +51,7 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
       at the last rung that any reached.
     - `best_kept`: the share of replays in which the best trial finished.
     - `cost`: tokens, as a share of training all curves to the end.
-    - `wall_clock`: seconds. `utilisation`: the share of the workers' time spent training.
+    - `wall_clock`: seconds. `utilization`: the share of the workers' time spent training.
     - `false_kills`: the share of the stopped trials whose final score is among the best `top` of the
       pool; of equal scores, the finished ones count as better.
     - `finished`: trials. `chosen`: how often each trial was chosen.
@@ -81,7 +81,7 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
         "best_kept": statistics.fmean(bool(best & set(result.finished)) for result in results),
         "cost": statistics.fmean(result.tokens / full for result in results),
         "wall_clock": statistics.fmean(result.seconds for result in results),
-        "utilisation": statistics.fmean(
+        "utilization": statistics.fmean(
             result.busy / (result.workers * result.seconds) for result in results
         ),
         "false_kills": statistics.fmean(false_kills),

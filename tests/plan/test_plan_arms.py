@@ -146,7 +146,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "one seed": ({"seeds": [0]}, "seeds: a study needs two or more, got [0]"),
     "no hypothesis": ({"arms": {"nope": {"set": NOPE["set"]}}}, "arms.nope.hypothesis: missing"),
     "no change": ({"arms": {"nope": {**NOPE, "set": {}}}}, "arms.nope.set: "),
-    "a misspelt key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
+    "a misspelled key": ({"arms": {"nope": {**NOPE, "sets": {}}}}, "arms.nope.sets: unknown key"),
     "a search": ({"search": {"method": "grid"}}, "search: not allowed in a study"),
     "confirmation": ({"confirm": 2}, "confirm: not allowed in a study"),
     "arms of both kinds": (
@@ -231,7 +231,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         "arms.none.set.model.x: unknown path",
     ),
-    "a misspelt key of an arm": (
+    "a misspelled key of an arm": (
         {"arms": {"x": {"hypotesis": "h", "set": {"model.norm": "none"}}}},
         "arms.x.hypotesis: unknown key; did you mean 'arms.x.hypothesis'?",
     ),

@@ -201,12 +201,12 @@ def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "misspelt key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
-    "misspelt path": (
+    "misspelled key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
+    "misspelled path": (
         {"space": {"optim.lrr": {"grid": [1]}}},
         "space.optim.lrr: unknown path; did you mean 'optim.lr'?",
     ),
-    "misspelt base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
+    "misspelled base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
     "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
     "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 is listed twice"),
@@ -252,7 +252,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"schedule": {"polcy": "asha"}},
         "schedule.policy: missing; expected one of none, asha",
     ),
-    "a misspelt setting": (
+    "a misspelled setting": (
         {"schedule": {"policy": "asha", "grace": "1/8", "finsh": 2}},
         "schedule.finsh: unknown key; did you mean 'schedule.finish'?",
     ),

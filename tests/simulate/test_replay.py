@@ -123,16 +123,16 @@ def test_one_replay_has_no_interval() -> None:
     assert judged([["0"]])["regret"] == {"mean": 0.0, "low": None, "high": None}
 
 
-def test_of_equals_it_is_no_loss_to_stop_one() -> None:
+@pytest.mark.parametrize("finished", ["a", "b"])
+def test_of_equals_it_is_no_loss_to_stop_one(finished: str) -> None:
     pool = [curve("a", 1.0, 1.0, 1.0), curve("b", 1.0, 1.0, 1.0)]
-    for finished in (["a"], ["b"]):
-        result = ReplayResult(1, tokens=1, seconds=1.0, busy=1.0, finished=finished)
-        assert judge(pool, [result], 1)["false_kills"] == 0.0
+    result = ReplayResult(1, tokens=1, seconds=1.0, busy=1.0, finished=[finished])
+    assert judge(pool, [result], 1)["false_kills"] == 0.0
 
 
 def test_the_other_numbers_are_means() -> None:
     found = judged([["0"], ["1", "2"]])
-    expected = {"best_kept": 0.5, "cost": 0.1, "wall_clock": 9.0, "utilisation": 0.5}
+    expected = {"best_kept": 0.5, "cost": 0.1, "wall_clock": 9.0, "utilization": 0.5}
     assert {key: found[key] for key in expected} == pytest.approx(expected)
     assert (found["finished"], found["chosen"]) == (1.5, {"0": 1, "1": 1})
 
@@ -162,7 +162,7 @@ def run(path: Path, *options: str) -> Any:
     return CliRunner().invoke(app, [str(path), *options])
 
 
-def test_curves_are_labelled_by_their_values(tmp_path: Path) -> None:
+def test_curves_are_labeled_by_their_values(tmp_path: Path) -> None:
     assert [curve.label for curve in read_curves(file(tmp_path))][:2] == ["lr=1e-3", "lr=2e-3"]
 
 
@@ -208,7 +208,7 @@ def test_rows_after_a_score_that_is_not_finite_do_not_count(tmp_path: Path) -> N
 def test_json_has_these_keys(tmp_path: Path) -> None:
     found = json.loads(run(file(tmp_path), "--json", "--repeats", "3").stdout)
     assert set(found) == {
-        "regret", "best_kept", "cost", "wall_clock", "utilisation", "false_kills", "finished",
+        "regret", "best_kept", "cost", "wall_clock", "utilization", "false_kills", "finished",
         "chosen", "short",
     }  # fmt: skip
 
@@ -240,7 +240,7 @@ def test_the_order_of_the_file_is_one_replay(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, [], "No such file"),
     "no score": ("trial,tokens,val_loss\na,1,2\n", [], "no column score"),
-    "misspelt": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
+    "misspelled": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
     "one row": ("trial,tokens,score\na,1,2\n", [], "trial a has one row"),
     "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a already has a row at 1 tokens"),
     "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: expected a number, got 'x'"),

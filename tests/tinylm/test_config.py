@@ -174,7 +174,7 @@ def test_all_problems_of_a_file_are_raised_together_with_its_path(tmp_path: Path
     } <= problems
 
 
-def test_a_misspelt_name_of_a_shipped_config_is_refused_with_the_right_one() -> None:
+def test_a_misspelled_name_of_a_shipped_config_is_refused_with_the_right_one() -> None:
     with pytest.raises(cfg.ConfigError, match=r"did you mean 'baseline_17m'\?"):
         cfg.load("baseline_17")
 

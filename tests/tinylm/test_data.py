@@ -96,8 +96,8 @@ def test_bytes_of_token_add_up_to_the_utf8_bytes_of_the_documents(
     tiny: cfg.Config, corpus: Corpus, held: bool
 ) -> None:
     tokens = corpus.validation if held else corpus.train
-    spelt = sum(len(text.encode()) for text in side(tiny, held))
-    assert corpus.bytes_of_token[tokens.ids].sum() == spelt
+    spelled = sum(len(text.encode()) for text in side(tiny, held))
+    assert corpus.bytes_of_token[tokens.ids].sum() == spelled
 
 
 def test_no_document_is_on_both_sides(tiny: cfg.Config, texts: list[str]) -> None:

@@ -138,9 +138,9 @@ def test_the_bytes_of_the_targets_are_about_those_they_spell(
 ) -> None:
     """Windows that begin or end within a character spell a replacement for it: some bytes more."""
     targets = data.validation_windows(corpus.validation, 7, 13)[:, 1:]
-    spelt = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=True)
-    spelt_bytes = corpus.bytes_of_token[targets].sum()
-    assert abs(sum(len(text.encode()) for text in spelt) - spelt_bytes) < 0.2 * spelt_bytes
+    spelled = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=True)
+    spelled_bytes = corpus.bytes_of_token[targets].sum()
+    assert abs(sum(len(text.encode()) for text in spelled) - spelled_bytes) < 0.2 * spelled_bytes
 
 
 def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
