@@ -15,7 +15,7 @@ MORE = {"leaderboard": ["--set", "budget.seconds=2"]}  # a minute a trial is too
 
 
 HEAD = """
-from sweeps.engine import cluster, ray
+from sweeps.engine.tune import cluster, ray
 with cluster("local"):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
