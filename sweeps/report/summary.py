@@ -12,14 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import text as words
-from sweeps.findings.arms import ArmFindings, ArmsComparison, CriticalBatch, Tuned, Unsettled
+from sweeps.findings.arms import ArmFindings
 from sweeps.findings.audit import Audited
+from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.outcomes import RULES, outcome
 from sweeps.findings.ranking import BestValue, Ended, Ranked, Spread, Stopped
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Place
 from sweeps.findings.stability import Stability
+from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.selection import Metric, when
 
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps.findings.arms import ArmFindings, ArmRuns, Tuning, numeric_arms
+from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms
 from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
+from sweeps.findings.tuning import Tuning
 from sweeps.findings.verdict import NOISE_MARGIN, Kind
 from sweeps.report.plots.look import (
     ABOVE,
