@@ -19,7 +19,8 @@ from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
 from sweeps.report.experiments import Entry, experiments
-from sweeps.report.summary import between, escaped, paragraph, stability_words
+from sweeps.report.markdown import between, escaped, paragraph
+from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"

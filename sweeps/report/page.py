@@ -19,7 +19,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
-from sweeps.report.summary import stability_words
+from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, at, last_record, records, when
 
 Content = dict[str, Any]  # what goes into the page as JSON
