@@ -18,7 +18,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
-from sweeps.report.experiments import Entry, experiments
+from sweeps.report.entries import Entry, entries_of
 from sweeps.report.markdown import between, escaped, paragraph
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
@@ -143,7 +143,7 @@ def _content(
     folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
 ) -> dict[str, Any]:
     """What the template is filled with."""
-    entries = experiments(all_findings)
+    entries = entries_of(all_findings)
     all_results = [found.results for found in all_findings]
     names = {results.name for results in all_results}
     return {
@@ -201,9 +201,6 @@ def _environment(results: Results, session: Row) -> Environment:
 
 
 _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
-
-
-# Findings and recommendations -----------------------------------------------------------------------
 
 
 def _key_findings(

@@ -80,8 +80,8 @@ def ranking_words(found: SearchFindings) -> list[str]:
         return [*title, "No trial has finished.", ""]
     if point is None:
         unranked = "They have no token count in common, so they are not ranked."
-        losses = table(places, TRIAL, TOKENS, VAL_LOSS, BITS, TRAIN_LOSS, ID, *sizes(places))
-        return [*title, unranked, "", *losses]
+        unordered = table(places, TRIAL, TOKENS, VAL_LOSS, BITS, TRAIN_LOSS, ID, *sizes(places))
+        return [*title, unranked, "", *unordered]
     losses = (VAL_LOSS, BITS, TRAIN_LOSS)
     return [
         *title,

@@ -8,14 +8,14 @@ import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
 from ledgers import BUDGET, EVERY, Story, ended, story
 
-from sweeps.report.experiments import Entry, experiments_under
+from sweeps.report.entries import Entry, entries_under
 
 SEEDS = [0, 1, 2, 3]
 
 
 def entry_of(folder: Path, name: str) -> Entry:
     """An experiment of the only sweep in a folder."""
-    return next(entry for entry in experiments_under(folder) if entry.name == name)
+    return next(entry for entry in entries_under(folder) if entry.name == name)
 
 
 def arm_of(folder: Path, how: Any = loss, **more: Any) -> Entry:
@@ -27,9 +27,6 @@ def arm_of(folder: Path, how: Any = loss, **more: Any) -> Entry:
 def beginning(entry: Entry, rule: str) -> list[str]:
     """The next steps by a rule."""
     return [step for step in entry.next_steps if step.startswith(rule)]
-
-
-# Searches ---------------------------------------------------------------------------------------
 
 
 def test_trials_without_a_result_are_to_be_resumed(tmp_path: Path) -> None:
@@ -61,9 +58,6 @@ def test_only_a_best_on_the_edge_needs_further_values(
     rates = {rate: 3 + abs(math.log(rate / best)) for rate in (1e-3, 2e-3, 4e-3)}
     ended(tmp_path / "a", "optim.lr", rates)
     assert len(beginning(entry_of(tmp_path, "a"), "optim.lr")) == steps
-
-
-# Arms -------------------------------------------------------------------------------------------
 
 
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:
@@ -119,9 +113,6 @@ def test_an_open_question_asks_for_the_seeds_that_would_settle_it(tmp_path: Path
 
 def test_a_settled_question_asks_for_no_seeds(tmp_path: Path) -> None:
     assert beginning(arm_of(tmp_path, scattered(1.0)), "More seeds") == []
-
-
-# Observations -----------------------------------------------------------------------------------
 
 
 def observed(folder: Path, tell_records: Any) -> list[str]:
