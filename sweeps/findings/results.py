@@ -161,9 +161,6 @@ class Place:
         }
 
 
-# Reading ----------------------------------------------------------------------------------------
-
-
 def _spaced_by_ratio(values: Sequence[float]) -> bool:
     """Whether ascending numbers lie more evenly on a logarithmic than on a linear axis."""
     if len(values) < 2 or values[0] <= 0 or values[-1] < 4 * values[0]:

@@ -109,9 +109,6 @@ def test_arms_that_run_the_same_trials_are_one_test(tmp_path: Path) -> None:
     ]
 
 
-# Void arms ----------------------------------------------------------------------------------------
-
-
 def dead(config: dict[str, Any], share: float) -> float:
     """A switch that does nothing."""
     return 3.0 + config["run"]["seed"] / 100 + (1 - share)
@@ -162,9 +159,6 @@ def test_where_repeats_differ_an_arm_is_void_within_twice_their_spread(
 ) -> None:
     sweep = conduct(tmp_path, study(base={"run.device": "cuda"}), on_gpu(gap))
     assert void_arms(sweep) == void
-
-
-# Trials without a loss ------------------------------------------------------------------------------
 
 
 def diverging(*seeds: int) -> Any:
@@ -283,9 +277,6 @@ def test_an_arm_that_scatters_more_is_no_part_of_the_noise(tmp_path: Path) -> No
     assert facts["arms"]["noise"]["sd"] == pytest.approx(0.0129, abs=1e-4)
 
 
-# Cautions -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("params", "told"), [(1011, ["+1.1% parameters"]), (1009, [])])
 def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
     tmp_path: Path, params: int, told: list[str]
@@ -387,9 +378,6 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
     conduct(tmp_path, study(seeds=SEEDS, arms=arms), how, records=SEEDS_END)
     place = arm(facts_of(tmp_path), "early")
     assert place["p_holm"] == pytest.approx(2 * place["p"])
-
-
-# What is written -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -522,9 +510,6 @@ def test_a_re_tuned_rate_and_the_smallest_size_are_known(tmp_path: Path) -> None
         name: facts_of(tmp_path / name)["arms"]["critical_batch"] for name in ("rates", "decay")
     }
     assert [(f["smallest"], f["retuned"]) for f in found.values()] == [(True, True), (False, False)]
-
-
-# Noise ---------------------------------------------------------------------------------------------
 
 
 def test_repeats_that_are_equal_are_said_to_be(tmp_path: Path) -> None:

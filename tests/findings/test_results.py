@@ -34,9 +34,6 @@ def grid(folder: Path, rates: list[float], best: float) -> dict[str, Any]:
     return facts(ended(folder, "optim.lr", bowl(rates, best)))["best"][0]
 
 
-# The ranking ------------------------------------------------------------------------------------
-
-
 def test_only_finished_trials_are_ranked(lr: Files) -> None:
     places = facts(lr)["ranking"]["trials"]
     assert [(place["rank"], place["label"]) for place in places] == [
@@ -114,9 +111,6 @@ def test_all_trials_are_compared_at_the_latest_count_that_all_have_reached(lr: F
     )
 
 
-# Best values and edges --------------------------------------------------------------------------
-
-
 def test_an_inner_best_is_on_no_edge(tmp_path: Path) -> None:
     found = grid(tmp_path, [1e-3, 2e-3, 4e-3], 2e-3)
     assert (found["best"], found["edge"], found["next"]) == (2e-3, None, [])
@@ -182,9 +176,6 @@ def test_a_failed_value_brackets_nothing(tmp_path: Path) -> None:
     assert planned_beyond(tmp_path, "failed")["edge"] == "high"
 
 
-# Seeds ------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def seeds(tmp_path: Path) -> Files:
     """Two norms with three seeds each."""
@@ -214,9 +205,6 @@ def test_the_best_value_is_by_the_mean_of_its_seeds_not_by_the_luckiest(tmp_path
 def test_one_lucky_seed_is_no_winner_over_several(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: (3.1, 3.1), 2e-3: 3.0})
     assert facts(files)["best"][0]["best"] == 1e-3
-
-
-# Compute, paths -------------------------------------------------------------------------------
 
 
 def test_compute_is_what_was_trained_against_every_trial_to_its_end(lr: Files) -> None:
@@ -269,9 +257,6 @@ def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
 )
 def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
     assert res._spaced_by_ratio(values) is log
-
-
-# Audits and forecasts --------------------------------------------------------------------------------
 
 
 def test_without_an_audit_nothing_is_said_of_one(lr: Files) -> None:

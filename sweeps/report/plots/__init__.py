@@ -40,9 +40,6 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
 
 
-# Policies ----------------------------------------------------------------------------------------
-
-
 def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
     """What each policy costs and how far from the best it ends, as the content of a file of a kind
     that matplotlib writes."""

@@ -54,9 +54,6 @@ X_AXES: dict[XAxis, str] = {
 }
 
 
-# Learning curves --------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Looks:
     """How the trials are told apart: colour and dashes of each, and what explains them."""
@@ -205,9 +202,6 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
     handles = _curve_handles(results, looks, train=train)
     add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
     return figure
-
-
-# Loss against a swept path ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
