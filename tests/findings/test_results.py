@@ -19,9 +19,9 @@ from ledgers import (
     studied,
 )
 
-from sweeps.findings import results as res
 from sweeps.findings.everything import findings
-from sweeps.ledger import Files
+from sweeps.findings.results import results_of
+from sweeps.ledger import Files, read
 
 
 def facts(files: Files) -> dict[str, Any]:
@@ -255,8 +255,17 @@ def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
         ([1.0], False),
     ],
 )
-def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
-    assert res._spaced_by_ratio(values) is log
+def test_values_are_spaced_by_ratio_or_by_difference(
+    tmp_path: Path, values: list[float], log: bool
+) -> None:
+    """The config, which would refuse some of these as rates, stays as it is."""
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1.0]}})
+        tell.plan({"optim.lr": 1.0})
+    *asked, planned = read(Files(tmp_path))
+    rows = [planned | {"trial": str(value), "values": {"optim.lr": value}} for value in values]
+    (swept,) = results_of("a", [*asked, *rows]).swept
+    assert (swept.values, swept.log) == (tuple(values), log)
 
 
 def test_without_an_audit_nothing_is_said_of_one(lr: Files) -> None:
