@@ -19,7 +19,7 @@ from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
 from sweeps.report.entries import Entry, entries_of
-from sweeps.report.markdown import between, escaped, paragraph
+from sweeps.report.markdown import between, escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 
@@ -73,6 +73,7 @@ def _template() -> Any:
         "whole": words.whole,
         "code": _code,
         "paragraph": lambda text: Markdown(paragraph(text)),
+        "with_code": lambda text: Markdown(with_code(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
     return environment.get_template(TEMPLATE)
@@ -289,7 +290,9 @@ def _recommendations(
             title = "Model Architecture" if _changes_model(arm) else "Training Procedure"
             advice[title] += _arm_to_take(found, arm)
     for entry in entries:
-        advice["Future Work"] += [f"{entry.name}: {line}" for line in entry.next_steps]
+        advice["Future Work"] += [
+            Markdown(with_code(f"{entry.name}: {line}")) for line in entry.next_steps
+        ]
     return advice
 
 

@@ -13,7 +13,17 @@ from sweeps.selection import Metric
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line and in a table's cell."""
-    flat = html.escape(" ".join(text.split()), quote=False)
+    return _escape(" ".join(text.split()))
+
+
+def with_code(text: str) -> str:
+    """The same, but what lies between two backquotes is code."""
+    parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
+    return "".join(part if place % 2 else _escape(part) for place, part in enumerate(parts))
+
+
+def _escape(text: str) -> str:
+    flat = html.escape(text, quote=False)
     return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", flat)
 
 

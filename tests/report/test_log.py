@@ -78,7 +78,8 @@ def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
 
 
 def test_no_placeholder_is_left(text: str) -> None:
-    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", text) == []
+    told = text.replace("`seeds: [0, 1, 2]`", "")
+    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", told) == []
 
 
 def test_every_arm_is_an_experiment_and_a_search_is_one(text: str) -> None:
@@ -125,7 +126,7 @@ def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     (one,) = entries_under(tmp_path)
     assert (
         "optim.lr: the best value, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
-        "under space.optim.lr and run the sweep again." in one.next_steps
+        "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
     )
 
 
@@ -162,7 +163,10 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
             tell.stop(trial, 2 * EVERY, 6.0 - falls)
     (one,) = entries_under(tmp_path)
     (said,) = (line for line in one.next_steps if line.startswith("Audit"))
-    assert "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run" in said
+    assert (
+        "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run `python -m sweeps.run lr --audit 1`."
+        in said
+    )
 
 
 def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
