@@ -18,7 +18,7 @@ from sweeps import text as words
 from sweeps.engine import session
 from sweeps.plan.request import Request
 from sweeps.plan.space import Space
-from sweeps.report.experiments import Entry, experiments_under
+from sweeps.report.entries import Entry, entries_under
 from sweeps.run import READERS, Address, Tracker, command_line, console
 from tinylm import config as cfg
 
@@ -87,7 +87,7 @@ def _request(name: str, config: str, changes: list[str], why: str) -> Request:
 
 def _named(names: list[str]) -> list[Entry]:
     """The experiments of these names; `UsageError` with the names that don't exist."""
-    found = {one.name: one for one in experiments_under(led.RESULTS)}
+    found = {one.name: one for one in entries_under(led.RESULTS)}
     there = f"; there are {', '.join(found) or 'none'}"
     wrong = [
         f"{name}: no such experiment under {led.RESULTS}/{cfg.did_you_mean(name, found) or there}"
@@ -121,7 +121,7 @@ def list_all() -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("name", *shown):
         table.add_column(title, overflow="fold")
-    for one in experiments_under(led.RESULTS):
+    for one in entries_under(led.RESULTS):
         cells = [one.name, *(_ROWS[row](one).replace("\n", " ") for row in shown)]
         table.add_row(*map(Text, cells))
     console().print(table)

@@ -1,15 +1,19 @@
 """Studies conducted on made-up losses, without training anything."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fakes import Engine, driver, request
+from ledgers import studied
 
 from sweeps import ledger as led
+from sweeps.findings.everything import findings
 
 NOPE: dict[str, Any] = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
+SEEDS = [0, 1, 2, 3]
 RETUNE = {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2]}}
 
 
@@ -45,3 +49,20 @@ def conduct(
         conductor.begin({})
         Engine(conductor, how).run(records)
     return led.fold(led.read(led.Files(folder)))
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The content of summary.json, without the figures."""
+    facts: dict[str, Any] = json.loads(json.dumps(findings(studied(led.Files(folder))).as_json()))
+    return facts
+
+
+def facts_of_study(folder: Path, how: Any = loss, **more: Any) -> dict[str, Any]:
+    """The content of summary.json of a study of four seeds, conducted here."""
+    conduct(folder, study(seeds=SEEDS, **more), how)
+    return facts_of(folder)
+
+
+def arm(facts: dict[str, Any], name: str = "nope") -> dict[str, Any]:
+    """What summary.json says of an arm."""
+    return next(place for place in facts["arms"]["arms"] if place["arm"] == name)

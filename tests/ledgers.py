@@ -47,7 +47,9 @@ class Story:
         written = {"question": question, "search": search, "space": dict(space), **more}
         base = BASE.model_dump()
         self.ledger.append("sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml")
-        self.ledger.append("session", command="make sweep", versions={}, machine={}, slots=2)
+        self.ledger.append(
+            "session", command="python -m sweeps.run lr", versions={}, machine={}, slots=2
+        )
 
     def plan(self, values: Mapping[str, Any], seed: int = 0, **more: Any) -> str:
         """A planned trial; its id. More replaces the row's fields."""

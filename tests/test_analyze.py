@@ -43,9 +43,6 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(analyze.app, arguments)
 
 
-# trials.csv and curves.csv ----------------------------------------------------------------------
-
-
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
         "trial,label,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
@@ -131,9 +128,6 @@ def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: Analysis) ->
     assert [(curve.label, curve.diverged) for curve in curves] == [
         (f"lr={rate:g} seed=0", rate > 1e-2) for rate in RATES
     ]
-
-
-# Writing and the command line -------------------------------------------------------------------
 
 
 def test_everything_that_is_promised_is_written(lr: Files, analysis: Analysis) -> None:

@@ -2,17 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
-from sweeps.findings.arms import (
-    ArmRuns,
-    ArmsComparison,
-    Tuning,
-    Unsettled,
-    arms_of,
-    comparison,
-    tuning,
-    unsettled,
-)
+from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
+from sweeps.findings.comparison import ArmsComparison, comparison
 from sweeps.findings.compute import Compute, compute
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
@@ -32,6 +24,7 @@ from sweeps.findings.ranking import (
 )
 from sweeps.findings.results import ENDINGS, Results
 from sweeps.findings.stability import Stability, stability
+from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Row, Trial
 from sweeps.selection import at, best_group
 

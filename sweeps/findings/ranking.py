@@ -15,9 +15,6 @@ from sweeps.selection import Measured, Point, at, best_record, groups, last_reco
 EDGE_SHARE = 0.05
 
 
-# Rankings ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Ranked(Place):
     """A trial among others at one token count; without ranks where they share none."""
@@ -92,9 +89,6 @@ def ranking(results: Results) -> Ranking:
     return ranked(results, finished, results.final)
 
 
-# Trials that did not finish ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Stopped(Place):
     """A trial where it was stopped early, beside the leader at the same tokens."""
@@ -164,9 +158,6 @@ def ended(results: Results, status: str) -> tuple[Ended, ...]:
     return tuple(Ended(trial, last_record(trial)) for trial in results.having(status))
 
 
-# Over seeds -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Spread:
     """The losses of one choice of values over its seeds, at the common token count."""
@@ -211,9 +202,6 @@ def final_losses(results: Results, trials: Iterable[Trial]) -> list[float]:
     """The losses at the final token count of those trials that finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
     return losses_at(finished, results.final, results.metric)
-
-
-# Best values ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

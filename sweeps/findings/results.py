@@ -16,6 +16,8 @@ from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
+# The statuses of the tables, as people read them.
+STATUSES = {status: status for status in (*ENDINGS, "unfinished")} | {"stopped": "stopped early"}
 METRICS: dict[Metric, str] = {
     "val_loss": "validation loss",
     "bits_per_byte": "validation bits per byte",
@@ -157,9 +159,6 @@ class Place:
             "val_loss": record and record.val_loss,
             "bits_per_byte": record and record.bits_per_byte,
         }
-
-
-# Reading ----------------------------------------------------------------------------------------
 
 
 def _spaced_by_ratio(values: Sequence[float]) -> bool:

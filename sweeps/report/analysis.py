@@ -15,8 +15,9 @@ from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import log, notes, page
 from sweeps.report.experiments import findings_under
-from sweeps.report.summary import markdown, print_result
+from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_table, trials_table
+from sweeps.report.terminal import print_result
 
 # To open first, beside the loss against each path.
 FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")

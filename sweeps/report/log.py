@@ -18,8 +18,9 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row, sweeps
 from sweeps.report import notes
-from sweeps.report.experiments import Entry, experiments
-from sweeps.report.summary import between, escaped, paragraph, stability_words
+from sweeps.report.entries import Entry, entries_of
+from sweeps.report.markdown import between, escaped, paragraph, with_code
+from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
@@ -72,6 +73,7 @@ def _template() -> Any:
         "whole": words.whole,
         "code": _code,
         "paragraph": lambda text: Markdown(paragraph(text)),
+        "with_code": lambda text: Markdown(with_code(text)),
         "link": lambda text: Markdown(quote(str(text))),
     }
     return environment.get_template(TEMPLATE)
@@ -142,7 +144,7 @@ def _content(
     folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
 ) -> dict[str, Any]:
     """What the template is filled with."""
-    entries = experiments(all_findings)
+    entries = entries_of(all_findings)
     all_results = [found.results for found in all_findings]
     names = {results.name for results in all_results}
     return {
@@ -200,9 +202,6 @@ def _environment(results: Results, session: Row) -> Environment:
 
 
 _MACHINE = dict.fromkeys(("system", "processor", "cpus", "memory", "gpu"))
-
-
-# Findings and recommendations -----------------------------------------------------------------------
 
 
 def _key_findings(
@@ -291,7 +290,9 @@ def _recommendations(
             title = "Model Architecture" if _changes_model(arm) else "Training Procedure"
             advice[title] += _arm_to_take(found, arm)
     for entry in entries:
-        advice["Future Work"] += [f"{entry.name}: {line}" for line in entry.next_steps]
+        advice["Future Work"] += [
+            Markdown(with_code(f"{entry.name}: {line}")) for line in entry.next_steps
+        ]
     return advice
 
 

@@ -19,7 +19,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
-from sweeps.report.summary import stability_words
+from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, at, last_record, records, when
 
 Content = dict[str, Any]  # what goes into the page as JSON
@@ -191,7 +191,7 @@ def _fate(results: Results, trial: Trial) -> Content:
 def gantt(results: Results, rows: Sequence[Row]) -> Content:
     """When each attempt ran, on which slot of the machine, and how busy the slots were.
 
-    Attempts take the first slot that is free; times are seconds from the first start. `utilisation`
+    Attempts take the first slot that is free; times are seconds from the first start. `utilization`
     is the share of the slots that was taken, over all sessions.
     """
     bars: list[Content] = []
@@ -221,7 +221,7 @@ def gantt(results: Results, rows: Sequence[Row]) -> Content:
     room = results.sweep.seconds * max(slots, default=0)
     return {
         "bars": bars,
-        "utilisation": results.sweep.busy_seconds / room if room else None,
+        "utilization": results.sweep.busy_seconds / room if room else None,
     }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.findings.arms import ArmFindings, ArmsComparison
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, reason_of, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial

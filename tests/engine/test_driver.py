@@ -307,8 +307,6 @@ def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any)
     assert passed <= promoted
 
 
-# Other policies ------------------------------------------------------------------------------------
-
 SCHEDULES: list[dict[str, Any]] = [
     {"policy": "asha_stopping", "grace": "1/8"},
     {"policy": "sha", "grace": "1/8"},
@@ -361,9 +359,6 @@ def test_a_trial_that_one_policy_paused_may_be_stopped_by_another(tmp_path: Path
     sweep(tmp_path, grid(RATES), records=6)
     after = sweep(tmp_path, grid(RATES, policy="asha_stopping", grace="1/8"))
     assert set(statuses(after)) == {"finished", "stopped"}
-
-
-# Budgets -----------------------------------------------------------------------------------------
 
 
 def capped(tree: dict[str, Any], **caps: float) -> dict[str, Any]:
@@ -466,9 +461,6 @@ def test_attempts_are_busy_from_their_start_to_their_end() -> None:
     assert (of.seconds, of.busy_seconds) == (50, 7)
 
 
-# Audits ------------------------------------------------------------------------------------------
-
-
 def test_an_audit_trains_a_share_of_the_stopped_trials_to_their_ends(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES), audit=0.5)
     stopped = statuses(after).count("stopped")
@@ -540,8 +532,6 @@ def test_an_audit_that_has_ended_is_done(tmp_path: Path) -> None:
     with led.Ledger(led.Files(tmp_path)) as ledger:
         assert driver(ledger, request(grid(RATES)), audit=0.5).is_done()
 
-
-# Decayed scores ------------------------------------------------------------------------------------
 
 DECAYED = {"policy": "asha", "grace": "1/8", "score": "decayed"}
 

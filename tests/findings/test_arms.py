@@ -1,13 +1,23 @@
 """Arms against their baseline: differences, voids, cautions, and the noise."""
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
+from conducting import (
+    NOPE,
+    RETUNE,
+    SEEDS,
+    arm,
+    conduct,
+    facts_of,
+    facts_of_study,
+    is_bare,
+    loss,
+    study,
+)
 from ledgers import ended, points, studied
 
 from sweeps import ledger as led
@@ -18,28 +28,10 @@ from sweeps.report import analysis, summary
 from sweeps.report.plots import figures
 from sweeps.report.plots.look import CROSSES
 
-SEEDS = [0, 1, 2, 3]
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """The content of summary.json, without the figures."""
-    facts: dict[str, Any] = json.loads(json.dumps(findings(studied(led.Files(folder))).as_json()))
-    return facts
-
 
 def summarized(folder: Path) -> str:
     """summary.md of a study."""
     return summary.markdown(findings(studied(led.Files(folder))), [])
-
-
-def found(folder: Path, how: Any = loss, **more: Any) -> dict[str, Any]:
-    """What is found in a study of four seeds."""
-    conduct(folder, study(seeds=SEEDS, **more), how)
-    return facts_of(folder)
-
-
-def arm(facts: dict[str, Any], name: str = "nope") -> dict[str, Any]:
-    return next(place for place in facts["arms"]["arms"] if place["arm"] == name)
 
 
 def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) -> float:
@@ -50,7 +42,7 @@ def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) 
 
 
 def test_the_difference_is_that_of_the_means_at_the_common_tokens(tmp_path: Path) -> None:
-    facts = found(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0))
+    facts = facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0))
     place = arm(facts)
     assert place["difference"] == pytest.approx(0.25)
     assert place["difference"] == pytest.approx(place["mean"] - arm(facts, "baseline")["mean"])
@@ -59,17 +51,19 @@ def test_the_difference_is_that_of_the_means_at_the_common_tokens(tmp_path: Path
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     """The seeds are far apart, but in both arms alike: the interval knows nothing of it."""
-    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0)))
+    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0)))
     assert place["high"] - place["low"] == pytest.approx(2 * 3.1824 * 0.011547 / 2, rel=1e-3)
     assert place["verdict"] == "worse"
 
 
 def test_a_lower_loss_is_better(tmp_path: Path) -> None:
-    assert arm(found(tmp_path, lambda c, s: noisy(c, s, -0.25, 1.0)))["verdict"] == "better"
+    assert (
+        arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, -0.25, 1.0)))["verdict"] == "better"
+    )
 
 
 def test_a_difference_within_the_noise_is_none(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.001, 0.1)))
+    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.001, 0.1)))
     assert (place["verdict"], place["words"]) == (
         "no difference",
         "no difference larger than 0.0028 nats per token",
@@ -77,14 +71,14 @@ def test_a_difference_within_the_noise_is_none(tmp_path: Path) -> None:
 
 
 def test_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, lambda c, s: noisy(c, s, 0.02, 3.0)))
+    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.02, 3.0)))
     assert place["verdict"] == "no conclusion"
     assert "more seeds would settle a difference of the size seen" in place["words"]
 
 
 def test_several_arms_are_held_to_a_stricter_bar(tmp_path: Path) -> None:
     arms = {f"width{n}": {"hypothesis": "h", "set": {"model.d_ff": n}} for n in (40, 48, 56)}
-    facts = found(
+    facts = facts_of_study(
         tmp_path, lambda c, s: loss(c, s) + c["run"]["seed"] * c["model"]["d_ff"] / 1e3, arms=arms
     )
     places = facts["arms"]["arms"][1:]
@@ -100,7 +94,7 @@ def test_arms_that_run_the_same_trials_are_one_test(tmp_path: Path) -> None:
     def how(config: dict[str, Any], share: float) -> float:
         return noisy(config, share, 0.25, 1.0) + abs(math.log2(config["optim"]["lr"] / 4e-3))
 
-    facts = found(
+    facts = facts_of_study(
         tmp_path, how, retune=RETUNE, arms={"nope": NOPE, "same": {**NOPE, "retune": False}}
     )
     assert [arm(facts, name)["p_holm"] / arm(facts, name)["p"] for name in ("nope", "same")] == [
@@ -109,16 +103,13 @@ def test_arms_that_run_the_same_trials_are_one_test(tmp_path: Path) -> None:
     ]
 
 
-# Void arms ----------------------------------------------------------------------------------------
-
-
 def dead(config: dict[str, Any], share: float) -> float:
     """A switch that does nothing."""
     return 3.0 + config["run"]["seed"] / 100 + (1 - share)
 
 
 def test_an_arm_whose_losses_are_the_baselines_is_void(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, dead))
+    place = arm(facts_of_study(tmp_path, dead))
     assert (place["verdict"], place["difference"]) == ("void", None)
     assert "the change had no effect" in place["words"]
 
@@ -126,7 +117,7 @@ def test_an_arm_whose_losses_are_the_baselines_is_void(tmp_path: Path) -> None:
 def test_a_void_arm_takes_no_part_in_the_correction(tmp_path: Path) -> None:
     arms = {"nope": NOPE, "wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
     place = arm(
-        found(
+        facts_of_study(
             tmp_path,
             lambda c, s: dead(c, s) + (c["model"]["d_ff"] == 96) * (0.1 + c["run"]["seed"] / 999),
             arms=arms,
@@ -164,9 +155,6 @@ def test_where_repeats_differ_an_arm_is_void_within_twice_their_spread(
     assert void_arms(sweep) == void
 
 
-# Trials without a loss ------------------------------------------------------------------------------
-
-
 def diverging(*seeds: int) -> Any:
     """The arm diverges on these seeds."""
 
@@ -178,18 +166,18 @@ def diverging(*seeds: int) -> Any:
 
 
 def test_an_arm_that_diverges_on_every_seed_is_worse(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, diverging(*SEEDS)))
+    place = arm(facts_of_study(tmp_path, diverging(*SEEDS)))
     assert (place["verdict"], place["words"]) == ("worse", "worse: it diverged on every seed")
 
 
 def test_an_arm_that_diverges_on_a_seed_is_not_better(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, diverging(2)))
+    place = arm(facts_of_study(tmp_path, diverging(2)))
     assert (place["verdict"], place["n"]) == ("no conclusion", 3)
     assert "1 of 4 runs diverged" in place["cautions"]
 
 
 def test_an_arm_that_diverges_at_every_rate_is_worse(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, diverging(1000), retune=RETUNE))
+    place = arm(facts_of_study(tmp_path, diverging(1000), retune=RETUNE))
     assert place["words"] == "worse: it diverged at every value it was tried with"
 
 
@@ -198,18 +186,18 @@ def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdi
 ) -> None:
     """It never ran, so that it can't be worse."""
     arms = {"same": {**NOPE, "retune": False}}
-    place = arm(found(tmp_path, both_diverge(1000), retune=RETUNE, arms=arms), "same")
+    place = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE, arms=arms), "same")
     assert (place["verdict"], place["planned"]) == ("no conclusion", 0)
     assert place["words"] == "no conclusion: nothing of the baseline's re-tune grid has finished"
 
 
 def test_a_baseline_that_diverges_at_every_rate_is_the_worse(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, both_diverge(1000), retune=RETUNE))
+    place = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE))
     assert place["words"] == "better: the baseline diverged at every value it was tried with"
 
 
 def test_where_all_diverge_nothing_is_concluded(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, lambda c, s: math.inf, retune=RETUNE))
+    place = arm(facts_of_study(tmp_path, lambda c, s: math.inf, retune=RETUNE))
     every = "diverged at every value it was tried with"
     assert place["words"] == f"no conclusion: it {every}, and the baseline {every}"
 
@@ -234,7 +222,7 @@ def both_diverge(*seeds: int) -> Any:
 def test_a_baseline_that_diverges_is_held_to_the_same_rule(
     tmp_path: Path, seeds: tuple[int, ...], verdict: str, words: str
 ) -> None:
-    place = arm(found(tmp_path, both_diverge(*seeds)))
+    place = arm(facts_of_study(tmp_path, both_diverge(*seeds)))
     assert (place["verdict"], place["words"]) == (verdict, words)
     assert f"{len(seeds)} of 4 runs of the baseline diverged" in place["cautions"]
 
@@ -256,7 +244,7 @@ def test_a_dead_switch_that_chose_another_rate_is_void_by_its_grid(tmp_path: Pat
 
 def test_repeats_that_scatter_more_than_seeds_are_the_noise(tmp_path: Path) -> None:
     """As those of trainings that end by the clock may: here 0, 0.1 and 0.2 apart."""
-    facts = found(
+    facts = facts_of_study(
         tmp_path,
         lambda c, s: noisy(c, s, 0.1, 1.0) + 0.1 * c["run"]["repeat"],
         repeats=3,
@@ -269,7 +257,7 @@ def test_repeats_that_scatter_no_more_than_seeds_are_not_the_noise(
     tmp_path: Path, apart: float
 ) -> None:
     """Over seeds it is 0.0129; two degrees of freedom do not tell 0.02 from that."""
-    facts = found(
+    facts = facts_of_study(
         tmp_path,
         lambda c, s: noisy(c, s, 0.1, 0.1) + apart * c["run"]["repeat"],
         repeats=3,
@@ -279,59 +267,8 @@ def test_repeats_that_scatter_no_more_than_seeds_are_not_the_noise(
 
 def test_an_arm_that_scatters_more_is_no_part_of_the_noise(tmp_path: Path) -> None:
     """The arm's seeds are a nat apart, the baseline's a hundredth."""
-    facts = found(tmp_path, lambda c, s: noisy(c, s, 0.1, 100.0))
+    facts = facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.1, 100.0))
     assert facts["arms"]["noise"]["sd"] == pytest.approx(0.0129, abs=1e-4)
-
-
-# Cautions -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("params", "told"), [(1011, ["+1.1% parameters"]), (1009, [])])
-def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
-    tmp_path: Path, params: int, told: list[str]
-) -> None:
-    arms = {"wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
-    conduct(tmp_path, study(arms=arms))
-    files = led.Files(tmp_path)
-    lines = files.ledger.read_text().splitlines(keepends=True)
-    # The counts of these ledgers are made up.
-    more = [
-        line.replace('"params":7', f'"params":{params}' if '"d_ff":96' in line else '"params":1000')
-        for line in lines
-    ]
-    files.ledger.write_text("".join(more))
-    assert arm(facts_of(tmp_path), "wide")["cautions"] == told
-
-
-def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
-    place = arm(found(tmp_path, retune=RETUNE))
-    assert (
-        "its lr is the lowest of its re-tune grid: the optimum may lie beyond; try 0.00025"
-        in place["cautions"]
-    )
-
-
-@pytest.mark.parametrize(("gap", "told"), [(1.0, True), (0.2001, False)])
-def test_a_grid_that_missed_the_better_rate_is_pointed_out(
-    tmp_path: Path, gap: float, told: bool
-) -> None:
-    """On the tuning seed the arm likes 1e-3; on all others 4e-3, where its twin runs, is better by
-    0.8, or by less than the noise."""
-
-    def how(config: dict[str, Any], share: float) -> float:
-        misled = is_bare(config) and config["run"]["seed"] < 1000 and config["optim"]["lr"] < 4e-3
-        return loss(config, share) + misled * gap
-
-    arms = {"nope": NOPE, "same": {**NOPE, "retune": False}}
-    facts = found(tmp_path, how, retune=RETUNE, arms=arms)
-    said = "the re-tune grid did not choose the best value"
-    assert [any(said in c for c in arm(facts, name)["cautions"]) for name in arms] == [told, False]
-
-
-def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
-    arms = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
-    cautions = arm(found(tmp_path, arms=arms), "short")["cautions"]
-    assert "its validation windows differ in length from the baseline's" in cautions
 
 
 def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
@@ -387,9 +324,6 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
     conduct(tmp_path, study(seeds=SEEDS, arms=arms), how, records=SEEDS_END)
     place = arm(facts_of(tmp_path), "early")
     assert place["p_holm"] == pytest.approx(2 * place["p"])
-
-
-# What is written -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -522,9 +456,6 @@ def test_a_re_tuned_rate_and_the_smallest_size_are_known(tmp_path: Path) -> None
         name: facts_of(tmp_path / name)["arms"]["critical_batch"] for name in ("rates", "decay")
     }
     assert [(f["smallest"], f["retuned"]) for f in found.values()] == [(True, True), (False, False)]
-
-
-# Noise ---------------------------------------------------------------------------------------------
 
 
 def test_repeats_that_are_equal_are_said_to_be(tmp_path: Path) -> None:

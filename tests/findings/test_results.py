@@ -19,9 +19,9 @@ from ledgers import (
     studied,
 )
 
-from sweeps.findings import results as res
 from sweeps.findings.everything import findings
-from sweeps.ledger import Files
+from sweeps.findings.results import results_of
+from sweeps.ledger import Files, read
 
 
 def facts(files: Files) -> dict[str, Any]:
@@ -32,9 +32,6 @@ def facts(files: Files) -> dict[str, Any]:
 def grid(folder: Path, rates: list[float], best: float) -> dict[str, Any]:
     """What is said of the best rate of a grid."""
     return facts(ended(folder, "optim.lr", bowl(rates, best)))["best"][0]
-
-
-# The ranking ------------------------------------------------------------------------------------
 
 
 def test_only_finished_trials_are_ranked(lr: Files) -> None:
@@ -114,9 +111,6 @@ def test_all_trials_are_compared_at_the_latest_count_that_all_have_reached(lr: F
     )
 
 
-# Best values and edges --------------------------------------------------------------------------
-
-
 def test_an_inner_best_is_on_no_edge(tmp_path: Path) -> None:
     found = grid(tmp_path, [1e-3, 2e-3, 4e-3], 2e-3)
     assert (found["best"], found["edge"], found["next"]) == (2e-3, None, [])
@@ -161,7 +155,7 @@ def test_a_twentieth_of_a_range_is_its_edge(tmp_path: Path, share: float, edge: 
 
 
 def planned_beyond(folder: Path, ending: str) -> dict[str, Any]:
-    """What is said of the best of two rates whose upper neighbour ended otherwise."""
+    """What is said of the best of two rates whose upper neighbor ended otherwise."""
     files = ended(folder, "optim.lr", bowl([1e-3, 2e-3], 2e-3))
     with story(folder) as tell:
         trial = tell.plan({"optim.lr": 4e-3})
@@ -180,9 +174,6 @@ def test_a_diverged_value_brackets_the_best(tmp_path: Path) -> None:
 
 def test_a_failed_value_brackets_nothing(tmp_path: Path) -> None:
     assert planned_beyond(tmp_path, "failed")["edge"] == "high"
-
-
-# Seeds ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -214,9 +205,6 @@ def test_the_best_value_is_by_the_mean_of_its_seeds_not_by_the_luckiest(tmp_path
 def test_one_lucky_seed_is_no_winner_over_several(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: (3.1, 3.1), 2e-3: 3.0})
     assert facts(files)["best"][0]["best"] == 1e-3
-
-
-# Compute, paths -------------------------------------------------------------------------------
 
 
 def test_compute_is_what_was_trained_against_every_trial_to_its_end(lr: Files) -> None:
@@ -267,11 +255,17 @@ def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
         ([1.0], False),
     ],
 )
-def test_values_are_spaced_by_ratio_or_by_difference(values: list[float], log: bool) -> None:
-    assert res._spaced_by_ratio(values) is log
-
-
-# Audits and forecasts --------------------------------------------------------------------------------
+def test_values_are_spaced_by_ratio_or_by_difference(
+    tmp_path: Path, values: list[float], log: bool
+) -> None:
+    """The config, which would refuse some of these as rates, stays as it is."""
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1.0]}})
+        tell.plan({"optim.lr": 1.0})
+    *asked, planned = read(Files(tmp_path))
+    rows = [planned | {"trial": str(value), "values": {"optim.lr": value}} for value in values]
+    (swept,) = results_of("a", [*asked, *rows]).swept
+    assert (swept.values, swept.log) == (tuple(values), log)
 
 
 def test_without_an_audit_nothing_is_said_of_one(lr: Files) -> None:

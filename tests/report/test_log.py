@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from sweeps import analyze
 from sweeps.report import log, notes
-from sweeps.report.experiments import experiments_under, findings_under
+from sweeps.report.entries import entries_under
+from sweeps.report.experiments import findings_under
 from tinylm import config as cfg
 
 HEADINGS = [
@@ -77,7 +78,8 @@ def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
 
 
 def test_no_placeholder_is_left(text: str) -> None:
-    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", text) == []
+    told = text.replace("`seeds: [0, 1, 2]`", "")
+    assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", told) == []
 
 
 def test_every_arm_is_an_experiment_and_a_search_is_one(text: str) -> None:
@@ -106,7 +108,7 @@ def test_an_arm_lists_only_what_it_changes(text: str) -> None:
 def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
     """The base's rate is 0.002."""
     ended(tmp_path / "lr-cpu", "optim.lr", {2e-3: 4.0, 4e-3: 3.0})
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     found = one.comparison
     assert found is not None
     assert found.percent == pytest.approx(-25.0)
@@ -121,10 +123,10 @@ def test_one_seed_is_said_to_be_one(text: str) -> None:
 
 def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert (
         "optim.lr: the best value, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
-        "under space.optim.lr and run the sweep again." in one.next_steps
+        "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
     )
 
 
@@ -142,7 +144,7 @@ def test_the_throughput_is_a_share_of_the_peak(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         tell.ledger.append("session", command="", slots=1, product_flops=316e9)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert (
         "Each trial ran at 79 GFLOP/s, 25% of this machine's matmul peak (316 GFLOP/s). Up to 2 trials "
         "ran at once." in one.observations
@@ -159,9 +161,12 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
             tell.measure(trial, EVERY, 6.0)
             tell.measure(trial, 2 * EVERY, 6.0 - falls)
             tell.stop(trial, 2 * EVERY, 6.0 - falls)
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     (said,) = (line for line in one.next_steps if line.startswith("Audit"))
-    assert "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run" in said
+    assert (
+        "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run `python -m sweeps.run lr --audit 1`."
+        in said
+    )
 
 
 def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
@@ -169,13 +174,10 @@ def test_an_arm_that_was_not_re_tuned_is_a_next_step(tmp_path: Path) -> None:
     conduct(tmp_path / "tuned", study(retune=RETUNE), apart)
     told = {
         one.name: any("ran at the baseline's values" in line for line in one.next_steps)
-        for one in experiments_under(tmp_path)
+        for one in entries_under(tmp_path)
         if not one.is_baseline
     }
     assert told == {"plain/nope": True, "tuned/nope": False}
-
-
-# What is not to be concluded ---------------------------------------------------------------------------
 
 
 def alone(folder: Path, how: Callable[[Story, str], None], **changes: Any) -> None:
@@ -197,7 +199,7 @@ def diverging(tell: Story, trial: str) -> None:
 
 def test_an_experiment_that_diverged_is_one(tmp_path: Path) -> None:
     alone(tmp_path / "hot", diverging)
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert (one.finished, one.val_loss) == (0, None)
     assert one.observations[0].startswith("Seed 0: non-finite (training loss nan")
     assert "No run finished." in section(write(tmp_path).read_text(), "hot")
@@ -208,7 +210,7 @@ def test_a_search_in_which_everything_diverged_says_so(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1.0, 2.0]}})
         for lr in (1.0, 2.0):
             diverging(tell, tell.plan({"optim.lr": lr}))
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert one.observations == ["None of the 2 trials finished: 2 non-finite."]
     assert one.changes == {}
 
@@ -218,7 +220,7 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         whole(tell, tell.plan({"optim.lr": 1e-3}, 0))
         diverging(tell, tell.plan({"optim.lr": 1e-3}, 1))
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert (one.runs, one.finished) == (2, 1)
     assert one.observations[0].startswith("Seed 1: non-finite")
 
@@ -236,7 +238,7 @@ def test_losses_of_other_text_or_budget_are_no_comparison(
 ) -> None:
     alone(tmp_path / "baseline_cpu", whole)
     alone(tmp_path / "other", whole, **changes)
-    found = {one.name: one for one in experiments_under(tmp_path)}
+    found = {one.name: one for one in entries_under(tmp_path)}
     assert found["other"].comparison is None
     assert found["other"].no_comparison.startswith(f"none ({differ} differs")
 
@@ -244,13 +246,13 @@ def test_losses_of_other_text_or_budget_are_no_comparison(
 def test_a_precision_is_a_change(tmp_path: Path) -> None:
     alone(tmp_path / "baseline_cpu", whole)
     alone(tmp_path / "half", whole, run__precision="bf16")
-    found = {one.name: one.changes for one in experiments_under(tmp_path)}
+    found = {one.name: one.changes for one in entries_under(tmp_path)}
     assert found == {"baseline_cpu": {}, "half": {"run.precision": ("fp32", "bf16")}}
 
 
 def test_an_experiment_without_a_baseline_is_none_itself(tmp_path: Path) -> None:
     alone(tmp_path / "wide", whole, model__d_ff=512)
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert not one.is_baseline
     assert one.no_comparison == "none (no experiment has a name that begins with baseline)"
 
@@ -264,7 +266,7 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
         tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
         for trial in fresh.values():
             tell.whole(trial, 1e-3, plus=0.3)
-    (one,) = experiments_under(tmp_path)
+    (one,) = entries_under(tmp_path)
     assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
     assert "It is the best of 2; these losses are from fresh seeds." in one.observations
     assert not any(line.startswith("More seeds") for line in one.next_steps)
@@ -294,9 +296,6 @@ def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:
             tell.ledger.append("session", command="", slots=1, commit=commit, changed=False)
         whole(tell, tell.plan({"optim.lr": 1e-3}))
     assert re.findall(r"Commit: (\w{4});", write(tmp_path).read_text()) == ["aaaa", "bbbb"]
-
-
-# Hostile words and people's own ------------------------------------------------------------------------
 
 
 def test_markup_in_a_hypothesis_is_text(tmp_path: Path) -> None:

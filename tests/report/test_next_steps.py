@@ -8,14 +8,14 @@ import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
 from ledgers import BUDGET, EVERY, Story, ended, story
 
-from sweeps.report.experiments import Entry, experiments_under
+from sweeps.report.entries import Entry, entries_under
 
 SEEDS = [0, 1, 2, 3]
 
 
 def entry_of(folder: Path, name: str) -> Entry:
     """An experiment of the only sweep in a folder."""
-    return next(entry for entry in experiments_under(folder) if entry.name == name)
+    return next(entry for entry in entries_under(folder) if entry.name == name)
 
 
 def arm_of(folder: Path, how: Any = loss, **more: Any) -> Entry:
@@ -29,16 +29,13 @@ def beginning(entry: Entry, rule: str) -> list[str]:
     return [step for step in entry.next_steps if step.startswith(rule)]
 
 
-# Searches ---------------------------------------------------------------------------------------
-
-
 def test_trials_without_a_result_are_to_be_resumed(tmp_path: Path) -> None:
     with story(tmp_path / "a") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         tell.plan({"optim.lr": 2e-3})
     (step,) = beginning(entry_of(tmp_path, "a"), "Resume")
-    assert "1 of 2 trials" in step
+    assert step == "Resume: 1 of 2 trials have no result yet. Run `python -m sweeps.run lr`."
 
 
 def test_nothing_is_to_be_resumed_once_all_have_ended(tmp_path: Path) -> None:
@@ -54,6 +51,37 @@ def test_a_best_that_was_run_with_one_seed_needs_more(
     assert len(beginning(entry_of(tmp_path, "a"), "More seeds")) == steps
 
 
+def test_further_seeds_are_those_after_the_highest(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, seeds=[5])
+        tell.whole(tell.plan({"optim.lr": 1e-3}, 5), 1e-3)
+    (step,) = beginning(entry_of(tmp_path, "a"), "More seeds")
+    assert "lr=0.001 was run with one seed. Set `seeds: [5, 6, 7]` in the space. Run `" in step
+
+
+def test_a_search_by_optuna_has_one_seed_and_confirms_its_best(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        search = {"method": "optuna", "samples": 2}
+        tell.ask({"optim.lr": {"loguniform": [1e-4, 1e-2]}}, search=search)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    (step,) = beginning(entry_of(tmp_path, "a"), "More seeds")
+    assert "Set `confirm: 2` in the space." in step
+
+
+@pytest.mark.parametrize("name", ["--name wide", "--name=wide"])
+def test_a_single_config_is_run_again_under_another_name_with_the_next_seed(
+    tmp_path: Path, name: str
+) -> None:
+    command = f"python -m sweeps.experiment {name} --config cpu"
+    with story(tmp_path / "wide") as tell:
+        tell.ask({}, seeds=[3])
+        tell.ledger.append("session", command=f"/home/me/bin/{command}", slots=1)
+        tell.whole(tell.plan({}, 3), 2e-3)
+    (step,) = beginning(entry_of(tmp_path, "wide"), "More seeds")
+    other = command.replace("wide", "wide-seed4")
+    assert step == f"More seeds: it was run with one seed. Run `{other} --set run.seed=4`."
+
+
 @pytest.mark.parametrize(("best", "steps"), [(2e-3, 0), (4e-3, 1)])
 def test_only_a_best_on_the_edge_needs_further_values(
     tmp_path: Path, best: float, steps: int
@@ -63,12 +91,56 @@ def test_only_a_best_on_the_edge_needs_further_values(
     assert len(beginning(entry_of(tmp_path, "a"), "optim.lr")) == steps
 
 
-# Arms -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("best", "bounds"), [(1.1e-3, "[0.0002236, 0.02]"), (1.9e-2, "[0.001, 0.08944]")]
+)
+def test_a_range_whose_edge_is_best_is_to_be_widened(
+    tmp_path: Path, best: float, bounds: str
+) -> None:
+    """Two further values are a quarter of the range, on its logarithmic scale, apart."""
+    rates = {rate: 3 + abs(math.log(rate / best)) for rate in (1.1e-3, 4e-3, 1.9e-2)}
+    ended(tmp_path / "a", "optim.lr", rates, {"loguniform": [1e-3, 2e-2]})
+    (step,) = beginning(entry_of(tmp_path, "a"), "optim.lr")
+    assert f"Set `space.optim.lr.loguniform: {bounds}`. Run `" in step
+
+
+@pytest.mark.parametrize(("more", "steps"), [(4e-5, 0), (6e-5, 1)])
+def test_falls_of_the_loss_are_compared_by_the_digits_that_are_shown(
+    tmp_path: Path, more: float, steps: int
+) -> None:
+    """The loss of the best falls by 0.5 there."""
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        best, stopped = (tell.plan({"optim.lr": rate}) for rate in (1e-3, 2e-3))
+        for trial, fall in ((best, 0.5), (stopped, 0.5 + more)):
+            tell.start(trial)
+            tell.measure(trial, EVERY, 6.0)
+            tell.measure(trial, 2 * EVERY, 6.0 - fall)
+        tell.measure(best, BUDGET, 3.0)
+        tell.finish(best)
+        tell.stop(stopped, 2 * EVERY, 5.5)
+    assert len(beginning(entry_of(tmp_path, "a"), "Audit")) == steps
 
 
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:
     (step,) = beginning(arm_of(tmp_path, retune=RETUNE), "Re-tune")
-    assert "0.00025" in step
+    assert "0.00025. Extend the grid under `retune`." in step
+
+
+@pytest.mark.parametrize(
+    ("arms", "retune", "told"),
+    [
+        ({"nope": NOPE}, None, "Add `retune: {optim.lr: {times: [0.5, 1, 2]}}` to the space."),
+        ({"nope": {**NOPE, "retune": False}}, RETUNE, "Remove `arms.nope.retune: false`."),
+        ({"nope": {**NOPE, "set": {**NOPE["set"], "optim.lr": 1e-3}}}, None, "Add `retune` to"),
+    ],
+)
+def test_an_arm_at_values_of_another_is_to_be_re_tuned(
+    tmp_path: Path, arms: dict[str, Any], retune: dict[str, Any] | None, told: str
+) -> None:
+    more = {"retune": retune} if retune else {}
+    (step,) = beginning(arm_of(tmp_path, arms=arms, **more), "Re-tune")
+    assert told in step
 
 
 def test_an_arm_inside_its_grid_is_not_to_be_re_tuned(tmp_path: Path) -> None:
@@ -115,13 +187,18 @@ def test_an_open_question_asks_for_the_seeds_that_would_settle_it(tmp_path: Path
     """0.02 give or take 0.0346: a paired t test finds that in 26 seeds with a power of 80%."""
     (step,) = beginning(arm_of(tmp_path, scattered(0.02)), "More seeds")
     assert "22 more seeds" in step
+    assert f"Set `seeds: {list(range(26))}` in the space." in step
+
+
+def test_a_long_list_of_seeds_is_abbreviated(tmp_path: Path) -> None:
+    """0.015 give or take 0.0346 needs 44."""
+    (step,) = beginning(arm_of(tmp_path, scattered(0.015)), "More seeds")
+    assert "40 more seeds" in step
+    assert "Set `seeds: [0, 1, 2, ..., 43]` in the space." in step
 
 
 def test_a_settled_question_asks_for_no_seeds(tmp_path: Path) -> None:
     assert beginning(arm_of(tmp_path, scattered(1.0)), "More seeds") == []
-
-
-# Observations -----------------------------------------------------------------------------------
 
 
 def observed(folder: Path, tell_records: Any) -> list[str]:

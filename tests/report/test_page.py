@@ -50,9 +50,6 @@ def written(folder: Path) -> Path:
     return next(path for path in analysis.write(Files(folder)).paths if path.name == "report.html")
 
 
-# What it holds -------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def lr_page(lr: Files) -> dict[str, Any]:
     return page_of(lr.folder)
@@ -152,9 +149,6 @@ def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     assert "lr=0.002 is the best of 8" in text
 
 
-# While the sweep runs ---------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
     """A sweep under way, and its page being served."""
@@ -200,9 +194,6 @@ def test_an_unknown_sweep_is_refused_with_the_nearest(
     lr_sweep(Path("results/lr-cpu"))
     done = CliRunner().invoke(watch.app, ["lr-cp"])
     assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
-
-
-# In a browser ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

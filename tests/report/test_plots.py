@@ -131,7 +131,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return studied(two_draws(tmp_path_factory.mktemp("many"), 20))
 
 
-def test_many_trials_have_a_colour_bar_and_no_names(many: Results) -> None:
+def test_many_trials_have_a_color_bar_and_no_names(many: Results) -> None:
     figure = learning_curves(many, "tokens")
     assert (len(figure.axes), legend(figure)) == (2, [])
 

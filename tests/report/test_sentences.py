@@ -102,6 +102,8 @@ def singles(folder: Path) -> None:
     for name, changes in (("wide", {"model.d_ff": 512}), ("short", {"budget.tokens": BUDGET // 2})):
         with story(folder / name) as tell:
             tell.ask({}, f"Is {name} better?")
+            command = f"python -m sweeps.experiment --name {name} --config cpu"
+            tell.ledger.append("session", command=command, slots=1)
             config = cfg.overlay(BASE, changes).model_dump()
             tell.whole(tell.plan({}, config=config, trial=name, label="config"), 2e-3, plus=0.1)
     with story(folder / "hot") as tell:

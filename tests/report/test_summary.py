@@ -11,6 +11,9 @@ from rich.console import Console
 from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import summary
+from sweeps.report.markdown import escaped
+from sweeps.report.search_summary import ONE_SEED
+from sweeps.report.terminal import print_result
 
 
 def words(files: Files) -> str:
@@ -43,7 +46,7 @@ def test_a_sweep_that_has_measured_nothing_has_a_summary(tmp_path: Path) -> None
     ],
 )
 def test_text_stays_text_in_markdown(text: str, shown: str) -> None:
-    assert summary.escaped(text) == shown
+    assert escaped(text) == shown
 
 
 def test_every_table_of_the_summary_has_as_many_cells_as_headers(tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -
     assert "the optimum may lie beyond.** Try next: 0.008, 0.016." in words(files)
 
 
-def test_what_a_stopped_neighbour_would_have_become_is_not_known(lr: Files) -> None:
+def test_what_a_stopped_neighbor_would_have_become_is_not_known(lr: Files) -> None:
     assert "next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
         lr
     )
@@ -81,18 +84,18 @@ def test_one_finished_trial_is_the_lowest_of_nothing(tmp_path: Path) -> None:
 
 
 def test_one_seed_is_said_in_words(lr: Files) -> None:
-    assert summary.ONE_SEED in words(lr)
+    assert ONE_SEED in words(lr)
 
 
 def test_several_seeds_are_not_called_one(tmp_path: Path) -> None:
     files = ended(tmp_path, "model.norm", {"pre": (3.0, 3.01), "post": (3.02, 3.03)})
-    assert summary.ONE_SEED not in words(files)
+    assert ONE_SEED not in words(files)
 
 
 def printed(files: Files, width: int = 80) -> str:
     """The ranking as a terminal shows it."""
     stream = io.StringIO()
-    summary.print_result(findings(studied(files)), Console(file=stream, width=width))
+    print_result(findings(studied(files)), Console(file=stream, width=width))
     return stream.getvalue()
 
 

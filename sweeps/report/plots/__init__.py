@@ -40,9 +40,6 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
 
 
-# Policies ----------------------------------------------------------------------------------------
-
-
 def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
     """What each policy costs and how far from the best it ends, as the content of a file of a kind
     that matplotlib writes."""
@@ -50,7 +47,7 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        for (name, result), colour, mark in zip(
+        for (name, result), color, mark in zip(
             sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
         ):
             regret = result["regret"]
@@ -60,7 +57,7 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
                 [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]
             ] if regret["low"] is not None else None  # fmt: skip
             axes.errorbar(
-                [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=colour,
+                [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=color,
                 capsize=3, label=f"{name}: best kept {result['best_kept']:.0%}", clip_on=False,
             )  # fmt: skip
         axes.set_xlabel("cost (% of the tokens of all trials trained to their ends)")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps.findings.arms import ArmFindings, ArmRuns, Tuning, numeric_arms
+from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms
 from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
+from sweeps.findings.tuning import Tuning
 from sweeps.findings.verdict import NOISE_MARGIN, Kind
 from sweeps.report.plots.look import (
     ABOVE,
@@ -60,7 +61,7 @@ def figures(found: StudyFindings) -> dict[str, Figure]:
 
 
 def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, str]]:
-    """Colour and dashes of every arm; arms that run the same trials show through each other."""
+    """Color and dashes of every arm; arms that run the same trials show through each other."""
     return {
         arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
         for n, arm in enumerate(arms)
@@ -92,8 +93,8 @@ def forest(found: StudyFindings) -> Figure:
     axes.grid(visible=False, axis="y")
     seen = {arm.verdict.kind for arm in arms}
     handles += [
-        entry(kind, color=colour, marker="o", ms=6)
-        for kind, colour in VERDICTS.items()
+        entry(kind, color=color, marker="o", ms=6)
+        for kind, color in VERDICTS.items()
         if kind in seen
     ]
     handles.append(entry("a seed", color="0.4", marker="|", ls="", ms=8))
@@ -103,16 +104,16 @@ def forest(found: StudyFindings) -> Figure:
 
 def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
     """One arm: interval and mean, or in words why there is none."""
-    colour, effect = VERDICTS[arm.verdict.kind], arm.effect
+    color, effect = VERDICTS[arm.verdict.kind], arm.effect
     if effect is None:
-        axes.text(0, y, f" {arm.verdict.headline}", va="center", color=colour)
+        axes.text(0, y, f" {arm.verdict.headline}", va="center", color=color)
         return
     seeds = list(arm.paired.values())
     axes.plot(seeds, [y - 0.16] * len(seeds), "|", color="0.4", ms=8)
     if effect.low is not None and effect.high is not None:
         ends = [effect.low, effect.high]
-        axes.plot(ends, [y, y], "-", color=colour, lw=2.2, solid_capstyle="butt")
-    axes.plot(effect.mean, y, "o", color=colour, ms=7)
+        axes.plot(ends, [y, y], "-", color=color, lw=2.2, solid_capstyle="butt")
+    axes.plot(effect.mean, y, "o", color=color, ms=7)
 
 
 def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
@@ -128,11 +129,11 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
     set_limit(axes, losses)
     handles, above, row = [], False, 0
     for number, grid in enumerate(grids):
-        colour, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
+        color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
         dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
-        above = plot_rates(results, axes, grid.trials, (colour, dash + mark), row) or above
+        above = plot_rates(results, axes, grid.trials, (color, dash + mark), row) or above
         row += any(map(cross_of, grid.trials))  # no arm's crosses on another's
-        handles.append(entry(brief(grid.arm, 26), color=colour, ls=dash, marker=mark, ms=6))
+        handles.append(entry(brief(grid.arm, 26), color=color, ls=dash, marker=mark, ms=6))
     handles += level_entries(results, "#000000")
     if any(trial.status == "stopped" for trial in trials):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
@@ -199,19 +200,19 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
     crosses, styles = crosses_of(runs), looks(arms)
     handles, row_of_crosses = [], 0
     for arm in arms:
-        colour, dash = styles[arm.name]
-        _band(axes, arm, results.metric, x, (colour, dash), divisor)
+        color, dash = styles[arm.name]
+        _band(axes, arm, results.metric, x, (color, dash), divisor)
         for trial in arm.runs.values():
             kind, end, last = cross_of(trial), end_of(trial, x), last_record(trial)
             if kind is not None and end is not None:
-                draw_cross(axes, end / divisor, crosses[kind], colour, row_of_crosses)
+                draw_cross(axes, end / divisor, crosses[kind], color, row_of_crosses)
             elif kind is None and last is not None and end is not None:
                 loss = last.loss(results.metric)
-                mark_trouble(axes, end / divisor, loss, trial, colour)
+                mark_trouble(axes, end / divisor, loss, trial, color)
                 if loss > top:
-                    mark_above(axes, end / divisor, colour)
+                    mark_above(axes, end / divisor, color)
         row_of_crosses += any(map(cross_of, arm.runs.values()))
-        handles.append(entry(brief(arm.name, 26), color=colour, ls=dash))
+        handles.append(entry(brief(arm.name, 26), color=color, ls=dash))
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))
     if any(records(trial)[-1].loss(results.metric) > top for trial in sound):
@@ -235,10 +236,10 @@ def _band(
     along = [statistics.median(place_on(x, record) for record in each) / divisor for each in rows]
     losses = [[record.loss(metric) for record in each] for each in rows]
     means = [statistics.fmean(each) for each in losses]
-    colour, dash = look
-    axes.plot(along, means, dash, color=colour, lw=1.6, ms=3)
+    color, dash = look
+    axes.plot(along, means, dash, color=color, lw=1.6, ms=3)
     low, high = [min(each) for each in losses], [max(each) for each in losses]
-    axes.fill_between(along, low, high, color=colour, alpha=0.2, lw=0)
+    axes.fill_between(along, low, high, color=color, alpha=0.2, lw=0)
     for trial in alive:
         rest = records(trial)[len(rows) - 1 :]
         if len(rest) > 1:
@@ -247,7 +248,7 @@ def _band(
                 further,
                 [record.loss(metric) for record in rest],
                 "-",
-                color=colour,
+                color=color,
                 lw=0.7,
                 alpha=0.7,
             )

@@ -1,6 +1,6 @@
 """What the figures share: looks, axes, marks and files.
 
-What a figure shows is told apart twice, by colour (viridis where values have an order, Okabe-Ito
+What a figure shows is told apart twice, by color (viridis where values have an order, Okabe-Ito
 where not, https://jfly.uni-koeln.de/color/) and by line or mark, so that it reads in black and
 white.
 """
@@ -31,7 +31,7 @@ LOSSES: dict[Metric, str] = {
     "val_loss": "validation loss (nats per token)",
     "bits_per_byte": "validation loss (bits per byte)",
 }
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "sweeps",
@@ -58,7 +58,7 @@ CROSSES = {
     "out of memory": "+",
     "failed": "1",
 }
-# Up to so many trials have a name in the legend; more have a colour bar or share a name.
+# Up to so many trials have a name in the legend; more have a color bar or share a name.
 NAMED = 12
 # Without its light end, which vanishes on paper.
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
@@ -131,9 +131,9 @@ def set_limit(axes: Axes, losses: Sequence[float]) -> float:
     return top
 
 
-def mark_above(axes: Axes, x: float, colour: Any) -> None:
+def mark_above(axes: Axes, x: float, color: Any) -> None:
     """Mark a loss that lies above the axes."""
-    axes.plot(x, 0.95, "^", color=colour, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
+    axes.plot(x, 0.95, "^", color=color, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
 
 
 def entry(label: str, **look: Any) -> Line2D:
@@ -156,14 +156,14 @@ def cross_of(trial: Trial) -> str | None:
     return outcome(trial) if trial.status in {"diverged", "failed"} else None
 
 
-def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, colour: Any) -> None:
+def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, color: Any) -> None:
     """Mark the last loss of a trial that ended with one though something went wrong in it."""
     kind = outcome(trial)
     if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
-        axes.plot(x, loss, CROSSES[kind], color=colour, ms=11, mew=1.5, zorder=5)
+        axes.plot(x, loss, CROSSES[kind], color=color, ms=11, mew=1.5, zorder=5)
 
 
-def draw_cross(axes: Axes, x: float, mark: str, colour: Any, row: int = 0) -> None:
+def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> None:
     """A mark on the upper edge of the axes, or so many rows below what `mark_above` draws: there is
     no loss to put it at."""
     row %= _ROWS
@@ -171,10 +171,10 @@ def draw_cross(axes: Axes, x: float, mark: str, colour: Any, row: int = 0) -> No
         x,
         1.0 - 0.05 * (row + (row > 0)),
         mark,
-        color=colour,
+        color=color,
         ms=11 if mark == "X" else 8,
         mew=1.0 if mark == "X" else 2.0,
-        mec="white" if mark == "X" else colour,
+        mec="white" if mark == "X" else color,
         transform=axes.get_xaxis_transform(),
         clip_on=False,
         zorder=5,

@@ -39,13 +39,13 @@ def plot_rates(
 ) -> bool:
     """Draw losses against rates, a line for each token count at which trials are compared; frames
     around the latest of those that were stopped, crosses, so many rows below the upper edge, for
-    those that diverged or failed. `look` is a colour and the line with its mark.
+    those that diverged or failed. `look` is a color and the line with its mark.
     Whether a loss lies above the axes."""
-    colour, line = look
+    color, line = look
     top, above = axes.get_ylim()[1], False
     for level in levels_of(results):
         means = _means(results, trials, level.tokens)
-        faded = tint(colour, level.strength)
+        faded = tint(color, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
         axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
@@ -53,15 +53,15 @@ def plot_rates(
         rate, kind = rate_of(trial), cross_of(trial)
         last = last_record(trial)
         if kind is not None:
-            draw_cross(axes, rate, crosses_of([trial])[kind], colour, row)
+            draw_cross(axes, rate, crosses_of([trial])[kind], color, row)
         elif last is not None and last.loss(results.metric) > top:
-            mark_above(axes, rate, colour)
+            mark_above(axes, rate, color)
             above = True
         elif trial.status in {"finished", "stopped"} and last is not None:
             loss = last.loss(results.metric)
-            mark_trouble(axes, rate, loss, trial, colour)
+            mark_trouble(axes, rate, loss, trial, color)
             if trial.status == "stopped":
-                axes.plot(rate, loss, **STOPPED | {"mec": colour, "ms": 8})
+                axes.plot(rate, loss, **STOPPED | {"mec": color, "ms": 8})
     return above
 
 
@@ -83,12 +83,12 @@ def shown_losses(results: Results, trials: list[Trial]) -> list[float]:
     ]
 
 
-def level_entries(results: Results, colour: str) -> list[Line2D]:
+def level_entries(results: Results, color: str) -> list[Line2D]:
     """The legend's entries of the token counts."""
     return [
         entry(
             when(level.tokens),
-            color=tint(colour, level.strength),
+            color=tint(color, level.strength),
             lw=1.8 if level.last else 1.0,
         )
         for level in reversed(levels_of(results))
@@ -122,15 +122,15 @@ def edge_of_stability(search: SearchFindings) -> Figure:
     handles = level_entries(results, OKABE_ITO[0])
     if results.having("stopped"):
         handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
-    for rate, words, colour, dash in (
+    for rate, words, color, dash in (
         (found.best, "best", OKABE_ITO[2], "-"),
         (found.highest_stable, "highest stable", OKABE_ITO[4], "--"),
         (found.first_unstable, "first unstable", OKABE_ITO[3], "-."),
         (found.first_diverging, "first diverging", OKABE_ITO[1], ":"),
     ):
         if rate is not None:
-            axes.axvline(rate, color=colour, ls=dash, lw=1.2, zorder=1)
-            handles.append(entry(f"{words}: {show(rate)}", color=colour, ls=dash))
+            axes.axvline(rate, color=color, ls=dash, lw=1.2, zorder=1)
+            handles.append(entry(f"{words}: {show(rate)}", color=color, ls=dash))
     fit = found.fit
     if fit is not None and fit.low is not None and fit.high is not None:
         axes.axvspan(fit.low, fit.high, color=OKABE_ITO[5], alpha=0.25, lw=0)

@@ -26,7 +26,7 @@ from sweeps.report.plots.look import (
     OKABE_ITO,
     ORDERED,
     STOPPED,
-    Colour,
+    Color,
     add_legend,
     brief,
     canvas,
@@ -54,16 +54,13 @@ X_AXES: dict[XAxis, str] = {
 }
 
 
-# Learning curves --------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Looks:
-    """How the trials are told apart: colour and dashes of each, and what explains them."""
+    """How the trials are told apart: color and dashes of each, and what explains them."""
 
-    colours: dict[str, Any]  # by trial
+    colors: dict[str, Any]  # by trial
     dashes: dict[str, str]
-    scale: ScalarMappable | None  # explained by a colour bar
+    scale: ScalarMappable | None  # explained by a color bar
     ordered: SweptPath | None  # the path of the scale
     names: dict[str, str]  # trial -> what it is called in the legend; empty for no entry
 
@@ -102,14 +99,14 @@ def _looks(results: Results) -> _Looks:
         return _Looks(plain, dashes, None, None, names)
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
-    colours = {
+    colors = {
         t.trial: scale.to_rgba(t.value(ordered.path)) if ordered.path in t.values else "0.5"
         for t in trials
     }
-    return _Looks(colours, dashes, None if apart else scale, ordered, names)
+    return _Looks(colors, dashes, None if apart else scale, ordered, names)
 
 
-def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
+def _color_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
     if looks.scale is None or looks.ordered is None:
         return
     bar = figure.colorbar(looks.scale, ax=axes, label=plain(looks.ordered.path), pad=0.02)
@@ -118,11 +115,11 @@ def _colour_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
 
 def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
-    grey = looks.scale is not None
+    gray = looks.scale is not None
     handles = [
         entry(
             textwrap.shorten(name, 34, placeholder="…"),
-            color="0.3" if grey else looks.colours[first[name]],
+            color="0.3" if gray else looks.colors[first[name]],
             ls=looks.dashes[first[name]],
         )
         for name in dict.fromkeys(looks.names.values())
@@ -176,38 +173,35 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
     top = set_limit(axes, [*losses, *(record.train_loss for record in shown if train)])
     above = False
     for trial in results.trials:
-        colour, dashes = looks.colours[trial.trial], looks.dashes[trial.trial]
+        color, dashes = looks.colors[trial.trial], looks.dashes[trial.trial]
         curve = records(trial)
         along = [place_on(x, record) / divisor for record in curve]
         losses = [record.val_loss for record in curve]
         end = end_of(trial, x)
         if train:
             thin = [record.train_loss for record in curve]
-            axes.plot(along, thin, dashes, color=colour, lw=0.7, alpha=0.6)
+            axes.plot(along, thin, dashes, color=color, lw=0.7, alpha=0.6)
         dot = "o" if len(along) == 1 else ""
-        axes.plot(along, losses, dashes, marker=dot, color=colour, lw=1.6 if train else 1.0, ms=3)
+        axes.plot(along, losses, dashes, marker=dot, color=color, lw=1.6 if train else 1.0, ms=3)
         if trial.status == "stopped":
-            axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": colour, "ms": 5}, zorder=4)
+            axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": color, "ms": 5}, zorder=4)
         kind = cross_of(trial)
         if losses:
-            mark_trouble(axes, along[-1], losses[-1], trial, colour)
+            mark_trouble(axes, along[-1], losses[-1], trial, color)
         if trial.status == "failed" and losses and losses[-1] <= top:
             continue  # it is marked where it failed
         if kind is not None and end is not None:
-            draw_cross(axes, end / divisor, crosses[kind], colour)
+            draw_cross(axes, end / divisor, crosses[kind], color)
         elif losses and losses[-1] > top:
-            mark_above(axes, along[-1], colour)
+            mark_above(axes, along[-1], color)
             above = True
     axes.set_xlim(left=0)
     if x == "tokens":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    _colour_bar(figure, axes, looks)
+    _color_bar(figure, axes, looks)
     handles = _curve_handles(results, looks, train=train)
     add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
     return figure
-
-
-# Loss against a swept path ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -232,9 +226,9 @@ def levels_of(results: Results) -> list[Level]:
     ]
 
 
-def tint(colour: str, strength: float) -> Colour:
-    """The colour, mixed with white."""
-    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
+def tint(color: str, strength: float) -> Color:
+    """The color, mixed with white."""
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(color))
     return red, green, blue
 
 
@@ -289,8 +283,8 @@ def _draw_level(
 ) -> None:
     """The points of one level, and a line through their means that breaks above the axis, or a
     bar at each mean."""
-    colour, mark = look
-    faded = tint(colour, level.strength)
+    color, mark = look
+    faded = tint(color, level.strength)
     means, top = list(_means(points)), axes.get_ylim()[1]
     if line:
         along, losses = zip(*means, strict=True)
@@ -310,7 +304,7 @@ def _draw_level(
     )
     for point in points:
         if point.loss > top:
-            mark_above(axes, point.x, colour)
+            mark_above(axes, point.x, color)
 
 
 def loss_against(results: Results, swept: SweptPath) -> Figure:
@@ -349,11 +343,11 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
         if ended and point.loss == records(point.trial)[-1].loss(results.metric):
             mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
-        colour = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
+        color = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in trials:
             kind = cross_of(trial)
             if kind is not None:
-                draw_cross(axes, place(trial.value(swept.path)), crosses[kind], colour)
+                draw_cross(axes, place(trial.value(swept.path)), crosses[kind], color)
     _value_axis(axes, swept)
     if shown:
         handles = _level_handles(levels, series, looks, line=joined, bar=bar)
@@ -413,11 +407,11 @@ def _level_handles(
         )
         for name in names
     ]
-    colour = "#000000" if names else OKABE_ITO[0]
+    color = "#000000" if names else OKABE_ITO[0]
     handles += [
         entry(
             when(level.tokens),
-            color=tint(colour, level.strength),
+            color=tint(color, level.strength),
             marker="o",
             ls="-" if line and not names else "",
             lw=1.8 if level.last else 1.1,

@@ -1,6 +1,6 @@
 "use strict";
 
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f"];
+const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 // Stops of viridis, for values that have an order.
 const VIRIDIS = ["440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"]
@@ -50,7 +50,7 @@ const who = (trial) => [
   plain(trial.outcome || trial.status),
 ].join("<br>");
 
-// The colour of a share from 0 to 1; without the end of the scale that the paper swallows.
+// The color of a share from 0 to 1; without the end of the scale that the paper swallows.
 function shade(share) {
   const [low, high] = dark.matches ? [0.25, 1] : [0, 0.88];
   const place = (low + share * (high - low)) * (VIRIDIS.length - 1);
@@ -59,14 +59,14 @@ function shade(share) {
   return `rgb(${mix.join(",")})`;
 }
 
-// Colour and dashes of the trials: by value and seed where one path with an order was swept, else apart.
+// Color and dashes of the trials: by value and seed where one path with an order was swept, else apart.
 function lines(trials) {
   const varied = page.swept.filter((swept) => swept.values.length > 1);
   const seeds = [...new Set(trials.map((trial) => trial.seed))];
   if (varied.length !== 1 || !varied[0].numeric || page.arms.length) {
     return trials.map((_, number) => ({
-      color: COLOURS[number % COLOURS.length],
-      dash: DASHES[Math.floor(number / COLOURS.length) % DASHES.length],
+      color: COLORS[number % COLORS.length],
+      dash: DASHES[Math.floor(number / COLORS.length) % DASHES.length],
     }));
   }
   const { path, values, log } = varied[0];
@@ -194,13 +194,13 @@ function drawRungs() {
 
 function drawGantt() {
   const bars = page.gantt.bars;
-  const use = page.gantt.utilisation;
-  here("utilisation").textContent = use === null ? "" : `${(100 * use).toFixed(0)}% of the slots' time was taken.`;
+  const use = page.gantt.utilization;
+  here("utilization").textContent = use === null ? "" : `${(100 * use).toFixed(0)}% of the slots' time was taken.`;
   const trials = [...new Set(bars.map((bar) => bar.trial))];
   const trace = {
     type: "bar", orientation: "h", base: bars.map((bar) => bar.from),
     x: bars.map((bar) => bar.to - bar.from), y: bars.map((bar) => bar.slot),
-    marker: { color: bars.map((bar) => COLOURS[trials.indexOf(bar.trial) % COLOURS.length]),
+    marker: { color: bars.map((bar) => COLORS[trials.indexOf(bar.trial) % COLORS.length]),
       line: { width: 1, color: dark.matches ? "#16181b" : "#ffffff" } },
     text: bars.map((bar) => `<b>${plain(bar.trial)}</b><br>${bar.from.toFixed(0)} s to ${bar.to.toFixed(0)} s`),
     textposition: "none", hovertemplate: "%{text}<extra></extra>",
@@ -218,7 +218,7 @@ function drawImportance() {
   here("importance-section").hidden = !found.length;
   if (!found.length) return;
   const trace = { type: "bar", orientation: "h", x: found.map((one) => one[1]),
-    y: found.map((one) => plain(one[0])), marker: { color: COLOURS[0] },
+    y: found.map((one) => plain(one[0])), marker: { color: COLORS[0] },
     hovertemplate: "%{y}: %{x:.0%}<extra></extra>" };
   const layout = look("share", "");
   layout.xaxis.tickformat = ".0%";

@@ -1,0 +1,97 @@
+"""What a reader of a verdict has to know: differences beside the change, lost runs, poor grids."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sweeps import stats
+from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import Results
+from sweeps.findings.verdict import NOISE_MARGIN
+from sweeps.selection import END
+from sweeps.text import named, show
+
+SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
+
+
+def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
+    """The cautions on an arm that its runs and the baseline's give rise to."""
+    yield from _unequal(results, base, arm)
+    for path, value in (arm.chosen or {}).items():
+        edge = _edge(arm, path, value)
+        if edge is not None:
+            side, further = edge
+            yield Caution(
+                "grid edge",
+                f"its {path.rpartition('.')[2]} is the {side} of its re-tune grid: the optimum may lie "
+                f"beyond; try {show(further)}",
+            )
+    if arm.failed:
+        text = f"{arm.failed} of the {arm.tried} trials of its re-tune grid failed"
+        yield Caution("grid failure", text)
+    if not arm.is_baseline and results.space.retune and not arm.retuned:
+        yield Caution("not re-tuned", "at the baseline's re-tuned values")
+    for who, words in ((arm, "runs"), (base, "runs of the baseline")):
+        for status in ("diverged", "failed") if who is arm or not arm.is_baseline else ():
+            lost = who.having(status)
+            if lost:
+                yield Caution("lost runs", f"{len(lost)} of {len(who.runs)} {words} {status}")
+    for kind in ("spiked", "stuck"):
+        count = sum(outcome(trial) == kind for trial in arm.runs.values())
+        if count:
+            are = "is" if count == 1 else "are"
+            yield Caution("outcomes", f"{count} of {len(arm.runs)} runs {are} {kind}")
+
+
+def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
+    """What differs from the baseline beside the change: sizes, validation windows, tokens."""
+    trial, first = arm.first, base.first
+    if trial and first:
+        for what, own, other in (
+            ("parameters", trial.params, first.params),
+            ("FLOPs per token", trial.flops_per_token, first.flops_per_token),
+        ):
+            if abs(own / other - 1) > SIZE_CAUTION:
+                yield Caution("size", f"{own / other - 1:+.1%} {what}")
+        window = "model.context_length"
+        if trial.value(window) != first.value(window):
+            text = "its validation windows differ in length from the baseline's"
+            yield Caution("windows", text)
+    lengths = [run.tokens for run in arm.having("finished")]
+    if results.final == END and lengths:
+        text = f"its runs trained {min(lengths):,} to {max(lengths):,} tokens in the time budget"
+        yield Caution("time", text)
+
+
+def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
+    """The side, lowest or highest, on which a chosen number has no tried neighbor, and what to try
+    there: as far again as its neighbor on the other side."""
+    tried = sorted({trial.value(path) for trial in arm.grid})
+    if len(tried) < 2 or type(value) not in {int, float}:
+        return None
+    for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
+        if value == end:
+            return side, end * end / inner if inner else 2 * end - inner
+    return None
+
+
+def better_elsewhere(
+    arm: ArmFindings, arms: Sequence[ArmFindings], noise: stats.Noise | None
+) -> Iterator[Caution]:
+    """That another arm with the same changes, which runs at other values, has a loss that is lower by
+    more than the noise."""
+    if not arm.runs.retuned or arm.mean is None or noise is None:
+        return
+    for other in arms:
+        if (
+            other.runs.is_finished
+            and other.runs.changes == arm.runs.changes
+            and other.losses.keys() == arm.losses.keys()
+            and other.mean is not None
+            and other.mean < arm.mean - NOISE_MARGIN * noise.sd
+        ):
+            yield Caution(
+                "grid missed",
+                f"{other.name} has the same changes and a lower loss, {other.mean:.4f}, at "
+                f"{named(other.runs.chosen or {})}: the re-tune grid did not choose the best value",
+            )

@@ -1,0 +1,286 @@
+"""Arms against their baseline: what the runs of a study support.
+
+Every comparison is at equal tokens and paired by seed; the noise is that of the sweep itself.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from sweeps import stats
+from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
+from sweeps.findings.cautions import better_elsewhere, cautions
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import METRICS, UNITS, Results
+from sweeps.findings.stability import LR
+from sweeps.findings.tuning import Unsettled
+from sweeps.findings.verdict import NOISE_MARGIN, Verdict, judge, undecided
+from sweeps.ledger import BASELINE, Row
+from sweeps.selection import Metric, Point, at, final_point
+
+
+@dataclass(frozen=True)
+class CriticalBatch:
+    """The largest batch size whose loss is not above the lowest by more than the noise."""
+
+    best: int  # the batch size with the lowest loss
+    largest: int
+    beyond: int | None  # the next larger that was tried
+    smallest: bool  # whether the best is the smallest that was tried
+    retuned: bool  # whether the learning rate was
+
+
+@dataclass(frozen=True)
+class ArmsComparison:
+    """Every settled arm against the baseline."""
+
+    point: Point | None
+    steps: tuple[int, ...]
+    noise: stats.Noise | None  # standard deviation of a run
+    noise_of: str | None  # `seeds`, or `repeats` of the baseline
+    unit: str
+    arms: tuple[ArmFindings, ...]  # the baseline first
+    critical_batch: CriticalBatch | None
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the baseline."""
+        return list(self.arms[0].runs.runs)
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            "tokens": self.point,
+            "steps": self.steps,
+            "noise": self.noise and asdict(self.noise),
+            "noise_of": self.noise_of,
+            "unit": self.unit,
+            "seeds": self.seeds,
+            "arms": [arm.as_json() for arm in self.arms],
+            "critical_batch": self.critical_batch and asdict(self.critical_batch),
+        }
+
+
+def _losses(arm: ArmRuns, point: Point | None, metric: Metric) -> dict[int, float]:
+    """The losses of an arm's runs where they were measured, by seed."""
+    return {
+        seed: record.loss(metric)
+        for seed, trial in arm.runs.items()
+        if (record := at(trial, point)) is not None
+    }
+
+
+def comparison(
+    results: Results, arms: Sequence[ArmRuns], unsettled: Sequence[Unsettled]
+) -> ArmsComparison | None:
+    """Every settled arm against the baseline; None where the baseline is not settled.
+
+    The noise is the standard deviation of a run: over seeds and pooled over the baseline and the arms
+    that scatter no more than it, or over repeats of the baseline where these clearly scatter more.
+    """
+    if not arms or not arms[0].is_baseline:
+        return None
+    base, void = arms[0], set(void_arms(results.sweep))
+    sound = [arm for arm in arms if arm.name not in void]
+    alive = [
+        trial
+        for arm in sound
+        for trial in arm.runs.values()
+        if trial.curve and trial.status not in {"diverged", "failed"}
+    ]
+    # One that has just begun must not take those that have ended back to their early losses.
+    compared = [trial for trial in alive if trial.status == "finished"] or alive
+    point = final_point(compared)
+    noise, noise_of = _noise(sound, point, results.metric)
+    measured = [_arm(results, base, arm, point, is_void=arm.name in void) for arm in arms]
+    adjusted, tested = _adjusted(measured[1:], unsettled)
+    judged = [measured[0]]
+    for arm, p_holm in zip(measured[1:], adjusted, strict=True):
+        tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
+        judged.append(replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests)))
+    cautioned = [
+        replace(arm, cautions=(*arm.cautions, *better_elsewhere(arm, judged, noise)))
+        for arm in judged[1:]
+    ]
+    records = [record for trial in compared if (record := at(trial, point)) is not None]
+    return ArmsComparison(
+        point=point,
+        steps=tuple(sorted({record.step for record in records})),
+        noise=noise,
+        noise_of=noise_of,
+        unit=UNITS[results.metric],
+        arms=(judged[0], *cautioned),
+        critical_batch=_critical_batch(results, judged, noise),
+    )
+
+
+def _noise(
+    sound: Sequence[ArmRuns], point: Point | None, metric: Metric
+) -> tuple[stats.Noise | None, str | None]:
+    """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
+    base = sound[0]
+    quiet = {
+        arm.ids: list(_losses(arm, point, metric).values())
+        for arm in sound[1:]
+        if not any(outcome(trial) for trial in arm.runs.values())
+    }
+    own = list(_losses(base, point, metric).values())
+    over_seeds = stats.pooled_noise(stats.alike(own, list(quiet.values())))
+    same = [*list(base.runs.values())[:1], *base.repeats]
+    again = [record.loss(metric) for t in same if (record := at(t, point)) is not None]
+    repeated = stats.pooled_noise([again])
+    if repeated is None or repeated.sd == 0:  # a run that repeats exactly has no noise of its own
+        return over_seeds, None if over_seeds is None else "seeds"
+    if over_seeds is None or stats.scatters_more(repeated, over_seeds):
+        return repeated, "repeats"
+    return over_seeds, "seeds"
+
+
+def _arm(
+    results: Results, base: ArmRuns, arm: ArmRuns, point: Point | None, *, is_void: bool
+) -> ArmFindings:
+    """The losses of an arm; the verdict is still to come."""
+    own, other = (_losses(each, point, results.metric) for each in (arm, base))
+    seeds = [seed for seed in other if seed in own]
+    compared = bool(seeds) and not is_void and not arm.is_baseline
+    paired = {seed: own[seed] - other[seed] for seed in seeds} if compared else {}
+    trial, first = arm.first, base.first
+    return ArmFindings(
+        runs=arm,
+        is_void=is_void,
+        losses=own,
+        paired=paired,
+        effect=stats.effect(list(paired.values())) if compared else None,
+        differences={
+            metric: _mean_difference(arm, base, point, metric) if compared else None
+            for metric in METRICS
+        },
+        more_params=trial.params / first.params - 1 if trial and first else None,
+        more_flops=trial.flops_per_token / first.flops_per_token - 1 if trial and first else None,
+        n=len(own) if arm.is_baseline else len(seeds),
+        p_holm=None,
+        verdict=Verdict("baseline", "the baseline"),
+        outcomes=tuple(sorted({kind for t in arm.runs.values() if (kind := outcome(t))})),
+        cautions=tuple(cautions(results, base, arm)),
+    )
+
+
+def _mean_difference(
+    arm: ArmRuns, base: ArmRuns, point: Point | None, metric: Metric
+) -> float | None:
+    own, other = (_losses(each, point, metric) for each in (arm, base))
+    shared = [own[seed] - other[seed] for seed in other if seed in own]
+    return statistics.fmean(shared) if shared else None
+
+
+def _adjusted(
+    arms: Sequence[ArmFindings], unsettled: Sequence[Unsettled]
+) -> tuple[list[float | None], int]:
+    """The p-values of the arms adjusted for all tests, and the number of these.
+
+    The tests are all that the study plans, whether their losses are there or not: what has ended
+    keeps its p-value when more arrives. Arms of the same trials are one test; void ones are none.
+    """
+    p_values = [None if arm.effect is None else arm.effect.p for arm in arms]
+    tests = {
+        arm.runs.ids: 1.0 if p is None else p
+        for arm, p in zip(arms, p_values, strict=True)
+        if not arm.is_void
+    }
+    waiting = [one.arm for one in unsettled if one.arm != BASELINE]
+    every = tests | {(name,): 1.0 for name in waiting}
+    adjusted = dict(zip(every, stats.holm(list(every.values())), strict=True))
+    return [
+        None if p is None else adjusted[arm.runs.ids] for arm, p in zip(arms, p_values, strict=True)
+    ], len(every)
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """What an arm's effect is judged by."""
+
+    p_holm: float | None
+    noise: stats.Noise | None
+    tested: int
+    unit: str
+
+
+def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
+    """The verdict on an arm."""
+    early = _without_losses(arm, base)
+    if early is not None:
+        return early
+    if arm.effect is None:
+        return undecided("nothing to compare")
+    judged = judge(arm.effect, tests.p_holm, tests.noise, tests.unit, tests.tested)
+    # What is left after the worst have dropped out is no fair sample.
+    for who, name, fair in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
+        lost = who.having("diverged")
+        if lost and judged.kind != fair:
+            return undecided(f"{name} diverged on {len(lost)} of {len(who.runs)} seeds")
+    return judged
+
+
+def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
+    """The verdict where it does not rest on losses."""
+    if arm.is_void:
+        why = "its runs equal the baseline's, so the change had no effect"
+        return Verdict("void", "void", why)
+    gone, base_gone = _gone(arm.runs), _gone(base)
+    if gone and base_gone:
+        why = f"it {gone}, and the baseline {base_gone}"
+        return Verdict("no conclusion", "no conclusion", why)
+    if gone:
+        return Verdict("worse", "worse", f"it {gone}")
+    if base_gone and arm.runs.is_finished:
+        return Verdict("better", "better", f"the baseline {base_gone}")
+    for who, name in ((base, "the baseline's"), (arm.runs, "its")):
+        if who.chosen is None:
+            why = f"nothing of {name} re-tune grid has finished"
+            return Verdict("no conclusion", "no conclusion", why)
+    going = [
+        trial
+        for who in (arm.runs, base)
+        for trial in who.runs.values()
+        if trial.status not in {"finished", "diverged", "failed"}
+    ]
+    if going:
+        least = min(trial.tokens for trial in going)
+        return undecided(f"its runs are at {least:,} of {going[0].budget:,} tokens")
+    return None
+
+
+def _gone(arm: ArmRuns) -> str:
+    """In words that an arm diverged wherever it was trained; nothing where it did not."""
+    if arm.chosen is None and arm.retuned:
+        diverged = all(trial.status == "diverged" for trial in arm.grid)
+        return "diverged at every value it was tried with" if diverged else ""
+    return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
+
+
+def _critical_batch(
+    results: Results, arms: Sequence[ArmFindings], noise: stats.Noise | None
+) -> CriticalBatch | None:
+    """The critical batch size; None for other studies, and while the noise is not known.
+
+    Losses are at equal tokens, each at its own rate: beyond the critical size a larger batch buys
+    less than it costs (arXiv:1812.06162).
+    """
+    each = results.space.each
+    means = {arm.name: arm.mean for arm in arms}
+    sizes = numeric_arms(results, [arm.runs for arm in arms])
+    losses = {int(n): mean for n, arm in sizes.items() if (mean := means[arm.name]) is not None}
+    if each is None or each.path != "optim.batch_size" or noise is None or len(losses) < 3:
+        return None
+    best = min(losses, key=losses.__getitem__)
+    margin = NOISE_MARGIN * noise.sd
+    beyond = [size for size in losses if size > best and losses[size] > losses[best] + margin]
+    within = [s for s in losses if s >= best and s < min(beyond, default=math.inf)]
+    return CriticalBatch(
+        best=best,
+        largest=max(within),
+        beyond=min(beyond, default=None),
+        smallest=best == min(sizes),
+        retuned=LR in (results.space.retune or {}),
+    )

@@ -1,0 +1,100 @@
+"""Re-tune grids of arms, and the arms whose values are not settled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.findings.arms import ArmRuns
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import Place, Results, status_of
+from sweeps.findings.stability import Stability, stability
+from sweeps.ledger import Row, Trial
+from sweeps.selection import last_record
+
+
+@dataclass(frozen=True)
+class Tuned(Place):
+    """A trial of a re-tune grid at its last record."""
+
+    tuned: dict[str, Any]  # path -> value that it was tried with
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {**super().as_json(), "tuned": self.tuned, "outcome": outcome(self.trial)}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the re-tune grid of an arm found."""
+
+    arm: str
+    chosen: dict[str, Any] | None
+    places: tuple[Tuned, ...]
+    stability: Stability | None  # where it is a grid of learning rates
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials of the grid."""
+        return [place.trial for place in self.places]
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            "arm": self.arm,
+            "chosen": self.chosen,
+            "trials": [place.as_json() for place in self.places],
+            "stability": self.stability and self.stability.as_json(),
+        }
+
+
+def tuning(results: Results, arms: Sequence[ArmRuns]) -> tuple[Tuning, ...]:
+    """What each re-tune grid found: first those that have chosen, in the order of the plan, then
+    those that are under way."""
+    paths = list(results.space.retune or {})
+    chosen = {arm.name: arm.chosen for arm in arms}
+    return tuple(
+        Tuning(
+            arm=name,
+            chosen=chosen.get(name),
+            places=tuple(
+                Tuned(trial, last_record(trial), {path: trial.value(path) for path in paths})
+                for trial in pool
+            ),
+            stability=stability(results.audited(pool), results.metric),
+        )
+        for name, pool in _tuned_pools(results, arms).items()
+    )
+
+
+def _tuned_pools(results: Results, arms: Sequence[ArmRuns]) -> Mapping[str, list[Trial]]:
+    """The trials of each re-tune grid, by its arm."""
+    settled = {arm.name: arm.grid for arm in arms if arm.retuned}
+    pools: dict[str, list[Trial]] = dict(settled)
+    for trial in results.sweep.trials.values():
+        if trial.role == "tuning" and trial.arm not in settled:
+            pools.setdefault(trial.arm, []).append(trial)
+    return pools
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """An arm whose values are not settled, so that it has no runs."""
+
+    arm: str
+    tried: int  # trials of its re-tune grid; 0 where it waits for the baseline's
+    ended: int  # of these
+
+
+def unsettled(
+    results: Results, arms: Sequence[ArmRuns], tunings: Sequence[Tuning]
+) -> tuple[Unsettled, ...]:
+    """The arms whose values are not settled yet."""
+    settled = {arm.name for arm in arms}
+    grids = {tuning.arm: tuning.trials for tuning in tunings}
+    names = dict.fromkeys([*grids, *(results.space.arms or {})])
+    return tuple(
+        Unsettled(name, len(grid), sum(status_of(trial) != "unfinished" for trial in grid))
+        for name in names
+        if name not in settled
+        for grid in (grids.get(name, []),)
+    )

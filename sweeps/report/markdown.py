@@ -1,0 +1,99 @@
+"""Text and tables as Markdown, and the columns that tables of trials have in common."""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sweeps import text as words
+from sweeps.findings.results import STATUSES, Place
+from sweeps.selection import Metric
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line and in a table's cell."""
+    return _escape(" ".join(text.split()))
+
+
+def with_code(text: str) -> str:
+    """The same, but what lies between two backquotes is code."""
+    parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
+    return "".join(part if place % 2 else _escape(part) for place, part in enumerate(parts))
+
+
+def _escape(text: str) -> str:
+    flat = html.escape(text, quote=False)
+    return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", flat)
+
+
+def paragraph(text: str) -> str:
+    """The same as a paragraph of its own, which no sign at its beginning makes a heading, a rule or a
+    list."""
+    shown = re.sub(r"^(\d+)(?=[.)])", r"\1\\", escaped(text))
+    return re.sub(r"^([-+#=])", r"\\\1", shown)
+
+
+def listed(sentences: Sequence[str]) -> list[str]:
+    """A Markdown list of sentences; nothing of none."""
+    return [*(f"- {sentence}" for sentence in sentences), ""] if sentences else []
+
+
+Line = TypeVar("Line", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Column(Generic[Line]):
+    """A column of a Markdown table: its header, and the cell of a line."""
+
+    header: str
+    cell: Callable[[Line], str]
+    is_text: bool = False  # text leans left, numbers right
+
+
+def table(lines: Sequence[Line], *columns: Column[Line]) -> list[str]:
+    """A Markdown table."""
+    rows = [[column.header for column in columns]]
+    rows += [[column.cell(line) for column in columns] for line in lines]
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "|".join(" --- " if column.is_text else " ---: " for column in columns) + "|"
+    return [head, rule, *body, ""]
+
+
+TRIAL = Column[Place]("trial", lambda p: escaped(p.trial.label), is_text=True)
+STATUS = Column[Place]("status", lambda p: STATUSES[p.status], is_text=True)
+REASON = Column[Place]("reason", lambda p: escaped(p.reason), is_text=True)
+ID = Column[Place]("id", lambda p: f"`{p.trial.trial}`", is_text=True)
+VAL_LOSS = Column[Place]("validation loss", lambda p: words.loss(p.loss("val_loss")))
+BITS = Column[Place]("validation bits per byte", lambda p: words.loss(p.loss("bits_per_byte")))
+TRAIN_LOSS = Column[Place]("training loss", lambda p: words.loss(p.record and p.record.train_loss))
+TOKENS = Column[Place]("tokens", lambda p: words.whole(p.record and p.record.tokens))
+SIZES = (
+    Column[Place]("parameters", lambda p: words.whole(p.trial.params)),
+    Column[Place]("FLOPs/token", lambda p: words.whole(p.trial.flops_per_token)),
+)
+LOSS: dict[Metric, Column[Place]] = {"val_loss": VAL_LOSS, "bits_per_byte": BITS}
+
+
+def sizes(places: Sequence[Place]) -> tuple[Column[Place], ...]:
+    """Columns of the models' sizes, where these differ."""
+    return SIZES if len({place.trial.params for place in places}) > 1 else ()
+
+
+def between(numbers: Iterable[int]) -> str:
+    """One number, or the range of several."""
+    several = sorted(set(numbers))
+    low, high = several[0], several[-1]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def models(places: Sequence[Place]) -> str:
+    """Parameters and FLOPs per token in words."""
+    params = between(place.trial.params for place in places)
+    flops = between(place.trial.flops_per_token for place in places)
+    return f"{params} parameters, {flops} FLOPs per token"
+
+
+def steps(places: Sequence[Place]) -> str:
+    """The step of their records, or the range of steps."""
+    return between(place.record.step for place in places if place.record is not None)

@@ -1,0 +1,144 @@
+"""What to try next, by the rules of docs/experiment_log.md."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.everything import SearchFindings
+from sweeps.findings.ranking import BestValue
+from sweeps.findings.results import Results
+from sweeps.findings.stability import LR
+from sweeps.ledger import Trial
+from sweeps.plan.space import Space
+from sweeps.report.experiments import Experiment
+from sweeps.selection import at, records
+from sweeps.text import named, portable, show
+
+DIGITS = 4  # of a loss, that are compared and shown
+MORE_SEEDS = 2  # that a best with one seed is to be run with
+LONG = 30  # a longer list of seeds is abbreviated
+
+
+def next_steps(one: Experiment) -> Iterator[str]:
+    """What to try next, by the rules of docs/experiment_log.md; between backquotes is code."""
+    if isinstance(one.findings, SearchFindings):
+        yield from _next_of_search(one.findings, one)
+    elif one.arm is not None:
+        yield from _next_of_arm(one, one.arm)
+
+
+def _command(results: Results) -> str:
+    """The command of the last session; empty where its ledger has none."""
+    return portable(results.sweep.session.get("command", ""))
+
+
+def _again(results: Results, option: str = "") -> str:
+    """The end of a step: the sweep's command, with a further option."""
+    command = _command(results)
+    if command:
+        return f"Run `{' '.join(filter(None, (command, option)))}`."
+    return f"Run the sweep again with `{option}`." if option else "Run the sweep again."
+
+
+def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
+    results = found.results
+    if found.unfinished:
+        yield (
+            f"Resume: {len(found.unfinished)} of {len(results.trials)} trials have no result yet. "
+            f"{_again(results)}"
+        )
+    for best in found.best:
+        if best.edge:
+            step = f"{best.path}: the best value, {show(best.best)}, is at the {best.edge} edge of what was tried."
+            wider = _wider(results.space, best)
+            yield f"{step} {wider} {_again(results)}" if wider else step
+    yield from _cut_short(results, one.runs)
+    if len(one.runs) == 1:
+        yield _more_seeds_of_best(results, one.runs[0])
+
+
+def _wider(space: Space, best: BestValue) -> str:
+    """What to change in the space to try values past the edge; empty where there are none, or the
+    space no longer has the path."""
+    domain = space.space.get(best.path)
+    if domain is None or not best.next:
+        return ""
+    key = f"space.{best.path}.{domain.kind()}"
+    if domain.bounds is None:
+        return f"Add {' and '.join(map(show, best.next))} to `{key}`."
+    low, high = min(*domain.bounds, *best.next), max(*domain.bounds, *best.next)
+    return f"Set `{key}: [{show(low)}, {show(high)}]`."
+
+
+def _more_seeds_of_best(results: Results, run: Trial) -> str:
+    """That one seed is not enough, and how to run more."""
+    step = f"More seeds: {named(run.values) or 'it'} was run with one seed."
+    named_run = re.compile(r"(--name[ =])\S+")  # as `sweeps.experiment` writes it: one config
+    other = rf"\g<1>{results.name}-seed{run.seed + 1}"
+    command, is_named = named_run.subn(other, _command(results), count=1)
+    if is_named:
+        return f"{step} Run `{command} --set run.seed={run.seed + 1}`."
+    if results.space.search is not None and results.space.search.method == "optuna":
+        return f"{step} Set `confirm: {MORE_SEEDS}` in the space. {_again(results)}"
+    return f"{step} {_with_seeds(results, MORE_SEEDS)} {_again(results)}"
+
+
+def _with_seeds(results: Results, further: int) -> str:
+    """What to write in the space to run so many further seeds."""
+    seeds = results.space.seeds
+    after = range(max(seeds) + 1, max(seeds) + 1 + further)
+    written = [str(seed) for seed in (*seeds, *after)]
+    if len(written) > LONG:
+        written = [*written[:3], "...", written[-1]]
+    return f"Set `seeds: [{', '.join(written)}]` in the space."
+
+
+def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+    results = one.results
+    ways = {"grid edge": "Extend the grid", "grid missed": "Use a finer grid"}
+    for caution in arm.cautions:
+        if caution.kind in ways:
+            yield f"Re-tune: {caution.text}. {ways[caution.kind]} under `retune`. {_again(results)}"
+    if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
+        yield (
+            "Re-tune: it ran at the baseline's values, which may not be its best. "
+            f"{_retuned(results.space, arm)} {_again(results)}"
+        )
+    if arm.verdict.seeds is not None:
+        more = _with_seeds(results, arm.verdict.seeds)
+        yield f"More seeds: {arm.verdict.detail}. {more} {_again(results)}"
+
+
+def _retuned(space: Space, arm: ArmFindings) -> str:
+    """What to change in the space to re-tune an arm."""
+    if space.retune:
+        return f"Remove `arms.{arm.name}.retune: false`."
+    scaled = space.each.scale if space.each else {}
+    if LR in arm.runs.changes and LR not in scaled:  # the arms set the learning rate themselves
+        return "Add `retune` to the space."
+    return f"Add `retune: {{{LR}: {{times: [0.5, 1, 2]}}}}` to the space."
+
+
+def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
+    """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
+    early = []
+    for trial in results.having("stopped") if best else []:
+        if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
+            continue
+        before, last = records(trial)[-2:]
+        best_before, best_last = (at(best[0], record.tokens) for record in (before, last))
+        if best_before is None or best_last is None:
+            continue
+        metric = results.metric
+        fall = before.loss(metric) - last.loss(metric)
+        best_fall = best_before.loss(metric) - best_last.loss(metric)
+        if round(fall, DIGITS) > round(best_fall, DIGITS):
+            early.append(
+                f"{trial.label} (at {last.tokens:,} tokens {fall:.{DIGITS}f} against {best_fall:.{DIGITS}f})"
+            )
+    if early:
+        trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
+        yield (
+            f"Audit: {trials} stopped while improving faster than the best trial, since the previous "
+            f"record: {', '.join(early)}. {_again(results, '--audit 1')}"
+        )

@@ -1,0 +1,251 @@
+"""The summary of a search: its ranking, and what that rests on."""
+
+from sweeps import text as words
+from sweeps.findings.audit import Audited
+from sweeps.findings.everything import SearchFindings
+from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
+from sweeps.findings.results import METRICS, STATUSES, UNITS
+from sweeps.report.markdown import (
+    BITS,
+    ID,
+    LOSS,
+    REASON,
+    STATUS,
+    TOKENS,
+    TRAIN_LOSS,
+    TRIAL,
+    VAL_LOSS,
+    Column,
+    escaped,
+    listed,
+    models,
+    sizes,
+    steps,
+    table,
+)
+from sweeps.report.stability import stability_words
+from sweeps.selection import when
+
+ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
+
+
+RANK = Column[Ranked]("rank", lambda p: words.whole(p.rank))
+BEHIND = Column[Ranked]("behind", lambda p: words.loss(p.behind))
+BEST = Column[Ranked](
+    "best (step)",
+    lambda p: "" if p.best is None else f"{words.loss(p.best.val_loss)} ({p.best.step:,})",
+)
+SPEED = Column[Ranked]("tokens/s", lambda p: words.whole(p.tokens_per_s))
+
+LEADER = Column[Stopped]("leader there", lambda p: words.loss(p.leader))
+DECAYED = Column[Stopped]("after a decay branch", lambda p: words.loss(p.decayed))
+LEADER_DECAYED = Column[Stopped]("leader's", lambda p: words.loss(p.leader_decayed))
+
+
+SEEDS = (
+    Column[Spread]("values", lambda g: escaped(words.named(g.values)) or "nothing varied", True),
+    Column[Spread]("n", lambda g: f"{g.n} of {g.planned}"),
+    Column[Spread]("mean", lambda g: words.loss(g.mean)),
+    Column[Spread]("std", lambda g: words.loss(g.std)),
+    Column[Spread]("min", lambda g: words.loss(g.min)),
+    Column[Spread]("max", lambda g: words.loss(g.max)),
+    Column[Spread]("finished", lambda g: words.whole(g.finished)),
+    Column[Spread]("their mean at the end", lambda g: words.loss(g.finished_mean)),
+)
+
+
+def head_words(found: SearchFindings) -> list[str]:
+    """The best of the finished trials, and a warning where there is one seed."""
+    lines = []
+    places = found.ranking.places
+    metric = found.results.metric
+    if found.ranking.leader is not None:
+        lead = "Best of the finished trials" if len(places) > 1 else "The only finished trial"
+        first = " and ".join(f"**{escaped(p.trial.label)}**" for p in places if p.rank == 1)
+        lines += [
+            f"{lead}: {first}, {METRICS[metric]} "
+            f"**{words.loss(places[0].loss(metric))}** {UNITS[metric]} "
+            f"{when(found.ranking.point)}.",
+            "",
+        ]
+    one_seed = max((group.planned for group in found.spread), default=0) == 1
+    return [*lines, ONE_SEED, ""] if one_seed else lines
+
+
+def ranking_words(found: SearchFindings) -> list[str]:
+    """The finished trials by rank."""
+    places, point = found.ranking.places, found.ranking.point
+    title = ["## Finished trials", ""]
+    if not places:
+        return [*title, "No trial has finished.", ""]
+    if point is None:
+        unranked = "They have no token count in common, so they are not ranked."
+        unordered = table(places, TRIAL, TOKENS, VAL_LOSS, BITS, TRAIN_LOSS, ID, *sizes(places))
+        return [*title, unranked, "", *unordered]
+    losses = (VAL_LOSS, BITS, TRAIN_LOSS)
+    return [
+        *title,
+        f"By {METRICS[found.results.metric]}, all {when(point)} "
+        f"(step {steps(places)}); {models(places)}.",
+        "",
+        *table(places, RANK, TRIAL, *losses, BEHIND, BEST, SPEED, ID, *sizes(places)),
+    ]
+
+
+def stopped_words(found: SearchFindings) -> list[str]:
+    """The trials that were stopped early, each beside the leader at its tokens."""
+    places = found.stopped
+    if not places:
+        return []
+    metric = found.results.metric
+    columns: tuple[Column[Stopped], ...] = (TRIAL, TOKENS, LOSS[metric], LEADER)
+    why = ""
+    if any(place.decayed is not None for place in places):
+        columns = (*columns, DECAYED, LEADER_DECAYED)
+        why = " The policy compared them by the losses after a decay branch."
+    return [
+        "## Stopped early",
+        "",
+        "Not ranked. Each trial is compared with the best finished trial at the token count where it "
+        f"stopped, by {METRICS[metric]}; {models(places)}.{why}",
+        "",
+        *table(places, *columns, REASON, ID, *sizes(places)),
+    ]
+
+
+def audit_words(found: SearchFindings) -> list[str]:
+    """What the audited trials came to, and the rate of false kills."""
+    audit = found.audit
+    if audit is None:
+        return []
+    among = "the best" if audit.top == 1 else f"among the best {audit.top}"
+    interval = f" (95% interval {audit.low:.0%} to {audit.high:.0%})"
+    if audit.audited == audit.stopped:
+        interval = ""  # nothing was left to sample
+    regret = (
+        f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
+        if audit.regret
+        else "None ends below the best ranked trial."
+    )
+    rung = Column[Audited]("stopped at", lambda p: words.whole(p.rung))
+    columns = (TRIAL, rung, LOSS[found.results.metric], ID)
+    return [
+        "## Audit of the stopping",
+        "",
+        f"{audit.audited} of the {audit.stopped} stopped trials, drawn at random, were "
+        f"trained to the end. They are not ranked. {audit.false_kills} would have been "
+        f"{among}, a false-kill rate of {audit.rate:.0%}"
+        f"{interval}. {regret}",
+        "",
+        f"{when(audit.point).capitalize()} (trials without a loss diverged):",
+        "",
+        *table(audit.places, *columns, *sizes(audit.places)),
+    ]
+
+
+def common_words(found: SearchFindings) -> list[str]:
+    """All trials at the latest token count that they share."""
+    places, point = found.common.places, found.common.point
+    title = ["## All trials at the latest common token count", ""]
+    if point is None:
+        return [*title, "The trials have no token count in common.", ""]
+    absent = ", ".join(escaped(trial.label) for trial in found.missing)
+    text = (
+        f"{when(point).capitalize()} (step {steps(places)}), the latest that all measured trials "
+        "share, except those that diverged or failed."
+    )
+    if point != found.ranking.point:
+        text += " Early losses may rank trials differently from final ones."
+    if absent:
+        text += f" Not measured there: {absent}."
+    if len(places) == len(found.ranking.places) and point == found.ranking.point:
+        return [*title, text, "That is the ranking above.", ""]
+    columns = (RANK, TRIAL, STATUS, LOSS[found.results.metric], BEHIND)
+    return [*title, text, "", *table(places, *columns, *sizes(places))]
+
+
+def best_words(found: SearchFindings) -> list[str]:
+    """The best value of each swept path, and whether it is at the edge of what was tried."""
+    if not found.best:
+        return []
+    return [
+        "## Best values",
+        "",
+        f"Among finished trials, by the mean over seeds {when(found.ranking.point)}:",
+        "",
+        *(f"- {_best_value_words(best)}" for best in found.best),
+        "",
+    ]
+
+
+def _best_value_words(best: BestValue) -> str:
+    beside = ", ".join(
+        f"{words.show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
+        for near in best.beside
+    )
+    early = any("stopped" in near.statuses and not near.audited for near in best.beside)
+    line = (
+        f"`{best.path}`: **{words.show(best.best)}** of {best.tried} values from "
+        f"{words.show(best.lowest)} to {words.show(best.highest)}"
+    )
+    line += f"; next to it: {beside}." if beside else "."
+    line += " A stopped neighbor might have ended lower." * early
+    if best.edge:
+        more = ", ".join(words.show(value) for value in best.next)
+        line += (
+            f" **At the {best.edge} edge of what was tried: the optimum may lie beyond.**"
+            f"{f' Try next: {more}.' if more else ''}"
+        )
+    return line
+
+
+def spread_words(found: SearchFindings) -> list[str]:
+    """The losses of each config over its seeds."""
+    groups, point = found.spread, found.common.point
+    if point is None or max((group.planned for group in groups), default=0) <= 1:
+        return []
+    return [
+        "## Over seeds",
+        "",
+        f"{METRICS[found.results.metric].capitalize()} {when(point)} (std is the sample standard "
+        "deviation), and the mean of those that finished "
+        f"{when(found.ranking.point)}.",
+        "",
+        *table(groups, *SEEDS),
+    ]
+
+
+def rate_words(found: SearchFindings) -> list[str]:
+    """What is known of the learning rate."""
+    lines = listed(stability_words(found.stability))
+    return ["## The learning rate", "", *lines] if lines else []
+
+
+def selection_words(found: SearchFindings) -> list[str]:
+    """By how much the choice of the best flatters its loss."""
+    chosen = found.selection
+    if chosen is None or chosen.among < 2:
+        return []
+    metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
+    seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
+    text = (
+        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {words.loss(chosen.mean)} "
+        f"{unit}. It was chosen by that loss, so it won partly by luck"
+    )
+    if chosen.optimism is None:
+        text += "; one seed" if chosen.seeds == 1 else "; other values with fewer seeds"
+        text += " cannot say how much."
+    elif chosen.optimism < 5e-5:
+        text += "; but leaving out any one seed gives the same choice."
+    else:
+        text += f": seeds left out of the choice end {chosen.optimism:.4f} higher."
+    confirmed = chosen.confirmed
+    if confirmed:
+        mean = sum(confirmed) / len(confirmed)
+        text += (
+            f" On {len(confirmed)} fresh seeds it ends at {mean:.4f} "
+            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}): quote this loss."
+        )
+    else:
+        text += " Add `confirm: 3` to the space to run it again on fresh seeds."
+    return ["## The best is a selection", "", text, ""]

@@ -1,0 +1,151 @@
+"""The summary of a study: verdicts on its arms, and their re-tune grids."""
+
+from sweeps import text as words
+from sweeps.findings.arms import ArmFindings
+from sweeps.findings.comparison import ArmsComparison, CriticalBatch
+from sweeps.findings.everything import StudyFindings
+from sweeps.findings.outcomes import outcome
+from sweeps.findings.results import METRICS, STATUSES
+from sweeps.findings.tuning import Tuned, Unsettled
+from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
+from sweeps.report.stability import stability_words
+from sweeps.selection import when
+
+ARM = Column[ArmFindings]("arm", lambda a: f"`{a.name}`", is_text=True)
+
+
+def _interval(arm: ArmFindings) -> str:
+    effect = arm.effect
+    known = effect is not None and effect.low is not None and effect.high is not None
+    return f"{effect.low:+.4f} to {effect.high:+.4f}" if effect and known else ""
+
+
+VERDICTS = (
+    ARM,
+    Column[ArmFindings]("changes", lambda a: escaped(words.named(a.runs.changes)), True),
+    Column[ArmFindings]("runs at", lambda a: escaped(words.named(a.runs.chosen or {})), True),
+    Column[ArmFindings]("seeds", lambda a: f"{a.n} of {len(a.runs.runs)}"),
+    Column[ArmFindings]("mean", lambda a: words.loss(a.mean)),
+    Column[ArmFindings]("difference", lambda a: words.signed(a.effect and a.effect.mean)),
+    Column[ArmFindings]("95% interval", _interval),
+    Column[ArmFindings]("p (Holm)", lambda a: words.probability(a.p_holm)),
+    Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
+)
+COSTS = (
+    ARM,
+    Column[ArmFindings]("in bits per byte", lambda a: words.signed(a.differences["bits_per_byte"])),
+    Column[ArmFindings]("time", lambda a: "" if a.seconds is None else words.duration(a.seconds)),
+    Column[ArmFindings]("tokens/s", lambda a: words.whole(a.tokens_per_s)),
+    Column[ArmFindings]("parameters", lambda a: words.whole(a.runs.params)),
+    Column[ArmFindings]("more", lambda a: f"{a.more_params:+.1%}" if a.more_params else ""),
+    Column[ArmFindings]("FLOPs/token", lambda a: words.whole(a.runs.flops_per_token)),
+)
+
+TUNED = Column[Tuned]("tuned", lambda p: escaped(words.named(p.tuned)), is_text=True)
+WHAT_HAPPENED = Column[Tuned](
+    "what happened", lambda p: escaped(outcome(p.trial) or STATUSES[p.status]), is_text=True
+)
+
+
+_NOISE_OF = {
+    "seeds": "pooled over the baseline and the arms that scatter no more",
+    "repeats": "from repeats of the baseline's first seed",
+}
+
+
+def verdict_words(found: StudyFindings) -> list[str]:
+    """The arms against the baseline, with caveats and hypotheses; those that are not settled."""
+    compared = found.comparison
+    if compared is None:
+        return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
+    noise, noise_of = compared.noise, compared.noise_of
+    lines = [
+        "## Arms against the baseline",
+        "",
+        f"Difference in {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}: arm "
+        "minus baseline, paired by seed. Negative is better. Each 95% t interval is for its arm alone; "
+        "verdicts use p-values adjusted for all arms (Holm). "
+        + (
+            f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
+            f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
+            "Numbers of further seeds are for a power of 80%, if the difference is as large as it seems."
+            if noise is not None and noise_of is not None
+            else "The noise is not known yet."
+        ),
+        "",
+        *table(compared.arms, *VERDICTS),
+        *table(compared.arms, *COSTS),
+    ]
+    if compared.critical_batch is not None:
+        lines += [_critical_words(compared.critical_batch), ""]
+    return [
+        *lines,
+        *_caution_words(compared),
+        *_hypothesis_words(compared),
+        *_unsettled_words(found),
+    ]
+
+
+def _critical_words(critical: CriticalBatch) -> str:
+    beyond = (
+        f"At {critical.beyond} it is higher."
+        if critical.beyond is not None
+        else f"{critical.largest} is the largest that was tried."
+    )
+    return (
+        f"Critical batch size: up to {critical.largest}, the loss is within two standard deviations of "
+        f"the noise of the lowest, at {critical.best}. {beyond}"
+        + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
+        + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
+    )
+
+
+def _caution_words(compared: ArmsComparison) -> list[str]:
+    cautions = [
+        f"`{arm.name}`: {escaped('; '.join(arm.caution_texts))}."
+        for arm in compared.arms
+        if arm.cautions
+    ]
+    return ["Caveats:", "", *listed(cautions)] if cautions else []
+
+
+def _hypothesis_words(compared: ArmsComparison) -> list[str]:
+    lines = [
+        f"- `{arm.name}`: {escaped(arm.runs.hypothesis)}"
+        for arm in compared.arms
+        if arm.runs.hypothesis
+    ]
+    return ["Hypotheses:", "", *lines, ""]
+
+
+def _unsettled_words(found: StudyFindings) -> list[str]:
+    if not found.unsettled:
+        return []
+    arms = [f"`{one.arm}`: {_waiting_words(one)}" for one in found.unsettled]
+    return ["Not settled yet, so not run:", "", *listed(arms)]
+
+
+def _waiting_words(one: Unsettled) -> str:
+    if not one.tried:
+        return "it runs at what the baseline's re-tune grid chooses"
+    return f"{one.ended} of the {one.tried} trials of its re-tune grid have ended"
+
+
+def tuning_words(found: StudyFindings) -> list[str]:
+    """The re-tune grid of each arm."""
+    if not found.tuning:
+        return []
+    lines = [
+        "## Re-tuning",
+        "",
+        "Each arm was tuned on a separate seed, and its trials competed only with each other. These "
+        "losses choose the arm's values; they are not compared between arms.",
+        "",
+    ]
+    loss = LOSS[found.results.metric]
+    for grid in found.tuning:
+        columns = (TUNED, TOKENS, loss, WHAT_HAPPENED)
+        lines += [f"### `{grid.arm}`", ""]
+        lines += table(grid.places, *columns, *sizes(grid.places))
+        lines += listed(stability_words(grid.stability))
+    return lines

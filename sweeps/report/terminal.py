@@ -1,0 +1,76 @@
+"""What came of a sweep, as a terminal shows it: a table that fits 80 columns."""
+
+import textwrap
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeps import text as words
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.results import STATUSES, Place
+
+
+def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
+    """Print what came of a sweep in a table that fits 80 columns."""
+    console.print(Text(found.results.question), style="bold")
+    if isinstance(found, StudyFindings):
+        _print_arms(found, console)
+    else:
+        _print_ranking(found, console)
+
+
+def _print_arms(found: StudyFindings, console: Console) -> None:
+    """Print the verdict on each arm."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", overflow="fold", max_width=24)
+    for name in ("seeds", "loss", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", min_width=20)
+    for arm in found.comparison.arms if found.comparison is not None else ():
+        loss, difference = words.loss(arm.mean), words.signed(arm.effect and arm.effect.mean)
+        table.add_row(*map(Text, (arm.name, str(arm.n), loss, difference, arm.verdict.words)))
+    console.print(table)
+
+
+_PRINTED = 24
+
+
+def _print_ranking(found: SearchFindings, console: Console) -> None:
+    """Print the trials, the finished ones by rank and first."""
+    rest = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
+    rows = [_printed(place, place.rank) for place in found.ranking.places]
+    rows += [_printed(place, None) for place in rest]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("trial", overflow="fold")
+    for name in ("val loss", "bits/byte", "at tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for row in rows[:_PRINTED]:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    if len(rows) > _PRINTED:
+        console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
+
+
+def _ending(place: Place) -> str:
+    """How a trial ended, in few words; its whole reason stands in the summary."""
+    match place.status:
+        case "diverged":
+            return f"diverged at step {place.trial.step or None}"
+        case "unfinished":
+            return textwrap.shorten(place.reason, 24, placeholder="…")
+        case status:
+            return STATUSES[status]
+
+
+def _printed(place: Place, rank: int | None) -> tuple[str, ...]:
+    return (
+        words.whole(rank),
+        place.trial.label,
+        words.loss(place.loss("val_loss")),
+        words.loss(place.loss("bits_per_byte")),
+        words.whole(place.record and place.record.tokens),
+        _ending(place),
+    )

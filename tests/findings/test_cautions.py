@@ -1,0 +1,169 @@
+"""Cautions: what a reader of a verdict has to know, and what is not worth a word."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import (
+    NOPE,
+    RETUNE,
+    SEEDS,
+    arm,
+    conduct,
+    facts_of,
+    facts_of_study,
+    is_bare,
+    loss,
+    study,
+)
+
+from sweeps import ledger as led
+from sweeps.findings.everything import StudyFindings, findings
+from sweeps.findings.results import results_of
+from sweeps.ledger import Row
+
+
+@pytest.mark.parametrize(("params", "told"), [(1011, ["+1.1% parameters"]), (1009, [])])
+def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
+    tmp_path: Path, params: int, told: list[str]
+) -> None:
+    arms = {"wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
+    conduct(tmp_path, study(arms=arms))
+    files = led.Files(tmp_path)
+    lines = files.ledger.read_text().splitlines(keepends=True)
+    # The counts of these ledgers are made up.
+    more = [
+        line.replace('"params":7', f'"params":{params}' if '"d_ff":96' in line else '"params":1000')
+        for line in lines
+    ]
+    files.ledger.write_text("".join(more))
+    assert arm(facts_of(tmp_path), "wide")["cautions"] == told
+
+
+def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
+    place = arm(facts_of_study(tmp_path, retune=RETUNE))
+    assert (
+        "its lr is the lowest of its re-tune grid: the optimum may lie beyond; try 0.00025"
+        in place["cautions"]
+    )
+
+
+@pytest.mark.parametrize(("gap", "told"), [(1.0, True), (0.2001, False)])
+def test_a_grid_that_missed_the_better_rate_is_pointed_out(
+    tmp_path: Path, gap: float, told: bool
+) -> None:
+    """On the tuning seed the arm likes 1e-3; on all others 4e-3, where its twin runs, is better by
+    0.8, or by less than the noise."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        misled = is_bare(config) and config["run"]["seed"] < 1000 and config["optim"]["lr"] < 4e-3
+        return loss(config, share) + misled * gap
+
+    arms = {"nope": NOPE, "same": {**NOPE, "retune": False}}
+    facts = facts_of_study(tmp_path, how, retune=RETUNE, arms=arms)
+    said = "the re-tune grid did not choose the best value"
+    assert [any(said in c for c in arm(facts, name)["cautions"]) for name in arms] == [told, False]
+
+
+def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
+    arms = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
+    cautions = arm(facts_of_study(tmp_path, arms=arms), "short")["cautions"]
+    assert "its validation windows differ in length from the baseline's" in cautions
+
+
+def of_arm(rows: list[Row], name: str = "nope") -> list[tuple[str, str]]:
+    """The kinds and the texts of the cautions on an arm."""
+    found = findings(results_of("s", rows))
+    assert isinstance(found, StudyFindings)
+    assert found.comparison is not None
+    (place,) = (arm for arm in found.comparison.arms if arm.name == name)
+    return [(caution.kind, caution.text) for caution in place.cautions]
+
+
+def rows_of(folder: Path, how: Any = loss, **more: Any) -> list[Row]:
+    """The rows of a study of four seeds."""
+    conduct(folder, study(seeds=SEEDS, **more), how)
+    return led.read(led.Files(folder))
+
+
+def runs_of(rows: list[Row], name: str = "nope") -> list[str]:
+    """The runs of an arm by their seeds."""
+    (chosen,) = (row for row in rows if row["kind"] == "chosen" and row["arm"] == name)
+    return list(chosen["trials"].values())
+
+
+@pytest.mark.parametrize(
+    ("lost", "level", "told"),
+    [
+        ([2], 9.0, [("outcomes", "1 of 4 runs is stuck")]),
+        ([1, 2], 9.0, [("outcomes", "2 of 4 runs are stuck")]),
+        ([1, 2], 8.99, []),
+    ],
+)
+def test_runs_that_never_beat_the_unigram_entropy_are_counted(
+    tmp_path: Path, lost: list[int], level: float, told: list[tuple[str, str]]
+) -> None:
+    """The entropy is 9 nats."""
+
+    def stuck(config: dict[str, Any], share: float) -> float:
+        seed = config["run"]["seed"]
+        return level if is_bare(config) and seed in lost else loss(config, share)
+
+    assert of_arm(rows_of(tmp_path, stuck)) == told
+
+
+@pytest.mark.parametrize(
+    ("spike", "told"), [(1.01, [("outcomes", "1 of 4 runs is spiked")]), (1.0, [])]
+)
+def test_runs_whose_training_loss_spiked_are_counted(
+    tmp_path: Path, spike: float, told: list[tuple[str, str]]
+) -> None:
+    rows = rows_of(tmp_path)
+    spiking = runs_of(rows)[1]
+    measured = [row for row in rows if row["kind"] == "measured" and row["trial"] == spiking]
+    measured[-1]["spike"] = spike
+    assert of_arm(rows) == told
+
+
+TIMED = {"base": {"budget.seconds": 60.0}}
+
+
+def test_under_a_time_budget_the_tokens_of_the_runs_are_named(tmp_path: Path) -> None:
+    """One run is slower, and its last record is at 4,096 tokens."""
+    rows = rows_of(tmp_path, **TIMED)
+    slow = runs_of(rows)[1]
+    after = [row for row in rows if row.get("trial") == slow and row.get("tokens", 0) > 4_096]
+    finished = after.pop()
+    finished["tokens"] = 4_096
+    told = of_arm([row for row in rows if row not in after])
+    assert told == [("time", "its runs trained 4,096 to 8,192 tokens in the time budget")]
+
+
+def test_under_a_token_budget_they_are_not(tmp_path: Path) -> None:
+    assert of_arm(rows_of(tmp_path)) == []
+
+
+def test_in_a_time_budget_an_arm_without_finished_runs_has_no_tokens_to_name(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, study(seeds=SEEDS, **TIMED), records=4 * 8)
+    assert of_arm(led.read(led.Files(tmp_path))) == []
+
+
+SAME = {"nope": NOPE, "same": {**NOPE, "retune": False}}
+NOT_RETUNED = ("not re-tuned", "at the baseline's re-tuned values")
+
+
+def test_an_arm_at_the_re_tuned_values_of_the_baseline_is_pointed_out(tmp_path: Path) -> None:
+    assert NOT_RETUNED in of_arm(rows_of(tmp_path, retune=RETUNE, arms=SAME), "same")
+
+
+@pytest.mark.parametrize("name", ["baseline", "nope"])
+def test_what_has_its_own_grid_is_not(tmp_path: Path, name: str) -> None:
+    rows = rows_of(tmp_path, retune=RETUNE, arms=SAME)
+    assert NOT_RETUNED not in of_arm(rows, name)
+
+
+def test_where_nothing_is_re_tuned_no_arm_is_at_re_tuned_values(tmp_path: Path) -> None:
+    arms = {"same": {**NOPE, "retune": False}}
+    assert of_arm(rows_of(tmp_path, arms=arms), "same") == []
