@@ -67,7 +67,7 @@ def _wider(space: Space, best: BestValue) -> str:
     if domain.bounds is None:
         return f"Add {' and '.join(map(show, best.next))} to `{key}`."
     low, high = min(*domain.bounds, *best.next), max(*domain.bounds, *best.next)
-    return f"Set `{key}: [{show(low)}, {show(high)}]`."
+    return f"Set `{key}: [{low:.15g}, {high:.15g}]`."
 
 
 def _more_seeds_of_best(results: Results, run: Trial) -> str:

@@ -104,6 +104,13 @@ def test_a_range_whose_edge_is_best_is_to_be_widened(
     assert f"Set `space.optim.lr.loguniform: {bounds}`. Run `" in step
 
 
+def test_a_widened_range_of_whole_numbers_is_one_of_whole_numbers(tmp_path: Path) -> None:
+    sizes = {16_384: 3.2, 40_000: 3.1, 65_000: 3.0}
+    ended(tmp_path / "a", "model.d_ff", sizes, {"int": [16_384, 65_536]})
+    (step,) = beginning(entry_of(tmp_path, "a"), "model.d_ff")
+    assert "Set `space.model.d_ff.int: [16384, 90112]`." in step
+
+
 @pytest.mark.parametrize(("more", "steps"), [(4e-5, 0), (6e-5, 1)])
 def test_falls_of_the_loss_are_compared_by_the_digits_that_are_shown(
     tmp_path: Path, more: float, steps: int
