@@ -17,7 +17,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -345,9 +344,3 @@ AnyDomain = Annotated[
     ),
 ]
 Cases.model_rebuild()
-
-
-def parse(tree: object) -> Domain:
-    """The domain that a mapping describes; `ValidationError` if it describes none."""
-    domain: Domain = TypeAdapter(AnyDomain).validate_python(tree)
-    return domain

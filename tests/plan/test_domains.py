@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from sweeps.plan.domains import DOMAINS, Domain, Value, parse
+from sweeps.plan.domains import DOMAINS, AnyDomain, Domain, Value
 from sweeps.plan.space import schema
 
 ABOVE: dict[str, Value] = {"model.norm": "pre"}  # values of the paths above
@@ -28,6 +28,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         }
     },
 }
+
+
+def parse(tree: object) -> Domain:
+    """The domain that a mapping of a space file describes."""
+    domain: Domain = TypeAdapter(AnyDomain).validate_python(tree)
+    return domain
 
 
 def example(kind: str) -> Domain:
