@@ -3,7 +3,8 @@
 `ledger.jsonl` holds one JSON object per line. Every line has `seq` (its number, which gives the order;
 clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
-    sweep         what is asked: space (as written), source, base (resolved config), scale, seed
+    sweep         what is asked: space (as written), source, base (resolved config), scale, seed,
+                  bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, versions, machine, commit, slots, dashboard,
                   product_flops (per second, of a large matrix product on this machine)
     forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
@@ -64,6 +65,7 @@ Row = dict[str, Any]
 
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
+BITS = "text"  # bits per byte are those of the text, without the ends of documents
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a

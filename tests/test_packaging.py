@@ -139,3 +139,16 @@ app(["run", "lr", "--set", "optim.lr=1", "--plan"], prog_name="sweeps")
 def test_a_command_sees_the_arguments_that_python_m_gives_it(tmp_path: Path) -> None:
     seen = "sweeps run ['lr', '--set', 'optim.lr=1', '--plan']\n"
     assert python("-c", ARGUMENTS, cwd=tmp_path).stdout == seen
+
+
+COMMIT = "from sweeps.engine.provenance import describe; print(describe('cpu')['commit'])"
+
+
+def test_the_commit_of_a_repository_around_an_installation_is_not_ours(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    for package in ("sweeps", "tinylm"):
+        shutil.copytree(HERE / package, tmp_path / package)
+    done = python("-c", COMMIT, cwd=tmp_path, path=(tmp_path,))
+    assert done.stdout == "None\n"

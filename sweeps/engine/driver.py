@@ -78,6 +78,18 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
         )
 
 
+def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
+    """Raise `RefusedError` if trials are compared in bits per byte, and some were measured when bits per
+    byte still counted the ends of documents."""
+    measured = any(trial.curve for trial in sweep.trials.values())
+    other = sweep.request is not None and sweep.request.get("bits") != led.BITS
+    if request.space.metric == "bits_per_byte" and measured and other:
+        raise RefusedError(
+            "metric: this sweep was begun by version 0.1, whose bits per byte counted the ends of "
+            "documents; its trials can't be compared with new ones"
+        )
+
+
 @dataclass(frozen=True)
 class _Choice:
     """A choice that is settled now: its row, and the trials that follow from it."""
@@ -175,7 +187,7 @@ class Driver:
         cut short."""
         request = self.request.row()
         new = self.sweep.request is None or any(
-            self.sweep.request[k] != v for k, v in request.items()
+            self.sweep.request.get(k) != v for k, v in request.items()
         )
         if new:
             self._record("sweep", **request)

@@ -12,7 +12,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints about this checkout; None without git or outside a checkout."""
+    """What git prints in the folder above the package; None without git or outside a repository."""
     try:
         done = subprocess.run(
             ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 the user's own git
@@ -51,7 +51,8 @@ def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def describe(device: str) -> dict[str, Any]:
     """The fields of a `session` row that explain why two runs of one config may differ."""
     machine, versions = _gpus(device)
-    changes = _git("status", "--porcelain")
+    checkout = _git("ls-files", "--error-unmatch", "sweeps/ledger.py") is not None
+    changes = _git("status", "--porcelain") if checkout else None
     constraints = _ROOT / "constraints.txt"
     return {
         "versions": {
@@ -66,7 +67,7 @@ def describe(device: str) -> dict[str, Any]:
             "memory": memory(),
             **machine,
         },
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if checkout else None,
         "changed": None if changes is None else bool(changes),
         "constraints": (
             hashlib.sha256(constraints.read_bytes()).hexdigest()[:12]

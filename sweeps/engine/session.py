@@ -15,7 +15,7 @@ from rich.console import Console
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps.engine import provenance
-from sweeps.engine.driver import Driver, RefusedError
+from sweeps.engine.driver import Driver, RefusedError, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
     known_speeds,
@@ -145,6 +145,7 @@ class _Session:
         """Do what is left to do; the exit code."""
         if self.driver.is_done():
             return self._repeat()
+        refuse_other_bits(self.driver.sweep, self.driver.request)
         from sweeps.engine import tune
 
         tune.listen(self._interrupted)
@@ -180,7 +181,7 @@ class _Session:
             tune.listen(self._interrupted)  # ray.init installs a handler of its own
             slots = tune.slots(request.space.resources, request.base.run.device)
             if dashboard:
-                print(f"dashboard: {dashboard} (`make dashboard` prints its token)", flush=True)
+                print(f"dashboard: {dashboard} (`ray get-auth-token` prints its token)", flush=True)
             expected = self._begin(dashboard, slots)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():

@@ -133,7 +133,7 @@ def tracker(name: str, files: Files) -> Tracker:
     except ImportError as error:
         raise cfg.ConfigError(
             [
-                f"--tracker {name}: {error.name} is not installed; install it with pip install '.[{name}]'"
+                f"--tracker {name}: {error.name} is not installed; install it with pip install 'tinylm-sweeps[{name}]'"
             ]
         ) from error
     except cfg.ConfigError:

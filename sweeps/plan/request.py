@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger import NAME, RESULTS, Role, pool_of
+from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.space import Space, find, read, rung_tokens
 from sweeps.policies.pools import Pools
@@ -32,6 +32,7 @@ class Request:
             "base": self.base.model_dump(),
             "scale": self.scale,
             "seed": self.seed,
+            "bits": BITS,
         }
 
     @property

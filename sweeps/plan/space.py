@@ -386,7 +386,7 @@ def find(name_or_path: str) -> Path:
         shipped = sorted({file.stem for one in (SPACES, SHIPPED) for file in one.glob("*.yaml")})
         raise ConfigError(
             [
-                f"{path}: no such search space; there are {', '.join(shipped) or 'none'} in {SPACES}/"
+                f"{path}: no such search space; known spaces: {', '.join(shipped) or 'none'}"
                 f"{cfg.did_you_mean(named, shipped)}"
             ]
         )

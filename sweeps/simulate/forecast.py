@@ -13,7 +13,7 @@ from typing import Any
 
 from sweeps import ledger as led
 from sweeps.plan.request import Request
-from sweeps.plan.space import rung_tokens
+from sweeps.plan.space import parse, rung_tokens
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
 from sweeps.simulate.curves import SCORE, Curve, arrivals, reaches
@@ -53,15 +53,17 @@ def earlier_curves(request: Request, rungs: Sequence[int]) -> list[Curve]:
 def _curves(files: led.Files, request: Request) -> list[Curve]:
     try:
         return list(_read_curves(files, request))
-    except (led.LedgerError, OSError, KeyError):
+    except (led.LedgerError, OSError, KeyError, ValueError):
         return []  # damaged, or of another version: analyzing that sweep says so
 
 
 def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
     sweep = led.fold(led.read(files))
     metric = request.space.metric
-    if sweep.request is None or sweep.request["space"].get("metric", "val_loss") != metric:
+    if sweep.request is None or parse(sweep.request["space"], files.name).metric != metric:
         return
+    if metric == "bits_per_byte" and sweep.request.get("bits") != led.BITS:
+        return  # of another definition
     budget = request.base.budget.tokens
     trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.tokens]
     ended = [trial for trial in trials if trial.status == "finished"]

@@ -8,7 +8,7 @@ import pytest
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.driver import RETRIES, RefusedError
+from sweeps.engine.driver import RETRIES, RefusedError, refuse_other_bits
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 NONE = {"policy": "none"}
@@ -595,3 +595,21 @@ def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path, records: 
     sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0, records=records)
     after = sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0)
     assert {audit.status for audit in after.audits.values()} == {"finished"}
+
+
+def test_bits_per_byte_of_two_definitions_are_not_joined(tmp_path: Path) -> None:
+    tree = grid([1e-3], **NONE) | {"metric": "bits_per_byte"}
+    after = sweep(tmp_path, tree, records=2)
+    refuse_other_bits(after, request(tree))  # of this version: nothing to refuse
+    assert after.request is not None
+    del after.request["bits"]
+    with pytest.raises(RefusedError, match="ends of documents"):
+        refuse_other_bits(after, request(tree))
+
+
+def test_losses_of_an_old_ledger_go_with_new_ones(tmp_path: Path) -> None:
+    tree = grid([1e-3], **NONE)
+    after = sweep(tmp_path, tree, records=2)
+    assert after.request is not None
+    del after.request["bits"]
+    refuse_other_bits(after, request(tree))

@@ -222,4 +222,7 @@ def test_a_tracker_that_is_not_installed_exits_2(tmp_path: Path, scale: Path) ->
         check=False,
     )
     assert done.returncode == 2
-    assert "mlflow is not installed; install it with pip install '.[mlflow]'" in done.stderr
+    assert (
+        "mlflow is not installed; install it with pip install 'tinylm-sweeps[mlflow]'"
+        in done.stderr
+    )

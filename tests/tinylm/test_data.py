@@ -443,7 +443,7 @@ def read_tinystories(endpoint: str, folder: Path) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=15,  # the hub's own client would go on trying for longer
+        timeout=900,
     ).stdout
 
 
