@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def test_a_forecast_is_shown_beside_what_was_used(stopped: Ended) -> None:
 def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped: Ended) -> None:
     assert (stopped.capped.returncode, stopped.still.returncode) == (75, 75), stopped.capped.stderr
     assert "caps.tokens: " in stopped.capped.stderr
-    assert f"then resume: {sys.executable} -m sweeps.run" in stopped.capped.stderr
+    assert f"then resume: {shlex.quote(sys.executable)} -m sweeps.run" in stopped.capped.stderr
 
 
 def test_a_sweep_stops_within_a_record_of_its_budget(stopped: Ended, scale: Path) -> None:
