@@ -15,11 +15,11 @@ from rich.text import Text
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps import text as words
+from sweeps.commands.shared import READERS, Address, Tracker, command_line, console
 from sweeps.engine import session
 from sweeps.plan.request import Request
 from sweeps.plan.space import Space
 from sweeps.report.entries import Entry, entries_under
-from sweeps.run import READERS, Address, Tracker, command_line, console
 from tinylm import config as cfg
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
