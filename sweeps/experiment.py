@@ -15,11 +15,11 @@ from rich.text import Text
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps import text as words
+from sweeps.commands.shared import READERS, Address, Tracker, command_line, console
 from sweeps.engine import session
 from sweeps.plan.request import Request
 from sweeps.plan.space import Space
 from sweeps.report.entries import Entry, entries_under
-from sweeps.run import READERS, Address, Tracker, command_line, console
 from tinylm import config as cfg
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -118,10 +118,12 @@ def _tell(names: list[str], rows: list[str]) -> None:
 def list_all() -> None:
     """Print one line for each experiment under results/."""
     shown = ("date", "changes", "validation loss", "hours", "to baseline", "verdict")
+    with exits.reported():
+        found = entries_under(led.RESULTS)
     table = Table(box=None, pad_edge=False)
     for title in ("name", *shown):
         table.add_column(title, overflow="fold")
-    for one in entries_under(led.RESULTS):
+    for one in found:
         cells = [one.name, *(_ROWS[row](one).replace("\n", " ") for row in shown)]
         table.add_row(*map(Text, cells))
     console().print(table)

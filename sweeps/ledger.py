@@ -43,7 +43,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 Ledgers of versions before `role` are read as if they had it (`_current`).
 
 This module names the files under results/, except figures and the folders of attempts, and needs only
-the standard library.
+the standard library, except to name the nearest sweep to one that does not exist.
 """
 
 import errno
@@ -58,7 +58,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 
-from sweeps.exits import Code, SweepError
+from sweeps.exits import Code, SweepError, UsageError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -199,6 +199,19 @@ def sweeps(results: Path = RESULTS) -> list[Files]:
     ledgers = sorted(results.glob("*/ledger.jsonl"))
     # A ledger is empty if its driver found no cluster.
     return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
+
+
+def find_sweep(name: str) -> Files:
+    """The sweep of a name under results/, or in a folder; `UsageError` if there is none."""
+    for folder in (RESULTS / name, Path(name)):
+        if Files(folder).ledger.is_file():
+            return Files(folder)
+    from tinylm.config import did_you_mean  # loads pydantic
+
+    names = [files.name for files in sweeps()]
+    hint = did_you_mean(Path(name).name, names) or f"; there are {', '.join(names) or 'none'}"
+    missing = "no ledger.jsonl in that folder" if Path(name).is_dir() else "no such sweep"
+    raise UsageError(f"{name}: {missing} in {RESULTS}/ or by path{hint}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

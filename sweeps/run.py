@@ -1,47 +1,17 @@
 """`python -m sweeps.run SPACE`: run a sweep, or resume it."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sweeps import exits
+from sweeps.commands.shared import READERS, Address, Tracker, command_line, console
 from sweeps.engine import session
 from sweeps.engine.machine import default_scale
-from sweeps.findings.arms import void_arms
-from sweeps.ledger import Files
 from sweeps.plan.request import read_request, sweep_folder
 
-Address = Annotated[
-    str, typer.Option(help="A running Ray cluster: auto or HOST:PORT. By default Ray is started.")
-]
-Tracker = Annotated[
-    session.Tracker | None, typer.Option(help="Also send the trials to this tracker.")
-]
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-def console() -> Console:
-    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def command_line(module: str) -> str:
-    """The command that this process runs, as it can be typed again."""
-    return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
-
-
-def _publish(files: Files, console: Console) -> None:
-    from sweeps.report import analysis
-
-    analysis.publish(files, console)
-
-
-READERS = session.Readers(_publish, void_arms)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.analyze import find
+from sweeps.ledger import find_sweep
 from sweeps.report.server import HOST, Server
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -22,10 +22,7 @@ def main(
 ) -> None:
     """Serve the report of a sweep as a page that is updated while the sweep runs."""
     with exits.reported():
-        try:
-            files = find(name)
-        except ValueError as error:
-            raise exits.UsageError(str(error)) from error
+        files = find_sweep(name)
         try:
             server = Server(files, port)
         except OSError as error:

@@ -26,7 +26,7 @@ from typer.testing import CliRunner, Result
 from sweeps import analyze
 from sweeps.findings.everything import findings
 from sweeps.findings.results import results_of
-from sweeps.ledger import Files
+from sweeps.ledger import Files, find_sweep
 from sweeps.report import tables
 from sweeps.report.analysis import Analysis, present
 from sweeps.report.summary import markdown
@@ -196,7 +196,7 @@ def test_a_damaged_ledger_exits_6(tmp_path: Path) -> None:
 
 
 def test_a_folder_may_be_named_by_its_path(tmp_path: Path) -> None:
-    assert analyze.find(str(tmp_path.parent / lr_sweep(tmp_path).folder)).folder == tmp_path
+    assert find_sweep(str(tmp_path.parent / lr_sweep(tmp_path).folder)).folder == tmp_path
 
 
 BLOCKED = """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps import ledger
+from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
@@ -190,10 +191,10 @@ def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
 
 
 def results_of(name: str, rows: list[Row]) -> Results:
-    """What the rows of a ledger say; `ValueError` if nothing has been asked yet."""
+    """What the rows of a ledger say; `UsageError` if nothing has been asked yet."""
     sweep = ledger.fold(rows)
     if sweep.request is None:
-        raise ValueError(f"{name}: the ledger asks nothing yet")
+        raise UsageError(f"{name}: the ledger asks nothing yet")
     space = parse(sweep.request["space"], f"{name}: the space in its ledger")
     trials = _answering(sweep, space)
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]

@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from sweeps import ledger
+from sweeps.exits import StorageError
 from sweeps.findings.everything import SearchFindings, StudyFindings, findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files
@@ -34,7 +35,7 @@ class Analysis:
 def write(files: Files) -> Analysis:
     """Write the tables, figures and summary of a sweep; each file whole, so readers see no half.
 
-    Raises `LedgerError` if the ledger is damaged, `ValueError` if it asks nothing yet and `OSError`
+    Raises `LedgerError` if the ledger is damaged, `UsageError` if it asks nothing yet and `OSError`
     if the folder can't be written.
     """
     from sweeps.report import plots
@@ -79,20 +80,18 @@ def present(analysis: Analysis, console: Console) -> None:
 def enter_in_log() -> Path:
     """Write the index and the experiment log of all sweeps under results/; where the log is.
 
-    Raises `NotesError`, with the log as it is, if a note in it has no end, and `OSError` if it can't
-    be written.
+    Raises `NotesError`, with the log as it is, if a note in it has no end, and `StorageError` if it
+    can't be written.
     """
-    found = findings_under(ledger.RESULTS)
-    page.write_index(ledger.RESULTS, found)
-    return log.write(ledger.RESULTS, found)
-
-
-def log_problem(error: notes.NotesError | OSError) -> str:
-    """Why the experiment log was not written."""
     path = ledger.ResultsFolder().log
-    if isinstance(error, notes.NotesError):
-        return f"{path} is left as it is: {error}"
-    return f"{path}: can't be written: {error}"
+    try:
+        found = findings_under(ledger.RESULTS)
+        page.write_index(ledger.RESULTS, found)
+        return log.write(ledger.RESULTS, found)
+    except notes.NotesError as error:
+        raise notes.NotesError(f"{path} is left as it is: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written: {error}") from error
 
 
 def publish(files: Files, console: Console) -> None:
@@ -102,5 +101,5 @@ def publish(files: Files, console: Console) -> None:
         return
     try:
         print_path(enter_in_log(), console)
-    except (notes.NotesError, OSError) as error:
-        print(log_problem(error), file=sys.stderr)
+    except (notes.NotesError, StorageError) as error:
+        print(error, file=sys.stderr)
