@@ -1,5 +1,5 @@
-"""What went wrong in a run, by stated rules. Their constants are here and in `tinylm.train`, which
-ends runs that diverge."""
+"""Problems of a run, found by fixed rules. The constants are here and in `tinylm.train`, which ends
+diverged runs."""
 
 import re
 
