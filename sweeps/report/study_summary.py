@@ -54,7 +54,7 @@ _NOISE_OF = {
 
 
 def verdict_words(found: StudyFindings) -> list[str]:
-    """The arms against the baseline, with caveats and hypotheses; those that are not settled."""
+    """The arms compared with the baseline, with caveats and hypotheses, and the unsettled arms."""
     compared = found.comparison
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]

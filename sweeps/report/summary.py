@@ -109,7 +109,7 @@ def _noise_words(found: Findings) -> list[str]:
 
 
 def _rule_words(found: Findings) -> list[str]:
-    """The rules of what went wrong in any trial."""
+    """The rules of the problems found in any trial."""
     if not found.outcomes:
         return []
     lines = [f"- {kind}: {RULES[kind]}." for kind in found.outcomes]
