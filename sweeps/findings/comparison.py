@@ -256,7 +256,7 @@ def _gone(arm: ArmRuns) -> str:
     """A sentence part for an arm whose runs all diverged; else empty."""
     if arm.chosen is None and arm.retuned:
         diverged = all(trial.status == "diverged" for trial in arm.grid)
-        return "diverged at every value it was tried with" if diverged else ""
+        return "diverged at every value tried" if diverged else ""
     return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
 
 

@@ -135,7 +135,7 @@ def _cautions(one: Experiment) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
-    return "nothing" if value is None else show(value)
+    return "none" if value is None else show(value)
 
 
 def configuration(trial: Trial) -> list[str]:
@@ -214,7 +214,11 @@ def _no_comparison(one: Experiment) -> str:
         differ = "differs" if len(other) == 1 else "differ"
         return f"none ({' and '.join(other)} {differ}, so the losses are not comparable)"
     if not {trial.seed for trial in finished} & _ended(one.against):
-        there = "the baseline" if results.is_study or not results.swept else "the base's own values"
+        there = (
+            "the baseline"
+            if results.is_study or not results.swept
+            else "the run at the base config's values"
+        )
         return f"none ({there} did not finish on the same seeds)"
     return ""
 

@@ -314,5 +314,5 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
         yield (
             f"{best.path}: {words.show(best.best)} has the lowest {METRICS[results.metric]} of the values "
             f"tried from {words.show(best.lowest)} to {words.show(best.highest)} ({results.name})."
-            f"{' It is at their edge.' * bool(best.edge)}{unfinished}"
+            f"{' It is at the edge of that range.' * bool(best.edge)}{unfinished}"
         )
