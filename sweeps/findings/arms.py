@@ -1,4 +1,4 @@
-"""Arms of a study: their runs, what is found of each, and which did not apply."""
+"""Arms of a study: their runs, the findings on each, and the arms that had no effect."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sweeps.findings.verdict import Verdict
 from sweeps.ledger import BASELINE, Row, Sweep, Trial
 from sweeps.selection import Metric, last_record
 
-# A trial lies within the spread of repeats where it is at most this many times that from them.
+# A trial is within the spread of repeats if its distance from them is at most this many spreads.
 REPEAT_MARGIN = 2.0
 
 
@@ -23,22 +23,22 @@ class ArmRuns:
     name: str
     hypothesis: str
     changes: dict[str, Any]
-    chosen: dict[str, Any] | None  # by its re-tune grid; None where every trial of that diverged
-    tried: int  # trials of the grid that chose
-    failed: int  # of these
+    chosen: dict[str, Any] | None  # by its re-tune grid; None if every trial of the grid diverged
+    tried: int  # trials of that grid
+    failed: int  # trials of the grid that failed
     retuned: bool
     runs: dict[int, Trial]  # by seed
-    repeats: list[Trial]  # of the first seed
+    repeats: list[Trial]  # of the run with the first seed
     grid: list[Trial]  # its re-tune grid
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Its trials; arms that chose the same values of the same changes run the same ones."""
+        """The ids of its trials; arms with the same changes and values share their trials."""
         return tuple(trial.trial for trial in self.runs.values()) or (self.name,)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the others are compared with it."""
+        """Whether the other arms are compared with this one."""
         return self.name == BASELINE
 
     @property
@@ -53,7 +53,7 @@ class ArmRuns:
 
     @property
     def flops_per_token(self) -> int | None:
-        """FLOPs of a training token."""
+        """FLOPs per training token."""
         return None if self.first is None else self.first.flops_per_token
 
     @property
@@ -62,12 +62,12 @@ class ArmRuns:
         return bool(self.runs) and len(self.having("finished")) == len(self.runs)
 
     def having(self, status: str) -> list[Trial]:
-        """The runs that ended so."""
+        """The runs with this status."""
         return [trial for trial in self.runs.values() if trial.status == status]
 
 
 def arms_of(sweep: Sweep) -> list[ArmRuns]:
-    """The arms that are settled, in the order of the plan, the baseline first."""
+    """The settled arms in plan order, the baseline first."""
     return [
         ArmRuns(
             name=row["arm"],
@@ -86,8 +86,8 @@ def arms_of(sweep: Sweep) -> list[ArmRuns]:
 
 
 def numeric_arms(results: Results, arms: Sequence[ArmRuns]) -> dict[float, ArmRuns]:
-    """The arms by the value of the one path that they are made of; nothing for listed arms, or for
-    values that are no numbers."""
+    """The arms by their value of the one path that defines them; empty for listed arms and for values
+    that are not numbers."""
     each = results.space.each
     if each is None:
         return {}
@@ -97,8 +97,8 @@ def numeric_arms(results: Results, arms: Sequence[ArmRuns]) -> dict[float, ArmRu
 
 
 def _same(one: Trial, other: Trial, repeats: Sequence[Trial]) -> bool:
-    """Whether two runs took the same course, as far as both have come: bit for bit or, where the
-    first was repeated, no further apart than `REPEAT_MARGIN` times the spread of its repeats."""
+    """Whether two runs have the same losses, as far as both were measured. Without repeats the losses
+    must be equal bit for bit; with repeats they may differ by `REPEAT_MARGIN` times their spread."""
     courses = [course(trial) for trial in (one, *repeats)]
     spread = 0.0
     for *repeated, loss in zip(*courses, course(other), strict=False):
@@ -109,11 +109,10 @@ def _same(one: Trial, other: Trial, repeats: Sequence[Trial]) -> bool:
 
 
 def void_arms(sweep: Sweep) -> list[str]:
-    """The arms that did not apply: whose runs, at equal values and seeds, are the baseline's from the
-    first losses to the ends of both.
+    """The arms that had no effect: at equal values and seeds, all losses of their runs equal the
+    baseline's.
 
-    A difference that comes late, as that of a decay does, is one; so nothing is void before it has
-    ended.
+    A late difference counts too, for example from a decay, so no arm is void before its runs end.
     """
     arms = {arm.name: arm for arm in arms_of(sweep)}
     base = arms.pop(BASELINE, None)
@@ -123,13 +122,13 @@ def void_arms(sweep: Sweep) -> list[str]:
 
 
 def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
-    if base.repeats:  # equal runs differ here, and by how much is known of the first seed
+    if base.repeats:  # equal runs differ here; the spread is known for the first seed
         seeds = list(base.runs)[:1]
     else:
         seeds = [seed for seed in base.runs if seed in arm.runs]
     pairs = [(base.runs[seed], arm.runs[seed]) for seed in seeds if seed in arm.runs]
     if base.chosen != arm.chosen and not base.repeats:
-        # Of a dead switch the grids are the same, though the one or the other may be chosen.
+        # The grids of a switch without effect are equal, but the chosen values may differ.
         pairs = [
             (one, other)
             for one in base.grid
@@ -148,12 +147,12 @@ def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
 
 CautionKind = Literal[
     "size",  # more or fewer parameters or FLOPs than the baseline
-    "windows",  # validation windows of another length
-    "time",  # a timed budget was enough for these tokens
+    "windows",  # validation windows of a different length
+    "time",  # the tokens that fit into a budget of time
     "grid edge",  # the best value may lie beyond the re-tune grid
     "grid failure",  # trials of the re-tune grid failed
-    "not re-tuned",  # it runs at the baseline's values
-    "lost runs",  # of the arm or the baseline
+    "not re-tuned",  # the arm runs at the baseline's values
+    "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
     "grid missed",  # another arm shows that the re-tune grid missed a better value
 ]
@@ -161,7 +160,7 @@ CautionKind = Literal[
 
 @dataclass(frozen=True)
 class Caution:
-    """What a reader of a verdict has to know."""
+    """A caveat that a reader of a verdict needs."""
 
     kind: CautionKind
     text: str
@@ -169,17 +168,17 @@ class Caution:
 
 @dataclass(frozen=True)
 class ArmFindings:
-    """An arm, its losses, and what they say of its difference from the baseline."""
+    """An arm, its losses, and its difference from the baseline."""
 
     runs: ArmRuns
     is_void: bool
-    losses: dict[int, float]  # by seed, where the arms are compared
+    losses: dict[int, float]  # by seed, at the token count of the comparison
     paired: dict[int, float]  # differences from the baseline, by seed; empty if not compared
-    effect: stats.Effect | None  # of these
-    differences: dict[Metric, float | None]  # the same, mean, in each metric
-    more_params: float | None  # than the baseline's, as a share of these
+    effect: stats.Effect | None  # of the paired differences
+    differences: dict[Metric, float | None]  # mean difference in each metric
+    more_params: float | None  # difference from the baseline, as a share of its parameters
     more_flops: float | None
-    n: int  # runs with a loss; of an arm those that the baseline has one for, too
+    n: int  # runs with a loss; for an arm, only seeds where the baseline has one too
     p_holm: float | None
     verdict: Verdict
     outcomes: tuple[str, ...]
@@ -197,20 +196,20 @@ class ArmFindings:
 
     @property
     def seconds(self) -> float | None:
-        """Median seconds of training of a whole run."""
+        """Median training seconds of a finished run."""
         ends = [last_record(trial) for trial in self.runs.having("finished")]
         seconds = [record.seconds for record in ends if record is not None]
         return statistics.median(seconds) if seconds else None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Median training tokens per second of a whole run."""
+        """Median training tokens per second of a finished run."""
         speeds = [speed for t in self.runs.having("finished") if (speed := tokens_per_s(t))]
         return statistics.median(speeds) if speeds else None
 
     @property
     def caution_texts(self) -> list[str]:
-        """What to be careful about."""
+        """The texts of its cautions."""
         return [caution.text for caution in self.cautions]
 
     def as_json(self) -> Row:

@@ -1,4 +1,4 @@
-"""What stopped trials would have come to, as far as audits show."""
+"""What audits show about trials that were stopped early."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sweeps.selection import Point, at, last_record
 class Audited(Place):
     """An audited trial at the final token count."""
 
-    rung: int  # tokens at which it was stopped
+    rung: int  # tokens at which the trial was stopped
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -22,18 +22,18 @@ class Audited(Place):
 
 @dataclass(frozen=True)
 class Audit:
-    """Stopped trials that were trained to their ends, and how many should not have been stopped."""
+    """Stopped trials that an audit trained in full, and how many should not have been stopped."""
 
     stopped: int
     audited: int
-    top: int  # trials that the schedule finishes at least
-    false_kills: int  # audited trials whose final loss is among the best `top` of all that ended
-    rate: float  # of false kills among the audited
+    top: int  # the schedule finishes at least this many trials
+    false_kills: int  # audited trials whose final loss is among the `top` lowest of all
+    rate: float  # false kills per audited trial
     low: float  # 95% interval of the rate among all stopped trials (Clopper and Pearson, 1934)
     high: float
-    regret: float  # how far the best audited trial ends below the best of the ranking, at least 0
+    regret: float  # final loss of the best ranked trial less the best audited one's, at least 0
     point: Point | None
-    places: tuple[Audited, ...]  # best first; those that diverged have no loss
+    places: tuple[Audited, ...]  # best first; diverged trials have no loss
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -64,15 +64,15 @@ def _places(results: Results) -> list[Audited]:
 
 
 def audit(results: Results) -> Audit | None:
-    """What audited trials came to, which were stopped and trained on apart; None without an audit.
+    """The results of the audited trials; None without an audit.
 
-    Where all stopped trials were audited, the interval is a single number.
+    If all stopped trials were audited, the interval is a single number.
     """
     places = _places(results)
     ranked = final_losses(results, results.trials)
     if not places or not ranked:
         return None
-    top: int = getattr(results.space.schedule, "finish", 1)  # not every policy has it
+    top: int = getattr(results.space.schedule, "finish", 1)  # not every policy has this setting
     losses = [loss for place in places if (loss := place.loss(results.metric)) is not None]
     bar = sorted([*ranked, *losses])[:top][-1]
     false = sum(loss <= bar for loss in losses)

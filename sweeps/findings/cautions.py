@@ -1,4 +1,4 @@
-"""What a reader of a verdict has to know: differences beside the change, lost runs, poor grids."""
+"""Caveats of a verdict: differences other than the change, lost runs, poor grids."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is po
 
 
 def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
-    """The cautions on an arm that its runs and the baseline's give rise to."""
+    """The cautions on an arm from its runs and the baseline's."""
     yield from _unequal(results, base, arm)
     for path, value in (arm.chosen or {}).items():
         edge = _edge(arm, path, value)
@@ -44,7 +44,7 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
 
 
 def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
-    """What differs from the baseline beside the change: sizes, validation windows, tokens."""
+    """Differences from the baseline other than the change: sizes, validation windows, tokens."""
     trial, first = arm.first, base.first
     if trial and first:
         for what, own, other in (
@@ -64,8 +64,8 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
 
 
 def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
-    """The side, lowest or highest, on which a chosen number has no tried neighbor, and what to try
-    there: as far again as its neighbor on the other side."""
+    """The side, lowest or highest, on which a chosen number has no tried neighbor, and a value to try
+    there: at the same distance as the neighbor on the other side."""
     tried = sorted({trial.value(path) for trial in arm.grid})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
@@ -78,7 +78,7 @@ def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
 def better_elsewhere(
     arm: ArmFindings, arms: Sequence[ArmFindings], noise: stats.Noise | None
 ) -> Iterator[Caution]:
-    """That another arm with the same changes, which runs at other values, has a loss that is lower by
+    """The caution that another arm with the same changes, run at other values, has a loss lower by
     more than the noise."""
     if not arm.runs.retuned or arm.mean is None or noise is None:
         return

@@ -1,6 +1,6 @@
-"""Arms against their baseline: what the runs of a study support.
+"""Arms compared with their baseline: what the runs of a study support.
 
-Every comparison is at equal tokens and paired by seed; the noise is that of the sweep itself.
+Every comparison is at equal tokens and paired by seed. The noise is measured in the sweep itself.
 """
 
 import math
@@ -22,18 +22,18 @@ from sweeps.selection import Metric, Point, at, final_point
 
 @dataclass(frozen=True)
 class CriticalBatch:
-    """The largest batch size whose loss is not above the lowest by more than the noise."""
+    """The largest batch size whose loss exceeds the lowest by no more than the noise."""
 
     best: int  # the batch size with the lowest loss
     largest: int
-    beyond: int | None  # the next larger that was tried
-    smallest: bool  # whether the best is the smallest that was tried
-    retuned: bool  # whether the learning rate was
+    beyond: int | None  # the next larger batch size that was tried
+    smallest: bool  # whether `best` is the smallest that was tried
+    retuned: bool  # whether the learning rate was re-tuned
 
 
 @dataclass(frozen=True)
 class ArmsComparison:
-    """Every settled arm against the baseline."""
+    """The comparison of every settled arm with the baseline."""
 
     point: Point | None
     steps: tuple[int, ...]
@@ -63,7 +63,7 @@ class ArmsComparison:
 
 
 def _losses(arm: ArmRuns, point: Point | None, metric: Metric) -> dict[int, float]:
-    """The losses of an arm's runs where they were measured, by seed."""
+    """The measured losses of an arm's runs at a point, by seed."""
     return {
         seed: record.loss(metric)
         for seed, trial in arm.runs.items()
@@ -74,10 +74,11 @@ def _losses(arm: ArmRuns, point: Point | None, metric: Metric) -> dict[int, floa
 def comparison(
     results: Results, arms: Sequence[ArmRuns], unsettled: Sequence[Unsettled]
 ) -> ArmsComparison | None:
-    """Every settled arm against the baseline; None where the baseline is not settled.
+    """The comparison of every settled arm with the baseline; None if the baseline is not settled.
 
-    The noise is the standard deviation of a run: over seeds and pooled over the baseline and the arms
-    that scatter no more than it, or over repeats of the baseline where these clearly scatter more.
+    The noise is the standard deviation of a run. It is taken over seeds, pooled over the baseline and
+    the arms whose spread is no larger; or over repeats of the baseline if their spread is clearly
+    larger.
     """
     if not arms or not arms[0].is_baseline:
         return None
@@ -89,7 +90,7 @@ def comparison(
         for trial in arm.runs.values()
         if trial.curve and trial.status not in {"diverged", "failed"}
     ]
-    # One that has just begun must not take those that have ended back to their early losses.
+    # An arm that has just begun must not move the comparison back to early losses.
     compared = [trial for trial in alive if trial.status == "finished"] or alive
     point = final_point(compared)
     noise, noise_of = _noise(sound, point, results.metric)
@@ -118,7 +119,7 @@ def comparison(
 def _noise(
     sound: Sequence[ArmRuns], point: Point | None, metric: Metric
 ) -> tuple[stats.Noise | None, str | None]:
-    """The noise of a run, and whether it is that of `seeds` or of `repeats` of one of them."""
+    """The noise of a run, and its source: `seeds`, or `repeats` of one seed."""
     base = sound[0]
     quiet = {
         arm.ids: list(_losses(arm, point, metric).values())
@@ -130,7 +131,7 @@ def _noise(
     same = [*list(base.runs.values())[:1], *base.repeats]
     again = [record.loss(metric) for t in same if (record := at(t, point)) is not None]
     repeated = stats.pooled_noise([again])
-    if repeated is None or repeated.sd == 0:  # a run that repeats exactly has no noise of its own
+    if repeated is None or repeated.sd == 0:  # exact repeats show no noise
         return over_seeds, None if over_seeds is None else "seeds"
     if over_seeds is None or stats.scatters_more(repeated, over_seeds):
         return repeated, "repeats"
@@ -140,7 +141,7 @@ def _noise(
 def _arm(
     results: Results, base: ArmRuns, arm: ArmRuns, point: Point | None, *, is_void: bool
 ) -> ArmFindings:
-    """The losses of an arm; the verdict is still to come."""
+    """The findings on an arm, before its verdict."""
     own, other = (_losses(each, point, results.metric) for each in (arm, base))
     seeds = [seed for seed in other if seed in own]
     compared = bool(seeds) and not is_void and not arm.is_baseline
@@ -177,10 +178,10 @@ def _mean_difference(
 def _adjusted(
     arms: Sequence[ArmFindings], unsettled: Sequence[Unsettled]
 ) -> tuple[list[float | None], int]:
-    """The p-values of the arms adjusted for all tests, and the number of these.
+    """The p-values of the arms, adjusted for all tests, and the number of tests.
 
-    The tests are all that the study plans, whether their losses are there or not: what has ended
-    keeps its p-value when more arrives. Arms of the same trials are one test; void ones are none.
+    All planned tests count, with or without losses, so that a finished arm keeps its p-value when
+    more results arrive. Arms that share their trials are one test. Void arms are not tested.
     """
     p_values = [None if arm.effect is None else arm.effect.p for arm in arms]
     tests = {
@@ -198,7 +199,7 @@ def _adjusted(
 
 @dataclass(frozen=True)
 class _Tests:
-    """What an arm's effect is judged by."""
+    """The numbers that an arm's effect is judged by."""
 
     p_holm: float | None
     noise: stats.Noise | None
@@ -214,7 +215,7 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
     if arm.effect is None:
         return undecided("nothing to compare")
     judged = judge(arm.effect, tests.p_holm, tests.noise, tests.unit, tests.tested)
-    # What is left after the worst have dropped out is no fair sample.
+    # Once the worst runs are lost, the remaining ones are not a fair sample.
     for who, name, fair in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
         lost = who.having("diverged")
         if lost and judged.kind != fair:
@@ -223,7 +224,7 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
-    """The verdict where it does not rest on losses."""
+    """The verdict if it does not depend on losses, else None."""
     if arm.is_void:
         why = "its runs equal the baseline's, so the change had no effect"
         return Verdict("void", "void", why)
@@ -252,20 +253,20 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
 
 
 def _gone(arm: ArmRuns) -> str:
-    """In words that an arm diverged wherever it was trained; nothing where it did not."""
+    """A sentence part for an arm whose runs all diverged; else empty."""
     if arm.chosen is None and arm.retuned:
         diverged = all(trial.status == "diverged" for trial in arm.grid)
-        return "diverged at every value it was tried with" if diverged else ""
+        return "diverged at every value tried" if diverged else ""
     return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
 
 
 def _critical_batch(
     results: Results, arms: Sequence[ArmFindings], noise: stats.Noise | None
 ) -> CriticalBatch | None:
-    """The critical batch size; None for other studies, and while the noise is not known.
+    """The critical batch size; None for other studies, and until the noise is known.
 
-    Losses are at equal tokens, each at its own rate: beyond the critical size a larger batch buys
-    less than it costs (arXiv:1812.06162).
+    Losses are compared at equal tokens, each at its own learning rate. Beyond the critical size a
+    larger batch gains less than it costs (arXiv:1812.06162).
     """
     each = results.space.each
     means = {arm.name: arm.mean for arm in arms}

@@ -1,4 +1,4 @@
-"""What a sweep spent: tokens, FLOPs and seconds."""
+"""The compute that a sweep used: tokens, FLOPs and seconds."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,24 +10,24 @@ from sweeps.selection import last_record
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the sweep was expected to take."""
+    """The compute that the sweep was expected to use."""
 
     tokens: int
     low: int
     high: int
-    seconds: float | None  # by the clock, without evaluation and start-up
-    basis: str  # what was replayed
+    seconds: float | None  # wall-clock, without evaluation and start-up
+    basis: str  # the replay that the forecast is from
 
 
 @dataclass(frozen=True)
 class Compute:
-    """What was spent, against training every trial to its end and the forecast."""
+    """The compute used, beside the forecast and the compute of training every trial in full."""
 
     tokens_audit: int
     wall_clock: float  # seconds of the sweep's sessions
     forecast: Forecast | None
-    tokens: int  # trained in all
-    tokens_full: int  # of all trials trained to their ends
+    tokens: int  # in total
+    tokens_full: int  # if every trial were trained in full
     tokens_branches: int  # in decay branches
     tokens_repeated: int  # trained again after an interruption
     flops: int
@@ -40,7 +40,7 @@ class Compute:
 
 
 def compute(results: Results) -> Compute:
-    """What a sweep spent so far."""
+    """The compute that a sweep has used so far."""
     trials = list(results.sweep.trials.values())
     reached = sum(trial.tokens for trial in trials)
     branches = sum(trial.branch_tokens for trial in trials)

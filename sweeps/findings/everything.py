@@ -1,4 +1,4 @@
-"""All that is found in a sweep, computed once: tables, figures, pages and logs are made from it."""
+"""All findings of a sweep, computed once; tables, figures, pages and logs are made from them."""
 
 from dataclasses import asdict, dataclass
 
@@ -31,24 +31,24 @@ from sweeps.selection import at, best_group
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found in any sweep."""
+    """The findings of any sweep."""
 
     results: Results
     diverged: tuple[Ended, ...]
     failed: tuple[Ended, ...]
     unfinished: tuple[Ended, ...]
     compute: Compute
-    outcomes: tuple[str, ...]  # what went wrong in any trial, of `RULES` and in their order
+    outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
     noise: SeedNoise | None
 
     @property
     def notes(self) -> list[str]:
-        """What the last session says of the sweep."""
+        """The notes of the last session."""
         notes: list[str] = self.results.sweep.session.get("notes", [])
         return notes
 
     def count(self, status: str) -> int:
-        """The number of trials with a status of the tables."""
+        """The number of trials with this status in the tables."""
         return len(self.results.having(status))
 
     def as_json(self) -> Row:
@@ -56,7 +56,7 @@ class Findings:
         raise NotImplementedError
 
     def _head(self) -> Row:
-        """What is asked, when it was run, and how the trials ended."""
+        """The question, when the sweep ran, and how its trials ended."""
         results = self.results
         counts = {status: self.count(status) for status in (*ENDINGS, "unfinished")}
         return {
@@ -81,14 +81,14 @@ class Findings:
 
 @dataclass(frozen=True)
 class SearchFindings(Findings):
-    """What is found in a search: the ranking and what it rests on."""
+    """The findings of a search: the ranking and what it is based on."""
 
     ranking: Ranking  # of the finished trials
-    winner: tuple[Trial, ...]  # the finished trials of the best values, over their seeds
+    winner: tuple[Trial, ...]  # the finished trials of the best values, one per seed
     stopped: tuple[Stopped, ...]
     audit: Audit | None
     common: Ranking  # of all trials at the latest token count that they share
-    missing: tuple[Trial, ...]  # without a record there
+    missing: tuple[Trial, ...]  # trials without a record at that token count
     best: tuple[BestValue, ...]
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
@@ -118,10 +118,10 @@ class SearchFindings(Findings):
 
 @dataclass(frozen=True)
 class StudyFindings(Findings):
-    """What is found in a study: its arms against their baseline."""
+    """The findings of a study: its arms compared with their baseline."""
 
     settled: tuple[ArmRuns, ...]  # the baseline first
-    comparison: ArmsComparison | None  # None where the baseline is not settled
+    comparison: ArmsComparison | None  # None if the baseline is not settled
     unsettled: tuple[Unsettled, ...]
     tuning: tuple[Tuning, ...]
 
@@ -137,7 +137,7 @@ class StudyFindings(Findings):
 
 
 def findings(results: Results) -> SearchFindings | StudyFindings:
-    """All that is found in a sweep."""
+    """The findings of a sweep."""
     return study_findings(results) if results.is_study else search_findings(results)
 
 
@@ -147,7 +147,7 @@ def _outcomes(results: Results) -> tuple[str, ...]:
 
 
 def study_findings(results: Results) -> StudyFindings:
-    """All that is found in a study."""
+    """The findings of a study."""
     settled = arms_of(results.sweep)
     grids = tuning(results, settled)
     waiting = unsettled(results, settled, grids)
@@ -167,7 +167,7 @@ def study_findings(results: Results) -> StudyFindings:
 
 
 def search_findings(results: Results) -> SearchFindings:
-    """All that is found in a search."""
+    """The findings of a search."""
     winner = best_group(results.trials, results.metric)
     finished = ranking(results)
     absent = [trial for trial in results.trials if at(trial, results.common) is None]

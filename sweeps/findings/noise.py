@@ -1,4 +1,4 @@
-"""The noise of a run: how far losses of one config lie apart, over seeds and over repeats."""
+"""The noise of a run: how much losses of one config differ, over seeds and over repeats."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from sweeps.selection import Point, losses_at, records
 
 
 def course(trial: Trial) -> list[float]:
-    """The first training losses of a trial, then the losses of its records: what a switch that does
-    something changes."""
+    """The first training losses of a trial, then the losses of its records. Any switch with an effect
+    changes them."""
     measured = records(trial)
     first = measured[0].first_losses if measured else []
     return [*first, *(loss for one in measured for loss in (one.train_loss, one.val_loss))]
@@ -22,10 +22,10 @@ def course(trial: Trial) -> list[float]:
 class SeedNoise:
     """The spread of final losses over the seeds of a search."""
 
-    noise: stats.Noise | None  # pooled over choices of values; None where none has two seeds
+    noise: stats.Noise | None  # pooled over choices of values; None if none has two seeds
     point: Point | None
-    groups: tuple[int, ...]  # seeds of each choice that has several
-    repeats: tuple[int, ...]  # runs of each config and seed that was run several times
+    groups: tuple[int, ...]  # number of seeds of each choice with several
+    repeats: tuple[int, ...]  # number of runs of each config and seed with several
     repeats_apart: float | None  # largest difference between any of their recorded losses
 
     def as_json(self) -> Row:
@@ -40,10 +40,10 @@ class SeedNoise:
 
 
 def seed_noise(results: Results) -> SeedNoise | None:
-    """The spread of final losses over seeds, pooled over the choices of values of which every seed
-    finished, and how far repeats of one run lie apart.
+    """The spread of final losses over seeds, and the largest difference between repeats of a run.
 
-    None where no choice has two seeds or repeats. The noise of a study is that of its comparison.
+    The spread is pooled over the choices of values whose seeds all finished. None if no choice has
+    two seeds or repeats. The noise of a study is in its comparison.
     """
     again = "run.repeat"
     over_seeds: dict[str, list[Trial]] = {}
@@ -54,7 +54,7 @@ def seed_noise(results: Results) -> SeedNoise | None:
             over_seeds.setdefault(json.dumps(values), []).append(trial)
         if trial.role != "tuning" and trial.status == "finished":
             repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
-    # Seeds that survived early stopping scatter less than seeds do.
+    # Seeds that survived early stopping have a smaller spread than all seeds.
     whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
     losses = [losses_at(each, results.final, results.metric) for each in whole]
     several = [group for group in repeated.values() if len(group) > 1]
@@ -71,7 +71,7 @@ def seed_noise(results: Results) -> SeedNoise | None:
 
 
 def _apart(group: Sequence[Trial]) -> float:
-    """The largest difference of a repeat from the first run."""
+    """The largest difference between a repeat and the first run."""
     first = course(group[0])
     return max(
         abs(a - b) for repeat in group[1:] for a, b in zip(first, course(repeat), strict=False)

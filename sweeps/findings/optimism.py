@@ -1,4 +1,4 @@
-"""The best of several is a selection: what its loss may owe to luck, and what fresh seeds say."""
+"""Selection bias: how far the best of several may be due to luck, and its loss on fresh seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ class Selection:
     """The choice of the best values."""
 
     values: dict[str, Any]
-    among: int  # choices of values that have a result
+    among: int  # choices of values with a result
     seeds: int
     mean: float  # loss over the seeds
-    optimism: float | None  # how much higher new seeds may be expected to end; None of one seed
+    optimism: float | None  # expected increase on new seeds; None for one seed
     confirmed: tuple[float, ...]  # losses of the same values on fresh seeds
 
     def as_json(self) -> Row:
@@ -27,16 +27,16 @@ class Selection:
 
 
 def confirming(results: Results) -> list[Trial]:
-    """The trials that run the best of a search again on fresh seeds; none where that is not asked."""
+    """The trials that rerun the best values of a search on fresh seeds; empty if not requested."""
     row = results.sweep.confirming
     return [results.sweep.trials[name] for name in row["trials"].values()] if row else []
 
 
 def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
-    """What choosing the winner may have flattered it by; None where nothing was chosen.
+    """The choice of the winner and its selection bias; None if there was no choice.
 
-    The optimism is the mean, over the seeds, of the loss at a seed of the values that the other seeds
-    choose, less the lowest mean over all seeds: what choosing by these seeds gains over new ones.
+    For each seed, the values with the lowest loss over the other seeds are chosen, and their loss at
+    this seed is taken. The optimism is the mean of these losses less the lowest mean over all seeds.
     """
     finished = [trial for trial in results.trials if trial.status == "finished"]
     point = final_point(finished)

@@ -1,5 +1,5 @@
-"""What went wrong in a run, by stated rules. Their constants are here and in `tinylm.train`, which
-ends runs that diverge."""
+"""Problems of a run, found by fixed rules. The constants are here and in `tinylm.train`, which ends
+diverged runs."""
 
 import re
 
@@ -7,7 +7,7 @@ from sweeps.ledger import Trial
 from sweeps.selection import last_record, records
 
 SPIKE_NATS = 1.0
-ABOVE_INIT_NATS = 1.0  # a run that ends further above its loss at init has blown up
+ABOVE_INIT_NATS = 1.0  # a run whose final loss exceeds its loss at init by more has blown up
 
 RULES = {
     "non-finite": "a loss was not a finite number",
@@ -25,7 +25,7 @@ _MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memo
 
 
 def outcome(trial: Trial) -> str:
-    """The class of what went wrong in a trial, of `RULES`; nothing where nothing did."""
+    """The problem of a trial, one of `RULES`; empty if there was none."""
     if trial.status == "diverged":
         return trial.how or "blown up"
     if trial.status == "failed":

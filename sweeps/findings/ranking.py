@@ -1,4 +1,4 @@
-"""The trials of a search: ranked where they are compared, stopped, ended, over seeds, best values."""
+"""The trials of a search: ranking, stopped and ended trials, spread over seeds, best values."""
 
 import math
 import statistics
@@ -11,16 +11,16 @@ from sweeps.findings.results import Place, Results, SweptPath, status_of, tokens
 from sweeps.ledger import Row, Trial
 from sweeps.selection import Measured, Point, at, best_record, groups, last_record, losses_at
 
-# Within this share of a sampled range from its bound, a value is on the edge.
+# A value closer to a bound than this share of the sampled range is at its edge.
 EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Ranked(Place):
-    """A trial among others at one token count; without ranks where they share none."""
+    """A trial compared with others at one token count; without a rank if they share none."""
 
-    rank: int | None  # equals share it
-    behind: float | None  # the best, in the units of the metric
+    rank: int | None  # equal losses share a rank
+    behind: float | None  # loss less the best one
 
     @property
     def best(self) -> Measured | None:
@@ -39,18 +39,18 @@ class Ranked(Place):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Trials where they are compared, best first."""
+    """Trials at the token count of their comparison, best first."""
 
-    point: Point | None  # None where they share no token count
+    point: Point | None  # None if they share no token count
     places: tuple[Ranked, ...]
 
     @property
     def leader(self) -> Trial | None:
-        """The best trial; None where there are no ranks."""
+        """The best trial; None if there are no ranks."""
         return self.places[0].trial if self.places and self.point is not None else None
 
     def as_json(self, *, of_finished: bool) -> Row:
-        """The fields of summary.json; those of finished trials have more."""
+        """The fields of summary.json; finished trials have more fields."""
         places = [
             {
                 **place.as_json(),
@@ -66,7 +66,7 @@ class Ranking:
 
 
 def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ranking:
-    """The trials measured there, best first, with rank and distance from the best."""
+    """The trials measured at the point, best first, with rank and distance from the best."""
     measured = [(trial, record) for trial in trials if (record := at(trial, point)) is not None]
     measured.sort(key=lambda pair: pair[1].loss(results.metric))
     losses = [record.loss(results.metric) for _, record in measured]
@@ -78,9 +78,9 @@ def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ra
 
 
 def ranking(results: Results) -> Ranking:
-    """The finished trials where they are compared, best first.
+    """The finished trials at the token count of their comparison, best first.
 
-    Where they share no token count, they come in plan order and without ranks.
+    If they share no token count, they are in plan order and without ranks.
     """
     finished = results.having("finished")
     if results.final is None:
@@ -91,10 +91,10 @@ def ranking(results: Results) -> Ranking:
 
 @dataclass(frozen=True)
 class Stopped(Place):
-    """A trial where it was stopped early, beside the leader at the same tokens."""
+    """A trial that was stopped early, beside the leader at the same token count."""
 
-    leader: float | None  # its loss
-    decayed: float | None  # losses after decay branches, which the policy compared
+    leader: float | None  # loss of the leader
+    decayed: float | None  # loss after a decay branch, which the policy compared
     leader_decayed: float | None
 
     def as_json(self) -> Row:
@@ -108,7 +108,7 @@ class Stopped(Place):
 
 
 def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
-    """The trials stopped early, those that came furthest first."""
+    """The trials that were stopped early, the longest first."""
     places = []
     for trial in results.having("stopped"):
         record = last_record(trial)
@@ -132,11 +132,11 @@ def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
 
 @dataclass(frozen=True)
 class Ended(Place):
-    """A trial at its last record, and how far it is known to have come."""
+    """A trial at its last record, and the last step that it is known to have reached."""
 
     @property
     def reached_step(self) -> int | None:
-        """The last step that it is known to have reached."""
+        """The last step that the trial is known to have reached."""
         return self.trial.step or None
 
     @property
@@ -154,7 +154,7 @@ class Ended(Place):
 
 
 def ended(results: Results, status: str) -> tuple[Ended, ...]:
-    """The trials of a status, in plan order."""
+    """The trials with this status, in plan order."""
     return tuple(Ended(trial, last_record(trial)) for trial in results.having(status))
 
 
@@ -178,7 +178,7 @@ class Spread:
 
 
 def spread(results: Results) -> tuple[Spread, ...]:
-    """The losses over the seeds of each choice of values."""
+    """The losses of each choice of values over its seeds."""
     return tuple(_spread(results, group) for group in groups(results.trials))
 
 
@@ -199,23 +199,23 @@ def _spread(results: Results, group: Sequence[Trial]) -> Spread:
 
 
 def final_losses(results: Results, trials: Iterable[Trial]) -> list[float]:
-    """The losses at the final token count of those trials that finished."""
+    """The losses of the finished trials at the final token count."""
     finished = [trial for trial in trials if trial.status == "finished"]
     return losses_at(finished, results.final, results.metric)
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A value of a list next to the best one, and what became of its trials."""
+    """A value of a list next to the best one, and how its trials ended."""
 
     value: float
     statuses: tuple[str, ...]
-    audited: bool  # all that were stopped
+    audited: bool  # whether all its stopped trials were audited
 
 
 @dataclass(frozen=True)
 class BestValue:
-    """The best value of a numeric path, and whether what was tried brackets it."""
+    """The best value of a numeric path, and whether the tried values bracket it."""
 
     path: str
     name: str
@@ -224,7 +224,7 @@ class BestValue:
     lowest: float
     highest: float
     edge: str | None  # `low` or `high`
-    next: tuple[float, ...]  # past the edge, to try
+    next: tuple[float, ...]  # values past the edge to try
     beside: tuple[Neighbor, ...]
 
     def as_json(self) -> Row:
@@ -233,7 +233,7 @@ class BestValue:
 
 
 def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float, ...]:
-    """Two values past an edge, spaced as those tried; none that would cross zero."""
+    """Two values past an edge, spaced like the tried ones; none that would cross zero."""
     if swept.bounds is not None:
         low, high = swept.bounds
         start = low if side == "low" else high
@@ -253,7 +253,7 @@ def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float,
 
 
 def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> str | None:
-    """`low` or `high` where nothing that was tried brackets the best value on that side."""
+    """`low` or `high` if no tried value brackets the best one on that side, else None."""
     if len(tried) < 2:
         return None
     low, high = tried[0], tried[-1]
@@ -287,10 +287,10 @@ def _neighbor(results: Results, path: str, value: float) -> Neighbor:
 
 
 def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, ...]:
-    """For each numeric path the value of the winner, whether it lies on the edge, and what to try.
+    """The winner's value of each numeric path, whether it is at the edge, and which values to try.
 
-    The edge is that of all values planned whose trials did not all fail: a value that diverged or
-    was stopped early does bracket the best one, a failed one says nothing.
+    The edge is that of all planned values, except those whose trials all failed: a value that
+    diverged or was stopped early brackets the best one, a failed one does not.
     """
     if not winner:
         return ()

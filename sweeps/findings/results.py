@@ -1,6 +1,6 @@
-"""What a ledger says of a sweep, and the token counts that its trials share.
+"""A sweep read from its ledger, and the token counts that its trials share.
 
-Losses are compared at equal training tokens only, and every comparison names its token count.
+Losses are compared only at equal training tokens, and every comparison names its token count.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
 
-ENDINGS = ("finished", "stopped", "diverged", "failed")  # what a trial may end as
-# The statuses of the tables, as people read them.
+ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
+# The names of the statuses in tables.
 STATUSES = {status: status for status in (*ENDINGS, "unfinished")} | {"stopped": "stopped early"}
 METRICS: dict[Metric, str] = {
     "val_loss": "validation loss",
@@ -32,35 +32,35 @@ class SweptPath:
 
     path: str
     name: str  # the last part of the path
-    values: tuple[Any, ...]  # of the plan, each once: numbers ascending, others in plan order
+    values: tuple[Any, ...]  # distinct planned values: numbers ascending, others in plan order
     numeric: bool
-    log: bool  # spaced by ratios rather than differences
-    bounds: tuple[float, float] | None  # of the range that was drawn from; None for a list
+    log: bool  # spaced by ratios, not by differences
+    bounds: tuple[float, float] | None  # of the sampled range; None for a list
 
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep, and the token counts at which its trials may be compared."""
+    """A sweep, and the token counts at which its trials can be compared."""
 
     name: str
     sweep: Sweep
     space: Space
     scale: str
-    begun: str  # UTC, ISO 8601, of the first and the last row
+    begun: str  # times of the first and the last row, UTC, ISO 8601
     latest: str
     swept: tuple[SweptPath, ...]
-    rungs: tuple[int, ...]  # tokens at which trials paused or were promoted, ascending
-    final: Point | None  # where all finished trials are compared; see `final_point`
-    common: int | None  # the same for all measured trials that neither diverged nor failed
+    rungs: tuple[int, ...]  # token counts at which trials paused or were promoted, ascending
+    final: Point | None  # where finished trials are compared; see `final_point`
+    common: int | None  # latest shared by all measured trials that neither diverged nor failed
 
     @property
     def question(self) -> str:
-        """What the sweep asks."""
+        """The question that the sweep asks."""
         return self.space.question
 
     @property
     def metric(self) -> Metric:
-        """What trials are compared by; lower is better."""
+        """The metric that trials are compared by; lower is better."""
         return self.space.metric
 
     @property
@@ -71,18 +71,18 @@ class Results:
     @property
     def base(self) -> dict[str, Any]:
         """The config that the trials change."""
-        assert self.sweep.request is not None  # else `results_of` refuses the ledger
+        assert self.sweep.request is not None  # `results_of` rejects a ledger without one
         base: dict[str, Any] = self.sweep.request["base"]
         return base
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials that answer the question, in plan order: all of a study; of a search, not those
-        that repeat a run."""
+        """The trials that answer the question, in plan order: all trials of a study; those of a search
+        that do not repeat a run."""
         return _answering(self.sweep, self.space)
 
     def audited(self, trials: Iterable[Trial]) -> list[Trial]:
-        """The trials, each stopped one replaced by its audit if that has ended."""
+        """The trials, with each stopped one replaced by its audit if the audit has ended."""
         return [self._ended_audit(trial) or trial for trial in trials]
 
     def _ended_audit(self, trial: Trial) -> Trial | None:
@@ -91,7 +91,7 @@ class Results:
         return audit if ended else None
 
     def having(self, status: str) -> list[Trial]:
-        """The trials with a status of the tables, in plan order."""
+        """The trials with this status in the tables, in plan order."""
         return [trial for trial in self.trials if status_of(trial) == status]
 
 
@@ -106,18 +106,18 @@ def status_of(trial: Trial) -> str:
 
 
 def reason_of(trial: Trial) -> str:
-    """Why a trial ended as it did; for one that has not ended, its state."""
+    """The reason why a trial ended; its state if it has not ended."""
     return trial.reason or (trial.status if status_of(trial) == "unfinished" else "")
 
 
 def tokens_per_s(trial: Trial) -> float | None:
-    """Training tokens per second over all that was measured."""
+    """Training tokens per second over the whole measured run."""
     last = last_record(trial)
     return last.tokens / last.seconds if last and last.seconds > 0 else None
 
 
 def varied(trial: Trial, path: str) -> Any:
-    """The trial's value of a path that the space varies; None if it does not vary it in this trial."""
+    """The trial's value of a swept path; None if the path is not varied in this trial."""
     return trial.value(path) if path in trial.values else None
 
 
@@ -126,7 +126,7 @@ class Place:
     """A trial at one of its records."""
 
     trial: Trial
-    record: Measured | None  # None if it was not measured there
+    record: Measured | None  # None if it has no record there
 
     @property
     def status(self) -> str:
@@ -135,11 +135,11 @@ class Place:
 
     @property
     def reason(self) -> str:
-        """Why the trial ended."""
+        """The reason why the trial ended."""
         return reason_of(self.trial)
 
     def loss(self, metric: Metric) -> float | None:
-        """The validation loss there."""
+        """The validation loss at this record."""
         return self.record and self.record.loss(metric)
 
     def as_json(self) -> Row:

@@ -11,9 +11,9 @@ from sweeps.selection import Metric, Point, at, final_point, losses_at
 from sweeps.stats import CONFIDENCE
 
 LR = "optim.lr"
-# The fit takes the rates within this factor of the best one: further off the loss is no parabola.
+# The fit uses rates within this factor of the best one: farther out the loss is not parabolic.
 FIT_FACTOR = 4.0
-_FURTHEST = math.log(100)  # an interval that reaches further than this factor is none
+_FURTHEST = math.log(100)  # an interval that reaches farther from the best, as a factor, is dropped
 UNSTABLE = {"non-finite", "blown up", "spiked", "stuck"}
 
 
@@ -23,8 +23,8 @@ def rate_of(trial: Trial) -> float:
 
 
 def by_rate(trials: Sequence[Trial]) -> dict[float, list[Trial]]:
-    """The trials of each learning rate, ascending; nothing where they differ by more than that and
-    the seed."""
+    """The trials of each learning rate, ascending; empty if they differ by more than the rate and the
+    seed."""
     if len({str({k: v for k, v in t.values.items() if k != LR}) for t in trials}) != 1:
         return {}
     found: dict[float, list[Trial]] = {}
@@ -36,18 +36,18 @@ def by_rate(trials: Sequence[Trial]) -> dict[float, list[Trial]]:
 
 @dataclass(frozen=True)
 class Fit:
-    """A parabola in the logarithm of the rate: its lowest point, and where that may lie."""
+    """A parabola in the logarithm of the rate: its minimum, and an interval for the minimum."""
 
     rate: float
-    low: float | None  # 95% interval; None where it is not bounded, or nothing is left to judge by
+    low: float | None  # 95% interval; None if unbounded or without residual degrees of freedom
     high: float | None
     points: int
 
 
 def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
-    """The rate of the lowest loss by least squares; None where the best rate is not bracketed.
+    """The rate of the lowest loss by least squares; None if the best rate is not bracketed.
 
-    The interval is that of a ratio of two coefficients (Fieller, 1954).
+    The interval is Fieller's, for the ratio of two coefficients (Fieller, 1954).
     """
     import numpy as np
     from scipy import stats
@@ -73,7 +73,7 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
     covariance_FF = (
         float(residual_N @ residual_N) / spare * np.linalg.inv(features_NF.T @ features_NF)
     )
-    # All x at which b + 2 c x may be 0: a quadratic inequality in x.
+    # All x at which b + 2 c x can be 0: a quadratic inequality in x.
     t2 = float(stats.t.ppf((1 + CONFIDENCE) / 2, spare)) ** 2
     square = 4 * c * c - t2 * 4 * covariance_FF[2, 2]
     linear = 4 * b * c - t2 * 4 * covariance_FF[1, 2]
@@ -94,27 +94,27 @@ class Sensitivity:
     """How much the loss depends on the learning rate (arXiv:2309.14322, section 2.2)."""
 
     nats: float  # mean over the rates of min(loss, loss at init), less the lowest
-    point: Point  # the latest that all measured rates share
+    point: Point  # the latest point that all measured rates share
     decades: float  # from the lowest rate to the highest
 
 
 @dataclass(frozen=True)
 class Stability:
-    """What trials that differ by their learning rate alone say of it."""
+    """The effect of the learning rate in trials that differ only by it."""
 
-    best: float  # lowest mean final loss
+    best: float  # rate with the lowest mean final loss
     lowest: float
     highest: float
-    highest_stable: float  # the highest measured below the first unstable, as far as it was trained
-    first_unstable: float | None  # the lowest at which a trial diverged, spiked or was stuck
+    highest_stable: float  # the highest measured rate below the first unstable one
+    first_unstable: float | None  # the lowest rate at which a trial diverged, spiked or was stuck
     unstable_how: tuple[str, ...]
-    first_diverging: float | None  # the lowest at which a trial diverged
-    edge_ratio: float | None  # the best over the highest stable
-    diverging_ratio: float | None  # the best over the first diverging
-    unmeasured: int  # rates
-    highest_whole: float | None  # the highest stable that finished
-    stopped_unseen: int  # trials that were stopped early and stable until then
-    point: Point  # where final losses are compared
+    first_diverging: float | None  # the lowest rate at which a trial diverged
+    edge_ratio: float | None  # best rate / highest stable rate
+    diverging_ratio: float | None  # best rate / first diverging rate
+    unmeasured: int  # rates without a record
+    highest_whole: float | None  # the highest stable rate with a finished trial
+    stopped_unseen: int  # trials that were stable until they were stopped early
+    point: Point  # where the final losses are compared
     rates: int
     rates_finished: int
     fit: Fit | None
@@ -135,8 +135,8 @@ class Stability:
 
 
 def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
-    """What the trials say of the learning rate; None where they do not differ by it alone, or share
-    no token count at which they are compared."""
+    """The effect of the learning rate on the trials; None if they differ by more than the rate, or
+    have no token count in common."""
     rates = by_rate(trials)
     finished = [t for t in trials if t.status == "finished"]
     point = final_point(finished)
@@ -149,7 +149,7 @@ def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
             losses[rate] = ends
     best = min(losses, key=lambda rate: statistics.fmean(losses[rate]))
     diverging = [r for r, each in rates.items() if any(t.status == "diverged" for t in each)]
-    # A rate below the best one is not stuck for being unstable.
+    # If a rate below the best one is stuck, the cause is not instability.
     unstable = {
         r: each for r, each in rates.items() if r > best and {outcome(t) for t in each} & UNSTABLE
     }
@@ -194,7 +194,7 @@ def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: Metric) -> Sens
     for each in rates.values():
         capped = [_capped(trial, point) for trial in each]
         known = [loss for loss in capped if loss is not None]
-        if len(known) < len(capped):  # one diverged at its very first update
+        if len(known) < len(capped):  # one trial diverged at its first update
             return None
         means.append(statistics.fmean(known))
     decades = math.log10(max(rates) / min(rates))
@@ -202,7 +202,7 @@ def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: Metric) -> Sens
 
 
 def _capped(trial: Trial, point: Point) -> float | None:
-    """The loss there, no higher than at init; that of a diverged trial is the latter."""
+    """The loss at a point, capped at the loss at init, which is also used for a diverged trial."""
     record = at(trial, point)
     if record is None or trial.status == "diverged":
         return trial.loss_init

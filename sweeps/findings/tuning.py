@@ -16,7 +16,7 @@ from sweeps.selection import last_record
 class Tuned(Place):
     """A trial of a re-tune grid at its last record."""
 
-    tuned: dict[str, Any]  # path -> value that it was tried with
+    tuned: dict[str, Any]  # path -> tried value
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -25,12 +25,12 @@ class Tuned(Place):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the re-tune grid of an arm found."""
+    """The results of an arm's re-tune grid."""
 
     arm: str
     chosen: dict[str, Any] | None
     places: tuple[Tuned, ...]
-    stability: Stability | None  # where it is a grid of learning rates
+    stability: Stability | None  # if it is a grid of learning rates
 
     @property
     def trials(self) -> list[Trial]:
@@ -48,8 +48,8 @@ class Tuning:
 
 
 def tuning(results: Results, arms: Sequence[ArmRuns]) -> tuple[Tuning, ...]:
-    """What each re-tune grid found: first those that have chosen, in the order of the plan, then
-    those that are under way."""
+    """The results of each re-tune grid: first the completed grids in plan order, then those still
+    running."""
     paths = list(results.space.retune or {})
     chosen = {arm.name: arm.chosen for arm in arms}
     return tuple(
@@ -78,11 +78,11 @@ def _tuned_pools(results: Results, arms: Sequence[ArmRuns]) -> Mapping[str, list
 
 @dataclass(frozen=True)
 class Unsettled:
-    """An arm whose values are not settled, so that it has no runs."""
+    """An arm without runs, because its values are not settled yet."""
 
     arm: str
-    tried: int  # trials of its re-tune grid; 0 where it waits for the baseline's
-    ended: int  # of these
+    tried: int  # trials of its re-tune grid; 0 if it waits for the baseline's grid
+    ended: int  # trials of the grid that have ended
 
 
 def unsettled(

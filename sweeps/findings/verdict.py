@@ -1,7 +1,7 @@
 """The verdict on an arm, from the differences between its runs and the baseline's.
 
-Differences are paired: arm less baseline at the same seed, so with the same initial weights where
-the models share them, the same data order and the same validation windows. Lower is better.
+Differences are paired: arm less baseline at the same seed. Both runs then have the same initial
+weights (where the models share them), data order and validation windows. Lower is better.
 """
 
 from dataclasses import dataclass
@@ -9,38 +9,39 @@ from typing import Literal
 
 from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, seeds_to_settle
 
-NOISE_MARGIN = 2.0  # a difference within this many standard deviations of the noise is none
+NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
 
 Kind = Literal["baseline", "void", "better", "worse", "no difference", "no conclusion"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs of an arm support, in parts that a reader may see alone."""
+    """The conclusion that the runs of an arm support. Each part can be shown alone."""
 
     kind: Kind
     headline: str
-    detail: str = ""  # why, or what would settle the question
-    seeds: int | None = None  # further ones that would settle a difference of the size seen
+    detail: str = ""  # the reason, or what would settle the question
+    seeds: int | None = None  # more seeds needed to detect a difference of the observed size
 
     @property
     def words(self) -> str:
-        """Headline and detail."""
+        """The headline and the detail."""
         return f"{self.headline}: {self.detail}" if self.detail else self.headline
 
 
 def undecided(detail: str, seeds: int | None = None) -> Verdict:
-    """No conclusion so far: more data may settle the question."""
+    """A verdict without a conclusion, which more data may give."""
     return Verdict("no conclusion", "no conclusion yet", detail, seeds)
 
 
 def judge(
     effect: Effect, p_holm: float | None, noise: Noise | None, unit: str, tested: int = 1
 ) -> Verdict:
-    """The verdict on an arm: a difference is called where its adjusted p is below `ALPHA`; it is
-    none where its interval lies within `NOISE_MARGIN` times the noise; else the question is open.
+    """The verdict on an arm. There is a difference if its adjusted p is below `ALPHA`, and no
+    difference if its interval is within `NOISE_MARGIN` times the noise; else the question is open.
 
-    The noise is the one measured in the sweep; `tested` the arms whose p-values were adjusted.
+    The noise is the one measured in the sweep. `tested` is the number of arms whose p-values were
+    adjusted.
     """
     if effect.low is None or effect.high is None or effect.sd is None or p_holm is None:
         return undecided("one seed has no interval")
@@ -57,7 +58,7 @@ def judge(
         return undecided(
             f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
         )
-    # Those that it has may be enough on average, and were not.
+    # The current number of seeds may be enough on average, but was not enough here.
     further = max(1, needed - effect.n)
     seeds = "1 more seed" if further == 1 else f"{further} more seeds"
     return undecided(f"{seeds} would settle a difference of the size seen", further)

@@ -20,20 +20,20 @@ from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_table, trials_table
 from sweeps.report.terminal import print_result
 
-# To open first, beside the loss against each path.
+# Figures to open first, in addition to the loss against each path.
 FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What one analysis found and wrote."""
+    """The findings of one analysis and the files it wrote."""
 
     findings: SearchFindings | StudyFindings
     paths: tuple[Path, ...]
 
 
 def write(files: Files) -> Analysis:
-    """Write the tables, figures and summary of a sweep; each file whole, so readers see no half.
+    """Write the tables, figures and summary of a sweep. Readers never see a partly written file.
 
     Raises `LedgerError` if the ledger is damaged, `UsageError` if it asks nothing yet and `OSError`
     if the folder can't be written.
@@ -58,7 +58,7 @@ def write(files: Files) -> Analysis:
     for path, content in contents.items():
         ledger.write_whole(path, content)
     for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
-        if stale not in contents:  # of a path that is no longer swept
+        if stale not in contents:  # from a path that is no longer swept
             stale.unlink(missing_ok=True)
     return Analysis(found, tuple(contents))
 
@@ -70,7 +70,7 @@ def print_path(path: Path, console: Console) -> None:
 
 
 def present(analysis: Analysis, console: Console) -> None:
-    """Print the ranking, and the files to open first, each on its own line to be clicked on."""
+    """Print the ranking and the files to open first, each as a link on its own line."""
     print_result(analysis.findings, console)
     for path in sorted(analysis.paths, key=lambda path: path.suffix):  # .md before .png
         if path.name in FIRST or path.match("loss_vs_*.png"):
@@ -78,7 +78,7 @@ def present(analysis: Analysis, console: Console) -> None:
 
 
 def enter_in_log() -> Path:
-    """Write the index and the experiment log of all sweeps under results/; where the log is.
+    """Write the index and the experiment log of all sweeps under results/; returns the log's path.
 
     Raises `NotesError`, with the log as it is, if a note in it has no end, and `StorageError` if it
     can't be written.
@@ -95,7 +95,7 @@ def enter_in_log() -> Path:
 
 
 def publish(files: Files, console: Console) -> None:
-    """Write and print one sweep, and enter it in the experiment log if it is under results/."""
+    """Write and print the analysis of a sweep; add it to the experiment log if it is under results/."""
     present(write(files), console)
     if files.folder.parent != ledger.RESULTS:
         return

@@ -1,4 +1,4 @@
-"""What an experiment log says of each experiment, from the findings of its sweep."""
+"""The entries of an experiment log, from the findings of each sweep."""
 
 import statistics
 from collections import Counter
@@ -19,7 +19,7 @@ from sweeps.selection import Metric, best_record, last_record, records
 from sweeps.text import show
 from tinylm import config as cfg
 
-# What two experiments must share, beside the corpus, for their losses to be compared.
+# Paths that must be equal in two experiments, as must the corpus, to compare their losses.
 SHARED = ("budget.", "eval.tokens", "model.context_length")
 
 
@@ -28,18 +28,18 @@ class Comparison:
     """The difference of an experiment from its baseline, paired by seed."""
 
     metric: str
-    seeds: int  # that ended in both
+    seeds: int  # that finished in both
     runs: int
-    chosen: bool  # by these losses
+    chosen: bool  # whether the values were chosen by these losses
     difference: float
     unit: str
-    percent: float  # of the baseline's mean loss
+    percent: float  # difference in percent of the baseline's mean loss
     low: float | None  # 95% interval, in percent
     high: float | None
 
     @property
     def words(self) -> str:
-        """The comparison in percent with its 95% interval; one seed has none."""
+        """The difference in percent with its 95% interval; one seed has no interval."""
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
         if self.low is None:
@@ -51,7 +51,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Entry:
-    """All that the log says of an experiment."""
+    """The content of one experiment in the log."""
 
     name: str
     sweep: str
@@ -63,14 +63,14 @@ class Entry:
     changes: dict[str, tuple[str, str]]  # path -> before and after
     runs: int
     finished: int
-    train_loss: float | None  # mean over the finished runs, as are the next two
+    train_loss: float | None  # mean over the finished runs, like the next two
     val_loss: float | None
     best_val_loss: float | None
     best_step: int | None
     hours: float | None  # median
     tokens_per_s: float | None  # median
     comparison: Comparison | None
-    no_comparison: str  # why there is none
+    no_comparison: str  # why there is no comparison
     verdict: str
     patterns: str
     observations: list[str]
@@ -83,7 +83,7 @@ def entries_under(folder: Path) -> list[Entry]:
 
 
 def entries_of(all_findings: Sequence[SearchFindings | StudyFindings]) -> list[Entry]:
-    """The experiments of sweeps, each with all that the log says of it."""
+    """The log entries of the experiments of sweeps."""
     return [_entry(one) for one in experiments(all_findings)]
 
 
@@ -129,17 +129,17 @@ def _entry(one: Experiment) -> Entry:
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
-    """What to be careful about when an arm is compared with its baseline."""
+    """The caveats of an arm's comparison with its baseline."""
     for caution in one.arm.cautions if one.arm is not None else ():
         yield f"Caveat: {caution.text}."
 
 
 def _value(value: Any) -> str:
-    return "nothing" if value is None else show(value)
+    return "none" if value is None else show(value)
 
 
 def configuration(trial: Trial) -> list[str]:
-    """A whole config in the template's words, a line each."""
+    """A whole config in the template's words, one line per setting."""
     config = cfg.validate(trial.config, trial.label)
     model, optim, budget = config.model, config.optim, config.budget
     end = (
@@ -173,7 +173,7 @@ def configuration(trial: Trial) -> list[str]:
 
 
 def _patterns(runs: Sequence[Trial]) -> str:
-    """What went wrong in the curves of the runs, by its class."""
+    """The problems in the curves of the runs, by kind."""
     begun = [trial for trial in runs if trial.curve or trial.status in {"diverged", "failed"}]
     kinds = Counter(kind for trial in begun if (kind := outcome(trial)))
     found = ", ".join(f"{number} of {len(begun)} {kind}" for kind, number in kinds.items())
@@ -181,20 +181,20 @@ def _patterns(runs: Sequence[Trial]) -> str:
 
 
 def _is_chosen(one: Experiment) -> bool:
-    """Whether the losses of the runs are those that their values were chosen by."""
+    """Whether the values of the runs were chosen by these losses."""
     found = one.findings
     chosen = found.selection if isinstance(found, SearchFindings) else None
     return chosen is not None and chosen.among > 1 and list(one.runs) != confirmed(one.results)
 
 
 def _begun(results: Results, runs: Sequence[Trial]) -> str:
-    """The day on which the first of the runs was first measured; else that of the sweep's beginning."""
+    """The date of the first measurement of any run; without one, the date when the sweep began."""
     times = [records(trial)[0].time for trial in runs if trial.curve]
     return min(times, default=results.begun)[:10]
 
 
 def _no_comparison(one: Experiment) -> str:
-    """Why an experiment can't be compared with its baseline; empty where it can."""
+    """Why an experiment can't be compared with its baseline; empty if it can."""
     results, finished = one.results, one.finished
     if one.arm is not None and one.arm.is_void:
         return "none (the change had no effect)"
@@ -214,18 +214,22 @@ def _no_comparison(one: Experiment) -> str:
         differ = "differs" if len(other) == 1 else "differ"
         return f"none ({' and '.join(other)} {differ}, so the losses are not comparable)"
     if not {trial.seed for trial in finished} & _ended(one.against):
-        there = "the baseline" if results.is_study or not results.swept else "the base's own values"
+        there = (
+            "the baseline"
+            if results.is_study or not results.swept
+            else "the run at the base config's values"
+        )
         return f"none ({there} did not finish on the same seeds)"
     return ""
 
 
 def _ended(trials: Sequence[Trial]) -> set[int]:
-    """The seeds of those that came to their ends."""
+    """The seeds of the finished trials."""
     return {trial.seed for trial in trials if trial.status == "finished"}
 
 
 def _comparison(one: Experiment) -> Comparison:
-    """The difference from the baseline, paired by those seeds that came to an end in both."""
+    """The difference from the baseline, paired by the seeds that finished in both."""
     metric = one.results.metric
     own, base = _final_losses(one.runs, metric), _final_losses(one.against, metric)
     seeds = [seed for seed in own if seed in base]
@@ -245,7 +249,7 @@ def _comparison(one: Experiment) -> Comparison:
 
 
 def _final_losses(runs: Sequence[Trial], metric: Metric) -> Mapping[int, float]:
-    """Final losses of those that finished, by seed."""
+    """Final losses of the finished runs, by seed."""
     return {
         trial.seed: end.loss(metric)
         for trial in runs

@@ -1,6 +1,6 @@
-"""The experiments of sweeps: each a config with its runs, and the runs that it is compared with.
+"""The experiments of sweeps: each is a config with its runs and the runs it is compared with.
 
-Of a study every settled arm is an experiment, of another sweep the sweep with its best values.
+In a study, every settled arm is an experiment. Any other sweep is one experiment, its best values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from sweeps.ledger import BASELINE, Trial
 from sweeps.selection import Measured, last_record
 from tinylm import config as cfg
 
-# Paths that change no loss, or only by the draw of a seed.
+# Paths that don't change the loss, or only as a new seed would.
 NO_CHANGE = {
     "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
     "eval.every_tokens", "eval.batch_size",
@@ -26,19 +26,19 @@ NO_CHANGE = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A config with its runs, and the runs that it is compared with."""
+    """A config with its runs, and the runs it is compared with."""
 
     findings: SearchFindings | StudyFindings  # of its sweep
     name: str
     why: str  # hypothesis or question
     base: dict[str, Any]  # config that the changes are from
-    runs: Sequence[Trial]  # of one config; where no values came to an end, all that was tried
-    against: Sequence[Trial]  # the baseline's; empty where there is none, or this is it
+    runs: Sequence[Trial]  # of one config; if no values finished, all trials
+    against: Sequence[Trial]  # runs of the baseline; empty if there is none or this is the baseline
     is_baseline: bool
-    whole: bool = True  # whether its configuration is told in full
-    baseline: str = ""  # the sweep that it is compared with, where that is another one
-    arm: ArmFindings | None = None  # what its study finds of it
-    has_twin: bool = False  # another arm has the same changes, and other values
+    whole: bool = True  # whether the log shows the full configuration
+    baseline: str = ""  # the sweep it is compared with, if that is another sweep
+    arm: ArmFindings | None = None  # its findings in a study
+    has_twin: bool = False  # whether another arm has the same changes and other values
 
     @property
     def results(self) -> Results:
@@ -62,8 +62,8 @@ class Experiment:
 
 
 def findings_under(folder: Path) -> list[SearchFindings | StudyFindings]:
-    """What is found in all sweeps in a folder, by when these began; what is damaged, or of configs
-    that there are no more, is left out, and the log says so."""
+    """The findings of all sweeps in a folder, in order of their start. Damaged ledgers and ledgers
+    whose configs no longer exist are left out and logged."""
     found = []
     for files in ledger.sweeps(folder):
         try:
@@ -77,9 +77,10 @@ def findings_under(folder: Path) -> list[SearchFindings | StudyFindings]:
 
 
 def experiments(all_findings: Sequence[SearchFindings | StudyFindings]) -> Iterator[Experiment]:
-    """The experiments of sweeps; of a sweep none before any is settled.
+    """The experiments of sweeps; a sweep has none until one is settled.
 
-    What runs one config alone is compared with the first of these whose name begins with `baseline`.
+    A sweep of a single config is compared with the first such sweep whose name begins with
+    `baseline`.
     """
     searches = [found for found in all_findings if isinstance(found, SearchFindings)]
     single = [found for found in searches if not found.results.swept]
@@ -95,8 +96,8 @@ def experiments(all_findings: Sequence[SearchFindings | StudyFindings]) -> Itera
 
 
 def _of_config(found: SearchFindings) -> Sequence[Trial]:
-    """The trials of the best values, ended or not; those of the whole sweep where none of them has
-    finished and nothing is left to do."""
+    """The trials of the best values, ended or not. If none of these finished and nothing is left to
+    run, all trials of the sweep."""
     trials = found.results.trials
     if found.winner:
         same = [trial for trial in trials if trial.values == found.winner[0].values]
@@ -125,8 +126,8 @@ def _of_arms(found: StudyFindings) -> Iterator[Experiment]:
 
 
 def _of_search(found: SearchFindings, baseline: SearchFindings | None) -> Iterator[Experiment]:
-    """The best values of a sweep, against the base's own where these came to their end too, or
-    against those of another one."""
+    """The best values of a sweep, compared with the base config's values if those finished too, or
+    with another sweep."""
     results, runs = found.results, _of_config(found)
     if baseline is not None:
         yield Experiment(
@@ -149,13 +150,13 @@ def _of_search(found: SearchFindings, baseline: SearchFindings | None) -> Iterat
 
 
 def confirmed(results: Results) -> list[Trial]:
-    """The runs of the best values on fresh seeds, once these have ended."""
+    """The runs of the best values on fresh seeds, once they have ended."""
     again = confirming(results)
     return again if all(status_of(trial) in ENDINGS for trial in again) else []
 
 
 def changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The paths of model, data and training that differ, with both values."""
+    """The differing paths of model, data and training, with both values."""
     before, after = cfg.flatten(there), cfg.flatten(here)
     return {
         path: (before.get(path), value)

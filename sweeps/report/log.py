@@ -1,5 +1,5 @@
-"""`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with what
-people wrote into it or into a sweep's `notes.md`."""
+"""`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with the
+notes that people wrote in it or in a sweep's `notes.md`."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
-_RECOMMENDATIONS = "/recommendations"  # key of the notes on them, which no experiment has
+_RECOMMENDATIONS = "/recommendations"  # key of their notes; no experiment has it
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
     "By gradient steps": "loss_by_step.svg",
@@ -40,7 +40,7 @@ class Markdown(str):
 
 
 def _shown(value: Any) -> Any:
-    """What an expression of the template comes to."""
+    """The value of a template expression as Markdown."""
     return (
         value
         if isinstance(value, Markdown)
@@ -51,7 +51,7 @@ def _shown(value: Any) -> Any:
 
 
 def _code(text: str) -> Markdown:
-    """Text as code, in one line, between more backquotes than it has."""
+    """Text as code on one line, between more backquotes than it contains."""
     flat = " ".join(text.split())
     fence = "`" * (1 + max(map(len, re.findall("`+", flat)), default=0))
     return Markdown(f"{fence}{flat}{fence}" if len(fence) == 1 else f"{fence} {flat} {fence}")
@@ -80,7 +80,7 @@ def _template() -> Any:
 
 
 def begin_notes(files: Files) -> None:
-    """Create the `notes.md` of a sweep with its headings, where there is none."""
+    """Create the `notes.md` of a sweep with its headings, if it does not exist."""
     try:
         with files.notes.open("x") as stream:
             stream.write(_HEADINGS)
@@ -89,7 +89,7 @@ def begin_notes(files: Files) -> None:
 
 
 def _own_notes(files: Files) -> Markdown:
-    """What a person wrote into a sweep's `notes.md`, quoted; nothing where that is its headings."""
+    """The quoted content of a sweep's `notes.md`; empty if it has only the headings."""
     try:
         text = files.notes.read_text(errors="replace")
     except FileNotFoundError:
@@ -100,9 +100,9 @@ def _own_notes(files: Files) -> Markdown:
 
 
 def write(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
-    """Write the log of the sweeps in a folder; what people wrote into it stays. Where it is.
+    """Write the log of the sweeps in a folder and keep people's notes; returns its path.
 
-    `NotesError`, with the log as it is, where a note in it has no end.
+    Raises `NotesError` and leaves the log unchanged if a note in it has no end.
     """
     for found in all_findings:
         begin_notes(Files(folder / found.results.name))
@@ -120,7 +120,7 @@ class Section:
     curves: list[tuple[str, str]]  # label and path of each figure
     key_change: str
     place: Markdown  # of the notes in the log
-    notes: Markdown  # of the sweep, where these are not quoted above
+    notes: Markdown  # of the sweep, if they are not quoted above
     notes_path: str
 
 
@@ -143,7 +143,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
 def _content(
     folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
 ) -> dict[str, Any]:
-    """What the template is filled with."""
+    """The values that fill the template."""
     entries = entries_of(all_findings)
     all_results = [found.results for found in all_findings]
     names = {results.name for results in all_results}
@@ -165,7 +165,7 @@ def _content(
 
 @dataclass(frozen=True)
 class Environment:
-    """On what a session ran."""
+    """The environment that a session ran in."""
 
     device: str
     versions: dict[str, str]
@@ -176,7 +176,7 @@ class Environment:
 
 
 def _environments(all_results: Sequence[Results]) -> list[tuple[list[str], Environment]]:
-    """On what the sweeps ran, as their sessions say: each environment once, with its sweeps."""
+    """The environments of all sessions, each once with the names of its sweeps."""
     found: list[tuple[list[str], Environment]] = []
     for results in all_results:
         for session in results.sweep.sessions:
@@ -217,7 +217,7 @@ def _key_findings(
 
 
 def _rates(found: SearchFindings | StudyFindings) -> Iterator[Markdown]:
-    """What the rates of a sweep, or of the re-tune grids of its arms, tell of stability."""
+    """Sentences on stability from the rates of a sweep or of its arms' re-tune grids."""
     sweep = found.results.name
     pools = (
         {sweep: found.stability}
@@ -246,7 +246,7 @@ def _changes_model(arm: ArmFindings) -> bool:
 
 
 def _ran_at(arm: ArmFindings) -> str:
-    """What an arm changes, and the values that its re-tune grid chose."""
+    """The changes of an arm, and the values that its re-tune grid chose."""
     chosen = arm.runs.chosen or {}
     changes = {path: value for path, value in arm.runs.changes.items() if path not in chosen}
     return " at ".join(words.named(part) for part in (changes, chosen) if part)
@@ -314,5 +314,5 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
         yield (
             f"{best.path}: {words.show(best.best)} has the lowest {METRICS[results.metric]} of the values "
             f"tried from {words.show(best.lowest)} to {words.show(best.highest)} ({results.name})."
-            f"{' It is at their edge.' * bool(best.edge)}{unfinished}"
+            f"{' It is at the edge of that range.' * bool(best.edge)}{unfinished}"
         )

@@ -12,12 +12,12 @@ from sweeps.selection import Metric
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line and in a table's cell."""
+    """Text escaped so that Markdown shows it unchanged, on one line or in a table cell."""
     return _escape(" ".join(text.split()))
 
 
 def with_code(text: str) -> str:
-    """The same, but what lies between two backquotes is code."""
+    """Like `escaped`, but text between two backquotes is code."""
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
     return "".join(part if place % 2 else _escape(part) for place, part in enumerate(parts))
 
@@ -28,14 +28,14 @@ def _escape(text: str) -> str:
 
 
 def paragraph(text: str) -> str:
-    """The same as a paragraph of its own, which no sign at its beginning makes a heading, a rule or a
+    """Like `with_code`, as a paragraph: its first character never starts a heading, a rule or a
     list."""
     shown = re.sub(r"^(\d+)(?=[.)])", r"\1\\", escaped(text))
     return re.sub(r"^([-+#=])", r"\\\1", shown)
 
 
 def listed(sentences: Sequence[str]) -> list[str]:
-    """A Markdown list of sentences; nothing of none."""
+    """A Markdown list of sentences; empty if there are none."""
     return [*(f"- {sentence}" for sentence in sentences), ""] if sentences else []
 
 
@@ -48,7 +48,7 @@ class Column(Generic[Line]):
 
     header: str
     cell: Callable[[Line], str]
-    is_text: bool = False  # text leans left, numbers right
+    is_text: bool = False  # text is left-aligned, numbers right-aligned
 
 
 def table(lines: Sequence[Line], *columns: Column[Line]) -> list[str]:
@@ -76,7 +76,7 @@ LOSS: dict[Metric, Column[Place]] = {"val_loss": VAL_LOSS, "bits_per_byte": BITS
 
 
 def sizes(places: Sequence[Place]) -> tuple[Column[Place], ...]:
-    """Columns of the models' sizes, where these differ."""
+    """Columns of the models' sizes, if these differ."""
     return SIZES if len({place.trial.params for place in places}) > 1 else ()
 
 

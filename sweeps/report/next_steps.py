@@ -14,13 +14,13 @@ from sweeps.report.experiments import Experiment
 from sweeps.selection import at, records
 from sweeps.text import named, portable, show
 
-DIGITS = 4  # of a loss, that are compared and shown
-MORE_SEEDS = 2  # that a best with one seed is to be run with
-LONG = 30  # a longer list of seeds is abbreviated
+DIGITS = 4  # digits of a loss that are compared and shown
+MORE_SEEDS = 2  # additional seeds to run if the best has one seed
+LONG = 30  # longer lists of seeds are abbreviated
 
 
 def next_steps(one: Experiment) -> Iterator[str]:
-    """What to try next, by the rules of docs/experiment_log.md; between backquotes is code."""
+    """What to try next, by the rules of docs/experiment_log.md; text in backquotes is code."""
     if isinstance(one.findings, SearchFindings):
         yield from _next_of_search(one.findings, one)
     elif one.arm is not None:
@@ -28,12 +28,12 @@ def next_steps(one: Experiment) -> Iterator[str]:
 
 
 def _command(results: Results) -> str:
-    """The command of the last session; empty where its ledger has none."""
+    """The command of the last session; empty if the ledger has none."""
     return portable(results.sweep.session.get("command", ""))
 
 
 def _again(results: Results, option: str = "") -> str:
-    """The end of a step: the sweep's command, with a further option."""
+    """The end of a step: the sweep's command, with one more option."""
     command = _command(results)
     if command:
         return f"Run `{' '.join(filter(None, (command, option)))}`."
@@ -58,8 +58,8 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
 
 
 def _wider(space: Space, best: BestValue) -> str:
-    """What to change in the space to try values past the edge; empty where there are none, or the
-    space no longer has the path."""
+    """What to change in the space to try values past the edge; empty if there are none or the space
+    no longer has the path."""
     domain = space.space.get(best.path)
     if domain is None or not best.next:
         return ""
@@ -71,7 +71,7 @@ def _wider(space: Space, best: BestValue) -> str:
 
 
 def _more_seeds_of_best(results: Results, run: Trial) -> str:
-    """That one seed is not enough, and how to run more."""
+    """The step to run more seeds, because one is not enough."""
     step = f"More seeds: {named(run.values) or 'it'} was run with one seed."
     named_run = re.compile(r"(--name[ =])\S+")  # as `sweeps.experiment` writes it: one config
     other = rf"\g<1>{results.name}-seed{run.seed + 1}"
@@ -84,7 +84,7 @@ def _more_seeds_of_best(results: Results, run: Trial) -> str:
 
 
 def _with_seeds(results: Results, further: int) -> str:
-    """What to write in the space to run so many further seeds."""
+    """What to write in the space to run this many more seeds."""
     seeds = results.space.seeds
     after = range(max(seeds) + 1, max(seeds) + 1 + further)
     written = [str(seed) for seed in (*seeds, *after)]
@@ -120,7 +120,7 @@ def _retuned(space: Space, arm: ArmFindings) -> str:
 
 
 def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
-    """The stopped trials whose loss fell faster than that of the best, where they were stopped."""
+    """Stopped trials whose loss was falling faster than the best trial's at the same tokens."""
     early = []
     for trial in results.having("stopped") if best else []:
         if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:

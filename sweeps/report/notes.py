@@ -1,7 +1,7 @@
-"""What people write into a generated file: kept byte for byte, whatever is written around it.
+"""Notes that people write in a generated file: kept byte for byte when the file is rewritten.
 
-A note stands between two lines of its own, `<!-- notes: KEY -->` and `<!-- end of notes: KEY -->`.
-It may hold anything but its own last line, and may be saved while the file is rewritten.
+A note is between two marker lines, `<!-- notes: KEY -->` and `<!-- end of notes: KEY -->`. It may
+contain anything except its own end marker, and may be saved while the file is rewritten.
 """
 
 import errno
@@ -23,9 +23,9 @@ _NOTE = re.compile(
     rb"^<!-- notes: (?P<key>\S+) -->\r?\n(?P<note>.*?)^<!-- end of notes: (?P=key) -->",
     re.MULTILINE | re.DOTALL,
 )
-# What is left of a marker whose other one is missing, or that was moved from the line's beginning.
+# A marker without its partner, or one that is not at the beginning of a line.
 _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
-_SAVING_SECONDS = 2.0  # that an editor may take to write a file
+_SAVING_SECONDS = 2.0  # time that an editor may take to write a file
 
 
 class NotesError(UsageError):
@@ -33,15 +33,15 @@ class NotesError(UsageError):
 
 
 def place(key: str) -> str:
-    """The two lines that a note goes between; keys of one log differ."""
+    """The two marker lines of a note; every key in a log is unique."""
     key = quote(key)
     return f"<!-- notes: {key} -->\n<!-- end of notes: {key} -->"
 
 
 def notes(content: bytes) -> Notes:
-    """The notes of a file by their keys; those of one key, that stands twice, together.
+    """The notes of a file by key; notes with the same key are joined.
 
-    `NotesError` where a note has no beginning or no end.
+    Raises `NotesError` if a note has no beginning or no end.
     """
     found: Notes = {}
     for match in _NOTE.finditer(content):
@@ -55,7 +55,7 @@ def notes(content: bytes) -> Notes:
 
 
 def filled(generated: bytes, kept: Mapping[bytes, bytes]) -> bytes:
-    """A generated file with the notes in their places; those without one come before its end."""
+    """A generated file with the notes in their places; notes without a place are put at the end."""
     left = dict(kept)
 
     def fill(match: re.Match[bytes]) -> bytes:
@@ -76,8 +76,8 @@ def filled(generated: bytes, kept: Mapping[bytes, bytes]) -> bytes:
 
 
 def merged(before: Notes, one: Notes, other: Notes) -> Notes:
-    """Two changes of the same notes in one; of a note that both changed, the other's, and behind it
-    the lines that the one added."""
+    """The changes in `one` and `other` merged; if both changed a note, keep `other` and append the
+    lines `one` added."""
     found: Notes = {}
     for key in {**before, **one, **other}:
         was = before.get(key, b"")
@@ -94,7 +94,7 @@ def merged(before: Notes, one: Notes, other: Notes) -> Notes:
 
 
 def _settled(path: Path) -> bytes | None:
-    """The content of a file, once an editor that is writing it has; None where there is none."""
+    """The content of a file, once no editor is writing it; None if there is no file."""
     until = time.monotonic() + _SAVING_SECONDS
     while True:
         try:
@@ -107,12 +107,12 @@ def _settled(path: Path) -> bytes | None:
 
 
 def _whole_notes(content: bytes) -> Notes:
-    """The notes of a file; none of one that is still being written, which is read again later."""
+    """The notes of a file; none if the file is still being written, as it is read again later."""
     return notes(content) if content.endswith(LAST) else {}
 
 
 def _exchanged(ours: Path, path: Path) -> bool:
-    """Let the files change places; False where the system can't, and ours has taken the place."""
+    """Exchange the two files; False if the system can't, and `ours` has replaced the other."""
     try:
         exchange(ours, path)
     except OSError as error:
@@ -124,10 +124,9 @@ def _exchanged(ours: Path, path: Path) -> bool:
 
 
 def write(path: Path, generated: bytes) -> None:
-    """Write a generated file, and keep the notes that its earlier version holds, and all that are
-    saved meanwhile.
+    """Write a generated file; keep the notes of its earlier version and those saved meanwhile.
 
-    `NotesError`, with the file as it is, where a note has no beginning or no end.
+    Raises `NotesError` and leaves the file unchanged if a note has no beginning or no end.
     """
     ours = path.with_name(f".{path.name}.{os.getpid()}.new")
     # Just before what we had written and took back, or over it; each with what it was made from.
@@ -143,7 +142,7 @@ def write(path: Path, generated: bytes) -> None:
             if seen is None:
                 os.link(ours, path)
                 return
-            if path.read_bytes() != seen:  # saved while ours was written, which nobody has seen
+            if path.read_bytes() != seen:  # saved while ours was written; nobody has seen ours
                 continue
             if not _exchanged(ours, path):
                 return

@@ -1,4 +1,4 @@
-"""Sentences of fact on the runs of an experiment."""
+"""Factual sentences on the runs of an experiment."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,11 @@ from sweeps.report.experiments import Experiment
 from sweeps.selection import Measured, records
 from sweeps.text import count, tally
 
-TAIL = 0.1  # of a training, in which it is asked whether the loss still falls
+TAIL = 0.1  # last part of a run that shows whether the loss still falls
 
 
 def observations(one: Experiment) -> Iterator[str]:
-    """Sentences of fact on smoothness, overfitting, the gap, and what went wrong."""
+    """Factual sentences on smoothness, overfitting, the gap, and problems."""
     found, finished, ends = one.findings, one.finished, one.ends
     if not one.are_alike:
         kinds = tally(outcome(trial) or status_of(trial) for trial in one.runs)
@@ -60,7 +60,7 @@ def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
 
 
 def _chosen(found: SearchFindings) -> Iterator[str]:
-    """That the losses of a search's best are those it was chosen by, or that they are not."""
+    """A sentence on whether a search's best was chosen by the losses shown."""
     chosen = found.selection
     if chosen is None or chosen.among < 2:
         return
@@ -84,7 +84,7 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
 
 
 def _slope(finished: Sequence[Trial]) -> Iterator[str]:
-    """How the validation loss moved over the last tenth, or from the last record before that, as the
+    """The change of the validation loss over the last tenth, or from the last record before that;
     mean over the seeds."""
     falls, spans = [], []
     for trial in finished:
@@ -103,7 +103,7 @@ def _slope(finished: Sequence[Trial]) -> Iterator[str]:
 
 
 def _gap(finished: Sequence[Trial]) -> Iterator[str]:
-    """Validation less training loss at the end and halfway."""
+    """Validation loss minus training loss at the end and halfway."""
     gaps = [(_gap_at(trial, 0.5), _gap_at(trial, 1.0)) for trial in finished]
     half = [gap for gap, _ in gaps if gap is not None]
     end = statistics.fmean(gap for _, gap in gaps if gap is not None)
@@ -120,7 +120,7 @@ def _gap(finished: Sequence[Trial]) -> Iterator[str]:
 
 
 def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
-    """The FLOPs a second of the trainings, and their share of what a matrix product reaches."""
+    """The FLOPs per second of the runs, and their share of the speed of a matrix product."""
     rates = [speed * trial.flops_per_token for trial in finished if (speed := tokens_per_s(trial))]
     if not rates:
         return
@@ -129,7 +129,7 @@ def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
     peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
     peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
     slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
-    # More than all of it was measured while something else ran.
+    # A share above 100%: the matrix product was measured while something else ran.
     share = (
         f", {rate / peak:.0%} of this machine's matmul peak ({_flops_per_s(peak)})"
         if peak is not None and peak >= rate
@@ -147,7 +147,7 @@ def _flops_per_s(rate: float) -> str:
 
 
 def _known_ends(found: SearchFindings) -> str:
-    """What is known of the final losses of stopped trials."""
+    """A sentence on the final losses of stopped trials, from the audit."""
     if found.audit is None:
         return "their final losses are not known"
     return f"an audit trained {found.audit.audited} of them to the end"

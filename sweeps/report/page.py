@@ -1,7 +1,7 @@
-"""`analysis/report.html`: a sweep as one page that needs no network, a fold over its ledger.
+"""`analysis/report.html`: a sweep as one page that needs no network, made from its ledger.
 
-The page holds what `page` returns, as JSON, and the chart library (plotly.js, which alone of the
-ones that were compared draws parallel coordinates and takes new points in place).
+The page contains the result of `page` as JSON, and the chart library. This is plotly.js, the only
+one compared that draws parallel coordinates and adds points in place.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, at, last_record, records, when
 
-Content = dict[str, Any]  # what goes into the page as JSON
+Content = dict[str, Any]  # the JSON in the page
 _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
 def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
-    """All that the page shows of a sweep."""
+    """Everything that the page shows of a sweep."""
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
     return {
@@ -57,8 +57,8 @@ def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
 
 
 def verdict(found: SearchFindings | StudyFindings) -> list[str]:
-    """What the sweep answers, in sentences, and how stable training was where rates were swept; of a
-    study a sentence for each arm."""
+    """The answer of the sweep in sentences, with the stability of training if rates were swept; for a
+    study, one sentence per arm."""
     if isinstance(found, SearchFindings):
         return list(_verdict_of_search(found))
     if found.comparison is None:
@@ -88,7 +88,7 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
-    """The arms of a study, the baseline first; nothing for a search."""
+    """The arms of a study, the baseline first; empty for a search."""
     if isinstance(found, SearchFindings) or found.comparison is None:
         return []
     return [_arm(arm) for arm in found.comparison.arms]
@@ -114,7 +114,7 @@ def _arm(arm: ArmFindings) -> Content:
 
 
 def table(found: SearchFindings | StudyFindings) -> Content:
-    """The trials as a table: the finished ones by rank, then the others; of a study without ranks."""
+    """The trials as a table: finished trials by rank, then the others; a study has no ranks."""
     is_search = isinstance(found, SearchFindings)
     places = found.ranking.places if isinstance(found, SearchFindings) else ()
     ranks = {place.trial.trial: place.rank for place in places}
@@ -146,7 +146,7 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
 
 
 def _trial(trial: Trial, metric: Metric) -> Content:
-    """A trial with its curve, a list a column."""
+    """A trial with its curve, one list per column."""
     curve = records(trial)
     return {
         "id": trial.trial,
@@ -166,13 +166,13 @@ def _trial(trial: Trial, metric: Metric) -> Content:
 
 
 def _standing(row: Row) -> str:
-    """The score of a decision, and the rank where it had one."""
+    """The score of a decision, and the rank if it has one."""
     rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
     return f"score {words.loss(row.get('score'))}{rank}"
 
 
 def _fate(results: Results, trial: Trial) -> Content:
-    """How far a trial came, and what was decided of it at which rung."""
+    """How far a trial got, and the decision at each rung."""
     decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
     marks = [
         {
@@ -191,8 +191,8 @@ def _fate(results: Results, trial: Trial) -> Content:
 def gantt(results: Results, rows: Sequence[Row]) -> Content:
     """When each attempt ran, on which slot of the machine, and how busy the slots were.
 
-    Attempts take the first slot that is free; times are seconds from the first start. `utilization`
-    is the share of the slots that was taken, over all sessions.
+    Attempts take the first free slot; times are seconds from the first start. `utilization` is the
+    share of slots in use, over all sessions.
     """
     bars: list[Content] = []
     taken: dict[str, Content] = {}
@@ -203,7 +203,7 @@ def gantt(results: Results, rows: Sequence[Row]) -> Content:
         if row["kind"] == "started":
             begun = begun or moment
         clock = (moment - begun).total_seconds() if begun else 0.0
-        if row["kind"] == "session":  # what ran before died with its driver
+        if row["kind"] == "session":  # earlier attempts died with their driver
             taken.clear()
         trial = row.get("trial")
         if row["kind"] == "started" and isinstance(trial, str):
@@ -226,8 +226,8 @@ def gantt(results: Results, rows: Sequence[Row]) -> Content:
 
 
 def importance(results: Results) -> dict[str, float]:
-    """How much of the spread of final losses each path of a joint search explains (PED-ANOVA,
-    arXiv:2304.10255), as shares; nothing for fewer than ten finished trials, or a single path."""
+    """The share of the spread of final losses that each path of a joint search explains (PED-ANOVA,
+    arXiv:2304.10255); empty for fewer than ten finished trials or a single path."""
     paths = [swept.path for swept in results.swept if len(swept.values) > 1]
     whole = [
         (trial, record.loss(results.metric))
@@ -259,7 +259,7 @@ def importance(results: Results) -> dict[str, float]:
 
 
 def _sample(results: Results) -> Content | None:
-    """Text that the best checkpoint wrote, and how it was sampled; None where none was."""
+    """Text sampled from the best checkpoint, and how it was sampled; None if there is none."""
     row = results.sweep.sampled
     if row is None:
         return None
@@ -278,7 +278,7 @@ def _sample(results: Results) -> Content | None:
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """How and where the sweep ran, as its last session says, and the commits of all: name and words."""
+    """How and where the last session ran, and the commits of all sessions, as names and values."""
     session = results.sweep.session
     machine, versions = session.get("machine", {}), session.get("versions", {})
     lines = [
@@ -316,12 +316,12 @@ def _render(name: str, **content: Any) -> str:
 
 
 def html(content: Content, feed: str = "") -> str:
-    """The page, with all it needs; `feed` is the address that a live one gets its content from."""
+    """The complete page; `feed` is the address that a live page gets its content from."""
     return _render("report.html", page=content, feed=feed, plotly=_plotly())
 
 
 def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
-    """Write `index.html`, which lists the sweeps in a folder; where it is."""
+    """Write `index.html`, which lists the sweeps in a folder; returns its path."""
     sweeps = []
     for found in all_findings:
         results = found.results

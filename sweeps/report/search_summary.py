@@ -1,4 +1,4 @@
-"""The summary of a search: its ranking, and what that rests on."""
+"""The summary of a search: its ranking, and what it is based on."""
 
 from sweeps import text as words
 from sweeps.findings.audit import Audited
@@ -55,7 +55,7 @@ SEEDS = (
 
 
 def head_words(found: SearchFindings) -> list[str]:
-    """The best of the finished trials, and a warning where there is one seed."""
+    """The best finished trial, and a warning if there is only one seed."""
     lines = []
     places = found.ranking.places
     metric = found.results.metric
@@ -114,14 +114,14 @@ def stopped_words(found: SearchFindings) -> list[str]:
 
 
 def audit_words(found: SearchFindings) -> list[str]:
-    """What the audited trials came to, and the rate of false kills."""
+    """The results of the audited trials, and the rate of false kills."""
     audit = found.audit
     if audit is None:
         return []
     among = "the best" if audit.top == 1 else f"among the best {audit.top}"
     interval = f" (95% interval {audit.low:.0%} to {audit.high:.0%})"
     if audit.audited == audit.stopped:
-        interval = ""  # nothing was left to sample
+        interval = ""  # every stopped trial was audited
     regret = (
         f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
         if audit.regret
@@ -165,7 +165,7 @@ def common_words(found: SearchFindings) -> list[str]:
 
 
 def best_words(found: SearchFindings) -> list[str]:
-    """The best value of each swept path, and whether it is at the edge of what was tried."""
+    """The best value of each swept path, and whether it is at the edge of the tried range."""
     if not found.best:
         return []
     return [
@@ -216,13 +216,13 @@ def spread_words(found: SearchFindings) -> list[str]:
 
 
 def rate_words(found: SearchFindings) -> list[str]:
-    """What is known of the learning rate."""
+    """The findings on the learning rate."""
     lines = listed(stability_words(found.stability))
     return ["## The learning rate", "", *lines] if lines else []
 
 
 def selection_words(found: SearchFindings) -> list[str]:
-    """By how much the choice of the best flatters its loss."""
+    """The selection bias of the best values' loss."""
     chosen = found.selection
     if chosen is None or chosen.among < 2:
         return []

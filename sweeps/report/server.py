@@ -19,16 +19,16 @@ from sweeps.report import page as report
 HOST = "127.0.0.1"
 FEED = "/feed"
 POLL_SECONDS = 0.5
-# For a sweep that has not begun; the page reloads itself.
+# Shown until the sweep begins; the page reloads itself.
 _WAITING = (
     b"<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=1>"
     b"<title>waiting</title><p>The sweep has not begun yet."
 )
-_BEAT_SECONDS = 15.0  # between comments on a silent feed, which find out whether anybody listens
+_BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed connections
 
 
 def content(files: Files) -> report.Content:
-    """What the page shows of a sweep now."""
+    """The current content of a sweep's page."""
     rows = ledger.read(files)
     return report.page(findings(results_of(files.name, rows)), rows)
 
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        # A page of another site must not read this one through a host name of its own.
+        # A page of another site must not read this page through its own host name.
         if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in {HOST, "localhost"}:
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
                     silent = 0.0
                     self._send(": still here\n\n")
         except (ConnectionError, ledger.LedgerError, OSError, ValueError):
-            return  # nobody listens any more, or the ledger can't be read; the browser asks again
+            return  # the connection was closed or the ledger can't be read; the browser retries
 
     def _send(self, text: str) -> None:
         self.wfile.write(text.encode())

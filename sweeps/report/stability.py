@@ -42,7 +42,7 @@ def _edge_words(found: Stability) -> str:
 
 
 def _times(ratio: float | None) -> str:
-    """A ratio before what it is a multiple of; nothing for one."""
+    """A ratio as the factor of a phrase; empty for a ratio of one."""
     return "" if ratio is None or ratio == 1 else f"{ratio:.3g} times "
 
 

@@ -48,13 +48,13 @@ WHAT_HAPPENED = Column[Tuned](
 
 
 _NOISE_OF = {
-    "seeds": "pooled over the baseline and the arms that scatter no more",
+    "seeds": "pooled over the baseline and the arms whose spread is no larger",
     "repeats": "from repeats of the baseline's first seed",
 }
 
 
 def verdict_words(found: StudyFindings) -> list[str]:
-    """The arms against the baseline, with caveats and hypotheses; those that are not settled."""
+    """The arms compared with the baseline, with caveats and hypotheses, and the unsettled arms."""
     compared = found.comparison
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
@@ -68,7 +68,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
             f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
-            "Numbers of further seeds are for a power of 80%, if the difference is as large as it seems."
+            "'N more seeds' gives an 80% chance of detecting a difference of the observed size."
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
         ),

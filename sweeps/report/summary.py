@@ -54,7 +54,9 @@ def _title(found: Findings) -> list[str]:
     planned, unfinished = len(results.trials), found.count("unfinished")
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
-    state = "the only trial has" if planned == 1 else f"all {planned} trials have"
+    state = {1: "the only trial has", 2: "both trials have"}.get(
+        planned, f"all {planned} trials have"
+    )
     if unfinished:
         state = f"**unfinished:** {planned - unfinished} of {planned} trials have"
     lines = [
@@ -109,7 +111,7 @@ def _noise_words(found: Findings) -> list[str]:
 
 
 def _rule_words(found: Findings) -> list[str]:
-    """The rules of what went wrong in any trial."""
+    """The rules of the problems found in any trial."""
     if not found.outcomes:
         return []
     lines = [f"- {kind}: {RULES[kind]}." for kind in found.outcomes]
@@ -129,7 +131,7 @@ def _compute_words(found: Findings) -> list[str]:
         "## Compute",
         "",
         f"Trained {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
-        f"{spent.tokens_full:,} tokens of training every trial to the end. Used "
+        f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
         f"{words.count(spent.flops)} of {words.count(spent.flops_full)} FLOPs and "
         f"{words.duration(spent.seconds)} of training time, summed over trials and without evaluation.",
         "",

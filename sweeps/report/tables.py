@@ -36,7 +36,7 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that all have these columns; what was not measured is None."""
+    """Rows that all have these columns; missing measurements are None."""
 
     columns: tuple[str, ...]
     rows: list[Row]
@@ -51,7 +51,7 @@ class Table:
 
 
 def cell(value: Any) -> Any:
-    """A value as a CSV cell: missing is empty, and text never becomes a spreadsheet's formula."""
+    """A value as a CSV cell: None is empty, and text can't become a spreadsheet formula."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -60,11 +60,11 @@ def cell(value: Any) -> Any:
 
 
 def trials_table(results: Results) -> Table:
-    """A row for each trial, in plan order.
+    """One row per trial, in plan order.
 
-    `*_final` is the last that was measured: for a stopped trial, where it stopped; what an audit of
-    it measured last is `val_loss_audited`. Steps and tokens of a diverged trial are where it
-    diverged, past its last record.
+    `*_final` is the last measured value: for a stopped trial, the value where it stopped. The last
+    value of its audit is `val_loss_audited`. Steps and tokens of a diverged trial are those at which
+    it diverged, past its last record.
     """
     paths = [swept.path for swept in results.swept]
     head = ("trial", "label", "status", "outcome", "reason", "seed")
@@ -101,11 +101,11 @@ def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
 
 
 def curves_table(results: Results) -> Table:
-    """A row for each record, by trial and step; `score` is the sweep's metric, and `decayed` the same
-    after a decay branch.
+    """One row per record, by trial and step; `score` is the sweep's metric, and `decayed` is the
+    metric after a decay branch.
 
-    What an audit added to a stopped trial is marked. A trial that diverged ends with a row whose
-    score is nan, so that `sweeps.replay` reads the file.
+    Rows that an audit added to a stopped trial are marked. A diverged trial ends with a row whose
+    score is nan, so that `sweeps.replay` can read the file.
     """
     paths = [swept.path for swept in results.swept]
     columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
@@ -120,7 +120,7 @@ def curves_table(results: Results) -> Table:
 def _curve_rows(
     trial: Trial, audit: Trial | None, metric: Metric, paths: Sequence[str]
 ) -> Iterator[Row]:
-    """The records of a trial, and those that an audit of it added."""
+    """The records of a trial and of its audit."""
     values = {path: varied(trial, path) for path in paths}
     who = {"trial": trial.trial, **values, "seed": trial.seed}
     whole = audit or trial  # an audit's curve begins with its trial's
@@ -139,7 +139,7 @@ def _record_cells(record: Measured, metric: Metric) -> Row:
 
 
 def arms_table(compared: ArmsComparison) -> Table:
-    """A row for each arm, the baseline first."""
+    """One row per arm, the baseline first."""
     return Table(ARMS, [_arm_row(arm) for arm in compared.arms])
 
 

@@ -1,6 +1,6 @@
-"""TensorBoard event files: a fold over the ledger, so a resumed sweep shows one curve a trial.
+"""TensorBoard event files, made from the ledger, so a resumed sweep shows one curve per trial.
 
-Each trial is a run with its scalars and hyperparameters; one run more holds the sweep's figures.
+Each trial is a run with its scalars and hyperparameters. One more run has the sweep's figures.
 """
 
 import os
@@ -15,12 +15,12 @@ from sweeps.findings.everything import findings
 from sweeps.findings.results import METRICS, Results, results_of, status_of
 from sweeps.ledger import Files, Row, Trial
 
-FIGURES = "figures"  # the run that holds them
+FIGURES = "figures"  # the run that has the figures
 SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
 
 
 def run_name(trial: Trial) -> str:
-    """The folder of a trial: its label as far as a file system takes it, and its id."""
+    """The folder of a trial: its label, limited to what a file system allows, and its id."""
     label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", trial.label)[:100].lstrip(".")
     return f"{label}-{trial.trial}"
 
@@ -31,14 +31,14 @@ def moment(row: Row) -> float:
 
 
 def _hyperparameters(results: Results, trial: Trial) -> dict[str, Any]:
-    """What the sweep varied, the seed and what became of the trial."""
+    """The swept values, the seed, and how the trial ended."""
     paths = [swept.path for swept in results.swept]
     values = {path: trial.value(path) for path in paths}
     return {**values, "seed": trial.seed, "status": status_of(trial)}
 
 
 def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
-    from tensorboardX import SummaryWriter  # takes seconds where torch is installed
+    from tensorboardX import SummaryWriter  # takes seconds if torch is installed
     from tensorboardX.summary import hparams
 
     with SummaryWriter(str(folder)) as writer:
@@ -64,9 +64,9 @@ def _write_figures(results: Results, folder: Path) -> None:
 
 
 def write(files: Files) -> Path:
-    """Write the event files of every measured trial anew; the folder that TensorBoard reads.
+    """Rewrite the event files of every measured trial; returns the folder for TensorBoard.
 
-    They are written beside the old ones and then take their place, so that no curve stands twice.
+    New files are written beside the old ones and then replace them, so that no curve appears twice.
     """
     results = results_of(files.name, ledger.read(files))
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]

@@ -1,4 +1,4 @@
-"""What came of a sweep, as a terminal shows it: a table that fits 80 columns."""
+"""The result of a sweep for the terminal: a table that fits in 80 columns."""
 
 import textwrap
 
@@ -12,7 +12,7 @@ from sweeps.findings.results import STATUSES, Place
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
-    """Print what came of a sweep in a table that fits 80 columns."""
+    """Print the result of a sweep as a table that fits in 80 columns."""
     console.print(Text(found.results.question), style="bold")
     if isinstance(found, StudyFindings):
         _print_arms(found, console)
@@ -37,7 +37,7 @@ _PRINTED = 24
 
 
 def _print_ranking(found: SearchFindings, console: Console) -> None:
-    """Print the trials, the finished ones by rank and first."""
+    """Print the trials: the finished ones by rank, then the others."""
     rest = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
     rows = [_printed(place, place.rank) for place in found.ranking.places]
     rows += [_printed(place, None) for place in rest]
@@ -55,7 +55,7 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
 
 
 def _ending(place: Place) -> str:
-    """How a trial ended, in few words; its whole reason stands in the summary."""
+    """How a trial ended, in a few words; the summary has the full reason."""
     match place.status:
         case "diverged":
             return f"diverged at step {place.trial.step or None}"

@@ -178,7 +178,7 @@ def test_an_arm_that_diverges_on_a_seed_is_not_better(tmp_path: Path) -> None:
 
 def test_an_arm_that_diverges_at_every_rate_is_worse(tmp_path: Path) -> None:
     place = arm(facts_of_study(tmp_path, diverging(1000), retune=RETUNE))
-    assert place["words"] == "worse: it diverged at every value it was tried with"
+    assert place["words"] == "worse: it diverged at every value tried"
 
 
 def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdict(
@@ -193,12 +193,12 @@ def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdi
 
 def test_a_baseline_that_diverges_at_every_rate_is_the_worse(tmp_path: Path) -> None:
     place = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE))
-    assert place["words"] == "better: the baseline diverged at every value it was tried with"
+    assert place["words"] == "better: the baseline diverged at every value tried"
 
 
 def test_where_all_diverge_nothing_is_concluded(tmp_path: Path) -> None:
     place = arm(facts_of_study(tmp_path, lambda c, s: math.inf, retune=RETUNE))
-    every = "diverged at every value it was tried with"
+    every = "diverged at every value tried"
     assert place["words"] == f"no conclusion: it {every}, and the baseline {every}"
 
 

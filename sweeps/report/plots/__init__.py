@@ -60,7 +60,7 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
                 [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=color,
                 capsize=3, label=f"{name}: best kept {result['best_kept']:.0%}", clip_on=False,
             )  # fmt: skip
-        axes.set_xlabel("cost (% of the tokens of all trials trained to their ends)")
+        axes.set_xlabel("cost (% of the full grid's tokens)")
         axes.set_ylabel("regret of the final score (mean, 95% interval)")
         axes.set_xlim(0, 105)
         axes.set_ylim(bottom=0)

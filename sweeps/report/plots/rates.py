@@ -115,7 +115,7 @@ def edge_of_stability(search: SearchFindings) -> Figure:
     rate_axis(axes, results.trials)
     losses = shown_losses(results, results.trials)
     if not losses or found is None:
-        say_nothing(axes, "no rate has been trained to its end yet")
+        say_nothing(axes, "no rate has finished yet")
         return figure
     set_limit(axes, losses)
     above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-o"))
