@@ -19,7 +19,7 @@ from sweeps import exits, ledger
 from sweeps import text as words
 from sweeps.policies import SCHEDULES, Schedule
 from sweeps.simulate.curves import Curve, arrivals, read_curves
-from sweeps.simulate.judge import check_reach, judged
+from sweeps.simulate.judge import Judgment, check_reach, judged
 from tinylm.config import ConfigError, did_you_mean, problems
 
 _FIGURES = (".svg", ".png", ".pdf")
@@ -77,35 +77,35 @@ def warn_of_short(curves: Sequence[Curve]) -> None:
         )
 
 
-def print_table(results: Mapping[str, dict[str, Any]], timed: bool, console: Console) -> None:
+def print_table(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:
     """Print what each policy costs and finds, the cheapest first; untimed curves count in tokens."""
     time = words.duration if timed else words.count
     table = Table("policy", box=None, pad_edge=False)
     names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
     for name in (*names, "wall-clock" if timed else "wall-clock (tokens)", "busy"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, result in sorted(results.items(), key=lambda item: item[1]["cost"]):
-        regret = result["regret"]
-        known = regret["low"] is not None
+    for name, result in sorted(results.items(), key=lambda item: item[1].cost):
+        regret = result.regret
         table.add_row(
             name,
-            f"{result['cost']:.1%}",
-            words.loss(regret["mean"]),
-            f"{regret['low']:.4f} to {regret['high']:.4f}" if known else "",
-            f"{result['best_kept']:.0%}",
-            f"{result['false_kills']:.1%}",
-            f"{result['finished']:.1f}",
-            time(result["wall_clock"]),
-            f"{result['utilization']:.0%}",
+            f"{result.cost:.1%}",
+            words.loss(regret.mean),
+            "" if regret.low is None else f"{regret.low:.4f} to {regret.high:.4f}",
+            f"{result.best_kept:.0%}",
+            f"{result.false_kills:.1%}",
+            f"{result.finished:.1f}",
+            time(result.wall_clock),
+            f"{result.utilization:.0%}",
         )
     console.print(table)
 
 
-def draw(results: Mapping[str, dict[str, Any]], out: Path) -> None:
+def draw(results: Mapping[str, Judgment], out: Path) -> None:
     """Draw cost against regret into a file; `StorageError` if it can't be written."""
     from sweeps.report import plots
 
-    figure = plots.cost_against_regret(results, out.suffix.removeprefix("."))
+    each = {name: result.as_json() for name, result in results.items()}
+    figure = plots.cost_against_regret(each, out.suffix.removeprefix("."))
     try:
         ledger.write_whole(out, figure)
     except OSError as error:
@@ -174,7 +174,8 @@ def main(
             for name, schedule in chosen.items()
         }
         if as_json:
-            print(json.dumps(results if compare else next(iter(results.values())), indent=1))
+            each = {name: result.as_json() for name, result in results.items()}
+            print(json.dumps(each if compare else next(iter(each.values())), indent=1))
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
             wide = Console() if sys.stdout.isatty() else Console(width=160)

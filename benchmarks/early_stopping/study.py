@@ -238,7 +238,7 @@ def judged(
 ) -> dict[str, Any]:
     """`judge`, and how often the chosen trial is within one sigma of the best."""
     results = [replay(order, method.new(rungs), WORKERS, method.branch) for order in orders]
-    found = judge(pool, results, 1)
+    found = judge(pool, results, 1).as_json()
     finals = {curve.trial: curve.final for curve in pool}
     best = min(final for final in finals.values() if math.isfinite(final))
     ends = [min(finals[trial] for trial in result.finished) for result in results]

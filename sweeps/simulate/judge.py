@@ -5,6 +5,7 @@ import statistics
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps.policies import Schedule
@@ -14,18 +15,51 @@ from sweeps.stats import half_interval
 from tinylm.config import ConfigError
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A mean, and the ends of its 95% t interval; a single value has none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """What replays of the same curves cost and found, on average."""
+
+    # The final score of the chosen trial minus the best in the pool. The chosen trial is the best
+    # that finished; if none did, the best at the last rung that any reached.
+    regret: Interval
+    best_kept: float  # the share of replays in which the best trial finished
+    cost: float  # tokens, as a share of training all curves to the end
+    wall_clock: float  # seconds
+    utilization: float  # the share of the workers' time spent training
+    # The share of the stopped trials whose final score is among the best `top` of the pool; of equal
+    # scores, the finished ones count as better.
+    false_kills: float
+    finished: float  # trials
+    chosen: dict[str, int]  # how often each trial was chosen
+    # Curves that end before the longest without diverging; their last scores are taken for final ones.
+    short: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by their names, as `sweeps.replay --json` prints them."""
+        return asdict(self)
+
+
 def rounded_rungs(schedule: Schedule, budget: int) -> tuple[int, ...]:
     """The schedule's rungs in tokens of a budget."""
     return tuple(round(share * budget) for share in schedule.shares())
 
 
-def _interval(values: Sequence[float]) -> dict[str, float | None]:
+def _interval(values: Sequence[float]) -> Interval:
     """The mean of values that can't be below 0, and its 95% t interval; a single value has none."""
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None}
+        return Interval(mean, None, None)
     half = half_interval(values)
-    return {"mean": mean, "low": max(0.0, mean - half), "high": mean + half}
+    return Interval(mean, max(0.0, mean - half), mean + half)
 
 
 def _chosen(alive: Sequence[Curve], result: ReplayResult) -> Curve:
@@ -43,21 +77,8 @@ def _chosen(alive: Sequence[Curve], result: ReplayResult) -> Curve:
     return min(alive, key=standing)
 
 
-def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) -> dict[str, Any]:
-    """What replays of the same curves cost and found, on average.
-
-    - `regret`: the final score of the chosen trial minus the best in the pool (mean, and low and
-      high of its 95% interval). The chosen trial is the best that finished; if none did, the best
-      at the last rung that any reached.
-    - `best_kept`: the share of replays in which the best trial finished.
-    - `cost`: tokens, as a share of training all curves to the end.
-    - `wall_clock`: seconds. `utilization`: the share of the workers' time spent training.
-    - `false_kills`: the share of the stopped trials whose final score is among the best `top` of the
-      pool; of equal scores, the finished ones count as better.
-    - `finished`: trials. `chosen`: how often each trial was chosen.
-    - `short`: curves that end before the longest without diverging; their last scores are taken for
-      final ones.
-    """
+def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) -> Judgment:
+    """What replays of the same curves cost and found; stopping one of the best `top` is a false kill."""
     ranked = sorted(
         (curve for curve in curves if not curve.diverged), key=lambda curve: curve.final
     )
@@ -76,19 +97,19 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
         killed = len(curves) - len(finished) - len(result.diverged)
         lost = sum(curve.trial not in finished for curve in good)
         false_kills.append(lost / killed if killed else 0.0)
-    return {
-        "regret": _interval(regrets),
-        "best_kept": statistics.fmean(bool(best & set(result.finished)) for result in results),
-        "cost": statistics.fmean(result.tokens / full for result in results),
-        "wall_clock": statistics.fmean(result.seconds for result in results),
-        "utilization": statistics.fmean(
+    return Judgment(
+        regret=_interval(regrets),
+        best_kept=statistics.fmean(bool(best & set(result.finished)) for result in results),
+        cost=statistics.fmean(result.tokens / full for result in results),
+        wall_clock=statistics.fmean(result.seconds for result in results),
+        utilization=statistics.fmean(
             result.busy / (result.workers * result.seconds) for result in results
         ),
-        "false_kills": statistics.fmean(false_kills),
-        "finished": statistics.fmean(len(result.finished) for result in results),
-        "chosen": dict(chosen.most_common()),
-        "short": sum(1 for curve in ranked if curve.tokens[-1] < budget),
-    }
+        false_kills=statistics.fmean(false_kills),
+        finished=statistics.fmean(len(result.finished) for result in results),
+        chosen=dict(chosen.most_common()),
+        short=sum(1 for curve in ranked if curve.tokens[-1] < budget),
+    )
 
 
 def check_reach(curves: Sequence[Curve], schedule: Schedule, source: str) -> None:
@@ -126,7 +147,7 @@ def judged(
     workers: int,
     orders: Sequence[Sequence[Curve]],
     top: int,
-) -> dict[str, Any]:
+) -> Judgment:
     """`judge` of one replay for each order of the curves."""
     rungs = rounded_rungs(schedule, max(curve.tokens[-1] for curve in curves))
     return judge(
