@@ -43,7 +43,7 @@ def conduct(
     how: Callable[[dict[str, Any], float], float] = loss,
     records: float = math.inf,
 ) -> led.Sweep:
-    """Run a study, or go on with it, for so many records; what its ledger says then."""
+    """Run or resume a study for this many records; returns what its ledger then says."""
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, request(tree))
         conductor.begin({})

@@ -15,7 +15,7 @@ NONE = {"policy": "none"}
 
 
 def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any) -> led.Sweep:
-    """Run a sweep, or go on with it, for so many records; what its ledger says then."""
+    """Run or resume a sweep for this many records; returns what its ledger then says."""
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, request(tree), how.get("audit", 0.0))
         conductor.begin({})
