@@ -73,6 +73,11 @@ def tally(kinds: Iterable[str]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in Counter(kinds).items())
 
 
+def short_name(path: str) -> str:
+    """The last part of a dotted path."""
+    return path.rpartition(".")[2]
+
+
 def named(values: Mapping[str, Any]) -> str:
     """Swept values by the last parts of their paths: `lr=0.002 norm=pre`."""
-    return " ".join(f"{path.rpartition('.')[2]}={show(value)}" for path, value in values.items())
+    return " ".join(f"{short_name(path)}={show(value)}" for path, value in values.items())

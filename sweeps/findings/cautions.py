@@ -9,7 +9,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results
 from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.selection import END
-from sweeps.text import named, show
+from sweeps.text import named, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
 
@@ -23,7 +23,7 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             side, further = edge
             yield Caution(
                 "grid edge",
-                f"its {path.rpartition('.')[2]} is the {side} of its re-tune grid: the optimum may lie "
+                f"its {short_name(path)} is the {side} of its re-tune grid: the optimum may lie "
                 f"beyond; try {show(further)}",
             )
     if arm.failed:

@@ -21,6 +21,11 @@ class Selection:
     optimism: float | None  # expected increase on new seeds; None for one seed
     confirmed: tuple[float, ...]  # losses of the same values on fresh seeds
 
+    @property
+    def is_stable(self) -> bool:
+        """Whether the choice gains nothing, to four digits, on the seeds that it rests on."""
+        return self.optimism is not None and self.optimism < 5e-5
+
     def as_json(self) -> Row:
         """The fields of summary.json."""
         return asdict(self)

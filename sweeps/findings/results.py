@@ -15,6 +15,7 @@ from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
+from sweeps.text import short_name
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
 # The names of the statuses in tables.
@@ -187,7 +188,7 @@ def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
         domain = space.space.get(path)
         bounds = domain.bounds if domain else None
         log = domain.is_log if domain and bounds else numeric and _spaced_by_ratio(ordered)
-        yield SweptPath(path, path.rpartition(".")[2], tuple(ordered), numeric, log, bounds)
+        yield SweptPath(path, short_name(path), tuple(ordered), numeric, log, bounds)
 
 
 def results_of(name: str, rows: list[Row]) -> Results:

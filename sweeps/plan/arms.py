@@ -14,8 +14,9 @@ from typing import Any
 
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
-from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, short_name
+from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
+from sweeps.text import short_name
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 

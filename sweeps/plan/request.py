@@ -9,7 +9,7 @@ from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.space import Space, find, read, rung_tokens
 from sweeps.policies.pools import Pools
-from sweeps.text import show
+from sweeps.text import short_name, show
 from tinylm import config as cfg
 
 
@@ -80,11 +80,6 @@ class PlannedTrial:
     def trial(self) -> str:
         """The id of the config."""
         return cfg.identity(self.config)
-
-
-def short_name(path: str) -> str:
-    """The last part of a dotted path."""
-    return path.rpartition(".")[2]
 
 
 def label_of(values: Mapping[str, Value]) -> str:

@@ -128,7 +128,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
     quoted: set[str] = set()
     for entry in entries:
         sweep = entry.sweep
-        changes = [f"{path.rpartition('.')[2]}={now}" for path, (_, now) in entry.changes.items()]
+        changes = [f"{words.short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
             curves=[(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()],

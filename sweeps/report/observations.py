@@ -66,7 +66,7 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
         return
     if chosen.confirmed:
         yield f"It is the best of {chosen.among}; these losses are from fresh seeds."
-    elif chosen.optimism is not None and chosen.optimism < 5e-5:
+    elif chosen.is_stable:
         yield (
             f"It is the best of {chosen.among}, chosen by these losses. Leaving out any one seed gives the "
             "same choice."

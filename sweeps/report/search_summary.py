@@ -235,7 +235,7 @@ def selection_words(found: SearchFindings) -> list[str]:
     if chosen.optimism is None:
         text += "; one seed" if chosen.seeds == 1 else "; other values with fewer seeds"
         text += " cannot say how much."
-    elif chosen.optimism < 5e-5:
+    elif chosen.is_stable:
         text += "; but leaving out any one seed gives the same choice."
     else:
         text += f": seeds left out of the choice end {chosen.optimism:.4f} higher."
