@@ -39,7 +39,7 @@ analyze: $(SWEEP) ## write tables and figures of all sweeps, or of those in ARGS
 test: $(DEV) ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(DEV) ## run all tests: also every shipped space at scale smoke, the trackers, and the report in a browser
+test-all: $(DEV) ## run all tests: also kills and failures, every shipped space, the trackers, the report in a browser
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV) ## run what CI runs: format, lint, types, all tests

@@ -123,10 +123,11 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the real sweeps: they are few and long, and would leave a core idle at the end.
 
-    A file's tests run in one process, but for the shipped spaces, which share nothing.
+    A file's tests run in one process, except the shipped spaces, which share nothing.
     """
     long = {"test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
     items.sort(key=lambda item: item.path.name not in long)

@@ -87,6 +87,7 @@ def test_a_wrong_call_starts_nothing(results: Path, arguments: list[str], said: 
     assert (done.exit_code, said in done.output, results.exists()) == (2, True, False)
 
 
+@pytest.mark.slow
 def test_a_json_config_is_run_and_entered_in_the_log(
     results: Path, tiny: cfg.Config, tmp_path: Path
 ) -> None:

@@ -38,23 +38,27 @@ def killed(
     return out, rows, interrupt(request, out, signal.SIGTERM), run(request)
 
 
+@pytest.mark.slow
 def test_a_terminated_sweep_exits_143_and_says_how_to_resume(killed: Any) -> None:
     code, said = killed[2]
     assert (code, "To resume: " in said) == (143, True), said
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_the_curves_of_whole_runs(killed: Any, trained: Any) -> None:
     out, _, _, last = killed
     assert last.returncode == 0, last.stderr
     assert curves(out) == dict(list(trained.items())[:2])
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
     out, rows, _, _ = killed
     found = led.read(led.Files(out))
     assert [row["seq"] for row in found[:rows]] == list(range(rows))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_from_checkpoints(killed: Any) -> None:
     started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
     assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
@@ -74,6 +78,7 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
     """A model that no machine has memory for fails beside one that finishes."""
     space = write_space(tmp_path, {"policy": "none"})

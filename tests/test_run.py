@@ -276,12 +276,14 @@ def compared(
     return run(command(space, scale, folder / "switches")), folder / "switches"
 
 
+@pytest.mark.slow
 def test_a_dead_switch_is_void_and_exits_3(compared: Any) -> None:
     done, _ = compared
     assert done.returncode == Code.FAILED, done.stderr
     assert done.stderr == "void: arm dead did not apply: its losses equal the baseline's\n"
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
     done, folder = compared
     assert "void: its runs equal the baseline's" in done.stdout
@@ -294,12 +296,14 @@ def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
     assert rows[1]["verdict"] == "void" and rows[2]["verdict"] not in {"", "void"}
 
 
+@pytest.mark.slow
 def test_a_study_runs_its_arms_to_the_end_and_stops_within_its_grids(compared: Any) -> None:
     trials = led.fold(led.read(led.Files(compared[1]))).trials.values()
     assert {t.status for t in trials if t.role != "tuning"} == {"finished"}
     assert {t.status for t in trials if t.role == "tuning"} == {"finished", "stopped"}
 
 
+@pytest.mark.slow
 def test_a_void_study_stays_void_when_it_is_run_again(compared: Any, scale: Path) -> None:
     _, folder = compared
     again = run(command(folder.with_suffix(".yaml"), scale, folder))
