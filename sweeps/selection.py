@@ -1,4 +1,4 @@
-"""Which trials are compared, and where: at equal training tokens, or at the end of a timed budget."""
+"""Which trials are compared, and where: at equal training tokens, or each at the end of its budget."""
 
 import json
 import statistics
@@ -11,14 +11,15 @@ from sweeps.ledger import Row, Trial
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
 END = "end"
-Point = int | str  # where trials are compared: at this many tokens or, under a timed budget, at END
+# Where trials are compared: at this many tokens or, where their budgets differ or are of time, at END.
+Point = int | str
 
 
 def when(point: Point | None) -> str:
-    """Where trials are compared, in words: at 786,432 tokens, or at the end of the time budget."""
+    """Where trials are compared, in words: at 786,432 tokens, or at the end of the budget."""
     if point is None:
         return "so far"
-    return "at the end of the time budget" if point == END else f"at {point:,} tokens"
+    return "at the end of the budget" if point == END else f"at {point:,} tokens"
 
 
 @final
@@ -122,18 +123,29 @@ def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> l
     return [record.loss(metric) for record in measured if record is not None]
 
 
+def have_one_budget(trials: Iterable[Trial]) -> bool:
+    """Whether equal tokens are the same share of every trial's learning-rate schedule."""
+    budgets = {(t.config["budget"]["tokens"], t.config["budget"]["seconds"]) for t in trials}
+    return len(budgets) < 2 and all(seconds is None for _, seconds in budgets)
+
+
 def common_tokens(trials: Iterable[Trial]) -> int | None:
-    """The latest token count at which every one of the trials was measured."""
-    measured = [{row["tokens"] for row in trial.curve} for trial in trials]
-    return max(set.intersection(*measured), default=None) if measured else None
+    """The latest token count at which every one of the trials was measured; None for budgets that
+    differ or are of time: there the learning rate of one has decayed where another's has not."""
+    alike = list(trials)
+    if not alike or not have_one_budget(alike):
+        return None
+    return max(set.intersection(*({row["tokens"] for row in t.curve} for t in alike)), default=None)
 
 
 def final_point(trials: Iterable[Trial]) -> Point | None:
-    """Where finished trials are compared: the latest token count that all have measured, or their
-    ends where the budget is one of time."""
-    finished = list(trials)
-    timed = any(trial.config["budget"]["seconds"] for trial in finished)
-    return END if timed else common_tokens(finished)
+    """Where trials are compared: at the latest token count that all have measured; finished trials
+    whose budgets differ or are of time, each at its end."""
+    compared = list(trials)
+    if all(trial.status == "finished" for trial in compared):
+        ends = {trial.tokens for trial in compared}
+        return next(iter(ends), None) if len(ends) < 2 and have_one_budget(compared) else END
+    return common_tokens(compared)
 
 
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:

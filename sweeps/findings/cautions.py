@@ -58,9 +58,15 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             text = "its validation windows differ in length from the baseline's"
             yield Caution("windows", text)
     lengths = [run.tokens for run in arm.having("finished")]
-    if results.final == END and lengths:
-        text = f"its runs trained {min(lengths):,} to {max(lengths):,} tokens in the time budget"
-        yield Caution("time", text)
+    if results.final == END and lengths and trial:
+        if trial.config["budget"]["seconds"] is not None:
+            text = (
+                f"its runs trained {min(lengths):,} to {max(lengths):,} tokens in the time budget"
+            )
+            yield Caution("time", text)
+        elif first and trial.budget != first.budget:
+            text = f"it was trained for {trial.budget:,} tokens, the baseline for {first.budget:,}"
+            yield Caution("budget", text)
 
 
 def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:

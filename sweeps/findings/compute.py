@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from sweeps.findings.results import Results
-from sweeps.ledger import Row
+from sweeps.ledger import Row, Trial
 from sweeps.selection import last_record
 
 
@@ -37,6 +37,23 @@ class Compute:
     def as_json(self) -> Row:
         """The fields of summary.json."""
         return asdict(self)
+
+
+def front(results: Results) -> tuple[Trial, ...]:
+    """The finished trials whose loss no other finished trial reaches for as little compute, the cheapest
+    first."""
+    best: list[Trial] = []
+    lowest = math.inf
+    ends = [
+        (end.tokens * trial.flops_per_token, end.loss(results.metric), trial)
+        for trial in results.having("finished")
+        if (end := last_record(trial)) is not None
+    ]
+    for _, loss, trial in sorted(ends, key=lambda each: each[:2]):
+        if loss < lowest:
+            best.append(trial)
+            lowest = loss
+    return tuple(best)
 
 
 def compute(results: Results) -> Compute:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
 from sweeps.findings.comparison import ArmsComparison, comparison
-from sweeps.findings.compute import Compute, compute
+from sweeps.findings.compute import Compute, compute, front
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
 from sweeps.findings.outcomes import RULES, outcome
@@ -93,6 +93,7 @@ class SearchFindings(Findings):
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
+    front: tuple[Trial, ...]  # the finished trials that are the best for their compute
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -189,4 +190,5 @@ def search_findings(results: Results) -> SearchFindings:
         selection=selection(results, winner),
         spread=spread(results),
         stability=stability(results.audited(results.trials), results.metric),
+        front=front(results),
     )

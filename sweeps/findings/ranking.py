@@ -9,7 +9,16 @@ from typing import Any
 
 from sweeps.findings.results import Place, Results, SweptPath, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial
-from sweeps.selection import Measured, Point, at, best_record, groups, last_record, losses_at
+from sweeps.selection import (
+    Measured,
+    Point,
+    at,
+    best_record,
+    groups,
+    have_one_budget,
+    last_record,
+    losses_at,
+)
 
 # A value closer to a bound than this share of the sampled range is at its edge.
 EDGE_SHARE = 0.05
@@ -17,10 +26,10 @@ EDGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Ranked(Place):
-    """A trial compared with others at one token count; without a rank if they share none."""
+    """A trial compared with others at one point."""
 
-    rank: int | None  # equal losses share a rank
-    behind: float | None  # loss less the best one
+    rank: int  # equal losses share a rank
+    behind: float  # loss less the best one
 
     @property
     def best(self) -> Measured | None:
@@ -39,15 +48,15 @@ class Ranked(Place):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Trials at the token count of their comparison, best first."""
+    """Trials at the point of their comparison, best first."""
 
-    point: Point | None  # None if they share no token count
+    point: Point | None  # None if they share none
     places: tuple[Ranked, ...]
 
     @property
     def leader(self) -> Trial | None:
-        """The best trial; None if there are no ranks."""
-        return self.places[0].trial if self.places and self.point is not None else None
+        """The best trial; None if there is none."""
+        return self.places[0].trial if self.places else None
 
     def as_json(self, *, of_finished: bool) -> Row:
         """The fields of summary.json; finished trials have more fields."""
@@ -58,7 +67,7 @@ class Ranking:
                 "step_best": place.best and place.best.step,
                 "tokens_per_s": place.tokens_per_s,
             }
-            if of_finished and self.point is not None
+            if of_finished
             else place.as_json()
             for place in self.places
         ]
@@ -78,15 +87,8 @@ def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ra
 
 
 def ranking(results: Results) -> Ranking:
-    """The finished trials at the token count of their comparison, best first.
-
-    If they share no token count, they are in plan order and without ranks.
-    """
-    finished = results.having("finished")
-    if results.final is None:
-        places = [Ranked(trial, last_record(trial), None, None) for trial in finished]
-        return Ranking(None, tuple(places))
-    return ranked(results, finished, results.final)
+    """The finished trials at the point of their comparison, best first."""
+    return ranked(results, results.having("finished"), results.final)
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,14 @@ class Stopped(Place):
 
 
 def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
-    """The trials that were stopped early, the longest first."""
+    """The trials that were stopped early, the longest first; beside a leader of another budget, whose
+    learning rate was elsewhere in its schedule, there is nothing to compare."""
     places = []
     for trial in results.having("stopped"):
         record = last_record(trial)
-        beside = at(leader, record.tokens) if leader is not None and record is not None else None
+        beside = None
+        if leader is not None and record is not None and have_one_budget([leader, trial]):
+            beside = at(leader, record.tokens)
         places.append(
             Stopped(
                 trial,
@@ -290,9 +295,10 @@ def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, .
     """The winner's value of each numeric path, whether it is at the edge, and which values to try.
 
     The edge is that of all planned values, except those whose trials all failed: a value that
-    diverged or was stopped early brackets the best one, a failed one does not.
+    diverged or was stopped early brackets the best one, a failed one does not. Where the budgets
+    differ there are none: a longer run has the lower loss whatever the other values are.
     """
-    if not winner:
+    if not winner or results.budgets_differ:
         return ()
     return tuple(
         _best_value(results, swept, winner[0])

@@ -1,9 +1,11 @@
 """A sweep read from its ledger, and the token counts that its trials share.
 
-Losses are compared only at equal training tokens, and every comparison names its token count.
+Losses are compared at equal training tokens, or at the ends of budgets that differ, and every comparison
+says which.
 """
 
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +43,7 @@ class SweptPath:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep, and the token counts at which its trials can be compared."""
+    """A sweep, and where its trials can be compared."""
 
     name: str
     sweep: Sweep
@@ -68,6 +70,11 @@ class Results:
     def is_study(self) -> bool:
         """Whether arms are compared with a baseline."""
         return self.space.is_study
+
+    @property
+    def budgets_differ(self) -> bool:
+        """Whether the trials were given different amounts of training."""
+        return len({json.dumps(trial.config["budget"]) for trial in self.trials}) > 1
 
     @property
     def base(self) -> dict[str, Any]:
@@ -138,6 +145,11 @@ class Place:
     def reason(self) -> str:
         """The reason why the trial ended."""
         return reason_of(self.trial)
+
+    @property
+    def flops(self) -> int | None:
+        """FLOPs of training up to this record."""
+        return self.record and self.record.tokens * self.trial.flops_per_token
 
     def loss(self, metric: Metric) -> float | None:
         """The validation loss at this record."""

@@ -68,6 +68,7 @@ VAL_LOSS = Column[Place]("validation loss", lambda p: words.loss(p.loss("val_los
 BITS = Column[Place]("validation bits per byte", lambda p: words.loss(p.loss("bits_per_byte")))
 TRAIN_LOSS = Column[Place]("training loss", lambda p: words.loss(p.record and p.record.train_loss))
 TOKENS = Column[Place]("tokens", lambda p: words.whole(p.record and p.record.tokens))
+COMPUTE = Column[Place]("FLOPs", lambda p: "" if p.flops is None else words.count(p.flops))
 SIZES = (
     Column[Place]("parameters", lambda p: words.whole(p.trial.params)),
     Column[Place]("FLOPs/token", lambda p: words.whole(p.trial.flops_per_token)),

@@ -19,6 +19,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
+from sweeps.report.search_summary import budgets_words
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, at, last_record, records, when
 
@@ -48,6 +49,7 @@ def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
             for s in results.swept
         ],
         "trials": [_trial(trial, results.metric) for trial in results.trials],
+        "front": [one.trial for one in found.front] if isinstance(found, SearchFindings) else [],
         "rungs": [_fate(results, trial) for trial in results.trials],
         "gantt": gantt(results, rows),
         "importance": importance(results),
@@ -71,9 +73,7 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
     if not found.ranking.places:
         yield "No trial has finished yet."
         return
-    if chosen is None:
-        yield "The finished trials have no token count in common, so there is no best one."
-        return
+    assert chosen is not None  # a trial has finished
     seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
     values = words.named(chosen.values) or "the config"
     best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
@@ -81,6 +81,8 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
         f"{UNITS[results.metric]} {when(found.ranking.point)}, with {seeds}."
     )
+    if results.budgets_differ:
+        yield budgets_words(results)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:

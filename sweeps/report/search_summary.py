@@ -4,9 +4,10 @@ from sweeps import text as words
 from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
-from sweeps.findings.results import METRICS, STATUSES, UNITS
+from sweeps.findings.results import METRICS, STATUSES, UNITS, Results
 from sweeps.report.markdown import (
     BITS,
+    COMPUTE,
     ID,
     LOSS,
     REASON,
@@ -16,6 +17,7 @@ from sweeps.report.markdown import (
     TRIAL,
     VAL_LOSS,
     Column,
+    between,
     escaped,
     listed,
     models,
@@ -24,7 +26,7 @@ from sweeps.report.markdown import (
     table,
 )
 from sweeps.report.stability import stability_words
-from sweeps.selection import when
+from sweeps.selection import END, when
 
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
@@ -54,6 +56,15 @@ SEEDS = (
 )
 
 
+def budgets_words(results: Results) -> str:
+    """The caveat of a search whose trials were trained for different budgets."""
+    tokens = between(trial.budget for trial in results.trials)
+    return (
+        f"The budgets differ ({tokens} tokens), and a longer run has a lower loss. Compare the losses "
+        "with their compute in mind."
+    )
+
+
 def head_words(found: SearchFindings) -> list[str]:
     """The best finished trial, and a warning if there is only one seed."""
     lines = []
@@ -78,17 +89,15 @@ def ranking_words(found: SearchFindings) -> list[str]:
     title = ["## Finished trials", ""]
     if not places:
         return [*title, "No trial has finished.", ""]
-    if point is None:
-        unranked = "They have no token count in common, so they are not ranked."
-        unordered = table(places, TRIAL, TOKENS, VAL_LOSS, BITS, TRAIN_LOSS, ID, *sizes(places))
-        return [*title, unranked, "", *unordered]
-    losses = (VAL_LOSS, BITS, TRAIN_LOSS)
+    where = f"all {when(point)}" if point != END else "each at the end of its budget"
+    trained = (TOKENS, COMPUTE) if point == END else ()
+    columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, BEHIND, BEST, SPEED, ID)
     return [
         *title,
-        f"By {METRICS[found.results.metric]}, all {when(point)} "
-        f"(step {steps(places)}); {models(places)}.",
+        f"By {METRICS[found.results.metric]}, {where} (step {steps(places)}); {models(places)}.",
+        *([budgets_words(found.results)] if found.results.budgets_differ else []),
         "",
-        *table(places, RANK, TRIAL, *losses, BEHIND, BEST, SPEED, ID, *sizes(places)),
+        *table(places, *columns, *sizes(places)),
     ]
 
 
@@ -148,6 +157,8 @@ def common_words(found: SearchFindings) -> list[str]:
     places, point = found.common.places, found.common.point
     title = ["## All trials at the latest common token count", ""]
     if point is None:
+        if found.results.budgets_differ:
+            return []
         return [*title, "The trials have no token count in common.", ""]
     absent = ", ".join(escaped(trial.label) for trial in found.missing)
     text = (

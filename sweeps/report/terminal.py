@@ -9,6 +9,7 @@ from rich.text import Text
 from sweeps import text as words
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, Place
+from sweeps.report.search_summary import budgets_words
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
@@ -38,13 +39,16 @@ _PRINTED = 24
 
 def _print_ranking(found: SearchFindings, console: Console) -> None:
     """Print the trials: the finished ones by rank, then the others."""
+    unequal = found.results.budgets_differ
     rest = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
-    rows = [_printed(place, place.rank) for place in found.ranking.places]
-    rows += [_printed(place, None) for place in rest]
+    places: list[tuple[Place, int | None]] = [(one, one.rank) for one in found.ranking.places]
+    rows = [
+        _printed(place, rank, unequal) for place, rank in [*places, *((one, None) for one in rest)]
+    ]
     table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("trial", overflow="fold")
-    for name in ("val loss", "bits/byte", "at tokens"):
+    for name in ("val loss", "FLOPs" if unequal else "bits/byte", "at tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for row in rows[:_PRINTED]:
@@ -52,6 +56,8 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     console.print(table)
     if len(rows) > _PRINTED:
         console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
+    if unequal:
+        console.print(Text(budgets_words(found.results)))
 
 
 def _ending(place: Place) -> str:
@@ -65,12 +71,13 @@ def _ending(place: Place) -> str:
             return STATUSES[status]
 
 
-def _printed(place: Place, rank: int | None) -> tuple[str, ...]:
+def _printed(place: Place, rank: int | None, unequal: bool) -> tuple[str, ...]:
+    compute = "" if place.flops is None else words.count(place.flops)
     return (
         words.whole(rank),
         place.trial.label,
         words.loss(place.loss("val_loss")),
-        words.loss(place.loss("bits_per_byte")),
+        compute if unequal else words.loss(place.loss("bits_per_byte")),
         words.whole(place.record and place.record.tokens),
         _ending(place),
     )

@@ -19,7 +19,7 @@ from ledgers import (
     studied,
 )
 
-from sweeps.findings.everything import findings
+from sweeps.findings.everything import SearchFindings, findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, read
 
@@ -47,7 +47,9 @@ def test_equal_losses_share_a_rank(tmp_path: Path) -> None:
     assert [place["rank"] for place in facts(files)["ranking"]["trials"]] == [1, 2, 2, 4]
 
 
-def test_longer_trials_are_ranked_where_the_shorter_ended(tmp_path: Path) -> None:
+@pytest.fixture
+def budgets(tmp_path: Path) -> Files:
+    """A trial that was ahead at the end of the shorter one's budget, and one of each budget."""
     with story(tmp_path) as tell:
         paths = {"budget.tokens": {"grid": [BUDGET, 2 * BUDGET]}}
         tell.ask(paths, schedule={"policy": "none"})
@@ -60,24 +62,53 @@ def test_longer_trials_are_ranked_where_the_shorter_ended(tmp_path: Path) -> Non
         tell.start(short)
         tell.measure(short, BUDGET, 3.2)
         tell.finish(short)
-    found = facts(Files(tmp_path))["ranking"]
+    return Files(tmp_path)
+
+
+def test_trials_of_different_budgets_are_ranked_at_their_ends(budgets: Files) -> None:
+    found = facts(budgets)["ranking"]
     assert (found["tokens"], [place["val_loss"] for place in found["trials"]]) == (
-        BUDGET,
-        [3.2, 3.5],
+        "end",
+        [3.0, 3.2],
     )
 
 
-def test_finished_trials_without_a_common_token_count_have_no_rank(tmp_path: Path) -> None:
+def test_trials_of_different_budgets_share_no_token_count(budgets: Files) -> None:
+    """At 786,432 tokens the rate of one has decayed, the other's has not."""
+    assert facts(budgets)["comparison"]["tokens"] is None
+
+
+def test_nothing_advises_another_budget(budgets: Files) -> None:
+    assert facts(budgets)["best"] == []
+
+
+def test_a_stopped_trial_of_another_budget_stands_beside_no_leader(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
-        trials = [tell.plan({"optim.lr": rate}) for rate in (1e-3, 2e-3)]
-        tell.start(trials[0])
-        tell.measure(trials[0], EVERY, 3.0)
-        tell.finish(trials[0])
-        tell.start(trials[1])
-        tell.measure(trials[1], 2 * EVERY, 3.0)
-        tell.finish(trials[1])
-    assert {place["rank"] for place in facts(Files(tmp_path))["ranking"]["trials"]} == {None}
+        tell.ask({"budget.tokens": {"grid": [BUDGET, 2 * BUDGET]}}, schedule={"policy": "none"})
+        short, long = (tell.plan({"budget.tokens": n * BUDGET}) for n in (1, 2))
+        tell.start(short)
+        tell.measure(short, EVERY, 4.0)
+        tell.measure(short, BUDGET, 3.2)
+        tell.finish(short)
+        tell.start(long)
+        tell.measure(long, EVERY, 4.1)
+        tell.stop(long, EVERY, 4.1)
+    assert [place["leader"] for place in facts(Files(tmp_path))["stopped"]] == [None]
+
+
+def test_the_best_for_their_compute_are_found(tmp_path: Path) -> None:
+    """A longer run with a higher loss is not among them."""
+    with story(tmp_path) as tell:
+        paths = {"budget.tokens": {"grid": [BUDGET, 2 * BUDGET, 3 * BUDGET]}}
+        tell.ask(paths, schedule={"policy": "none"})
+        for times, value in ((1, 3.2), (2, 3.3), (3, 3.0)):
+            trial = tell.plan({"budget.tokens": times * BUDGET})
+            tell.start(trial)
+            tell.measure(trial, times * BUDGET, value)
+            tell.finish(trial, times * BUDGET)
+    found = findings(studied(Files(tmp_path)))
+    assert isinstance(found, SearchFindings)
+    assert [trial.tokens for trial in found.front] == [BUDGET, 3 * BUDGET]
 
 
 def test_bits_per_byte_rank_where_they_are_the_metric(tmp_path: Path) -> None:

@@ -16,7 +16,12 @@ from sweeps.findings.stability import LR, by_rate
 from sweeps.report.plots import arms
 from sweeps.report.plots.look import MARKS, OKABE_ITO, STYLE, render, saved
 from sweeps.report.plots.rates import edge_of_stability
-from sweeps.report.plots.trials import X_AXES, learning_curves, loss_against
+from sweeps.report.plots.trials import (
+    X_AXES,
+    learning_curves,
+    loss_against,
+    loss_against_compute,
+)
 
 
 def draw(found: SearchFindings | StudyFindings) -> dict[str, bytes]:
@@ -34,7 +39,10 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     if isinstance(found, StudyFindings):
         return arms.figures(found)
     results = found.results
-    drawn = {f"loss_vs_{swept.name}": loss_against(results, swept) for swept in results.swept}
+    drawn = {}
+    if results.budgets_differ:
+        drawn["loss_vs_compute"] = loss_against_compute(results, found.front)
+    drawn |= {f"loss_vs_{swept.name}": loss_against(results, swept) for swept in results.swept}
     if any(swept.path == LR for swept in results.swept) and by_rate(results.trials):
         drawn["edge_of_stability"] = edge_of_stability(found)
     return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}

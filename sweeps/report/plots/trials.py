@@ -43,7 +43,7 @@ from sweeps.report.plots.look import (
     unit_of_time,
     value_ticks,
 )
-from sweeps.selection import END, Measured, Point, at, last_record, records, when
+from sweeps.selection import END, Measured, Metric, Point, at, last_record, records, when
 from sweeps.text import count, named, show
 
 XAxis = Literal["step", "tokens", "seconds"]
@@ -215,7 +215,8 @@ class Level:
 
 def levels_of(results: Results) -> list[Level]:
     """The rungs, the common and the final token count, the later the stronger."""
-    counts = {*results.rungs, *(n for n in (results.common, results.final) if isinstance(n, int))}
+    rungs = () if results.budgets_differ else results.rungs
+    counts = {*rungs, *(n for n in (results.common, results.final) if isinstance(n, int))}
     points: list[Point] = [*sorted(counts), *([END] if results.final == END else [])]
     strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
     return [
@@ -360,6 +361,47 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
         handles.append(entry("above the axis", **ABOVE))
     add_legend(figure, handles + cross_entries(crosses))
     return figure
+
+
+def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
+    """The final loss of every finished trial against its compute, and a line through the best ones for
+    their compute."""
+    figure, axes = canvas(results)
+    axes.set_xlabel("FLOPs of the trial")
+    axes.set_ylabel(LOSSES[results.metric])
+    finished = results.having("finished")
+    if not finished:
+        say_nothing(axes, "nothing has finished yet")
+        return figure
+    looks, crosses = _looks(results), crosses_of(results.trials)
+    ends = {trial.trial: _end(trial, results.metric) for trial in finished}
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: count(value)))
+    top = set_limit(axes, [loss for _, loss in ends.values()])
+    along, losses = zip(*(ends[trial.trial] for trial in front), strict=True)
+    axes.step(along, losses, where="post", color="0.5", lw=1.2, zorder=1)
+    for trial in finished:
+        flops, loss = ends[trial.trial]
+        axes.plot(flops, loss, "o", color=looks.colors[trial.trial], mec="white", mew=0.5, ms=7)
+        if loss > top:
+            mark_above(axes, flops, looks.colors[trial.trial])
+        mark_trouble(axes, flops, loss, trial, "0.2")
+    _color_bar(figure, axes, looks)
+    names = {
+        name: looks.colors[t] for t, name in looks.names.items() if name and looks.scale is None
+    }
+    handles = [entry(brief(name, 34), color=c, marker="o", ls="") for name, c in names.items()]
+    handles.append(entry("best for its compute", color="0.5", lw=1.2))
+    add_legend(figure, handles + cross_entries(crosses))
+    return figure
+
+
+def _end(trial: Trial, metric: Metric) -> tuple[int, float]:
+    """FLOPs and final loss of a finished trial."""
+    end = last_record(trial)
+    assert end is not None  # a finished trial has a last record
+    return end.tokens * trial.flops_per_token, end.loss(metric)
 
 
 def _mark_stopped(axes: Axes, points: Sequence[_Dot]) -> None:

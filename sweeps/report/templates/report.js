@@ -151,8 +151,7 @@ function drawValues() {
 function drawCompute() {
   const trials = measured();
   const point = (trial) => [trial.flops[trial.flops.length - 1], last(trial)];
-  const front = trials.map(point).sort((a, b) => a[0] - b[0] || a[1] - b[1])
-    .reduce((best, at) => best.length && best[best.length - 1][1] <= at[1] ? best : [...best, at], []);
+  const front = page.front.map((id) => point(trials.find((trial) => trial.id === id)));
   const line = { x: front.map((at) => at[0]), y: front.map((at) => at[1]), mode: "lines",
     name: "best for its compute", line: { shape: "hv", color: "#7f7f7f", width: 1 }, hoverinfo: "skip" };
   const layout = look("FLOPs of the trial", lossTitle());
