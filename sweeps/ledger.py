@@ -30,6 +30,9 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   arrived, forced, cutoff
     stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff
     capped        its attempt ended because a cap was reached: trial, attempt, cap, limit, used
+    withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
+                  counts for the others: trial
+    restored      the space has it again: trial
     audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
                   it was drawn from), share
@@ -351,6 +354,7 @@ class Trial:
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
+    is_withdrawn: bool = False  # the space no longer has it
 
     @property
     def pool(self) -> str | None:
@@ -381,6 +385,8 @@ class Sweep:
     # Stopped trials that are trained further on the side, by the id of the audit.
     audits: dict[str, Trial] = field(default_factory=dict)
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
+    # Trials that the space no longer has, and their audits: neither trained nor ranked.
+    withdrawn: dict[str, Trial] = field(default_factory=dict)
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
     confirming: Row | None = None  # the last `confirming` row
@@ -401,9 +407,17 @@ class Sweep:
         """Everything that is trained: the trials, and the audits of some of them."""
         return [*self.trials.values(), *self.audits.values()]
 
+    @property
+    def everything(self) -> list[Trial]:
+        """All that was ever planned: the trials, the audits, and what was withdrawn."""
+        return [*self.attempted, *self.withdrawn.values()]
+
     def find(self, trial: str) -> Trial:
-        """A trial or an audit by its id."""
-        return self.audits[trial] if trial in self.audits else self.trials[trial]
+        """A trial or an audit by its id, also one that was withdrawn."""
+        for group in (self.audits, self.withdrawn):
+            if trial in group:
+                return group[trial]
+        return self.trials[trial]
 
     def audit(self, trial: str) -> Trial | None:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
@@ -412,12 +426,12 @@ class Sweep:
     @property
     def spent_tokens(self) -> int:
         """Tokens trained in all; repeated work counts again."""
-        return sum(trial.spent_tokens for trial in self.attempted)
+        return sum(trial.spent_tokens for trial in self.everything)
 
     @property
     def spent_flops(self) -> int:
         """FLOPs of the tokens trained in all."""
-        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.attempted)
+        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.everything)
 
     def observe(self, row: Row) -> None:
         """Fold one row in. A row of an attempt that has been replaced by a later one changes nothing.
@@ -451,7 +465,7 @@ class Sweep:
         elif kind == "session":
             self.sessions.append(row)
             self._running.clear()
-            for trial in self.attempted:
+            for trial in self.everything:
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
         elif kind == "planned":
@@ -466,6 +480,10 @@ class Sweep:
             self._begin_audit(row)
         elif kind == "sampled":
             self.sampled = row
+        elif kind == "withdrawn":
+            self._withdraw(row["trial"])
+        elif kind == "restored":
+            self._restore(row["trial"])
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
             trial = self.find(row["trial"])
             self._observe_trial(trial, row)
@@ -477,6 +495,24 @@ class Sweep:
         self.chosen[row["arm"]] = _whole(row, _CHOSEN)
         for trial in (*row["trials"].values(), *row["repeats"]):  # in old ledgers; see `_current`
             self.trials[trial].arm = self.trials[trial].arm or row["arm"]
+
+    def _withdraw(self, trial: str) -> None:
+        self.withdrawn[trial] = self.trials.pop(trial)
+        audit = self.audit_of.get(trial)
+        if audit is not None:
+            self.withdrawn[audit] = self.audits.pop(audit)
+        self._mark_withdrawn(trial, audit, now=True)
+
+    def _restore(self, trial: str) -> None:
+        self.trials[trial] = self.withdrawn.pop(trial)
+        audit = self.audit_of.get(trial)
+        if audit is not None:
+            self.audits[audit] = self.withdrawn.pop(audit)
+        self._mark_withdrawn(trial, audit, now=False)
+
+    def _mark_withdrawn(self, trial: str, audit: str | None, *, now: bool) -> None:
+        for name in filter(None, (trial, audit)):
+            self.find(name).is_withdrawn = now
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]

@@ -117,15 +117,23 @@ class Driver:
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
 
     def __post_init__(self) -> None:
-        self.policy = self.request.policy()
         for row in self.ledger.rows:
-            self._observe(row)
+            self.sweep.observe(row)
+        self._consult()
         refuse_other_base(self.sweep.request, self.request)
 
-    def _observe(self, row: led.Row) -> None:
-        self.sweep.observe(row)
-        if "trial" in row and self._is_free(self.sweep.find(row["trial"])):
-            return
+    def _consult(self) -> None:
+        """Set up the policy from the ledger, as if what was withdrawn had never been planned."""
+        self.policy = self.request.policy()
+        for row in self.ledger.rows:
+            self._advise(row)
+
+    def _advise(self, row: led.Row) -> None:
+        """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
+        if "trial" in row:
+            trial = self.sweep.find(row["trial"])
+            if trial.is_withdrawn or self._is_free(trial):
+                return
         score = self.request.score_field
         if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
             raise RefusedError(
@@ -136,7 +144,8 @@ class Driver:
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
         row = self.ledger.append(kind, **fields)
-        self._observe(row)
+        self.sweep.observe(row)
+        self._advise(row)
         return row
 
     def reached_cap(self) -> dict[str, Any] | None:
@@ -162,11 +171,12 @@ class Driver:
 
     def has_work(self) -> bool:
         """Whether anything is left to train, caps aside; writes nothing."""
-        trials = self.sweep.trials
+        trials, gone = self.sweep.trials, set(self._unwanted())
+        left = [trial for trial in self.sweep.attempted if trial.trial not in gone]
         return (
             any(new.trial not in trials for new in self.plan.trials)
-            or any(trial.status in {"running", "failed"} for trial in self.sweep.attempted)
-            or any(self._is_ready(trial) for trial in trials.values())
+            or any(trial.status in {"running", "failed"} for trial in left)
+            or any(self._is_ready(trial) for trial in left if trial.role != "audit")
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
             or any(new.trial not in trials for choice in self._choices() for new in choice.runs)
@@ -180,7 +190,7 @@ class Driver:
         ended = all(trial.status in settled for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
         settled_all = current and next(self._choices(), None) is None
-        return ended and settled_all and not self.has_work()
+        return ended and settled_all and not self._unwanted() and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash
@@ -195,6 +205,7 @@ class Driver:
         if new and forecast is not None:
             self._record("forecast", **forecast)
         self._plan(self.plan.trials)
+        self._withdraw()
         self._choose()
         for trial in self.sweep.attempted:
             # A crash may have come before the decision; another policy may decide otherwise.
@@ -202,8 +213,12 @@ class Driver:
                 self._conclude(trial, trial.checkpoint)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
+        restored = False
         for new in planned:
-            if new.trial not in self.sweep.trials:
+            if new.trial in self.sweep.withdrawn:
+                self._record("restored", trial=new.trial)
+                restored = True
+            elif new.trial not in self.sweep.trials:
                 self._record(
                     "planned",
                     trial=new.trial,
@@ -217,6 +232,20 @@ class Driver:
                     draws=new.draws,
                     **self.facts(new.config),
                 )
+        if restored:
+            self._consult()
+
+    def _unwanted(self) -> list[str]:
+        """The trials that the space no longer has."""
+        return pl.unwanted(self.request, self.machine, self.plan, self.sweep)
+
+    def _withdraw(self) -> None:
+        """Write down which trials the space no longer has."""
+        unwanted = self._unwanted()
+        for trial in unwanted:
+            self._record("withdrawn", trial=trial)
+        if unwanted:
+            self._consult()
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
         """Write the row that a crash prevented after a checkpoint: the end, a pause or a promotion."""
@@ -326,6 +355,8 @@ class Driver:
             self._stop_waiting(self.sweep.trials[trial] for trial in choice.fields.get("grid", ()))
             self._plan(choice.runs)
             self._record(choice.kind, **choice.fields)
+        if choices:
+            self._withdraw()
         return bool(choices)
 
     def _choices(self) -> Iterator[_Choice]:
@@ -457,11 +488,12 @@ class Driver:
         return suggest.suggest(request, self.machine, past)
 
     def _suggest(self) -> list[led.Trial]:
-        new = self._suggestion()
-        if new is None:
-            return []
-        self._plan([new])
-        return [self.sweep.trials[new.trial]]
+        while (new := self._suggestion()) is not None:
+            self._plan([new])
+            trial = self.sweep.trials[new.trial]
+            if self._is_ready(trial):  # one that was withdrawn may have finished before
+                return [trial]
+        return []
 
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write down an event of `Attempt.events`; whether the attempt continues."""

@@ -21,6 +21,7 @@ from sweeps.findings.ranking import (
     ranking,
     spread,
     stopped,
+    withdrawn,
 )
 from sweeps.findings.results import ENDINGS, Results
 from sweeps.findings.stability import Stability, stability
@@ -37,6 +38,7 @@ class Findings:
     diverged: tuple[Ended, ...]
     failed: tuple[Ended, ...]
     unfinished: tuple[Ended, ...]
+    withdrawn: tuple[Ended, ...]  # that the space no longer has
     compute: Compute
     outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
     noise: SeedNoise | None
@@ -72,6 +74,7 @@ class Findings:
             "diverged": [place.as_json() for place in self.diverged],
             "failed": [place.as_json() for place in self.failed],
             "unfinished": [place.as_json() for place in self.unfinished],
+            "withdrawn": [place.as_json() for place in self.withdrawn],
             "compute": self.compute.as_json(),
         }
 
@@ -157,6 +160,7 @@ def study_findings(results: Results) -> StudyFindings:
         diverged=ended(results, "diverged"),
         failed=ended(results, "failed"),
         unfinished=ended(results, "unfinished"),
+        withdrawn=withdrawn(results),
         compute=compute(results),
         outcomes=_outcomes(results),
         noise=seed_noise(results),
@@ -177,6 +181,7 @@ def search_findings(results: Results) -> SearchFindings:
         diverged=ended(results, "diverged"),
         failed=ended(results, "failed"),
         unfinished=ended(results, "unfinished"),
+        withdrawn=withdrawn(results),
         compute=compute(results),
         outcomes=_outcomes(results),
         noise=seed_noise(results),

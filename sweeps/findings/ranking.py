@@ -163,6 +163,12 @@ def ended(results: Results, status: str) -> tuple[Ended, ...]:
     return tuple(Ended(trial, last_record(trial)) for trial in results.having(status))
 
 
+def withdrawn(results: Results) -> tuple[Ended, ...]:
+    """The trials that the space no longer has, in the order in which they were withdrawn."""
+    gone = results.sweep.withdrawn.values()
+    return tuple(Ended(trial, last_record(trial)) for trial in gone if trial.role != "audit")
+
+
 @dataclass(frozen=True)
 class Spread:
     """The losses of one choice of values over its seeds, at the common token count."""

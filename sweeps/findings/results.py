@@ -21,7 +21,8 @@ from sweeps.text import short_name
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
 # The names of the statuses in tables.
-STATUSES = {status: status for status in (*ENDINGS, "unfinished")} | {"stopped": "stopped early"}
+STATUSES = {status: status for status in (*ENDINGS, "unfinished", "withdrawn")}
+STATUSES["stopped"] = "stopped early"
 METRICS: dict[Metric, str] = {
     "val_loss": "validation loss",
     "bits_per_byte": "validation bits per byte",
@@ -109,7 +110,9 @@ def _answering(sweep: Sweep, space: Space) -> list[Trial]:
 
 
 def status_of(trial: Trial) -> str:
-    """One of finished, stopped, diverged, failed and unfinished."""
+    """One of finished, stopped, diverged, failed, unfinished and withdrawn."""
+    if trial.is_withdrawn:
+        return "withdrawn"
     return trial.status if trial.status in ENDINGS else "unfinished"
 
 

@@ -107,6 +107,39 @@ def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[Plan
             yield replace(one, config=config, values=values, label=label, role="repeat")
 
 
+def unwanted(request: Request, machine: Machine, planned: Plan, sweep: Sweep) -> list[str]:
+    """The trials of a sweep that its space no longer has, in the order in which they were planned."""
+    wanted = {one.trial for one in planned.trials}
+    if isinstance(request.space.search, OptunaSearch):
+        wanted |= set(_still_drawn(request, machine, request.space.search.samples, sweep))
+    for arm in planned.arms:
+        choice = sweep.chosen.get(arm.name)
+        if choice is None:  # not settled again: it may choose as before
+            wanted |= {trial.trial for trial in sweep.trials.values() if trial.arm == arm.name}
+        elif choice["values"] is not None:
+            wanted |= {one.trial for one in arms.runs(request, arm, choice["values"])}
+    if request.space.confirm:
+        again = sweep.confirming
+        wanted |= (
+            {trial.trial for trial in sweep.trials.values() if trial.role == "confirm"}
+            if again is None
+            else set(again["trials"].values())
+        )
+    return [trial for trial in sweep.trials if trial not in wanted]
+
+
+def _still_drawn(request: Request, machine: Machine, samples: int, sweep: Sweep) -> list[str]:
+    """The first so many trials of an Optuna search that its space can still draw."""
+    drawn = [
+        trial.trial
+        for trial in sweep.trials.values()
+        if trial.role == "search"
+        and trial.seed == request.seeds[0]
+        and is_in_space(request, machine, trial.values)
+    ]
+    return drawn[:samples]
+
+
 def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:
     """The trials that run the best values of a sweep again, on seeds that did not choose them."""
     first = CONFIRMING_SEED + request.seed

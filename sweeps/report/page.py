@@ -120,7 +120,8 @@ def table(found: SearchFindings | StudyFindings) -> Content:
     is_search = isinstance(found, SearchFindings)
     places = found.ranking.places if isinstance(found, SearchFindings) else ()
     ranks = {place.trial.trial: place.rank for place in places}
-    rows = [_table_row(trial, ranks.get(trial.trial)) for trial in found.results.trials]
+    gone = [place.trial for place in found.withdrawn]
+    rows = [_table_row(one, ranks.get(one.trial)) for one in (*found.results.trials, *gone)]
     rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
     columns = [
         "rank", "trial", "status", "problem", "validation loss", "bits per byte",

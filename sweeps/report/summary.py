@@ -77,10 +77,12 @@ def _ended_words(found: Findings) -> list[str]:
         "Diverged": found.diverged,
         "Failed": found.failed,
         "Unfinished": found.unfinished,
+        "Withdrawn": found.withdrawn,
     }
     for title, places in titles.items():
         if places:
-            lines += [f"## {title}", "", f"Not ranked; {models(places)}.", ""]
+            gone = " The space no longer has these trials." * (title == "Withdrawn")
+            lines += [f"## {title}", "", f"Not ranked; {models(places)}.{gone}", ""]
             lines += table(places, TRIAL, *REACHED, REASON, ID, *sizes(places))
     return lines
 

@@ -69,7 +69,7 @@ def trials_table(results: Results) -> Table:
     paths = [swept.path for swept in results.swept]
     head = ("trial", "label", "status", "outcome", "reason", "seed")
     columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
-    trials = results.sweep.trials.values()
+    trials = [trial for trial in results.sweep.everything if trial.role != "audit"]
     rows = [_trial_row(trial, results.sweep.audit(trial.trial), paths) for trial in trials]
     return Table(columns, rows)
 

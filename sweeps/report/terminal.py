@@ -40,7 +40,8 @@ _PRINTED = 24
 def _print_ranking(found: SearchFindings, console: Console) -> None:
     """Print the trials: the finished ones by rank, then the others."""
     unequal = found.results.budgets_differ
-    rest = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
+    ended = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
+    rest = (*ended, *found.withdrawn)
     places: list[tuple[Place, int | None]] = [(one, one.rank) for one in found.ranking.places]
     rows = [
         _printed(place, rank, unequal) for place, rank in [*places, *((one, None) for one in rest)]
