@@ -50,7 +50,7 @@ def main(
         request = read_request(space, scale, changes, seed)
         folder = sweep_folder(request, out)
         if plan:
-            session.preview(request, audit, console())
+            session.preview(request, folder, audit, console())
             return
         options = session.Options(command_line("sweeps.run"), "--out", address, tracker, audit)
         raise typer.Exit(session.run(request, folder, options, READERS, console()))

@@ -68,7 +68,8 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
 
 def driver(ledger: led.Ledger, what: Request, audit: float = 0.0) -> Driver:
     """A driver of what is asked for."""
-    return Driver(ledger, what, pl.plan(what, MACHINE), MACHINE, facts, audit)
+    plan = pl.plan(what, MACHINE, pl.earlier_draws(ledger.rows, what.seed))
+    return Driver(ledger, what, plan, MACHINE, facts, audit)
 
 
 def v_shaped(config: dict[str, Any], share: float) -> float:

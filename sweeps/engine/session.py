@@ -54,9 +54,10 @@ class Readers:
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
 
 
-def preview(request: Request, audit: float, console: Console) -> None:
+def preview(request: Request, folder: Path, audit: float, console: Console) -> None:
     """Print the trials of a request, what they cost, and how long they take here."""
-    plan = pl.plan(request, this_machine(request))
+    earlier = pl.earlier_draws(led.read(led.Files(folder)), request.seed)
+    plan = pl.plan(request, this_machine(request), earlier)
     load, slots = pl.load(request, plan), local_slots(request)
     show_plan(request, plan, load, console)
     try:
@@ -82,7 +83,8 @@ def run(
     files = led.Files(folder)
     with exits.storing(folder):
         machine = this_machine(request)
-        plan = pl.plan(request, machine)
+        earlier = pl.earlier_draws(led.read(files), request.seed)
+        plan = pl.plan(request, machine, earlier)
         if options.address == "local":
             from tinylm import train
 

@@ -8,7 +8,7 @@ kind; a kind is never guessed from a shape. Bounds are the values themselves, no
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, LiteralString, get_args
 
 import numpy as np
@@ -56,14 +56,19 @@ Value = Annotated[
 ]
 
 
+def key(value: Value) -> tuple[bool, Value]:
+    """What equal values share: 1 and 1.0 are the same learning rate, 1 and true are not the same
+    switch."""
+    return type(value) is bool, value
+
+
 def distinct(values: list[Value]) -> list[Value]:
     """The values, if no value is listed twice; else `ValueError`."""
-    seen: list[Value] = []
+    seen: set[tuple[bool, Value]] = set()
     for value in values:
-        # 1 and 1.0 are the same learning rate, but 1 and true are not the same switch.
-        if any(value == other and (type(value) is bool) == (type(other) is bool) for other in seen):
+        if key(value) in seen:
             raise ValueError(f"{value!r} is listed twice")
-        seen.append(value)
+        seen.add(key(value))
     return values
 
 
@@ -115,6 +120,17 @@ class Domain(Section):
     def bounds(self) -> tuple[float, float] | None:
         """The ends of a range, which it includes; None for a list."""
         return None
+
+    def every(self) -> Iterable[Value] | None:
+        """All its values; None for a range of floats."""
+        return self.values or None
+
+    def has(self, value: Value) -> bool:
+        """Whether a value is one of its values."""
+        if self.bounds is None:
+            return key(value) in map(key, self.values)
+        low, high = self.bounds
+        return type(value) in {int, float} and low <= float(value) <= high
 
     def draw(self, rng: Rng) -> Value:
         """A random value."""
@@ -245,6 +261,14 @@ class Int(Domain):
     def bounds(self) -> tuple[float, float]:
         """As written."""
         return float(self.int[0]), float(self.int[1])
+
+    def every(self) -> range:
+        """The whole numbers, ascending."""
+        return range(self.int[0], self.int[1] + 1)
+
+    def has(self, value: Value) -> bool:
+        """Whether a value is one of the whole numbers."""
+        return type(value) is not bool and value in self.every()
 
     def draw(self, rng: Rng) -> Value:
         """An int."""

@@ -9,7 +9,9 @@ from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch, Space
 
-_MOST_REPEATS = 100  # of earlier trials that are drawn before the space counts as exhausted
+_MOST_ASKED = (
+    100  # suggestions in a row that are impossible or known, before one is drawn at random
+)
 
 Drawn = dict[str, tuple[Value, Any]]  # value and distribution by Optuna's name of the path
 
@@ -28,9 +30,8 @@ class PastTrial:
 def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> PlannedTrial | None:
     """The next trial of an Optuna search: a function of the request and of all earlier trials.
 
-    None if the search has all its samples, or if it draws only earlier trials and ones outside the
-    constraint, again and again. Trials of other seeds, and those that the space can no longer draw,
-    do not count.
+    None if the search has all its samples, or if the space has no further trial. Trials of other
+    seeds, and those that the space no longer has, do not count.
     """
     space = request.space
     assert isinstance(space.search, OptunaSearch)
@@ -38,12 +39,15 @@ def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> Planne
         (trial, drawn)
         for trial in past
         if trial.seed == request.seeds[0]
-        and (drawn := _drawn_from(space, trial.values)) is not None
+        and (drawn := _drawn_from(request, machine, trial.values)) is not None
     ]
     if len(counted) >= space.search.samples:
         return None
     study = _study(request.seed, counted)
-    return _new_trial(request, machine, study, known={trial.trial for trial in past})
+    known = {trial.trial for trial in past}
+    return _new_trial(request, machine, study, known) or _random_trial(
+        request, machine, [trial for trial, _ in counted], known
+    )
 
 
 def _study(seed: int, counted: list[tuple[PastTrial, Drawn]]) -> Any:
@@ -62,7 +66,9 @@ def _study(seed: int, counted: list[tuple[PastTrial, Drawn]]) -> Any:
         "failed": optuna.trial.TrialState.FAIL,
     }
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(counted), constant_liar=True)
+    sampler = optuna.samplers.TPESampler(
+        seed=(seed * 1_000_003 + len(counted)) % 2**32, constant_liar=True
+    )
     study = optuna.create_study(direction="minimize", sampler=sampler)
     for trial, drawn in counted:
         study.add_trial(
@@ -80,22 +86,33 @@ def _study(seed: int, counted: list[tuple[PastTrial, Drawn]]) -> Any:
 def _new_trial(
     request: Request, machine: Machine, study: Any, known: set[str]
 ) -> PlannedTrial | None:
-    """The first suggestion that is within the constraint and not known; None if there is none."""
+    """The first suggestion that is possible and not known; None if there is none among the first."""
     import optuna
 
-    repeats = 0
-    for draws in range(1, plan.MOST_DRAWS + 1):
+    for draws in range(1, _MOST_ASKED + 1):
         suggestion = study.ask()
         values = _values(request.space, suggestion)
-        if plan.is_within_constraint(request, machine, values):
+        if plan.why_not(request, machine, values) is None:
             (new,) = plan.trials(request, [plan.Sample(values, draws)], request.seeds)
             if new.trial not in known:
                 return new
-            repeats += 1
-        if repeats == _MOST_REPEATS:
-            return None
-        study.tell(suggestion, state=optuna.trial.TrialState.FAIL)
+            study.tell(suggestion, state=optuna.trial.TrialState.FAIL)
+        else:
+            suggestion.set_constraint("possible", 1.0)  # above 0 is infeasible
+            study.tell(suggestion, state=optuna.trial.TrialState.PRUNED)
     return None
+
+
+def _random_trial(
+    request: Request, machine: Machine, counted: list[PastTrial], known: set[str]
+) -> PlannedTrial | None:
+    """A random trial that is possible and not known; None if there is none."""
+    before = {plan.key_of(trial.values) for trial in counted}
+    sample = plan.Draws(request, machine).another(len(counted), before)
+    if sample is None:
+        return None
+    (new,) = plan.trials(request, [sample], request.seeds)
+    return None if new.trial in known else new
 
 
 def _values(space: Space, suggestion: Any) -> dict[str, Value]:
@@ -107,19 +124,14 @@ def _values(space: Space, suggestion: Any) -> dict[str, Value]:
     return values
 
 
-def _drawn_from(space: Space, values: Mapping[str, Value]) -> Drawn | None:
-    """Values with the distributions they came from; None for values that the space can't draw."""
-    if list(values) != list(space.space):
+def _drawn_from(request: Request, machine: Machine, values: Mapping[str, Value]) -> Drawn | None:
+    """Values with the distributions they came from; None for values that the space does not have."""
+    if not plan.is_in_space(request, machine, values):
         return None
     drawn = {}
-    for path, value in values.items():
-        try:
-            name, distribution = _distribution(space, path, values)
-            if not distribution._contains(distribution.to_internal_repr(value)):  # noqa: SLF001
-                return None
-        except (KeyError, ValueError):  # no such case, no such choice
-            return None
-        drawn[name] = (value, distribution)
+    for path in request.space.space:
+        name, distribution = _distribution(request.space, path, values)
+        drawn[name] = (values[path], distribution)
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""The trials of a space, in order: a pure function of (space, base config, seed).
+"""The trials of a space, in order: a pure function of (space, base config, seed, earlier draws).
 
 The id of a trial is the digest of its config, so a trial that is asked for twice is one trial.
 Three things can't be planned ahead, because they depend on what was measured: the next trial of an
@@ -7,26 +7,33 @@ Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid choo
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from sweeps import ledger as led
 from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
-from sweeps.plan.domains import Domain, Value
+from sweeps.plan.domains import Domain, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
-MOST_DRAWS = 1000  # for one sample within a constraint
 _PROBED = 100  # random samples by which an Optuna search is checked before it runs
+MOST_DRAWS = 1000  # in a row that are impossible or were drawn before
+MOST_TRIALS = 100_000  # of a sweep, and combinations of a grid
+_NUMBER = re.compile(r"\d[\d.e+-]*")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Values from a space, and how many draws they took."""
+    """Values from a space, and how many draws they took; none for a start point."""
 
     values: dict[str, Value]
     draws: int = 1
@@ -42,33 +49,25 @@ class Plan:
 
 
 def trials(request: Request, samples: Iterable[Sample], seeds: Iterable[int]) -> list[PlannedTrial]:
-    """The trials of each sample on each seed, without duplicates.
-
-    `ConfigError` with every problem of every trial.
-    """
+    """The trials of each sample on each seed."""
     planned: dict[str, PlannedTrial] = {}
-    wrong: dict[str, None] = {}
     several = request.seeds != [0]
     for seed, sample in itertools.product(seeds, list(samples)):
         parts = (label_of(sample.values), f"seed={seed}" if several else "")
         label = " ".join(part for part in parts if part) or "config"
         changes = {**sample.values, "run.seed": seed}
-        try:
-            config = cfg.overlay(request.base, changes, f"{request.source}: {label}")
-            trial = PlannedTrial(config, sample.values, label, draws=sample.draws)
-            planned.setdefault(trial.trial, trial)
-        except ConfigError as error:
-            wrong.update(dict.fromkeys(error.problems))
-    if wrong:
-        raise ConfigError(wrong)
+        config = cfg.overlay(request.base, changes, request.source)
+        trial = PlannedTrial(config, sample.values, label, draws=sample.draws)
+        planned.setdefault(trial.trial, trial)
     return list(planned.values())
 
 
-def plan(request: Request, machine: Machine) -> Plan:
+def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> Plan:
     """The trials that are known before anything is measured.
 
-    For an Optuna search there are none. For a study they are the re-tune grids, or all runs if it
-    has no re-tune grid. `ConfigError` with every problem of every trial.
+    For an Optuna search they are its start points. For a study they are the re-tune grids, or all runs
+    if it has no re-tune grid. Of the `earlier` draws of a random search, those that the space still
+    has count as its first samples. `ConfigError` if nothing in the space is possible.
     """
     space = request.space
     rung_tokens(space, request.base, request.source)
@@ -85,16 +84,212 @@ def plan(request: Request, machine: Machine) -> Plan:
         return Plan(known, planned_arms, notes)
     match space.search:
         case RandomSearch(samples=count):
-            samples = [draw(request, machine, index) for index in range(count)]
-            return Plan(trials(request, samples, request.seeds), [], _draw_notes(space, samples))
-        case OptunaSearch():
-            # A rule that random samples break, the trials to come may break: it is an error now.
-            samples = [draw(request, machine, index) for index in range(_PROBED)]
-            trials(request, samples, request.seeds)
-            return Plan([], [], [])
+            samples, notes = _random_samples(request, machine, count, earlier)
+            return Plan(trials(request, samples, request.seeds), [], notes)
+        case OptunaSearch(samples=count):
+            # A space in which nothing is possible is refused now.
+            _, _, notes = _fresh_samples(request, machine, min(count, _PROBED))
+            return Plan([], [], notes)
         case _:
-            grid = trials(request, map(Sample, _grid_points(space)), request.seeds)
-            return Plan(grid + list(_repeats(request, grid)), [], [])
+            cells, notes = _possible_cells(request, machine)
+            grid = trials(request, map(Sample, cells), request.seeds)
+            return Plan(grid + list(_repeats(request, grid)), [], notes)
+
+
+class Discarded:
+    """Combinations of values that are not trained, counted by reason."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, dict[str, None]] = {}
+
+    def add(self, reason: str) -> None:
+        """Count one; reasons that differ in their numbers only are one."""
+        kind = _NUMBER.sub("#", reason)
+        self._counts[kind] += 1
+        self._examples.setdefault(kind, {})[reason] = None
+
+    @property
+    def total(self) -> int:
+        """How many were counted."""
+        return self._counts.total()
+
+    def lines(self, what: str) -> list[str]:
+        """One line for each reason, the most frequent first: `3 {what}: why`."""
+        return [
+            f"{count} {what}: {self._example(kind)}" for kind, count in self._counts.most_common()
+        ]
+
+    def _example(self, kind: str) -> str:
+        first, *more = self._examples[kind]
+        return f"{first} (and others like it)" if more else first
+
+
+def why_not(request: Request, machine: Machine, values: Mapping[str, Value]) -> str | None:
+    """Why a combination of values is not trained; None if it can be."""
+    try:
+        model = cfg.overlay(request.base, values, request.source).model
+    except ConfigError as error:
+        return error.problems[0].removeprefix(f"{request.source}: ")
+    constraint = request.space.constraint
+    if constraint is not None:
+        params, flops = machine.size(model)
+        if not constraint.allows(params, flops):
+            return f"{params} parameters and {flops} FLOPs per token, not {constraint.text}"
+    return None
+
+
+def is_in_space(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
+    """Whether a search can still come upon these values."""
+    domains = request.space.space
+    return (
+        values.keys() == domains.keys()
+        and all(domain.resolve(values).has(values[path]) for path, domain in domains.items())
+        and why_not(request, machine, values) is None
+    )
+
+
+def key_of(values: Mapping[str, Value]) -> frozenset[tuple[str, tuple[bool, Value]]]:
+    """What equal combinations of values share."""
+    return frozenset((path, key(value)) for path, value in values.items())
+
+
+def _cells(space: Space) -> Iterator[dict[str, Value]]:
+    """Every combination of values of a space without ranges of floats; the first path changes slowest."""
+
+    def extend(
+        values: dict[str, Value], rest: list[tuple[str, Domain]]
+    ) -> Iterator[dict[str, Value]]:
+        if not rest:
+            yield values
+            return
+        (path, domain), *rest = rest
+        for value in domain.resolve(values).every() or ():
+            yield from extend({**values, path: value}, rest)
+
+    yield from extend({}, list(space.space.items()))
+
+
+def _possible_cells(request: Request, machine: Machine) -> tuple[list[dict[str, Value]], list[str]]:
+    """The combinations of a grid that can be trained, and a note for each reason why others can't."""
+    cells = list(itertools.islice(_cells(request.space), MOST_TRIALS + 1))
+    if len(cells) > MOST_TRIALS:
+        raise ConfigError([f"{request.source}: space: more than {MOST_TRIALS} combinations"])
+    discarded = Discarded()
+    possible = []
+    for values in cells:
+        why = why_not(request, machine, values)
+        if why is None:
+            possible.append(values)
+        else:
+            discarded.add(why)
+    if not possible:
+        raise _nothing_possible(request, discarded, f"of {len(cells)} combinations")
+    return possible, discarded.lines(f"of {len(cells)} combinations skipped")
+
+
+def _nothing_possible(request: Request, discarded: Discarded, what: str) -> ConfigError:
+    problems = [f"{request.source}: space: nothing in it is possible"]
+    return ConfigError(problems + [f"{request.source}: {line}" for line in discarded.lines(what)])
+
+
+class Draws:
+    """The random samples of a space: possible ones, each once. Every index has a random stream of its
+    own, so more samples keep the earlier ones."""
+
+    def __init__(self, request: Request, machine: Machine) -> None:
+        self._request = request
+        self._machine = machine
+        self.discarded = Discarded()
+
+    def first(self, count: int) -> list[Sample]:
+        """So many samples; fewer once `MOST_DRAWS` draws in a row bring no further one."""
+        samples: list[Sample] = []
+        known: set[Any] = set()
+        while len(samples) < count:
+            new = self.another(len(samples), known)
+            if new is None:
+                break
+            samples.append(new)
+            known.add(key_of(new.values))
+        return samples
+
+    def another(self, index: int, known: set[Any]) -> Sample | None:
+        """The sample of an index, which is none of the known ones (by `key_of`); None if none is found.
+
+        Of a space without ranges of floats, none is missed.
+        """
+        rng = np.random.default_rng([self._request.seed, index])
+        for draws in range(1, MOST_DRAWS + 1):
+            values: dict[str, Value] = {}
+            for path, domain in self._request.space.space.items():
+                values[path] = domain.resolve(values).draw(rng)
+            why = "drawn before" if key_of(values) in known else self._why_not(values)
+            if why is None:
+                return Sample(values, draws)
+            self.discarded.add(why)
+        left = [values for values in self.listed or () if key_of(values) not in known]
+        return Sample(left[int(rng.integers(len(left)))], MOST_DRAWS) if left else None
+
+    def _why_not(self, values: Mapping[str, Value]) -> str | None:
+        return why_not(self._request, self._machine, values)
+
+    @cached_property
+    def listed(self) -> list[dict[str, Value]] | None:
+        """Everything possible in the space; None if that can't be listed."""
+        space = self._request.space
+        leaves = itertools.chain(*(domain.leaves() for domain in space.space.values()))
+        if any(leaf.every() is None for leaf in leaves):
+            return None
+        cells = list(itertools.islice(_cells(space), MOST_TRIALS + 1))
+        if len(cells) > MOST_TRIALS:
+            return None
+        return [values for values in cells if self._why_not(values) is None]
+
+
+def _fresh_samples(
+    request: Request, machine: Machine, count: int
+) -> tuple[list[Sample], Discarded, list[str]]:
+    """The samples of an empty ledger, what was discarded, and a note if they are fewer than asked."""
+    draws = Draws(request, machine)
+    samples = draws.first(count)
+    if not samples:
+        raise _nothing_possible(request, draws.discarded, f"of {MOST_DRAWS} draws")
+    too_few = [] if len(samples) == count else [_too_few(draws, len(samples), count)]
+    return samples, draws.discarded, too_few
+
+
+def _random_samples(
+    request: Request, machine: Machine, count: int, earlier: Sequence[Sample]
+) -> tuple[list[Sample], list[str]]:
+    """The samples of a random search, first those of earlier that its space still has; notes on them."""
+    fresh, discarded, too_few = _fresh_samples(request, machine, count)
+    kept = [one for one in earlier if is_in_space(request, machine, one.values)]
+    samples: dict[Any, Sample] = {}
+    for sample in [*kept, *fresh]:
+        samples.setdefault(key_of(sample.values), sample)
+    notes = discarded.lines(f"of {len(fresh) + discarded.total} draws discarded")
+    return list(samples.values())[:count], notes + too_few
+
+
+def _too_few(draws: Draws, found: int, count: int) -> str:
+    """The note that a space has fewer different trials than samples are asked for."""
+    if draws.listed is not None:
+        return f"only {found} different trials are possible, fewer than the {count} samples"
+    return f"{MOST_DRAWS} draws in a row brought no further trial: {found} of {count} samples"
+
+
+def earlier_draws(rows: Iterable[led.Row], seed: int) -> list[Sample]:
+    """The draws of a random search that a ledger has, made with a `--seed`, in their order."""
+    found: dict[Any, Sample] = {}
+    asked: int | None = None
+    for row in rows:
+        if row["kind"] == "sweep":
+            asked = row["seed"]
+        elif row["kind"] == "planned" and row["role"] == "search" and asked == seed:
+            sample = Sample(row["values"], row.get("draws", 1))
+            found.setdefault(key_of(sample.values), sample)
+    return [sample for sample in found.values() if sample.draws]
 
 
 def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[PlannedTrial]:
@@ -181,68 +376,3 @@ def load(request: Request, planned: Plan) -> Load:
     if space.retune:
         free += [one.config for arm in planned.arms for one in arms.runs(request, arm, {})]
     return Load(list(pools.values()), free)
-
-
-def _grid_points(space: Space) -> Iterator[dict[str, Value]]:
-    """Every combination of the listed values; the first path changes slowest."""
-
-    def extend(
-        values: dict[str, Value], rest: list[tuple[str, Domain]]
-    ) -> Iterator[dict[str, Value]]:
-        if not rest:
-            yield values
-            return
-        (path, domain), *rest = rest
-        for value in domain.resolve(values).values:
-            yield from extend({**values, path: value}, rest)
-
-    yield from extend({}, list(space.space.items()))
-
-
-def draw(request: Request, machine: Machine, index: int) -> Sample:
-    """The sample of an index. It has its own random stream, so more samples keep the earlier ones.
-
-    `ConfigError` if none of `MOST_DRAWS` draws is within the constraint.
-    """
-    rng = np.random.default_rng([request.seed, index])
-    for count in range(1, MOST_DRAWS + 1):
-        values: dict[str, Value] = {}
-        for path, domain in request.space.space.items():
-            values[path] = domain.resolve(values).draw(rng)
-        if is_within_constraint(request, machine, values):
-            return Sample(values, count)
-    raise ConfigError([_no_draw_within_constraint(request, machine, values)])
-
-
-def is_within_constraint(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
-    """Whether the model with these values is within the constraint, if the space has one."""
-    constraint = request.space.constraint
-    if constraint is None:
-        return True
-    return constraint.allows(*_size(request, machine, values))
-
-
-def _size(request: Request, machine: Machine, values: Mapping[str, Value]) -> tuple[int, int]:
-    """Parameters and FLOPs per training token of the model with these values."""
-    return machine.size(cfg.overlay(request.base, values, request.source).model)
-
-
-def _no_draw_within_constraint(
-    request: Request, machine: Machine, last: Mapping[str, Value]
-) -> str:
-    """The error that no draw was within the constraint, with the size of the last one."""
-    constraint = request.space.constraint
-    assert constraint is not None
-    params, flops = _size(request, machine, last)
-    return (
-        f"{request.source}: constraint: none of {MOST_DRAWS} draws has {constraint.text}; "
-        f"the last has {params} parameters and {flops} FLOPs per token"
-    )
-
-
-def _draw_notes(space: Space, samples: Iterable[Sample]) -> list[str]:
-    """A note on how many draws the constraint took; none without a constraint."""
-    if space.constraint is None:
-        return []
-    draws = [sample.draws for sample in samples]
-    return [f"{len(draws)} of {sum(draws)} draws have {space.constraint.text}"]

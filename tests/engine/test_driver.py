@@ -282,6 +282,34 @@ def test_optuna_goes_on_in_a_narrowed_space(tmp_path: Path) -> None:
     assert len(fits) == 12
 
 
+WSD = {
+    "question": "Which shares?",
+    "base": {"optim.schedule": "wsd"},
+    "search": {"method": "optuna", "samples": 40},
+    "space": {
+        "optim.warmup_fraction": {"uniform": [0.01, 0.06]},
+        "optim.decay_fraction": {"uniform": [0.2, 0.95]},
+    },
+    "schedule": NONE,
+}
+
+
+def by_decay(config: dict[str, Any], share: float) -> float:
+    """The longer the decay, the better: the best values are next to impossible ones."""
+    return 2.0 - float(config["optim"]["decay_fraction"]) * share
+
+
+def test_optuna_asks_again_for_an_impossible_suggestion(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(WSD, seed=3))
+        conductor.begin({})
+        Engine(conductor, by_decay, 1).run()
+        trials = conductor.sweep.trials.values()
+        assert [trial.status for trial in trials] == ["finished"] * 40
+        asked = [row["draws"] for row in ledger.rows if row["kind"] == "planned"]
+        assert max(asked) > 1
+
+
 def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     sweep(tmp_path, grid(RATES, **NONE))

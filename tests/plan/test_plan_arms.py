@@ -453,7 +453,9 @@ def test_every_sample_meets_the_constraint_and_its_draws_are_counted() -> None:
     assert all(12_000 <= size(one.config.model)[0] <= 15_000 for one in found.trials)
     draws = sum(one.draws for one in found.trials)
     assert draws > 6
-    assert found.notes == [f"6 of {draws} draws have 12000 to 15000 parameters"]
+    (note,) = found.notes
+    assert note.startswith(f"{draws - 6} of {draws} draws discarded: ")
+    assert note.endswith("FLOPs per token, not 12000 to 15000 parameters (and others like it)")
 
 
 def test_more_samples_under_a_constraint_keep_those_before() -> None:
@@ -464,7 +466,8 @@ def test_more_samples_under_a_constraint_keep_those_before() -> None:
 
 def test_a_constraint_that_nothing_meets_is_refused(tmp_path: Path) -> None:
     errors = problems(tmp_path, search(constraint={"params": [1, 2]}))
-    assert "constraint: none of 1000 draws has 1 to 2 parameters; the last has " in errors
+    assert "space: nothing in it is possible\nasked.yaml: 1000 of 1000 draws: " in errors
+    assert "FLOPs per token, not 1 to 2 parameters" in errors
 
 
 def test_a_constraint_with_its_bounds_reversed_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Search spaces: what they may say, and the trials that they plan."""
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -378,3 +379,130 @@ def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
 def test_an_unknown_space_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
         sp.find("lrr")
+
+
+HEADS = {
+    "model.n_heads": {"choice": [2, 3, 4, 8]},
+    "optim.lr": {"loguniform": [1e-3, 1e-2]},
+}
+
+
+def sampled(count: int, **space: Any) -> dict[str, Any]:
+    return {**random_space(**space), "search": {"method": "random", "samples": count}}
+
+
+def found(tree: dict[str, Any], earlier: Sequence[pl.Sample] = ()) -> pl.Plan:
+    return pl.plan(request(tree), MACHINE, earlier)
+
+
+def test_an_impossible_draw_is_drawn_again() -> None:
+    heads = [one.config.model.n_heads for one in plan(sampled(12, **HEADS))]
+    assert len(heads) == 12 and set(heads) == {2, 4, 8}
+
+
+def test_more_samples_of_a_space_with_impossible_draws_keep_those_before() -> None:
+    assert plan(sampled(12, **HEADS))[:5] == plan(sampled(5, **HEADS))
+
+
+def test_impossible_draws_are_counted_with_their_reason() -> None:
+    draws = [one.draws for one in plan(sampled(12, **HEADS))]
+    (note,) = found(sampled(12, **HEADS)).notes
+    skipped, total = sum(draws) - 12, sum(draws)
+    assert note == (
+        f"{skipped} of {total} draws discarded: model: n_heads 3 must divide d_model 32"
+    )
+
+
+def test_impossible_cells_of_a_grid_are_skipped_with_one_line_for_each_reason() -> None:
+    tree = {**grid([1e-3, 2e-3], **NONE)}
+    tree["space"] |= {"model.n_heads": {"grid": [2, 3, 4, 5, 32]}}
+    assert [one.values["model.n_heads"] for one in plan(tree)] == [2, 4, 2, 4]
+    assert found(tree).notes == [
+        "4 of 10 combinations skipped: model: n_heads 3 must divide d_model 32 "
+        "(and others like it)",
+        "2 of 10 combinations skipped: model: rope needs an even head width, got 1 "
+        "(d_model 32 / n_heads 32)",
+    ]
+
+
+def test_a_space_in_which_nothing_is_possible_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    tree = sampled(3, **{**HEADS, "model.n_heads": {"choice": [3, 5]}})
+    assert problems(tmp_path, tree) == (
+        "asked.yaml: space: nothing in it is possible\n"
+        "asked.yaml: 1000 of 1000 draws: model: n_heads 5 must divide d_model 32 "
+        "(and others like it)"
+    )
+
+
+def test_samples_of_a_small_space_are_all_different() -> None:
+    small = {"model.n_layers": {"choice": [1, 2, 3]}, "model.n_heads": {"choice": [2, 4, 8]}}
+    assert len({one.trial for one in plan(sampled(8, **small))}) == 8
+
+
+def test_a_space_with_too_few_trials_says_how_many_there_are() -> None:
+    tied = {"model.tie_embeddings": {"choice": [True, False]}, "model.n_layers": {"int": [1, 2]}}
+    plans = found(sampled(8, **tied))
+    assert len(plans.trials) == 4
+    assert plans.notes[-1] == "only 4 different trials are possible, fewer than the 8 samples"
+
+
+def test_a_rare_combination_is_found_in_a_space_that_can_be_listed() -> None:
+    """One of 4001 combinations is possible; a thousand draws are likely to miss it."""
+    rare = {"model.d_model": {"int": [8, 4008]}, "model.n_heads": {"choice": [2003]}}
+    assert [one.config.model.d_model for one in plan(sampled(3, **rare))] == [4006]
+
+
+RATES = {"optim.lr": {"loguniform": [1e-3, 1e-2]}}
+WIDER = {"optim.lr": {"loguniform": [1e-3, 1e-1]}}
+OTHER = {"optim.lr": {"loguniform": [3e-3, 1e-1]}}
+
+
+def drawn(tree: dict[str, Any]) -> list[pl.Sample]:
+    return [pl.Sample(one.values, one.draws) for one in plan(tree)]
+
+
+def test_wider_bounds_keep_the_draws_before() -> None:
+    before = drawn(sampled(8, **RATES))
+    assert drawn(sampled(8, **WIDER)) != before
+    assert [one.values for one in found(sampled(8, **WIDER), before).trials] == [
+        sample.values for sample in before
+    ]
+
+
+def test_draws_outside_the_new_bounds_are_drawn_anew() -> None:
+    before = drawn(sampled(8, **RATES))
+    rates = [one.config.optim.lr for one in found(sampled(8, **OTHER), before).trials]
+    inside = [s.values["optim.lr"] for s in before if s.values["optim.lr"] >= 3e-3]  # type: ignore[operator]
+    assert 0 < len(inside) < 8
+    assert rates[: len(inside)] == inside
+    assert len(rates) == 8 and min(rates) >= 3e-3
+
+
+@pytest.mark.parametrize("written", range(1, 8))
+def test_a_crash_while_draws_are_written_changes_no_plan(written: int) -> None:
+    """What was planned before the crash are earlier draws after it."""
+    before = drawn(sampled(8, **RATES))
+    whole = found(sampled(8, **OTHER), before).trials
+    some = [*before, *(pl.Sample(one.values) for one in whole[:written])]
+    assert {one.trial for one in found(sampled(8, **OTHER), some).trials} == {
+        one.trial for one in whole
+    }
+
+
+def test_fewer_samples_keep_the_first_draws() -> None:
+    before = drawn(sampled(8, **RATES))
+    assert found(sampled(3, **RATES), before).trials == plan(sampled(3, **RATES))
+
+
+def rows(seed: int, *planned: dict[str, Any]) -> list[dict[str, Any]]:
+    search = [{"kind": "planned", "role": "search", "values": values} for values in planned]
+    return [{"kind": "sweep", "seed": seed}, *search]
+
+
+def test_earlier_draws_are_those_of_the_same_seed() -> None:
+    ledger = [*rows(0, {"a": 1}), *rows(1, {"a": 2}, {"a": 3}), *rows(0, {"a": 4})]
+    assert [one.values for one in pl.earlier_draws(ledger, 0)] == [{"a": 1}, {"a": 4}]
+
+
+def test_two_seeds_of_one_draw_are_one_earlier_draw() -> None:
+    assert pl.earlier_draws(rows(0, {"a": 1}, {"a": 1.0}), 0) == [pl.Sample({"a": 1})]
