@@ -380,6 +380,7 @@ class Sweep:
     """The fold of a ledger's rows."""
 
     request: Row | None = None  # the last `sweep` row
+    asked_seeds: set[int] = field(default_factory=set)  # of --seed, in all `sweep` rows
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
     # Stopped trials that are trained further on the side, by the id of the audit.
@@ -457,11 +458,12 @@ class Sweep:
         kind = row["kind"]
         if kind == "sweep":
             self.request = row
+            self.asked_seeds.add(row["seed"])
             # They answered the previous request; what still holds is written again.
             self.chosen.clear()
             self.confirming = None
-        elif kind == "forecast":
-            self.forecast = row
+        elif kind in {"forecast", "sampled"}:
+            setattr(self, kind, row)
         elif kind == "session":
             self.sessions.append(row)
             self._running.clear()
@@ -478,12 +480,8 @@ class Sweep:
             self.confirming = _whole(row, _CONFIRMING)
         elif kind == "audited":
             self._begin_audit(row)
-        elif kind == "sampled":
-            self.sampled = row
-        elif kind == "withdrawn":
-            self._withdraw(row["trial"])
-        elif kind == "restored":
-            self._restore(row["trial"])
+        elif kind in {"withdrawn", "restored"}:
+            self._move(row["trial"], away=kind == "withdrawn")
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
             trial = self.find(row["trial"])
             self._observe_trial(trial, row)
@@ -496,23 +494,13 @@ class Sweep:
         for trial in (*row["trials"].values(), *row["repeats"]):  # in old ledgers; see `_current`
             self.trials[trial].arm = self.trials[trial].arm or row["arm"]
 
-    def _withdraw(self, trial: str) -> None:
-        self.withdrawn[trial] = self.trials.pop(trial)
-        audit = self.audit_of.get(trial)
-        if audit is not None:
-            self.withdrawn[audit] = self.audits.pop(audit)
-        self._mark_withdrawn(trial, audit, now=True)
-
-    def _restore(self, trial: str) -> None:
-        self.trials[trial] = self.withdrawn.pop(trial)
-        audit = self.audit_of.get(trial)
-        if audit is not None:
-            self.audits[audit] = self.withdrawn.pop(audit)
-        self._mark_withdrawn(trial, audit, now=False)
-
-    def _mark_withdrawn(self, trial: str, audit: str | None, *, now: bool) -> None:
-        for name in filter(None, (trial, audit)):
-            self.find(name).is_withdrawn = now
+    def _move(self, trial: str, *, away: bool) -> None:
+        """Withdraw a trial with its audit, or restore them."""
+        for name, home in ((trial, self.trials), (self.audit_of.get(trial), self.audits)):
+            if name is not None:
+                source, target = (home, self.withdrawn) if away else (self.withdrawn, home)
+                target[name] = source.pop(name)
+                target[name].is_withdrawn = away
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]

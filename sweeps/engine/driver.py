@@ -130,6 +130,8 @@ class Driver:
 
     def _advise(self, row: led.Row) -> None:
         """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
+        if row["kind"] in {"withdrawn", "restored"}:  # what `_consult` is for
+            return
         if "trial" in row:
             trial = self.sweep.find(row["trial"])
             if trial.is_withdrawn or self._is_free(trial):

@@ -24,7 +24,7 @@ from sweeps.engine.machine import (
     product_flops,
     this_machine,
 )
-from sweeps.engine.view import View, show_forecast, show_plan, show_time
+from sweeps.engine.view import View, show_begun, show_forecast, show_plan, show_time
 from sweeps.exits import Code
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
@@ -56,10 +56,13 @@ class Readers:
 
 def preview(request: Request, folder: Path, audit: float, console: Console) -> None:
     """Print the trials of a request, what they cost, and how long they take here."""
-    earlier = pl.earlier_draws(led.read(led.Files(folder)), request.seed)
-    plan = pl.plan(request, this_machine(request), earlier)
+    rows, machine = led.read(led.Files(folder)), this_machine(request)
+    plan = pl.plan(request, machine, pl.earlier_draws(rows, request.seed))
     load, slots = pl.load(request, plan), local_slots(request)
     show_plan(request, plan, load, console)
+    if rows:
+        sweep = led.fold(rows)
+        show_begun(plan, sweep, pl.unwanted(request, machine, plan, sweep), console)
     try:
         speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
     except cfg.ConfigError as error:

@@ -32,6 +32,7 @@ _STYLES = {
     "failed": "red",
     "finished": "green",
 }
+_ENDED = {"finished", "stopped", "diverged"}
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
@@ -68,6 +69,21 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
         console.print(f"then the best values again, on {space.confirm} fresh seeds")
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def show_begun(plan: Plan, sweep: led.Sweep, unwanted: Sequence[str], console: Console) -> None:
+    """Print what a sweep that has begun already has of its plan, what it no longer wants, and what is
+    left."""
+    known = {trial.trial: trial for trial in (*sweep.trials.values(), *sweep.withdrawn.values())}
+    kept = [known[one.trial] for one in plan.trials if one.trial in known]
+    left = [trial.budget - trial.tokens for trial in kept if trial.status not in _ENDED]
+    left += [one.config.budget.tokens for one in plan.trials if one.trial not in known]
+    counts = {"kept": len(kept), "new": len(plan.trials) - len(kept), "withdrawn": len(unwanted)}
+    parts = ", ".join(f"{number} {what}" for what, number in counts.items())
+    console.print(
+        f"begun: of the planned trials {parts}; at most {count(sum(left))} tokens are left",
+        highlight=False,
+    )
 
 
 def _trials_table(planned: Sequence[PlannedTrial]) -> Table:

@@ -302,9 +302,10 @@ def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[Plan
             yield replace(one, config=config, values=values, label=label, role="repeat")
 
 
-def unwanted(request: Request, machine: Machine, planned: Plan, sweep: Sweep) -> list[str]:
+def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep) -> list[str]:
     """The trials of a sweep that its space no longer has, in the order in which they were planned."""
     wanted = {one.trial for one in planned.trials}
+    wanted |= set(_of_other_seeds(request, machine, sweep))
     if isinstance(request.space.search, OptunaSearch):
         wanted |= set(_still_drawn(request, machine, request.space.search.samples, sweep))
     for arm in planned.arms:
@@ -323,7 +324,18 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: Sweep) ->
     return [trial for trial in sweep.trials if trial not in wanted]
 
 
-def _still_drawn(request: Request, machine: Machine, samples: int, sweep: Sweep) -> list[str]:
+def _of_other_seeds(request: Request, machine: Machine, sweep: led.Sweep) -> Iterator[str]:
+    """The trials of a search that the same space asked for with another --seed."""
+    seeds = {number + asked for number in request.space.seeds for asked in sweep.asked_seeds}
+    for trial in sweep.trials.values():
+        if trial.arm or trial.seed in request.seeds or trial.seed not in seeds:
+            continue
+        values = {path: value for path, value in trial.values.items() if path != "run.repeat"}
+        if trial.role == "confirm" or is_in_space(request, machine, values):
+            yield trial.trial
+
+
+def _still_drawn(request: Request, machine: Machine, samples: int, sweep: led.Sweep) -> list[str]:
     """The first so many trials of an Optuna search that its space can still draw."""
     drawn = [
         trial.trial

@@ -641,3 +641,79 @@ def test_losses_of_an_old_ledger_go_with_new_ones(tmp_path: Path) -> None:
     assert after.request is not None
     del after.request["bits"]
     refuse_other_bits(after, request(tree))
+
+
+# Values that the space no longer has
+
+
+def labels(of: led.Sweep) -> set[str]:
+    return {trial.label for trial in of.trials.values()}
+
+
+def test_a_value_that_is_removed_is_neither_trained_nor_ranked(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), records=3)
+    after = sweep(tmp_path, grid(RATES[:3], **NONE))
+    assert labels(after) == {"lr=0.0005", "lr=0.001", "lr=0.002"}
+    assert {trial.label: trial.status for trial in after.withdrawn.values()} == {
+        f"lr={rate:g}": "planned" for rate in RATES[3:]
+    }
+
+
+def test_a_withdrawn_trial_keeps_what_it_had_measured(tmp_path: Path, whole: Any) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    after = sweep(tmp_path, grid(RATES[:3], **NONE))
+    kept = {
+        t.label: [(p["step"], p["val_loss"]) for p in t.curve] for t in after.withdrawn.values()
+    }
+    assert kept == {label: whole[label] for label in kept} and len(kept) == 5
+
+
+def test_a_value_that_comes_back_continues_where_it_was(tmp_path: Path, whole: Any) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), records=5)
+    sweep(tmp_path, grid(RATES[1:], **NONE))
+    after = sweep(tmp_path, grid(RATES, **NONE))
+    assert curves(after) == whole and not after.withdrawn
+    assert after.spent_tokens == sum(trial.tokens for trial in after.trials.values())
+
+
+def test_a_sweep_with_a_value_to_withdraw_is_not_done(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:3], **NONE)))
+        assert (conductor.is_done(), conductor.has_work()) == (False, False)
+        conductor.begin({})
+        assert conductor.is_done()
+
+
+def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:
+    """The best three rates are removed: the best of the rest finishes."""
+    sweep(tmp_path, grid(RATES))
+    after = sweep(tmp_path, grid([5e-4, 1.6e-2, 3.2e-2, 6.4e-2]))
+    finished = {t.label for t in after.trials.values() if t.status == "finished"}
+    assert "lr=0.016" in finished
+
+
+def test_fewer_samples_withdraw_the_later_ones(tmp_path: Path) -> None:
+    def drawn(samples: int) -> dict[str, Any]:
+        tree = grid([], **NONE)
+        search = {"method": "random", "samples": samples}
+        return {**tree, "search": search, "space": {"optim.lr": {"loguniform": [1e-3, 1e-1]}}}
+
+    before = list(sweep(tmp_path, drawn(8), records=3).trials)
+    after = sweep(tmp_path, drawn(3))
+    assert (list(after.trials), list(after.withdrawn)) == (before[:3], before[3:])
+
+
+def test_an_arm_that_is_removed_is_withdrawn(tmp_path: Path) -> None:
+    nope = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
+    post = {"hypothesis": "Worse.", "set": {"model.norm": "post"}}
+    tree = {
+        "question": "q?",
+        "arms": {"nope": nope, "post": post},
+        "seeds": [0, 1],
+        "schedule": NONE,
+    }
+    sweep(tmp_path, tree, records=2)
+    after = sweep(tmp_path, {**tree, "arms": {"post": post}})
+    assert {trial.arm for trial in after.trials.values()} == {"baseline", "post"}
+    assert {trial.arm for trial in after.withdrawn.values()} == {"nope"}
