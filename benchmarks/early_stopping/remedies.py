@@ -52,7 +52,7 @@ class Chosen(Asha):
             return super().by_rank(rung)
         scores = self._scores[rung.tokens]
         ranked = sorted(scores.items(), key=lambda item: rung.arrived.key(item[0]))
-        may = self._choice(ranked, self.survivors(rung))
+        may = self._choice(ranked, self.quota(rung))
         waits = (trial for trial, score in ranked if trial in may and rung.holds(trial))
         best = next(waits, None)
         return None if best is None else rung.promotion(best, forced=False)

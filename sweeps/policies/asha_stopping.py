@@ -1,7 +1,7 @@
 """`asha_stopping`: asynchronous successive halving of the stopping type, as in Ray Tune."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sweeps.policies.base import GeometricSchedule
 from sweeps.policies.stopping import Stopping
@@ -9,6 +9,8 @@ from sweeps.policies.stopping import Stopping
 
 class AshaStoppingSchedule(GeometricSchedule):
     """Ray Tune's ASHA: stop a trial that is worse than the best 1/eta of earlier arrivals."""
+
+    decides_on_arrival: ClassVar[bool] = True
 
     policy: Literal["asha_stopping"]
 

@@ -11,7 +11,7 @@ diverged has an infinite score at every rung it did not reach.
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from sortedcontainers import SortedList
@@ -53,6 +53,8 @@ class Stop:
         """The fields of the ledger's `stopped` row, except the trial."""
         return asdict(self)
 
+
+NOT_FINITE = "score is not finite"  # a reason
 
 # What to do with a trial that was just measured: continue (not a rung), pause, promote or stop.
 Decision = Literal["continue", "pause"] | Promotion | Stop
@@ -128,6 +130,9 @@ BRANCH = Fraction(1, 5)
 class Schedule(Section):
     """The settings of a policy, which a space writes under `schedule`."""
 
+    # Whether the policy decides on a trial once, by those that arrived before, and no trial waits.
+    decides_on_arrival: ClassVar[bool] = False
+
     score: Score
 
     def shares(self) -> tuple[Fraction, ...]:
@@ -195,7 +200,11 @@ class Arrivals:
 
     def rank(self, trial: str) -> int:
         """The rank of the trial; 1 is best."""
-        return int(self._sorted.bisect_left(self._keys[trial])) + 1
+        return self.rank_of(self._keys[trial])
+
+    def rank_of(self, key: tuple[float, int]) -> int:
+        """The rank of the trial with this key."""
+        return int(self._sorted.bisect_left(key)) + 1
 
     def at(self, position: int) -> float:
         """The score at a position, 0 for the best; the worst finite one instead of an infinite one."""

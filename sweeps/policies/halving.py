@@ -5,7 +5,15 @@ import math
 from sortedcontainers import SortedList
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, finite, score_in
+from sweeps.policies.base import (
+    NOT_FINITE,
+    Arrivals,
+    Decision,
+    Promotion,
+    Stop,
+    finite,
+    score_in,
+)
 
 
 class Rung:
@@ -16,6 +24,7 @@ class Rung:
         self.to = to
         self.arrived = Arrivals()
         self.promoted: set[str] = set()
+        self._last: tuple[float, int] | None = None  # the key of the worst that was promoted
         self._waiting: dict[str, tuple[tuple[float, int], str]] = {}
         self._sorted: SortedList = SortedList()
 
@@ -30,6 +39,17 @@ class Rung:
         key = self._waiting.pop(trial, None)
         if key is not None:
             self._sorted.remove(key)
+
+    def promote(self, trial: str) -> None:
+        """Let a trial that has arrived continue."""
+        self.leave(trial)
+        self.promoted.add(trial)
+        key = self.arrived.key(trial)
+        self._last = key if self._last is None else max(self._last, key)
+
+    def worst_promoted(self) -> int:
+        """The rank of the worst trial that was promoted from here; 0 if none was."""
+        return 0 if self._last is None else self.arrived.rank_of(self._last)
 
     def holds(self, trial: str) -> bool:
         """Whether the trial waits here."""
@@ -58,10 +78,11 @@ class Rung:
 class Halving:
     """Trials pause at every rung, and the best `arrived // eta` are promoted; subclasses say when.
 
-    With an eta of None, no trial is promoted by rank. When a slot is idle and fewer than `finish`
-    trials have finished or are running, the best paused trial of the highest rung is promoted
-    whatever its rank. A trial that diverges arrives at its next rung with an infinite score, and an
-    infinite score is never promoted.
+    With an eta of None, that is none. When a slot is idle and fewer than `finish` trials have
+    finished or are running, the best paused trial of the highest rung is promoted whatever its
+    rank. Whoever arrives later and is better than a trial that was promoted is promoted as well, so
+    that no trial is stopped where a worse one continued. A trial that diverges arrives at its next
+    rung with an infinite score, and an infinite score is never promoted.
     """
 
     def __init__(self, rungs: tuple[int, ...], field: str, eta: int | None, finish: int) -> None:
@@ -111,14 +132,17 @@ class Halving:
             if kind != "promoted":  # a trial that the policy before stopped here waits here as well
                 rung.wait(trial)
             else:
-                rung.leave(trial)
-                rung.promoted.add(trial)
+                rung.promote(trial)
                 if trial in self.running:
                     self.running[trial] = rung.tokens
 
-    def survivors(self, rung: Rung) -> int:
-        """How many of the trials that arrived at a rung are promoted by rank."""
+    def quota(self, rung: Rung) -> int:
+        """One in eta of the trials that arrived at a rung."""
         return 0 if self.eta is None else len(rung.arrived) // self.eta
+
+    def survivors(self, rung: Rung) -> int:
+        """How many of the best at a rung are promoted: the quota, and all above a promoted one."""
+        return max(self.quota(rung), rung.worst_promoted())
 
     def promotion(self, *, idle: bool) -> Promotion | None:
         """The paused trial to promote next."""
@@ -158,14 +182,11 @@ class Halving:
         return any(rung.holds(trial) for rung in self.places.values())
 
     def standing(self, trial: str) -> Stop:
-        """The rank of a paused trial at its rung, and how many trials continued from there."""
+        """The rank of a paused trial at its rung, and how many of the better ones continued."""
         rung = next(rung for rung in self.places.values() if rung.holds(trial))
+        score = finite(rung.arrived.score(trial))
         rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
-        continued = max(self.survivors(rung), len(rung.promoted))
-        return Stop(
-            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {continued} continue",
-            rung=rung.tokens,
-            score=finite(rung.arrived.score(trial)),
-            rank=rank,
-            arrived=arrived,
-        )
+        survivors = self.survivors(rung)
+        verb = "continues" if survivors == 1 else "continue"
+        reason = f"rank {rank} of {arrived} at {rung.tokens} tokens; {survivors} {verb}"
+        return Stop(NOT_FINITE if score is None else reason, rung.tokens, score, rank, arrived)

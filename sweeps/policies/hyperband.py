@@ -1,6 +1,7 @@
 """`hyperband`: successive halving with several first rungs at once."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -59,6 +60,10 @@ class Hyperband:
         self._dealt[place] += 1
         self._bracket_of[trial] = self._brackets[place]
 
+    def bracket(self, trial: str) -> int:
+        """The number of the trial's bracket; the first is 0."""
+        return self._brackets.index(self._bracket_of[trial])
+
     def decide(self, trial: str, tokens: int) -> Decision:
         """The decision of the trial's bracket."""
         return self._bracket_of[trial].decide(trial, tokens)
@@ -73,5 +78,7 @@ class Hyperband:
         return self._bracket_of[trial].holds(trial)
 
     def standing(self, trial: str) -> Stop:
-        """The reason of the trial's bracket."""
-        return self._bracket_of[trial].standing(trial)
+        """The reason of the trial's bracket, which it names: the rank is among its trials."""
+        stop = self._bracket_of[trial].standing(trial)
+        place = f"bracket {self.bracket(trial) + 1} of {len(self._brackets)}"
+        return replace(stop, reason=f"{place}: {stop.reason}")

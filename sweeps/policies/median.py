@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sweeps.ledger import Row
 from sweeps.policies.base import Arrivals, Grace, Schedule, finite, score_in
@@ -13,6 +13,8 @@ FEWEST = 3  # other trials that must have reached a rung before a trial is stopp
 
 class MedianSchedule(Schedule):
     """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2)."""
+
+    decides_on_arrival: ClassVar[bool] = True
 
     policy: Literal["median"]
     score: Literal["raw"] = "raw"  # records between rungs count as well, and have no branch
@@ -34,6 +36,8 @@ class Median(Stopping):
     averages of the other trials that reached the rung. An average is over all records so far, and
     infinite for a trial that diverged. Fewer than three other trials stop no trial.
     """
+
+    said: ClassVar[str] = "{}, its best by {} tokens,"
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         super().__init__(rungs, field)

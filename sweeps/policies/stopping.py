@@ -1,13 +1,16 @@
 """What the stopping policies share: at a rung a trial continues or stops, and none waits."""
 
 import math
+from typing import ClassVar
 
 from sweeps.ledger import Row
-from sweeps.policies.base import Arrivals, Decision, Promotion, Stop, score_in
+from sweeps.policies.base import NOT_FINITE, Arrivals, Decision, Promotion, Stop, score_in
 
 
 class Stopping:
     """At a rung a trial continues or stops, and none waits; subclasses set the cutoff."""
+
+    said: ClassVar[str] = "{} at {} tokens"  # how a reason names a score and the tokens of its rung
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         self.rungs = rungs
@@ -56,9 +59,10 @@ class Stopping:
         score, cutoff = arrived.score(trial), self._cutoffs[trial, tokens]
         rank, count = arrived.rank(trial), len(arrived)
         if not math.isfinite(score):
-            return Stop("score is not finite", tokens, None, rank, count, cutoff)
+            return Stop(NOT_FINITE, tokens, None, rank, count, cutoff)
         if cutoff is not None and score > cutoff:
-            reason = f"{score:.4f} at {tokens} tokens is above the cutoff {cutoff:.4f}"
+            above, below = _apart(score, cutoff)
+            reason = f"{self.said.format(above, tokens)} is above the cutoff {below}"
             return Stop(reason, tokens, score, rank, count, cutoff)
         after = next((rung for rung in self.rungs if rung > tokens), None)
         return Promotion(trial, tokens, after, score, rank, count, cutoff=cutoff)
@@ -74,3 +78,9 @@ class Stopping:
     def standing(self, trial: str) -> Stop:
         """Never called: each stop was written when it was decided."""
         raise AssertionError(trial)
+
+
+def _apart(score: float, cutoff: float) -> tuple[str, str]:
+    """Two different numbers as texts that differ: with four decimals, or with all they have."""
+    short = f"{score:.4f}", f"{cutoff:.4f}"
+    return short if short[0] != short[1] else (repr(score), repr(cutoff))

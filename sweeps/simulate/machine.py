@@ -36,16 +36,14 @@ class _ReplayTrial:
     seconds: float = 0.0
 
 
-class _Replay:
+class Replay:
     """The virtual machine: workers that train recorded trials for a policy."""
 
-    def __init__(
-        self, curves: Sequence[Curve], policy: Policy, workers: int, branch: float
-    ) -> None:
+    def __init__(self, policy: Policy, workers: int, branch: float = 0.0) -> None:
         self._policy = policy
         self._branch = branch
-        self._runs = {curve.trial: _ReplayTrial(curve) for curve in curves}
-        self._waiting = [curve.trial for curve in reversed(curves)]
+        self._runs: dict[str, _ReplayTrial] = {}
+        self._waiting: list[str] = []
         self._free = workers
         self._now = 0.0
         # (time, number, trial) of every running attempt: when it reaches its next stop.
@@ -53,11 +51,13 @@ class _Replay:
         self._pushed = 0
         self.result = ReplayResult(workers)
 
-    def run(self) -> ReplayResult:
-        """Train until nothing is left to do."""
-        self._policy.observe({"kind": "session"})
-        for trial in self._runs:
-            self._policy.observe({"kind": "planned", "trial": trial})
+    def run(self, curves: Sequence[Curve]) -> ReplayResult:
+        """Plan trials in this order and train until nothing is left to do; run again to extend."""
+        self._observe("session")
+        for curve in curves:
+            self._runs[curve.trial] = _ReplayTrial(curve)
+            self._observe("planned", trial=curve.trial)
+        self._waiting = [curve.trial for curve in reversed(curves)]
         self._fill()
         while self._due:
             self._now, _, trial = heapq.heappop(self._due)
@@ -156,4 +156,4 @@ def replay(
     With a branch, every arrival at a rung costs that share of the tokens so far in addition, and its
     score is the curve's decayed score if it has one.
     """
-    return _Replay(curves, policy, workers, branch).run()
+    return Replay(policy, workers, branch).run(curves)

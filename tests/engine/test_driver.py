@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conducting import conduct, study
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
@@ -150,6 +151,33 @@ def test_a_larger_grid_adds_to_the_sweep(tmp_path: Path) -> None:
     before = curves(sweep(tmp_path, grid(RATES[:4], **NONE)))
     after = curves(sweep(tmp_path, grid(RATES, **NONE)))
     assert (len(after), {label: after[label] for label in before}) == (8, before)
+
+
+PAUSING: list[dict[str, Any]] = [
+    {"policy": "asha", "grace": "1/8"},
+    {"policy": "asha", "grace": "1/8", "first": "promote"},
+    {"policy": "sha", "grace": "1/8"},
+    {"policy": "i_epoch", "grace": "1/8"},
+]
+
+
+@pytest.mark.parametrize("schedule", PAUSING, ids=str)
+def test_every_better_value_that_a_grid_is_extended_by_goes_on(
+    tmp_path: Path, schedule: dict[str, Any]
+) -> None:
+    sweep(tmp_path, grid([2e-3, 1e-3, 5e-4], **schedule), slots=1)
+    after = sweep(tmp_path, grid([2e-3, 1e-3, 5e-4, 3e-3, 4e-3], **schedule), slots=1)
+    assert statuses(after) == ["finished", "stopped", "stopped", "finished", "finished"]
+
+
+def test_a_study_chooses_the_better_rate_that_its_grid_is_extended_by(tmp_path: Path) -> None:
+    """The higher the rate, the lower the loss, at every rung."""
+    tree = study(schedule={"policy": "asha", "grace": "1/8"})
+    for times in [2, 4, 8], [2, 4, 8, 16, 32]:
+        retune = {"optim.lr": {"times": times}}
+        after = conduct(tmp_path, tree | {"retune": retune}, lambda c, s: 4 - c["optim"]["lr"] - s)
+    chosen = {name: row["values"] for name, row in after.chosen.items()}
+    assert chosen == {"baseline": {"optim.lr": 0.096}, "nope": {"optim.lr": 0.096}}
 
 
 def test_dropping_the_schedule_finishes_what_was_stopped(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ Sweeps are replayed on made-up curves of 90 tokens with a record every 10 of the
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,14 +19,20 @@ from hypothesis import strategies as st
 from sweeps.ledger import Row
 from sweeps.policies import Decision, Policy, Promotion, Schedule
 from sweeps.simulate.curves import SCORE, Curve
-from sweeps.simulate.machine import ReplayResult, replay
+from sweeps.simulate.machine import Replay, ReplayResult, replay
 
 BUDGET = 90
 FINALS = st.lists(st.integers(0, 100).map(float) | st.just(math.inf), min_size=1, max_size=30)
 WORKERS = st.integers(1, 5)
+# Scores after 10, 30 and 90 tokens: few different ones, so that ranks change and scores are equal.
+SCORES = st.lists(st.integers(0, 20).map(float) | st.just(math.inf), min_size=3, max_size=3)
+PLANS = st.lists(SCORES, min_size=1, max_size=30)
+LATE = st.frozensets(st.integers(0, 29))  # the trials that a sweep is extended by, if it has them
 any_sweep = given(finals=FINALS, workers=WORKERS)
+any_extension = given(plan=PLANS, late=LATE, workers=WORKERS)
 # Each policy's class is a test of its own, although the method is inherited.
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
+more = settings(few, max_examples=100)
 
 
 class Recorded:
@@ -60,6 +67,23 @@ def curves(finals: list[float]) -> list[Curve]:
     return [curve(number, final) for number, final in enumerate(finals)]
 
 
+def crossing_curves(plan: list[list[float]]) -> list[Curve]:
+    """Curves with these three scores, which need not keep their order; an infinite one ends its curve."""
+
+    def curve(number: int, scores: list[float]) -> Curve:
+        length = scores.index(math.inf) + 1 if math.inf in scores else 3
+        tokens = (10, 30, BUDGET)[:length]
+        return Curve(str(number), "", tokens, tuple(scores[:length]), tokens)
+
+    return [curve(number, scores) for number, scores in enumerate(plan)]
+
+
+def in_two_parts(pool: list[Curve], late: frozenset[int]) -> list[list[Curve]]:
+    """The curves in their order, without the late ones, and these."""
+    first = [curve for number, curve in enumerate(pool) if number not in late]
+    return [first, [curve for curve in pool if curve not in first]]
+
+
 def fold(policy: Policy, rows: Iterable[Row]) -> Policy:
     """The policy, once it has observed the rows."""
     for row in rows:
@@ -76,7 +100,7 @@ def last_records(rows: Iterable[Row]) -> dict[str, list[Row]]:
         elif row["kind"] == "measured":
             last[row["trial"]] = [row]
         elif row["kind"] in {"paused", "stopped", "finished", "diverged"}:
-            del last[row["trial"]]
+            last.pop(row["trial"], None)  # a trial that has paused is stopped at the end
     return last
 
 
@@ -110,11 +134,25 @@ def decisions_on(policy: Policy, rows: Iterable[Row]) -> list[Decision | None]:
     return [decision_on(policy, row) for row in rows]
 
 
-def stops_at_the_end(recorded: Recorded, trials: Iterable[str]) -> list[Row]:
+def last_rows(rows: Iterable[Row]) -> dict[str, Row]:
+    """The last row of every trial."""
+    return {row["trial"]: row for row in rows if "trial" in row}
+
+
+def stops_at_the_end(recorded: Recorded) -> list[Row]:
     """The rows of the trials that still wait when the sweep ends."""
-    stopped = {row["trial"] for row in recorded.of_kind("stopped")}
-    waiting = [trial for trial in trials if recorded.holds(trial) and trial not in stopped]
-    return [{"trial": trial, **recorded.standing(trial).fields()} for trial in waiting]
+    waiting = [t for t, row in last_rows(recorded.rows).items() if row["kind"] == "paused"]
+    stops = {trial: recorded.standing(trial).fields() for trial in waiting}
+    return [{"kind": "stopped", "trial": trial, **stop} for trial, stop in stops.items()]
+
+
+def arrivals(rows: Iterable[Row]) -> dict[tuple[str, int], tuple[float, int]]:
+    """The key by which a trial is ranked at a token count: its first score there, then its turn."""
+    first: dict[tuple[str, int], tuple[float, int]] = {}
+    for turn, row in enumerate(rows):
+        if row["kind"] == "measured":
+            first.setdefault((row["trial"], row["tokens"]), (row[SCORE], turn))
+    return first
 
 
 class PolicySuite:
@@ -127,10 +165,23 @@ class PolicySuite:
         rungs = tuple(int(share * BUDGET) for share in self.schedule.shares())
         return self.schedule.policy_at(rungs, SCORE)
 
+    def rivals(self, policy: Any, trial: str) -> object:
+        """Which trials a trial is ranked among: all, unless the policy has brackets."""
+        return None
+
     def run(self, finals: list[float], workers: int) -> tuple[Recorded, ReplayResult]:
         """A sweep of curves that end at these losses, and what became of it."""
         recorded = Recorded(self.new())
         return recorded, replay(curves(finals), recorded, workers)
+
+    def run_in_parts(self, parts: list[list[Curve]], workers: int) -> tuple[Recorded, ReplayResult]:
+        """A sweep that is extended part by part, each to its end, and what became of it."""
+        recorded = Recorded(self.new())
+        machine = Replay(recorded, workers)
+        for part in parts:
+            machine.run(part)
+            fold(recorded, stops_at_the_end(recorded))
+        return recorded, machine.result
 
     def measured(self, tokens: int, score: float) -> Policy:
         """The policy when one trial, "a", has been measured once."""
@@ -185,13 +236,13 @@ class PolicySuite:
         assert [again.holds(t) for t in trials] == [recorded.holds(t) for t in trials]
         assert again.promotion(idle=True) == recorded.promotion(idle=True)
 
-    @given(finals=FINALS, workers=WORKERS, data=st.data())
+    @given(finals=FINALS, late=LATE, workers=WORKERS, data=st.data())
     @few
     def test_a_sweep_that_was_killed_resumes_where_it_was(
-        self, finals: list[float], workers: int, data: st.DataObject
+        self, finals: list[float], late: frozenset[int], workers: int, data: st.DataObject
     ) -> None:
         """Killed after any row before the last record: every answer from then on is the same."""
-        rows = self.run(finals, workers)[0].rows
+        rows = self.run_in_parts(in_two_parts(curves(finals), late), workers)[0].rows
         last = max(number for number, row in enumerate(rows) if row["kind"] == "measured")
         cut = data.draw(st.integers(1, last), "cut")
         repeated = [row for records in last_records(rows[:cut]).values() for row in records]
@@ -207,12 +258,65 @@ class PolicySuite:
         self, finals: list[float], workers: int
     ) -> None:
         recorded, _ = self.run(finals, workers)
-        last = stops_at_the_end(recorded, [str(number) for number in range(len(finals))])
+        last = stops_at_the_end(recorded)
         decisions = [*recorded.of_kind("promoted", "stopped"), *last]
         assert bool(decisions) == bool(recorded.rungs)
         assert all(1 <= row["rank"] <= row["arrived"] for row in decisions)
         assert all(row["rung"] in recorded.rungs for row in decisions)
         json.dumps(decisions, allow_nan=False)
+
+    @any_extension
+    @more
+    def test_no_trial_is_stopped_where_a_worse_one_went_on(
+        self, plan: list[list[float]], late: frozenset[int], workers: int
+    ) -> None:
+        """At whatever rung, in one session or after an extension, whatever the curves do."""
+        if self.schedule.decides_on_arrival:
+            pytest.skip("its decisions are taken on the trials that arrived before")
+        parts = in_two_parts(crossing_curves(plan), late)
+        recorded, _ = self.run_in_parts(parts, workers)
+        key = arrivals(recorded.rows)
+        last = last_rows(recorded.rows).values()
+        wronged = [
+            (stop["trial"], promoted["trial"])
+            for stop in last
+            for promoted in recorded.of_kind("promoted")
+            if stop["kind"] == "stopped" and stop["rung"] == promoted["rung"]
+            if key[stop["trial"], stop["rung"]] < key[promoted["trial"], stop["rung"]]
+            if self.rivals(recorded, stop["trial"]) == self.rivals(recorded, promoted["trial"])
+        ]
+        assert wronged == []
+
+    @given(
+        finals=st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True),
+        late=LATE,
+        workers=WORKERS,
+    )
+    @more
+    def test_an_extended_sweep_of_curves_that_keep_their_order_chooses_as_one_that_was_whole(
+        self, finals: list[float], late: frozenset[int], workers: int
+    ) -> None:
+        pool = curves(finals)
+        ends = [
+            self.run_in_parts(parts, workers)[1] for parts in ([pool], in_two_parts(pool, late))
+        ]
+        whole, extended = (min(end.finished, key=lambda t: finals[int(t)]) for end in ends)
+        assert extended == whole
+
+    @any_extension
+    @few
+    def test_no_reason_contradicts_itself(
+        self, plan: list[list[float]], late: frozenset[int], workers: int
+    ) -> None:
+        """Whoever has a rank among the trials that are said to continue is not stopped."""
+        recorded, _ = self.run_in_parts(in_two_parts(crossing_curves(plan), late), workers)
+        reasons = [row["reason"].rpartition(": ")[2] for row in recorded.of_kind("stopped")]
+        ranks = [re.search(r"rank (\d+) of \d+ .*; (\d+) continues?$", text) for text in reasons]
+        assert all(int(found[1]) > int(found[2]) for found in ranks if found)
+        above = [re.search(r"^([^ ,]+).* is above the cutoff (.+)$", text) for text in reasons]
+        assert all(float(found[1]) > float(found[2]) for found in above if found)
+        rest = [text for text, *found in zip(reasons, ranks, above, strict=True) if not any(found)]
+        assert set(rest) <= {"score is not finite"}
 
     @any_sweep
     @few

@@ -51,6 +51,10 @@ class TestSha(PolicySuite):
 class TestHyperband(PolicySuite):
     schedule = HyperbandSchedule(policy="hyperband", eta=3, grace=GRACE, score="raw")
 
+    def rivals(self, policy: Any, trial: str) -> object:
+        """Each bracket has a first rung of its own, and ranks only its own trials."""
+        return policy.bracket(trial)
+
 
 class TestIEpoch(PolicySuite):
     schedule = IEpochSchedule(policy="i_epoch", grace=GRACE, finish=1, score="raw")
@@ -189,7 +193,31 @@ def test_no_trial_runs_when_a_session_begins() -> None:
 
 def test_standing_says_the_rank_and_how_many_continue() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continue"
+    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continues"
+
+
+def test_standing_says_how_many_continue_where_there_are_several() -> None:
+    policy = arrive(asha(), dict(zip("abcdef", range(6), strict=True)))
+    assert policy.standing("f").reason == "rank 6 of 6 at 10 tokens; 2 continue"
+
+
+def test_standing_counts_a_trial_that_was_promoted_beyond_the_quota() -> None:
+    policy = arrive(asha(), {"a": 1.0, "b": 2.0})
+    promote(policy, policy.promotion(idle=True))
+    assert policy.standing("b").reason == "rank 2 of 2 at 10 tokens; 1 continues"
+
+
+def test_standing_gives_no_rank_to_a_score_that_is_not_finite() -> None:
+    policy = arrive(asha(), dict.fromkeys("abc", math.inf))
+    assert policy.standing("a").reason == "score is not finite"
+
+
+def test_a_late_trial_that_is_better_than_a_promoted_one_is_promoted_as_well() -> None:
+    policy = arrive(asha(), {"a": 1.0, "b": 2.0})
+    promote(policy, policy.promotion(idle=True))  # so that enough trials finish
+    arrive(policy, {"c": 0.5, "d": 1.5, "e": 0.6})
+    assert [promote(policy, policy.promotion(idle=False)) for _ in "ce"] == ["c", "e"]
+    assert policy.promotion(idle=False) is None
 
 
 def test_a_slot_that_can_start_a_trial_promotes_none_if_starts_come_first() -> None:
@@ -266,6 +294,11 @@ def test_the_first_to_arrive_is_never_stopped_by_asha_stopping() -> None:
 def test_asha_stopping_names_the_cutoff() -> None:
     stop = arrived(AshaStopping(RUNGS, SCORE, 2), {"a": 1.0, "b": 2.0, "c": 3.0})[2]
     assert stop == Stop("3.0000 at 10 tokens is above the cutoff 1.5000", 10, 3.0, 3, 3, 1.5)
+
+
+def test_a_score_and_a_cutoff_that_differ_are_never_written_alike() -> None:
+    stop = arrived(AshaStopping(RUNGS, SCORE, 2), {"a": 1.0, "b": 1.00001})[1]
+    assert stop.reason == "1.00001 at 10 tokens is above the cutoff 1.0"
 
 
 def test_a_diverged_trial_is_the_worst_that_asha_stopping_knows() -> None:
@@ -352,6 +385,13 @@ def test_a_trial_of_a_later_bracket_passes_the_first_rung() -> None:
     assert arrived(policy, {"a": 1.0, "b": 1.0}) == ["pause", "continue"]
 
 
+def test_a_reason_of_hyperband_names_the_bracket_that_its_rank_is_of() -> None:
+    policy = planned(Hyperband(RUNGS, SCORE, 3), ["a", "b"])  # one in each of the first two
+    policy.observe({"kind": "measured", "trial": "b", "tokens": 30, SCORE: 1.0})
+    policy.observe({"kind": "paused", "trial": "b", "rung": 30, "score": 1.0})
+    assert policy.standing("b").reason == "bracket 2 of 3: rank 1 of 1 at 30 tokens; 0 continue"
+
+
 def test_median_stops_no_trial_before_three_others_have_come_as_far() -> None:
     decisions = arrived(Median((10, 20), SCORE), {"a": 1.0, "b": 1.0, "c": 9.0})
     assert not any(isinstance(decision, Stop) for decision in decisions)
@@ -373,7 +413,7 @@ def test_median_compares_the_best_score_with_the_running_averages_of_others() ->
     ]
     # The averages of a, b and c are 3, 5 and 7; the best of d, 5.5, was its first score.
     assert with_records(Median((20,), SCORE), records).decide("d", 20) == Stop(
-        "5.5000 at 20 tokens is above the cutoff 5.0000", 20, 5.5, 3, 4, 5.0
+        "5.5000, its best by 20 tokens, is above the cutoff 5.0000", 20, 5.5, 3, 4, 5.0
     )
 
 
