@@ -43,10 +43,11 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
-Ledgers of versions before `role` are read as if they had it (`_current`).
+Rows of earlier versions are read as this version would have written them (`_current`).
 
 This module names the files under results/, except figures and the folders of attempts, and needs only
-the standard library, except to name the nearest sweep to one that does not exist.
+the standard library, except to name the nearest sweep to one that does not exist and to read configs
+of earlier versions.
 """
 
 import errno
@@ -54,7 +55,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -224,8 +225,9 @@ def write_whole(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _parse(content: bytes, source: Path) -> Iterator[Row]:
+def _parse(content: bytes, source: Path) -> list[Row]:
     """The rows of complete lines; a last line that a crash cut off (no newline) is dropped."""
+    rows = []
     lines = content.split(b"\n")[:-1]
     for number, line in enumerate(lines):
         try:
@@ -235,29 +237,50 @@ def _parse(content: bytes, source: Path) -> Iterator[Row]:
             raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
         if not in_order:
             raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
-        yield _current(row)
+        rows.append(row)
+    return _current(rows)
 
 
-def _current(row: Row) -> Row:
-    """A row as this version writes it.
+def _current(rows: list[Row]) -> list[Row]:
+    """The rows as this version writes them.
 
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
-    null for a trial that runs to the end, whose arm only a `chosen` row names. And an older
-    confirmation is a `chosen` row with an empty arm.
+    null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
+    older confirmation is a `chosen` row with an empty arm. Older configs lack the fields in
+    `tinylm.config.IMPLIED`.
     """
+    arms: dict[str, str] = {}
+    for row in rows:
+        if row["kind"] == "chosen" and row.get("arm"):
+            for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
+                arms.setdefault(trial, row["arm"])
+    return [_current_row(row, arms) for row in rows]
+
+
+def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
+    """One row of `_current`; `arms` are those of the runs that some `chosen` row names."""
+    from tinylm import config as cfg  # loads pydantic
+
+    config = {"planned": "config", "sweep": "base"}.get(row["kind"])
+    if config in row:
+        row = {**row, config: cfg.with_implied(row[config], cfg.IMPLIED)}
     if row["kind"] == "planned" and "role" not in row:
-        pool = row.get("pool", "")
-        arm, _, grid = (pool or "").rpartition(" ")
-        if pool is not None:
-            role = "tuning" if pool else "search"
-        elif row.get("values", {}).get("run.repeat"):
-            role = "repeat"
-        else:
-            role = "confirm" if str(row.get("label")).endswith("(confirm)") else "run"
-        return {**row, "role": role, "arm": arm, "grid": grid}
+        return {**row, **_role(row, arms)}
     if row["kind"] == "chosen" and row.get("arm") == "":
         return {**row, "kind": "confirming"}
     return row
+
+
+def _role(row: Row, arms: Mapping[str, str]) -> Row:
+    """The role, arm and grid of a planned row that has a pool."""
+    pool = row.get("pool", "")
+    if pool is not None:
+        arm, _, grid = pool.rpartition(" ")
+        return {"role": "tuning" if pool else "search", "arm": arm, "grid": grid}
+    role = "confirm" if str(row.get("label")).endswith("(confirm)") else "run"
+    if row.get("values", {}).get("run.repeat"):
+        role = "repeat"
+    return {"role": role, "arm": arms.get(str(row.get("trial")), ""), "grid": ""}
 
 
 def read(files: Files) -> list[Row]:
@@ -266,7 +289,7 @@ def read(files: Files) -> list[Row]:
         content = files.ledger.read_bytes()
     except FileNotFoundError:
         return []
-    return list(_parse(content, files.ledger))
+    return _parse(content, files.ledger)
 
 
 class Ledger:
@@ -286,7 +309,7 @@ class Ledger:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._stream.seek(0)
             content = self._stream.read()
-            self.rows = list(_parse(content, files.ledger))
+            self.rows = _parse(content, files.ledger)
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 self._stream.truncate(whole)
@@ -475,7 +498,7 @@ class Sweep:
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned
         elif kind == "chosen":
-            self._observe_choice(row)
+            self.chosen[row["arm"]] = _whole(row, _CHOSEN)
         elif kind == "confirming":
             self.confirming = _whole(row, _CONFIRMING)
         elif kind == "audited":
@@ -488,11 +511,6 @@ class Sweep:
             (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
         else:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
-
-    def _observe_choice(self, row: Row) -> None:
-        self.chosen[row["arm"]] = _whole(row, _CHOSEN)
-        for trial in (*row["trials"].values(), *row["repeats"]):  # in old ledgers; see `_current`
-            self.trials[trial].arm = self.trials[trial].arm or row["arm"]
 
     def _move(self, trial: str, *, away: bool) -> None:
         """Withdraw a trial with its audit, or restore them."""

@@ -72,3 +72,25 @@ def test_the_confirmation_of_an_old_ledger_is_found() -> None:
     assert sweep.confirming is not None and sweep.chosen == {}
     again = [sweep.trials[trial].role for trial in sweep.confirming["trials"].values()]
     assert again == ["confirm", "confirm"]
+
+
+def test_a_run_of_an_old_ledger_has_the_arm_of_the_first_choice_that_names_it() -> None:
+    rows = led.read(led.Files(FIXTURES / "layer_norm"))
+    arms = {trial: row["arm"] for row in reversed(rows) for trial in row.get("trials", {}).values()}
+    runs = {row["trial"]: row["arm"] for row in rows if row.get("role") == "run"}
+    assert runs == arms
+
+
+def test_a_config_from_before_a_field_has_the_value_implied_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cfg, "IMPLIED", {"model.later": 7})
+    sweep = led.fold(led.read(led.Files(FIXTURES / "lr")))
+    assert {trial.value("model.later") for trial in sweep.trials.values()} == {7}
+    assert sweep.request is not None and sweep.request["base"]["model"]["later"] == 7
+
+
+def test_a_config_that_has_the_field_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cfg, "IMPLIED", {"optim.lr": 7})
+    trials = led.fold(led.read(led.Files(FIXTURES / "lr"))).trials.values()
+    assert {trial.value("optim.lr") for trial in trials} == {t.values["optim.lr"] for t in trials}

@@ -263,6 +263,15 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_implied(tree: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED) -> dict[str, Any]:
+    """The tree of a config, with the `implied` value at each path that it lacks."""
+    full = {section: dict(part) for section, part in tree.items()}
+    for path, value in implied.items():
+        section, name = path.split(".")
+        full.setdefault(section, {}).setdefault(name, value)
+    return full
+
+
 def difference(
     there: Mapping[str, Any], here: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED
 ) -> dict[str, str]:
@@ -270,7 +279,7 @@ def difference(
 
     A tree that lacks one of the `implied` paths has the implied value there.
     """
-    a, b = ({**implied, **flatten(tree)} for tree in (there, here))
+    a, b = (flatten(with_implied(tree, implied)) for tree in (there, here))
     return {
         path: f"  {path}: {a.get(path)!r} there, {b.get(path)!r} here"
         for path in sorted(a.keys() | b.keys())

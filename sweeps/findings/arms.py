@@ -149,6 +149,7 @@ CautionKind = Literal[
     "size",  # more or fewer parameters or FLOPs than the baseline
     "windows",  # validation windows of a different length
     "time",  # the tokens that fit into a budget of time
+    "budget",  # another budget of tokens than the baseline
     "grid edge",  # the best value may lie beyond the re-tune grid
     "grid failure",  # trials of the re-tune grid failed
     "not re-tuned",  # the arm runs at the baseline's values

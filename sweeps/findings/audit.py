@@ -7,6 +7,7 @@ from sweeps.findings.ranking import final_losses
 from sweeps.findings.results import Place, Results
 from sweeps.ledger import Row
 from sweeps.selection import Point, at, last_record
+from sweeps.stats import CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def audit(results: Results) -> Audit | None:
     if len(places) < stopped:
         from scipy import stats  # takes a second
 
-        interval = stats.binomtest(false, len(places)).proportion_ci(0.95, method="exact")
+        interval = stats.binomtest(false, len(places)).proportion_ci(CONFIDENCE, method="exact")
         low, high = float(interval.low), float(interval.high)
     return Audit(
         stopped=stopped,

@@ -9,6 +9,9 @@ from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.ledger import Row, Trial
 from sweeps.selection import at, final_point, groups, last_record, losses_at
 
+# A smaller optimism is 0.0000 in the four digits that losses are shown with.
+NO_OPTIMISM = 5e-5
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -23,8 +26,8 @@ class Selection:
 
     @property
     def is_stable(self) -> bool:
-        """Whether the choice gains nothing, to four digits, on the seeds that it rests on."""
-        return self.optimism is not None and self.optimism < 5e-5
+        """Whether the choice gains nothing that is shown on the seeds that it rests on."""
+        return self.optimism is not None and self.optimism < NO_OPTIMISM
 
     def as_json(self) -> Row:
         """The fields of summary.json."""

@@ -13,7 +13,9 @@ from sweeps.stats import CONFIDENCE
 LR = "optim.lr"
 # The fit uses rates within this factor of the best one: farther out the loss is not parabolic.
 FIT_FACTOR = 4.0
-_FURTHEST = math.log(100)  # an interval that reaches farther from the best, as a factor, is dropped
+# An interval that reaches farther than this factor from the best rate is dropped: it covers the whole of
+# a usual range of rates (1e-4 to 1e-2), and so says nothing.
+FURTHEST = 100.0
 UNSTABLE = {"non-finite", "blown up", "spiked", "stuck"}
 
 
@@ -83,7 +85,7 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
         (-linear + sign * math.sqrt(max(root, 0.0))) / (2 * square) if square > 0 else math.inf
         for sign in (-1, 1)
     ]
-    if root < 0 or max(map(abs, ends)) > _FURTHEST:
+    if root < 0 or max(map(abs, ends)) > math.log(FURTHEST):
         return Fit(rate, None, None, len(points))
     low, high = ends
     return Fit(rate, best * math.exp(low), best * math.exp(high), len(points))

@@ -123,7 +123,8 @@ Score = Annotated[
         default="raw",
     ),
 ]
-# The length of a decay branch, as a share of the updates so far; see docs/early_stopping.md.
+# The length of a decay branch, as a share of the updates so far: that of every recording in
+# docs/early_stopping.md, on which the default policy was chosen.
 BRANCH = Fraction(1, 5)
 
 

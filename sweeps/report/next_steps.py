@@ -23,7 +23,7 @@ def next_steps(one: Experiment) -> Iterator[str]:
     """What to try next, by the rules of docs/experiment_log.md; text in backquotes is code."""
     if isinstance(one.findings, SearchFindings):
         yield from _next_of_search(one.findings, one)
-    elif one.arm is not None:
+    elif one.arm is not None and not one.arm.is_void:  # other values of a void arm are void too
         yield from _next_of_arm(one, one.arm)
 
 

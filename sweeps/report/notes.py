@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -93,15 +93,15 @@ def merged(before: Notes, one: Notes, other: Notes) -> Notes:
     return found
 
 
-def _settled(path: Path) -> bytes | None:
+def _settled(path: Path, clock: Callable[[], float]) -> bytes | None:
     """The content of a file, once no editor is writing it; None if there is no file."""
-    until = time.monotonic() + _SAVING_SECONDS
+    until = clock() + _SAVING_SECONDS
     while True:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
-        if content.endswith(LAST) or time.monotonic() > until:
+        if content.endswith(LAST) or clock() > until:
             return content
         time.sleep(0.01)
 
@@ -123,7 +123,7 @@ def _exchanged(ours: Path, path: Path) -> bool:
     return True
 
 
-def write(path: Path, generated: bytes) -> None:
+def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monotonic) -> None:
     """Write a generated file; keep the notes of its earlier version and those saved meanwhile.
 
     Raises `NotesError` and leaves the file unchanged if a note has no beginning or no end.
@@ -132,7 +132,7 @@ def write(path: Path, generated: bytes) -> None:
     # Just before what we had written and took back, or over it; each with what it was made from.
     saved: list[tuple[Notes, Notes]] = []
     while True:
-        seen = _settled(path)
+        seen = _settled(path, clock)
         kept = notes(seen or b"")
         for before, after in saved:
             kept = merged(before, after, kept)
@@ -153,7 +153,7 @@ def write(path: Path, generated: bytes) -> None:
             # that moment, and saves on it, knows nothing of what was saved.
             exchange(ours, path)
             saved.append((notes(seen), _whole_notes(displaced)))
-            saved.append((notes(content), notes(_settled(ours) or b"")))
+            saved.append((notes(content), notes(_settled(ours, clock) or b"")))
         except (FileExistsError, FileNotFoundError):  # an editor puts it back, or takes it away
             continue
         finally:

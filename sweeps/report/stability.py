@@ -1,7 +1,7 @@
 """What is known of the learning rate, in sentences."""
 
 from sweeps import text as words
-from sweeps.findings.stability import Stability
+from sweeps.findings.stability import FIT_FACTOR, Stability
 from sweeps.selection import when
 
 
@@ -56,7 +56,7 @@ def _fit_words(found: Stability) -> str:
         )
         return (
             f"A parabola in the logarithm of the rate, fitted to {fit.points} final losses within a "
-            f"factor of 4 of the best rate, has its minimum at {fit.rate:.3g} ({interval})."
+            f"factor of {FIT_FACTOR:g} of the best rate, has its minimum at {fit.rate:.3g} ({interval})."
         )
     if found.rates_finished < found.rates:
         were = "was" if found.rates_finished == 1 else "were"

@@ -7,9 +7,11 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, STATUSES
 from sweeps.findings.tuning import Tuned, Unsettled
+from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
+from sweeps.stats import POWER
 
 ARM = Column[ArmFindings]("arm", lambda a: f"`{a.name}`", is_text=True)
 
@@ -68,7 +70,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
             f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
-            "'N more seeds' gives an 80% chance of detecting a difference of the observed size."
+            f"'N more seeds' gives a chance of {POWER:.0%} of detecting a difference of the observed size."
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
         ),
@@ -93,8 +95,8 @@ def _critical_words(critical: CriticalBatch) -> str:
         else f"{critical.largest} is the largest that was tried."
     )
     return (
-        f"Critical batch size: up to {critical.largest}, the loss is within two standard deviations of "
-        f"the noise of the lowest, at {critical.best}. {beyond}"
+        f"Critical batch size: up to {critical.largest}, the loss is within {NOISE_MARGIN:g} standard "
+        f"deviations of the noise of the lowest, at {critical.best}. {beyond}"
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
         + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )

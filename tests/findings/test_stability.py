@@ -4,8 +4,10 @@ import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledgers import BUDGET, FIRST, ended, lr_sweep, story, studied
+from scipy import stats
 
 from sweeps.findings.stability import Stability, fit, stability
 from sweeps.ledger import Files
@@ -50,6 +52,35 @@ def test_an_optimum_on_the_edge_has_no_fit() -> None:
 def test_three_points_leave_nothing_to_judge_by() -> None:
     fitted = fit({rate: [parabola(rate, 2e-3)] for rate in RATES[:3]})
     assert fitted is not None and fitted.low is None
+
+
+def reaching(factor: float) -> dict[float, list[float]]:
+    """Losses whose interval for the best rate, 8e-3, reaches this far up and down.
+
+    They are a parabola and a residual that no parabola explains. Without a linear term, Fieller's
+    interval ends at x with x squared = q V11 / (4 c squared - 4 q V22), where V is the inverse of the
+    normal matrix and q the t quantile squared times the residual's variance.
+    """
+    x = np.log(np.array(RATES[1:6]) / 8e-3)
+    features = np.stack([np.ones_like(x), x, x**2], axis=1)
+    residual = np.array([-1.0, 4.0, -6.0, 4.0, -1.0])
+    inverse = np.linalg.inv(features.T @ features)
+    curvature, spare, reach = 0.05, 2, math.log(factor) ** 2
+    q = 4 * curvature**2 * reach / (inverse[1, 1] + 4 * reach * inverse[2, 2])
+    size = math.sqrt(q * spare / (stats.t.ppf(0.975, spare) ** 2 * (residual @ residual)))
+    losses = 3 + curvature * x**2 + size * residual
+    return {rate: [float(loss)] for rate, loss in zip(RATES[1:6], losses, strict=True)}
+
+
+def test_an_interval_that_reaches_far_from_the_best_rate_is_known() -> None:
+    fitted = fit(reaching(70))
+    assert fitted is not None and fitted.low is not None and fitted.high is not None
+    assert (fitted.low * 70, fitted.high / 70) == (pytest.approx(8e-3), pytest.approx(8e-3))
+
+
+def test_an_interval_that_reaches_a_hundred_times_the_best_rate_is_dropped() -> None:
+    fitted = fit(reaching(140))
+    assert fitted is not None and (fitted.low, fitted.high) == (None, None)
 
 
 def test_the_interval_of_the_best_rate_covers_it_as_often_as_it_says() -> None:

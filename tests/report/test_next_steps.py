@@ -150,6 +150,17 @@ def test_an_arm_at_values_of_another_is_to_be_re_tuned(
     assert told in step
 
 
+@pytest.mark.parametrize("more", [{}, {"retune": RETUNE}])
+def test_a_void_arm_is_not_to_be_re_tuned(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Its switch changes nothing; with a grid, its best rate is the lowest one."""
+
+    def alike(config: dict[str, Any], share: float) -> float:
+        return 2.0 + config["optim"]["lr"] + config["run"]["seed"] / 100 + (1 - share)
+
+    entry = arm_of(tmp_path, alike, **more)
+    assert (entry.verdict.partition(":")[0], beginning(entry, "Re-tune")) == ("void", [])
+
+
 def test_an_arm_inside_its_grid_is_not_to_be_re_tuned(tmp_path: Path) -> None:
     grid = {"optim.lr": {"grid": [2.5e-4, 1e-3, 4e-3]}}
     assert beginning(arm_of(tmp_path, retune=grid), "Re-tune") == []

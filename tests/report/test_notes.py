@@ -1,9 +1,12 @@
 """Notes in a generated file: kept byte for byte, whoever saves when."""
 
 import errno
+import itertools
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,32 @@ def test_what_is_saved_over_a_version_that_is_taken_back_is_kept(
     monkeypatch.setattr(notes, "exchange", busy)
     notes.write(path, generated("a", "b", text="anew"))
     assert notes.notes(path.read_bytes()) == {b"a": b"saved\n", b"b": b"saved\n"}
+
+
+def saving(path: Path, seconds: float) -> Callable[[], float]:
+    """A clock that ticks every half second, by which an editor saves a note after so many seconds."""
+    path.write_bytes(generated("a")[:-1])
+    ticks = itertools.count(0.0, 0.5)
+
+    def clock() -> float:
+        now = next(ticks)
+        if now == seconds:
+            path.write_bytes(with_note(generated("a"), "a", b"mine\n"))
+        return now
+
+    return clock
+
+
+def test_a_file_that_is_being_saved_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    notes.write(path, generated("a", text="anew"), saving(path, 1.5))
+    assert path.read_bytes() == with_note(generated("a", text="anew"), "a", b"mine\n")
+
+
+def test_a_file_that_is_not_whole_after_two_seconds_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    notes.write(path, generated("a", text="anew"), saving(path, math.inf))
+    assert path.read_bytes() == generated("a", text="anew")
 
 
 EDITOR = """
