@@ -58,7 +58,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 
-from sweeps.exits import Code, SweepError, UsageError
+from sweeps.exits import Code, CommandError, UsageError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -81,13 +81,13 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
     return "" if role == "search" else None
 
 
-class LedgerError(SweepError):
+class LedgerError(CommandError):
     """The ledger is damaged: a line before the last is not a row, or is out of order."""
 
     code = Code.DAMAGED
 
 
-class LockedError(SweepError):
+class LockedError(CommandError):
     """Another driver runs the sweep."""
 
     code = Code.LOCKED

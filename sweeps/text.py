@@ -6,14 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-
-def count(number: float) -> str:
-    """A count with three digits and a unit: 786k, 6.29M."""
-    for unit in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 999.5:  # above, it would be rounded to 1e+03
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}E"
+from tinylm.text import count as count  # for counts, beside all other numbers
 
 
 def whole(number: float | None) -> str:

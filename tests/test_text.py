@@ -24,6 +24,22 @@ def test_a_count_has_three_digits_and_a_unit(number: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [(7, "7"), (999.97, "1k"), (128_625_408, "128.6M"), (2.5e17, "250P"), (5e18, "5E")],
+)
+def test_a_count_may_have_more_digits(number: float, text: str) -> None:
+    assert words.count(number, digits=4) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(30.5e9, "30.5 GFLOP/s"), (999.7e9, "1 TFLOP/s"), (12, "12 FLOP/s"), (2e18, "2 EFLOP/s")],
+)
+def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) -> None:
+    assert words.count(number, "FLOP/s") == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(45, "45 s"), (99, "99 s"), (100, "2 min"), (719, "12 min"), (12_240, "3.4 h")],
 )

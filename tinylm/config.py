@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tinylm.exits import Code, CommandError
 from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -30,8 +31,10 @@ Count = Annotated[int, Field(ge=1, le=2**53)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ConfigError(ValueError):
+class ConfigError(CommandError, ValueError):
     """Something a user wrote is wrong; `problems` holds a message for each error."""
+
+    code = Code.USAGE
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
