@@ -51,7 +51,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,6 +212,25 @@ def find_sweep(name: str) -> Files:
     hint = did_you_mean(Path(name).name, names) or f"; there are {', '.join(names) or 'none'}"
     missing = "no ledger.jsonl in that folder" if Path(name).is_dir() else "no such sweep"
     raise UsageError(f"{name}: {missing} in {RESULTS}/ or by path{hint}")
+
+
+def find_sweeps(names: Sequence[str]) -> list[Files]:
+    """The sweeps of these names, or all under results/ if there are no names; `UsageError` with every
+    name that does not exist, or if there is no sweep at all."""
+    if not names:
+        found = sweeps()
+        if not found:
+            raise UsageError(f"no sweeps under {RESULTS}/; make sweep SPACE=lr runs one")
+        return found
+    found, wrong = [], []
+    for name in names:
+        try:
+            found.append(find_sweep(name))
+        except UsageError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return found
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -103,7 +103,7 @@ ARROWS = {
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
     "sweeps.simulate": LOW | WORK | {"sweeps.stats"},
     "sweeps.findings": LOW | FINDINGS,
-    "sweeps.report": LOW | FINDINGS | {"sweeps.findings"},
+    "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
     "sweeps.engine": LOW | WORK | ENGINE,
     "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
     "sweeps.engine.worker": LOW | DRIVER,
