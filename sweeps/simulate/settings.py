@@ -21,7 +21,8 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
     try:
         return schedule.model_validate({"policy": name, **first, **given})
     except ValidationError as error:
-        raise ConfigError(problems(error, f"--policy {name}", schedule.model_fields)) from error
+        found = problems(error, schedule.model_fields)
+        raise ConfigError(problem.line(f"--policy {name}") for problem in found) from error
 
 
 def fitting(name: str, given: Mapping[str, Any]) -> Schedule:
