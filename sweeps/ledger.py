@@ -5,8 +5,9 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
-    session       a driver begins: command, versions, machine, commit, slots, dashboard,
-                  product_flops (per second, of a large matrix product on this machine)
+    session       a driver begins: command, folder_option (of the command, that chooses the sweep's
+                  folder: --out, or --name of a named experiment), versions, machine, commit, slots,
+                  dashboard, product_flops (per second, of a large matrix product on this machine)
     forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -40,7 +41,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
-Ledgers of versions before `role` are read as if they had it (`_current`).
+Ledgers of versions before `role` or `folder_option` are read as if they had it (`_current`).
 
 This module names the files under results/, except figures and the folders of attempts, and needs only
 the standard library, except to name the nearest sweep to one that does not exist.
@@ -258,8 +259,8 @@ def _current(row: Row) -> Row:
     """A row as this version writes it.
 
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
-    null for a trial that runs to the end, whose arm only a `chosen` row names. And an older
-    confirmation is a `chosen` row with an empty arm.
+    null for a trial that runs to the end, whose arm only a `chosen` row names. An older confirmation is
+    a `chosen` row with an empty arm. An older session has a command without its `folder_option`.
     """
     if row["kind"] == "planned" and "role" not in row:
         pool = row.get("pool", "")
@@ -273,6 +274,9 @@ def _current(row: Row) -> Row:
         return {**row, "role": role, "arm": arm, "grid": grid}
     if row["kind"] == "chosen" and row.get("arm") == "":
         return {**row, "kind": "confirming"}
+    if row["kind"] == "session" and "command" in row and "folder_option" not in row:
+        is_named = "sweeps.experiment" in row["command"].split()
+        return {**row, "folder_option": "--name" if is_named else "--out"}
     return row
 
 

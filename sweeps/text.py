@@ -54,6 +54,17 @@ def portable(command: str) -> str:
     return shlex.join(["python", *rest]) if named else command
 
 
+def with_option(command: str, option: str, value: str) -> str:
+    """A command with another value of one of its options."""
+    parts = shlex.split(command)
+    for number, part in enumerate(parts):
+        if part == option and number + 1 < len(parts):
+            parts[number + 1] = value
+        elif part.startswith(f"{option}="):
+            parts[number] = f"{option}={value}"
+    return shlex.join(parts)
+
+
 def show(value: Any) -> str:
     """A swept value in few characters: 0.002, 3e-05, true, pre."""
     if isinstance(value, bool):

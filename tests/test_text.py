@@ -47,6 +47,12 @@ def test_a_duration_has_the_unit_that_a_person_would_take(seconds: float, text: 
     assert words.duration(seconds) == text
 
 
+@pytest.mark.parametrize("given", ["--name {}", "--name={}"])
+def test_an_option_of_a_command_gets_another_value(given: str) -> None:
+    before, after = (f"run {given.format(name)} --why 'a b'" for name in ("'my wide'", "deep"))
+    assert words.with_option(before, "--name", "deep") == after
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -207,7 +207,12 @@ class _Session:
     def _fields(self) -> dict[str, Any]:
         """The fields of a `session` row that are known before Ray is up."""
         where = provenance.describe(self.driver.request.base.run.device)
-        return {"command": self.options.command, **where, "notes": self.driver.plan.notes}
+        return {
+            "command": self.options.command,
+            "folder_option": self.options.folder_option,
+            **where,
+            "notes": self.driver.plan.notes,
+        }
 
     def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:
         self._tell_interrupted()
