@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from sweeps.policies import SCHEDULES
-from sweeps.replay import fitting
 from sweeps.simulate.curves import SCORE, Curve
 from sweeps.simulate.judge import rounded_rungs
 from sweeps.simulate.machine import replay
+from sweeps.simulate.settings import fitting
 
 TOKENS = tuple(2**power for power in range(1, 12))
 GIVEN = {"eta": 2, "grace": "1/1024", "finish": 1}

@@ -6,7 +6,7 @@ Everything lands whole in `results/<sweep>/analysis/`, and may be written while 
 This module knows neither ray nor torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -18,26 +18,6 @@ from sweeps.ledger import Files
 from sweeps.report import analysis
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-def _chosen(names: Sequence[str]) -> list[Files]:
-    """The sweeps that are asked for, or all; `UsageError` with every name that does not exist."""
-    if not names:
-        sweeps = ledger.sweeps()
-        if not sweeps:
-            raise exits.UsageError(
-                f"no sweeps under {ledger.RESULTS}/; make sweep SPACE=lr runs one"
-            )
-        return sweeps
-    chosen, wrong = [], []
-    for name in names:
-        try:
-            chosen.append(ledger.find_sweep(name))
-        except exits.UsageError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise exits.UsageError("\n".join(wrong))
-    return chosen
 
 
 def _analyze(files: Files, *, tensorboard: bool) -> None:
@@ -78,7 +58,7 @@ def main(
 ) -> None:
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""
     with exits.reported():
-        chosen = _chosen(names or [])
+        chosen = ledger.find_sweeps(names or [])
         codes = [_code(partial(_analyze, files, tensorboard=tensorboard)) for files in chosen]
         if any(files.folder.parent == ledger.RESULTS for files in chosen):
             codes.append(_code(lambda: analysis.print_path(analysis.enter_in_log(), Console())))

@@ -5,8 +5,9 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
     sweep         what is asked: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
-    session       a driver begins: command, versions, machine, commit, slots, dashboard,
-                  product_flops (per second, of a large matrix product on this machine)
+    session       a driver begins: command, folder_option (of the command, that chooses the sweep's
+                  folder: --out, or --name of a named experiment), versions, machine, commit, slots,
+                  dashboard, product_flops (per second, of a large matrix product on this machine)
     forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -55,14 +56,14 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 
-from sweeps.exits import Code, SweepError, UsageError
+from sweeps.exits import Code, CommandError, UsageError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -85,13 +86,13 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
     return "" if role == "search" else None
 
 
-class LedgerError(SweepError):
+class LedgerError(CommandError):
     """The ledger is damaged: a line before the last is not a row, or is out of order."""
 
     code = Code.DAMAGED
 
 
-class LockedError(SweepError):
+class LockedError(CommandError):
     """Another driver runs the sweep."""
 
     code = Code.LOCKED
@@ -218,6 +219,25 @@ def find_sweep(name: str) -> Files:
     raise UsageError(f"{name}: {missing} in {RESULTS}/ or by path{hint}")
 
 
+def find_sweeps(names: Sequence[str]) -> list[Files]:
+    """The sweeps of these names, or all under results/ if there are no names; `UsageError` with every
+    name that does not exist, or if there is no sweep at all."""
+    if not names:
+        found = sweeps()
+        if not found:
+            raise UsageError(f"no sweeps under {RESULTS}/; make sweep SPACE=lr runs one")
+        return found
+    found, wrong = [], []
+    for name in names:
+        try:
+            found.append(find_sweep(name))
+        except UsageError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return found
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that `path` holds either what it held or all of the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,8 +266,8 @@ def _current(rows: list[Row]) -> list[Row]:
 
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
-    older confirmation is a `chosen` row with an empty arm. Older configs lack the fields in
-    `tinylm.config.IMPLIED`.
+    older confirmation is a `chosen` row with an empty arm. An older session has a command without its
+    `folder_option`. Older configs lack the fields in `tinylm.config.IMPLIED`.
     """
     arms: dict[str, str] = {}
     for row in rows:
@@ -268,6 +288,9 @@ def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
         return {**row, **_role(row, arms)}
     if row["kind"] == "chosen" and row.get("arm") == "":
         return {**row, "kind": "confirming"}
+    if row["kind"] == "session" and "command" in row and "folder_option" not in row:
+        is_named = "sweeps.experiment" in row["command"].split()
+        return {**row, "folder_option": "--name" if is_named else "--out"}
     return row
 
 

@@ -5,111 +5,21 @@ python -m sweeps.replay CURVES.csv --compare
 """
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-from sweeps import exits, ledger
-from sweeps import text as words
-from sweeps.policies import SCHEDULES, Schedule
-from sweeps.simulate.curves import Curve, arrivals, read_curves
-from sweeps.simulate.judge import Judgment, check_reach, judged
-from tinylm.config import ConfigError, did_you_mean, problems
+from sweeps import exits
+from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
+from sweeps.report.terminal import console, print_replays, warn_of_short
+from sweeps.simulate.curves import arrivals, ended_early, read_curves
+from sweeps.simulate.judge import check_reach, judged
+from sweeps.simulate.settings import fitting, settings
 
 _FIGURES = (".svg", ".png", ".pdf")
-_GRACE = {"grace": "1/8"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-def settings(name: str, given: Mapping[str, Any]) -> Schedule:
-    """The settings of a policy by its name; `ConfigError` for settings that it does not have."""
-    if name not in SCHEDULES:
-        near = did_you_mean(name, SCHEDULES)
-        raise ConfigError(
-            [f"--policy {name}: no such policy; there are {', '.join(SCHEDULES)}{near}"]
-        )
-    schedule = SCHEDULES[name]
-    try:
-        return schedule.model_validate({"policy": name, **given})
-    except ValidationError as error:
-        raise ConfigError(problems(error, f"--policy {name}", schedule.model_fields)) from error
-
-
-def fitting(name: str, given: Mapping[str, Any]) -> Schedule:
-    """The settings of a policy, from those of the given ones that it has."""
-    schedule = SCHEDULES[name]
-    raw = get_args(schedule.model_fields["score"].annotation) == ("raw",)
-    names = set(schedule.model_fields) - ({"score"} if raw else set())
-    return settings(name, {key: value for key, value in given.items() if key in names})
-
-
-def schedules(
-    policy: str | None, given: Mapping[str, Any], *, compare: bool
-) -> dict[str, Schedule]:
-    """The policies to replay with their settings, by name; `ConfigError` for a wrong one."""
-    if compare:
-        if policy is not None:
-            raise ConfigError(
-                [f"--policy {policy}: --compare replays all policies; leave out one of the two"]
-            )
-        return {name: fitting(name, {**_GRACE, **given}) for name in SCHEDULES}
-    name = policy or "asha"
-    has_grace = "grace" in SCHEDULES.get(name, Schedule).model_fields
-    return {name: settings(name, {**(_GRACE if has_grace else {}), **given})}
-
-
-def warn_of_short(curves: Sequence[Curve]) -> None:
-    """Print a warning if curves end before the longest one."""
-    budget = max(curve.tokens[-1] for curve in curves)
-    short = [c for c in curves if c.tokens[-1] < budget and not c.diverged]
-    if short:
-        typer.echo(
-            f"warning: {len(short)} of {len(curves)} curves end before {budget} tokens. Their last "
-            "scores are taken for final ones: cost and regret mean little",
-            err=True,
-        )
-
-
-def print_table(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:
-    """Print what each policy costs and finds, the cheapest first; untimed curves count in tokens."""
-    time = words.duration if timed else words.count
-    table = Table("policy", box=None, pad_edge=False)
-    names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
-    for name in (*names, "wall-clock" if timed else "wall-clock (tokens)", "busy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, result in sorted(results.items(), key=lambda item: item[1].cost):
-        regret = result.regret
-        table.add_row(
-            name,
-            f"{result.cost:.1%}",
-            words.loss(regret.mean),
-            "" if regret.low is None else f"{regret.low:.4f} to {regret.high:.4f}",
-            f"{result.best_kept:.0%}",
-            f"{result.false_kills:.1%}",
-            f"{result.finished:.1f}",
-            time(result.wall_clock),
-            f"{result.utilization:.0%}",
-        )
-    console.print(table)
-
-
-def draw(results: Mapping[str, Judgment], out: Path) -> None:
-    """Draw cost against regret into a file; `StorageError` if it can't be written."""
-    from sweeps.report import plots
-
-    each = {name: result.as_json() for name, result in results.items()}
-    figure = plots.cost_against_regret(each, out.suffix.removeprefix("."))
-    try:
-        ledger.write_whole(out, figure)
-    except OSError as error:
-        raise exits.StorageError(f"{out}: {error.strerror or error}") from error
 
 
 @app.command()
@@ -119,19 +29,25 @@ def main(
     ],
     *,
     policy: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}. Default: asha.")
+        str | None,
+        typer.Option(help=f"One of {', '.join(SCHEDULES)}. Default: {DEFAULT_SCHEDULE.policy}."),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Replay all policies, and draw them.")
     ] = False,
     eta: Annotated[
-        int | None, typer.Option(help="One in eta trials continues. Default: 3.")
+        int | None,
+        typer.Option(help=f"One in eta trials continues. Default: {DEFAULT_SCHEDULE.eta}."),
     ] = None,
     grace: Annotated[
-        str | None, typer.Option(help="The first rung, as a share of the budget. Default: 1/8.")
+        str | None,
+        typer.Option(
+            help=f"The first rung, as a share of the budget. Default: {DEFAULT_SCHEDULE.grace}."
+        ),
     ] = None,
     finish: Annotated[
-        int | None, typer.Option(help="At least so many trials finish. Default: 1.")
+        int | None,
+        typer.Option(help=f"At least so many trials finish. Default: {DEFAULT_SCHEDULE.finish}."),
     ] = None,
     score: Annotated[
         str | None,
@@ -163,25 +79,36 @@ def main(
             raise exits.UsageError(
                 f"--out {out}: expected a file name ending in .svg, .png or .pdf"
             )
-        chosen = schedules(policy, given, compare=compare)
+        if compare and policy is not None:
+            raise exits.UsageError(
+                f"--policy {policy}: --compare replays all policies; leave out one of the two"
+            )
+        name = policy or DEFAULT_SCHEDULE.policy
+        chosen = (
+            {each: fitting(each, given) for each in SCHEDULES}
+            if compare
+            else {name: settings(name, given)}
+        )
         curves = read_curves(path)
         for schedule in chosen.values():
             check_reach(curves, schedule, str(path))
-        warn_of_short(curves)
+        warn_of_short(len(ended_early(curves)), len(curves))
         orders = [curves] if order == "given" else arrivals(curves, repeats, seed)
+        best = top or max(schedule.finishers for schedule in chosen.values())
         results = {
-            name: judged(curves, schedule, workers, orders, top or finish or 1)
-            for name, schedule in chosen.items()
+            each: judged(curves, schedule, workers, orders, best)
+            for each, schedule in chosen.items()
         }
         if as_json:
-            each = {name: result.as_json() for name, result in results.items()}
-            print(json.dumps(each if compare else next(iter(each.values())), indent=1))
+            found = {each: result.as_json() for each, result in results.items()}
+            print(json.dumps(found if compare else found[name], indent=1))
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
-            wide = Console() if sys.stdout.isatty() else Console(width=160)
-            print_table(results, timed, wide)
+            print_replays(results, timed, console())
         if compare:
-            draw(results, out)
+            from sweeps.report import plots
+
+            plots.write_cost_against_regret(results, out)
             typer.echo(out, err=as_json)
 
 

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import READERS, Address, Tracker, command_line, console
+from sweeps.commands.shared import READERS, Address, Tracker, command_line
 from sweeps.engine import session
 from sweeps.engine.machine import default_scale
 from sweeps.plan.request import read_request, sweep_folder
+from sweeps.report.terminal import console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -6,14 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-
-def count(number: float) -> str:
-    """A count with three digits and a unit: 786k, 6.29M."""
-    for unit in ("", "k", "M", "G", "T", "P"):
-        if abs(number) < 999.5:  # above, it would be rounded to 1e+03
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}E"
+from tinylm.text import count as count  # for counts, beside all other numbers
 
 
 def whole(number: float | None) -> str:
@@ -59,6 +52,17 @@ def portable(command: str) -> str:
     first, *rest = shlex.split(command) or [""]
     named = first.rpartition("/")[2].startswith("python")
     return shlex.join(["python", *rest]) if named else command
+
+
+def with_option(command: str, option: str, value: str) -> str:
+    """A command with another value of one of its options."""
+    parts = shlex.split(command)
+    for number, part in enumerate(parts):
+        if part == option and number + 1 < len(parts):
+            parts[number + 1] = value
+        elif part.startswith(f"{option}="):
+            parts[number] = f"{option}={value}"
+    return shlex.join(parts)
 
 
 def show(value: Any) -> str:

@@ -24,11 +24,33 @@ def test_a_count_has_three_digits_and_a_unit(number: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [(7, "7"), (999.97, "1k"), (128_625_408, "128.6M"), (2.5e17, "250P"), (5e18, "5E")],
+)
+def test_a_count_may_have_more_digits(number: float, text: str) -> None:
+    assert words.count(number, digits=4) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(30.5e9, "30.5 GFLOP/s"), (999.7e9, "1 TFLOP/s"), (12, "12 FLOP/s"), (2e18, "2 EFLOP/s")],
+)
+def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) -> None:
+    assert words.count(number, "FLOP/s") == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(45, "45 s"), (99, "99 s"), (100, "2 min"), (719, "12 min"), (12_240, "3.4 h")],
 )
 def test_a_duration_has_the_unit_that_a_person_would_take(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize("given", ["--name {}", "--name={}"])
+def test_an_option_of_a_command_gets_another_value(given: str) -> None:
+    before, after = (f"run {given.format(name)} --why 'a b'" for name in ("'my wide'", "deep"))
+    assert words.with_option(before, "--name", "deep") == after
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinylm import config as cfg
+from tinylm.exits import RefusedError, by_signal, reported, storing
 from tinylm.files import replacing
+from tinylm.text import count as short
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
@@ -27,22 +29,6 @@ Set = Annotated[
     list[str],
     typer.Option("--set", metavar="PATH=VALUE", help="Replace one value, e.g. optim.lr=3e-3."),
 ]
-DAMAGED, STORAGE, REFUSED = 6, 7, 9
-
-
-def fail(message: object, code: int = 2) -> typer.Exit:
-    """Print what is wrong; the exit to raise."""
-    print(message, file=sys.stderr)
-    return typer.Exit(code)
-
-
-def human(number: float) -> str:
-    """A count with four significant digits and a unit: 128.6M."""
-    for unit in ("", "k", "M", "G", "T", "P", "E"):
-        if abs(number) < 1000:
-            return f"{number:.4g}{unit}"
-        number /= 1000
-    return f"{number:.4g}Z"
 
 
 def kept_records(file: Path, step: int) -> str:
@@ -59,10 +45,8 @@ def count(
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
     """Print the parameter counts of a config's model and the FLOPs of training it."""
-    try:
+    with reported():
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
-    except ValueError as error:
-        raise fail(error) from error
     from tinylm.model import size
 
     counted = size(settings.model)
@@ -79,7 +63,7 @@ def count(
         ("updates", settings.steps),
         ("training FLOPs", counted.flops_per_token * settings.budget.tokens),
     ):
-        table.add_row(name, f"{value:,}", human(value))
+        table.add_row(name, f"{value:,}", short(value, digits=4))
     Console().print(table)
 
 
@@ -88,7 +72,7 @@ def _refuse_other_config(saved: Path, before: cfg.Config, settings: cfg.Config) 
     if different:
         head = f"{saved} belongs to a run with another config:"
         lines = [head, *different.values(), "use another --out"]
-        raise fail("\n".join(lines), REFUSED)
+        raise RefusedError("\n".join(lines))
 
 
 def _share(state: "State", settings: cfg.Config) -> float:
@@ -111,17 +95,12 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
     from tinylm import checkpoint, data
     from tinylm import train as training
 
-    try:
-        training.require(settings.run.device)  # before any download
-        corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
-        if not saved.exists():
-            return corpus, training.start(settings)
-        _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
-        return corpus, checkpoint.load(saved, corpus, settings)
-    except ValueError as error:
-        raise fail(error) from error
-    except checkpoint.CheckpointError as error:
-        raise fail(error, DAMAGED) from error
+    training.require(settings.run.device)  # before any download
+    corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
+    if not saved.exists():
+        return corpus, training.start(settings)
+    _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
+    return corpus, checkpoint.load(saved, corpus, settings)
 
 
 @app.command()
@@ -131,32 +110,29 @@ def train(
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
     """Train one model. Run the same command again to resume from the last checkpoint."""
-    try:
+    with reported():
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
         if out.exists() and not out.is_dir():
             raise cfg.ConfigError([f"--out {out}: not a folder"])
-    except ValueError as error:
-        raise fail(error) from error
-    from tinylm import train as training
+        from tinylm import train as training
 
-    saved = out / "checkpoint.pt"
-    corpus, state = _open(settings, saved)
-    if training.is_over(state, settings):
-        print(f"{saved} is finished ({state.step} updates); nothing is left to do")
-        return
-    # Ctrl-C and SIGTERM end the run at once; the last checkpoint is complete.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / "config.json") as stream:
-            stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
-        _train(settings, corpus, state, out / "records.jsonl", saved)
-    except KeyboardInterrupt as error:
-        raise fail(
-            "interrupted; run the same command again to resume from the last checkpoint", 130
-        ) from error
-    except OSError as error:
-        raise fail(f"{out}: {error}", STORAGE) from error
+        saved = out / "checkpoint.pt"
+        corpus, state = _open(settings, saved)
+        if training.is_over(state, settings):
+            print(f"{saved} is finished ({state.step} updates); nothing is left to do")
+            return
+        # Ctrl-C and SIGTERM end the run at once; the last checkpoint is complete.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(by_signal(signal.SIGTERM)))
+        try:
+            with storing(out):
+                out.mkdir(parents=True, exist_ok=True)
+                with replacing(out / "config.json") as stream:
+                    stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
+                _train(settings, corpus, state, out / "records.jsonl", saved)
+        except KeyboardInterrupt as error:
+            resume = "run the same command again to resume from the last checkpoint"
+            print(f"interrupted; {resume}", file=sys.stderr)
+            raise typer.Exit(by_signal(signal.SIGINT)) from error
 
 
 def _train(
@@ -214,12 +190,10 @@ def generate(
     from tinylm import checkpoint
     from tinylm.generate import generate as sample
 
-    try:
+    with reported():
+        if not saved.is_file():
+            raise cfg.ConfigError([f"{saved}: no such checkpoint"])
         trained = checkpoint.load_model(saved)
-    except checkpoint.CheckpointError as error:
-        raise fail(error, 2 if not saved.is_file() else DAMAGED) from error
-    except ValueError as error:
-        raise fail(error) from error
     print(prompt, end="", flush=True)
     ids: list[int] = []
     shown = ""

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from tinylm import config as cfg
 from tinylm import train
 from tinylm.data import Corpus
+from tinylm.exits import Code, CommandError
 from tinylm.files import replacing
 from tinylm.model import build
 
@@ -26,8 +27,10 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _WATCHED = tuple(field.name for field in fields(train.LossWatch))
 
 
-class CheckpointError(Exception):
+class CheckpointError(CommandError):
     """A checkpoint that is missing, damaged, or from another run."""
+
+    code = Code.DAMAGED
 
 
 def is_due(record: train.Record, config: cfg.Config) -> bool:

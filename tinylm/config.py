@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tinylm.exits import Code, CommandError
 from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -30,8 +31,10 @@ Count = Annotated[int, Field(ge=1, le=2**53)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ConfigError(ValueError):
+class ConfigError(CommandError, ValueError):
     """Something a user wrote is wrong; `problems` holds a message for each error."""
+
+    code = Code.USAGE
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -43,6 +46,25 @@ class ConfigError(ValueError):
         more = len(self.problems) - PROBLEMS_SHOWN
         first = self.problems[:PROBLEMS_SHOWN]
         return "\n".join([*first, *([f"and {more} more"] if more > 0 else [])])
+
+
+class Problem(NamedTuple):
+    """What is wrong at a place in a tree."""
+
+    path: str  # dotted; empty for the whole tree
+    text: str
+
+    def line(self, source: str) -> str:
+        """The problem with the source of the tree and the path before it."""
+        return ": ".join(part for part in (source, self.path, self.text) if part)
+
+
+class RuleError(ValueError):
+    """The rules that a section breaks, each with its path below the section."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problem.line("") for problem in self.problems))
 
 
 class Section(BaseModel):
@@ -317,16 +339,15 @@ _SHOWN = 80  # characters of a wrong value in a message
 
 def problems(
     error: ValidationError,
-    source: str,
     names: Iterable[str],
     tagged: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[str]:
-    """One line for each error that pydantic found: source, path, rule, value, nearest name.
+) -> list[Problem]:
+    """The errors that pydantic found: path, and rule, value and nearest name.
 
     `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these
     kinds. Pydantic adds these names to paths; they are not keys of the file.
     """
-    lines = []
+    found = []
     for fault in error.errors(include_url=False):
         # In a path, pydantic adds the tag of a tagged union before the key of the same name, and the
         # member it tried of a plain union after it.
@@ -339,26 +360,28 @@ def problems(
         if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
             key, members = context["discriminator"].strip("'"), tagged[path]
             tag, listed = context.get("tag"), ", ".join(members)
-            lines.append(
-                f"{source}: {path}.{key}: missing; expected one of {listed}"
+            text = (
+                f"missing; expected one of {listed}"
                 if tag is None
-                else f"{source}: {path}.{key}: unknown {key} {tag!r}; expected one of {listed}"
-                f"{did_you_mean(tag, members)}"
+                else f"unknown {key} {tag!r}; expected one of {listed}{did_you_mean(tag, members)}"
             )
+            found.append(Problem(f"{path}.{key}", text))
         elif fault["type"] == "extra_forbidden":
-            lines.append(f"{source}: {path}: unknown key{_near_key(path, names)}")
+            found.append(Problem(path, f"unknown key{_near_key(path, names)}"))
         elif fault["type"] == "missing":
-            lines.append(f"{source}: {path}: missing")
+            found.append(Problem(path, "missing"))
+        elif fault["type"] == "value_error" and isinstance(context["error"], RuleError):
+            above = f"{path}." if path else ""
+            found += [Problem(above + one.path, one.text) for one in context["error"].problems]
         elif fault["type"] == "value_error":
-            where = f"{path}: " if path else ""
-            lines.append(f"{source}: {where}{context['error']}")
+            found.append(Problem(path, str(context["error"])))
         else:
             rule = "expected a mapping" if fault["type"] in _MAPPING else fault["msg"]
             value = json.dumps(fault["input"], default=str)
             if len(value) > _SHOWN:
                 value = f"{value[:_SHOWN]}…"
-            lines.append(f"{source}: {path}: {rule}, got {value}")
-    return lines
+            found.append(Problem(path, f"{rule}, got {value}"))
+    return found
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Config:
@@ -366,7 +389,8 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(problems(error, source, (*Config.model_fields, *PATHS))) from error
+        found = problems(error, (*Config.model_fields, *PATHS))
+        raise ConfigError(problem.line(source) for problem in found) from error
 
 
 def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -> Config:

@@ -13,9 +13,13 @@ from typing import Any
 
 import yaml
 
+from tinylm.exits import Code, CommandError
 
-class YamlError(ValueError):
+
+class YamlError(CommandError, ValueError):
     """Text that is not YAML, or YAML that would drop or duplicate what its author wrote."""
+
+    code = Code.USAGE
 
 
 class _Loader(yaml.SafeLoader):

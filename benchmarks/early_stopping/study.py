@@ -29,10 +29,10 @@ from scipy import stats
 
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, Policy
 from sweeps.policies.base import BRANCH
-from sweeps.replay import fitting, settings
 from sweeps.simulate.curves import SCORE, Curve, arrivals, read_curves
 from sweeps.simulate.judge import judge, rounded_rungs
 from sweeps.simulate.machine import replay
+from sweeps.simulate.settings import fitting, settings
 from tinylm import config as cfg
 from tinylm import optim
 

@@ -19,11 +19,6 @@ Tracker = Annotated[
 ]
 
 
-def console() -> Console:
-    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
 def command_line(module: str) -> str:
     """The command that this process runs, as it can be typed again."""
     return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])

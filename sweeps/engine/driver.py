@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sweeps import ledger as led
-from sweeps.exits import Code, SweepError
+from sweeps.exits import RefusedError
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
@@ -28,12 +28,6 @@ from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # further attempts that a session makes at a trial that fails
-
-
-class RefusedError(SweepError):
-    """The command would change the meaning of what the sweep has measured."""
-
-    code = Code.REFUSED
 
 
 @dataclass(frozen=True)

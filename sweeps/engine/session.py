@@ -15,7 +15,7 @@ from rich.console import Console
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps.engine import provenance
-from sweeps.engine.driver import Driver, RefusedError, refuse_other_bits
+from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
     known_speeds,
@@ -25,7 +25,7 @@ from sweeps.engine.machine import (
     this_machine,
 )
 from sweeps.engine.view import View, show_begun, show_forecast, show_plan, show_time
-from sweeps.exits import Code
+from sweeps.exits import Code, RefusedError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
@@ -79,7 +79,7 @@ def run(
 ) -> int:
     """Run what is left to do of a sweep, and write its analysis; the exit code.
 
-    Raises the `SweepError` that ends it: `RefusedError`, `LockedError`, `LedgerError`,
+    Raises the `CommandError` that ends it: `RefusedError`, `LockedError`, `LedgerError`,
     `StorageError` or `ClusterError`; `ConfigError` if the corpus, the device or the tracker can't be
     used.
     """
@@ -212,7 +212,12 @@ class _Session:
     def _fields(self) -> dict[str, Any]:
         """The fields of a `session` row that are known before Ray is up."""
         where = provenance.describe(self.driver.request.base.run.device)
-        return {"command": self.options.command, **where, "notes": self.driver.plan.notes}
+        return {
+            "command": self.options.command,
+            "folder_option": self.options.folder_option,
+            **where,
+            "notes": self.driver.plan.notes,
+        }
 
     def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:
         self._tell_interrupted()

@@ -75,7 +75,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
-from sweeps.exits import Code, SweepError  # noqa: E402
+from sweeps.exits import Code, CommandError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
@@ -91,7 +91,7 @@ _STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-class ClusterError(SweepError):
+class ClusterError(CommandError):
     """The cluster can't be reached, or was lost."""
 
     code = Code.CLUSTER

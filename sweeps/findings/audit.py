@@ -73,7 +73,7 @@ def audit(results: Results) -> Audit | None:
     ranked = final_losses(results, results.trials)
     if not places or not ranked:
         return None
-    top: int = getattr(results.space.schedule, "finish", 1)  # not every policy has this setting
+    top = results.space.schedule.finishers
     losses = [loss for place in places if (loss := place.loss(results.metric)) is not None]
     bar = sorted([*ranked, *losses])[:top][-1]
     false = sum(loss <= bar for loss in losses)

@@ -68,6 +68,11 @@ class Results:
         return self.space.metric
 
     @property
+    def is_named(self) -> bool:
+        """Whether it is a named experiment, which has one config and no search space."""
+        return self.sweep.session.get("folder_option") == "--name"
+
+    @property
     def is_study(self) -> bool:
         """Whether arms are compared with a baseline."""
         return self.space.is_study

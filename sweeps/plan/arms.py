@@ -8,7 +8,7 @@ in the grid. The baseline is an arm like the others.
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -232,9 +232,11 @@ def _batch_sizes_that_fit(
     why = ""
     for size in _doubling(first):
         try:
-            config = _config(request, _arm_of_value(request, each, size), {})
+            # The note begins with the size, as a problem begins with its source.
+            named = replace(request, source=f"{size} is not possible")
+            config = _config(named, _arm_of_value(named, each, size), {})
         except ConfigError as error:
-            why = f"{size} is not possible: {error.problems[0].partition(': ')[2]}"
+            why = error.problems[0]
             break
         if config.steps < LEAST_UPDATES:
             why = f"{size} leaves {config.steps} updates, fewer than {LEAST_UPDATES}"

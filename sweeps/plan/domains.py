@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tinylm import config as cfg
-from tinylm.config import Section
+from tinylm.config import Problem, Section
 
 Rng = np.random.Generator
 Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # a JSON number holds these exactly
@@ -152,12 +152,12 @@ class Domain(Section):
         """The domains that it may resolve to."""
         yield self
 
-    def problems(self, where: str, method: str, above: Mapping[str, "Domain"]) -> Iterator[str]:
+    def problems(self, where: str, method: str, above: Mapping[str, "Domain"]) -> Iterator[Problem]:
         """What is wrong with it in a search by a method, below other paths of the space."""
         if method == "grid" and self.is_drawn:
-            yield f"{where}: grid search needs {Grid.form}, got {self.kind()}"
+            yield Problem(where, f"grid search needs {Grid.form}, got {self.kind()}")
         if method != "grid" and not self.is_drawn:
-            yield f"{where}: {method} search draws values, got {self.kind()}; use choice"
+            yield Problem(where, f"{method} search draws values, got {self.kind()}; use choice")
 
 
 class Listed(Domain):
@@ -318,21 +318,26 @@ class Depends(Domain):
         for case in self.depends.cases.values():
             yield from case.leaves()
 
-    def problems(self, where: str, method: str, above: Mapping[str, Domain]) -> Iterator[str]:
+    def problems(self, where: str, method: str, above: Mapping[str, Domain]) -> Iterator[Problem]:
         """Its own, or those of its cases."""
         on, cases = self.depends.on, self.depends.cases
         if on not in above:
-            yield f"{where}.depends.on: {on} must be listed above{cfg.did_you_mean(on, above)}"
+            yield Problem(
+                f"{where}.depends.on", f"{on} must be listed above{cfg.did_you_mean(on, above)}"
+            )
             return
         unlisted = next((leaf for leaf in above[on].leaves() if not leaf.values), None)
         if unlisted is not None:
-            yield f"{where}.depends.on: {on} must list its values, got {unlisted.kind()}"
+            yield Problem(
+                f"{where}.depends.on", f"{on} must list its values, got {unlisted.kind()}"
+            )
             return
         values = {written(value) for value in above[on].values}
         if values != set(cases):
-            yield (
-                f"{where}.depends.cases: {on} takes {', '.join(sorted(values))}, "
-                f"but the cases are {', '.join(sorted(cases))}"
+            yield Problem(
+                f"{where}.depends.cases",
+                f"{on} takes {', '.join(sorted(values))}, "
+                f"but the cases are {', '.join(sorted(cases))}",
             )
         for name, case in cases.items():
             yield from case.problems(f"{where}.depends.cases.{name}", method, above)

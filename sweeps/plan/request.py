@@ -107,6 +107,21 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
     return Request(parsed, written, str(path), base, scale, seed)
 
 
+def experiment_request(name: str, config: str, changes: list[str], why: str) -> Request:
+    """What a named experiment asks: one config, trained once to its end. `ConfigError` with what is
+    wrong in it."""
+    if not NAME.fullmatch(name):
+        raise cfg.ConfigError([f"--name {name}: expected letters, digits, _, - and ."])
+    base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
+    written = {
+        "question": why.strip() or name,
+        "search": {"method": "grid"},
+        "seeds": [base.run.seed],
+        "schedule": {"policy": "none"},
+    }
+    return Request(Space.model_validate(written), written, config, base, Path(config).stem, 0)
+
+
 def sweep_folder(request: Request, out: Path | None) -> Path:
     """The folder of a request's sweep: `--out`, else `results/<space>-<scale>`."""
     name = f"{Path(request.source).stem}-{Path(request.scale).stem}"

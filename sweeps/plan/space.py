@@ -3,7 +3,6 @@
 The trials of a space are planned in `sweeps.plan.trials`.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from importlib.resources import files
@@ -35,7 +34,7 @@ from sweeps.plan.domains import (
 )
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from tinylm import config as cfg
-from tinylm.config import ConfigError, Section
+from tinylm.config import ConfigError, Problem, RuleError, Section
 from tinylm.yaml import YamlError, read_mapping
 
 SPACES = Path("search_spaces")
@@ -274,77 +273,83 @@ class Space(Section):
         study = self._wrong_study() if self.is_study else self._wrong_search()
         wrong = [*self._incomparable(), *study]
         if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
-            wrong.append(
-                f"seeds: {TUNING_SEED} and above are reserved for re-tuning and confirming, got "
-                f"{max(self.seeds)}"
-            )
+            text = f"{TUNING_SEED} and above are reserved for re-tuning and confirming, got "
+            wrong.append(Problem("seeds", f"{text}{max(self.seeds)}"))
         if wrong:
-            raise ValueError("\n".join(wrong))
+            raise RuleError(wrong)
         return self
 
-    def _wrong_study(self) -> Iterator[str]:
+    def _wrong_study(self) -> Iterator[Problem]:
         if self.arms is not None and self.each is not None:
-            yield "each: a study has arms or each, not both"
+            yield Problem("each", "a study has arms or each, not both")
         for name in ("search", "space", "constraint", "confirm"):
             if getattr(self, name):
-                yield f"{name}: not allowed in a study, which runs all arms on all seeds"
+                yield Problem(name, "not allowed in a study, which runs all arms on all seeds")
         if len(self.seeds) < 2:
-            yield f"seeds: a study needs two or more, got {self.seeds}"
+            yield Problem("seeds", f"a study needs two or more, got {self.seeds}")
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
             if self.each is not None and path == self.each.path:
-                yield f"retune.{path}: each sets this path"
+                yield Problem(f"retune.{path}", "each sets this path")
             if self.each is not None and path in self.each.scale and isinstance(domain, Grid):
-                yield f"retune.{path}: each.scale sets this path; use times to multiply its value"
+                yield Problem(
+                    f"retune.{path}", "each.scale sets this path; use times to multiply its value"
+                )
         if self.each is not None and self.each.path in self.each.scale:
-            yield f"each.scale.{self.each.path}: each sets this path"
+            yield Problem(f"each.scale.{self.each.path}", "each sets this path")
 
-    def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[str]:
+    def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[Problem]:
         if name.casefold() == BASELINE:
-            yield f"{where}: the name is reserved for the base config"
+            yield Problem(where, "the name is reserved for the base config")
         if not NAME.fullmatch(name):
-            yield f"{where}: expected a name of letters, digits, _, - and ."
+            yield Problem(where, "expected a name of letters, digits, _, - and .")
         for path in (self.retune or {}).keys() & arm.set.keys():
-            yield f"{where}.set.{path}: retune sets this path in every arm"
+            yield Problem(f"{where}.set.{path}", "retune sets this path in every arm")
         if arm.match and "model.d_ff" in (self.retune or {}):
-            yield f"retune.model.d_ff: {where}.match sets this path"
+            yield Problem("retune.model.d_ff", f"{where}.match sets this path")
         if arm.match and "model.d_ff" in arm.set:
-            yield f"{where}.set.model.d_ff: match sets this path"
+            yield Problem(f"{where}.set.model.d_ff", "match sets this path")
 
-    def _wrong_search(self) -> Iterator[str]:
+    def _wrong_search(self) -> Iterator[Problem]:
         if self.search is None:
-            yield "search: missing; expected {method: grid} or {method: random, samples: N}"
+            yield Problem(
+                "search", "missing; expected {method: grid} or {method: random, samples: N}"
+            )
             return
         if self.retune:
-            yield "retune: only for studies; list the values under space"
+            yield Problem("retune", "only for studies; list the values under space")
         if self.constraint and self.search.method == "grid":
-            yield "constraint: a grid has no draws to discard; use random or optuna"
+            yield Problem("constraint", "a grid has no draws to discard; use random or optuna")
         if self.repeats > 1 and self.search.method != "grid":
-            yield f"repeats: only for grids; {self.search.method} search draws new values each time"
+            yield Problem(
+                "repeats", f"only for grids; {self.search.method} search draws new values each time"
+            )
         if not self.space and self.search.method != "grid":
-            yield f"space: {self.search.method} search needs paths to draw"
+            yield Problem("space", f"{self.search.method} search needs paths to draw")
         yield from self._wrong_domains(self.search.method)
 
-    def _incomparable(self) -> Iterator[str]:
+    def _incomparable(self) -> Iterator[Problem]:
         varied = dict(self.varied())
         for where, path in varied.items():
             if path == "run.device":
-                yield f"{where}: every trial must use the same resources"
+                yield Problem(where, "every trial must use the same resources")
             elif path.startswith("eval.") or path in _SPLIT:
-                yield f"{where}: every trial must be evaluated on the same windows"
+                yield Problem(where, "every trial must be evaluated on the same windows")
             elif path == "model.context_length" and where.startswith("retune"):
-                yield f"{where}: the grid would compare losses on different windows"
+                yield Problem(where, "the grid would compare losses on different windows")
             elif path == "budget.seconds":
-                yield f"{where}: every trial must have the same time; set it under base"
+                yield Problem(where, "every trial must have the same time; set it under base")
             elif path.startswith("budget.") and self.is_study:
-                yield f"{where}: every arm must have the same token budget"
+                yield Problem(where, "every arm must have the same token budget")
             elif path.startswith("budget.") and self.schedule.shares():
-                yield f"{where}: rungs need the same {path} in every trial"
+                yield Problem(where, f"rungs need the same {path} in every trial")
         if self.metric == "val_loss" and any(
             path == "model.vocab_size" or path.startswith("data.") for path in varied.values()
         ):
-            yield "metric: losses per token of two tokenizers can't be compared; use bits_per_byte"
+            yield Problem(
+                "metric", "losses per token of two tokenizers can't be compared; use bits_per_byte"
+            )
 
     def varied(self) -> Iterator[tuple[str, str]]:
         """Every dotted path in which trials differ, after its place in the file."""
@@ -360,13 +365,13 @@ class Space(Section):
             for path in self.each.scale:
                 yield f"each.scale.{path}", path
 
-    def _wrong_domains(self, method: str) -> Iterator[str]:
+    def _wrong_domains(self, method: str) -> Iterator[Problem]:
         above: dict[str, Domain] = {}
         for path, domain in self.space.items():
             yield from domain.problems(f"space.{path}", method, above)
             above[path] = domain
         if method == "optuna" and len(self.seeds) > 1:
-            yield f"seeds: optuna searches one seed, got {self.seeds}"
+            yield Problem("seeds", f"optuna searches one seed, got {self.seeds}")
 
 
 def find(name_or_path: str) -> Path:
@@ -411,17 +416,17 @@ def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from keys("each.scale", each.get("scale"))
 
 
-def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
+def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
     for where, path in _written_paths(tree):
         if path == "run.seed":
-            yield f"{source}: {where}: list seeds under `seeds`"
+            yield Problem(where, "list seeds under `seeds`")
         elif path == "run.repeat":
-            yield f"{source}: {where}: set the runs of the first seed under `repeats`"
+            yield Problem(where, "set the runs of the first seed under `repeats`")
         elif path not in cfg.PATHS:
             near = cfg.did_you_mean(path, cfg.PATHS)
             # A path that is a value, not a key, is not in `where` yet.
-            value = f" {path}" if not where.endswith(path) else ""
-            yield f"{source}: {where}:{value} unknown path{near}"
+            value = f"{path} " if not where.endswith(path) else ""
+            yield Problem(where, f"{value}unknown path{near}")
 
 
 # Keys whose mapping is one of several kinds, with the names of the kinds.
@@ -470,12 +475,18 @@ def parse(written: Mapping[str, Any], source: str) -> Space:
 
     `ConfigError` with everything that is wrong. Dotted paths are not looked up in the config tree.
     """
+    space = _parsed(written)
+    if isinstance(space, Space):
+        return space
+    raise ConfigError(problem.line(source) for problem in space)
+
+
+def _parsed(written: Mapping[str, Any]) -> Space | list[Problem]:
+    """The space that a mapping describes, or everything that is wrong."""
     try:
         return Space.model_validate(_without_empty(written))
     except ValidationError as error:
-        problems = cfg.problems(error, source, _names(written), _TAGGED)
-        lines = (problem.replace("\n", f"\n{source}: ").split("\n") for problem in problems)
-        raise ConfigError(itertools.chain.from_iterable(lines)) from error
+        return cfg.problems(error, _names(written), _TAGGED)
 
 
 def read(path: Path) -> tuple[Space, dict[str, Any]]:
@@ -485,17 +496,14 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     except YamlError as error:
         raise ConfigError([str(error)]) from error
     empty = list(_empty(tree))
-    wrong = [f"{path}: {key}: empty" for key in empty]
-    wrong += _wrong_paths(tree, str(path))
-    reported = {f"{path}: {key}: missing" for key in empty}
-    if {"arms", "each"} & set(empty):  # it was meant to be a study
-        reported.add(f"{path}: search: missing")
-    try:
-        space = parse(tree, str(path))
-    except ConfigError as error:
-        wrong += [line for line in error.problems if line.partition(";")[0] not in reported]
-    if wrong:
-        raise ConfigError(wrong)
+    wrong = [*(Problem(key, "empty") for key in empty), *_wrong_paths(tree)]
+    space = _parsed(tree)
+    if not isinstance(space, Space):
+        # What is empty is also missing. A study has no search; empty arms were meant to be one.
+        said = {*empty, *(["search"] if {"arms", "each"} & set(empty) else [])}
+        wrong += [problem for problem in space if problem.path not in said]
+    if wrong or not isinstance(space, Space):
+        raise ConfigError(problem.line(str(path)) for problem in wrong)
     return space, tree
 
 

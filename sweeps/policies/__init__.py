@@ -30,8 +30,8 @@ AnySchedule = Annotated[
 ]
 
 # For a space that names no policy; docs/early_stopping.md says why.
-DEFAULT_SCHEDULE = AshaSchedule(
-    policy="asha", eta=3, grace=Fraction(1, 8), finish=1, score="decayed"
+DEFAULT_SCHEDULE = AshaSchedule.model_validate(
+    {"policy": "asha", "grace": Fraction(1, 8), "score": "decayed"}
 )
 
 # Settings by the name of their policy, which a space writes under `schedule.policy`.

@@ -19,6 +19,11 @@ class AshaSchedule(GeometricSchedule):
         "paused one.",
     )
 
+    @property
+    def finishers(self) -> int:
+        """The setting `finish`."""
+        return self.finish
+
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Asha":
         """The policy before any row."""
         return Asha(rungs, field, self.eta, self.finish, self.first)

@@ -112,7 +112,10 @@ Eta = Annotated[
 Grace = Annotated[
     Share, Field(description="The first rung, as a share of budget.tokens, e.g. 1/8.")
 ]
-Finish = Annotated[Count, Field(description="The least number of trials that finish.", default=1)]
+FINISH = 1
+Finish = Annotated[
+    Count, Field(description="The least number of trials that finish.", default=FINISH)
+]
 
 
 Score = Annotated[
@@ -139,6 +142,11 @@ class Schedule(Section):
     def shares(self) -> tuple[Fraction, ...]:
         """The rungs, as shares of the budget, lowest first."""
         raise NotImplementedError
+
+    @property
+    def finishers(self) -> int:
+        """The least number of trials that finish; policies with the setting `finish` return it."""
+        return FINISH
 
     @property
     def branch(self) -> Fraction:

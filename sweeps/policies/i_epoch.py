@@ -18,6 +18,11 @@ class IEpochSchedule(Schedule):
         """The one rung."""
         return (self.grace,)
 
+    @property
+    def finishers(self) -> int:
+        """The setting `finish`."""
+        return self.finish
+
     def policy_at(self, rungs: tuple[int, ...], field: str) -> Sha:
         """Successive halving with one rung, from which `finish` trials continue."""
         return Sha(rungs, field, None, self.finish)

@@ -12,6 +12,11 @@ class ShaSchedule(GeometricSchedule):
     policy: Literal["sha"]
     finish: Finish
 
+    @property
+    def finishers(self) -> int:
+        """The setting `finish`."""
+        return self.finish
+
     def policy_at(self, rungs: tuple[int, ...], field: str) -> "Sha":
         """The policy before any row."""
         return Sha(rungs, field, self.eta, self.finish)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import stats
+from sweeps.exits import UsageError
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
@@ -80,6 +81,20 @@ class Entry:
 def entries_under(folder: Path) -> list[Entry]:
     """The experiments of all sweeps in a folder."""
     return entries_of(findings_under(folder))
+
+
+def find_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
+    """The experiments of these names in a folder; `UsageError` with every name that does not exist."""
+    found = {entry.name: entry for entry in entries_under(folder)}
+    there = f"; there are {', '.join(found) or 'none'}"
+    wrong = [
+        f"{name}: no such experiment under {folder}/{cfg.did_you_mean(name, found) or there}"
+        for name in names
+        if name not in found
+    ]
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return [found[name] for name in names]
 
 
 def entries_of(all_findings: Sequence[SearchFindings | StudyFindings]) -> list[Entry]:

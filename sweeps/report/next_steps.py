@@ -1,6 +1,5 @@
 """What to try next, by the rules of docs/experiment_log.md."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from sweeps.findings.arms import ArmFindings
@@ -12,7 +11,7 @@ from sweeps.ledger import Trial
 from sweeps.plan.space import Space
 from sweeps.report.experiments import Experiment
 from sweeps.selection import at, records
-from sweeps.text import named, portable, show
+from sweeps.text import named, portable, show, with_option
 
 DIGITS = 4  # digits of a loss that are compared and shown
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
@@ -73,10 +72,9 @@ def _wider(space: Space, best: BestValue) -> str:
 def _more_seeds_of_best(results: Results, run: Trial) -> str:
     """The step to run more seeds, because one is not enough."""
     step = f"More seeds: {named(run.values) or 'it'} was run with one seed."
-    named_run = re.compile(r"(--name[ =])\S+")  # as `sweeps.experiment` writes it: one config
-    other = rf"\g<1>{results.name}-seed{run.seed + 1}"
-    command, is_named = named_run.subn(other, _command(results), count=1)
-    if is_named:
+    if results.is_named:
+        other = f"{results.name}-seed{run.seed + 1}"
+        command = with_option(_command(results), "--name", other)
         return f"{step} Run `{command} --set run.seed={run.seed + 1}`."
     if results.space.search is not None and results.space.search.method == "optuna":
         return f"{step} Set `confirm: {MORE_SEEDS}` in the space. {_again(results)}"

@@ -131,19 +131,12 @@ def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
     slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
     # A share above 100%: the matrix product was measured while something else ran.
     share = (
-        f", {rate / peak:.0%} of this machine's matmul peak ({_flops_per_s(peak)})"
+        f", {rate / peak:.0%} of this machine's matmul peak ({count(peak, 'FLOP/s')})"
         if peak is not None and peak >= rate
         else ""
     )
     beside = f" Up to {slots} trials ran at once." if slots > 1 else ""
-    yield f"Each trial ran at {_flops_per_s(rate)}{share}.{beside}"
-
-
-def _flops_per_s(rate: float) -> str:
-    """FLOPs per second with a unit: 30.5 GFLOP/s."""
-    short = count(rate)
-    digits = short.rstrip("kMGTPE")
-    return f"{digits} {short[len(digits) :]}FLOP/s"
+    yield f"Each trial ran at {count(rate, 'FLOP/s')}{share}.{beside}"
 
 
 def _known_ends(found: SearchFindings) -> str:

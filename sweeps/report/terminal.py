@@ -1,6 +1,8 @@
-"""The result of a sweep for the terminal: a table that fits in 80 columns."""
+"""Tables for the terminal: the result of a sweep, experiments, replays of policies."""
 
+import sys
 import textwrap
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +11,14 @@ from rich.text import Text
 from sweeps import text as words
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, Place
+from sweeps.report.entries import Entry
 from sweeps.report.search_summary import budgets_words
+from sweeps.simulate.judge import Judgment
+
+
+def console() -> Console:
+    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
@@ -82,3 +91,90 @@ def _printed(place: Place, rank: int | None, unequal: bool) -> tuple[str, ...]:
         words.whole(place.record and place.record.tokens),
         _ending(place),
     )
+
+
+_ROWS: dict[str, Callable[[Entry], str]] = {
+    "date": lambda entry: entry.date,
+    "why": lambda entry: entry.why,
+    "changes": lambda entry: "\n".join(f"{path}={now}" for path, (_, now) in entry.changes.items()),
+    "runs": lambda entry: f"{entry.finished} of {entry.runs} finished",
+    "training loss": lambda entry: words.loss(entry.train_loss),
+    "validation loss": lambda entry: words.loss(entry.val_loss),
+    "best validation loss": lambda entry: words.loss(entry.best_val_loss),
+    "at step": lambda entry: words.whole(entry.best_step),
+    "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
+    "tokens/s": lambda entry: words.whole(entry.tokens_per_s),
+    "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
+    "verdict": lambda entry: entry.verdict,
+    "observations": lambda entry: "\n".join(entry.observations),
+    "next": lambda entry: "\n".join(entry.next_steps),
+}
+_LISTED = ("date", "changes", "validation loss", "hours", "to baseline", "verdict")
+_OF_ONE = {"why", "observations", "next"}  # too long to stand side by side
+
+
+def print_experiment(entry: Entry, console: Console) -> None:
+    """Print everything that the log says about one experiment."""
+    _print_columns([entry], list(_ROWS), console)
+
+
+def print_comparison(entries: Sequence[Entry], console: Console) -> None:
+    """Print experiments side by side."""
+    _print_columns(entries, [row for row in _ROWS if row not in _OF_ONE], console)
+
+
+def _print_columns(entries: Sequence[Entry], rows: Sequence[str], console: Console) -> None:
+    """Print a column for each experiment; rows in which none has anything are left out."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for entry in entries:
+        table.add_column(Text(entry.name), overflow="fold")
+    for row in rows:
+        cells = [_ROWS[row](entry) for entry in entries]
+        if any(cells):
+            table.add_row(row, *map(Text, cells))
+    console.print(table)
+
+
+def print_experiments(entries: Sequence[Entry], console: Console) -> None:
+    """Print one line for each experiment."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", *_LISTED):
+        table.add_column(title, overflow="fold")
+    for entry in entries:
+        cells = [entry.name, *(_ROWS[row](entry).replace("\n", " ") for row in _LISTED)]
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:
+    """Print what each policy costs and finds, the cheapest first; untimed curves count in tokens."""
+    time = words.duration if timed else words.count
+    table = Table("policy", box=None, pad_edge=False)
+    names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
+    for name in (*names, "wall-clock" if timed else "wall-clock (tokens)", "busy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, result in sorted(results.items(), key=lambda item: item[1].cost):
+        regret = result.regret
+        table.add_row(
+            name,
+            f"{result.cost:.1%}",
+            words.loss(regret.mean),
+            "" if regret.low is None else f"{regret.low:.4f} to {regret.high:.4f}",
+            f"{result.best_kept:.0%}",
+            f"{result.false_kills:.1%}",
+            f"{result.finished:.1f}",
+            time(result.wall_clock),
+            f"{result.utilization:.0%}",
+        )
+    console.print(table)
+
+
+def warn_of_short(short: int, curves: int) -> None:
+    """Print a warning to stderr if some of the replayed curves end before the longest one."""
+    if short:
+        print(
+            f"warning: {short} of {curves} curves end before the longest one. Their last scores are "
+            "taken for final ones: cost and regret mean little",
+            file=sys.stderr,
+        )

@@ -167,6 +167,12 @@ def reaches(curve: Curve, rung: int) -> bool:
     )
 
 
+def ended_early(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves that end before the longest one, without having diverged."""
+    budget = max(curve.tokens[-1] for curve in curves)
+    return [curve for curve in curves if curve.tokens[-1] < budget and not curve.diverged]
+
+
 def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curve]]:
     """The curves in random orders, one for each repeat."""
     return [

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps.policies import Schedule
-from sweeps.simulate.curves import SCORE, Curve, reaches
+from sweeps.simulate.curves import SCORE, Curve, ended_early, reaches
 from sweeps.simulate.machine import ReplayResult, replay
 from sweeps.stats import half_interval
 from tinylm.config import ConfigError
@@ -84,7 +84,6 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
     )
     best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
     full = sum(curve.tokens[-1] for curve in curves)
-    budget = max(curve.tokens[-1] for curve in curves)
     labels = Counter(curve.label for curve in curves)
     results = list(replays)
     regrets, false_kills, chosen = [], [], Counter[str]()
@@ -108,7 +107,7 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
         false_kills=statistics.fmean(false_kills),
         finished=statistics.fmean(len(result.finished) for result in results),
         chosen=dict(chosen.most_common()),
-        short=sum(1 for curve in ranked if curve.tokens[-1] < budget),
+        short=len(ended_early(curves)),
     )
 
 

@@ -9,7 +9,8 @@ from conducting import conduct, study
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.driver import RETRIES, RefusedError, refuse_other_bits
+from sweeps.engine.driver import RETRIES, refuse_other_bits
+from sweeps.exits import RefusedError
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 NONE = {"policy": "none"}

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from sweeps import ledger as led
 from sweeps.engine import session
-from sweeps.engine.driver import RefusedError
 from sweeps.engine.machine import CorpusFacts
+from sweeps.exits import RefusedError
 from tinylm import config as cfg
 
 RATES = [1e-3, 4e-3]

@@ -370,6 +370,23 @@ def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
     assert len(problems(tmp_path, tree).splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"search": {"method": None}}, "search.method: empty"),
+        ({"arms": None, "search": None}, "search: empty; arms: empty"),
+        ({"arms": None, "search": ..., "seeds": None}, "arms: empty; seeds: empty"),
+    ],
+)
+def test_a_key_that_is_empty_has_no_other_problem(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    tree = {**grid([1e-3]), "search": {"method": "grid"}, **changes}
+    asked = {key: value for key, value in tree.items() if value is not ...}
+    lines = problems(tmp_path, asked).splitlines()
+    assert {line.partition("asked.yaml: ")[2] for line in lines} == set(said.split("; "))
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "../lr", ".hidden", ""])
 def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="expected a space's name"):

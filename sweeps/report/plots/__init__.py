@@ -5,12 +5,14 @@ Nothing here has a date or a random part: the same ledger gives the same SVG, by
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sweeps import ledger
+from sweeps.exits import StorageError
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.stability import LR, by_rate
 from sweeps.report.plots import arms
@@ -22,6 +24,7 @@ from sweeps.report.plots.trials import (
     loss_against,
     loss_against_compute,
 )
+from sweeps.simulate.judge import Judgment
 
 
 def draw(found: SearchFindings | StudyFindings) -> dict[str, bytes]:
@@ -48,9 +51,17 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
 
 
-def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
-    """What each policy costs and how far from the best it ends, as the content of a file of a kind
-    that matplotlib writes."""
+def write_cost_against_regret(found: Mapping[str, Judgment], out: Path) -> None:
+    """Draw what each policy costs and how far from the best it ends, into a file whose suffix names a
+    format of matplotlib; `StorageError` if it can't be written."""
+    figure = _cost_against_regret(found, out.suffix.removeprefix("."))
+    try:
+        ledger.write_whole(out, figure)
+    except OSError as error:
+        raise StorageError(f"{out}: {error.strerror or error}") from error
+
+
+def _cost_against_regret(found: Mapping[str, Judgment], kind: str) -> bytes:
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
@@ -58,15 +69,15 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
         for (name, result), color, mark in zip(
             sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
         ):
-            regret = result["regret"]
-            if regret["mean"] is None:  # nothing has finished in any replay
-                continue
-            spread = [
-                [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]
-            ] if regret["low"] is not None else None  # fmt: skip
+            regret = result.regret
+            spread = (
+                None
+                if regret.low is None or regret.high is None
+                else [[regret.mean - regret.low], [regret.high - regret.mean]]
+            )
             axes.errorbar(
-                [100 * result["cost"]], [regret["mean"]], yerr=spread, fmt=mark, color=color,
-                capsize=3, label=f"{name}: best kept {result['best_kept']:.0%}", clip_on=False,
+                [100 * result.cost], [regret.mean], yerr=spread, fmt=mark, color=color,
+                capsize=3, label=f"{name}: best kept {result.best_kept:.0%}", clip_on=False,
             )  # fmt: skip
         axes.set_xlabel("cost (% of the full grid's tokens)")
         axes.set_ylabel("regret of the final score (mean, 95% interval)")

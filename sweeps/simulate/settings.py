@@ -1,0 +1,33 @@
+"""The settings of a policy by its name, for replays; what is not given has the default of a space."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, Schedule
+from tinylm.config import ConfigError, did_you_mean, problems
+
+
+def settings(name: str, given: Mapping[str, Any]) -> Schedule:
+    """The settings of a policy; `ConfigError` for an unknown policy or settings it does not have."""
+    if name not in SCHEDULES:
+        near = did_you_mean(name, SCHEDULES)
+        raise ConfigError(
+            [f"--policy {name}: no such policy; there are {', '.join(SCHEDULES)}{near}"]
+        )
+    schedule = SCHEDULES[name]
+    first = {"grace": DEFAULT_SCHEDULE.grace} if "grace" in schedule.model_fields else {}
+    try:
+        return schedule.model_validate({"policy": name, **first, **given})
+    except ValidationError as error:
+        found = problems(error, schedule.model_fields)
+        raise ConfigError(problem.line(f"--policy {name}") for problem in found) from error
+
+
+def fitting(name: str, given: Mapping[str, Any]) -> Schedule:
+    """The settings of a policy, from those of the given ones that it has."""
+    schedule = SCHEDULES[name]
+    raw = get_args(schedule.model_fields["score"].annotation) == ("raw",)
+    names = set(schedule.model_fields) - ({"score"} if raw else set())
+    return settings(name, {key: value for key, value in given.items() if key in names})

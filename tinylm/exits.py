@@ -1,0 +1,94 @@
+"""How commands end: the exit codes, the errors that have one, and the one place that maps them.
+
+Only the standard library is loaded before a command ends.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """The exit codes of all commands. Diverged and stopped trials are results, not failures."""
+
+    DONE = 0
+    USAGE = 2  # what the user wrote is wrong
+    FAILED = 3  # some trials failed, or an arm did not apply
+    NONE_SUCCEEDED = 4
+    LOCKED = 5
+    DAMAGED = 6  # a ledger or a checkpoint
+    STORAGE = 7  # full, not writable, not shared
+    CLUSTER = 8  # lost or unreachable
+    REFUSED = 9
+    CAPPED = 75  # a budget was reached
+
+
+def by_signal(number: int) -> int:
+    """The exit code of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number
+
+
+class CommandError(Exception):
+    """A message that ends a command; each kind has its exit code."""
+
+    code: ClassVar[Code]
+
+
+class StorageError(CommandError):
+    """A file or folder can't be read or written."""
+
+    code = Code.STORAGE
+
+
+class RefusedError(CommandError):
+    """The command would change what was measured."""
+
+    code = Code.REFUSED
+
+
+def code_of(error: BaseException) -> int | None:
+    """The exit code of an exception that ends a command; None for a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return by_signal(signal.SIGINT)
+    if isinstance(error, CommandError):
+        return error.code
+    return Code.STORAGE if isinstance(error, OSError) else None
+
+
+def message_of(error: BaseException) -> str:
+    """What people read about an exception that ends a command."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    return getattr(error, "shown", str(error))  # a ConfigError shows its first problems
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Print the message of an error that ends a command to stderr, and exit with its code."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        import typer
+
+        print(message_of(error), file=sys.stderr)
+        raise typer.Exit(code) from error
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Make an `OSError` a `StorageError` that names its file, or else this path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{error.filename or path}: {reason}") from error
