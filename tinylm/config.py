@@ -99,8 +99,10 @@ class Model(Section):
         default="glorot",
         description="Standard deviation of the initial matrices; glorot is sqrt(2 / (in + out)).",
     )
-    embedding_std: Positive = Field(
-        default=1.0, description="Standard deviation of the initial embeddings."
+    embedding_std: Literal["standard"] | Positive = Field(
+        default="standard",
+        description="Standard deviation of the initial embeddings; standard is 1, or for tied "
+        "embeddings, whose logits would be too large, 0.02 as in GPT-2 and at most 4 / d_model.",
     )
 
     @model_validator(mode="after")
@@ -113,6 +115,15 @@ class Model(Section):
                 f"(d_model {self.d_model} / n_heads {self.n_heads})"
             )
         return self
+
+
+    @property
+    def initial_embedding_std(self) -> float:
+        """The standard deviation of the initial embeddings, as a number."""
+        if self.embedding_std == "standard":
+            # A token's logit for itself is up to d_model times this, and should be small.
+            return min(0.02, 4 / self.d_model) if self.tie_embeddings else 1.0
+        return self.embedding_std
 
 
 class Data(Section):
@@ -294,6 +305,15 @@ def with_implied(tree: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED) 
     return full
 
 
+def _with_numbers(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a config, with a named value that stands for one number written as that number."""
+    model = tree.get("model", {})
+    if model.get("embedding_std") == "standard":
+        number = Model.model_validate(model).initial_embedding_std
+        return {**tree, "model": {**model, "embedding_std": number}}
+    return tree
+
+
 def difference(
     there: Mapping[str, Any], here: Mapping[str, Any], implied: Mapping[str, Any] = IMPLIED
 ) -> dict[str, str]:
@@ -301,7 +321,7 @@ def difference(
 
     A tree that lacks one of the `implied` paths has the implied value there.
     """
-    a, b = (flatten(with_implied(tree, implied)) for tree in (there, here))
+    a, b = (flatten(_with_numbers(with_implied(tree, implied))) for tree in (there, here))
     return {
         path: f"  {path}: {a.get(path)!r} there, {b.get(path)!r} here"
         for path in sorted(a.keys() | b.keys())
@@ -461,7 +481,7 @@ def digest(tree: Any) -> str:
 
 def identity(config: Config, implied: Mapping[str, Any] = IMPLIED) -> str:
     """The id of a config: the digest of its tree, without the fields at their `implied` values."""
-    tree = config.model_dump()
+    tree = _with_numbers(config.model_dump())
     for path, value in implied.items():
         section, name = path.split(".")
         if tree[section][name] == value:

@@ -284,7 +284,7 @@ def build(c: cfg.Model, seed: int) -> Transformer:
             if parameter.ndim == 1:
                 continue
             if name.startswith(("embedding.", "position.")):
-                std = c.embedding_std
+                std = c.initial_embedding_std
             elif c.init_std == "glorot":
                 # The fused q, k, v matrix is three matrices of shape (D, D).
                 fan_out = (

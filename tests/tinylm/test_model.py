@@ -124,6 +124,17 @@ def test_the_loss_at_init_is_ln_v_where_logits_are_small(tiny: cfg.Config) -> No
     assert loss.item() == pytest.approx(math.log(c.vocab_size), abs=1e-4)
 
 
+@pytest.mark.parametrize("width", [32, 128, 512])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_tied_model_starts_within_a_nat_of_ln_v(tiny: cfg.Config, width: int, norm: str) -> None:
+    switches = {"tie_embeddings": True, "norm": norm, "d_model": width, "n_heads": 2, "n_layers": 2}
+    c = changed(tiny, switches)
+    token_BT = tokens(c, 29)
+    logit_BTV = logits(build(c, 0), token_BT)
+    loss = F.cross_entropy(logit_BTV[:, :-1].flatten(0, 1), token_BT[:, 1:].flatten())
+    assert abs(loss.item() - math.log(c.vocab_size)) < 1
+
+
 def test_the_same_seed_builds_the_same_weights(tiny: cfg.Config) -> None:
     one, other = build(tiny.model, 3), build(tiny.model, 3)
     pairs = zip(one.parameters(), other.parameters(), strict=True)
@@ -145,8 +156,9 @@ def test_no_two_matrices_begin_with_the_same_numbers(tiny: cfg.Config) -> None:
 def test_models_that_differ_in_a_switch_share_the_weights_they_have_in_common(
     tiny: cfg.Config, changes: dict[str, object]
 ) -> None:
-    base = dict(build(tiny.model, 3).named_parameters())
-    other = dict(build(changed(tiny, changes), 3).named_parameters())
+    one = {"embedding_std": 1.0}  # tied embeddings begin smaller
+    base = dict(build(changed(tiny, one), 3).named_parameters())
+    other = dict(build(changed(tiny, one | changes), 3).named_parameters())
     # Heads of another width have other gains; no matrix depends on the heads.
     common = base.keys() & other.keys()
     assert {
