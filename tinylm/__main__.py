@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinylm import config as cfg
+from tinylm import signals
 from tinylm.files import replacing
 
 if TYPE_CHECKING:
@@ -124,6 +125,13 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
         raise fail(error, DAMAGED) from error
 
 
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """End the run at once; the last checkpoint is complete."""
+    message = "interrupted; run the same command again to resume from the last checkpoint"
+    print(message, file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for config, records and checkpoint.")],
@@ -137,6 +145,12 @@ def train(
             raise cfg.ConfigError([f"--out {out}: not a folder"])
     except ValueError as error:
         raise fail(error) from error
+    with signals.listening(_interrupted):
+        _begin_or_resume(settings, out)
+
+
+def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
+    """Train what is left of the run in a folder."""
     from tinylm import train as training
 
     saved = out / "checkpoint.pt"
@@ -144,17 +158,11 @@ def train(
     if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
-    # Ctrl-C and SIGTERM end the run at once; the last checkpoint is complete.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / "config.json") as stream:
             stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
         _train(settings, corpus, state, out / "records.jsonl", saved)
-    except KeyboardInterrupt as error:
-        raise fail(
-            "interrupted; run the same command again to resume from the last checkpoint", 130
-        ) from error
     except OSError as error:
         raise fail(f"{out}: {error}", STORAGE) from error
 

@@ -25,12 +25,13 @@ from sweeps.engine.machine import (
     this_machine,
 )
 from sweeps.engine.view import View, show_forecast, show_plan, show_time
-from sweeps.exits import Code
+from sweeps.exits import Code, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import count
 from tinylm import config as cfg
+from tinylm.signals import listening
 
 Tracker = Literal["mlflow", "wandb"]
 
@@ -146,9 +147,13 @@ class _Session:
         if self.driver.is_done():
             return self._repeat()
         refuse_other_bits(self.driver.sweep, self.driver.request)
+        with listening(self._interrupted):
+            return self._do_rest(callbacks)
+
+    def _do_rest(self, callbacks: list[Any]) -> int:
+        """Do what is left to do, which is something; the exit code."""
         from sweeps.engine import tune
 
-        tune.listen(self._interrupted)
         if self.driver.is_capped():
             return self._conclude(None)
         if not self.driver.has_work():  # an earlier driver died before its last rows
@@ -156,9 +161,10 @@ class _Session:
             self.driver.end()
             return self._conclude(None)
         try:
-            ended_by = self._train(callbacks)
-        except tune.ClusterError as error:
-            raise tune.ClusterError(f"{error}\nTo resume: {self.options.command}") from error
+            with exits.storing(self._files.folder):
+                ended_by = self._train(callbacks)
+        except (tune.ClusterError, StorageError) as error:
+            raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
         return self._conclude(ended_by)
 
     def _repeat(self) -> int:
@@ -178,7 +184,6 @@ class _Session:
 
         request = self.driver.request
         with tune.cluster(self.options.address) as dashboard:
-            tune.listen(self._interrupted)  # ray.init installs a handler of its own
             slots = tune.slots(request.space.resources, request.base.run.device)
             if dashboard:
                 print(f"dashboard: {dashboard} (`ray get-auth-token` prints its token)", flush=True)

@@ -79,10 +79,9 @@ from sweeps.exits import Code, SweepError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
+from tinylm.signals import ENDING, listening  # noqa: E402
 
 _KNOCK_SECONDS = 5
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 # In the error of a worker whose storage is full, read-only or over its quota.
 _STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
@@ -139,8 +138,17 @@ class _Conversation:
     resources: dict[str, float]  # of an attempt
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
+    before: dict[int, Any] = field(default_factory=dict)  # the handlers of signals before `run`
     error: Exception | None = None
     signal: int | None = None
+    exhausted: bool = False  # nothing was left to do when Ray last asked
+
+    def interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: nothing more is started, asked or written."""
+        if self.signal is not None:  # again: a cluster that is gone may never answer
+            self.before[number](number, frame)
+        self.signal = number
+        print("stopping; a second signal stops at once", file=sys.stderr)
 
     @property
     def over(self) -> bool:
@@ -179,6 +187,7 @@ class _Work(Searcher):
                 raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
             # With nothing running, there is nothing to wait for.
+            self._conversation.exhausted = not running and not self._conversation.over
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": self._conversation.resources}
@@ -220,6 +229,12 @@ class _Notes(Callback):
 
     def __init__(self, conversation: _Conversation) -> None:
         self._conversation = conversation
+
+    def setup(self, **info: Any) -> None:
+        """Handle the signals again: Tune has a handler of its own for SIGUSR1, which ends `fit`."""
+        for number in ENDING:
+            heard = number in self._conversation.before
+            signal.signal(number, self._conversation.interrupted if heard else signal.SIG_IGN)
 
     def on_trial_result(
         self,
@@ -296,6 +311,27 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep signals for the driver while Ray starts."""
+    # A batch system may signal all processes of a job, and only the driver ends them in order. Ray's
+    # processes inherit what is blocked here; it ends them with SIGTERM.
+    blocked = set(ENDING) - {signal.SIGINT, signal.SIGTERM}
+    handler, mask = (
+        signal.getsignal(signal.SIGTERM),
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
+    )
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM and callable(handler):  # by the handler that Ray installs
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
 def cluster(address: str) -> Iterator[str]:
     """A Ray cluster while the context lasts: a new one (`local`), or the one at an address.
 
@@ -321,7 +357,8 @@ def cluster(address: str) -> Iterator[str]:
     try:
         try:
             _knock(address)
-            context = ray.init(address=address, **settings)
+            with _own_signals():
+                context = ray.init(address=address, **settings)
         except (OSError, RuntimeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ClusterError(f"--address {address}: {reason}") from error
@@ -350,18 +387,11 @@ def _takes(resources: Resources, device: str) -> dict[str, float]:
     return takes
 
 
-def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Handle the signals that end a sweep, and return the earlier handlers. Ignored signals (SIGHUP
-    under nohup) stay ignored."""
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
-
-
 def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
     """Run a sweep until nothing is left to do; the signal that ended it early, if one did.
 
-    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost. Errors of
-    the ledger and its disk are raised as they are.
+    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost, or if Ray
+    ends while work is left. Errors of the ledger and its disk are raised as they are.
     """
     space, settings = driver.request.space, driver.request.base.run
     conversation = _Conversation(driver, _takes(space.resources, settings.device), update)
@@ -369,42 +399,44 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
     varied = {path for _, path in space.varied()}
     warm = not settings.compile and "run.compile" not in varied
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        if conversation.signal is not None:  # again: a cluster that is gone may never answer
-            before[number](number, frame)
-        conversation.signal = number
-        print("stopping; a second signal stops at once", file=sys.stderr)
-
-    before = listen(interrupted)
+    tuner = tune.Tuner(
+        TrialActor,
+        tune_config=tune.TuneConfig(
+            search_alg=_Work(conversation),
+            scheduler=_Answers(conversation),
+            num_samples=-1,
+            reuse_actors=warm,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=driver.ledger.files.checkpoints.name,
+            storage_path=str(driver.ledger.files.folder.resolve()),
+            callbacks=[_Notes(conversation), *more],
+            stop=_Interrupt(conversation),
+            failure_config=tune.FailureConfig(max_failures=0),
+            verbose=0,
+        ),
+    )
     try:
-        tune.Tuner(
-            TrialActor,
-            tune_config=tune.TuneConfig(
-                search_alg=_Work(conversation),
-                scheduler=_Answers(conversation),
-                num_samples=-1,
-                reuse_actors=warm,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name=driver.ledger.files.checkpoints.name,
-                storage_path=str(driver.ledger.files.folder.resolve()),
-                callbacks=[_Notes(conversation), *more],
-                stop=_Interrupt(conversation),
-                failure_config=tune.FailureConfig(max_failures=0),
-                verbose=0,
-            ),
-        ).fit()
-    except (ray.exceptions.RayError, tune.TuneError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise conversation.error or ClusterError(f"the cluster was lost: {reason}") from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with listening(conversation.interrupted) as conversation.before:
+            tuner.fit()
+    except Exception as error:  # of many kinds, also after a signal
+        if conversation.signal is None:
+            raise conversation.error or _lost(error) from error
     if conversation.error is not None:
         raise conversation.error
+    if conversation.signal is None and not conversation.exhausted:
+        raise ClusterError("Ray Tune ended while work was left")
     return conversation.signal
+
+
+def _lost(error: Exception) -> ClusterError:
+    """What people read of an error with which Tune ends."""
+    last = (str(error).strip().splitlines() or [""])[-1]
+    if isinstance(error, ray.exceptions.RayError | tune.TuneError) and last:
+        return ClusterError(f"the cluster was lost: {last}")
+    return ClusterError(f"Ray Tune failed: {type(error).__name__}: {last}")
 
 
 def _name(trial: Trial) -> str:
