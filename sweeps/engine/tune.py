@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import platform
-import re
 import secrets
 import shlex
 import shutil
@@ -74,6 +73,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
+from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
+from sweeps.engine.limits import kernel_kills  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
 from sweeps.exits import Code, SweepError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
@@ -82,10 +83,6 @@ from tinylm.data import cache_folder  # noqa: E402
 from tinylm.signals import ENDING, listening  # noqa: E402
 
 _KNOCK_SECONDS = 5
-
-# In the error of a worker whose storage is full, read-only or over its quota.
-_STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
-
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -107,7 +104,8 @@ class TrialActor(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Open the corpus; the model is built at the first step."""
         self._job = Job.from_json(config["job"])
-        self._attempt = Attempt(self._job)
+        with told():
+            self._attempt = Attempt(self._job)
         self._events = self._attempt.events()
         print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
 
@@ -122,8 +120,14 @@ class TrialActor(tune.Trainable):
         # An actor's name is fixed when Ray creates it. The title of its process can be changed, and
         # the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
-        event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
+        with told():
+            event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save a checkpoint to the sweep's storage."""
+        with told():
+            return super().save(checkpoint_dir)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
@@ -229,6 +233,7 @@ class _Notes(Callback):
 
     def __init__(self, conversation: _Conversation) -> None:
         self._conversation = conversation
+        self._kills = kernel_kills()
 
     def setup(self, **info: Any) -> None:
         """Handle the signals again: Tune has a handler of its own for SIGUSR1, which ends `fit`."""
@@ -264,16 +269,23 @@ class _Notes(Callback):
             return
         with self._conversation.guard():
             text = Path(trial.error_file).read_text() if trial.error_file else ""
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            reason = lines[-1] if lines else "the worker process died"
+            failure = failure_in(text, self._killed())
             self._conversation.driver.failed(
-                self._conversation.trial_of[trial.trial_id], reason, text[-8000:]
+                self._conversation.trial_of[trial.trial_id],
+                failure.how,
+                failure.reason,
+                failure.traceback,
             )
-            storage = _STORAGE.search(text)
-            if storage is not None:  # another attempt would fail in the same way
-                raise OSError(
-                    int(storage[1]), storage[2], str(self._conversation.driver.ledger.files.folder)
-                )
+            if failure.how == "storage":  # another attempt would fail in the same way
+                folder = self._conversation.driver.ledger.files.folder
+                raise OSError(failure.number, failure.reason, str(folder))
+
+    def _killed(self) -> bool:
+        """Whether the kernel has killed a process for lack of memory, of which no trial was told."""
+        if kernel_kills() <= self._kills:
+            return False
+        self._kills += 1
+        return True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._conversation.guard():
@@ -423,7 +435,7 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
             tuner.fit()
     except Exception as error:  # of many kinds, also after a signal
         if conversation.signal is None:
-            raise conversation.error or _lost(error) from error
+            raise conversation.error or _ended(error, driver.ledger.files.folder) from error
     if conversation.error is not None:
         raise conversation.error
     if conversation.signal is None and not conversation.exhausted:
@@ -431,12 +443,15 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
     return conversation.signal
 
 
-def _lost(error: Exception) -> ClusterError:
-    """What people read of an error with which Tune ends."""
+def _ended(error: Exception, folder: Path) -> Exception:
+    """The error that ends a sweep whose folder this is, when Tune ends with an error."""
+    failure = failure_of(error)
+    if failure.how == "storage":
+        return OSError(failure.number, failure.reason, str(folder))
     last = (str(error).strip().splitlines() or [""])[-1]
     if isinstance(error, ray.exceptions.RayError | tune.TuneError) and last:
         return ClusterError(f"the cluster was lost: {last}")
-    return ClusterError(f"Ray Tune failed: {type(error).__name__}: {last}")
+    return ClusterError(f"Ray Tune failed: {failure.reason}")
 
 
 def _name(trial: Trial) -> str:
