@@ -15,7 +15,7 @@ from rich.text import Text
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps import text as words
-from sweeps.commands.shared import READERS, Address, Tracker, command_line, console
+from sweeps.commands.shared import READERS, Address, Slots, Tracker, command_line, console
 from sweeps.engine import session
 from sweeps.plan.request import Request
 from sweeps.plan.space import Space
@@ -53,6 +53,7 @@ def main(
         list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
     ] = [],  # noqa: B006 typer copies it
     why: Annotated[str, typer.Option(help="The hypothesis, for the log.")] = "",
+    slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
@@ -66,7 +67,11 @@ def main(
             raise exits.UsageError("\n".join(missing))
         request, folder = _request(name, config, changes, why), led.RESULTS / name
         options = session.Options(
-            command_line("sweeps.experiment"), "--name", address=address, tracker=tracker
+            command_line("sweeps.experiment"),
+            "--name",
+            address=address,
+            tracker=tracker,
+            slots=slots,
         )
         raise typer.Exit(session.run(request, folder, options, READERS, console()))
 

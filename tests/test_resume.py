@@ -35,7 +35,9 @@ def killed(
     request = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
     interrupt(request, out, signal.SIGKILL)
     rows = len(led.read(led.Files(out)))
-    ended = {n: interrupt(request, out, n) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    ended = {
+        int(number): interrupt(request, out, number) for number in (signal.SIGTERM, signal.SIGUSR1)
+    }
     return out, rows, ended, run(request)
 
 

@@ -25,7 +25,7 @@ def listening(handler: Callable[[int, FrameType | None], None]) -> Iterator[dict
     """Handle the signals that end a run while the context lasts; yields the earlier handlers. Ignored
     signals (SIGHUP under nohup) stay ignored."""
     heard = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
+    before: dict[int, Any] = {number: signal.signal(number, handler) for number in heard}
     try:
         yield before
     finally:

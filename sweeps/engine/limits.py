@@ -39,7 +39,8 @@ def _numbers(controller: str, name: str, root: Path) -> list[list[int]]:
 
 def usable_cpus(root: Path = ROOT) -> float:
     """How many CPUs the job may use; a quota may be a part of one."""
-    allowed = float(len(os.sched_getaffinity(0)))
+    known = hasattr(os, "sched_getaffinity")  # not on a Mac
+    allowed = float(len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1)
     quotas = [quota / period for quota, period in _numbers("cpu", "cpu.max", root)]
     whole = _numbers("cpu", "cpu.cfs_quota_us", root)
     periods = _numbers("cpu", "cpu.cfs_period_us", root)

@@ -18,10 +18,12 @@ from sweeps.engine import provenance
 from sweeps.engine.driver import Driver, RefusedError, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
+    ProbeError,
     known_speeds,
     local_slots,
     measured_speeds,
     product_flops,
+    require_a_slot,
     this_machine,
 )
 from sweeps.engine.view import View, show_forecast, show_plan, show_time
@@ -45,6 +47,7 @@ class Options:
     address: str = "local"  # or that of a running Ray cluster
     tracker: Tracker | None = None
     audit: float = 0.0  # share of the stopped trials to train to their ends
+    slots: int | None = None  # trials at once, at most
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,22 @@ class Readers:
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
 
 
-def preview(request: Request, audit: float, console: Console) -> None:
+def preview(request: Request, options: Options, console: Console) -> None:
     """Print the trials of a request, what they cost, and how long they take here."""
+    if options.address == "local":
+        require_a_slot(request)
     plan = pl.plan(request, this_machine(request))
-    load, slots = pl.load(request, plan), local_slots(request)
+    load = pl.load(request, plan)
     show_plan(request, plan, load, console)
+    found = local_slots(request, load.configs, options.slots)
+    for note in found.notes:
+        console.print(note, highlight=False)
+    slots, audit = found.number, options.audit
     try:
         speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
-    except cfg.ConfigError as error:
+    except (cfg.ConfigError, ProbeError) as error:
         show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
-        console.print(f"time: unknown ({error})")
+        console.print(f"time: unknown ({error})", highlight=False, markup=False)
         return
     expected = forecast(request, load, speeds, slots)
     show_forecast(request, expected, load.tokens, audit, console)
@@ -81,6 +90,8 @@ def run(
     used.
     """
     files = led.Files(folder)
+    if options.address == "local":
+        require_a_slot(request)
     with exits.storing(folder):
         machine = this_machine(request)
         plan = pl.plan(request, machine)
@@ -182,15 +193,21 @@ class _Session:
         """Train what is left under Ray; the signal that ended it early, if one did."""
         from sweeps.engine import tune
 
-        request = self.driver.request
-        with tune.cluster(self.options.address) as dashboard:
-            slots = tune.slots(request.space.resources, request.base.run.device)
+        request, limit = self.driver.request, self.options.slots
+        if self.options.address == "local":
+            configs = pl.load(request, self.driver.plan).configs
+            found = local_slots(request, configs, limit)
+            for note in found.notes:
+                print(note, flush=True)
+            limit = found.number
+        with tune.cluster(self.options.address, request.space.resources, limit) as dashboard:
+            slots = tune.slots(request.space.resources, request.base.run.device, limit)
             if dashboard:
                 print(f"dashboard: {dashboard} (`ray get-auth-token` prints its token)", flush=True)
             expected = self._begin(dashboard, slots)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
-                ended_by = tune.run(self.driver, view.update, callbacks)
+                ended_by = tune.run(self.driver, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():
                     self.driver.end()
         return ended_by

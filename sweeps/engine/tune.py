@@ -12,6 +12,7 @@ snapshots are never read.
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import secrets
@@ -74,7 +75,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
-from sweeps.engine.limits import kernel_kills  # noqa: E402
+from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
 from sweeps.exits import Code, SweepError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
@@ -140,6 +141,7 @@ class _Conversation:
 
     driver: Driver
     resources: dict[str, float]  # of an attempt
+    limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
     before: dict[int, Any] = field(default_factory=dict)  # the handlers of signals before `run`
@@ -184,7 +186,11 @@ class _Work(Searcher):
         job = None
         running = len(self._conversation.driver.running)
         with self._conversation.guard():
-            slots = 0 if self._conversation.over else _slots(self._conversation.resources)
+            slots = (
+                0
+                if self._conversation.over
+                else _slots(self._conversation.resources, self._conversation.limit)
+            )
             if running < slots:
                 job = self._conversation.driver.next_job()
             elif not running and not self._conversation.over:
@@ -305,13 +311,14 @@ class _Interrupt(Stopper):
         return self._conversation.over
 
 
-def _slots(resources: dict[str, float]) -> int:
-    """How many attempts fit on the live nodes at once."""
-    return sum(
+def _slots(resources: dict[str, float], limit: int | None) -> int:
+    """How many attempts fit on the live nodes at once, `limit` at most."""
+    found = sum(
         min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
         for node in ray.nodes()
         if node["Alive"]
     )
+    return found if limit is None else min(found, limit)
 
 
 def _knock(address: str) -> None:
@@ -344,8 +351,9 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cluster(address: str) -> Iterator[str]:
-    """A Ray cluster while the context lasts: a new one (`local`), or the one at an address.
+def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[str]:
+    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials, or the
+    one at an address.
 
     Yields the dashboard's URL. Raises `ClusterError` if the cluster can't be started or reached.
     """
@@ -356,7 +364,8 @@ def cluster(address: str) -> Iterator[str]:
     environment: dict[str, Any] = {}
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
-        settings |= {"dashboard_host": "127.0.0.1"}
+        settings |= {"dashboard_host": "127.0.0.1", "_memory": usable_memory()}
+        settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus)}
     else:
         # The workers of a running cluster don't have this process's environment.
         environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
@@ -382,10 +391,10 @@ def cluster(address: str) -> Iterator[str]:
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def slots(resources: Resources, device: str) -> int:
-    """How many trials the cluster runs at once; `ClusterError` if it can't run any."""
+def slots(resources: Resources, device: str, limit: int | None) -> int:
+    """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
     takes = _takes(resources, device)
-    found = _slots(takes)
+    found = _slots(takes, limit)
     if found == 0:
         needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
@@ -396,17 +405,22 @@ def _takes(resources: Resources, device: str) -> dict[str, float]:
     takes = {"CPU": float(resources.cpus)}
     if device == "cuda":
         takes["GPU"] = float(resources.gpus)
+    if resources.memory is not None:
+        takes["memory"] = float(resources.memory)
     return takes
 
 
-def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
-    """Run a sweep until nothing is left to do; the signal that ended it early, if one did.
+def run(
+    driver: Driver, update: Callable[[], None], limit: int | None, more: Sequence[Callback] = ()
+) -> int | None:
+    """Run a sweep, `limit` attempts at once at most, until nothing is left to do; the signal that ended
+    it early, if one did.
 
     `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost, or if Ray
     ends while work is left. Errors of the ledger and its disk are raised as they are.
     """
     space, settings = driver.request.space, driver.request.base.run
-    conversation = _Conversation(driver, _takes(space.resources, settings.device), update)
+    conversation = _Conversation(driver, _takes(space.resources, settings.device), limit, update)
     # What torch.compile keeps from one trial's shapes can change the kernels of the next trial.
     varied = {path for _, path in space.varied()}
     warm = not settings.compile and "run.compile" not in varied
