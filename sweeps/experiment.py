@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import READERS, Address, Tracker, command_line
+from sweeps.commands.shared import READERS, Address, Slots, Tracker, command_line
 from sweeps.engine import session
 from sweeps.ledger import RESULTS
 from sweeps.plan.request import experiment_request
@@ -30,6 +30,7 @@ def main(
         list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
     ] = [],  # noqa: B006 typer copies it
     why: Annotated[str, typer.Option(help="The hypothesis, for the log.")] = "",
+    slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
@@ -43,7 +44,7 @@ def main(
             raise exits.UsageError("\n".join(missing))
         request = experiment_request(name, config, changes, why)
         command = command_line("sweeps.experiment")
-        options = session.Options(command, "--name", address=address, tracker=tracker)
+        options = session.Options(command, "--name", address=address, tracker=tracker, slots=slots)
         raise typer.Exit(session.run(request, RESULTS / name, options, READERS, console()))
 
 

@@ -39,7 +39,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker
-    failed        trial, attempt, reason, traceback, final (false: this session tries again)
+    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
+                  reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
@@ -61,7 +62,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from sweeps.exits import Code, CommandError, UsageError
 from tinylm.files import replacing
@@ -71,12 +72,22 @@ Row = dict[str, Any]
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
+OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
+_MEMORY = re.compile(
+    r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
+    re.IGNORECASE,
+)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a
 # run of an arm at settled values; to see how far equal runs are apart; to run the best of a search on
 # fresh seeds; to see what stopping another trial has cost.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether the text of an error says that memory ran out."""
+    return _MEMORY.search(text) is not None
 
 
 def pool_of(role: str, arm: str, grid: str) -> str | None:
@@ -267,7 +278,8 @@ def _current(rows: list[Row]) -> list[Row]:
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
     older confirmation is a `chosen` row with an empty arm. An older session has a command without its
-    `folder_option`. Older configs lack the fields in `tinylm.config.IMPLIED`.
+    `folder_option`. Older failures say in their text how they came about. Older configs lack the fields
+    in `tinylm.config.IMPLIED`.
     """
     arms: dict[str, str] = {}
     for row in rows:
@@ -291,6 +303,9 @@ def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
     if row["kind"] == "session" and "command" in row and "folder_option" not in row:
         is_named = "sweeps.experiment" in row["command"].split()
         return {**row, "folder_option": "--name" if is_named else "--out"}
+    if row["kind"] == "failed" and "how" not in row:
+        memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
+        return {**row, "how": OUT_OF_MEMORY if memory else "error"}
     return row
 
 
@@ -391,7 +406,7 @@ class Trial:
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"
     reason: str = ""
-    how: str = ""  # it diverged: `non-finite` or `blown up`
+    how: str = ""  # it diverged: `non-finite` or `blown up`; or it failed, see `failed`
     loss_init: float | None = None  # training loss before any update
     attempt: int = 0
     step: int = 0
@@ -613,7 +628,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.status, trial.reason = "planned", f"caps.{row['cap']} was used up"
     elif kind == "failed":
         trial.status = "failed" if row["final"] else "planned"
-        trial.reason = row["reason"]
+        trial.reason, trial.how = row["reason"], row["how"]
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
         trial.how = row.get("how", "")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import READERS, Address, Tracker, command_line
+from sweeps.commands.shared import READERS, Address, Slots, Tracker, command_line
 from sweeps.engine import session
 from sweeps.engine.machine import default_scale
 from sweeps.plan.request import read_request, sweep_folder
@@ -40,6 +40,7 @@ def main(
         float,
         typer.Option(min=0, max=1, help="Share of the stopped trials to train to the end as well."),
     ] = 0.0,
+    slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
@@ -50,10 +51,12 @@ def main(
             print(f"no --scale given: using {scale}", flush=True)
         request = read_request(space, scale, changes, seed)
         folder = sweep_folder(request, out)
+        options = session.Options(
+            command_line("sweeps.run"), "--out", address, tracker, audit, slots
+        )
         if plan:
-            session.preview(request, folder, audit, console())
+            session.preview(request, folder, options, console())
             return
-        options = session.Options(command_line("sweeps.run"), "--out", address, tracker, audit)
         raise typer.Exit(session.run(request, folder, options, READERS, console()))
 
 

@@ -111,7 +111,7 @@ class Engine:
         try:
             loss = self.loss(job.config, tokens / config.budget.tokens)
         except ArithmeticError as error:
-            self.driver.failed(job.trial, repr(error), "trace")
+            self.driver.failed(job.trial, "error", repr(error), "trace")
             return
         if math.isinf(loss):
             event = {"event": "diverged", "step": step, "tokens": tokens, "reason": "loss inf"}

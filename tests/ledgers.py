@@ -123,9 +123,9 @@ class Story:
         more = {"step": step, "tokens": tokens, "peak_loss": 14.0, "loss_init": 7.7, "how": how}
         self._append("diverged", trial, reason=f"{reason} {step}", **more)
 
-    def fail(self, trial: str, reason: str) -> None:
+    def fail(self, trial: str, reason: str, **more: Any) -> None:
         """The trial fails for good."""
-        self._append("failed", trial, reason=reason, final=True)
+        self._append("failed", trial, reason=reason, final=True, **more)
 
     def finish(self, trial: str, tokens: int = BUDGET) -> None:
         """The trial is at its end."""

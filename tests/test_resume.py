@@ -28,20 +28,27 @@ from tinylm import config as cfg
 @pytest.fixture(scope="module")
 def killed(
     tmp_path_factory: pytest.TempPathFactory, scale: Path
-) -> tuple[Path, int, tuple[int, str], subprocess.CompletedProcess[str]]:
-    """A sweep whose driver was killed, then terminated, then left to end."""
+) -> tuple[Path, int, dict[int, tuple[int, str]], subprocess.CompletedProcess[str]]:
+    """A sweep whose driver was killed, then terminated, then warned, then left to end."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "rates"
     request = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
     interrupt(request, out, signal.SIGKILL)
     rows = len(led.read(led.Files(out)))
-    return out, rows, interrupt(request, out, signal.SIGTERM), run(request)
+    ended = {
+        int(number): interrupt(request, out, number) for number in (signal.SIGTERM, signal.SIGUSR1)
+    }
+    return out, rows, ended, run(request)
 
 
 @pytest.mark.slow
-def test_a_terminated_sweep_exits_143_and_says_how_to_resume(killed: Any) -> None:
-    code, said = killed[2]
-    assert (code, "To resume: " in said) == (143, True), said
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_ends_a_sweep_with_its_code_and_how_to_resume(
+    killed: Any, number: int, code: int
+) -> None:
+    """Ray Tune has a handler of its own for SIGUSR1, which ends it as if all were done."""
+    found, said = killed[2][number]
+    assert (found, "To resume: " in said) == (code, True), said
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinylm import config as cfg
+from tinylm import signals
 from tinylm.exits import RefusedError, by_signal, reported, storing
 from tinylm.files import replacing
 from tinylm.text import count as short
@@ -103,6 +104,13 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
     return corpus, checkpoint.load(saved, corpus, settings)
 
 
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """End the run at once; the last checkpoint is complete."""
+    message = "interrupted; run the same command again to resume from the last checkpoint"
+    print(message, file=sys.stderr)
+    raise SystemExit(by_signal(number))
+
+
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for config, records and checkpoint.")],
@@ -114,25 +122,24 @@ def train(
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
         if out.exists() and not out.is_dir():
             raise cfg.ConfigError([f"--out {out}: not a folder"])
-        from tinylm import train as training
+        with signals.listening(_interrupted):
+            _begin_or_resume(settings, out)
 
-        saved = out / "checkpoint.pt"
-        corpus, state = _open(settings, saved)
-        if training.is_over(state, settings):
-            print(f"{saved} is finished ({state.step} updates); nothing is left to do")
-            return
-        # Ctrl-C and SIGTERM end the run at once; the last checkpoint is complete.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(by_signal(signal.SIGTERM)))
-        try:
-            with storing(out):
-                out.mkdir(parents=True, exist_ok=True)
-                with replacing(out / "config.json") as stream:
-                    stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
-                _train(settings, corpus, state, out / "records.jsonl", saved)
-        except KeyboardInterrupt as error:
-            resume = "run the same command again to resume from the last checkpoint"
-            print(f"interrupted; {resume}", file=sys.stderr)
-            raise typer.Exit(by_signal(signal.SIGINT)) from error
+
+def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
+    """Train what is left of the run in a folder."""
+    from tinylm import train as training
+
+    saved = out / "checkpoint.pt"
+    corpus, state = _open(settings, saved)
+    if training.is_over(state, settings):
+        print(f"{saved} is finished ({state.step} updates); nothing is left to do")
+        return
+    with storing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / "config.json") as stream:
+            stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
+        _train(settings, corpus, state, out / "records.jsonl", saved)
 
 
 def _train(

@@ -116,7 +116,6 @@ class Model(Section):
             )
         return self
 
-
     @property
     def initial_embedding_std(self) -> float:
         """The standard deviation of the initial embeddings, as a number."""

@@ -1,4 +1,4 @@
-"""What the commands that run trials share: two options, the command line, the console, the readers."""
+"""What the commands that run trials share: three options, the command line, the console, the readers."""
 
 import shlex
 import sys
@@ -13,6 +13,10 @@ from sweeps.ledger import Files
 
 Address = Annotated[
     str, typer.Option(help="A running Ray cluster: auto or HOST:PORT. By default Ray is started.")
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trials at once, at most. Default: what CPUs, GPUs and memory allow."),
 ]
 Tracker = Annotated[
     session.Tracker | None, typer.Option(help="Also send the trials to this tracker.")

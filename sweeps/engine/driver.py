@@ -546,7 +546,7 @@ class Driver:
             assert cap is not None  # what is used up stays so
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
-    def failed(self, trial_id: str, reason: str, traceback: str) -> None:
+    def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
         """Write down that an attempt failed; it is retried up to `RETRIES` times per session."""
         self._due.pop(trial_id, None)
         self._failures[trial_id] += 1
@@ -554,6 +554,7 @@ class Driver:
             "failed",
             trial=trial_id,
             attempt=self.sweep.find(trial_id).attempt,
+            how=how,
             reason=reason,
             traceback=traceback,
             final=self._failures[trial_id] > RETRIES,

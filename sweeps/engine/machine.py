@@ -7,22 +7,28 @@ nothing.)
 
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from sweeps import ledger as led
-from sweeps.engine.provenance import memory, processor
+from sweeps.engine.failures import Failure, failure_of
+from sweeps.engine.limits import kernel_kills, usable_cpus, usable_memory
+from sweeps.engine.provenance import processor
+from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm import data
 
 MEMORY_SHARE = 0.8  # of a slot's memory that a run may fill
+WORKER = 0.6e9  # bytes of a trial's process without its model: the interpreter, torch and Ray
+RAY = 0.2e9  # of these, what a run outside of Ray does not take
+OTHERS = 1.5e9  # bytes of the driver and of Ray's own processes
 _NO_END = 1e18  # bytes: more than any machine has, and a number that JSON can hold
 _WINDOWS = (1, 9)  # batch sizes at which the memory of an update is measured on a CPU
 
@@ -38,20 +44,86 @@ def default_scale() -> str:
 
 def this_machine(request: Request) -> Machine:
     """What planning a request needs to know of this machine."""
-    device = request.base.run.device
-    slots, share = local_slots(request), request.space.resources.gpus
-    return Machine(size, lambda config: fits(config, slot_memory(device, slots, share)))
+    return Machine(size, lambda config: fits(config, slot_memory(request)))
 
 
-def local_slots(request: Request) -> int:
-    """How many trials this machine runs at once."""
+@dataclass(frozen=True)
+class Slots:
+    """How many trials run at once."""
+
+    number: int
+    notes: tuple[str, ...] = ()  # why they are fewer than the processors would run
+
+
+def _at_once(request: Request) -> dict[str, tuple[float, str, float]]:
+    """For each resource of a trial that is limited here: how much it takes, the unit, how much there
+    is."""
     resources = request.space.resources
-    slots = int((os.cpu_count() or 1) / resources.cpus)
+    found = {"cpus": (float(resources.cpus), "CPUs", usable_cpus())}
     if request.base.run.device == "cuda":
         import torch
 
-        slots = min(slots, int(torch.cuda.device_count() / resources.gpus))
-    return max(1, slots)
+        found["gpus"] = (float(resources.gpus), "GPUs", float(torch.cuda.device_count()))
+    if resources.memory is not None:
+        found["memory"] = (resources.memory / 1e9, "GB of memory", usable_memory() / 1e9)
+    return found
+
+
+def require_a_slot(request: Request) -> None:
+    """Raise `UsageError` if a trial takes more than this machine has."""
+    wrong = [
+        f"{request.source}: resources.{name}: a trial takes {takes:.3g} {unit}, but only {has:.3g} "
+        "can be used here"
+        for name, (takes, unit, has) in _at_once(request).items()
+        if takes > has
+    ]
+    if wrong:
+        raise UsageError("\n".join(wrong))
+
+
+def _declared_slots(request: Request) -> int:
+    """How many trials run at once by the resources that they declare; at least one."""
+    return max(1, min(int(has / takes) for takes, _, has in _at_once(request).values()))
+
+
+def local_slots(
+    request: Request,
+    configs: Sequence[cfg.Config],
+    limit: int | None = None,
+    peaks: Peaks | None = None,
+) -> Slots:
+    """How many trials of these configs this machine runs at once, `limit` at most.
+
+    If the space does not say how much memory a trial takes, it is estimated; measured if it may be too
+    much. A config that does not fit even alone limits no other.
+    """
+    most = _declared_slots(request)
+    if limit is not None:
+        most = min(most, limit)
+    if request.space.resources.memory is not None:
+        return Slots(most)
+    room = min(MEMORY_SHARE * usable_memory(), usable_memory() - OTHERS)
+    shapes = {_shape(config): config for config in configs}
+    needs = {
+        shape: needed(config, room / most, room, peaks or measured_peaks)
+        for shape, config in shapes.items()
+    }
+    fitting = [need for need in needs.values() if need <= room]
+    number = min(most, int(room / max(fitting))) if fitting else 1
+    notes = []
+    if number < most:
+        notes.append(
+            f"{number} of {most} trials at once: one takes up to {max(fitting, default=0) / 1e9:.2g} GB "
+            f"of memory, and {room / 1e9:.3g} GB can be used"
+        )
+    large = sum(needs[_shape(config)] > room for config in configs)
+    if large:
+        notes = [] if not fitting else notes
+        notes.append(
+            f"{large} of {len(configs)} runs do not fit in the {room / 1e9:.3g} GB of memory that can "
+            "be used"
+        )
+    return Slots(number, tuple(notes))
 
 
 @cache
@@ -123,18 +195,41 @@ def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     return speeds if len(speeds) == len(configs) else None
 
 
-def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
-    """Tokens per second of every config; each distinct shape is measured now, and kept."""
-    from tinylm import measure
+class ProbeError(Exception):
+    """A run could not be tried here; says why."""
 
+
+def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
+    """Tokens per second of every config; each distinct shape is measured now, and kept. `ProbeError` if
+    one can't be."""
     shapes = {_shape(config): config for config in configs}
     speeds = {}
-    for number, (shape, config) in enumerate(shapes.items(), start=1):
+    for number, (shape, found) in enumerate(
+        zip(shapes, _tried(_speed, list(shapes.values())), strict=True), start=1
+    ):
         if len(shapes) > 1:
-            tell(f"measuring speed: model shape {number} of {len(shapes)}")
-        speeds[shape] = measure.probe(config)
+            tell(f"measured speed: model shape {number} of {len(shapes)}")
+        if isinstance(found, Failure):
+            raise ProbeError(_told(found, shapes[shape]))
+        speeds[shape] = found
     _keep("speeds", speeds)
     return [speeds[_shape(config)] for config in configs]
+
+
+def _told(failure: Failure, config: cfg.Config) -> str:
+    """What people read of a run that failed when it was tried."""
+    params, _ = size(config.model)
+    what = "does not fit in memory" if failure.how == led.OUT_OF_MEMORY else "failed"
+    return (
+        f"a run of {params:,} parameters and {config.optim.batch_size} windows {what}: "
+        f"{failure.reason}"
+    )
+
+
+def _speed(config: cfg.Config) -> float:
+    from tinylm import measure
+
+    return measure.probe(config)
 
 
 def product_flops(config: cfg.Config) -> float:
@@ -144,33 +239,79 @@ def product_flops(config: cfg.Config) -> float:
     return measure.product_flops(config)
 
 
-def slot_memory(device: str, slots: int, share: float) -> float:
-    """Bytes of memory of a slot: a share of a GPU's, or one of `slots` equal parts of this
-    machine's."""
-    if device == "cuda":
+def slot_memory(request: Request) -> float:
+    """Bytes of memory of a slot: a share of a GPU's, or what a trial declares, or an equal part of
+    what this job may use."""
+    resources = request.space.resources
+    if request.base.run.device == "cuda":
         import torch
 
-        return torch.cuda.get_device_properties(0).total_memory * min(1.0, share)
-    return memory() / slots
+        memory = torch.cuda.get_device_properties(0).total_memory
+        return memory * min(1.0, resources.gpus)
+    if resources.memory is not None:
+        return float(resources.memory)
+    return usable_memory() / _declared_slots(request)
 
 
-def _peak(config: cfg.Config) -> int:
+def _peak(config: cfg.Config) -> float:
     from tinylm import measure
 
-    return measure.memory(config)
+    return float(measure.memory(config))
+
+
+def _tried(
+    what: Callable[[cfg.Config], float], configs: Sequence[cfg.Config]
+) -> Iterator[float | Failure]:
+    """What a function measures of each config, or why it failed: in a process of its own, which may
+    run out of memory and be killed."""
+    context, left = get_context("spawn"), list(configs)
+    while left:
+        answers, told = context.Pipe(duplex=False)
+        kills = kernel_kills()
+        process = context.Process(target=_answer, args=(what, left, told))
+        process.start()
+        told.close()
+        try:
+            while left:
+                answer = answers.recv()
+                left.pop(0)
+                yield answer
+        except EOFError:
+            process.join()
+            left.pop(0)
+            yield _death(process.exitcode or 0, kernel_kills() > kills)
+        finally:
+            process.terminate()
+            process.join()
+
+
+def _answer(
+    what: Callable[[cfg.Config], float], configs: Sequence[cfg.Config], told: Connection
+) -> None:
+    for config in configs:
+        try:
+            told.send(what(config))
+        except Exception as error:  # noqa: BLE001 whatever it is, the driver says it
+            told.send(failure_of(error))
+
+
+def _death(code: int, killed: bool) -> Failure:
+    """Why a process ended that did not answer, by its exit code."""
+    if killed and code == -signal.SIGKILL:
+        return Failure(led.OUT_OF_MEMORY, "the kernel killed it: out of memory")
+    how = f"signal {-code} ended it" if code < 0 else f"it ended with exit code {code}"
+    return Failure("died", how)
 
 
 def measured_peaks(configs: Sequence[cfg.Config]) -> list[float]:
-    """Peak bytes of a run of each config, measured in its own process; infinite if it ran out of
-    memory."""
+    """Peak bytes of a run of each config; infinite if it ran out of memory. `UsageError` if another
+    error ended it."""
     peaks: list[float] = []
     for config in configs:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            try:
-                peaks.append(pool.submit(_peak, config).result())
-            except (BrokenProcessPool, MemoryError, RuntimeError):
-                # Killed, or torch's out-of-memory error, which is a RuntimeError.
-                peaks.append(math.inf)
+        found = next(_tried(_peak, [config]))  # a process has one peak
+        if isinstance(found, Failure) and found.how != led.OUT_OF_MEMORY:
+            raise UsageError(f"memory can't be measured: {_told(found, config)}")
+        peaks.append(math.inf if isinstance(found, Failure) else found)
     return peaks
 
 
@@ -198,14 +339,39 @@ def _needed(config: cfg.Config, peaks: Peaks) -> float:
     return at_few + (micro - _WINDOWS[0]) * slope
 
 
-def fits(config: cfg.Config, room: float, peaks: Peaks = measured_peaks) -> bool:
-    """Whether a run of a config fits in a slot with so much room, in bytes.
-
-    A measured peak is kept, so that a sweep that is resumed plans the same trials.
-    """
+def _peak_of(config: cfg.Config, peaks: Peaks) -> float:
+    """Peak bytes of a run. It is measured once and kept, so that a sweep that is resumed plans the same
+    trials."""
     shape = _shape(config)
     kept = _read("memory")
     if shape not in kept:
         kept[shape] = min(_needed(config, peaks), _NO_END)
         _keep("memory", {shape: kept[shape]})
-    return kept[shape] <= MEMORY_SHARE * room
+    return kept[shape]
+
+
+def fits(config: cfg.Config, room: float, peaks: Peaks = measured_peaks) -> bool:
+    """Whether a run of a config fits in a slot with so much room, in bytes."""
+    return _peak_of(config, peaks) <= MEMORY_SHARE * room
+
+
+def estimated_memory(config: cfg.Config) -> tuple[float, float]:
+    """The least and about the most bytes that the process of a trial takes."""
+    if config.run.device == "cuda":  # the model is in the device's memory
+        return WORKER, WORKER
+    model, run = config.model, config.run
+    params, _ = size(model)
+    layer = 24 * model.d_model + 6 * model.d_ff + 3 * model.n_heads * model.context_length
+    floats = model.n_layers * layer + 5 * model.vocab_size  # of a token
+    windows = max(config.optim.batch_size // run.accumulate, config.eval.batch_size)
+    # Weights, gradients and two moments; about as much again while a checkpoint is written.
+    return WORKER + 16 * params, WORKER + 32 * params + 4 * floats * windows * model.context_length
+
+
+def needed(config: cfg.Config, share: float, room: float, peaks: Peaks = measured_peaks) -> float:
+    """Bytes that the process of a trial takes: estimated if that is surely below `share` or above
+    `room`, else measured."""
+    least, most = estimated_memory(config)
+    if most <= share:
+        return most
+    return least if least > room else _peak_of(config, peaks) + RAY

@@ -18,19 +18,22 @@ from sweeps.engine import provenance
 from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
+    ProbeError,
     known_speeds,
     local_slots,
     measured_speeds,
     product_flops,
+    require_a_slot,
     this_machine,
 )
 from sweeps.engine.view import View, show_begun, show_forecast, show_plan, show_time
-from sweeps.exits import Code, RefusedError
+from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import count
 from tinylm import config as cfg
+from tinylm.signals import listening
 
 Tracker = Literal["mlflow", "wandb"]
 
@@ -44,6 +47,7 @@ class Options:
     address: str = "local"  # or that of a running Ray cluster
     tracker: Tracker | None = None
     audit: float = 0.0  # share of the stopped trials to train to their ends
+    slots: int | None = None  # trials at once, at most
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,26 @@ class Readers:
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
 
 
-def preview(request: Request, folder: Path, audit: float, console: Console) -> None:
+def preview(request: Request, folder: Path, options: Options, console: Console) -> None:
     """Print the trials of a request, what they cost, and how long they take here."""
+    if options.address == "local":
+        require_a_slot(request)
     rows, machine = led.read(led.Files(folder)), this_machine(request)
     plan = pl.plan(request, machine, pl.earlier_draws(rows, request.seed))
-    load, slots = pl.load(request, plan), local_slots(request)
+    load = pl.load(request, plan)
     show_plan(request, plan, load, console)
     if rows:
         sweep = led.fold(rows)
         show_begun(plan, sweep, pl.unwanted(request, machine, plan, sweep), console)
+    found = local_slots(request, load.configs, options.slots)
+    for note in found.notes:
+        console.print(note, highlight=False)
+    slots, audit = found.number, options.audit
     try:
         speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
-    except cfg.ConfigError as error:
+    except (cfg.ConfigError, ProbeError) as error:
         show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
-        console.print(f"time: unknown ({error})")
+        console.print(f"time: unknown ({error})", highlight=False, markup=False)
         return
     expected = forecast(request, load, speeds, slots)
     show_forecast(request, expected, load.tokens, audit, console)
@@ -84,6 +94,8 @@ def run(
     used.
     """
     files = led.Files(folder)
+    if options.address == "local":
+        require_a_slot(request)
     with exits.storing(folder):
         machine = this_machine(request)
         earlier = pl.earlier_draws(led.read(files), request.seed)
@@ -151,9 +163,13 @@ class _Session:
         if self.driver.is_done():
             return self._repeat()
         refuse_other_bits(self.driver.sweep, self.driver.request)
+        with listening(self._interrupted):
+            return self._do_rest(callbacks)
+
+    def _do_rest(self, callbacks: list[Any]) -> int:
+        """Do what is left to do, which is something; the exit code."""
         from sweeps.engine import tune
 
-        tune.listen(self._interrupted)
         if self.driver.is_capped():
             return self._conclude(None)
         if not self.driver.has_work():  # an earlier driver died before its last rows
@@ -161,9 +177,10 @@ class _Session:
             self.driver.end()
             return self._conclude(None)
         try:
-            ended_by = self._train(callbacks)
-        except tune.ClusterError as error:
-            raise tune.ClusterError(f"{error}\nTo resume: {self.options.command}") from error
+            with exits.storing(self._files.folder):
+                ended_by = self._train(callbacks)
+        except (tune.ClusterError, StorageError) as error:
+            raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
         return self._conclude(ended_by)
 
     def _repeat(self) -> int:
@@ -181,16 +198,21 @@ class _Session:
         """Train what is left under Ray; the signal that ended it early, if one did."""
         from sweeps.engine import tune
 
-        request = self.driver.request
-        with tune.cluster(self.options.address) as dashboard:
-            tune.listen(self._interrupted)  # ray.init installs a handler of its own
-            slots = tune.slots(request.space.resources, request.base.run.device)
+        request, limit = self.driver.request, self.options.slots
+        if self.options.address == "local":
+            configs = pl.load(request, self.driver.plan).configs
+            found = local_slots(request, configs, limit)
+            for note in found.notes:
+                print(note, flush=True)
+            limit = found.number
+        with tune.cluster(self.options.address, request.space.resources, limit) as dashboard:
+            slots = tune.slots(request.space.resources, request.base.run.device, limit)
             if dashboard:
                 print(f"dashboard: {dashboard} (`ray get-auth-token` prints its token)", flush=True)
             expected = self._begin(dashboard, slots)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
-                ended_by = tune.run(self.driver, view.update, callbacks)
+                ended_by = tune.run(self.driver, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():
                     self.driver.end()
         return ended_by

@@ -12,9 +12,9 @@ snapshots are never read.
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
-import re
 import secrets
 import shlex
 import shutil
@@ -74,19 +74,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
+from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
+from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
 from sweeps.exits import Code, CommandError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
+from tinylm.signals import ENDING, listening  # noqa: E402
 
 _KNOCK_SECONDS = 5
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-# In the error of a worker whose storage is full, read-only or over its quota.
-_STORAGE = re.compile(r"\[Errno (28|30|122)\] ([^\n:]*)")
-
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -108,7 +105,8 @@ class TrialActor(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Open the corpus; the model is built at the first step."""
         self._job = Job.from_json(config["job"])
-        self._attempt = Attempt(self._job)
+        with told():
+            self._attempt = Attempt(self._job)
         self._events = self._attempt.events()
         print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
 
@@ -123,8 +121,14 @@ class TrialActor(tune.Trainable):
         # An actor's name is fixed when Ray creates it. The title of its process can be changed, and
         # the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
-        event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
+        with told():
+            event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save a checkpoint to the sweep's storage."""
+        with told():
+            return super().save(checkpoint_dir)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
@@ -137,10 +141,20 @@ class _Conversation:
 
     driver: Driver
     resources: dict[str, float]  # of an attempt
+    limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
+    before: dict[int, Any] = field(default_factory=dict)  # the handlers of signals before `run`
     error: Exception | None = None
     signal: int | None = None
+    exhausted: bool = False  # nothing was left to do when Ray last asked
+
+    def interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: nothing more is started, asked or written."""
+        if self.signal is not None:  # again: a cluster that is gone may never answer
+            self.before[number](number, frame)
+        self.signal = number
+        print("stopping; a second signal stops at once", file=sys.stderr)
 
     @property
     def over(self) -> bool:
@@ -172,13 +186,18 @@ class _Work(Searcher):
         job = None
         running = len(self._conversation.driver.running)
         with self._conversation.guard():
-            slots = 0 if self._conversation.over else _slots(self._conversation.resources)
+            slots = (
+                0
+                if self._conversation.over
+                else _slots(self._conversation.resources, self._conversation.limit)
+            )
             if running < slots:
                 job = self._conversation.driver.next_job()
             elif not running and not self._conversation.over:
                 raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
             # With nothing running, there is nothing to wait for.
+            self._conversation.exhausted = not running and not self._conversation.over
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": self._conversation.resources}
@@ -220,6 +239,13 @@ class _Notes(Callback):
 
     def __init__(self, conversation: _Conversation) -> None:
         self._conversation = conversation
+        self._kills = kernel_kills()
+
+    def setup(self, **info: Any) -> None:
+        """Handle the signals again: Tune has a handler of its own for SIGUSR1, which ends `fit`."""
+        for number in ENDING:
+            heard = number in self._conversation.before
+            signal.signal(number, self._conversation.interrupted if heard else signal.SIG_IGN)
 
     def on_trial_result(
         self,
@@ -249,16 +275,23 @@ class _Notes(Callback):
             return
         with self._conversation.guard():
             text = Path(trial.error_file).read_text() if trial.error_file else ""
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            reason = lines[-1] if lines else "the worker process died"
+            failure = failure_in(text, self._killed())
             self._conversation.driver.failed(
-                self._conversation.trial_of[trial.trial_id], reason, text[-8000:]
+                self._conversation.trial_of[trial.trial_id],
+                failure.how,
+                failure.reason,
+                failure.traceback,
             )
-            storage = _STORAGE.search(text)
-            if storage is not None:  # another attempt would fail in the same way
-                raise OSError(
-                    int(storage[1]), storage[2], str(self._conversation.driver.ledger.files.folder)
-                )
+            if failure.how == "storage":  # another attempt would fail in the same way
+                folder = self._conversation.driver.ledger.files.folder
+                raise OSError(failure.number, failure.reason, str(folder))
+
+    def _killed(self) -> bool:
+        """Whether the kernel has killed a process for lack of memory, of which no trial was told."""
+        if kernel_kills() <= self._kills:
+            return False
+        self._kills += 1
+        return True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._conversation.guard():
@@ -278,13 +311,14 @@ class _Interrupt(Stopper):
         return self._conversation.over
 
 
-def _slots(resources: dict[str, float]) -> int:
-    """How many attempts fit on the live nodes at once."""
-    return sum(
+def _slots(resources: dict[str, float], limit: int | None) -> int:
+    """How many attempts fit on the live nodes at once, `limit` at most."""
+    found = sum(
         min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
         for node in ray.nodes()
         if node["Alive"]
     )
+    return found if limit is None else min(found, limit)
 
 
 def _knock(address: str) -> None:
@@ -296,8 +330,30 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
-def cluster(address: str) -> Iterator[str]:
-    """A Ray cluster while the context lasts: a new one (`local`), or the one at an address.
+def _own_signals() -> Iterator[None]:
+    """Keep signals for the driver while Ray starts."""
+    # A batch system may signal all processes of a job, and only the driver ends them in order. Ray's
+    # processes inherit what is blocked here; it ends them with SIGTERM.
+    blocked = set(ENDING) - {signal.SIGINT, signal.SIGTERM}
+    handler, mask = (
+        signal.getsignal(signal.SIGTERM),
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
+    )
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM and callable(handler):  # by the handler that Ray installs
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[str]:
+    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials, or the
+    one at an address.
 
     Yields the dashboard's URL. Raises `ClusterError` if the cluster can't be started or reached.
     """
@@ -308,7 +364,8 @@ def cluster(address: str) -> Iterator[str]:
     environment: dict[str, Any] = {}
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
-        settings |= {"dashboard_host": "127.0.0.1"}
+        settings |= {"dashboard_host": "127.0.0.1", "_memory": usable_memory()}
+        settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus)}
     else:
         # The workers of a running cluster don't have this process's environment.
         environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
@@ -321,7 +378,8 @@ def cluster(address: str) -> Iterator[str]:
     try:
         try:
             _knock(address)
-            context = ray.init(address=address, **settings)
+            with _own_signals():
+                context = ray.init(address=address, **settings)
         except (OSError, RuntimeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ClusterError(f"--address {address}: {reason}") from error
@@ -333,10 +391,10 @@ def cluster(address: str) -> Iterator[str]:
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def slots(resources: Resources, device: str) -> int:
-    """How many trials the cluster runs at once; `ClusterError` if it can't run any."""
+def slots(resources: Resources, device: str, limit: int | None) -> int:
+    """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
     takes = _takes(resources, device)
-    found = _slots(takes)
+    found = _slots(takes, limit)
     if found == 0:
         needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
@@ -347,64 +405,67 @@ def _takes(resources: Resources, device: str) -> dict[str, float]:
     takes = {"CPU": float(resources.cpus)}
     if device == "cuda":
         takes["GPU"] = float(resources.gpus)
+    if resources.memory is not None:
+        takes["memory"] = float(resources.memory)
     return takes
 
 
-def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Handle the signals that end a sweep, and return the earlier handlers. Ignored signals (SIGHUP
-    under nohup) stay ignored."""
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
+def run(
+    driver: Driver, update: Callable[[], None], limit: int | None, more: Sequence[Callback] = ()
+) -> int | None:
+    """Run a sweep, `limit` attempts at once at most, until nothing is left to do; the signal that ended
+    it early, if one did.
 
-
-def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = ()) -> int | None:
-    """Run a sweep until nothing is left to do; the signal that ended it early, if one did.
-
-    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost. Errors of
-    the ledger and its disk are raised as they are.
+    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost, or if Ray
+    ends while work is left. Errors of the ledger and its disk are raised as they are.
     """
     space, settings = driver.request.space, driver.request.base.run
-    conversation = _Conversation(driver, _takes(space.resources, settings.device), update)
+    conversation = _Conversation(driver, _takes(space.resources, settings.device), limit, update)
     # What torch.compile keeps from one trial's shapes can change the kernels of the next trial.
     varied = {path for _, path in space.varied()}
     warm = not settings.compile and "run.compile" not in varied
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        if conversation.signal is not None:  # again: a cluster that is gone may never answer
-            before[number](number, frame)
-        conversation.signal = number
-        print("stopping; a second signal stops at once", file=sys.stderr)
-
-    before = listen(interrupted)
+    tuner = tune.Tuner(
+        TrialActor,
+        tune_config=tune.TuneConfig(
+            search_alg=_Work(conversation),
+            scheduler=_Answers(conversation),
+            num_samples=-1,
+            reuse_actors=warm,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=driver.ledger.files.checkpoints.name,
+            storage_path=str(driver.ledger.files.folder.resolve()),
+            callbacks=[_Notes(conversation), *more],
+            stop=_Interrupt(conversation),
+            failure_config=tune.FailureConfig(max_failures=0),
+            verbose=0,
+        ),
+    )
     try:
-        tune.Tuner(
-            TrialActor,
-            tune_config=tune.TuneConfig(
-                search_alg=_Work(conversation),
-                scheduler=_Answers(conversation),
-                num_samples=-1,
-                reuse_actors=warm,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name=driver.ledger.files.checkpoints.name,
-                storage_path=str(driver.ledger.files.folder.resolve()),
-                callbacks=[_Notes(conversation), *more],
-                stop=_Interrupt(conversation),
-                failure_config=tune.FailureConfig(max_failures=0),
-                verbose=0,
-            ),
-        ).fit()
-    except (ray.exceptions.RayError, tune.TuneError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise conversation.error or ClusterError(f"the cluster was lost: {reason}") from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with listening(conversation.interrupted) as conversation.before:
+            tuner.fit()
+    except Exception as error:  # of many kinds, also after a signal
+        if conversation.signal is None:
+            raise conversation.error or _ended(error, driver.ledger.files.folder) from error
     if conversation.error is not None:
         raise conversation.error
+    if conversation.signal is None and not conversation.exhausted:
+        raise ClusterError("Ray Tune ended while work was left")
     return conversation.signal
+
+
+def _ended(error: Exception, folder: Path) -> Exception:
+    """The error that ends a sweep whose folder this is, when Tune ends with an error."""
+    failure = failure_of(error)
+    if failure.how == "storage":
+        return OSError(failure.number, failure.reason, str(folder))
+    last = (str(error).strip().splitlines() or [""])[-1]
+    if isinstance(error, ray.exceptions.RayError | tune.TuneError) and last:
+        return ClusterError(f"the cluster was lost: {last}")
+    return ClusterError(f"Ray Tune failed: {failure.reason}")
 
 
 def _name(trial: Trial) -> str:

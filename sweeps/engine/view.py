@@ -145,7 +145,7 @@ def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: 
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"time: about {duration(expected.seconds)}, {slots} trials at once (a trial alone trains "
+        f"time: about {duration(expected.seconds)}, {slots} trial{'s' * (slots != 1)} at once (a trial alone trains "
         f"at {rates} tokens/s here; evaluation and start-up are not included)"
     )
 

@@ -1,9 +1,7 @@
 """Problems of a run, found by fixed rules. The constants are here and in `tinylm.train`, which ends
 diverged runs."""
 
-import re
-
-from sweeps.ledger import Trial
+from sweeps.ledger import OUT_OF_MEMORY, Trial
 from sweeps.selection import last_record, records
 
 SPIKE_NATS = 1.0
@@ -18,10 +16,9 @@ RULES = {
     f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
     "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
     "corpus",
-    "out of memory": "the process or the device ran out of memory",
+    OUT_OF_MEMORY: "the process or the device ran out of memory",
     "failed": "the run ended with another error",
 }
-_MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memory", re.IGNORECASE)
 
 
 def outcome(trial: Trial) -> str:
@@ -29,7 +26,7 @@ def outcome(trial: Trial) -> str:
     if trial.status == "diverged":
         return trial.how or "blown up"
     if trial.status == "failed":
-        return "out of memory" if _MEMORY.search(trial.reason) else "failed"
+        return OUT_OF_MEMORY if trial.how == OUT_OF_MEMORY else "failed"
     entropy, last = trial.unigram_entropy, last_record(trial)
     if (
         trial.status == "finished"

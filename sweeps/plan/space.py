@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    ByteSize,
     Discriminator,
     Field,
     StringConstraints,
@@ -194,11 +195,21 @@ Retune = Annotated[
 ]
 
 
+Bytes = Annotated[
+    Annotated[ByteSize, Field(gt=0)],
+    with_rule("expected a number of bytes above 0, or one with its unit, e.g. 2GB"),
+]
+
+
 class Resources(Section):
     """The resources of one trial."""
 
     cpus: cfg.Positive = 1
     gpus: cfg.Positive = Field(default=1, description="Used only if run.device is cuda.")
+    memory: Bytes | None = Field(
+        default=None,
+        description="Memory of a trial in bytes, or as 2GB; by default it is estimated.",
+    )
 
 
 class Caps(Section):

@@ -1,13 +1,30 @@
 """What fits in the memory of a slot, by peaks that are passed in instead of measured."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from fakes import grid, request
 
-from sweeps.engine.machine import fits, local_slots, slot_memory
+from sweeps.engine.limits import usable_cpus, usable_memory
+from sweeps.engine.machine import (
+    OTHERS,
+    RAY,
+    WORKER,
+    ProbeError,
+    Slots,
+    _death,
+    fits,
+    local_slots,
+    measured_speeds,
+    needed,
+    require_a_slot,
+    slot_memory,
+)
+from sweeps.exits import UsageError
+from sweeps.plan.request import Request
 from tinylm import config as cfg
 
 GIB = 2**30
@@ -101,10 +118,86 @@ def test_the_same_shape_is_not_measured_again(change: dict[str, object]) -> None
     assert not fits(cfg.overlay(BASE, change), GIB, never)
 
 
-def test_slots_share_the_memory_of_a_machine_equally() -> None:
-    assert slot_memory("cpu", 4, 1.0) == slot_memory("cpu", 1, 1.0) / 4
+def rates(**resources: object) -> Request:
+    """A sweep of two rates whose trials take these resources."""
+    return request({**grid([1e-3, 2e-3]), "resources": resources})
 
 
-def test_a_machine_has_a_slot_even_for_a_trial_that_takes_more_cpus() -> None:
-    tree = {**grid([1e-3]), "resources": {"cpus": 100_000}}
-    assert local_slots(request(tree)) == 1
+def test_slots_share_the_memory_that_a_job_may_use_equally() -> None:
+    """The file systems of a test's job are those of its machine."""
+    whole = rates(cpus=usable_cpus())
+    halves = rates(cpus=usable_cpus() / 2)
+    assert slot_memory(halves) == slot_memory(whole) / 2
+
+
+def test_a_trial_that_declares_its_memory_has_that_much() -> None:
+    assert slot_memory(rates(memory="3GB")) == 3e9
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"cpus": 100_000}, "space.yaml: resources.cpus: a trial takes 1e+05 CPUs, but only"),
+        ({"memory": "1000TB"}, "space.yaml: resources.memory: a trial takes 1e+06 GB of memory"),
+    ],
+    ids=str,
+)
+def test_a_trial_that_can_never_fit_is_refused(resources: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        require_a_slot(rates(**resources))
+
+
+def test_trials_at_once_are_limited_by_what_the_job_may_use() -> None:
+    assert local_slots(rates(cpus=usable_cpus() / 4), [BASE]).number == 4
+
+
+def test_trials_at_once_are_limited_by_the_command() -> None:
+    assert local_slots(rates(cpus=usable_cpus() / 4), [BASE], 3).number == 3
+
+
+def test_trials_at_once_are_limited_by_declared_memory() -> None:
+    asked = rates(cpus=usable_cpus() / 4, memory=usable_memory() // 2)
+    assert local_slots(asked, [BASE]) == Slots(2)
+
+
+def test_fewer_trials_run_at_once_where_their_memory_does_not_fit() -> None:
+    """So many that each has too little, whatever the machine: the smallest takes 0.6 GB."""
+    most = math.ceil(usable_memory() / WORKER)
+    found = local_slots(rates(cpus=usable_cpus() / most), [BASE], peaks=lambda configs: [2e9, 2e9])
+    room = min(0.8 * usable_memory(), usable_memory() - OTHERS)
+    assert found.number == max(1, int(room / (2e9 + RAY)))
+    assert f"{found.number} of {most} trials at once: one takes up to 2.2 GB" in found.notes[0]
+
+
+def test_a_run_that_never_fits_is_said_and_leaves_the_others_their_slots() -> None:
+    huge = cfg.overlay(BASE, {"model.d_ff": 10**11})
+    found = local_slots(rates(cpus=usable_cpus() / 2), [BASE, huge], peaks=never)
+    assert found.number == 2
+    assert "1 of 2 runs do not fit in the" in found.notes[0]
+
+
+def test_memory_that_surely_fits_is_not_measured() -> None:
+    assert needed(BASE, 1e12, 1e12, never) < 2e9
+
+
+def test_memory_that_may_not_fit_is_measured() -> None:
+    assert needed(BASE, 1e6, 1e12, lambda configs: [2e9, 2e9]) == 2e9 + RAY
+
+
+@pytest.mark.parametrize(
+    ("code", "killed", "how"),
+    [(-9, True, "out of memory"), (-9, False, "died"), (-11, True, "died"), (1, False, "died")],
+)
+def test_only_a_kill_that_the_kernel_counts_is_one_for_memory(
+    code: int, killed: bool, how: str
+) -> None:
+    assert _death(code, killed).how == how
+
+
+def test_a_model_without_room_in_memory_is_told_from_its_error() -> None:
+    """The probe runs in a process of its own."""
+    huge = cfg.overlay(BASE, {"model.d_ff": 10**11})
+    with pytest.raises(
+        ProbeError, match=r"does not fit in memory: RuntimeError: .*allocate memory"
+    ):
+        measured_speeds([huge], lambda note: None)

@@ -37,6 +37,16 @@ def told(folder: Path, **how: Any) -> str:
         ({"end": lambda tell, trial: tell.fail(trial, "ValueError: no")}, "failed"),
         ({"end": lambda tell, trial: tell.fail(trial, "CUDA out of memory")}, "out of memory"),
         ({"end": lambda tell, trial: tell.fail(trial, "can't allocate memory")}, "out of memory"),
+        (
+            {
+                "end": lambda tell, trial: tell.fail(
+                    trial, "no", traceback="CUDA error: out of memory"
+                )
+            },
+            "out of memory",
+        ),
+        ({"end": lambda tell, trial: tell.fail(trial, "no", how="out of memory")}, "out of memory"),
+        ({"end": lambda tell, trial: tell.fail(trial, "out of memory", how="error")}, "failed"),
         ({"entropy": 2.0, "end": lambda tell, trial: tell.stop(trial, BUDGET, 3.0)}, ""),
     ],
 )

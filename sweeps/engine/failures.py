@@ -1,0 +1,114 @@
+"""Why a run failed: its kind, and a reason that people can read."""
+
+import errno
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
+
+How = Literal["out of memory", "storage", "died", "error"]
+
+_TRACEBACK = 8000  # characters at the end of one that are kept
+_STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+_MEMORY_TYPES = {"MemoryError", "OutOfMemoryError"}
+# Tells what an attempt's process raised from all that Ray writes around it.
+_MARK = "AttemptError: "
+_MARKED = re.compile(rf"{_MARK}(\{{.*\}})$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What made an attempt at a trial fail."""
+
+    how: How
+    reason: str
+    traceback: str = ""
+    number: int = 0  # of the system's error, if `how` is storage
+
+
+class AttemptError(Exception):
+    """A failure, on its way from the process of an attempt to the driver as text."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(json.dumps(asdict(failure)))
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise an `AttemptError` for any error: Ray sends it on as text."""
+    try:
+        yield
+    except Exception as error:
+        raise AttemptError(failure_of(error)) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The error that caused an error, by `raise ... from`."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an exception means."""
+    chain = list(_chain(error))
+    text = "".join(traceback.format_exception(error))[-_TRACEBACK:]
+    for one in chain:
+        names = {kind.__name__ for kind in type(one).__mro__}
+        if names & _MEMORY_TYPES or says_out_of_memory(str(one)):
+            return Failure(OUT_OF_MEMORY, _line(one), text)
+    for one in chain:
+        number = one.errno if isinstance(one, OSError) else None
+        if number in _STORAGE:
+            return Failure("storage", os.strerror(number), text, number)
+    root = root_of(error)
+    return Failure("error", _line(root) + _advice(chain), text)
+
+
+def _line(error: BaseException) -> str:
+    """The type of an error and its first line that says something."""
+    name = type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{name}: {lines[0]}" if lines else name
+
+
+def _advice(chain: list[BaseException]) -> str:
+    """What explains an error of torch.compile's compiler here; empty if nothing does."""
+    compiling = any("CppCompileError" in f"{type(one).__name__}: {one}" for one in chain)
+    if compiling and " " in sys.prefix:
+        return (
+            f"; torch.compile can't link in an environment whose path has a space: {sys.prefix} "
+            "(move it, or set run.compile: false)"
+        )
+    return ""
+
+
+def failure_in(text: str, killed: bool) -> Failure:
+    """What Ray's text about a failed attempt means; `killed` is whether the kernel has just killed a
+    process for lack of memory."""
+    marked = _MARKED.findall(text)
+    if marked:
+        return Failure(**json.loads(marked[-1]))
+    if killed:
+        return Failure(
+            OUT_OF_MEMORY, "the kernel killed the worker process: out of memory", text[-_TRACEBACK:]
+        )
+    reason = (
+        "the worker process was killed or crashed (with SIGKILL often for lack of memory; the "
+        "kernel's log would say)"
+    )
+    return Failure("died", reason, text[-_TRACEBACK:])
