@@ -44,6 +44,7 @@ class Results:
     """A sweep, and the token counts at which its trials can be compared."""
 
     name: str
+    rows: Sequence[Row]
     sweep: Sweep
     space: Space
     scale: str
@@ -201,6 +202,7 @@ def results_of(name: str, rows: list[Row]) -> Results:
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Results(
         name=name,
+        rows=rows,
         sweep=sweep,
         space=space,
         scale=str(sweep.request["scale"]),
