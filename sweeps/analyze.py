@@ -14,20 +14,22 @@ import typer
 from rich.console import Console
 
 from sweeps import exits, ledger
+from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
 from sweeps.report import analysis
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _analyze(files: Files, *, tensorboard: bool) -> None:
+def _analyze(files: Files, reader: Reader, *, tensorboard: bool) -> None:
     """Write and print one sweep; `StorageError` if it can't be written."""
     try:
-        analysis.present(analysis.write(files), Console())
+        found = reader.findings(files)
+        analysis.present(analysis.write(files, found), Console())
         if tensorboard:
             from sweeps.report import tensorboard as events
 
-            typer.echo(events.write(files))
+            typer.echo(events.write(files, found))
     except OSError as error:
         raise exits.StorageError(f"{files.analysis}: can't be written: {error}") from error
 
@@ -59,9 +61,13 @@ def main(
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""
     with exits.reported():
         chosen = ledger.find_sweeps(names or [])
-        codes = [_code(partial(_analyze, files, tensorboard=tensorboard)) for files in chosen]
+        reader = Reader()
+        steps = [partial(_analyze, files, reader, tensorboard=tensorboard) for files in chosen]
+        codes = [_code(step) for step in steps]
         if any(files.folder.parent == ledger.RESULTS for files in chosen):
-            codes.append(_code(lambda: analysis.print_path(analysis.enter_in_log(), Console())))
+            codes.append(
+                _code(lambda: analysis.print_path(analysis.enter_in_log(reader), Console()))
+            )
         raise typer.Exit(max(codes))
 
 

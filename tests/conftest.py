@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 from hypothesis import settings
-from ledgers import lr_sweep
+from ledgers import analyzed, lr_sweep
 from sweeping import RATES
 
 from sweeps import ledger
 from sweeps.ledger import Files
-from sweeps.report.analysis import Analysis, write
+from sweeps.report.analysis import Analysis
 from tinylm import config as cfg
 from tinylm import data, train
 from tinylm.data import END_OF_TEXT, Corpus, prepare
@@ -97,7 +97,7 @@ def lr(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def analysis(lr: Files) -> Analysis:
     """All that is written of the eight rates, where a path was once swept that no longer is."""
     ledger.write_whole(lr.analysis / "loss_vs_gone.svg", b"")
-    return write(lr)
+    return analyzed(lr)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from sweeps import ledger
+from sweeps.findings.everything import findings
 from sweeps.findings.results import Results, results_of
 from sweeps.ledger import Files, Ledger
+from sweeps.report.analysis import Analysis, write
 from sweeps.text import show
 from tinylm import config as cfg
 
@@ -150,6 +152,11 @@ class Story:
 def studied(files: Files) -> Results:
     """What the ledger of a sweep says."""
     return results_of(files.name, ledger.read(files))
+
+
+def analyzed(files: Files) -> Analysis:
+    """The analysis of a sweep, written."""
+    return write(files, findings(studied(files)))
 
 
 @contextmanager

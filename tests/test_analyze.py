@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,12 @@ from ledgers import (
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from sweeps import analyze
-from sweeps.findings.everything import findings
+from sweeps import analyze, ledger
+from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, find_sweep
 from sweeps.report import tables
-from sweeps.report.analysis import Analysis, present
+from sweeps.report.analysis import Analysis, present, publish
 from sweeps.report.summary import markdown
 from sweeps.simulate.curves import read_curves
 
@@ -238,3 +239,59 @@ def test_ten_thousand_records_are_all_compared() -> None:
     of = results_of("long", long_rows(trials=625))
     assert markdown(findings(of), []).count("| lr=") >= 625
     assert len(tables.curves_table(of).rows) == 10_000
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each ledger is read from now on, by the name of its sweep."""
+    counts: Counter[str] = Counter()
+    read = ledger.read
+
+    def counted(files: Files) -> list[ledger.Row]:
+        counts[files.name] += 1
+        return read(files)
+
+    monkeypatch.setattr(ledger, "read", counted)
+    return counts
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two sweeps and a damaged one under results/."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        ended(tmp_path / "results" / name, "optim.lr", {1e-3: 3.0})
+    (tmp_path / "results" / "broken").mkdir()
+    (tmp_path / "results" / "broken" / "ledger.jsonl").write_text("xx\n")
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("names", [[], ["one"], ["results/two", "broken"]])
+def test_analyze_reads_each_ledger_once(
+    results: Path, reads: Counter[str], names: list[str]
+) -> None:
+    run(*names, "--tensorboard")
+    assert reads == {"one": 1, "two": 1, "broken": 1}
+
+
+def test_the_end_of_a_sweep_reads_each_ledger_once(results: Path, reads: Counter[str]) -> None:
+    publish(Files(ledger.RESULTS / "one"), Console(file=io.StringIO()))
+    assert reads == {"one": 1, "two": 1, "broken": 1}
+
+
+@pytest.mark.parametrize("file", ["index.html", "EXPERIMENT_LOG.md"])
+def test_a_damaged_ledger_is_named_in_index_and_log(results: Path, file: str) -> None:
+    assert run("one").exit_code == 0
+    said = (results / file).read_text().partition("Left out because")[2].partition("\n\n")[0]
+    assert ("broken" in said, "one" in said, "two" in said) == (True, False, False)
+
+
+def test_an_error_that_no_ledger_is_to_blame_for_is_not_swallowed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(files: Files) -> list[ledger.Row]:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(ledger, "read", wrong)
+    with pytest.raises(ValueError, match="a bug"):
+        Reader().under(results)

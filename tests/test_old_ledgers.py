@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from ledgers import analyzed
 
 from sweeps import ledger as led
 from sweeps.plan.request import PlannedTrial
-from sweeps.report import analysis
 from tinylm import config as cfg
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -19,19 +19,19 @@ WRITTEN = [(sweep, name) for sweep, name in WRITTEN if name != "ledger.jsonl"]
 
 
 @pytest.fixture(scope="module")
-def analyzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the old ledgers, analyzed anew."""
     folder = tmp_path_factory.mktemp("results")
     for sweep in SWEEPS:
         (folder / sweep).mkdir()
         shutil.copy(FIXTURES / sweep / "ledger.jsonl", folder / sweep)
-        analysis.write(led.Files(folder / sweep))
+        analyzed(led.Files(folder / sweep))
     return folder
 
 
 @pytest.mark.parametrize(("sweep", "name"), WRITTEN)
-def test_an_old_ledger_says_what_it_said(analyzed: Path, sweep: str, name: str) -> None:
-    now = (analyzed / sweep / "analysis" / name).read_text()
+def test_an_old_ledger_says_what_it_said(folder: Path, sweep: str, name: str) -> None:
+    now = (folder / sweep / "analysis" / name).read_text()
     assert now == (FIXTURES / sweep / name).read_text()
 
 

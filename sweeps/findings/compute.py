@@ -1,9 +1,13 @@
-"""The compute that a sweep used: tokens, FLOPs and seconds."""
+"""The compute that a sweep used: tokens, FLOPs and seconds, and when its attempts ran."""
 
+import itertools
 import math
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 
-from sweeps.findings.results import Results
+from sweeps.findings.results import Results, tokens_per_s
 from sweeps.ledger import Row, Trial
 from sweeps.selection import last_record
 
@@ -78,3 +82,87 @@ def compute(results: Results) -> Compute:
         flops_full=sum(trial.budget * trial.flops_per_token for trial in trials),
         seconds=math.fsum(record.seconds for record in ends),
     )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt at a trial, in seconds from the first start of the sweep."""
+
+    label: str  # of the trial
+    slot: int  # of the machine, from 0
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each attempt ran, and how busy the slots were."""
+
+    attempts: tuple[Attempt, ...]
+    utilization: float | None  # the share of slots in use, over all sessions
+
+
+_ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
+
+
+def timeline(results: Results) -> Timeline:
+    """When each attempt ran, each on the first slot that was free."""
+    attempts: list[Attempt] = []
+    running: dict[str, int] = {}  # trial -> the place of its attempt
+    begun: datetime | None = None
+    clock = 0.0
+    for row in results.rows:
+        moment = datetime.fromisoformat(row["time"])
+        if row["kind"] == "started":
+            begun = begun or moment
+        clock = (moment - begun).total_seconds() if begun else 0.0
+        if row["kind"] == "session":  # earlier attempts died with their driver
+            running.clear()
+        trial = row.get("trial")
+        if row["kind"] == "started" and isinstance(trial, str):
+            taken = {attempts[place].slot for place in running.values()}
+            slot = next(n for n in itertools.count() if n not in taken)
+            running[trial] = len(attempts)
+            attempts.append(Attempt(results.sweep.find(trial).label, slot, clock, clock))
+        elif trial in running:
+            place = running[trial]
+            attempts[place] = replace(attempts[place], end=clock)
+            if row["kind"] in _ENDS:
+                del running[trial]
+    room = results.sweep.seconds * _slots(results)
+    return Timeline(tuple(attempts), results.sweep.busy_seconds / room if room else None)
+
+
+def _slots(results: Results) -> int:
+    """The most trials that ran at once; 0 if no session says."""
+    return max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """The speed of the runs of a config."""
+
+    flops_per_s: float  # median over the runs
+    peak: float | None  # FLOPs per second of a large matrix product; None if it is not known
+    slots: int  # the most trials of the sweep that ran at once
+
+    @property
+    def share(self) -> float | None:
+        """The share of the peak."""
+        return None if self.peak is None else self.flops_per_s / self.peak
+
+
+def throughput(results: Results, runs: Sequence[Trial]) -> Throughput | None:
+    """The speed of the runs; None if it was not measured.
+
+    The peak is not known if the sessions ran on several machines, or if it is below the speed of the
+    runs: then it was measured while something else ran.
+    """
+    rates = [speed * trial.flops_per_token for trial in runs if (speed := tokens_per_s(trial))]
+    if not rates:
+        return None
+    rate = statistics.median(rates)
+    machines = [session.get("machine") or {} for session in results.sweep.sessions]
+    peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
+    peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
+    return Throughput(rate, peak if peak is None or peak >= rate else None, _slots(results))

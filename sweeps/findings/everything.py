@@ -1,11 +1,15 @@
 """All findings of a sweep, computed once; tables, figures, pages and logs are made from them."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from sweeps import ledger
+from sweeps.exits import UsageError
 from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
 from sweeps.findings.comparison import ArmsComparison, comparison
-from sweeps.findings.compute import Compute, compute, front
+from sweeps.findings.compute import Compute, Timeline, compute, front, timeline
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
 from sweeps.findings.outcomes import RULES, outcome
@@ -17,17 +21,19 @@ from sweeps.findings.ranking import (
     Stopped,
     best_values,
     ended,
+    importance,
     ranked,
     ranking,
     spread,
     stopped,
     withdrawn,
 )
-from sweeps.findings.results import ENDINGS, Results
+from sweeps.findings.results import ENDINGS, Results, results_of
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import Files, LedgerError, Row, Trial
 from sweeps.selection import at, best_group
+from tinylm import config as cfg
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Findings:
     unfinished: tuple[Ended, ...]
     withdrawn: tuple[Ended, ...]  # that the space no longer has
     compute: Compute
+    timeline: Timeline
     outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
     noise: SeedNoise | None
 
@@ -97,6 +104,7 @@ class SearchFindings(Findings):
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
     front: tuple[Trial, ...]  # the finished trials that are the best for their compute
+    importance: dict[str, float]  # of each path, as a share; empty if it is not known
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -145,6 +153,21 @@ def findings(results: Results) -> SearchFindings | StudyFindings:
     return study_findings(results) if results.is_study else search_findings(results)
 
 
+def any_findings(results: Results) -> Findings:
+    """The findings that a search and a study share."""
+    return Findings(
+        results=results,
+        diverged=ended(results, "diverged"),
+        failed=ended(results, "failed"),
+        unfinished=ended(results, "unfinished"),
+        compute=compute(results),
+        withdrawn=withdrawn(results),
+        timeline=timeline(results),
+        outcomes=_outcomes(results),
+        noise=seed_noise(results),
+    )
+
+
 def _outcomes(results: Results) -> tuple[str, ...]:
     met = {outcome(trial) for trial in results.sweep.trials.values()}
     return tuple(kind for kind in RULES if kind in met)
@@ -156,14 +179,7 @@ def study_findings(results: Results) -> StudyFindings:
     grids = tuning(results, settled)
     waiting = unsettled(results, settled, grids)
     return StudyFindings(
-        results=results,
-        diverged=ended(results, "diverged"),
-        failed=ended(results, "failed"),
-        unfinished=ended(results, "unfinished"),
-        withdrawn=withdrawn(results),
-        compute=compute(results),
-        outcomes=_outcomes(results),
-        noise=seed_noise(results),
+        **vars(any_findings(results)),
         settled=tuple(settled),
         comparison=comparison(results, settled, waiting),
         unsettled=waiting,
@@ -177,14 +193,7 @@ def search_findings(results: Results) -> SearchFindings:
     finished = ranking(results)
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     return SearchFindings(
-        results=results,
-        diverged=ended(results, "diverged"),
-        failed=ended(results, "failed"),
-        unfinished=ended(results, "unfinished"),
-        withdrawn=withdrawn(results),
-        compute=compute(results),
-        outcomes=_outcomes(results),
-        noise=seed_noise(results),
+        **vars(any_findings(results)),
         ranking=finished,
         winner=tuple(winner),
         stopped=stopped(results, finished.leader),
@@ -196,4 +205,53 @@ def search_findings(results: Results) -> SearchFindings:
         spread=spread(results),
         stability=stability(results.audited(results.trials), results.metric),
         front=front(results),
+        importance=importance(results),
     )
+
+
+class Reader:
+    """Reads ledgers, each once, so that all that a command writes of a sweep says the same."""
+
+    def __init__(self) -> None:
+        # The findings of the sweep in each folder, or why there are none.
+        self._read: dict[Path, SearchFindings | StudyFindings | LedgerError | UsageError] = {}
+
+    def findings(self, files: Files) -> SearchFindings | StudyFindings:
+        """The findings of a sweep.
+
+        Raises `LedgerError` if its ledger is damaged, `UsageError` if it asks nothing yet and
+        `ConfigError` if this version does not know the space in it.
+        """
+        folder = files.folder.resolve()
+        if folder not in self._read:
+            self._read[folder] = self._first(files)
+        found = self._read[folder]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _first(self, files: Files) -> SearchFindings | StudyFindings | LedgerError | UsageError:
+        try:
+            return findings(results_of(files.name, ledger.read(files)))
+        except (LedgerError, UsageError) as error:
+            return error
+
+    def under(self, folder: Path) -> list[SearchFindings | StudyFindings]:
+        """The findings of all sweeps in a folder, in order of their start, without the sweeps that can't
+        be read or have configs that this version does not know; see `left_out`."""
+        found = []
+        for files in ledger.sweeps(folder):
+            try:
+                one = self.findings(files)
+                for trial in one.results.trials:
+                    cfg.validate(trial.config, trial.label)
+            except (LedgerError, UsageError, cfg.ConfigError):
+                continue
+            found.append(one)
+        return sorted(found, key=lambda one: one.results.begun)
+
+
+def left_out(folder: Path, read: Iterable[Findings]) -> list[str]:
+    """The names of the sweeps in a folder that are not among those read."""
+    names = {found.results.name for found in read}
+    return sorted(files.name for files in ledger.sweeps(folder) if files.name not in names)

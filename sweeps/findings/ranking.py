@@ -1,9 +1,10 @@
-"""The trials of a search: ranking, stopped and ended trials, spread over seeds, best values."""
+"""The trials of a search: ranking, stopped and ended trials, spread over seeds, best values,
+importance of paths."""
 
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -329,3 +330,36 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
         next=_beyond(swept, tried, side) if side else (),
         beside=_beside(results, swept, tried, best) if swept.bounds is None else (),
     )
+
+
+def importance(results: Results) -> dict[str, float]:
+    """The share of the spread of final losses that each path of a joint search explains (PED-ANOVA,
+    arXiv:2304.10255); empty for fewer than ten finished trials or a single path."""
+    paths = [swept.path for swept in results.swept if len(swept.values) > 1]
+    whole = [
+        (trial, record.loss(results.metric))
+        for trial in results.having("finished")
+        if (record := at(trial, results.final)) is not None
+        and all(path in trial.values for path in paths)
+    ]
+    if len(paths) < 2 or len(whole) < 10:
+        return {}
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces: dict[str, Any] = {
+        s.path: optuna.distributions.FloatDistribution(s.values[0], s.values[-1], log=s.log)
+        if s.numeric
+        else optuna.distributions.CategoricalDistribution(s.values)
+        for s in results.swept
+        if s.path in paths
+    }
+    study = optuna.create_study()
+    for trial, loss in whole:
+        values = {path: trial.value(path) for path in paths}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=loss))
+    found: Mapping[str, float] = get_param_importances(
+        study, evaluator=PedAnovaImportanceEvaluator()
+    )
+    return dict(found)

@@ -47,6 +47,7 @@ class Results:
     """A sweep, and where its trials can be compared."""
 
     name: str
+    rows: Sequence[Row]
     sweep: Sweep
     space: Space
     scale: str
@@ -221,6 +222,7 @@ def results_of(name: str, rows: list[Row]) -> Results:
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
     return Results(
         name=name,
+        rows=rows,
         sweep=sweep,
         space=space,
         scale=str(sweep.request["scale"]),

@@ -11,11 +11,9 @@ from rich.text import Text
 
 from sweeps import ledger
 from sweeps.exits import StorageError
-from sweeps.findings.everything import SearchFindings, StudyFindings, findings
-from sweeps.findings.results import results_of
+from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files
 from sweeps.report import log, notes, page
-from sweeps.report.experiments import findings_under
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_table, trials_table
 from sweeps.report.terminal import print_result
@@ -32,16 +30,13 @@ class Analysis:
     paths: tuple[Path, ...]
 
 
-def write(files: Files) -> Analysis:
+def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
     """Write the tables, figures and summary of a sweep. Readers never see a partly written file.
 
-    Raises `LedgerError` if the ledger is damaged, `UsageError` if it asks nothing yet and `OSError`
-    if the folder can't be written.
+    Raises `OSError` if the folder can't be written.
     """
     from sweeps.report import plots
 
-    rows = ledger.read(files)
-    found = findings(results_of(files.name, rows))
     figures = plots.draw(found)
     names = list(dict.fromkeys(Path(name).stem for name in figures))
     facts = {**found.as_json(), "figures": names}
@@ -51,7 +46,7 @@ def write(files: Files) -> Analysis:
         files.curves_table: curves_table(found.results).csv(),
         files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
         files.summary: markdown(found, names).encode(),
-        files.report: page.html(page.page(found, rows)).encode(),
+        files.report: page.html(page.page(found)).encode(),
     }
     if isinstance(found, StudyFindings) and found.comparison is not None:
         contents[files.arms_table] = arms_table(found.comparison).csv()
@@ -77,15 +72,16 @@ def present(analysis: Analysis, console: Console) -> None:
             print_path(path, console)
 
 
-def enter_in_log() -> Path:
+def enter_in_log(reader: Reader) -> Path:
     """Write the index and the experiment log of all sweeps under results/; returns the log's path.
+    Sweeps that the reader knows are not read again.
 
     Raises `NotesError`, with the log as it is, if a note in it has no end, and `StorageError` if it
     can't be written.
     """
     path = ledger.ResultsFolder().log
     try:
-        found = findings_under(ledger.RESULTS)
+        found = reader.under(ledger.RESULTS)
         page.write_index(ledger.RESULTS, found)
         return log.write(ledger.RESULTS, found)
     except notes.NotesError as error:
@@ -96,10 +92,11 @@ def enter_in_log() -> Path:
 
 def publish(files: Files, console: Console) -> None:
     """Write and print the analysis of a sweep; add it to the experiment log if it is under results/."""
-    present(write(files), console)
+    reader = Reader()
+    present(write(files, reader.findings(files)), console)
     if files.folder.parent != ledger.RESULTS:
         return
     try:
-        print_path(enter_in_log(), console)
+        print_path(enter_in_log(reader), console)
     except (notes.NotesError, StorageError) as error:
         print(error, file=sys.stderr)

@@ -13,10 +13,10 @@ import jinja2
 
 from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
-from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
-from sweeps.ledger import Files, ResultsFolder, Row, sweeps
+from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
 from sweeps.report.entries import Entry, entries_of
 from sweeps.report.markdown import between, escaped, paragraph, with_code
@@ -158,7 +158,7 @@ def _content(
         "key_findings": _key_findings(all_findings),
         "recommendations": _recommendations(all_findings, entries),
         "place_of_all": Markdown(notes.place(_RECOMMENDATIONS)),
-        "left_out": sorted({files.name for files in sweeps(folder)} - names),
+        "left_out": left_out(folder, all_findings),
         "waiting": sorted(names - {entry.sweep for entry in entries}),
     }
 

@@ -1,19 +1,18 @@
 """What to try next, by the rules of docs/experiment_log.md."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings
+from sweeps.findings.experiments import Experiment
 from sweeps.findings.ranking import BestValue
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
+from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
-from sweeps.report.experiments import Experiment
-from sweeps.selection import at, records
 from sweeps.text import named, portable, show, with_option
 
-DIGITS = 4  # digits of a loss that are compared and shown
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 LONG = 30  # longer lists of seeds are abbreviated
 
@@ -51,7 +50,7 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
             step = f"{best.path}: the best value, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
-    yield from _cut_short(results, one.runs)
+    yield from _cut_short(one)
     if len(one.runs) == 1:
         yield _more_seeds_of_best(results, one.runs[0])
 
@@ -117,26 +116,15 @@ def _retuned(space: Space, arm: ArmFindings) -> str:
     return f"Add `retune: {{{LR}: {{times: [0.5, 1, 2]}}}}` to the space."
 
 
-def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
+def _cut_short(one: Experiment) -> Iterator[str]:
     """Stopped trials whose loss was falling faster than the best trial's at the same tokens."""
-    early = []
-    for trial in results.having("stopped") if best else []:
-        if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
-            continue
-        before, last = records(trial)[-2:]
-        best_before, best_last = (at(best[0], record.tokens) for record in (before, last))
-        if best_before is None or best_last is None:
-            continue
-        metric = results.metric
-        fall = before.loss(metric) - last.loss(metric)
-        best_fall = best_before.loss(metric) - best_last.loss(metric)
-        if round(fall, DIGITS) > round(best_fall, DIGITS):
-            early.append(
-                f"{trial.label} (at {last.tokens:,} tokens {fall:.{DIGITS}f} against {best_fall:.{DIGITS}f})"
-            )
+    early = [
+        f"{cut.label} (at {cut.tokens:,} tokens {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f})"
+        for cut in one.cut_short
+    ]
     if early:
         trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
         yield (
             f"Audit: {trials} stopped while improving faster than the best trial, since the previous "
-            f"record: {', '.join(early)}. {_again(results, '--audit 1')}"
+            f"record: {', '.join(early)}. {_again(one.results, '--audit 1')}"
         )

@@ -1,17 +1,16 @@
 """Factual sentences on the runs of an experiment."""
 
-import statistics
 from collections.abc import Iterator, Sequence
 
+from sweeps.findings.compute import Throughput
 from sweeps.findings.everything import SearchFindings
+from sweeps.findings.experiments import Experiment
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import Results, status_of, tokens_per_s
+from sweeps.findings.results import status_of
+from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
-from sweeps.report.experiments import Experiment
-from sweeps.selection import Measured, records
+from sweeps.selection import Measured
 from sweeps.text import count, tally
-
-TAIL = 0.1  # last part of a run that shows whether the loss still falls
 
 
 def observations(one: Experiment) -> Iterator[str]:
@@ -33,15 +32,17 @@ def observations(one: Experiment) -> Iterator[str]:
     yield _count_of_seeds(finished, ends)
     if isinstance(found, SearchFindings):
         yield from _chosen(found)
-    spikes = [spike for end in ends if (spike := end.spike) is not None]
-    if len(spikes) == len(finished):
+    if one.spike is not None:
         yield (
             "After warm-up, the smoothed training loss never rose more than "
-            f"{max(0.01, *spikes):.2f} nats above its minimum."
+            f"{max(0.01, one.spike):.2f} nats above its minimum."
         )
-    yield from _slope(finished)
-    yield from _gap(finished)
-    yield from _throughput(found.results, finished)
+    if one.slope is not None:
+        yield _slope(one.slope)
+    if one.gap is not None:
+        yield _gap(one.gap)
+    if one.throughput is not None:
+        yield _throughput(one.throughput)
     if isinstance(found, SearchFindings) and found.stopped:
         yield (
             f"{len(found.stopped)} of {len(found.results.trials)} trials were stopped early; "
@@ -83,60 +84,34 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
         )
 
 
-def _slope(finished: Sequence[Trial]) -> Iterator[str]:
-    """The change of the validation loss over the last tenth, or from the last record before that;
-    mean over the seeds."""
-    falls, spans = [], []
-    for trial in finished:
-        *_, end = curve = records(trial)
-        before = [record for record in curve if record.tokens <= (1 - TAIL) * end.tokens]
-        if before:
-            falls.append(end.val_loss - before[-1].val_loss)
-            spans.append(1 - before[-1].tokens / end.tokens)
-    if falls:
-        mean = statistics.fmean(falls)
-        how = "fell" if mean < 0 else "rose"
-        yield (
-            f"Over the last {max(spans):.0%} of training, the validation loss {how} by {abs(mean):.4f} "
-            "nats."
-        )
+def _slope(slope: Slope) -> str:
+    how = "fell" if slope.change < 0 else "rose"
+    return (
+        f"Over the last {slope.share:.0%} of training, the validation loss {how} by "
+        f"{abs(slope.change):.4f} nats."
+    )
 
 
-def _gap(finished: Sequence[Trial]) -> Iterator[str]:
-    """Validation loss minus training loss at the end and halfway."""
-    gaps = [(_gap_at(trial, 0.5), _gap_at(trial, 1.0)) for trial in finished]
-    half = [gap for gap, _ in gaps if gap is not None]
-    end = statistics.fmean(gap for _, gap in gaps if gap is not None)
+def _gap(gap: Gap) -> str:
     text = (
-        f"At the end, the validation loss is {_above(end)} the training loss (its mean since the "
+        f"At the end, the validation loss is {_above(gap.end)} the training loss (its mean since the "
         "previous record)."
     )
-    if half:
-        mean = statistics.fmean(half)
-        text += f" Halfway it was {_above(mean)} it."
-        widens = end > 0 and end - mean > 0
-        text += f" The gap {'widens' if widens else 'does not widen'}."
-    yield text
+    if gap.half is not None:
+        text += f" Halfway it was {_above(gap.half)} it."
+        text += f" The gap {'widens' if gap.widens else 'does not widen'}."
+    return text
 
 
-def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
+def _throughput(speed: Throughput) -> str:
     """The FLOPs per second of the runs, and their share of the speed of a matrix product."""
-    rates = [speed * trial.flops_per_token for trial in finished if (speed := tokens_per_s(trial))]
-    if not rates:
-        return
-    rate = statistics.median(rates)
-    machines = [session.get("machine") or {} for session in results.sweep.sessions]
-    peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
-    peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
-    slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
-    # A share above 100%: the matrix product was measured while something else ran.
     share = (
-        f", {rate / peak:.0%} of this machine's matmul peak ({count(peak, 'FLOP/s')})"
-        if peak is not None and peak >= rate
+        f", {speed.share:.0%} of this machine's matmul peak ({count(speed.peak, 'FLOP/s')})"
+        if speed.peak is not None
         else ""
     )
-    beside = f" Up to {slots} trials ran at once." if slots > 1 else ""
-    yield f"Each trial ran at {count(rate, 'FLOP/s')}{share}.{beside}"
+    beside = f" Up to {speed.slots} trials ran at once." if speed.slots > 1 else ""
+    return f"Each trial ran at {count(speed.flops_per_s, 'FLOP/s')}{share}.{beside}"
 
 
 def _known_ends(found: SearchFindings) -> str:
@@ -148,9 +123,3 @@ def _known_ends(found: SearchFindings) -> str:
 
 def _above(gap: float) -> str:
     return f"{abs(gap):.4f} nats {'above' if gap >= 0 else 'below'}"
-
-
-def _gap_at(trial: Trial, share: float) -> float | None:
-    curve = records(trial)
-    until = [record for record in curve if record.tokens <= share * curve[-1].tokens]
-    return until[-1].val_loss - until[-1].train_loss if until else None

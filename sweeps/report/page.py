@@ -4,8 +4,7 @@ The page contains the result of `page` as JSON, and the chart library. This is p
 one compared that draws parallel coordinates and adds points in place.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
-from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.compute import Timeline
+from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.search_summary import budgets_words
 from sweeps.report.stability import stability_words
-from sweeps.selection import Metric, at, last_record, records, when
+from sweeps.selection import Metric, last_record, records, when
 
 Content = dict[str, Any]  # the JSON in the page
-_ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
-def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
+def page(found: SearchFindings | StudyFindings) -> Content:
     """Everything that the page shows of a sweep."""
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
@@ -51,8 +50,8 @@ def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
         "trials": [_trial(trial, results.metric) for trial in results.trials],
         "front": [one.trial for one in found.front] if isinstance(found, SearchFindings) else [],
         "rungs": [_fate(results, trial) for trial in results.trials],
-        "gantt": gantt(results, rows),
-        "importance": importance(results),
+        "gantt": gantt(found.timeline),
+        "importance": found.importance if isinstance(found, SearchFindings) else {},
         "sample": _sample(results),
         "provenance": provenance(results),
     }
@@ -191,74 +190,13 @@ def _fate(results: Results, trial: Trial) -> Content:
     return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
 
 
-def gantt(results: Results, rows: Sequence[Row]) -> Content:
-    """When each attempt ran, on which slot of the machine, and how busy the slots were.
-
-    Attempts take the first free slot; times are seconds from the first start. `utilization` is the
-    share of slots in use, over all sessions.
-    """
-    bars: list[Content] = []
-    taken: dict[str, Content] = {}
-    begun: datetime | None = None
-    clock = 0.0
-    for row in rows:
-        moment = datetime.fromisoformat(row["time"])
-        if row["kind"] == "started":
-            begun = begun or moment
-        clock = (moment - begun).total_seconds() if begun else 0.0
-        if row["kind"] == "session":  # earlier attempts died with their driver
-            taken.clear()
-        trial = row.get("trial")
-        if row["kind"] == "started" and isinstance(trial, str):
-            slot = next(
-                n for n in range(len(taken) + 1) if n not in {b["slot"] for b in taken.values()}
-            )
-            label = results.sweep.find(trial).label
-            taken[trial] = {"trial": label, "slot": slot, "from": clock, "to": clock}
-            bars.append(taken[trial])
-        elif trial in taken:
-            taken[trial]["to"] = clock
-            if row["kind"] in _ENDS:
-                del taken[trial]
-    slots = [int(s["slots"]) for s in results.sweep.sessions if s.get("slots")]
-    room = results.sweep.seconds * max(slots, default=0)
-    return {
-        "bars": bars,
-        "utilization": results.sweep.busy_seconds / room if room else None,
-    }
-
-
-def importance(results: Results) -> dict[str, float]:
-    """The share of the spread of final losses that each path of a joint search explains (PED-ANOVA,
-    arXiv:2304.10255); empty for fewer than ten finished trials or a single path."""
-    paths = [swept.path for swept in results.swept if len(swept.values) > 1]
-    whole = [
-        (trial, record.loss(results.metric))
-        for trial in results.having("finished")
-        if (record := at(trial, results.final)) is not None
-        and all(path in trial.values for path in paths)
+def gantt(timeline: Timeline) -> Content:
+    """When each attempt ran, on which slot of the machine, and how busy the slots were."""
+    bars = [
+        {"trial": one.label, "slot": one.slot, "from": one.begin, "to": one.end}
+        for one in timeline.attempts
     ]
-    if results.is_study or len(paths) < 2 or len(whole) < 10:
-        return {}
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spaces: dict[str, Any] = {
-        s.path: optuna.distributions.FloatDistribution(s.values[0], s.values[-1], log=s.log)
-        if s.numeric
-        else optuna.distributions.CategoricalDistribution(s.values)
-        for s in results.swept
-        if s.path in paths
-    }
-    study = optuna.create_study()
-    for trial, loss in whole:
-        values = {path: trial.value(path) for path in paths}
-        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=loss))
-    found: Mapping[str, float] = get_param_importances(
-        study, evaluator=PedAnovaImportanceEvaluator()
-    )
-    return dict(found)
+    return {"bars": bars, "utilization": timeline.utilization}
 
 
 def _sample(results: Results) -> Content | None:
@@ -341,5 +279,6 @@ def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindi
             }
         )
     path = ResultsFolder(folder).index
-    write_whole(path, _render("index.html", sweeps=sweeps).encode())
+    content = _render("index.html", sweeps=sweeps, left_out=left_out(folder, all_findings))
+    write_whole(path, content.encode())
     return path

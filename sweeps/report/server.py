@@ -29,8 +29,7 @@ _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed co
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    rows = ledger.read(files)
-    return report.page(findings(results_of(files.name, rows)), rows)
+    return report.page(findings(results_of(files.name, ledger.read(files))))
 
 
 class Server(ThreadingHTTPServer):

@@ -10,9 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps import ledger
-from sweeps.findings.everything import findings
-from sweeps.findings.results import METRICS, Results, results_of, status_of
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.results import METRICS, Results, status_of
 from sweeps.ledger import Files, Row, Trial
 
 FIGURES = "figures"  # the run that has the figures
@@ -51,7 +50,7 @@ def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
                     writer.add_scalar(name, row[name], row["step"], moment(row))
 
 
-def _write_figures(results: Results, folder: Path) -> None:
+def _write_figures(found: SearchFindings | StudyFindings, folder: Path) -> None:
     import matplotlib.style
     from tensorboardX import SummaryWriter
 
@@ -59,16 +58,16 @@ def _write_figures(results: Results, folder: Path) -> None:
     from sweeps.report.plots.look import STYLE
 
     with matplotlib.style.context(["default", STYLE]), SummaryWriter(str(folder)) as writer:
-        for name, figure in plots.figures(findings(results)).items():
+        for name, figure in plots.figures(found).items():
             writer.add_figure(name, figure)
 
 
-def write(files: Files) -> Path:
+def write(files: Files, found: SearchFindings | StudyFindings) -> Path:
     """Rewrite the event files of every measured trial; returns the folder for TensorBoard.
 
     New files are written beside the old ones and then replace them, so that no curve appears twice.
     """
-    results = results_of(files.name, ledger.read(files))
+    results = found.results
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]
     new = files.events.with_name(f".tensorboard.new.{os.getpid()}")
     old = files.events.with_name(f".tensorboard.old.{os.getpid()}")
@@ -77,7 +76,7 @@ def write(files: Files) -> Path:
         for trial in measured:
             _write_trial(results, trial, new / run_name(trial))
         if measured:
-            _write_figures(results, new / FIGURES)
+            _write_figures(found, new / FIGURES)
         if files.events.exists():
             files.events.rename(old)
         new.rename(files.events)

@@ -18,7 +18,7 @@ from conducting import (
     loss,
     study,
 )
-from ledgers import ended, points, studied
+from ledgers import analyzed, ended, points, studied
 
 from sweeps import ledger as led
 from sweeps.findings.arms import void_arms
@@ -331,7 +331,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> analysis.Analysis:
     """The analysis of a re-tuned study."""
     folder = tmp_path_factory.mktemp("studies") / "positions"
     conduct(folder, study(seeds=SEEDS, retune=RETUNE))
-    return analysis.write(led.Files(folder))
+    return analyzed(led.Files(folder))
 
 
 def read(written: analysis.Analysis, name: str) -> str:

@@ -11,9 +11,9 @@ from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, story
 from typer.testing import CliRunner
 
 from sweeps import analyze
+from sweeps.findings.everything import Reader
 from sweeps.report import log, notes
 from sweeps.report.entries import entries_under
-from sweeps.report.experiments import findings_under
 from tinylm import config as cfg
 
 HEADINGS = [
@@ -59,7 +59,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(results: Path) -> Path:
     """Write the log of all sweeps in a folder; where it is."""
-    return log.write(results, findings_under(results))
+    return log.write(results, Reader().under(results))
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,15 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, conduct, is_bare, study
-from ledgers import BUDGET, EVERY, Story, lr_sweep, story, two_draws
+from ledgers import BUDGET, EVERY, Story, analyzed, lr_sweep, story, studied, two_draws
 from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
-from sweeps import ledger, watch
-from sweeps.findings.everything import findings
-from sweeps.findings.results import results_of
+from sweeps import watch
+from sweeps.findings.everything import Reader, findings
 from sweeps.ledger import Files
-from sweeps.report import analysis
 from sweeps.report import page as report
 from sweeps.report import server as web
-from sweeps.report.experiments import findings_under
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 # A sandbox needs rights that a container has not; the rest calls home.
@@ -41,13 +38,12 @@ def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
 
 def page_of(folder: Path) -> dict[str, Any]:
     """What the page of a sweep holds."""
-    rows = ledger.read(Files(folder))
-    return report.page(findings(results_of(folder.name, rows)), rows)
+    return report.page(findings(studied(Files(folder))))
 
 
 def written(folder: Path) -> Path:
     """The report of a sweep, as it is analysed."""
-    return next(path for path in analysis.write(Files(folder)).paths if path.name == "report.html")
+    return next(path for path in analyzed(Files(folder)).paths if path.name == "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +140,7 @@ def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Pat
 
 def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    text = report.write_index(tmp_path, findings_under(tmp_path)).read_text()
+    text = report.write_index(tmp_path, Reader().under(tmp_path)).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
 

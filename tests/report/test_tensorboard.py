@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from ledgers import EVERY, loss, story
+from ledgers import EVERY, loss, story, studied
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sweeps import ledger
+from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import tensorboard as events
 
@@ -27,8 +28,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         tell.start(bold)
         tell.measure(bold, EVERY, 3.5, grad_norm=None, lr=0.0)
         tell.plan({"optim.lr": 4e-3})
-    events.write(Files(folder))
-    events.write(Files(folder))
+    for _ in range(2):
+        events.write(Files(folder), findings(studied(Files(folder))))
     return Files(folder)
 
 
@@ -111,4 +112,4 @@ def test_a_sweep_without_measures_has_an_empty_folder(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         tell.plan({"optim.lr": 1e-3})
-    assert list(events.write(Files(tmp_path)).iterdir()) == []
+    assert list(events.write(Files(tmp_path), findings(studied(Files(tmp_path)))).iterdir()) == []
