@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from tinylm.yaml import YamlError, parse, read_mapping
 
@@ -285,6 +286,35 @@ PATHS = tuple(
 )
 
 
+def _field(path: str) -> FieldInfo:
+    section, name = path.split(".")
+    fields: dict[str, FieldInfo] = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    return fields[name]
+
+
+def is_number(path: str) -> bool:
+    """Whether every value of a path is a number."""
+    return _field(path).annotation in {int, float}
+
+
+def is_whole(path: str) -> bool:
+    """Whether every value of a path is a whole number."""
+    return _field(path).annotation is int
+
+
+def value_problems(path: str, value: Any, source: str) -> list[str]:
+    """What is wrong with a value of a path, whatever the other values are."""
+    field = _field(path)
+    kind: Any = field.annotation
+    for rule in field.metadata:
+        kind = Annotated[kind, rule]
+    try:
+        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        return problems(error, source, ())
+    return []
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest name, or nothing if none is close."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
@@ -326,6 +356,7 @@ def problems(
             loc = (*loc[:1], *loc[2:])
         parts = [str(part) for part, _ in itertools.groupby(loc)]
         path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p))
+        where = f"{path}: " if path else ""
         context = fault.get("ctx", {})
         if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
             key, members = context["discriminator"].strip("'"), tagged[path]
@@ -341,14 +372,13 @@ def problems(
         elif fault["type"] == "missing":
             lines.append(f"{source}: {path}: missing")
         elif fault["type"] == "value_error":
-            where = f"{path}: " if path else ""
             lines.append(f"{source}: {where}{context['error']}")
         else:
             rule = "expected a mapping" if fault["type"] in _MAPPING else fault["msg"]
             value = json.dumps(fault["input"], default=str)
             if len(value) > _SHOWN:
                 value = f"{value[:_SHOWN]}…"
-            lines.append(f"{source}: {path}: {rule}, got {value}")
+            lines.append(f"{source}: {where}{rule}, got {value}")
     return lines
 
 
