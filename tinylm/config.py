@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from tinylm.exits import Code, CommandError
 from tinylm.yaml import YamlError, parse, read_mapping
@@ -333,6 +334,35 @@ PATHS = tuple(
     for section, field in Config.model_fields.items()
     for name in field.annotation.model_fields  # type: ignore[union-attr]
 )
+
+
+def _field(path: str) -> FieldInfo:
+    section, name = path.split(".")
+    fields: dict[str, FieldInfo] = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    return fields[name]
+
+
+def is_number(path: str) -> bool:
+    """Whether every value of a path is a number."""
+    return _field(path).annotation in {int, float}
+
+
+def is_whole(path: str) -> bool:
+    """Whether every value of a path is a whole number."""
+    return _field(path).annotation is int
+
+
+def value_problems(path: str, value: Any) -> list[str]:
+    """What is wrong with a value of a path, whatever the other values are."""
+    field = _field(path)
+    kind: Any = field.annotation
+    for rule in field.metadata:
+        kind = Annotated[kind, rule]
+    try:
+        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        return [problem.text for problem in problems(error, ())]
+    return []
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

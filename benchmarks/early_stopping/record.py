@@ -25,7 +25,7 @@ import typer
 from sweeps.engine.machine import size
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Machine, PlannedTrial, Request
+from sweeps.plan.request import Machine, PlannedTrial, Request, base_config
 from sweeps.policies.base import BRANCH
 from tinylm import config as cfg
 from tinylm import data, train
@@ -81,7 +81,7 @@ def main(
 ) -> None:
     """Record the trials that are not in OUT.csv yet, one per worker at a time."""
     parsed, written = sp.read(space)
-    base = cfg.overlay(cfg.load(scale), {**parsed.base, **cfg.parse_assignments(changes)})
+    base = base_config(scale, {**parsed.base, **cfg.parse_assignments(changes)}, str(space))
     request = Request(parsed, written, str(space), base, scale, seed)
     planned = pl.plan(request, Machine(size, lambda config: True)).trials
     names = ["trial", *parsed.space, "seed", "tokens", "score", "train_loss", "decayed", "seconds"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
-from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
+from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, without_multiples
 from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
 from sweeps.text import short_name
 from tinylm import config as cfg
@@ -107,7 +107,7 @@ def _duplicates(request: Request, planned: list[PlannedArm]) -> Iterator[str]:
 def _named_arm(request: Request, machine: Machine, name: str, arm: Arm) -> PlannedArm:
     """An arm that the space lists under `arms`."""
     where = f"arms.{name}"
-    changes = dict(arm.set)
+    changes = without_multiples(request.base, arm.set)
     if arm.match is not None:
         changed = cfg.overlay(request.base, changes, f"{request.source}: {where}.set")
         changes["model.d_ff"] = _matched_width(request, machine, changed, arm.match, where)

@@ -2,14 +2,16 @@
 
 A kind of domain is one class: what is written, what is drawn, what Optuna draws from, the bounds,
 the scale, and which searches may use it. To add a kind, write its class, list it in `AnyDomain`,
-and give an example of it in `tests/plan/test_domains.py`. The one key of the mapping names the
-kind; a kind is never guessed from a shape. Bounds are the values themselves, not exponents.
+and give an example of it in `tests/plan/test_domains.py`. A key of the mapping names the kind; a
+kind is never guessed from a shape. Bounds are the values themselves, not exponents.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, LiteralString, get_args
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, LiteralString, Self, get_args
 
 import numpy as np
 from pydantic import (
@@ -21,6 +23,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -96,20 +99,20 @@ def written(value: Value) -> str:
 Values = Annotated[list[Value], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Bounds = Annotated[list[Finite], Field(min_length=2, max_length=2)]
+PositiveBounds = Annotated[list[cfg.Positive], Field(min_length=2, max_length=2)]
 
 
 class Domain(Section):
-    """The values that a path may take. Each kind is a subclass whose one field is its key."""
+    """The values that a path may take. Each kind is a subclass."""
 
-    form: ClassVar[str]  # how it is written, for error messages
+    form: ClassVar[str]  # how it is written, its key first
     is_drawn: ClassVar[bool] = True  # by random and Optuna searches; a grid search uses the others
     is_log: ClassVar[bool] = False  # whether equal ratios between its bounds are equally likely
 
     @classmethod
     def kind(cls) -> str:
         """The key that names the kind."""
-        (name,) = cls.model_fields
-        return name
+        return cls.form[1:].partition(":")[0]
 
     @property
     def values(self) -> list[Value]:
@@ -125,6 +128,10 @@ class Domain(Section):
         """All its values; None for a range of floats."""
         return self.values or None
 
+    def ends(self) -> list[Value]:
+        """The values that are listed, or the lowest and the highest value of a range."""
+        return self.values or list(self.bounds or ())
+
     def has(self, value: Value) -> bool:
         """Whether a value is one of its values."""
         if self.bounds is None:
@@ -137,8 +144,17 @@ class Domain(Section):
         raise NotImplementedError
 
     def distribution(self) -> Any:
-        """The same values as a distribution of Optuna."""
+        """The same values as a distribution of Optuna, which `coordinate` and `at` translate."""
         raise NotImplementedError
+
+    def coordinate(self, value: Value) -> Any:
+        """What stands for a value in Optuna's distribution."""
+        return value
+
+    def at(self, coordinate: Any) -> Value:
+        """The value that a number of Optuna's distribution stands for."""
+        value: Value = coordinate
+        return value
 
     def resolve(self, values: Mapping[str, Value]) -> "Domain":
         """The domain that applies, given the values of the paths above it."""
@@ -201,7 +217,16 @@ class Choice(Listed):
         return self.choice
 
 
-class Uniform(Domain):
+class Range(Domain):
+    """Floats between two bounds, which a draw practically never meets."""
+
+    def ends(self) -> list[Value]:
+        """The floats next to the bounds."""
+        low, high = self.bounds or (0.0, 0.0)
+        return [math.nextafter(low, high), math.nextafter(high, low)]
+
+
+class Uniform(Range):
     """A number between two bounds."""
 
     form = "{uniform: [a, b]}"
@@ -224,12 +249,17 @@ class Uniform(Domain):
         return FloatDistribution(*self.bounds)
 
 
-class LogUniform(Domain):
+def _log_uniform(rng: Rng, low: float, high: float) -> float:
+    # The exponential of a logarithm may pass a bound by its last digit.
+    return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+
+
+class LogUniform(Range):
     """A number between two positive bounds whose logarithm is uniform; bounds are the values."""
 
     form = "{loguniform: [a, b]}"
     is_log = True
-    loguniform: Annotated[list[cfg.Positive], Field(min_length=2, max_length=2)]
+    loguniform: PositiveBounds
     _check = field_validator("loguniform")(ascending)
 
     @property
@@ -239,9 +269,7 @@ class LogUniform(Domain):
 
     def draw(self, rng: Rng) -> Value:
         """A float."""
-        low, high = self.bounds
-        # The exponential of a logarithm may pass a bound by its last digit.
-        return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+        return _log_uniform(rng, *self.bounds)
 
     def distribution(self) -> Any:
         """Floats, on a logarithmic scale."""
@@ -250,36 +278,212 @@ class LogUniform(Domain):
         return FloatDistribution(*self.bounds, log=True)
 
 
-class Int(Domain):
-    """A whole number from the first to the second bound, both included."""
+class OneMinusLogUniform(Range):
+    """One minus a number between two bounds whose logarithm is uniform: [1e-3, 0.1] is 0.9 to 0.999."""
 
-    form = "{int: [a, b]}"
-    int: Annotated[list[Whole], Field(min_length=2, max_length=2)]
-    _check = field_validator("int")(ascending)
+    form = "{one_minus_loguniform: [a, b]}"
+    one_minus_loguniform: PositiveBounds
+
+    @field_validator("one_minus_loguniform")
+    @classmethod
+    def _check(cls, bounds: list[float]) -> list[float]:
+        if bounds[1] > 1:
+            raise ValueError(f"upper bound {bounds[1]:.15g} must not be above 1")
+        if 1 - bounds[0] == 1:
+            raise ValueError(f"lower bound {bounds[0]:.15g} is too small: 1 minus it is 1")
+        return ascending(bounds)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of the values, the lower one first."""
+        low, high = self.one_minus_loguniform
+        return 1 - high, 1 - low
+
+    def draw(self, rng: Rng) -> Value:
+        """A float."""
+        return self.at(_log_uniform(rng, *self.one_minus_loguniform))
+
+    def distribution(self) -> Any:
+        """What is taken from 1, on a logarithmic scale."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(*self.one_minus_loguniform, log=True)
+
+    def coordinate(self, value: Value) -> float:
+        """What is taken from 1."""
+        low, high = self.one_minus_loguniform
+        return min(max(1 - float(value), low), high)
+
+    def at(self, coordinate: float) -> Value:
+        """One minus a number."""
+        return 1 - coordinate
+
+
+Ints = Annotated[list[Whole], Field(min_length=2, max_length=2)]
+
+
+class Steps(Domain):
+    """Whole numbers, a step apart, from the first to the second bound, both included."""
+
+    step: cfg.Count = Field(default=1, description="Between two of the numbers, from the first on.")
+
+    @property
+    def ints(self) -> list[int]:
+        """The bounds as written."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        low, high = map(int, ascending([*self.ints]))
+        if (high - low) % self.step:
+            last = high - (high - low) % self.step
+            raise ValueError(
+                f"upper bound {high} must be a number of steps above lower bound {low}; with step "
+                f"{self.step} the last one below it is {last}"
+            )
+        return self
 
     @property
     def bounds(self) -> tuple[float, float]:
         """As written."""
-        return float(self.int[0]), float(self.int[1])
+        low, high = self.ints
+        return float(low), float(high)
 
     def every(self) -> range:
         """The whole numbers, ascending."""
-        return range(self.int[0], self.int[1] + 1)
+        low, high = self.ints
+        return range(low, high + 1, self.step)
+
+    def ends(self) -> list[Value]:
+        """The bounds."""
+        return [*self.ints]
 
     def has(self, value: Value) -> bool:
         """Whether a value is one of the whole numbers."""
         return type(value) is not bool and value in self.every()
 
+
+class Int(Steps):
+    """A whole number from the first to the second bound, both included."""
+
+    form = "{int: [a, b]}"
+    int: Ints
+
+    @property
+    def ints(self) -> list[Whole]:
+        """As written."""
+        return self.int
+
     def draw(self, rng: Rng) -> Value:
         """An int."""
         low, high = self.int
-        return int(rng.integers(low, high, endpoint=True))
+        return low + self.step * rng.integers(0, (high - low) // self.step, endpoint=True).item()
 
     def distribution(self) -> Any:
         """Ints."""
         from optuna.distributions import IntDistribution
 
-        return IntDistribution(*self.int)
+        return IntDistribution(*self.int, step=self.step)
+
+
+class LogInt(Steps):
+    """A whole number between two positive bounds whose logarithm is uniform."""
+
+    form = "{logint: [a, b]}"
+    is_log = True
+    logint: Annotated[list[cfg.Count], Field(min_length=2, max_length=2)]
+
+    @property
+    def ints(self) -> list[Whole]:
+        """As written."""
+        return self.logint
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.step > self.logint[0]:
+            raise ValueError(f"step {self.step} must not be above lower bound {self.logint[0]}")
+        return self
+
+    def draw(self, rng: Rng) -> Value:
+        """An int."""
+        low, high = self.logint
+        return self.at(_log_uniform(rng, low - self.step / 2, high + self.step / 2))
+
+    def distribution(self) -> Any:
+        """Ints on a logarithmic scale; `at` brings them to a step."""
+        from optuna.distributions import IntDistribution
+
+        return IntDistribution(*self.logint, log=True)
+
+    def at(self, coordinate: float) -> Value:
+        """The nearest of the whole numbers."""
+        low, high = self.logint
+        nearest = low + self.step * round((coordinate - low) / self.step)
+        return min(max(nearest, low), high)
+
+
+_FACTOR = re.compile(r"\d{1,9}(\.\d{1,9})?(/\d{1,9})?")
+
+
+def _check_factor(value: object) -> object:
+    text = value if isinstance(value, str) else str(value)
+    wrong = ValueError(f"expected a number above 0 such as 4, 0.1 or 8/3, got {value!r}")
+    if isinstance(value, bool) or (isinstance(value, str) and not _FACTOR.fullmatch(text)):
+        raise wrong
+    try:
+        factor = _fraction(value)  # type: ignore[arg-type]
+    except (ValueError, OverflowError, ZeroDivisionError):
+        raise wrong from None
+    if not 0 < factor <= 2**53:
+        raise wrong
+    return value
+
+
+def _fraction(number: float | str) -> Fraction:
+    """A number as it is written: 0.1 is a tenth."""
+    above, _, below = str(number).partition("/")
+    return Fraction(above) / Fraction(below or 1)
+
+
+class Multiple(Domain):
+    """A multiple of the value of another path."""
+
+    form = "{times: 4, of: PATH}"
+    times: Annotated[int | float | str, BeforeValidator(_check_factor)] = Field(
+        description="The factor; a fraction such as 8/3 is exact."
+    )
+    of: str = Field(description="A path of the config; the space lists it above, if it varies it.")
+    round_to: cfg.Count | None = Field(
+        default=None, description="Rounds to the nearest multiple of this number above 0."
+    )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole number of whatever whole number it is a multiple of."""
+        return self.round_to is not None or _fraction(self.times).denominator == 1
+
+    def value(self, values: Mapping[str, Value]) -> Value:
+        """The multiple, given the other values; a whole number where it is one."""
+        own = values[self.of]
+        assert isinstance(own, int | float)  # `read` checks the type of the path
+        exact = _fraction(self.times) * _fraction(own)
+        if self.round_to is not None:
+            exact = Fraction(
+                max(1, math.floor(exact / self.round_to + Fraction(1, 2))) * self.round_to
+            )
+        return int(exact) if exact.denominator == 1 and type(own) is int else float(exact)
+
+    def every(self) -> Iterable[Value]:
+        """None before it is resolved."""
+        return ()
+
+    def resolve(self, values: Mapping[str, Value]) -> Domain:
+        """The one value that it has."""
+        return Grid.model_construct(grid=[self.value(values)])
+
+    def problems(self, where: str, method: str, above: Mapping[str, Domain]) -> Iterator[Problem]:
+        """None: every search can use it."""
+        yield from ()
 
 
 class Cases(Section):
@@ -351,12 +555,15 @@ def kind_of(value: object) -> str:
 
 
 _Kinds = (
-    Annotated[Grid, Tag("grid")]
-    | Annotated[Choice, Tag("choice")]
-    | Annotated[Uniform, Tag("uniform")]
-    | Annotated[LogUniform, Tag("loguniform")]
-    | Annotated[Int, Tag("int")]
-    | Annotated[Depends, Tag("depends")]
+    Annotated[Grid, Tag("<grid>")]
+    | Annotated[Choice, Tag("<choice>")]
+    | Annotated[Uniform, Tag("<uniform>")]
+    | Annotated[LogUniform, Tag("<loguniform>")]
+    | Annotated[OneMinusLogUniform, Tag("<one_minus_loguniform>")]
+    | Annotated[Int, Tag("<int>")]
+    | Annotated[LogInt, Tag("<logint>")]
+    | Annotated[Multiple, Tag("<times>")]
+    | Annotated[Depends, Tag("<depends>")]
 )
 
 # Classes by the key that names them.
@@ -364,10 +571,18 @@ DOMAINS: dict[str, type[Domain]] = {
     domain.kind(): domain for domain in (get_args(kind)[0] for kind in get_args(_Kinds))
 }
 
+
+def _tag(value: object) -> str:
+    if isinstance(value, Domain):  # it is written
+        return f"<{value.kind()}>"
+    named = [key for key in value if key in DOMAINS] if isinstance(value, Mapping) else []
+    return f"<{named[0] if len(named) == 1 else ''}>"
+
+
 AnyDomain = Annotated[
     _Kinds,
     Discriminator(
-        kind_of,
+        _tag,
         custom_error_type="domain",
         custom_error_message="expected one of " + ", ".join(d.form for d in DOMAINS.values()),
     ),

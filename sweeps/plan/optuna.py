@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sweeps.plan import trials as plan
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request
-from sweeps.plan.space import OptunaSearch, Space
+from sweeps.plan.space import OptunaSearch
 
 _MOST_ASKED = (
     100  # suggestions in a row that are impossible or known, before one is drawn at random
@@ -41,7 +41,9 @@ def suggest(request: Request, machine: Machine, past: list[PastTrial]) -> Planne
         if trial.seed == request.seeds[0]
         and (drawn := _drawn_from(request, machine, trial.values)) is not None
     ]
-    if len(counted) >= space.search.samples:
+    start = {plan.key_of(sample.values) for sample in plan.start_samples(request, machine)[0]}
+    sampled = [trial for trial, _ in counted if plan.key_of(trial.values) not in start]
+    if len(sampled) >= space.search.samples:
         return None
     study = _study(request.seed, counted)
     known = {trial.trial for trial in past}
@@ -91,7 +93,7 @@ def _new_trial(
 
     for draws in range(1, _MOST_ASKED + 1):
         suggestion = study.ask()
-        values = _values(request.space, suggestion)
+        values = _values(request, suggestion)
         if plan.why_not(request, machine, values) is None:
             (new,) = plan.trials(request, [plan.Sample(values, draws)], request.seeds)
             if new.trial not in known:
@@ -115,27 +117,30 @@ def _random_trial(
     return None if new.trial in known else new
 
 
-def _values(space: Space, suggestion: Any) -> dict[str, Value]:
+def _values(request: Request, suggestion: Any) -> dict[str, Value]:
     """The values that Optuna suggests, by path."""
     values: dict[str, Value] = {}
-    for path in space.space:
-        name, distribution = _distribution(space, path, values)
-        values[path] = suggestion._suggest(name, distribution)  # noqa: SLF001 takes any distribution
+    for path, domain in request.space.space.items():
+        known = {**request.flat, **values}
+        here = domain.resolve(known)
+        if len(here.values) == 1:  # nothing to suggest
+            values[path] = here.values[0]
+        else:
+            name = path + domain.condition(known)
+            drawn = suggestion._suggest(name, here.distribution())  # noqa: SLF001 takes any
+            values[path] = here.at(drawn)
     return values
 
 
 def _drawn_from(request: Request, machine: Machine, values: Mapping[str, Value]) -> Drawn | None:
-    """Values with the distributions they came from; None for values that the space does not have."""
+    """Values as Optuna knows them, with the distributions they came from; None for values that the
+    space does not have."""
     if not plan.is_in_space(request, machine, values):
         return None
-    drawn = {}
-    for path in request.space.space:
-        name, distribution = _distribution(request.space, path, values)
-        drawn[name] = (values[path], distribution)
+    drawn, known = {}, {**request.flat, **values}
+    for path, domain in request.space.space.items():
+        here = domain.resolve(known)
+        if len(here.values) != 1:
+            name = path + domain.condition(known)
+            drawn[name] = (here.coordinate(values[path]), here.distribution())
     return drawn
-
-
-def _distribution(space: Space, path: str, values: Mapping[str, Value]) -> tuple[str, Any]:
-    """Optuna's name and distribution of a path; each case of a dependent path has its own name."""
-    domain = space.space[path]
-    return path + domain.condition(values), domain.resolve(values).distribution()

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
-from sweeps.plan.domains import Value
+from sweeps.plan.domains import Multiple, Value
 from sweeps.plan.space import Space, find, read, rung_tokens
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
@@ -34,6 +35,11 @@ class Request:
             "seed": self.seed,
             "bits": BITS,
         }
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """The values of the base config by their paths."""
+        return cfg.flatten(self.base.model_dump())
 
     @property
     def seeds(self) -> list[int]:
@@ -91,6 +97,24 @@ def label_of(values: Mapping[str, Value]) -> str:
     )
 
 
+def without_multiples(
+    config: cfg.Config, changes: Mapping[str, Value | Multiple]
+) -> dict[str, Value]:
+    """The changes of a config, with multiples of other values as the numbers that they are."""
+    plain = {path: value for path, value in changes.items() if not isinstance(value, Multiple)}
+    known = {**cfg.flatten(config.model_dump()), **plain}
+    for path, value in changes.items():
+        if isinstance(value, Multiple):
+            known[path] = value.value(known)
+    return {path: known[path] for path in changes}
+
+
+def base_config(scale: str, changes: Mapping[str, Value | Multiple], source: str) -> cfg.Config:
+    """The config of a scale with the changes; `ConfigError` with everything that is wrong."""
+    config = cfg.load(scale)
+    return cfg.overlay(config, without_multiples(config, changes), source)
+
+
 def read_request(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with everything that is wrong in it."""
     path = find(space)
@@ -103,7 +127,7 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
     if wrong:
         raise cfg.ConfigError(wrong)
     source = f"{path} with --set" if assigned else f"{path}: base"
-    base = cfg.overlay(cfg.load(scale), {**parsed.base, **assigned}, source)
+    base = base_config(scale, {**parsed.base, **assigned}, source)
     return Request(parsed, written, str(path), base, scale, seed)
 
 

@@ -26,12 +26,15 @@ from sweeps.plan.domains import (
     Bounds,
     Domain,
     Grid,
+    Multiple,
     Value,
     Values,
     distinct,
+    key,
     kind_of,
     not_descending,
     with_rule,
+    written,
 )
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, AnySchedule
 from tinylm import config as cfg
@@ -46,7 +49,7 @@ TUNING_SEED, CONFIRMING_SEED = 1000, 2000
 _SPLIT = {"data.validation_fraction", "data.split_seed"}  # the tokens that are held out
 
 
-Samples = Annotated[int, Field(ge=1, le=1_000_000)]
+Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -104,12 +107,24 @@ class Constraint(Section):
         return " and ".join(f"{b[0]:g} to {b[1]:g} {name}" for name, b in names.items() if b)
 
 
+def _kind_of_setting(value: object) -> str:
+    is_multiple = isinstance(value, Multiple) or (isinstance(value, Mapping) and "times" in value)
+    return "<multiple>" if is_multiple else "<value>"
+
+
+# A value, or a multiple of the value of another path.
+Setting = Annotated[
+    Annotated[Value, Tag("<value>")] | Annotated[Multiple, Tag("<multiple>")],
+    Discriminator(_kind_of_setting),
+]
+
+
 class Arm(Section):
     """A named change of the baseline, and its expected effect."""
 
     hypothesis: Words
-    set: Annotated[dict[str, Value], Field(min_length=1)] = Field(
-        description="Dotted paths and their values in this arm."
+    set: Annotated[dict[str, Setting], Field(min_length=1)] = Field(
+        description="Dotted paths and their values in this arm; {times: 4, of: PATH} is a multiple."
     )
     match: Literal["params", "flops"] | None = Field(
         default=None,
@@ -184,6 +199,11 @@ class Times(Section):
     times: Annotated[list[cfg.Positive], Field(min_length=1)]
     _check = field_validator("times")(distinct)
 
+    @property
+    def values(self) -> list[float]:
+        """The factors."""
+        return self.times
+
 
 Retune = Annotated[
     Annotated[Grid, Tag("grid")] | Annotated[Times, Tag("times")],
@@ -236,18 +256,45 @@ class Caps(Section):
         return self
 
 
+def _listed(value: Value | list[Value]) -> list[Value]:
+    return value if isinstance(value, list) else [value]
+
+
 class Space(Section):
     """A question, and the trials that answer it."""
 
     question: Words
     metric: Literal["val_loss", "bits_per_byte"] = "val_loss"
-    base: dict[str, Value] = Field(
-        default_factory=dict, description="Dotted paths that replace values of the scale's config."
+    base: dict[str, Setting] = Field(
+        default_factory=dict,
+        description="Dotted paths that replace values of the scale's config; {times: 4, of: PATH} is "
+        "a multiple.",
     )
     search: (
         Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")] | None
     ) = None
     space: dict[str, AnyDomain] = Field(default_factory=dict)
+    start: list[
+        Annotated[
+            Literal["base"] | dict[str, Value],
+            with_rule("expected base, or a mapping of paths to values"),
+        ]
+    ] = Field(
+        default_factory=list,
+        description="Points that are tried first, beside the samples: base, or a mapping of paths to "
+        "values (paths that it leaves out have the base config's).",
+    )
+    exclude: list[
+        Annotated[
+            dict[str, Value | Values],
+            Field(min_length=1),
+            with_rule("expected a mapping of paths to values or lists of values"),
+        ]
+    ] = Field(
+        default_factory=list,
+        description="Combinations that are left out: all the paths of a mapping have the value, or one "
+        "of the values, given there.",
+    )
     constraint: Constraint | None = None
     confirm: Annotated[Again, Field(ge=0)] = Field(
         default=0,
@@ -273,6 +320,13 @@ class Space(Section):
         """Whether the space compares arms with a baseline."""
         return self.arms is not None or self.each is not None
 
+    def excludes(self, values: Mapping[str, Value]) -> bool:
+        """Whether `exclude` leaves a combination of values out."""
+        return any(
+            all(key(values[path]) in map(key, _listed(out)) for path, out in case.items())
+            for case in self.exclude
+        )
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
@@ -282,7 +336,7 @@ class Space(Section):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         study = self._wrong_study() if self.is_study else self._wrong_search()
-        wrong = [*self._incomparable(), *study]
+        wrong = [*self._incomparable(), *self._wrong_multiples(), *study]
         if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
             text = f"{TUNING_SEED} and above are reserved for re-tuning and confirming, got "
             wrong.append(Problem("seeds", f"{text}{max(self.seeds)}"))
@@ -293,7 +347,7 @@ class Space(Section):
     def _wrong_study(self) -> Iterator[Problem]:
         if self.arms is not None and self.each is not None:
             yield Problem("each", "a study has arms or each, not both")
-        for name in ("search", "space", "constraint", "confirm"):
+        for name in ("search", "space", "start", "exclude", "constraint", "confirm"):
             if getattr(self, name):
                 yield Problem(name, "not allowed in a study, which runs all arms on all seeds")
         if len(self.seeds) < 2:
@@ -338,7 +392,35 @@ class Space(Section):
             )
         if not self.space and self.search.method != "grid":
             yield Problem("space", f"{self.search.method} search needs paths to draw")
+        if self.start and self.search.method == "grid":
+            yield Problem("start", "a grid tries all its points; use random or optuna")
         yield from self._wrong_domains(self.search.method)
+        yield from self._wrong_points()
+
+    def _wrong_multiples(self) -> Iterator[Problem]:
+        """Multiples of a value that changes where the multiple would not."""
+        varied = {path: where for where, path in self.varied()}
+        for path, setting in self.base.items():
+            if isinstance(setting, Multiple) and setting.of in varied:
+                text = f"{varied[setting.of]} varies {setting.of}; write the multiple beside it"
+                yield Problem(f"base.{path}", text)
+
+    def _wrong_points(self) -> Iterator[Problem]:
+        """Start points and exclusions that name what the space does not have."""
+        excluded = [(f"exclude.{number}", case) for number, case in enumerate(self.exclude)]
+        points = [(f"start.{n}", [*one]) for n, one in enumerate(self.start) if one != "base"]
+        for where, paths in (*points, *((where, [*case]) for where, case in excluded)):
+            for path in paths:
+                if path not in self.space:
+                    near = cfg.did_you_mean(path, self.space)
+                    yield Problem(f"{where}.{path}", f"not under space{near}")
+        for where, case in excluded:
+            for path in case.keys() & self.space.keys():
+                leaves = list(self.space[path].leaves())
+                for value in _listed(case[path]):
+                    if not any(isinstance(one, Multiple) or one.has(value) for one in leaves):
+                        text = f"the space never has {written(value)} here"
+                        yield Problem(f"{where}.{path}", text)
 
     def _incomparable(self) -> Iterator[Problem]:
         varied = dict(self.varied())
@@ -380,6 +462,9 @@ class Space(Section):
         above: dict[str, Domain] = {}
         for path, domain in self.space.items():
             yield from domain.problems(f"space.{path}", method, above)
+            for leaf in domain.leaves():
+                if isinstance(leaf, Multiple) and leaf.of in self.space and leaf.of not in above:
+                    yield Problem(f"space.{path}.of", f"{leaf.of} must be listed above")
             above[path] = domain
         if method == "optuna" and len(self.seeds) > 1:
             yield Problem("seeds", f"optuna searches one seed, got {self.seeds}")
@@ -440,17 +525,55 @@ def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(where, f"{value}unknown path{near}")
 
 
+def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
+    """Every domain that a path may have, after its place in the file and the path."""
+    for part, domains in (("space", space.space), ("retune", space.retune or {})):
+        for path, domain in domains.items():
+            for leaf in domain.leaves() if isinstance(domain, Domain) else ():
+                yield f"{part}.{path}", path, leaf
+
+
+def _wrong_values(space: Space) -> Iterator[Problem]:
+    """Values that a path can't have, whatever the others are: one line for each place."""
+    listed = [(where, path, leaf.ends()) for where, path, leaf in _leaves(space)]
+    for number, point in enumerate(space.start):
+        if point != "base":
+            listed += [(f"start.{number}.{path}", path, [value]) for path, value in point.items()]
+    for where, path, values in listed:
+        if path in cfg.PATHS:
+            faults = (cfg.value_problems(path, value) for value in values)
+            yield from (Problem(where, fault) for fault in next(filter(None, faults), []))
+
+
+def _wrong_multiples(space: Space) -> Iterator[Problem]:
+    """Multiples of what is no number, and multiples that are no whole numbers where these are due."""
+    found = [(where, path, leaf) for where, path, leaf in _leaves(space)]
+    sets = [(f"arms.{name}.set", arm.set) for name, arm in (space.arms or {}).items()]
+    for part, changes in (("base", space.base), *sets):
+        found += [(f"{part}.{p}", p, m) for p, m in changes.items() if isinstance(m, Multiple)]
+    for where, path, multiple in found:
+        if not isinstance(multiple, Multiple):
+            continue
+        if multiple.of not in cfg.PATHS:
+            near = cfg.did_you_mean(multiple.of, cfg.PATHS)
+            yield Problem(f"{where}.of", f"{multiple.of} unknown path{near}")
+        elif not cfg.is_number(multiple.of):
+            yield Problem(f"{where}.of", f"{multiple.of} is not a number")
+        elif path in cfg.PATHS and cfg.is_whole(path) and not multiple.is_whole:
+            yield Problem(where, "expected a whole number; add round_to, e.g. round_to: 1")
+
+
 # Keys whose mapping is one of several kinds, with the names of the kinds.
 _TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
 
 
 def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
     """Every dotted path that is written without a value."""
-    for key, value in tree.items():
+    for name, value in tree.items():
         if value is None:
-            yield f"{above}{key}"
+            yield f"{above}{name}"
         elif isinstance(value, dict):
-            yield from _empty(value, f"{above}{key}.")
+            yield from _empty(value, f"{above}{name}.")
 
 
 def _without_empty(tree: Any) -> Any:
@@ -509,7 +632,9 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     empty = list(_empty(tree))
     wrong = [*(Problem(key, "empty") for key in empty), *_wrong_paths(tree)]
     space = _parsed(tree)
-    if not isinstance(space, Space):
+    if isinstance(space, Space):
+        wrong += [*_wrong_values(space), *_wrong_multiples(space)]
+    else:
         # What is empty is also missing. A study has no search; empty arms were meant to be one.
         said = {*empty, *(["search"] if {"arms", "each"} & set(empty) else [])}
         wrong += [problem for problem in space if problem.path not in said]

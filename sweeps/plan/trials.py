@@ -7,6 +7,7 @@ Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid choo
 """
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ import numpy as np
 from sweeps import ledger as led
 from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
-from sweeps.plan.domains import Domain, Value, key
+from sweeps.plan.domains import Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
-from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, Space, rung_tokens
+from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, rung_tokens
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -78,20 +79,32 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
         raise ConfigError([problem])
     if space.is_study:
         planned_arms, notes = arms.planned_arms(request, machine)
+        tuned = math.prod(len(grid.values) for grid in (space.retune or {}).values())
+        what = f"{len(planned_arms)} grids of {tuned} combinations"
+        _refuse_too_many(request, "retune", what, len(planned_arms) * tuned)
         known = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
             known = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]
         return Plan(known, planned_arms, notes)
     match space.search:
         case RandomSearch(samples=count):
-            samples, notes = _random_samples(request, machine, count, earlier)
-            return Plan(trials(request, samples, request.seeds), [], notes)
+            what = f"{count} samples on each of {len(request.seeds)} seeds"
+            _refuse_too_many(request, "search.samples", what, count * len(request.seeds))
+            start, skipped = start_samples(request, machine)
+            samples, notes = _random_samples(request, machine, count, start, earlier)
+            planned = trials(request, [*start, *samples], request.seeds)
+            return Plan(planned, [], skipped + notes)
         case OptunaSearch(samples=count):
+            _refuse_too_many(request, "search.samples", f"{count} samples", count)
+            start, skipped = start_samples(request, machine)
             # A space in which nothing is possible is refused now.
-            _, _, notes = _fresh_samples(request, machine, min(count, _PROBED))
-            return Plan([], [], notes)
+            _, _, notes = _fresh_samples(request, machine, min(count, _PROBED), start)
+            return Plan(trials(request, start, request.seeds), [], skipped + notes)
         case _:
             cells, notes = _possible_cells(request, machine)
+            runs = len(request.seeds) + space.repeats - 1
+            what = f"{len(cells)} combinations, {runs} times each,"
+            _refuse_too_many(request, "space", what, len(cells) * runs)
             grid = trials(request, map(Sample, cells), request.seeds)
             return Plan(grid + list(_repeats(request, grid)), [], notes)
 
@@ -101,13 +114,15 @@ class Discarded:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._examples: dict[str, dict[str, None]] = {}
+        self._examples: dict[str, str] = {}
+        self._others: set[str] = set()  # kinds with more than one reason
 
     def add(self, reason: str) -> None:
         """Count one; reasons that differ in their numbers only are one."""
         kind = _NUMBER.sub("#", reason)
         self._counts[kind] += 1
-        self._examples.setdefault(kind, {})[reason] = None
+        if self._examples.setdefault(kind, reason) != reason:
+            self._others.add(kind)
 
     @property
     def total(self) -> int:
@@ -121,8 +136,7 @@ class Discarded:
         ]
 
     def _example(self, kind: str) -> str:
-        first, *more = self._examples[kind]
-        return f"{first} (and others like it)" if more else first
+        return self._examples[kind] + (" (and others like it)" if kind in self._others else "")
 
 
 def why_not(request: Request, machine: Machine, values: Mapping[str, Value]) -> str | None:
@@ -136,15 +150,15 @@ def why_not(request: Request, machine: Machine, values: Mapping[str, Value]) -> 
         params, flops = machine.size(model)
         if not constraint.allows(params, flops):
             return f"{params} parameters and {flops} FLOPs per token, not {constraint.text}"
-    return None
+    return "excluded" if request.space.excludes(values) else None
 
 
 def is_in_space(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:
     """Whether a search can still come upon these values."""
-    domains = request.space.space
+    domains, known = request.space.space, {**request.flat, **values}
     return (
         values.keys() == domains.keys()
-        and all(domain.resolve(values).has(values[path]) for path, domain in domains.items())
+        and all(domain.resolve(known).has(values[path]) for path, domain in domains.items())
         and why_not(request, machine, values) is None
     )
 
@@ -154,8 +168,15 @@ def key_of(values: Mapping[str, Value]) -> frozenset[tuple[str, tuple[bool, Valu
     return frozenset((path, key(value)) for path, value in values.items())
 
 
-def _cells(space: Space) -> Iterator[dict[str, Value]]:
+def _refuse_too_many(request: Request, where: str, what: str, trials: int) -> None:
+    """Raise `ConfigError` if a sweep would have more trials than can be planned."""
+    if trials > MOST_TRIALS:
+        raise ConfigError([f"{request.source}: {where}: {what} are more than {MOST_TRIALS} trials"])
+
+
+def _cells(request: Request) -> Iterator[dict[str, Value]]:
     """Every combination of values of a space without ranges of floats; the first path changes slowest."""
+    base = request.flat
 
     def extend(
         values: dict[str, Value], rest: list[tuple[str, Domain]]
@@ -164,15 +185,15 @@ def _cells(space: Space) -> Iterator[dict[str, Value]]:
             yield values
             return
         (path, domain), *rest = rest
-        for value in domain.resolve(values).every() or ():
+        for value in domain.resolve({**base, **values}).every() or ():
             yield from extend({**values, path: value}, rest)
 
-    yield from extend({}, list(space.space.items()))
+    yield from extend({}, list(request.space.space.items()))
 
 
 def _possible_cells(request: Request, machine: Machine) -> tuple[list[dict[str, Value]], list[str]]:
     """The combinations of a grid that can be trained, and a note for each reason why others can't."""
-    cells = list(itertools.islice(_cells(request.space), MOST_TRIALS + 1))
+    cells = list(itertools.islice(_cells(request), MOST_TRIALS + 1))
     if len(cells) > MOST_TRIALS:
         raise ConfigError([f"{request.source}: space: more than {MOST_TRIALS} combinations"])
     discarded = Discarded()
@@ -202,10 +223,10 @@ class Draws:
         self._machine = machine
         self.discarded = Discarded()
 
-    def first(self, count: int) -> list[Sample]:
-        """So many samples; fewer once `MOST_DRAWS` draws in a row bring no further one."""
+    def first(self, count: int, start: Iterable[Sample]) -> list[Sample]:
+        """So many samples that are no start points; fewer once `MOST_DRAWS` draws in a row bring none."""
         samples: list[Sample] = []
-        known: set[Any] = set()
+        known = {key_of(sample.values) for sample in start}
         while len(samples) < count:
             new = self.another(len(samples), known)
             if new is None:
@@ -219,11 +240,11 @@ class Draws:
 
         Of a space without ranges of floats, none is missed.
         """
-        rng = np.random.default_rng([self._request.seed, index])
+        rng, base = np.random.default_rng([self._request.seed, index]), self._request.flat
         for draws in range(1, MOST_DRAWS + 1):
             values: dict[str, Value] = {}
             for path, domain in self._request.space.space.items():
-                values[path] = domain.resolve(values).draw(rng)
+                values[path] = domain.resolve({**base, **values}).draw(rng)
             why = "drawn before" if key_of(values) in known else self._why_not(values)
             if why is None:
                 return Sample(values, draws)
@@ -241,42 +262,67 @@ class Draws:
         leaves = itertools.chain(*(domain.leaves() for domain in space.space.values()))
         if any(leaf.every() is None for leaf in leaves):
             return None
-        cells = list(itertools.islice(_cells(space), MOST_TRIALS + 1))
+        cells = list(itertools.islice(_cells(self._request), MOST_TRIALS + 1))
         if len(cells) > MOST_TRIALS:
             return None
         return [values for values in cells if self._why_not(values) is None]
 
 
+def start_samples(request: Request, machine: Machine) -> tuple[list[Sample], list[str]]:
+    """The start points of a search, and a note for each that is impossible."""
+    found: dict[Any, Sample] = {}
+    notes = []
+    for point in request.space.start:
+        given = {} if point == "base" else {**point}
+        known = {**request.flat, **given}
+        for path, domain in request.space.space.items():
+            if isinstance(domain, Multiple) and path not in given and point != "base":
+                known[path] = domain.value(known)
+        values = {path: known[path] for path in request.space.space}
+        why = why_not(request, machine, values)
+        if why is None:
+            found.setdefault(key_of(values), Sample(values, 0))
+        else:
+            notes.append(f"start point {label_of(values)} skipped: {why}")
+    return list(found.values()), notes
+
+
 def _fresh_samples(
-    request: Request, machine: Machine, count: int
+    request: Request, machine: Machine, count: int, start: Sequence[Sample]
 ) -> tuple[list[Sample], Discarded, list[str]]:
     """The samples of an empty ledger, what was discarded, and a note if they are fewer than asked."""
     draws = Draws(request, machine)
-    samples = draws.first(count)
-    if not samples:
+    samples = draws.first(count, start)
+    if not samples and not start:
         raise _nothing_possible(request, draws.discarded, f"of {MOST_DRAWS} draws")
-    too_few = [] if len(samples) == count else [_too_few(draws, len(samples), count)]
+    too_few = [] if len(samples) == count else [_too_few(draws, len(samples))]
     return samples, draws.discarded, too_few
 
 
 def _random_samples(
-    request: Request, machine: Machine, count: int, earlier: Sequence[Sample]
+    request: Request,
+    machine: Machine,
+    count: int,
+    start: Sequence[Sample],
+    earlier: Sequence[Sample],
 ) -> tuple[list[Sample], list[str]]:
     """The samples of a random search, first those of earlier that its space still has; notes on them."""
-    fresh, discarded, too_few = _fresh_samples(request, machine, count)
+    fresh, discarded, too_few = _fresh_samples(request, machine, count, start)
+    first = {key_of(sample.values) for sample in start}
     kept = [one for one in earlier if is_in_space(request, machine, one.values)]
     samples: dict[Any, Sample] = {}
     for sample in [*kept, *fresh]:
-        samples.setdefault(key_of(sample.values), sample)
+        if key_of(sample.values) not in first:
+            samples.setdefault(key_of(sample.values), sample)
     notes = discarded.lines(f"of {len(fresh) + discarded.total} draws discarded")
     return list(samples.values())[:count], notes + too_few
 
 
-def _too_few(draws: Draws, found: int, count: int) -> str:
+def _too_few(draws: Draws, found: int) -> str:
     """The note that a space has fewer different trials than samples are asked for."""
     if draws.listed is not None:
-        return f"only {found} different trials are possible, fewer than the {count} samples"
-    return f"{MOST_DRAWS} draws in a row brought no further trial: {found} of {count} samples"
+        return f"only {found} different draws are possible, fewer than search.samples"
+    return f"{MOST_DRAWS} draws in a row brought no further trial after the first {found}"
 
 
 def earlier_draws(rows: Iterable[led.Row], seed: int) -> list[Sample]:
@@ -384,7 +430,7 @@ def load(request: Request, planned: Plan) -> Load:
     for one in planned.trials:
         (free if one.pool is None else pools.setdefault(one.pool, [])).append(one.config)
     if isinstance(space.search, OptunaSearch):
-        pools[""] = [request.base] * space.search.samples
+        pools.setdefault("", []).extend([request.base] * space.search.samples)
     if space.retune:
         free += [one.config for arm in planned.arms for one in arms.runs(request, arm, {})]
     return Load(list(pools.values()), free)

@@ -11,7 +11,7 @@ from fakes import MACHINE, grid, problems, request
 
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import PlannedTrial, Request
+from sweeps.plan.request import PlannedTrial, Request, base_config
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -28,7 +28,7 @@ def shipped(name: str, scale: str) -> list[PlannedTrial]:
     """What a shipped space plans at a scale."""
     path = Path("search_spaces") / f"{name}.yaml"
     space, tree = sp.read(path)
-    base = cfg.overlay(cfg.load(scale), space.base)
+    base = base_config(scale, space.base, str(path))
     return pl.plan(Request(space, tree, str(path), base, scale, 0), MACHINE).trials
 
 
@@ -201,6 +201,8 @@ def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
     assert list(sp.parse(tree, "ledger.jsonl").space) == ["optim.gone"]
 
 
+DRAWN_RATE = {"space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
+HUGE = ["optim.lr", "optim.beta1", "optim.beta2"]
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelled key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
     "misspelled path": (
@@ -346,6 +348,61 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"run.device": {"grid": ["cpu"]}}},
         "space.run.device: every trial must use the same resources",
     ),
+    "a value that its path can't have": (
+        {"space": {"optim.lr": {"grid": [1e-3, -1, -2]}}},
+        "asked.yaml: space.optim.lr: Input should be greater than 0, got -1",
+    ),
+    "a range that its path can't have": (
+        {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
+        "space.model.n_layers: Input should be a valid integer, got",
+    ),
+    "a start point that is not in the space": (
+        {"search": RANDOM, "start": [{"optim.lrr": 1}], **DRAWN_RATE},
+        "start.0.optim.lrr: not under space; did you mean 'optim.lr'?",
+    ),
+    "a start point of a grid": ({"start": ["base"]}, "start: a grid tries all its points"),
+    "a start point that is no mapping": (
+        {"search": RANDOM, "start": ["best"], **DRAWN_RATE},
+        'start.0: expected base, or a mapping of paths to values, got "best"',
+    ),
+    "an exclusion of a value that is not there": (
+        {"exclude": [{"optim.lr": [2e-3, 3]}]},
+        "exclude.0.optim.lr: the space never has 3 here",
+    ),
+    "a multiple of a path below": (
+        {
+            "search": RANDOM,
+            "space": {
+                "model.d_ff": {"times": 4, "of": "model.d_model"},
+                "model.d_model": {"choice": [32]},
+            },
+        },
+        "space.model.d_ff.of: model.d_model must be listed above",
+    ),
+    "a multiple of an unknown path": (
+        {"base": {"model.d_ff": {"times": 4, "of": "model.d_modl"}}},
+        "base.model.d_ff.of: model.d_modl unknown path; did you mean 'model.d_model'?",
+    ),
+    "a multiple of what is no number": (
+        {"base": {"model.d_ff": {"times": 4, "of": "model.norm"}}},
+        "base.model.d_ff.of: model.norm is not a number",
+    ),
+    "a multiple that is not whole": (
+        {"base": {"model.d_ff": {"times": "8/3", "of": "model.d_model"}}},
+        "base.model.d_ff: expected a whole number; add round_to",
+    ),
+    "a multiple in the base of what the space varies": (
+        {"base": {"optim.weight_decay": {"times": 10, "of": "optim.lr"}}},
+        "base.optim.weight_decay: space.optim.lr varies optim.lr",
+    ),
+    "too many cells": (
+        {"space": {path: {"grid": [k / 1000 for k in range(1, 999)]} for path in HUGE}},
+        "space: more than 100000 combinations",
+    ),
+    "too many samples": (
+        {"search": {"method": "random", "samples": 10**12}, **DRAWN_RATE},
+        "search.samples: 1000000000000 samples on each of 1 seeds are more than 100000 trials",
+    ),
     "two seeds for optuna": (
         {
             "search": {"method": "optuna", "samples": 3},
@@ -460,7 +517,7 @@ def test_a_space_with_too_few_trials_says_how_many_there_are() -> None:
     tied = {"model.tie_embeddings": {"choice": [True, False]}, "model.n_layers": {"int": [1, 2]}}
     plans = found(sampled(8, **tied))
     assert len(plans.trials) == 4
-    assert plans.notes[-1] == "only 4 different trials are possible, fewer than the 8 samples"
+    assert plans.notes[-1] == "only 4 different draws are possible, fewer than search.samples"
 
 
 def test_a_rare_combination_is_found_in_a_space_that_can_be_listed() -> None:
@@ -523,3 +580,88 @@ def test_earlier_draws_are_those_of_the_same_seed() -> None:
 
 def test_two_seeds_of_one_draw_are_one_earlier_draw() -> None:
     assert pl.earlier_draws(rows(0, {"a": 1}, {"a": 1.0}), 0) == [pl.Sample({"a": 1})]
+
+
+WIDTHS = {
+    "model.d_model": {"choice": [16, 32, 64]},
+    "model.d_ff": {"times": "8/3", "of": "model.d_model", "round_to": 8},
+}
+
+
+def test_a_multiple_follows_the_path_that_it_is_a_multiple_of() -> None:
+    both = {(one.config.model.d_model, one.config.model.d_ff) for one in plan(sampled(3, **WIDTHS))}
+    assert both == {(16, 40), (32, 88), (64, 168)}
+
+
+def test_a_multiple_in_a_grid_adds_no_cells() -> None:
+    tree = {**grid([1e-3, 2e-3], **NONE)}
+    tree["space"] = {"optim.lr": {"grid": [1e-3, 2e-3]}, **GROWING}
+    assert [tuple(one.values.values()) for one in plan(tree)] == [(1e-3, 1e-4), (2e-3, 2e-4)]
+
+
+GROWING = {"optim.weight_decay": {"times": 0.1, "of": "optim.lr"}}
+
+
+def test_a_multiple_in_the_base_is_that_of_the_whole_base() -> None:
+    times = {"model.d_ff": {"times": 4, "of": "model.d_model"}, "model.d_model": 48}
+    (one,) = plan({**grid([1e-3], **NONE), "base": times})
+    assert one.config.model.d_ff == 192
+
+
+def test_a_multiple_may_be_one_of_the_base_config() -> None:
+    tree = sampled(2, **RATES, **{"model.d_ff": {"times": 4, "of": "model.d_model"}})
+    assert {one.config.model.d_ff for one in plan(tree)} == {4 * BASE.model.d_model}
+
+
+def test_excluded_cells_are_left_out_and_counted() -> None:
+    tree = {**grid([1e-3, 2e-3], **NONE), "exclude": [{"optim.lr": 2e-3, "optim.beta2": [0.9]}]}
+    tree["space"] |= {"optim.beta2": {"grid": [0.9, 0.99]}}
+    pairs = [tuple(one.values.values()) for one in plan(tree)]
+    assert pairs == [(1e-3, 0.9), (1e-3, 0.99), (2e-3, 0.99)]
+    assert found(tree).notes == ["1 of 4 combinations skipped: excluded"]
+
+
+def test_an_excluded_draw_is_drawn_again() -> None:
+    tree = {**sampled(6, **HEADS), "exclude": [{"model.n_heads": [2, 4]}]}
+    assert {one.config.model.n_heads for one in plan(tree)} == {8}
+    assert len(plan(tree)) == 6
+
+
+def test_the_base_config_is_tried_first_and_beside_the_samples() -> None:
+    tree = {**sampled(5, **RATES), "start": ["base", {"optim.lr": 4e-3}]}
+    first, second, *rest = plan(tree)
+    assert first.trial == cfg.identity(BASE)
+    assert second.config.optim.lr == 4e-3
+    assert rest == plan(sampled(5, **RATES))
+
+
+def test_a_start_point_that_was_drawn_is_one_trial() -> None:
+    (drawn_one, *_) = plan(sampled(5, **RATES))
+    tree = {**sampled(5, **RATES), "start": [drawn_one.values]}
+    assert len(plan(tree)) == 6
+
+
+def test_a_start_point_is_no_earlier_draw() -> None:
+    tree = {**sampled(5, **RATES), "start": ["base"]}
+    ledger = [{"kind": "sweep", "seed": 0}]
+    ledger += [
+        {"kind": "planned", "role": "search", "values": one.values, "draws": one.draws}
+        for one in plan(tree)
+    ]
+    assert len(pl.earlier_draws(ledger, 0)) == 5
+    assert found(tree, pl.earlier_draws(ledger, 0)).trials == plan(tree)
+
+
+def test_a_start_point_that_is_impossible_is_skipped_with_its_reason() -> None:
+    tree = {**sampled(2, **HEADS), "start": [{"model.n_heads": 3}]}
+    assert len(plan(tree)) == 2
+    assert found(tree).notes[0] == (
+        f"start point n_heads=3 lr={BASE.optim.lr:g} skipped: "
+        "model: n_heads 3 must divide d_model 32"
+    )
+
+
+def test_optuna_tries_the_start_points_beside_its_samples() -> None:
+    tree = {**sampled(5, **RATES), "search": {"method": "optuna", "samples": 5}, "start": ["base"]}
+    assert [one.trial for one in plan(tree)] == [cfg.identity(BASE)]
+    assert len(pl.load(request(tree), found(tree)).configs) == 6
