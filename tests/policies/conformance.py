@@ -27,12 +27,12 @@ WORKERS = st.integers(1, 5)
 # Scores after 10, 30 and 90 tokens: few different ones, so that ranks change and scores are equal.
 SCORES = st.lists(st.integers(0, 20).map(float) | st.just(math.inf), min_size=3, max_size=3)
 PLANS = st.lists(SCORES, min_size=1, max_size=30)
-LATE = st.frozensets(st.integers(0, 29))  # the trials that a sweep is extended by, if it has them
+LATE = st.lists(st.booleans(), min_size=30, max_size=30)  # whether a sweep is extended by a trial
 any_sweep = given(finals=FINALS, workers=WORKERS)
 any_extension = given(plan=PLANS, late=LATE, workers=WORKERS)
 # Each policy's class is a test of its own, although the method is inherited.
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
-more = settings(few, max_examples=100)
+more = settings(few, max_examples=50)
 
 
 class Recorded:
@@ -78,10 +78,10 @@ def crossing_curves(plan: list[list[float]]) -> list[Curve]:
     return [curve(number, scores) for number, scores in enumerate(plan)]
 
 
-def in_two_parts(pool: list[Curve], late: frozenset[int]) -> list[list[Curve]]:
-    """The curves in their order, without the late ones, and these."""
-    first = [curve for number, curve in enumerate(pool) if number not in late]
-    return [first, [curve for curve in pool if curve not in first]]
+def in_two_parts(pool: list[Curve], late: list[bool]) -> list[list[Curve]]:
+    """The curves that are not late, and those that are."""
+    pairs = list(zip(pool, late, strict=False))
+    return [[curve for curve, is_late in pairs if is_late == part] for part in (False, True)]
 
 
 def fold(policy: Policy, rows: Iterable[Row]) -> Policy:
@@ -239,7 +239,7 @@ class PolicySuite:
     @given(finals=FINALS, late=LATE, workers=WORKERS, data=st.data())
     @few
     def test_a_sweep_that_was_killed_resumes_where_it_was(
-        self, finals: list[float], late: frozenset[int], workers: int, data: st.DataObject
+        self, finals: list[float], late: list[bool], workers: int, data: st.DataObject
     ) -> None:
         """Killed after any row before the last record: every answer from then on is the same."""
         rows = self.run_in_parts(in_two_parts(curves(finals), late), workers)[0].rows
@@ -268,7 +268,7 @@ class PolicySuite:
     @any_extension
     @more
     def test_no_trial_is_stopped_where_a_worse_one_went_on(
-        self, plan: list[list[float]], late: frozenset[int], workers: int
+        self, plan: list[list[float]], late: list[bool], workers: int
     ) -> None:
         """At whatever rung, in one session or after an extension, whatever the curves do."""
         if self.schedule.decides_on_arrival:
@@ -294,7 +294,7 @@ class PolicySuite:
     )
     @more
     def test_an_extended_sweep_of_curves_that_keep_their_order_chooses_as_one_that_was_whole(
-        self, finals: list[float], late: frozenset[int], workers: int
+        self, finals: list[float], late: list[bool], workers: int
     ) -> None:
         pool = curves(finals)
         ends = [
@@ -306,7 +306,7 @@ class PolicySuite:
     @any_extension
     @few
     def test_no_reason_contradicts_itself(
-        self, plan: list[list[float]], late: frozenset[int], workers: int
+        self, plan: list[list[float]], late: list[bool], workers: int
     ) -> None:
         """Whoever has a rank among the trials that are said to continue is not stopped."""
         recorded, _ = self.run_in_parts(in_two_parts(crossing_curves(plan), late), workers)
