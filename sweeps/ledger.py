@@ -64,7 +64,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Literal, Self
 
-from sweeps.exits import Code, CommandError, UsageError
+from sweeps.exits import Code, CommandError, StorageError, UsageError
 from tinylm.files import replacing
 
 Row = dict[str, Any]
@@ -73,6 +73,7 @@ RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
     re.IGNORECASE,
@@ -354,6 +355,14 @@ class Ledger:
         except BlockingIOError as error:
             self._stream.close()
             raise LockedError(f"{files.folder}: another driver runs this sweep") from error
+        except OSError as error:
+            self._stream.close()
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise StorageError(
+                f"{files.folder}: its file system has no locks ({error.strerror}), and without them two "
+                "drivers could write one sweep. Put the sweep on another file system, with --out"
+            ) from error
         except BaseException:
             self._stream.close()
             raise

@@ -89,7 +89,7 @@ WORK = {"sweeps.plan", "sweeps.policies", "sweeps.ledger"}
 FINDINGS = {"sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.text", "sweeps.plan.space"}
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
-MEASURES = {"sweeps.engine.failures", "sweeps.engine.limits"}
+PARTS = {"sweeps.engine.failures", "sweeps.engine.limits", "sweeps.engine.scratch"}
 READING = {"sweeps.findings", "sweeps.report"}
 COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared"}
 ARROWS = {
@@ -108,7 +108,7 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE,
     "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
     "sweeps.engine.worker": LOW | DRIVER,
-    "sweeps.engine.tune": LOW | DRIVER | MEASURES | {"sweeps.engine.worker", "sweeps.plan.space"},
+    "sweeps.engine.tune": LOW | DRIVER | PARTS | {"sweeps.engine.worker", "sweeps.plan.space"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
     "sweeps.commands.shared": {"sweeps.ledger", "sweeps.engine.session"} | READING,
     **dict.fromkeys(

@@ -1,5 +1,7 @@
 """The ledger: one writer, whole rows, nothing lost by a crash."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -11,6 +13,7 @@ import pytest
 from fakes import driver, grid, request
 
 from sweeps import ledger as led
+from sweeps.exits import StorageError
 
 
 @pytest.fixture
@@ -90,6 +93,18 @@ def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
 
 def test_a_second_writer_is_locked_out(files: led.Files) -> None:
     with led.Ledger(files), pytest.raises(led.LockedError):
+        led.Ledger(files)
+
+
+def test_a_file_system_without_locks_is_refused_with_what_to_do(
+    files: led.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(stream: object, how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    message = r"no locks \(Function not implemented\).* Put the sweep on another file system"
+    with pytest.raises(StorageError, match=message):
         led.Ledger(files)
 
 

@@ -17,16 +17,16 @@ import os
 import platform
 import secrets
 import shlex
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from sweeps.exits import Code, CommandError, StorageError
 
 # Read by Ray when it is imported, by its daemons and by the workers.
 os.environ.update(
@@ -53,12 +53,18 @@ os.environ.update(
 def _token_file() -> Path:
     """The file of the token for the local dashboard; a new one is readable by its owner only."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(secrets.token_hex(32))
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with os.fdopen(descriptor, "w") as stream:
+                    stream.write(secrets.token_hex(32))
+    except OSError as error:
+        raise StorageError(
+            f"{path}: {error.strerror}; Ray's token can't be kept there. Set HOME to a folder that can "
+            "be written, or RAY_AUTH_TOKEN_PATH to a file in one"
+        ) from error
     return path
 
 
@@ -76,8 +82,8 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
+from sweeps.engine.scratch import private_folder, require_short_paths  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
-from sweeps.exits import Code, CommandError  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
@@ -357,9 +363,33 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[s
 
     Yields the dashboard's URL. Raises `ClusterError` if the cluster can't be started or reached.
     """
-    # Ray makes its folders readable by everyone; a private parent folder protects them. Sockets
-    # need a short path.
-    parent = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
+    if address == "local":
+        require_short_paths()
+    # Ray makes its folders readable by everyone; a private parent folder protects them.
+    with private_folder() as parent:
+        context = _join(address, _settings(address, parent, resources, limit))
+        try:
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str, settings: dict[str, Any]) -> Any:
+    """What `ray.init` answers; `ClusterError` if it can't start or reach a cluster."""
+    try:
+        _knock(address)
+        with _own_signals():
+            return ray.init(address=address, **settings)
+    except Exception as error:  # Ray raises many kinds
+        lines = [line.strip() for line in str(error).splitlines()] or [""]
+        reason = lines[0] or lines[-1]
+        raise ClusterError(f"--address {address}: {type(error).__name__}: {reason}") from error
+
+
+def _settings(
+    address: str, parent: Path, resources: Resources, limit: int | None
+) -> dict[str, Any]:
+    """How Ray is started or joined."""
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     environment: dict[str, Any] = {}
     if address == "local":
@@ -375,20 +405,7 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[s
         environment["py_executable"] = quoted
     if environment:
         settings |= {"runtime_env": environment}
-    try:
-        try:
-            _knock(address)
-            with _own_signals():
-                context = ray.init(address=address, **settings)
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ClusterError(f"--address {address}: {reason}") from error
-        try:
-            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-        finally:
-            ray.shutdown()
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+    return settings
 
 
 def slots(resources: Resources, device: str, limit: int | None) -> int:

@@ -1,0 +1,61 @@
+"""The temporary folders that Ray works in: one a driver, and none of a driver that is dead."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sweeps.exits import StorageError
+
+PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
+_PREFIX = "sweep-"
+_LOCK = "driver.lock"  # locked as long as the driver lives
+# Characters of a socket's path, less those of the names that Python gives one in $TMPDIR.
+LONGEST = 107 - len("/pymp-12345678/listener-12345678")
+
+
+def require_short_paths() -> None:
+    """Raise `StorageError` if the folder for temporary files has no room for a socket's name."""
+    folder = tempfile.gettempdir()
+    if len(folder) > LONGEST:
+        raise StorageError(
+            f"TMPDIR: {folder} has {len(folder)} characters; Ray needs sockets there, whose paths are "
+            f"limited, so at most {LONGEST} will do. Set TMPDIR to a shorter path, e.g. TMPDIR=/tmp"
+        )
+
+
+@contextlib.contextmanager
+def private_folder(place: Path = PLACE) -> Iterator[Path]:
+    """A folder that no other user can read while the context lasts. What drivers that are dead have left
+    is removed first."""
+    for folder in sorted(place.glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            _remove_if_dead(folder)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    lock = os.open(folder / "new", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        # A folder with the lock's name in it, and no lock, is that of a dead driver.
+        with contextlib.suppress(OSError):  # without locks the folder is never taken for one
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (folder / "new").rename(folder / _LOCK)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a folder that a driver of this user made and whose lock nobody holds."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        return
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)

@@ -1,0 +1,97 @@
+"""Temporary folders: those of dead drivers go, all others stay."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sweeps.engine.scratch import LONGEST, private_folder, require_short_paths
+from sweeps.exits import StorageError
+
+DRIVER = """
+import sys
+from pathlib import Path
+from sweeps.engine.scratch import private_folder
+with private_folder(Path(sys.argv[1])) as folder:
+    (folder / "ray").mkdir()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def driver(place: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process that has a folder, and the folder."""
+    command = [sys.executable, "-c", DRIVER, str(place)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def left_behind(place: Path) -> Path:
+    """The folder of a driver that was killed."""
+    process, folder = driver(place)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert folder.is_dir()
+    return folder
+
+
+def test_a_folder_is_private_and_goes_with_its_driver(tmp_path: Path) -> None:
+    with private_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_killed_driver_goes_at_the_next_start(tmp_path: Path) -> None:
+    left_behind(tmp_path)
+    with private_folder(tmp_path) as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_folder_of_a_living_driver_stays(tmp_path: Path) -> None:
+    process, folder = driver(tmp_path)
+    with private_folder(tmp_path):
+        assert (folder / "ray").is_dir()
+    process.communicate("")
+    assert process.returncode == 0
+
+
+def test_a_folder_that_no_driver_locked_stays(tmp_path: Path) -> None:
+    (tmp_path / "sweep-mine").mkdir(mode=0o700)
+    with private_folder(tmp_path):
+        pass
+    assert (tmp_path / "sweep-mine").is_dir()
+
+
+def test_a_folder_that_others_can_read_stays(tmp_path: Path) -> None:
+    folder = left_behind(tmp_path)
+    folder.chmod(0o755)
+    with private_folder(tmp_path):
+        pass
+    assert folder.is_dir()
+
+
+def test_a_link_to_a_folder_stays_with_what_it_names(tmp_path: Path) -> None:
+    folder = left_behind(tmp_path)
+    named = folder.rename(tmp_path / "precious")
+    (tmp_path / "sweep-link").symlink_to(named)
+    with private_folder(tmp_path):
+        pass
+    assert (named / "ray").is_dir() and (tmp_path / "sweep-link").is_symlink()
+
+
+@pytest.mark.parametrize(("length", "refused"), [(LONGEST, False), (LONGEST + 1, True)])
+def test_a_temporary_folder_too_long_for_sockets_is_refused(
+    monkeypatch: pytest.MonkeyPatch, length: int, refused: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/".ljust(length, "a"))
+    if refused:
+        with pytest.raises(
+            StorageError, match=r"at most 75 will do\. Set TMPDIR to a shorter path"
+        ):
+            require_short_paths()
+    else:
+        require_short_paths()
