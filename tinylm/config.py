@@ -444,6 +444,11 @@ def load(name_or_path: str) -> Config:
         raise ConfigError([str(error)]) from error
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a number; a switch is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def digest(tree: Any) -> str:
     """Twelve hexadecimal digits that identify a value made of plain JSON types."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
