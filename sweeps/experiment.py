@@ -58,7 +58,8 @@ def list_all() -> None:
 def show(name: str) -> None:
     """Print everything that the log says about one experiment."""
     with exits.reported():
-        print_experiment(*find_entries(RESULTS, [name]), console())
+        (found,) = find_entries(RESULTS, [name])
+        print_experiment(found, console())
 
 
 @app.command()
