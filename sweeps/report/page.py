@@ -249,9 +249,9 @@ def importance(results: Results) -> dict[str, float]:
         if s.path in paths
     }
     study = optuna.create_study()
-    for trial, loss in whole:
+    for trial, value in whole:
         values = {path: trial.value(path) for path in paths}
-        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=loss))
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=value))
     found: Mapping[str, float] = get_param_importances(
         study, evaluator=PedAnovaImportanceEvaluator()
     )
