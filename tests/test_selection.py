@@ -100,7 +100,7 @@ def test_the_best_values_are_those_with_the_lowest_mean_at_the_common_tokens() -
 
 
 def test_values_with_fewer_finished_seeds_are_not_chosen() -> None:
-    two = {"values": {"optim.lr": 1}}
+    two: dict[str, Any] = {"values": {"optim.lr": 1}}
     ended = [trial("a", {90: 3.0}, **two), trial("b", {90: 4.0}, **two), trial("c", {90: 1.0})]
     assert [one.trial for one in best_group(ended, "val_loss")] == ["a", "b"]
 

@@ -49,7 +49,7 @@ class ConfigError(CommandError, ValueError):
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place in a tree."""
+    """What is wrong at a path of a tree."""
 
     path: str  # dotted; empty for the whole tree
     text: str
