@@ -205,6 +205,15 @@ class Files:
         """One row per arm of a study."""
         return self.analysis / "arms.csv"
 
+    def figure(self, name: str, kind: str = "svg") -> Path:
+        """A figure by its name, which `report.plots` gives it; svg or png."""
+        return self.analysis / f"{name}.{kind}"
+
+    @property
+    def figures(self) -> list[Path]:
+        """The figures that exist."""
+        return [*self.analysis.glob("*.svg"), *self.analysis.glob("*.png")]
+
     @property
     def events(self) -> Path:
         """TensorBoard event files, one folder per trial."""

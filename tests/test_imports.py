@@ -102,7 +102,7 @@ ARROWS = {
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
     "sweeps.policies": LOW | {"sweeps.ledger"},
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
-    "sweeps.simulate": LOW | WORK | {"sweeps.stats"},
+    "sweeps.simulate": LOW | WORK | {"sweeps.stats", "sweeps.text"},
     "sweeps.findings": LOW | FINDINGS,
     "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
     "sweeps.engine": LOW | WORK | ENGINE,

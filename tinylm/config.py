@@ -50,7 +50,7 @@ class ConfigError(CommandError, ValueError):
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place in a tree."""
+    """What is wrong at a path of a tree."""
 
     path: str  # dotted; empty for the whole tree
     text: str
@@ -342,7 +342,7 @@ def _field(path: str) -> FieldInfo:
     return fields[name]
 
 
-def is_number(path: str) -> bool:
+def is_numeric(path: str) -> bool:
     """Whether every value of a path is a number."""
     return _field(path).annotation in {int, float}
 
@@ -500,6 +500,11 @@ def load(name_or_path: str) -> Config:
         return validate(read_mapping(path), str(path))
     except YamlError as error:
         raise ConfigError([str(error)]) from error
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; a switch is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def digest(tree: Any) -> str:

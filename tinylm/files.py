@@ -1,8 +1,9 @@
-"""Files that are either complete or unchanged, and on disk once they are written."""
+"""Files and folders that are either complete or unchanged, and on disk once they are written."""
 
 import ctypes
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
@@ -34,6 +35,24 @@ def replacing(path: Path) -> Iterator[BufferedRandom]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder that replaces the one at `path` with all that it holds when the context ends.
+
+    If the context ends with an error, the folder stays as it was.
+    """
+    new, old = (path.with_name(f".{path.name}.{age}.{os.getpid()}") for age in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path) -> None:

@@ -145,6 +145,15 @@ def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
             )
 
 
+def exit_code(sweep: led.Sweep, void: Sequence[str]) -> Code:
+    """The exit code of a sweep that has nothing left to do, some of whose arms may be void."""
+    trials = sweep.trials.values()
+    if trials and all(trial.status == "failed" for trial in trials):
+        return Code.NONE_SUCCEEDED
+    failed = any(trial.status == "failed" for trial in sweep.attempted)
+    return Code.FAILED if failed or void else Code.DONE
+
+
 @dataclass(frozen=True)
 class _Session:
     """A driver whose ledger is open, until its command ends."""
@@ -192,7 +201,7 @@ class _Session:
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)
-        return self._exit_code()
+        return exit_code(self.driver.sweep, self.readers.void_arms(self.driver.sweep))
 
     def _train(self, callbacks: list[Any]) -> int | None:
         """Train what is left under Ray; the signal that ended it early, if one did."""
@@ -255,9 +264,10 @@ class _Session:
         if ended_by is not None:
             self._tell_interrupted()
             return exits.by_signal(ended_by)
-        for trial in self._failed:
+        failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
+        for trial in failed:
             _warn(f"failed: {trial.label}: {trial.reason}")
-        if self._failed:
+        if failed:
             _warn(f"To try the failed trials again: {command}")
         self._tell_void()
         cap = driver.reached_cap()
@@ -267,19 +277,7 @@ class _Session:
                 f"Raise it in {driver.request.source}, then resume: {command}"
             )
             return Code.CAPPED
-        return self._exit_code()
-
-    @property
-    def _failed(self) -> list[led.Trial]:
-        return [trial for trial in self.driver.sweep.attempted if trial.status == "failed"]
-
-    def _exit_code(self) -> int:
-        """The exit code of a sweep that has nothing left to do."""
-        trials = self.driver.sweep.trials.values()
-        if trials and all(trial.status == "failed" for trial in trials):
-            return Code.NONE_SUCCEEDED
-        void = self.readers.void_arms(self.driver.sweep)
-        return Code.FAILED if self._failed or void else Code.DONE
+        return exit_code(self.driver.sweep, self.readers.void_arms(self.driver.sweep))
 
     def _tell_void(self) -> None:
         for arm in self.readers.void_arms(self.driver.sweep):

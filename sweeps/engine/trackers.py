@@ -93,7 +93,11 @@ class Tracker(tune.Callback):
         **info: Any,
     ) -> None:
         event = json.loads(result["event"])
-        numbers = {name: value for name, value in event.items() if _is_number(value)}
+        numbers = {
+            name: value
+            for name, value in event.items()
+            if cfg.is_number(value) and math.isfinite(value)
+        }
         numbers["training_iteration"] = numbers.pop("step")  # what loggers use as the step
         if event["event"] == "diverged":
             numbers["diverged"] = 1
@@ -119,10 +123,6 @@ class Tracker(tune.Callback):
         for attempt in list(self._open):  # a signal came
             self._close(attempt, failed=False)
         self._tell(lambda: self._logger.on_experiment_end(trials=[]))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def tracker(name: str, files: Files) -> Tracker:

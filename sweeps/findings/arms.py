@@ -11,6 +11,7 @@ from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.findings.verdict import Verdict
 from sweeps.ledger import BASELINE, Row, Sweep, Trial
 from sweeps.selection import Metric, last_record
+from tinylm.config import is_number
 
 # A trial is within the spread of repeats if its distance from them is at most this many spreads.
 REPEAT_MARGIN = 2.0
@@ -92,7 +93,7 @@ def numeric_arms(results: Results, arms: Sequence[ArmRuns]) -> dict[float, ArmRu
     if each is None:
         return {}
     by_value = {arm.first.value(each.path): arm for arm in arms if arm.first is not None}
-    numbers = all(isinstance(value, int | float) for value in by_value)
+    numbers = all(is_number(value) for value in by_value)
     return dict(sorted(by_value.items())) if numbers else {}
 
 

@@ -18,6 +18,7 @@ from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
 from sweeps.text import short_name
+from tinylm.config import is_number
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
 # The names of the statuses in tables.
@@ -196,15 +197,11 @@ def _spaced_by_ratio(values: Sequence[float]) -> bool:
     return unevenness([math.log(value) for value in values]) <= unevenness(values)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     for path in paths:
         values = dict.fromkeys(trial.values[path] for trial in trials if path in trial.values)
-        numeric = all(_is_number(value) for value in values)
+        numeric = all(is_number(value) for value in values)
         ordered = sorted(values) if numeric else list(values)
         domain = space.space.get(path)
         bounds = domain.bounds if domain else None

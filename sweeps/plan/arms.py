@@ -161,7 +161,7 @@ def _scaled(request: Request, each: Each, value: Value, path: str) -> float:
     """The value of a path under `each.scale`: the baseline's, times a power of the values' ratio."""
     where = f"{request.source}: each.scale.{path}"
     own, base, power = _base_value(request, each.path), _base_value(request, path), each.scale[path]
-    are_numbers = all(isinstance(number, int | float) for number in (value, own, base))
+    are_numbers = all(cfg.is_number(number) for number in (value, own, base))
     if not are_numbers or min(float(value), float(own)) <= 0:
         problem = (
             f"expected numbers above 0, got {value!r} for {each.path} "

@@ -557,7 +557,7 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
         if multiple.of not in cfg.PATHS:
             near = cfg.did_you_mean(multiple.of, cfg.PATHS)
             yield Problem(f"{where}.of", f"{multiple.of} unknown path{near}")
-        elif not cfg.is_number(multiple.of):
+        elif not cfg.is_numeric(multiple.of):
             yield Problem(f"{where}.of", f"{multiple.of} is not a number")
         elif path in cfg.PATHS and cfg.is_whole(path) and not multiple.is_whole:
             yield Problem(where, "expected a whole number; add round_to, e.g. round_to: 1")

@@ -4,7 +4,6 @@ To add one, write its file and list its settings in `AnySchedule`. In `tests/pol
 give it a test class that inherits `PolicySuite` (`tests/policies/conformance.py`). Run `make schema`.
 """
 
-from fractions import Fraction
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -31,7 +30,7 @@ AnySchedule = Annotated[
 
 # For a space that names no policy; docs/early_stopping.md says why.
 DEFAULT_SCHEDULE = AshaSchedule.model_validate(
-    {"policy": "asha", "grace": Fraction(1, 8), "score": "decayed"}
+    {"policy": "asha", "grace": "1/8", "score": "decayed"}
 )
 
 # Settings by the name of their policy, which a space writes under `schedule.policy`.

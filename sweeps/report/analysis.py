@@ -18,9 +18,6 @@ from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_table, trials_table
 from sweeps.report.terminal import print_result
 
-# Figures to open first, in addition to the loss against each path.
-FIRST = ("report.html", "summary.md", "arms.png", "loss_by_tokens.png")
-
 
 @dataclass(frozen=True)
 class Analysis:
@@ -28,6 +25,7 @@ class Analysis:
 
     findings: SearchFindings | StudyFindings
     paths: tuple[Path, ...]
+    first: tuple[Path, ...]  # of these, the ones to open first
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
@@ -38,10 +36,14 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
     from sweeps.report import plots
 
     figures = plots.draw(found)
-    names = list(dict.fromkeys(Path(name).stem for name in figures))
+    names = list(figures)
     facts = {**found.as_json(), "figures": names}
     contents = {
-        **{files.analysis / name: content for name, content in figures.items()},
+        **{
+            files.figure(name, kind): content
+            for name, kinds in figures.items()
+            for kind, content in kinds.items()
+        },
         files.trials_table: trials_table(found.results).csv(),
         files.curves_table: curves_table(found.results).csv(),
         files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
@@ -52,10 +54,11 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
         contents[files.arms_table] = arms_table(found.comparison).csv()
     for path, content in contents.items():
         ledger.write_whole(path, content)
-    for stale in (*files.analysis.glob("*.svg"), *files.analysis.glob("*.png")):
+    for stale in files.figures:
         if stale not in contents:  # from a path that is no longer swept
             stale.unlink(missing_ok=True)
-    return Analysis(found, tuple(contents))
+    pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
+    return Analysis(found, tuple(contents), (files.report, files.summary, *pictures))
 
 
 def print_path(path: Path, console: Console) -> None:
@@ -67,9 +70,8 @@ def print_path(path: Path, console: Console) -> None:
 def present(analysis: Analysis, console: Console) -> None:
     """Print the ranking and the files to open first, each as a link on its own line."""
     print_result(analysis.findings, console)
-    for path in sorted(analysis.paths, key=lambda path: path.suffix):  # .md before .png
-        if path.name in FIRST or path.match("loss_vs_*.png"):
-            print_path(path, console)
+    for path in analysis.first:
+        print_path(path, console)
 
 
 def enter_in_log(reader: Reader) -> Path:

@@ -27,9 +27,9 @@ TEMPLATE = "EXPERIMENT_LOG.md.j2"
 _RECOMMENDATIONS = "/recommendations"  # key of their notes; no experiment has it
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
-    "By gradient steps": "loss_by_step.svg",
-    "By wallclock time": "loss_by_seconds.svg",
-    "By tokens": "loss_by_tokens.svg",
+    "By gradient steps": "loss_by_step",
+    "By wallclock time": "loss_by_seconds",
+    "By tokens": "loss_by_tokens",
 }
 
 
@@ -127,15 +127,15 @@ class Section:
 def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
     quoted: set[str] = set()
     for entry in entries:
-        sweep = entry.sweep
+        sweep, files = entry.sweep, Files(Path(entry.sweep))  # as the log links them
         changes = [f"{words.short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
-            curves=[(label, f"{sweep}/analysis/{file}") for label, file in _CURVES.items()],
+            curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
             key_change=" ".join(changes) or "Baseline",
             place=Markdown(notes.place(entry.name)),
             notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
-            notes_path=f"{sweep}/{Files(folder / sweep).notes.name}",
+            notes_path=str(files.notes),
         )
         quoted.add(sweep)
 

@@ -3,9 +3,7 @@
 Each trial is a run with its scalars and hyperparameters. One more run has the sweep's figures.
 """
 
-import os
 import re
-import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, Results, status_of
 from sweeps.ledger import Files, Row, Trial
+from tinylm.files import replacing_folder
 
 FIGURES = "figures"  # the run that has the figures
 SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
@@ -69,18 +68,9 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path:
     """
     results = found.results
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]
-    new = files.events.with_name(f".tensorboard.new.{os.getpid()}")
-    old = files.events.with_name(f".tensorboard.old.{os.getpid()}")
-    try:
-        new.mkdir(parents=True)
+    with replacing_folder(files.events) as new:
         for trial in measured:
             _write_trial(results, trial, new / run_name(trial))
         if measured:
             _write_figures(found, new / FIGURES)
-        if files.events.exists():
-            files.events.rename(old)
-        new.rename(files.events)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return files.events

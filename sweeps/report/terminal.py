@@ -38,8 +38,8 @@ def _print_arms(found: StudyFindings, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=20)
     for arm in found.comparison.arms if found.comparison is not None else ():
-        loss, difference = words.loss(arm.mean), words.signed(arm.effect and arm.effect.mean)
-        table.add_row(*map(Text, (arm.name, str(arm.n), loss, difference, arm.verdict.words)))
+        mean, difference = words.loss(arm.mean), words.signed(arm.effect and arm.effect.mean)
+        table.add_row(*map(Text, (arm.name, str(arm.n), mean, difference, arm.verdict.words)))
     console.print(table)
 
 

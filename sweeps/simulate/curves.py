@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sweeps.text import short_name
 from tinylm.config import ConfigError, did_you_mean
 
 SCORE = "score"  # the metric's name in files of curves and in replayed rows
@@ -96,7 +97,7 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
             decayed[int(tokens)] = _number(row["decayed"], f"{where}: decayed")
     line = rows[0][0]
     # A swept value is the same in all rows of a trial; `lr` at a record is not a swept value.
-    swept = {name.rpartition(".")[2] for name in rows[0][1] if "." in name}
+    swept = {short_name(name) for name in rows[0][1] if "." in name}
     values = {
         name: cells.pop()
         for name in rows[0][1]
@@ -104,7 +105,7 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
         and len(cells := {row[name] for _, row in rows}) == 1
         and "" not in cells
     }
-    label = " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in values.items())
+    label = " ".join(f"{short_name(path)}={value}" for path, value in values.items())
     ordered = sorted(points)
     ends = next((i for i, t in enumerate(ordered) if not math.isfinite(points[t][0])), None)
     kept = ordered if ends is None else ordered[: ends + 1]

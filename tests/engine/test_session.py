@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import Engine, driver, grid, request, v_shaped
@@ -12,7 +13,7 @@ from rich.console import Console
 from sweeps import ledger as led
 from sweeps.engine import session
 from sweeps.engine.machine import CorpusFacts
-from sweeps.exits import RefusedError
+from sweeps.exits import Code, RefusedError
 from tinylm import config as cfg
 
 RATES = [1e-3, 4e-3]
@@ -61,6 +62,24 @@ def test_a_sweep_with_a_void_arm_exits_3_and_names_it(
     assert (
         "void: arm nope did not apply: its losses equal the baseline's" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"), [((), Code.DONE), (RATES[:1], Code.FAILED), (RATES, Code.NONE_SUCCEEDED)]
+)
+def test_failed_trials_exit_3_and_4_if_none_succeeded(
+    tmp_path: Path, failing: Sequence[float], code: Code
+) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        if config["optim"]["lr"] in failing:
+            raise ArithmeticError
+        return v_shaped(config, share)
+
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, policy="none")))
+        conductor.begin({})
+        Engine(conductor, how).run()
+        assert session.exit_code(conductor.sweep, []) == code
 
 
 def test_a_missing_analysis_is_written(done: Path) -> None:

@@ -39,15 +39,15 @@ from pathlib import Path
 from wandb.proto.wandb_internal_pb2 import Record
 
 def records(data):
-    place, parts = 7, b""
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
         if left < 7:
-            place += left
+            position += left
             continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
+        _, length, kind = struct.unpack("<IHB", data[position : place + 7])
+        parts += data[position + 7 : place + 7 + length]
+        position += 7 + length
         if kind in (1, 4):
             record = Record()
             record.ParseFromString(parts)

@@ -4,7 +4,7 @@ Nothing here has a date or a random part: the same ledger gives the same SVG, by
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import matplotlib.style
@@ -26,15 +26,19 @@ from sweeps.report.plots.trials import (
 )
 from sweeps.simulate.judge import Judgment
 
+_AGAINST = "loss_vs_"  # followed by the name of a swept path
+_FIRST = {"arms", "loss_by_tokens"}
 
-def draw(found: SearchFindings | StudyFindings) -> dict[str, bytes]:
-    """Every figure of a sweep, as file name -> content of an SVG and of a PNG file."""
+
+def draw(found: SearchFindings | StudyFindings) -> dict[str, dict[str, bytes]]:
+    """Every figure of a sweep by its name, as the content of an `svg` and of a `png` file."""
     with matplotlib.style.context(["default", STYLE]):
-        return {
-            f"{name}.{kind}": content
-            for name, figure in figures(found).items()
-            for kind, content in render(figure).items()
-        }
+        return {name: render(figure) for name, figure in figures(found).items()}
+
+
+def to_open_first(names: Iterable[str]) -> list[str]:
+    """The figures that answer the question of a sweep: its arms, or the loss against each path."""
+    return [name for name in names if name in _FIRST or name.startswith(_AGAINST)]
 
 
 def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
@@ -44,8 +48,8 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     results = found.results
     drawn = {}
     if results.budgets_differ:
-        drawn["loss_vs_compute"] = loss_against_compute(results, found.front)
-    drawn |= {f"loss_vs_{swept.name}": loss_against(results, swept) for swept in results.swept}
+        drawn[f"{_AGAINST}compute"] = loss_against_compute(results, found.front)
+    drawn |= {f"{_AGAINST}{swept.name}": loss_against(results, swept) for swept in results.swept}
     if any(swept.path == LR for swept in results.swept) and by_rate(results.trials):
         drawn["edge_of_stability"] = edge_of_stability(found)
     return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
