@@ -1,6 +1,7 @@
 """Documents, their split, their tokens, and batches as a pure function of (seed, step)."""
 
 import gzip
+import hashlib
 import itertools
 import json
 import os
@@ -16,10 +17,23 @@ import numpy as np
 import pytest
 
 from tinylm import config as cfg
-from tinylm import data
+from tinylm import data, documents
 from tinylm.data import END_OF_TEXT, Corpus, Tokens
 
 SOTU = cfg.load("smoke").data
+
+
+def split(asked: cfg.Data) -> list[tuple[bool, str]]:
+    """Every document of a corpus, and whether it is held out."""
+    downloads = data.cache_folder() / "raw"
+    survey = documents.survey(asked, 307, downloads, lambda done: None)
+    found, parts = [], []
+    for text, ends, _ in documents.pieces(asked, survey.split, downloads):
+        parts.append(text)
+        if ends:
+            found.append((bool(survey.held[len(found)]), "".join(parts)))
+            parts = []
+    return found
 
 
 def text_config(base: cfg.Config, path: Path, **changes: object) -> cfg.Config:
@@ -31,7 +45,7 @@ def text_config(base: cfg.Config, path: Path, **changes: object) -> cfg.Config:
 
 def read(base: cfg.Config, path: Path, **changes: object) -> list[str]:
     """The documents that a text file or folder holds."""
-    return [text for _, text in data.documents(text_config(base, path, **changes).data)]
+    return [text for _, text in split(text_config(base, path, **changes).data)]
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step(corpus: Corpus) -> None:
@@ -72,7 +86,7 @@ def decoded(corpus: Corpus, tokens: Tokens) -> str:
 
 def side(config: cfg.Config, held: bool) -> list[str]:
     """The documents of one side of the split."""
-    return [text for validation, text in data.documents(config.data) if validation is held]
+    return [text for validation, text in split(config.data) if validation is held]
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -118,14 +132,18 @@ def test_another_split_seed_holds_out_other_documents(tiny: cfg.Config) -> None:
     assert set(side(tiny, True)) != set(side(other, True))
 
 
+def is_drawn(document: str, asked: cfg.Data) -> bool:
+    """Whether a document of many is held out."""
+    key = hashlib.sha256(f"{asked.split_seed}:{document}".encode()).digest()
+    return int.from_bytes(key[:8], "big") < asked.validation_fraction * 2**64
+
+
 def with_a_planted_word(config: cfg.Config, held: bool, folder: Path) -> cfg.Config:
     """The same corpus, but for one document of a side that holds a new word over and over."""
-    before = [text for _, text in data.documents(config.data)]
+    before = [text for _, text in split(config.data)]
     chosen = before.index(side(config, held)[0])
     planted = (f"{n} " + "xyzzy " * 99 for n in itertools.count())
-    document = next(
-        text for text in planted if data._is_validation(text.strip(), config.data) is held
-    )
+    document = next(text for text in planted if is_drawn(text.strip(), config.data) is held)
     before[chosen] = document
     (folder / "planted.txt").write_text(END_OF_TEXT.join(before), encoding="utf-8")
     return text_config(config, folder)
@@ -218,8 +236,8 @@ def test_two_processes_that_prepare_at_once_leave_one_intact_folder(
         other.stdin.write("go\n")
         one.stdin.flush()
         other.stdin.flush()
-        # Both found nothing prepared, and both prepared.
-        assert one.stdout.read() == other.stdout.read() == f"{corpus.digest} 1\n"
+        # One prepares; the other waits for it, or finds it done.
+        assert one.stdout.read().split()[0] == other.stdout.read().split()[0] == corpus.digest
     assert one.returncode == other.returncode == 0
     folder = tmp_path / "cache" / "corpora" / corpus.digest
     assert list(folder.parent.iterdir()) == [folder]
@@ -289,7 +307,10 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_path(tiny: cfg.Config, tmp_
     (tmp_path / "x.txt").write_bytes(b"caf\xe9 au lait")
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path / 'x.txt'}: data.path: not UTF-8 text (byte 3)"
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.txt'}: data.path: not UTF-8 text: byte 0xe9 at offset 3, line 1; "
+        "cp1252 would read it: iconv -f cp1252 -t utf-8"
+    )
 
 
 def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
@@ -301,7 +322,9 @@ def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Pat
 def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path}: data.path: no .txt file in this folder"
+    assert str(caught.value) == (
+        f"{tmp_path}: data.path: no .txt, .jsonl, .ndjson, .parquet, .bin, .md file in this folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -351,7 +374,7 @@ def test_an_empty_file_is_a_corpus_too_small(tiny: cfg.Config, tmp_path: Path) -
 @pytest.fixture(scope="module")
 def messages() -> list[str]:
     """The presidential messages as they are tokenized."""
-    return [text for _, text in data.documents(SOTU)]
+    return [text for _, text in split(SOTU)]
 
 
 def test_sotu_has_249_messages(messages: list[str]) -> None:
@@ -380,10 +403,10 @@ def test_sotu_keeps_brackets_that_are_words_of_the_message(messages: list[str]) 
     ],
 )
 def test_a_stage_mark_goes_with_the_space_before_it(before: str, after: str) -> None:
-    assert data.STAGE_MARK.sub("", before) == after
+    assert documents.STAGE_MARK.sub("", before) == after
 
 
-DATASET, FILES = data.HUB["tinystories"]
+DATASET, FILES = documents.HUB["tinystories"]
 
 STORIES = {
     name: f"Once in {name}.\n{END_OF_TEXT}\nThe end — fin.\n{END_OF_TEXT}\n".encode()
@@ -425,10 +448,14 @@ def hub() -> Iterator[tuple[str, list[str]]]:
 
 READ_TWICE = """
 import json
-from tinylm import config, data
+from tinylm import config, data, documents
 stories = config.load("tinystories_17m").data
+rule = documents.Split(lambda key: False)
+def read():
+    found = documents.pieces(stories, rule, data.cache_folder() / "raw")
+    return [[held, text] for text, _, held in found]
 try:
-    print(json.dumps([list(data.documents(stories)), list(data.documents(stories))]))
+    print(json.dumps([read(), read()]))
 except config.ConfigError as error:
     print(error)
 """
@@ -484,7 +511,7 @@ def test_tinystories_put_into_their_place_need_no_hub(
     (place / FILES[0]).write_text(f"one{END_OF_TEXT}two")
     (place / FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
-    assert list(data.documents(stories)) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(stories) == [(False, "one"), (False, "two"), (True, "three")]
 
 
 def test_openwebtext_is_read_compressed_or_not(
@@ -497,7 +524,7 @@ def test_openwebtext_is_read_compressed_or_not(
         stream.write(f"one{END_OF_TEXT}two")
     (place / "owt_valid.txt").write_text("three")
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
-    assert list(data.documents(texts)) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(texts) == [(False, "one"), (False, "two"), (True, "three")]
 
 
 def test_a_compressed_file_that_was_cut_is_refused(
@@ -509,11 +536,11 @@ def test_a_compressed_file_that_was_cut_is_refused(
     (place / "owt_train.txt.gz").write_bytes(gzip.compress(b"one " * 99)[:-9])
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
     with pytest.raises(cfg.ConfigError, match=r"owt_train\.txt\.gz: data\.path: "):
-        list(data.documents(texts))
+        split(texts)
 
 
 def test_the_python_corpus_is_the_source_of_the_standard_library() -> None:
-    texts = [text for _, text in data.documents(SOTU.model_copy(update={"corpus": "python"}))]
+    texts = [text for _, text in split(SOTU.model_copy(update={"corpus": "python"}))]
     assert Path(json.__file__).read_text().strip() in texts
     assert Path(pytest.__file__).read_text().strip() not in texts
 
