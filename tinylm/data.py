@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -101,11 +102,18 @@ def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.in
     return tokens.windows(start, length + 1)
 
 
+def _words(text: str) -> set[str]:
+    """About the distinct words by which a text is tokenized."""
+    between_spaces = set(text.split())
+    long = {word for word in between_spaces if len(word) > 2**8}  # maybe of a script without spaces
+    return (between_spaces - long).union(*(re.findall(r"\w+|\W+", word) for word in long))
+
+
 def _cost(word: str) -> float:
     """What a word costs to learn from, about in bytes: more outside ASCII, where its pairs of letters
-    are of many kinds, and more if it is very long."""
+    are of many kinds, and ever more if it is long."""
     size = len(word) if word.isascii() else 4 * len(word.encode())
-    return size * (1 + size / 2**12)
+    return size * (1 + (len(word) / 2**12) ** 2)
 
 
 def _until_enough(pieces: Iterable[str], tell: Tell) -> Iterator[str]:
@@ -113,7 +121,7 @@ def _until_enough(pieces: Iterable[str], tell: Tell) -> Iterator[str]:
     known: set[str] = set()
     cost, characters = 0.0, 0
     for text in pieces:
-        new = set(text.split()) - known
+        new = _words(text) - known
         cost += sum(map(_cost, new))
         if cost > _MOST_WORDS and known:
             tell(f"the vocabulary is learned from the first {characters / 1e6:.1f}M characters")
@@ -288,6 +296,10 @@ def _needs(config: cfg.Config) -> tuple[tuple[str, int, str], tuple[str, int, st
     )
 
 
+def _documents(number: int) -> str:
+    return "1 document" if number == 1 else f"{number} documents"
+
+
 def check_size(corpus: Corpus, config: cfg.Config) -> None:
     """Raise `ConfigError` if a corpus is too small for one batch or for the validation windows, or
     does not go with the vocabulary."""
@@ -307,8 +319,8 @@ def check_size(corpus: Corpus, config: cfg.Config) -> None:
     ):
         if len(tokens.ids) < need:
             wrong.append(
-                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in {tokens.documents} "
-                f"documents, {what} needs {need}"
+                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in "
+                f"{_documents(tokens.documents)}, {what} needs {need}"
             )
     if wrong:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
@@ -324,7 +336,7 @@ def _check_possible(survey: Survey, config: cfg.Config) -> None:
             most = "at most " if side.bytes else ""
             wrong.append(
                 f"data.corpus: the {name} split has {most}{side.bytes + side.documents} tokens in "
-                f"{side.documents} documents, {what} needs {need}"
+                f"{_documents(side.documents)}, {what} needs {need}"
             )
     if wrong:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])

@@ -2,8 +2,8 @@
 
 A document is a series of pieces `(text, ends)`. A document that is longer than `2 * PIECE` is cut
 only where the byte-level pre-tokenizer ends a word in any case: its pieces have together exactly the
-tokens of the whole, whatever PIECE is. The one exception is a single word (a run of letters, of
-digits or of signs, without any break) of more than PIECE characters, which is cut every PIECE.
+tokens of the whole, whatever PIECE is. The one exception is a word (a run of letters, of digits, of
+signs or of spaces) of more than PIECE / 4 characters, which may be cut.
 """
 
 import codecs
@@ -206,7 +206,7 @@ def _open(file: Path) -> BinaryIO:
     if file.suffix.lower() == ".zst":
         import pyarrow as pa
 
-        return cast(BinaryIO, pa.input_stream(str(file), compression="zstd"))
+        return io.BufferedReader(pa.input_stream(str(file), compression="zstd"))
     return file.open("rb")
 
 
@@ -257,7 +257,9 @@ def _json_lines(file: Path, data: cfg.Data) -> Iterator[Piece]:
             if not line.strip():
                 continue
             try:
-                found: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                found: Any = json.loads(
+                    line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                )
             except UnicodeDecodeError:
                 raise
             except (ValueError, RecursionError) as error:
