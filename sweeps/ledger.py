@@ -545,7 +545,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":
-        trial.status, trial.reason = "planned", f"caps.{row['cap']} was used up"
+        trial.status, trial.reason = "planned", f"reached caps.{row['cap']}"
     elif kind == "failed":
         trial.status = "failed" if row["final"] else "planned"
         trial.reason = row["reason"]

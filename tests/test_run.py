@@ -198,7 +198,7 @@ def test_trials_take_turns_in_warm_workers(stopped: Ended) -> None:
 
 def test_a_forecast_is_shown_beside_what_was_used(stopped: Ended) -> None:
     said = (stopped.folder / "analysis" / "summary.md").read_text()
-    assert "The forecast (replay of curves that keep their order) was " in said
+    assert "The forecast (replay of made-up curves that never cross) was " in said
 
 
 def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped: Ended) -> None:
@@ -225,7 +225,7 @@ def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(stopped: Ended) -
     assert ids and set(of.audit_of) == ids
     assert {audit.status for audit in of.audits.values()} == {"finished"}
     said = (stopped.folder / "analysis" / "summary.md").read_text()
-    assert "## Audit of the stopping" in said
+    assert "## Audit of early stopping" in said
 
 
 def test_audited_curves_are_those_of_whole_runs(stopped: Ended, trained: Any) -> None:

@@ -29,7 +29,7 @@ from sweeps.exits import Code
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
-from sweeps.text import count
+from sweeps.text import cap_amount
 from tinylm import config as cfg
 
 Tracker = Literal["mlflow", "wandb"]
@@ -231,7 +231,7 @@ class _Session:
         cap = driver.reached_cap()
         if cap is not None and capped:
             _warn(
-                f"caps.{cap['cap']}: reached, {count(cap['used'])} of {count(cap['limit'])} used. "
+                f"caps.{cap['cap']}: used {cap_amount(cap['cap'], cap['used'], cap['limit'])}. "
                 f"Raise it in {driver.request.source}, then resume: {command}"
             )
             return Code.CAPPED

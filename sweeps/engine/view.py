@@ -19,7 +19,7 @@ from sweeps.plan.request import PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
 from sweeps.simulate.forecast import Forecast
-from sweeps.text import count, duration, loss, named, show
+from sweeps.text import cap_amount, count, duration, loss, named, quantity, show
 
 _SHOWN = 50  # trials of a plan that are printed
 _REFRESH_SECONDS = 0.5
@@ -44,9 +44,10 @@ def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
 def _chosen(row: led.Row) -> str:
     """What was chosen for an arm, or for the confirmation, in a few words."""
     if row["values"] is None:
-        return f"diverged at all {row['tried']} values"
-    at = f" at {named(row['values'])}, the best of {row['tried']} values," if row["tried"] else ""
-    return f"runs{at} on {len(row['trials'])} seeds"
+        return f"diverged at each of {quantity(row['tried'], 'value')}"
+    tried = f"the best of {quantity(row['tried'], 'value')}"
+    at = f" at {named(row['values'])}, {tried}," if row["tried"] else ""
+    return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
 def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> None:
@@ -56,16 +57,18 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
     if plan.trials:
         console.print(_trials_table(plan.trials[:_SHOWN]))
     if len(plan.trials) > _SHOWN:
-        console.print(f"and {len(plan.trials) - _SHOWN} more trials")
+        console.print(f"and {quantity(len(plan.trials) - _SHOWN, 'more trial')}")
     space = request.space
     if isinstance(space.search, OptunaSearch):
-        console.print(f"{space.search.samples} trials, suggested by Optuna while the sweep runs")
+        samples = quantity(space.search.samples, "trial")
+        console.print(f"{samples}, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)
         runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
-        console.print(f"then {runs} runs of {len(plan.arms)} arms, each arm at its best {paths}")
+        of_arms = f"{quantity(runs, 'run')} of {quantity(len(plan.arms), 'arm')}"
+        console.print(f"then {of_arms}, each arm at its best {paths}")
     if space.confirm:
-        console.print(f"then the best values again, on {space.confirm} fresh seeds")
+        console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 
@@ -108,8 +111,8 @@ def show_forecast(
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
     console.print(
-        f"with {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
-        f"{expected.tokens / full:.0%} of the full grid (replay of {expected.basis})"
+        f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
+        f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
     )
     stages = ", ".join(
         f"{trials:.3g} at {count(tokens)} tokens" for tokens, trials in expected.occupancy.items()
@@ -117,7 +120,8 @@ def show_forecast(
     console.print(f"trials expected to reach each rung: {stages}")
     hours = None if expected.seconds is None else expected.seconds / 3600
     for cap, amount in caps_reached(request, expected.tokens, hours):
-        console.print(f"caps.{cap} will end it early: without it, about {count(amount)}")
+        without = f"without it, it would use about {cap_amount(cap, amount)}"
+        console.print(f"caps.{cap} will end the sweep early; {without}")
     if audit:
         more = count(audit * (full - expected.tokens))
         console.print(f"--audit {audit:g}: up to {more} more tokens")
@@ -129,7 +133,7 @@ def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: 
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"time: about {duration(expected.seconds)}, {slots} trials at once (a trial alone trains "
+        f"time: about {duration(expected.seconds)}, {quantity(slots, 'trial')} at a time (a trial alone trains "
         f"at {rates} tokens/s here; evaluation and start-up are not included)"
     )
 
@@ -252,10 +256,10 @@ class View:
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
-                used = f"{count(row['used'])} of {count(row['limit'])}"
-                what = f"capped: caps.{row['cap']} reached, {used} used"
+                used = cap_amount(row["cap"], row["used"], row["limit"])
+                what = f"capped: reached caps.{row['cap']} (used {used})"
             case "audited":
-                what = f"to be audited, drawn from {row['stopped']} stopped trials"
+                what = f"to be audited, drawn from {quantity(row['stopped'], 'stopped trial')}"
             case "finished":
                 last = self._driver.sweep.find(row["trial"]).curve[-1]
                 what = f"finished, validation loss {last['val_loss']:.4f}"

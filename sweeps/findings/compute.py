@@ -16,7 +16,7 @@ class Forecast:
     low: int
     high: int
     seconds: float | None  # wall-clock, without evaluation and start-up
-    basis: str  # the replay that the forecast is from
+    basis: str  # what the forecast is from
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ RULES = {
     "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
     "corpus",
     "out of memory": "the process or the device ran out of memory",
-    "failed": "the run ended with another error",
+    "failed": "the run ended with any other error",
 }
 _MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|can't allocate memory", re.IGNORECASE)
 

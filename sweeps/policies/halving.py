@@ -162,8 +162,9 @@ class Halving:
         rung = next(rung for rung in self.places.values() if rung.holds(trial))
         rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
         continued = max(self.survivors(rung), len(rung.promoted))
+        others = "1 continues" if continued == 1 else f"{continued} continue"
         return Stop(
-            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {continued} continue",
+            reason=f"rank {rank} of {arrived} at {rung.tokens} tokens; {others}",
             rung=rung.tokens,
             score=finite(rung.arrived.score(trial)),
             rank=rank,

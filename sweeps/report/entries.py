@@ -16,7 +16,7 @@ from sweeps.report.experiments import Experiment, changes, confirmed, experiment
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.selection import Metric, best_record, last_record, records
-from sweeps.text import show
+from sweeps.text import quantity, show
 from tinylm import config as cfg
 
 # Paths that must be equal in two experiments, as must the corpus, to compare their losses.
@@ -167,8 +167,8 @@ def configuration(trial: Trial) -> list[str]:
         f"Optimizer: AdamW (β1={optim.beta1:g}, β2={optim.beta2:g}, weight "
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",
-        f"Dataset: {corpus} ({model.vocab_size:,} tokens in the vocabulary; documents, "
-        f"split and vocabulary: {trial.corpus})",
+        f"Dataset: {corpus} (vocabulary of {model.vocab_size:,} tokens; digest of documents, split and "
+        f"vocabulary: {trial.corpus})",
     ]
 
 
@@ -176,7 +176,8 @@ def _patterns(runs: Sequence[Trial]) -> str:
     """The problems in the curves of the runs, by kind."""
     begun = [trial for trial in runs if trial.curve or trial.status in {"diverged", "failed"}]
     kinds = Counter(kind for trial in begun if (kind := outcome(trial)))
-    found = ", ".join(f"{number} of {len(begun)} {kind}" for kind, number in kinds.items())
+    runs = quantity(len(begun), "run")
+    found = ", ".join(f"{number} of {runs} {kind}" for kind, number in kinds.items())
     return found or "no run spiked, diverged or got stuck"
 
 

@@ -12,7 +12,7 @@ from sweeps.ledger import Trial
 from sweeps.plan.space import Space
 from sweeps.report.experiments import Experiment
 from sweeps.selection import at, records
-from sweeps.text import named, portable, show
+from sweeps.text import named, portable, quantity, show
 
 DIGITS = 4  # digits of a loss that are compared and shown
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
@@ -44,12 +44,13 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     results = found.results
     if found.unfinished:
         yield (
-            f"Resume: {len(found.unfinished)} of {len(results.trials)} trials have no result yet. "
+            f"Resume: no result yet for {len(found.unfinished)} of "
+            f"{quantity(len(results.trials), 'trial')}. "
             f"{_again(results)}"
         )
     for best in found.best:
         if best.edge:
-            step = f"{best.path}: the best value, {show(best.best)}, is at the {best.edge} edge of what was tried."
+            step = f"The best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
     yield from _cut_short(results, one.runs)

@@ -74,17 +74,16 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
     if chosen is None:
         yield "The finished trials have no token count in common, so there is no best one."
         return
-    seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
     values = words.named(chosen.values) or "the config"
     best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
     yield (
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
-        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {seeds}."
+        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {words.quantity(chosen.seeds, 'seed')}."
     )
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:
-        yield f"{going} of {len(results.trials)} trials have no result yet."
+        yield f"No result yet for {going} of {words.quantity(len(results.trials), 'trial')}."
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
@@ -109,7 +108,7 @@ def _arm(arm: ArmFindings) -> Content:
         "hypothesis": arm.runs.hypothesis,
         "changes": words.named(arm.runs.changes),
         "chosen": words.named(arm.runs.chosen or {}),
-        "cautions": "; ".join(arm.caution_texts),
+        "cautions": arm.caveats,
     }
 
 

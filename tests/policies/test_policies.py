@@ -189,7 +189,7 @@ def test_no_trial_runs_when_a_session_begins() -> None:
 
 def test_standing_says_the_rank_and_how_many_continue() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continue"
+    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continues"
 
 
 def test_a_slot_that_can_start_a_trial_promotes_none_if_starts_come_first() -> None:

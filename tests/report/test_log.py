@@ -118,14 +118,14 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
 def test_one_seed_is_said_to_be_one(text: str) -> None:
     said = section(text, "lr-cpu")
     assert "One seed (0): a difference smaller than the seed noise means nothing." in said
-    assert "trials were stopped early; their final losses are not known" in said
+    assert "trials were stopped early. What the final losses would have been is not known." in said
 
 
 def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = entries_under(tmp_path)
     assert (
-        "optim.lr: the best value, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
+        "The best `optim.lr`, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
         "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
     )
 
@@ -286,7 +286,7 @@ def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         whole(tell, tell.plan({"optim.lr": 1e-3}))
         tell.plan({"optim.lr": 2e-3})
-    assert "1 of 2 trials have no result yet." in write(tmp_path).read_text()
+    assert "No result yet for 1 of 2 trials." in write(tmp_path).read_text()
 
 
 def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:

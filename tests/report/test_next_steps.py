@@ -35,7 +35,7 @@ def test_trials_without_a_result_are_to_be_resumed(tmp_path: Path) -> None:
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         tell.plan({"optim.lr": 2e-3})
     (step,) = beginning(entry_of(tmp_path, "a"), "Resume")
-    assert step == "Resume: 1 of 2 trials have no result yet. Run `python -m sweeps.run lr`."
+    assert step == "Resume: no result yet for 1 of 2 trials. Run `python -m sweeps.run lr`."
 
 
 def test_nothing_is_to_be_resumed_once_all_have_ended(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -
         tell.plan({"optim.lr": 2e-3})
     verdict = page_of(tmp_path / "s")["verdict"]
     assert verdict[0].startswith("lr=0.001: validation loss 3.")
-    assert verdict[-1] == "1 of 2 trials have no result yet."
+    assert verdict[-1] == "No result yet for 1 of 2 trials."
 
 
 def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
 from sweeps.selection import Metric, last_record
-from sweeps.text import count, show
+from sweeps.text import count, quantity, show
 
 LOSSES: dict[Metric, str] = {
     "val_loss": "validation loss (nats per token)",
@@ -111,7 +111,7 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
     ended = len(results.trials) - len(results.having("unfinished"))
     parts = [
         results.name,
-        f"{ended} of {len(results.trials)} trials have a result",
+        f"results for {ended} of {quantity(len(results.trials), 'trial')}",
         *([f"{size} parameters"] if size else []),
         *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
     ]

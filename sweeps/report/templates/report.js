@@ -329,9 +329,8 @@ function fillTable() {
 
 function fillHead() {
   const count = page.counts;
-  here("state").textContent = count.unfinished
-    ? `${count.planned - count.unfinished} of ${count.planned} trials have a result`
-    : `all ${count.planned} trials have a result`;
+  here("state").textContent = `results for ${count.planned - count.unfinished} of ${count.planned} trial`
+    + (count.planned === 1 ? "" : "s");
   here("verdict").replaceChildren(...page.verdict.map((sentence) => {
     const item = document.createElement("li");
     item.textContent = sentence;
