@@ -256,7 +256,7 @@ def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
     troubles = words.tally(kind for trial in trials if (kind := outcome(trial)))
     ended = f"{found.count('finished')} of {words.quantity(len(trials), 'trial')} finished"
-    problems = f"Problems: {troubles}." if troubles else "None diverged, spiked or failed."
+    problems = f"Problems: {troubles}." if troubles else "No trial diverged, spiked or failed."
     return f"`{found.results.name}`: {ended}. {problems}"
 
 

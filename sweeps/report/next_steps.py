@@ -50,7 +50,7 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
         )
     for best in found.best:
         if best.edge:
-            step = f"The best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
+            step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
     yield from _cut_short(results, one.runs)

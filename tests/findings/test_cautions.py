@@ -95,8 +95,8 @@ def runs_of(rows: list[Row], name: str = "nope") -> list[str]:
 @pytest.mark.parametrize(
     ("lost", "level", "told"),
     [
-        ([2], 9.0, [("outcomes", "1 of 4 runs is stuck")]),
-        ([1, 2], 9.0, [("outcomes", "2 of 4 runs are stuck")]),
+        ([2], 9.0, [("outcomes", "1 of 4 runs got stuck")]),
+        ([1, 2], 9.0, [("outcomes", "2 of 4 runs got stuck")]),
         ([1, 2], 8.99, []),
     ],
 )
@@ -113,7 +113,7 @@ def test_runs_that_never_beat_the_unigram_entropy_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("spike", "told"), [(1.01, [("outcomes", "1 of 4 runs is spiked")]), (1.0, [])]
+    ("spike", "told"), [(1.01, [("outcomes", "1 of 4 runs spiked")]), (1.0, [])]
 )
 def test_runs_whose_training_loss_spiked_are_counted(
     tmp_path: Path, spike: float, told: list[tuple[str, str]]

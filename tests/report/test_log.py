@@ -125,7 +125,7 @@ def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = entries_under(tmp_path)
     assert (
-        "The best `optim.lr`, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
+        "Widen: the best `optim.lr`, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
         "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
     )
 
@@ -268,7 +268,7 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = entries_under(tmp_path)
     assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
-    assert "It is the best of 2; these losses are from fresh seeds." in one.observations
+    assert "It is the best of 2, and these losses are from fresh seeds." in one.observations
     assert not any(line.startswith("More seeds") for line in one.next_steps)
 
 
@@ -278,7 +278,7 @@ def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
 
 
 def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
-    assert "Keep the baseline: position=none at lr=0.001 is worse by" in text
+    assert "Keep the baseline: in `nope-smoke`, position=none at lr=0.001 is worse by" in text
 
 
 def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def lr_page(lr: Files) -> dict[str, Any]:
 def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[str, Any]) -> None:
     best, stable = lr_page["verdict"]
     assert best.startswith("lr=0.002 is the best of 8: validation loss 3.")
-    assert best.endswith(" nats per token at 786,432 tokens, with one seed.")
+    assert best.endswith(" nats per token at 786,432 tokens, with 1 seed.")
     assert stable.startswith(
         "Edge of stability: 0.008 is the highest stable rate and 0.016 the lowest"
     )

@@ -73,7 +73,7 @@ def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -
 
 
 def test_what_a_stopped_neighbor_would_have_become_is_not_known(lr: Files) -> None:
-    assert "next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
+    assert "Next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
         lr
     )
 
@@ -127,7 +127,7 @@ def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
 
 def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
     said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2))
-    assert "2 of the 3 stopped trials, drawn at random, were trained to the end" in said
+    assert "2 of 3 stopped trials, drawn at random, were trained to the end" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
     assert "The best of them ends 0.2500 below the best ranked trial." in said
 
