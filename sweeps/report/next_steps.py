@@ -135,11 +135,13 @@ def _cut_short(results: Results, best: Sequence[Trial]) -> Iterator[str]:
         best_fall = best_before.loss(metric) - best_last.loss(metric)
         if round(fall, DIGITS) > round(best_fall, DIGITS):
             early.append(
-                f"{trial.label} (at {last.tokens:,} tokens {fall:.{DIGITS}f} against {best_fall:.{DIGITS}f})"
+                f"{trial.label} (by {fall:.{DIGITS}f} against {best_fall:.{DIGITS}f} since the previous "
+                f"record, at {last.tokens:,} tokens)"
             )
     if early:
         trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
+        its = "its" if len(early) == 1 else "their"
         yield (
-            f"Audit: {trials} stopped while improving faster than the best trial, since the previous "
-            f"record: {', '.join(early)}. {_again(results, '--audit 1')}"
+            f"Audit: {trials} stopped while {its} loss was falling faster than the best trial's: "
+            f"{', '.join(early)}. {_again(results, '--audit 1')}"
         )

@@ -28,8 +28,12 @@ _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
     """Everything that the page shows of a sweep."""
+    from sweeps.report.plots import look  # here: with it comes matplotlib
+
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
+    sound = [trial for trial in results.trials if trial.curve and trial.status != "diverged"]
+    curves = [[record.loss(results.metric) for record in records(trial)] for trial in sound]
     return {
         "sweep": results.name,
         "question": results.question,
@@ -53,6 +57,11 @@ def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
         "importance": importance(results),
         "sample": _sample(results),
         "provenance": provenance(results),
+        "look": look.for_page(),
+        "limits": {  # of the axes of losses
+            "curves": look.limits([loss for curve in curves for loss in curve]),
+            "last": look.limits([curve[-1] for curve in curves]),
+        },
     }
 
 
@@ -171,7 +180,7 @@ def _standing(row: Row) -> str:
 
 
 def _fate(results: Results, trial: Trial) -> Content:
-    """How far a trial got, and the decision at each rung."""
+    """How far a trial got, the decision at each rung, and how it ended."""
     decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
     marks = [
         {
@@ -183,7 +192,8 @@ def _fate(results: Results, trial: Trial) -> Content:
     ]
     status = status_of(trial)
     if status in {"finished", "diverged", "failed"}:
-        marks.append({"kind": status, "tokens": trial.tokens, "words": reason_of(trial)})
+        kind = status if status == "finished" else outcome(trial)
+        marks.append({"kind": kind, "tokens": trial.tokens, "words": reason_of(trial)})
     return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
 
 

@@ -232,7 +232,7 @@ def selection_words(found: SearchFindings) -> list[str]:
         f"{unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
-        why = "there is one seed" if chosen.seeds == 1 else "other values have fewer seeds"
+        why = "it has one seed" if chosen.seeds == 1 else "other values have fewer seeds"
         text += f" How much is not known, because {why}."
     elif chosen.is_stable:
         text += " Leaving out any one seed gives the same choice."

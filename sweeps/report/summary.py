@@ -152,6 +152,6 @@ def _forecast_words(spent: Compute) -> list[str]:
     return [
         f"The forecast ({forecast.basis}) was {forecast.tokens:,} tokens{spread}. "
         f"The sweep used {used:,} ({used / forecast.tokens - 1:+.0%}).{expected} "
-        f"It took {words.duration(spent.wall_clock)}{audited}.",
+        f"The sweep took {words.duration(spent.wall_clock)}{audited}.",
         "",
     ]

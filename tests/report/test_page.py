@@ -72,7 +72,7 @@ def test_the_table_is_ranked_and_the_rest_follows(lr_page: dict[str, Any]) -> No
 def test_every_decision_is_a_mark_at_its_rung(lr_page: dict[str, Any]) -> None:
     fates = {fate["label"]: [m["kind"] for m in fate["marks"]] for fate in lr_page["rungs"]}
     assert fates["lr=0.002"][-1] == "finished"
-    assert fates["lr=0.032"][-1] == "diverged"
+    assert fates["lr=0.032"][-1] == "non-finite"
     assert fates["lr=0.00025"][-1] == "stopped"
 
 

@@ -11,7 +11,7 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
 from sweeps.findings.tuning import Tuning
-from sweeps.findings.verdict import NOISE_MARGIN, Kind
+from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.report.plots.look import (
     ABOVE,
     DASHES,
@@ -19,6 +19,7 @@ from sweeps.report.plots.look import (
     MARKS,
     OKABE_ITO,
     STOPPED,
+    VERDICTS,
     add_legend,
     brief,
     canvas,
@@ -38,14 +39,6 @@ from sweeps.report.plots.rates import level_entries, plot_rates, rate_axis, show
 from sweeps.report.plots.trials import X_AXES, XAxis, end_of, place_on
 from sweeps.selection import Metric, last_record, records
 from sweeps.text import count, show
-
-VERDICTS: dict[Kind, str] = {
-    "better": OKABE_ITO[2],
-    "worse": OKABE_ITO[1],
-    "no difference": OKABE_ITO[0],
-    "no conclusion": "0.5",
-    "void": OKABE_ITO[3],
-}
 
 
 def figures(found: StudyFindings) -> dict[str, Figure]:

@@ -15,7 +15,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -23,6 +23,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
+from sweeps.findings.verdict import Kind
 from sweeps.ledger import Trial
 from sweeps.selection import Metric, last_record
 from sweeps.text import count, quantity, show
@@ -58,10 +59,18 @@ CROSSES = {
     "out of memory": "+",
     "failed": "1",
 }
-# Up to so many trials have a name in the legend; more have a color bar or share a name.
+VERDICTS: dict[Kind, str] = {
+    "better": OKABE_ITO[2],
+    "worse": OKABE_ITO[1],
+    "no difference": OKABE_ITO[0],
+    "no conclusion": "0.5",
+    "void": OKABE_ITO[3],
+}
+# The legend names at most this many trials; more trials have a color bar or share a name.
 NAMED = 12
-# Without its light end, which vanishes on paper.
-ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+# Viridis without its light end, which vanishes on paper.
+DARKEST, LIGHTEST = 0.0, 0.88
+ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
 _ROWS = 8  # of crosses below each other
 # No axis reaches further above the losses' upper quartile than this many times its height.
 REACH = 1.5
@@ -121,14 +130,19 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
 
 def set_limit(axes: Axes, losses: Sequence[float]) -> float:
     """Set the loss axis so that a few huge losses do not flatten the rest; its top."""
+    bottom, top = limits(losses)
+    axes.set_ylim(bottom, top)
+    return top
+
+
+def limits(losses: Sequence[float]) -> tuple[float, float]:
+    """The limits of an axis of losses on which a few huge losses do not flatten the rest."""
     if not losses:
-        return axes.get_ylim()[1]
+        return 0.0, 1.0
     low, quartile = np.min(losses), np.percentile(losses, 75)
     high = min(np.max(losses), quartile + REACH * (quartile - low))
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
-    top = float(high + margin)
-    axes.set_ylim(low - margin, top)
-    return top
+    return float(low - margin), float(high + margin)
 
 
 def mark_above(axes: Axes, x: float, color: Any) -> None:
@@ -143,6 +157,39 @@ def entry(label: str, **look: Any) -> Line2D:
 
 ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
 STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
+
+
+# Plotly's names of the dashes and marks.
+_DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+_SYMBOLS = {
+    "x": "x-thin-open",
+    "X": "x",
+    "2": "y-up-open",
+    "_": "line-ew-open",
+    "+": "cross-thin-open",
+    "1": "y-down-open",
+}
+
+
+def for_page() -> dict[str, Any]:
+    """The colors, dashes and marks of the figures, as the report page needs them."""
+    viridis = matplotlib.colormaps["viridis"](np.linspace(0, 1, 10))
+    return {
+        "colors": OKABE_ITO,
+        "dashes": [_DASHES[dash] for dash in DASHES],
+        "viridis": [to_hex(color) for color in viridis],
+        "shades": [DARKEST, LIGHTEST],
+        "marks": {
+            "finished": ["circle", OKABE_ITO[0]],
+            "stopped": ["square-open", OKABE_ITO[0]],
+            "promoted": ["triangle-right", OKABE_ITO[2]],
+            "paused": ["line-ns-open", to_hex("0.5")],
+            "unfinished": ["circle-open", to_hex("0.5")],
+            "above the axis": ["triangle-up", to_hex("0.5")],
+            **{kind: [_SYMBOLS[mark], OKABE_ITO[1]] for kind, mark in CROSSES.items()},
+        },
+        "verdicts": {kind: to_hex(color) for kind, color in VERDICTS.items()},
+    }
 
 
 def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:
