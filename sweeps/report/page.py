@@ -147,7 +147,7 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
         last and last.bits_per_byte,
         last and last.train_loss,
         last and last.tokens,
-        last and last.seconds,
+        last and round(last.seconds),
         trial.params,
         reason_of(trial),
     ]

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from sweeps import ledger, watch
 from sweeps.findings.everything import findings
+from sweeps.findings.outcomes import RULES
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import analysis
@@ -340,3 +341,9 @@ def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:
     content = json.loads(inside)
     assert content["question"] == "</script><!-- <b>"
     assert content["trials"][0]["tokens"][-1] == BUDGET
+
+
+def test_the_page_has_a_mark_of_its_own_for_every_problem(lr_page: dict[str, Any]) -> None:
+    marks = lr_page["look"]["marks"]
+    assert len({marks[kind][0] for kind in RULES}) == len(RULES)
+    assert marks.keys() >= {*RULES, "finished", "stopped", "unfinished", "paused", "promoted"}

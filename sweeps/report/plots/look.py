@@ -179,6 +179,7 @@ def for_page() -> dict[str, Any]:
         "dashes": [_DASHES[dash] for dash in DASHES],
         "viridis": [to_hex(color) for color in viridis],
         "shades": [DARKEST, LIGHTEST],
+        "named": NAMED,
         "marks": {
             "finished": ["circle", OKABE_ITO[0]],
             "stopped": ["square-open", OKABE_ITO[0]],

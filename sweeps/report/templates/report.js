@@ -82,8 +82,11 @@ function drawCurves() {
     const line = looks[number];
     const shared = { x: trial[x], mode: "lines+markers", legendgroup: trial.id };
     const hover = `${who(trial)}<br>%{x:.5s} ${AXES[x]}: %{y:.4f}<extra></extra>`;
-    const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line,
-      marker: { size: 4 }, hovertemplate: hover };
+    const end = trial.outcome || (trial.status === "stopped" ? "stopped" : "");
+    const last = trial.loss.map((_, number) => end !== "" && number === trial.loss.length - 1);
+    const marker = { opacity: 1, size: last.map((is) => is ? 9 : 4), line: { width: last.map((is) => is ? 2 : 0), color: line.color },
+      symbol: last.map((is) => is ? page.look.marks[end][0] : "circle") };
+    const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line, marker, hovertemplate: hover };
     const thin = { ...shared, y: trial.train_loss, mode: "lines", showlegend: false, opacity: 0.5,
       line: { ...line, width: 1 }, hovertemplate: hover.replace("<extra>", " (training)<extra>") };
     return train ? [curve, thin] : [curve];
@@ -101,9 +104,8 @@ function last(trial) {
   return trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
 }
 
-const measured = () => page.trials.filter((trial) => trial.loss.length && trial.status !== "diverged");
-
 const isGone = (trial) => trial.status === "diverged" || trial.status === "failed";
+const measured = () => page.trials.filter((trial) => trial.loss.length && !isGone(trial));
 
 // The last loss of a trial, and what its mark means. At the upper edge of the axis are the trials
 // that diverged or failed, and those whose loss is above it.
@@ -137,6 +139,10 @@ function drawValues() {
   const value = (trial) => swept.numeric ? trial.values[swept.path] : plain(trial.values[swept.path]);
   const layout = look(plain(swept.path), lossTitle());
   layout.xaxis.type = swept.log ? "log" : swept.numeric ? "linear" : "category";
+  if (swept.numeric && swept.values.length <= page.look.named) {
+    layout.xaxis.tickvals = swept.values;
+    layout.xaxis.ticktext = swept.values.map((tick) => String(Number(tick.toPrecision(4))));
+  }
   layout.yaxis.range = page.limits.last;
   draw("values", byMark(trials, value), layout);
 }
