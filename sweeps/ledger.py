@@ -3,11 +3,11 @@
 `ledger.jsonl` holds one JSON object per line. Every line has `seq` (its number, which gives the order;
 clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
-    sweep         what is asked: space (as written), source, base (resolved config), scale, seed,
+    sweep         the request: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, versions, machine, commit, slots, dashboard,
                   product_flops (per second, of a large matrix product on this machine)
-    forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
+    forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
@@ -68,9 +68,9 @@ BASELINE = "baseline"  # the arm that the others of a study are compared with
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
-# Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a
-# run of an arm at settled values; to see how far equal runs are apart; to run the best of a search on
-# fresh seeds; to see what stopping another trial has cost.
+# Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
+# arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
+# to run the best of a search on fresh seeds; to see what stopping another trial cost.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
 
 
@@ -95,7 +95,7 @@ class LockedError(SweepError):
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """The files of a results folder, beside its sweeps."""
+    """The files of a results folder that do not belong to one sweep."""
 
     folder: Path = RESULTS
 
@@ -135,7 +135,7 @@ class Files:
 
     @property
     def ledger(self) -> Path:
-        """The rows: the only truth of the sweep."""
+        """The rows, from which everything else is derived."""
         return self.folder / "ledger.jsonl"
 
     @property
@@ -155,7 +155,7 @@ class Files:
 
     @property
     def analysis(self) -> Path:
-        """All that is written from the ledger and can be written again."""
+        """The folder of everything that is derived from the ledger and can be rewritten."""
         return self.folder / "analysis"
 
     @property
@@ -349,7 +349,7 @@ class Trial:
     tokens: int = 0
     curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
     checkpoint: Row | None = None  # the last `checkpointed` row
-    spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+    spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
 
     @property
@@ -364,8 +364,8 @@ class Trial:
 
     @property
     def budget(self) -> int:
-        """Training tokens of the whole trial. With a budget in seconds: the most it may use, and once it
-        has finished those it used."""
+        """Training tokens of the full run. With a budget in seconds: the tokens it used once it has
+        finished, and until then the most it may use."""
         timed = self.config["budget"]["seconds"] is not None
         tokens: int = self.config["budget"]["tokens"]
         return self.tokens if timed and self.status == "finished" else tokens
@@ -378,7 +378,7 @@ class Sweep:
     request: Row | None = None  # the last `sweep` row
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
-    # Stopped trials that are trained further on the side, by the id of the audit.
+    # Audits of stopped trials, by the id of the audit.
     audits: dict[str, Trial] = field(default_factory=dict)
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
@@ -398,7 +398,7 @@ class Sweep:
 
     @property
     def attempted(self) -> list[Trial]:
-        """Everything that is trained: the trials, and the audits of some of them."""
+        """The trials, and the audits of some of them."""
         return [*self.trials.values(), *self.audits.values()]
 
     def find(self, trial: str) -> Trial:
@@ -411,12 +411,12 @@ class Sweep:
 
     @property
     def spent_tokens(self) -> int:
-        """Tokens trained in all; repeated work counts again."""
+        """Tokens trained in total; repeated work counts again."""
         return sum(trial.spent_tokens for trial in self.attempted)
 
     @property
     def spent_flops(self) -> int:
-        """FLOPs of the tokens trained in all."""
+        """FLOPs of the tokens trained in total."""
         return sum(trial.spent_tokens * trial.flops_per_token for trial in self.attempted)
 
     def observe(self, row: Row) -> None:
@@ -443,7 +443,7 @@ class Sweep:
         kind = row["kind"]
         if kind == "sweep":
             self.request = row
-            # They answered the previous request; what still holds is written again.
+            # They belong to the previous request; those that still apply are written again.
             self.chosen.clear()
             self.confirming = None
         elif kind == "forecast":

@@ -1,4 +1,4 @@
-"""Replay policies of early stopping over recorded learning curves, in virtual time.
+"""Replay early-stopping policies on recorded learning curves, in virtual time.
 
 python -m sweeps.replay CURVES.csv --policy asha --workers 8 --repeats 200
 python -m sweeps.replay CURVES.csv --compare

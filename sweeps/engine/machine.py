@@ -199,7 +199,7 @@ def _needed(config: cfg.Config, peaks: Peaks) -> float:
 
 
 def fits(config: cfg.Config, room: float, peaks: Peaks = measured_peaks) -> bool:
-    """Whether a run of a config fits in a slot with so much room, in bytes.
+    """Whether a run of a config fits in a slot with this much memory, in bytes.
 
     A measured peak is kept, so that a sweep that is resumed plans the same trials.
     """

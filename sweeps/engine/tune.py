@@ -148,7 +148,7 @@ class _Conversation:
         return self.error is not None or self.signal is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        """An empty state: Tune pickles these objects, but no code here reads the pickle."""
         return {}
 
     @contextlib.contextmanager
@@ -178,7 +178,7 @@ class _Work(Searcher):
             elif not running and not self._conversation.over:
                 raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
-            # With nothing running, there is nothing to wait for.
+            # No attempt is running, so there is nothing to wait for.
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": self._conversation.resources}
@@ -370,7 +370,9 @@ def run(driver: Driver, update: Callable[[], None], more: Sequence[Callback] = (
     warm = not settings.compile and "run.compile" not in varied
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if conversation.signal is not None:  # again: a cluster that is gone may never answer
+        if (
+            conversation.signal is not None
+        ):  # again, because a cluster that is gone may never answer
             before[number](number, frame)
         conversation.signal = number
         print("stopping; a second signal stops at once", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What people see of a sweep: its plan before it runs, then a live table, or plain lines in a file."""
+"""What a sweep prints: its plan before it runs, then a live table in a terminal or lines in a file."""
 
 import math
 import time
@@ -36,13 +36,13 @@ _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "pla
 
 
 def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
-    """The order of the table: by state, then the furthest and the best first."""
+    """The sort key of a trial: by state, then by tokens (most first), then by loss."""
     score = trial.curve[-1][metric] if trial.curve else math.inf
     return _FIRST.index(trial.status), -trial.tokens, score
 
 
 def _chosen(row: led.Row) -> str:
-    """What was chosen for an arm, or for the confirmation, in a few words."""
+    """The choice of an arm's values, or of those to confirm, in a few words."""
     if row["values"] is None:
         return f"diverged at each of {quantity(row['tried'], 'value')}"
     tried = f"the best of {quantity(row['tried'], 'value')}"
@@ -106,8 +106,8 @@ def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator
 def show_forecast(
     request: Request, expected: Forecast, full: int, audit: float, console: Console
 ) -> None:
-    """Print the tokens that a sweep is expected to use, of the full grid's, and how far its trials
-    are expected to get."""
+    """Print how many tokens a sweep is expected to use, as a share of the full grid, and how many trials
+    are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
     console.print(
@@ -139,7 +139,7 @@ def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: 
 
 
 class View:
-    """What is shown of one session of a driver."""
+    """The display of one session of a driver."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class View:
             self._live.update(self._draw(), refresh=True)
 
     def update(self) -> None:
-        """Show what is new; cheap enough to call often."""
+        """Show what has changed; cheap enough to call often."""
         if self._live is None:
             self._tell()
         elif self._clock() - self._drawn > _REFRESH_SECONDS:
@@ -182,14 +182,14 @@ class View:
         trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
-        # Numbers are never cut; a long label may lose its end.
+        # Numbers are never cut off; a long label may be.
         longest = max(12, self._console.size.width - 58)
         table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=longest)
         table.add_column("state", no_wrap=True)
         for name in ("tokens", "of", "next rung", metric.replace("_", " "), "tokens/s"):
             table.add_column(name, justify="right", no_wrap=True)
         for trial in trials[:room]:
-            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is no markup
+            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is not markup
             table.add_row(*cells, style=_STYLES[trial.status])
         parts: list[RenderableType] = [table]
         if len(trials) > room:

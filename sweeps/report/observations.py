@@ -126,7 +126,7 @@ def _throughput(results: Results, finished: Sequence[Trial]) -> Iterator[str]:
     peaks = [peak for session in results.sweep.sessions if (peak := session.get("product_flops"))]
     peak = max(peaks) if peaks and all(one == machines[0] for one in machines) else None
     slots = max((int(session.get("slots") or 0) for session in results.sweep.sessions), default=0)
-    # A share above 100%: the matrix product was measured while something else ran.
+    # Above 100%, the matrix product was measured while something else ran.
     share = (
         f", {rate / peak:.0%} of this machine's matmul peak ({_flops_per_s(peak)})"
         if peak is not None and peak >= rate

@@ -28,7 +28,7 @@ _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 def page(found: SearchFindings | StudyFindings, rows: Sequence[Row]) -> Content:
     """Everything that the page shows of a sweep."""
-    from sweeps.report.plots import look  # here: with it comes matplotlib
+    from sweeps.report.plots import look  # loads matplotlib
 
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}

@@ -93,7 +93,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
 
 
 def stopped_words(found: SearchFindings) -> list[str]:
-    """The trials that were stopped early, each beside the leader at its tokens."""
+    """The trials that were stopped early, each compared with the leader at the same token count."""
     places = found.stopped
     if not places:
         return []

@@ -66,7 +66,7 @@ def _write_figures(results: Results, folder: Path) -> None:
 def write(files: Files) -> Path:
     """Rewrite the event files of every measured trial; returns the folder for TensorBoard.
 
-    New files are written beside the old ones and then replace them, so that no curve appears twice.
+    New files are written next to the old ones and then replace them, so that no curve appears twice.
     """
     results = results_of(files.name, ledger.read(files))
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]

@@ -36,7 +36,7 @@ class Forecast:
     high: int
     seconds: float | None  # wall-clock, without evaluation and start-up; None without speeds
     occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that reach it
-    basis: str  # what it is from
+    basis: str  # what the forecast is based on
 
     def fields(self) -> dict[str, Any]:
         """The fields of the ledger's `forecast` row."""
@@ -54,7 +54,7 @@ def _curves(files: led.Files, request: Request) -> list[Curve]:
     try:
         return list(_read_curves(files, request))
     except (led.LedgerError, OSError, KeyError, ValueError):
-        return []  # damaged, or of another version: analyzing that sweep says so
+        return []  # damaged, or of another version; `sweeps.analyze` reports it
 
 
 def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
@@ -180,7 +180,7 @@ def _replayed(
 
 
 def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
-    """Trials that are all trained to their ends."""
+    """The cost of training all trials to the end."""
     tokens = [
         config.budget.tokens
         if config.budget.seconds is None

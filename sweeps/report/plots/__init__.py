@@ -1,6 +1,6 @@
-"""Figures of a sweep; the only package that imports matplotlib.
+"""Figures of a sweep, drawn with matplotlib.
 
-Nothing here has a date or a random part: the same ledger gives the same SVG, byte for byte.
+The same ledger gives the same SVG, byte for byte: there are no dates and no random ids in it.
 """
 
 import itertools
@@ -41,8 +41,7 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
 
 
 def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
-    """What each policy costs and how far from the best it ends, as the content of a file of a kind
-    that matplotlib writes."""
+    """The content of a figure of each policy's cost and regret; `kind` is a file type of matplotlib."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
@@ -51,7 +50,7 @@ def cost_against_regret(found: Mapping[str, Mapping[str, Any]], kind: str) -> by
             sorted(found.items()), itertools.cycle(OKABE_ITO), itertools.cycle(MARKS), strict=False
         ):
             regret = result["regret"]
-            if regret["mean"] is None:  # nothing has finished in any replay
+            if regret["mean"] is None:  # no trial finished in any replay
                 continue
             spread = [
                 [regret["mean"] - max(regret["low"], 0.0)], [regret["high"] - regret["mean"]]

@@ -1,8 +1,8 @@
-"""What the figures share: looks, axes, marks and files.
+"""What the figures share: colors, axes, marks and files.
 
-What a figure shows is told apart twice, by color (viridis where values have an order, Okabe-Ito
-where not, https://jfly.uni-koeln.de/color/) and by line or mark, so that it reads in black and
-white.
+Trials and arms differ in color (viridis for ordered values, else Okabe-Ito,
+https://jfly.uni-koeln.de/color/) and also in line style or mark, so that a figure can be read in
+black and white.
 """
 
 import io
@@ -50,7 +50,7 @@ STYLE: dict[str, Any] = {
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 MARKS = ("o", "D", "v", "p", "h", "<", ">")
-# What went wrong, by its class (`sweeps.findings.outcomes`).
+# The mark of each problem (`sweeps.findings.outcomes`).
 CROSSES = {
     "non-finite": "x",
     "blown up": "X",
@@ -71,18 +71,18 @@ NAMED = 12
 # Viridis without its light end, which vanishes on paper.
 DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
-_ROWS = 8  # of crosses below each other
-# No axis reaches further above the losses' upper quartile than this many times its height.
+_ROWS = 8  # of crosses, below one another
+# The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
 REACH = 1.5
 
 
 def render(figure: Figure) -> dict[str, bytes]:
     """A figure as `svg` and as `png`."""
     with warnings.catch_warnings():
-        # A question may be in a script that the font lacks; boxes are drawn for it.
+        # The font may lack characters of the question; matplotlib draws boxes for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         svg = saved(figure, "svg", {"Date": None})
-        figure.set_layout_engine("none")  # laid out once, for both kinds of file
+        figure.set_layout_engine("none")  # keep the layout of the SVG
         return {"svg": svg, "png": saved(figure, "png", {})}
 
 
@@ -94,19 +94,19 @@ def saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
 
 
 def plain(words: str) -> str:
-    """Words as matplotlib shows them: a dollar begins no formula, an underscore hides nothing."""
+    """Text escaped for matplotlib: `$` does not start a formula, a leading `_` does not hide a label."""
     shown = words.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def brief(words: str, width: int) -> str:
-    """Words, cut to two lines of a width."""
+    """Text wrapped to this width and cut after two lines."""
     return plain("\n".join(textwrap.wrap(words, width, max_lines=2, placeholder="…")))
 
 
 def canvas(results: Results) -> tuple[Figure, Axes]:
-    """An empty figure under the question and the size of the sweep."""
-    # Texts may be a little wider in one kind of file than in the other: some room around them.
+    """An empty figure with the question and the size of the sweep above it."""
+    # Text may be slightly wider in one file type than in the other, so leave some room.
     figure = Figure(figsize=(8, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1))
     FigureCanvasAgg(figure)
     question = textwrap.wrap(results.question, 74, max_lines=3, placeholder=" …")
@@ -129,14 +129,14 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
 
 
 def set_limit(axes: Axes, losses: Sequence[float]) -> float:
-    """Set the loss axis so that a few huge losses do not flatten the rest; its top."""
+    """Set the limits of the loss axis; returns its upper end."""
     bottom, top = limits(losses)
     axes.set_ylim(bottom, top)
     return top
 
 
 def limits(losses: Sequence[float]) -> tuple[float, float]:
-    """The limits of an axis of losses on which a few huge losses do not flatten the rest."""
+    """The limits of a loss axis, such that a few huge losses do not squeeze the others together."""
     if not losses:
         return 0.0, 1.0
     low, quartile = np.min(losses), np.percentile(losses, 75)
@@ -146,12 +146,12 @@ def limits(losses: Sequence[float]) -> tuple[float, float]:
 
 
 def mark_above(axes: Axes, x: float, color: Any) -> None:
-    """Mark a loss that lies above the axes."""
+    """Draw a mark for a loss above the axis."""
     axes.plot(x, 0.95, "^", color=color, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
 
 
 def entry(label: str, **look: Any) -> Line2D:
-    """An entry of a legend."""
+    """A legend entry."""
     return Line2D([], [], label=plain(label), **look)
 
 
@@ -194,26 +194,28 @@ def for_page() -> dict[str, Any]:
 
 
 def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:
-    """The marks of all that went wrong in any of the trials."""
+    """The marks of the problems that any of the trials had."""
     found = {outcome(trial) for trial in trials}
     return {kind: mark for kind, mark in CROSSES.items() if kind in found}
 
 
 def cross_of(trial: Trial) -> str | None:
-    """What went wrong in a trial that has no final loss to be drawn at."""
+    """The problem of a trial that diverged or failed, and so has no final loss; else None."""
     return outcome(trial) if trial.status in {"diverged", "failed"} else None
 
 
 def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, color: Any) -> None:
-    """Mark the last loss of a trial that ended with one though something went wrong in it."""
+    """Mark the last loss of a trial that had a problem but did not diverge."""
     kind = outcome(trial)
     if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
         axes.plot(x, loss, CROSSES[kind], color=color, ms=11, mew=1.5, zorder=5)
 
 
 def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> None:
-    """A mark on the upper edge of the axes, or so many rows below what `mark_above` draws: there is
-    no loss to put it at."""
+    """Draw a mark at the upper edge of the axes, for a trial without a final loss.
+
+    Rows after the first are below the marks of `mark_above`.
+    """
     row %= _ROWS
     axes.plot(
         x,
@@ -230,7 +232,7 @@ def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> Non
 
 
 def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
-    """The legend's entries of what went wrong."""
+    """The legend entries of problems."""
     return [
         entry(textwrap.fill(kind, 34), marker=mark, ls="", color="0.2", ms=8)
         for kind, mark in crosses.items()
@@ -238,24 +240,24 @@ def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
 
 
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """A legend outside of the axes, where it covers nothing."""
+    """Add a legend outside the axes."""
     if handles:
         figure.legend(handles=handles, loc="outside right center")
 
 
 def say_nothing(axes: Axes, words: str) -> None:
-    """Empty axes with the reason."""
+    """Write the reason why the axes are empty."""
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="0.4")
     axes.set_yticks([])
 
 
 def label_size(ticks: int) -> float:
-    """Points, at which the labels of so many ticks stand beside each other."""
+    """A font size in points at which this many tick labels do not overlap."""
     return 9.0 if ticks <= 9 else 7.0
 
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
-    """Ticks at the values themselves where these are few, in plain figures."""
+    """Put a tick at each value, in plain decimals, if there are at most `NAMED` values."""
     if len(swept.values) <= NAMED:
         axis.set_major_locator(FixedLocator(list(swept.values)))
         axis.set_tick_params(labelsize=label_size(len(swept.values)))
@@ -264,7 +266,7 @@ def value_ticks(axis: Any, swept: SweptPath) -> None:
 
 
 def unit_of_time(results: Results) -> tuple[str, float]:
-    """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
+    """A unit that shows the longest run in two or three digits, and its length in seconds."""
     ends = [last_record(trial) for trial in results.trials]
     longest = max((end.seconds for end in ends if end is not None), default=0)
     return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)
