@@ -46,17 +46,24 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
 def main(
     context: typer.Context,
     name: Annotated[
-        str, typer.Option(help="The experiment's name, and its folder under results/.")
+        str, typer.Option(help="The experiment's name, which is also its folder under results/.")
     ] = "",
-    config: Annotated[str, typer.Option(help="A shipped config's name, or a file.")] = "",
+    config: Annotated[
+        str, typer.Option(help="A shipped config's name, or a YAML or JSON file.")
+    ] = "",
     changes: Annotated[
-        list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
+        list[str],
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
+        ),
     ] = [],  # noqa: B006 typer copies it
-    why: Annotated[str, typer.Option(help="The hypothesis, for the log.")] = "",
+    why: Annotated[
+        str, typer.Option(help="The hypothesis or question, for the experiment log.")
+    ] = "",
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
-    """Run a named experiment, or resume it, and enter it in the experiment log."""
+    """Run a named experiment, or resume it, and add it to the experiment log."""
     if context.invoked_subcommand is not None:
         return
     with exits.reported():
@@ -72,7 +79,7 @@ def main(
 
 
 def _request(name: str, config: str, changes: list[str], why: str) -> Request:
-    """What a command line asks for; `ConfigError` with what is wrong in it."""
+    """The request of a command line; raises an error that lists everything wrong in it."""
     if not led.NAME.fullmatch(name):
         raise exits.UsageError(f"--name {name}: expected letters, digits, _, - and .")
     base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
@@ -116,7 +123,7 @@ def _tell(names: list[str], rows: list[str]) -> None:
 
 @app.command("list")
 def list_all() -> None:
-    """Print one line for each experiment under results/."""
+    """List the experiments under results/, one per line."""
     shown = ("date", "changes", "validation loss", "hours", "to baseline", "verdict")
     with exits.reported():
         found = entries_under(led.RESULTS)
@@ -130,14 +137,16 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: str) -> None:
-    """Print everything that the log says about one experiment."""
+def show(name: Annotated[str, typer.Argument(help="Name of an experiment.")]) -> None:
+    """Print the log entry of one experiment."""
     _tell([name], list(_ROWS))
 
 
 @app.command()
-def compare(names: list[str]) -> None:
-    """Print experiments side by side."""
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Names of the experiments.")],
+) -> None:
+    """Compare experiments side by side."""
     _tell(names, [row for row in _ROWS if row not in {"why", "observations", "next"}])
 
 

@@ -43,7 +43,7 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
 
 
 def fitting(name: str, given: Mapping[str, Any]) -> Schedule:
-    """The settings of a policy, from those of the given ones that it has."""
+    """The settings of a policy, from the given ones; settings that it does not have are ignored."""
     schedule = SCHEDULES[name]
     raw = get_args(schedule.model_fields["score"].annotation) == ("raw",)
     names = set(schedule.model_fields) - ({"score"} if raw else set())
@@ -71,14 +71,14 @@ def warn_of_short(curves: Sequence[Curve]) -> None:
     short = [c for c in curves if c.tokens[-1] < budget and not c.diverged]
     if short:
         typer.echo(
-            f"warning: {len(short)} of {len(curves)} curves end before {budget} tokens. Their last "
-            "scores are taken for final ones: cost and regret mean little",
+            f"warning: curves that end before {budget} tokens: {len(short)} of {len(curves)}. Their last "
+            "scores are used as final scores, so cost and regret are not reliable",
             err=True,
         )
 
 
 def print_table(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:
-    """Print what each policy costs and finds, the cheapest first; untimed curves count in tokens."""
+    """Print the cost and the results of each policy, the cheapest first."""
     time = words.duration if timed else words.count
     table = Table("policy", box=None, pad_edge=False)
     names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
@@ -101,7 +101,7 @@ def print_table(results: Mapping[str, Judgment], timed: bool, console: Console) 
 
 
 def draw(results: Mapping[str, Judgment], out: Path) -> None:
-    """Draw cost against regret into a file; `StorageError` if it can't be written."""
+    """Write the figure of cost against regret; `StorageError` if it can't be written."""
     from sweeps.report import plots
 
     each = {name: result.as_json() for name, result in results.items()}
@@ -115,47 +115,58 @@ def draw(results: Mapping[str, Judgment], out: Path) -> None:
 @app.command()
 def main(
     path: Annotated[
-        Path, typer.Argument(metavar="CURVES.csv", help="With columns trial, tokens, score, ...")
+        Path,
+        typer.Argument(
+            metavar="CURVES.csv", help="Recorded curves, with the columns trial, tokens, score, ..."
+        ),
     ],
     *,
     policy: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}. Default: asha.")
+        str | None, typer.Option(help=f"The policy: {', '.join(SCHEDULES)}. Default: asha.")
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Replay all policies, and draw them.")
+        bool, typer.Option("--compare", help="Compare all policies in a table and a figure.")
     ] = False,
     eta: Annotated[
-        int | None, typer.Option(help="One in eta trials continues. Default: 3.")
+        int | None, typer.Option(help="One in ETA trials of a rung continues. Default: 3.")
     ] = None,
     grace: Annotated[
         str | None, typer.Option(help="The first rung, as a share of the budget. Default: 1/8.")
     ] = None,
     finish: Annotated[
-        int | None, typer.Option(help="At least so many trials finish. Default: 1.")
+        int | None, typer.Option(help="Finish at least this many trials. Default: 1.")
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option(help="raw, or decayed: the column `decayed`, and the cost of its branches."),
+        typer.Option(
+            help="raw uses the column score. decayed uses the column decayed, and adds the cost of the "
+            "decay branches. Default: raw."
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials that train at once.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of trials that train at the same time.")
+    ] = 2,
     repeats: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Replays, each in another order.")
+        int, typer.Option(min=1, max=100_000, help="Number of replays, each in a random order.")
     ] = 200,
     order: Annotated[
         Literal["random", "given"],
-        typer.Option(help="given: one replay, in the order of the file."),
+        typer.Option(help="The order of the trials. given: one replay in the order of the file."),
     ] = "random",
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Stopping one of the best TOP is a false kill. Default: FINISH."),
+        typer.Option(
+            min=1,
+            help="Count stopping one of the best TOP trials as a false kill. Default: FINISH.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random orders.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    out: Annotated[Path, typer.Option(help="The figure of --compare: cost against regret.")] = Path(
-        "replay.svg"
-    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the random orders.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="File for the figure of --compare, of cost against regret.")
+    ] = Path("replay.svg"),
 ) -> None:
-    """Replay a policy of early stopping over recorded learning curves."""
+    """Replay early-stopping policies on recorded learning curves, in virtual time."""
     named = {"eta": eta, "grace": grace, "finish": finish, "score": score}
     given = {name: value for name, value in named.items() if value is not None}
     with exits.reported():

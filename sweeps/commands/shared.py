@@ -1,4 +1,4 @@
-"""What the commands that run trials share: two options, the command line, the console, the readers."""
+"""What the commands that run trials share: two options, the command line, the console, readers."""
 
 import shlex
 import sys
@@ -12,20 +12,21 @@ from sweeps.findings.arms import void_arms
 from sweeps.ledger import Files
 
 Address = Annotated[
-    str, typer.Option(help="A running Ray cluster: auto or HOST:PORT. By default Ray is started.")
+    str,
+    typer.Option(help="Use a running Ray cluster (auto or HOST:PORT), or start Ray here (local)."),
 ]
 Tracker = Annotated[
-    session.Tracker | None, typer.Option(help="Also send the trials to this tracker.")
+    session.Tracker | None, typer.Option(help="Also report the trials to this tracker.")
 ]
 
 
 def console() -> Console:
-    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
+    """The console for tables. A file or a pipe has no width, and 80 columns would cut them off."""
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def command_line(module: str) -> str:
-    """The command that this process runs, as it can be typed again."""
+    """The command line of this process, quoted for a shell."""
     return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
 
 
