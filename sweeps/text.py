@@ -59,7 +59,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-_UNITS_OF_CAPS = {
+UNITS_OF_CAPS = {
     "tokens": "tokens",
     "flops": "FLOPs",
     "hours": "hours",
@@ -70,7 +70,7 @@ _UNITS_OF_CAPS = {
 
 def cap_amount(cap: str, *amounts: float) -> str:
     """One amount of what a cap limits, or one of another, with the unit: 5.2 of 5 hours."""
-    return f"{' of '.join(map(count, amounts))} {_UNITS_OF_CAPS[cap]}"
+    return f"{' of '.join(map(count, amounts))} {UNITS_OF_CAPS[cap]}"
 
 
 def portable(command: str) -> str:

@@ -119,9 +119,9 @@ def audit_words(found: SearchFindings) -> list[str]:
     if audit is None:
         return []
     among = "the best" if audit.top == 1 else f"among the best {audit.top}"
-    interval = f" (95% interval {audit.low:.0%} to {audit.high:.0%})"
+    interval, drawn = f" (95% interval {audit.low:.0%} to {audit.high:.0%})", ", drawn at random,"
     if audit.audited == audit.stopped:
-        interval = ""  # every stopped trial was audited
+        interval, drawn = "", ""  # every stopped trial was audited
     regret = (
         f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
         if audit.regret
@@ -132,7 +132,7 @@ def audit_words(found: SearchFindings) -> list[str]:
     return [
         "## Audit of early stopping",
         "",
-        f"{audit.audited} of {words.quantity(audit.stopped, 'stopped trial')}, drawn at random, "
+        f"{audit.audited} of {words.quantity(audit.stopped, 'stopped trial')}{drawn} "
         f"{'was' if audit.audited == 1 else 'were'} trained to the end, but not ranked. "
         f"{audit.false_kills} would have been {among}, a false-kill rate of {audit.rate:.0%}"
         f"{interval}. {regret}",
