@@ -176,8 +176,8 @@ def _patterns(runs: Sequence[Trial]) -> str:
     """The problems in the curves of the runs, by kind."""
     begun = [trial for trial in runs if trial.curve or trial.status in {"diverged", "failed"}]
     kinds = Counter(kind for trial in begun if (kind := outcome(trial)))
-    runs = quantity(len(begun), "run")
-    found = ", ".join(f"{number} of {runs} {kind}" for kind, number in kinds.items())
+    total = quantity(len(begun), "run")
+    found = ", ".join(f"{number} of {total} {kind}" for kind, number in kinds.items())
     return found or "no run spiked, diverged or got stuck"
 
 
