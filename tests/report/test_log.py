@@ -164,8 +164,8 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
     (one,) = entries_under(tmp_path)
     (said,) = (line for line in one.next_steps if line.startswith("Audit"))
     assert (
-        "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run `python -m sweeps.run lr --audit 1`."
-        in said
+        "lr=0.001 (by 0.5000 against 0.3515 since the previous record, at 98,304 tokens). Run "
+        "`python -m sweeps.run lr --audit 1`." in said
     )
 
 
