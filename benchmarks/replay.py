@@ -1,9 +1,9 @@
-"""How long replays of very large sweeps take.
+"""Measure how long replays of very large sweeps take.
 
     python benchmarks/replay.py [--trials 10000] [--workers 1000]
 
-Prints the CPU seconds of one replay for every policy, on trials with ten records and, if the policy
-has rungs, ten rungs.
+Prints the CPU seconds of one replay for each policy. Trials have eleven records, and policies with
+rungs have ten.
 """
 
 import random
@@ -24,7 +24,7 @@ MEDIAN = {"grace": "1/11"}
 
 
 def curves(trials: int) -> list[Curve]:
-    """Curves that fall toward a final score of their own, with noise."""
+    """Noisy curves, each of which falls toward its own final score."""
     rng = random.Random(0)  # noqa: S311 no secret
     found = []
     for number in range(trials):

@@ -6,15 +6,15 @@ The words of this project, as the code uses them:
     study       a sweep that compares named arms with a baseline
     arm         one change of the baseline; the baseline itself is an arm as well
     trial       one config, trained once; its id is the digest of the config
-    attempt     one stretch of a trial on one worker: from where it stands to its next stop
+    attempt     one stretch of a trial on one worker, from its last checkpoint to its next stop
     rung        a token count at which a policy compares trials
     pool        the trials that a policy compares with one another
     policy      the rule of early stopping: a fold over the ledger's rows
-    decision    what a policy says of a trial at a rung: continue, pause, promote or stop
+    decision    what a policy does with a trial at a rung: continue, pause, promote or stop
     promotion   the decision that a paused trial continues to the next rung
-    audit       a stopped trial, trained to its end on the side to see what stopping it cost
-    outcome     what went wrong in a trial, by a stated rule: spiked, stuck, blown up, ...
-    verdict     what the runs of an arm say of its difference from the baseline
+    audit       a stopped trial that is trained to the end anyway, to see what stopping it cost
+    outcome     the problem of a trial, by a stated rule: spiked, stuck, blown up, ...
+    verdict     the conclusion that the runs of an arm support about its difference from the baseline
     record      what the training loop yields at an evaluation
     row         one line of the ledger; a `measured` row holds a record
 """

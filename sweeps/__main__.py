@@ -24,7 +24,7 @@ app = typer.Typer(
 
 
 def _command(name: str) -> Callable[[typer.Context], None]:
-    """What runs the command of this name with all the arguments behind it."""
+    """The command of this name, which passes on all its arguments."""
 
     def run(context: typer.Context) -> None:
         sys.argv[1:] = context.args  # as under `python -m`: a sweep records how it was started

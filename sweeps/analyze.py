@@ -1,9 +1,9 @@
-"""Tables, figures and summaries of sweeps: folds over their ledgers, and the command line for it.
+"""Write tables, figures and summaries of sweeps from their ledgers.
 
     python -m sweeps.analyze [NAME or DIR]... [--tensorboard]
 
-Everything lands whole in `results/<sweep>/analysis/`, and may be written while a driver runs.
-This module knows neither ray nor torch.
+Everything is written to `results/<sweep>/analysis/`, also while a driver runs. This module imports
+neither ray nor torch.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _analyze(files: Files, reader: Reader, *, tensorboard: bool) -> None:
 
 
 def _code(step: Callable[[], None]) -> int:
-    """Take one of several steps, print the error that ends it, and return its exit code."""
+    """Run one of several steps; print its error, if it has one, and return its exit code."""
     try:
         step()
     except Exception as error:
@@ -51,11 +51,13 @@ def _code(step: Callable[[], None]) -> int:
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME or DIR]...", help="Sweeps; all under results/ if none."),
+        typer.Argument(
+            metavar="[NAME or DIR]...", help="Sweeps to analyze. Default: all under results/."
+        ),
     ] = None,
     *,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")
     ] = False,
 ) -> None:
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""

@@ -23,18 +23,25 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     context: typer.Context,
     name: Annotated[
-        str, typer.Option(help="The experiment's name, and its folder under results/.")
+        str, typer.Option(help="The experiment's name, which is also its folder under results/.")
     ] = "",
-    config: Annotated[str, typer.Option(help="A shipped config's name, or a file.")] = "",
+    config: Annotated[
+        str, typer.Option(help="A shipped config's name, or a YAML or JSON file.")
+    ] = "",
     changes: Annotated[
-        list[str], typer.Option("--set", metavar="PATH=VALUE", help="Replace a value.")
+        list[str],
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
+        ),
     ] = [],  # noqa: B006 typer copies it
-    why: Annotated[str, typer.Option(help="The hypothesis, for the log.")] = "",
+    why: Annotated[
+        str, typer.Option(help="The hypothesis or question, for the experiment log.")
+    ] = "",
     slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
-    """Run a named experiment, or resume it, and enter it in the experiment log."""
+    """Run a named experiment, or resume it, and add it to the experiment log."""
     if context.invoked_subcommand is not None:
         return
     with exits.reported():
@@ -50,22 +57,24 @@ def main(
 
 @app.command("list")
 def list_all() -> None:
-    """Print one line for each experiment under results/."""
+    """List the experiments under results/, one per line."""
     with exits.reported():
         print_experiments(entries_under(RESULTS), console())
 
 
 @app.command()
-def show(name: str) -> None:
-    """Print everything that the log says about one experiment."""
+def show(name: Annotated[str, typer.Argument(help="Name of an experiment.")]) -> None:
+    """Print the log entry of one experiment."""
     with exits.reported():
         (entry,) = find_entries(RESULTS, [name])
         print_experiment(entry, console())
 
 
 @app.command()
-def compare(names: list[str]) -> None:
-    """Print experiments side by side."""
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Names of the experiments.")],
+) -> None:
+    """Compare experiments side by side."""
     with exits.reported():
         print_comparison(find_entries(RESULTS, names), console())
 

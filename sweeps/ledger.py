@@ -3,12 +3,12 @@
 `ledger.jsonl` holds one JSON object per line. Every line has `seq` (its number, which gives the order;
 clocks do not), `time` (UTC, ISO 8601) and `kind`:
 
-    sweep         what is asked: space (as written), source, base (resolved config), scale, seed,
+    sweep         the request: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), versions, machine, commit, slots,
                   dashboard, product_flops (per second, of a large matrix product on this machine)
-    forecast      what the whole request is expected to take: tokens, low, high, seconds, occupancy
+    forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
@@ -80,9 +80,9 @@ _MEMORY = re.compile(
 )
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
-# Why a trial is trained: to find the best values of a sweep or, in a re-tune grid, of an arm; as a
-# run of an arm at settled values; to see how far equal runs are apart; to run the best of a search on
-# fresh seeds; to see what stopping another trial has cost.
+# Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
+# arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
+# to run the best of a search on fresh seeds; to see what stopping another trial cost.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
 
 
@@ -112,7 +112,7 @@ class LockedError(CommandError):
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """The files of a results folder, beside its sweeps."""
+    """The files of a results folder that do not belong to one sweep."""
 
     folder: Path = RESULTS
 
@@ -152,7 +152,7 @@ class Files:
 
     @property
     def ledger(self) -> Path:
-        """The rows: the only truth of the sweep."""
+        """The rows, from which everything else is derived."""
         return self.folder / "ledger.jsonl"
 
     @property
@@ -172,7 +172,7 @@ class Files:
 
     @property
     def analysis(self) -> Path:
-        """All that is written from the ledger and can be written again."""
+        """The folder of everything that is derived from the ledger and can be rewritten."""
         return self.folder / "analysis"
 
     @property
@@ -431,7 +431,7 @@ class Trial:
     tokens: int = 0
     curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
     checkpoint: Row | None = None  # the last `checkpointed` row
-    spent_tokens: int = 0  # trained, whatever became of them; repeated work counts again
+    spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
 
@@ -447,8 +447,8 @@ class Trial:
 
     @property
     def budget(self) -> int:
-        """Training tokens of the whole trial. With a budget in seconds: the most it may use, and once it
-        has finished those it used."""
+        """Training tokens of the full run. With a budget in seconds: the tokens it used once it has
+        finished, and until then the most it may use."""
         timed = self.config["budget"]["seconds"] is not None
         tokens: int = self.config["budget"]["tokens"]
         return self.tokens if timed and self.status == "finished" else tokens
@@ -462,7 +462,7 @@ class Sweep:
     asked_seeds: set[int] = field(default_factory=set)  # of --seed, in all `sweep` rows
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
-    # Stopped trials that are trained further on the side, by the id of the audit.
+    # Audits of stopped trials, by the id of the audit.
     audits: dict[str, Trial] = field(default_factory=dict)
     audit_of: dict[str, str] = field(default_factory=dict)  # stopped trial -> its audit
     # Trials that the space no longer has, and their audits: neither trained nor ranked.
@@ -484,7 +484,7 @@ class Sweep:
 
     @property
     def attempted(self) -> list[Trial]:
-        """Everything that is trained: the trials, and the audits of some of them."""
+        """The trials, and the audits of some of them."""
         return [*self.trials.values(), *self.audits.values()]
 
     @property
@@ -505,12 +505,12 @@ class Sweep:
 
     @property
     def spent_tokens(self) -> int:
-        """Tokens trained in all; repeated work counts again."""
+        """Tokens trained in total; repeated work counts again."""
         return sum(trial.spent_tokens for trial in self.everything)
 
     @property
     def spent_flops(self) -> int:
-        """FLOPs of the tokens trained in all."""
+        """FLOPs of the tokens trained in total."""
         return sum(trial.spent_tokens * trial.flops_per_token for trial in self.everything)
 
     def observe(self, row: Row) -> None:
@@ -538,7 +538,7 @@ class Sweep:
         if kind == "sweep":
             self.request = row
             self.asked_seeds.add(row["seed"])
-            # They answered the previous request; what still holds is written again.
+            # They belong to the previous request; those that still apply are written again.
             self.chosen.clear()
             self.confirming = None
         elif kind in {"forecast", "sampled"}:
@@ -643,7 +643,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":
-        trial.status, trial.reason = "planned", f"caps.{row['cap']} was used up"
+        trial.status, trial.reason = "planned", f"reached caps.{row['cap']}"
     elif kind == "failed":
         trial.status = "failed" if row["final"] else "planned"
         trial.reason, trial.how = row["reason"], row["how"]

@@ -1,4 +1,4 @@
-"""Replay policies of early stopping over recorded learning curves, in virtual time.
+"""Replay early-stopping policies on recorded learning curves, in virtual time.
 
 python -m sweeps.replay CURVES.csv --policy asha --workers 8 --repeats 200
 python -m sweeps.replay CURVES.csv --compare
@@ -25,19 +25,26 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     path: Annotated[
-        Path, typer.Argument(metavar="CURVES.csv", help="With columns trial, tokens, score, ...")
+        Path,
+        typer.Argument(
+            metavar="CURVES.csv", help="Recorded curves, with the columns trial, tokens, score, ..."
+        ),
     ],
     *,
     policy: Annotated[
         str | None,
-        typer.Option(help=f"One of {', '.join(SCHEDULES)}. Default: {DEFAULT_SCHEDULE.policy}."),
+        typer.Option(
+            help=f"The policy: {', '.join(SCHEDULES)}. Default: {DEFAULT_SCHEDULE.policy}."
+        ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Replay all policies, and draw them.")
+        bool, typer.Option("--compare", help="Compare all policies in a table and a figure.")
     ] = False,
     eta: Annotated[
         int | None,
-        typer.Option(help=f"One in eta trials continues. Default: {DEFAULT_SCHEDULE.eta}."),
+        typer.Option(
+            help=f"One in ETA trials of a rung continues. Default: {DEFAULT_SCHEDULE.eta}."
+        ),
     ] = None,
     grace: Annotated[
         str | None,
@@ -47,31 +54,39 @@ def main(
     ] = None,
     finish: Annotated[
         int | None,
-        typer.Option(help=f"At least so many trials finish. Default: {DEFAULT_SCHEDULE.finish}."),
+        typer.Option(help=f"Finish at least this many trials. Default: {DEFAULT_SCHEDULE.finish}."),
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option(help="raw, or decayed: the column `decayed`, and the cost of its branches."),
+        typer.Option(
+            help="raw uses the column score. decayed uses the column decayed, and adds the cost of the "
+            "decay branches. Default: raw."
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials that train at once.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of trials that train at the same time.")
+    ] = 2,
     repeats: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Replays, each in another order.")
+        int, typer.Option(min=1, max=100_000, help="Number of replays, each in a random order.")
     ] = 200,
     order: Annotated[
         Literal["random", "given"],
-        typer.Option(help="given: one replay, in the order of the file."),
+        typer.Option(help="The order of the trials. given: one replay in the order of the file."),
     ] = "random",
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Stopping one of the best TOP is a false kill. Default: FINISH."),
+        typer.Option(
+            min=1,
+            help="Count stopping one of the best TOP trials as a false kill. Default: FINISH.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random orders.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    out: Annotated[Path, typer.Option(help="The figure of --compare: cost against regret.")] = Path(
-        "replay.svg"
-    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the random orders.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="File for the figure of --compare, of cost against regret.")
+    ] = Path("replay.svg"),
 ) -> None:
-    """Replay a policy of early stopping over recorded learning curves."""
+    """Replay early-stopping policies on recorded learning curves, in virtual time."""
     named = {"eta": eta, "grace": grace, "finish": finish, "score": score}
     given = {name: value for name, value in named.items() if value is not None}
     with exits.reported():

@@ -17,34 +17,46 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    space: Annotated[str, typer.Argument(help="A name in search_spaces/, or a YAML file.")],
+    space: Annotated[
+        str, typer.Argument(help="A space's name in search_spaces/, or its YAML file.")
+    ],
     scale: Annotated[
         str,
         typer.Option(
-            help="A shipped config's name, or a YAML file. Default: tinystories_17m on a GPU, "
-            "else cpu."
+            help="The base config: a shipped config's name, or a YAML file. Default: tinystories_17m on "
+            "a GPU, else cpu."
         ),
     ] = "",
     changes: Annotated[
         list[str],
-        typer.Option("--set", metavar="PATH=VALUE", help="Replace a value in every trial."),
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a value of the base config, e.g. budget.tokens=1_000_000.",
+        ),
     ] = [],  # noqa: B006 typer copies it
     out: Annotated[
         Path | None, typer.Option(help="The sweep's folder. Default: results/SPACE-SCALE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Added to the seeds of the space.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="A number to add to every seed of the space.")
+    ] = 0,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print what would run and what it costs, then exit.")
+        bool, typer.Option("--plan", help="Print the plan and its expected cost, then exit.")
     ] = False,
     audit: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the stopped trials to train to the end as well."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the stopped trials to train to the end, to see what stopping cost.",
+        ),
     ] = 0.0,
     slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
 ) -> None:
-    """Run the sweep of a search space under Ray Tune. The same command again resumes it."""
+    """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
         if not scale:
             scale = default_scale()

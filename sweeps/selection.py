@@ -16,7 +16,7 @@ Point = int | str
 
 
 def when(point: Point | None) -> str:
-    """Where trials are compared, in words: at 786,432 tokens, or at the end of the budget."""
+    """A point in words: at 786,432 tokens, or at the end of the budget."""
     if point is None:
         return "so far"
     return "at the end of the budget" if point == END else f"at {point:,} tokens"
@@ -31,7 +31,7 @@ class Measured:
 
     @property
     def time(self) -> str:
-        """When it was written: UTC, ISO 8601."""
+        """When the record was written: UTC, ISO 8601."""
         return str(self.row["time"])
 
     @property
@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def train_loss(self) -> float:
-        """Nats per token, the mean over the updates since the record before."""
+        """Nats per token, the mean over the updates since the previous record."""
         loss: float = self.row["train_loss"]
         return loss
 
@@ -72,31 +72,31 @@ class Measured:
         return self.val_loss if metric == "val_loss" else self.bits_per_byte
 
     def decayed(self, metric: Metric) -> float | None:
-        """The validation loss after a decay branch; None where there was none."""
+        """The validation loss after a decay branch; None if there was no branch."""
         loss: float | None = self.row.get(f"decayed_{metric}")
         return loss
 
     @property
     def spike(self) -> float | None:
-        """How far the smoothed training loss rose above its minimum so far, in nats; None in ledgers
-        that do not say."""
+        """How far the smoothed training loss rose above its minimum so far, in nats; None in
+        ledgers without it."""
         spike: float | None = self.row.get("spike")
         return spike
 
     @property
     def first_losses(self) -> list[float]:
-        """Training losses of the first updates; in a trial's first record only."""
+        """Training losses of the first updates; only in a trial's first record."""
         return list(self.row.get("first_losses", ()))
 
     @property
     def peak_memory(self) -> int:
-        """Bytes; 0 where they were not measured."""
+        """Bytes; 0 if not measured."""
         memory: int = self.row.get("peak_memory", 0)
         return memory
 
 
 def records(trial: Trial) -> list[Measured]:
-    """All records of a trial, by rising step."""
+    """All records of a trial, in order of step."""
     return [Measured(row) for row in trial.curve]
 
 
@@ -106,7 +106,7 @@ def last_record(trial: Trial) -> Measured | None:
 
 
 def best_record(trial: Trial) -> Measured | None:
-    """The record with the lowest validation loss, the first of equals."""
+    """The record with the lowest validation loss; of equal ones, the first."""
     return min(records(trial), key=lambda record: record.val_loss, default=None)
 
 
@@ -118,7 +118,7 @@ def at(trial: Trial, point: Point | None) -> Measured | None:
 
 
 def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> list[float]:
-    """The losses of those trials that were measured there."""
+    """The losses of the trials that were measured at the point."""
     measured = (at(trial, point) for trial in trials)
     return [record.loss(metric) for record in measured if record is not None]
 
@@ -149,7 +149,7 @@ def final_point(trials: Iterable[Trial]) -> Point | None:
 
 
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """The trials that differ by nothing but their seed, together; in plan order."""
+    """The trials grouped by values, so that those in a group differ only by seed; in plan order."""
     found: dict[str, list[Trial]] = {}
     for trial in trials:
         found.setdefault(json.dumps(trial.values), []).append(trial)
@@ -157,8 +157,8 @@ def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
 
 
 def best_group(trials: Iterable[Trial], metric: Metric) -> list[Trial]:
-    """The finished trials of the values with the lowest mean final loss, among those with the most
-    finished seeds; none where none has finished."""
+    """The finished trials of the values with the lowest mean final loss, among the values with the most
+    finished seeds; empty if no trial has finished."""
     finished = [trial for trial in trials if trial.status == "finished"]
     point = final_point(finished)
     if point is None:

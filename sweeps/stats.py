@@ -17,11 +17,11 @@ MOST_SEEDS = 1000
 @final
 @dataclass(frozen=True)
 class Effect:
-    """The mean of paired differences, and what is known of it."""
+    """The mean of paired differences, with its interval and p-value."""
 
     n: int
     mean: float
-    sd: float | None  # of the differences; None for one of them
+    sd: float | None  # of the differences; None for a single one
     low: float | None  # 95% interval of the mean
     high: float | None
     p: float | None  # of a two-sided test that the mean is 0
@@ -51,7 +51,7 @@ def effect(differences: Sequence[float]) -> Effect:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for being several, in their order (Holm, 1979)."""
+    """The p-values adjusted for multiple tests, in the given order (Holm, 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, highest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(order):
@@ -61,8 +61,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seeds_to_settle(mean: float, sd: float, alpha: float = ALPHA) -> int | None:
-    """The number of seeds, in all, at which a paired t test at this level finds a difference of this
-    size with a probability of `POWER` (noncentral t); None where `MOST_SEEDS` are not enough."""
+    """The total number of seeds with which a paired t test at this level finds a difference of this size
+    with a probability of `POWER` (noncentral t); None if `MOST_SEEDS` are not enough."""
     from scipy import stats
 
     def power(n: int) -> float:
@@ -86,12 +86,12 @@ class Noise:
     sd: float
     low: float
     high: float
-    freedom: int  # degrees of it
+    freedom: int  # degrees of freedom
 
 
 def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
-    """The noise, pooled over groups of losses that differ by the seed alone; None where no group
-    has two."""
+    """The noise, pooled over groups of losses that differ only by seed; None if no group has two
+    losses."""
     several = [group for group in groups if len(group) > 1]
     if not several:
         return None
@@ -107,7 +107,7 @@ def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
 
 
 def scatters_more(one: Noise, other: Noise) -> bool:
-    """Whether the one is larger than the other by an F test; nothing is larger than none at all."""
+    """Whether one noise is significantly larger than the other, by an F test."""
     from scipy import stats
 
     ratio = (one.sd / other.sd) ** 2 if other.sd else 1.0
@@ -115,7 +115,7 @@ def scatters_more(one: Noise, other: Noise) -> bool:
 
 
 def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """The baseline's losses, and those of the groups that do not scatter more."""
+    """The baseline's losses, and the groups whose losses do not scatter more than these."""
     own = pooled_noise([base])
     found = [base]
     for group in groups:

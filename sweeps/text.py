@@ -9,6 +9,11 @@ from typing import Any
 from tinylm.text import count as count  # for counts, beside all other numbers
 
 
+def quantity(number: int, noun: str) -> str:
+    """A number of things, the noun in the singular for one: 1 seed, 3 seeds."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def whole(number: float | None) -> str:
     """A whole number with separators: 6,291,456."""
     return "" if number is None else f"{number:,.0f}"
@@ -47,6 +52,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+UNITS_OF_CAPS = {
+    "tokens": "tokens",
+    "flops": "FLOPs",
+    "hours": "hours",
+    "gpu_hours": "GPU hours",
+    "money": "in the currency of price_per_hour",
+}
+
+
+def cap_amount(cap: str, *amounts: float) -> str:
+    """One amount of what a cap limits, or one of another, with the unit: 5.2 of 5 hours."""
+    return f"{' of '.join(map(count, amounts))} {UNITS_OF_CAPS[cap]}"
+
+
 def portable(command: str) -> str:
     """A command that names its interpreter without a path."""
     first, *rest = shlex.split(command) or [""]
@@ -75,6 +94,11 @@ def show(value: Any) -> str:
 def tally(kinds: Iterable[str]) -> str:
     """The number of each kind: 2 blown up, 1 spiked."""
     return ", ".join(f"{number} {kind}" for kind, number in Counter(kinds).items())
+
+
+def sentence(clause: str) -> str:
+    """A clause as a sentence, with a capital and a period."""
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def short_name(path: str) -> str:

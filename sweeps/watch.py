@@ -14,13 +14,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     name: Annotated[
-        str, typer.Argument(metavar="NAME or DIR", help="A sweep under results/, or its folder.")
+        str,
+        typer.Argument(
+            metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."
+        ),
     ],
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port of 127.0.0.1; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0 picks a free one.")
     ] = 8266,
 ) -> None:
-    """Serve the report of a sweep as a page that is updated while the sweep runs."""
+    """Serve the report of a sweep as a web page that updates while the sweep runs."""
     with exits.reported():
         files = find_sweep(name)
         try:

@@ -1,4 +1,4 @@
-"""Stand-ins for what the driver is given: facts, an engine without Ray, trials without training."""
+"""Fakes of what the driver depends on: facts, an engine without Ray, trials without training."""
 
 import math
 from collections.abc import Callable
@@ -20,12 +20,12 @@ Loss = Callable[[dict[str, Any], float], float]  # (config, share of the budget)
 
 
 def facts(config: cfg.Config) -> dict[str, Any]:
-    """What a planned row says, without a model or a corpus."""
+    """The facts of a planned row, without a model or a corpus."""
     return {"params": 7, "flops_per_token": 11, "corpus": "c" * 16, "unigram_entropy": 9.0}
 
 
 def size(model: cfg.Model) -> tuple[int, int]:
-    """Parameters and FLOPs per token of a model, roughly."""
+    """Rough parameters and FLOPs per token of a model."""
     products = 3 if model.ffn == "swiglu" else 2
     params = model.n_layers * model.d_model * (4 * model.d_model + products * model.d_ff)
     return params, 6 * params
@@ -35,14 +35,14 @@ MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 
 
 def request(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Request:
-    """What a space written as a mapping asks for."""
+    """The request of a space that is written as a mapping."""
     space = sp.Space.model_validate(tree)
     base = base_config(scale, space.base, "space.yaml")
     return Request(space, tree, "space.yaml", base, scale, seed)
 
 
 def problems(folder: Path, tree: dict[str, Any]) -> str:
-    """What is said of a wrong space file, when it is read or when it is planned."""
+    """The error message of an invalid space file, from reading or from planning it."""
     path = folder / "asked.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
@@ -67,18 +67,18 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
 
 
 def driver(ledger: led.Ledger, what: Request, audit: float = 0.0) -> Driver:
-    """A driver of what is asked for."""
+    """A driver for a request."""
     plan = pl.plan(what, MACHINE, pl.earlier_draws(ledger.rows, what.seed))
     return Driver(ledger, what, plan, MACHINE, facts, audit)
 
 
 def v_shaped(config: dict[str, Any], share: float) -> float:
-    """Losses that fall with training and are best at a rate of 4e-3, in the same order always."""
+    """Losses that fall during training and are lowest at a rate of 4e-3; curves never cross."""
     return 2.0 + abs(math.log2(config["optim"]["lr"] / 4e-3)) / 10 + (1 - share)
 
 
 class Engine:
-    """Runs jobs in turn, one record each, on so many slots; `loss` may be infinite or raise."""
+    """Runs jobs on a number of slots in turn, one record at a time; `loss` may be infinite or raise."""
 
     def __init__(self, driver: Driver, loss: Loss, slots: int = 2) -> None:
         self.driver = driver
@@ -90,7 +90,7 @@ class Engine:
         self.most = 0
 
     def run(self, records: float = math.inf) -> None:
-        """Run until nothing is left to do, or until so many records were reported."""
+        """Run until nothing is left to do, or until this many records were reported."""
         while records > 0:
             while len(self.running) < self.slots and (job := self.driver.next_job()):
                 self.jobs.append(job)
@@ -131,10 +131,10 @@ class Engine:
         if job.branch and tokens in job.rungs:
             event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}
             event |= {"branch_tokens": round(job.branch * tokens)}
-        goes_on = self.driver.reported(job.trial, event)
+        continues = self.driver.reported(job.trial, event)
         if save or self.driver.waits_for(job.trial):
             self._save(job, step)
-        if goes_on:
+        if continues:
             self.running.append((job, step))
 
     def _save(self, job: Job, step: int) -> None:

@@ -30,20 +30,20 @@ def loss(lr: float, tokens: int, best: float = 2e-3) -> float:
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
-    """The points that a line of a figure joins."""
+    """The points of a line in a figure."""
     xs, ys = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
     return [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
 
 
 @dataclass
 class Story:
-    """Tells a ledger what happens to trials, filling in what the teller does not care about."""
+    """Writes the rows of a made-up sweep, with defaults for the fields that a test does not set."""
 
     ledger: Ledger
     attempts: dict[str, int] = field(default_factory=dict)
 
     def ask(self, space: Mapping[str, Any], question: str = "Which rate?", **more: Any) -> None:
-        """The sweep and a session."""
+        """Write the request and a session."""
         drawn = not all("grid" in domain for domain in space.values())
         search = {"method": "random", "samples": 1} if drawn else {"method": "grid"}
         written = {"question": question, "search": search, "space": dict(space), **more}
@@ -54,7 +54,7 @@ class Story:
         )
 
     def plan(self, values: Mapping[str, Any], seed: int = 0, **more: Any) -> str:
-        """A planned trial; its id. More replaces the row's fields."""
+        """Plan a trial; returns its id. `more` replaces fields of the row."""
         config = cfg.overlay(BASE, {**values, "run.seed": seed})
         parts = [path.split(".")[1] + "=" + show(value) for path, value in values.items()]
         shown = " ".join(parts)
@@ -74,12 +74,12 @@ class Story:
         return str(self.ledger.append("planned", **row | more)["trial"])
 
     def start(self, trial: str, step: int = 0) -> None:
-        """A new attempt that goes on from a step."""
+        """Start a new attempt that resumes from a step."""
         self.attempts[trial] = self.attempts.get(trial, 0) + 1
         self._append("started", trial, step=step, checkpoint=None)
 
     def measure(self, trial: str, tokens: int, val_loss: float, **more: Any) -> None:
-        """A record; more replaces its fields."""
+        """Write a record; `more` replaces fields of the row."""
         row = {
             "step": tokens // BASE.tokens_per_step,
             "tokens": tokens,
@@ -97,51 +97,51 @@ class Story:
         self._append("measured", trial, **row | more)
 
     def train(self, trial: str, lr: float, first: int, last: int, plus: float = 0.0) -> None:
-        """Records with the made-up losses of a rate, from record number `first` to `last`."""
+        """Write the records number `first` to `last`, with the made-up losses of a rate."""
         for number in range(first, last + 1):
             tokens = number * EVERY
             self.measure(trial, tokens, loss(lr, tokens) + plus, lr=lr)
 
     def pause(self, trial: str, rung: int, score: float) -> None:
-        """The trial waits at a rung."""
+        """Pause the trial at a rung."""
         self._append("paused", trial, rung=rung, score=score)
 
     def promote(self, trial: str, rung: int, to: int | None, score: float) -> None:
-        """The trial may go on, and does."""
+        """Promote the trial and resume it."""
         more = {"rung": rung, "to": to, "score": score, "rank": 1, "arrived": 3, "forced": False}
         self.ledger.append("promoted", trial=trial, **more)
         self.start(trial, rung // BASE.tokens_per_step)
 
     def stop(self, trial: str, rung: int, score: float) -> None:
-        """The trial goes no further."""
-        reason = f"rank 7 of 8 at {rung} tokens; 2 go on"
+        """Stop the trial at a rung."""
+        reason = f"rank 7 of 8 at {rung} tokens; 2 continue"
         more = {"rung": rung, "score": score, "rank": 7, "arrived": 8}
         self.ledger.append("stopped", trial=trial, reason=reason, **more)
 
     def diverge(self, trial: str, tokens: int, reason: str = "training loss nan at step") -> None:
-        """The trial diverges after so many tokens."""
+        """Let the trial diverge after this many tokens."""
         step = tokens // BASE.tokens_per_step
         how = "non-finite" if " nan " in reason else "blown up"
         more = {"step": step, "tokens": tokens, "peak_loss": 14.0, "loss_init": 7.7, "how": how}
         self._append("diverged", trial, reason=f"{reason} {step}", **more)
 
     def fail(self, trial: str, reason: str, **more: Any) -> None:
-        """The trial fails for good."""
+        """Let the trial fail, without another attempt."""
         self._append("failed", trial, reason=reason, final=True, **more)
 
     def finish(self, trial: str, tokens: int = BUDGET) -> None:
-        """The trial is at its end."""
+        """Finish the trial."""
         step = tokens // BASE.tokens_per_step
         self._append("finished", trial, step=step, tokens=tokens)
 
     def whole(self, trial: str, lr: float, plus: float = 0.0) -> None:
-        """All of a trial, from start to finish."""
+        """Start, train and finish a trial."""
         self.start(trial)
         self.train(trial, lr, 1, BUDGET // EVERY, plus)
         self.finish(trial)
 
     def sample(self, trial: str, text: str) -> None:
-        """The trial's checkpoint writes this."""
+        """Write text sampled from the trial's checkpoint."""
         how = {"tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": 0}
         self.ledger.append("sampled", trial=trial, step=512, text=text, **how)
 
@@ -150,7 +150,7 @@ class Story:
 
 
 def studied(files: Files) -> Results:
-    """What the ledger of a sweep says."""
+    """The results of a sweep, read from its ledger."""
     return results_of(files.name, ledger.read(files))
 
 
@@ -161,7 +161,7 @@ def analyzed(files: Files) -> Analysis:
 
 @contextmanager
 def story(folder: Path) -> Iterator[Story]:
-    """A story told to the ledger of a new sweep in the folder."""
+    """A writer of the ledger of a new sweep in the folder."""
     with Ledger(Files(folder)) as ledger:
         yield Story(ledger)
 
@@ -173,8 +173,10 @@ FIRST, SECOND = 2 * EVERY, 6 * EVERY  # rungs: 1/8 and 3/8 of the budget
 def audited_sweep(
     folder: Path, ends: Mapping[float, float], top: int = 1, audited: int | None = None
 ) -> Files:
-    """One rate that finishes at a loss of 3, and others that stop, of which so many are audited and
-    come to these."""
+    """A sweep with one rate that finishes at a loss of 3, and others that are stopped.
+
+    `ends` are the final losses of their audits, by rate; only the first `audited` rates are audited.
+    """
     with story(folder) as tell:
         schedule = {"policy": "asha", "grace": "1/8", "finish": top}
         tell.ask({"optim.lr": {"grid": [1.0, *ends]}}, schedule=schedule)
@@ -254,12 +256,12 @@ def ended(
 
 
 def bowl(rates: list[float], best: float) -> dict[float, float]:
-    """Losses of rates that are the higher the further they are from the best."""
+    """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}
 
 
 def two_draws(folder: Path, number: int) -> Files:
-    """So many draws of two paths, each measured twice and not yet at its end."""
+    """A sweep with this many draws of two paths, each measured twice and still unfinished."""
     drawn = {"optim.lr": {"loguniform": [1e-4, 1e-2]}, "optim.weight_decay": {"uniform": [0, 1]}}
     with story(folder) as tell:
         tell.ask(drawn)
@@ -272,17 +274,17 @@ def two_draws(folder: Path, number: int) -> Files:
 
 
 class Memory(list[dict[str, Any]]):
-    """The rows of a ledger that is written nowhere."""
+    """The rows of a ledger that is kept in memory."""
 
     def append(self, kind: str, **fields: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Keep one row."""
+        """Append one row."""
         time = "2026-01-01T00:00:00.000+00:00"
         super().append({"seq": len(self), "time": time, "kind": kind, **fields})
         return self[-1]
 
 
 def long_rows(trials: int) -> list[dict[str, Any]]:
-    """The rows of a sweep of so many trials that all finish, with 16 records each."""
+    """The rows of a sweep with this many trials, which all finish after 16 records."""
     rows = Memory()
     tell = Story(rows)  # type: ignore[arg-type]
     tell.ask({"optim.lr": {"loguniform": [1e-4, 1e-2]}})

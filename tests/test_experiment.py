@@ -1,4 +1,4 @@
-"""Named experiments: one config at a time, in the log, and held against the baseline."""
+"""Named experiments: one config each, entered in the log and compared with the baseline."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, ended, story
+from ledgers import BUDGET, EVERY, ended, story
 from typer.testing import CliRunner, Result
 
 from sweeps import experiment
@@ -15,30 +15,26 @@ from tinylm import config as cfg
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty results folder of the working directory."""
+    """The results folder of the working directory, not created yet."""
     monkeypatch.chdir(tmp_path)
     return Path("results")
 
 
 def single(results: Path, name: str, lr: float, plus: float = 0.0, corpus: str = "c" * 16) -> None:
-    """An experiment that ran one config, whose losses are those of the rate and so much more."""
+    """Write an experiment of one config, whose losses are those of the rate, plus a constant."""
     with story(results / name) as tell:
         tell.ask({}, f"Why {name}?")
         trial = tell.plan({}, corpus=corpus)
         tell.start(trial)
-        tell.train(trial, lr, 1, BUDGET // tell_every(), plus)
+        tell.train(trial, lr, 1, BUDGET // EVERY, plus)
         tell.finish(trial)
-
-
-def tell_every() -> int:
-    return cfg.load("cpu").eval.every_tokens
 
 
 def run(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(experiment.app, arguments)
 
 
-def test_a_named_experiment_is_held_against_the_named_baseline(results: Path) -> None:
+def test_a_named_experiment_is_compared_with_the_named_baseline(results: Path) -> None:
     single(results, "baseline_17m", 2e-3)
     single(results, "longer", 2e-3, plus=0.33)
     said = run("show", "longer").output
@@ -46,7 +42,7 @@ def test_a_named_experiment_is_held_against_the_named_baseline(results: Path) ->
     assert "+10.00% validation loss (one seed: no interval)" in said
 
 
-def test_losses_on_another_corpus_are_no_comparison(results: Path) -> None:
+def test_losses_on_another_corpus_are_not_compared(results: Path) -> None:
     single(results, "baseline_17m", 2e-3)
     single(results, "other", 2e-3, corpus="d" * 16)
     assert "to baseline" not in run("show", "other").output

@@ -1,4 +1,4 @@
-"""The command line of a sweep: what it refuses, and a real sweep under a real Ray."""
+"""The command line of a sweep: the commands it refuses, and real sweeps under Ray."""
 
 import csv
 import os
@@ -98,11 +98,11 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """A sweep that used its budget up, and was audited to its end once that was raised."""
+    """A sweep that reached its cap, and was completed with an audit once the cap was removed."""
 
     capped: subprocess.CompletedProcess[str]  # the first run
     spent: int  # tokens of it
-    still: subprocess.CompletedProcess[str]  # the same command, before the budget was raised
+    still: subprocess.CompletedProcess[str]  # the same command, with the cap
     asked: list[str]  # the last command
     done: subprocess.CompletedProcess[str]
     folder: Path
@@ -114,7 +114,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
-    """A sweep with early stopping, a budget that is raised, and an audit, that has ended."""
+    """A completed sweep with early stopping, a cap that was removed, and an audit."""
     folder = tmp_path_factory.mktemp("with a space")
     space, out = write_space(folder, STOPPING), folder / "rates"
     free = space.read_text()
@@ -152,7 +152,7 @@ def test_a_sweep_leaves_tables_and_figures(stopped: Ended) -> None:
     assert names >= {"loss_by_step.svg", "loss_by_tokens.png", "loss_vs_lr.svg"}
 
 
-def test_a_sweep_keeps_what_its_best_checkpoint_writes(stopped: Ended) -> None:
+def test_a_sweep_keeps_text_from_its_best_checkpoint(stopped: Ended) -> None:
     sampled = stopped.sweep.sampled
     assert sampled is not None
     assert (
@@ -183,22 +183,22 @@ def test_a_session_says_where_and_with_what_it_ran(stopped: Ended) -> None:
     assert session["machine"]["cpus"] == os.cpu_count()
 
 
-def test_stopped_curves_are_the_beginnings_of_whole_runs(stopped: Ended, trained: Any) -> None:
+def test_stopped_curves_are_the_beginnings_of_full_runs(stopped: Ended, trained: Any) -> None:
     cut = curves(stopped.folder)
     assert cut == {label: points[: len(cut[label])] for label, points in trained.items()}
 
 
 def test_trials_take_turns_in_warm_workers(stopped: Ended) -> None:
-    """Their curves, which the test above holds against cold ones, come from no more processes than
-    run at once."""
+    """All curves come from no more processes than run at once. The test above compares these curves
+    with those of new processes."""
     rows = led.read(led.Files(stopped.folder))
     workers = {row["worker"] for row in rows if row["kind"] == "measured"}
     assert len(workers) <= sum(session["slots"] for session in stopped.sweep.sessions)
 
 
-def test_a_forecast_is_shown_beside_what_was_used(stopped: Ended) -> None:
+def test_the_summary_compares_the_forecast_with_what_was_used(stopped: Ended) -> None:
     said = (stopped.folder / "analysis" / "summary.md").read_text()
-    assert "The forecast (replay of curves that keep their order) was " in said
+    assert "The forecast (replay of made-up curves that never cross) was " in said
 
 
 def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped: Ended) -> None:
@@ -208,7 +208,8 @@ def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped
 
 
 def test_a_sweep_stops_within_a_record_of_its_budget(stopped: Ended, scale: Path) -> None:
-    """Of every trial under way, and the branch that a record at a rung has, at half its tokens."""
+    """One record of each running trial, with the decay branch of a record at a rung, at half the
+    budget."""
     config = cfg.load(str(scale))
     record = config.eval.every_tokens + float(BRANCH) * config.budget.tokens / 2
     assert 10_000 <= stopped.spent < 10_000 + record * (os.cpu_count() or 1)
@@ -225,10 +226,10 @@ def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(stopped: Ended) -
     assert ids and set(of.audit_of) == ids
     assert {audit.status for audit in of.audits.values()} == {"finished"}
     said = (stopped.folder / "analysis" / "summary.md").read_text()
-    assert "## Audit of the stopping" in said
+    assert "## Audit of early stopping" in said
 
 
-def test_audited_curves_are_those_of_whole_runs(stopped: Ended, trained: Any) -> None:
+def test_audited_curves_are_those_of_full_runs(stopped: Ended, trained: Any) -> None:
     found = {
         audit.label.removesuffix(" (audit)"): [
             (p["step"], p["train_loss"], p["val_loss"]) for p in audit.curve
@@ -258,7 +259,7 @@ def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
 def compared(
     tmp_path_factory: pytest.TempPathFactory, scale: Path
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A re-tuned study with an arm whose switch is dead: without positions, theta turns nothing."""
+    """A re-tuned study with an arm that has no effect: without RoPE, its theta is not used."""
     folder = tmp_path_factory.mktemp("study")
     tree = {
         "question": "Which switch does something?",

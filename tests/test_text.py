@@ -3,6 +3,7 @@
 import pytest
 
 from sweeps import text as words
+from sweeps.plan.space import Caps
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,31 @@ def test_a_command_names_no_folder_of_its_interpreter(command: str, text: str) -
 )
 def test_a_p_value_is_never_zero(value: float | None, text: str) -> None:
     assert words.probability(value) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 seeds"), (1, "1 seed"), (2, "2 seeds"), (1_024, "1,024 seeds")]
+)
+def test_only_one_is_singular(number: int, text: str) -> None:
+    assert words.quantity(number, "seed") == text
+
+
+@pytest.mark.parametrize(
+    ("cap", "amounts", "text"),
+    [
+        ("hours", (5.25, 5), "5.25 of 5 hours"),
+        ("tokens", (3_100_000,), "3.1M tokens"),
+        ("gpu_hours", (2,), "2 GPU hours"),
+        ("money", (12.5,), "12.5 in the currency of price_per_hour"),
+    ],
+)
+def test_what_a_cap_limits_has_its_unit(cap: str, amounts: tuple[float, ...], text: str) -> None:
+    assert words.cap_amount(cap, *amounts) == text
+
+
+def test_every_cap_has_a_unit() -> None:
+    assert words.UNITS_OF_CAPS.keys() | {"price_per_hour"} == Caps.model_fields.keys()
+
+
+def test_a_clause_becomes_a_sentence() -> None:
+    assert words.sentence("its lr is the lowest") == "Its lr is the lowest."

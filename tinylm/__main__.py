@@ -1,4 +1,4 @@
-"""`python -m tinylm train | generate | count`."""
+"""`python -m tinylm`: train a small language model, sample text from it, or count its parameters."""
 
 import json
 import os
@@ -28,7 +28,9 @@ app = typer.Typer(
 )
 Set = Annotated[
     list[str],
-    typer.Option("--set", metavar="PATH=VALUE", help="Replace one value, e.g. optim.lr=3e-3."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
+    ),
 ]
 
 
@@ -45,7 +47,7 @@ def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
-    """Print the parameter counts of a config's model and the FLOPs of training it."""
+    """Print a config's parameter counts and training FLOPs."""
     with reported():
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     from tinylm.model import size
@@ -113,7 +115,9 @@ def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for config, records and checkpoint.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the config, the records and the checkpoint.")
+    ],
     config: Annotated[str, typer.Option(help="A shipped config's name or a YAML file.")] = "cpu",
     changes: Set = [],  # noqa: B006 typer copies it
 ) -> None:
@@ -181,7 +185,8 @@ def generate(
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 256,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 always takes the most probable token.")
+        float,
+        typer.Option(min=0.0, help="Sampling temperature. 0 always takes the most probable token."),
     ] = 1.0,
     top_p: Annotated[
         float,
@@ -191,9 +196,11 @@ def generate(
             help="Sample from the most probable tokens with this total probability.",
         ),
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed for sampling. The same seed gives the same text.")
+    ] = 0,
 ) -> None:
-    """Print the prompt and the model's continuation."""
+    """Generate text from a checkpoint, and print it after the prompt."""
     from tinylm import checkpoint
     from tinylm.generate import generate as sample
 

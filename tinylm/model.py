@@ -151,7 +151,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """A feed-forward network; each kind has a `forward` of its own."""
+    """A feed-forward network; each kind has its own `forward`."""
 
     gated = False  # whether a third matrix gates the hidden values
 

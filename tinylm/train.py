@@ -113,7 +113,7 @@ def train(
         )
 
 
-FIRST_LOSSES = 10  # updates at the start whose losses are kept, to tell two runs apart
+FIRST_LOSSES = 10  # updates at the start whose losses are kept, to distinguish two runs
 # Losses are fetched from the device this often: each fetch waits for the device.
 _FETCH_UPDATES = 10
 
@@ -254,7 +254,8 @@ class LossWatch:
         """Take in the losses of the latest updates, the last of which completed `step`.
 
         Raises `Diverged` at a loss that is not finite, or after too many far above the loss at
-        init. `seconds` of training tell whether a run with a budget in seconds is still in warm-up.
+        init. `seconds` of training determine whether a run with a budget in seconds is still in
+        warm-up.
         """
         first = step - len(losses)
         if first == 0:

@@ -1,9 +1,10 @@
-"""Learning curves made of the multi-fidelity Hartmann functions.
+"""Learning curves made from the multi-fidelity Hartmann functions.
 
-The functions, their four levels of correlation between low and full fidelity, and the law of their
-bias and noise are those of MF-Prior-Bench (https://github.com/automl/mf-prior-bench,
+The functions, their four levels of correlation between low and full fidelity, and the formula of
+their bias and noise are those of MF-Prior-Bench (https://github.com/automl/mf-prior-bench,
 mfpbench/synthetic/hartmann), after arXiv:1703.06240. A trial is a random point of the unit cube; its
-score after z of 100 tokens is the function at fidelity z. Full fidelity has neither bias nor noise.
+score after z of 100 tokens is the function's value at fidelity z. Full fidelity has neither bias nor
+noise.
 """
 
 import numpy as np
@@ -42,7 +43,7 @@ P_ID = {
 def curves(
     dims: int, level: str, count: int, seed: int, fidelities: tuple[int, ...]
 ) -> list[Curve]:
-    """So many random trials, by their first coordinate, with a record at each fidelity."""
+    """`count` random trials, sorted by their first coordinate, with a record at each fidelity."""
     bias, noise = LEVELS[level]
     rng = np.random.default_rng([dims, *map(ord, level), seed])
     x_ND = rng.random((count, dims))

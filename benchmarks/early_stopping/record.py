@@ -1,14 +1,16 @@
-"""Record the learning curves that the study of early stopping replays.
+"""Record the learning curves that `study.py` replays.
 
     python benchmarks/early_stopping/record.py SPACE.yaml OUT.csv [--set PATH=VALUE]... [--seed N]
         [--no-branches]
 
-Trains every trial of a space to its end, and at each of the rungs trains a decay branch as well:
-from a copy of the state, the learning rate falls linearly to `optim.lr_final_fraction` of its value
-there, within `BRANCH` of the updates made so far, and the copy is thrown away. One row per record:
-trial, the swept values, seed, tokens, score (validation loss), train_loss, decayed (of the branch,
-at the rungs), seconds (of CPU time for training and evaluation, without branches). A run that
-diverges ends with a row whose score is nan. Trials that are in OUT.csv already are kept.
+Trains every trial of a space to the end, and a decay branch at each rung. A branch starts from a copy
+of the state. Its learning rate falls linearly to `optim.lr_final_fraction` of the current rate, over
+as many updates as `BRANCH` times those made so far. Then the copy is discarded.
+
+OUT.csv has one row per record: trial, swept values, seed, tokens, score (validation loss), train_loss,
+decayed (validation loss of the branch, at rungs), seconds (CPU time for training and evaluation,
+without branches). A run that diverges ends with a row whose score is nan. Trials that are already in
+OUT.csv are not run again.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""What was tried against the bias of early rungs, as policies over recorded curves.
+"""Remedies for the bias of early rungs, as policies to replay on recorded curves.
 
-None of this runs in a sweep: docs/early_stopping.md says what came of it.
+None of them is used in sweeps. docs/early_stopping.md has the results.
 """
 
 import math
@@ -19,7 +19,8 @@ from sweeps.policies.halving import Rung
 from sweeps.policies.none import RunAll
 from sweeps.simulate.curves import SCORE, Curve
 
-# Trials that arrived at a rung as (trial, score), best first, and how many survive by rank -> who may continue.
+# (trial, score) of the trials that arrived at a rung, best first, and the number that survives by rank
+# -> the trials that may continue.
 Choice = Callable[[list[tuple[str, float]], int], set[str]]
 
 
@@ -59,7 +60,7 @@ class Chosen(Asha):
 
 
 def next_lower(rate_of: Mapping[str, float], alike: Mapping[str, Any]) -> Choice:
-    """The survivors, and for each the trial that is alike but has the next lower rate."""
+    """The survivors, and for each the trial with the next lower rate and equal other values."""
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         may = {trial for trial, _ in ranked[:survivors]}
@@ -78,7 +79,8 @@ def next_lower(rate_of: Mapping[str, float], alike: Mapping[str, Any]) -> Choice
 
 
 def octaves(rate_of: Mapping[str, float]) -> Choice:
-    """As many as survive by rank, but the best of each octave of the rate before its second."""
+    """As many as survive by rank, but the best trial of every octave of the rate comes before any
+    second-best."""
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         seen: dict[int, int] = {}
@@ -93,7 +95,7 @@ def octaves(rate_of: Mapping[str, float]) -> Choice:
 
 
 def strata(rate_of: Mapping[str, float], eta: int) -> Choice:
-    """One in eta of the lower and of the higher half of the rates, each compared within itself."""
+    """The best 1/eta of the lower half of the rates, and the best 1/eta of the higher half."""
     middle = float(np.median(list(rate_of.values())))
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
@@ -105,7 +107,7 @@ def strata(rate_of: Mapping[str, float], eta: int) -> Choice:
 
 
 def zone(width: float) -> Choice:
-    """The survivors, and the trials within a number of nats of the last of them."""
+    """The survivors, and the trials within `width` nats of the worst of them."""
 
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         if not survivors:
@@ -140,13 +142,13 @@ def power_law(curves: Mapping[str, Curve], budget: int) -> Callable[[str, int], 
 @dataclass(frozen=True)
 class Areas:
     """The two areas of a learning-rate schedule at each token count (arXiv:2408.11029): the sum of
-    the rates so far, and the sum of what they have fallen by, which an old fall adds less to."""
+    the rates so far, and the sum over updates of how far the rate has fallen, with momentum."""
 
     forward: Mapping[int, float]
     decayed: Mapping[int, float]
 
 
-MOMENTUM = 0.99  # of the falls, per update
+MOMENTUM = 0.99  # per update
 
 
 def areas(rates: Sequence[float], tokens_per_step: int) -> Areas:
@@ -184,8 +186,7 @@ def two_term(
 
 
 def fit_two_term(curves: Mapping[str, Curve], areas_of: Mapping[str, Areas]) -> tuple[float, float]:
-    """The alpha and the gain with the least squared error over whole curves, each with an L0 and an
-    A of its own."""
+    """The alpha and gain with the least squared error over all curves, each with its own L0 and A."""
 
     def error(alpha: float, gain: float) -> float:
         total = 0.0
@@ -229,7 +230,7 @@ class RayAsha(RunAll):
 
 
 class _RayTrial:
-    """All that Ray's scheduler asks of a trial."""
+    """The only attribute of a trial that Ray's scheduler reads."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id

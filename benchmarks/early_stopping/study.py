@@ -1,9 +1,9 @@
-"""Study early stopping on recorded curves: the figures and tables of docs/early_stopping.md.
+"""Evaluate early stopping on recorded curves: the figures and tables of docs/early_stopping.md.
 
     python benchmarks/early_stopping/study.py [--repeats 200]
 
 Reads curves/*.csv (see record.py) and writes docs/early_stopping/: results.json, tables.md and the
-figures. Nothing is trained; it takes some minutes on one core.
+figures. Nothing is trained. It takes a few minutes on one core.
 """
 
 import csv
@@ -39,24 +39,24 @@ from tinylm import optim
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "early_stopping"
 WORKERS = 2
-SAFE = 0.95  # share of the repeats that must find the best, or one within a sigma of it
+SAFE = 0.95  # share of repeats that must find the best trial, or one within a sigma of it
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKS = "oDvphs^<>*XPd"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The trials of one recording."""
+    """The trials of one recorded sweep."""
 
     name: str
     curves: list[Curve]
     rate: dict[str, float]
-    alike: dict[str, tuple[str, ...]]  # what else was varied
+    alike: dict[str, tuple[str, ...]]  # the trial's other values
     schedule: str
 
     @property
     def budget(self) -> int:
-        """Tokens of a whole trial."""
+        """Tokens of a full run."""
         return max(curve.tokens[-1] for curve in self.curves)
 
     @cached_property
@@ -96,7 +96,7 @@ class Pool:
 
 
 def load(path: Path) -> Pool:
-    """A recording."""
+    """Read a recorded sweep from its file."""
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     first = {row["trial"]: row for row in reversed(rows)}
@@ -137,7 +137,7 @@ def noise(pools: Mapping[str, Pool]) -> dict[str, Any]:
 
 
 def order(pool: Pool, tokens: int, score: Callable[[str, int], float]) -> dict[str, float]:
-    """How the scores at a token count order the pairs of trials, against their final scores."""
+    """How the order of trials at a token count agrees with their final order, over all pairs."""
     trials = [curve.trial for curve in pool.curves if not curve.diverged]
     pairs = wrong = higher = 0
     for a, b in itertools.combinations(trials, 2):
@@ -173,7 +173,7 @@ def misordering(pool: Pool) -> dict[str, list[dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Method:
-    """A policy, and whether its rungs are scored after decay branches."""
+    """A policy to replay, and the length of its decay branches."""
 
     name: str
     new: Callable[[tuple[int, ...]], Policy]
@@ -183,7 +183,7 @@ class Method:
 def methods(
     pool: Pool, eta: int, finish: int, sigma: float, law: tuple[float, float]
 ) -> list[Method]:
-    """The remedies that were tried, for one pool."""
+    """The remedies that are compared, for one pool."""
     rate, alike = pool.rate, pool.alike
 
     def chosen(**how: Any) -> Callable[[tuple[int, ...]], Policy]:
@@ -203,14 +203,14 @@ def methods(
 
 
 def ladder(eta: int, grace: Fraction, budget: int) -> tuple[int, ...]:
-    """The rungs from the grace on, each eta times the one before."""
+    """The rungs, from the grace up, each eta times the previous one."""
     return rounded_rungs(settings("asha", {"eta": eta, "grace": str(grace)}), budget)
 
 
 def policies(
     eta: int, grace: Fraction, finish: int, budget: int, *, branches: bool = False
 ) -> list[Method]:
-    """Every policy of the project, ASHA in its variants, and Ray's own class."""
+    """All policies of the project, variants of ASHA, and Ray's own ASHA."""
     given = {"eta": eta, "grace": str(grace), "finish": finish}
 
     def ours(name: str, label: str = "", **more: Any) -> Method:
@@ -247,13 +247,13 @@ def judged(
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column left, the others right."""
+    """A Markdown table with the first column left-aligned and the others right-aligned."""
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
 def outcome(found: Mapping[str, Any]) -> list[str]:
-    """The cells of one judged method."""
+    """The table cells of one method."""
     regret = found["regret"]
     half = 0.0 if regret["low"] is None else regret["mean"] - regret["low"]
     return [
@@ -266,7 +266,7 @@ def outcome(found: Mapping[str, Any]) -> list[str]:
 
 
 def digest(found: Mapping[str, Mapping[str, Mapping[str, Any]]], what: str) -> str:
-    """A Markdown table with a line for each method, over all pools that it was replayed on."""
+    """A Markdown table with one row per method, over all pools it was replayed on."""
     lines = []
     names = dict.fromkeys(name for results in found.values() for name in results)
     for name in names:
@@ -292,7 +292,7 @@ def digest(found: Mapping[str, Mapping[str, Mapping[str, Any]]], what: str) -> s
 
 
 def across(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A Markdown table of mean regrets with a line for each method and a column for each pool."""
+    """A Markdown table of mean regrets, with one row per method and one column per pool."""
     names = dict.fromkeys(name for results in found.values() for name in results)
     lines = [
         [
@@ -306,11 +306,11 @@ def across(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 HEAD = ("cost", "regret", "best kept", "within 1 sigma", "false kills")
-MADE = tuple(name for name in HEAD if name != "within 1 sigma")  # these have no noise at the end
+MADE = tuple(name for name in HEAD if name != "within 1 sigma")  # no noise at full fidelity
 
 
 def figure(panels: int, height: float) -> tuple[Figure, list[Any]]:
-    """An empty figure with panels, up to four side by side, that share their y axis."""
+    """An empty figure with panels that share the y axis, at most four in a row."""
     columns = min(panels, 4)
     rows = math.ceil(panels / columns)
     width = max(9.0, 2.7 * columns + 0.6)
@@ -330,7 +330,7 @@ def save(drawn: Figure, name: str) -> None:
 
 
 def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> None:
-    """Share of misordered pairs against progress, and its sign, a line for each recording."""
+    """Draw the share of misordered pairs against progress, and its sign, with a line per recording."""
     drawn, (left, right) = figure(2, 3.4)
     for (name, parts), color, mark in zip(found.items(), COLORS, MARKS, strict=False):
         for panel, key in ((left, "misordered"), (right, "signed")):
@@ -354,7 +354,7 @@ def draw_misordering(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) 
 
 
 def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) -> None:
-    """Cost against regret, a panel for each pool, a mark for each method."""
+    """Draw regret against cost, with a panel per pool and a mark per method."""
     drawn, panels = figure(len(found), 3.2)
     labels = list(dict.fromkeys(label for results in found.values() for label in results))
     for panel, (pool, results) in zip(panels, found.items(), strict=True):
@@ -389,7 +389,7 @@ def draw_trade(found: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) 
 
 
 def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str, Any]]:
-    """Title, Markdown and figures in numbers of every part of the study."""
+    """The title, the Markdown and the results of each section."""
     sigma_found = noise(pools)
     sigma = sigma_found["sigma"] or 0.0
     rows = [[f"{rate:g}", f"{s:.4f}"] for rate, s in sorted(sigma_found["by_rate"].items())]
@@ -500,7 +500,7 @@ _ORDER = (("misordered", ".0%"), ("signed", "+.0%"), ("tau", ".2f"))
 
 
 def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]:
-    """ASHA with each of the rung layouts, finishers and scores that were weighed as the default."""
+    """ASHA with each combination of rungs, `finish` and score that was considered as the default."""
     orders = arrivals(pool.curves, repeats, 0)
     found = {}
     for (eta, grace), finish, score in itertools.product(
@@ -523,8 +523,7 @@ def layouts(pool: Pool, repeats: int, sigma: float) -> dict[str, dict[str, Any]]
 def judged_apart(
     pool: Pool, kind: tuple[str, ...], repeats: int, sigma: float, finish: int
 ) -> dict[str, Any]:
-    """The default, with `finish` finishers, on the trials of one arm alone: as the re-tune grid of
-    an arm is stopped."""
+    """The default policy with this `finish`, on the trials of one arm alone, as in a re-tune grid."""
     curves = [curve for curve in pool.curves if pool.alike[curve.trial] == kind]
     schedule = DEFAULT_SCHEDULE.model_copy(update={"finish": finish})
     rungs = rounded_rungs(schedule, pool.budget)
@@ -534,7 +533,7 @@ def judged_apart(
 
 
 def hartmanns(repeats: int, *, shuffled: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every policy on the Hartmann functions: each repeat has 27 new trials."""
+    """All policies on the Hartmann functions, with 27 new trials in each repeat."""
     grace, eta = Fraction(1, 9), 3
     fidelities = tuple(sorted({3, 6, 11, 17, 22, 33, 44, 56, 67, 78, 89, 100}))
     for dims, level in itertools.product((3, 6), hartmann.LEVELS):

@@ -1,11 +1,11 @@
-"""Try the verdicts on runs whose truth is known: the figures of docs/validation.md.
+"""Validate the verdicts on runs with a known difference: the numbers of docs/validation.md.
 
     python benchmarks/validation/study.py [--studies 4000]
 
-Reads losses_*.csv, the final losses of runs that differ by the seed alone (`seeds.yaml` at scale
-smoke, search_spaces/seeds.yaml at scale cpu), and makes studies of them: the baseline and every arm
-are seeds drawn without repetition, and what is known of an arm is what was added to its losses.
-Nothing is trained; it takes a minute on one core.
+Reads losses_*.csv, the final losses of runs that differ only by seed (`seeds.yaml` at scale smoke,
+search_spaces/seeds.yaml at scale cpu), and makes studies of them. The baseline and each arm are seeds
+drawn without replacement. The true difference of an arm is a constant added to its losses. Nothing is
+trained. It takes a minute on one core.
 """
 
 import csv
@@ -29,13 +29,13 @@ KINDS = ("better", "worse", "no difference", "no conclusion")
 
 
 def losses(path: Path) -> list[float]:
-    """The final losses of a file."""
+    """The final losses in a file."""
     with path.open(newline="") as stream:
         return [float(row["val_loss"]) for row in csv.DictReader(stream)]
 
 
 def study(pool: Sequence[float], seeds: int, arms: int, gap: float, draw: random.Random) -> Any:
-    """One study: the verdict on each arm, whether a difference was called, and the effects."""
+    """The effect of each arm of one study, and the verdict on it."""
     drawn = draw.sample(pool, seeds * (arms + 1))
     groups = [drawn[n * seeds : (n + 1) * seeds] for n in range(arms + 1)]
     base, tried = groups[0], [[loss + gap for loss in group] for group in groups[1:]]
@@ -56,7 +56,8 @@ def rate(times: int, of: int) -> dict[str, float]:
 def tried(
     pool: Sequence[float], seeds: int, arms: int, sigmas: float, studies: int
 ) -> dict[str, Any]:
-    """So many studies of arms that are worse by a multiple of the noise, and what was said of them."""
+    """How often each verdict was given, over studies of arms that are worse by a multiple of the
+    noise."""
     sigma = statistics.stdev(pool)
     gap = sigmas * sigma
     draw = random.Random(f"{seeds} {arms} {sigmas}")  # noqa: S311 no secret
@@ -70,7 +71,7 @@ def tried(
         for each, verdict in zip(effects, verdicts, strict=True):
             covered += each.low <= gap <= each.high
             largest = max(abs(each.low), abs(each.high))
-            # The opposite of the truth, or a bound that the truth passes.
+            # The opposite of the true difference, or a bound that is smaller than it.
             opposite = {"better"} if gap else {"better", "worse"}
             wrong += verdict.kind in opposite or (verdict.kind == "no difference" and largest < gap)
     total = studies * arms
@@ -86,7 +87,7 @@ def tried(
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table of what was tried."""
+    """A Markdown table of the results."""
     head = (
         "arms", "seeds", "truth", "a difference is called (95% interval)", "better", "worse",
         "no difference", "no conclusion", "interval covers the truth",

@@ -1,1 +1,1 @@
-"""The commands beside the first five, a file each, and what commands share."""
+"""The commands other than the first five, one file each, and what commands share."""

@@ -12,19 +12,20 @@ from sweeps.findings.arms import void_arms
 from sweeps.ledger import Files
 
 Address = Annotated[
-    str, typer.Option(help="A running Ray cluster: auto or HOST:PORT. By default Ray is started.")
+    str,
+    typer.Option(help="Use a running Ray cluster (auto or HOST:PORT), or start Ray here (local)."),
 ]
 Slots = Annotated[
     int | None,
     typer.Option(min=1, help="Trials at once, at most. Default: what CPUs, GPUs and memory allow."),
 ]
 Tracker = Annotated[
-    session.Tracker | None, typer.Option(help="Also send the trials to this tracker.")
+    session.Tracker | None, typer.Option(help="Also report the trials to this tracker.")
 ]
 
 
 def command_line(module: str) -> str:
-    """The command that this process runs, as it can be typed again."""
+    """The command line of this process, quoted for a shell."""
     return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
 
 

@@ -1,7 +1,7 @@
 """What happens next in a sweep: plan, ledger and policy, without Ray.
 
 The driver hands out jobs while there is work, writes down what they report, and decides whether a
-trial continues. All it knows comes from the ledger: so a driver that opens the ledger of a driver that
+trial continues. All its state comes from the ledger, so a driver that opens the ledger of a driver that
 died continues where that one stopped.
 """
 
@@ -27,7 +27,7 @@ from sweeps.selection import best_group
 from tinylm import config as cfg
 from tinylm.files import sync
 
-RETRIES = 2  # further attempts that a session makes at a trial that fails
+RETRIES = 2  # attempts that a session makes after a trial's first failure
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Driver:
     audit: float = 0.0  # share of the stopped trials to train to the end as well
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
-    # What becomes of a trial once the checkpoint that it is saving has arrived.
+    # What to do with a trial once the checkpoint that it is saving has arrived.
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
 
@@ -204,7 +204,7 @@ class Driver:
         self._withdraw()
         self._choose()
         for trial in self.sweep.attempted:
-            # A crash may have come before the decision; another policy may decide otherwise.
+            # A crash may have prevented the decision; a new policy may decide differently.
             if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
 
@@ -340,7 +340,7 @@ class Driver:
         return waiting[0] if waiting else None
 
     def _is_free(self, trial: led.Trial) -> bool:
-        """Whether a trial runs to the end whatever the policy says."""
+        """Whether a trial runs to the end, without early stopping."""
         return trial.pool is None
 
     def _choose(self) -> bool:
@@ -461,7 +461,7 @@ class Driver:
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
         if trial.status in {"paused", "stopped"}:
-            # Paused at a rung that the policy of today does not have.
+            # Paused at a rung that the current policy does not have.
             return not self.policy.holds(trial.trial)
         return trial.status == "planned"
 
@@ -514,7 +514,7 @@ class Driver:
         return True
 
     def waits_for(self, trial_id: str) -> bool:
-        """Whether a checkpoint of the trial's last record is needed, whatever the event said."""
+        """Whether a checkpoint of the trial's last record is needed, even if none was due."""
         return trial_id in self._due
 
     def saved(self, trial_id: str, path: Path) -> None:
@@ -543,7 +543,7 @@ class Driver:
             self._pause(trial, trial.tokens)
         elif due == "cap":
             cap = self.reached_cap()
-            assert cap is not None  # what is used up stays so
+            assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:

@@ -31,7 +31,7 @@ from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
-from sweeps.text import count
+from sweeps.text import cap_amount
 from tinylm import config as cfg
 from tinylm.signals import listening
 
@@ -40,19 +40,19 @@ Tracker = Literal["mlflow", "wandb"]
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is run, apart from what it asks."""
+    """How a sweep is run; nothing here changes its question."""
 
-    command: str  # the whole command line: typed again, it resumes the sweep
+    command: str  # the command line, which resumes the sweep when it is run again
     folder_option: str  # the option that chooses the sweep's folder
     address: str = "local"  # or that of a running Ray cluster
     tracker: Tracker | None = None
-    audit: float = 0.0  # share of the stopped trials to train to their ends
+    audit: float = 0.0  # share of the stopped trials to train to the end
     slots: int | None = None  # trials at once, at most
 
 
 @dataclass(frozen=True)
 class Readers:
-    """What a session needs from the packages that read ledgers, which it does not import."""
+    """The functions that a session needs from packages that it may not import."""
 
     publish: Callable[[led.Files, Console], None]  # write and print the analysis
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
@@ -122,7 +122,7 @@ def run(
 
 
 def _callbacks(tracker: Tracker | None, files: led.Files) -> list[Any]:
-    """The callbacks that Tune tells about the trials; `ConfigError` if the tracker can't be used."""
+    """Tune callbacks that report the trials to a tracker; `ConfigError` if the tracker can't be used."""
     if tracker is None:
         return []
     from sweeps.engine import trackers
@@ -193,11 +193,11 @@ class _Session:
         return self._conclude(ended_by)
 
     def _repeat(self) -> int:
-        """Say that the sweep is done, and mend what is missing of its analysis; the exit code."""
+        """Print that the sweep is done, and update its analysis if needed; the exit code."""
         files = self._files
         print(f"{files.folder}: nothing is left to do; see {files.summary}", flush=True)
         self._tell_void()
-        self.driver.sample(_sample)  # which a driver that died left undone
+        self.driver.sample(_sample)  # if a crash prevented it
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)
@@ -232,7 +232,7 @@ class _Session:
         load = pl.load(request, self.driver.plan)
         speeds = known_speeds(load.configs)
         expected = forecast(request, load, speeds, slots)
-        # Without a speed, nobody knows how many tokens fit into a budget in seconds.
+        # Without a speed, it is not known how many tokens fit into a budget in seconds.
         unknown = speeds is None and request.base.budget.seconds is not None
         session = {**self._fields(), "dashboard": dashboard, "slots": slots}
         if self.options.address == "local":
@@ -273,7 +273,7 @@ class _Session:
         cap = driver.reached_cap()
         if cap is not None and capped:
             _warn(
-                f"caps.{cap['cap']}: reached, {count(cap['used'])} of {count(cap['limit'])} used. "
+                f"caps.{cap['cap']}: used {cap_amount(cap['cap'], cap['used'], cap['limit'])}. "
                 f"Raise it in {driver.request.source}, then resume: {command}"
             )
             return Code.CAPPED

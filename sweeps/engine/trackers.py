@@ -54,7 +54,7 @@ class Tracker(tune.Callback):
         self._dropped = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        """An empty state: Tune pickles its callbacks, but no code here reads the pickle."""
         return {}
 
     def _tell(self, tell: Callable[[], None]) -> None:
@@ -150,7 +150,7 @@ def _config(job: Job) -> dict[str, Any]:
 def _mlflow(files: Files) -> Tracker:
     """One run per trial, over all attempts and sessions, in an experiment with the sweep's name.
 
-    They are stored at MLFLOW_TRACKING_URI, or else in a database beside the sweeps.
+    They are stored at MLFLOW_TRACKING_URI, or else in a database in the results folder.
     """
     import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback

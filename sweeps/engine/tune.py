@@ -168,7 +168,7 @@ class _Conversation:
         return self.error is not None or self.signal is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles what it is given, and nobody reads that pickle."""
+        """An empty state: Tune pickles these objects, but no code here reads the pickle."""
         return {}
 
     @contextlib.contextmanager
@@ -202,7 +202,7 @@ class _Work(Searcher):
             elif not running and not self._conversation.over:
                 raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
-            # With nothing running, there is nothing to wait for.
+            # No attempt is running, so there is nothing to wait for.
             self._conversation.exhausted = not running and not self._conversation.over
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial

@@ -1,4 +1,4 @@
-"""What people see of a sweep: its plan before it runs, then a live table, or plain lines in a file."""
+"""What a sweep prints: its plan before it runs, then a live table in a terminal or lines in a file."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from sweeps.plan.request import PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
 from sweeps.simulate.forecast import Forecast
-from sweeps.text import count, duration, loss, named, show
+from sweeps.text import cap_amount, count, duration, loss, named, quantity, show
 
 _SHOWN = 50  # trials of a plan that are printed
 _REFRESH_SECONDS = 0.5
@@ -37,17 +37,18 @@ _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "pla
 
 
 def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
-    """The order of the table: by state, then the furthest and the best first."""
+    """The sort key of a trial: by state, then by tokens (most first), then by loss."""
     score = trial.curve[-1][metric] if trial.curve else math.inf
     return _FIRST.index(trial.status), -trial.tokens, score
 
 
 def _chosen(row: led.Row) -> str:
-    """What was chosen for an arm, or for the confirmation, in a few words."""
+    """The choice of an arm's values, or of those to confirm, in a few words."""
     if row["values"] is None:
-        return f"diverged at all {row['tried']} values"
-    at = f" at {named(row['values'])}, the best of {row['tried']} values," if row["tried"] else ""
-    return f"runs{at} on {len(row['trials'])} seeds"
+        return f"diverged at each of {quantity(row['tried'], 'value')}"
+    tried = f"the best of {quantity(row['tried'], 'value')}"
+    at = f" at {named(row['values'])}, {tried}," if row["tried"] else ""
+    return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
 def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> None:
@@ -57,16 +58,18 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
     if plan.trials:
         console.print(_trials_table(plan.trials[:_SHOWN]))
     if len(plan.trials) > _SHOWN:
-        console.print(f"and {len(plan.trials) - _SHOWN} more trials")
+        console.print(f"and {quantity(len(plan.trials) - _SHOWN, 'more trial')}")
     space = request.space
     if isinstance(space.search, OptunaSearch):
-        console.print(f"{space.search.samples} trials, suggested by Optuna while the sweep runs")
+        samples = quantity(space.search.samples, "trial")
+        console.print(f"{samples}, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)
         runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
-        console.print(f"then {runs} runs of {len(plan.arms)} arms, each arm at its best {paths}")
+        of_arms = f"{quantity(runs, 'run')} of {quantity(len(plan.arms), 'arm')}"
+        console.print(f"then {of_arms}, each arm at its best {paths}")
     if space.confirm:
-        console.print(f"then the best values again, on {space.confirm} fresh seeds")
+        console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 
@@ -119,13 +122,13 @@ def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator
 def show_forecast(
     request: Request, expected: Forecast, full: int, audit: float, console: Console
 ) -> None:
-    """Print the tokens that a sweep is expected to use, of the full grid's, and how far its trials
-    are expected to get."""
+    """Print how many tokens a sweep is expected to use, as a share of the full grid, and how many trials
+    are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
     console.print(
-        f"with {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
-        f"{expected.tokens / full:.0%} of the full grid (replay of {expected.basis})"
+        f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
+        f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
     )
     stages = ", ".join(
         f"{trials:.3g} at {count(tokens)} tokens" for tokens, trials in expected.occupancy.items()
@@ -133,7 +136,8 @@ def show_forecast(
     console.print(f"trials expected to reach each rung: {stages}")
     hours = None if expected.seconds is None else expected.seconds / 3600
     for cap, amount in caps_reached(request, expected.tokens, hours):
-        console.print(f"caps.{cap} will end it early: without it, about {count(amount)}")
+        without = f"without it, it would use about {cap_amount(cap, amount)}"
+        console.print(f"caps.{cap} will end the sweep early; {without}")
     if audit:
         more = count(audit * (full - expected.tokens))
         console.print(f"--audit {audit:g}: up to {more} more tokens")
@@ -145,13 +149,13 @@ def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: 
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"time: about {duration(expected.seconds)}, {slots} trial{'s' * (slots != 1)} at once (a trial alone trains "
+        f"time: about {duration(expected.seconds)}, {quantity(slots, 'trial')} at a time (a trial alone trains "
         f"at {rates} tokens/s here; evaluation and start-up are not included)"
     )
 
 
 class View:
-    """What is shown of one session of a driver."""
+    """The display of one session of a driver."""
 
     def __init__(
         self,
@@ -182,7 +186,7 @@ class View:
             self._live.update(self._draw(), refresh=True)
 
     def update(self) -> None:
-        """Show what is new; cheap enough to call often."""
+        """Show what has changed; cheap enough to call often."""
         if self._live is None:
             self._tell()
         elif self._clock() - self._drawn > _REFRESH_SECONDS:
@@ -194,14 +198,14 @@ class View:
         trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
-        # Numbers are never cut; a long label may lose its end.
+        # Numbers are never cut off; a long label may be.
         longest = max(12, self._console.size.width - 58)
         table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=longest)
         table.add_column("state", no_wrap=True)
         for name in ("tokens", "of", "next rung", metric.replace("_", " "), "tokens/s"):
             table.add_column(name, justify="right", no_wrap=True)
         for trial in trials[:room]:
-            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is no markup
+            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is not markup
             table.add_row(*cells, style=_STYLES[trial.status])
         parts: list[RenderableType] = [table]
         if len(trials) > room:
@@ -268,10 +272,10 @@ class View:
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
-                used = f"{count(row['used'])} of {count(row['limit'])}"
-                what = f"capped: caps.{row['cap']} reached, {used} used"
+                used = cap_amount(row["cap"], row["used"], row["limit"])
+                what = f"capped: reached caps.{row['cap']} (used {used})"
             case "audited":
-                what = f"to be audited, drawn from {row['stopped']} stopped trials"
+                what = f"to be audited, drawn from {quantity(row['stopped'], 'stopped trial')}"
             case "finished":
                 last = self._driver.sweep.find(row["trial"]).curve[-1]
                 what = f"finished, validation loss {last['val_loss']:.4f}"

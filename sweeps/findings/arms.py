@@ -11,6 +11,7 @@ from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.findings.verdict import Verdict
 from sweeps.ledger import BASELINE, Row, Sweep, Trial
 from sweeps.selection import Metric, last_record
+from sweeps.text import sentence
 from tinylm.config import is_number
 
 # A trial is within the spread of repeats if its distance from them is at most this many spreads.
@@ -210,9 +211,9 @@ class ArmFindings:
         return statistics.median(speeds) if speeds else None
 
     @property
-    def caution_texts(self) -> list[str]:
-        """The texts of its cautions."""
-        return [caution.text for caution in self.cautions]
+    def caveats(self) -> str:
+        """Its cautions as sentences; text between backquotes is code."""
+        return " ".join(sentence(caution.text) for caution in self.cautions)
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -248,5 +249,5 @@ class ArmFindings:
             "words": self.verdict.words,
             "further": self.verdict.seeds,
             "outcomes": self.outcomes,
-            "cautions": self.caution_texts,
+            "cautions": [caution.text for caution in self.cautions],
         }

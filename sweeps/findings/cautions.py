@@ -9,7 +9,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results
 from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.selection import END
-from sweeps.text import named, short_name, show
+from sweeps.text import named, quantity, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
 
@@ -23,24 +23,25 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             side, further = edge
             yield Caution(
                 "grid edge",
-                f"its {short_name(path)} is the {side} of its re-tune grid: the optimum may lie "
-                f"beyond; try {show(further)}",
+                f"its {short_name(path)} is the {side} of its re-tune grid, so the optimum may lie "
+                f"beyond it (try {show(further)})",
             )
     if arm.failed:
-        text = f"{arm.failed} of the {arm.tried} trials of its re-tune grid failed"
+        text = f"{arm.failed} of {quantity(arm.tried, 'trial')} of its re-tune grid failed"
         yield Caution("grid failure", text)
     if not arm.is_baseline and results.space.retune and not arm.retuned:
-        yield Caution("not re-tuned", "at the baseline's re-tuned values")
-    for who, words in ((arm, "runs"), (base, "runs of the baseline")):
+        yield Caution("not re-tuned", "it runs at the baseline's re-tuned values")
+    for who, of_base in ((arm, ""), (base, " of the baseline")):
         for status in ("diverged", "failed") if who is arm or not arm.is_baseline else ():
             lost = who.having(status)
             if lost:
-                yield Caution("lost runs", f"{len(lost)} of {len(who.runs)} {words} {status}")
-    for kind in ("spiked", "stuck"):
+                runs = f"{quantity(len(who.runs), 'run')}{of_base}"
+                yield Caution("lost runs", f"{len(lost)} of {runs} {status}")
+    for kind, problem in (("spiked", "spiked"), ("stuck", "got stuck")):
         count = sum(outcome(trial) == kind for trial in arm.runs.values())
         if count:
-            are = "is" if count == 1 else "are"
-            yield Caution("outcomes", f"{count} of {len(arm.runs)} runs {are} {kind}")
+            runs = quantity(len(arm.runs), "run")
+            yield Caution("outcomes", f"{count} of {runs} {problem}")
 
 
 def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
@@ -52,7 +53,8 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             ("FLOPs per token", trial.flops_per_token, first.flops_per_token),
         ):
             if abs(own / other - 1) > SIZE_CAUTION:
-                yield Caution("size", f"{own / other - 1:+.1%} {what}")
+                more = "more" if own > other else "fewer"
+                yield Caution("size", f"it uses {abs(own / other - 1):.1%} {more} {what}")
         window = "model.context_length"
         if trial.value(window) != first.value(window):
             text = "its validation windows differ in length from the baseline's"
@@ -98,6 +100,6 @@ def better_elsewhere(
         ):
             yield Caution(
                 "grid missed",
-                f"{other.name} has the same changes and a lower loss, {other.mean:.4f}, at "
-                f"{named(other.runs.chosen or {})}: the re-tune grid did not choose the best value",
+                f"`{other.name}` has the same changes and a lower loss, {other.mean:.4f}, at "
+                f"{named(other.runs.chosen or {})}, so the re-tune grid did not choose the best value",
             )

@@ -20,12 +20,12 @@ class Forecast:
     low: int
     high: int
     seconds: float | None  # wall-clock, without evaluation and start-up
-    basis: str  # the replay that the forecast is from
+    basis: str  # what the forecast is based on
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The compute used, beside the forecast and the compute of training every trial in full."""
+    """The compute used, the forecast, and the compute that training every trial in full would use."""
 
     tokens_audit: int
     wall_clock: float  # seconds of the sweep's sessions

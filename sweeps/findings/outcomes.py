@@ -17,7 +17,7 @@ RULES = {
     "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
     "corpus",
     OUT_OF_MEMORY: "the process or the device ran out of memory",
-    "failed": "the run ended with another error",
+    "failed": "the run ended with any other error",
 }
 
 

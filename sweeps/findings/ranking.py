@@ -94,7 +94,7 @@ def ranking(results: Results) -> Ranking:
 
 @dataclass(frozen=True)
 class Stopped(Place):
-    """A trial that was stopped early, beside the leader at the same token count."""
+    """A trial that was stopped early, compared with the leader at the same token count."""
 
     leader: float | None  # loss of the leader
     decayed: float | None  # loss after a decay branch, which the policy compared

@@ -1,6 +1,6 @@
 """The arms of a study (the baseline and named changes of it) and the trials of each arm.
 
-If the space has a re-tune grid, an arm first trains that grid on a seed of its own, with early
+If the space has a re-tune grid, an arm first trains that grid on a separate seed, with early
 stopping within the grid. Then the arm runs on every seed to the end, at the values that were best
 in the grid. The baseline is an arm like the others.
 """

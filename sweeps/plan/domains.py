@@ -1,9 +1,10 @@
 """What a path of a search space may be: `{grid: [..]}`, `{loguniform: [a, b]}`, ...
 
-A kind of domain is one class: what is written, what is drawn, what Optuna draws from, the bounds,
-the scale, and which searches may use it. To add a kind, write its class, list it in `AnyDomain`,
-and give an example of it in `tests/plan/test_domains.py`. A key of the mapping names the kind; a
-kind is never guessed from a shape. Bounds are the values themselves, not exponents.
+Each kind of domain is one class, which defines how it is written, how values are drawn from it, its
+Optuna distribution, its bounds and scale, and which searches may use it. To add a kind, write its
+class, list it in `AnyDomain`, and give an example of it in `tests/plan/test_domains.py`. A key of the
+mapping names the kind; a kind is never guessed from a shape. Bounds are the values themselves, not
+exponents.
 """
 
 import itertools

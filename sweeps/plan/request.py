@@ -47,7 +47,7 @@ class Request:
         return [number + self.seed for number in self.space.seeds]
 
     def policy(self) -> Pools:
-        """The space's policy before any row; each re-tune grid has one of its own."""
+        """The space's policy before any row; each re-tune grid has its own."""
         rungs = rung_tokens(self.space, self.base, self.source)
         return Pools(rungs, lambda: self.space.schedule.policy_at(rungs, self.score_field))
 

@@ -234,7 +234,7 @@ class Resources(Section):
 
 
 class Caps(Section):
-    """Budgets of the whole sweep; when one is used up, the sweep ends at the next records."""
+    """Limits of the whole sweep; when one is reached, the sweep ends at the next records."""
 
     tokens: cfg.Positive | None = Field(default=None, description="Training tokens.")
     flops: cfg.Positive | None = Field(default=None, description="FLOPs of training.")

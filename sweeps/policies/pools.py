@@ -26,7 +26,7 @@ class Pools:
 
     def _policy(self, trial: str) -> Policy:
         pool = self._pool[trial]
-        assert pool is not None  # nobody asks about a trial that runs to its end
+        assert pool is not None  # a trial without a pool is never decided on
         return self.of(pool)
 
     def observe(self, row: Row) -> None:

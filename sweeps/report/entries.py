@@ -19,7 +19,7 @@ from sweeps.findings.experiments import (
 from sweeps.ledger import BASELINE, Trial
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
-from sweeps.text import show
+from sweeps.text import quantity, show
 from tinylm import config as cfg
 
 
@@ -147,15 +147,16 @@ def configuration(trial: Trial) -> list[str]:
         f"Optimizer: AdamW (β1={optim.beta1:g}, β2={optim.beta2:g}, weight "
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",
-        f"Dataset: {corpus} ({model.vocab_size:,} tokens in the vocabulary; documents, "
-        f"split and vocabulary: {trial.corpus})",
+        f"Dataset: {corpus} (vocabulary of {model.vocab_size:,} tokens; digest of documents, split and "
+        f"vocabulary: {trial.corpus})",
     ]
 
 
 def _patterns(one: Experiment) -> str:
     """The problems in the curves of the runs, by kind."""
     kinds = Counter(one.outcomes)
-    found = ", ".join(f"{number} of {len(one.begun)} {kind}" for kind, number in kinds.items())
+    total = quantity(len(one.begun), "run")
+    found = ", ".join(f"{number} of {total} {kind}" for kind, number in kinds.items())
     return found or "no run spiked, diverged or got stuck"
 
 

@@ -216,7 +216,7 @@ def _key_findings(
     }
 
 
-def _rates(found: SearchFindings | StudyFindings) -> Iterator[Markdown]:
+def _rates(found: SearchFindings | StudyFindings) -> Iterator[str]:
     """Sentences on stability from the rates of a sweep or of its arms' re-tune grids."""
     sweep = found.results.name
     pools = (
@@ -226,7 +226,7 @@ def _rates(found: SearchFindings | StudyFindings) -> Iterator[Markdown]:
     )
     for name, stability in pools.items():
         for sentence in stability_words(stability):
-            yield Markdown(f"`{name}`: {sentence}")
+            yield f"`{name}`: {sentence}"
 
 
 def _compared(found: StudyFindings) -> tuple[ArmFindings, ...]:
@@ -238,7 +238,7 @@ def _verdicts(found: StudyFindings) -> Iterator[str]:
     """The verdicts on arms that change the model."""
     for arm in _compared(found):
         if _changes_model(arm):
-            yield f"{found.results.name}/{arm.name} ({_ran_at(arm)}): {arm.verdict.words}."
+            yield f"`{found.results.name}/{arm.name}` ({_ran_at(arm)}): {arm.verdict.words}."
 
 
 def _changes_model(arm: ArmFindings) -> bool:
@@ -255,8 +255,9 @@ def _ran_at(arm: ArmFindings) -> str:
 def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
     troubles = words.tally(kind for trial in trials if (kind := outcome(trial)))
-    text = f"{found.results.name}: {found.count('finished')} of {len(trials)} trials finished"
-    return text + (f"; {troubles}." if troubles else "; none diverged, spiked or failed.")
+    ended = f"{found.count('finished')} of {words.quantity(len(trials), 'trial')} finished"
+    problems = f"Problems: {troubles}." if troubles else "No trial diverged, spiked or failed."
+    return f"`{found.results.name}`: {ended}. {problems}"
 
 
 def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
@@ -266,10 +267,10 @@ def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
         return
     memory = max(end.peak_memory for trial in trials if (end := last_record(trial)) is not None)
     yield (
-        f"{found.results.name}: {between(round(speed) for speed in speeds)} tokens/s per trial and at "
-        f"most {memory / 1e9:.2f} GB of memory. It trained {spent.tokens:,} tokens in "
-        f"{words.duration(spent.wall_clock)}, {spent.tokens / spent.tokens_full:.0%} of training every "
-        "trial to the end."
+        f"`{found.results.name}`: each trial ran at {between(round(speed) for speed in speeds)} "
+        f"tokens/s and used at most {memory / 1e9:.2f} GB of memory. The sweep trained on "
+        f"{spent.tokens:,} tokens in {words.duration(spent.wall_clock)}, "
+        f"{spent.tokens / spent.tokens_full:.0%} of what training every trial to the end would take."
     )
 
 
@@ -290,9 +291,7 @@ def _recommendations(
             title = "Model Architecture" if _changes_model(arm) else "Training Procedure"
             advice[title] += _arm_to_take(found, arm)
     for entry in entries:
-        advice["Future Work"] += [
-            Markdown(with_code(f"{entry.name}: {line}")) for line in entry.next_steps
-        ]
+        advice["Future Work"] += [f"`{entry.name}`: {line}" for line in entry.next_steps]
     return advice
 
 
@@ -300,8 +299,8 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.kind not in {"better", "worse"}:
         return
     advice = "Use this" if arm.verdict.kind == "better" else "Keep the baseline"
-    caveats = f" Caveats: {'; '.join(arm.caution_texts)}." if arm.cautions else ""
-    yield f"{advice}: {_ran_at(arm)} is {arm.verdict.words} ({found.results.name}).{caveats}"
+    caveats = f" Caveats: {arm.caveats}" if arm.cautions else ""
+    yield f"{advice}: in `{found.results.name}`, {_ran_at(arm)} is {arm.verdict.words}.{caveats}"
 
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:
@@ -309,10 +308,11 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
     if any(outcome(trial) for trial in found.winner):
         return
     going = len(found.unfinished)
-    unfinished = f" {going} of {len(results.trials)} trials have no result yet." if going else ""
+    unfinished = f" No result yet for {going} of {len(results.trials)} trials." if going else ""
     for best in found.best:
         yield (
-            f"{best.path}: {words.show(best.best)} has the lowest {METRICS[results.metric]} of the values "
-            f"tried from {words.show(best.lowest)} to {words.show(best.highest)} ({results.name})."
+            f"`{best.path}`: in `{results.name}`, {words.show(best.best)} has the lowest "
+            f"{METRICS[results.metric]} of the values tried from {words.show(best.lowest)} to "
+            f"{words.show(best.highest)}."
             f"{' It is at the edge of that range.' * bool(best.edge)}{unfinished}"
         )

@@ -89,10 +89,11 @@ def between(numbers: Iterable[int]) -> str:
 
 
 def models(places: Sequence[Place]) -> str:
-    """Parameters and FLOPs per token in words."""
+    """A sentence on the parameters and the FLOPs per token of the models."""
     params = between(place.trial.params for place in places)
     flops = between(place.trial.flops_per_token for place in places)
-    return f"{params} parameters, {flops} FLOPs per token"
+    many = "s" * (len({place.trial.params for place in places}) > 1)
+    return f"Model{many}: {params} parameters, {flops} FLOPs per token."
 
 
 def steps(places: Sequence[Place]) -> str:

@@ -11,7 +11,7 @@ from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
-from sweeps.text import named, portable, show, with_option
+from sweeps.text import named, portable, quantity, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 LONG = 30  # longer lists of seeds are abbreviated
@@ -42,12 +42,13 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     results = found.results
     if found.unfinished:
         yield (
-            f"Resume: {len(found.unfinished)} of {len(results.trials)} trials have no result yet. "
+            f"Resume: no result yet for {len(found.unfinished)} of "
+            f"{quantity(len(results.trials), 'trial')}. "
             f"{_again(results)}"
         )
     for best in found.best:
         if best.edge:
-            step = f"{best.path}: the best value, {show(best.best)}, is at the {best.edge} edge of what was tried."
+            step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
     yield from _cut_short(one)
@@ -119,12 +120,14 @@ def _retuned(space: Space, arm: ArmFindings) -> str:
 def _cut_short(one: Experiment) -> Iterator[str]:
     """Stopped trials whose loss was falling faster than the best trial's at the same tokens."""
     early = [
-        f"{cut.label} (at {cut.tokens:,} tokens {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f})"
+        f"{cut.label} (by {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f} since the previous "
+        f"record, at {cut.tokens:,} tokens)"
         for cut in one.cut_short
     ]
     if early:
         trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
+        its = "its" if len(early) == 1 else "their"
         yield (
-            f"Audit: {trials} stopped while improving faster than the best trial, since the previous "
-            f"record: {', '.join(early)}. {_again(one.results, '--audit 1')}"
+            f"Audit: {trials} stopped while {its} loss was falling faster than the best trial's: "
+            f"{', '.join(early)}. {_again(one.results, '--audit 1')}"
         )

@@ -142,7 +142,7 @@ def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monoto
             if seen is None:
                 os.link(ours, path)
                 return
-            if path.read_bytes() != seen:  # saved while ours was written; nobody has seen ours
+            if path.read_bytes() != seen:  # saved while ours was written; no editor has read ours
                 continue
             if not _exchanged(ours, path):
                 return

@@ -10,7 +10,7 @@ from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
 from sweeps.selection import Measured
-from sweeps.text import count, tally
+from sweeps.text import count, quantity, tally
 
 
 def observations(one: Experiment) -> Iterator[str]:
@@ -26,7 +26,7 @@ def observations(one: Experiment) -> Iterator[str]:
             yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
     going = len([trial for trial in one.runs if trial.status not in {"finished", "diverged"}])
     if going:
-        yield f"{going} of {len(one.runs)} runs have not finished."
+        yield f"Not finished: {going} of {quantity(len(one.runs), 'run')}."
     if not finished:
         return
     yield _count_of_seeds(finished, ends)
@@ -44,10 +44,7 @@ def observations(one: Experiment) -> Iterator[str]:
     if one.throughput is not None:
         yield _throughput(one.throughput)
     if isinstance(found, SearchFindings) and found.stopped:
-        yield (
-            f"{len(found.stopped)} of {len(found.results.trials)} trials were stopped early; "
-            f"{_known_ends(found)}."
-        )
+        yield _stopped_early(found)
 
 
 def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
@@ -66,7 +63,7 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
     if chosen is None or chosen.among < 2:
         return
     if chosen.confirmed:
-        yield f"It is the best of {chosen.among}; these losses are from fresh seeds."
+        yield f"It is the best of {chosen.among}, and these losses are from fresh seeds."
     elif chosen.is_stable:
         yield (
             f"It is the best of {chosen.among}, chosen by these losses. Leaving out any one seed gives the "
@@ -79,8 +76,8 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
         )
     else:
         yield (
-            f"It is the best of {chosen.among}, chosen by this loss, so it won partly by luck; one seed "
-            "cannot say how much."
+            f"It is the best of {chosen.among}, chosen by this loss, so it won partly by luck. How much is "
+            "not known."
         )
 
 
@@ -114,11 +111,13 @@ def _throughput(speed: Throughput) -> str:
     return f"Each trial ran at {count(speed.flops_per_s, 'FLOP/s')}{share}.{beside}"
 
 
-def _known_ends(found: SearchFindings) -> str:
-    """A sentence on the final losses of stopped trials, from the audit."""
+def _stopped_early(found: SearchFindings) -> str:
+    """How many trials were stopped early, and whether an audit trained any of them to the end."""
+    stopped, trials = len(found.stopped), quantity(len(found.results.trials), "trial")
+    text = f"{stopped} of {trials} {'was' if stopped == 1 else 'were'} stopped early."
     if found.audit is None:
-        return "their final losses are not known"
-    return f"an audit trained {found.audit.audited} of them to the end"
+        return f"{text} What the final losses would have been is not known."
+    return f"{text} An audit trained {found.audit.audited} of {stopped} to the end."
 
 
 def _above(gap: float) -> str:

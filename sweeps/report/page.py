@@ -28,8 +28,12 @@ Content = dict[str, Any]  # the JSON in the page
 
 def page(found: SearchFindings | StudyFindings) -> Content:
     """Everything that the page shows of a sweep."""
+    from sweeps.report.plots import look  # loads matplotlib
+
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
+    sound = [trial for trial in results.trials if trial.curve and trial.status != "diverged"]
+    curves = [[record.loss(results.metric) for record in records(trial)] for trial in sound]
     return {
         "sweep": results.name,
         "question": results.question,
@@ -54,6 +58,11 @@ def page(found: SearchFindings | StudyFindings) -> Content:
         "importance": found.importance if isinstance(found, SearchFindings) else {},
         "sample": _sample(results),
         "provenance": provenance(results),
+        "look": look.for_page(),
+        "limits": {  # of the axes of losses
+            "curves": look.limits([loss for curve in curves for loss in curve]),
+            "last": look.limits([curve[-1] for curve in curves]),
+        },
     }
 
 
@@ -73,19 +82,18 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
         yield "No trial has finished yet."
         return
     assert chosen is not None  # a trial has finished
-    seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
     values = words.named(chosen.values) or "the config"
     best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
     yield (
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
-        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {seeds}."
+        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {words.quantity(chosen.seeds, 'seed')}."
     )
     if results.budgets_differ:
         yield budgets_words(results)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:
-        yield f"{going} of {len(results.trials)} trials have no result yet."
+        yield f"No result yet for {going} of {words.quantity(len(results.trials), 'trial')}."
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
@@ -110,7 +118,7 @@ def _arm(arm: ArmFindings) -> Content:
         "hypothesis": arm.runs.hypothesis,
         "changes": words.named(arm.runs.changes),
         "chosen": words.named(arm.runs.chosen or {}),
-        "cautions": "; ".join(arm.caution_texts),
+        "cautions": arm.caveats,
     }
 
 
@@ -141,7 +149,7 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
         last and last.bits_per_byte,
         last and last.train_loss,
         last and last.tokens,
-        last and last.seconds,
+        last and round(last.seconds),
         trial.params,
         reason_of(trial),
     ]
@@ -174,7 +182,7 @@ def _standing(row: Row) -> str:
 
 
 def _fate(results: Results, trial: Trial) -> Content:
-    """How far a trial got, and the decision at each rung."""
+    """How far a trial got, the decision at each rung, and how it ended."""
     decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
     marks = [
         {
@@ -186,7 +194,8 @@ def _fate(results: Results, trial: Trial) -> Content:
     ]
     status = status_of(trial)
     if status in {"finished", "diverged", "failed"}:
-        marks.append({"kind": status, "tokens": trial.tokens, "words": reason_of(trial)})
+        kind = status if status == "finished" else outcome(trial)
+        marks.append({"kind": kind, "tokens": trial.tokens, "words": reason_of(trial)})
     return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
 
 

@@ -94,7 +94,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
     columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, BEHIND, BEST, SPEED, ID)
     return [
         *title,
-        f"By {METRICS[found.results.metric]}, {where} (step {steps(places)}); {models(places)}.",
+        f"Ranked by {METRICS[found.results.metric]}, {where} (step {steps(places)}). {models(places)}",
         *([budgets_words(found.results)] if found.results.budgets_differ else []),
         "",
         *table(places, *columns, *sizes(places)),
@@ -102,7 +102,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
 
 
 def stopped_words(found: SearchFindings) -> list[str]:
-    """The trials that were stopped early, each beside the leader at its tokens."""
+    """The trials that were stopped early, each compared with the leader at the same token count."""
     places = found.stopped
     if not places:
         return []
@@ -116,7 +116,7 @@ def stopped_words(found: SearchFindings) -> list[str]:
         "## Stopped early",
         "",
         "Not ranked. Each trial is compared with the best finished trial at the token count where it "
-        f"stopped, by {METRICS[metric]}; {models(places)}.{why}",
+        f"stopped, by {METRICS[metric]}.{why} {models(places)}",
         "",
         *table(places, *columns, REASON, ID, *sizes(places)),
     ]
@@ -128,9 +128,9 @@ def audit_words(found: SearchFindings) -> list[str]:
     if audit is None:
         return []
     among = "the best" if audit.top == 1 else f"among the best {audit.top}"
-    interval = f" (95% interval {audit.low:.0%} to {audit.high:.0%})"
+    interval, drawn = f" (95% interval {audit.low:.0%} to {audit.high:.0%})", ", drawn at random,"
     if audit.audited == audit.stopped:
-        interval = ""  # every stopped trial was audited
+        interval, drawn = "", ""  # every stopped trial was audited
     regret = (
         f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
         if audit.regret
@@ -139,11 +139,11 @@ def audit_words(found: SearchFindings) -> list[str]:
     rung = Column[Audited]("stopped at", lambda p: words.whole(p.rung))
     columns = (TRIAL, rung, LOSS[found.results.metric], ID)
     return [
-        "## Audit of the stopping",
+        "## Audit of early stopping",
         "",
-        f"{audit.audited} of the {audit.stopped} stopped trials, drawn at random, were "
-        f"trained to the end. They are not ranked. {audit.false_kills} would have been "
-        f"{among}, a false-kill rate of {audit.rate:.0%}"
+        f"{audit.audited} of {words.quantity(audit.stopped, 'stopped trial')}{drawn} "
+        f"{'was' if audit.audited == 1 else 'were'} trained to the end, but not ranked. "
+        f"{audit.false_kills} would have been {among}, a false-kill rate of {audit.rate:.0%}"
         f"{interval}. {regret}",
         "",
         f"{when(audit.point).capitalize()} (trials without a loss diverged):",
@@ -162,15 +162,15 @@ def common_words(found: SearchFindings) -> list[str]:
         return [*title, "The trials have no token count in common.", ""]
     absent = ", ".join(escaped(trial.label) for trial in found.missing)
     text = (
-        f"{when(point).capitalize()} (step {steps(places)}), the latest that all measured trials "
-        "share, except those that diverged or failed."
+        f"{when(point).capitalize()} (step {steps(places)}), the latest token count that all measured "
+        "trials share, except those that diverged or failed."
     )
     if point != found.ranking.point:
         text += " Early losses may rank trials differently from final ones."
     if absent:
         text += f" Not measured there: {absent}."
     if len(places) == len(found.ranking.places) and point == found.ranking.point:
-        return [*title, text, "That is the ranking above.", ""]
+        return [*title, text, "This is the same ranking as above.", ""]
     columns = (RANK, TRIAL, STATUS, LOSS[found.results.metric], BEHIND)
     return [*title, text, "", *table(places, *columns, *sizes(places))]
 
@@ -196,15 +196,15 @@ def _best_value_words(best: BestValue) -> str:
     )
     early = any("stopped" in near.statuses and not near.audited for near in best.beside)
     line = (
-        f"`{best.path}`: **{words.show(best.best)}** of {best.tried} values from "
-        f"{words.show(best.lowest)} to {words.show(best.highest)}"
+        f"`{best.path}`: **{words.show(best.best)}** is the best of {best.tried} values from "
+        f"{words.show(best.lowest)} to {words.show(best.highest)}."
     )
-    line += f"; next to it: {beside}." if beside else "."
+    line += f" Next to it: {beside}." * bool(beside)
     line += " A stopped neighbor might have ended lower." * early
     if best.edge:
         more = ", ".join(words.show(value) for value in best.next)
         line += (
-            f" **At the {best.edge} edge of what was tried: the optimum may lie beyond.**"
+            f" **It is at the {best.edge} edge of what was tried, so the optimum may lie beyond it.**"
             f"{f' Try next: {more}.' if more else ''}"
         )
     return line
@@ -219,8 +219,7 @@ def spread_words(found: SearchFindings) -> list[str]:
         "## Over seeds",
         "",
         f"{METRICS[found.results.metric].capitalize()} {when(point)} (std is the sample standard "
-        "deviation), and the mean of those that finished "
-        f"{when(found.ranking.point)}.",
+        f"deviation), and the mean over the finished trials {when(found.ranking.point)}.",
         "",
         *table(groups, *SEEDS),
     ]
@@ -238,25 +237,25 @@ def selection_words(found: SearchFindings) -> list[str]:
     if chosen is None or chosen.among < 2:
         return []
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
-    seeds = "one seed" if chosen.seeds == 1 else f"{chosen.seeds} seeds"
+    seeds = words.quantity(chosen.seeds, "seed")
     text = (
         f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {words.loss(chosen.mean)} "
-        f"{unit}. It was chosen by that loss, so it won partly by luck"
+        f"{unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
-        text += "; one seed" if chosen.seeds == 1 else "; other values with fewer seeds"
-        text += " cannot say how much."
+        why = "it has one seed" if chosen.seeds == 1 else "other values have fewer seeds"
+        text += f" How much is not known, because {why}."
     elif chosen.is_stable:
-        text += "; but leaving out any one seed gives the same choice."
+        text += " Leaving out any one seed gives the same choice."
     else:
-        text += f": seeds left out of the choice end {chosen.optimism:.4f} higher."
+        text += f" Seeds left out of the choice end {chosen.optimism:.4f} higher."
     confirmed = chosen.confirmed
     if confirmed:
         mean = sum(confirmed) / len(confirmed)
         text += (
-            f" On {len(confirmed)} fresh seeds it ends at {mean:.4f} "
-            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}): quote this loss."
+            f" On {words.quantity(len(confirmed), 'fresh seed')} it ends at {mean:.4f} "
+            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}). Report this loss."
         )
     else:
         text += " Add `confirm: 3` to the space to run it again on fresh seeds."
-    return ["## The best is a selection", "", text, ""]
+    return ["## Selection bias", "", text, ""]

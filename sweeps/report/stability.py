@@ -1,4 +1,4 @@
-"""What is known of the learning rate, in sentences."""
+"""Sentences on the effect of the learning rate."""
 
 from sweeps import text as words
 from sweeps.findings.stability import FIT_FACTOR, Stability
@@ -6,7 +6,7 @@ from sweeps.selection import when
 
 
 def stability_words(found: Stability | None) -> list[str]:
-    """What is known of the learning rate, in sentences."""
+    """Sentences on the effect of the learning rate; empty if none was found."""
     if found is None:
         return []
     return [_edge_words(found), _fit_words(found), *_sensitivity_words(found)]
@@ -15,7 +15,7 @@ def stability_words(found: Stability | None) -> list[str]:
 def _edge_words(found: Stability) -> str:
     if found.first_unstable is None:
         line = (
-            f"Training was stable up to {words.show(found.highest_stable)}, the highest measured rate. "
+            f"Training was stable up to lr={words.show(found.highest_stable)}, the highest measured rate. "
             "The edge of stability lies higher."
         )
     else:
@@ -27,13 +27,13 @@ def _edge_words(found: Stability) -> str:
         )
     if found.first_diverging is not None:
         line += (
-            f" The lowest rate that diverged is {words.show(found.first_diverging)}; the best rate is "
+            f" The lowest rate that diverged is {words.show(found.first_diverging)}. The best rate is "
             f"{_times(found.diverging_ratio)}that."
         )
     if found.unmeasured:
         line += f" Rates not measured: {found.unmeasured}."
     if found.stopped_unseen:
-        line += f" Trials stopped early, and stable until then: {found.stopped_unseen}."
+        line += f" Trials that were stable until they were stopped early: {found.stopped_unseen}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
         line += (
             f" The highest rate that was stable to the end is {words.show(found.highest_whole)}."
@@ -52,17 +52,17 @@ def _fit_words(found: Stability) -> str:
         interval = (
             f"95% interval {fit.low:.2g} to {fit.high:.2g}"
             if fit.low is not None
-            else "too few points, or too flat, for an interval"
+            else "no interval: too few points, or too flat"
         )
         return (
-            f"A parabola in the logarithm of the rate, fitted to {fit.points} final losses within a "
+            f"A parabola in the log of the rate, fitted to the {fit.points} final losses within a "
             f"factor of {FIT_FACTOR:g} of the best rate, has its minimum at {fit.rate:.3g} ({interval})."
         )
     if found.rates_finished < found.rates:
         were = "was" if found.rates_finished == 1 else "were"
         return (
-            f"Only {found.rates_finished} of {found.rates} rates {were} trained to the end, not enough to "
-            "fit a parabola; `--audit 1` finishes the others."
+            f"Only {found.rates_finished} of {found.rates} rates {were} trained to the end, too few to "
+            "fit a parabola. `--audit 1` trains the others to the end."
         )
     return "No parabola is fitted: the lowest loss is not bracketed."
 
@@ -72,7 +72,7 @@ def _sensitivity_words(found: Stability) -> list[str]:
     if sensitivity is None:
         return []
     return [
-        f"Sensitivity to the rate: {words.loss(sensitivity.nats)} nats over "
-        f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)} "
-        "(mean loss, capped at the loss at init, minus the lowest)."
+        f"Learning rate sensitivity: {words.loss(sensitivity.nats)} nats over "
+        f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)} (the mean loss over the rates, "
+        "each capped at the loss at init, minus the lowest loss)."
     ]

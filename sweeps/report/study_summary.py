@@ -8,7 +8,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, STATUSES
 from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.findings.verdict import NOISE_MARGIN
-from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
+from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
 from sweeps.stats import POWER
@@ -70,7 +70,8 @@ def verdict_words(found: StudyFindings) -> list[str]:
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
             f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
-            f"'N more seeds' gives a chance of {POWER:.0%} of detecting a difference of the observed size."
+            "With 'N more seeds', the chance of detecting a difference of the observed size is "
+            f"{POWER:.0%}."
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
         ),
@@ -95,19 +96,15 @@ def _critical_words(critical: CriticalBatch) -> str:
         else f"{critical.largest} is the largest that was tried."
     )
     return (
-        f"Critical batch size: up to {critical.largest}, the loss is within {NOISE_MARGIN:g} standard "
-        f"deviations of the noise of the lowest, at {critical.best}. {beyond}"
+        f"Critical batch size: up to {critical.largest}, the loss stays within {NOISE_MARGIN:g} standard "
+        f"deviations (of the noise) of the lowest loss, which is at {critical.best}. {beyond}"
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
         + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )
 
 
 def _caution_words(compared: ArmsComparison) -> list[str]:
-    cautions = [
-        f"`{arm.name}`: {escaped('; '.join(arm.caution_texts))}."
-        for arm in compared.arms
-        if arm.cautions
-    ]
+    cautions = [f"`{arm.name}`: {with_code(arm.caveats)}" for arm in compared.arms if arm.cautions]
     return ["Caveats:", "", *listed(cautions)] if cautions else []
 
 
@@ -129,8 +126,8 @@ def _unsettled_words(found: StudyFindings) -> list[str]:
 
 def _waiting_words(one: Unsettled) -> str:
     if not one.tried:
-        return "it runs at what the baseline's re-tune grid chooses"
-    return f"{one.ended} of the {one.tried} trials of its re-tune grid have ended"
+        return "it waits for the values that the baseline's re-tune grid will choose."
+    return f"its re-tune grid has results for {one.ended} of {words.quantity(one.tried, 'trial')}."
 
 
 def tuning_words(found: StudyFindings) -> list[str]:

@@ -54,17 +54,14 @@ def _title(found: Findings) -> list[str]:
     planned, unfinished = len(results.trials), found.count("unfinished")
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
-    state = {1: "the only trial has", 2: "both trials have"}.get(
-        planned, f"all {planned} trials have"
-    )
-    if unfinished:
-        state = f"**unfinished:** {planned - unfinished} of {planned} trials have"
+    state = "**unfinished:** " * bool(unfinished)
+    state += f"results for {planned - unfinished} of {words.quantity(planned, 'trial')}"
     lines = [
         f"# {escaped(results.question)}",
         "",
         f"`{results.name}` at scale `{results.scale}`, "
         f"{results.begun[:16].replace('T', ' ')} to {results.latest[:16].replace('T', ' ')} UTC; "
-        f"{state} a result"
+        f"{state}"
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
@@ -82,7 +79,7 @@ def _ended_words(found: Findings) -> list[str]:
     for title, places in titles.items():
         if places:
             gone = " The space no longer has these trials." * (title == "Withdrawn")
-            lines += [f"## {title}", "", f"Not ranked; {models(places)}.{gone}", ""]
+            lines += [f"## {title}", "", f"Not ranked. {models(places)}{gone}", ""]
             lines += table(places, TRIAL, *REACHED, REASON, ID, *sizes(places))
     return lines
 
@@ -132,7 +129,7 @@ def _compute_words(found: Findings) -> list[str]:
     lines = [
         "## Compute",
         "",
-        f"Trained {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
+        f"Trained on {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
         f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
         f"{words.count(spent.flops)} of {words.count(spent.flops_full)} FLOPs and "
         f"{words.duration(spent.seconds)} of training time, summed over trials and without evaluation.",
@@ -149,14 +146,14 @@ def _forecast_words(spent: Compute) -> list[str]:
     low, high = forecast.low, forecast.high
     spread = f" ({low:,} to {high:,})" if low < high else ""
     expected = (
-        f" Expected time: {words.duration(forecast.seconds)}, without evaluation and start-up."
+        f" The expected time was {words.duration(forecast.seconds)}, without evaluation and start-up."
         if forecast.seconds
         else ""
     )
     audited = ", including the audit" if spent.tokens_audit else ""
     return [
-        f"The forecast (replay of {forecast.basis}) was {forecast.tokens:,} tokens{spread}; "
-        f"{used:,} were used ({used / forecast.tokens - 1:+.0%}).{expected} "
+        f"The forecast ({forecast.basis}) was {forecast.tokens:,} tokens{spread}. "
+        f"The sweep used {used:,} ({used / forecast.tokens - 1:+.0%}).{expected} "
         f"The sweep took {words.duration(spent.wall_clock)}{audited}.",
         "",
     ]

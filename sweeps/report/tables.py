@@ -150,5 +150,5 @@ def _arm_row(arm: ArmFindings) -> Row:
         "changes": named(arm.runs.changes),
         "chosen": named(arm.runs.chosen or {}),
         "loss": arm.mean,
-        "cautions": "; ".join(arm.caution_texts),
+        "cautions": arm.caveats,
     }

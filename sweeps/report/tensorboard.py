@@ -64,7 +64,7 @@ def _write_figures(found: SearchFindings | StudyFindings, folder: Path) -> None:
 def write(files: Files, found: SearchFindings | StudyFindings) -> Path:
     """Rewrite the event files of every measured trial; returns the folder for TensorBoard.
 
-    New files are written beside the old ones and then replace them, so that no curve appears twice.
+    New files are written next to the old ones and then replace them, so that no curve appears twice.
     """
     results = found.results
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]

@@ -36,7 +36,7 @@ class Forecast:
     high: int
     seconds: float | None  # wall-clock, without evaluation and start-up; None without speeds
     occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that reach it
-    basis: str  # what was replayed
+    basis: str  # what the forecast is based on
 
     def fields(self) -> dict[str, Any]:
         """The fields of the ledger's `forecast` row."""
@@ -54,7 +54,7 @@ def _curves(files: led.Files, request: Request) -> list[Curve]:
     try:
         return list(_read_curves(files, request))
     except (led.LedgerError, OSError, KeyError, ValueError):
-        return []  # damaged, or of another version: analyzing that sweep says so
+        return []  # damaged, or of another version; `sweeps.analyze` reports it
 
 
 def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
@@ -112,12 +112,12 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
     configs, if known."""
     rungs = rung_tokens(request.space, request.base, request.source)
     pool = earlier_curves(request, rungs) if rungs else []
-    basis = f"{len(pool)} curves of earlier sweeps"
+    basis = f"replay of {len(pool)} curves of earlier sweeps"
     if not rungs or not load.pools:
-        basis = "every trial to its end"
+        basis = "no early stopping"
     elif len(pool) < FEWEST:
         pool = []
-        basis = "curves that keep their order"
+        basis = "replay of made-up curves that never cross"
     rates = iter(speeds or [_ANY_SPEED] * len(load.configs))
     parts = [
         _replayed(request, configs, list(itertools.islice(rates, len(configs))), pool, slots)
@@ -180,7 +180,7 @@ def _replayed(
 
 
 def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots: int) -> _Part:
-    """Trials that are all trained to their ends."""
+    """The cost of training all trials to the end."""
     tokens = [
         config.budget.tokens
         if config.budget.seconds is None

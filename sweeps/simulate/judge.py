@@ -1,4 +1,4 @@
-"""Many replays of the same curves, judged: what a policy costs, and what it finds."""
+"""What a policy costs and what it finds, over many replays of the same curves."""
 
 import math
 import statistics

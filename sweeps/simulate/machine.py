@@ -1,6 +1,6 @@
 """A machine in virtual time: recorded trials trained on virtual workers under a policy.
 
-The policy is the very class that runs a sweep; workers, trials and the clock are simulated.
+The policy is the same class that runs a sweep; workers, trials and the clock are simulated.
 """
 
 import heapq
@@ -28,7 +28,7 @@ class ReplayResult:
 
 @dataclass
 class _ReplayTrial:
-    """A trial between its start and its end."""
+    """A trial in progress."""
 
     curve: Curve
     record: int = 0  # how many of its records the policy has seen
@@ -89,7 +89,7 @@ class Replay:
         self._policy.observe({"kind": kind, **fields})
 
     def _next_stop(self, run: _ReplayTrial) -> tuple[int, float]:
-        """Tokens and seconds of the next rung of a trial, or of its end."""
+        """The tokens and seconds of a trial's next rung, or of its end."""
         curve = run.curve
         rung = next((tokens for tokens in self._policy.rungs if tokens > run.tokens), None)
         if rung is None or rung >= curve.tokens[-1]:

@@ -9,8 +9,9 @@ from fakes import Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
-from sweeps.engine.view import View
+from sweeps.engine.view import View, show_forecast
 from sweeps.plan.request import Request
+from sweeps.simulate.forecast import Forecast
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 
@@ -83,3 +84,14 @@ def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> No
 def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None:
     what = request(study(retune=RETUNE))
     assert line in shown(tmp_path, terminal=False, records=1e9, what=what)
+
+
+def test_a_cap_that_will_be_reached_has_its_unit() -> None:
+    what = request({**grid(RATES), "caps": {"hours": 1}})
+    expected = Forecast(1_000, 1_000, 1_000, 5.25 * 3600, {1_024: 8.0}, "no early stopping")
+    file = io.StringIO()
+    show_forecast(what, expected, 2_000, 0.0, Console(file=file, width=200))
+    assert (
+        "caps.hours will end the sweep early; without it, it would use about 5.25 hours\n"
+        in file.getvalue()
+    )

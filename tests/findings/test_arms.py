@@ -281,8 +281,8 @@ def test_arms_that_are_being_tuned_are_named(tmp_path: Path) -> None:
         {"arm": "same", "tried": 0, "ended": 0},
     ]
     said = summarized(tmp_path)
-    assert "- `baseline`: 2 of the 3 trials of its re-tune grid have ended" in said
-    assert "- `same`: it runs at what the baseline's re-tune grid chooses" in said
+    assert "- `baseline`: its re-tune grid has results for 2 of 3 trials." in said
+    assert "- `same`: it waits for the values that the baseline's re-tune grid will choose." in said
 
 
 def test_arms_whose_names_begin_alike_are_told_apart(tmp_path: Path) -> None:

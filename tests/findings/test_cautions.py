@@ -23,7 +23,7 @@ from sweeps.findings.results import results_of
 from sweeps.ledger import Row
 
 
-@pytest.mark.parametrize(("params", "told"), [(1011, ["+1.1% parameters"]), (1009, [])])
+@pytest.mark.parametrize(("params", "told"), [(1011, ["it uses 1.1% more parameters"]), (1009, [])])
 def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
     tmp_path: Path, params: int, told: list[str]
 ) -> None:
@@ -43,7 +43,7 @@ def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
 def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
     place = arm(facts_of_study(tmp_path, retune=RETUNE))
     assert (
-        "its lr is the lowest of its re-tune grid: the optimum may lie beyond; try 0.00025"
+        "its lr is the lowest of its re-tune grid, so the optimum may lie beyond it (try 0.00025)"
         in place["cautions"]
     )
 
@@ -95,8 +95,8 @@ def runs_of(rows: list[Row], name: str = "nope") -> list[str]:
 @pytest.mark.parametrize(
     ("lost", "level", "told"),
     [
-        ([2], 9.0, [("outcomes", "1 of 4 runs is stuck")]),
-        ([1, 2], 9.0, [("outcomes", "2 of 4 runs are stuck")]),
+        ([2], 9.0, [("outcomes", "1 of 4 runs got stuck")]),
+        ([1, 2], 9.0, [("outcomes", "2 of 4 runs got stuck")]),
         ([1, 2], 8.99, []),
     ],
 )
@@ -113,7 +113,7 @@ def test_runs_that_never_beat_the_unigram_entropy_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("spike", "told"), [(1.01, [("outcomes", "1 of 4 runs is spiked")]), (1.0, [])]
+    ("spike", "told"), [(1.01, [("outcomes", "1 of 4 runs spiked")]), (1.0, [])]
 )
 def test_runs_whose_training_loss_spiked_are_counted(
     tmp_path: Path, spike: float, told: list[tuple[str, str]]
@@ -151,7 +151,7 @@ def test_in_a_time_budget_an_arm_without_finished_runs_has_no_tokens_to_name(
 
 
 SAME = {"nope": NOPE, "same": {**NOPE, "retune": False}}
-NOT_RETUNED = ("not re-tuned", "at the baseline's re-tuned values")
+NOT_RETUNED = ("not re-tuned", "it runs at the baseline's re-tuned values")
 
 
 def test_an_arm_at_the_re_tuned_values_of_the_baseline_is_pointed_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What went wrong in a training, by its class."""
+"""The problem of a trial, by rule."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from sweeps.findings.outcomes import RULES, outcome
 from sweeps.report.plots.look import CROSSES
 
 
-def told(folder: Path, **how: Any) -> str:
-    """The class of a trial that measured a loss, with a spike, and ended so."""
+def problem_of(folder: Path, **how: Any) -> str:
+    """The problem of a trial with this loss, spike, unigram entropy and end."""
     with story(folder) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         trial = tell.plan({"optim.lr": 1e-3}, unigram_entropy=how.get("entropy"))
@@ -50,10 +50,10 @@ def told(folder: Path, **how: Any) -> str:
         ({"entropy": 2.0, "end": lambda tell, trial: tell.stop(trial, BUDGET, 3.0)}, ""),
     ],
 )
-def test_every_class_has_its_rule(tmp_path: Path, how: dict[str, Any], kind: str) -> None:
-    assert told(tmp_path, **how) == kind
+def test_every_problem_has_its_rule(tmp_path: Path, how: dict[str, Any], kind: str) -> None:
+    assert problem_of(tmp_path, **how) == kind
 
 
-def test_every_class_has_its_own_mark() -> None:
+def test_every_problem_has_its_own_mark() -> None:
     assert set(CROSSES) == set(RULES)
     assert len(set(CROSSES.values())) == len(RULES)

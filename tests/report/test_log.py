@@ -118,14 +118,14 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
 def test_one_seed_is_said_to_be_one(text: str) -> None:
     said = section(text, "lr-cpu")
     assert "One seed (0): a difference smaller than the seed noise means nothing." in said
-    assert "trials were stopped early; their final losses are not known" in said
+    assert "trials were stopped early. What the final losses would have been is not known." in said
 
 
 def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = entries_under(tmp_path)
     assert (
-        "optim.lr: the best value, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
+        "Widen: the best `optim.lr`, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
         "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
     )
 
@@ -164,8 +164,8 @@ def test_a_trial_that_was_stopped_while_it_fell_faster_is_a_next_step(tmp_path: 
     (one,) = entries_under(tmp_path)
     (said,) = (line for line in one.next_steps if line.startswith("Audit"))
     assert (
-        "record: lr=0.001 (at 98,304 tokens 0.5000 against 0.3515). Run `python -m sweeps.run lr --audit 1`."
-        in said
+        "lr=0.001 (by 0.5000 against 0.3515 since the previous record, at 98,304 tokens). Run "
+        "`python -m sweeps.run lr --audit 1`." in said
     )
 
 
@@ -268,7 +268,7 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = entries_under(tmp_path)
     assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
-    assert "It is the best of 2; these losses are from fresh seeds." in one.observations
+    assert "It is the best of 2, and these losses are from fresh seeds." in one.observations
     assert not any(line.startswith("More seeds") for line in one.next_steps)
 
 
@@ -278,7 +278,7 @@ def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
 
 
 def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
-    assert "Keep the baseline: position=none at lr=0.001 is worse by" in text
+    assert "Keep the baseline: in `nope-smoke`, position=none at lr=0.001 is worse by" in text
 
 
 def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         whole(tell, tell.plan({"optim.lr": 1e-3}))
         tell.plan({"optim.lr": 2e-3})
-    assert "1 of 2 trials have no result yet." in write(tmp_path).read_text()
+    assert "No result yet for 1 of 2 trials." in write(tmp_path).read_text()
 
 
 def test_an_environment_of_an_earlier_session_is_told(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_trials_without_a_result_are_to_be_resumed(tmp_path: Path) -> None:
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         tell.plan({"optim.lr": 2e-3})
     (step,) = beginning(entry_of(tmp_path, "a"), "Resume")
-    assert step == "Resume: 1 of 2 trials have no result yet. Run `python -m sweeps.run lr`."
+    assert step == "Resume: no result yet for 1 of 2 trials. Run `python -m sweeps.run lr`."
 
 
 def test_nothing_is_to_be_resumed_once_all_have_ended(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_only_a_best_on_the_edge_needs_further_values(
 ) -> None:
     rates = {rate: 3 + abs(math.log(rate / best)) for rate in (1e-3, 2e-3, 4e-3)}
     ended(tmp_path / "a", "optim.lr", rates)
-    assert len(beginning(entry_of(tmp_path, "a"), "optim.lr")) == steps
+    assert len(beginning(entry_of(tmp_path, "a"), "Widen")) == steps
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_a_range_whose_edge_is_best_is_to_be_widened(
     """Two further values are a quarter of the range, on its logarithmic scale, apart."""
     rates = {rate: 3 + abs(math.log(rate / best)) for rate in (1.1e-3, 4e-3, 1.9e-2)}
     ended(tmp_path / "a", "optim.lr", rates, {"loguniform": [1e-3, 2e-2]})
-    (step,) = beginning(entry_of(tmp_path, "a"), "optim.lr")
+    (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
     assert f"Set `space.optim.lr.loguniform: {bounds}`. Run `" in step
 
 
 def test_a_widened_range_of_whole_numbers_is_one_of_whole_numbers(tmp_path: Path) -> None:
     sizes = {16_384: 3.2, 40_000: 3.1, 65_000: 3.0}
     ended(tmp_path / "a", "model.d_ff", sizes, {"int": [16_384, 65_536]})
-    (step,) = beginning(entry_of(tmp_path, "a"), "model.d_ff")
+    (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
     assert "Set `space.model.d_ff.int: [16384, 90112]`." in step
 
 
@@ -131,7 +131,7 @@ def test_falls_of_the_loss_are_compared_by_the_digits_that_are_shown(
 
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:
     (step,) = beginning(arm_of(tmp_path, retune=RETUNE), "Re-tune")
-    assert "0.00025. Extend the grid under `retune`." in step
+    assert "(try 0.00025). Extend the grid under `retune`." in step
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_trial_of_a_grid_that_failed_is_no_reason_to_re_tune(tmp_path: Path) -
         return loss(config, share)
 
     entry = arm_of(tmp_path, failing, retune={"optim.lr": {"grid": [2.5e-4, 1e-3, 1.6e-2]}})
-    assert any("1 of the 3 trials" in line and "failed" in line for line in entry.observations)
+    assert any("1 of 3 trials" in line and "failed" in line for line in entry.observations)
     assert beginning(entry, "Re-tune") == []
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from sweeps import watch
 from sweeps.findings.everything import Reader, findings
+from sweeps.findings.outcomes import RULES
 from sweeps.ledger import Files
 from sweeps.report import page as report
 from sweeps.report import server as web
@@ -54,7 +55,7 @@ def lr_page(lr: Files) -> dict[str, Any]:
 def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[str, Any]) -> None:
     best, stable = lr_page["verdict"]
     assert best.startswith("lr=0.002 is the best of 8: validation loss 3.")
-    assert best.endswith(" nats per token at 786,432 tokens, with one seed.")
+    assert best.endswith(" nats per token at 786,432 tokens, with 1 seed.")
     assert stable.startswith(
         "Edge of stability: 0.008 is the highest stable rate and 0.016 the lowest"
     )
@@ -68,7 +69,7 @@ def test_the_table_is_ranked_and_the_rest_follows(lr_page: dict[str, Any]) -> No
 def test_every_decision_is_a_mark_at_its_rung(lr_page: dict[str, Any]) -> None:
     fates = {fate["label"]: [m["kind"] for m in fate["marks"]] for fate in lr_page["rungs"]}
     assert fates["lr=0.002"][-1] == "finished"
-    assert fates["lr=0.032"][-1] == "diverged"
+    assert fates["lr=0.032"][-1] == "non-finite"
     assert fates["lr=0.00025"][-1] == "stopped"
 
 
@@ -107,7 +108,7 @@ def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -
         tell.plan({"optim.lr": 2e-3})
     verdict = page_of(tmp_path / "s")["verdict"]
     assert verdict[0].startswith("lr=0.001: validation loss 3.")
-    assert verdict[-1] == "1 of 2 trials have no result yet."
+    assert verdict[-1] == "No result yet for 1 of 2 trials."
 
 
 def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
@@ -336,3 +337,9 @@ def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:
     content = json.loads(inside)
     assert content["question"] == "</script><!-- <b>"
     assert content["trials"][0]["tokens"][-1] == BUDGET
+
+
+def test_the_page_has_a_mark_of_its_own_for_every_problem(lr_page: dict[str, Any]) -> None:
+    marks = lr_page["look"]["marks"]
+    assert len({marks[kind][0] for kind in RULES}) == len(RULES)
+    assert marks.keys() >= {*RULES, "finished", "stopped", "unfinished", "paused", "promoted"}

@@ -78,7 +78,13 @@ def searches(folder: Path) -> None:
         machine = {"cpus": 2, "memory": 8e9, "processor": "CPU", "system": "Linux"}
         more = {"slots": 2, "product_flops": 316e9, "machine": machine, "versions": {"torch": "2"}}
         tell.ledger.append("session", command="python -m sweeps.run lr", notes=["a note"], **more)
-        row = {"tokens": 393_216, "low": 1, "high": 2, "seconds": 30.0, "basis": "8 curves"}
+        row = {
+            "tokens": 393_216,
+            "low": 1,
+            "high": 2,
+            "seconds": 30.0,
+            "basis": "replay of 8 curves of earlier sweeps",
+        }
         tell.ledger.append("forecast", **row)
         tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
         stopped = tell.plan({"optim.lr": 1e-3})

@@ -26,7 +26,7 @@ def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         tell.plan({"optim.lr": 2e-3})
-    assert "**unfinished:** 1 of 2 trials have a result" in words(Files(tmp_path))
+    assert "**unfinished:** results for 1 of 2 trials" in words(Files(tmp_path))
 
 
 def test_a_sweep_that_has_measured_nothing_has_a_summary(tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_sizes_stand_in_the_tables_where_the_models_differ(tmp_path: Path) -> No
 
 def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
-    assert "the optimum may lie beyond.** Try next: 0.008, 0.016." in words(files)
+    assert "the optimum may lie beyond it.** Try next: 0.008, 0.016." in words(files)
 
 
 def test_what_a_stopped_neighbor_would_have_become_is_not_known(lr: Files) -> None:
-    assert "next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
+    assert "Next to it: 0.001 (finished), 0.004 (stopped early). A stopped neighbor might" in words(
         lr
     )
 
@@ -127,7 +127,7 @@ def test_what_is_not_printed_is_counted(tmp_path: Path) -> None:
 
 def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: Path) -> None:
     said = words(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2))
-    assert "2 of the 3 stopped trials, drawn at random, were trained to the end" in said
+    assert "2 of 3 stopped trials, drawn at random, were trained to the end" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
     assert "The best of them ends 0.2500 below the best ranked trial." in said
 
@@ -140,12 +140,17 @@ def test_an_audit_that_finds_nothing_says_so(tmp_path: Path) -> None:
 def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
-        row = {"low": 1, "high": 2, "seconds": None, "basis": "8 curves of earlier sweeps"}
+        row = {
+            "low": 1,
+            "high": 2,
+            "seconds": None,
+            "basis": "replay of 8 curves of earlier sweeps",
+        }
         tell.ledger.append("forecast", tokens=393_216, **row)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     said = words(Files(tmp_path))
     assert "(replay of 8 curves of earlier sweeps) was 393,216 tokens" in said
-    assert "786,432 were used (+100%)." in said
+    assert "The sweep used 786,432 (+100%)." in said
 
 
 def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:

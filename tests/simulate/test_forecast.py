@@ -42,19 +42,19 @@ def test_without_a_schedule_it_is_the_full_grid() -> None:
 def test_stable_orders_are_made_up_where_nothing_is_known(tmp_path: Path) -> None:
     what = request(grid(RATES))
     found = expected(what)
-    assert found.basis == "curves that keep their order"
+    assert found.basis == "replay of made-up curves that never cross"
     assert found.low <= run(tmp_path / "s", what).spent_tokens <= found.high
 
 
 def test_curves_of_earlier_sweeps_are_replayed() -> None:
     run(led.RESULTS / "before", request(grid(RATES, policy="none")))
-    assert expected(request(grid(RATES))).basis == "8 curves of earlier sweeps"
+    assert expected(request(grid(RATES))).basis == "replay of 8 curves of earlier sweeps"
 
 
 def test_curves_with_another_budget_are_not() -> None:
     run(led.RESULTS / "before", request(grid(RATES, policy="none")))
     other = request({**grid(RATES), "base": {"budget.tokens": 2 * BUDGET}})
-    assert expected(other).basis == "curves that keep their order"
+    assert expected(other).basis == "replay of made-up curves that never cross"
 
 
 def test_stopped_curves_stay_behind_the_finished_ones() -> None:
@@ -62,14 +62,14 @@ def test_stopped_curves_stay_behind_the_finished_ones() -> None:
     what = request(grid(RATES))
     spent = run(led.RESULTS / "before", what).spent_tokens
     found = expected(what)
-    assert found.basis == "8 curves of earlier sweeps"
+    assert found.basis == "replay of 8 curves of earlier sweeps"
     assert found.low <= spent <= found.high
 
 
 def test_curves_that_miss_the_first_rung_are_not_replayed() -> None:
     coarse = {"eval.every_tokens": BUDGET // 2, "run.checkpoint_every_tokens": BUDGET // 2}
     run(led.RESULTS / "before", request({**grid(RATES, policy="none"), "base": coarse}))
-    assert expected(request(grid(RATES))).basis == "curves that keep their order"
+    assert expected(request(grid(RATES))).basis == "replay of made-up curves that never cross"
 
 
 def test_the_trials_that_get_to_each_rung_are_counted() -> None:

@@ -1,6 +1,6 @@
-"""Figures of a sweep; the only package that imports matplotlib.
+"""Figures of a sweep, drawn with matplotlib.
 
-Nothing here has a date or a random part: the same ledger gives the same SVG, byte for byte.
+The same ledger gives the same SVG, byte for byte: there are no dates and no random ids in it.
 """
 
 import itertools

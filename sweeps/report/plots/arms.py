@@ -11,7 +11,7 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
 from sweeps.findings.tuning import Tuning
-from sweeps.findings.verdict import NOISE_MARGIN, Kind
+from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.report.plots.look import (
     ABOVE,
     DASHES,
@@ -19,6 +19,7 @@ from sweeps.report.plots.look import (
     MARKS,
     OKABE_ITO,
     STOPPED,
+    VERDICTS,
     add_legend,
     brief,
     canvas,
@@ -39,14 +40,6 @@ from sweeps.report.plots.trials import X_AXES, XAxis, end_of, place_on
 from sweeps.selection import Metric, last_record, records
 from sweeps.text import count, show
 
-VERDICTS: dict[Kind, str] = {
-    "better": OKABE_ITO[2],
-    "worse": OKABE_ITO[1],
-    "no difference": OKABE_ITO[0],
-    "no conclusion": "0.5",
-    "void": OKABE_ITO[3],
-}
-
 
 def figures(found: StudyFindings) -> dict[str, Figure]:
     """Every figure of a study by its name."""
@@ -61,7 +54,7 @@ def figures(found: StudyFindings) -> dict[str, Figure]:
 
 
 def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, str]]:
-    """Color and dashes of every arm; arms that run the same trials show through each other."""
+    """The color and dashes of each arm, so that arms that share trials are both visible."""
     return {
         arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
         for n, arm in enumerate(arms)
@@ -69,7 +62,7 @@ def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, str]]:
 
 
 def forest(found: StudyFindings) -> Figure:
-    """The difference of every arm from the baseline with its 95% interval, and every seed's."""
+    """The difference of each arm from the baseline: mean, 95% interval, and each seed."""
     figure, axes = canvas(found.results)
     compared = found.comparison
     arms = () if compared is None else compared.arms[1:]
@@ -103,7 +96,7 @@ def forest(found: StudyFindings) -> Figure:
 
 
 def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
-    """One arm: interval and mean, or in words why there is none."""
+    """Draw one arm: its interval and mean, or the verdict in words if there is no difference."""
     color, effect = VERDICTS[arm.verdict.kind], arm.effect
     if effect is None:
         axes.text(0, y, f" {arm.verdict.headline}", va="center", color=color)
@@ -117,7 +110,7 @@ def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
 
 
 def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
-    """The re-tune grid of every arm: losses against the learning rate."""
+    """The losses of each arm's re-tune grid against the learning rate."""
     figure, axes = canvas(results)
     axes.set_ylabel(LOSSES[results.metric])
     trials = [trial for grid in grids for trial in grid.trials]
@@ -132,7 +125,7 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
         color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
         dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
         above = plot_rates(results, axes, grid.trials, (color, dash + mark), row) or above
-        row += any(map(cross_of, grid.trials))  # no arm's crosses on another's
+        row += any(map(cross_of, grid.trials))  # so that the crosses of two arms do not overlap
         handles.append(entry(brief(grid.arm, 26), color=color, ls=dash, marker=mark, ms=6))
     handles += level_entries(results, "#000000")
     if any(trial.status == "stopped" for trial in trials):
@@ -144,7 +137,7 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
 
 
 def against_value(results: Results, arms: Mapping[float, ArmRuns]) -> Figure:
-    """Final losses against the value that the arms are made of, and against the time they took."""
+    """Final losses against the value that defines each arm, and against training time."""
     figure, left = canvas(results)
     left.remove()
     left, right = figure.subplots(1, 2, sharey=True)
@@ -179,13 +172,13 @@ def against_value(results: Results, arms: Mapping[float, ArmRuns]) -> Figure:
 
 
 def _ends(results: Results, arm: ArmRuns) -> list[tuple[float, float]]:
-    """Seconds and losses of the finished runs."""
+    """The training seconds and final losses of the finished runs."""
     records = [last_record(trial) for trial in arm.having("finished")]
     return [(end.seconds, end.loss(results.metric)) for end in records if end is not None]
 
 
 def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
-    """The mean validation loss of every arm against x, with a band from the lowest to the highest
+    """The mean validation loss of each arm against x, with a band from the lowest to the highest
     seed."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1.0)
@@ -227,8 +220,10 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
 def _band(
     axes: Axes, arm: ArmRuns, metric: Metric, x: XAxis, look: tuple[str, str], divisor: float
 ) -> None:
-    """Mean and range over the seeds of an arm, at the records that all of them have reached; beyond,
-    where the time of some was enough for more, each of these alone."""
+    """Draw the mean and range over an arm's seeds, as far as all seeds have records.
+
+    With a budget in seconds, some seeds get further; the rest of each of these is drawn on its own.
+    """
     alive = [t for t in arm.runs.values() if t.curve and t.status not in {"diverged", "failed"}]
     if not alive:
         return

@@ -1,8 +1,8 @@
-"""What the figures share: looks, axes, marks and files.
+"""What the figures share: colors, axes, marks and files.
 
-What a figure shows is told apart twice, by color (viridis where values have an order, Okabe-Ito
-where not, https://jfly.uni-koeln.de/color/) and by line or mark, so that it reads in black and
-white.
+Trials and arms differ in color (viridis for ordered values, else Okabe-Ito,
+https://jfly.uni-koeln.de/color/) and also in line style or mark, so that a figure can be read in
+black and white.
 """
 
 import io
@@ -15,7 +15,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -23,9 +23,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
+from sweeps.findings.verdict import Kind
 from sweeps.ledger import Trial
 from sweeps.selection import Metric, last_record
-from sweeps.text import count, show
+from sweeps.text import count, quantity, show
 
 LOSSES: dict[Metric, str] = {
     "val_loss": "validation loss (nats per token)",
@@ -49,7 +50,7 @@ STYLE: dict[str, Any] = {
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 MARKS = ("o", "D", "v", "p", "h", "<", ">")
-# What went wrong, by its class (`sweeps.findings.outcomes`).
+# The mark of each problem (`sweeps.findings.outcomes`).
 CROSSES = {
     "non-finite": "x",
     "blown up": "X",
@@ -58,22 +59,30 @@ CROSSES = {
     "out of memory": "+",
     "failed": "1",
 }
-# Up to so many trials have a name in the legend; more have a color bar or share a name.
+VERDICTS: dict[Kind, str] = {
+    "better": OKABE_ITO[2],
+    "worse": OKABE_ITO[1],
+    "no difference": OKABE_ITO[0],
+    "no conclusion": "0.5",
+    "void": OKABE_ITO[3],
+}
+# The legend names at most this many trials; more trials have a color bar or share a name.
 NAMED = 12
-# Without its light end, which vanishes on paper.
-ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
-_ROWS = 8  # of crosses below each other
-# No axis reaches further above the losses' upper quartile than this many times its height.
+# Viridis without its light end, which vanishes on paper.
+DARKEST, LIGHTEST = 0.0, 0.88
+ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
+_ROWS = 8  # of crosses, below one another
+# The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
 REACH = 1.5
 
 
 def render(figure: Figure) -> dict[str, bytes]:
     """A figure as `svg` and as `png`."""
     with warnings.catch_warnings():
-        # A question may be in a script that the font lacks; boxes are drawn for it.
+        # The font may lack characters of the question; matplotlib draws boxes for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         svg = saved(figure, "svg", {"Date": None})
-        figure.set_layout_engine("none")  # laid out once, for both kinds of file
+        figure.set_layout_engine("none")  # keep the layout of the SVG
         return {"svg": svg, "png": saved(figure, "png", {})}
 
 
@@ -85,19 +94,19 @@ def saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
 
 
 def plain(words: str) -> str:
-    """Words as matplotlib shows them: a dollar begins no formula, an underscore hides nothing."""
+    """Text escaped for matplotlib: `$` does not start a formula, a leading `_` does not hide a label."""
     shown = words.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def brief(words: str, width: int) -> str:
-    """Words, cut to two lines of a width."""
+    """Text wrapped to this width and cut after two lines."""
     return plain("\n".join(textwrap.wrap(words, width, max_lines=2, placeholder="…")))
 
 
 def canvas(results: Results) -> tuple[Figure, Axes]:
-    """An empty figure under the question and the size of the sweep."""
-    # Texts may be a little wider in one kind of file than in the other: some room around them.
+    """An empty figure with the question and the size of the sweep above it."""
+    # Text may be slightly wider in one file type than in the other, so leave some room.
     figure = Figure(figsize=(8, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1))
     FigureCanvasAgg(figure)
     question = textwrap.wrap(results.question, 74, max_lines=3, placeholder=" …")
@@ -111,7 +120,7 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
     ended = len(results.trials) - len(results.having("unfinished"))
     parts = [
         results.name,
-        f"{ended} of {len(results.trials)} trials have a result",
+        f"results for {ended} of {quantity(len(results.trials), 'trial')}",
         *([f"{size} parameters"] if size else []),
         *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
     ]
@@ -120,24 +129,29 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
 
 
 def set_limit(axes: Axes, losses: Sequence[float]) -> float:
-    """Set the loss axis so that a few huge losses do not flatten the rest; its top."""
-    if not losses:
-        return axes.get_ylim()[1]
-    low, quartile = np.min(losses), np.percentile(losses, 75)
-    high = min(np.max(losses), quartile + REACH * (quartile - low))
-    margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
-    top = float(high + margin)
-    axes.set_ylim(low - margin, top)
+    """Set the limits of the loss axis; returns its upper end."""
+    bottom, top = limits(losses)
+    axes.set_ylim(bottom, top)
     return top
 
 
+def limits(losses: Sequence[float]) -> tuple[float, float]:
+    """The limits of a loss axis, such that a few huge losses do not squeeze the others together."""
+    if not losses:
+        return 0.0, 1.0
+    low, quartile = np.min(losses), np.percentile(losses, 75)
+    high = min(np.max(losses), quartile + REACH * (quartile - low))
+    margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
+    return float(low - margin), float(high + margin)
+
+
 def mark_above(axes: Axes, x: float, color: Any) -> None:
-    """Mark a loss that lies above the axes."""
+    """Draw a mark for a loss above the axis."""
     axes.plot(x, 0.95, "^", color=color, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
 
 
 def entry(label: str, **look: Any) -> Line2D:
-    """An entry of a legend."""
+    """A legend entry."""
     return Line2D([], [], label=plain(label), **look)
 
 
@@ -145,27 +159,63 @@ ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
 STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
 
 
+# Plotly's names of the dashes and marks.
+_DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+_SYMBOLS = {
+    "x": "x-thin-open",
+    "X": "x",
+    "2": "y-up-open",
+    "_": "line-ew-open",
+    "+": "cross-thin-open",
+    "1": "y-down-open",
+}
+
+
+def for_page() -> dict[str, Any]:
+    """The colors, dashes and marks of the figures, as the report page needs them."""
+    viridis = matplotlib.colormaps["viridis"](np.linspace(0, 1, 10))
+    return {
+        "colors": OKABE_ITO,
+        "dashes": [_DASHES[dash] for dash in DASHES],
+        "viridis": [to_hex(color) for color in viridis],
+        "shades": [DARKEST, LIGHTEST],
+        "named": NAMED,
+        "marks": {
+            "finished": ["circle", OKABE_ITO[0]],
+            "stopped": ["square-open", OKABE_ITO[0]],
+            "promoted": ["triangle-right", OKABE_ITO[2]],
+            "paused": ["line-ns-open", to_hex("0.5")],
+            "unfinished": ["circle-open", to_hex("0.5")],
+            "above the axis": ["triangle-up", to_hex("0.5")],
+            **{kind: [_SYMBOLS[mark], OKABE_ITO[1]] for kind, mark in CROSSES.items()},
+        },
+        "verdicts": {kind: to_hex(color) for kind, color in VERDICTS.items()},
+    }
+
+
 def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:
-    """The marks of all that went wrong in any of the trials."""
+    """The marks of the problems that any of the trials had."""
     found = {outcome(trial) for trial in trials}
     return {kind: mark for kind, mark in CROSSES.items() if kind in found}
 
 
 def cross_of(trial: Trial) -> str | None:
-    """What went wrong in a trial that has no final loss to be drawn at."""
+    """The problem of a trial that diverged or failed, and so has no final loss; else None."""
     return outcome(trial) if trial.status in {"diverged", "failed"} else None
 
 
 def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, color: Any) -> None:
-    """Mark the last loss of a trial that ended with one though something went wrong in it."""
+    """Mark the last loss of a trial that had a problem but did not diverge."""
     kind = outcome(trial)
     if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
         axes.plot(x, loss, CROSSES[kind], color=color, ms=11, mew=1.5, zorder=5)
 
 
 def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> None:
-    """A mark on the upper edge of the axes, or so many rows below what `mark_above` draws: there is
-    no loss to put it at."""
+    """Draw a mark at the upper edge of the axes, for a trial without a final loss.
+
+    Rows after the first are below the marks of `mark_above`.
+    """
     row %= _ROWS
     axes.plot(
         x,
@@ -182,7 +232,7 @@ def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> Non
 
 
 def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
-    """The legend's entries of what went wrong."""
+    """The legend entries of problems."""
     return [
         entry(textwrap.fill(kind, 34), marker=mark, ls="", color="0.2", ms=8)
         for kind, mark in crosses.items()
@@ -190,24 +240,24 @@ def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
 
 
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """A legend outside of the axes, where it covers nothing."""
+    """Add a legend outside the axes."""
     if handles:
         figure.legend(handles=handles, loc="outside right center")
 
 
 def say_nothing(axes: Axes, words: str) -> None:
-    """Empty axes with the reason."""
+    """Write the reason why the axes are empty."""
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="0.4")
     axes.set_yticks([])
 
 
 def label_size(ticks: int) -> float:
-    """Points, at which the labels of so many ticks stand beside each other."""
+    """A font size in points at which this many tick labels do not overlap."""
     return 9.0 if ticks <= 9 else 7.0
 
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
-    """Ticks at the values themselves where these are few, in plain figures."""
+    """Put a tick at each value, in plain decimals, if there are at most `NAMED` values."""
     if len(swept.values) <= NAMED:
         axis.set_major_locator(FixedLocator(list(swept.values)))
         axis.set_tick_params(labelsize=label_size(len(swept.values)))
@@ -216,7 +266,7 @@ def value_ticks(axis: Any, swept: SweptPath) -> None:
 
 
 def unit_of_time(results: Results) -> tuple[str, float]:
-    """Seconds, minutes or hours, whichever shows the longest training in two or three digits."""
+    """A unit that shows the longest run in two or three digits, and its length in seconds."""
     ends = [last_record(trial) for trial in results.trials]
     longest = max((end.seconds for end in ends if end is not None), default=0)
     return ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 300 else ("s", 1)

@@ -1,4 +1,4 @@
-"""The loss against the learning rate, and where training stops being stable."""
+"""Figures of the loss against the learning rate, with the edge of stability."""
 
 import math
 import statistics
@@ -37,10 +37,12 @@ from sweeps.text import show
 def plot_rates(
     results: Results, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
 ) -> bool:
-    """Draw losses against rates, a line for each token count at which trials are compared; frames
-    around the latest of those that were stopped, crosses, so many rows below the upper edge, for
-    those that diverged or failed. `look` is a color and the line with its mark.
-    Whether a loss lies above the axes."""
+    """Draw losses against learning rates; returns whether a loss is above the axis.
+
+    There is one line for each token count at which trials are compared. Stopped trials have a frame
+    around their last loss. Trials that diverged or failed have a cross at the upper edge, in the given
+    row. `look` is a color and a format string of matplotlib.
+    """
     color, line = look
     top, above = axes.get_ylim()[1], False
     for level in levels_of(results):
@@ -66,7 +68,7 @@ def plot_rates(
 
 
 def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, float]:
-    """The mean loss of each rate whose trials were measured at so many tokens."""
+    """The mean loss at a token count, for each rate with a measurement there."""
     losses = {
         rate: losses_at([t for t in each if t.status != "diverged"], tokens, results.metric)
         for rate, each in by_rate(trials).items()
@@ -75,7 +77,7 @@ def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, 
 
 
 def shown_losses(results: Results, trials: list[Trial]) -> list[float]:
-    """All that `plot_rates` draws of some trials."""
+    """The losses that `plot_rates` draws for the trials."""
     return [
         loss
         for level in levels_of(results)
@@ -84,7 +86,7 @@ def shown_losses(results: Results, trials: list[Trial]) -> list[float]:
 
 
 def level_entries(results: Results, color: str) -> list[Line2D]:
-    """The legend's entries of the token counts."""
+    """The legend entries of the token counts."""
     return [
         entry(
             when(level.tokens),
@@ -96,7 +98,7 @@ def level_entries(results: Results, color: str) -> list[Line2D]:
 
 
 def rate_axis(axes: Axes, trials: list[Trial]) -> None:
-    """A logarithmic axis of learning rates with the rates that were tried as its ticks."""
+    """Make the x axis a logarithmic one of learning rates, with ticks at the rates that were tried."""
     axes.set_xscale("log")
     axes.set_xlabel("peak learning rate (optim.lr)")
     rates = sorted({rate_of(trial) for trial in trials if LR in trial.values})
@@ -107,8 +109,8 @@ def rate_axis(axes: Axes, trials: list[Trial]) -> None:
 
 
 def edge_of_stability(search: SearchFindings) -> Figure:
-    """Last losses against the rate, with the best, the highest stable and the first diverging rate,
-    and the parabola around the minimum."""
+    """Losses against the rate, with the best, the highest stable, the first unstable and the first
+    diverging rate, and the interval for the minimum of a fitted parabola."""
     results, found = search.results, search.stability
     figure, axes = canvas(results)
     axes.set_ylabel(LOSSES[results.metric])

@@ -1,4 +1,4 @@
-"""Figures of single trials: learning curves, and the loss against a swept path."""
+"""Figures of trials: learning curves, and the loss against a swept path."""
 
 import math
 import statistics
@@ -56,20 +56,20 @@ X_AXES: dict[XAxis, str] = {
 
 @dataclass(frozen=True)
 class _Looks:
-    """How the trials are told apart: color and dashes of each, and what explains them."""
+    """The color and dashes of each trial, and the legend or color bar that explains them."""
 
     colors: dict[str, Any]  # by trial
     dashes: dict[str, str]
-    scale: ScalarMappable | None  # explained by a color bar
-    ordered: SweptPath | None  # the path of the scale
-    names: dict[str, str]  # trial -> what it is called in the legend; empty for no entry
+    scale: ScalarMappable | None  # of the color bar, if there is one
+    ordered: SweptPath | None  # the path that the colors show
+    names: dict[str, str]  # trial -> its name in the legend; empty for no entry
 
 
 def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
-    """Whether the legend has room to name all, and what it calls a trial.
+    """Whether the legend can name all trials, and the name of a trial.
 
-    That is the trial's values, which its seeds share, or its label where there is nothing but
-    seeds; where these are too many, its value of the first path that has no order.
+    The name is the trial's values, without the seed, or its label if only seeds differ. If these
+    would be too many names, it is the trial's value of the first path that is not numeric.
     """
     choices = {named(trial.values) for trial in results.trials}
     if len(choices) == 1 and len(results.trials) <= NAMED:
@@ -133,7 +133,7 @@ def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line
 
 
 def place_on(x: XAxis, record: Measured) -> float:
-    """Where on the axis a record lies."""
+    """The x position of a record."""
     match x:
         case "step":
             return record.step
@@ -144,7 +144,7 @@ def place_on(x: XAxis, record: Measured) -> float:
 
 
 def end_of(trial: Trial, x: XAxis) -> float | None:
-    """Where on the axis a trial ended; of the time it took to diverge only the measured is known."""
+    """The x position of a trial's end; in seconds, that of its last record."""
     match x:
         case "step":
             return trial.step
@@ -156,7 +156,7 @@ def end_of(trial: Trial, x: XAxis) -> float | None:
 
 
 def learning_curves(results: Results, x: XAxis) -> Figure:
-    """Validation loss, and training loss where it stays readable, of every trial against x."""
+    """The validation loss of each trial against x; with few trials, the training loss as well."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
@@ -189,7 +189,7 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
         if losses:
             mark_trouble(axes, along[-1], losses[-1], trial, color)
         if trial.status == "failed" and losses and losses[-1] <= top:
-            continue  # it is marked where it failed
+            continue  # `mark_trouble` has marked it
         if kind is not None and end is not None:
             draw_cross(axes, end / divisor, crosses[kind], color)
         elif losses and losses[-1] > top:
@@ -206,15 +206,15 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
 
 @dataclass(frozen=True)
 class Level:
-    """Where trials are compared, and how strongly it is drawn."""
+    """A token count at which trials are compared, and how strongly it is drawn."""
 
     tokens: Point
-    strength: float  # 1 for the end of the training, less the earlier it is
+    strength: float  # 1 at the end of training, lower at earlier token counts
     last: bool
 
 
 def levels_of(results: Results) -> list[Level]:
-    """The rungs, the common and the final token count, the later the stronger."""
+    """The rungs, the common and the final token count; later ones are drawn more strongly."""
     rungs = () if results.budgets_differ else results.rungs
     counts = {*rungs, *(n for n in (results.common, results.final) if isinstance(n, int))}
     points: list[Point] = [*sorted(counts), *([END] if results.final == END else [])]
@@ -228,13 +228,13 @@ def levels_of(results: Results) -> list[Level]:
 
 
 def tint(color: str, strength: float) -> Color:
-    """The color, mixed with white."""
+    """The color mixed with white."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(color))
     return red, green, blue
 
 
 def _series(results: Results, swept: SweptPath) -> dict[str, list[Trial]]:
-    """The trials that have the path, together where all other values are the same."""
+    """The trials that have the path, grouped by their other values."""
     found: dict[str, list[Trial]] = {}
     for trial in results.trials:
         if swept.path in trial.values:
@@ -258,7 +258,7 @@ def _points(
     place: Callable[[Any], float],
     path: str,
 ) -> list[_Dot]:
-    """The trials measured at the level, by rising x."""
+    """The trials measured at the level, sorted by x."""
     found = [
         _Dot(place(trial.value(path)), record.tokens, record.loss(results.metric), trial)
         for trial in trials
@@ -268,7 +268,7 @@ def _points(
 
 
 def _means(points: Sequence[_Dot]) -> Iterator[tuple[float, float]]:
-    """The mean over seeds at each x."""
+    """The mean loss over the seeds at each x."""
     for x in dict.fromkeys(point.x for point in points):
         yield x, statistics.fmean(point.loss for point in points if point.x == x)
 
@@ -282,8 +282,10 @@ def _draw_level(
     line: bool,
     bar: bool,
 ) -> None:
-    """The points of one level, and a line through their means that breaks above the axis, or a
-    bar at each mean."""
+    """Draw the points of one level, with a line through their means or a bar at each mean.
+
+    The line is interrupted where a mean is above the axis.
+    """
     color, mark = look
     faded = tint(color, level.strength)
     means, top = list(_means(points)), axes.get_ylim()[1]
@@ -309,7 +311,7 @@ def _draw_level(
 
 
 def loss_against(results: Results, swept: SweptPath) -> Figure:
-    """The loss at every rung and at the end against one path: equal tokens on every line."""
+    """The loss against one path, at each rung and at the end; each line is at one token count."""
     figure, axes = canvas(results)
     axes.set_xlabel(plain(swept.path))
     axes.set_ylabel(LOSSES[results.metric])
@@ -319,7 +321,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
         levels_of(results),
         crosses_of(results.trials),
     )
-    bar = len(series) == 1  # all trials with one value differ by their seed alone
+    bar = len(series) == 1  # trials with the same value differ only by seed
     joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(results.trials)
     if not joined:
         series = {"": [trial for trials in series.values() for trial in trials]}
@@ -405,7 +407,7 @@ def _end(trial: Trial, metric: Metric) -> tuple[int, float]:
 
 
 def _mark_stopped(axes: Axes, points: Sequence[_Dot]) -> None:
-    """A frame around the latest comparison of each stopped trial."""
+    """Draw a frame around the last point of each stopped trial."""
     latest: dict[str, _Dot] = {}
     for point in sorted(points, key=lambda point: point.tokens):
         if point.trial.status == "stopped":

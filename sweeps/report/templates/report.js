@@ -1,35 +1,28 @@
 "use strict";
 
-const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f"];
-const DASHES = ["solid", "dash", "dot", "dashdot"];
-// Stops of viridis, for values that have an order.
-const VIRIDIS = ["440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"]
-  .map((stop) => [0, 2, 4].map((at) => parseInt(stop.slice(at, at + 2), 16)));
 const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training", flops: "FLOPs" };
-const MARKS = {
-  promoted: ["triangle-right", "#009E73"], paused: ["line-ns-open", "#7f7f7f"],
-  stopped: ["square", "#E69F00"], diverged: ["x", "#D55E00"], failed: ["cross", "#CC79A7"],
-  finished: ["circle", "#0072B2"], spiked: ["star-triangle-up", "#D55E00"], stuck: ["line-ew-open", "#D55E00"],
-  "blown up": ["x", "#D55E00"],
-};
-
-const VERDICTS = { better: "#009E73", worse: "#D55E00", "no difference": "#0072B2" };
+const GRAY = "#7f7f7f";
 
 let page = JSON.parse(document.getElementById("content").textContent);
 let sorted = { column: null, down: false };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const here = (id) => document.getElementById(id);
 const isNarrow = () => window.innerWidth < 700;
+// The colors of the figures; black is the color of the text, so that it is seen on a dark page.
+const colors = () => page.look.colors.map((color) => color === "#000000" ? inks()[0] : color);
 const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
 
-// Charts show text as a little HTML; what stands in a ledger is none.
+// Plotly reads text as HTML, which the text of a ledger is not.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const brief = (text, most) => plain(text.length > most ? text.slice(0, most - 1) + "…" : text);
 const numeral = (value) => Number.isInteger(value) ? value.toLocaleString("en")
   : Math.abs(value) < 5e-5 ? value.toExponential(1) : value.toFixed(Math.abs(value) < 100 ? 4 : 1);
 
+// The colors of text and of thin lines.
+const inks = () => dark.matches ? ["#ececec", "#3a3a3a"] : ["#1a1a1a", "#d9d9d9"];
+
 function look(x, y) {
-  const [ink, line] = dark.matches ? ["#ececec", "#3a3a3a"] : ["#1a1a1a", "#d9d9d9"];
+  const [ink, line] = inks();
   const axis = { gridcolor: line, zeroline: false, automargin: true };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 },
@@ -50,31 +43,33 @@ const who = (trial) => [
   plain(trial.outcome || trial.status),
 ].join("<br>");
 
-// The color of a share from 0 to 1; without the end of the scale that the paper swallows.
+// The color of a share from 0 to 1, without the end of the scale that is too close to the background.
 function shade(share) {
-  const [low, high] = dark.matches ? [0.25, 1] : [0, 0.88];
-  const place = (low + share * (high - low)) * (VIRIDIS.length - 1);
-  const stop = Math.min(Math.floor(place), VIRIDIS.length - 2);
-  const mix = VIRIDIS[stop].map((from, n) => Math.round(from + (place - stop) * (VIRIDIS[stop + 1][n] - from)));
+  const viridis = page.look.viridis.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)));
+  const [low, high] = dark.matches ? [0.25, 1] : page.look.shades;
+  const place = (low + share * (high - low)) * (viridis.length - 1);
+  const stop = Math.min(Math.floor(place), viridis.length - 2);
+  const mix = viridis[stop].map((from, n) => Math.round(from + (place - stop) * (viridis[stop + 1][n] - from)));
   return `rgb(${mix.join(",")})`;
 }
 
-// Color and dashes of the trials: by value and seed where one path with an order was swept, else apart.
+// Color and dash of each trial: by its value and seed if one numeric path was swept, else by its number.
 function lines(trials) {
+  const [palette, dashes] = [colors(), page.look.dashes];
   const varied = page.swept.filter((swept) => swept.values.length > 1);
   const seeds = [...new Set(trials.map((trial) => trial.seed))];
   if (varied.length !== 1 || !varied[0].numeric || page.arms.length) {
     return trials.map((_, number) => ({
-      color: COLORS[number % COLORS.length],
-      dash: DASHES[Math.floor(number / COLORS.length) % DASHES.length],
+      color: palette[number % palette.length],
+      dash: dashes[Math.floor(number / palette.length) % dashes.length],
     }));
   }
   const { path, values, log } = varied[0];
   const scale = log ? Math.log : Number;
   const [low, high] = [scale(values[0]), scale(values[values.length - 1])];
   return trials.map((trial) => ({
-    color: path in trial.values ? shade((scale(trial.values[path]) - low) / (high - low)) : "#7f7f7f",
-    dash: DASHES[seeds.indexOf(trial.seed) % DASHES.length],
+    color: path in trial.values ? shade((scale(trial.values[path]) - low) / (high - low)) : GRAY,
+    dash: dashes[seeds.indexOf(trial.seed) % dashes.length],
   }));
 }
 
@@ -87,16 +82,19 @@ function drawCurves() {
     const line = looks[number];
     const shared = { x: trial[x], mode: "lines+markers", legendgroup: trial.id };
     const hover = `${who(trial)}<br>%{x:.5s} ${AXES[x]}: %{y:.4f}<extra></extra>`;
-    const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line,
-      marker: { size: 4 }, hovertemplate: hover };
+    const end = trial.outcome || (trial.status === "stopped" ? "stopped" : "");
+    const last = trial.loss.map((_, number) => end !== "" && number === trial.loss.length - 1);
+    const marker = { opacity: 1, size: last.map((is) => is ? 9 : 4), line: { width: last.map((is) => is ? 2 : 0), color: line.color },
+      symbol: last.map((is) => is ? page.look.marks[end][0] : "circle") };
+    const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line, marker, hovertemplate: hover };
     const thin = { ...shared, y: trial.train_loss, mode: "lines", showlegend: false, opacity: 0.5,
       line: { ...line, width: 1 }, hovertemplate: hover.replace("<extra>", " (training)<extra>") };
     return train ? [curve, thin] : [curve];
   });
   const layout = look(AXES[x], lossTitle());
   layout.yaxis.type = here("curve-y").value;
-  const range = lossRange(measured().flatMap((trial) => trial.loss));
-  if (range) layout.yaxis.range = layout.yaxis.type === "log" ? range.map(Math.log10) : range;
+  const range = page.limits.curves;
+  layout.yaxis.range = layout.yaxis.type === "log" ? range.map(Math.log10) : range;
   layout.xaxis.rangemode = "tozero";
   if (isNarrow()) layout.legend = { orientation: "h", y: -0.4, font: { size: 10 } };
   draw("curves", traces, layout);
@@ -106,29 +104,28 @@ function last(trial) {
   return trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
 }
 
-// A few huge losses must not flatten the rest: no further above the upper quartile than 1.5 times its
-// height above the lowest.
-function lossRange(losses) {
-  if (!losses.length) return null;
-  const ordered = [...losses].sort((a, b) => a - b);
-  const [low, quartile] = [ordered[0], ordered[Math.floor(0.75 * (ordered.length - 1))]];
-  const high = Math.min(ordered[ordered.length - 1], quartile + 1.5 * (quartile - low));
-  const margin = 0.05 * (high - low) || 0.05;
-  return [low - margin, high + margin];
+const isGone = (trial) => trial.status === "diverged" || trial.status === "failed";
+const measured = () => page.trials.filter((trial) => trial.loss.length && !isGone(trial));
+
+// The last loss of a trial, and what its mark means. At the upper edge of the axis are the trials
+// that diverged or failed, and those whose loss is above it.
+function placed(trial) {
+  const top = page.limits.last[1];
+  if (isGone(trial)) return [top, trial.outcome];
+  return last(trial) > top ? [top, "above the axis"] : [last(trial), trial.outcome || trial.status];
 }
 
-const measured = () => page.trials.filter((trial) => trial.loss.length && trial.status !== "diverged");
-
-// A mark for every way that trials went wrong or ended, with those that did.
-function byOutcome(trials, point) {
-  const kind = (trial) => trial.outcome || trial.status;
-  return [...new Set(trials.map(kind))].map((status) => {
-    const some = trials.filter((trial) => kind(trial) === status);
-    const [symbol, color] = MARKS[status] || ["circle-open", "#7f7f7f"];
+// The trials as points, a group for each kind of mark.
+function byMark(trials, x) {
+  const kinds = [...new Set(trials.map((trial) => placed(trial)[1]))];
+  return kinds.map((kind) => {
+    const some = trials.filter((trial) => placed(trial)[1] === kind);
+    const [symbol, color] = page.look.marks[kind];
+    const loss = (trial) => isGone(trial) ? "" : `<br>${numeral(last(trial))}`;
     return {
-      x: some.map((trial) => point(trial)[0]), y: some.map((trial) => point(trial)[1]),
-      text: some.map(who), name: status, mode: "markers", marker: { symbol, color, size: 9 },
-      hovertemplate: "%{text}<br>%{y:.4f}<extra></extra>",
+      x: some.map(x), y: some.map((trial) => placed(trial)[0]), text: some.map((trial) => who(trial) + loss(trial)),
+      name: kind, mode: "markers", marker: { symbol, color, size: 9, line: { width: 2, color } },
+      cliponaxis: false, showlegend: true, hovertemplate: "%{text}<extra></extra>",
     };
   });
 }
@@ -138,14 +135,16 @@ function drawValues() {
   here("values-section").hidden = !page.swept.length;
   if (!page.swept.length) return;
   const swept = page.swept.find((one) => one.path === path) || page.swept[0];
-  const trials = measured().filter((trial) => swept.path in trial.values);
+  const trials = page.trials.filter((trial) => swept.path in trial.values && (isGone(trial) || trial.loss.length));
   const value = (trial) => swept.numeric ? trial.values[swept.path] : plain(trial.values[swept.path]);
   const layout = look(plain(swept.path), lossTitle());
   layout.xaxis.type = swept.log ? "log" : swept.numeric ? "linear" : "category";
-  const gone = page.trials.filter((trial) => trial.status === "diverged" && swept.path in trial.values)
-    .map((trial) => `${trial.values[swept.path]} (${trial.outcome})`);
-  here("values-missing").textContent = gone.length ? `Diverged, without a loss to draw: ${[...new Set(gone)].join(", ")}.` : "";
-  draw("values", byOutcome(trials, (trial) => [value(trial), last(trial)]), layout);
+  if (swept.numeric && swept.values.length <= page.look.named) {
+    layout.xaxis.tickvals = swept.values;
+    layout.xaxis.ticktext = swept.values.map((tick) => String(Number(tick.toPrecision(4))));
+  }
+  layout.yaxis.range = page.limits.last;
+  draw("values", byMark(trials, value), layout);
 }
 
 function drawCompute() {
@@ -153,10 +152,11 @@ function drawCompute() {
   const point = (trial) => [trial.flops[trial.flops.length - 1], last(trial)];
   const front = page.front.map((id) => point(trials.find((trial) => trial.id === id)));
   const line = { x: front.map((at) => at[0]), y: front.map((at) => at[1]), mode: "lines",
-    name: "best for its compute", line: { shape: "hv", color: "#7f7f7f", width: 1 }, hoverinfo: "skip" };
+    name: "best for its compute", line: { shape: "hv", color: GRAY, width: 1 }, hoverinfo: "skip" };
   const layout = look("FLOPs of the trial", lossTitle());
   layout.xaxis.type = "log";
-  draw("compute", [line, ...byOutcome(trials, point)], layout);
+  layout.yaxis.range = page.limits.last;
+  draw("compute", [line, ...byMark(trials, (trial) => point(trial)[0])], layout);
 }
 
 // Rows of a chart by trial, from the top, each as high as a line of text.
@@ -168,14 +168,14 @@ function byTrial(layout, id, labels) {
 }
 
 function drawRungs() {
-  const lines = { x: [], y: [], mode: "lines", line: { color: "#7f7f7f", width: 1.5 },
+  const lines = { x: [], y: [], mode: "lines", line: { color: GRAY, width: 1.5 },
     showlegend: false, hoverinfo: "skip" };
   const kinds = {};
   page.rungs.forEach((fate, row) => {
     lines.x.push(0, fate.tokens, null);
     lines.y.push(row, row, null);
     for (const mark of fate.marks) {
-      const [symbol, color] = MARKS[mark.kind];
+      const [symbol, color] = page.look.marks[mark.kind];
       kinds[mark.kind] ??= { x: [], y: [], text: [], name: mark.kind, mode: "markers",
         marker: { symbol, color, size: 10, line: { width: 2, color } },
         hovertemplate: "%{text}<extra></extra>" };
@@ -192,14 +192,14 @@ function drawRungs() {
 }
 
 function drawGantt() {
-  const bars = page.gantt.bars;
+  const [bars, palette] = [page.gantt.bars, colors()];
   const use = page.gantt.utilization;
-  here("utilization").textContent = use === null ? "" : `${(100 * use).toFixed(0)}% of the slots' time was taken.`;
+  here("utilization").textContent = use === null ? "" : `${(100 * use).toFixed(0)}% of the slots' time was used.`;
   const trials = [...new Set(bars.map((bar) => bar.trial))];
   const trace = {
     type: "bar", orientation: "h", base: bars.map((bar) => bar.from),
     x: bars.map((bar) => bar.to - bar.from), y: bars.map((bar) => bar.slot),
-    marker: { color: bars.map((bar) => COLORS[trials.indexOf(bar.trial) % COLORS.length]),
+    marker: { color: bars.map((bar) => palette[trials.indexOf(bar.trial) % palette.length]),
       line: { width: 1, color: dark.matches ? "#16181b" : "#ffffff" } },
     text: bars.map((bar) => `<b>${plain(bar.trial)}</b><br>${bar.from.toFixed(0)} s to ${bar.to.toFixed(0)} s`),
     textposition: "none", hovertemplate: "%{text}<extra></extra>",
@@ -217,7 +217,7 @@ function drawImportance() {
   here("importance-section").hidden = !found.length;
   if (!found.length) return;
   const trace = { type: "bar", orientation: "h", x: found.map((one) => one[1]),
-    y: found.map((one) => plain(one[0])), marker: { color: COLORS[0] },
+    y: found.map((one) => plain(one[0])), marker: { color: colors()[0] },
     hovertemplate: "%{y}: %{x:.0%}<extra></extra>" };
   const layout = look("share", "");
   layout.xaxis.tickformat = ".0%";
@@ -257,13 +257,13 @@ function drawArms() {
   here("arms-section").hidden = !page.arms.length;
   if (!page.arms.length) return;
   const arms = page.arms.filter((arm) => arm.difference !== null);
-  const color = arms.map((arm) => VERDICTS[arm.verdict] || "#7f7f7f");
+  const color = arms.map((arm) => page.look.verdicts[arm.verdict] || GRAY);
   const bounds = arms.map((arm) => arm.low === null ? [0, 0] : [arm.difference - arm.low, arm.high - arm.difference]);
   const trace = {
     x: arms.map((arm) => arm.difference), y: arms.map((_, n) => n), mode: "markers",
     marker: { color, size: 10 },
     error_x: { type: "data", symmetric: false, array: bounds.map((one) => one[1]),
-      arrayminus: bounds.map((one) => one[0]), color: "#7f7f7f", thickness: 2 },
+      arrayminus: bounds.map((one) => one[0]), color: GRAY, thickness: 2 },
     text: arms.map((arm) => `<b>${plain(arm.arm)}</b><br>${plain(arm.words)}`),
     hovertemplate: "%{text}<br>%{x:.4f}<extra></extra>",
   };
@@ -328,9 +328,8 @@ function fillTable() {
 
 function fillHead() {
   const count = page.counts;
-  here("state").textContent = count.unfinished
-    ? `${count.planned - count.unfinished} of ${count.planned} trials have a result`
-    : `all ${count.planned} trials have a result`;
+  here("state").textContent = `results for ${count.planned - count.unfinished} of ${count.planned} trial`
+    + (count.planned === 1 ? "" : "s");
   here("verdict").replaceChildren(...page.verdict.map((sentence) => {
     const item = document.createElement("li");
     item.textContent = sentence;
