@@ -89,12 +89,12 @@ def ranking_words(found: SearchFindings) -> list[str]:
     title = ["## Finished trials", ""]
     if not places:
         return [*title, "No trial has finished.", ""]
-    where = f"all {when(point)}" if point != END else "each at the end of its budget"
+    where = f" {when(point)}" if point != END else ", each at the end of its budget"
     trained = (TOKENS, COMPUTE) if point == END else ()
     columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, BEHIND, BEST, SPEED, ID)
     return [
         *title,
-        f"Ranked by {METRICS[found.results.metric]}, {where} (step {steps(places)}). {models(places)}",
+        f"Ranked by {METRICS[found.results.metric]}{where} (step {steps(places)}). {models(places)}",
         *([budgets_words(found.results)] if found.results.budgets_differ else []),
         "",
         *table(places, *columns, *sizes(places)),

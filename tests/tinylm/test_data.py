@@ -29,7 +29,8 @@ def split(asked: cfg.Data) -> list[tuple[bool, str]]:
     """Every document of a corpus, and whether it is held out."""
     downloads = data.cache_folder() / "raw"
     survey = documents.survey(asked, 307, downloads, lambda done: None)
-    found, parts = [], []
+    found: list[tuple[bool, str]] = []
+    parts: list[str] = []
     for text, ends, _ in documents.pieces(asked, survey.split, downloads):
         parts.append(text)
         if ends:
