@@ -126,13 +126,13 @@ class TestKinds:
             ("a.txt", as_text(DOCUMENTS)),
             ("A.TXT", as_text(DOCUMENTS)),
             ("a.md", as_text(DOCUMENTS)),
-            ("a.Txt.GZ", gzip.compress(as_text(DOCUMENTS))),
-            ("a.gz", gzip.compress(as_text(DOCUMENTS))),
+            ("a.Txt.GZ", gzip.compress(as_text(DOCUMENTS), mtime=0)),
+            ("a.gz", gzip.compress(as_text(DOCUMENTS), mtime=0)),
             ("a.md.zst", zst(as_text(DOCUMENTS))),
             ("a.txt", b"\xef\xbb\xbf" + as_text(DOCUMENTS)),  # a byte order mark
             ("a.jsonl", as_lines(DOCUMENTS)),
             ("a.ndjson", b"\xef\xbb\xbf" + as_lines(DOCUMENTS)),
-            ("a.JSONL.gz", gzip.compress(as_lines(DOCUMENTS))),
+            ("a.JSONL.gz", gzip.compress(as_lines(DOCUMENTS), mtime=0)),
             ("a.jsonl.zst", zst(as_lines(DOCUMENTS))),
         ],
     )
@@ -170,7 +170,7 @@ class TestKinds:
 
     def test_a_file_that_is_there_compressed_as_well_is_read_once(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("a")
-        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a"))
+        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a", mtime=0))
         assert read(tmp_path) == ["a"]
 
     def test_a_folder_named_like_a_file_is_a_folder(self, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ class TestRefusals:
     def test_a_wrong_byte_is_named_by_its_place(
         self, tmp_path: Path, content: bytes, place: str, name: str
     ) -> None:
-        (tmp_path / name).write_bytes(gzip.compress(content) if ".gz" in name else content)
+        (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if ".gz" in name else content)
         assert refusal(tmp_path).startswith(
             f"{tmp_path / name}: data.path: not UTF-8 text: {place}"
         )
