@@ -45,8 +45,8 @@ def records(data):
         if left < 7:
             position += left
             continue
-        _, length, kind = struct.unpack("<IHB", data[position : place + 7])
-        parts += data[position + 7 : place + 7 + length]
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        parts += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):
             record = Record()
