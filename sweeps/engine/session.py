@@ -31,6 +31,7 @@ from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import count
 from tinylm import config as cfg
+from tinylm.data import check_files
 
 Tracker = Literal["mlflow", "wandb"]
 
@@ -58,6 +59,8 @@ def preview(request: Request, audit: float, console: Console) -> None:
     """Print the trials of a request, what they cost, and how long they take here."""
     plan = pl.plan(request, this_machine(request))
     load, slots = pl.load(request, plan), local_slots(request)
+    for config in (request.base, *load.configs):
+        check_files(config)
     show_plan(request, plan, load, console)
     try:
         speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
