@@ -363,6 +363,12 @@ def find(digest: str) -> Corpus | None:
     return read(folder) if folder.is_dir() else None
 
 
+def check_files(config: cfg.Config) -> None:
+    """Raise `ConfigError` if the files of a corpus are not there; reads none of them."""
+    if config.data.corpus == "text":
+        texts.sources(config.data)
+
+
 def _downloads() -> Path:
     return cache_folder() / "raw"
 

@@ -33,6 +33,7 @@ from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount
 from tinylm import config as cfg
+from tinylm.data import check_files
 from tinylm.signals import listening
 
 Tracker = Literal["mlflow", "wandb"]
@@ -65,6 +66,8 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     rows, machine = led.read(led.Files(folder)), this_machine(request)
     plan = pl.plan(request, machine, pl.earlier_draws(rows, request.seed))
     load = pl.load(request, plan)
+    for config in (request.base, *load.configs):
+        check_files(config)
     show_plan(request, plan, load, console)
     if rows:
         sweep = led.fold(rows)
