@@ -31,7 +31,9 @@ def main(
     out: Annotated[
         Path | None, typer.Option(help="The sweep's folder. Default: results/SPACE-SCALE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Added to the seeds of the space.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=4_000_000_000, help="Added to the seeds of the space.")
+    ] = 0,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would run and what it costs, then exit.")
     ] = False,

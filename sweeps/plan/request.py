@@ -133,7 +133,7 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
 
 def sweep_folder(request: Request, out: Path | None) -> Path:
     """The folder of a request's sweep: `--out`, else `results/<space>-<scale>`."""
-    name = f"{Path(request.source).stem}-{Path(request.scale).stem}"
+    name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
     wrong = []
     if not NAME.fullmatch(folder.name) or ".." in folder.parts:

@@ -464,7 +464,7 @@ def find(name_or_path: str) -> Path:
         named = name_or_path
         places = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
         path = next((place for place in places if place.is_file()), places[0])
-    if not NAME.fullmatch(named):
+    if not NAME.fullmatch(named.replace(" ", "_")):
         raise ConfigError(
             [f"{name_or_path}: expected a space's name (letters, digits, _, - and .) or .yaml file"]
         )
@@ -479,12 +479,13 @@ def find(name_or_path: str) -> Path:
     return path
 
 
-def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every dotted path in a tree that may not be a valid space, after its place in the file."""
+def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every dotted path in a tree that may not be a valid space: its place in the file, the path, and
+    what is written for it."""
 
-    def keys(where: str, part: object) -> Iterator[tuple[str, str]]:
-        for path in part if isinstance(part, dict) else ():
-            yield f"{where}.{path}", path
+    def keys(where: str, part: object) -> Iterator[tuple[str, str, Any]]:
+        for path, value in part.items() if isinstance(part, dict) else ():
+            yield f"{where}.{path}", path, value
 
     for part in ("base", "space", "retune"):
         yield from keys(part, tree.get(part))
@@ -493,21 +494,28 @@ def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from keys(f"arms.{name}.set", arm.get("set") if isinstance(arm, dict) else None)
     if isinstance(each, dict):
         if isinstance(each.get("path"), str):
-            yield "each.path", each["path"]
+            yield "each.path", each["path"], None
         yield from keys("each.scale", each.get("scale"))
 
 
-def _wrong_paths(tree: Mapping[str, Any], source: str) -> Iterator[str]:
-    for where, path in _written_paths(tree):
-        if path == "run.seed":
-            yield f"{source}: {where}: list seeds under `seeds`"
+def _wrong_paths(tree: Mapping[str, Any], source: str) -> dict[str, str]:
+    """What is wrong with the paths of a tree, by their places in the file."""
+    wrong = {}
+    for where, path, value in _written_paths(tree):
+        if path in {"run.seed", "seed"}:
+            problem = "list seeds under `seeds`"
         elif path == "run.repeat":
-            yield f"{source}: {where}: set the runs of the first seed under `repeats`"
+            problem = "set the runs of the first seed under `repeats`"
+        elif path in cfg.Config.model_fields and isinstance(value, dict) and value:
+            problem = f"write whole paths, e.g. {path}.{next(iter(value))}"
         elif path not in cfg.PATHS:
-            near = cfg.did_you_mean(path, cfg.PATHS)
             # A path that is a value, not a key, is not in `where` yet.
-            value = f" {path}" if not where.endswith(path) else ""
-            yield f"{source}: {where}:{value} unknown path{near}"
+            named = f"{path} " if not where.endswith(path) else ""
+            problem = f"{named}unknown path{cfg.did_you_mean(path, cfg.PATHS)}"
+        else:
+            continue
+        wrong[where] = f"{source}: {where}: {problem}"
+    return wrong
 
 
 def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
@@ -550,6 +558,22 @@ def _wrong_multiples(space: Space, source: str) -> Iterator[str]:
 
 # Keys whose mapping is one of several kinds, with the names of the kinds.
 _TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
+
+
+# What other programs call a key of a space file, with what it is here.
+_CALLED = {
+    **dict.fromkeys(("parameters", "params", "param_space", "search_space", "hyperparameters"), "space"),
+    **dict.fromkeys(("method", "algorithm", "sampler", "search_alg"), "search: {method: random, ..}"),
+    **dict.fromkeys(("samples", "n_trials", "num_samples", "num_trials", "run_cap", "count"),
+                    "search: {samples: N, ..}"),
+    **dict.fromkeys(("early_terminate", "scheduler", "pruner"), "schedule"),
+    **dict.fromkeys(("name", "description", "project", "title"), "question"),
+    **dict.fromkeys(("config", "defaults", "fixed", "baseline"), "base"),
+    **dict.fromkeys(("ablations", "variants", "experiments"), "arms"),
+    **dict.fromkeys(("objective", "goal"), "metric"),
+    **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
+    "seed": "seeds: [..]",
+}  # fmt: skip
 
 
 def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -597,7 +621,7 @@ def parse(written: Mapping[str, Any], source: str) -> Space:
     try:
         return Space.model_validate(_without_empty(written))
     except ValidationError as error:
-        problems = cfg.problems(error, source, _names(written), _TAGGED)
+        problems = cfg.problems(error, source, _names(written), _TAGGED, _CALLED)
         lines = (problem.replace("\n", f"\n{source}: ").split("\n") for problem in problems)
         raise ConfigError(itertools.chain.from_iterable(lines)) from error
 
@@ -610,7 +634,8 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         raise ConfigError([str(error)]) from error
     empty = list(_empty(tree))
     wrong = [f"{path}: {key}: empty" for key in empty]
-    wrong += _wrong_paths(tree, str(path))
+    wrong_paths = _wrong_paths(tree, str(path))
+    wrong += wrong_paths.values()
     reported = {f"{path}: {key}: missing" for key in empty}
     if {"arms", "each"} & set(empty):  # it was meant to be a study
         reported.add(f"{path}: search: missing")
@@ -618,7 +643,13 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         space = parse(tree, str(path))
         wrong += [*_wrong_values(space, str(path)), *_wrong_multiples(space, str(path))]
     except ConfigError as error:
-        wrong += [line for line in error.problems if line.partition(";")[0] not in reported]
+        # What is written for a wrong path may be right for the one that was meant, or not.
+        beside = tuple(f"{path}: {where}{end}" for where in wrong_paths for end in ".:")
+        wrong += [
+            line
+            for line in error.problems
+            if line.partition(";")[0] not in reported and not line.startswith(beside)
+        ]
     if wrong:
         raise ConfigError(wrong)
     return space, tree
