@@ -39,7 +39,8 @@ def main(
         Path | None, typer.Option(help="The sweep's folder. Default: results/SPACE-SCALE.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="A number to add to every seed of the space.")
+        int,
+        typer.Option(min=0, max=4_000_000_000, help="A number to add to every seed of the space."),
     ] = 0,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the plan and its expected cost, then exit.")

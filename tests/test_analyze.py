@@ -98,6 +98,16 @@ def test_the_best_loss_keeps_its_own_step(tmp_path: Path) -> None:
     assert (row["val_loss_final"], row["val_loss_best"], row["step_best"]) == ("3.7", "3.5", "24")
 
 
+@pytest.mark.parametrize("text", ["123456789012", "1234e5678901", "012345678901", "0.010"])
+def test_text_never_becomes_a_number(text: str) -> None:
+    assert tables.cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["a23456789012", "1e2e3e4e5e6e", "nan", "1 of 2"])
+def test_other_text_is_as_it_is(text: str) -> None:
+    assert tables.cell(text) == text
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_text_never_becomes_a_formula(text: str) -> None:
     assert tables.cell(text) == f"'{text}"

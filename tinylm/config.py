@@ -381,15 +381,83 @@ def value_problems(path: str, value: Any) -> list[str]:
     return []
 
 
+# What other programs call a setting: nanoGPT, litgpt, Hugging Face, PyTorch, papers.
+_CALLED: Mapping[str, Sequence[str]] = MappingProxyType({
+    "model.context_length": ("block_size", "seq_len", "seq_length", "sequence_length", "max_seq_len",
+                             "max_seq_length", "n_ctx", "ctx_len", "max_position_embeddings"),
+    "model.d_model": ("n_embd", "n_embed", "embed_dim", "emb_dim", "embedding_dim", "hidden_size",
+                      "dim", "width"),
+    "model.n_layers": ("n_layer", "num_layers", "num_hidden_layers", "layers", "depth"),
+    "model.n_heads": ("n_head", "num_heads", "num_attention_heads", "nhead", "heads"),
+    "model.d_ff": ("intermediate_size", "ffn_dim", "d_hidden", "hidden_dim", "dim_feedforward",
+                   "ffn_hidden_size", "mlp_dim", "n_inner"),
+    "model.dropout": ("attn_pdrop", "resid_pdrop", "dropout_rate", "dropout_p"),
+    "model.ffn": ("activation", "act_fn", "hidden_act", "activation_function", "mlp_class_name"),
+    "model.norm": ("norm_type", "norm_position", "layer_norm"),
+    "model.norm_eps": ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),
+    "model.position": ("pos_emb", "position_embedding", "position_embedding_type",
+                       "positional_encoding"),
+    "model.rope_theta": ("rope_base", "theta"),
+    "model.tie_embeddings": ("tie_word_embeddings", "weight_tying", "tie_weights"),
+    "model.init_std": ("initializer_range", "init_scale"),
+    "data.corpus": ("dataset", "dataset_name"),
+    "optim.lr": ("learning_rate", "max_lr", "peak_lr", "base_lr"),
+    "optim.lr_final_fraction": ("min_lr", "lr_final", "lr_min", "final_lr", "min_lr_ratio"),
+    "optim.schedule": ("scheduler", "lr_scheduler", "lr_scheduler_type", "lr_schedule", "decay_lr"),
+    "optim.warmup_fraction": ("warmup", "warmup_steps", "warmup_iters", "warmup_ratio",
+                              "num_warmup_steps", "lr_warmup_steps"),
+    "optim.decay_fraction": ("decay_steps", "cooldown", "cooldown_fraction"),
+    "optim.beta1 and optim.beta2": ("betas", "adam_betas"),
+    "optim.beta1": ("adam_beta1", "beta_1"),
+    "optim.beta2": ("adam_beta2", "beta_2"),
+    "optim.eps": ("epsilon", "adam_epsilon", "adam_eps"),
+    "optim.weight_decay": ("wd", "l2", "decay"),
+    "optim.clip_norm": ("grad_clip", "max_grad_norm", "gradient_clip_val", "grad_norm_clip", "clip"),
+    "optim.batch_size": ("batch_size", "batch", "train_batch_size", "global_batch_size", "micro_batch_size",
+                         "per_device_train_batch_size"),
+    "budget.tokens": ("max_iters", "max_steps", "num_steps", "train_steps", "steps", "iterations",
+                      "epochs", "num_epochs", "num_train_epochs", "max_tokens",
+                      "tokens"),
+    "budget.seconds": ("max_time", "time_limit", "train_time"),
+    "eval.every_tokens": ("eval_interval", "eval_every", "eval_steps", "val_check_interval"),
+    "eval.tokens": ("eval_iters", "eval_batches"),
+    "run.accumulate": ("gradient_accumulation_steps", "grad_accum_steps", "accumulate_grad_batches",
+                       "grad_accumulation"),
+    "run.precision": ("dtype", "mixed_precision", "amp", "bf16", "fp16"),
+    "run.checkpoint_every_tokens": ("save_interval", "save_steps", "checkpoint_interval"),
+})  # fmt: skip
+_PATH_OF = {name: path for path, names in _CALLED.items() for name in names}
+
+
+def _path_called(name: str) -> str | None:
+    """The path of a setting by its last part, or by what other programs call it; None if unknown."""
+    last = re.split(r"[./]", name)[-1].lower().replace("-", "_")
+    paths = [path for path in PATHS if path.rpartition(".")[2] == last]
+    path = paths[0] if len(paths) == 1 else _PATH_OF.get(last)
+    return path if path is not None and path.partition(" ")[0] in PATHS else None
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest name, or nothing if none is close."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    """`; did you mean 'x'?` for the nearest name, or nothing if none is close.
+
+    For what another program calls a setting, its path here, if that is among the names.
+    """
+    names = list(names)
+    path = _path_called(name)
+    if path is not None and path.partition(" ")[0] in names:
+        return f"; did you mean '{path}'?"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _near_key(path: str, names: Iterable[str]) -> str:
+def _near_key(path: str, names: Iterable[str], called: Mapping[str, str]) -> str:
     """The key of the same section that is nearest to an unknown one; all its keys if none is close."""
+    if path in called:
+        return f"; did you mean '{called[path]}'?"
     above, dot, last = path.rpartition(".")
+    here = _path_called(path) if path.partition(".")[0] in Config.model_fields else None
+    if here is not None:
+        return f"; did you mean '{here}'?"
     beside = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
     near = difflib.get_close_matches(last, beside, n=1, cutoff=0.6)
     if near:
@@ -406,11 +474,13 @@ def problems(
     error: ValidationError,
     names: Iterable[str],
     tagged: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Problem]:
     """The errors that pydantic found: path, and rule, value and nearest name.
 
     `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these
-    kinds. Pydantic adds these names to paths; they are not keys of the file.
+    kinds. Pydantic adds these names to paths; they are not keys of the file. `called` are keys that
+    other programs use, with what they are here.
     """
     found = []
     for fault in error.errors(include_url=False):
@@ -432,7 +502,7 @@ def problems(
             )
             found.append(Problem(f"{path}.{key}", text))
         elif fault["type"] == "extra_forbidden":
-            found.append(Problem(path, f"unknown key{_near_key(path, names)}"))
+            found.append(Problem(path, f"unknown key{_near_key(path, names, called)}"))
         elif fault["type"] == "missing":
             found.append(Problem(path, "missing"))
         elif fault["type"] == "value_error" and isinstance(context["error"], RuleError):

@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
             )
         if getattr(event, "tag", None) is not None:
             raise yaml.constructor.ConstructorError(
-                None, None, f"tag {event.tag!r} is not allowed", event.start_mark
+                None, None, f"tag {event.tag!r} is not allowed{_untagged(event)}", event.start_mark
             )
         return super().compose_node(parent, index)
 
@@ -63,6 +63,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f"number has too many digits ({len(node.value)})", node.start_mark
             ) from error
+
+
+def _untagged(event: Any) -> str:
+    """How a value is written without its tag, if that is known."""
+    tag, text = event.tag.rpartition(":")[2], getattr(event, "value", "")
+    if tag in {"float", "int"}:
+        return f"; a plain {text} is a number"
+    return f"; '{text}' in quotes is text" if tag == "str" else ""
 
 
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")

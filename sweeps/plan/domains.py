@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, ClassVar, LiteralString, Self, get_args
 
 import numpy as np
@@ -29,6 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tinylm import config as cfg
+from tinylm import yaml
 from tinylm.config import Problem, Section
 
 Rng = np.random.Generator
@@ -95,6 +97,17 @@ def not_descending(bounds: list[float]) -> list[float]:
 def written(value: Value) -> str:
     """A value as YAML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def _plain(name: str) -> str:
+    """A value as written, in one way for each number: 3e-5, 0.00003 and 3.0e-5 are the same."""
+    try:
+        value = yaml.parse(name, "")
+    except yaml.YamlError:
+        return name
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(float(value)) if is_number else name
 
 
 Values = Annotated[list[Value], Field(min_length=1)]
@@ -507,7 +520,8 @@ class Depends(Domain):
 
     def _case(self, values: Mapping[str, Value]) -> tuple[str, Domain]:
         name = written(values[self.depends.on])
-        return name, self.depends.cases[name]
+        cases = {_plain(case): domain for case, domain in self.depends.cases.items()}
+        return name, cases[_plain(name)]
 
     def resolve(self, values: Mapping[str, Value]) -> Domain:
         """That of the case that applies."""
@@ -538,7 +552,7 @@ class Depends(Domain):
             )
             return
         values = {written(value) for value in above[on].values}
-        if values != set(cases):
+        if sorted(map(_plain, values)) != sorted(map(_plain, cases)):
             yield Problem(
                 f"{where}.depends.cases",
                 f"{on} takes {', '.join(sorted(values))}, "
@@ -580,6 +594,64 @@ def _tag(value: object) -> str:
     return f"<{named[0] if len(named) == 1 else ''}>"
 
 
+# What Weights & Biases, Optuna and Ray Tune call a kind of domain.
+_CALLED = {
+    "values": "grid", "grid_search": "grid", "categorical": "choice", "suggest_categorical": "choice",
+    "uniform": "uniform", "suggest_float": "uniform", "suggest_uniform": "uniform",
+    "log_uniform_values": "loguniform", "loguniform": "loguniform", "reciprocal": "loguniform",
+    "suggest_loguniform": "loguniform", "log_uniform": "loguniform", "inv_log_uniform_values": "loguniform",
+    "int_uniform": "int", "randint": "int", "suggest_int": "int", "range": "int", "q_uniform": "int",
+    "quniform": "int", "qrandint": "int", "lograndint": "logint", "qlograndint": "logint",
+    "q_log_uniform_values": "logint", "qloguniform": "logint", "choice": "choice", "grid": "grid",
+    "int": "int", "logint": "logint",
+}  # fmt: skip
+_ON_LOG = {"uniform": "loguniform", "int": "logint"}
+_CALL = re.compile(r"(?:\w+\.)*(\w+)\((.*)\)", re.DOTALL)
+_A_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.])")
+
+
+def _translated(value: object) -> str | None:
+    """How a domain that is written for another program is written here; None if it is not known."""
+    numbers: list[str] = []
+    is_log = False
+    if isinstance(value, str) and (call := _CALL.fullmatch(value.strip())):
+        name, numbers = call[1], _A_NUMBER.findall(call[2])
+        is_log = "log=True" in call[2].replace(" ", "")
+    elif isinstance(value, Mapping) and {"min", "max"} <= value.keys():
+        whole = all(type(value[end]) is int for end in ("min", "max"))
+        name = str(value.get("distribution", "int" if whole else "uniform"))
+        numbers = [str(value["min"]), str(value["max"])]
+    elif isinstance(value, Mapping) and "value" in value:
+        return "a value that every trial has stands under base"
+    elif isinstance(value, Mapping):
+        name = next((str(key) for key in value if key in _CALLED), "")
+        is_log = value.get("log") is True
+        written_for = value.get(name)
+        numbers = [str(one) for one in written_for] if isinstance(written_for, list) else []
+        if name in DOMAINS and not is_log:
+            return None
+    else:
+        return None
+    kind = _CALLED.get(name)
+    if kind is None:
+        return None
+    kind = _ON_LOG.get(kind, kind) if is_log else kind
+    if name == "values":
+        return "here it is {grid: [..]}, or {choice: [..]} where values are drawn"
+    if name == "log_uniform":  # of Weights & Biases
+        return "its bounds are exponents; write the values themselves, as {loguniform: [a, b]}"
+    bounded = len(numbers) == 2 and "[a, b]" in DOMAINS[kind].form
+    form = f"{{{kind}: [{', '.join(numbers)}]}}" if bounded else DOMAINS[kind].form
+    return f"here it is {form}"
+
+
+def _refuse_foreign(value: object) -> object:
+    words = _translated(value)
+    if words is not None:
+        raise PydanticCustomError("foreign", "{words}", {"words": words})
+    return value
+
+
 AnyDomain = Annotated[
     _Kinds,
     Discriminator(
@@ -587,5 +659,6 @@ AnyDomain = Annotated[
         custom_error_type="domain",
         custom_error_message="expected one of " + ", ".join(d.form for d in DOMAINS.values()),
     ),
+    BeforeValidator(_refuse_foreign),
 ]
 Cases.model_rebuild()

@@ -148,7 +148,7 @@ def experiment_request(name: str, config: str, changes: list[str], why: str) -> 
 
 def sweep_folder(request: Request, out: Path | None) -> Path:
     """The folder of a request's sweep: `--out`, else `results/<space>-<scale>`."""
-    name = f"{Path(request.source).stem}-{Path(request.scale).stem}"
+    name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
     wrong = []
     if not NAME.fullmatch(folder.name) or ".." in folder.parts:

@@ -480,7 +480,7 @@ def find(name_or_path: str) -> Path:
         named = name_or_path
         places = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
         path = next((place for place in places if place.is_file()), places[0])
-    if not NAME.fullmatch(named):
+    if not NAME.fullmatch(named.replace(" ", "_")):
         raise ConfigError(
             [f"{name_or_path}: expected a space's name (letters, digits, _, - and .) or .yaml file"]
         )
@@ -495,12 +495,13 @@ def find(name_or_path: str) -> Path:
     return path
 
 
-def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every dotted path in a tree that may not be a valid space, after its place in the file."""
+def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every dotted path in a tree that may not be a valid space: its place in the file, the path, and
+    what is written for it."""
 
-    def keys(where: str, part: object) -> Iterator[tuple[str, str]]:
-        for path in part if isinstance(part, dict) else ():
-            yield f"{where}.{path}", path
+    def keys(where: str, part: object) -> Iterator[tuple[str, str, Any]]:
+        for path, value in part.items() if isinstance(part, dict) else ():
+            yield f"{where}.{path}", path, value
 
     for part in ("base", "space", "retune"):
         yield from keys(part, tree.get(part))
@@ -509,21 +510,23 @@ def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from keys(f"arms.{name}.set", arm.get("set") if isinstance(arm, dict) else None)
     if isinstance(each, dict):
         if isinstance(each.get("path"), str):
-            yield "each.path", each["path"]
+            yield "each.path", each["path"], None
         yield from keys("each.scale", each.get("scale"))
 
 
 def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    for where, path in _written_paths(tree):
-        if path == "run.seed":
+    """What is wrong with the paths of a tree."""
+    for where, path, value in _written_paths(tree):
+        if path in {"run.seed", "seed"}:
             yield Problem(where, "list seeds under `seeds`")
         elif path == "run.repeat":
             yield Problem(where, "set the runs of the first seed under `repeats`")
+        elif path in cfg.Config.model_fields and isinstance(value, dict) and value:
+            yield Problem(where, f"write whole paths, e.g. {path}.{next(iter(value))}")
         elif path not in cfg.PATHS:
-            near = cfg.did_you_mean(path, cfg.PATHS)
             # A path that is a value, not a key, is not in `where` yet.
-            value = f"{path} " if not where.endswith(path) else ""
-            yield Problem(where, f"{value}unknown path{near}")
+            named = f"{path} " if not where.endswith(path) else ""
+            yield Problem(where, f"{named}unknown path{cfg.did_you_mean(path, cfg.PATHS)}")
 
 
 def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
@@ -566,6 +569,22 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
 
 # Keys whose mapping is one of several kinds, with the names of the kinds.
 _TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
+
+
+# What other programs call a key of a space file, with what it is here.
+_CALLED = {
+    **dict.fromkeys(("parameters", "params", "param_space", "search_space", "hyperparameters"), "space"),
+    **dict.fromkeys(("method", "algorithm", "sampler", "search_alg"), "search: {method: random, ..}"),
+    **dict.fromkeys(("samples", "n_trials", "num_samples", "num_trials", "run_cap", "count"),
+                    "search: {samples: N, ..}"),
+    **dict.fromkeys(("early_terminate", "scheduler", "pruner"), "schedule"),
+    **dict.fromkeys(("name", "description", "project", "title"), "question"),
+    **dict.fromkeys(("config", "defaults", "fixed", "baseline"), "base"),
+    **dict.fromkeys(("ablations", "variants", "experiments"), "arms"),
+    **dict.fromkeys(("objective", "goal"), "metric"),
+    **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
+    "seed": "seeds: [..]",
+}  # fmt: skip
 
 
 def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -621,7 +640,7 @@ def _parsed(written: Mapping[str, Any]) -> Space | list[Problem]:
     try:
         return Space.model_validate(_without_empty(written))
     except ValidationError as error:
-        return cfg.problems(error, _names(written), _TAGGED)
+        return cfg.problems(error, _names(written), _TAGGED, _CALLED)
 
 
 def read(path: Path) -> tuple[Space, dict[str, Any]]:
@@ -631,14 +650,21 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     except YamlError as error:
         raise ConfigError([str(error)]) from error
     empty = list(_empty(tree))
-    wrong = [*(Problem(key, "empty") for key in empty), *_wrong_paths(tree)]
+    wrong_paths = list(_wrong_paths(tree))
+    wrong = [*(Problem(key, "empty") for key in empty), *wrong_paths]
     space = _parsed(tree)
     if isinstance(space, Space):
         wrong += [*_wrong_values(space), *_wrong_multiples(space)]
     else:
         # What is empty is also missing. A study has no search; empty arms were meant to be one.
         said = {*empty, *(["search"] if {"arms", "each"} & set(empty) else [])}
-        wrong += [problem for problem in space if problem.path not in said]
+        # What is written for a wrong path may be right for the one that was meant, or not.
+        wrong += [
+            problem
+            for problem in space
+            if problem.path not in said
+            and not any(f"{problem.path}.".startswith(f"{one.path}.") for one in wrong_paths)
+        ]
     if wrong or not isinstance(space, Space):
         raise ConfigError(problem.line(str(path)) for problem in wrong)
     return space, tree

@@ -117,12 +117,13 @@ class Discarded:
         self._examples: dict[str, str] = {}
         self._others: set[str] = set()  # kinds with more than one reason
 
-    def add(self, reason: str) -> None:
-        """Count one; reasons that differ in their numbers only are one."""
-        kind = _NUMBER.sub("#", reason)
-        self._counts[kind] += 1
-        if self._examples.setdefault(kind, reason) != reason:
-            self._others.add(kind)
+    def add(self, *reasons: str) -> None:
+        """Count one for each; reasons that differ in their numbers only are one."""
+        for reason in reasons:
+            kind = _NUMBER.sub("#", reason)
+            self._counts[kind] += 1
+            if self._examples.setdefault(kind, reason) != reason:
+                self._others.add(kind)
 
     @property
     def total(self) -> int:
@@ -221,7 +222,8 @@ class Draws:
     def __init__(self, request: Request, machine: Machine) -> None:
         self._request = request
         self._machine = machine
-        self.discarded = Discarded()
+        self.discarded = Discarded()  # on the way to the samples that were found
+        self.in_vain = Discarded()  # after the last of them
 
     def first(self, count: int, start: Iterable[Sample]) -> list[Sample]:
         """So many samples that are no start points; fewer once `MOST_DRAWS` draws in a row bring none."""
@@ -241,16 +243,22 @@ class Draws:
         Of a space without ranges of floats, none is missed.
         """
         rng, base = np.random.default_rng([self._request.seed, index]), self._request.flat
-        for draws in range(1, MOST_DRAWS + 1):
+        tried: list[str] = []
+        while len(tried) < MOST_DRAWS:
             values: dict[str, Value] = {}
             for path, domain in self._request.space.space.items():
                 values[path] = domain.resolve({**base, **values}).draw(rng)
             why = "drawn before" if key_of(values) in known else self._why_not(values)
             if why is None:
-                return Sample(values, draws)
-            self.discarded.add(why)
+                self.discarded.add(*tried)
+                return Sample(values, len(tried) + 1)
+            tried.append(why)
         left = [values for values in self.listed or () if key_of(values) not in known]
-        return Sample(left[int(rng.integers(len(left)))], MOST_DRAWS) if left else None
+        if not left:
+            self.in_vain.add(*tried)
+            return None
+        self.discarded.add(*tried)
+        return Sample(left[int(rng.integers(len(left)))], len(tried) + 1)
 
     def _why_not(self, values: Mapping[str, Value]) -> str | None:
         return why_not(self._request, self._machine, values)
@@ -294,7 +302,7 @@ def _fresh_samples(
     draws = Draws(request, machine)
     samples = draws.first(count, start)
     if not samples and not start:
-        raise _nothing_possible(request, draws.discarded, f"of {MOST_DRAWS} draws")
+        raise _nothing_possible(request, draws.in_vain, f"of {MOST_DRAWS} draws")
     too_few = [] if len(samples) == count else [_too_few(draws, len(samples))]
     return samples, draws.discarded, too_few
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ ARMS = (
 )  # fmt: skip
 
 
+_NUMBER = re.compile(r"\d+(?:\.\d*)?(?:e\d+)?", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows that all have these columns; missing measurements are None."""
@@ -51,11 +55,13 @@ class Table:
 
 
 def cell(value: Any) -> Any:
-    """A value as a CSV cell: None is empty, and text can't become a spreadsheet formula."""
+    """A value as a CSV cell: None is empty, and no text can become a formula or number of a
+    spreadsheet, such as the id 1234e5678901."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        reads = value.startswith(("=", "+", "-", "@", "\t", "\r")) or _NUMBER.fullmatch(value)
+        return f"'{value}" if reads else value
     return "" if value is None or not math.isfinite(value) else value
 
 

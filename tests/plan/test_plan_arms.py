@@ -238,7 +238,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an arm that is a word": ({"arms": {"x": "none"}}, 'arms.x: expected a mapping, got "none"'),
     "a nested change": (
         {"arms": {"x": {"hypothesis": "h", "set": {"model": {"norm": "none"}}}}},
-        "arms.x.set.model: expected text, a number below 2**53, true or false, got",
+        "arms.x.set.model: write whole paths, e.g. model.norm",
     ),
     "a blank hypothesis": (
         {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},

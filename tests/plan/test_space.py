@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 from fakes import MACHINE, grid, problems, request
 
+from sweeps.ledger import RESULTS
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import PlannedTrial, Request, base_config
+from sweeps.plan.request import (
+    PlannedTrial,
+    Request,
+    base_config,
+    read_request,
+    sweep_folder,
+)
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -403,6 +410,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"method": "random", "samples": 10**12}, **DRAWN_RATE},
         "search.samples: 1000000000000 samples on each of 1 seeds are more than 100000 trials",
     ),
+    "whole sections": (
+        {"space": {"optim": {"lr": {"grid": [1]}}}},
+        "space.optim: write whole paths, e.g. optim.lr",
+    ),
+    "a name of nanoGPT": (
+        {"space": {"n_embd": {"grid": [32]}}},
+        "space.n_embd: unknown path; did you mean 'model.d_model'?",
+    ),
+    "a path without its section": (
+        {"base": {"batch_size": 8}},
+        "base.batch_size: unknown path; did you mean 'optim.batch_size'?",
+    ),
+    "two settings under one name": (
+        {"base": {"betas": 8}},
+        "base.betas: unknown path; did you mean 'optim.beta1 and optim.beta2'?",
+    ),
+    "a key of Weights & Biases": (
+        {"parameters": {}},
+        "parameters: unknown key; did you mean 'space'?",
+    ),
+    "a path at the top": (
+        {"optim.lr": {"grid": [1]}},
+        "optim.lr: unknown key; did you mean 'space: {optim.lr: ..}, or base for one value'?",
+    ),
     "two seeds for optuna": (
         {
             "search": {"method": "optuna", "samples": 3},
@@ -420,6 +451,63 @@ def test_a_wrong_space_is_refused_with_file_path_and_value(tmp_path: Path, name:
     errors = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
     assert message in errors
     assert "asked.yaml" in errors
+
+
+def test_a_wrong_path_is_told_once(tmp_path: Path) -> None:
+    """What is written for it is not judged: it may be right for the path that was meant."""
+    tree = {**grid([1e-3]), "base": {"optim": {"lr": 1}}, "space": {"learning_rate": [1, 2]}}
+    assert problems(tmp_path, tree).splitlines() == [
+        f"{tmp_path}/asked.yaml: base.optim: write whole paths, e.g. optim.lr",
+        f"{tmp_path}/asked.yaml: space.learning_rate: unknown path; did you mean 'optim.lr'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "here"),
+    [
+        (
+            {"distribution": "log_uniform_values", "min": 1e-5, "max": 0.1},
+            "{loguniform: [1e-05, 0.1]}",
+        ),
+        ({"distribution": "uniform", "min": 0, "max": 1}, "{uniform: [0, 1]}"),
+        ({"min": 1, "max": 8}, "{int: [1, 8]}"),
+        ({"min": 0.5, "max": 0.75}, "{uniform: [0.5, 0.75]}"),
+        ({"values": [16, 32]}, "{grid: [..]}, or {choice: [..]} where values are drawn"),
+        ({"distribution": "categorical", "values": [1]}, "{grid: [..]}, or {choice: [..]}"),
+        ({"suggest_int": [1, 8]}, "{int: [1, 8]}"),
+        ({"suggest_float": [1e-5, 0.1], "log": True}, "{loguniform: [1e-05, 0.1]}"),
+        ({"int": [1, 64], "log": True}, "{logint: [1, 64]}"),
+        ("tune.loguniform(1e-4, 1e-1)", "{loguniform: [1e-4, 1e-1]}"),
+        ("trial.suggest_float('lr', 1e-5, 1e-1, log=True)", "{loguniform: [1e-5, 1e-1]}"),
+        ("tune.grid_search([1, 2, 3])", "{grid: [..]}"),
+    ],
+    ids=str,
+)
+def test_a_domain_of_another_program_is_translated(
+    tmp_path: Path, written: object, here: str
+) -> None:
+    tree = {**grid([1e-3]), "space": {"optim.lr": written}}
+    assert f"space.optim.lr: here it is {here}" in problems(tmp_path, tree)
+
+
+def test_exponents_are_not_taken_for_bounds(tmp_path: Path) -> None:
+    written = {"distribution": "log_uniform", "min": -9, "max": -2}
+    errors = problems(tmp_path, {**grid([1e-3]), "space": {"optim.lr": written}})
+    assert "its bounds are exponents; write the values themselves" in errors
+
+
+def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "my space.yaml"
+    path.write_text(json.dumps(grid([1e-3])))
+    asked = read_request(str(path), "smoke", [], 0)
+    assert sweep_folder(asked, None) == RESULTS / "my_space-smoke"
+
+
+def test_the_cases_of_a_dependent_path_compare_as_numbers() -> None:
+    tree = grid([3e-5, 1e-3])
+    cases = {"0.00003": {"grid": [0.9]}, "1.0e-3": {"grid": [0.95]}}
+    tree["space"] |= {"optim.beta2": {"depends": {"on": "optim.lr", "cases": cases}}}
+    assert [tuple(one.values.values()) for one in plan(tree)] == [(3e-5, 0.9), (1e-3, 0.95)]
 
 
 def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: 1\nb: &x 2", "line 2 anchors and aliases are not allowed"),
         ("a:\n  &x [1]", "line 2 anchors and aliases are not allowed"),
         ("a: 1\nb: !!int 5", "line 2 tag 'tag:yaml.org,2002:int' is not allowed"),
+        ("a: !!float 1e-8", "a plain 1e-8 is a number"),
+        ("a: !!str 10", "'10' in quotes is text"),
         ("a: !!python/object/apply:os.getcwd []", "line 1 tag 'tag:yaml.org,2002:python"),
         ("a: 1\n2: b", "line 2 key 2 is not a string"),
         ("a: 1\n---\nb: 2", "line 2 but found another document"),
