@@ -122,6 +122,8 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
         raise fail(error) from error
     except checkpoint.CheckpointError as error:
         raise fail(error, DAMAGED) from error
+    except OSError as error:
+        raise fail(f"{error.filename}: {error.strerror}", STORAGE) from error
 
 
 @app.command()

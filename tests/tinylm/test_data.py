@@ -29,7 +29,7 @@ def split(asked: cfg.Data) -> list[tuple[bool, str]]:
     """Every document of a corpus, and whether it is held out."""
     downloads = data.cache_folder() / "raw"
     survey = documents.survey(asked, 307, downloads, lambda done: None)
-    found, parts = [], []
+    found, parts = list[tuple[bool, str]](), list[str]()
     for text, ends, _ in documents.pieces(asked, survey.split, downloads):
         parts.append(text)
         if ends:
@@ -583,6 +583,22 @@ def test_a_vocabulary_smaller_than_the_given_ids_is_refused(
     assert str(caught.value) == (
         f"{tmp_path}: model.vocab_size: the token ids go up to 999; expected at least 1000, got 999"
     )
+
+
+def test_compressed_token_ids_are_refused(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "train.bin.gz").write_bytes(gzip.compress(b"\1\0"))
+    with pytest.raises(cfg.ConfigError, match=r"train\.bin\.gz: data\.path: unpack it"):
+        data.prepare(text_config(tiny, tmp_path))
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OSError) as caught:
+        data.prepare(tiny)
+    assert caught.value.filename in {tmp_path / "cache", str(tmp_path / "cache")}
 
 
 def test_half_a_token_is_refused(tiny: cfg.Config, tmp_path: Path) -> None:
