@@ -466,6 +466,8 @@ def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[bool, NDA
     """The token ids of files of token ids, and whether they are held out."""
     sizes = {}
     for file in (*files.training, *files.validation):
+        if file.suffix.lower() in texts.COMPRESSED:
+            raise ConfigError([f"{file}: data.path: unpack it; token ids are read as they are"])
         try:
             sizes[file] = file.stat().st_size // 2
             if file.stat().st_size % 2:

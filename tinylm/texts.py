@@ -373,6 +373,8 @@ def _cut(text: str, start: int) -> int:
     """Where a piece that begins at `start` ends, at most PIECE further."""
     if found := _WORD_END.match(text, start, start + PIECE + 1):
         return found.end()
-    # No space after a word: ask the pre-tokenizer itself. Its last two words may go on.
+    # No space after a word: ask the pre-tokenizer itself. Its last two words may go on; and spaces at
+    # the end of a text are one word, while before another word the last of them is not.
     words = _WORDS.pre_tokenize_str(text[start : start + PIECE])
-    return start + (words[-3][1][1] if len(words) > 2 else PIECE)
+    ends = (start + end for _, (_, end) in reversed(words[:-2]))
+    return next((end for end in ends if not text[end - 1].isspace()), start + PIECE)

@@ -586,6 +586,22 @@ def test_a_vocabulary_smaller_than_the_given_ids_is_refused(
     )
 
 
+def test_compressed_token_ids_are_refused(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "train.bin.gz").write_bytes(gzip.compress(b"\1\0"))
+    with pytest.raises(cfg.ConfigError, match=r"train\.bin\.gz: data\.path: unpack it"):
+        data.prepare(text_config(tiny, tmp_path))
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OSError) as caught:
+        data.prepare(tiny)
+    assert caught.value.filename in {tmp_path / "cache", str(tmp_path / "cache")}
+
+
 def test_half_a_token_is_refused(tiny: cfg.Config, tmp_path: Path) -> None:
     (tmp_path / "train.bin").write_bytes(b"\1\0\1")
     with pytest.raises(cfg.ConfigError, match=r"train\.bin: data\.path: half a token"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
@@ -68,6 +68,7 @@ def words(text: str) -> list[str]:
 
 
 class TestPieces:
+    @example("d1d1111dd1111ddd1111dddd1\x85\x851dddd111dddd1111d1111d1111ddd1dddd1111")
     @given(of_short_words(OTHERS) | of_short_words(["\t", "\u3000", "'", "。"]))
     def test_the_words_of_the_pieces_are_the_words_of_the_whole(self, text: str) -> None:
         whole = text.strip()
