@@ -6,6 +6,7 @@ white.
 """
 
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
@@ -62,6 +63,7 @@ CROSSES = {
 NAMED = 12
 # Without its light end, which vanishes on paper.
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+_ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses below each other
 # No axis reaches further above the losses' upper quartile than this many times its height.
 REACH = 1.5
@@ -207,12 +209,39 @@ def label_size(ticks: int) -> float:
 
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
-    """Ticks at the values themselves where these are few, in plain figures."""
-    if len(swept.values) <= NAMED:
-        axis.set_major_locator(FixedLocator(list(swept.values)))
-        axis.set_tick_params(labelsize=label_size(len(swept.values)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
+    """Ticks at the values themselves where these are few, in plain figures; a label that would touch
+    its neighbor stands in the next row, or on a vertical axis in the next column."""
+    if len(swept.values) > NAMED:
+        return
+    size = label_size(len(swept.values))
+    labels = [show(float(value)) for value in swept.values]
+    scale = math.log if swept.log else float
+    places = [scale(value) for value in swept.values]
+    width = (places[-1] - places[0]) or 1.0
+    if axis.axis_name == "x":
+        room, sizes, apart = _ROOM_X / (0.65 * size), [len(label) + 1 for label in labels], "\n"
+    else:
+        longest = max(map(len, labels))
+        room, sizes, apart = _ROOM_Y / (1.2 * size), [1] * len(labels), "  " * (longest + 1)
+    rows = _rows([room * (place - places[0]) / width for place in places], sizes)
+    axis.set_ticks(
+        list(swept.values),
+        labels=[apart * row + label for row, label in zip(rows, labels, strict=True)],
+    )
+    axis.set_tick_params(labelsize=size)
+    axis.set_minor_locator(NullLocator())
+
+
+def _rows(places: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """The first row for each label in which it touches no other one; places ascend."""
+    ends: list[float] = []
+    rows = []
+    for place, size in zip(places, sizes, strict=True):
+        free = (row for row, end in enumerate(ends) if end <= place - size / 2)
+        row = next(free, len(ends))
+        ends[row : row + 1] = [place + size / 2]
+        rows.append(row)
+    return rows
 
 
 def unit_of_time(results: Results) -> tuple[str, float]:
