@@ -1,5 +1,6 @@
 """Figures come out the same each time, in all states of a sweep, and hide no trial."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sweeps.report import plots
 from sweeps.report.analysis import Analysis
 from sweeps.report.plots import look
 from sweeps.report.plots.trials import XAxis, learning_curves, loss_against
+from sweeps.text import show
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,35 @@ def test_a_path_without_order_is_a_plot_of_dots(tmp_path: Path) -> None:
     axes = loss_against(of, of.swept[0]).axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert (labels, {line.get_linestyle() for line in axes.lines}) == (["pre", "post"], {"None"})
+
+
+CROWDED = {
+    "a zero": [0.0, 0.01, 0.1, 1.0],
+    "zero and small ones": [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
+    "twelve draws": [0.1137 + 0.071 * math.sin(n) for n in range(12)],
+    "all but one together": [0.5, 0.50001, 0.50002, 0.50003, 9.0],
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+@pytest.mark.parametrize("axis", ["xaxis", "yaxis"])
+def test_the_labels_of_values_never_overlap(tmp_path: Path, name: str, axis: str) -> None:
+    values = sorted(CROWDED[name])
+    of = studied(ended(tmp_path, "optim.weight_decay", dict.fromkeys(values, 3.0)))
+    figure, axes = look.canvas(of)
+    look.value_ticks(getattr(axes, axis), of.swept[0])
+    axes.set(xlim=(values[0], values[-1]), ylim=(values[0], values[-1]))
+    figure.draw_without_rendering()
+    labels = getattr(axes, axis).get_ticklabels()
+    assert [label.get_text().strip() for label in labels] == [show(value) for value in values]
+    touching = [
+        (one.get_text(), other.get_text())
+        for one, other in itertools.combinations(labels, 2)
+        if one.get_window_extent().overlaps(other.get_window_extent())
+    ]
+    # A label of a lower row begins with the empty rows above it.
+    rows = [(a.count("\n"), b.count("\n"), a.count(" "), b.count(" ")) for a, b in touching]
+    assert not [row for row in rows if row[0] == row[1] and row[2] == row[3]]
 
 
 def test_seeds_share_a_name_in_the_legend(tmp_path: Path) -> None:

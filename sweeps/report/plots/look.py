@@ -6,6 +6,7 @@ black and white.
 """
 
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
@@ -71,6 +72,7 @@ NAMED = 12
 # Viridis without its light end, which vanishes on paper.
 DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
+_ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses, below one another
 # The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
 REACH = 1.5
@@ -257,12 +259,39 @@ def label_size(ticks: int) -> float:
 
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
-    """Put a tick at each value, in plain decimals, if there are at most `NAMED` values."""
-    if len(swept.values) <= NAMED:
-        axis.set_major_locator(FixedLocator(list(swept.values)))
-        axis.set_tick_params(labelsize=label_size(len(swept.values)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: show(float(value))))
+    """Ticks at the values themselves where these are few, in plain figures; a label that would touch
+    its neighbor stands in the next row, or on a vertical axis in the next column."""
+    if len(swept.values) > NAMED:
+        return
+    size = label_size(len(swept.values))
+    labels = [show(float(value)) for value in swept.values]
+    scale = math.log if swept.log else float
+    places = [scale(value) for value in swept.values]
+    width = (places[-1] - places[0]) or 1.0
+    if axis.axis_name == "x":
+        room, sizes, apart = _ROOM_X / (0.65 * size), [len(label) + 1 for label in labels], "\n"
+    else:
+        longest = max(map(len, labels))
+        room, sizes, apart = _ROOM_Y / (1.2 * size), [1] * len(labels), "  " * (longest + 1)
+    rows = _rows([room * (place - places[0]) / width for place in places], sizes)
+    axis.set_ticks(
+        list(swept.values),
+        labels=[apart * row + label for row, label in zip(rows, labels, strict=True)],
+    )
+    axis.set_tick_params(labelsize=size)
+    axis.set_minor_locator(NullLocator())
+
+
+def _rows(places: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """The first row for each label in which it touches no other one; places ascend."""
+    ends: list[float] = []
+    rows = []
+    for place, size in zip(places, sizes, strict=True):
+        free = (row for row, end in enumerate(ends) if end <= place - size / 2)
+        row = next(free, len(ends))
+        ends[row : row + 1] = [place + size / 2]
+        rows.append(row)
+    return rows
 
 
 def unit_of_time(results: Results) -> tuple[str, float]:
