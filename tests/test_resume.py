@@ -97,3 +97,7 @@ def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, sca
     assert "failed: d_ff=100000000000" in done.stderr
     trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()
     assert [(t.status, t.attempt) for t in trials] == [("finished", 1), ("failed", 3)]
+    failed = list(trials)[1]
+    assert failed.how == led.OUT_OF_MEMORY
+    assert failed.reason.startswith("RuntimeError: ") and "allocate memory" in failed.reason
+    assert "1 of 2 runs do not fit in the" in done.stdout

@@ -87,6 +87,16 @@ def test_a_bad_corpus_exits_2(tmp_path: Path, content: bytes, message: str) -> N
     assert (code, message in said) == (2, True), said
 
 
+@pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
+def test_a_trial_that_takes_more_than_the_machine_has_exits_2(
+    tmp_path: Path, plan: list[str]
+) -> None:
+    space = write_space(tmp_path, STOPPING)
+    space.write_text(f"{space.read_text()}resources: {{cpus: 4096}}\n")
+    code, said = refused(tmp_path, str(space), "--scale", "smoke", *plan)
+    assert (code, "resources.cpus: a trial takes 4096 CPUs, but only" in said) == (2, True), said
+
+
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")

@@ -72,7 +72,7 @@ def _at_once(request: Request) -> dict[str, tuple[float, str, float]]:
 def require_a_slot(request: Request) -> None:
     """Raise `UsageError` if a trial takes more than this machine has."""
     wrong = [
-        f"{request.source}: resources.{name}: a trial takes {takes:.3g} {unit}, but only {has:.3g} "
+        f"{request.source}: resources.{name}: a trial takes {takes:g} {unit}, but only {has:g} "
         "can be used here"
         for name, (takes, unit, has) in _at_once(request).items()
         if takes > has

@@ -137,7 +137,7 @@ def test_a_trial_that_declares_its_memory_has_that_much() -> None:
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"cpus": 100_000}, "space.yaml: resources.cpus: a trial takes 1e+05 CPUs, but only"),
+        ({"cpus": 100_000}, "space.yaml: resources.cpus: a trial takes 100000 CPUs, but only"),
         ({"memory": "1000TB"}, "space.yaml: resources.memory: a trial takes 1e+06 GB of memory"),
     ],
     ids=str,
