@@ -12,7 +12,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   (tokens -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
-                  re-tune grid, "" outside of one), draws (that it took to meet a constraint), params,
+                  re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
                   flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
                   (of that, in nats per token)
     chosen        the values of an arm are settled: arm, values (null if every trial of its grid
@@ -419,7 +419,7 @@ class Trial:
     role: Role
     arm: str = ""  # of a study
     grid: str = ""  # names the re-tune grid of that arm
-    draws: int = 1  # that it took to meet the space's constraint
+    draws: int = 1  # that it took; 0 for a start point
     unigram_entropy: float | None = None  # of the corpus, in nats per token
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"

@@ -75,7 +75,7 @@ class PlannedTrial:
     role: Role = "search"
     arm: str = ""  # of a study
     grid: str = ""  # names the re-tune grid of that arm
-    draws: int = 1  # that it took to be within the space's constraint
+    draws: int = 1  # that it took; 0 for a start point
 
     @property
     def pool(self) -> str | None:

@@ -62,7 +62,7 @@ class GridSearch(Section):
 
 
 class RandomSearch(Section):
-    """Independent draws; more samples keep the earlier ones."""
+    """Random draws, each once; more samples keep the earlier ones."""
 
     method: Literal["random"]
     samples: Samples
