@@ -143,7 +143,7 @@ def final_point(trials: Iterable[Trial]) -> Point | None:
     whose budgets differ or are of time, each at its end."""
     compared = list(trials)
     if all(trial.status == "finished" for trial in compared):
-        ends = {trial.tokens for trial in compared}
+        ends = {trial.curve[-1]["tokens"] for trial in compared if trial.curve}
         return next(iter(ends), None) if len(ends) < 2 and have_one_budget(compared) else END
     return common_tokens(compared)
 

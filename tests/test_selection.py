@@ -1,4 +1,4 @@
-"""Trials are compared at equal tokens, or at their ends where the budget is one of time."""
+"""Trials are compared at equal tokens, or at their ends where budgets differ or are of time."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ Losses = dict[int, float]  # tokens -> validation loss
 
 def trial(name: str, losses: Losses, status: str = "finished", **more: Any) -> Trial:
     """A trial with a record of these losses at each token count."""
-    config = {"budget": {"seconds": more.pop("seconds", None), "tokens": 90}}
+    config = {"budget": {"seconds": more.pop("seconds", None), "tokens": more.pop("tokens", 90)}}
     curve = [
         {"step": t, "tokens": t, "val_loss": v, "bits_per_byte": -v} for t, v in losses.items()
     ]
@@ -93,10 +93,21 @@ def test_trials_that_differ_by_their_seed_are_a_group_in_plan_order() -> None:
     assert [[one.trial for one in group] for group in groups(planned)] == [["a", "c"], ["b"]]
 
 
-def test_the_best_values_are_those_with_the_lowest_mean_at_the_common_tokens() -> None:
-    """At 90 tokens b is ahead, but c has no record there."""
-    ended = [trial("a", {30: 2.0, 90: 2.0}), trial("b", {30: 3.0, 90: 1.0}), trial("c", {30: 4.0})]
-    assert [one.trial for one in best_group(ended, "val_loss")] == ["a"]
+def test_the_best_values_are_those_with_the_lowest_mean_at_the_end() -> None:
+    """At 30 tokens a is ahead."""
+    ended = [trial("a", {30: 2.0, 90: 2.0}), trial("b", {30: 3.0, 90: 1.0})]
+    assert [one.trial for one in best_group(ended, "val_loss")] == ["b"]
+
+
+def test_trials_of_different_budgets_are_compared_at_their_ends() -> None:
+    long, short = trial("a", {30: 2.0, 90: 1.5}), trial("b", {30: 1.8}, tokens=30)
+    assert (final_point([long, short]), common_tokens([long, short])) == (END, None)
+    assert [one.trial for one in best_group([long, short], "val_loss")] == ["a"]
+
+
+def test_an_unfinished_trial_of_another_budget_shares_no_point() -> None:
+    """The learning rate of one has decayed at 30 tokens, the other's has not."""
+    assert final_point([trial("a", FALLING, "stopped"), trial("b", {30: 1.8}, tokens=30)]) is None
 
 
 def test_values_with_fewer_finished_seeds_are_not_chosen() -> None:
@@ -113,7 +124,7 @@ def test_an_unfinished_trial_is_not_chosen() -> None:
 
 @pytest.mark.parametrize(
     ("point", "words"),
-    [(786_432, "at 786,432 tokens"), (END, "at the end of the time budget"), (None, "so far")],
+    [(786_432, "at 786,432 tokens"), (END, "at the end of the budget"), (None, "so far")],
 )
 def test_the_point_of_a_comparison_is_named(point: int | str | None, words: str) -> None:
     assert when(point) == words

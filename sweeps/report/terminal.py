@@ -174,7 +174,7 @@ def warn_of_short(short: int, curves: int) -> None:
     """Print a warning to stderr if some of the replayed curves end before the longest one."""
     if short:
         print(
-            f"warning: {short} of {curves} curves end before the longest one. Their last scores are "
-            "taken for final ones: cost and regret mean little",
+            f"warning: curves that end before the longest one: {short} of {curves}. Their last scores "
+            "are used as final scores, so cost and regret are not reliable",
             file=sys.stderr,
         )

@@ -184,7 +184,7 @@ def test_where_nothing_finishes_the_best_of_those_that_came_furthest_is_chosen(
 def test_curves_that_end_early_are_counted(tmp_path: Path) -> None:
     text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
     result = run(file(tmp_path, text), "--json", "--repeats", "2")
-    assert json.loads(result.stdout)["short"] == 1 and "tokens: 1 of 2. Their last" in result.stderr
+    assert json.loads(result.stdout)["short"] == 1 and "one: 1 of 2. Their last" in result.stderr
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
