@@ -3,12 +3,14 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import settings
 from ledgers import analyzed, lr_sweep
 from sweeping import RATES
+from xdist.scheduler import LoadScopeScheduling
 
 from sweeps import ledger
 from sweeps.ledger import Files
@@ -123,14 +125,20 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
     return found
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end.
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives a process all tests of a file, which share fixtures; the shipped spaces share none."""
 
-    A file's tests run in one process, except the shipped spaces, which share nothing.
-    """
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith("test_spaces.py") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """The scheduler that shares the tests out to the processes."""
+    return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end."""
     long = {"test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
     items.sort(key=lambda item: item.path.name not in long)
-    for item in items:
-        if item.path.name != "test_spaces.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
