@@ -16,7 +16,8 @@ MORE = {"leaderboard": ["--set", "budget.seconds=2"]}  # a minute a trial is too
 
 HEAD = """
 from sweeps.engine.tune import cluster, ray
-with cluster("local"):
+from sweeps.plan.space import Resources
+with cluster("local", Resources(), None):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
 """
