@@ -361,7 +361,10 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep
     wanted = {one.trial for one in planned.trials}
     wanted |= set(_of_other_seeds(request, machine, sweep))
     if isinstance(request.space.search, OptunaSearch):
-        wanted |= set(_still_drawn(request, machine, request.space.search.samples, sweep))
+        drawn = _still_drawn(request, machine, sweep)
+        # The start points, which are wanted already, are no samples.
+        samples = [trial for trial in drawn if trial not in wanted]
+        wanted |= set(samples[: request.space.search.samples])
     for arm in planned.arms:
         choice = sweep.chosen.get(arm.name)
         if choice is None:  # not settled again: it may choose as before
@@ -389,16 +392,15 @@ def _of_other_seeds(request: Request, machine: Machine, sweep: led.Sweep) -> Ite
             yield trial.trial
 
 
-def _still_drawn(request: Request, machine: Machine, samples: int, sweep: led.Sweep) -> list[str]:
-    """The first so many trials of an Optuna search that its space can still draw."""
-    drawn = [
+def _still_drawn(request: Request, machine: Machine, sweep: led.Sweep) -> list[str]:
+    """The trials of an Optuna search that its space can still draw, in order."""
+    return [
         trial.trial
         for trial in sweep.trials.values()
         if trial.role == "search"
         and trial.seed == request.seeds[0]
         and is_in_space(request, machine, trial.values)
     ]
-    return drawn[:samples]
 
 
 def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:

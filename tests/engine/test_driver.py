@@ -722,6 +722,13 @@ def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:
     assert "lr=0.016" in finished
 
 
+def test_start_points_are_no_samples_that_push_out_others(tmp_path: Path) -> None:
+    after = sweep(tmp_path, {**OPTUNA, "start": ["base"]})
+    assert (len(after.trials), len(after.withdrawn)) == (13, 0)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        assert driver(ledger, request({**OPTUNA, "start": ["base"]})).is_done()
+
+
 def test_fewer_samples_withdraw_the_later_ones(tmp_path: Path) -> None:
     def drawn(samples: int) -> dict[str, Any]:
         tree = grid([], **NONE)
