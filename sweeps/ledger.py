@@ -71,6 +71,7 @@ Row = dict[str, Any]
 
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
+SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}

@@ -123,10 +123,15 @@ def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> l
     return [record.loss(metric) for record in measured if record is not None]
 
 
+def budgets(trials: Iterable[Trial]) -> set[tuple[int, float | None]]:
+    """The different budgets of the trials: tokens, and seconds if the budget is one of time."""
+    return {(t.config["budget"]["tokens"], t.config["budget"]["seconds"]) for t in trials}
+
+
 def have_one_budget(trials: Iterable[Trial]) -> bool:
     """Whether equal tokens are the same share of every trial's learning-rate schedule."""
-    budgets = {(t.config["budget"]["tokens"], t.config["budget"]["seconds"]) for t in trials}
-    return len(budgets) < 2 and all(seconds is None for _, seconds in budgets)
+    found = budgets(trials)
+    return len(found) < 2 and all(seconds is None for _, seconds in found)
 
 
 def common_tokens(trials: Iterable[Trial]) -> int | None:

@@ -182,8 +182,7 @@ class Driver:
 
     def is_done(self) -> bool:
         """Whether nothing is left to do, not even a row to write; writes nothing."""
-        settled = {"finished", "diverged", "stopped"}
-        ended = all(trial.status in settled for trial in self.sweep.trials.values())
+        ended = all(trial.status in led.SETTLED for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
         settled_all = current and next(self._choices(), None) is None
         return ended and settled_all and not self._unwanted() and not self.has_work()

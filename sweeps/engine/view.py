@@ -32,7 +32,6 @@ _STYLES = {
     "failed": "red",
     "finished": "green",
 }
-_ENDED = {"finished", "stopped", "diverged"}
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
@@ -77,9 +76,9 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
 def show_begun(plan: Plan, sweep: led.Sweep, unwanted: Sequence[str], console: Console) -> None:
     """Print what a sweep that has begun already has of its plan, what it no longer wants, and what is
     left."""
-    known = {trial.trial: trial for trial in (*sweep.trials.values(), *sweep.withdrawn.values())}
+    known = {trial.trial: trial for trial in sweep.everything}
     kept = [known[one.trial] for one in plan.trials if one.trial in known]
-    left = [trial.budget - trial.tokens for trial in kept if trial.status not in _ENDED]
+    left = [trial.budget - trial.tokens for trial in kept if trial.status not in led.SETTLED]
     left += [one.config.budget.tokens for one in plan.trials if one.trial not in known]
     counts = {"kept": len(kept), "new": len(plan.trials) - len(kept), "withdrawn": len(unwanted)}
     parts = ", ".join(f"{number} {what}" for what, number in counts.items())

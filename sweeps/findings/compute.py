@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sweeps.findings.results import Results, tokens_per_s
 from sweeps.ledger import Row, Trial
-from sweeps.selection import last_record
+from sweeps.selection import Metric, last_record
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,21 @@ class Compute:
         return asdict(self)
 
 
+def cost_and_loss(trial: Trial, metric: Metric) -> tuple[int, float]:
+    """FLOPs and final loss of a finished trial."""
+    end = last_record(trial)
+    assert end is not None  # a finished trial has a last record
+    return end.tokens * trial.flops_per_token, end.loss(metric)
+
+
 def front(results: Results) -> tuple[Trial, ...]:
     """The finished trials whose loss no other finished trial reaches for as little compute, the cheapest
     first."""
     best: list[Trial] = []
     lowest = math.inf
-    ends = [
-        (end.tokens * trial.flops_per_token, end.loss(results.metric), trial)
-        for trial in results.having("finished")
-        if (end := last_record(trial)) is not None
-    ]
-    for _, loss, trial in sorted(ends, key=lambda each: each[:2]):
+    finished = results.having("finished")
+    for trial in sorted(finished, key=lambda trial: cost_and_loss(trial, results.metric)):
+        _, loss = cost_and_loss(trial, results.metric)
         if loss < lowest:
             best.append(trial)
             lowest = loss

@@ -5,7 +5,6 @@ says which.
 """
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,15 @@ from sweeps import ledger
 from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
-from sweeps.selection import Measured, Metric, Point, common_tokens, final_point, last_record
+from sweeps.selection import (
+    Measured,
+    Metric,
+    Point,
+    budgets,
+    common_tokens,
+    final_point,
+    last_record,
+)
 from sweeps.text import short_name
 from tinylm.config import is_number
 
@@ -82,7 +89,7 @@ class Results:
     @property
     def budgets_differ(self) -> bool:
         """Whether the trials were given different amounts of training."""
-        return len({json.dumps(trial.config["budget"]) for trial in self.trials}) > 1
+        return len(budgets(self.trials)) > 1
 
     @property
     def base(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from sweeps.findings.compute import cost_and_loss
 from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
@@ -43,7 +44,7 @@ from sweeps.report.plots.look import (
     unit_of_time,
     value_ticks,
 )
-from sweeps.selection import END, Measured, Metric, Point, at, last_record, records, when
+from sweeps.selection import END, Measured, Point, at, last_record, records, when
 from sweeps.text import count, named, show
 
 XAxis = Literal["step", "tokens", "seconds"]
@@ -376,7 +377,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
         say_nothing(axes, "nothing has finished yet")
         return figure
     looks, crosses = _looks(results), crosses_of(results.trials)
-    ends = {trial.trial: _end(trial, results.metric) for trial in finished}
+    ends = {trial.trial: cost_and_loss(trial, results.metric) for trial in finished}
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: count(value)))
@@ -397,13 +398,6 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     handles.append(entry("best for its compute", color="0.5", lw=1.2))
     add_legend(figure, handles + cross_entries(crosses))
     return figure
-
-
-def _end(trial: Trial, metric: Metric) -> tuple[int, float]:
-    """FLOPs and final loss of a finished trial."""
-    end = last_record(trial)
-    assert end is not None  # a finished trial has a last record
-    return end.tokens * trial.flops_per_token, end.loss(metric)
 
 
 def _mark_stopped(axes: Axes, points: Sequence[_Dot]) -> None:
