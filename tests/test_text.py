@@ -2,8 +2,22 @@
 
 import pytest
 
-from sweeps import text as words
 from sweeps.plan.space import Caps
+from sweeps.text import (
+    UNITS_OF_CAPS,
+    cap_amount,
+    count,
+    duration,
+    loss,
+    named,
+    portable,
+    probability,
+    quantity,
+    sentence,
+    show,
+    whole,
+    with_option,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +35,7 @@ from sweeps.plan.space import Caps
     ],
 )
 def test_a_count_has_three_digits_and_a_unit(number: float, text: str) -> None:
-    assert words.count(number) == text
+    assert count(number) == text
 
 
 @pytest.mark.parametrize(
@@ -29,7 +43,7 @@ def test_a_count_has_three_digits_and_a_unit(number: float, text: str) -> None:
     [(7, "7"), (999.97, "1k"), (128_625_408, "128.6M"), (2.5e17, "250P"), (5e18, "5E")],
 )
 def test_a_count_may_have_more_digits(number: float, text: str) -> None:
-    assert words.count(number, digits=4) == text
+    assert count(number, digits=4) == text
 
 
 @pytest.mark.parametrize(
@@ -37,7 +51,7 @@ def test_a_count_may_have_more_digits(number: float, text: str) -> None:
     [(30.5e9, "30.5 GFLOP/s"), (999.7e9, "1 TFLOP/s"), (12, "12 FLOP/s"), (2e18, "2 EFLOP/s")],
 )
 def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) -> None:
-    assert words.count(number, "FLOP/s") == text
+    assert count(number, "FLOP/s") == text
 
 
 @pytest.mark.parametrize(
@@ -45,13 +59,13 @@ def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) 
     [(45, "45 s"), (99, "99 s"), (100, "2 min"), (719, "12 min"), (12_240, "3.4 h")],
 )
 def test_a_duration_has_the_unit_that_a_person_would_take(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("given", ["--name {}", "--name={}"])
 def test_an_option_of_a_command_gets_another_value(given: str) -> None:
     before, after = (f"run {given.format(name)} --why 'a b'" for name in ("'my wide'", "deep"))
-    assert words.with_option(before, "--name", "deep") == after
+    assert with_option(before, "--name", "deep") == after
 
 
 @pytest.mark.parametrize(
@@ -68,15 +82,15 @@ def test_an_option_of_a_command_gets_another_value(given: str) -> None:
     ],
 )
 def test_a_swept_value_is_shown_in_few_characters(value: object, text: str) -> None:
-    assert words.show(value) == text
+    assert show(value) == text
 
 
 def test_values_are_named_by_the_last_parts_of_their_paths() -> None:
-    assert words.named({"optim.lr": 3e-4, "model.norm": "pre"}) == "lr=0.0003 norm=pre"
+    assert named({"optim.lr": 3e-4, "model.norm": "pre"}) == "lr=0.0003 norm=pre"
 
 
 def test_a_missing_number_is_empty() -> None:
-    assert (words.whole(None), words.loss(None)) == ("", "")
+    assert (whole(None), loss(None)) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -89,21 +103,21 @@ def test_a_missing_number_is_empty() -> None:
     ],
 )
 def test_a_command_names_no_folder_of_its_interpreter(command: str, text: str) -> None:
-    assert words.portable(command) == text
+    assert portable(command) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0312, "0.031"), (0.0005, "0.001"), (0.0004, "< 0.001"), (None, "")]
 )
 def test_a_p_value_is_never_zero(value: float | None, text: str) -> None:
-    assert words.probability(value) == text
+    assert probability(value) == text
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 seeds"), (1, "1 seed"), (2, "2 seeds"), (1_024, "1,024 seeds")]
 )
 def test_only_one_is_singular(number: int, text: str) -> None:
-    assert words.quantity(number, "seed") == text
+    assert quantity(number, "seed") == text
 
 
 @pytest.mark.parametrize(
@@ -116,12 +130,12 @@ def test_only_one_is_singular(number: int, text: str) -> None:
     ],
 )
 def test_what_a_cap_limits_has_its_unit(cap: str, amounts: tuple[float, ...], text: str) -> None:
-    assert words.cap_amount(cap, *amounts) == text
+    assert cap_amount(cap, *amounts) == text
 
 
 def test_every_cap_has_a_unit() -> None:
-    assert words.UNITS_OF_CAPS.keys() | {"price_per_hour"} == Caps.model_fields.keys()
+    assert UNITS_OF_CAPS.keys() | {"price_per_hour"} == Caps.model_fields.keys()
 
 
 def test_a_clause_becomes_a_sentence() -> None:
-    assert words.sentence("its lr is the lowest") == "Its lr is the lowest."
+    assert sentence("its lr is the lowest") == "Its lr is the lowest."

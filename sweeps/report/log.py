@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import jinja2
 
-from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
@@ -22,6 +21,18 @@ from sweeps.report.entries import Entry, entries_of
 from sweeps.report.markdown import between, escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
+from sweeps.text import (
+    duration,
+    loss,
+    named,
+    perplexity,
+    portable,
+    quantity,
+    short_name,
+    show,
+    tally,
+    whole,
+)
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
 _RECOMMENDATIONS = "/recommendations"  # key of their notes; no experiment has it
@@ -68,9 +79,9 @@ def _template() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "loss": words.loss,
-        "perplexity": words.perplexity,
-        "whole": words.whole,
+        "loss": loss,
+        "perplexity": perplexity,
+        "whole": whole,
         "code": _code,
         "paragraph": lambda text: Markdown(paragraph(text)),
         "with_code": lambda text: Markdown(with_code(text)),
@@ -128,7 +139,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
     quoted: set[str] = set()
     for entry in entries:
         sweep, files = entry.sweep, Files(Path(entry.sweep))  # as the log links them
-        changes = [f"{words.short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
+        changes = [f"{short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
             curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
@@ -151,7 +162,7 @@ def _content(
         "results": str(folder),
         "experiments": list(_sections(folder, entries)),
         "commands": {
-            results.name: words.portable(results.sweep.session.get("command", ""))
+            results.name: portable(results.sweep.session.get("command", ""))
             for results in all_results
         },
         "environments": _environments(all_results),
@@ -249,13 +260,13 @@ def _ran_at(arm: ArmFindings) -> str:
     """The changes of an arm, and the values that its re-tune grid chose."""
     chosen = arm.runs.chosen or {}
     changes = {path: value for path, value in arm.runs.changes.items() if path not in chosen}
-    return " at ".join(words.named(part) for part in (changes, chosen) if part)
+    return " at ".join(named(part) for part in (changes, chosen) if part)
 
 
 def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
-    troubles = words.tally(kind for trial in trials if (kind := outcome(trial)))
-    ended = f"{found.count('finished')} of {words.quantity(len(trials), 'trial')} finished"
+    troubles = tally(kind for trial in trials if (kind := outcome(trial)))
+    ended = f"{found.count('finished')} of {quantity(len(trials), 'trial')} finished"
     problems = f"Problems: {troubles}." if troubles else "No trial diverged, spiked or failed."
     return f"`{found.results.name}`: {ended}. {problems}"
 
@@ -269,7 +280,7 @@ def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
     yield (
         f"`{found.results.name}`: each trial ran at {between(round(speed) for speed in speeds)} "
         f"tokens/s and used at most {memory / 1e9:.2f} GB of memory. The sweep trained on "
-        f"{spent.tokens:,} tokens in {words.duration(spent.wall_clock)}, "
+        f"{spent.tokens:,} tokens in {duration(spent.wall_clock)}, "
         f"{spent.tokens / spent.tokens_full:.0%} of what training every trial to the end would take."
     )
 
@@ -311,8 +322,8 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
     unfinished = f" No result yet for {going} of {len(results.trials)} trials." if going else ""
     for best in found.best:
         yield (
-            f"`{best.path}`: in `{results.name}`, {words.show(best.best)} has the lowest "
-            f"{METRICS[results.metric]} of the values tried from {words.show(best.lowest)} to "
-            f"{words.show(best.highest)}."
+            f"`{best.path}`: in `{results.name}`, {show(best.best)} has the lowest "
+            f"{METRICS[results.metric]} of the values tried from {show(best.lowest)} to "
+            f"{show(best.highest)}."
             f"{' It is at the edge of that range.' * bool(best.edge)}{unfinished}"
         )

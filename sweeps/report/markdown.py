@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sweeps import text as words
 from sweeps.findings.results import STATUSES, Place
 from sweeps.selection import Metric
+from sweeps.text import count, loss, whole
 
 
 def escaped(text: str) -> str:
@@ -64,14 +64,14 @@ TRIAL = Column[Place]("trial", lambda p: escaped(p.trial.label), is_text=True)
 STATUS = Column[Place]("status", lambda p: STATUSES[p.status], is_text=True)
 REASON = Column[Place]("reason", lambda p: escaped(p.reason), is_text=True)
 ID = Column[Place]("id", lambda p: f"`{p.trial.trial}`", is_text=True)
-VAL_LOSS = Column[Place]("validation loss", lambda p: words.loss(p.loss("val_loss")))
-BITS = Column[Place]("validation bits per byte", lambda p: words.loss(p.loss("bits_per_byte")))
-TRAIN_LOSS = Column[Place]("training loss", lambda p: words.loss(p.record and p.record.train_loss))
-TOKENS = Column[Place]("tokens", lambda p: words.whole(p.record and p.record.tokens))
-COMPUTE = Column[Place]("FLOPs", lambda p: "" if p.flops is None else words.count(p.flops))
+VAL_LOSS = Column[Place]("validation loss", lambda p: loss(p.loss("val_loss")))
+BITS = Column[Place]("validation bits per byte", lambda p: loss(p.loss("bits_per_byte")))
+TRAIN_LOSS = Column[Place]("training loss", lambda p: loss(p.record and p.record.train_loss))
+TOKENS = Column[Place]("tokens", lambda p: whole(p.record and p.record.tokens))
+COMPUTE = Column[Place]("FLOPs", lambda p: "" if p.flops is None else count(p.flops))
 SIZES = (
-    Column[Place]("parameters", lambda p: words.whole(p.trial.params)),
-    Column[Place]("FLOPs/token", lambda p: words.whole(p.trial.flops_per_token)),
+    Column[Place]("parameters", lambda p: whole(p.trial.params)),
+    Column[Place]("FLOPs/token", lambda p: whole(p.trial.flops_per_token)),
 )
 LOSS: dict[Metric, Column[Place]] = {"val_loss": VAL_LOSS, "bits_per_byte": BITS}
 

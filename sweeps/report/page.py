@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
@@ -22,6 +21,7 @@ from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.search_summary import budgets_words
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, last_record, records, when
+from sweeps.text import loss, named, portable, quantity
 
 Content = dict[str, Any]  # the JSON in the page
 
@@ -82,18 +82,18 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
         yield "No trial has finished yet."
         return
     assert chosen is not None  # a trial has finished
-    values = words.named(chosen.values) or "the config"
+    values = named(chosen.values) or "the config"
     best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
     yield (
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
-        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {words.quantity(chosen.seeds, 'seed')}."
+        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {quantity(chosen.seeds, 'seed')}."
     )
     if results.budgets_differ:
         yield budgets_words(results)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:
-        yield f"No result yet for {going} of {words.quantity(len(results.trials), 'trial')}."
+        yield f"No result yet for {going} of {quantity(len(results.trials), 'trial')}."
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
@@ -116,8 +116,8 @@ def _arm(arm: ArmFindings) -> Content:
         "verdict": arm.verdict.kind,
         "words": arm.verdict.words,
         "hypothesis": arm.runs.hypothesis,
-        "changes": words.named(arm.runs.changes),
-        "chosen": words.named(arm.runs.chosen or {}),
+        "changes": named(arm.runs.changes),
+        "chosen": named(arm.runs.chosen or {}),
         "cautions": arm.caveats,
     }
 
@@ -178,7 +178,7 @@ def _trial(trial: Trial, metric: Metric) -> Content:
 def _standing(row: Row) -> str:
     """The score of a decision, and the rank if it has one."""
     rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
-    return f"score {words.loss(row.get('score'))}{rank}"
+    return f"score {loss(row.get('score'))}{rank}"
 
 
 def _fate(results: Results, trial: Trial) -> Content:
@@ -232,7 +232,7 @@ def provenance(results: Results) -> list[list[str]]:
     session = results.sweep.session
     machine, versions = session.get("machine", {}), session.get("versions", {})
     lines = [
-        ["command", words.portable(session.get("command", ""))],
+        ["command", portable(session.get("command", ""))],
         ["processor", machine.get("processor")],
         ["CPUs", machine.get("cpus")],
         ["memory", f"{machine['memory'] / 1e9:.0f} GB" if machine.get("memory") else None],

@@ -1,6 +1,5 @@
 """The summary of a search: its ranking, and what it is based on."""
 
-from sweeps import text as words
 from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
@@ -27,32 +26,33 @@ from sweeps.report.markdown import (
 )
 from sweeps.report.stability import stability_words
 from sweeps.selection import END, when
+from sweeps.text import loss, named, quantity, show, whole
 
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
 
-RANK = Column[Ranked]("rank", lambda p: words.whole(p.rank))
-BEHIND = Column[Ranked]("behind", lambda p: words.loss(p.behind))
+RANK = Column[Ranked]("rank", lambda p: whole(p.rank))
+BEHIND = Column[Ranked]("behind", lambda p: loss(p.behind))
 BEST = Column[Ranked](
     "best (step)",
-    lambda p: "" if p.best is None else f"{words.loss(p.best.val_loss)} ({p.best.step:,})",
+    lambda p: "" if p.best is None else f"{loss(p.best.val_loss)} ({p.best.step:,})",
 )
-SPEED = Column[Ranked]("tokens/s", lambda p: words.whole(p.tokens_per_s))
+SPEED = Column[Ranked]("tokens/s", lambda p: whole(p.tokens_per_s))
 
-LEADER = Column[Stopped]("leader there", lambda p: words.loss(p.leader))
-DECAYED = Column[Stopped]("after a decay branch", lambda p: words.loss(p.decayed))
-LEADER_DECAYED = Column[Stopped]("leader's", lambda p: words.loss(p.leader_decayed))
+LEADER = Column[Stopped]("leader there", lambda p: loss(p.leader))
+DECAYED = Column[Stopped]("after a decay branch", lambda p: loss(p.decayed))
+LEADER_DECAYED = Column[Stopped]("leader's", lambda p: loss(p.leader_decayed))
 
 
 SEEDS = (
-    Column[Spread]("values", lambda g: escaped(words.named(g.values)) or "nothing varied", True),
+    Column[Spread]("values", lambda g: escaped(named(g.values)) or "nothing varied", True),
     Column[Spread]("n", lambda g: f"{g.n} of {g.planned}"),
-    Column[Spread]("mean", lambda g: words.loss(g.mean)),
-    Column[Spread]("std", lambda g: words.loss(g.std)),
-    Column[Spread]("min", lambda g: words.loss(g.min)),
-    Column[Spread]("max", lambda g: words.loss(g.max)),
-    Column[Spread]("finished", lambda g: words.whole(g.finished)),
-    Column[Spread]("their mean at the end", lambda g: words.loss(g.finished_mean)),
+    Column[Spread]("mean", lambda g: loss(g.mean)),
+    Column[Spread]("std", lambda g: loss(g.std)),
+    Column[Spread]("min", lambda g: loss(g.min)),
+    Column[Spread]("max", lambda g: loss(g.max)),
+    Column[Spread]("finished", lambda g: whole(g.finished)),
+    Column[Spread]("their mean at the end", lambda g: loss(g.finished_mean)),
 )
 
 
@@ -75,7 +75,7 @@ def head_words(found: SearchFindings) -> list[str]:
         first = " and ".join(f"**{escaped(p.trial.label)}**" for p in places if p.rank == 1)
         lines += [
             f"{lead}: {first}, {METRICS[metric]} "
-            f"**{words.loss(places[0].loss(metric))}** {UNITS[metric]} "
+            f"**{loss(places[0].loss(metric))}** {UNITS[metric]} "
             f"{when(found.ranking.point)}.",
             "",
         ]
@@ -132,16 +132,16 @@ def audit_words(found: SearchFindings) -> list[str]:
     if audit.audited == audit.stopped:
         interval, drawn = "", ""  # every stopped trial was audited
     regret = (
-        f"The best of them ends {words.loss(audit.regret)} below the best ranked trial."
+        f"The best of them ends {loss(audit.regret)} below the best ranked trial."
         if audit.regret
         else "None ends below the best ranked trial."
     )
-    rung = Column[Audited]("stopped at", lambda p: words.whole(p.rung))
+    rung = Column[Audited]("stopped at", lambda p: whole(p.rung))
     columns = (TRIAL, rung, LOSS[found.results.metric], ID)
     return [
         "## Audit of early stopping",
         "",
-        f"{audit.audited} of {words.quantity(audit.stopped, 'stopped trial')}{drawn} "
+        f"{audit.audited} of {quantity(audit.stopped, 'stopped trial')}{drawn} "
         f"{'was' if audit.audited == 1 else 'were'} trained to the end, but not ranked. "
         f"{audit.false_kills} would have been {among}, a false-kill rate of {audit.rate:.0%}"
         f"{interval}. {regret}",
@@ -191,18 +191,18 @@ def best_words(found: SearchFindings) -> list[str]:
 
 def _best_value_words(best: BestValue) -> str:
     beside = ", ".join(
-        f"{words.show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
+        f"{show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
         for near in best.beside
     )
     early = any("stopped" in near.statuses and not near.audited for near in best.beside)
     line = (
-        f"`{best.path}`: **{words.show(best.best)}** is the best of {best.tried} values from "
-        f"{words.show(best.lowest)} to {words.show(best.highest)}."
+        f"`{best.path}`: **{show(best.best)}** is the best of {best.tried} values from "
+        f"{show(best.lowest)} to {show(best.highest)}."
     )
     line += f" Next to it: {beside}." * bool(beside)
     line += " A stopped neighbor might have ended lower." * early
     if best.edge:
-        more = ", ".join(words.show(value) for value in best.next)
+        more = ", ".join(show(value) for value in best.next)
         line += (
             f" **It is at the {best.edge} edge of what was tried, so the optimum may lie beyond it.**"
             f"{f' Try next: {more}.' if more else ''}"
@@ -237,9 +237,9 @@ def selection_words(found: SearchFindings) -> list[str]:
     if chosen is None or chosen.among < 2:
         return []
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
-    seeds = words.quantity(chosen.seeds, "seed")
+    seeds = quantity(chosen.seeds, "seed")
     text = (
-        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {words.loss(chosen.mean)} "
+        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
         f"{unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
@@ -253,8 +253,8 @@ def selection_words(found: SearchFindings) -> list[str]:
     if confirmed:
         mean = sum(confirmed) / len(confirmed)
         text += (
-            f" On {words.quantity(len(confirmed), 'fresh seed')} it ends at {mean:.4f} "
-            f"({words.loss(min(confirmed))} to {words.loss(max(confirmed))}). Report this loss."
+            f" On {quantity(len(confirmed), 'fresh seed')} it ends at {mean:.4f} "
+            f"({loss(min(confirmed))} to {loss(max(confirmed))}). Report this loss."
         )
     else:
         text += " Add `confirm: 3` to the space to run it again on fresh seeds."

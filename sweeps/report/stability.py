@@ -1,8 +1,8 @@
 """Sentences on the effect of the learning rate."""
 
-from sweeps import text as words
 from sweeps.findings.stability import FIT_FACTOR, Stability
 from sweeps.selection import when
+from sweeps.text import loss, show
 
 
 def stability_words(found: Stability | None) -> list[str]:
@@ -15,19 +15,19 @@ def stability_words(found: Stability | None) -> list[str]:
 def _edge_words(found: Stability) -> str:
     if found.first_unstable is None:
         line = (
-            f"Training was stable up to lr={words.show(found.highest_stable)}, the highest measured rate. "
+            f"Training was stable up to lr={show(found.highest_stable)}, the highest measured rate. "
             "The edge of stability lies higher."
         )
     else:
         line = (
-            f"Edge of stability: {words.show(found.highest_stable)} is the highest stable rate and "
-            f"{words.show(found.first_unstable)} the lowest unstable one "
+            f"Edge of stability: {show(found.highest_stable)} is the highest stable rate and "
+            f"{show(found.first_unstable)} the lowest unstable one "
             f"({' and '.join(found.unstable_how)}). The best rate is {_times(found.edge_ratio)}the highest "
             "stable one."
         )
     if found.first_diverging is not None:
         line += (
-            f" The lowest rate that diverged is {words.show(found.first_diverging)}. The best rate is "
+            f" The lowest rate that diverged is {show(found.first_diverging)}. The best rate is "
             f"{_times(found.diverging_ratio)}that."
         )
     if found.unmeasured:
@@ -35,9 +35,7 @@ def _edge_words(found: Stability) -> str:
     if found.stopped_unseen:
         line += f" Trials that were stable until they were stopped early: {found.stopped_unseen}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
-        line += (
-            f" The highest rate that was stable to the end is {words.show(found.highest_whole)}."
-        )
+        line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
     return line
 
 
@@ -72,7 +70,7 @@ def _sensitivity_words(found: Stability) -> list[str]:
     if sensitivity is None:
         return []
     return [
-        f"Learning rate sensitivity: {words.loss(sensitivity.nats)} nats over "
+        f"Learning rate sensitivity: {loss(sensitivity.nats)} nats over "
         f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)} (the mean loss over the rates, "
         "each capped at the loss at init, minus the lowest loss)."
     ]

@@ -1,6 +1,5 @@
 """The summary of a study: verdicts on its arms, and their re-tune grids."""
 
-from sweeps import text as words
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
@@ -12,6 +11,7 @@ from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes,
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
 from sweeps.stats import POWER
+from sweeps.text import duration, loss, named, probability, quantity, signed, whole
 
 ARM = Column[ArmFindings]("arm", lambda a: f"`{a.name}`", is_text=True)
 
@@ -24,26 +24,26 @@ def _interval(arm: ArmFindings) -> str:
 
 VERDICTS = (
     ARM,
-    Column[ArmFindings]("changes", lambda a: escaped(words.named(a.runs.changes)), True),
-    Column[ArmFindings]("runs at", lambda a: escaped(words.named(a.runs.chosen or {})), True),
+    Column[ArmFindings]("changes", lambda a: escaped(named(a.runs.changes)), True),
+    Column[ArmFindings]("runs at", lambda a: escaped(named(a.runs.chosen or {})), True),
     Column[ArmFindings]("seeds", lambda a: f"{a.n} of {len(a.runs.runs)}"),
-    Column[ArmFindings]("mean", lambda a: words.loss(a.mean)),
-    Column[ArmFindings]("difference", lambda a: words.signed(a.effect and a.effect.mean)),
+    Column[ArmFindings]("mean", lambda a: loss(a.mean)),
+    Column[ArmFindings]("difference", lambda a: signed(a.effect and a.effect.mean)),
     Column[ArmFindings]("95% interval", _interval),
-    Column[ArmFindings]("p (Holm)", lambda a: words.probability(a.p_holm)),
+    Column[ArmFindings]("p (Holm)", lambda a: probability(a.p_holm)),
     Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
 )
 COSTS = (
     ARM,
-    Column[ArmFindings]("in bits per byte", lambda a: words.signed(a.differences["bits_per_byte"])),
-    Column[ArmFindings]("time", lambda a: "" if a.seconds is None else words.duration(a.seconds)),
-    Column[ArmFindings]("tokens/s", lambda a: words.whole(a.tokens_per_s)),
-    Column[ArmFindings]("parameters", lambda a: words.whole(a.runs.params)),
+    Column[ArmFindings]("in bits per byte", lambda a: signed(a.differences["bits_per_byte"])),
+    Column[ArmFindings]("time", lambda a: "" if a.seconds is None else duration(a.seconds)),
+    Column[ArmFindings]("tokens/s", lambda a: whole(a.tokens_per_s)),
+    Column[ArmFindings]("parameters", lambda a: whole(a.runs.params)),
     Column[ArmFindings]("more", lambda a: f"{a.more_params:+.1%}" if a.more_params else ""),
-    Column[ArmFindings]("FLOPs/token", lambda a: words.whole(a.runs.flops_per_token)),
+    Column[ArmFindings]("FLOPs/token", lambda a: whole(a.runs.flops_per_token)),
 )
 
-TUNED = Column[Tuned]("tuned", lambda p: escaped(words.named(p.tuned)), is_text=True)
+TUNED = Column[Tuned]("tuned", lambda p: escaped(named(p.tuned)), is_text=True)
 WHAT_HAPPENED = Column[Tuned](
     "what happened", lambda p: escaped(outcome(p.trial) or STATUSES[p.status]), is_text=True
 )
@@ -127,7 +127,7 @@ def _unsettled_words(found: StudyFindings) -> list[str]:
 def _waiting_words(one: Unsettled) -> str:
     if not one.tried:
         return "it waits for the values that the baseline's re-tune grid will choose."
-    return f"its re-tune grid has results for {one.ended} of {words.quantity(one.tried, 'trial')}."
+    return f"its re-tune grid has results for {one.ended} of {quantity(one.tried, 'trial')}."
 
 
 def tuning_words(found: StudyFindings) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from sweeps import text as words
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.outcomes import RULES
@@ -12,6 +11,7 @@ from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
 from sweeps.report.markdown import ID, REASON, TRIAL, Column, escaped, models, sizes, table
 from sweeps.selection import when
+from sweeps.text import count, duration, quantity, whole
 
 
 def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> str:
@@ -40,8 +40,8 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> s
 
 
 REACHED = (
-    Column[Ended]("reached step", lambda p: words.whole(p.reached_step)),
-    Column[Ended]("reached tokens", lambda p: words.whole(p.reached_tokens)),
+    Column[Ended]("reached step", lambda p: whole(p.reached_step)),
+    Column[Ended]("reached tokens", lambda p: whole(p.reached_tokens)),
     Column[Ended](
         "last validation loss (step)",
         lambda p: "" if p.record is None else f"{p.record.val_loss:.4f} ({p.record.step:,})",
@@ -55,7 +55,7 @@ def _title(found: Findings) -> list[str]:
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
     state = "**unfinished:** " * bool(unfinished)
-    state += f"results for {planned - unfinished} of {words.quantity(planned, 'trial')}"
+    state += f"results for {planned - unfinished} of {quantity(planned, 'trial')}"
     lines = [
         f"# {escaped(results.question)}",
         "",
@@ -131,8 +131,8 @@ def _compute_words(found: Findings) -> list[str]:
         "",
         f"Trained on {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
         f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
-        f"{words.count(spent.flops)} of {words.count(spent.flops_full)} FLOPs and "
-        f"{words.duration(spent.seconds)} of training time, summed over trials and without evaluation.",
+        f"{count(spent.flops)} of {count(spent.flops_full)} FLOPs and "
+        f"{duration(spent.seconds)} of training time, summed over trials and without evaluation.",
         "",
     ]
     return [*lines, *_forecast_words(spent)]
@@ -146,7 +146,7 @@ def _forecast_words(spent: Compute) -> list[str]:
     low, high = forecast.low, forecast.high
     spread = f" ({low:,} to {high:,})" if low < high else ""
     expected = (
-        f" The expected time was {words.duration(forecast.seconds)}, without evaluation and start-up."
+        f" The expected time was {duration(forecast.seconds)}, without evaluation and start-up."
         if forecast.seconds
         else ""
     )
@@ -154,6 +154,6 @@ def _forecast_words(spent: Compute) -> list[str]:
     return [
         f"The forecast ({forecast.basis}) was {forecast.tokens:,} tokens{spread}. "
         f"The sweep used {used:,} ({used / forecast.tokens - 1:+.0%}).{expected} "
-        f"The sweep took {words.duration(spent.wall_clock)}{audited}.",
+        f"The sweep took {duration(spent.wall_clock)}{audited}.",
         "",
     ]

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeps import text as words
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, Place
 from sweeps.report.entries import Entry
 from sweeps.report.search_summary import budgets_words
 from sweeps.simulate.judge import Judgment
+from sweeps.text import count, duration, loss, signed, whole
 
 
 def console() -> Console:
@@ -38,7 +38,7 @@ def _print_arms(found: StudyFindings, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=20)
     for arm in found.comparison.arms if found.comparison is not None else ():
-        mean, difference = words.loss(arm.mean), words.signed(arm.effect and arm.effect.mean)
+        mean, difference = loss(arm.mean), signed(arm.effect and arm.effect.mean)
         table.add_row(*map(Text, (arm.name, str(arm.n), mean, difference, arm.verdict.words)))
     console.print(table)
 
@@ -82,13 +82,13 @@ def _ending(place: Place) -> str:
 
 
 def _printed(place: Place, rank: int | None, unequal: bool) -> tuple[str, ...]:
-    compute = "" if place.flops is None else words.count(place.flops)
+    compute = "" if place.flops is None else count(place.flops)
     return (
-        words.whole(rank),
+        whole(rank),
         place.trial.label,
-        words.loss(place.loss("val_loss")),
-        compute if unequal else words.loss(place.loss("bits_per_byte")),
-        words.whole(place.record and place.record.tokens),
+        loss(place.loss("val_loss")),
+        compute if unequal else loss(place.loss("bits_per_byte")),
+        whole(place.record and place.record.tokens),
         _ending(place),
     )
 
@@ -98,12 +98,12 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "why": lambda entry: entry.why,
     "changes": lambda entry: "\n".join(f"{path}={now}" for path, (_, now) in entry.changes.items()),
     "runs": lambda entry: f"{entry.finished} of {entry.runs} finished",
-    "training loss": lambda entry: words.loss(entry.train_loss),
-    "validation loss": lambda entry: words.loss(entry.val_loss),
-    "best validation loss": lambda entry: words.loss(entry.best_val_loss),
-    "at step": lambda entry: words.whole(entry.best_step),
+    "training loss": lambda entry: loss(entry.train_loss),
+    "validation loss": lambda entry: loss(entry.val_loss),
+    "best validation loss": lambda entry: loss(entry.best_val_loss),
+    "at step": lambda entry: whole(entry.best_step),
     "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
-    "tokens/s": lambda entry: words.whole(entry.tokens_per_s),
+    "tokens/s": lambda entry: whole(entry.tokens_per_s),
     "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
     "verdict": lambda entry: entry.verdict,
     "observations": lambda entry: "\n".join(entry.observations),
@@ -149,7 +149,7 @@ def print_experiments(entries: Sequence[Entry], console: Console) -> None:
 
 def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:
     """Print what each policy costs and finds, the cheapest first; untimed curves count in tokens."""
-    time = words.duration if timed else words.count
+    time = duration if timed else count
     table = Table("policy", box=None, pad_edge=False)
     names = ("cost", "regret", "95% interval", "best kept", "false kills", "finished")
     for name in (*names, "wall-clock" if timed else "wall-clock (tokens)", "busy"):
@@ -159,7 +159,7 @@ def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console
         table.add_row(
             name,
             f"{result.cost:.1%}",
-            words.loss(regret.mean),
+            loss(regret.mean),
             "" if regret.low is None else f"{regret.low:.4f} to {regret.high:.4f}",
             f"{result.best_kept:.0%}",
             f"{result.false_kills:.1%}",
