@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinylm.text import count as count  # for counts, beside all other numbers
+from tinylm.counts import count as count  # for counts, beside all other numbers
 
 
 def quantity(number: int, noun: str) -> str:

@@ -65,4 +65,4 @@ def facts_of_study(folder: Path, how: Any = loss, **more: Any) -> dict[str, Any]
 
 def arm(facts: dict[str, Any], name: str = "nope") -> dict[str, Any]:
     """What summary.json says of an arm."""
-    return next(place for place in facts["arms"]["arms"] if place["arm"] == name)
+    return next(result for result in facts["arms"]["arms"] if result["arm"] == name)

@@ -265,9 +265,9 @@ def two_draws(folder: Path, number: int) -> Files:
     drawn = {"optim.lr": {"loguniform": [1e-4, 1e-2]}, "optim.weight_decay": {"uniform": [0, 1]}}
     with story(folder) as tell:
         tell.ask(drawn)
-        for place in range(number):
-            rate = 1e-4 * 100 ** (place / number)
-            trial = tell.plan({"optim.lr": rate, "optim.weight_decay": place / number})
+        for number_of_trial in range(number):
+            rate = 1e-4 * 100 ** (number_of_trial / number)
+            trial = tell.plan({"optim.lr": rate, "optim.weight_decay": number_of_trial / number})
             tell.start(trial)
             tell.train(trial, rate, 1, 2)
     return Files(folder)

@@ -98,7 +98,7 @@ ARROWS = {
     "tinylm": set[str](),
     "sweeps": set[str](),  # the package's own __init__
     "sweeps.exits": {"tinylm.exits"},
-    "sweeps.text": {"tinylm.text"},
+    "sweeps.text": {"tinylm.counts"},
     "sweeps.stats": set[str](),
     "sweeps.ledger": LOW,
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from tinylm import config as cfg
 from tinylm import signals
+from tinylm.counts import count as short
 from tinylm.exits import RefusedError, by_signal, reported, storing
 from tinylm.files import replacing
-from tinylm.text import count as short
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus

@@ -85,9 +85,9 @@ def octaves(rate_of: Mapping[str, float]) -> Choice:
     def choice(ranked: list[tuple[str, float]], survivors: int) -> set[str]:
         seen: dict[int, int] = {}
         order = []
-        for place, (trial, _) in enumerate(ranked):
+        for rank, (trial, _) in enumerate(ranked):
             octave = round(math.log2(rate_of[trial]))
-            order.append((seen.get(octave, 0), place, trial))
+            order.append((seen.get(octave, 0), rank, trial))
             seen[octave] = seen.get(octave, 0) + 1
         return {trial for _, _, trial in sorted(order)[:survivors]}
 

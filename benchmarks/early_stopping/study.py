@@ -400,12 +400,12 @@ def sections(pools: Mapping[str, Pool], repeats: int) -> Iterator[tuple[str, str
     for name, parts in wrong.items():
         at = {round(16 * p["progress"]): p for p in parts["raw"]}
         after = {round(16 * p["progress"]): p for p in parts["decayed"]}
-        for place in (1, 2, 4, 6, 8, 12):
-            raw, branch = at[place], after.get(place)
+        for sixteenth in (1, 2, 4, 6, 8, 12):
+            raw, branch = at[sixteenth], after.get(sixteenth)
             rows.append(
                 [
                     name,
-                    str(Fraction(place, 16)),
+                    str(Fraction(sixteenth, 16)),
                     *(f"{raw[key]:{spec}}" for key, spec in _ORDER),
                     *((f"{branch[key]:{spec}}" if branch else "") for key, spec in _ORDER),
                 ]

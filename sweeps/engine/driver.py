@@ -356,7 +356,7 @@ class Driver:
 
     def _choices(self) -> Iterator[_Choice]:
         """The choices that are settled and not written down yet."""
-        for place, arm in enumerate(self.plan.arms):
+        for position, arm in enumerate(self.plan.arms):
             tuned = self._tuned(arm if arm.retune else self.plan.arms[0])
             if tuned is None:
                 continue
@@ -364,7 +364,7 @@ class Driver:
             fields = {
                 **tuned,
                 "arm": arm.name,
-                "place": place,
+                "place": position,
                 "hypothesis": arm.hypothesis,
                 "changes": arm.changes,
                 "retuned": arm.retune,
@@ -520,8 +520,8 @@ class Driver:
         """The checkpoint of the last record is at `path`: write it down, and do what waited for it."""
         trial = self.sweep.find(trial_id)
         # The row must not outlive the file, nor the older checkpoint end before this one is safe.
-        for place in (path, path.parent):
-            sync(place)
+        for written in (path, path.parent):
+            sync(written)
         before = trial.checkpoint
         row = self._record(
             "checkpointed",

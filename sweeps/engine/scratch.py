@@ -29,13 +29,13 @@ def require_short_paths() -> None:
 
 
 @contextlib.contextmanager
-def private_folder(place: Path = PLACE) -> Iterator[Path]:
+def private_folder(parent: Path = PLACE) -> Iterator[Path]:
     """A folder that no other user can read while the context lasts. What drivers that are dead have left
     is removed first."""
-    for folder in sorted(place.glob(f"{_PREFIX}*")):
+    for folder in sorted(parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             _remove_if_dead(folder)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     lock = os.open(folder / "new", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         # A folder with the lock's name in it, and no lock, is that of a dead driver.

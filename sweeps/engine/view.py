@@ -35,7 +35,7 @@ _STYLES = {
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
-def _place(trial: led.Trial, metric: str) -> tuple[int, int, float]:
+def _order(trial: led.Trial, metric: str) -> tuple[int, int, float]:
     """The sort key of a trial: by state, then by tokens (most first), then by loss."""
     score = trial.curve[-1][metric] if trial.curve else math.inf
     return _FIRST.index(trial.status), -trial.tokens, score
@@ -194,7 +194,7 @@ class View:
 
     def _draw(self) -> Group:
         metric = self._driver.request.space.metric
-        trials = sorted(self._driver.sweep.attempted, key=lambda trial: _place(trial, metric))
+        trials = sorted(self._driver.sweep.attempted, key=lambda trial: _order(trial, metric))
         room = max(3, self._console.size.height - 8)
         table = Table(box=None, pad_edge=False)
         # Numbers are never cut off; a long label may be.
@@ -266,8 +266,8 @@ class View:
                 what = f"paused at {row['rung']} tokens, {self._score(row['score'])}"
             case "promoted":
                 why = " (so that enough trials finish)" if row["forced"] else ""
-                place = f"rank {row['rank']} of {row['arrived']}"
-                what = f"promoted at {row['rung']} tokens: {place}{why}"
+                rank = f"rank {row['rank']} of {row['arrived']}"
+                what = f"promoted at {row['rung']} tokens: {rank}{why}"
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":

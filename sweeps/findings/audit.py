@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 
 from sweeps.findings.ranking import final_losses
-from sweeps.findings.results import Place, Results
+from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row
 from sweeps.selection import Point, at, last_record
 from sweeps.stats import CONFIDENCE
 
 
 @dataclass(frozen=True)
-class Audited(Place):
+class Audited(TrialResult):
     """An audited trial at the final token count."""
 
     rung: int  # tokens at which the trial was stopped
@@ -34,7 +34,7 @@ class Audit:
     high: float
     regret: float  # final loss of the best ranked trial less the best audited one's, at least 0
     point: Point | None
-    places: tuple[Audited, ...]  # best first; diverged trials have no loss
+    trial_results: tuple[Audited, ...]  # best first; diverged trials have no loss
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -48,20 +48,20 @@ class Audit:
             "high": self.high,
             "regret": self.regret,
             "tokens": self.point,
-            "trials": [place.as_json() for place in self.places],
+            "trials": [result.as_json() for result in self.trial_results],
         }
 
 
-def _places(results: Results) -> list[Audited]:
-    places = []
+def _trial_results(results: Results) -> list[Audited]:
+    trial_results = []
     for name, stopped in results.sweep.trials.items():
         audit = results.sweep.audit(name)
         if stopped.status != "stopped" or audit is None:
             continue
         last = last_record(stopped)
         if audit.status in {"finished", "diverged"} and last is not None:
-            places.append(Audited(audit, at(audit, results.final), last.tokens))
-    return places
+            trial_results.append(Audited(audit, at(audit, results.final), last.tokens))
+    return trial_results
 
 
 def audit(results: Results) -> Audit | None:
@@ -69,30 +69,34 @@ def audit(results: Results) -> Audit | None:
 
     If all stopped trials were audited, the interval is a single number.
     """
-    places = _places(results)
+    trial_results = _trial_results(results)
     ranked = final_losses(results, results.trials)
-    if not places or not ranked:
+    if not trial_results or not ranked:
         return None
     top = results.space.schedule.finishers
-    losses = [loss for place in places if (loss := place.loss(results.metric)) is not None]
+    losses = [loss for result in trial_results if (loss := result.loss(results.metric)) is not None]
     bar = sorted([*ranked, *losses])[:top][-1]
     false = sum(loss <= bar for loss in losses)
     stopped = len(results.having("stopped"))
-    low = high = false / len(places)
-    if len(places) < stopped:
+    low = high = false / len(trial_results)
+    if len(trial_results) < stopped:
         from scipy import stats  # takes a second
 
-        interval = stats.binomtest(false, len(places)).proportion_ci(CONFIDENCE, method="exact")
+        interval = stats.binomtest(false, len(trial_results)).proportion_ci(
+            CONFIDENCE, method="exact"
+        )
         low, high = float(interval.low), float(interval.high)
     return Audit(
         stopped=stopped,
-        audited=len(places),
+        audited=len(trial_results),
         top=top,
         false_kills=false,
-        rate=false / len(places),
+        rate=false / len(trial_results),
         low=low,
         high=high,
         regret=max(0.0, min(ranked) - min(losses, default=math.inf)),
         point=results.final,
-        places=tuple(sorted(places, key=lambda place: place.loss(results.metric) or math.inf)),
+        trial_results=tuple(
+            sorted(trial_results, key=lambda result: result.loss(results.metric) or math.inf)
+        ),
     )

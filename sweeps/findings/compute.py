@@ -112,7 +112,7 @@ _ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 def timeline(results: Results) -> Timeline:
     """When each attempt ran, each on the first slot that was free."""
     attempts: list[Attempt] = []
-    running: dict[str, int] = {}  # trial -> the place of its attempt
+    running: dict[str, int] = {}  # trial -> the index of its attempt
     begun: datetime | None = None
     clock = 0.0
     for row in results.rows:
@@ -124,13 +124,13 @@ def timeline(results: Results) -> Timeline:
             running.clear()
         trial = row.get("trial")
         if row["kind"] == "started" and isinstance(trial, str):
-            taken = {attempts[place].slot for place in running.values()}
+            taken = {attempts[index].slot for index in running.values()}
             slot = next(n for n in itertools.count() if n not in taken)
             running[trial] = len(attempts)
             attempts.append(Attempt(results.sweep.find(trial).label, slot, clock, clock))
         elif trial in running:
-            place = running[trial]
-            attempts[place] = replace(attempts[place], end=clock)
+            index = running[trial]
+            attempts[index] = replace(attempts[index], end=clock)
             if row["kind"] in _ENDS:
                 del running[trial]
     room = results.sweep.seconds * _slots(results)

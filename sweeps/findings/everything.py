@@ -78,10 +78,10 @@ class Findings:
             "trials": {"planned": len(results.trials), **counts},
             "seeds": sorted({trial.seed for trial in results.trials}),
             "notes": self.notes,
-            "diverged": [place.as_json() for place in self.diverged],
-            "failed": [place.as_json() for place in self.failed],
-            "unfinished": [place.as_json() for place in self.unfinished],
-            "withdrawn": [place.as_json() for place in self.withdrawn],
+            "diverged": [result.as_json() for result in self.diverged],
+            "failed": [result.as_json() for result in self.failed],
+            "unfinished": [result.as_json() for result in self.unfinished],
+            "withdrawn": [result.as_json() for result in self.withdrawn],
             "compute": self.compute.as_json(),
         }
 
@@ -111,7 +111,7 @@ class SearchFindings(Findings):
         return {
             **self._head(),
             "ranking": self.ranking.as_json(of_finished=True),
-            "stopped": [place.as_json() for place in self.stopped],
+            "stopped": [result.as_json() for result in self.stopped],
             "audit": self.audit and self.audit.as_json(),
             "comparison": {
                 **self.common.as_json(of_finished=False),

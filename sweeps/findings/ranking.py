@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sweeps.findings.results import Place, Results, SweptPath, status_of, tokens_per_s, varied
+from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial
 from sweeps.selection import (
     Measured,
@@ -26,7 +26,7 @@ EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Ranked(Place):
+class Ranked(TrialResult):
     """A trial compared with others at one point."""
 
     rank: int  # equal losses share a rank
@@ -52,27 +52,27 @@ class Ranking:
     """Trials at the point of their comparison, best first."""
 
     point: Point | None  # None if they share none
-    places: tuple[Ranked, ...]
+    trial_results: tuple[Ranked, ...]
 
     @property
     def leader(self) -> Trial | None:
         """The best trial; None if there is none."""
-        return self.places[0].trial if self.places else None
+        return self.trial_results[0].trial if self.trial_results else None
 
     def as_json(self, *, of_finished: bool) -> Row:
         """The fields of summary.json; finished trials have more fields."""
-        places = [
+        trial_results = [
             {
-                **place.as_json(),
-                "val_loss_best": place.best and place.best.val_loss,
-                "step_best": place.best and place.best.step,
-                "tokens_per_s": place.tokens_per_s,
+                **result.as_json(),
+                "val_loss_best": result.best and result.best.val_loss,
+                "step_best": result.best and result.best.step,
+                "tokens_per_s": result.tokens_per_s,
             }
             if of_finished
-            else place.as_json()
-            for place in self.places
+            else result.as_json()
+            for result in self.trial_results
         ]
-        return {"tokens": self.point, "trials": places}
+        return {"tokens": self.point, "trials": trial_results}
 
 
 def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ranking:
@@ -80,11 +80,11 @@ def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ra
     measured = [(trial, record) for trial in trials if (record := at(trial, point)) is not None]
     measured.sort(key=lambda pair: pair[1].loss(results.metric))
     losses = [record.loss(results.metric) for _, record in measured]
-    places = [
+    trial_results = [
         Ranked(trial, record, 1 + bisect_left(losses, loss), loss - losses[0])
         for (trial, record), loss in zip(measured, losses, strict=True)
     ]
-    return Ranking(point, tuple(places))
+    return Ranking(point, tuple(trial_results))
 
 
 def ranking(results: Results) -> Ranking:
@@ -93,7 +93,7 @@ def ranking(results: Results) -> Ranking:
 
 
 @dataclass(frozen=True)
-class Stopped(Place):
+class Stopped(TrialResult):
     """A trial that was stopped early, compared with the leader at the same token count."""
 
     leader: float | None  # loss of the leader
@@ -113,13 +113,13 @@ class Stopped(Place):
 def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
     """The trials that were stopped early, the longest first; beside a leader of another budget, whose
     learning rate was elsewhere in its schedule, there is nothing to compare."""
-    places = []
+    trial_results = []
     for trial in results.having("stopped"):
         record = last_record(trial)
         beside = None
         if leader is not None and record is not None and have_one_budget([leader, trial]):
             beside = at(leader, record.tokens)
-        places.append(
+        trial_results.append(
             Stopped(
                 trial,
                 record,
@@ -129,15 +129,15 @@ def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
             )
         )
 
-    def order(place: Stopped) -> tuple[int, float]:
-        record = place.record
+    def order(result: Stopped) -> tuple[int, float]:
+        record = result.record
         return (-record.tokens, record.loss(results.metric)) if record is not None else (0, 0.0)
 
-    return tuple(sorted(places, key=order))
+    return tuple(sorted(trial_results, key=order))
 
 
 @dataclass(frozen=True)
-class Ended(Place):
+class Ended(TrialResult):
     """A trial at its last record, and the last step that it is known to have reached."""
 
     @property
@@ -283,8 +283,8 @@ def _beside(
     results: Results, swept: SweptPath, tried: Sequence[float], best: float
 ) -> tuple[Neighbor, ...]:
     """The next lower and the next higher value of a list."""
-    place = tried.index(best)
-    near = [*tried[max(place - 1, 0) : place], *tried[place + 1 : place + 2]]
+    position = tried.index(best)
+    near = [*tried[max(position - 1, 0) : position], *tried[position + 1 : position + 2]]
     return tuple(_neighbor(results, swept.path, value) for value in near)
 
 

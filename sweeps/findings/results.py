@@ -147,7 +147,7 @@ def varied(trial: Trial, path: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Place:
+class TrialResult:
     """A trial at one of its records."""
 
     trial: Trial

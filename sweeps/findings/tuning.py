@@ -6,14 +6,14 @@ from typing import Any
 
 from sweeps.findings.arms import ArmRuns
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import Place, Results, status_of
+from sweeps.findings.results import Results, TrialResult, status_of
 from sweeps.findings.stability import Stability, stability
 from sweeps.ledger import Row, Trial
 from sweeps.selection import last_record
 
 
 @dataclass(frozen=True)
-class Tuned(Place):
+class Tuned(TrialResult):
     """A trial of a re-tune grid at its last record."""
 
     tuned: dict[str, Any]  # path -> tried value
@@ -29,20 +29,20 @@ class Tuning:
 
     arm: str
     chosen: dict[str, Any] | None
-    places: tuple[Tuned, ...]
+    trial_results: tuple[Tuned, ...]
     stability: Stability | None  # if it is a grid of learning rates
 
     @property
     def trials(self) -> list[Trial]:
         """The trials of the grid."""
-        return [place.trial for place in self.places]
+        return [result.trial for result in self.trial_results]
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
         return {
             "arm": self.arm,
             "chosen": self.chosen,
-            "trials": [place.as_json() for place in self.places],
+            "trials": [result.as_json() for result in self.trial_results],
             "stability": self.stability and self.stability.as_json(),
         }
 
@@ -56,7 +56,7 @@ def tuning(results: Results, arms: Sequence[ArmRuns]) -> tuple[Tuning, ...]:
         Tuning(
             arm=name,
             chosen=chosen.get(name),
-            places=tuple(
+            trial_results=tuple(
                 Tuned(trial, last_record(trial), {path: trial.value(path) for path in paths})
                 for trial in pool
             ),

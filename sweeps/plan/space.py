@@ -478,8 +478,8 @@ def find(name_or_path: str) -> Path:
         named = path.stem
     else:
         named = name_or_path
-        places = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
-        path = next((place for place in places if place.is_file()), places[0])
+        candidates = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
+        path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
     if not NAME.fullmatch(named.replace(" ", "_")):
         raise ConfigError(
             [f"{name_or_path}: expected a space's name (letters, digits, _, - and .) or .yaml file"]

@@ -56,7 +56,7 @@ class Asha(Halving):
         if self.first == "start" and not idle:
             return None
         for tokens in reversed(self.rungs):
-            promotion = self.by_rank(self.places[tokens])
+            promotion = self.by_rank(self.rung_at[tokens])
             if promotion is not None:
                 return promotion
         return self.to_finish_enough() if idle else None

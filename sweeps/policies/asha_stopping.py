@@ -34,15 +34,15 @@ class AshaStopping(Stopping):
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
         """The percentile of the scores that arrived before; None for the first arrival."""
-        arrived = self.places[tokens]
+        arrived = self.rung_at[tokens]
         if not arrived.finite:
             return None
         # As numpy.percentile computes it, to the last bit, but without a pass over all scores.
         last = len(arrived) - 1
-        place = ((1 - 1 / self.eta) * 100 / 100) * last
-        below = math.floor(place)
+        number = ((1 - 1 / self.eta) * 100 / 100) * last
+        below = math.floor(number)
         low, high = -arrived.at(last - below), -arrived.at(max(0, last - below - 1))
-        share = place - below
+        share = number - below
         if share < 0.5:
             return -(low + (high - low) * share)
         return -(high - (high - low) * (1 - share))

@@ -90,7 +90,7 @@ class Halving:
         self.field = field
         self.eta = eta
         self.finish = finish
-        self.places = {
+        self.rung_at = {
             tokens: Rung(tokens, to) for tokens, to in zip(rungs, (*rungs[1:], None), strict=False)
         }
         # The rung that each running trial left last, in tokens; 0 is the start.
@@ -104,31 +104,31 @@ class Halving:
             self.running.clear()
         elif "trial" in row:
             self._observe_score(kind, row["trial"], row)
-            self._observe_place(kind, row["trial"], row)
+            self._observe_state(kind, row["trial"], row)
 
     def _observe_score(self, kind: str, trial: str, row: Row) -> None:
-        if kind == "measured" and row["tokens"] in self.places:
+        if kind == "measured" and row["tokens"] in self.rung_at:
             # A resumed trial may reach a rung twice; its first score is kept.
-            self.places[row["tokens"]].arrived.add(trial, score_in(row, self.field))
+            self.rung_at[row["tokens"]].arrived.add(trial, score_in(row, self.field))
         elif kind == "diverged":
-            rung = next((r for r in self.places.values() if trial not in r.arrived), None)
+            rung = next((r for r in self.rung_at.values() if trial not in r.arrived), None)
             if rung is not None:
                 rung.arrived.add(trial, math.inf)
 
-    def _observe_place(self, kind: str, trial: str, row: Row) -> None:
+    def _observe_state(self, kind: str, trial: str, row: Row) -> None:
         if kind == "started":
-            left = (tokens for tokens, r in self.places.items() if trial in r.promoted)
+            left = (tokens for tokens, r in self.rung_at.items() if trial in r.promoted)
             self.running[trial] = max(left, default=0)
         elif kind in {"paused", "stopped", "capped", "finished", "diverged", "failed"}:
             self.running.pop(trial, None)
         if kind in {"started", "finished", "diverged"}:
             # The sweep's policy before this one may have continued it from where it waited.
-            for rung in self.places.values():
+            for rung in self.rung_at.values():
                 rung.leave(trial)
         if kind == "finished":
             self.finished.add(trial)
-        elif kind in {"paused", "stopped", "promoted"} and row["rung"] in self.places:
-            rung = self.places[row["rung"]]
+        elif kind in {"paused", "stopped", "promoted"} and row["rung"] in self.rung_at:
+            rung = self.rung_at[row["rung"]]
             if kind != "promoted":  # a trial that the policy before stopped here waits here as well
                 rung.wait(trial)
             else:
@@ -160,14 +160,14 @@ class Halving:
         if len(self.finished) + len(self.running) >= self.finish:
             return None
         for tokens in reversed(self.rungs):
-            best = self.places[tokens].best()
+            best = self.rung_at[tokens].best()
             if best is not None:
-                return self.places[tokens].promotion(best, forced=True)
+                return self.rung_at[tokens].promotion(best, forced=True)
         return None
 
     def decide(self, trial: str, tokens: int) -> Decision:
         """Pause at every rung, or promote at once if the trial would be promoted next."""
-        rung = self.places.get(tokens)
+        rung = self.rung_at.get(tokens)
         if rung is None or trial in rung.promoted:
             return "continue"
         waited = rung.holds(trial)
@@ -179,11 +179,11 @@ class Halving:
 
     def holds(self, trial: str) -> bool:
         """Whether the trial is paused at one of the rungs."""
-        return any(rung.holds(trial) for rung in self.places.values())
+        return any(rung.holds(trial) for rung in self.rung_at.values())
 
     def standing(self, trial: str) -> Stop:
         """The rank of a paused trial at its rung, and how many of the better ones continued."""
-        rung = next(rung for rung in self.places.values() if rung.holds(trial))
+        rung = next(rung for rung in self.rung_at.values() if rung.holds(trial))
         score = finite(rung.arrived.score(trial))
         rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
         survivors = self.survivors(rung)

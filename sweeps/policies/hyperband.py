@@ -56,9 +56,9 @@ class Hyperband:
         below = [
             share * total - dealt for share, dealt in zip(self._shares, self._dealt, strict=True)
         ]
-        place = below.index(max(below))
-        self._dealt[place] += 1
-        self._bracket_of[trial] = self._brackets[place]
+        number = below.index(max(below))
+        self._dealt[number] += 1
+        self._bracket_of[trial] = self._brackets[number]
 
     def bracket(self, trial: str) -> int:
         """The number of the trial's bracket; the first is 0."""
@@ -80,5 +80,5 @@ class Hyperband:
     def standing(self, trial: str) -> Stop:
         """The reason of the trial's bracket, which it names: the rank is among its trials."""
         stop = self._bracket_of[trial].standing(trial)
-        place = f"bracket {self.bracket(trial) + 1} of {len(self._brackets)}"
-        return replace(stop, reason=f"{place}: {stop.reason}")
+        number = f"bracket {self.bracket(trial) + 1} of {len(self._brackets)}"
+        return replace(stop, reason=f"{number}: {stop.reason}")

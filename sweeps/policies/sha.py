@@ -37,7 +37,7 @@ class Sha(Halving):
         for tokens in self.rungs:
             if on_the_way is not None and on_the_way < tokens:
                 return None
-            promotion = self.by_rank(self.places[tokens])
+            promotion = self.by_rank(self.rung_at[tokens])
             if promotion is not None:
                 return promotion
         return self.to_finish_enough()

@@ -15,14 +15,14 @@ class Stopping:
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         self.rungs = rungs
         self.field = field
-        self.places = {tokens: Arrivals() for tokens in rungs}
+        self.rung_at = {tokens: Arrivals() for tokens in rungs}
         self._cutoffs: dict[tuple[str, int], float | None] = {}  # at the arrival of the trial
         self._stopped: set[str] = set()
         self._passed: set[tuple[str, int]] = set()
 
     def observe(self, row: Row) -> None:
         """Update the state by one row of the ledger."""
-        if row["kind"] == "stopped" and row["rung"] in self.places:
+        if row["kind"] == "stopped" and row["rung"] in self.rung_at:
             self._stopped.add(row["trial"])
         elif row["kind"] == "promoted":
             self._passed.add((row["trial"], row["rung"]))
@@ -31,21 +31,21 @@ class Stopping:
         elif row["kind"] == "measured":
             self.measured(row)
         elif row["kind"] == "diverged":
-            for tokens, arrived in self.places.items():
+            for tokens, arrived in self.rung_at.items():
                 if row["trial"] not in arrived:
                     self.arrive(row["trial"], tokens, math.inf)
                     return
 
     def measured(self, row: Row) -> None:
         """Update the state by a record."""
-        if row["tokens"] in self.places:
+        if row["tokens"] in self.rung_at:
             self.arrive(row["trial"], row["tokens"], score_in(row, self.field))
 
     def arrive(self, trial: str, tokens: int, score: float) -> None:
         """Add a trial to a rung; its cutoff follows from the trials that arrived before."""
-        if trial not in self.places[tokens]:
+        if trial not in self.rung_at[tokens]:
             self._cutoffs[trial, tokens] = self.cutoff(trial, tokens)
-            self.places[tokens].add(trial, score)
+            self.rung_at[tokens].add(trial, score)
 
     def cutoff(self, trial: str, tokens: int) -> float | None:
         """The score above which a trial that arrives now is stopped; None stops no trial."""
@@ -53,9 +53,9 @@ class Stopping:
 
     def decide(self, trial: str, tokens: int) -> Decision:
         """Continue or stop, by the cutoff at the arrival of the trial."""
-        if tokens not in self.places or (trial, tokens) in self._passed:
+        if tokens not in self.rung_at or (trial, tokens) in self._passed:
             return "continue"
-        arrived = self.places[tokens]
+        arrived = self.rung_at[tokens]
         score, cutoff = arrived.score(trial), self._cutoffs[trial, tokens]
         rank, count = arrived.rank(trial), len(arrived)
         if not math.isfinite(score):

@@ -130,7 +130,7 @@ class Section:
     entry: Entry
     curves: list[tuple[str, str]]  # label and path of each figure
     key_change: str
-    place: Markdown  # of the notes in the log
+    block: Markdown  # of the notes in the log
     notes: Markdown  # of the sweep, if they are not quoted above
     notes_path: str
 
@@ -144,7 +144,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
             entry=entry,
             curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
             key_change=" ".join(changes) or "Baseline",
-            place=Markdown(notes.place(entry.name)),
+            block=Markdown(notes.block(entry.name)),
             notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
             notes_path=str(files.notes),
         )
@@ -168,7 +168,7 @@ def _content(
         "environments": _environments(all_results),
         "key_findings": _key_findings(all_findings),
         "recommendations": _recommendations(all_findings, entries),
-        "place_of_all": Markdown(notes.place(_RECOMMENDATIONS)),
+        "block_of_all": Markdown(notes.block(_RECOMMENDATIONS)),
         "left_out": left_out(folder, all_findings),
         "waiting": sorted(names - {entry.sweep for entry in entries}),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sweeps.findings.results import STATUSES, Place
+from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.selection import Metric
 from sweeps.text import count, loss, whole
 
@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
 def with_code(text: str) -> str:
     """Like `escaped`, but text between two backquotes is code."""
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
-    return "".join(part if place % 2 else _escape(part) for place, part in enumerate(parts))
+    return "".join(part if result % 2 else _escape(part) for result, part in enumerate(parts))
 
 
 def _escape(text: str) -> str:
@@ -60,25 +60,25 @@ def table(lines: Sequence[Line], *columns: Column[Line]) -> list[str]:
     return [head, rule, *body, ""]
 
 
-TRIAL = Column[Place]("trial", lambda p: escaped(p.trial.label), is_text=True)
-STATUS = Column[Place]("status", lambda p: STATUSES[p.status], is_text=True)
-REASON = Column[Place]("reason", lambda p: escaped(p.reason), is_text=True)
-ID = Column[Place]("id", lambda p: f"`{p.trial.trial}`", is_text=True)
-VAL_LOSS = Column[Place]("validation loss", lambda p: loss(p.loss("val_loss")))
-BITS = Column[Place]("validation bits per byte", lambda p: loss(p.loss("bits_per_byte")))
-TRAIN_LOSS = Column[Place]("training loss", lambda p: loss(p.record and p.record.train_loss))
-TOKENS = Column[Place]("tokens", lambda p: whole(p.record and p.record.tokens))
-COMPUTE = Column[Place]("FLOPs", lambda p: "" if p.flops is None else count(p.flops))
+TRIAL = Column[TrialResult]("trial", lambda p: escaped(p.trial.label), is_text=True)
+STATUS = Column[TrialResult]("status", lambda p: STATUSES[p.status], is_text=True)
+REASON = Column[TrialResult]("reason", lambda p: escaped(p.reason), is_text=True)
+ID = Column[TrialResult]("id", lambda p: f"`{p.trial.trial}`", is_text=True)
+VAL_LOSS = Column[TrialResult]("validation loss", lambda p: loss(p.loss("val_loss")))
+BITS = Column[TrialResult]("validation bits per byte", lambda p: loss(p.loss("bits_per_byte")))
+TRAIN_LOSS = Column[TrialResult]("training loss", lambda p: loss(p.record and p.record.train_loss))
+TOKENS = Column[TrialResult]("tokens", lambda p: whole(p.record and p.record.tokens))
+COMPUTE = Column[TrialResult]("FLOPs", lambda p: "" if p.flops is None else count(p.flops))
 SIZES = (
-    Column[Place]("parameters", lambda p: whole(p.trial.params)),
-    Column[Place]("FLOPs/token", lambda p: whole(p.trial.flops_per_token)),
+    Column[TrialResult]("parameters", lambda p: whole(p.trial.params)),
+    Column[TrialResult]("FLOPs/token", lambda p: whole(p.trial.flops_per_token)),
 )
-LOSS: dict[Metric, Column[Place]] = {"val_loss": VAL_LOSS, "bits_per_byte": BITS}
+LOSS: dict[Metric, Column[TrialResult]] = {"val_loss": VAL_LOSS, "bits_per_byte": BITS}
 
 
-def sizes(places: Sequence[Place]) -> tuple[Column[Place], ...]:
+def sizes(trial_results: Sequence[TrialResult]) -> tuple[Column[TrialResult], ...]:
     """Columns of the models' sizes, if these differ."""
-    return SIZES if len({place.trial.params for place in places}) > 1 else ()
+    return SIZES if len({result.trial.params for result in trial_results}) > 1 else ()
 
 
 def between(numbers: Iterable[int]) -> str:
@@ -88,14 +88,14 @@ def between(numbers: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def models(places: Sequence[Place]) -> str:
+def models(trial_results: Sequence[TrialResult]) -> str:
     """A sentence on the parameters and the FLOPs per token of the models."""
-    params = between(place.trial.params for place in places)
-    flops = between(place.trial.flops_per_token for place in places)
-    many = "s" * (len({place.trial.params for place in places}) > 1)
+    params = between(result.trial.params for result in trial_results)
+    flops = between(result.trial.flops_per_token for result in trial_results)
+    many = "s" * (len({result.trial.params for result in trial_results}) > 1)
     return f"Model{many}: {params} parameters, {flops} FLOPs per token."
 
 
-def steps(places: Sequence[Place]) -> str:
+def steps(trial_results: Sequence[TrialResult]) -> str:
     """The step of their records, or the range of steps."""
-    return between(place.record.step for place in places if place.record is not None)
+    return between(result.record.step for result in trial_results if result.record is not None)

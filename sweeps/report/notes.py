@@ -32,7 +32,7 @@ class NotesError(UsageError):
     """A marker was removed or moved, so that a note has no beginning or no end."""
 
 
-def place(key: str) -> str:
+def block(key: str) -> str:
     """The two marker lines of a note; every key in a log is unique."""
     key = quote(key)
     return f"<!-- notes: {key} -->\n<!-- end of notes: {key} -->"

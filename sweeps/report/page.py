@@ -78,7 +78,7 @@ def verdict(found: SearchFindings | StudyFindings) -> list[str]:
 
 def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
     results, chosen = found.results, found.selection
-    if not found.ranking.places:
+    if not found.ranking.trial_results:
         yield "No trial has finished yet."
         return
     assert chosen is not None  # a trial has finished
@@ -125,9 +125,9 @@ def _arm(arm: ArmFindings) -> Content:
 def table(found: SearchFindings | StudyFindings) -> Content:
     """The trials as a table: finished trials by rank, then the others; a study has no ranks."""
     is_search = isinstance(found, SearchFindings)
-    places = found.ranking.places if isinstance(found, SearchFindings) else ()
-    ranks = {place.trial.trial: place.rank for place in places}
-    gone = [place.trial for place in found.withdrawn]
+    trial_results = found.ranking.trial_results if isinstance(found, SearchFindings) else ()
+    ranks = {result.trial.trial: result.rank for result in trial_results}
+    gone = [result.trial for result in found.withdrawn]
     rows = [_table_row(one, ranks.get(one.trial)) for one in (*found.results.trials, *gone)]
     rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
     columns = [

@@ -68,14 +68,16 @@ def budgets_words(results: Results) -> str:
 def head_words(found: SearchFindings) -> list[str]:
     """The best finished trial, and a warning if there is only one seed."""
     lines = []
-    places = found.ranking.places
+    trial_results = found.ranking.trial_results
     metric = found.results.metric
     if found.ranking.leader is not None:
-        lead = "Best of the finished trials" if len(places) > 1 else "The only finished trial"
-        first = " and ".join(f"**{escaped(p.trial.label)}**" for p in places if p.rank == 1)
+        lead = (
+            "Best of the finished trials" if len(trial_results) > 1 else "The only finished trial"
+        )
+        first = " and ".join(f"**{escaped(p.trial.label)}**" for p in trial_results if p.rank == 1)
         lines += [
             f"{lead}: {first}, {METRICS[metric]} "
-            f"**{loss(places[0].loss(metric))}** {UNITS[metric]} "
+            f"**{loss(trial_results[0].loss(metric))}** {UNITS[metric]} "
             f"{when(found.ranking.point)}.",
             "",
         ]
@@ -85,40 +87,40 @@ def head_words(found: SearchFindings) -> list[str]:
 
 def ranking_words(found: SearchFindings) -> list[str]:
     """The finished trials by rank."""
-    places, point = found.ranking.places, found.ranking.point
+    trial_results, point = found.ranking.trial_results, found.ranking.point
     title = ["## Finished trials", ""]
-    if not places:
+    if not trial_results:
         return [*title, "No trial has finished.", ""]
     where = f" {when(point)}" if point != END else ", each at the end of its budget"
     trained = (TOKENS, COMPUTE) if point == END else ()
     columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, BEHIND, BEST, SPEED, ID)
     return [
         *title,
-        f"Ranked by {METRICS[found.results.metric]}{where} (step {steps(places)}). {models(places)}",
+        f"Ranked by {METRICS[found.results.metric]}{where} (step {steps(trial_results)}). {models(trial_results)}",
         *([budgets_words(found.results)] if found.results.budgets_differ else []),
         "",
-        *table(places, *columns, *sizes(places)),
+        *table(trial_results, *columns, *sizes(trial_results)),
     ]
 
 
 def stopped_words(found: SearchFindings) -> list[str]:
     """The trials that were stopped early, each compared with the leader at the same token count."""
-    places = found.stopped
-    if not places:
+    trial_results = found.stopped
+    if not trial_results:
         return []
     metric = found.results.metric
     columns: tuple[Column[Stopped], ...] = (TRIAL, TOKENS, LOSS[metric], LEADER)
     why = ""
-    if any(place.decayed is not None for place in places):
+    if any(result.decayed is not None for result in trial_results):
         columns = (*columns, DECAYED, LEADER_DECAYED)
         why = " The policy compared them by the losses after a decay branch."
     return [
         "## Stopped early",
         "",
         "Not ranked. Each trial is compared with the best finished trial at the token count where it "
-        f"stopped, by {METRICS[metric]}.{why} {models(places)}",
+        f"stopped, by {METRICS[metric]}.{why} {models(trial_results)}",
         "",
-        *table(places, *columns, REASON, ID, *sizes(places)),
+        *table(trial_results, *columns, REASON, ID, *sizes(trial_results)),
     ]
 
 
@@ -148,13 +150,13 @@ def audit_words(found: SearchFindings) -> list[str]:
         "",
         f"{when(audit.point).capitalize()} (trials without a loss diverged):",
         "",
-        *table(audit.places, *columns, *sizes(audit.places)),
+        *table(audit.trial_results, *columns, *sizes(audit.trial_results)),
     ]
 
 
 def common_words(found: SearchFindings) -> list[str]:
     """All trials at the latest token count that they share."""
-    places, point = found.common.places, found.common.point
+    trial_results, point = found.common.trial_results, found.common.point
     title = ["## All trials at the latest common token count", ""]
     if point is None:
         if found.results.budgets_differ:
@@ -162,17 +164,17 @@ def common_words(found: SearchFindings) -> list[str]:
         return [*title, "The trials have no token count in common.", ""]
     absent = ", ".join(escaped(trial.label) for trial in found.missing)
     text = (
-        f"{when(point).capitalize()} (step {steps(places)}), the latest token count that all measured "
+        f"{when(point).capitalize()} (step {steps(trial_results)}), the latest token count that all measured "
         "trials share, except those that diverged or failed."
     )
     if point != found.ranking.point:
         text += " Early losses may rank trials differently from final ones."
     if absent:
         text += f" Not measured there: {absent}."
-    if len(places) == len(found.ranking.places) and point == found.ranking.point:
+    if len(trial_results) == len(found.ranking.trial_results) and point == found.ranking.point:
         return [*title, text, "This is the same ranking as above.", ""]
     columns = (RANK, TRIAL, STATUS, LOSS[found.results.metric], BEHIND)
-    return [*title, text, "", *table(places, *columns, *sizes(places))]
+    return [*title, text, "", *table(trial_results, *columns, *sizes(trial_results))]
 
 
 def best_words(found: SearchFindings) -> list[str]:

@@ -145,6 +145,6 @@ def tuning_words(found: StudyFindings) -> list[str]:
     for grid in found.tuning:
         columns = (TUNED, TOKENS, loss, WHAT_HAPPENED)
         lines += [f"### `{grid.arm}`", ""]
-        lines += table(grid.places, *columns, *sizes(grid.places))
+        lines += table(grid.trial_results, *columns, *sizes(grid.trial_results))
         lines += listed(stability_words(grid.stability))
     return lines

@@ -76,11 +76,11 @@ def _ended_words(found: Findings) -> list[str]:
         "Unfinished": found.unfinished,
         "Withdrawn": found.withdrawn,
     }
-    for title, places in titles.items():
-        if places:
+    for title, trial_results in titles.items():
+        if trial_results:
             gone = " The space no longer has these trials." * (title == "Withdrawn")
-            lines += [f"## {title}", "", f"Not ranked. {models(places)}{gone}", ""]
-            lines += table(places, TRIAL, *REACHED, REASON, ID, *sizes(places))
+            lines += [f"## {title}", "", f"Not ranked. {models(trial_results)}{gone}", ""]
+            lines += table(trial_results, TRIAL, *REACHED, REASON, ID, *sizes(trial_results))
     return lines
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.results import STATUSES, Place
+from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.report.entries import Entry
 from sweeps.report.search_summary import budgets_words
 from sweeps.simulate.judge import Judgment
@@ -51,9 +51,12 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     unequal = found.results.budgets_differ
     ended = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
     rest = (*ended, *found.withdrawn)
-    places: list[tuple[Place, int | None]] = [(one, one.rank) for one in found.ranking.places]
+    trial_results: list[tuple[TrialResult, int | None]] = [
+        (one, one.rank) for one in found.ranking.trial_results
+    ]
     rows = [
-        _printed(place, rank, unequal) for place, rank in [*places, *((one, None) for one in rest)]
+        _printed(result, rank, unequal)
+        for result, rank in [*trial_results, *((one, None) for one in rest)]
     ]
     table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
@@ -70,26 +73,26 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
         console.print(Text(budgets_words(found.results)))
 
 
-def _ending(place: Place) -> str:
+def _ending(result: TrialResult) -> str:
     """How a trial ended, in a few words; the summary has the full reason."""
-    match place.status:
+    match result.status:
         case "diverged":
-            return f"diverged at step {place.trial.step or None}"
+            return f"diverged at step {result.trial.step or None}"
         case "unfinished":
-            return textwrap.shorten(place.reason, 24, placeholder="…")
+            return textwrap.shorten(result.reason, 24, placeholder="…")
         case status:
             return STATUSES[status]
 
 
-def _printed(place: Place, rank: int | None, unequal: bool) -> tuple[str, ...]:
-    compute = "" if place.flops is None else count(place.flops)
+def _printed(result: TrialResult, rank: int | None, unequal: bool) -> tuple[str, ...]:
+    compute = "" if result.flops is None else count(result.flops)
     return (
         whole(rank),
-        place.trial.label,
-        loss(place.loss("val_loss")),
-        compute if unequal else loss(place.loss("bits_per_byte")),
-        whole(place.record and place.record.tokens),
-        _ending(place),
+        result.trial.label,
+        loss(result.loss("val_loss")),
+        compute if unequal else loss(result.loss("bits_per_byte")),
+        whole(result.record and result.record.tokens),
+        _ending(result),
     )
 
 

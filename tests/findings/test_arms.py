@@ -43,17 +43,17 @@ def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) 
 
 def test_the_difference_is_that_of_the_means_at_the_common_tokens(tmp_path: Path) -> None:
     facts = facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0))
-    place = arm(facts)
-    assert place["difference"] == pytest.approx(0.25)
-    assert place["difference"] == pytest.approx(place["mean"] - arm(facts, "baseline")["mean"])
+    result = arm(facts)
+    assert result["difference"] == pytest.approx(0.25)
+    assert result["difference"] == pytest.approx(result["mean"] - arm(facts, "baseline")["mean"])
     assert facts["arms"]["tokens"] == 8_192
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     """The seeds are far apart, but in both arms alike: the interval knows nothing of it."""
-    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0)))
-    assert place["high"] - place["low"] == pytest.approx(2 * 3.1824 * 0.011547 / 2, rel=1e-3)
-    assert place["verdict"] == "worse"
+    result = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0)))
+    assert result["high"] - result["low"] == pytest.approx(2 * 3.1824 * 0.011547 / 2, rel=1e-3)
+    assert result["verdict"] == "worse"
 
 
 def test_a_lower_loss_is_better(tmp_path: Path) -> None:
@@ -63,17 +63,17 @@ def test_a_lower_loss_is_better(tmp_path: Path) -> None:
 
 
 def test_a_difference_within_the_noise_is_none(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.001, 0.1)))
-    assert (place["verdict"], place["words"]) == (
+    result = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.001, 0.1)))
+    assert (result["verdict"], result["words"]) == (
         "no difference",
         "no difference larger than 0.0028 nats per token",
     )
 
 
 def test_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.02, 3.0)))
-    assert place["verdict"] == "no conclusion"
-    assert "more seeds would settle a difference of the size seen" in place["words"]
+    result = arm(facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.02, 3.0)))
+    assert result["verdict"] == "no conclusion"
+    assert "more seeds would settle a difference of the size seen" in result["words"]
 
 
 def test_several_arms_are_held_to_a_stricter_bar(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_several_arms_are_held_to_a_stricter_bar(tmp_path: Path) -> None:
     facts = facts_of_study(
         tmp_path, lambda c, s: loss(c, s) + c["run"]["seed"] * c["model"]["d_ff"] / 1e3, arms=arms
     )
-    places = facts["arms"]["arms"][1:]
-    assert all(place["p_holm"] >= place["p"] for place in places)
-    assert min(place["p_holm"] for place in places) == pytest.approx(
-        3 * min(p["p"] for p in places)
+    trial_results = facts["arms"]["arms"][1:]
+    assert all(result["p_holm"] >= result["p"] for result in trial_results)
+    assert min(result["p_holm"] for result in trial_results) == pytest.approx(
+        3 * min(p["p"] for p in trial_results)
     )
 
 
@@ -109,14 +109,14 @@ def dead(config: dict[str, Any], share: float) -> float:
 
 
 def test_an_arm_whose_losses_are_the_baselines_is_void(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, dead))
-    assert (place["verdict"], place["difference"]) == ("void", None)
-    assert "the change had no effect" in place["words"]
+    result = arm(facts_of_study(tmp_path, dead))
+    assert (result["verdict"], result["difference"]) == ("void", None)
+    assert "the change had no effect" in result["words"]
 
 
 def test_a_void_arm_takes_no_part_in_the_correction(tmp_path: Path) -> None:
     arms = {"nope": NOPE, "wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
-    place = arm(
+    result = arm(
         facts_of_study(
             tmp_path,
             lambda c, s: dead(c, s) + (c["model"]["d_ff"] == 96) * (0.1 + c["run"]["seed"] / 999),
@@ -124,7 +124,7 @@ def test_a_void_arm_takes_no_part_in_the_correction(tmp_path: Path) -> None:
         ),
         "wide",
     )
-    assert place["p_holm"] == place["p"]
+    assert result["p_holm"] == result["p"]
 
 
 def test_an_arm_that_differs_late_is_not_void(tmp_path: Path) -> None:
@@ -166,19 +166,19 @@ def diverging(*seeds: int) -> Any:
 
 
 def test_an_arm_that_diverges_on_every_seed_is_worse(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, diverging(*SEEDS)))
-    assert (place["verdict"], place["words"]) == ("worse", "worse: it diverged on every seed")
+    result = arm(facts_of_study(tmp_path, diverging(*SEEDS)))
+    assert (result["verdict"], result["words"]) == ("worse", "worse: it diverged on every seed")
 
 
 def test_an_arm_that_diverges_on_a_seed_is_not_better(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, diverging(2)))
-    assert (place["verdict"], place["n"]) == ("no conclusion", 3)
-    assert "1 of 4 runs diverged" in place["cautions"]
+    result = arm(facts_of_study(tmp_path, diverging(2)))
+    assert (result["verdict"], result["n"]) == ("no conclusion", 3)
+    assert "1 of 4 runs diverged" in result["cautions"]
 
 
 def test_an_arm_that_diverges_at_every_rate_is_worse(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, diverging(1000), retune=RETUNE))
-    assert place["words"] == "worse: it diverged at every value tried"
+    result = arm(facts_of_study(tmp_path, diverging(1000), retune=RETUNE))
+    assert result["words"] == "worse: it diverged at every value tried"
 
 
 def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdict(
@@ -186,20 +186,20 @@ def test_an_arm_that_takes_the_values_of_a_baseline_that_chose_none_has_no_verdi
 ) -> None:
     """It never ran, so that it can't be worse."""
     arms = {"same": {**NOPE, "retune": False}}
-    place = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE, arms=arms), "same")
-    assert (place["verdict"], place["planned"]) == ("no conclusion", 0)
-    assert place["words"] == "no conclusion: nothing of the baseline's re-tune grid has finished"
+    result = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE, arms=arms), "same")
+    assert (result["verdict"], result["planned"]) == ("no conclusion", 0)
+    assert result["words"] == "no conclusion: nothing of the baseline's re-tune grid has finished"
 
 
 def test_a_baseline_that_diverges_at_every_rate_is_the_worse(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE))
-    assert place["words"] == "better: the baseline diverged at every value tried"
+    result = arm(facts_of_study(tmp_path, both_diverge(1000), retune=RETUNE))
+    assert result["words"] == "better: the baseline diverged at every value tried"
 
 
 def test_where_all_diverge_nothing_is_concluded(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, lambda c, s: math.inf, retune=RETUNE))
+    result = arm(facts_of_study(tmp_path, lambda c, s: math.inf, retune=RETUNE))
     every = "diverged at every value tried"
-    assert place["words"] == f"no conclusion: it {every}, and the baseline {every}"
+    assert result["words"] == f"no conclusion: it {every}, and the baseline {every}"
 
 
 def both_diverge(*seeds: int) -> Any:
@@ -222,17 +222,17 @@ def both_diverge(*seeds: int) -> Any:
 def test_a_baseline_that_diverges_is_held_to_the_same_rule(
     tmp_path: Path, seeds: tuple[int, ...], verdict: str, words: str
 ) -> None:
-    place = arm(facts_of_study(tmp_path, both_diverge(*seeds)))
-    assert (place["verdict"], place["words"]) == (verdict, words)
-    assert f"{len(seeds)} of 4 runs of the baseline diverged" in place["cautions"]
+    result = arm(facts_of_study(tmp_path, both_diverge(*seeds)))
+    assert (result["verdict"], result["words"]) == (verdict, words)
+    assert f"{len(seeds)} of 4 runs of the baseline diverged" in result["cautions"]
 
 
 @pytest.mark.parametrize("how", [loss, dead])
 def test_runs_that_have_not_ended_have_no_verdict(tmp_path: Path, how: Any) -> None:
     conduct(tmp_path, study(seeds=SEEDS), how, records=20)
-    place = arm(facts_of(tmp_path))
-    assert place["verdict"] == "no conclusion"
-    assert " of 8,192 tokens" in place["words"]
+    result = arm(facts_of(tmp_path))
+    assert result["verdict"] == "no conclusion"
+    assert " of 8,192 tokens" in result["words"]
 
 
 def test_a_dead_switch_that_chose_another_rate_is_void_by_its_grid(tmp_path: Path) -> None:
@@ -307,8 +307,8 @@ def test_an_arm_that_has_just_begun_does_not_take_the_others_back(tmp_path: Path
         return loss(config, share) + gap + config["model"]["d_ff"] / 1e5
 
     conduct(tmp_path, tree, how, records=SEEDS_END + 2)
-    place = arm(facts_of(tmp_path), "early")
-    assert (place["n"], place["difference"] > 0) == (4, True)
+    result = arm(facts_of(tmp_path), "early")
+    assert (result["n"], result["difference"] > 0) == (4, True)
 
 
 ARMS = {"early": 40, "late": 48}
@@ -322,8 +322,8 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
         return loss(config, share) + config["run"]["seed"] * config["model"]["d_ff"] / 1e3
 
     conduct(tmp_path, study(seeds=SEEDS, arms=arms), how, records=SEEDS_END)
-    place = arm(facts_of(tmp_path), "early")
-    assert place["p_holm"] == pytest.approx(2 * place["p"])
+    result = arm(facts_of(tmp_path), "early")
+    assert result["p_holm"] == pytest.approx(2 * result["p"])
 
 
 @pytest.fixture(scope="module")
@@ -372,8 +372,8 @@ def test_the_crosses_of_arms_that_diverge_at_one_rate_lie_apart(tmp_path: Path) 
     conduct(tmp_path, study(retune=RETUNE), diverging_at_the_highest_rate)
     axes = figures(findings(studied(led.Files(tmp_path))))["retuning"].axes[0]
     crosses = [line for line in axes.lines if line.get_marker() == CROSSES["non-finite"]]
-    places = [points(line)[0] for line in crosses]
-    assert len(set(places)) == 2 and {x for x, _ in places} == {1.6e-2}
+    spots = [points(line)[0] for line in crosses]
+    assert len(set(spots)) == 2 and {x for x, _ in spots} == {1.6e-2}
 
 
 def test_many_arms_look_unlike_each_other(tmp_path: Path) -> None:

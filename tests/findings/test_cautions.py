@@ -41,10 +41,10 @@ def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
 
 
 def test_a_rate_on_the_edge_of_its_grid_is_pointed_out(tmp_path: Path) -> None:
-    place = arm(facts_of_study(tmp_path, retune=RETUNE))
+    result = arm(facts_of_study(tmp_path, retune=RETUNE))
     assert (
         "its lr is the lowest of its re-tune grid, so the optimum may lie beyond it (try 0.00025)"
-        in place["cautions"]
+        in result["cautions"]
     )
 
 
@@ -76,8 +76,8 @@ def of_arm(rows: list[Row], name: str = "nope") -> list[tuple[str, str]]:
     found = findings(results_of("s", rows))
     assert isinstance(found, StudyFindings)
     assert found.comparison is not None
-    (place,) = (arm for arm in found.comparison.arms if arm.name == name)
-    return [(caution.kind, caution.text) for caution in place.cautions]
+    (result,) = (arm for arm in found.comparison.arms if arm.name == name)
+    return [(caution.kind, caution.text) for caution in result.cautions]
 
 
 def rows_of(folder: Path, how: Any = loss, **more: Any) -> list[Row]:

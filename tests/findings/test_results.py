@@ -35,8 +35,8 @@ def grid(folder: Path, rates: list[float], best: float) -> dict[str, Any]:
 
 
 def test_only_finished_trials_are_ranked(lr: Files) -> None:
-    places = facts(lr)["ranking"]["trials"]
-    assert [(place["rank"], place["label"]) for place in places] == [
+    trial_results = facts(lr)["ranking"]["trials"]
+    assert [(result["rank"], result["label"]) for result in trial_results] == [
         (1, "lr=0.002"),
         (2, "lr=0.001"),
     ]
@@ -44,7 +44,7 @@ def test_only_finished_trials_are_ranked(lr: Files) -> None:
 
 def test_equal_losses_share_a_rank(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 3e-3: 3.1, 4e-3: 3.0})
-    assert [place["rank"] for place in facts(files)["ranking"]["trials"]] == [1, 2, 2, 4]
+    assert [result["rank"] for result in facts(files)["ranking"]["trials"]] == [1, 2, 2, 4]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def budgets(tmp_path: Path) -> Files:
 
 def test_trials_of_different_budgets_are_ranked_at_their_ends(budgets: Files) -> None:
     found = facts(budgets)["ranking"]
-    assert (found["tokens"], [place["val_loss"] for place in found["trials"]]) == (
+    assert (found["tokens"], [result["val_loss"] for result in found["trials"]]) == (
         "end",
         [3.0, 3.2],
     )
@@ -93,7 +93,7 @@ def test_a_stopped_trial_of_another_budget_stands_beside_no_leader(tmp_path: Pat
         tell.start(long)
         tell.measure(long, EVERY, 4.1)
         tell.stop(long, EVERY, 4.1)
-    assert [place["leader"] for place in facts(Files(tmp_path))["stopped"]] == [None]
+    assert [result["leader"] for result in facts(Files(tmp_path))["stopped"]] == [None]
 
 
 def test_the_best_for_their_compute_are_found(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_bits_per_byte_rank_where_they_are_the_metric(tmp_path: Path) -> None:
 
 
 def test_a_stopped_trial_stands_beside_the_leader_at_the_same_tokens(lr: Files) -> None:
-    place = facts(lr)["stopped"][0]
-    assert (place["tokens"], place["val_loss"], place["leader"]) == (
+    result = facts(lr)["stopped"][0]
+    assert (result["tokens"], result["val_loss"], result["leader"]) == (
         SECOND,
         loss(4e-3, SECOND),
         loss(2e-3, SECOND),
@@ -334,7 +334,7 @@ def test_the_regret_of_an_audit_is_what_the_best_stopped_trial_wins(
 
 def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:
     found = facts(audited_sweep(tmp_path, {2.0: 2.0}))
-    assert [place["label"] for place in found["ranking"]["trials"]] == ["lr=1"]
+    assert [result["label"] for result in found["ranking"]["trials"]] == ["lr=1"]
 
 
 def test_audited_trials_are_compared_where_they_stopped(tmp_path: Path) -> None:
@@ -344,8 +344,8 @@ def test_audited_trials_are_compared_where_they_stopped(tmp_path: Path) -> None:
 
 
 def test_an_audited_trial_stands_where_it_was_stopped(tmp_path: Path) -> None:
-    (place,) = facts(audited_sweep(tmp_path, {2.0: 2.0}))["stopped"]
-    assert (place["tokens"], place["val_loss"]) == (FIRST, 5.0)
+    (result,) = facts(audited_sweep(tmp_path, {2.0: 2.0}))["stopped"]
+    assert (result["tokens"], result["val_loss"]) == (FIRST, 5.0)
 
 
 def test_what_an_audit_trained_is_counted_apart(tmp_path: Path) -> None:

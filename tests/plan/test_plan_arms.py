@@ -535,7 +535,7 @@ def test_a_path_whose_grid_is_the_bases_value_may_be_added(tmp_path: Path) -> No
     after = rewritten(tmp_path, STUDY, {**STUDY, "retune": {**RETUNE, **own}})
     assert chosen(after)["nope"] == {"optim.lr": 1e-3, "optim.weight_decay": 0.1}
     assert "nope" in {
-        place["arm"] for place in findings(studied(led.Files(tmp_path))).as_json()["tuning"]
+        result["arm"] for result in findings(studied(led.Files(tmp_path))).as_json()["tuning"]
     }
 
 

@@ -199,8 +199,8 @@ def test_a_key_without_a_value_is_parsed_as_missing() -> None:
 def test_every_problem_of_a_parsed_space_names_its_source() -> None:
     with pytest.raises(ConfigError) as caught:
         sp.parse({**grid([1e-3]), "seeds": [1, 1], "repeats": 0}, "ledger.jsonl")
-    places = [problem.rpartition(": ")[0] for problem in caught.value.problems]
-    assert places == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
+    paths = [problem.rpartition(": ")[0] for problem in caught.value.problems]
+    assert paths == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
 
 
 def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:

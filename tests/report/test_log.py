@@ -73,8 +73,8 @@ def section(text: str, name: str) -> str:
 
 
 def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
-    places = [text.find(heading) for heading in HEADINGS]
-    assert places == sorted(places) and min(places) > 0
+    positions = [text.find(heading) for heading in HEADINGS]
+    assert positions == sorted(positions) and min(positions) > 0
 
 
 def test_no_placeholder_is_left(text: str) -> None:

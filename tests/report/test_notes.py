@@ -19,8 +19,8 @@ from tinylm.files import exchange
 
 def generated(*keys: str, text: str = "generated") -> bytes:
     """A log with a place for the note of each key."""
-    places = "\n".join(f"## {key}: {text}\n\n{notes.place(key)}\n" for key in keys)
-    return f"# Log\n\n{places}".encode() + notes.LAST
+    blocks = "\n".join(f"## {key}: {text}\n\n{notes.block(key)}\n" for key in keys)
+    return f"# Log\n\n{blocks}".encode() + notes.LAST
 
 
 def with_note(content: bytes, key: str, note: bytes) -> bytes:

@@ -743,10 +743,10 @@ def test_tinystories_put_into_their_place_need_no_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
-    place = tmp_path / "raw" / "tinystories"
-    place.mkdir(parents=True)
-    (place / FILES[0]).write_text(f"one{END_OF_TEXT}two")
-    (place / FILES[1]).write_text("three")
+    folder = tmp_path / "raw" / "tinystories"
+    folder.mkdir(parents=True)
+    (folder / FILES[0]).write_text(f"one{END_OF_TEXT}two")
+    (folder / FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
     assert split(stories) == [(False, "one"), (False, "two"), (True, "three")]
 
@@ -755,11 +755,11 @@ def test_openwebtext_is_read_compressed_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
-    place = tmp_path / "raw" / "openwebtext"
-    place.mkdir(parents=True)
-    with gzip.open(place / "owt_train.txt.gz", "wt") as stream:
+    folder = tmp_path / "raw" / "openwebtext"
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "owt_train.txt.gz", "wt") as stream:
         stream.write(f"one{END_OF_TEXT}two")
-    (place / "owt_valid.txt").write_text("three")
+    (folder / "owt_valid.txt").write_text("three")
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
     assert split(texts) == [(False, "one"), (False, "two"), (True, "three")]
 
@@ -768,9 +768,9 @@ def test_a_compressed_file_that_was_cut_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
-    place = tmp_path / "raw" / "openwebtext"
-    place.mkdir(parents=True)
-    (place / "owt_train.txt.gz").write_bytes(gzip.compress(b"one " * 99)[:-9])
+    folder = tmp_path / "raw" / "openwebtext"
+    folder.mkdir(parents=True)
+    (folder / "owt_train.txt.gz").write_bytes(gzip.compress(b"one " * 99)[:-9])
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
     with pytest.raises(cfg.ConfigError, match=r"owt_train\.txt\.gz: data\.path: "):
         split(texts)

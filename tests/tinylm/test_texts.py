@@ -79,9 +79,9 @@ class TestPieces:
 
     @given(st.text(CHARACTERS, max_size=150), st.lists(st.integers(0, 150), max_size=5))
     def test_pieces_do_not_depend_on_how_the_text_was_read(
-        self, text: str, places: list[int]
+        self, text: str, cuts: list[int]
     ) -> None:
-        bounds = [0, *sorted(places), len(text)]
+        bounds = [0, *sorted(cuts), len(text)]
         fragments = [(text[a:b], False) for a, b in itertools.pairwise(bounds)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(texts, "PIECE", 16)
@@ -272,7 +272,7 @@ class TestRefusals:
         assert refusal(file) == f"{file}: data.path: line 3: {reason}"
 
     @pytest.mark.parametrize(
-        ("content", "place"),
+        ("content", "where"),
         [
             (b"a\nb\xe9 c\n", "byte 0xe9 at offset 3, line 2; cp1252 would"),
             ("﻿a\n".encode("utf-16"), "byte 0xff at offset 0, line 1; utf-16 would"),
@@ -292,11 +292,11 @@ class TestRefusals:
     )
     @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
     def test_a_wrong_byte_is_named_by_its_place(
-        self, tmp_path: Path, content: bytes, place: str, name: str
+        self, tmp_path: Path, content: bytes, where: str, name: str
     ) -> None:
         (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if ".gz" in name else content)
         assert refusal(tmp_path).startswith(
-            f"{tmp_path / name}: data.path: not UTF-8 text: {place}"
+            f"{tmp_path / name}: data.path: not UTF-8 text: {where}"
         )
 
     @pytest.mark.parametrize(

@@ -266,14 +266,14 @@ def value_ticks(axis: Any, swept: SweptPath) -> None:
     size = label_size(len(swept.values))
     labels = [show(float(value)) for value in swept.values]
     scale = math.log if swept.log else float
-    places = [scale(value) for value in swept.values]
-    width = (places[-1] - places[0]) or 1.0
+    positions = [scale(value) for value in swept.values]
+    width = (positions[-1] - positions[0]) or 1.0
     if axis.axis_name == "x":
         room, sizes, apart = _ROOM_X / (0.65 * size), [len(label) + 1 for label in labels], "\n"
     else:
         longest = max(map(len, labels))
         room, sizes, apart = _ROOM_Y / (1.2 * size), [1] * len(labels), "  " * (longest + 1)
-    rows = _rows([room * (place - places[0]) / width for place in places], sizes)
+    rows = _rows([room * (position - positions[0]) / width for position in positions], sizes)
     axis.set_ticks(
         list(swept.values),
         labels=[apart * row + label for row, label in zip(rows, labels, strict=True)],
@@ -282,14 +282,14 @@ def value_ticks(axis: Any, swept: SweptPath) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _rows(places: Sequence[float], sizes: Sequence[float]) -> list[int]:
-    """The first row for each label in which it touches no other one; places ascend."""
+def _rows(positions: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """The first row for each label in which it touches no other one; positions ascend."""
     ends: list[float] = []
     rows = []
-    for place, size in zip(places, sizes, strict=True):
-        free = (row for row, end in enumerate(ends) if end <= place - size / 2)
+    for position, size in zip(positions, sizes, strict=True):
+        free = (row for row, end in enumerate(ends) if end <= position - size / 2)
         row = next(free, len(ends))
-        ends[row : row + 1] = [place + size / 2]
+        ends[row : row + 1] = [position + size / 2]
         rows.append(row)
     return rows
 

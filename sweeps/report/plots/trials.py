@@ -256,12 +256,12 @@ def _points(
     results: Results,
     trials: Iterable[Trial],
     level: Level,
-    place: Callable[[Any], float],
+    position: Callable[[Any], float],
     path: str,
 ) -> list[_Dot]:
     """The trials measured at the level, sorted by x."""
     found = [
-        _Dot(place(trial.value(path)), record.tokens, record.loss(results.metric), trial)
+        _Dot(position(trial.value(path)), record.tokens, record.loss(results.metric), trial)
         for trial in trials
         if (record := at(trial, level.tokens)) is not None
     ]
@@ -316,7 +316,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     figure, axes = canvas(results)
     axes.set_xlabel(plain(swept.path))
     axes.set_ylabel(LOSSES[results.metric])
-    place: Callable[[Any], float] = float if swept.numeric else swept.values.index
+    position: Callable[[Any], float] = float if swept.numeric else swept.values.index
     series, levels, crosses = (
         _series(results, swept),
         levels_of(results),
@@ -330,7 +330,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     drawn = {
         (name, level): [
             point
-            for point in _points(results, trials, level, place, swept.path)
+            for point in _points(results, trials, level, position, swept.path)
             if point.trial.status != "diverged"
         ]
         for name, trials in series.items()
@@ -351,7 +351,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
         for trial in trials:
             kind = cross_of(trial)
             if kind is not None:
-                draw_cross(axes, place(trial.value(swept.path)), crosses[kind], color)
+                draw_cross(axes, position(trial.value(swept.path)), crosses[kind], color)
     _value_axis(axes, swept)
     if shown:
         handles = _level_handles(levels, series, looks, line=joined, bar=bar)
