@@ -96,6 +96,11 @@ class Model(Section):
         default=False, description="Use the embedding matrix as the output head."
     )
     qk_norm: bool = Field(default=False, description="RMSNorm on queries and keys, per head.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Share of the embeddings, attention weights and outputs of sub-layers that each "
+        "update leaves out, as in GPT-2.",
+    )
     init_std: Literal["glorot"] | Positive = Field(
         default="glorot",
         description="Standard deviation of the initial matrices; glorot is sqrt(2 / (in + out)).",
@@ -302,7 +307,9 @@ class Config(Section):
 # Fields that were added after sweeps had been run, with the value that was in effect before: a config
 # with that value keeps its old id. The value is also the field's default, so that a tree from before
 # the field is read as the config that it was.
-IMPLIED: Mapping[str, Any] = MappingProxyType({"data.validation_path": None, "data.field": "text"})
+IMPLIED: Mapping[str, Any] = MappingProxyType(
+    {"data.validation_path": None, "data.field": "text", "model.dropout": 0.0}
+)
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -391,7 +398,8 @@ _CALLED: Mapping[str, Sequence[str]] = MappingProxyType({
     "model.n_heads": ("n_head", "num_heads", "num_attention_heads", "nhead", "heads"),
     "model.d_ff": ("intermediate_size", "ffn_dim", "d_hidden", "hidden_dim", "dim_feedforward",
                    "ffn_hidden_size", "mlp_dim", "n_inner"),
-    "model.dropout": ("attn_pdrop", "resid_pdrop", "dropout_rate", "dropout_p"),
+    "model.dropout": ("attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout_rate",
+                      "dropout_p"),
     "model.ffn": ("activation", "act_fn", "hidden_act", "activation_function", "mlp_class_name"),
     "model.norm": ("norm_type", "norm_position", "layer_norm"),
     "model.norm_eps": ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),

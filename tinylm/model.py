@@ -106,15 +106,18 @@ POSITION: dict[str, type[NoPosition]] = {
 }
 
 
-def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
-    """Causal scaled dot-product attention, shape (B, H, T, K)."""
+def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float = 0.0) -> Tensor:
+    """Causal scaled dot-product attention, shape (B, H, T, K), with dropout of its weights."""
     if q_BHTK.device.type != "cpu" or q_BHTK.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+        return F.scaled_dot_product_attention(
+            q_BHTK, k_BHTK, v_BHTK, dropout_p=dropout, is_causal=True
+        )
     # The fused kernel's backward pass is several times slower in bf16 than in fp32 on a CPU.
     T, K = q_BHTK.shape[-2:]
     score_BHTT = (q_BHTK @ k_BHTK.transpose(-2, -1)) * (1.0 / math.sqrt(K))
     future_TT = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).triu(1)
     weight_BHTT = score_BHTT.masked_fill(future_TT, float("-inf")).softmax(-1)
+    weight_BHTT = F.dropout(weight_BHTT, dropout)
     return weight_BHTT.to(v_BHTK.dtype) @ v_BHTK
 
 
@@ -124,6 +127,7 @@ class Attention(nn.Module):
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
         self.n_heads = c.n_heads
+        self.dropout = c.dropout
         self.qkv = nn.Linear(c.d_model, 3 * c.d_model, bias=False)
         self.out = nn.Linear(c.d_model, c.d_model, bias=False)
         head_width = c.d_model // c.n_heads
@@ -146,7 +150,8 @@ class Attention(nn.Module):
         q_BHTK, k_BHTK, v_BHTK = qkv_3BHTK.unbind(0)
         q_BHTK = position.rotate(self.q_norm(q_BHTK))
         k_BHTK = position.rotate(self.k_norm(k_BHTK))
-        y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK)
+        dropout = self.dropout if self.training else 0.0
+        y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, dropout)
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))
 
 
@@ -203,6 +208,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(c)
         self.ffn = FFN[c.ffn](c)
+        self.drop = nn.Dropout(c.dropout)
 
     @classmethod
     def params(cls, c: cfg.Model) -> int:
@@ -210,8 +216,8 @@ class Block(nn.Module):
         return Attention.params(c) + FFN[c.ffn].params(c)
 
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
-        x_BTD = x_BTD + self.attention(x_BTD, position)
-        return x_BTD + self.ffn(x_BTD)
+        x_BTD = x_BTD + self.drop(self.attention(x_BTD, position))
+        return x_BTD + self.drop(self.ffn(x_BTD))
 
 
 class NormBlock(Block):
@@ -233,23 +239,26 @@ class PreNormBlock(NormBlock):
     ends_in_norm = True
 
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), position)
-        return x_BTD + self.ffn(self.ffn_norm(x_BTD))
+        x_BTD = x_BTD + self.drop(self.attention(self.attention_norm(x_BTD), position))
+        return x_BTD + self.drop(self.ffn(self.ffn_norm(x_BTD)))
 
 
 class PostNormBlock(NormBlock):
     """Norms after attention and feed-forward network, on the residual stream itself."""
 
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
-        x_BTD = self.attention_norm(x_BTD + self.attention(x_BTD, position))
-        return self.ffn_norm(x_BTD + self.ffn(x_BTD))
+        x_BTD = self.attention_norm(x_BTD + self.drop(self.attention(x_BTD, position)))
+        return self.ffn_norm(x_BTD + self.drop(self.ffn(x_BTD)))
 
 
 BLOCK: dict[str, type[Block]] = {"pre": PreNormBlock, "post": PostNormBlock, "none": Block}
 
 
 class Transformer(nn.Module):
-    """A decoder-only language model; `forward` maps token ids (B, T) to logits (B, T, V)."""
+    """A decoder-only language model; `forward` maps token ids (B, T) to logits (B, T, V).
+
+    Dropout is active in training mode alone (`nn.Module.train`).
+    """
 
     def __init__(self, c: cfg.Model) -> None:
         super().__init__()
@@ -257,6 +266,7 @@ class Transformer(nn.Module):
         table_VD = torch.empty(c.vocab_size, c.d_model)
         self.embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)
         self.position = POSITION[c.position].of(c)
+        self.drop = nn.Dropout(c.dropout)
         block = BLOCK[c.norm]
         self.blocks = nn.ModuleList(block(c) for _ in range(c.n_layers))
         self.final_norm = RMSNorm(c.d_model, c.norm_eps) if block.ends_in_norm else nn.Identity()
@@ -265,14 +275,20 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
 
     def forward(self, token_BT: Tensor) -> Tensor:
-        x_BTD = self.position.embed(self.embedding(token_BT))
+        x_BTD = self.drop(self.position.embed(self.embedding(token_BT)))
         for block in self.blocks:
             x_BTD = block(x_BTD, self.position)
         return self.head(self.final_norm(x_BTD))
 
 
+def stream(seed: int, name: str) -> int:
+    """The seed of a random stream of a run: another one for each name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7], "big")
+
+
 def build(c: cfg.Model, seed: int) -> Transformer:
-    """A model on the CPU whose initial weights are a function of its config and the seed.
+    """A model on the CPU, in evaluation mode, whose initial weights are a function of its config and
+    the seed.
 
     Every parameter has its own random stream, named by the seed and the parameter. So two models that
     differ in one switch have equal initial values in all parameters they share. Matrices are normal,
@@ -293,10 +309,9 @@ def build(c: cfg.Model, seed: int) -> Transformer:
                 std = math.sqrt(2.0 / (parameter.shape[1] + fan_out))
             else:
                 std = c.init_std
-            stream = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(stream[:7], "big"))
+            generator = torch.Generator().manual_seed(stream(seed, name))
             nn.init.trunc_normal_(parameter, 0.0, std, -3 * std, 3 * std, generator=generator)
-    return model
+    return model.eval()
 
 
 @dataclass(frozen=True)

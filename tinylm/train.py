@@ -6,6 +6,7 @@ records, bit for bit on a CPU, as one that was never interrupted. The one except
 seconds: there the learning rate also depends on the time that has passed.
 """
 
+import contextlib
 import copy
 import math
 import resource
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from tinylm import config as cfg
 from tinylm import data, optim
-from tinylm.model import Transformer, build
+from tinylm.model import Transformer, build, stream
 from tinylm.optim import Progress
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
@@ -151,17 +152,35 @@ def update(
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     total = torch.zeros((), device=config.run.device)
-    for micro in np.split(windows, config.run.accumulate):
-        window_BT = torch.from_numpy(micro).to(config.run.device)
-        loss = _loss(forward, window_BT, config, "mean") / config.run.accumulate
-        loss.backward()
-        total += loss.detach()
+    with _dropout(state, config):
+        for micro in np.split(windows, config.run.accumulate):
+            window_BT = torch.from_numpy(micro).to(config.run.device)
+            loss = _loss(forward, window_BT, config, "mean") / config.run.accumulate
+            loss.backward()
+            total += loss.detach()
     limit = math.inf if c.clip_norm == "none" else c.clip_norm
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
     return total, norm
+
+
+@contextlib.contextmanager
+def _dropout(state: State, config: cfg.Config) -> Iterator[None]:
+    """The model with dropout, whose masks are a function of the seed and the step (and of how an update
+    is split into micro-batches)."""
+    if not config.model.dropout:
+        yield
+        return
+    devices = [torch.cuda.current_device()] if config.run.device == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(stream(config.run.seed, f"dropout:{state.step}"))
+        state.model.train()
+        try:
+            yield
+        finally:
+            state.model.eval()
 
 
 def _autocast(config: cfg.Config) -> AbstractContextManager[None]:

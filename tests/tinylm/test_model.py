@@ -243,6 +243,29 @@ def test_attention_in_bf16_equals_the_fused_kernel_within_the_error_of_bf16() ->
     torch.testing.assert_close(attend(q, k, v).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_takes_whole_weights_of_attention_and_scales_the_others(dtype: torch.dtype) -> None:
+    q, k = (vectors(2, 3, 13, 14, seed=seed).to(dtype) for seed in range(2))
+    values = torch.eye(13).expand(2, 3, 13, 13).to(dtype)  # so that what comes out are the weights
+    all_BHTT = attend(q, k, values)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        some_BHTT = attend(q, k, values, dropout=0.75)
+    kept = some_BHTT != 0
+    assert 0.2 < kept[all_BHTT != 0].float().mean() < 0.3
+    torch.testing.assert_close(some_BHTT[kept], 4 * all_BHTT[kept], rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post", "none"])
+def test_dropout_of_nearly_all_leaves_nothing_but_zeros(tiny: cfg.Config, norm: str) -> None:
+    """Embeddings and outputs of sub-layers are dropped, so the head sees zeros."""
+    model = build(changed(tiny, {"norm": norm, "dropout": 1 - 2**-40}), 0).train()
+    with torch.random.fork_rng([]), torch.no_grad():
+        torch.manual_seed(0)
+        logit_BTV = model(tokens(tiny.model))
+    assert torch.equal(logit_BTV, torch.zeros_like(logit_BTV))
+
+
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
     rope = Rope(14, 13, 10_000.0)
     turned = rope.rotate(torch.eye(14)[0].repeat(13, 1))

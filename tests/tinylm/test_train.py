@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from tinylm.train import (
     evaluate,
     start,
     train,
+    update,
 )
 
 # Training loss, validation loss and gradient norm of each record of the tiny run.
@@ -156,8 +158,9 @@ def test_the_golden_trace(whole: tuple[list[Record], State]) -> None:
         {},
         {"run.precision": "bf16"},
         {"model.norm": "none", "model.position": "learned", "model.tie_embeddings": True},
+        {"model.dropout": 0.3, "run.accumulate": 5},
     ],
-    ids=["plain", "bf16", "learned"],
+    ids=["plain", "bf16", "learned", "dropout"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path, records: int, changes: dict[str, object]
@@ -179,6 +182,44 @@ def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     assert list(train(whole[1], corpus, tiny)) == []
+
+
+def loss_of_update(state: State, corpus: Corpus, config: cfg.Config) -> float:
+    """The training loss of an update that changes no weight."""
+    still = cfg.overlay(config, {"optim.weight_decay": 0.0})
+    return update(state, state.model, corpus, still, 0.0)[0].item()
+
+
+@pytest.mark.parametrize("changes", [{}, {"run.seed": 1}], ids=["step", "seed"])
+def test_dropout_masks_depend_on_step_and_seed(
+    tiny: cfg.Config, corpus: Corpus, changes: dict[str, object]
+) -> None:
+    config = cfg.overlay(tiny, {"model.dropout": 0.3})
+    same_windows = data.Tokens(np.full_like(corpus.train.ids, 65), documents=1)
+    corpus = dataclasses.replace(corpus, train=same_windows)
+    state = start(config)
+    before = loss_of_update(state, corpus, config)
+    state.step = 0 if changes else 1
+    assert loss_of_update(state, corpus, cfg.overlay(config, changes)) != before
+    state.step = 0
+    assert loss_of_update(state, corpus, config) == before
+
+
+def test_an_evaluation_is_without_dropout(tiny: cfg.Config, corpus: Corpus) -> None:
+    config = cfg.overlay(tiny, {"model.dropout": 0.3})
+    state = start(config)
+    assert evaluate(state.model, corpus, config) == evaluate(start(tiny).model, corpus, tiny)
+    update(state, state.model, corpus, config, 0.0)
+    assert not state.model.training
+
+
+def test_dropout_leaves_the_random_numbers_of_the_program_alone(
+    tiny: cfg.Config, corpus: Corpus
+) -> None:
+    config = cfg.overlay(tiny, {"model.dropout": 0.3})
+    state, before = start(config), torch.get_rng_state()
+    list(train(state, corpus, config))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("accumulate", [5, 2])
