@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
 def with_code(text: str) -> str:
     """Like `escaped`, but text between two backquotes is code."""
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
-    return "".join(part if result % 2 else _escape(part) for result, part in enumerate(parts))
+    return "".join(part if index % 2 else _escape(part) for index, part in enumerate(parts))
 
 
 def _escape(text: str) -> str:
