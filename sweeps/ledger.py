@@ -30,7 +30,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
     promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
                   arrived, forced, cutoff
     stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff
-    capped        its attempt ended because a cap was reached: trial, attempt, cap, limit, used
+    capped        its attempt ended because a cap was reached, or another trial reached the target that
+                  ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
                   counts for the others: trial
     restored      the space has it again: trial
@@ -41,7 +42,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   `blown up`), reason, worker
     failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
                   reason, traceback, final (false: this session tries again)
-    finished      trial, attempt, step, tokens
+    finished      trial, attempt, step, tokens; reason, if it ended early because it reached the target
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
@@ -644,7 +645,9 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":
-        trial.status, trial.reason = "planned", f"reached caps.{row['cap']}"
+        cap = row["cap"]
+        trial.status = "planned"
+        trial.reason = "the sweep reached its target" if cap == "target" else f"reached caps.{cap}"
     elif kind == "failed":
         trial.status = "failed" if row["final"] else "planned"
         trial.reason, trial.how = row["reason"], row["how"]

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -117,6 +117,11 @@ def at(trial: Trial, point: Point | None) -> Measured | None:
     return next((Measured(row) for row in trial.curve if row["tokens"] == point), None)
 
 
+def first_at_most(trial: Trial, metric: Metric, limit: float) -> Measured | None:
+    """The trial's first record with a loss at or below a limit."""
+    return next((one for one in records(trial) if one.loss(metric) <= limit), None)
+
+
 def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> list[float]:
     """The losses of the trials that were measured at the point."""
     measured = (at(trial, point) for trial in trials)
@@ -168,7 +173,27 @@ def best_group(trials: Iterable[Trial], metric: Metric) -> list[Trial]:
     point = final_point(finished)
     if point is None:
         return []
-    choices = groups(finished)
-    most = max(map(len, choices))
+    return _lowest(finished, lambda group: losses_at(group, point, metric))
+
+
+def fastest_group(trials: Iterable[Trial], metric: Metric, limit: float) -> list[Trial]:
+    """The trials of the values that reach a loss in the fewest tokens on average, among the values with
+    the most seeds that reach it; empty if no trial does."""
+    tokens: dict[str, int] = {}
+    reached = []
+    for trial in trials:
+        record = first_at_most(trial, metric, limit)
+        if record is not None:
+            tokens[trial.trial] = record.tokens
+            reached.append(trial)
+    return _lowest(reached, lambda group: [tokens[trial.trial] for trial in group])
+
+
+def _lowest(
+    trials: Iterable[Trial], numbers: Callable[[Sequence[Trial]], Sequence[float]]
+) -> list[Trial]:
+    """The group of values with the lowest mean of its numbers, among those with the most trials."""
+    choices = groups(trials)
+    most = max(map(len, choices), default=0)
     full = [group for group in choices if len(group) == most]
-    return min(full, key=lambda group: statistics.fmean(losses_at(group, point, metric)))
+    return min(full, key=lambda group: statistics.fmean(numbers(group)), default=[])

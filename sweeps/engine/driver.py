@@ -23,7 +23,7 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
-from sweeps.selection import best_group
+from sweeps.selection import best_group, first_at_most
 from tinylm import config as cfg
 from tinylm.files import sync
 
@@ -109,10 +109,13 @@ class Driver:
     # What to do with a trial once the checkpoint that it is saving has arrived.
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
+    _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
 
     def __post_init__(self) -> None:
         for row in self.ledger.rows:
             self.sweep.observe(row)
+        for trial in self.sweep.trials.values():
+            self._watch_target(trial)
         self._consult()
         refuse_other_base(self.sweep.request, self.request)
 
@@ -144,9 +147,31 @@ class Driver:
         self._advise(row)
         return row
 
+    def _watch_target(self, trial: led.Trial) -> None:
+        """Remember whether a trial has reached the target."""
+        target = self.request.space.target
+        if target is None or trial.role == "audit" or trial.trial in self._at_target:
+            return
+        record = first_at_most(trial, target.metric, target.limit)
+        if record is not None:
+            self._at_target[trial.trial] = record.loss(target.metric)
+
+    def _is_over(self, trial: led.Trial) -> bool:
+        """Whether a trial is at its end: that of its budget, or the target if that ends it."""
+        target = self.request.space.target
+        ends = target is not None and target.ends != "nothing" and trial.trial in self._at_target
+        return bool(trial.curve) and (trial.curve[-1]["last"] or ends)
+
     def reached_cap(self) -> dict[str, Any] | None:
-        """The first cap that is reached, with its limit and what was used; None if no cap is reached."""
-        caps, sweep = self.request.space.caps, self.sweep
+        """The first cap that is reached, with its limit and what was used, or the target that ends the
+        sweep, with the loss that reached it; None if none is reached."""
+        caps, sweep, target = self.request.space.caps, self.sweep, self.request.space.target
+        if target is not None and target.ends == "sweep" and self._at_target:
+            return {
+                "cap": "target",
+                "limit": target.limit,
+                "used": min(self._at_target.values()),
+            }
         hours = sweep.seconds / 3600
         used = {
             "tokens": sweep.spent_tokens,
@@ -244,7 +269,7 @@ class Driver:
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
         """Write the row that a crash prevented after a checkpoint: the end, a pause or a promotion."""
-        if trial.curve and trial.curve[-1]["last"]:
+        if self._is_over(trial):
             self._finish(trial)
             return
         if not self._is_free(trial) and self._decide(trial, saved["tokens"]) == "pause":
@@ -462,6 +487,8 @@ class Driver:
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the current policy does not have.
             return not self.policy.holds(trial.trial)
+        if trial.status == "finished":  # at a target that no longer ends it
+            return not self._is_over(trial)
         return trial.status == "planned"
 
     def _suggestion(self) -> PlannedTrial | None:
@@ -498,7 +525,8 @@ class Driver:
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
         if event["event"] == "diverged":
             return False
-        if event["last"]:
+        self._watch_target(trial)
+        if self._is_over(trial):
             self._due[trial_id] = "finish"
             return False
         decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])
@@ -560,12 +588,17 @@ class Driver:
         )
 
     def _finish(self, trial: led.Trial) -> None:
+        target = self.request.space.target
+        early = {}
+        if target is not None and not trial.curve[-1]["last"]:
+            early = {"reason": f"reached {target.metric} {target.limit:g}"}
         self._record(
             "finished",
             trial=trial.trial,
             attempt=trial.attempt,
             step=trial.step,
             tokens=trial.tokens,
+            **early,
         )
 
     def _pause(self, trial: led.Trial, tokens: int) -> None:

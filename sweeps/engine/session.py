@@ -274,7 +274,7 @@ class _Session:
             _warn(f"To try the failed trials again: {command}")
         self._tell_void()
         cap = driver.reached_cap()
-        if cap is not None and capped:
+        if cap is not None and cap["cap"] != "target" and capped:
             _warn(
                 f"caps.{cap['cap']}: used {cap_amount(cap['cap'], cap['used'], cap['limit'])}. "
                 f"Raise it in {driver.request.source}, then resume: {command}"

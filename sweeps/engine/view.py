@@ -50,6 +50,14 @@ def _chosen(row: led.Row) -> str:
     return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
+def _capped(row: led.Row) -> str:
+    """Why an attempt ended before its trial did."""
+    if row["cap"] == "target":
+        return "ended: another trial reached the target"
+    used = cap_amount(row["cap"], row["used"], row["limit"])
+    return f"capped: reached caps.{row['cap']} (used {used})"
+
+
 def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> None:
     """Print the trials of a plan, and what the full grid costs."""
     for note in plan.notes:
@@ -69,6 +77,10 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
         console.print(f"then {of_arms}, each arm at its best {paths}")
     if space.confirm:
         console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
+    if space.target and space.target.ends != "nothing":
+        whole = "the sweep" if space.target.ends == "sweep" else "each trial"
+        target = f"{space.target.metric} {space.target.limit:g}"
+        console.print(f"{whole} ends at the first record that reaches {target}", highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 
@@ -271,13 +283,13 @@ class View:
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
-                used = cap_amount(row["cap"], row["used"], row["limit"])
-                what = f"capped: reached caps.{row['cap']} (used {used})"
+                what = _capped(row)
             case "audited":
                 what = f"to be audited, drawn from {quantity(row['stopped'], 'stopped trial')}"
             case "finished":
                 last = self._driver.sweep.find(row["trial"]).curve[-1]
-                what = f"finished, validation loss {last['val_loss']:.4f}"
+                early = f": {row['reason']}" if "reason" in row else ""
+                what = f"finished{early}, validation loss {last['val_loss']:.4f}"
             case _:
                 return ""
         return f"{row['time'][11:19]}  {label:24s}  {what}"

@@ -30,9 +30,10 @@ from sweeps.findings.ranking import (
 )
 from sweeps.findings.results import ENDINGS, Results, results_of
 from sweeps.findings.stability import Stability, stability
+from sweeps.findings.target import Race, race
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Files, LedgerError, Row, Trial
-from sweeps.selection import at, best_group
+from sweeps.selection import at, best_group, fastest_group
 from tinylm import config as cfg
 
 
@@ -49,6 +50,7 @@ class Findings:
     timeline: Timeline
     outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
     noise: SeedNoise | None
+    race: Race | None  # to the target; None without one
 
     @property
     def notes(self) -> list[str]:
@@ -86,7 +88,8 @@ class Findings:
         }
 
     def _tail(self) -> Row:
-        return {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+        tail = {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+        return tail | ({"target": self.race.as_json()} if self.race is not None else {})
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def any_findings(results: Results) -> Findings:
         withdrawn=withdrawn(results),
         timeline=timeline(results),
         outcomes=_outcomes(results),
-        noise=seed_noise(results),
+        noise=None if results.races else seed_noise(results),
+        race=race(results),
     )
 
 
@@ -190,6 +194,9 @@ def study_findings(results: Results) -> StudyFindings:
 def search_findings(results: Results) -> SearchFindings:
     """The findings of a search."""
     winner = best_group(results.trials, results.metric)
+    target = results.space.target
+    if target is not None and results.races:  # their final losses are about the target
+        winner = fastest_group(results.trials, target.metric, target.limit) or winner
     finished = ranking(results)
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     return SearchFindings(
@@ -201,11 +208,13 @@ def search_findings(results: Results) -> SearchFindings:
         common=ranked(results, results.trials, results.common),
         missing=tuple(absent),
         best=best_values(results, winner),
-        selection=selection(results, winner),
+        selection=None if results.races else selection(results, winner),
         spread=spread(results),
-        stability=stability(results.audited(results.trials), results.metric),
+        stability=None
+        if results.races
+        else stability(results.audited(results.trials), results.metric),
         front=front(results),
-        importance=importance(results),
+        importance={} if results.races else importance(results),
     )
 
 

@@ -5,7 +5,7 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
@@ -15,6 +15,7 @@ from sweeps.selection import (
     Point,
     at,
     best_record,
+    first_at_most,
     groups,
     have_one_budget,
     last_record,
@@ -88,8 +89,21 @@ def ranked(results: Results, trials: Iterable[Trial], point: Point | None) -> Ra
 
 
 def ranking(results: Results) -> Ranking:
-    """The finished trials at the point of their comparison, best first."""
-    return ranked(results, results.having("finished"), results.final)
+    """The finished trials at the point of their comparison, best first. Where the target ends trials,
+    those that reached it come first, the one of the fewest tokens leading."""
+    by_loss = ranked(results, results.having("finished"), results.final)
+    target = results.space.target
+    if target is None or not results.races:
+        return by_loss
+
+    def key(one: Ranked) -> tuple[float, float]:
+        record = first_at_most(one.trial, target.metric, target.limit)
+        return (record.tokens, 0.0) if record is not None else (math.inf, one.behind)
+
+    order = sorted(by_loss.trial_results, key=key)
+    keys = [key(one) for one in order]
+    trial_results = (replace(one, rank=1 + bisect_left(keys, key(one))) for one in order)
+    return Ranking(by_loss.point, tuple(trial_results))
 
 
 @dataclass(frozen=True)

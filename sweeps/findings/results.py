@@ -92,6 +92,11 @@ class Results:
         return len(budgets(self.trials)) > 1
 
     @property
+    def races(self) -> bool:
+        """Whether trials end at the target, so that what they took to it is compared, not their losses."""
+        return self.space.target is not None and self.space.target.ends == "trial"
+
+    @property
     def base(self) -> dict[str, Any]:
         """The config that the trials change."""
         assert self.sweep.request is not None  # `results_of` rejects a ledger without one

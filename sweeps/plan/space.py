@@ -257,6 +257,36 @@ class Caps(Section):
         return self
 
 
+class Target(Section):
+    """A loss to reach: val_loss or bits_per_byte."""
+
+    val_loss: cfg.Positive | None = Field(default=None, description="Nats per token.")
+    bits_per_byte: cfg.Positive | None = None
+    ends: Literal["sweep", "trial", "nothing"] = Field(
+        default="sweep",
+        description="What ends at the first record at or below the target: the sweep, each trial that "
+        "reaches it, or nothing.",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.val_loss is None) == (self.bits_per_byte is None):
+            raise ValueError("expected val_loss or bits_per_byte, one of them")
+        return self
+
+    @property
+    def metric(self) -> Literal["val_loss", "bits_per_byte"]:
+        """The metric that is to reach the limit."""
+        return "val_loss" if self.val_loss is not None else "bits_per_byte"
+
+    @property
+    def limit(self) -> float:
+        """The loss to reach."""
+        limit = self.val_loss if self.val_loss is not None else self.bits_per_byte
+        assert limit is not None  # one of them is set
+        return limit
+
+
 def _listed(value: Value | list[Value]) -> list[Value]:
     return value if isinstance(value, list) else [value]
 
@@ -315,6 +345,11 @@ class Space(Section):
     schedule: AnySchedule = DEFAULT_SCHEDULE
     resources: Resources = Resources()
     caps: Caps = Caps()
+    target: Target | None = Field(
+        default=None,
+        description="A loss to reach, e.g. {val_loss: 1.45}: the tokens and the time that each trial "
+        "takes to it are reported.",
+    )
 
     @property
     def is_study(self) -> bool:
@@ -353,6 +388,10 @@ class Space(Section):
                 yield Problem(name, "not allowed in a study, which runs all arms on all seeds")
         if len(self.seeds) < 2:
             yield Problem("seeds", f"a study needs two or more, got {self.seeds}")
+        if self.target and self.target.ends != "nothing":
+            yield Problem(
+                "target.ends", "a study compares whole runs; add ends: nothing to report the target"
+            )
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
@@ -385,6 +424,12 @@ class Space(Section):
             return
         if self.retune:
             yield Problem("retune", "only for studies; list the values under space")
+        if self.target and self.target.ends == "trial" and self.confirm:
+            yield Problem("confirm", "compares whole runs, but target.ends is trial")
+        if self.target and self.target.ends == "trial" and self.search.method == "optuna":
+            yield Problem(
+                "target.ends", "optuna compares whole runs; use sweep or nothing, got trial"
+            )
         if self.constraint and self.search.method == "grid":
             yield Problem("constraint", "a grid has no draws to discard; use random or optuna")
         if self.repeats > 1 and self.search.method != "grid":
@@ -582,6 +627,7 @@ _CALLED = {
     **dict.fromkeys(("config", "defaults", "fixed", "baseline"), "base"),
     **dict.fromkeys(("ablations", "variants", "experiments"), "arms"),
     **dict.fromkeys(("objective", "goal"), "metric"),
+    **dict.fromkeys(("stop", "stopping_criterion", "target_metric"), "target: {val_loss: X}"),
     **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
     "seed": "seeds: [..]",
 }  # fmt: skip
@@ -609,6 +655,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
     sections: dict[str, type[Section] | None] = {
         "resources": Resources,
         "caps": Caps,
+        "target": Target,
         "schedule": SCHEDULES.get(str(policy)),
         "constraint": Constraint,
         "each": Each,

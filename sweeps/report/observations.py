@@ -9,6 +9,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
+from sweeps.report.race import race_words
 from sweeps.selection import Measured
 from sweeps.text import count, quantity, tally
 
@@ -43,6 +44,7 @@ def observations(one: Experiment) -> Iterator[str]:
         yield _gap(one.gap)
     if one.throughput is not None:
         yield _throughput(one.throughput)
+    yield from [race_words(found.race)] if found.race is not None else []
     if isinstance(found, SearchFindings) and found.stopped:
         yield _stopped_early(found)
 

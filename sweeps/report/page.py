@@ -18,6 +18,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
+from sweeps.report.race import race_words
 from sweeps.report.search_summary import budgets_words
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, last_record, records, when
@@ -81,15 +82,17 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
     if not found.ranking.trial_results:
         yield "No trial has finished yet."
         return
-    assert chosen is not None  # a trial has finished
-    values = named(chosen.values) or "the config"
-    best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
-    yield (
-        f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
-        f"{UNITS[results.metric]} {when(found.ranking.point)}, with {quantity(chosen.seeds, 'seed')}."
-    )
+    if chosen is not None:  # trials race to no target
+        values = named(chosen.values) or "the config"
+        best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
+        yield (
+            f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} {UNITS[results.metric]} "
+            f"{when(found.ranking.point)}, with {quantity(chosen.seeds, 'seed')}."
+        )
     if results.budgets_differ:
         yield budgets_words(results)
+    if found.race is not None:
+        yield race_words(found.race)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:

@@ -70,7 +70,7 @@ def head_words(found: SearchFindings) -> list[str]:
     lines = []
     trial_results = found.ranking.trial_results
     metric = found.results.metric
-    if found.ranking.leader is not None:
+    if found.ranking.leader is not None and not found.results.races:
         lead = (
             "Best of the finished trials" if len(trial_results) > 1 else "The only finished trial"
         )
@@ -91,12 +91,17 @@ def ranking_words(found: SearchFindings) -> list[str]:
     title = ["## Finished trials", ""]
     if not trial_results:
         return [*title, "No trial has finished.", ""]
+    by = METRICS[found.results.metric]
     where = f" {when(point)}" if point != END else ", each at the end of its budget"
+    if found.results.races:
+        by = f"the tokens they took to the target. Those that did not reach it come last, by {by}"
+        where = ""
     trained = (TOKENS, COMPUTE) if point == END else ()
-    columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, BEHIND, BEST, SPEED, ID)
+    behind = () if found.results.races else (BEHIND,)
+    columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, *behind, BEST, SPEED, ID)
     return [
         *title,
-        f"Ranked by {METRICS[found.results.metric]}{where} (step {steps(trial_results)}). {models(trial_results)}",
+        f"Ranked by {by}{where} (step {steps(trial_results)}). {models(trial_results)}",
         *([budgets_words(found.results)] if found.results.budgets_differ else []),
         "",
         *table(trial_results, *columns, *sizes(trial_results)),
@@ -184,7 +189,9 @@ def best_words(found: SearchFindings) -> list[str]:
     return [
         "## Best values",
         "",
-        f"Among finished trials, by the mean over seeds {when(found.ranking.point)}:",
+        "Among the trials that reached the target, by the mean of their tokens to it:"
+        if found.results.races and found.race is not None and found.race.reached
+        else f"Among finished trials, by the mean over seeds {when(found.ranking.point)}:",
         "",
         *(f"- {_best_value_words(best)}" for best in found.best),
         "",

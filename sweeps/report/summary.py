@@ -10,6 +10,7 @@ from sweeps.findings.results import ENDINGS, METRICS, STATUSES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
 from sweeps.report.markdown import ID, REASON, TRIAL, Column, escaped, models, sizes, table
+from sweeps.report.race import race_table, race_words
 from sweeps.selection import when
 from sweeps.text import count, duration, quantity, whole
 
@@ -17,6 +18,8 @@ from sweeps.text import count, duration, quantity, whole
 def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> str:
     """summary.md, with links to the figures of these names."""
     lines = _title(found)
+    if found.race is not None:
+        lines += [escaped(race_words(found.race)), ""]
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
         lines += study.tuning_words(found)
@@ -34,6 +37,8 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> s
         lines += search.common_words(found)
         lines += search.spread_words(found)
         lines += _noise_words(found)
+    if found.race is not None:
+        lines += race_table(found.race)
     lines += [*_rule_words(found), *_compute_words(found)]
     links = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in figures]
     return "\n".join([*lines, "## Figures", "", *links])

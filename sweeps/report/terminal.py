@@ -11,6 +11,7 @@ from rich.text import Text
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.report.entries import Entry
+from sweeps.report.race import race_words
 from sweeps.report.search_summary import budgets_words
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
@@ -28,6 +29,8 @@ def print_result(found: SearchFindings | StudyFindings, console: Console) -> Non
         _print_arms(found, console)
     else:
         _print_ranking(found, console)
+    if found.race is not None:
+        console.print(Text(race_words(found.race)))
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:

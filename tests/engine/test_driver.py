@@ -753,3 +753,59 @@ def test_an_arm_that_is_removed_is_withdrawn(tmp_path: Path) -> None:
     after = sweep(tmp_path, {**tree, "arms": {"post": post}})
     assert {trial.arm for trial in after.trials.values()} == {"baseline", "post"}
     assert {trial.arm for trial in after.withdrawn.values()} == {"nope"}
+
+
+def aiming(target: dict[str, Any], rates: list[float] = RATES, **schedule: Any) -> dict[str, Any]:
+    """A space of learning rates with a target; at 4e-3 a loss of 2.25 is reached at 3/4 of the budget."""
+    return {**grid(rates, **(schedule or NONE)), "target": target}
+
+
+def test_a_target_ends_the_sweep_at_the_next_records(tmp_path: Path) -> None:
+    after = sweep(tmp_path, aiming({"val_loss": 2.25}, [1e-3, 4e-3, 8e-3]))
+    assert [(trial.status, trial.reason) for trial in after.trials.values()] == [
+        ("planned", "the sweep reached its target"),
+        ("finished", "reached val_loss 2.25"),
+        ("planned", ""),
+    ]
+
+
+def test_a_sweep_at_its_target_starts_nothing(tmp_path: Path) -> None:
+    before = sweep(tmp_path, aiming({"val_loss": 2.25}))
+    assert sweep(tmp_path, aiming({"val_loss": 2.25})).spent_tokens == before.spent_tokens
+
+
+@pytest.mark.parametrize("ends", ["sweep", "trial"])
+@pytest.mark.parametrize("then", [{"val_loss": 1.0}, {"val_loss": 2.25, "ends": "nothing"}])
+def test_a_lower_target_goes_on_with_the_same_curves(
+    tmp_path: Path, whole: Any, ends: str, then: dict[str, Any]
+) -> None:
+    sweep(tmp_path, aiming({"val_loss": 2.25, "ends": ends}))
+    assert curves(sweep(tmp_path, aiming(then))) == whole
+
+
+def test_a_target_may_end_each_trial_that_reaches_it(tmp_path: Path) -> None:
+    after = sweep(tmp_path, aiming({"val_loss": 2.25, "ends": "trial"}, [4e-3, 8e-3, 2.0]))
+    assert [trial.curve[-1]["val_loss"] for trial in after.trials.values()] == [
+        pytest.approx(2.25),
+        pytest.approx(2.225),
+        pytest.approx(2.8966, abs=1e-4),
+    ]
+    assert statuses(after) == ["finished"] * 3
+
+
+def test_a_trial_that_crashed_at_the_target_is_at_its_end(tmp_path: Path) -> None:
+    """The driver dies before the row that ends the trial."""
+    tree = aiming({"val_loss": 2.25, "ends": "trial"}, [4e-3])
+    spent = sweep(tmp_path, tree).spent_tokens
+    file = led.Files(tmp_path).ledger
+    lines = file.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"kind":"finished"' in line)
+    file.write_text("".join(lines[:cut]))
+    after = sweep(tmp_path, tree)
+    assert (statuses(after), after.spent_tokens) == (["finished"], spent)
+
+
+def test_an_audit_goes_on_below_the_target(tmp_path: Path) -> None:
+    tree = aiming({"val_loss": 2.5, "ends": "trial"}, policy="asha", eta=3, grace="1/8")
+    after = sweep(tmp_path, tree, audit=1.0)
+    assert after.audits and all(one.curve[-1]["last"] for one in after.audits.values())

@@ -753,3 +753,26 @@ def test_optuna_tries_the_start_points_beside_its_samples() -> None:
     tree = {**sampled(5, **RATES), "search": {"method": "optuna", "samples": 5}, "start": ["base"]}
     assert [one.trial for one in plan(tree)] == [cfg.identity(BASE)]
     assert len(pl.load(request(tree), found(tree)).configs) == 6
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong"),
+    [
+        ({}, "target: expected val_loss or bits_per_byte, one of them"),
+        ({"val_loss": 2.0, "bits_per_byte": 1.0}, "target: expected val_loss or bits_per_byte"),
+        ({"val_loss": 0.0}, "target.val_loss: "),
+        ({"loss": 2.0}, "target.loss: unknown key; did you mean 'target.val_loss'?"),
+        ({"val_loss": 2.0, "ends": "trials"}, "target.ends: "),
+    ],
+)
+def test_a_wrong_target_is_named(tmp_path: Path, target: dict[str, Any], wrong: str) -> None:
+    assert wrong in problems(tmp_path, grid([1e-3]) | {"target": target})
+
+
+def test_a_target_ends_no_run_that_others_are_compared_with(tmp_path: Path) -> None:
+    target = {"target": {"val_loss": 2.0, "ends": "trial"}}
+    optuna = grid([1e-3]) | {"search": {"method": "optuna", "samples": 3}}
+    optuna |= {"space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
+    assert "target.ends: optuna compares whole runs" in problems(tmp_path, optuna | target)
+    confirmed = grid([1e-3]) | {"confirm": 2}
+    assert "confirm: compares whole runs" in problems(tmp_path, confirmed | target)
