@@ -23,6 +23,7 @@ from tinylm.yaml import YamlError, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
+MAX_LAYERS = 10_000  # each is an object, however small the model
 PROBLEMS_SHOWN = 50
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -81,7 +82,7 @@ class Model(Section):
         description="Vocabulary size: 256 bytes, <|endoftext|>, and the BPE merges."
     )
     context_length: Count = Field(description="Tokens in a window.")
-    n_layers: Count
+    n_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
     d_model: Count = Field(description="Width of the residual stream.")
     n_heads: Count = Field(description="Attention heads; must divide d_model.")
     d_ff: Count = Field(description="Hidden width of the feed-forward network.")

@@ -120,7 +120,7 @@ class Domain(Section):
     """The values that a path may take. Each kind is a subclass."""
 
     form: ClassVar[str]  # how it is written, its key first
-    is_drawn: ClassVar[bool] = True  # by random and Optuna searches; a grid search uses the others
+    is_drawn: ClassVar[bool] = True  # by random and Optuna searches; a grid search takes all lists
     is_log: ClassVar[bool] = False  # whether equal ratios between its bounds are equally likely
 
     @classmethod
@@ -184,7 +184,7 @@ class Domain(Section):
 
     def problems(self, where: str, method: str, above: Mapping[str, "Domain"]) -> Iterator[Problem]:
         """What is wrong with it in a search by a method, below other paths of the space."""
-        if method == "grid" and self.is_drawn:
+        if method == "grid" and not self.values:
             yield Problem(where, f"grid search needs {Grid.form}, got {self.kind()}")
         if method != "grid" and not self.is_drawn:
             yield Problem(where, f"{method} search draws values, got {self.kind()}; use choice")
@@ -219,7 +219,7 @@ class Grid(Listed):
 
 
 class Choice(Listed):
-    """One of the values, all equally likely."""
+    """One of the values, all equally likely; every one of them in a grid search."""
 
     form = "{choice: [..]}"
     choice: Values

@@ -776,3 +776,24 @@ def test_a_target_ends_no_run_that_others_are_compared_with(tmp_path: Path) -> N
     assert "target.ends: optuna compares whole runs" in problems(tmp_path, optuna | target)
     confirmed = grid([1e-3]) | {"confirm": 2}
     assert "confirm: compares whole runs" in problems(tmp_path, confirmed | target)
+
+
+def test_a_grid_search_tries_every_value_of_a_choice() -> None:
+    cases = {"32": {"choice": [16384]}, "64": {"choice": [8192, 4096]}}
+    tree = grid([1e-3], policy="none") | {
+        "space": {
+            "model.d_model": {"choice": [32, 64]},
+            "budget.tokens": {"depends": {"on": "model.d_model", "cases": cases}},
+        }
+    }
+    plan = pl.plan(request(tree), MACHINE)
+    assert [tuple(trial.values.values()) for trial in plan.trials] == [
+        (32, 16384),
+        (64, 8192),
+        (64, 4096),
+    ]
+
+
+def test_a_grid_search_takes_no_range(tmp_path: Path) -> None:
+    tree = grid([1e-3]) | {"space": {"optim.lr": {"uniform": [1e-3, 1e-2]}}}
+    assert "space.optim.lr: grid search needs {grid: [..]}, got uniform" in problems(tmp_path, tree)
