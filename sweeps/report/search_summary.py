@@ -218,8 +218,9 @@ def selection_words(found: SearchFindings) -> list[str]:
         return []
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
     seeds = quantity(chosen.seeds, "seed")
+    best = "The best" if found.answer.better is None else "The policy's choice"
     text = (
-        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
+        f"{best} of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
         f"{unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
