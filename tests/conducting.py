@@ -42,10 +42,11 @@ def conduct(
     tree: dict[str, Any],
     how: Callable[[dict[str, Any], float], float] = loss,
     records: float = math.inf,
+    audit: float = 0.0,
 ) -> led.Sweep:
     """Run or resume a study for this many records; returns what its ledger then says."""
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, request(tree))
+        conductor = driver(ledger, request(tree), audit)
         conductor.begin({})
         Engine(conductor, how).run(records)
     return led.fold(led.read(led.Files(folder)))

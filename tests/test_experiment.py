@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, EVERY, ended, story
+from ledgers import BUDGET, EVERY, story
 from typer.testing import CliRunner, Result
 
 from sweeps import experiment
@@ -50,9 +50,35 @@ def test_losses_on_another_corpus_are_not_compared(results: Path) -> None:
 
 def test_list_has_a_line_for_every_experiment(results: Path) -> None:
     single(results, "baseline_17m", 2e-3)
-    ended(results / "lr-cpu", "optim.lr", {2e-3: 3.1, 4e-3: 3.0})
+    single(results, "wide", 4e-3)
     lines = run("list").output.splitlines()
-    assert [line.split()[0] for line in lines] == ["name", "baseline_17m", "lr-cpu"]
+    assert [line.split()[0] for line in lines] == ["name", "baseline_17m", "wide"]
+
+
+def test_a_lone_experiment_is_not_compared_with_itself(results: Path) -> None:
+    single(results, "wide", 2e-3)
+    assert "%" not in run("list").output
+
+
+def test_list_groups_what_can_be_compared(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "other", 2e-3, corpus="d" * 16)
+    lines = run("list").output.splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["group", "A", "B"]
+    assert lines[3:] == [
+        "Losses can be compared within a group only.",
+        "Group A: text sotu with digest cccccccccccccccc",
+        "Group B: text sotu with digest dddddddddddddddd",
+    ]
+
+
+def test_compare_says_what_keeps_losses_apart(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "other", 2e-3, corpus="d" * 16)
+    assert run("compare", "baseline_17m", "other").output.splitlines()[-1] == (
+        "other is not compared with baseline_17m: other text (sotu with digest dddddddddddddddd, not "
+        "sotu with digest cccccccccccccccc)."
+    )
 
 
 def test_compare_puts_experiments_side_by_side(results: Path) -> None:

@@ -157,6 +157,7 @@ CautionKind = Literal[
     "not re-tuned",  # the arm runs at the baseline's values
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
+    "audit",  # an audit found a better value in the re-tune grid
     "grid missed",  # another arm shows that the re-tune grid missed a better value
 ]
 

@@ -3,10 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from sweeps.findings.ranking import final_losses
 from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row
-from sweeps.selection import Point, at, last_record
+from sweeps.selection import Point, at, final_point, last_record, losses_at
 from sweeps.stats import CONFIDENCE
 
 
@@ -32,7 +31,9 @@ class Audit:
     rate: float  # false kills per audited trial
     low: float  # 95% interval of the rate among all stopped trials (Clopper and Pearson, 1934)
     high: float
-    regret: float  # final loss of the best ranked trial less the best audited one's, at least 0
+    # The final loss of the best ranked trial less the best audited one's, at least 0; None if no trial
+    # is ranked.
+    regret: float | None
     point: Point | None
     trial_results: tuple[Audited, ...]  # best first; diverged trials have no loss
 
@@ -52,30 +53,29 @@ class Audit:
         }
 
 
-def _trial_results(results: Results) -> list[Audited]:
-    trial_results = []
-    for name, stopped in results.sweep.trials.items():
-        audit = results.sweep.audit(name)
-        if stopped.status != "stopped" or audit is None:
-            continue
-        last = last_record(stopped)
-        if audit.status in {"finished", "diverged"} and last is not None:
-            trial_results.append(Audited(audit, at(audit, results.final), last.tokens))
-    return trial_results
+def _trial_results(results: Results, point: Point | None) -> list[Audited]:
+    return [
+        Audited(audit, at(audit, point), last.tokens)
+        for stopped in results.sweep.trials.values()
+        if (audit := results.ended_audit(stopped)) and (last := last_record(stopped))
+    ]
 
 
 def audit(results: Results) -> Audit | None:
     """The results of the audited trials; None without an audit.
 
-    If all stopped trials were audited, the interval is a single number.
+    All are compared where the finished and the audited trials can be: at the ends of their budgets if
+    these differ. If all stopped trials were audited, the interval is a single number.
     """
-    trial_results = _trial_results(results)
-    ranked = final_losses(results, results.trials)
-    if not trial_results or not ranked:
+    ended = [trial for trial in results.audited(results.trials) if trial.status == "finished"]
+    point = final_point(ended)
+    trial_results = _trial_results(results, point)
+    if not trial_results:
         return None
+    ranked = losses_at(results.having("finished"), point, results.metric)
     top = results.space.schedule.finishers
     losses = [loss for result in trial_results if (loss := result.loss(results.metric)) is not None]
-    bar = sorted([*ranked, *losses])[:top][-1]
+    bar = max(sorted([*ranked, *losses])[:top], default=-math.inf)
     false = sum(loss <= bar for loss in losses)
     stopped = len(results.having("stopped"))
     low = high = false / len(trial_results)
@@ -94,8 +94,8 @@ def audit(results: Results) -> Audit | None:
         rate=false / len(trial_results),
         low=low,
         high=high,
-        regret=max(0.0, min(ranked) - min(losses, default=math.inf)),
-        point=results.final,
+        regret=max(0.0, min(ranked) - min(losses, default=math.inf)) if ranked else None,
+        point=point,
         trial_results=tuple(
             sorted(trial_results, key=lambda result: result.loss(results.metric) or math.inf)
         ),

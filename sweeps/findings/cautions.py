@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeps import stats
+from sweeps.findings.answer import better
 from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results
@@ -26,6 +27,7 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
                 f"its {short_name(path)} is the {side} of its re-tune grid, so the optimum may lie "
                 f"beyond it (try {show(further)})",
             )
+    yield from _better_in_audit(results, arm)
     if arm.failed:
         text = f"{arm.failed} of {quantity(arm.tried, 'trial')} of its re-tune grid failed"
         yield Caution("grid failure", text)
@@ -42,6 +44,20 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         if count:
             runs = quantity(len(arm.runs), "run")
             yield Caution("outcomes", f"{count} of {runs} {problem}")
+
+
+def _better_in_audit(results: Results, arm: ArmRuns) -> Iterator[Caution]:
+    """The caution that a stopped trial of the re-tune grid ended below the chosen one when audited."""
+    values = arm.chosen or {}
+    chosen = [trial for trial in arm.grid if all(trial.value(p) == v for p, v in values.items())]
+    found = better(results, [trial for trial in chosen if trial.status == "finished"], arm.grid)
+    if found is not None and found.chosen is not None:
+        other = named({path: found.runs[0].value(path) for path in values})
+        yield Caution(
+            "audit",
+            f"a stopped trial of its re-tune grid was better: {other} ended at {found.loss:.4f}, the "
+            f"chosen {named(values)} at {found.chosen:.4f}",
+        )
 
 
 def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:

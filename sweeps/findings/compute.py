@@ -51,11 +51,11 @@ def cost_and_loss(trial: Trial, metric: Metric) -> tuple[int, float]:
 
 
 def front(results: Results) -> tuple[Trial, ...]:
-    """The finished trials whose loss no other finished trial reaches for as little compute, the cheapest
-    first."""
+    """The trials that finished, in an audit too, whose loss no other one reaches for as little compute,
+    the cheapest first."""
     best: list[Trial] = []
     lowest = math.inf
-    finished = results.having("finished")
+    finished = [t for t in results.audited(results.trials) if t.status == "finished"]
     for trial in sorted(finished, key=lambda trial: cost_and_loss(trial, results.metric)):
         _, loss = cost_and_loss(trial, results.metric)
         if loss < lowest:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sweeps import ledger
 from sweeps.exits import UsageError
+from sweeps.findings.answer import Answer, answer
 from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
 from sweeps.findings.comparison import ArmsComparison, comparison
@@ -96,17 +97,18 @@ class Findings:
 class SearchFindings(Findings):
     """The findings of a search: the ranking and what it is based on."""
 
+    answer: Answer
     ranking: Ranking  # of the finished trials
     winner: tuple[Trial, ...]  # the finished trials of the best values, one per seed
     stopped: tuple[Stopped, ...]
     audit: Audit | None
     common: Ranking  # of all trials at the latest token count that they share
     missing: tuple[Trial, ...]  # trials without a record at that token count
-    best: tuple[BestValue, ...]
+    best: tuple[BestValue, ...]  # of the lowest known loss, audits included
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
-    front: tuple[Trial, ...]  # the finished trials that are the best for their compute
+    front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
     importance: dict[str, float]  # of each path, as a share; empty if it is not known
 
     def as_json(self) -> Row:
@@ -198,17 +200,20 @@ def search_findings(results: Results) -> SearchFindings:
     if target is not None and results.races:  # their final losses are about the target
         winner = fastest_group(results.trials, target.metric, target.limit) or winner
     finished = ranking(results)
+    chosen = None if results.races else selection(results, winner)
+    found = answer(results, winner, chosen)
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     return SearchFindings(
         **vars(any_findings(results)),
+        answer=found,
         ranking=finished,
         winner=tuple(winner),
         stopped=stopped(results, finished.leader),
         audit=audit(results),
         common=ranked(results, results.trials, results.common),
         missing=tuple(absent),
-        best=best_values(results, winner),
-        selection=None if results.races else selection(results, winner),
+        best=best_values(results, found.better.runs if found.better else winner),
+        selection=chosen,
         spread=spread(results),
         stability=None
         if results.races

@@ -5,7 +5,7 @@ In a study, every settled arm is an experiment. Any other sweep is one experimen
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,21 +13,76 @@ from sweeps import stats
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Throughput, throughput
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.optimism import confirming
+from sweeps.findings.optimism import confirmed
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, status_of, tokens_per_s
+from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import BASELINE, Trial
 from sweeps.selection import Measured, Metric, best_record, last_record, records
 from tinylm import config as cfg
 
-# Paths that must be equal in two experiments, as must the corpus, to compare their losses.
-SHARED = ("budget.", "eval.tokens", "model.context_length")
 # Paths that don't change the loss, or only as a new seed would.
 NO_CHANGE = {
     "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
     "eval.every_tokens", "eval.batch_size",
 }  # fmt: skip
+
+
+Term = Literal["metric", "text", "tokenizer", "budget", "validation tokens", "context length"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What two experiments must have in common so that their losses can be compared."""
+
+    metric: Metric
+    corpus: str  # digest of documents, split and vocabulary
+    text: Mapping[str, Any]  # the settings of the text and its split
+    vocabulary: int
+    budget: Mapping[str, Any]
+    validation_tokens: int
+    context_length: int
+
+    def differing(self, other: "Terms") -> tuple[Term, ...]:
+        """The terms that keep the losses from being compared; none if they can be.
+
+        Bits per byte can be compared between tokenizers, nats per token can't.
+        """
+        differs: dict[Term, bool] = {
+            "metric": self.metric != other.metric,
+            "text": self.corpus != other.corpus
+            and (self.text != other.text or self.vocabulary == other.vocabulary),
+            "tokenizer": self.vocabulary != other.vocabulary
+            and {self.metric, other.metric} != {"bits_per_byte"},
+            "budget": self.budget != other.budget,
+            "validation tokens": self.validation_tokens != other.validation_tokens,
+            "context length": self.context_length != other.context_length,
+        }
+        return tuple(term for term, is_other in differs.items() if is_other)
+
+
+def terms(trial: Trial, metric: Metric) -> Terms:
+    """The terms on which the losses of a trial can be compared."""
+    return Terms(
+        metric=metric,
+        corpus=trial.corpus,
+        text=cfg.with_implied(trial.config)["data"],
+        vocabulary=trial.value("model.vocab_size"),
+        budget=trial.config["budget"],
+        validation_tokens=trial.value("eval.tokens"),
+        context_length=trial.value("model.context_length"),
+    )
+
+
+def comparable(all_terms: Iterable[Terms]) -> list[int]:
+    """The number of each one's group, from 0: losses can be compared within a group only."""
+    firsts: list[Terms] = []
+    numbers = []
+    for one in all_terms:
+        alike = (n for n, first in enumerate(firsts) if not one.differing(first))
+        numbers.append(next(alike, len(firsts)))
+        firsts += [one] if numbers[-1] == len(firsts) else []
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -50,6 +105,11 @@ class Experiment:
     def results(self) -> Results:
         """Its sweep."""
         return self.findings.results
+
+    @property
+    def terms(self) -> Terms:
+        """The terms on which its losses can be compared."""
+        return terms(self.runs[0], self.results.metric)
 
     @property
     def finished(self) -> list[Trial]:
@@ -76,6 +136,11 @@ class Experiment:
     def val_loss(self) -> float | None:
         """The mean final validation loss of the runs that finished."""
         return statistics.fmean(end.val_loss for end in self.ends) if self.ends else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """The mean final validation loss in bits per byte of the runs that finished."""
+        return statistics.fmean(end.bits_per_byte for end in self.ends) if self.ends else None
 
     @property
     def seconds(self) -> float | None:
@@ -138,10 +203,8 @@ class Experiment:
     def is_chosen(self) -> bool:
         """Whether the values of the runs were chosen by these losses."""
         found = self.findings
-        chosen = found.selection if isinstance(found, SearchFindings) else None
-        return (
-            chosen is not None and chosen.among > 1 and list(self.runs) != confirmed(self.results)
-        )
+        choice = found.answer.choice if isinstance(found, SearchFindings) else None
+        return choice is not None and choice.among > 1 and not choice.is_confirmed
 
     @property
     def are_alike(self) -> bool:
@@ -215,17 +278,12 @@ def _of_search(found: SearchFindings, baseline: SearchFindings | None) -> Iterat
             baseline=baseline.results.name,
         )
         return
-    own = [trial for trial in results.trials if not changes(results.base, trial.config)]
-    is_base = results.name.startswith(BASELINE) if not results.swept else list(runs) == own
+    own = {t.trial: t for t in results.trials if not changes(results.base, t.config)}
+    are_own = all(trial.trial in own for trial in runs)
+    is_base = are_own and (bool(results.swept) or results.name.startswith(BASELINE))
+    against = [] if are_own else list(own.values())
     runs = confirmed(results) or runs
-    against = [] if is_base else own
     yield Experiment(found, results.name, results.question, results.base, runs, against, is_base)
-
-
-def confirmed(results: Results) -> list[Trial]:
-    """The runs of the best values on fresh seeds, once they have ended."""
-    again = confirming(results)
-    return again if all(status_of(trial) in ENDINGS for trial in again) else []
 
 
 def changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -272,11 +330,10 @@ class Incomparable:
         "void",  # the change had no effect
         "no baseline",  # no run of a baseline
         "no run finished",
-        "other data",  # the losses are of another budget, other windows or another corpus
+        "other terms",  # the losses are of another text, budget, ...
         "other seeds",  # no seed finished in both
     ]
-    paths: tuple[str, ...] = ()  # of the config, that differ
-    corpus: bool = False  # whether it differs
+    terms: tuple[Terms, Terms] | None = None  # its own and the baseline's, if they differ
 
 
 def compared(one: Experiment) -> Comparison | Incomparable | None:
@@ -311,12 +368,10 @@ def _incomparable(one: Experiment) -> Incomparable | None:
         return Incomparable("no baseline")
     if not one.finished:
         return Incomparable("no run finished")
-    first, base = one.finished[0], one.against[0]
-    here, there = cfg.flatten(first.config), cfg.flatten(base.config)
-    paths = tuple(path for path in here if path.startswith(SHARED) and here[path] != there[path])
-    if paths or first.corpus != base.corpus:
-        return Incomparable("other data", paths, first.corpus != base.corpus)
     metric = one.results.metric
+    own, base = (terms(trial, metric) for trial in (one.finished[0], one.against[0]))
+    if own.differing(base):
+        return Incomparable("other terms", (own, base))
     if not _final_losses(one.runs, metric).keys() & _final_losses(one.against, metric).keys():
         return Incomparable("other seeds")
     return None

@@ -40,6 +40,12 @@ def confirming(results: Results) -> list[Trial]:
     return [results.sweep.trials[name] for name in row["trials"].values()] if row else []
 
 
+def confirmed(results: Results) -> list[Trial]:
+    """The runs of the best values on fresh seeds, once all of them have ended."""
+    again = confirming(results)
+    return again if all(status_of(trial) in ENDINGS for trial in again) else []
+
+
 def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
     """The choice of the winner and its selection bias; None if there was no choice.
 

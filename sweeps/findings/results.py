@@ -111,12 +111,13 @@ class Results:
 
     def audited(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials, with each stopped one replaced by its audit if the audit has ended."""
-        return [self._ended_audit(trial) or trial for trial in trials]
+        return [self.ended_audit(trial) or trial for trial in trials]
 
-    def _ended_audit(self, trial: Trial) -> Trial | None:
+    def ended_audit(self, trial: Trial) -> Trial | None:
+        """The audit of a stopped trial, once it has ended."""
         audit = self.sweep.audit(trial.trial)
         ended = audit is not None and audit.status in {"finished", "diverged"}
-        return audit if ended else None
+        return audit if ended and trial.status == "stopped" else None
 
     def having(self, status: str) -> list[Trial]:
         """The trials with this status in the tables, in plan order."""

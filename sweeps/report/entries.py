@@ -1,10 +1,11 @@
 """The entries of an experiment log, from the findings of each sweep."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
@@ -12,11 +13,16 @@ from sweeps.findings.experiments import (
     Comparison,
     Experiment,
     Incomparable,
+    Term,
+    Terms,
     changes,
+    comparable,
     compared,
     experiments,
 )
+from sweeps.findings.results import METRICS
 from sweeps.ledger import BASELINE, Trial
+from sweeps.report.answer import better_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.text import quantity, show
@@ -33,12 +39,14 @@ class Entry:
     why: str
     is_baseline: bool
     baseline: str
+    terms: Terms
     configuration: list[str]
     changes: dict[str, tuple[str, str]]  # path -> before and after
     runs: int
     finished: int
-    train_loss: float | None  # mean over the finished runs, like the next two
+    train_loss: float | None  # mean over the finished runs, like the next three
     val_loss: float | None
+    bits_per_byte: float | None
     best_val_loss: float | None
     best_step: int | None
     hours: float | None  # median
@@ -85,6 +93,7 @@ def _entry(one: Experiment) -> Entry:
         why=one.why,
         is_baseline=one.is_baseline,
         baseline=one.baseline,
+        terms=one.terms,
         configuration=configuration(first) if one.whole and alike else [],
         changes={
             path: (_value(was), _value(now))
@@ -95,17 +104,25 @@ def _entry(one: Experiment) -> Entry:
         finished=len(one.finished),
         train_loss=one.train_loss,
         val_loss=one.val_loss,
+        bits_per_byte=one.bits_per_byte,
         best_val_loss=best and best.val_loss,
         best_step=best and best.step,
         hours=None if one.seconds is None else one.seconds / 3600,
         tokens_per_s=one.tokens_per_s,
         comparison=comparison if isinstance(comparison, Comparison) else None,
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
-        verdict=one.arm.verdict.words if one.arm and not one.is_baseline else "",
+        verdict=_verdict(one),
         patterns=_patterns(one),
         observations=[*observations(one), *_cautions(one)],
         next_steps=list(next_steps(one)),
     )
+
+
+def _verdict(one: Experiment) -> str:
+    """The verdict on an arm; of a search, what an audit found to be better than its choice."""
+    if isinstance(one.findings, SearchFindings):
+        return better_words(one.findings.answer)
+    return one.arm.verdict.words if one.arm and not one.is_baseline else ""
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
@@ -174,10 +191,9 @@ def _why_not(one: Experiment, found: Incomparable) -> str:
             )
         case "no run finished":
             return "none (no run finished)"
-        case "other data":
-            other = [*found.paths, *["the corpus"] * found.corpus]
-            differ = "differs" if len(other) == 1 else "differ"
-            return f"none ({' and '.join(other)} {differ}, so the losses are not comparable)"
+        case "other terms":
+            assert found.terms is not None  # of this kind
+            return f"not compared: {differing_words(*found.terms)}"
         case "other seeds":
             there = (
                 "the baseline"
@@ -185,3 +201,65 @@ def _why_not(one: Experiment, found: Incomparable) -> str:
                 else "the run at the base config's values"
             )
             return f"none ({there} did not finish on the same seeds)"
+
+
+def _term_words(terms: Terms, term: Term) -> str:
+    match term:
+        case "metric":
+            return METRICS[terms.metric]
+        case "text":
+            return f"{terms.text['path'] or terms.text['corpus']} with digest {terms.corpus}"
+        case "tokenizer":
+            return f"vocabulary of {terms.vocabulary:,}"
+        case "budget" if terms.budget["seconds"] is not None:
+            return f"{terms.budget['seconds']:g} seconds"
+        case "budget":
+            return f"{terms.budget['tokens']:,} tokens"
+        case "validation tokens":
+            return f"{terms.validation_tokens:,}"
+        case "context length":
+            return str(terms.context_length)
+
+
+def differing_words(one: Terms, other: Terms) -> str:
+    """What keeps the losses of one from being compared with those of the other."""
+    parts = [
+        f"other {term} ({_term_words(one, term)}, not {_term_words(other, term)})"
+        for term in one.differing(other)
+    ]
+    return ", ".join(parts)
+
+
+def group_names(all_terms: Sequence[Terms]) -> list[str]:
+    """The letter of each one's group: losses can be compared within a group only. All are empty if
+    there is one group."""
+    numbers = comparable(all_terms)
+    return [_letters(number) if any(numbers) else "" for number in numbers]
+
+
+def _letters(number: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    before, last = divmod(number, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def group_words(all_terms: Sequence[Terms]) -> list[str]:
+    """That losses can be compared within a group only, and what each group is, by the terms that
+    differ between groups; empty if there is one group."""
+    firsts: dict[str, Terms] = {}
+    for name, one in zip(group_names(all_terms), all_terms, strict=True):
+        firsts.setdefault(name, one)
+    pairs = itertools.combinations(firsts.values(), 2)
+    differ = {term for one, other in pairs for term in one.differing(other)}
+    if not differ:
+        return []
+    return [
+        "Losses can be compared within a group only.",
+        *(
+            f"Group {name}: "
+            + ", ".join(
+                f"{term} {_term_words(one, term)}" for term in get_args(Term) if term in differ
+            )
+            for name, one in firsts.items()
+        ),
+    ]

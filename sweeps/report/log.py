@@ -17,7 +17,8 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
-from sweeps.report.entries import Entry, entries_of
+from sweeps.report.answer import better_words
+from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.markdown import between, escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
@@ -130,6 +131,7 @@ class Section:
     entry: Entry
     curves: list[tuple[str, str]]  # label and path of each figure
     key_change: str
+    notes_cell: str  # of the table of all experiments
     block: Markdown  # of the notes in the log
     notes: Markdown  # of the sweep, if they are not quoted above
     notes_path: str
@@ -137,13 +139,23 @@ class Section:
 
 def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
     quoted: set[str] = set()
-    for entry in entries:
+    groups = group_names([entry.terms for entry in entries])
+    for entry, group in zip(entries, groups, strict=True):
         sweep, files = entry.sweep, Files(Path(entry.sweep))  # as the log links them
         changes = [f"{short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
             curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
             key_change=" ".join(changes) or "Baseline",
+            notes_cell=". ".join(
+                filter(
+                    None,
+                    (
+                        f"Group {group}" * bool(group),
+                        entry.verdict or "Reference" * entry.is_baseline,
+                    ),
+                )
+            ),
             block=Markdown(notes.block(entry.name)),
             notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
             notes_path=str(files.notes),
@@ -161,6 +173,7 @@ def _content(
     return {
         "results": str(folder),
         "experiments": list(_sections(folder, entries)),
+        "groups": group_words([entry.terms for entry in entries]),
         "commands": {
             results.name: portable(results.sweep.session.get("command", ""))
             for results in all_results
@@ -316,6 +329,9 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:
     results = found.results
+    if found.answer.better is not None:
+        yield f"`{results.name}`: {better_words(found.answer)}"
+        return
     if any(outcome(trial) for trial in found.winner):
         return
     going = len(found.unfinished)

@@ -14,6 +14,9 @@ from sweeps.plan.space import Space
 from sweeps.text import named, portable, quantity, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
+_RANK_ALL = (
+    "Set `schedule: {policy: none}` in the space, which trains and ranks the stopped trials."
+)
 LONG = 30  # longer lists of seeds are abbreviated
 
 
@@ -46,13 +49,15 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
             f"{quantity(len(results.trials), 'trial')}. "
             f"{_again(results)}"
         )
+    if found.answer.better is not None:
+        yield f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
     for best in found.best:
         if best.edge:
             step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
     yield from _cut_short(one)
-    if len(one.runs) == 1:
+    if len(one.runs) == 1 and found.answer.better is None:
         yield _more_seeds_of_best(results, one.runs[0])
 
 
@@ -93,10 +98,14 @@ def _with_seeds(results: Results, further: int) -> str:
 
 def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
     results = one.results
-    ways = {"grid edge": "Extend the grid", "grid missed": "Use a finer grid"}
+    ways = {
+        "grid edge": "Extend the grid under `retune`.",
+        "grid missed": "Use a finer grid under `retune`.",
+        "audit": _RANK_ALL,
+    }
     for caution in arm.cautions:
         if caution.kind in ways:
-            yield f"Re-tune: {caution.text}. {ways[caution.kind]} under `retune`. {_again(results)}"
+            yield f"Re-tune: {caution.text}. {ways[caution.kind]} {_again(results)}"
     if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
         yield (
             "Re-tune: it ran at the baseline's values, which may not be its best. "

@@ -11,7 +11,7 @@ from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
-from sweeps.text import count, quantity, tally
+from sweeps.text import count, loss, quantity, tally
 
 
 def observations(one: Experiment) -> Iterator[str]:
@@ -61,26 +61,22 @@ def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
 
 def _chosen(found: SearchFindings) -> Iterator[str]:
     """A sentence on whether a search's best was chosen by the losses shown."""
-    chosen = found.selection
-    if chosen is None or chosen.among < 2:
+    chosen, choice = found.selection, found.answer.choice
+    if chosen is None or choice is None or chosen.among < 2:
         return
-    if chosen.confirmed:
-        yield f"It is the best of {chosen.among}, and these losses are from fresh seeds."
+    best = "the best" if found.answer.better is None else "the policy's choice"
+    it_is = f"It is {best} of {chosen.among}"
+    if choice.is_confirmed:
+        yield (
+            f"{it_is}, and these losses are from fresh seeds ({loss(choice.searched)} in the search, "
+            "which chose it)."
+        )
     elif chosen.is_stable:
-        yield (
-            f"It is the best of {chosen.among}, chosen by these losses. Leaving out any one seed gives the "
-            "same choice."
-        )
+        yield f"{it_is}, chosen by these losses. Leaving out any one seed gives the same choice."
     elif chosen.optimism is not None:
-        yield (
-            f"It is the best of {chosen.among}, chosen by these losses. Expect new seeds to end "
-            f"{chosen.optimism:.4f} higher."
-        )
+        yield f"{it_is}, chosen by these losses. Expect new seeds to end {chosen.optimism:.4f} higher."
     else:
-        yield (
-            f"It is the best of {chosen.among}, chosen by this loss, so it won partly by luck. How much is "
-            "not known."
-        )
+        yield f"{it_is}, chosen by this loss, so it won partly by luck. How much is not known."
 
 
 def _slope(slope: Slope) -> str:
@@ -117,9 +113,15 @@ def _stopped_early(found: SearchFindings) -> str:
     """How many trials were stopped early, and whether an audit trained any of them to the end."""
     stopped, trials = len(found.stopped), quantity(len(found.results.trials), "trial")
     text = f"{stopped} of {trials} {'was' if stopped == 1 else 'were'} stopped early."
-    if found.audit is None:
+    audit = found.audit
+    if audit is None:
         return f"{text} What the final losses would have been is not known."
-    return f"{text} An audit trained {found.audit.audited} of {stopped} to the end."
+    text += f" An audit trained {audit.audited} of {stopped} to the end."
+    if found.answer.better is None:
+        text += " None was better."
+    if audit.audited < stopped:
+        text += " What the others would have reached is not known."
+    return text
 
 
 def _above(gap: float) -> str:

@@ -4,7 +4,7 @@ The page contains the result of `page` as JSON, and the chart library. This is p
 one compared that draws parallel coordinates and adds points in place.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
+from sweeps.findings.experiments import Terms, experiments
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
-from sweeps.report.race import race_words
-from sweeps.report.search_summary import budgets_words
+from sweeps.report.answer import answer_words
+from sweeps.report.entries import group_names, group_words
 from sweeps.report.stability import stability_words
-from sweeps.selection import Metric, last_record, records, when
-from sweeps.text import loss, named, portable, quantity
+from sweeps.selection import last_record, records
+from sweeps.text import loss, named, portable
 
 Content = dict[str, Any]  # the JSON in the page
 
@@ -33,7 +34,9 @@ def page(found: SearchFindings | StudyFindings) -> Content:
 
     results = found.results
     counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
-    sound = [trial for trial in results.trials if trial.curve and trial.status != "diverged"]
+    audited = results.audited(results.trials)
+    stopped = {one.trial: trial.trial for trial, one in zip(results.trials, audited, strict=True)}
+    sound = [trial for trial in audited if trial.curve and trial.status != "diverged"]
     curves = [[record.loss(results.metric) for record in records(trial)] for trial in sound]
     return {
         "sweep": results.name,
@@ -52,8 +55,10 @@ def page(found: SearchFindings | StudyFindings) -> Content:
             {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
             for s in results.swept
         ],
-        "trials": [_trial(trial, results.metric) for trial in results.trials],
-        "front": [one.trial for one in found.front] if isinstance(found, SearchFindings) else [],
+        "trials": [_trial(results, trial) for trial in results.trials],
+        "front": [stopped[one.trial] for one in found.front]
+        if isinstance(found, SearchFindings)
+        else [],
         "rungs": [_fate(results, trial) for trial in results.trials],
         "gantt": gantt(found.timeline),
         "importance": found.importance if isinstance(found, SearchFindings) else {},
@@ -68,35 +73,9 @@ def page(found: SearchFindings | StudyFindings) -> Content:
 
 
 def verdict(found: SearchFindings | StudyFindings) -> list[str]:
-    """The answer of the sweep in sentences, with the stability of training if rates were swept; for a
-    study, one sentence per arm."""
-    if isinstance(found, SearchFindings):
-        return list(_verdict_of_search(found))
-    if found.comparison is None:
-        return ["No arm is settled yet."]
-    return [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
-
-
-def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
-    results, chosen = found.results, found.selection
-    if not found.ranking.trial_results:
-        yield "No trial has finished yet."
-        return
-    if chosen is not None:  # trials race to no target
-        values = named(chosen.values) or "the config"
-        best = f"{values} is the best of {chosen.among}" if chosen.among > 1 else values
-        yield (
-            f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} {UNITS[results.metric]} "
-            f"{when(found.ranking.point)}, with {quantity(chosen.seeds, 'seed')}."
-        )
-    if results.budgets_differ:
-        yield budgets_words(results)
-    if found.race is not None:
-        yield race_words(found.race)
-    yield from stability_words(found.stability)[:1]
-    going = found.count("unfinished")
-    if going:
-        yield f"No result yet for {going} of {quantity(len(results.trials), 'trial')}."
+    """The answer of the sweep in sentences, with the stability of training if rates were swept."""
+    stable = found.stability if isinstance(found, SearchFindings) else None
+    return [*answer_words(found), *stability_words(stable)[:1]]
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
@@ -127,7 +106,6 @@ def _arm(arm: ArmFindings) -> Content:
 
 def table(found: SearchFindings | StudyFindings) -> Content:
     """The trials as a table: finished trials by rank, then the others; a study has no ranks."""
-    is_search = isinstance(found, SearchFindings)
     trial_results = found.ranking.trial_results if isinstance(found, SearchFindings) else ()
     ranks = {result.trial.trial: result.rank for result in trial_results}
     gone = [result.trial for result in found.withdrawn]
@@ -137,7 +115,11 @@ def table(found: SearchFindings | StudyFindings) -> Content:
         "rank", "trial", "status", "problem", "validation loss", "bits per byte",
         "training loss", "tokens", "seconds", "parameters", "why it ended",
     ]  # fmt: skip
-    first = 0 if is_search else 1
+    first = 0 if isinstance(found, SearchFindings) else 1
+    if isinstance(found, SearchFindings) and found.audit is not None:
+        audited = {t.label: _audited_loss(found.results, t) for t in found.results.trials}
+        columns.append("loss after its audit")
+        rows = [[*row, audited.get(row[1])] for row in rows]
     return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
 
 
@@ -158,14 +140,17 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
     ]
 
 
-def _trial(trial: Trial, metric: Metric) -> Content:
-    """A trial with its curve, one list per column."""
-    curve = records(trial)
+def _trial(results: Results, trial: Trial) -> Content:
+    """A trial with its curve, one list per column; that of an audit begins with its trial's."""
+    audit = results.ended_audit(trial)
+    whole = audit or trial
+    curve = records(whole)
     return {
         "id": trial.trial,
         "label": trial.label,
-        "status": status_of(trial),
-        "outcome": outcome(trial),
+        "status": _status(whole),
+        "outcome": outcome(whole),
+        "stopped_at": None if audit is None else len(trial.curve) - 1,
         "seed": trial.seed,
         "values": trial.values,
         "flops_per_token": trial.flops_per_token,
@@ -173,9 +158,15 @@ def _trial(trial: Trial, metric: Metric) -> Content:
         "tokens": [record.tokens for record in curve],
         "seconds": [record.seconds for record in curve],
         "flops": [record.tokens * trial.flops_per_token for record in curve],
-        "loss": [record.loss(metric) for record in curve],
+        "loss": [record.loss(results.metric) for record in curve],
         "train_loss": [record.train_loss for record in curve],
     }
+
+
+def _status(trial: Trial) -> str:
+    """The status of a trial, as the charts mark it."""
+    is_audited = trial.role == "audit" and trial.status == "finished"
+    return "audited" if is_audited else status_of(trial)
 
 
 def _standing(row: Row) -> str:
@@ -199,7 +190,20 @@ def _fate(results: Results, trial: Trial) -> Content:
     if status in {"finished", "diverged", "failed"}:
         kind = status if status == "finished" else outcome(trial)
         marks.append({"kind": kind, "tokens": trial.tokens, "words": reason_of(trial)})
-    return {"label": trial.label, "status": status, "tokens": trial.tokens, "marks": marks}
+    audit = results.ended_audit(trial)
+    if audit is not None:
+        kind = outcome(audit) or "audited"
+        words = audit.reason or f"loss {loss(_audited_loss(results, trial))}"
+        marks.append({"kind": kind, "tokens": audit.tokens, "words": words})
+    tokens = (audit or trial).tokens
+    return {"label": trial.label, "status": status, "tokens": tokens, "marks": marks}
+
+
+def _audited_loss(results: Results, trial: Trial) -> float | None:
+    """The loss at the end of a trial's audit; None if it has none."""
+    audit = results.ended_audit(trial)
+    end = last_record(audit) if audit is not None and audit.status == "finished" else None
+    return end and end.loss(results.metric)
 
 
 def gantt(timeline: Timeline) -> Content:
@@ -276,8 +280,13 @@ def html(content: Content, feed: str = "") -> str:
 def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
     """Write `index.html`, which lists the sweeps in a folder; returns its path."""
     sweeps = []
+    terms: dict[str, Terms] = {}  # of the first experiment of each sweep
+    for one in experiments(all_findings):
+        terms.setdefault(one.results.name, one.terms)
+    groups = dict(zip(terms, group_names(list(terms.values())), strict=True))
     for found in all_findings:
         results = found.results
+        group = groups.get(results.name)
         sweeps.append(
             {
                 "name": results.name,
@@ -287,10 +296,16 @@ def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindi
                 "planned": len(results.trials),
                 "unfinished": found.count("unfinished"),
                 "verdict": verdict(found),
+                "group": f"group {group}, " if group else "",
                 "link": quote(str(Files(folder / results.name).report.relative_to(folder))),
             }
         )
     path = ResultsFolder(folder).index
-    content = _render("index.html", sweeps=sweeps, left_out=left_out(folder, all_findings))
+    content = _render(
+        "index.html",
+        sweeps=sweeps,
+        groups=group_words(list(terms.values())),
+        left_out=left_out(folder, all_findings),
+    )
     write_whole(path, content.encode())
     return path

@@ -3,7 +3,8 @@
 from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
-from sweeps.findings.results import METRICS, STATUSES, UNITS, Results
+from sweeps.findings.results import METRICS, STATUSES, UNITS
+from sweeps.report.answer import POLICYS_RANKING, answer_words
 from sweeps.report.markdown import (
     BITS,
     COMPUTE,
@@ -16,7 +17,6 @@ from sweeps.report.markdown import (
     TRIAL,
     VAL_LOSS,
     Column,
-    between,
     escaped,
     listed,
     models,
@@ -27,9 +27,6 @@ from sweeps.report.markdown import (
 from sweeps.report.stability import stability_words
 from sweeps.selection import END, when
 from sweeps.text import loss, named, quantity, show, whole
-
-ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
-
 
 RANK = Column[Ranked]("rank", lambda p: whole(p.rank))
 BEHIND = Column[Ranked]("behind", lambda p: loss(p.behind))
@@ -56,33 +53,10 @@ SEEDS = (
 )
 
 
-def budgets_words(results: Results) -> str:
-    """The caveat of a search whose trials were trained for different budgets."""
-    tokens = between(trial.budget for trial in results.trials)
-    return (
-        f"The budgets differ ({tokens} tokens), and a longer run has a lower loss. Compare the losses "
-        "with their compute in mind."
-    )
-
-
 def head_words(found: SearchFindings) -> list[str]:
-    """The best finished trial, and a warning if there is only one seed."""
-    lines = []
-    trial_results = found.ranking.trial_results
-    metric = found.results.metric
-    if found.ranking.leader is not None and not found.results.races:
-        lead = (
-            "Best of the finished trials" if len(trial_results) > 1 else "The only finished trial"
-        )
-        first = " and ".join(f"**{escaped(p.trial.label)}**" for p in trial_results if p.rank == 1)
-        lines += [
-            f"{lead}: {first}, {METRICS[metric]} "
-            f"**{loss(trial_results[0].loss(metric))}** {UNITS[metric]} "
-            f"{when(found.ranking.point)}.",
-            "",
-        ]
-    one_seed = max((group.planned for group in found.spread), default=0) == 1
-    return [*lines, ONE_SEED, ""] if one_seed else lines
+    """The answer, and its caveats."""
+    first, *rest = map(escaped, answer_words(found))
+    return [f"**{first}**", "", *(line for words in rest for line in (words, ""))]
 
 
 def ranking_words(found: SearchFindings) -> list[str]:
@@ -99,10 +73,10 @@ def ranking_words(found: SearchFindings) -> list[str]:
     trained = (TOKENS, COMPUTE) if point == END else ()
     behind = () if found.results.races else (BEHIND,)
     columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, *behind, BEST, SPEED, ID)
+    policys = f" {POLICYS_RANKING}" if found.answer.better else ""
     return [
         *title,
-        f"Ranked by {by}{where} (step {steps(trial_results)}). {models(trial_results)}",
-        *([budgets_words(found.results)] if found.results.budgets_differ else []),
+        f"Ranked by {by}{where} (step {steps(trial_results)}).{policys} {models(trial_results)}",
         "",
         *table(trial_results, *columns, *sizes(trial_results)),
     ]
@@ -139,7 +113,9 @@ def audit_words(found: SearchFindings) -> list[str]:
     if audit.audited == audit.stopped:
         interval, drawn = "", ""  # every stopped trial was audited
     regret = (
-        f"The best of them ends {loss(audit.regret)} below the best ranked trial."
+        "No trial is ranked."
+        if audit.regret is None
+        else f"The best of them ends {loss(audit.regret)} below the best ranked trial."
         if audit.regret
         else "None ends below the best ranked trial."
     )
@@ -186,12 +162,13 @@ def best_words(found: SearchFindings) -> list[str]:
     """The best value of each swept path, and whether it is at the edge of the tried range."""
     if not found.best:
         return []
+    among = "finished trials" if found.answer.better is None else "finished and audited trials"
     return [
         "## Best values",
         "",
         "Among the trials that reached the target, by the mean of their tokens to it:"
         if found.results.races and found.race is not None and found.race.reached
-        else f"Among finished trials, by the mean over seeds {when(found.ranking.point)}:",
+        else f"Among {among}, by the mean over seeds {when(found.ranking.point)}:",
         "",
         *(f"- {_best_value_words(best)}" for best in found.best),
         "",
@@ -247,8 +224,9 @@ def selection_words(found: SearchFindings) -> list[str]:
         return []
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
     seeds = quantity(chosen.seeds, "seed")
+    best = "The best" if found.answer.better is None else "The policy's choice"
     text = (
-        f"The best of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
+        f"{best} of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
         f"{unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
@@ -258,13 +236,12 @@ def selection_words(found: SearchFindings) -> list[str]:
         text += " Leaving out any one seed gives the same choice."
     else:
         text += f" Seeds left out of the choice end {chosen.optimism:.4f} higher."
-    confirmed = chosen.confirmed
-    if confirmed:
-        mean = sum(confirmed) / len(confirmed)
+    confirmed, choice = chosen.confirmed, found.answer.choice
+    if choice is not None and choice.is_confirmed:
         text += (
-            f" On {quantity(len(confirmed), 'fresh seed')} it ends at {mean:.4f} "
+            f" On {quantity(choice.seeds, 'fresh seed')} it ends at {loss(choice.loss)} "
             f"({loss(min(confirmed))} to {loss(max(confirmed))}). Report this loss."
         )
-    else:
+    elif not found.results.sweep.confirming:
         text += " Add `confirm: 3` to the space to run it again on fresh seeds."
     return ["## Selection bias", "", text, ""]

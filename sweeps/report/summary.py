@@ -18,10 +18,9 @@ from sweeps.text import count, duration, quantity, whole
 def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> str:
     """summary.md, with links to the figures of these names."""
     lines = _title(found)
-    if found.race is not None:
-        lines += [escaped(race_words(found.race)), ""]
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
+        lines += [escaped(race_words(found.race)), ""] if found.race is not None else []
         lines += study.tuning_words(found)
         lines += _noise_words(found)
         lines += _ended_words(found)

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, TrialResult
-from sweeps.report.entries import Entry
+from sweeps.report.answer import answer_words
+from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.report.race import race_words
-from sweeps.report.search_summary import budgets_words
+from sweeps.selection import last_record
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
 
@@ -27,10 +28,10 @@ def print_result(found: SearchFindings | StudyFindings, console: Console) -> Non
     console.print(Text(found.results.question), style="bold")
     if isinstance(found, StudyFindings):
         _print_arms(found, console)
+        if found.race is not None:
+            console.print(Text(race_words(found.race)))
     else:
         _print_ranking(found, console)
-    if found.race is not None:
-        console.print(Text(race_words(found.race)))
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
@@ -58,7 +59,7 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
         (one, one.rank) for one in found.ranking.trial_results
     ]
     rows = [
-        _printed(result, rank, unequal)
+        _printed(found, result, rank)
         for result, rank in [*trial_results, *((one, None) for one in rest)]
     ]
     table = Table(box=None, pad_edge=False)
@@ -72,13 +73,17 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     console.print(table)
     if len(rows) > _PRINTED:
         console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
-    if unequal:
-        console.print(Text(budgets_words(found.results)))
+    for number, words in enumerate(answer_words(found)):
+        console.print(Text(words, style="" if number else "bold"))
 
 
-def _ending(result: TrialResult) -> str:
+def _ending(found: SearchFindings, result: TrialResult) -> str:
     """How a trial ended, in a few words; the summary has the full reason."""
+    audit = found.results.ended_audit(result.trial)
     match result.status:
+        case "stopped" if audit is not None:
+            end = last_record(audit) if audit.status == "finished" else None
+            return f"audited: {loss(end.val_loss) if end else audit.status}"
         case "diverged":
             return f"diverged at step {result.trial.step or None}"
         case "unfinished":
@@ -87,15 +92,16 @@ def _ending(result: TrialResult) -> str:
             return STATUSES[status]
 
 
-def _printed(result: TrialResult, rank: int | None, unequal: bool) -> tuple[str, ...]:
+def _printed(found: SearchFindings, result: TrialResult, rank: int | None) -> tuple[str, ...]:
     compute = "" if result.flops is None else count(result.flops)
+    unequal = found.results.budgets_differ
     return (
         whole(rank),
         result.trial.label,
         loss(result.loss("val_loss")),
         compute if unequal else loss(result.loss("bits_per_byte")),
         whole(result.record and result.record.tokens),
-        _ending(result),
+        _ending(found, result),
     )
 
 
@@ -106,6 +112,7 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "runs": lambda entry: f"{entry.finished} of {entry.runs} finished",
     "training loss": lambda entry: loss(entry.train_loss),
     "validation loss": lambda entry: loss(entry.val_loss),
+    "bits per byte": lambda entry: loss(entry.bits_per_byte),
     "best validation loss": lambda entry: loss(entry.best_val_loss),
     "at step": lambda entry: whole(entry.best_step),
     "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
@@ -125,8 +132,14 @@ def print_experiment(entry: Entry, console: Console) -> None:
 
 
 def print_comparison(entries: Sequence[Entry], console: Console) -> None:
-    """Print experiments side by side."""
+    """Print experiments side by side, and what keeps the losses of some from being compared with
+    those of the first."""
     _print_columns(entries, [row for row in _ROWS if row not in _OF_ONE], console)
+    first, *others = entries
+    for other in others:
+        if other.terms.differing(first.terms):
+            words = differing_words(other.terms, first.terms)
+            console.print(Text(f"{other.name} is not compared with {first.name}: {words}."))
 
 
 def _print_columns(entries: Sequence[Entry], rows: Sequence[str], console: Console) -> None:
@@ -143,14 +156,19 @@ def _print_columns(entries: Sequence[Entry], rows: Sequence[str], console: Conso
 
 
 def print_experiments(entries: Sequence[Entry], console: Console) -> None:
-    """Print one line for each experiment."""
+    """Print one line for each experiment, and the groups within which losses can be compared."""
+    terms = [entry.terms for entry in entries]
+    groups = group_names(terms)
     table = Table(box=None, pad_edge=False)
-    for title in ("name", *_LISTED):
+    for title in ("name", *(["group"] if any(groups) else []), *_LISTED):
         table.add_column(title, overflow="fold")
-    for entry in entries:
-        cells = [entry.name, *(_ROWS[row](entry).replace("\n", " ") for row in _LISTED)]
+    for entry, group in zip(entries, groups, strict=True):
+        cells = [entry.name, *filter(None, [group])]
+        cells += [_ROWS[row](entry).replace("\n", " ") for row in _LISTED]
         table.add_row(*map(Text, cells))
     console.print(table)
+    for words in group_words(terms):
+        console.print(Text(words))
 
 
 def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console) -> None:

@@ -167,3 +167,20 @@ def test_what_has_its_own_grid_is_not(tmp_path: Path, name: str) -> None:
 def test_where_nothing_is_re_tuned_no_arm_is_at_re_tuned_values(tmp_path: Path) -> None:
     arms = {"same": {**NOPE, "retune": False}}
     assert of_arm(rows_of(tmp_path, arms=arms), "same") == []
+
+
+@pytest.mark.parametrize(("audit", "told"), [(1.0, True), (0.0, False)])
+def test_a_better_rate_that_an_audit_finds_in_a_grid_is_pointed_out(
+    tmp_path: Path, audit: float, told: bool
+) -> None:
+    """Early losses are ordered upside down, so the policy stops the better rates."""
+
+    def crossing(config: dict[str, Any], share: float) -> float:
+        end = loss(config, 1.0)
+        return end if share == 1 else 9 - end
+
+    schedule = {"policy": "asha", "grace": "1/4", "finish": 1}
+    conduct(tmp_path, study(retune=RETUNE, schedule=schedule), crossing, audit=audit)
+    cautions = arm(facts_of(tmp_path))["cautions"]
+    was = "a stopped trial of its re-tune grid was better: lr=0.001 ended at 2.2030, the chosen lr=0.016"
+    assert any(text.startswith(was) for text in cautions) == told

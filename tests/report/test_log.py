@@ -228,9 +228,9 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "differ"),
     [
-        ({"budget__tokens": BUDGET // 2}, "budget.tokens"),
-        ({"eval__tokens": 8_192}, "eval.tokens"),
-        ({"model__context_length": 64}, "model.context_length"),
+        ({"budget__tokens": BUDGET // 2}, "budget (393,216 tokens, not 786,432 tokens)"),
+        ({"eval__tokens": 8_192}, "validation tokens (8,192, not 16,384)"),
+        ({"model__context_length": 64}, "context length (64, not 128)"),
     ],
 )
 def test_losses_of_other_text_or_budget_are_no_comparison(
@@ -240,7 +240,7 @@ def test_losses_of_other_text_or_budget_are_no_comparison(
     alone(tmp_path / "other", whole, **changes)
     found = {one.name: one for one in entries_under(tmp_path)}
     assert found["other"].comparison is None
-    assert found["other"].no_comparison.startswith(f"none ({differ} differs")
+    assert found["other"].no_comparison == f"not compared: other {differ}"
 
 
 def test_a_precision_is_a_change(tmp_path: Path) -> None:
@@ -268,7 +268,10 @@ def test_the_losses_of_a_best_that_was_confirmed_are_those_of_fresh_seeds(tmp_pa
             tell.whole(trial, 1e-3, plus=0.3)
     (one,) = entries_under(tmp_path)
     assert one.val_loss == pytest.approx(loss(1e-3, BUDGET) + 0.3)
-    assert "It is the best of 2, and these losses are from fresh seeds." in one.observations
+    assert (
+        "It is the best of 2, and these losses are from fresh seeds (3.3300 in the search, which chose "
+        "it)." in one.observations
+    )
     assert not any(line.startswith("More seeds") for line in one.next_steps)
 
 

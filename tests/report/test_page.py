@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, conduct, is_bare, study
-from ledgers import BUDGET, EVERY, Story, analyzed, lr_sweep, story, studied, two_draws
+from ledgers import (
+    BUDGET,
+    EVERY,
+    Story,
+    analyzed,
+    audited_sweep,
+    lr_sweep,
+    story,
+    studied,
+    two_draws,
+)
 from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
@@ -53,7 +63,7 @@ def lr_page(lr: Files) -> dict[str, Any]:
 
 
 def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[str, Any]) -> None:
-    best, stable = lr_page["verdict"]
+    best, _, stable = lr_page["verdict"]
     assert best.startswith("lr=0.002 is the best of 8: validation loss 3.")
     assert best.endswith(" nats per token at 786,432 tokens, with 1 seed.")
     assert stable.startswith(
@@ -71,6 +81,15 @@ def test_every_decision_is_a_mark_at_its_rung(lr_page: dict[str, Any]) -> None:
     assert fates["lr=0.002"][-1] == "finished"
     assert fates["lr=0.032"][-1] == "non-finite"
     assert fates["lr=0.00025"][-1] == "stopped"
+
+
+def test_an_audited_trial_has_the_whole_curve_and_both_its_ends(tmp_path: Path) -> None:
+    audited_sweep(tmp_path / "s", {2.0: 2.75})
+    content = page_of(tmp_path / "s")
+    trial = content["trials"][1]
+    assert (trial["status"], trial["stopped_at"], trial["loss"]) == ("audited", 0, [5.0, 2.75])
+    assert [mark["kind"] for mark in content["rungs"][1]["marks"]] == ["stopped", "audited"]
+    assert content["table"]["rows"][1][-1] == 2.75
 
 
 def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> None:
@@ -108,7 +127,7 @@ def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -
         tell.plan({"optim.lr": 2e-3})
     verdict = page_of(tmp_path / "s")["verdict"]
     assert verdict[0].startswith("lr=0.001: validation loss 3.")
-    assert verdict[-1] == "No result yet for 1 of 2 trials."
+    assert "No result yet for 1 of 2 trials." in verdict
 
 
 def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:

@@ -5,7 +5,19 @@ import math
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, EVERY, RATES, ended, loss, points, story, studied, two_draws
+from ledgers import (
+    BUDGET,
+    EVERY,
+    FIRST,
+    RATES,
+    audited_sweep,
+    ended,
+    loss,
+    points,
+    story,
+    studied,
+    two_draws,
+)
 from matplotlib.axes import Axes
 from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
@@ -76,6 +88,34 @@ def line_x(line: object) -> set[float]:
 
 def test_stopped_trials_have_their_own_mark(against_lr: Figure) -> None:
     assert spots(against_lr.axes[0], "s") == {2.5e-4, 5e-4, 4e-3, 8e-3}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """One rate that finished, and the audits of three: one of them diverged."""
+    folder = tmp_path_factory.mktemp("audited")
+    return studied(audited_sweep(folder, {2.0: 2.75, 3.0: 3.5, 4.0: math.inf}))
+
+
+def test_ends_of_audits_have_a_mark_and_a_legend(audited: Results) -> None:
+    figure = loss_against(audited, audited.swept[0])
+    assert spots(figure.axes[0], "d") == {2.0, 3.0}
+    assert "end of an audit" in legend(figure)
+
+
+def test_an_audited_loss_is_on_the_line_of_the_final_losses(audited: Results) -> None:
+    lines = loss_against(audited, audited.swept[0]).axes[0].lines
+    assert [(1.0, 3.0), (2.0, 2.75), (3.0, 3.5)] in [points(line) for line in lines]
+
+
+def test_a_trial_stays_where_it_was_stopped_when_its_audit_diverges(audited: Results) -> None:
+    axes = loss_against(audited, audited.swept[0]).axes[0]
+    assert (spots(axes, "s"), spots(axes, "x")) == ({2.0, 3.0, 4.0}, {4.0})
+
+
+def test_the_curve_of_an_audit_begins_where_its_trial_was_stopped(audited: Results) -> None:
+    lines = learning_curves(audited, "tokens").axes[0].lines
+    assert [(FIRST, 5.0), (BUDGET, 2.75)] in [points(line) for line in lines]
 
 
 def test_each_kind_of_divergence_has_its_own_cross(against_lr: Figure) -> None:

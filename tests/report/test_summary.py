@@ -5,14 +5,25 @@ import re
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, FIRST, audited_sweep, bowl, ended, story, studied, two_draws
+from ledgers import (
+    BASE,
+    BUDGET,
+    EVERY,
+    FIRST,
+    audited_sweep,
+    bowl,
+    ended,
+    story,
+    studied,
+    two_draws,
+)
 from rich.console import Console
 
 from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import summary
+from sweeps.report.answer import ONE_SEED
 from sweeps.report.markdown import escaped
-from sweeps.report.search_summary import ONE_SEED
 from sweeps.report.terminal import print_result
 
 
@@ -80,7 +91,7 @@ def test_what_a_stopped_neighbor_would_have_become_is_not_known(lr: Files) -> No
 
 def test_one_finished_trial_is_the_lowest_of_nothing(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", {1e-3: 3.0})
-    assert "The only finished trial: **lr=0.001**" in words(files)
+    assert "**lr=0.001: validation loss 3.0000 nats per token" in words(files)
 
 
 def test_one_seed_is_said_in_words(lr: Files) -> None:
@@ -100,7 +111,7 @@ def printed(files: Files, width: int = 80) -> str:
 
 
 def test_every_trial_is_one_line_of_80_columns(lr: Files) -> None:
-    lines = [line for line in printed(lr).splitlines() if "lr=" in line]
+    lines = [line for line in printed(lr).splitlines()[2:10] if "lr=" in line]
     assert (len(lines), max(map(len, lines)) <= 80) == (8, True)
 
 
@@ -110,7 +121,7 @@ def test_the_line_of_a_diverged_trial_names_its_step(lr: Files) -> None:
 
 
 def test_the_ranking_is_printed_with_the_finished_trials_first(lr: Files) -> None:
-    rates = re.findall(r"lr=([0-9.]+)", printed(lr))
+    rates = re.findall(r" lr=([0-9.]+)", printed(lr))
     assert rates == ["0.002", "0.001", "0.004", "0.008", "0.0005", "0.00025", "0.016", "0.032"]
 
 
@@ -130,6 +141,25 @@ def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: 
     assert "2 of 3 stopped trials, drawn at random, were trained to the end" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
     assert "The best of them ends 0.2500 below the best ranked trial." in said
+
+
+def test_an_audit_in_which_alone_something_finished_is_told(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        kept, stopped = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
+        tell.start(kept)
+        tell.diverge(kept, EVERY)
+        tell.start(stopped)
+        tell.measure(stopped, FIRST, 5.0)
+        tell.stop(stopped, FIRST, 5.0)
+        audit = f"{stopped}-audit"
+        tell.ledger.append("audited", trial=audit, of=stopped, stopped=1, share=1.0)
+        tell.start(audit, FIRST // BASE.tokens_per_step)
+        tell.measure(audit, BUDGET, 3.0)
+        tell.finish(audit)
+    said = words(Files(tmp_path))
+    assert "Only stopped trials finished, in an audit: lr=0.002 ended at 3.0000." in said
+    assert "1 of 1 stopped trial was trained to the end, but not ranked." in said
 
 
 def test_an_audit_that_finds_nothing_says_so(tmp_path: Path) -> None:

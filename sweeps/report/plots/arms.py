@@ -18,7 +18,6 @@ from sweeps.report.plots.look import (
     LOSSES,
     MARKS,
     OKABE_ITO,
-    STOPPED,
     VERDICTS,
     add_legend,
     brief,
@@ -27,6 +26,7 @@ from sweeps.report.plots.look import (
     cross_of,
     crosses_of,
     draw_cross,
+    ending_entries,
     entry,
     mark_above,
     mark_trouble,
@@ -34,6 +34,7 @@ from sweeps.report.plots.look import (
     say_nothing,
     set_limit,
     unit_of_time,
+    with_audits,
 )
 from sweeps.report.plots.rates import level_entries, plot_rates, rate_axis, shown_losses
 from sweeps.report.plots.trials import X_AXES, XAxis, end_of, place_on
@@ -125,14 +126,16 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
         color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
         dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
         above = plot_rates(results, axes, grid.trials, (color, dash + mark), row) or above
-        row += any(map(cross_of, grid.trials))  # so that the crosses of two arms do not overlap
+        row += any(
+            map(cross_of, with_audits(results, grid.trials))
+        )  # so that the crosses of two arms do not overlap
         handles.append(entry(brief(grid.arm, 26), color=color, ls=dash, marker=mark, ms=6))
     handles += level_entries(results, "#000000")
-    if any(trial.status == "stopped" for trial in trials):
-        handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
+    handles += ending_entries(results, trials, ms=8)
     if above:
         handles.append(entry("above the axis", **ABOVE))
-    add_legend(figure, [*handles, *cross_entries(crosses_of(trials))])
+    crosses = crosses_of(with_audits(results, trials))
+    add_legend(figure, [*handles, *cross_entries(crosses)])
     return figure
 
 

@@ -159,6 +159,7 @@ def entry(label: str, **look: Any) -> Line2D:
 
 ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
 STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
+AUDITED: dict[str, Any] = {"marker": "d", "mfc": "none", "mec": "black", "ms": 11, "ls": ""}
 
 
 # Plotly's names of the dashes and marks.
@@ -185,6 +186,7 @@ def for_page() -> dict[str, Any]:
         "marks": {
             "finished": ["circle", OKABE_ITO[0]],
             "stopped": ["square-open", OKABE_ITO[0]],
+            "audited": ["diamond-tall-open", OKABE_ITO[4]],
             "promoted": ["triangle-right", OKABE_ITO[2]],
             "paused": ["line-ns-open", to_hex("0.5")],
             "unfinished": ["circle-open", to_hex("0.5")],
@@ -193,6 +195,29 @@ def for_page() -> dict[str, Any]:
         },
         "verdicts": {kind: to_hex(color) for kind, color in VERDICTS.items()},
     }
+
+
+def whole(results: Results, trials: Iterable[Trial]) -> list[Trial]:
+    """The trials, with each stopped one replaced by its audit if that finished."""
+    pairs = [(trial, results.ended_audit(trial)) for trial in trials]
+    return [audit if audit and audit.status == "finished" else trial for trial, audit in pairs]
+
+
+def with_audits(results: Results, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials, and after them their audits that have ended."""
+    audits = map(results.ended_audit, trials)
+    return [*trials, *(audit for audit in audits if audit is not None)]
+
+
+def ending_entries(results: Results, trials: Iterable[Trial], **look: Any) -> list[Line2D]:
+    """The legend entries of trials that were stopped early, and of the ends of their audits."""
+    trials = list(trials)
+    handles = []
+    if any(trial.status == "stopped" for trial in trials):
+        handles.append(entry("stopped early there", **STOPPED | look))
+    if any(trial.role == "audit" for trial in whole(results, trials)):
+        handles.append(entry("end of an audit", **AUDITED | look))
+    return handles
 
 
 def crosses_of(trials: Iterable[Trial]) -> dict[str, str]:

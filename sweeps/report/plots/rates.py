@@ -13,6 +13,7 @@ from sweeps.findings.stability import LR, by_rate, rate_of
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
+    AUDITED,
     LOSSES,
     OKABE_ITO,
     STOPPED,
@@ -22,12 +23,15 @@ from sweeps.report.plots.look import (
     cross_of,
     crosses_of,
     draw_cross,
+    ending_entries,
     entry,
     label_size,
     mark_above,
     mark_trouble,
     say_nothing,
     set_limit,
+    whole,
+    with_audits,
 )
 from sweeps.report.plots.trials import levels_of, tint
 from sweeps.selection import Point, last_record, losses_at, when
@@ -40,8 +44,8 @@ def plot_rates(
     """Draw losses against learning rates; returns whether a loss is above the axis.
 
     There is one line for each token count at which trials are compared. Stopped trials have a frame
-    around their last loss. Trials that diverged or failed have a cross at the upper edge, in the given
-    row. `look` is a color and a format string of matplotlib.
+    around their last loss, and a mark at the end of their audit. Trials that diverged or failed have a
+    cross at the upper edge, in the given row. `look` is a color and a format string of matplotlib.
     """
     color, line = look
     top, above = axes.get_ylim()[1], False
@@ -51,7 +55,7 @@ def plot_rates(
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
         axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
-    for trial in trials:
+    for trial in with_audits(results, trials):
         rate, kind = rate_of(trial), cross_of(trial)
         last = last_record(trial)
         if kind is not None:
@@ -64,6 +68,8 @@ def plot_rates(
             mark_trouble(axes, rate, loss, trial, color)
             if trial.status == "stopped":
                 axes.plot(rate, loss, **STOPPED | {"mec": color, "ms": 8})
+            elif trial.role == "audit":
+                axes.plot(rate, loss, **AUDITED | {"mec": color})
     return above
 
 
@@ -71,7 +77,7 @@ def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, 
     """The mean loss at a token count, for each rate with a measurement there."""
     losses = {
         rate: losses_at([t for t in each if t.status != "diverged"], tokens, results.metric)
-        for rate, each in by_rate(trials).items()
+        for rate, each in by_rate(whole(results, trials)).items()
     }
     return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
 
@@ -122,8 +128,7 @@ def edge_of_stability(search: SearchFindings) -> Figure:
     set_limit(axes, losses)
     above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-o"))
     handles = level_entries(results, OKABE_ITO[0])
-    if results.having("stopped"):
-        handles.append(entry("stopped early there", **STOPPED | {"ms": 8}))
+    handles += ending_entries(results, results.trials, ms=8)
     for rate, words, color, dash in (
         (found.best, "best", OKABE_ITO[2], "-"),
         (found.highest_stable, "highest stable", OKABE_ITO[4], "--"),
@@ -140,5 +145,6 @@ def edge_of_stability(search: SearchFindings) -> Figure:
         handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
     if above:
         handles.append(entry("above the axis", **ABOVE))
-    add_legend(figure, [*handles, *cross_entries(crosses_of(results.trials))])
+    crosses = crosses_of(with_audits(results, results.trials))
+    add_legend(figure, [*handles, *cross_entries(crosses)])
     return figure

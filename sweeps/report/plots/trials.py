@@ -20,6 +20,7 @@ from sweeps.findings.results import Results, SweptPath
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
+    AUDITED,
     DASHES,
     LOSSES,
     MARKS,
@@ -35,6 +36,7 @@ from sweeps.report.plots.look import (
     cross_of,
     crosses_of,
     draw_cross,
+    ending_entries,
     entry,
     mark_above,
     mark_trouble,
@@ -43,8 +45,10 @@ from sweeps.report.plots.look import (
     set_limit,
     unit_of_time,
     value_ticks,
+    whole,
+    with_audits,
 )
-from sweeps.selection import END, Measured, Point, at, last_record, records, when
+from sweeps.selection import END, Measured, Point, at, final_point, last_record, records, when
 from sweeps.text import count, named, show
 
 XAxis = Literal["step", "tokens", "seconds"]
@@ -94,6 +98,8 @@ def _looks(results: Results) -> _Looks:
     apart, name_of = _naming(results)
     names = {trial.trial: name_of(trial) for trial in trials}
     number = {name: index for index, name in enumerate(dict.fromkeys(names.values()))}
+    audited = _audited(results)  # an audit looks like its trial
+    names |= {audit: names[trial.trial] for audit, trial in audited.items()}
     dashes = {trial: DASHES[number[name] % len(DASHES)] for trial, name in names.items()}
     if ordered is None:
         plain = {t: OKABE_ITO[number[name] % len(OKABE_ITO)] for t, name in names.items()}
@@ -104,7 +110,13 @@ def _looks(results: Results) -> _Looks:
         t.trial: scale.to_rgba(t.value(ordered.path)) if ordered.path in t.values else "0.5"
         for t in trials
     }
+    colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
     return _Looks(colors, dashes, None if apart else scale, ordered, names)
+
+
+def _audited(results: Results) -> dict[str, Trial]:
+    """The stopped trials whose audit has ended, by the id of the audit."""
+    return {audit.trial: t for t in results.trials if (audit := results.ended_audit(t))}
 
 
 def _color_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
@@ -128,9 +140,7 @@ def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line
     ]
     if train:
         handles.append(entry("thin: training loss", color="0.5", lw=0.7))
-    if results.having("stopped"):
-        handles.append(entry("stopped early", **STOPPED | {"ms": 6}))
-    return handles + cross_entries(crosses_of(results.trials))
+    return handles + ending_entries(results, results.trials, ms=6)
 
 
 def place_on(x: XAxis, record: Measured) -> float:
@@ -157,7 +167,8 @@ def end_of(trial: Trial, x: XAxis) -> float | None:
 
 
 def learning_curves(results: Results, x: XAxis) -> Figure:
-    """The validation loss of each trial against x; with few trials, the training loss as well."""
+    """The validation loss of each trial against x, and of the audits from where their trials were
+    stopped; with few trials, the training loss as well."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
@@ -166,25 +177,31 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
     if not measured:
         say_nothing(axes, "nothing measured yet")
         return figure
-    looks, crosses = _looks(results), crosses_of(results.trials)
+    drawn = with_audits(results, results.trials)
+    # The part of an audit's curve that is its own begins where its trial was stopped.
+    begins = {audit: len(trial.curve) - 1 for audit, trial in _audited(results).items()}
+    looks, crosses = _looks(results), crosses_of(drawn)
     train = len(measured) <= NAMED
-    sound = [trial for trial in measured if trial.status != "diverged"] or measured
+    sound = [t for t in drawn if t.curve and t.status != "diverged"] or measured
     shown = [record for trial in sound for record in records(trial)]
     losses = [record.val_loss for record in shown]
     top = set_limit(axes, [*losses, *(record.train_loss for record in shown if train)])
     above = False
-    for trial in results.trials:
+    for trial in drawn:
         color, dashes = looks.colors[trial.trial], looks.dashes[trial.trial]
-        curve = records(trial)
+        is_audit = trial.role == "audit"
+        curve = records(trial)[begins.get(trial.trial, 0) :]
         along = [place_on(x, record) / divisor for record in curve]
         losses = [record.val_loss for record in curve]
         end = end_of(trial, x)
         if train:
             thin = [record.train_loss for record in curve]
             axes.plot(along, thin, dashes, color=color, lw=0.7, alpha=0.6)
-        dot = "o" if len(along) == 1 else ""
-        axes.plot(along, losses, dashes, marker=dot, color=color, lw=1.6 if train else 1.0, ms=3)
-        if trial.status == "stopped":
+        dot, width = "o" if len(along) == 1 else "", 1.6 if train and not is_audit else 1.0
+        axes.plot(along, losses, dashes, marker=dot, color=color, lw=width, ms=3)
+        if is_audit and trial.status == "finished":
+            axes.plot(along[-1:], losses[-1:], **AUDITED | {"mec": color, "ms": 8}, zorder=4)
+        elif trial.status == "stopped":
             axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": color, "ms": 5}, zorder=4)
         kind = cross_of(trial)
         if losses:
@@ -201,7 +218,8 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _color_bar(figure, axes, looks)
     handles = _curve_handles(results, looks, train=train)
-    add_legend(figure, [*handles, *([entry("ends above the axis", **ABOVE)] if above else [])])
+    handles += [entry("ends above the axis", **ABOVE)] if above else []
+    add_legend(figure, [*handles, *cross_entries(crosses)])
     return figure
 
 
@@ -217,8 +235,10 @@ class Level:
 def levels_of(results: Results) -> list[Level]:
     """The rungs, the common and the final token count; later ones are drawn more strongly."""
     rungs = () if results.budgets_differ else results.rungs
-    counts = {*rungs, *(n for n in (results.common, results.final) if isinstance(n, int))}
-    points: list[Point] = [*sorted(counts), *([END] if results.final == END else [])]
+    ended = [t for t in whole(results, results.trials) if t.status == "finished"]
+    final = final_point(ended)
+    counts = {*rungs, *(n for n in (results.common, final) if isinstance(n, int))}
+    points: list[Point] = [*sorted(counts), *([END] if final == END else [])]
     strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
     return [
         Level(point, 1.0, last=True)
@@ -235,9 +255,9 @@ def tint(color: str, strength: float) -> Color:
 
 
 def _series(results: Results, swept: SweptPath) -> dict[str, list[Trial]]:
-    """The trials that have the path, grouped by their other values."""
+    """The trials that have the path, audits in place of stopped ones, grouped by their other values."""
     found: dict[str, list[Trial]] = {}
-    for trial in results.trials:
+    for trial in whole(results, results.trials):
         if swept.path in trial.values:
             others = {path: v for path, v in trial.values.items() if path != swept.path}
             found.setdefault(named(others), []).append(trial)
@@ -320,7 +340,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     series, levels, crosses = (
         _series(results, swept),
         levels_of(results),
-        crosses_of(results.trials),
+        crosses_of(with_audits(results, results.trials)),
     )
     bar = len(series) == 1  # trials with the same value differ only by seed
     joined = swept.numeric and len(series) <= len(MARKS) and len(series) < len(results.trials)
@@ -341,14 +361,14 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     for (name, level), points in drawn.items():
         if points:
             _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
-    _mark_stopped(axes, shown)
+    _mark_ends(results, axes, shown)
     for point in shown:
         ended = point.trial.status in {"finished", "stopped"}
         if ended and point.loss == records(point.trial)[-1].loss(results.metric):
             mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         color = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
-        for trial in trials:
+        for trial in with_audits(results, trials):
             kind = cross_of(trial)
             if kind is not None:
                 draw_cross(axes, position(trial.value(swept.path)), crosses[kind], color)
@@ -358,8 +378,7 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     else:
         handles = []
         say_nothing(axes, "nothing to compare yet")
-    if results.having("stopped"):
-        handles.append(entry("stopped early there", **STOPPED))
+    handles += ending_entries(results, results.trials)
     if any(point.loss > top for point in shown):
         handles.append(entry("above the axis", **ABOVE))
     add_legend(figure, handles + cross_entries(crosses))
@@ -367,16 +386,16 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
 
 
 def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
-    """The final loss of every finished trial against its compute, and a line through the best ones for
-    their compute."""
+    """The final loss of every trial that finished, in an audit too, against its compute, and a line
+    through the best ones for their compute."""
     figure, axes = canvas(results)
     axes.set_xlabel("FLOPs of the trial")
     axes.set_ylabel(LOSSES[results.metric])
-    finished = results.having("finished")
+    finished = [t for t in whole(results, results.trials) if t.status == "finished"]
     if not finished:
         say_nothing(axes, "nothing has finished yet")
         return figure
-    looks, crosses = _looks(results), crosses_of(results.trials)
+    looks, crosses = _looks(results), crosses_of(with_audits(results, results.trials))
     ends = {trial.trial: cost_and_loss(trial, results.metric) for trial in finished}
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
@@ -389,6 +408,8 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
         axes.plot(flops, loss, "o", color=looks.colors[trial.trial], mec="white", mew=0.5, ms=7)
         if loss > top:
             mark_above(axes, flops, looks.colors[trial.trial])
+        if trial.role == "audit":
+            axes.plot(flops, loss, zorder=4, **AUDITED)
         mark_trouble(axes, flops, loss, trial, "0.2")
     _color_bar(figure, axes, looks)
     names = {
@@ -396,19 +417,28 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     }
     handles = [entry(brief(name, 34), color=c, marker="o", ls="") for name, c in names.items()]
     handles.append(entry("best for its compute", color="0.5", lw=1.2))
+    if any(trial.role == "audit" for trial in finished):
+        handles.append(entry("end of an audit", **AUDITED))
     add_legend(figure, handles + cross_entries(crosses))
     return figure
 
 
-def _mark_stopped(axes: Axes, points: Sequence[_Dot]) -> None:
-    """Draw a frame around the last point of each stopped trial."""
+def _mark_ends(results: Results, axes: Axes, points: Sequence[_Dot]) -> None:
+    """Draw a frame around the last point of each stopped trial, and a mark around the end of its
+    audit."""
+    audits = {audit: trial.tokens for audit, trial in _audited(results).items()}
     latest: dict[str, _Dot] = {}
+    ends: dict[str, _Dot] = {}
     for point in sorted(points, key=lambda point: point.tokens):
-        if point.trial.status == "stopped":
-            latest[point.trial.trial] = point
-    look: dict[str, Any] = STOPPED | {"ms": 9 if len(latest) <= NAMED else 6}
-    for point in latest.values():
-        axes.plot(point.x, point.loss, zorder=4, **look)
+        name = point.trial.trial
+        if point.trial.status == "stopped" or point.tokens <= audits.get(name, 0):
+            latest[name] = point
+        elif name in audits:
+            ends[name] = point
+    smaller = {} if len(latest) <= NAMED else {"ms": 6}
+    for found, look in ((latest, STOPPED), (ends, AUDITED)):
+        for point in found.values():
+            axes.plot(point.x, point.loss, zorder=4, **look | smaller)
 
 
 def _value_axis(axes: Axes, swept: SweptPath) -> None:

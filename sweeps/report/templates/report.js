@@ -40,7 +40,7 @@ function draw(id, traces, layout) {
 const who = (trial) => [
   `<b>${plain(trial.label)}</b>`,
   ...Object.entries(trial.values).map(([path, value]) => `${plain(path)} = ${plain(value)}`),
-  plain(trial.outcome || trial.status),
+  plain([trial.stopped_at === null ? "" : "stopped early", trial.outcome || trial.status].filter(Boolean).join(", ")),
 ].join("<br>");
 
 // The color of a share from 0 to 1, without the end of the scale that is too close to the background.
@@ -82,10 +82,11 @@ function drawCurves() {
     const line = looks[number];
     const shared = { x: trial[x], mode: "lines+markers", legendgroup: trial.id };
     const hover = `${who(trial)}<br>%{x:.5s} ${AXES[x]}: %{y:.4f}<extra></extra>`;
-    const end = trial.outcome || (trial.status === "stopped" ? "stopped" : "");
-    const last = trial.loss.map((_, number) => end !== "" && number === trial.loss.length - 1);
-    const marker = { opacity: 1, size: last.map((is) => is ? 9 : 4), line: { width: last.map((is) => is ? 2 : 0), color: line.color },
-      symbol: last.map((is) => is ? page.look.marks[end][0] : "circle") };
+    const end = trial.outcome || (["stopped", "audited"].includes(trial.status) ? trial.status : "");
+    const mark = (number) => number === trial.stopped_at ? "stopped" : number === trial.loss.length - 1 ? end : "";
+    const marks = trial.loss.map((_, number) => mark(number));
+    const marker = { opacity: 1, size: marks.map((is) => is ? 9 : 4), line: { width: marks.map((is) => is ? 2 : 0), color: line.color },
+      symbol: marks.map((is) => is ? page.look.marks[is][0] : "circle") };
     const curve = { ...shared, y: trial.loss, name: brief(trial.label, 36), line, marker, hovertemplate: hover };
     const thin = { ...shared, y: trial.train_loss, mode: "lines", showlegend: false, opacity: 0.5,
       line: { ...line, width: 1 }, hovertemplate: hover.replace("<extra>", " (training)<extra>") };

@@ -1,0 +1,149 @@
+"""The answer of a search: the values that it chose, the loss to quote, and what speaks against them."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sweeps.findings.optimism import Selection, confirmed, confirming
+from sweeps.findings.results import Results, status_of
+from sweeps.ledger import Trial
+from sweeps.selection import Metric, Point, at, final_point, groups, last_record
+
+Kind = Literal[
+    "selected",  # the loss of the search, which chose the values by it
+    "confirmed",  # on fresh seeds, after the choice
+]
+Caveat = Literal[
+    "budgets differ",  # a longer run has a lower loss
+    "one seed",  # no choice of values was run with more
+    "confirming",  # fresh seeds have no result yet
+    "lost",  # fresh seeds diverged or failed
+    "unfinished",  # trials have no result yet
+]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values that a search chose, and the loss to quote for them."""
+
+    values: dict[str, Any]
+    tied: tuple[dict[str, Any], ...]  # other values with the same loss
+    among: int  # choices of values with a result
+    kind: Kind
+    loss: float  # the one to quote; a mean over the seeds
+    seeds: int
+    searched: float  # the loss in the search
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the loss is from fresh seeds."""
+        return self.kind == "confirmed"
+
+
+@dataclass(frozen=True)
+class Better:
+    """Stopped trials that ended below the choice when an audit trained them: the best values of them."""
+
+    runs: tuple[Trial, ...]  # of these values, one per seed
+    seeds: int  # that the two losses are means over
+    loss: float
+    chosen: (
+        float | None
+    )  # of the choice, over the same seeds if it has them; None if nothing finished
+    among: int  # choices of values with a stopped trial that ended below the choice
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of its runs."""
+        return self.runs[0].values
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found, and what a reader of it has to know."""
+
+    point: Point | None  # where the finished trials are compared
+    choice: Choice | None  # None if no trial has finished
+    better: Better | None
+    caveats: tuple[Caveat, ...]
+
+
+def answer(results: Results, winner: Sequence[Trial], selected: Selection | None) -> Answer:
+    """The answer of a search whose policy chose the values of the winner; without a choice where trials
+    end at a target, and their final losses say nothing."""
+    choice = _choice(results, selected) if selected is not None else None
+    audited = None if results.races else better(results, winner, results.trials)
+    return Answer(results.final, choice, audited, tuple(_caveats(results)))
+
+
+def _choice(results: Results, selected: Selection) -> Choice:
+    ends = _losses(confirmed(results), results.metric)
+    return Choice(
+        values=selected.values,
+        tied=_tied(results, selected),
+        among=selected.among,
+        kind="confirmed" if ends else "selected",
+        loss=statistics.fmean(ends.values()) if ends else selected.mean,
+        seeds=len(ends) or selected.seeds,
+        searched=selected.mean,
+    )
+
+
+def _losses(runs: Sequence[Trial], metric: Metric) -> dict[int, float]:
+    """The final losses of the runs that finished, by seed."""
+    ends = {trial.seed: last_record(trial) for trial in runs if trial.status == "finished"}
+    return {seed: end.loss(metric) for seed, end in ends.items() if end is not None}
+
+
+def _tied(results: Results, selected: Selection) -> tuple[dict[str, Any], ...]:
+    """Other values with as many seeds and the same loss, such as those of a switch without effect."""
+    found = []
+    for group in groups(results.having("finished")):
+        losses = [end.loss(results.metric) for t in group if (end := at(t, results.final))]
+        alike = len(losses) == selected.seeds and statistics.fmean(losses) == selected.mean
+        if alike and group[0].values != selected.values:
+            found.append(group[0].values)
+    return tuple(found)
+
+
+def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -> Better | None:
+    """The values with an audited trial whose loss is the farthest below that of the winner, over the
+    seeds that both have; None if an audit found nothing better."""
+    finished = [t for t in results.audited(trials) if t.status == "finished"]
+    point = final_point([*winner, *finished])
+
+    def losses(runs: Sequence[Trial]) -> dict[int, float]:
+        return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, point))}
+
+    chosen = losses(winner)
+    found = []
+    for group in groups(finished):
+        own = losses(group)
+        is_audited = any(trial.role == "audit" for trial in group)
+        if not is_audited or (winner and group[0].values == winner[0].values):
+            continue
+        seeds = (own.keys() & chosen.keys()) or own.keys()
+        loss = statistics.fmean(own[seed] for seed in seeds)
+        beside = [chosen[seed] for seed in seeds & chosen.keys()] or list(chosen.values())
+        against = statistics.fmean(beside) if beside else None
+        if against is None or loss < against:
+            found.append(Better(tuple(group), len(seeds), loss, against, among=1))
+    if not found:
+        return None
+    best = min(found, key=lambda one: one.loss - (one.chosen or 0.0))
+    return replace(best, among=len(found))
+
+
+def _caveats(results: Results) -> Iterator[Caveat]:
+    if results.budgets_differ:
+        yield "budgets differ"
+    if max(map(len, groups(results.trials)), default=0) == 1:
+        yield "one seed"
+    fresh = {status_of(trial) for trial in confirming(results)}
+    if fresh & {"diverged", "failed"}:
+        yield "lost"
+    if "unfinished" in fresh:
+        yield "confirming"
+    if results.having("unfinished"):
+        yield "unfinished"

@@ -1,0 +1,115 @@
+"""The answer of a sweep in sentences: the same in the terminal, the summary, the page and the index."""
+
+from collections.abc import Iterator
+
+from sweeps.findings.answer import Answer, Caveat, Choice
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.optimism import confirming
+from sweeps.findings.results import METRICS, UNITS, Results, status_of
+from sweeps.report.markdown import between
+from sweeps.report.race import race_words
+from sweeps.selection import when
+from sweeps.text import loss, named, quantity, tally
+
+POLICYS_RANKING = "The ranking is the policy's, without the audited trials."
+ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
+
+
+def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
+    """The answer of a sweep: what it chose with the loss to quote, and the caveats; for a study, one
+    sentence per arm."""
+    race = [race_words(found.race)] if found.race is not None else []
+    if isinstance(found, StudyFindings):
+        return [*_of_study(found), *race]
+    caveats = [_caveat(found.results, caveat) for caveat in found.answer.caveats]
+    if found.results.races:
+        return [*race, *caveats]
+    return [*_of_search(found.results, found.answer), *race, *caveats]
+
+
+def _of_study(found: StudyFindings) -> list[str]:
+    if found.comparison is None:
+        return ["No arm is settled yet."]
+    return [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
+
+
+def better_words(found: Answer) -> str:
+    """What an audit found to be better than the choice of the policy; empty if nothing is."""
+    better = found.better
+    if better is None:
+        return ""
+    ended = f"ended at {loss(better.loss)}" + _over(better.seeds)
+    if better.chosen is None:
+        return f"Only stopped trials finished, in an audit: {named(better.values)} {ended}."
+    lead = (
+        f"A stopped trial was better: {named(better.values)} {ended}"
+        if better.among == 1
+        else f"{better.among} stopped trials were better: {named(better.values)}, the best, {ended}"
+    )
+    where = " in the search" if found.choice is not None and found.choice.is_confirmed else ""
+    return f"{lead}; the policy's choice has {loss(better.chosen)}{where}."
+
+
+def _over(seeds: int) -> str:
+    return f" (mean over {seeds} seeds)" if seeds > 1 else ""
+
+
+def budgets_words(results: Results) -> str:
+    """The caveat of a search whose trials were trained for different budgets."""
+    tokens = between(trial.budget for trial in results.trials)
+    return (
+        f"The budgets differ ({tokens} tokens), and a longer run has a lower loss. Compare the losses "
+        "with their compute in mind."
+    )
+
+
+def _of_search(results: Results, found: Answer) -> Iterator[str]:
+    if found.better is not None:
+        yield f"{better_words(found)} {POLICYS_RANKING}"
+    if found.choice is not None:
+        yield _choice(results, found, found.choice)
+    elif found.better is None:
+        yield "No trial has finished yet."
+
+
+def _choice(results: Results, found: Answer, choice: Choice) -> str:
+    """What was chosen, with the loss to quote and what that rests on."""
+    what = named(choice.values) or "The config"
+    if choice.among > 1:
+        best = "the best" if found.better is None else "the policy's choice"
+        what += f" is {best} of {choice.among}"
+    if choice.tied:
+        what += f", with the same loss as {' and '.join(map(named, choice.tied))}"
+    return f"{what}: {quoted(results, choice)} {when(found.point)}, {_basis(choice)}."
+
+
+def quoted(results: Results, choice: Choice) -> str:
+    """The loss of a choice, with its name and unit."""
+    return f"{METRICS[results.metric]} {loss(choice.loss)} {UNITS[results.metric]}"
+
+
+def _basis(choice: Choice) -> str:
+    if choice.is_confirmed:
+        seeds = quantity(choice.seeds, "fresh seed")
+        return (
+            f"{'the mean over' if choice.seeds > 1 else 'on'} {seeds} "
+            f"({loss(choice.searched)} in the search, which chose it)"
+        )
+    return f"the mean over {choice.seeds} seeds" if choice.seeds > 1 else "with 1 seed"
+
+
+def _caveat(results: Results, caveat: Caveat) -> str:
+    fresh = [status_of(trial) for trial in confirming(results)]
+    match caveat:
+        case "budgets differ":
+            return budgets_words(results)
+        case "one seed":
+            return ONE_SEED
+        case "lost":
+            lost = tally(status for status in fresh if status in {"diverged", "failed"})
+            return f"Of {quantity(len(fresh), 'fresh seed')}, {lost}."
+        case "confirming":
+            return f"No result yet for {fresh.count('unfinished')} of {quantity(len(fresh), 'fresh seed')}."
+        case "unfinished":
+            going = len(results.having("unfinished"))
+            return f"No result yet for {going} of {quantity(len(results.trials), 'trial')}."

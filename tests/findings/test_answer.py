@@ -1,0 +1,180 @@
+"""One answer for all texts: what an audit found leads it, and a confirmed loss is the one quoted."""
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from ledgers import BUDGET, FIRST, Story, audited_sweep, ended, loss, story, studied
+from rich.console import Console
+
+from sweeps.findings.answer import Answer, Better
+from sweeps.findings.everything import Reader, SearchFindings, findings
+from sweeps.ledger import Files
+from sweeps.report import log, page, summary
+from sweeps.report.terminal import print_result
+
+
+def found(files: Files) -> SearchFindings:
+    """The findings of a search."""
+    one = findings(studied(files))
+    assert isinstance(one, SearchFindings)
+    return one
+
+
+def answer(files: Files) -> Answer:
+    return found(files).answer
+
+
+def better(files: Files) -> Better:
+    one = answer(files).better
+    assert one is not None
+    return one
+
+
+def terminal(files: Files) -> str:
+    stream = io.StringIO()
+    print_result(found(files), Console(file=stream, width=500))
+    return stream.getvalue()
+
+
+def index(files: Files) -> str:
+    folder = files.folder.parent
+    return page.write_index(folder, Reader().under(folder)).read_text()
+
+
+def logged(files: Files) -> str:
+    folder = files.folder.parent
+    return log.write(folder, Reader().under(folder)).read_text()
+
+
+TEXTS: Mapping[str, Callable[[Files], str]] = {
+    "terminal": terminal,
+    "summary": lambda files: summary.markdown(found(files), []),
+    "page": lambda files: "\n".join(page.page(found(files))["verdict"]),
+    "index": index,
+    "log": logged,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_says_that_a_stopped_trial_was_better(tmp_path: Path, text: str) -> None:
+    said = TEXTS[text](audited_sweep(tmp_path / "s", {2.0: 2.75, 3.0: 3.5}))
+    lead = "A stopped trial was better: lr=2 ended at 2.7500; the policy's choice has 3.0000."
+    assert lead in said.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_says_that_what_was_measured_is_not_known(tmp_path: Path, text: str) -> None:
+    said = TEXTS[text](audited_sweep(tmp_path / "s", {2.0: 2.75, 3.0: 3.5}))
+    assert "final losses would have been" not in said
+
+
+def confirmed(folder: Path, ends: Callable[[Story, str], None]) -> Files:
+    """A search that chose lr=0.001 at 3.33, and what became of its two fresh seeds."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 5e-4]}}, confirm=2)
+        for lr in (1e-3, 5e-4):
+            tell.whole(tell.plan({"optim.lr": lr}), lr)
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, role="confirm") for s in (2000, 2001)}
+        tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
+        tell.whole(fresh["2000"], 1e-3, plus=0.3)
+        ends(tell, fresh["2001"])
+    return Files(folder)
+
+
+def higher(tell: Story, trial: str) -> None:
+    tell.whole(trial, 1e-3, plus=0.5)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_quotes_the_confirmed_loss(tmp_path: Path, text: str) -> None:
+    """3.63 and 3.83 on two fresh seeds."""
+    assert "3.7300" in TEXTS[text](confirmed(tmp_path / "s", higher))
+
+
+def test_the_loss_of_the_search_stands_beside_the_confirmed_one(tmp_path: Path) -> None:
+    assert (
+        "validation loss 3.7300 nats per token at 786,432 tokens, the mean over 2 fresh seeds (3.3300 in "
+        "the search, which chose it)." in terminal(confirmed(tmp_path / "s", higher))
+    )
+
+
+def test_fresh_seeds_that_are_under_way_are_not_quoted(tmp_path: Path) -> None:
+    one = answer(confirmed(tmp_path / "s", lambda tell, trial: tell.start(trial)))
+    assert one.choice is not None
+    assert (one.choice.kind, one.choice.loss) == ("selected", loss(1e-3, BUDGET))
+    assert "confirming" in one.caveats
+
+
+def test_fresh_seeds_that_diverged_are_counted(tmp_path: Path) -> None:
+    def gone(tell: Story, trial: str) -> None:
+        tell.start(trial)
+        tell.diverge(trial, FIRST)
+
+    said = terminal(confirmed(tmp_path / "s", gone))
+    assert "validation loss 3.6300 nats per token at 786,432 tokens, on 1 fresh seed" in said
+    assert "Of 2 fresh seeds, 1 diverged." in said
+
+
+def test_an_audit_that_ends_higher_changes_no_answer(tmp_path: Path) -> None:
+    assert answer(audited_sweep(tmp_path, {2.0: 3.5, 3.0: math.inf})).better is None
+
+
+def test_the_best_of_several_better_trials_is_named(tmp_path: Path) -> None:
+    files = audited_sweep(tmp_path, {2.0: 2.75, 3.0: 2.5, 4.0: 3.5})
+    assert (better(files).values, better(files).among) == ({"optim.lr": 3.0}, 2)
+    assert "2 stopped trials were better: lr=3, the best, ended at 2.5000;" in terminal(files)
+
+
+def test_the_ranking_stays_the_policys(tmp_path: Path) -> None:
+    one = found(audited_sweep(tmp_path, {2.0: 2.75}))
+    assert one.ranking.leader is not None
+    assert one.ranking.leader.label == "lr=1"
+
+
+def test_the_edge_of_a_range_is_judged_by_the_lowest_known_loss(tmp_path: Path) -> None:
+    """1 is the low edge, but 2 is known to be better, and has a neighbor on either side."""
+    (best,) = found(audited_sweep(tmp_path, {2.0: 2.75, 3.0: 3.5})).best
+    assert (best.best, best.edge) == (2.0, None)
+
+
+def seeded(folder: Path, chosen: Mapping[int, float], audits: Mapping[int, float]) -> Files:
+    """A rate with these losses by seed, and another one that was stopped, with those of its audits."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for seed, val_loss in chosen.items():
+            trial = tell.plan({"optim.lr": 1e-3}, seed)
+            tell.start(trial)
+            tell.measure(trial, BUDGET, val_loss)
+            tell.finish(trial)
+        for seed, val_loss in audits.items():
+            stopped = tell.plan({"optim.lr": 2e-3}, seed)
+            tell.start(stopped)
+            tell.measure(stopped, FIRST, 5.0)
+            tell.stop(stopped, FIRST, 5.0)
+            tell.ledger.append("audited", trial=f"{stopped}-audit", of=stopped, stopped=1, share=1)
+            tell.start(f"{stopped}-audit")
+            tell.measure(f"{stopped}-audit", BUDGET, val_loss)
+            tell.finish(f"{stopped}-audit")
+    return Files(folder)
+
+
+def test_an_audited_seed_is_compared_with_the_same_seed(tmp_path: Path) -> None:
+    """2.9 is below the mean of 3.0, but not below 2.8 on the same seed."""
+    assert answer(seeded(tmp_path, {0: 2.8, 1: 3.2}, {0: 2.9})).better is None
+
+
+def test_a_lucky_seed_that_the_choice_does_not_have_counts_nothing(tmp_path: Path) -> None:
+    assert answer(seeded(tmp_path, {0: 3.0}, {0: 3.1, 1: 2.0})).better is None
+
+
+def test_audited_seeds_are_a_mean(tmp_path: Path) -> None:
+    one = better(seeded(tmp_path, {0: 3.0, 1: 3.5}, {0: 2.5, 1: 3.5}))
+    assert (one.seeds, one.loss, one.chosen) == (2, 3.0, 3.25)
+
+
+def test_values_without_effect_are_told_to_tie(tmp_path: Path) -> None:
+    said = terminal(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.0}))
+    assert "norm=pre is the best of 2, with the same loss as norm=post: validation loss" in said
