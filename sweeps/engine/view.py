@@ -18,6 +18,7 @@ from sweeps.plan import arms
 from sweeps.plan.request import PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
+from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast
 from sweeps.text import cap_amount, count, duration, loss, named, quantity, show
 
@@ -69,6 +70,9 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
         console.print(f"then {of_arms}, each arm at its best {paths}")
     if space.confirm:
         console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
+    lengths = context_lengths(config.model_dump() for config in load.configs)
+    for sentence in lengths.words if lengths is not None else ():
+        console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 

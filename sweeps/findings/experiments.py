@@ -18,11 +18,13 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, status_of, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import BASELINE, Trial
-from sweeps.selection import Measured, Metric, best_record, last_record, records
+from sweeps.selection import Measured, Metric, best_record, last_record, predicts, records
 from tinylm import config as cfg
 
 # Paths that must be equal in two experiments, as must the corpus, to compare their losses.
-SHARED = ("budget.", "eval.tokens", "model.context_length")
+SHARED = ("budget.", "eval.tokens")
+# Paths by which the same number of validation tokens may be others; see `predicts`.
+BLOCKS = ("eval.block", "model.context_length")
 # Paths that don't change the loss, or only as a new seed would.
 NO_CHANGE = {
     "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
@@ -313,7 +315,8 @@ def _incomparable(one: Experiment) -> Incomparable | None:
         return Incomparable("no run finished")
     first, base = one.finished[0], one.against[0]
     here, there = cfg.flatten(first.config), cfg.flatten(base.config)
-    paths = tuple(path for path in here if path.startswith(SHARED) and here[path] != there[path])
+    shared = SHARED if predicts(first.config) == predicts(base.config) else (*SHARED, *BLOCKS)
+    paths = tuple(path for path in here if path.startswith(shared) and here[path] != there[path])
     if paths or first.corpus != base.corpus:
         return Incomparable("other data", paths, first.corpus != base.corpus)
     metric = one.results.metric

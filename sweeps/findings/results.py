@@ -16,11 +16,13 @@ from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
+    ContextLengths,
     Measured,
     Metric,
     Point,
     budgets,
     common_tokens,
+    context_lengths,
     final_point,
     last_record,
 )
@@ -90,6 +92,11 @@ class Results:
     def budgets_differ(self) -> bool:
         """Whether the trials were given different amounts of training."""
         return len(budgets(self.trials)) > 1
+
+    @property
+    def context_lengths(self) -> ContextLengths | None:
+        """How the trials of different context lengths are compared; None if they have one length."""
+        return context_lengths(trial.config for trial in self.trials)
 
     @property
     def base(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
-from sweeps.report.search_summary import budgets_words
+from sweeps.report.search_summary import comparison_words
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, last_record, records, when
 from sweeps.text import loss, named, portable, quantity
@@ -88,8 +88,7 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
         f"{best}: {METRICS[results.metric]} {chosen.mean:.4f} "
         f"{UNITS[results.metric]} {when(found.ranking.point)}, with {quantity(chosen.seeds, 'seed')}."
     )
-    if results.budgets_differ:
-        yield budgets_words(results)
+    yield from comparison_words(results)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:

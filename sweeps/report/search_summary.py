@@ -65,6 +65,15 @@ def budgets_words(results: Results) -> str:
     )
 
 
+def comparison_words(results: Results) -> list[str]:
+    """What to know about a comparison of trials whose budgets or context lengths differ."""
+    lengths = results.context_lengths
+    return [
+        *([budgets_words(results)] if results.budgets_differ else []),
+        *(lengths.words if lengths is not None else []),
+    ]
+
+
 def head_words(found: SearchFindings) -> list[str]:
     """The best finished trial, and a warning if there is only one seed."""
     lines = []
@@ -97,7 +106,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
     return [
         *title,
         f"Ranked by {METRICS[found.results.metric]}{where} (step {steps(trial_results)}). {models(trial_results)}",
-        *([budgets_words(found.results)] if found.results.budgets_differ else []),
+        *comparison_words(found.results),
         "",
         *table(trial_results, *columns, *sizes(trial_results)),
     ]

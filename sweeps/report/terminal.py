@@ -11,7 +11,7 @@ from rich.text import Text
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.report.entries import Entry
-from sweeps.report.search_summary import budgets_words
+from sweeps.report.search_summary import comparison_words
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
 
@@ -69,8 +69,8 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     console.print(table)
     if len(rows) > _PRINTED:
         console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
-    if unequal:
-        console.print(Text(budgets_words(found.results)))
+    for sentence in comparison_words(found.results):
+        console.print(Text(sentence))
 
 
 def _ending(result: TrialResult) -> str:

@@ -225,6 +225,13 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
     assert one.observations[0].startswith("Seed 1: non-finite")
 
 
+def test_context_lengths_with_equal_blocks_are_compared(tmp_path: Path) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "other", whole, model__context_length=64, eval__block=128)
+    found = {one.name: one for one in entries_under(tmp_path)}
+    assert found["other"].comparison is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "differ"),
     [
