@@ -68,7 +68,7 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
     different = [line for path, line in found.items() if path not in swept]
     block = before["base"]["eval"]["block"]
     if "eval.block" in found and block != "window":
-        different.append(f"  (eval.block: {block} under base keeps its validation tokens)")
+        different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
     elif "eval.block" in found:
         different.append("  (where model.context_length varies, all trials predict the same block)")
     if different:

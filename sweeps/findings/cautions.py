@@ -94,12 +94,12 @@ def _of_contexts(contexts: ContextLengths, trial: Trial, first: Trial) -> Iterat
 
 def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbor, and a value to try
-    there: at the same distance as the neighbor on the other side."""
+    there: at the same distance as the neighbor on the other side. No shorter context is one to try."""
     tried = sorted({trial.value(path) for trial in arm.grid})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
     for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
-        if value == end:
+        if value == end and (path != CONTEXT or side == "highest"):
             return side, end * end / inner if inner else 2 * end - inner
     return None
 

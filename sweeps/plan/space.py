@@ -453,6 +453,9 @@ class Space(Section):
                 yield Problem(where, "every trial must use the same resources")
             elif path.startswith("eval.") or path in _SPLIT:
                 yield Problem(where, "every trial must be evaluated on the same windows")
+            elif path == CONTEXT and where.startswith("retune") and self.match is None:
+                text = "the grid would compare updates of different sizes; add "
+                yield Problem(where, f"{text}match: tokens_per_update")
             elif path == "budget.seconds":
                 yield Problem(where, "every trial must have the same time; set it under base")
             elif path.startswith("budget.") and self.is_study:

@@ -205,7 +205,7 @@ def lengths(*values: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ((16, 32), (), "eval.block: 2048 under base keeps its validation tokens"),
+        ((16, 32), (), "to keep its validation tokens, set eval.block: 2048 under base"),
         ((), (16, 32), "where model.context_length varies, all trials predict the same block"),
     ],
 )

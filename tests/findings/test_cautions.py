@@ -110,6 +110,21 @@ def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
     assert of_short(rows) == [("windows", text)]
 
 
+@pytest.mark.parametrize(("best", "told"), [(16, []), (64, [128])])
+def test_a_longer_context_may_be_advised_and_a_shorter_one_not(
+    tmp_path: Path, best: int, told: list[int]
+) -> None:
+    rows = rows_of(
+        tmp_path,
+        lambda c, s: 3.0 + abs(c["model"]["context_length"] - best) - s,
+        retune={"model.context_length": {"grid": [16, 32, 64]}},
+        match="tokens_per_update",
+    )
+    said = "its context_length is the highest of its re-tune grid, so the optimum may lie beyond it"
+    edges = [text for kind, text in of_arm(rows) if kind == "grid edge"]
+    assert edges == [f"{said} (try {further})" for further in told]
+
+
 def test_another_batch_size_alone_is_no_caveat(tmp_path: Path) -> None:
     """It is what the arm is about, and compared at equal tokens."""
     arms = {"small": {"hypothesis": "h", "set": {"optim.batch_size": 4}}}

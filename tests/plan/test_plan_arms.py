@@ -220,6 +220,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "retune.model.d_ff.times: 88 in baseline times 0.3 is not a whole number",
     ),
     "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
+    "a re-tuned length of unequal updates": (
+        {"retune": {"model.context_length": {"grid": [16, 32]}}},
+        "retune.model.context_length: the grid would compare updates of different sizes; "
+        "add match: tokens_per_update",
+    ),
     "a match of one arm that is for all": (
         {
             "arms": {

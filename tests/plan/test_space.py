@@ -184,6 +184,15 @@ def test_a_context_length_that_no_batch_size_matches_is_skipped_and_named() -> N
     ]
 
 
+def test_a_re_tuned_context_length_is_matched_too() -> None:
+    study = {
+        **VARYING["an arm"],
+        "arms": {"post": {"hypothesis": "h", "set": {"model.norm": "post"}}},
+    }
+    study |= {"retune": {"model.context_length": {"grid": [16, 64]}}, **MATCHED}
+    assert {one.config.optim.batch_size for one in plan(study)} == {4, 16}
+
+
 DEPENDENT = {
     "model.norm": {"choice": ["pre", "none"]},
     "optim.lr": {
