@@ -2,11 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from sweeps.ledger import Row, Trial
+from tinylm import config as cfg
 
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
@@ -137,6 +138,90 @@ def have_one_budget(trials: Iterable[Trial]) -> bool:
     """Whether equal tokens are the same share of every trial's learning-rate schedule."""
     found = budgets(trials)
     return len(found) < 2 and all(seconds is None for _, seconds in found)
+
+
+@dataclass(frozen=True)
+class ContextLengths:
+    """How runs of different context lengths are compared."""
+
+    tokens: int  # validation tokens that are predicted
+    are_same: bool  # whether those are the same tokens at every length
+    shortest: int
+    longest: int
+    per_update: dict[int, set[int]]  # tokens of an update, by context length
+    updates: dict[int, set[int]]  # of a whole run, by context length; none in a budget of time
+
+    @property
+    def updates_differ(self) -> bool:
+        """Whether an update of one length has more tokens than one of another."""
+        return len(set.union(*self.per_update.values())) > 1
+
+    @property
+    def words(self) -> list[str]:
+        """What the comparison is, and what else differs between the lengths, as sentences."""
+        said = [
+            f"All context lengths predict the same {self.tokens:,} validation tokens. The loss is the mean "
+            "over all positions of a window; those at its start have little context."
+            if self.are_same
+            else "Each context length was evaluated on other validation tokens, so their losses can't be "
+            "compared exactly."
+        ]
+        if self.updates_differ:
+            ends = " and ".join(map(self._size_of_update, (self.shortest, self.longest)))
+            text = f"Tokens per update differ: {ends}."
+            # Where the space varies the batch size itself, there is nothing to match.
+            if all(len(sizes) == 1 for sizes in self.per_update.values()):
+                text += " Add `match: tokens_per_update` to the space to make them equal."
+            said.append(text)
+        else:
+            (tokens,) = self.per_update[self.shortest]
+            said.append(f"Every update has {tokens:,} tokens.")
+        return said
+
+    def _size_of_update(self, length: int) -> str:
+        updates = self.updates[length]
+        made = f" ({_between(updates)} updates)" if updates else ""
+        return f"{_between(self.per_update[length])} at context length {length}{made}"
+
+
+def _between(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def predicts(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The number of validation tokens that a run of a config predicts, and that of a block of them: they
+    are the same tokens in runs that agree in both, and in the corpus."""
+    block = cfg.block_tokens(config["eval"]["block"], config["model"]["context_length"])
+    return config["eval"]["tokens"], block
+
+
+def context_lengths(configs: Iterable[Mapping[str, Any]]) -> ContextLengths | None:
+    """How runs of these configs are compared; None if all have one context length."""
+    per_update: dict[int, set[int]] = {}
+    updates: dict[int, set[int]] = {}
+    windows = set()
+    for config in configs:
+        length = config["model"]["context_length"]
+        tokens = length * config["optim"]["batch_size"]
+        per_update.setdefault(length, set()).add(tokens)
+        made = (
+            []
+            if config["budget"]["seconds"] is not None
+            else [config["budget"]["tokens"] // tokens]
+        )
+        updates.setdefault(length, set()).update(made)
+        windows.add(predicts(config))
+    if len(per_update) < 2:
+        return None
+    return ContextLengths(
+        tokens=max(tokens for tokens, _ in windows),
+        are_same=len(windows) == 1,
+        shortest=min(per_update),
+        longest=max(per_update),
+        per_update=per_update,
+        updates=updates,
+    )
 
 
 def common_tokens(trials: Iterable[Trial]) -> int | None:

@@ -12,7 +12,7 @@ from sweeps import ledger as led
 from sweeps.engine.driver import Driver, Job
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Machine, Request, base_config
+from sweeps.plan.request import Machine, Request, base_config, with_shared_blocks
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -37,7 +37,7 @@ MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 def request(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Request:
     """The request of a space that is written as a mapping."""
     space = sp.Space.model_validate(tree)
-    base = base_config(scale, space.base, "space.yaml")
+    base = with_shared_blocks(space, base_config(scale, space.base, "space.yaml"))
     return Request(space, tree, "space.yaml", base, scale, seed)
 
 
@@ -48,7 +48,7 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
 
     def read_and_plan() -> pl.Plan:
         space, _ = sp.read(path)
-        base = base_config("smoke", space.base, "asked.yaml")
+        base = with_shared_blocks(space, base_config("smoke", space.base, "asked.yaml"))
         return pl.plan(Request(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 
     with pytest.raises(ConfigError) as caught:

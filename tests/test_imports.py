@@ -109,6 +109,7 @@ ARROWS = {
     "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
     "sweeps.engine": LOW | WORK | ENGINE,
     "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
+    "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER,
     "sweeps.engine.tune": LOW | DRIVER | PARTS | {"sweeps.engine.worker", "sweeps.plan.space"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},

@@ -226,7 +226,7 @@ class Budget(Section):
 
 
 class Eval(Section):
-    """When and on what the validation loss is measured: always the same windows."""
+    """When and on what the validation loss is measured: always the same tokens."""
 
     every_tokens: Count = Field(description="Training tokens between two records.")
     tokens: Count = Field(
@@ -235,6 +235,22 @@ class Eval(Section):
     batch_size: Count = Field(
         default=32, description="Windows per forward pass; does not change the loss."
     )
+    block: Literal["window"] | Count = Field(
+        default="window",
+        description="Consecutive validation tokens that are cut into windows of model.context_length; "
+        "window is one window. The blocks are spread over the validation text. Runs with equal blocks "
+        "predict the same tokens, whatever their context lengths.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Self:
+        if self.block != "window" and self.tokens % self.block:
+            below = self.tokens - self.tokens % self.block
+            nearest = " or ".join(str(n) for n in (below, below + self.block) if n)
+            raise ValueError(
+                f"tokens {self.tokens} is not a multiple of block {self.block}; the nearest is {nearest}"
+            )
+        return self
 
 
 class Run(Section):
@@ -254,6 +270,11 @@ class Run(Section):
     checkpoint_every_tokens: Count = Field(
         description="Training tokens between two checkpoints; a multiple of eval.every_tokens."
     )
+
+
+def block_tokens(block: str | int, context_length: int) -> int:
+    """The number that a value of `eval.block` stands for."""
+    return context_length if isinstance(block, str) else block
 
 
 class Config(Section):
@@ -285,6 +306,9 @@ class Config(Section):
             ),
             ("optim.batch_size", self.optim.batch_size, self.run.accumulate, "run.accumulate"),
         ]
+        if self.eval.tokens % self.model.context_length == 0:
+            block = (self.eval_block, self.model.context_length, "model.context_length")
+            rules.append(("eval.block", *block))
         wrong = [
             f"{path} {value} is not a multiple of {divisor} ({what})"
             for path, value, divisor, what in rules
@@ -300,6 +324,11 @@ class Config(Section):
         return self.optim.batch_size * self.model.context_length
 
     @property
+    def eval_block(self) -> int:
+        """Consecutive validation tokens that are cut into windows."""
+        return block_tokens(self.eval.block, self.model.context_length)
+
+    @property
     def steps(self) -> int:
         """Updates in the whole run."""
         return self.budget.tokens // self.tokens_per_step
@@ -309,7 +338,12 @@ class Config(Section):
 # with that value keeps its old id. The value is also the field's default, so that a tree from before
 # the field is read as the config that it was.
 IMPLIED: Mapping[str, Any] = MappingProxyType(
-    {"data.validation_path": None, "data.field": "text", "model.dropout": 0.0}
+    {
+        "data.validation_path": None,
+        "data.field": "text",
+        "model.dropout": 0.0,
+        "eval.block": "window",
+    }
 )
 
 

@@ -102,6 +102,16 @@ def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.in
     return tokens.windows(start, length + 1)
 
 
+def cut(blocks: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """The windows of `length + 1` tokens into which blocks of `n * length + 1` tokens are cut.
+
+    The last token of a window is the first of the next one, so that the windows predict each token of a
+    block but its first exactly once, whatever their length.
+    """
+    first = np.arange(0, blocks.shape[1] - 1, length)
+    return blocks[:, first[:, None] + np.arange(length + 1)].reshape(-1, length + 1)
+
+
 def _words(text: str) -> set[str]:
     """About the distinct words by which a text is tokenized."""
     between_spaces = set(text.split())
@@ -289,10 +299,10 @@ def _build(config: cfg.Config, survey: Survey, folder: Path, tell: Tell) -> None
 
 def _needs(config: cfg.Config) -> tuple[tuple[str, int, str], tuple[str, int, str]]:
     """For each split its name, the tokens that it needs, and for what."""
-    window = config.model.context_length + 1
+    window, block = config.model.context_length + 1, config.eval_block + 1
     return (
         ("training", max(window, config.tokens_per_step), "one batch"),
-        ("validation", max(window, config.eval.tokens), "eval.tokens"),
+        ("validation", max(block, config.eval.tokens), "eval.tokens"),
     )
 
 

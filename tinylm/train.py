@@ -200,13 +200,18 @@ def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: st
 def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
     """Validation loss in nats per token, and bits per byte, over the fixed windows.
 
+    The loss is the mean over all positions of the windows: a token at the start of one is predicted
+    from few tokens before it, one at the end from almost `model.context_length`.
+
     Bits per byte are those of the text alone: the bits of all target tokens except `<|endoftext|>`,
     divided by their UTF-8 bytes. The end of a document has no bytes; counting its bits would make a
     corpus of many short documents look harder than its text is. The loss in nats per token counts
     `<|endoftext|>` like any other token.
     """
     length = config.model.context_length
-    windows = data.validation_windows(corpus.validation, config.eval.tokens // length, length)
+    block = config.eval_block
+    blocks = data.validation_windows(corpus.validation, config.eval.tokens // block, block)
+    windows = data.cut(blocks, length)
     bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
     nats = text_nats = 0.0
     for first in range(0, len(windows), config.eval.batch_size):

@@ -66,6 +66,11 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
     swept = set(request.space.space) | set(before["space"].get("space", {}))
     found = cfg.difference(before["base"], request.base.model_dump())
     different = [line for path, line in found.items() if path not in swept]
+    block = before["base"]["eval"]["block"]
+    if "eval.block" in found and block != "window":
+        different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
+    elif "eval.block" in found:
+        different.append("  (where model.context_length varies, all trials predict the same block)")
     if different:
         raise RefusedError(
             "\n".join(["the sweep in this folder has another base config:", *different])

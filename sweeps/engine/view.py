@@ -18,6 +18,7 @@ from sweeps.plan import arms
 from sweeps.plan.request import PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
+from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast
 from sweeps.text import cap_amount, count, duration, loss, named, quantity, show
 
@@ -81,6 +82,9 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
         whole = "the sweep" if space.target.ends == "sweep" else "each trial"
         target = f"{space.target.metric} {space.target.limit:g}"
         console.print(f"{whole} ends at the first record that reaches {target}", highlight=False)
+    lengths = context_lengths(config.model_dump() for config in load.configs)
+    for sentence in lengths.words if lengths is not None else ():
+        console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 

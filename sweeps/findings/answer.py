@@ -16,6 +16,7 @@ Kind = Literal[
 ]
 Caveat = Literal[
     "budgets differ",  # a longer run has a lower loss
+    "context lengths",  # how their losses and updates compare
     "one seed",  # no choice of values was run with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
@@ -138,6 +139,8 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
 def _caveats(results: Results) -> Iterator[Caveat]:
     if results.budgets_differ:
         yield "budgets differ"
+    if results.context_lengths is not None:
+        yield "context lengths"
     if max(map(len, groups(results.trials)), default=0) == 1:
         yield "one seed"
     fresh = {status_of(trial) for trial in confirming(results)}

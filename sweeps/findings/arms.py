@@ -149,7 +149,9 @@ def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
 
 CautionKind = Literal[
     "size",  # more or fewer parameters or FLOPs than the baseline
-    "windows",  # validation windows of a different length
+    "context",  # another context length, evaluated on the same validation tokens
+    "windows",  # another context length, evaluated on other validation tokens
+    "updates",  # another context length, so updates of more or fewer tokens
     "time",  # the tokens that fit into a budget of time
     "budget",  # another budget of tokens than the baseline
     "grid edge",  # the best value may lie beyond the re-tune grid

@@ -9,7 +9,9 @@ from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results
 from sweeps.findings.verdict import NOISE_MARGIN
-from sweeps.selection import END
+from sweeps.ledger import Trial
+from sweeps.plan.space import CONTEXT
+from sweeps.selection import END, ContextLengths, context_lengths
 from sweeps.text import named, quantity, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
@@ -71,10 +73,9 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             if abs(own / other - 1) > SIZE_CAUTION:
                 more = "more" if own > other else "fewer"
                 yield Caution("size", f"it uses {abs(own / other - 1):.1%} {more} {what}")
-        window = "model.context_length"
-        if trial.value(window) != first.value(window):
-            text = "its validation windows differ in length from the baseline's"
-            yield Caution("windows", text)
+        contexts = context_lengths([trial.config, first.config])
+        if contexts is not None:
+            yield from _of_contexts(contexts, trial, first)
     lengths = [run.tokens for run in arm.having("finished")]
     if results.final == END and lengths and trial:
         if trial.config["budget"]["seconds"] is not None:
@@ -87,14 +88,34 @@ def _unequal(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             yield Caution("budget", text)
 
 
+def _of_contexts(contexts: ContextLengths, trial: Trial, first: Trial) -> Iterator[Caution]:
+    """What the comparison of a context length with the baseline's is, and what else differs."""
+    own, base = trial.value(CONTEXT), first.value(CONTEXT)
+    if contexts.are_same:
+        text = (
+            f"it predicts the same validation tokens in windows of {own} tokens instead of {base}"
+        )
+        yield Caution("context", text)
+    else:
+        text = "its validation windows differ in length from the baseline's"
+        yield Caution("windows", text)
+    if contexts.updates_differ:
+        (size,), (other,) = contexts.per_update[own], contexts.per_update[base]
+        text = f"its updates have {size:,} tokens, the baseline's {other:,}"
+        if contexts.updates[own]:
+            (updates,), (others,) = contexts.updates[own], contexts.updates[base]
+            text += f", so it made {updates:,} and the baseline {others:,}"
+        yield Caution("updates", text)
+
+
 def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbor, and a value to try
-    there: at the same distance as the neighbor on the other side."""
+    there: at the same distance as the neighbor on the other side. No shorter context is one to try."""
     tried = sorted({trial.value(path) for trial in arm.grid})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
     for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
-        if value == end:
+        if value == end and (path != CONTEXT or side == "highest"):
             return side, end * end / inner if inner else 2 * end - inner
     return None
 

@@ -18,7 +18,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import BASELINE, Trial
-from sweeps.selection import Measured, Metric, best_record, last_record, records
+from sweeps.selection import Measured, Metric, best_record, last_record, predicts, records
 from tinylm import config as cfg
 
 # Paths that don't change the loss, or only as a new seed would.
@@ -28,7 +28,7 @@ NO_CHANGE = {
 }  # fmt: skip
 
 
-Term = Literal["metric", "text", "tokenizer", "budget", "validation tokens", "context length"]
+Term = Literal["metric", "text", "tokenizer", "budget", "validation tokens", "validation windows"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Terms:
     vocabulary: int
     budget: Mapping[str, Any]
     validation_tokens: int
-    context_length: int
+    window: int  # tokens of a block of them that every context length shares; see `predicts`
 
     def differing(self, other: "Terms") -> tuple[Term, ...]:
         """The terms that keep the losses from being compared; none if they can be.
@@ -56,21 +56,22 @@ class Terms:
             and {self.metric, other.metric} != {"bits_per_byte"},
             "budget": self.budget != other.budget,
             "validation tokens": self.validation_tokens != other.validation_tokens,
-            "context length": self.context_length != other.context_length,
+            "validation windows": self.window != other.window,
         }
         return tuple(term for term, is_other in differs.items() if is_other)
 
 
 def terms(trial: Trial, metric: Metric) -> Terms:
     """The terms on which the losses of a trial can be compared."""
+    tokens, window = predicts(trial.config)
     return Terms(
         metric=metric,
         corpus=trial.corpus,
         text=cfg.with_implied(trial.config)["data"],
         vocabulary=trial.value("model.vocab_size"),
         budget=trial.config["budget"],
-        validation_tokens=trial.value("eval.tokens"),
-        context_length=trial.value("model.context_length"),
+        validation_tokens=tokens,
+        window=window,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial
+from sweeps.plan.space import CONTEXT
 from sweeps.selection import (
     Measured,
     Point,
@@ -20,6 +21,7 @@ from sweeps.selection import (
     have_one_budget,
     last_record,
     losses_at,
+    predicts,
 )
 
 # A value closer to a bound than this share of the sampled range is at its edge.
@@ -317,14 +319,17 @@ def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, .
 
     The edge is that of all planned values, except those whose trials all failed: a value that
     diverged or was stopped early brackets the best one, a failed one does not. Where the budgets
-    differ there are none: a longer run has the lower loss whatever the other values are.
+    differ there are none: a longer run has the lower loss whatever the other values are. Nor is there a
+    best context length where the updates of one have more tokens than those of another.
     """
     if not winner or results.budgets_differ:
         return ()
+    lengths = results.context_lengths
+    confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()
     return tuple(
         _best_value(results, swept, winner[0])
         for swept in results.swept
-        if swept.numeric and swept.path in winner[0].values
+        if swept.numeric and swept.path in winner[0].values and swept.path not in confounded
     )
 
 
@@ -333,6 +338,10 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
     tried = [value for value in swept.values if value in alive]
     best = winner.value(swept.path)
     side = _edge(swept, tried, best)
+    further = _beyond(swept, tried, side) if side else ()
+    if swept.path == CONTEXT:  # only longer ones, into which the validation tokens can be cut
+        _, block = predicts(winner.config)
+        further = tuple(x for x in further if side == "high" and block % x == 0)
     return BestValue(
         path=swept.path,
         name=swept.name,
@@ -341,7 +350,7 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
         lowest=tried[0],
         highest=tried[-1],
         edge=side,
-        next=_beyond(swept, tried, side) if side else (),
+        next=further,
         beside=_beside(results, swept, tried, best) if swept.bounds is None else (),
     )
 

@@ -16,11 +16,13 @@ from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
+    ContextLengths,
     Measured,
     Metric,
     Point,
     budgets,
     common_tokens,
+    context_lengths,
     final_point,
     last_record,
 )
@@ -95,6 +97,11 @@ class Results:
     def races(self) -> bool:
         """Whether trials end at the target, so that what they took to it is compared, not their losses."""
         return self.space.target is not None and self.space.target.ends == "trial"
+
+    @property
+    def context_lengths(self) -> ContextLengths | None:
+        """How the trials of different context lengths are compared; None if they have one length."""
+        return context_lengths(trial.config for trial in self.trials)
 
     @property
     def base(self) -> dict[str, Any]:

@@ -56,8 +56,7 @@ class PlannedArm:
 
 def _config(request: Request, arm: PlannedArm, more: Mapping[str, Value]) -> cfg.Config:
     """The config of an arm, with more values replaced."""
-    changes = {**arm.changes, **arm.fit, **more}
-    return cfg.overlay(request.base, changes, f"{request.source}: {arm.where}")
+    return request.config({**arm.changes, **arm.fit, **more}, arm.where)
 
 
 def planned_arms(request: Request, machine: Machine) -> tuple[list[PlannedArm], list[str]]:
@@ -109,7 +108,7 @@ def _named_arm(request: Request, machine: Machine, name: str, arm: Arm) -> Plann
     where = f"arms.{name}"
     changes = without_multiples(request.base, arm.set)
     if arm.match is not None:
-        changed = cfg.overlay(request.base, changes, f"{request.source}: {where}.set")
+        changed = request.config(changes, f"{where}.set")
         changes["model.d_ff"] = _matched_width(request, machine, changed, arm.match, where)
     tuned = tuple(request.space.retune or ())
     return PlannedArm(name, where, arm.hypothesis, changes, bool(tuned) and arm.retune, tuned)

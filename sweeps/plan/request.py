@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
 from sweeps.plan.domains import Multiple, Value
-from sweeps.plan.space import Space, find, read, rung_tokens
+from sweeps.plan.space import BATCH, CONTEXT, Space, find, read, rung_tokens
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg
@@ -45,6 +45,22 @@ class Request:
     def seeds(self) -> list[int]:
         """The seeds of the space, plus the seed of the command line."""
         return [number + self.seed for number in self.space.seeds]
+
+    def config(self, changes: Mapping[str, Value], where: str = "") -> cfg.Config:
+        """The base config with changes and, under `match`, the batch size that goes with them;
+        `ConfigError` with what is wrong in them, which the space has at `where`."""
+        source = f"{self.source}: {where}" if where else self.source
+        return cfg.overlay(self.base, {**changes, **self._matched(changes, source)}, source)
+
+    def _matched(self, changes: Mapping[str, Value], source: str) -> dict[str, Value]:
+        length = {**self.flat, **changes}[CONTEXT]
+        if self.space.match is None or type(length) is not int or length < 1:
+            return {}
+        tokens = self.base.tokens_per_step
+        if tokens % length:
+            problem = f"the {tokens} tokens of an update are not a multiple of {CONTEXT} {length}"
+            raise cfg.ConfigError([f"{source}: match: {problem}"])
+        return {BATCH: tokens // length}
 
     def policy(self) -> Pools:
         """The space's policy before any row; each re-tune grid has its own."""
@@ -115,6 +131,19 @@ def base_config(scale: str, changes: Mapping[str, Value | Multiple], source: str
     return cfg.overlay(config, without_multiples(config, changes), source)
 
 
+def with_shared_blocks(space: Space, base: cfg.Config) -> cfg.Config:
+    """The base config in which trials of all context lengths predict the same validation tokens.
+
+    Where the space varies the context length, these are one block of `eval.tokens`. Every length that can
+    be evaluated divides it, so that lengths can be added to a sweep later. A base config that states its
+    blocks stays as it is.
+    """
+    varies = any(path == CONTEXT for _, path in space.varied())
+    if not varies or base.eval.block != "window":
+        return base
+    return cfg.overlay(base, {"eval.block": base.eval.tokens})
+
+
 def read_request(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with everything that is wrong in it."""
     path = find(space)
@@ -128,7 +157,7 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
         raise cfg.ConfigError(wrong)
     source = f"{path} with --set" if assigned else f"{path}: base"
     base = base_config(scale, {**parsed.base, **assigned}, source)
-    return Request(parsed, written, str(path), base, scale, seed)
+    return Request(parsed, written, str(path), with_shared_blocks(parsed, base), scale, seed)
 
 
 def experiment_request(name: str, config: str, changes: list[str], why: str) -> Request:

@@ -3,6 +3,7 @@
 The trials of a space are planned in `sweeps.plan.trials`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from importlib.resources import files
@@ -49,6 +50,8 @@ TUNING_SEED, CONFIRMING_SEED = 1000, 2000
 # The tokens that are held out.
 _SPLIT = {"data.validation_fraction", "data.split_seed", "data.validation_path"}
 
+
+CONTEXT, BATCH = "model.context_length", "optim.batch_size"
 
 Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
@@ -127,7 +130,15 @@ class Arm(Section):
     set: Annotated[dict[str, Setting], Field(min_length=1)] = Field(
         description="Dotted paths and their values in this arm; {times: 4, of: PATH} is a multiple."
     )
-    match: Literal["params", "flops"] | None = Field(
+    match: (
+        Annotated[
+            Literal["params", "flops"],
+            with_rule(
+                "expected params or flops; match: tokens_per_update stands at the top of the file"
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
         description="Set model.d_ff so that the arm has as many parameters, or FLOPs per token, "
         "as the baseline.",
@@ -187,8 +198,8 @@ class Each(Section):
     @model_validator(mode="after")
     def _check_values(self) -> Self:
         if isinstance(self.values, PowersOfTwo):
-            if "memory" in self.values.powers_of_two and self.path != "optim.batch_size":
-                raise ValueError(f"memory can bound optim.batch_size only, not {self.path}")
+            if "memory" in self.values.powers_of_two and self.path != BATCH:
+                raise ValueError(f"memory can bound {BATCH} only, not {self.path}")
         else:
             distinct(self.values)
         return self
@@ -327,6 +338,17 @@ class Space(Section):
         "of the values, given there.",
     )
     constraint: Constraint | None = None
+    match: (
+        Annotated[
+            Literal["tokens_per_update"],
+            with_rule("expected tokens_per_update; params and flops are for the match of an arm"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Set optim.batch_size so that an update has as many tokens at every context length "
+        "as in the base config.",
+    )
     confirm: Annotated[Again, Field(ge=0)] = Field(
         default=0,
         description="The number of new seeds on which the best values of the sweep are run again.",
@@ -372,7 +394,8 @@ class Space(Section):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         study = self._wrong_study() if self.is_study else self._wrong_search()
-        wrong = [*self._incomparable(), *self._wrong_multiples(), *study]
+        rest = (self._incomparable(), self._wrong_multiples(), self._wrong_match())
+        wrong = [*itertools.chain(*rest), *study]
         if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
             text = f"{TUNING_SEED} and above are reserved for re-tuning and confirming, got "
             wrong.append(Problem("seeds", f"{text}{max(self.seeds)}"))
@@ -475,8 +498,9 @@ class Space(Section):
                 yield Problem(where, "every trial must use the same resources")
             elif path.startswith("eval.") or path in _SPLIT:
                 yield Problem(where, "every trial must be evaluated on the same windows")
-            elif path == "model.context_length" and where.startswith("retune"):
-                yield Problem(where, "the grid would compare losses on different windows")
+            elif path == CONTEXT and where.startswith("retune") and self.match is None:
+                text = "the grid would compare updates of different sizes; add "
+                yield Problem(where, f"{text}match: tokens_per_update")
             elif path == "budget.seconds":
                 yield Problem(where, "every trial must have the same time; set it under base")
             elif path.startswith("budget.") and self.is_study:
@@ -489,6 +513,24 @@ class Space(Section):
             yield Problem(
                 "metric", "losses per token of two tokenizers can't be compared; use bits_per_byte"
             )
+
+    def _wrong_match(self) -> Iterator[Problem]:
+        """What goes against a batch size that follows from the context length."""
+        varied = {path: where for where, path in self.varied()}
+        if self.match is None:
+            return
+        if CONTEXT not in varied:
+            yield Problem("match", f"nothing here varies {CONTEXT}")
+        if BATCH in varied:
+            yield Problem(varied[BATCH], "match sets this path")
+        found: list[tuple[str, object]] = [
+            (f"space.{path}", leaf) for path, one in self.space.items() for leaf in one.leaves()
+        ]
+        for name, arm in (self.arms or {}).items():
+            found += [(f"arms.{name}.set.{path}", value) for path, value in arm.set.items()]
+        for where, multiple in found:
+            if isinstance(multiple, Multiple) and multiple.of == BATCH:
+                yield Problem(f"{where}.of", f"match sets {BATCH} afterwards")
 
     def varied(self) -> Iterator[tuple[str, str]]:
         """Every dotted path in which trials differ, after its place in the file."""

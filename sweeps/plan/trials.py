@@ -57,7 +57,7 @@ def trials(request: Request, samples: Iterable[Sample], seeds: Iterable[int]) ->
         parts = (label_of(sample.values), f"seed={seed}" if several else "")
         label = " ".join(part for part in parts if part) or "config"
         changes = {**sample.values, "run.seed": seed}
-        config = cfg.overlay(request.base, changes, request.source)
+        config = request.config(changes)
         trial = PlannedTrial(config, sample.values, label, draws=sample.draws)
         planned.setdefault(trial.trial, trial)
     return list(planned.values())
@@ -143,7 +143,7 @@ class Discarded:
 def why_not(request: Request, machine: Machine, values: Mapping[str, Value]) -> str | None:
     """Why a combination of values is not trained; None if it can be."""
     try:
-        model = cfg.overlay(request.base, values, request.source).model
+        model = request.config(values).model
     except ConfigError as error:
         return error.problems[0].removeprefix(f"{request.source}: ")
     constraint = request.space.constraint

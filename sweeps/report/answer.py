@@ -103,6 +103,9 @@ def _caveat(results: Results, caveat: Caveat) -> str:
     match caveat:
         case "budgets differ":
             return budgets_words(results)
+        case "context lengths":
+            lengths = results.context_lengths
+            return " ".join(lengths.words) if lengths is not None else ""
         case "one seed":
             return ONE_SEED
         case "lost":

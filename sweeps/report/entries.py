@@ -217,8 +217,8 @@ def _term_words(terms: Terms, term: Term) -> str:
             return f"{terms.budget['tokens']:,} tokens"
         case "validation tokens":
             return f"{terms.validation_tokens:,}"
-        case "context length":
-            return str(terms.context_length)
+        case "validation windows":
+            return f"of {terms.window:,} tokens"
 
 
 def differing_words(one: Terms, other: Terms) -> str:

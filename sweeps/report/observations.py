@@ -33,6 +33,8 @@ def observations(one: Experiment) -> Iterator[str]:
     yield _count_of_seeds(finished, ends)
     if isinstance(found, SearchFindings):
         yield from _chosen(found)
+        lengths = found.results.context_lengths
+        yield from lengths.words if lengths is not None else ()
     if one.spike is not None:
         yield (
             "After warm-up, the smoothed training loss never rose more than "

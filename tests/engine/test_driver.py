@@ -196,6 +196,40 @@ def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> N
         driver(ledger, request(other))
 
 
+def lengths(*values: int) -> dict[str, Any]:
+    """A grid of context lengths, or of one rate if there are none."""
+    space = {"model.context_length": {"grid": list(values)}} if values else {}
+    return {**grid([1e-3], **NONE), "space": {**grid([1e-3])["space"], **space}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ((16, 32), (), "to keep its validation tokens, set eval.block: 2048 under base"),
+        ((), (16, 32), "where model.context_length varies, all trials predict the same block"),
+    ],
+)
+def test_a_sweep_keeps_its_validation_tokens(
+    tmp_path: Path, before: tuple[int, ...], after: tuple[int, ...], told: str
+) -> None:
+    sweep(tmp_path, lengths(*before), records=1)
+    with led.Ledger(led.Files(tmp_path)) as ledger, pytest.raises(RefusedError, match=told):
+        driver(ledger, request(lengths(*after)))
+
+
+def test_with_its_blocks_under_base_a_sweep_of_lengths_goes_on_with_one(tmp_path: Path) -> None:
+    sweep(tmp_path, lengths(16, 32))
+    after = sweep(tmp_path, {**lengths(), "base": {"eval.block": 2048}})
+    assert {trial.config["eval"]["block"] for trial in after.trials.values()} == {2048}
+
+
+def test_a_longer_context_extends_a_sweep(tmp_path: Path) -> None:
+    before = sweep(tmp_path, lengths(16, 32))
+    after = sweep(tmp_path, lengths(16, 32, 64))
+    assert list(after.trials)[:2] == list(before.trials)
+    assert statuses(after) == ["finished"] * 3
+
+
 def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES), records=1)
     before = led.Files(tmp_path).ledger.read_bytes()

@@ -65,10 +65,70 @@ def test_a_grid_that_missed_the_better_rate_is_pointed_out(
     assert [any(said in c for c in arm(facts, name)["cautions"]) for name in arms] == [told, False]
 
 
+SHORT = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
+SAME_TOKENS = (
+    "context",
+    "it predicts the same validation tokens in windows of 16 tokens instead of 32",
+)
+
+
+def of_short(rows: list[Row]) -> list[tuple[str, str]]:
+    """The cautions on an arm of a shorter context."""
+    return [caution for caution in of_arm(rows, "short") if caution[0] != "size"]
+
+
+def test_a_shorter_context_is_said_to_predict_the_same_tokens(tmp_path: Path) -> None:
+    assert SAME_TOKENS in of_short(rows_of(tmp_path, arms=SHORT))
+
+
+def test_updates_of_a_shorter_context_are_said_to_have_fewer_tokens(tmp_path: Path) -> None:
+    assert of_short(rows_of(tmp_path, arms=SHORT))[1:] == [
+        (
+            "updates",
+            "its updates have 128 tokens, the baseline's 256, so it made 64 and the baseline 32",
+        )
+    ]
+
+
+def test_in_a_time_budget_the_number_of_updates_is_not_known(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, arms=SHORT, base={"budget.seconds": 60.0})
+    assert ("updates", "its updates have 128 tokens, the baseline's 256") in of_short(rows)
+
+
+def test_matched_updates_are_no_caveat(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, arms=SHORT, match="tokens_per_update")
+    assert of_short(rows) == [SAME_TOKENS]
+
+
 def test_windows_of_another_length_are_pointed_out(tmp_path: Path) -> None:
-    arms = {"short": {"hypothesis": "h", "set": {"model.context_length": 16}}}
-    cautions = arm(facts_of_study(tmp_path, arms=arms), "short")["cautions"]
-    assert "its validation windows differ in length from the baseline's" in cautions
+    """As in the ledgers of version 0.1."""
+    rows = rows_of(tmp_path, arms=SHORT, match="tokens_per_update")
+    for row in rows:
+        if row["kind"] == "planned":
+            row["config"]["eval"]["block"] = "window"
+    text = "its validation windows differ in length from the baseline's"
+    assert of_short(rows) == [("windows", text)]
+
+
+@pytest.mark.parametrize(("best", "told"), [(16, []), (64, [128])])
+def test_a_longer_context_may_be_advised_and_a_shorter_one_not(
+    tmp_path: Path, best: int, told: list[int]
+) -> None:
+    rows = rows_of(
+        tmp_path,
+        lambda c, s: 3.0 + abs(c["model"]["context_length"] - best) - s,
+        retune={"model.context_length": {"grid": [16, 32, 64]}},
+        match="tokens_per_update",
+    )
+    said = "its context_length is the highest of its re-tune grid, so the optimum may lie beyond it"
+    edges = [text for kind, text in of_arm(rows) if kind == "grid edge"]
+    assert edges == [f"{said} (try {further})" for further in told]
+
+
+def test_another_batch_size_alone_is_no_caveat(tmp_path: Path) -> None:
+    """It is what the arm is about, and compared at equal tokens."""
+    arms = {"small": {"hypothesis": "h", "set": {"optim.batch_size": 4}}}
+    assert of_arm(rows_of(tmp_path, arms=arms), "small") == []
 
 
 def of_arm(rows: list[Row], name: str = "nope") -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ TERMS = Terms(
     vocabulary=2048,
     budget={"tokens": 786_432, "seconds": None},
     validation_tokens=16_384,
-    context_length=128,
+    window=128,
 )
 OTHER_TEXT = BASE.data.model_dump() | {"corpus": "python"}
 
@@ -32,7 +32,7 @@ OTHER_TEXT = BASE.data.model_dump() | {"corpus": "python"}
         ({"corpus": "d" * 16, "vocabulary": 512, "text": OTHER_TEXT}, ("text", "tokenizer")),
         ({"budget": {"tokens": 786_432, "seconds": 60.0}}, ("budget",)),
         ({"validation_tokens": 8192}, ("validation tokens",)),
-        ({"context_length": 64}, ("context length",)),
+        ({"window": 64}, ("validation windows",)),
     ],
 )
 def test_what_keeps_losses_apart_is_named(changes: dict[str, Any], differ: tuple[str, ...]) -> None:

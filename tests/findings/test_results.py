@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conducting import conduct, facts_of
 from ledgers import (
     BUDGET,
     EVERY,
@@ -167,6 +168,39 @@ def test_a_best_on_the_edge_is_flagged_with_the_values_to_try_next(
 def test_whole_numbers_are_followed_by_whole_numbers(tmp_path: Path) -> None:
     files = ended(tmp_path, "model.n_layers", {2: 3.8, 4: 3.6, 8: 3.2})
     assert facts(files)["best"][0]["next"] == [16, 32]
+
+
+def best_length(folder: Path, best: int, **more: Any) -> list[dict[str, Any]]:
+    """What is said of the best context length of a grid from 8 to 64, matched unless told otherwise."""
+    space = {"model.context_length": {"grid": [8, 16, 32, 64]}}
+    tree = {"question": "q", "search": {"method": "grid"}, "space": space, **more}
+    tree["schedule"] = {"policy": "none"}
+    conduct(folder, tree, lambda c, s: 3 + abs(math.log2(c["model"]["context_length"] / best)) - s)
+    found: list[dict[str, Any]] = facts_of(folder)["best"]
+    return found
+
+
+MATCHED = {"match": "tokens_per_update"}
+
+
+def test_where_updates_differ_no_context_length_is_called_the_best(tmp_path: Path) -> None:
+    assert best_length(tmp_path, 8) == []
+
+
+def test_a_longest_best_context_is_followed_by_longer_ones(tmp_path: Path) -> None:
+    assert best_length(tmp_path, 64, **MATCHED)[0]["next"] == [128, 256]
+
+
+def test_only_lengths_into_which_the_validation_tokens_can_be_cut_are_advised(
+    tmp_path: Path,
+) -> None:
+    base = {"eval.block": 128}
+    assert best_length(tmp_path, 64, base=base, **MATCHED)[0]["next"] == [128]
+
+
+def test_a_shortest_best_context_is_followed_by_none(tmp_path: Path) -> None:
+    (found,) = best_length(tmp_path, 8, **MATCHED)
+    assert (found["edge"], found["next"]) == ("low", [])
 
 
 def test_a_draw_near_the_bound_of_its_range_is_on_the_edge(tmp_path: Path) -> None:

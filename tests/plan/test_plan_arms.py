@@ -220,9 +220,29 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "retune.model.d_ff.times: 88 in baseline times 0.3 is not a whole number",
     ),
     "arms without one": ({"arms": None}, "asked.yaml: arms: empty"),
-    "a re-tuned window": (
+    "a re-tuned length of unequal updates": (
         {"retune": {"model.context_length": {"grid": [16, 32]}}},
-        "retune.model.context_length: the grid would compare losses on different windows",
+        "retune.model.context_length: the grid would compare updates of different sizes; "
+        "add match: tokens_per_update",
+    ),
+    "a match of one arm that is for all": (
+        {
+            "arms": {
+                "x": {
+                    "hypothesis": "h",
+                    "set": {"model.context_length": 16},
+                    "match": "tokens_per_update",
+                }
+            }
+        },
+        "arms.x.match: expected params or flops; match: tokens_per_update stands at the top of the file",
+    ),
+    "an arm that no batch size matches": (
+        {
+            "match": "tokens_per_update",
+            "arms": {"x": {"hypothesis": "h", "set": {"model.context_length": 512}}},
+        },
+        "arms.x: match: the 256 tokens of an update are not a multiple of model.context_length 512",
     ),
     "an arm named as the policy": (
         {

@@ -100,6 +100,99 @@ def test_whole_numbers_reach_both_bounds() -> None:
     assert drawn == {1, 2, 3}
 
 
+def lengths(*values: int, **more: Any) -> dict[str, Any]:
+    """A grid of context lengths."""
+    space = {"model.context_length": {"grid": list(values)}}
+    return {"question": "q", "search": {"method": "grid"}, "space": space, "schedule": NONE, **more}
+
+
+def blocks(tree: dict[str, Any]) -> set[Any]:
+    """The blocks of validation tokens of all trials."""
+    return {one.config.eval.block for one in plan(tree)}
+
+
+VARYING = {
+    "a grid": lengths(8, 16, 64),
+    "a choice": random_space(**{"model.context_length": {"choice": [8, 16, 64]}}),
+    "a range": random_space(**{"model.context_length": {"int": [8, 64], "step": 8}}),
+    "a multiple": random_space(**{
+        "model.n_layers": {"int": [1, 4]},
+        "model.context_length": {"times": 8, "of": "model.n_layers"},
+    }),
+    "an arm": {
+        "question": "q",
+        "arms": {"short": {"hypothesis": "h", "set": {"model.context_length": 8}}},
+        "seeds": [0, 1],
+        "schedule": NONE,
+    },
+    "each": {
+        "question": "q",
+        "each": {"path": "model.context_length", "values": [8, 64], "hypothesis": "h"},
+        "seeds": [0, 1],
+        "schedule": NONE,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_trials_of_all_context_lengths_predict_the_same_validation_tokens(name: str) -> None:
+    assert blocks(VARYING[name]) == {BASE.eval.tokens}
+
+
+def test_without_other_context_lengths_the_windows_are_as_before() -> None:
+    assert blocks(grid([1e-3, 2e-3])) == {"window"}
+
+
+def test_blocks_that_the_space_states_stay() -> None:
+    assert blocks(lengths(8, 16, 64, base={"eval.block": 512})) == {512}
+
+
+def test_further_context_lengths_keep_the_trials_before() -> None:
+    assert plan(lengths(8, 16, 64, 128))[:3] == plan(lengths(8, 16, 64))
+
+
+def test_a_context_length_into_which_the_validation_tokens_cannot_be_cut_is_skipped() -> None:
+    planned = pl.plan(request(lengths(8, 48)), MACHINE)
+    assert [one.values["model.context_length"] for one in planned.trials] == [8]
+    assert planned.notes == [
+        "1 of 2 combinations skipped: budget.tokens 8192 is not a multiple of 384 (tokens of one "
+        "update); eval.every_tokens 1024 is not a multiple of 384 (tokens of one update); eval.tokens "
+        "2048 is not a multiple of 48 (model.context_length)"
+    ]
+
+
+MATCHED = {"match": "tokens_per_update"}
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_matched_updates_have_as_many_tokens_at_every_context_length(name: str) -> None:
+    updates = {one.config.tokens_per_step for one in plan({**VARYING[name], **MATCHED})}
+    assert updates == {BASE.tokens_per_step}
+
+
+def test_the_batch_size_is_what_matches() -> None:
+    planned = plan(lengths(8, 16, 64, **MATCHED))
+    assert [one.config.optim.batch_size for one in planned] == [32, 16, 4]
+
+
+def test_a_context_length_that_no_batch_size_matches_is_skipped_and_named() -> None:
+    planned = pl.plan(request(lengths(8, 512, **MATCHED)), MACHINE)
+    assert [one.values["model.context_length"] for one in planned.trials] == [8]
+    assert planned.notes == [
+        "1 of 2 combinations skipped: match: the 256 tokens of an update are not a multiple of "
+        "model.context_length 512"
+    ]
+
+
+def test_a_re_tuned_context_length_is_matched_too() -> None:
+    study = {
+        **VARYING["an arm"],
+        "arms": {"post": {"hypothesis": "h", "set": {"model.norm": "post"}}},
+    }
+    study |= {"retune": {"model.context_length": {"grid": [16, 64]}}, **MATCHED}
+    assert {one.config.optim.batch_size for one in plan(study)} == {4, 16}
+
+
 DEPENDENT = {
     "model.norm": {"choice": ["pre", "none"]},
     "optim.lr": {
@@ -215,6 +308,38 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelled path": (
         {"space": {"optim.lrr": {"grid": [1]}}},
         "space.optim.lrr: unknown path; did you mean 'optim.lr'?",
+    ),
+    "updates matched where none differ": (
+        {"match": "tokens_per_update"},
+        "match: nothing here varies model.context_length",
+    ),
+    "a match of an arm in a search": (
+        {"match": "params"},
+        'match: expected tokens_per_update; params and flops are for the match of an arm, got "params"',
+    ),
+    "a batch size that match sets": (
+        {
+            "match": "tokens_per_update",
+            "space": {
+                "model.context_length": {"grid": [8, 16]},
+                "optim.batch_size": {"grid": [8, 16]},
+            },
+        },
+        "space.optim.batch_size: match sets this path",
+    ),
+    "a multiple of the batch size that match sets": (
+        {
+            "match": "tokens_per_update",
+            "space": {
+                "model.context_length": {"grid": [8, 16]},
+                "optim.lr": {"times": 1e-3, "of": "optim.batch_size"},
+            },
+        },
+        "space.optim.lr.of: match sets optim.batch_size afterwards",
+    ),
+    "blocks that vary": (
+        {"space": {"eval.block": {"grid": [64, 128]}}},
+        "space.eval.block: every trial must be evaluated on the same windows",
     ),
     "misspelled base": ({"base": {"optim.lrr": 1}}, "base.optim.lrr: unknown path"),
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),

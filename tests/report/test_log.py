@@ -225,12 +225,19 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
     assert one.observations[0].startswith("Seed 1: non-finite")
 
 
+def test_context_lengths_with_equal_blocks_are_compared(tmp_path: Path) -> None:
+    alone(tmp_path / "baseline_cpu", whole)
+    alone(tmp_path / "other", whole, model__context_length=64, eval__block=128)
+    found = {one.name: one for one in entries_under(tmp_path)}
+    assert found["other"].comparison is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "differ"),
     [
         ({"budget__tokens": BUDGET // 2}, "budget (393,216 tokens, not 786,432 tokens)"),
         ({"eval__tokens": 8_192}, "validation tokens (8,192, not 16,384)"),
-        ({"model__context_length": 64}, "context length (64, not 128)"),
+        ({"model__context_length": 64}, "validation windows (of 64 tokens, not of 128 tokens)"),
     ],
 )
 def test_losses_of_other_text_or_budget_are_no_comparison(

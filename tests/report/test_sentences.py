@@ -100,6 +100,20 @@ def searches(folder: Path) -> None:
         tell.measure(spiking, EVERY, 5.0, spike=3.0)
 
 
+def lengths(folder: Path) -> None:
+    """Searches of a context length, with equal batches and with equal updates."""
+    space = {"model.context_length": {"grid": [16, 32, 64]}, "optim.lr": {"grid": [1e-3, 4e-3]}}
+    tree = {"question": "Which context?", "search": {"method": "grid"}, "space": space}
+    tree |= {"schedule": {"policy": "none"}}
+
+    def how(config: dict[str, Any], share: float) -> float:
+        short = 1 / config["model"]["context_length"]
+        return seeded(config, share, 0.0) + config["optim"]["lr"] + short
+
+    conduct(folder / "lengths", tree, how)
+    conduct(folder / "matched", {**tree, "match": "tokens_per_update"}, how)
+
+
 def singles(folder: Path) -> None:
     """Experiments of one config."""
     with story(folder / "baseline_cpu") as tell:
@@ -174,6 +188,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     searches(folder)
     singles(folder)
+    lengths(folder)
     studies(folder)
     found = all_findings(folder)
     names = [one.results.name for one in found]

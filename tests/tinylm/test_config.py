@@ -122,6 +122,12 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ),
         ({"eval.every_tokens": 255}, "eval.every_tokens 255 is not a multiple of 256"),
         ({"eval.tokens": 33}, "eval.tokens 33 is not a multiple of 32 (model.context_length)"),
+        (
+            {"eval.block": 768},
+            "eval: tokens 2048 is not a multiple of block 768; the nearest is 1536 or 2304",
+        ),
+        ({"eval.block": 4096}, "2048 is not a multiple of block 4096; the nearest is 4096"),
+        ({"eval.block": 16}, "eval.block 16 is not a multiple of 32 (model.context_length)"),
         ({"run.checkpoint_every_tokens": 1}, "not a multiple of 1024 (eval.every_tokens)"),
         ({"run.accumulate": 3}, "optim.batch_size 8 is not a multiple of 3 (run.accumulate)"),
     ],

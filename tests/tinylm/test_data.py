@@ -82,6 +82,25 @@ def test_validation_windows_are_evenly_spread_from_the_first_token_to_the_last()
     assert data.validation_windows(tokens, 3, 13)[-1, -1] == tokens.ids[-1]
 
 
+BLOCKS = data.validation_windows(Tokens(np.arange(997, dtype=np.uint16), 1), 3, 2 * 3 * 5 * 7)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 6, 7, 30, 105, 210])
+def test_windows_of_every_length_predict_each_token_of_the_blocks_once(length: int) -> None:
+    assert data.cut(BLOCKS, length)[:, 1:].tobytes() == BLOCKS[:, 1:].tobytes()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 6, 7, 30, 105, 210])
+def test_windows_of_a_block_are_consecutive_tokens(length: int) -> None:
+    """Here a token is its own position."""
+    windows = data.cut(BLOCKS, length)
+    assert np.array_equal(windows, windows[:, :1] + np.arange(length + 1))
+
+
+def test_a_block_of_one_window_is_that_window() -> None:
+    assert np.array_equal(data.cut(BLOCKS, 210), BLOCKS)
+
+
 def decoded(corpus: Corpus, tokens: Tokens) -> str:
     """The text that a token file spells."""
     return corpus.tokenizer().decode(tokens.ids.tolist(), skip_special_tokens=False)

@@ -376,6 +376,40 @@ def test_the_validation_loss_is_the_mean_over_the_windows(tiny: cfg.Config, corp
     assert evaluate(model, corpus, tiny)[0] == pytest.approx(expected, rel=1e-6)
 
 
+def loss_without_context(tiny: cfg.Config, corpus: Corpus, changes: dict[str, object]) -> float:
+    """The loss of a model that predicts tokens by how frequent they are, from none before them."""
+    logit_V = torch.randn(307, generator=torch.Generator().manual_seed(0))
+    config = cfg.overlay(tiny, {"eval.tokens": 2 * 3 * 5 * 7, **changes})
+    return evaluate(lambda token_BT: logit_V.expand(*token_BT.shape, -1), corpus, config)[0]
+
+
+def length(context: int, update: int = 5) -> dict[str, object]:
+    """The changes that make a run of a context length, with so many windows in an update."""
+    every = ("budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens")
+    return {"model.context_length": context, **dict.fromkeys(every, context * update)}
+
+
+@pytest.mark.parametrize("context", [2, 3, 5, 6, 7, 35])
+def test_without_context_the_loss_on_equal_blocks_is_that_of_every_context_length(
+    tiny: cfg.Config, corpus: Corpus, context: int
+) -> None:
+    block = {"eval.block": 210}
+    whole = loss_without_context(tiny, corpus, {**length(210), **block})
+    short = loss_without_context(tiny, corpus, {**length(context), **block})
+    assert short == pytest.approx(whole, rel=1e-12)
+
+
+def test_on_windows_of_their_own_it_is_not(tiny: cfg.Config, corpus: Corpus) -> None:
+    whole = loss_without_context(tiny, corpus, length(210))
+    assert abs(loss_without_context(tiny, corpus, length(2)) - whole) > 1e-3
+
+
+def test_a_block_of_one_window_changes_no_loss(tiny: cfg.Config, corpus: Corpus) -> None:
+    model = start(tiny).model
+    blocks = cfg.overlay(tiny, {"eval.block": 13})
+    assert evaluate(model, corpus, blocks) == evaluate(model, corpus, tiny)
+
+
 @pytest.mark.parametrize("end_logit", [0.0, -20.0, 5.0])
 def test_bits_per_byte_leave_out_the_ends_of_documents(
     tiny: cfg.Config, corpus: Corpus, end_logit: float
