@@ -157,6 +157,8 @@ CautionKind = Literal[
     "not re-tuned",  # the arm runs at the baseline's values
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
+    "overfitting",  # runs of the arm or the baseline overfitted
+    "init",  # the arm or the baseline starts far above the loss of a uniform guess
     "grid missed",  # another arm shows that the re-tune grid missed a better value
 ]
 

@@ -12,7 +12,7 @@ from sweeps.findings.comparison import ArmsComparison, comparison
 from sweeps.findings.compute import Compute, Timeline, compute, front, timeline
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
-from sweeps.findings.outcomes import RULES, outcome
+from sweeps.findings.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.findings.ranking import (
     BestValue,
     Ended,
@@ -48,6 +48,7 @@ class Findings:
     compute: Compute
     timeline: Timeline
     outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
+    overfitted: tuple[Overfit, ...]  # trials that overfitted, the lowest validation loss first
     noise: SeedNoise | None
 
     @property
@@ -86,7 +87,10 @@ class Findings:
         }
 
     def _tail(self) -> Row:
-        return {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+        tail: Row = {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+        return tail | (
+            {"overfitted": [one.as_json() for one in self.overfitted]} if self.overfitted else {}
+        )
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ def any_findings(results: Results) -> Findings:
         withdrawn=withdrawn(results),
         timeline=timeline(results),
         outcomes=_outcomes(results),
+        overfitted=_overfitted(results),
         noise=seed_noise(results),
     )
 
@@ -171,6 +176,11 @@ def any_findings(results: Results) -> Findings:
 def _outcomes(results: Results) -> tuple[str, ...]:
     met = {outcome(trial) for trial in results.sweep.trials.values()}
     return tuple(kind for kind in RULES if kind in met)
+
+
+def _overfitted(results: Results) -> tuple[Overfit, ...]:
+    found = [one for trial in results.trials if (one := overfit(trial)) is not None]
+    return tuple(sorted(found, key=lambda one: one.best.val_loss))
 
 
 def study_findings(results: Results) -> StudyFindings:

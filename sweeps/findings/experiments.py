@@ -14,7 +14,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Throughput, throughput
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
-from sweeps.findings.outcomes import outcome
+from sweeps.findings.outcomes import Overfit, outcome, overfit
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, status_of, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import BASELINE, Trial
@@ -109,6 +109,11 @@ class Experiment:
     def gap(self) -> Gap | None:
         """The validation loss less the training loss; None if no run finished."""
         return gap(self.finished) if self.finished else None
+
+    @property
+    def overfitted(self) -> list[Overfit]:
+        """The runs that overfitted."""
+        return [one for trial in self.runs if (one := overfit(trial)) is not None]
 
     @property
     def cut_short(self) -> tuple[CutShort, ...]:
@@ -238,6 +243,14 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any,
     }
 
 
+_OVERFITTED = {
+    (False, False): "",
+    (True, False): ", and it overfitted",
+    (False, True): ", and the baseline overfitted",
+    (True, True): ", and both overfitted",
+}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The difference of an experiment from its baseline, paired by seed."""
@@ -246,6 +259,7 @@ class Comparison:
     seeds: int  # that finished in both
     runs: int
     chosen: bool  # whether the values were chosen by these losses
+    overfitted: tuple[bool, bool]  # whether any run of it, and any run of the baseline, overfitted
     difference: float
     unit: str
     percent: float  # difference in percent of the baseline's mean loss
@@ -257,6 +271,7 @@ class Comparison:
         """The difference in percent with its 95% interval; one seed has no interval."""
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
+        size += _OVERFITTED[self.overfitted]
         if self.low is None:
             return f"{size} (one seed: no interval)"
         interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
@@ -296,6 +311,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
         seeds=len(seeds),
         runs=len(one.runs),
         chosen=one.is_chosen,
+        overfitted=(bool(one.overfitted), any(overfit(trial) for trial in one.against)),
         difference=effect.mean,
         unit=UNITS[metric],
         percent=effect.mean * share,

@@ -19,7 +19,8 @@ from sweeps.findings.experiments import (
 from sweeps.ledger import BASELINE, Trial
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
-from sweeps.text import quantity, show
+from sweeps.report.overfitting import init_of
+from sweeps.text import quantity, show, times
 from tinylm import config as cfg
 
 
@@ -103,9 +104,16 @@ def _entry(one: Experiment) -> Entry:
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         verdict=one.arm.verdict.words if one.arm and not one.is_baseline else "",
         patterns=_patterns(one),
-        observations=[*observations(one), *_cautions(one)],
+        observations=[*observations(one), *_init(one), *_cautions(one)],
         next_steps=list(next_steps(one)),
     )
+
+
+def _init(one: Experiment) -> Iterator[str]:
+    """A sentence if runs start far above a uniform guess; of an arm, a caution says it."""
+    words = init_of(one.runs) if one.arm is None else ""
+    if words:
+        yield words
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
@@ -137,6 +145,7 @@ def configuration(trial: Trial) -> list[str]:
     )
     corpus = f"{config.data.corpus} {config.data.path}" if config.data.path else config.data.corpus
     lowest = optim.lr * optim.lr_final_fraction
+    often = "" if trial.passes is None else f", read about {times(trial.passes, trial.passes)}"
     clip = "none" if optim.clip_norm == "none" else f"gradient clipping at {optim.clip_norm:g}"
     return [
         f"Model: {model.n_layers} layers, {model.d_model} hidden dim, {model.n_heads} heads, "
@@ -148,7 +157,7 @@ def configuration(trial: Trial) -> list[str]:
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",
         f"Dataset: {corpus} (vocabulary of {model.vocab_size:,} tokens; digest of documents, split and "
-        f"vocabulary: {trial.corpus})",
+        f"vocabulary: {trial.corpus}){often}",
     ]
 
 
@@ -157,7 +166,7 @@ def _patterns(one: Experiment) -> str:
     kinds = Counter(one.outcomes)
     total = quantity(len(one.begun), "run")
     found = ", ".join(f"{number} of {total} {kind}" for kind, number in kinds.items())
-    return found or "no run spiked, diverged or got stuck"
+    return found or "no run spiked, diverged, overfitted or got stuck"
 
 
 def _why_not(one: Experiment, found: Incomparable) -> str:

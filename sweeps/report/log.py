@@ -18,10 +18,11 @@ from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
 from sweeps.report.entries import Entry, entries_of
-from sweeps.report.markdown import between, escaped, paragraph, with_code
+from sweeps.report.markdown import escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 from sweeps.text import (
+    between,
     duration,
     loss,
     named,
@@ -267,7 +268,9 @@ def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
     troubles = tally(kind for trial in trials if (kind := outcome(trial)))
     ended = f"{found.count('finished')} of {quantity(len(trials), 'trial')} finished"
-    problems = f"Problems: {troubles}." if troubles else "No trial diverged, spiked or failed."
+    problems = (
+        f"Problems: {troubles}." if troubles else "No trial diverged, spiked, overfitted or failed."
+    )
     return f"`{found.results.name}`: {ended}. {problems}"
 
 

@@ -18,6 +18,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
+from sweeps.report.overfitting import overfit_words
 from sweeps.report.search_summary import budgets_words
 from sweeps.report.stability import stability_words
 from sweeps.selection import Metric, last_record, records, when
@@ -73,7 +74,8 @@ def verdict(found: SearchFindings | StudyFindings) -> list[str]:
         return list(_verdict_of_search(found))
     if found.comparison is None:
         return ["No arm is settled yet."]
-    return [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
+    arms = [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
+    return [*arms, *overfit_words(found)]
 
 
 def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
@@ -90,6 +92,7 @@ def _verdict_of_search(found: SearchFindings) -> Iterator[str]:
     )
     if results.budgets_differ:
         yield budgets_words(results)
+    yield from overfit_words(found)
     yield from stability_words(found.stability)[:1]
     going = found.count("unfinished")
     if going:

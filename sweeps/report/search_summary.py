@@ -16,7 +16,6 @@ from sweeps.report.markdown import (
     TRIAL,
     VAL_LOSS,
     Column,
-    between,
     escaped,
     listed,
     models,
@@ -26,7 +25,7 @@ from sweeps.report.markdown import (
 )
 from sweeps.report.stability import stability_words
 from sweeps.selection import END, when
-from sweeps.text import loss, named, quantity, show, whole
+from sweeps.text import between, loss, named, quantity, show, whole
 
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 

@@ -36,6 +36,11 @@ def _edge_words(found: Stability) -> str:
         line += f" Trials that were stable until they were stopped early: {found.stopped_unseen}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
         line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
+    if found.overfitted:
+        line += (
+            f" Rates at which runs overfitted: {', '.join(map(show, found.overfitted))}. A rate that learns "
+            "less overfits less, so the best rate is not that of a larger text."
+        )
     return line
 
 

@@ -9,7 +9,18 @@ from sweeps.findings.ranking import Ended
 from sweeps.findings.results import ENDINGS, METRICS, STATUSES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
-from sweeps.report.markdown import ID, REASON, TRIAL, Column, escaped, models, sizes, table
+from sweeps.report.markdown import (
+    ID,
+    REASON,
+    TRIAL,
+    Column,
+    escaped,
+    models,
+    sizes,
+    table,
+    with_code,
+)
+from sweeps.report.overfitting import init_of, overfit_section, passes_of
 from sweeps.selection import when
 from sweeps.text import count, duration, quantity, whole
 
@@ -19,14 +30,17 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> s
     lines = _title(found)
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
+        lines += overfit_section(found)
         lines += study.tuning_words(found)
         lines += _noise_words(found)
         lines += _ended_words(found)
     else:
         lines += search.head_words(found)
         lines += search.ranking_words(found)
+        lines += overfit_section(found)
         lines += search.best_words(found)
         lines += search.rate_words(found)
+        lines += _init_words(found)
         lines += search.selection_words(found)
         lines += search.stopped_words(found)
         lines += search.audit_words(found)
@@ -37,6 +51,11 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> s
     lines += [*_rule_words(found), *_compute_words(found)]
     links = [f"![{name.replace('_', ' ')}]({name}.svg)\n" for name in figures]
     return "\n".join([*lines, "## Figures", "", *links])
+
+
+def _init_words(found: SearchFindings) -> list[str]:
+    words = init_of(found.results.trials)
+    return ["## Initialization", "", with_code(words), ""] if words else []
 
 
 REACHED = (
@@ -126,9 +145,11 @@ def _compute_words(found: Findings) -> list[str]:
     }
     detail = ", ".join(f"{tokens:,} {what}" for what, tokens in parts.items() if tokens)
     share = f"{spent.tokens / spent.tokens_full:.0%}" if spent.tokens_full else "none"
+    passes = passes_of(found.results.trials)
     lines = [
         "## Compute",
         "",
+        *([passes, ""] if passes else []),
         f"Trained on {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
         f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
         f"{count(spent.flops)} of {count(spent.flops_full)} FLOPs and "

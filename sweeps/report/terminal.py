@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.report.entries import Entry
+from sweeps.report.overfitting import overfit_words, passes_of
 from sweeps.report.search_summary import budgets_words
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
@@ -28,6 +30,8 @@ def print_result(found: SearchFindings | StudyFindings, console: Console) -> Non
         _print_arms(found, console)
     else:
         _print_ranking(found, console)
+    if found.overfitted:
+        console.print(Text(" ".join([*overfit_words(found), passes_of(found.results.trials)])))
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
@@ -80,6 +84,8 @@ def _ending(result: TrialResult) -> str:
             return f"diverged at step {result.trial.step or None}"
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
+        case "finished":
+            return ", ".join(filter(None, ("finished", outcome(result.trial))))
         case status:
             return STATUSES[status]
 

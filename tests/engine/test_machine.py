@@ -18,8 +18,8 @@ from sweeps.engine.machine import (
     _death,
     fits,
     local_slots,
-    measured_speeds,
     needed,
+    probes,
     require_a_slot,
     slot_memory,
 )
@@ -200,4 +200,4 @@ def test_a_model_without_room_in_memory_is_told_from_its_error() -> None:
     with pytest.raises(
         ProbeError, match=r"does not fit in memory: RuntimeError: .*allocate memory"
     ):
-        measured_speeds([huge], lambda note: None)
+        probes([huge], lambda note: None)
