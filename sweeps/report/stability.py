@@ -38,8 +38,8 @@ def _edge_words(found: Stability) -> str:
         line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
     if found.overfitted:
         line += (
-            f" Rates at which runs overfitted: {', '.join(map(show, found.overfitted))}. A rate that learns "
-            "less overfits less, so the best rate is not that of a larger text."
+            f" Rates at which runs overfitted: {', '.join(map(show, found.overfitted))}. A lower rate "
+            "learns less and overfits less, so with more text a higher rate may be the best."
         )
     return line
 

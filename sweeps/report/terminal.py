@@ -12,7 +12,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.report.entries import Entry
-from sweeps.report.overfitting import overfit_words, passes_of
+from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.search_summary import budgets_words
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
@@ -32,6 +32,8 @@ def print_result(found: SearchFindings | StudyFindings, console: Console) -> Non
         _print_ranking(found, console)
     if found.overfitted:
         console.print(Text(" ".join([*overfit_words(found), passes_of(found.results.trials)])))
+    if init := init_of(found.results.trials):
+        console.print(Text(init))
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
