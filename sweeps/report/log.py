@@ -319,7 +319,7 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:
     results = found.results
-    if any(outcome(trial) for trial in found.winner):
+    if found.overfitted or any(outcome(trial) for trial in found.winner):
         return
     going = len(found.unfinished)
     unfinished = f" No result yet for {going} of {len(results.trials)} trials." if going else ""

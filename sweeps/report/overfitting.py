@@ -39,7 +39,7 @@ def overfit_words(found: Findings) -> list[str]:
     lowest = "its lowest validation loss" if not others else "the lowest validation loss of these"
     return [
         f"{len(found.overfitted)} of {number} overfitted: the validation loss rose while the training loss "
-        "still fell. Trials are compared by their last losses.",
+        "still fell. Trials are compared by their final losses.",
         f"{lowest.capitalize()} was {loss(first.best.val_loss)}, at {first.best.tokens:,} tokens"
         f"{f' ({first.trial.label})' if others else ''}; {'it' if not others else 'that trial'} ended at "
         f"{loss(first.end.val_loss)}.",

@@ -39,3 +39,10 @@ def test_the_flops_of_a_product_are_those_of_the_fastest(tiny: cfg.Config) -> No
     """A product of two square matrices of width 1024 takes 2 * 1024**3 operations."""
     seconds = [*range(PRODUCTS, 0, -1)]
     assert product_flops(tiny, taking(*seconds[:-1], 0.5)) == 2 * 1024**3 / 0.5
+
+
+def test_a_probe_knows_the_loss_before_the_first_update(tiny: cfg.Config) -> None:
+    tied = cfg.overlay(tiny, {"model.tie_embeddings": True})
+    high = cfg.overlay(tied, {"model.embedding_std": 1.0})
+    starts = [one.model.starts_high(probe(one).loss_init) for one in (tied, high)]
+    assert starts == [False, True]
