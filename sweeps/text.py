@@ -126,6 +126,11 @@ def init_words(loss_init: float, uniform: float, setting: Mapping[str, Any]) -> 
     )
 
 
+def inits_words(high: int, trials: int, words: str) -> str:
+    """Sentences on how many trials start too high, with the `init_words` of the highest."""
+    return f"Trials that start too high: {high} of {trials}. The highest {words}."
+
+
 def short_name(path: str) -> str:
     """The last part of a dotted path."""
     return path.rpartition(".")[2]

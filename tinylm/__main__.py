@@ -143,7 +143,8 @@ def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
     passes = settings.budget.tokens / len(corpus.train.ids)
     if passes > 1:
         tokens = f"{len(corpus.train.ids):,} tokens"
-        print(f"the run reads the training text ({tokens}) about {times(passes, passes)}")
+        often = times(passes, passes)
+        print(f"the run reads the training text ({tokens}) about {often}", file=sys.stderr)
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / "config.json") as stream:

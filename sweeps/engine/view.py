@@ -20,7 +20,17 @@ from sweeps.plan.request import PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
 from sweeps.simulate.forecast import Forecast
-from sweeps.text import cap_amount, count, duration, init_words, loss, named, quantity, show
+from sweeps.text import (
+    cap_amount,
+    count,
+    duration,
+    init_words,
+    inits_words,
+    loss,
+    named,
+    quantity,
+    show,
+)
 from tinylm import config as cfg
 
 _SHOWN = 50  # trials of a plan that are printed
@@ -85,8 +95,7 @@ def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: 
     if high:
         worst, model = max(high, key=itemgetter(0))
         words = init_words(worst, model.uniform_loss, model.lower_init)
-        trials = quantity(len(configs), "trial")
-        console.print(f"{len(high)} of {trials} start high: the highest {words}", highlight=False)
+        console.print(inits_words(len(high), len(configs), words), highlight=False)
 
 
 def show_begun(plan: Plan, sweep: led.Sweep, unwanted: Sequence[str], console: Console) -> None:

@@ -105,7 +105,7 @@ def _gap(gap: Gap) -> str:
         "previous record)."
     )
     if gap.best is not None:
-        text += f" Where the validation loss was lowest, it was {_above(gap.best)} it."
+        text += f" At the lowest validation loss it was {_above(gap.best)} it."
     if gap.half is not None:
         text += f" Halfway it was {_above(gap.half)} it."
         text += f" The gap {'widens' if gap.widens else 'does not widen'}."

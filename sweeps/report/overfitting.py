@@ -7,7 +7,16 @@ from sweeps.findings.everything import Findings
 from sweeps.findings.outcomes import Overfit, high_init
 from sweeps.ledger import Trial
 from sweeps.report.markdown import Column, escaped, table
-from sweeps.text import init_words, loss, passes_words, quantity, sentence, signed, whole
+from sweeps.text import (
+    init_words,
+    inits_words,
+    loss,
+    passes_words,
+    quantity,
+    sentence,
+    signed,
+    whole,
+)
 
 COLUMNS = (
     Column[Overfit]("trial", lambda o: escaped(o.trial.label), is_text=True),
@@ -62,4 +71,4 @@ def init_of(trials: Sequence[Trial]) -> str:
         return ""
     worst = max(high, key=lambda found: found.loss)
     words = init_words(worst.loss, worst.uniform, worst.setting)
-    return f"{len(high)} of {quantity(len(trials), 'trial')} start high: the highest {words}."
+    return inits_words(len(high), len(trials), words)

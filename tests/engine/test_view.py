@@ -108,8 +108,8 @@ def said_of_inits(*losses: float) -> str:
 
 def test_trials_that_start_high_are_counted_with_the_setting_that_helps() -> None:
     assert said_of_inits(6.3, 24.2, 23.0) == (
-        "2 of 3 trials start high: the highest loss at init, 24.20, is 17.96 nats above ln V (6.24), the "
-        "loss of a uniform guess; `model.embedding_std: standard` lowers it\n"
+        "Trials that start too high: 2 of 3. The highest loss at init, 24.20, is 17.96 nats above ln V (6.24), the "
+        "loss of a uniform guess; `model.embedding_std: standard` lowers it.\n"
     )
 
 
