@@ -14,7 +14,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
                   re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
                   flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
-                  (of that, in nats per token)
+                  (of that, in nats per token), train_tokens (of its training text)
     chosen        the values of an arm are settled: arm, values (null if every trial of its grid
                   diverged), score, tried, seeds, trials (its runs, by seed), repeats (more runs of
                   the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
@@ -423,6 +423,7 @@ class Trial:
     grid: str = ""  # names the re-tune grid of that arm
     draws: int = 1  # that it took; 0 for a start point
     unigram_entropy: float | None = None  # of the corpus, in nats per token
+    train_tokens: int | None = None  # of the corpus's training text; None in older ledgers
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"
     reason: str = ""
@@ -454,6 +455,13 @@ class Trial:
         timed = self.config["budget"]["seconds"] is not None
         tokens: int = self.config["budget"]["tokens"]
         return self.tokens if timed and self.status == "finished" else tokens
+
+    @property
+    def passes(self) -> float | None:
+        """How often the full run reads the training text, on average: its windows are drawn at random,
+        with replacement. None if the tokens of the text or of the run are not known."""
+        endless = self.config["budget"]["seconds"] is not None and self.status != "finished"
+        return None if endless or not self.train_tokens else self.budget / self.train_tokens
 
 
 @dataclass
@@ -593,6 +601,7 @@ class Sweep:
             role="audit",
             arm=stopped.arm,
             unigram_entropy=stopped.unigram_entropy,
+            train_tokens=stopped.train_tokens,
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),

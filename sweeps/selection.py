@@ -72,6 +72,11 @@ class Measured:
         """The validation loss in the units of a metric."""
         return self.val_loss if metric == "val_loss" else self.bits_per_byte
 
+    @property
+    def gap(self) -> float:
+        """The validation loss less the training loss, in nats."""
+        return self.val_loss - self.train_loss
+
     def decayed(self, metric: Metric) -> float | None:
         """The validation loss after a decay branch; None if there was no branch."""
         loss: float | None = self.row.get(f"decayed_{metric}")

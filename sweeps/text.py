@@ -3,10 +3,11 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tinylm.counts import count as count  # for counts, beside all other numbers
+from tinylm.counts import times as times
 
 
 def quantity(number: int, noun: str) -> str:
@@ -99,6 +100,35 @@ def tally(kinds: Iterable[str]) -> str:
 def sentence(clause: str) -> str:
     """A clause as a sentence, with a capital and a period."""
     return f"{clause[:1].upper()}{clause[1:]}."
+
+
+def between(numbers: Iterable[int]) -> str:
+    """One number, or the range of several."""
+    several = sorted(set(numbers))
+    low, high = several[0], several[-1]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def passes_words(trials: Sequence[tuple[float, int]]) -> str:
+    """A clause on how often each trial reads its training text: a pair for each, the passes over the
+    text and its tokens."""
+    passes, tokens = zip(*trials, strict=True)
+    often = times(min(passes), max(passes))
+    return f"each trial reads the training text ({between(tokens)} tokens) about {often}"
+
+
+def init_words(loss_init: float, uniform: float, setting: Mapping[str, Any]) -> str:
+    """The end of a clause on a loss at init that is too high, and the setting that lowers it."""
+    ((path, value),) = setting.items()
+    return (
+        f"loss at init, {loss_init:.2f}, is {loss_init - uniform:.2f} nats above ln V ({uniform:.2f}), the "
+        f"loss of a uniform guess; `{path}: {show(value)}` lowers it"
+    )
+
+
+def inits_words(high: int, trials: int, words: str) -> str:
+    """Sentences on how many trials start too high, with the `init_words` of the highest."""
+    return f"Trials that start too high: {high} of {trials}. The highest {words}."
 
 
 def short_name(path: str) -> str:

@@ -255,6 +255,21 @@ def ended(
     return Files(folder)
 
 
+def read_often(folder: Path, ends: Mapping[float, float]) -> Files:
+    """A sweep of rates on a text that is read 40 times: after a quarter of the budget the validation loss
+    is 3.4718 and the training loss 3.3, at the end the validation loss is given and the training loss 2.
+    """
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": list(ends)}})
+        for rate, end in ends.items():
+            trial = tell.plan({"optim.lr": rate}, train_tokens=BUDGET // 40)
+            tell.start(trial)
+            tell.measure(trial, BUDGET // 4, 3.4718, train_loss=3.3)
+            tell.measure(trial, BUDGET, end, train_loss=2.0)
+            tell.finish(trial)
+    return Files(folder)
+
+
 def bowl(rates: list[float], best: float) -> dict[float, float]:
     """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}

@@ -8,8 +8,10 @@ from sweeps.text import (
     cap_amount,
     count,
     duration,
+    init_words,
     loss,
     named,
+    passes_words,
     portable,
     probability,
     quantity,
@@ -139,3 +141,25 @@ def test_every_cap_has_a_unit() -> None:
 
 def test_a_clause_becomes_a_sentence() -> None:
     assert sentence("its lr is the lowest") == "Its lr is the lowest."
+
+
+@pytest.mark.parametrize(
+    ("trials", "text"),
+    [
+        ([(40.2, 24_576)], "(24,576 tokens) about 40 times"),
+        ([(1.02, 24_576)], "(24,576 tokens) about once"),
+        ([(0.352, 24_576)], "(24,576 tokens) about 0.35 times"),
+        ([(40.2, 100), (9.6, 400)], "(100 to 400 tokens) about 10 to 40 times"),
+    ],
+)
+def test_passes_are_told_with_the_size_of_the_text(
+    trials: list[tuple[float, int]], text: str
+) -> None:
+    assert passes_words(trials) == f"each trial reads the training text {text}"
+
+
+def test_a_high_loss_at_init_is_told_with_the_setting_that_lowers_it() -> None:
+    assert init_words(24.2, 6.24, {"model.embedding_std": "standard"}) == (
+        "loss at init, 24.20, is 17.96 nats above ln V (6.24), the loss of a uniform guess; "
+        "`model.embedding_std: standard` lowers it"
+    )

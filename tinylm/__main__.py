@@ -16,6 +16,7 @@ from rich.table import Table
 from tinylm import config as cfg
 from tinylm import signals
 from tinylm.counts import count as short
+from tinylm.counts import times
 from tinylm.exits import RefusedError, by_signal, reported, storing
 from tinylm.files import replacing
 
@@ -139,6 +140,11 @@ def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
     if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
+    passes = settings.budget.tokens / len(corpus.train.ids)
+    if passes > 1:
+        tokens = f"{len(corpus.train.ids):,} tokens"
+        often = times(passes, passes)
+        print(f"the run reads the training text ({tokens}) about {often}", file=sys.stderr)
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / "config.json") as stream:

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
 MAX_LAYERS = 10_000  # each is an object, however small the model
 PROBLEMS_SHOWN = 50
+HIGH_INIT_NATS = 1.0  # a loss at init farther above that of a uniform guess is too high
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -130,6 +132,24 @@ class Model(Section):
             # A token's logit for itself is up to d_model times this, and should be small.
             return min(0.02, 4 / self.d_model) if self.tie_embeddings else 1.0
         return self.embedding_std
+
+    @property
+    def uniform_loss(self) -> float:
+        """The loss of a uniform guess, ln V, in nats."""
+        return math.log(self.vocab_size)
+
+    def starts_high(self, loss_init: float) -> bool:
+        """Whether a loss at init shows initial weights that must be unlearned first."""
+        return loss_init > self.uniform_loss + HIGH_INIT_NATS
+
+    @property
+    def lower_init(self) -> dict[str, Any]:
+        """The setting that lowers a high loss at init, as a path and its value."""
+        if self.tie_embeddings and self.embedding_std != "standard":
+            return {"model.embedding_std": "standard"}
+        if self.norm == "none" and self.initial_embedding_std > 0.02:
+            return {"model.embedding_std": 0.02}
+        return {"model.init_std": 0.02}
 
 
 class Data(Section):

@@ -10,3 +10,11 @@ def count(number: float, unit: str = "", digits: int = 3) -> str:
             return f"{number:.{digits}g}{space}{prefix}{unit}"
         number /= 1000
     return f"{number:.{digits}g}{space}{largest}{unit}"
+
+
+def times(fewest: float, most: float) -> str:
+    """How often something is done, about: once, 40 times, 0.35 to 2.5 times."""
+    few, many = (
+        f"{number:,.0f}" if number >= 9.5 else f"{number:.2g}" for number in (fewest, most)
+    )
+    return f"{few} to {many} times" if few != many else "once" if few == "1" else f"{few} times"

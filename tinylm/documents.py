@@ -9,6 +9,7 @@ gives none either, the end of the longest document is held out.
 import hashlib
 import heapq
 import importlib.resources
+import math
 import re
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -139,6 +140,16 @@ def _uncut(data: cfg.Data, downloads: Path) -> Iterator[SidedPiece]:
     else:
         whole = {"sotu": _sotu, "python": _python}[data.corpus]
         yield from ((*piece, None) for piece in texts.pieces((text, True) for text in whole()))
+
+
+def local_bytes(data: cfg.Data) -> float:
+    """Bytes of the files of a corpus; infinite for one that is downloaded."""
+    if data.corpus in HUB:
+        return math.inf
+    if data.corpus == "text":
+        files = texts.sources(data)
+        return sum(file.stat().st_size for file in (*files.training, *files.validation))
+    return sum(map(len, {"sotu": _sotu, "python": _python}[data.corpus]()))
 
 
 def pieces(data: cfg.Data, split: Split, downloads: Path) -> Iterator[SidedPiece]:

@@ -1,9 +1,11 @@
-"""What a run would need on this machine, measured on updates with random tokens: speed and memory."""
+"""What a run would need on this machine, and where its loss starts, measured on updates with random
+tokens."""
 
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +18,16 @@ PROBE_SECONDS = 20.0
 PRODUCTS = 10  # matrix products that are timed to find the peak
 
 
-def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
-    """A function that makes one more update of a new run, which needs no corpus."""
+class Probe(NamedTuple):
+    """What the first updates of a run show."""
+
+    tokens_per_s: float  # training tokens per second
+    loss_init: float  # of random tokens, before any update; nats per token
+
+
+def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
+    """A function that makes one more update of a new run, which needs no corpus, and returns the loss
+    before it."""
     torch.set_num_threads(config.run.threads)
     state = train.start(config)
     forward = torch.compile(state.model) if config.run.compile else state.model
@@ -27,9 +37,9 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], None]:
     tokens = data.Tokens(ids, documents=1)
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
-    def update() -> None:
+    def update() -> float:
         loss, _ = train.update(state, forward, corpus, config, config.optim.lr)
-        loss.item()  # waits for the device
+        return loss.item()  # waits for the device
 
     return update
 
@@ -42,16 +52,16 @@ def memory(config: cfg.Config) -> int:
     return train.peak_memory(config.run.device)
 
 
-def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:
-    """Training tokens per second, measured on `PROBE_UPDATES` updates after a first one.
+def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
+    """The loss at init, and the speed, measured on `PROBE_UPDATES` updates after a first one.
 
     It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
     """
-    update = _on_random_tokens(config)
+    update, losses = _on_random_tokens(config), []
 
     def timed() -> float:
         start = clock()
-        update()
+        losses.append(update())
         return clock() - start
 
     times = [timed()]  # compiles, allocates
@@ -59,7 +69,7 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:
         times = [timed()]
     while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
         times.append(timed())
-    return len(times) * config.tokens_per_step / math.fsum(times)
+    return Probe(len(times) * config.tokens_per_step / math.fsum(times), losses[0])
 
 
 def product_flops(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:

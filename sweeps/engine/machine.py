@@ -14,7 +14,7 @@ from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweeps import ledger as led
 from sweeps.engine.failures import Failure, failure_of
@@ -23,12 +23,17 @@ from sweeps.engine.provenance import processor
 from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
-from tinylm import data
+from tinylm import data, documents
 
+if TYPE_CHECKING:
+    from tinylm.measure import Probe
+
+Answer = TypeVar("Answer")
 MEMORY_SHARE = 0.8  # of a slot's memory that a run may fill
 WORKER = 0.6e9  # bytes of a trial's process without its model: the interpreter, torch and Ray
 RAY = 0.2e9  # of these, what a run outside of Ray does not take
 OTHERS = 1.5e9  # bytes of the driver and of Ray's own processes
+TOKEN_BYTES = 8  # bytes of text in a token, at most; in a large vocabulary they are about 5
 _NO_END = 1e18  # bytes: more than any machine has, and a number that JSON can hold
 _WINDOWS = (1, 9)  # batch sizes at which the memory of an update is measured on a CPU
 
@@ -149,8 +154,8 @@ class CorpusFacts:
         self._entropies: dict[str, float] = {}
 
     def __call__(self, config: cfg.Config) -> dict[str, Any]:
-        """`params`, `flops_per_token`, `corpus` and `unigram_entropy`; `ConfigError` if the corpus
-        can't be used."""
+        """`params`, `flops_per_token`, `corpus`, `unigram_entropy` and `train_tokens`; `ConfigError` if
+        the corpus can't be used."""
         key = cfg.digest([config.data.model_dump(), config.model.vocab_size])
         if key not in self._corpora:
             self._corpora[key] = data.prepare(config, self._tell)
@@ -162,7 +167,23 @@ class CorpusFacts:
             "flops_per_token": flops,
             "corpus": self._corpora[key].digest,
             "unigram_entropy": self._entropies[key],
+            "train_tokens": len(self._corpora[key].train.ids),
         }
+
+
+def passes(configs: Sequence[cfg.Config], facts: CorpusFacts) -> list[tuple[float, int]]:
+    """How often a run of each config reads its training text, and the tokens of the text; empty if a
+    text is too large to be read more than once, is downloaded, or the budget is one of time.
+
+    It prepares the texts, which takes less time than a run that reads them more than once.
+    """
+    texts = {cfg.digest(config.data.model_dump()): config.data for config in configs}
+    enough = TOKEN_BYTES * max(config.budget.tokens for config in configs)
+    timed = any(config.budget.seconds is not None for config in configs)
+    if timed or any(documents.local_bytes(text) > enough for text in texts.values()):
+        return []
+    read = [(config.budget.tokens, facts(config)["train_tokens"]) for config in configs]
+    return [(budget / tokens, tokens) for budget, tokens in read]
 
 
 def _kept(what: str) -> Path:
@@ -199,21 +220,21 @@ class ProbeError(Exception):
     """A run could not be tried here; says why."""
 
 
-def measured_speeds(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list[float]:
-    """Tokens per second of every config; each distinct shape is measured now, and kept. `ProbeError` if
-    one can't be."""
+def probes(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list["Probe"]:
+    """Speed and loss at init of every config; each distinct shape is measured now, and its speed kept.
+    `ProbeError` if one can't be."""
     shapes = {_shape(config): config for config in configs}
-    speeds = {}
+    measured = {}
     for number, (shape, found) in enumerate(
-        zip(shapes, _tried(_speed, list(shapes.values())), strict=True), start=1
+        zip(shapes, _tried(_probe, list(shapes.values())), strict=True), start=1
     ):
         if len(shapes) > 1:
             tell(f"measured speed: model shape {number} of {len(shapes)}")
         if isinstance(found, Failure):
             raise ProbeError(_told(found, shapes[shape]))
-        speeds[shape] = found
-    _keep("speeds", speeds)
-    return [speeds[_shape(config)] for config in configs]
+        measured[shape] = found
+    _keep("speeds", {shape: found.tokens_per_s for shape, found in measured.items()})
+    return [measured[_shape(config)] for config in configs]
 
 
 def _told(failure: Failure, config: cfg.Config) -> str:
@@ -226,7 +247,7 @@ def _told(failure: Failure, config: cfg.Config) -> str:
     )
 
 
-def _speed(config: cfg.Config) -> float:
+def _probe(config: cfg.Config) -> "Probe":
     from tinylm import measure
 
     return measure.probe(config)
@@ -260,8 +281,8 @@ def _peak(config: cfg.Config) -> float:
 
 
 def _tried(
-    what: Callable[[cfg.Config], float], configs: Sequence[cfg.Config]
-) -> Iterator[float | Failure]:
+    what: Callable[[cfg.Config], Answer], configs: Sequence[cfg.Config]
+) -> Iterator[Answer | Failure]:
     """What a function measures of each config, or why it failed: in a process of its own, which may
     run out of memory and be killed."""
     context, left = get_context("spawn"), list(configs)
@@ -286,7 +307,7 @@ def _tried(
 
 
 def _answer(
-    what: Callable[[cfg.Config], float], configs: Sequence[cfg.Config], told: Connection
+    what: Callable[[cfg.Config], object], configs: Sequence[cfg.Config], told: Connection
 ) -> None:
     for config in configs:
         try:

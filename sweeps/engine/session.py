@@ -21,17 +21,18 @@ from sweeps.engine.machine import (
     ProbeError,
     known_speeds,
     local_slots,
-    measured_speeds,
+    passes,
+    probes,
     product_flops,
     require_a_slot,
     this_machine,
 )
-from sweeps.engine.view import View, show_begun, show_forecast, show_plan, show_time
+from sweeps.engine.view import View, show_begun, show_forecast, show_inits, show_plan, show_time
 from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
-from sweeps.text import cap_amount
+from sweeps.text import cap_amount, passes_words
 from tinylm import config as cfg
 from tinylm.data import check_files
 from tinylm.signals import listening
@@ -68,7 +69,11 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
         check_files(config)
+    facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
+    read = passes(load.configs, facts)
     show_plan(request, plan, load, console)
+    if read:
+        console.print(passes_words(read), highlight=False)
     if rows:
         sweep = led.fold(rows)
         show_begun(plan, sweep, pl.unwanted(request, machine, plan, sweep), console)
@@ -77,12 +82,14 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         console.print(note, highlight=False)
     slots, audit = found.number, options.audit
     try:
-        speeds = measured_speeds(load.configs, lambda note: console.print(note, style="dim"))
+        probed = probes(load.configs, lambda note: console.print(note, style="dim"))
     except (cfg.ConfigError, ProbeError) as error:
         show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
         console.print(f"time: unknown ({error})", highlight=False, markup=False)
         return
+    speeds = [one.tokens_per_s for one in probed]
     expected = forecast(request, load, speeds, slots)
+    show_inits(load.configs, [one.loss_init for one in probed], console)
     show_forecast(request, expected, load.tokens, audit, console)
     show_time(expected, speeds, slots, console)
 

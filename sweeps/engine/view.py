@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,7 +21,18 @@ from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
 from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast
-from sweeps.text import cap_amount, count, duration, loss, named, quantity, show
+from sweeps.text import (
+    cap_amount,
+    count,
+    duration,
+    init_words,
+    inits_words,
+    loss,
+    named,
+    quantity,
+    show,
+)
+from tinylm import config as cfg
 
 _SHOWN = 50  # trials of a plan that are printed
 _REFRESH_SECONDS = 0.5
@@ -87,6 +99,19 @@ def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> Non
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: Console) -> None:
+    """Print how many trials start far above the loss of a uniform guess, and what lowers that."""
+    high = [
+        (loss_init, config.model)
+        for loss_init, config in zip(losses, configs, strict=True)
+        if config.model.starts_high(loss_init)
+    ]
+    if high:
+        worst, model = max(high, key=itemgetter(0))
+        words = init_words(worst, model.uniform_loss, model.lower_init)
+        console.print(inits_words(len(high), len(configs), words), highlight=False)
 
 
 def show_begun(plan: Plan, sweep: led.Sweep, unwanted: Sequence[str], console: Console) -> None:

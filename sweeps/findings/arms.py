@@ -160,6 +160,8 @@ CautionKind = Literal[
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
     "audit",  # an audit found a better value in the re-tune grid
+    "overfitting",  # runs of the arm or the baseline overfitted
+    "init",  # the arm or the baseline starts far above the loss of a uniform guess
     "grid missed",  # another arm shows that the re-tune grid missed a better value
 ]
 

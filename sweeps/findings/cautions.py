@@ -1,18 +1,20 @@
 """Caveats of a verdict: differences other than the change, lost runs, poor grids."""
 
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeps import stats
 from sweeps.findings.answer import better
 from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
-from sweeps.findings.outcomes import outcome
+from sweeps.findings.outcomes import high_init, outcome, overfit
 from sweeps.findings.results import Results
+from sweeps.findings.stability import LR
 from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.ledger import Trial
 from sweeps.plan.space import CONTEXT
-from sweeps.selection import END, ContextLengths, context_lengths
-from sweeps.text import named, quantity, short_name, show
+from sweeps.selection import END, ContextLengths, best_record, context_lengths
+from sweeps.text import init_words, loss, named, quantity, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
 
@@ -46,6 +48,41 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         if count:
             runs = quantity(len(arm.runs), "run")
             yield Caution("outcomes", f"{count} of {runs} {problem}")
+    yield from _overfitted(base, arm)
+    yield from _high_init(base, arm)
+
+
+def _overfitted(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
+    """The caution that a final loss says how much a run overfitted, with the lowest losses."""
+    compared = [arm] if arm.is_baseline else [arm, base]
+    counts = [sum(overfit(trial) is not None for trial in who.runs.values()) for who in compared]
+    if not any(counts):
+        return
+    whose = ("", " of the baseline")
+    parts = [
+        f"{count} of {quantity(len(who.runs), 'run')}{of}"
+        for who, count, of in zip(compared, counts, whose, strict=False)
+        if count
+    ]
+    lowest = [
+        f"{loss(statistics.fmean(losses))}{of}"
+        for who, of in zip(compared, whose, strict=False)
+        if (losses := [b.val_loss for t in who.runs.values() if (b := best_record(t)) is not None])
+    ]
+    yield Caution(
+        "overfitting",
+        f"{' and '.join(parts)} overfitted, so the final losses say who overfitted less; the mean of the "
+        f"lowest validation losses is {' and '.join(lowest)}",
+    )
+
+
+def _high_init(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
+    """The caution that a model starts far above the loss of a uniform guess."""
+    for who, whose in ((arm, "its"), (base, "the baseline's"))[: 1 if arm.is_baseline else 2]:
+        found = high_init(who.runs.values())
+        if found is not None:
+            words = init_words(found.loss, found.uniform, found.setting)
+            yield Caution("init", f"{whose} {words}")
 
 
 def _better_in_audit(results: Results, arm: ArmRuns) -> Iterator[Caution]:
@@ -114,6 +151,8 @@ def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     tried = sorted({trial.value(path) for trial in arm.grid})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
+    if path == LR and any(overfit(trial) for trial in arm.grid):
+        return None  # the rate that ends best is the one that learned least
     for side, end, inner in (("lowest", tried[0], tried[1]), ("highest", tried[-1], tried[-2])):
         if value == end and (path != CONTEXT or side == "highest"):
             return side, end * end / inner if inner else 2 * end - inner

@@ -13,7 +13,7 @@ from sweeps.findings.comparison import ArmsComparison, comparison
 from sweeps.findings.compute import Compute, Timeline, compute, front, timeline
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
-from sweeps.findings.outcomes import RULES, outcome
+from sweeps.findings.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.findings.ranking import (
     BestValue,
     Ended,
@@ -50,6 +50,7 @@ class Findings:
     compute: Compute
     timeline: Timeline
     outcomes: tuple[str, ...]  # problems of any trial, from `RULES` and in their order
+    overfitted: tuple[Overfit, ...]  # trials that overfitted, the lowest validation loss first
     noise: SeedNoise | None
     race: Race | None  # to the target; None without one
 
@@ -89,8 +90,12 @@ class Findings:
         }
 
     def _tail(self) -> Row:
-        tail = {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
-        return tail | ({"target": self.race.as_json()} if self.race is not None else {})
+        tail: Row = {"outcomes": self.outcomes, "noise": self.noise and self.noise.as_json()}
+        if self.race is not None:
+            tail["target"] = self.race.as_json()
+        if self.overfitted:
+            tail["overfitted"] = [one.as_json() for one in self.overfitted]
+        return tail
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,7 @@ def any_findings(results: Results) -> Findings:
         withdrawn=withdrawn(results),
         timeline=timeline(results),
         outcomes=_outcomes(results),
+        overfitted=_overfitted(results),
         noise=None if results.races else seed_noise(results),
         race=race(results),
     )
@@ -177,6 +183,11 @@ def any_findings(results: Results) -> Findings:
 def _outcomes(results: Results) -> tuple[str, ...]:
     met = {outcome(trial) for trial in results.sweep.trials.values()}
     return tuple(kind for kind in RULES if kind in met)
+
+
+def _overfitted(results: Results) -> tuple[Overfit, ...]:
+    found = [one for trial in results.trials if (one := overfit(trial)) is not None]
+    return tuple(sorted(found, key=lambda one: one.best.val_loss))
 
 
 def study_findings(results: Results) -> StudyFindings:

@@ -1,11 +1,18 @@
 """Problems of a run, found by fixed rules. The constants are here and in `tinylm.train`, which ends
 diverged runs."""
 
-from sweeps.ledger import OUT_OF_MEMORY, Trial
-from sweeps.selection import last_record, records
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.ledger import OUT_OF_MEMORY, Row, Trial
+from sweeps.selection import Measured, best_record, last_record, records
+from tinylm import config as cfg
 
 SPIKE_NATS = 1.0
 ABOVE_INIT_NATS = 1.0  # a run whose final loss exceeds its loss at init by more has blown up
+OVERFIT_NATS = 0.05
 
 RULES = {
     "non-finite": "a loss was not a finite number",
@@ -16,6 +23,9 @@ RULES = {
     f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
     "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
     "corpus",
+    "overfitted": f"the last validation loss was more than {OVERFIT_NATS:g} nats above the lowest one, "
+    f"and the last training loss more than {OVERFIT_NATS:g} nats below that one and below the training "
+    "loss beside it",
     OUT_OF_MEMORY: "the process or the device ran out of memory",
     "failed": "the run ended with any other error",
 }
@@ -28,19 +38,82 @@ def outcome(trial: Trial) -> str:
     if trial.status == "failed":
         return OUT_OF_MEMORY if trial.how == OUT_OF_MEMORY else "failed"
     entropy, last = trial.unigram_entropy, last_record(trial)
+    overfitted = overfit(trial) is not None  # its validation loss may end anywhere
     if (
         trial.status == "finished"
         and last is not None
         and trial.loss_init is not None
         and last.val_loss > trial.loss_init + ABOVE_INIT_NATS
+        and not overfitted
     ):
         return "blown up"
     if (
         trial.status == "finished"
         and entropy is not None
         and min(record.val_loss for record in records(trial)) >= entropy
+        and not overfitted
     ):
         return "stuck"
     if last is not None and (last.spike or 0.0) > SPIKE_NATS:
         return "spiked"
-    return ""
+    return "overfitted" if overfitted else ""
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """A run that learned its training text at the expense of the validation text."""
+
+    trial: Trial
+    best: Measured  # the record with the lowest validation loss
+    end: Measured
+
+    @property
+    def rise(self) -> float:
+        """How far the validation loss rose, in nats."""
+        return self.end.val_loss - self.best.val_loss
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            "trial": self.trial.trial,
+            "label": self.trial.label,
+            "best_tokens": self.best.tokens,
+            "best_val_loss": self.best.val_loss,
+            "best_gap": self.best.gap,
+            "tokens": self.end.tokens,
+            "val_loss": self.end.val_loss,
+            "gap": self.end.gap,
+        }
+
+
+def overfit(trial: Trial) -> Overfit | None:
+    """How far a trial that ended has overfitted; None if it has not, by the rule of `overfitted`.
+
+    After a spike the training loss is above what it was, and a record of the first updates has a
+    training loss far above the validation loss: hence the two bounds.
+    """
+    best, end = best_record(trial), last_record(trial)
+    if trial.status not in {"finished", "stopped"} or best is None or end is None:
+        return None
+    rose = end.val_loss > best.val_loss + OVERFIT_NATS
+    fell = end.train_loss < min(best.val_loss, best.train_loss) - OVERFIT_NATS
+    return Overfit(trial, best, end) if rose and fell else None
+
+
+@dataclass(frozen=True)
+class HighInit:
+    """A loss at init so far above that of a uniform guess that training begins with unlearning."""
+
+    loss: float  # mean over the runs
+    uniform: float  # ln V
+    setting: dict[str, Any]  # a path and the value that lowers it
+
+
+def high_init(runs: Iterable[Trial]) -> HighInit | None:
+    """The loss at init of runs of one model, if it is too high."""
+    known = [(trial, trial.loss_init) for trial in runs if trial.loss_init is not None]
+    if not known:
+        return None
+    model = cfg.Model.model_validate(known[0][0].config["model"])
+    mean = statistics.fmean(loss for _, loss in known)
+    return HighInit(mean, model.uniform_loss, model.lower_init) if model.starts_high(mean) else None

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
+from sweeps.findings.stability import LR
 from sweeps.ledger import Row, Trial
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import (
@@ -320,7 +322,8 @@ def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, .
     The edge is that of all planned values, except those whose trials all failed: a value that
     diverged or was stopped early brackets the best one, a failed one does not. Where the budgets
     differ there are none: a longer run has the lower loss whatever the other values are. Nor is there a
-    best context length where the updates of one have more tokens than those of another.
+    best context length where the updates of one have more tokens than those of another. The learning
+    rate has no edge where trials overfitted: the rate that ends best is the one that learned least.
     """
     if not winner or results.budgets_differ:
         return ()
@@ -337,7 +340,8 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
     alive = {varied(t, swept.path) for t in results.trials if t.status != "failed"}
     tried = [value for value in swept.values if value in alive]
     best = winner.value(swept.path)
-    side = _edge(swept, tried, best)
+    learned_least = swept.path == LR and any(overfit(trial) for trial in results.trials)
+    side = None if learned_least else _edge(swept, tried, best)
     further = _beyond(swept, tried, side) if side else ()
     if swept.path == CONTEXT:  # only longer ones, into which the validation tokens can be cut
         _, block = predicts(winner.config)

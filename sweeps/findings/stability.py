@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sweeps.findings.outcomes import outcome
+from sweeps.findings.outcomes import outcome, overfit
 from sweeps.ledger import Row, Trial
 from sweeps.selection import Metric, Point, at, final_point, losses_at
 from sweeps.stats import CONFIDENCE
@@ -116,6 +116,7 @@ class Stability:
     unmeasured: int  # rates without a record
     highest_whole: float | None  # the highest stable rate with a finished trial
     stopped_unseen: int  # trials that were stable until they were stopped early
+    overfitted: tuple[float, ...]  # the rates at which a trial overfitted, ascending
     point: Point  # where the final losses are compared
     rates: int
     rates_finished: int
@@ -126,6 +127,8 @@ class Stability:
         """The fields of summary.json."""
         fields = asdict(self)
         del fields["sensitivity"], fields["fit"], fields["point"]
+        if not self.overfitted:
+            del fields["overfitted"]
         rates = {name: fields.pop(name) for name in ("rates", "rates_finished")}
         fields |= {"tokens": self.point, **rates, "fit": self.fit and asdict(self.fit)}
         found = self.sensitivity
@@ -176,8 +179,11 @@ def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
         unmeasured=len(rates) - len(measured),
         highest_whole=max((r for r in losses if first is None or r < first), default=None),
         stopped_unseen=sum(
-            t.status == "stopped" and not outcome(t) for each in rates.values() for t in each
+            t.status == "stopped" and outcome(t) not in UNSTABLE
+            for each in rates.values()
+            for t in each
         ),
+        overfitted=tuple(r for r, each in rates.items() if any(overfit(t) for t in each)),
         point=point,
         rates=len(rates),
         rates_finished=len(losses),

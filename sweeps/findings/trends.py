@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results
 from sweeps.ledger import Trial
 from sweeps.selection import at, records
@@ -39,6 +40,7 @@ class Gap:
 
     end: float
     half: float | None  # halfway; None if no run was measured by then
+    best: float | None  # where the validation loss was lowest, of those that overfitted
 
     @property
     def widens(self) -> bool:
@@ -47,16 +49,21 @@ class Gap:
 
 
 def gap(runs: Sequence[Trial]) -> Gap:
-    """The gap at the end and halfway of at least one measured run."""
+    """The gap of at least one measured run: at the end, halfway, and before it overfitted."""
     half = [value for trial in runs if (value := _gap_at(trial, 0.5)) is not None]
     ends = [value for trial in runs if (value := _gap_at(trial, 1.0)) is not None]
-    return Gap(statistics.fmean(ends), statistics.fmean(half) if half else None)
+    best = [one.best.gap for trial in runs if (one := overfit(trial)) is not None]
+    return Gap(
+        statistics.fmean(ends),
+        statistics.fmean(half) if half else None,
+        statistics.fmean(best) if best else None,
+    )
 
 
 def _gap_at(trial: Trial, share: float) -> float | None:
     curve = records(trial)
     until = [record for record in curve if record.tokens <= share * curve[-1].tokens]
-    return until[-1].val_loss - until[-1].train_loss if until else None
+    return until[-1].gap if until else None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from sweeps.findings.answer import Answer, Caveat, Choice
-from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
-from sweeps.report.markdown import between
+from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import when
-from sweeps.text import loss, named, quantity, tally
+from sweeps.text import between, loss, named, quantity, tally
 
 POLICYS_RANKING = "The ranking is the policy's, without the audited trials."
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
@@ -18,13 +18,20 @@ ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     """The answer of a sweep: what it chose with the loss to quote, and the caveats; for a study, one
     sentence per arm."""
-    race = [race_words(found.race)] if found.race is not None else []
     if isinstance(found, StudyFindings):
-        return [*_of_study(found), *race]
+        return [*_of_study(found), *about_words(found)]
     caveats = [_caveat(found.results, caveat) for caveat in found.answer.caveats]
-    if found.results.races:
-        return [*race, *caveats]
-    return [*_of_search(found.results, found.answer), *race, *caveats]
+    chosen = [] if found.results.races else _of_search(found.results, found.answer)
+    return [*chosen, *about_words(found), *caveats]
+
+
+def about_words(found: Findings) -> list[str]:
+    """What a reader of the answer has to know of the runs: the race to a target, overfitting with the
+    passes over the text, and a high loss at init."""
+    race = [race_words(found.race)] if found.race is not None else []
+    passes = [passes_of(found.results.trials)] if found.overfitted else []
+    said = [*race, *overfit_words(found), *passes, init_of(found.results.trials)]
+    return [words for words in said if words]
 
 
 def _of_study(found: StudyFindings) -> list[str]:

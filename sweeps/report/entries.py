@@ -25,7 +25,8 @@ from sweeps.ledger import BASELINE, Trial
 from sweeps.report.answer import better_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
-from sweeps.text import quantity, show
+from sweeps.report.overfitting import init_of
+from sweeps.text import quantity, show, times
 from tinylm import config as cfg
 
 
@@ -113,7 +114,7 @@ def _entry(one: Experiment) -> Entry:
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         verdict=_verdict(one),
         patterns=_patterns(one),
-        observations=[*observations(one), *_cautions(one)],
+        observations=[*observations(one), *_init(one), *_cautions(one)],
         next_steps=list(next_steps(one)),
     )
 
@@ -123,6 +124,13 @@ def _verdict(one: Experiment) -> str:
     if isinstance(one.findings, SearchFindings):
         return better_words(one.findings.answer)
     return one.arm.verdict.words if one.arm and not one.is_baseline else ""
+
+
+def _init(one: Experiment) -> Iterator[str]:
+    """A sentence if runs start far above a uniform guess; of an arm, a caution says it."""
+    words = init_of(one.runs) if one.arm is None else ""
+    if words:
+        yield words
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
@@ -154,6 +162,7 @@ def configuration(trial: Trial) -> list[str]:
     )
     corpus = f"{config.data.corpus} {config.data.path}" if config.data.path else config.data.corpus
     lowest = optim.lr * optim.lr_final_fraction
+    often = "" if trial.passes is None else f", read about {times(trial.passes, trial.passes)}"
     clip = "none" if optim.clip_norm == "none" else f"gradient clipping at {optim.clip_norm:g}"
     return [
         f"Model: {model.n_layers} layers, {model.d_model} hidden dim, {model.n_heads} heads, "
@@ -165,7 +174,7 @@ def configuration(trial: Trial) -> list[str]:
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",
         f"Dataset: {corpus} (vocabulary of {model.vocab_size:,} tokens; digest of documents, split and "
-        f"vocabulary: {trial.corpus})",
+        f"vocabulary: {trial.corpus}){often}",
     ]
 
 
@@ -174,7 +183,7 @@ def _patterns(one: Experiment) -> str:
     kinds = Counter(one.outcomes)
     total = quantity(len(one.begun), "run")
     found = ", ".join(f"{number} of {total} {kind}" for kind, number in kinds.items())
-    return found or "no run spiked, diverged or got stuck"
+    return found or "no run spiked, diverged, overfitted or got stuck"
 
 
 def _why_not(one: Experiment, found: Incomparable) -> str:

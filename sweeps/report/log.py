@@ -19,10 +19,11 @@ from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
 from sweeps.report.answer import better_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
-from sweeps.report.markdown import between, escaped, paragraph, with_code
+from sweeps.report.markdown import escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import last_record
 from sweeps.text import (
+    between,
     duration,
     loss,
     named,
@@ -280,7 +281,9 @@ def _dynamics(found: SearchFindings | StudyFindings) -> str:
     trials = found.results.trials
     troubles = tally(kind for trial in trials if (kind := outcome(trial)))
     ended = f"{found.count('finished')} of {quantity(len(trials), 'trial')} finished"
-    problems = f"Problems: {troubles}." if troubles else "No trial diverged, spiked or failed."
+    problems = (
+        f"Problems: {troubles}." if troubles else "No trial diverged, spiked, overfitted or failed."
+    )
     return f"`{found.results.name}`: {ended}. {problems}"
 
 
@@ -332,7 +335,7 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
     if found.answer.better is not None:
         yield f"`{results.name}`: {better_words(found.answer)}"
         return
-    if any(outcome(trial) for trial in found.winner):
+    if found.overfitted or any(outcome(trial) for trial in found.winner):
         return
     going = len(found.unfinished)
     unfinished = f" No result yet for {going} of {len(results.trials)} trials." if going else ""

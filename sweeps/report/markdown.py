@@ -2,13 +2,13 @@
 
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.selection import Metric
-from sweeps.text import count, loss, whole
+from sweeps.text import between, count, loss, whole
 
 
 def escaped(text: str) -> str:
@@ -79,13 +79,6 @@ LOSS: dict[Metric, Column[TrialResult]] = {"val_loss": VAL_LOSS, "bits_per_byte"
 def sizes(trial_results: Sequence[TrialResult]) -> tuple[Column[TrialResult], ...]:
     """Columns of the models' sizes, if these differ."""
     return SIZES if len({result.trial.params for result in trial_results}) > 1 else ()
-
-
-def between(numbers: Iterable[int]) -> str:
-    """One number, or the range of several."""
-    several = sorted(set(numbers))
-    low, high = several[0], several[-1]
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def models(trial_results: Sequence[TrialResult]) -> str:

@@ -1,17 +1,19 @@
 """What to try next, by the rules of docs/experiment_log.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
+from sweeps.findings.outcomes import Overfit, high_init
 from sweeps.findings.ranking import BestValue
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
-from sweeps.text import named, portable, quantity, show, with_option
+from sweeps.report.overfitting import init_of, passes_of
+from sweeps.text import between, init_words, named, portable, quantity, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 _RANK_ALL = (
@@ -56,9 +58,24 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
             step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
+    if found.overfitted:
+        yield _less_overfitting(found.overfitted)
+    if init := init_of(results.trials):
+        yield f"Initialize: {init} Set it {'with `--set`' if results.is_named else 'under `base`'}."
     yield from _cut_short(one)
     if len(one.runs) == 1 and found.answer.better is None:
         yield _more_seeds_of_best(results, one.runs[0])
+
+
+def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
+    """The step that ends overfitting; another text or budget is another sweep."""
+    lowest = between(one.best.tokens for one in overfitted)
+    read = f" {passes}" if (passes := passes_of([one.trial for one in overfitted])) else ""
+    return (
+        f"Overfitting:{read} Use more training text (`data.path`), or fewer tokens (`budget.tokens`; the "
+        f"validation loss was lowest at {lowest}), or regularize more (`optim.weight_decay`, "
+        "`model.dropout`). Another text or budget needs another folder."
+    )
 
 
 def _wider(space: Space, best: BestValue) -> str:
@@ -98,6 +115,12 @@ def _with_seeds(results: Results, further: int) -> str:
 
 def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
     results = one.results
+    if one.overfitted:
+        yield _less_overfitting(one.overfitted)
+    if (high := high_init(one.runs)) is not None:
+        words = init_words(high.loss, high.uniform, high.setting)
+        where = "base" if one.is_baseline else f"arms.{arm.name}.set"
+        yield f"Initialize: its {words}. Set it under `{where}`. {_again(results)}"
     ways = {
         "grid edge": "Extend the grid under `retune`.",
         "grid missed": "Use a finer grid under `retune`.",

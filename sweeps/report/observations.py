@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from sweeps.findings.compute import Throughput
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
-from sweeps.findings.outcomes import outcome
+from sweeps.findings.outcomes import Overfit, outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
+from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
 from sweeps.text import count, loss, quantity, tally
@@ -21,13 +22,7 @@ def observations(one: Experiment) -> Iterator[str]:
         kinds = tally(outcome(trial) or status_of(trial) for trial in one.runs)
         yield f"None of the {len(one.runs)} trials finished: {kinds}."
         return
-    for trial in one.runs:
-        kind = outcome(trial)
-        if kind:
-            yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
-    going = len([trial for trial in one.runs if trial.status not in {"finished", "diverged"}])
-    if going:
-        yield f"Not finished: {going} of {quantity(len(one.runs), 'run')}."
+    yield from _problems(one)
     if not finished:
         return
     yield _count_of_seeds(finished, ends)
@@ -49,6 +44,21 @@ def observations(one: Experiment) -> Iterator[str]:
     yield from [race_words(found.race)] if found.race is not None else []
     if isinstance(found, SearchFindings) and found.stopped:
         yield _stopped_early(found)
+
+
+def _problems(one: Experiment) -> Iterator[str]:
+    """Sentences on runs that had a problem or have not finished, and on a text that is read again."""
+    for trial in one.runs:
+        kind = outcome(trial)
+        if kind and kind != "overfitted":
+            yield f"Seed {trial.seed}: {kind}" + (f" ({trial.reason})." if trial.reason else ".")
+    for overfitted in one.overfitted:
+        yield _overfit(overfitted)
+    if any((trial.passes or 0.0) > 1 for trial in one.runs):
+        yield passes_of(one.runs)
+    going = len([trial for trial in one.runs if trial.status not in {"finished", "diverged"}])
+    if going:
+        yield f"Not finished: {going} of {quantity(len(one.runs), 'run')}."
 
 
 def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
@@ -94,10 +104,21 @@ def _gap(gap: Gap) -> str:
         f"At the end, the validation loss is {_above(gap.end)} the training loss (its mean since the "
         "previous record)."
     )
+    if gap.best is not None:
+        text += f" At the lowest validation loss it was {_above(gap.best)} it."
     if gap.half is not None:
         text += f" Halfway it was {_above(gap.half)} it."
         text += f" The gap {'widens' if gap.widens else 'does not widen'}."
     return text
+
+
+def _overfit(one: Overfit) -> str:
+    """Where the validation loss of an overfitted run was lowest, and how far it rose from there."""
+    share = one.best.tokens / one.end.tokens
+    return (
+        f"Seed {one.trial.seed} overfitted: the validation loss was lowest, {one.best.val_loss:.4f}, at "
+        f"{one.best.tokens:,} tokens, {share:.0%} of the run, and rose by {one.rise:.4f} nats from there."
+    )
 
 
 def _throughput(speed: Throughput) -> str:

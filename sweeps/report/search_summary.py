@@ -23,6 +23,7 @@ from sweeps.report.markdown import (
     sizes,
     steps,
     table,
+    with_code,
 )
 from sweeps.report.stability import stability_words
 from sweeps.selection import END, when
@@ -55,7 +56,7 @@ SEEDS = (
 
 def head_words(found: SearchFindings) -> list[str]:
     """The answer, and its caveats."""
-    first, *rest = map(escaped, answer_words(found))
+    first, *rest = map(with_code, answer_words(found))
     return [f"**{first}**", "", *(line for words in rest for line in (words, ""))]
 
 

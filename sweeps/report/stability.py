@@ -36,6 +36,11 @@ def _edge_words(found: Stability) -> str:
         line += f" Trials that were stable until they were stopped early: {found.stopped_unseen}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
         line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
+    if found.overfitted:
+        line += (
+            f" Rates at which runs overfitted: {', '.join(map(show, found.overfitted))}. A lower rate "
+            "learns less and overfits less, so with more text a higher rate may be the best."
+        )
     return line
 
 

@@ -9,8 +9,20 @@ from sweeps.findings.ranking import Ended
 from sweeps.findings.results import ENDINGS, METRICS, STATUSES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
-from sweeps.report.markdown import ID, REASON, TRIAL, Column, escaped, models, sizes, table
-from sweeps.report.race import race_table, race_words
+from sweeps.report.answer import about_words
+from sweeps.report.markdown import (
+    ID,
+    REASON,
+    TRIAL,
+    Column,
+    escaped,
+    models,
+    sizes,
+    table,
+    with_code,
+)
+from sweeps.report.overfitting import overfit_section, passes_of
+from sweeps.report.race import race_table
 from sweeps.selection import when
 from sweeps.text import count, duration, quantity, whole
 
@@ -20,13 +32,15 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> s
     lines = _title(found)
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
-        lines += [escaped(race_words(found.race)), ""] if found.race is not None else []
+        lines += [line for words in about_words(found) for line in (with_code(words), "")]
+        lines += overfit_section(found)
         lines += study.tuning_words(found)
         lines += _noise_words(found)
         lines += _ended_words(found)
     else:
         lines += search.head_words(found)
         lines += search.ranking_words(found)
+        lines += overfit_section(found)
         lines += search.best_words(found)
         lines += search.rate_words(found)
         lines += search.selection_words(found)
@@ -130,9 +144,11 @@ def _compute_words(found: Findings) -> list[str]:
     }
     detail = ", ".join(f"{tokens:,} {what}" for what, tokens in parts.items() if tokens)
     share = f"{spent.tokens / spent.tokens_full:.0%}" if spent.tokens_full else "none"
+    passes = passes_of(found.results.trials)
     lines = [
         "## Compute",
         "",
+        *([passes, ""] if passes else []),
         f"Trained on {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
         f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
         f"{count(spent.flops)} of {count(spent.flops_full)} FLOPs and "

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
-from sweeps.report.answer import answer_words
+from sweeps.report.answer import about_words, answer_words
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
-from sweeps.report.race import race_words
 from sweeps.selection import last_record
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
@@ -28,8 +28,8 @@ def print_result(found: SearchFindings | StudyFindings, console: Console) -> Non
     console.print(Text(found.results.question), style="bold")
     if isinstance(found, StudyFindings):
         _print_arms(found, console)
-        if found.race is not None:
-            console.print(Text(race_words(found.race)))
+        for words in about_words(found):
+            console.print(Text(words))
     else:
         _print_ranking(found, console)
 
@@ -88,6 +88,8 @@ def _ending(found: SearchFindings, result: TrialResult) -> str:
             return f"diverged at step {result.trial.step or None}"
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
+        case "finished":
+            return ", ".join(filter(None, ("finished", outcome(result.trial))))
         case status:
             return STATUSES[status]
 

@@ -12,14 +12,17 @@ from sweeps.engine.limits import usable_cpus, usable_memory
 from sweeps.engine.machine import (
     OTHERS,
     RAY,
+    TOKEN_BYTES,
     WORKER,
+    CorpusFacts,
     ProbeError,
     Slots,
     _death,
     fits,
     local_slots,
-    measured_speeds,
     needed,
+    passes,
+    probes,
     require_a_slot,
     slot_memory,
 )
@@ -200,4 +203,34 @@ def test_a_model_without_room_in_memory_is_told_from_its_error() -> None:
     with pytest.raises(
         ProbeError, match=r"does not fit in memory: RuntimeError: .*allocate memory"
     ):
-        measured_speeds([huge], lambda note: None)
+        probes([huge], lambda note: None)
+
+
+def of_text(folder: Path, size: int, **changes: object) -> cfg.Config:
+    """A run of 8,192 tokens over a text of so many bytes."""
+    (folder / "text.txt").write_text("abcdefg\n" * (size // 8))
+    where = {"data.corpus": "text", "data.path": str(folder / "text.txt"), "model.vocab_size": 257}
+    return cfg.overlay(BASE, {**where, "budget.tokens": 8192, **changes})
+
+
+def untold(message: str) -> None:
+    """Nobody listens."""
+
+
+def test_a_text_that_a_run_may_read_again_is_prepared_to_count_its_tokens(tmp_path: Path) -> None:
+    config = of_text(tmp_path, 2**14, **{"eval.tokens": 256})
+    ((read, tokens),) = passes([config], CorpusFacts(untold))
+    assert read == 8192 / tokens and tokens == CorpusFacts(untold)(config)["train_tokens"]
+
+
+@pytest.mark.parametrize("change", [{}, {"budget.seconds": 60.0}], ids=["large", "timed"])
+def test_no_other_text_is_prepared_to_plan(tmp_path: Path, change: dict[str, object]) -> None:
+    """It has more bytes than the tokens of a run can, or the budget is one of time."""
+    size = 8192 * TOKEN_BYTES + (0 if change else 8)
+    config = of_text(tmp_path, size, **change)
+    assert passes([config], never) == []  # type: ignore[arg-type]
+
+
+def test_a_corpus_is_not_downloaded_to_plan() -> None:
+    hub = cfg.overlay(BASE, {"data.corpus": "tinystories"})
+    assert passes([hub], never) == []  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ from fakes import Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
-from sweeps.engine.view import View, show_forecast
+from sweeps.engine.view import View, show_forecast, show_inits
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast
+from tinylm import config as cfg
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 
@@ -95,3 +96,22 @@ def test_a_cap_that_will_be_reached_has_its_unit() -> None:
         "caps.hours will end the sweep early; without it, it would use about 5.25 hours\n"
         in file.getvalue()
     )
+
+
+def said_of_inits(*losses: float) -> str:
+    """What is printed of trials with tied embeddings of unit variance that start at these losses."""
+    tied = {"model.tie_embeddings": True, "model.embedding_std": 1.0}
+    config, file = cfg.overlay(cfg.load("smoke"), tied), io.StringIO()
+    show_inits([config] * len(losses), losses, Console(file=file, width=200))
+    return file.getvalue()
+
+
+def test_trials_that_start_high_are_counted_with_the_setting_that_helps() -> None:
+    assert said_of_inits(6.3, 24.2, 23.0) == (
+        "Trials that start too high: 2 of 3. The highest loss at init, 24.20, is 17.96 nats above ln V (6.24), the "
+        "loss of a uniform guess; `model.embedding_std: standard` lowers it.\n"
+    )
+
+
+def test_of_trials_that_start_at_ln_v_nothing_is_said() -> None:
+    assert said_of_inits(6.3, 6.2) == ""

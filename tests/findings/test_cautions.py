@@ -185,6 +185,56 @@ def test_runs_whose_training_loss_spiked_are_counted(
     assert of_arm(rows) == told
 
 
+def overfitting(rows: list[Row], trials: list[str]) -> list[Row]:
+    """The rows, in which these trials fall to a training loss of 0.5 and end 3 nats higher."""
+    for trial in trials:
+        *_, last = (row for row in rows if row["kind"] == "measured" and row["trial"] == trial)
+        last["train_loss"], last["val_loss"] = 0.5, last["val_loss"] + 3.0
+    return rows
+
+
+def test_arms_that_overfit_are_compared_by_how_much(tmp_path: Path) -> None:
+    """Before the last record the losses are those at 15 of 16 parts of the budget."""
+    rows = rows_of(tmp_path)
+    trials = [*runs_of(rows), *runs_of(rows, "baseline")[:2]]
+    (kind, text) = of_arm(overfitting(rows, trials))[-1]
+    assert kind == "overfitting"
+    assert text.startswith("4 of 4 runs and 2 of 4 runs of the baseline overfitted, so the final")
+
+
+def test_an_overfitted_baseline_alone_is_pointed_out(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    (kind, text) = of_arm(overfitting(rows, runs_of(rows, "baseline")))[-1]
+    assert (kind, text[:35]) == ("overfitting", "4 of 4 runs of the baseline overfit")
+
+
+def test_a_rate_at_the_edge_says_nothing_where_the_grid_overfits(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, retune=RETUNE)
+    before = "grid edge" in dict(of_arm(rows))
+    grid = next(row for row in rows if row["kind"] == "chosen" and row["arm"] == "nope")["grid"]
+    after = "grid edge" in dict(of_arm(overfitting(rows, grid[:1])))
+    assert (before, after) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nope", "its loss at init, 24.20, is"),
+        ("baseline", "the baseline's loss at init, 24.20, is"),
+    ],
+)
+def test_a_high_loss_at_init_is_pointed_out(tmp_path: Path, name: str, told: str) -> None:
+    rows = rows_of(tmp_path)
+    high = [
+        row | {"loss_init": 24.2}
+        if row["kind"] == "measured" and row["trial"] in runs_of(rows, name)
+        else row
+        for row in rows
+    ]
+    (text,) = [text for kind, text in of_arm(high) if kind == "init"]
+    assert text.startswith(told)
+
+
 TIMED = {"base": {"budget.seconds": 60.0}}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ledgers import BUDGET, FIRST, ended, lr_sweep, story, studied
+from ledgers import BUDGET, EVERY, FIRST, ended, lr_sweep, read_often, story, studied
 from scipy import stats
 
 from sweeps.findings.stability import Stability, fit, stability
@@ -170,3 +170,19 @@ def test_a_flat_and_noisy_valley_has_no_fit_beyond_its_rates() -> None:
     for _ in range(300):
         fitted = fit({rate: [3 + draw.gauss(0, 0.01)] for rate in RATES[:5]})
         assert fitted is None or RATES[0] < fitted.rate < RATES[4]
+
+
+def test_a_rate_that_overfits_is_stable_and_named(tmp_path: Path) -> None:
+    facts = found(read_often(tmp_path, {1e-3: 3.4, 2e-3: 3.3, 4e-3: 4.1174}))
+    assert (facts.first_unstable, facts.overfitted) == (None, (4e-3,))
+
+
+def test_a_trial_that_overfitted_before_it_was_stopped_was_stable(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: 3.0, 2e-3: 3.1})
+    with story(tmp_path) as tell:
+        trial = tell.plan({"optim.lr": 4e-3})
+        tell.start(trial)
+        tell.measure(trial, EVERY, 3.0)
+        tell.measure(trial, FIRST, 3.2, train_loss=2.0)
+        tell.stop(trial, FIRST, 3.2)
+    assert found(files).stopped_unseen == 1

@@ -1,13 +1,15 @@
 """What the log advises to do next, and the observations that advice rests on."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from ledgers import BUDGET, EVERY, Story, ended, story
+from ledgers import BUDGET, EVERY, Story, ended, read_often, story, studied
 
+from sweeps.ledger import Files
 from sweeps.report.entries import Entry, entries_under
 
 SEEDS = [0, 1, 2, 3]
@@ -253,3 +255,46 @@ def test_the_slope_is_that_from_the_last_record_before_the_last_tenth(tmp_path: 
             tell.measure(trial, number * EVERY, 4 - number / 100)
 
     assert any("12%" in line and "fell by 0.0200" in line for line in observed(tmp_path, falling))
+
+
+@pytest.mark.parametrize(("highest", "steps"), [(4.1174, (0, 1)), (3.5, (1, 0))])
+def test_where_trials_overfit_the_step_is_another_text_and_no_other_rate(
+    tmp_path: Path, highest: float, steps: tuple[int, int]
+) -> None:
+    """The lowest rate ends best; a higher one overfits, or does not."""
+    read_often(tmp_path / "a", {1e-3: 3.4, 2e-3: highest})
+    entry = entry_of(tmp_path, "a")
+    found = (len(beginning(entry, "Widen")), len(beginning(entry, "Overfitting")))
+    assert found == steps
+
+
+def test_the_step_against_overfitting_names_what_to_change(tmp_path: Path) -> None:
+    read_often(tmp_path / "a", {1e-3: 4.1174})
+    (step,) = beginning(entry_of(tmp_path, "a"), "Overfitting")
+    assert "about 40 times. Use more training text (`data.path`)" in step
+    assert f"the validation loss was lowest at {BUDGET // 4:,})" in step
+
+
+def test_a_high_loss_at_init_is_to_be_lowered(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.measure(trial, BUDGET, 3.0, loss_init=24.2)
+        tell.finish(trial)
+    (step,) = beginning(entry_of(tmp_path, "a"), "Initialize")
+    assert step.endswith("`model.init_std: 0.02` lowers it. Set it under `base`.")
+
+
+def test_the_high_loss_at_init_of_an_arm_is_lowered_in_the_arm(tmp_path: Path) -> None:
+    conduct(tmp_path / "s", study(seeds=SEEDS))
+    files = Files(tmp_path / "s")
+    runs = [t.trial for t in studied(files).trials if t.arm == "nope"]
+    rows = [json.loads(line) for line in files.ledger.read_text().splitlines()]
+    high = [
+        row | {"loss_init": 24.2} if row.get("trial") in runs and row["kind"] == "measured" else row
+        for row in rows
+    ]
+    files.ledger.write_text("".join(json.dumps(row) + "\n" for row in high))
+    (step,) = beginning(entry_of(tmp_path, "s/nope"), "Initialize")
+    assert "Set it under `arms.nope.set`." in step

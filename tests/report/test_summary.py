@@ -13,6 +13,7 @@ from ledgers import (
     audited_sweep,
     bowl,
     ended,
+    read_often,
     story,
     studied,
     two_draws,
@@ -198,3 +199,16 @@ def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:
     said = words(Files(tmp_path))
     assert "after a decay branch" in said
     assert "| 4.5000 | 5.0000 | 4.3750 | 4.2500 |" in said
+
+
+def test_a_finished_trial_that_overfitted_says_so_in_the_terminal(tmp_path: Path) -> None:
+    text = " ".join(printed(read_often(tmp_path, {1e-3: 4.1174, 2e-3: 3.4})).split())
+    assert "4.1174" in text and "finished, overfitted" in text
+    assert "1 of 2 trials overfitted" in text
+    assert "Its lowest validation loss was 3.4718, at 196,608 tokens; it ended at 4.1174." in text
+    assert "Each trial reads the training text (19,660 tokens) about 40 times." in text
+
+
+def test_the_summary_has_the_gap_where_the_loss_was_lowest_and_at_the_end(tmp_path: Path) -> None:
+    text = summary.markdown(findings(studied(read_often(tmp_path, {1e-3: 4.1174}))), [])
+    assert "| lr=0.001 | 3.4718 | 196,608 | +0.1718 | 4.1174 | 786,432 | +2.1174 |" in text

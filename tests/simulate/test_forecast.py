@@ -6,7 +6,7 @@ import pytest
 from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.machine import known_speeds, measured_speeds
+from sweeps.engine.machine import known_speeds, probes
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
@@ -113,6 +113,6 @@ def test_speeds_are_measured_once_a_shape_and_kept(cache: Path) -> None:
     wide = cfg.overlay(configs[0], {"model.d_ff": 40})
     before = known_speeds([*configs, wide])
     said: list[str] = []
-    measured = measured_speeds([*configs, wide], said.append)
+    measured = probes([*configs, wide], said.append)
     assert before is None and len(said) == 2 and measured[0] == measured[1]
-    assert known_speeds([*configs, wide]) == measured
+    assert known_speeds([*configs, wide]) == [one.tokens_per_s for one in measured]

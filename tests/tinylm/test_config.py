@@ -314,3 +314,10 @@ def test_a_digest_is_the_same_in_every_process(hash_seed: str) -> None:
 def test_reading_a_config_loads_neither_torch_nor_numpy_nor_ray() -> None:
     code = "import sys, tinylm.config as c; c.load('smoke'); print(*sys.modules)"
     assert not {"torch", "numpy", "ray"} & set(in_a_process(code).split())
+
+
+@pytest.mark.parametrize(("above", "high"), [(0.99, False), (1.01, True)])
+def test_a_loss_at_init_more_than_a_nat_above_ln_v_is_high(
+    tiny: cfg.Config, above: float, high: bool
+) -> None:
+    assert tiny.model.starts_high(math.log(tiny.model.vocab_size) + above) is high

@@ -18,24 +18,31 @@ def taking(*seconds: float) -> Callable[[], float]:
 
 
 def test_a_probe_is_the_tokens_of_its_updates_over_their_seconds(tiny: cfg.Config) -> None:
-    assert probe(tiny, ticking(0.5)) == 65 / 0.5
+    assert probe(tiny, ticking(0.5)).tokens_per_s == 65 / 0.5
 
 
 def test_a_probe_leaves_out_the_first_update(tiny: cfg.Config) -> None:
-    assert probe(tiny, taking(7.0, *[0.25] * PROBE_UPDATES)) == 65 / 0.25
+    assert probe(tiny, taking(7.0, *[0.25] * PROBE_UPDATES)).tokens_per_s == 65 / 0.25
 
 
 def test_a_probe_takes_no_more_than_its_seconds(tiny: cfg.Config) -> None:
     """Three updates of eight seconds are more than `PROBE_SECONDS`."""
     assert 2 * 8 < PROBE_SECONDS < 3 * 8
-    assert probe(tiny, taking(1.0, *[8.0] * 3)) == 65 / 8
+    assert probe(tiny, taking(1.0, *[8.0] * 3)).tokens_per_s == 65 / 8
 
 
 def test_a_first_update_that_takes_too_long_is_the_only_one(tiny: cfg.Config) -> None:
-    assert probe(tiny, taking(PROBE_SECONDS)) == 65 / PROBE_SECONDS
+    assert probe(tiny, taking(PROBE_SECONDS)).tokens_per_s == 65 / PROBE_SECONDS
 
 
 def test_the_flops_of_a_product_are_those_of_the_fastest(tiny: cfg.Config) -> None:
     """A product of two square matrices of width 1024 takes 2 * 1024**3 operations."""
     seconds = [*range(PRODUCTS, 0, -1)]
     assert product_flops(tiny, taking(*seconds[:-1], 0.5)) == 2 * 1024**3 / 0.5
+
+
+def test_a_probe_knows_the_loss_before_the_first_update(tiny: cfg.Config) -> None:
+    tied = cfg.overlay(tiny, {"model.tie_embeddings": True})
+    high = cfg.overlay(tied, {"model.embedding_std": 1.0})
+    starts = [one.model.starts_high(probe(one).loss_init) for one in (tied, high)]
+    assert starts == [False, True]

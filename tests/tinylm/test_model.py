@@ -425,3 +425,32 @@ def test_the_feed_forward_network_has_its_closed_form(
 def test_a_tied_head_is_the_embedding(tiny: cfg.Config) -> None:
     model = build(changed(tiny, {"tie_embeddings": True}), 0)
     assert model.head.weight is model.embedding.weight
+
+
+def loss_at_init(model: cfg.Model) -> float:
+    """The loss of random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(model.vocab_size, (32, model.context_length), generator=generator)
+    logit_BTV = build(model, seed=0)(ids_BT[:, :-1])
+    return F.cross_entropy(logit_BTV.flatten(0, 1), ids_BT[:, 1:].flatten()).item()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tie_embeddings": True, "embedding_std": 1.0},
+        {"tie_embeddings": True, "embedding_std": 1.0, "norm": "none"},
+        {"norm": "none", "embedding_std": 10.0},
+        {"init_std": 1.0},
+        {"init_std": 1.0, "norm": "post"},
+    ],
+    ids=str,
+)
+def test_the_setting_that_is_named_lowers_a_high_loss_at_init(
+    tiny: cfg.Config, change: dict[str, Any]
+) -> None:
+    model = tiny.model.model_copy(update=change)
+    ((path, value),) = model.lower_init.items()
+    mended = model.model_copy(update={path.removeprefix("model."): value})
+    starts = [one.starts_high(loss_at_init(one)) for one in (model, mended)]
+    assert starts == [True, False]

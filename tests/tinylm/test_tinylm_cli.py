@@ -209,3 +209,19 @@ def test_generate_from_a_missing_checkpoint_exits_2(tmp_path: Path) -> None:
 def test_generate_from_a_damaged_checkpoint_exits_6(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:-1])
     assert call("generate", tmp_path / "x.pt").exit_code == 6
+
+
+@pytest.mark.parametrize(("read", "told"), [(1.5, True), (0.9, False)])
+def test_a_text_that_is_read_again_is_said_so(
+    config: Path, tmp_path: Path, corpus: Corpus, tiny: cfg.Config, read: float, told: bool
+) -> None:
+    updates = round(read * len(corpus.train.ids) / tiny.tokens_per_step)
+    tokens = updates * tiny.tokens_per_step
+    changes = ["budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens"]
+    options = [part for path in changes for part in ("--set", f"{path}={tokens}")]
+    done = CliRunner().invoke(
+        app, ["train", "--config", str(config), "--out", str(tmp_path), *options]
+    )
+    assert done.exit_code == 0, done.output
+    sentence = f"the run reads the training text ({len(corpus.train.ids):,} tokens) about 1.5 times"
+    assert (sentence in done.output) is told

@@ -57,6 +57,7 @@ CROSSES = {
     "blown up": "X",
     "spiked": "2",
     "stuck": "_",
+    "overfitted": "*",
     "out of memory": "+",
     "failed": "1",
 }
@@ -169,6 +170,7 @@ _SYMBOLS = {
     "X": "x",
     "2": "y-up-open",
     "_": "line-ew-open",
+    "*": "star",
     "+": "cross-thin-open",
     "1": "y-down-open",
 }
