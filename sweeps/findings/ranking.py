@@ -16,9 +16,9 @@ from sweeps.selection import (
     at,
     best_record,
     groups,
-    have_one_budget,
     last_record,
     losses_at,
+    same_point,
 )
 
 # A value closer to a bound than this share of the sampled range is at its edge.
@@ -94,7 +94,7 @@ def ranking(results: Results) -> Ranking:
 
 @dataclass(frozen=True)
 class Stopped(TrialResult):
-    """A trial that was stopped early, compared with the leader at the same token count."""
+    """A trial that was stopped early, compared with the leader as far in its schedule."""
 
     leader: float | None  # loss of the leader
     decayed: float | None  # loss after a decay branch, which the policy compared
@@ -111,14 +111,14 @@ class Stopped(TrialResult):
 
 
 def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
-    """The trials that were stopped early, the longest first; beside a leader of another budget, whose
-    learning rate was elsewhere in its schedule, there is nothing to compare."""
+    """The trials that were stopped early, the longest first, each beside the leader at the same tokens
+    or, if its budget is another one, at the same share of its budget."""
     trial_results = []
     for trial in results.having("stopped"):
         record = last_record(trial)
         beside = None
-        if leader is not None and record is not None and have_one_budget([leader, trial]):
-            beside = at(leader, record.tokens)
+        if leader is not None and record is not None:
+            beside = at(leader, same_point(trial, record.tokens, leader))
         trial_results.append(
             Stopped(
                 trial,

@@ -11,6 +11,7 @@ from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
+from sweeps.selection import when
 from sweeps.text import named, portable, quantity, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
@@ -118,10 +119,10 @@ def _retuned(space: Space, arm: ArmFindings) -> str:
 
 
 def _cut_short(one: Experiment) -> Iterator[str]:
-    """Stopped trials whose loss was falling faster than the best trial's at the same tokens."""
+    """Stopped trials whose loss was falling faster than the best trial's as far in its schedule."""
     early = [
         f"{cut.label} (by {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f} since the previous "
-        f"record, at {cut.tokens:,} tokens)"
+        f"record, {when(cut.point)})"
         for cut in one.cut_short
     ]
     if early:

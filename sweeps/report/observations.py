@@ -9,6 +9,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
+from sweeps.report.search_summary import budgets_words
 from sweeps.selection import Measured
 from sweeps.text import count, quantity, tally
 
@@ -58,7 +59,7 @@ def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
 
 
 def _chosen(found: SearchFindings) -> Iterator[str]:
-    """A sentence on whether a search's best was chosen by the losses shown."""
+    """Whether a search's best was chosen by the losses shown, and whether the budgets differ."""
     chosen = found.selection
     if chosen is None or chosen.among < 2:
         return
@@ -79,6 +80,8 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
             f"It is the best of {chosen.among}, chosen by this loss, so it won partly by luck. How much is "
             "not known."
         )
+    if found.results.budgets_differ:
+        yield budgets_words(found.results)
 
 
 def _slope(slope: Slope) -> str:

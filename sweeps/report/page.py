@@ -5,6 +5,7 @@ one compared that draws parallel coordinates and adds points in place.
 """
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -175,10 +176,12 @@ def _trial(trial: Trial, metric: Metric) -> Content:
     }
 
 
-def _standing(row: Row) -> str:
-    """The score of a decision, and the rank if it has one."""
+def _standing(results: Results, row: Row, trial: Trial) -> str:
+    """The score of a decision, the rank if it has one, and its rung where this is a share of budgets
+    that differ."""
     rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
-    return f"score {loss(row.get('score'))}{rank}"
+    share = f" {when(Fraction(row['rung'], trial.budget))}" if results.budgets_differ else ""
+    return f"score {loss(row.get('score'))}{rank}{share}"
 
 
 def _fate(results: Results, trial: Trial) -> Content:
@@ -188,7 +191,7 @@ def _fate(results: Results, trial: Trial) -> Content:
         {
             "kind": row["kind"],
             "tokens": row["rung"],
-            "words": row.get("reason") or _standing(row),
+            "words": row.get("reason") or _standing(results, row, trial),
         }
         for row in decisions
     ]
