@@ -5,7 +5,18 @@ import math
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, EVERY, RATES, ended, loss, points, story, studied, two_draws
+from ledgers import (
+    BUDGET,
+    EVERY,
+    RATES,
+    ended,
+    loss,
+    points,
+    shares_sweep,
+    story,
+    studied,
+    two_draws,
+)
 from matplotlib.axes import Axes
 from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
@@ -68,6 +79,20 @@ def test_every_line_of_the_figure_is_at_one_token_count(against_lr: Figure) -> N
         for line, rung in zip(lines, rungs, strict=True)
     ]
     assert [[y for _, y in points(line)] for line in lines] == expected
+
+
+def test_points_of_budgets_that_differ_are_at_shares_of_them(tmp_path: Path) -> None:
+    results = studied(shares_sweep(tmp_path))
+    words = legend(loss_against(results, results.swept[0]))
+    assert words[:2] == ["at the end of the budget", "at 1/4 of the budget"]
+
+
+def test_compute_is_drawn_of_finished_trials_alone(tmp_path: Path) -> None:
+    found = findings(studied(shares_sweep(tmp_path)))
+    assert legend(plots.figures(found)["loss_vs_compute"]) == [
+        "tokens=1572864",
+        "best for its compute",
+    ]
 
 
 def line_x(line: object) -> set[float]:

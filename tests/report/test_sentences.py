@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from ledgers import BASE, BUDGET, EVERY, FIRST, audited_sweep, bowl, ended, lr_sweep, story
+from ledgers import (
+    BASE,
+    BUDGET,
+    EVERY,
+    FIRST,
+    audited_sweep,
+    bowl,
+    ended,
+    lr_sweep,
+    shares_sweep,
+    story,
+)
 
 from sweeps import ledger as led
 from sweeps.findings.everything import SearchFindings, StudyFindings, findings
@@ -61,6 +72,7 @@ def by_batch(config: dict[str, Any], share: float) -> float:
 def searches(folder: Path) -> None:
     """Searches that end in different ways."""
     lr_sweep(folder / "rates")
+    shares_sweep(folder / "budgets")
     audited_sweep(folder / "audited", {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2)
     ended(folder / "edge", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
     ended(folder / "seeds", "optim.lr", {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1), 4e-3: (3.5, 3.6)})
