@@ -23,7 +23,7 @@ from ledgers import (
 
 from sweeps.findings.everything import SearchFindings, findings
 from sweeps.findings.results import results_of
-from sweeps.findings.trends import CutShort, cut_short
+from sweeps.findings.trends import cut_short
 from sweeps.ledger import Files, read
 
 
@@ -120,9 +120,11 @@ def test_a_trial_that_finished_alone_of_several_budgets_stands_at_its_end(shares
 def test_falls_of_the_loss_are_compared_at_the_same_share(shares: Files) -> None:
     """The shorter one fell by 0.9 from 1/8 to 1/4 of its budget, the longer one by 0.6."""
     results = studied(shares)
-    best = results.having("finished")[0]
-    assert cut_short(results, best) == (
-        CutShort("tokens=786432", Fraction(1, 4), pytest.approx(0.9), pytest.approx(0.6)),
+    (found,) = cut_short(results, results.having("finished")[0])
+    assert (found.point, found.fall, found.best_fall) == (
+        Fraction(1, 4),
+        pytest.approx(0.9),
+        pytest.approx(0.6),
     )
 
 
