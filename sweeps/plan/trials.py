@@ -80,8 +80,8 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
     own = []
     if request.budget is None and space.schedule.shares():
         own.append(
-            "each trial has its own budget, and trials are compared at equal shares of it: early stopping "
-            "favors longer budgets; schedule: {policy: none} trains all to their ends"
+            "budgets vary: trials are compared at equal shares of their own, so early stopping favors "
+            "longer ones; schedule: {policy: none} trains all trials to their ends"
         )
     if space.is_study:
         planned_arms, notes = arms.planned_arms(request, machine)
