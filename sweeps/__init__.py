@@ -7,7 +7,7 @@ The words of this project, as the code uses them:
     arm         one change of the baseline; the baseline itself is an arm as well
     trial       one config, trained once; its id is the digest of the config
     attempt     one stretch of a trial on one worker, from its last checkpoint to its next stop
-    rung        a token count at which a policy compares trials
+    rung        a share of a trial's own token budget at which a policy compares trials
     pool        the trials that a policy compares with one another
     policy      the rule of early stopping: a fold over the ledger's rows
     decision    what a policy does with a trial at a rung: continue, pause, promote or stop

@@ -9,7 +9,7 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   folder: --out, or --name of a named experiment), versions, machine, commit, slots,
                   dashboard, product_flops (per second, of a large matrix product on this machine)
     forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
-                  (tokens -> trials), basis
+                  (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
                   re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
@@ -26,7 +26,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   worker (host and process that trained it); at a rung, with decayed scores,
                   decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
-    paused        the trial waits at a rung: trial, attempt, rung, score
+    paused        the trial waits at a rung: trial, attempt, rung (in its own tokens, also where budgets
+                  differ and a rung is a share of each), score
     promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
                   arrived, forced, cutoff
     stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff

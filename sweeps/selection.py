@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal, final
 
 from sweeps.ledger import Row, Trial
@@ -12,14 +13,17 @@ from tinylm import config as cfg
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
 END = "end"
-# Where trials are compared: at this many tokens or, where their budgets differ or are of time, at END.
-Point = int | str
+# Where trials are compared: at this many tokens or, where their budgets differ or are of time, at END;
+# before the end, at this share of budgets of tokens that differ.
+Point = int | Fraction | str
 
 
 def when(point: Point | None) -> str:
-    """A point in words: at 786,432 tokens, or at the end of the budget."""
+    """A point in words: at 786,432 tokens, at 1/8 of the budget, or at the end of the budget."""
     if point is None:
         return "so far"
+    if isinstance(point, Fraction):
+        return f"at {point} of the budget"
     return "at the end of the budget" if point == END else f"at {point:,} tokens"
 
 
@@ -117,9 +121,12 @@ def best_record(trial: Trial) -> Measured | None:
 
 
 def at(trial: Trial, point: Point | None) -> Measured | None:
-    """The trial's record at exactly this many tokens, or at the end of a finished one."""
+    """The trial's record at exactly this many tokens or this share of its budget, or at the end of a
+    finished one."""
     if point == END:
         return last_record(trial) if trial.status == "finished" else None
+    if isinstance(point, Fraction):
+        point = point * trial.budget
     return next((Measured(row) for row in trial.curve if row["tokens"] == point), None)
 
 
@@ -227,6 +234,15 @@ def context_lengths(configs: Iterable[Mapping[str, Any]]) -> ContextLengths | No
         per_update=per_update,
         updates=updates,
     )
+
+
+def same_point(trial: Trial, tokens: int, other: Trial) -> Point | None:
+    """Where another trial is as far in its schedule as this one is at a token count: at equal tokens, or
+    at an equal share where their budgets differ; None for budgets of time."""
+    if have_one_budget([trial, other]):
+        return tokens
+    timed = any(seconds is not None for _, seconds in budgets([trial, other]))
+    return None if timed else Fraction(tokens, trial.budget)
 
 
 def common_tokens(trials: Iterable[Trial]) -> int | None:

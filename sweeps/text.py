@@ -128,7 +128,9 @@ def init_words(loss_init: float, uniform: float, setting: Mapping[str, Any]) -> 
 
 def inits_words(high: int, trials: int, words: str) -> str:
     """Sentences on how many trials start too high, with the `init_words` of the highest."""
-    return f"Trials that start too high: {high} of {trials}. The highest {words}."
+    if trials == 1:
+        return f"The {words}."
+    return f"The loss at init is too high in {high} of {quantity(trials, 'trial')}. The highest {words}."
 
 
 def short_name(path: str) -> str:

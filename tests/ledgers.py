@@ -204,6 +204,29 @@ def audited_sweep(
     return Files(folder)
 
 
+def shares_sweep(folder: Path) -> Files:
+    """Of two budgets the longer one finishes, and the shorter one is stopped at 1/4 of its own. That is
+    1/8 of the longer one."""
+    with story(folder) as tell:
+        paths = {"budget.tokens": {"grid": [BUDGET, 2 * BUDGET]}}
+        tell.ask(paths, schedule={"policy": "asha", "grace": "1/4", "eta": 2})
+        short, long = (tell.plan({"budget.tokens": n * BUDGET}) for n in (1, 2))
+        tell.start(short)
+        tell.measure(short, BUDGET // 8, 5.0)
+        tell.measure(short, BUDGET // 4, 4.1)
+        tell.pause(short, BUDGET // 4, 4.1)
+        tell.start(long)
+        tell.measure(long, BUDGET // 8, 4.9)
+        tell.measure(long, BUDGET // 4, 4.5)
+        tell.measure(long, BUDGET // 2, 3.9)
+        tell.pause(long, BUDGET // 2, 3.9)
+        tell.promote(long, BUDGET // 2, BUDGET, 3.9)
+        tell.measure(long, 2 * BUDGET, 3.0)
+        tell.finish(long, 2 * BUDGET)
+        tell.stop(short, BUDGET // 4, 4.1)
+    return Files(folder)
+
+
 def lr_sweep(folder: Path) -> Files:
     """Eight rates under asha: 0.002 and 0.001 finish, two diverge, two stop at each rung."""
     with story(folder) as tell:

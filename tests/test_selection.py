@@ -1,5 +1,6 @@
 """Trials are compared at equal tokens, or at their ends where budgets differ or are of time."""
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sweeps.selection import (
     groups,
     last_record,
     losses_at,
+    same_point,
     when,
 )
 
@@ -41,6 +43,23 @@ FALLING = {10: 3.0, 30: 2.0, 90: 1.0}
 def test_a_record_is_at_exactly_these_tokens(tokens: int | None, loss: float | None) -> None:
     record = at(trial("a", FALLING), tokens)
     assert (record and record.val_loss) == loss
+
+
+@pytest.mark.parametrize(("share", "loss"), [("1/3", 2.0), ("1/9", 3.0), ("1/2", None)])
+def test_a_record_is_at_exactly_this_share_of_the_budget(share: str, loss: float | None) -> None:
+    record = at(trial("a", FALLING), Fraction(share))
+    assert (record and record.val_loss) == loss
+
+
+@pytest.mark.parametrize(
+    ("other", "point"),
+    [({}, 30), ({"tokens": 900}, Fraction(1, 3)), ({"tokens": 900, "seconds": 5.0}, None)],
+    ids=["one budget", "two budgets", "a budget of time"],
+)
+def test_another_trial_is_as_far_at_equal_tokens_or_shares(
+    other: dict[str, Any], point: object
+) -> None:
+    assert same_point(trial("a", FALLING), 30, trial("b", FALLING, **other)) == point
 
 
 @pytest.mark.parametrize(("status", "tokens"), [("finished", 90), ("stopped", None)])

@@ -138,12 +138,12 @@ class Driver:
             trial = self.sweep.find(row["trial"])
             if trial.is_withdrawn or self._is_free(trial):
                 return
-        score = self.request.score_field
-        if row["kind"] == "measured" and row["tokens"] in self.policy.rungs and score not in row:
-            raise RefusedError(
-                f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
-                f"tokens without its {score}"
-            )
+            score, rungs = self.request.score_field, self.policy.rungs(trial.budget)
+            if row["kind"] == "measured" and row["tokens"] in rungs and score not in row:
+                raise RefusedError(
+                    f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
+                    f"tokens without its {score}"
+                )
         self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
@@ -343,7 +343,7 @@ class Driver:
             attempt=trial.attempt,
             config=trial.config,
             corpus=trial.corpus,
-            rungs=() if self._is_free(trial) else self.policy.rungs,
+            rungs=() if self._is_free(trial) else self.policy.rungs(trial.budget),
             branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
@@ -506,7 +506,13 @@ class Driver:
                 trial=trial.trial,
                 seed=trial.seed,
                 values=trial.values,
-                scores={row["tokens"]: row[request.space.metric] for row in trial.curve},
+                # At equal shares of budgets that differ, to be compared with those of other trials.
+                scores={
+                    row["tokens"] * request.base.budget.tokens // trial.budget: row[
+                        request.space.metric
+                    ]
+                    for row in trial.curve
+                },
                 state=_OPTUNA_STATES[trial.status],
             )
             for trial in self.sweep.trials.values()

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from operator import itemgetter
 
 from rich.console import Console, Group, RenderableType
@@ -171,9 +172,10 @@ def show_forecast(
         f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
     )
     stages = ", ".join(
-        f"{trials:.3g} at {count(tokens)} tokens" for tokens, trials in expected.occupancy.items()
+        f"{trials:.3g} at {_stage(stage)}" for stage, trials in expected.occupancy.items()
     )
-    console.print(f"trials expected to reach each rung: {stages}")
+    own = " (a share of each trial's budget)" if request.budget is None else ""
+    console.print(f"trials expected to reach each rung{own}: {stages}")
     hours = None if expected.seconds is None else expected.seconds / 3600
     for cap, amount in caps_reached(request, expected.tokens, hours):
         without = f"without it, it would use about {cap_amount(cap, amount)}"
@@ -181,6 +183,12 @@ def show_forecast(
     if audit:
         more = count(audit * (full - expected.tokens))
         console.print(f"--audit {audit:g}: up to {more} more tokens")
+
+
+def _stage(stage: int | str) -> str:
+    """A token count in words, or a share of a budget in percent."""
+    percent = f"{float(100 * Fraction(stage)):.3g}%"
+    return f"{count(stage)} tokens" if isinstance(stage, int) else percent
 
 
 def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: Console) -> None:
@@ -254,7 +262,7 @@ class View:
 
     def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
         last = trial.curve[-1] if trial.curve else None
-        rungs = () if trial.pool is None else self._driver.policy.rungs
+        rungs = () if trial.pool is None else self._driver.policy.rungs(trial.budget)
         after = [rung for rung in rungs if rung > trial.tokens]
         starting = trial.status == "running" and last is None
         return (
@@ -299,16 +307,19 @@ class View:
             return f"{row['time'][11:19]}  {row.get('arm', 'best values'):24s}  {_chosen(row)}"
         if "trial" not in row:
             return ""
-        label = self._driver.sweep.find(row["trial"]).label
+        trial = self._driver.sweep.find(row["trial"])
+        label = trial.label
         match row["kind"]:
             case "started":
                 what = f"resumed at step {row['step']}" if row["step"] else "started"
             case "paused":
-                what = f"paused at {row['rung']} tokens, {self._score(row['score'])}"
+                rung = self._driver.policy.rung_words(trial.budget, row["rung"])
+                what = f"paused at {rung}, {self._score(row['score'])}"
             case "promoted":
                 why = " (so that enough trials finish)" if row["forced"] else ""
                 rank = f"rank {row['rank']} of {row['arrived']}"
-                what = f"promoted at {row['rung']} tokens: {rank}{why}"
+                rung = self._driver.policy.rung_words(trial.budget, row["rung"])
+                what = f"promoted at {rung}: {rank}{why}"
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
@@ -316,7 +327,7 @@ class View:
             case "audited":
                 what = f"to be audited, drawn from {quantity(row['stopped'], 'stopped trial')}"
             case "finished":
-                last = self._driver.sweep.find(row["trial"]).curve[-1]
+                last = trial.curve[-1]
                 early = f": {row['reason']}" if "reason" in row else ""
                 what = f"finished{early}, validation loss {last['val_loss']:.4f}"
             case _:

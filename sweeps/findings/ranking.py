@@ -20,10 +20,10 @@ from sweeps.selection import (
     best_record,
     first_at_most,
     groups,
-    have_one_budget,
     last_record,
     losses_at,
     predicts,
+    same_point,
 )
 
 # A value closer to a bound than this share of the sampled range is at its edge.
@@ -112,7 +112,7 @@ def ranking(results: Results) -> Ranking:
 
 @dataclass(frozen=True)
 class Stopped(TrialResult):
-    """A trial that was stopped early, compared with the leader at the same token count."""
+    """A trial that was stopped early, compared with the leader as far in its schedule."""
 
     leader: float | None  # loss of the leader
     decayed: float | None  # loss after a decay branch, which the policy compared
@@ -129,14 +129,14 @@ class Stopped(TrialResult):
 
 
 def stopped(results: Results, leader: Trial | None) -> tuple[Stopped, ...]:
-    """The trials that were stopped early, the longest first; beside a leader of another budget, whose
-    learning rate was elsewhere in its schedule, there is nothing to compare."""
+    """The trials that were stopped early, the longest first, each beside the leader at the same tokens
+    or, if its budget is another one, at the same share of its budget."""
     trial_results = []
     for trial in results.having("stopped"):
         record = last_record(trial)
         beside = None
-        if leader is not None and record is not None and have_one_budget([leader, trial]):
-            beside = at(leader, record.tokens)
+        if leader is not None and record is not None:
+            beside = at(leader, same_point(trial, record.tokens, leader))
         trial_results.append(
             Stopped(
                 trial,

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from sweeps import ledger
@@ -16,6 +17,7 @@ from sweeps.exits import UsageError
 from sweeps.ledger import Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
+    END,
     ContextLengths,
     Measured,
     Metric,
@@ -64,7 +66,8 @@ class Results:
     begun: str  # times of the first and the last row, UTC, ISO 8601
     latest: str
     swept: tuple[SweptPath, ...]
-    rungs: tuple[int, ...]  # token counts at which trials paused or were promoted, ascending
+    # Where trials paused or were promoted, ascending: token counts, or shares of budgets that differ.
+    rungs: tuple[int, ...] | tuple[Fraction, ...]
     final: Point | None  # where finished trials are compared; see `final_point`
     common: int | None  # latest shared by all measured trials that neither diverged nor failed
 
@@ -229,6 +232,14 @@ def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
         yield SweptPath(path, short_name(path), tuple(ordered), numeric, log, bounds)
 
 
+def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, ...]:
+    rows = [row for row in sweep.decisions if row["kind"] != "stopped"]
+    if differ:
+        shares = {Fraction(row["rung"], sweep.find(row["trial"]).budget) for row in rows}
+        return tuple(sorted(shares))
+    return tuple(sorted({row["rung"] for row in rows}))
+
+
 def results_of(name: str, rows: list[Row]) -> Results:
     """What the rows of a ledger say; `UsageError` if nothing has been asked yet."""
     sweep = ledger.fold(rows)
@@ -237,6 +248,8 @@ def results_of(name: str, rows: list[Row]) -> Results:
     space = parse(sweep.request["space"], f"{name}: the space in its ledger")
     trials = _answering(sweep, space)
     alive = [t for t in trials if t.curve and t.status not in {"diverged", "failed"}]
+    finished = [t for t in trials if t.status == "finished"]
+    differ = len(budgets(trials)) > 1
     return Results(
         name=name,
         rows=rows,
@@ -246,7 +259,8 @@ def results_of(name: str, rows: list[Row]) -> Results:
         begun=rows[0]["time"],
         latest=rows[-1]["time"],
         swept=tuple(_swept(trials, space)),
-        rungs=tuple(sorted({row["rung"] for row in sweep.decisions if row["kind"] != "stopped"})),
-        final=final_point(t for t in trials if t.status == "finished"),
+        rungs=_rungs(sweep, differ=differ),
+        # Also if all that finished have one budget: others are at these tokens in mid-schedule.
+        final=END if finished and differ else final_point(finished),
         common=common_tokens(alive),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results
 from sweeps.ledger import Trial
-from sweeps.selection import at, records
+from sweeps.selection import Point, at, records, same_point
 
 TAIL = 0.1  # last part of a run that shows whether the loss still falls
 DIGITS = 4  # of a loss that are compared, as many as are shown
@@ -71,25 +71,26 @@ class CutShort:
     """A trial that was stopped while its loss fell faster than the best trial's."""
 
     label: str
-    tokens: int  # where it was stopped
+    point: Point  # where it was stopped
     fall: float  # of its loss since the record before
-    best_fall: float  # of the best trial's, between the same token counts
+    best_fall: float  # of the best trial's, between the same points
 
 
 def cut_short(results: Results, best: Trial) -> tuple[CutShort, ...]:
-    """The stopped trials whose loss was falling faster than the best trial's at the same tokens, except
-    audited ones."""
+    """The stopped trials whose loss was falling faster than the best trial's at the same tokens (at the
+    same share of budgets that differ), except audited ones."""
     metric = results.metric
     found = []
     for trial in results.having("stopped"):
         if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
             continue
         before, last = records(trial)[-2:]
-        best_before, best_last = (at(best, record.tokens) for record in (before, last))
-        if best_before is None or best_last is None:
+        points = [same_point(trial, record.tokens, best) for record in (before, last)]
+        best_before, best_last = (at(best, point) for point in points)
+        if best_before is None or best_last is None or points[-1] is None:
             continue
         fall = before.loss(metric) - last.loss(metric)
         best_fall = best_before.loss(metric) - best_last.loss(metric)
         if round(fall, DIGITS) > round(best_fall, DIGITS):
-            found.append(CutShort(trial.label, last.tokens, fall, best_fall))
+            found.append(CutShort(trial.label, points[-1], fall, best_fall))
     return tuple(found)

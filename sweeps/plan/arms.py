@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, without_multiples
-from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times, rung_tokens
+from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times
 from sweeps.text import short_name
 from tinylm import config as cfg
 from tinylm.config import ConfigError
@@ -184,7 +184,7 @@ def _record_interval(request: Request, batch_size: int) -> dict[str, Value]:
     update = batch_size * base.model.context_length
     if base.eval.every_tokens % update == 0:
         return {}
-    rungs = rung_tokens(request.space, base, request.source) if request.space.retune else ()
+    rungs = request.space.schedule.rungs(base.budget.tokens) if request.space.retune else ()
     common = math.gcd(base.budget.tokens, *rungs)
     shortest = min(base.eval.every_tokens, common)
     fitting = [n * update for n in range(1, common // update + 1) if common % (n * update) == 0]

@@ -182,6 +182,12 @@ class Domain(Section):
         """The domains that it may resolve to."""
         yield self
 
+    def divisor(self, above: Mapping[str, int | None]) -> int | None:
+        """The greatest common divisor of its values, given those of other paths; None unless all its
+        values are whole numbers."""
+        whole = [value for value in self.values if type(value) is int]
+        return math.gcd(*whole) if whole and len(whole) == len(self.values) else None
+
     def problems(self, where: str, method: str, above: Mapping[str, "Domain"]) -> Iterator[Problem]:
         """What is wrong with it in a search by a method, below other paths of the space."""
         if method == "grid" and not self.values:
@@ -363,6 +369,10 @@ class Steps(Domain):
         low, high = self.ints
         return float(low), float(high)
 
+    def divisor(self, above: Mapping[str, int | None]) -> int:
+        """That of the lower bound and the step."""
+        return math.gcd(self.ints[0], self.step)
+
     def every(self) -> range:
         """The whole numbers, ascending."""
         low, high = self.ints
@@ -487,6 +497,14 @@ class Multiple(Domain):
             )
         return int(exact) if exact.denominator == 1 and type(own) is int else float(exact)
 
+    def divisor(self, above: Mapping[str, int | None]) -> int | None:
+        """The multiple of the other path's, unless that would be rounded."""
+        own = above.get(self.of)
+        exact = None if own is None else _fraction(self.times) * own
+        if exact is not None and exact % (self.round_to or 1) == 0:
+            return int(exact)
+        return self.round_to
+
     def every(self) -> Iterable[Value]:
         """None before it is resolved."""
         return ()
@@ -537,6 +555,12 @@ class Depends(Domain):
         for case in self.depends.cases.values():
             yield from case.leaves()
 
+    def divisor(self, above: Mapping[str, int | None]) -> int | None:
+        """That of all cases."""
+        found = [leaf.divisor(above) for leaf in self.leaves()]
+        whole = [one for one in found if one is not None]
+        return math.gcd(*whole) if len(whole) == len(found) else None
+
     def problems(self, where: str, method: str, above: Mapping[str, Domain]) -> Iterator[Problem]:
         """Its own, or those of its cases."""
         on, cases = self.depends.on, self.depends.cases
@@ -560,6 +584,15 @@ class Depends(Domain):
             )
         for name, case in cases.items():
             yield from case.problems(f"{where}.depends.cases.{name}", method, above)
+
+
+def divisors(space: Mapping[str, Domain], base: Mapping[str, Value]) -> dict[str, int | None]:
+    """The greatest common divisor of the values that each path may have, those of the base included
+    where the space does not vary it; None unless they are whole numbers."""
+    found = {path: value if type(value) is int else None for path, value in base.items()}
+    for path, domain in space.items():
+        found[path] = domain.divisor(found)
+    return found
 
 
 def kind_of(value: object) -> str:

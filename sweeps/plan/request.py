@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
 from sweeps.plan.domains import Multiple, Value
-from sweeps.plan.space import BATCH, CONTEXT, Space, find, read, rung_tokens
+from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg
@@ -62,10 +62,14 @@ class Request:
             raise cfg.ConfigError([f"{source}: match: {problem}"])
         return {BATCH: tokens // length}
 
+    @property
+    def budget(self) -> int | None:
+        """The tokens of every trial that competes with others; None if each has its own."""
+        return None if BUDGET in self.space.space else self.base.budget.tokens
+
     def policy(self) -> Pools:
         """The space's policy before any row; each re-tune grid has its own."""
-        rungs = rung_tokens(self.space, self.base, self.source)
-        return Pools(rungs, lambda: self.space.schedule.policy_at(rungs, self.score_field))
+        return Pools(self.space.schedule, self.score_field, self.budget)
 
     @property
     def score_field(self) -> str:

@@ -22,7 +22,7 @@ from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
-from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, rung_tokens
+from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, check_rungs, missed_rung
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -71,12 +71,18 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
     has count as its first samples. `ConfigError` if nothing in the space is possible.
     """
     space = request.space
-    rung_tokens(space, request.base, request.source)
+    check_rungs(space, request.base, request.source)
     if space.caps.gpu_hours is not None and request.base.run.device != "cuda":
         problem = (
             f"{request.source}: caps.gpu_hours: run.device is {request.base.run.device}; use hours"
         )
         raise ConfigError([problem])
+    own = []
+    if request.budget is None and space.schedule.shares():
+        own.append(
+            "budgets vary: trials are compared at equal shares of their own, so early stopping favors "
+            "longer ones; schedule: {policy: none} trains all trials to their ends"
+        )
     if space.is_study:
         planned_arms, notes = arms.planned_arms(request, machine)
         tuned = math.prod(len(grid.values) for grid in (space.retune or {}).values())
@@ -93,20 +99,20 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
             start, skipped = start_samples(request, machine)
             samples, notes = _random_samples(request, machine, count, start, earlier)
             planned = trials(request, [*start, *samples], request.seeds)
-            return Plan(planned, [], skipped + notes)
+            return Plan(planned, [], own + skipped + notes)
         case OptunaSearch(samples=count):
             _refuse_too_many(request, "search.samples", f"{count} samples", count)
             start, skipped = start_samples(request, machine)
             # A space in which nothing is possible is refused now.
             _, _, notes = _fresh_samples(request, machine, min(count, _PROBED), start)
-            return Plan(trials(request, start, request.seeds), [], skipped + notes)
+            return Plan(trials(request, start, request.seeds), [], own + skipped + notes)
         case _:
             cells, notes = _possible_cells(request, machine)
             runs = len(request.seeds) + space.repeats - 1
             what = f"{len(cells)} combinations, {runs} times each,"
             _refuse_too_many(request, "space", what, len(cells) * runs)
             grid = trials(request, map(Sample, cells), request.seeds)
-            return Plan(grid + list(_repeats(request, grid)), [], notes)
+            return Plan(grid + list(_repeats(request, grid)), [], own + notes)
 
 
 class Discarded:
@@ -143,15 +149,17 @@ class Discarded:
 def why_not(request: Request, machine: Machine, values: Mapping[str, Value]) -> str | None:
     """Why a combination of values is not trained; None if it can be."""
     try:
-        model = request.config(values).model
+        config = request.config(values)
     except ConfigError as error:
         return error.problems[0].removeprefix(f"{request.source}: ")
     constraint = request.space.constraint
     if constraint is not None:
-        params, flops = machine.size(model)
+        params, flops = machine.size(config.model)
         if not constraint.allows(params, flops):
             return f"{params} parameters and {flops} FLOPs per token, not {constraint.text}"
-    return "excluded" if request.space.excludes(values) else None
+    if request.space.excludes(values):
+        return "excluded"
+    return missed_rung(request.space, config) if request.budget is None else None
 
 
 def is_in_space(request: Request, machine: Machine, values: Mapping[str, Value]) -> bool:

@@ -42,7 +42,7 @@ class Promotion:
 class Stop:
     """Why a trial stops at a rung, and the numbers behind the decision."""
 
-    reason: str
+    reason: str  # `{rung}` in it stands for where the rung is, which `Pools` knows
     rung: int
     score: float | None  # None if it is not finite
     rank: int
@@ -142,6 +142,15 @@ class Schedule(Section):
     def shares(self) -> tuple[Fraction, ...]:
         """The rungs, as shares of the budget, lowest first."""
         raise NotImplementedError
+
+    def rungs(self, budget: int) -> tuple[int, ...]:
+        """The rungs in tokens, lowest first, of a budget of which they are whole numbers."""
+        return tuple(int(share * budget) for share in self.shares())
+
+    @property
+    def least_budget(self) -> int:
+        """The least budget of which all rungs are whole numbers."""
+        return math.lcm(*(share.denominator for share in self.shares()))
 
     @property
     def finishers(self) -> int:

@@ -188,5 +188,5 @@ class Halving:
         rank, arrived = rung.arrived.rank(trial), len(rung.arrived)
         survivors = self.survivors(rung)
         verb = "continues" if survivors == 1 else "continue"
-        reason = f"rank {rank} of {arrived} at {rung.tokens} tokens; {survivors} {verb}"
+        reason = f"rank {rank} of {arrived} at {{rung}}; {survivors} {verb}"
         return Stop(NOT_FINITE if score is None else reason, rung.tokens, score, rank, arrived)

@@ -37,7 +37,7 @@ class Median(Stopping):
     infinite for a trial that diverged. Fewer than three other trials stop no trial.
     """
 
-    said: ClassVar[str] = "{}, its best by {} tokens,"
+    said: ClassVar[str] = "{}, its best by {{rung}},"
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         super().__init__(rungs, field)

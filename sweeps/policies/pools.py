@@ -1,27 +1,47 @@
-"""A policy for each pool, for sweeps with several pools of trials that do not compete."""
+"""A policy for each pool of trials that compete, at rungs that are shares of each trial's own budget."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 from sweeps.ledger import Row, pool_of
-from sweeps.policies.base import Decision, Policy, Promotion, Stop
+from sweeps.policies.base import Decision, Policy, Promotion, Schedule, Stop
 
 
 class Pools:
     """One policy for each pool: only the scores of its own pool stop or promote a trial.
 
-    A search has one pool, a study one for the re-tune grid of each arm.
+    A search has one pool, a study one for the re-tune grid of each arm. Rows and decisions have the
+    tokens of their trial. The policies know one budget only, to which each trial's tokens are scaled.
+    It is the budget of all trials or, if each has its own (`budget` is None), the least of which all
+    rungs are whole numbers. In that case policies see no records between the rungs, since other
+    budgets have none at the same share.
     """
 
-    def __init__(self, rungs: tuple[int, ...], new: Callable[[], Policy]) -> None:
-        self.rungs = rungs
-        self._new = new
+    def __init__(self, schedule: Schedule, field: str, budget: int | None) -> None:
+        self._schedule = schedule
+        self._field = field
+        self._has_one_budget = budget is not None
+        self._whole = budget or schedule.least_budget
         self._policies: dict[str, Policy] = {}
         self._pool: dict[str, str | None] = {}
+        self._budget: dict[str, int] = {}
+
+    def rungs(self, budget: int) -> tuple[int, ...]:
+        """The rungs of a trial with this budget, in its tokens, lowest first."""
+        return self._schedule.rungs(budget)
+
+    def rung_words(self, budget: int, rung: int) -> str:
+        """A rung of a trial with this budget in words: 512 tokens, or 1/8 of its budget (512 tokens)."""
+        tokens = f"{rung} tokens"
+        share = f"{Fraction(rung, budget)} of its budget"
+        return tokens if self._has_one_budget else f"{share} ({tokens})"
 
     def of(self, pool: str) -> Policy:
-        """The policy of a pool."""
+        """The policy of a pool, in which every trial has the same budget."""
         if pool not in self._policies:
-            self._policies[pool] = self._new()
+            rungs = self._schedule.rungs(self._whole)
+            self._policies[pool] = self._schedule.policy_at(rungs, self._field)
         return self._policies[pool]
 
     def _policy(self, trial: str) -> Policy:
@@ -29,19 +49,41 @@ class Pools:
         assert pool is not None  # a trial without a pool is never decided on
         return self.of(pool)
 
+    def _scaled(self, trial: str, tokens: int) -> int | Fraction:
+        """The tokens of a trial as those of the budget that the policies know."""
+        budget = self._budget[trial]
+        return tokens if budget == self._whole else Fraction(tokens * self._whole, budget)
+
+    def _own(self, trial: str, tokens: int) -> int:
+        """Tokens of the budget that the policies know as those of a trial."""
+        return tokens * self._budget[trial] // self._whole
+
     def observe(self, row: Row) -> None:
         """Update the policy of the row's pool; a row of no trial updates all of them."""
         if row["kind"] == "planned":
             self._pool[row["trial"]] = pool_of(row["role"], row["arm"], row["grid"])
-        if "trial" in row:
-            self._policy(row["trial"]).observe(row)
-        else:
+            self._budget[row["trial"]] = row["config"]["budget"]["tokens"]
+        if "trial" not in row:
             for policy in self._policies.values():
                 policy.observe(row)
+            return
+        policy, trial = self._policy(row["trial"]), row["trial"]
+        counts = (name for name in ("tokens", "rung", "to") if row.get(name) is not None)
+        scaled = row | {name: self._scaled(trial, row[name]) for name in counts}
+        between = row["kind"] == "measured" and scaled["tokens"] not in policy.rungs
+        if self._has_one_budget or not between:
+            policy.observe(scaled)
 
     def decide(self, trial: str, tokens: int) -> Decision:
         """The decision of its pool's policy."""
-        return self._policy(trial).decide(trial, tokens)
+        scaled = self._scaled(trial, tokens)
+        policy = self._policy(trial)
+        if scaled not in policy.rungs:
+            return "continue"
+        decision = policy.decide(trial, int(scaled))
+        if isinstance(decision, Promotion):
+            return self._promoted(decision)
+        return self._stopped(trial, decision) if isinstance(decision, Stop) else decision
 
     def promotion(self, *, idle: bool) -> Promotion | None:
         """The promotion of the first pool that has one."""
@@ -51,7 +93,16 @@ class Pools:
         for policy in self._policies.values():
             promotion = policy.promotion(idle=idle)
             if promotion is not None:
-                yield promotion
+                yield self._promoted(promotion)
+
+    def _promoted(self, one: Promotion) -> Promotion:
+        to = None if one.to is None else self._own(one.trial, one.to)
+        return replace(one, rung=self._own(one.trial, one.rung), to=to)
+
+    def _stopped(self, trial: str, stop: Stop) -> Stop:
+        rung = self._own(trial, stop.rung)
+        reason = stop.reason.format(rung=self.rung_words(self._budget[trial], rung))
+        return replace(stop, rung=rung, reason=reason)
 
     def holds(self, trial: str) -> bool:
         """Whether the trial waits in its pool."""
@@ -59,4 +110,4 @@ class Pools:
 
     def standing(self, trial: str) -> Stop:
         """The reason of its pool's policy."""
-        return self._policy(trial).standing(trial)
+        return self._stopped(trial, self._policy(trial).standing(trial))

@@ -10,7 +10,7 @@ from sweeps.policies.base import NOT_FINITE, Arrivals, Decision, Promotion, Stop
 class Stopping:
     """At a rung a trial continues or stops, and none waits; subclasses set the cutoff."""
 
-    said: ClassVar[str] = "{} at {} tokens"  # how a reason names a score and the tokens of its rung
+    said: ClassVar[str] = "{} at {{rung}}"  # how a reason names a score and its rung
 
     def __init__(self, rungs: tuple[int, ...], field: str) -> None:
         self.rungs = rungs
@@ -62,7 +62,7 @@ class Stopping:
             return Stop(NOT_FINITE, tokens, None, rank, count, cutoff)
         if cutoff is not None and score > cutoff:
             above, below = _apart(score, cutoff)
-            reason = f"{self.said.format(above, tokens)} is above the cutoff {below}"
+            reason = f"{self.said.format(above)} is above the cutoff {below}"
             return Stop(reason, tokens, score, rank, count, cutoff)
         after = next((rung for rung in self.rungs if rung > tokens), None)
         return Promotion(trial, tokens, after, score, rank, count, cutoff=cutoff)

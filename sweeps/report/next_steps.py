@@ -13,6 +13,7 @@ from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
 from sweeps.report.overfitting import init_of, passes_of
+from sweeps.selection import when
 from sweeps.text import between, init_words, named, portable, quantity, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
@@ -150,10 +151,10 @@ def _retuned(space: Space, arm: ArmFindings) -> str:
 
 
 def _cut_short(one: Experiment) -> Iterator[str]:
-    """Stopped trials whose loss was falling faster than the best trial's at the same tokens."""
+    """Stopped trials whose loss was falling faster than the best trial's as far in its schedule."""
     early = [
         f"{cut.label} (by {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f} since the previous "
-        f"record, at {cut.tokens:,} tokens)"
+        f"record, {when(cut.point)})"
         for cut in one.cut_short
     ]
     if early:

@@ -9,6 +9,7 @@ from sweeps.findings.outcomes import Overfit, outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
+from sweeps.report.answer import budgets_words
 from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
@@ -72,7 +73,7 @@ def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
 
 
 def _chosen(found: SearchFindings) -> Iterator[str]:
-    """A sentence on whether a search's best was chosen by the losses shown."""
+    """Whether a search's best was chosen by the losses shown, and whether the budgets differ."""
     chosen, choice = found.selection, found.answer.choice
     if chosen is None or choice is None or chosen.among < 2:
         return
@@ -89,6 +90,8 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
         yield f"{it_is}, chosen by these losses. Expect new seeds to end {chosen.optimism:.4f} higher."
     else:
         yield f"{it_is}, chosen by this loss, so it won partly by luck. How much is not known."
+    if found.results.budgets_differ:
+        yield budgets_words(found.results)
 
 
 def _slope(slope: Slope) -> str:

@@ -5,6 +5,7 @@ one compared that draws parallel coordinates and adds points in place.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import group_names, group_words
 from sweeps.report.stability import stability_words
-from sweeps.selection import last_record, records
+from sweeps.selection import last_record, records, when
 from sweeps.text import loss, named, portable
 
 Content = dict[str, Any]  # the JSON in the page
@@ -169,10 +170,12 @@ def _status(trial: Trial) -> str:
     return "audited" if is_audited else status_of(trial)
 
 
-def _standing(row: Row) -> str:
-    """The score of a decision, and the rank if it has one."""
+def _standing(results: Results, row: Row, trial: Trial) -> str:
+    """The score of a decision, the rank if it has one, and its rung where this is a share of budgets
+    that differ."""
     rank = f", rank {row['rank']}" if row.get("rank") is not None else ""
-    return f"score {loss(row.get('score'))}{rank}"
+    share = f" {when(Fraction(row['rung'], trial.budget))}" if results.budgets_differ else ""
+    return f"score {loss(row.get('score'))}{rank}{share}"
 
 
 def _fate(results: Results, trial: Trial) -> Content:
@@ -182,7 +185,7 @@ def _fate(results: Results, trial: Trial) -> Content:
         {
             "kind": row["kind"],
             "tokens": row["rung"],
-            "words": row.get("reason") or _standing(row),
+            "words": row.get("reason") or _standing(results, row, trial),
         }
         for row in decisions
     ]

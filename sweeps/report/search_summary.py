@@ -54,6 +54,12 @@ SEEDS = (
 )
 
 
+FAVORED = (
+    "A longer run has a lower loss at the same share too, so early stopping favors the longer budgets; "
+    "with `schedule: {policy: none}` every trial is trained to its end."
+)
+
+
 def head_words(found: SearchFindings) -> list[str]:
     """The answer, and its caveats."""
     first, *rest = map(with_code, answer_words(found))
@@ -84,7 +90,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
 
 
 def stopped_words(found: SearchFindings) -> list[str]:
-    """The trials that were stopped early, each compared with the leader at the same token count."""
+    """The trials that were stopped early, each compared with the leader as far in its schedule."""
     trial_results = found.stopped
     if not trial_results:
         return []
@@ -94,11 +100,15 @@ def stopped_words(found: SearchFindings) -> list[str]:
     if any(result.decayed is not None for result in trial_results):
         columns = (*columns, DECAYED, LEADER_DECAYED)
         why = " The policy compared them by the losses after a decay branch."
+    where = "at the token count where it stopped"
+    if found.results.budgets_differ:
+        where = "when both had trained for the same share of their budgets"
+        why += f" {FAVORED}"
     return [
         "## Stopped early",
         "",
-        "Not ranked. Each trial is compared with the best finished trial at the token count where it "
-        f"stopped, by {METRICS[metric]}.{why} {models(trial_results)}",
+        f"Not ranked. Each trial is compared with the best finished trial {where}, by "
+        f"{METRICS[metric]}.{why} {models(trial_results)}",
         "",
         *table(trial_results, *columns, REASON, ID, *sizes(trial_results)),
     ]

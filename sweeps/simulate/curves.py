@@ -6,11 +6,13 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from sweeps.text import short_name
 from tinylm.config import ConfigError, did_you_mean
 
+BUDGET = "budget.tokens"  # a column of sweeps whose trials have budgets of their own
 SCORE = "score"  # the metric's name in files of curves and in replayed rows
 
 
@@ -24,6 +26,7 @@ class Curve:
     scores: tuple[float, ...]
     seconds: tuple[float, ...]  # since its start
     decayed: Mapping[int, float] = field(default_factory=dict)  # by tokens, after a decay branch
+    scale: Fraction = Fraction(1)  # the trial trains this many tokens for each of the curve's
 
     @property
     def final(self) -> float:
@@ -143,6 +146,9 @@ def read_curves(path: Path) -> list[Curve]:
     ragged = [line for line, row in rows if None in row or None in row.values()]
     if ragged:
         raise ConfigError([f"{path}: line {line}: expected {len(names)} cells" for line in ragged])
+    if len({row[BUDGET] for _, row in rows} if BUDGET in names else ()) > 1:
+        problem = f"the trials have different {BUDGET}, and a replay compares them at equal tokens"
+        raise ConfigError([f"{path}: {problem}"])
     by_trial: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for line, row in rows:
         by_trial.setdefault(row["trial"], []).append((line, row))

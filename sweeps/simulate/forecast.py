@@ -1,7 +1,7 @@
 """What a sweep is expected to take: its policy replayed in virtual time, at the speeds of this machine.
 
 The curves are those of earlier sweeps with the same metric and budget, in random order; if there are
-too few of them, made-up curves that never cross.
+too few of them, or the budgets of the trials differ, made-up curves that never cross.
 """
 
 import itertools
@@ -9,11 +9,12 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from sweeps import ledger as led
 from sweeps.plan.request import Request
-from sweeps.plan.space import parse, rung_tokens
+from sweeps.plan.space import parse
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
 from sweeps.simulate.curves import SCORE, Curve, arrivals, reaches
@@ -35,7 +36,9 @@ class Forecast:
     low: int  # the fewest and the most of them
     high: int
     seconds: float | None  # wall-clock, without evaluation and start-up; None without speeds
-    occupancy: dict[int, float]  # tokens of each rung, and of the end -> trials that reach it
+    # Each rung, and the end, in tokens, or as a share where each trial has its own budget -> trials that
+    # reach it.
+    occupancy: dict[int | str, float]
     basis: str  # what the forecast is based on
 
     def fields(self) -> dict[str, Any]:
@@ -98,20 +101,28 @@ def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
     ]
 
 
-def _draw(pool: Sequence[Curve], speeds: Sequence[float]) -> list[Curve]:
-    """A curve of the pool for every trial, at the trial's speed; each is used once before any is used
-    again."""
-    return [
-        replace(curve, trial=str(number), seconds=tuple(tokens / speed for tokens in curve.tokens))
-        for number, (curve, speed) in enumerate(zip(itertools.cycle(pool), speeds, strict=False))
-    ]
+def _draw(
+    pool: Sequence[Curve], speeds: Sequence[float], scales: Sequence[Fraction]
+) -> list[Curve]:
+    """A curve of the pool for every trial, at the trial's speed and scale; each is used once before any
+    is used again."""
+    drawn = []
+    for number, (curve, speed, scale) in enumerate(
+        zip(itertools.cycle(pool), speeds, scales, strict=False)
+    ):
+        pace = speed / float(scale)
+        seconds = tuple(tokens / pace for tokens in curve.tokens)
+        drawn.append(replace(curve, trial=str(number), seconds=seconds, scale=scale))
+    return drawn
 
 
 def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots: int) -> Forecast:
     """What a load is expected to take if no cap ends it; `speeds` are the tokens per second of its
     configs, if known."""
-    rungs = rung_tokens(request.space, request.base, request.source)
-    pool = earlier_curves(request, rungs) if rungs else []
+    schedule, budget = request.space.schedule, request.budget
+    whole = budget or schedule.least_budget
+    rungs = schedule.rungs(whole)
+    pool = earlier_curves(request, rungs) if rungs and budget else []
     basis = f"replay of {len(pool)} curves of earlier sweeps"
     if not rungs or not load.pools:
         basis = "no early stopping"
@@ -120,20 +131,22 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
         basis = "replay of made-up curves that never cross"
     rates = iter(speeds or [_ANY_SPEED] * len(load.configs))
     parts = [
-        _replayed(request, configs, list(itertools.islice(rates, len(configs))), pool, slots)
+        _replayed(request, configs, list(itertools.islice(rates, len(configs))), pool, whole, slots)
         for configs in load.pools
     ]
     parts.append(_to_their_ends(load.free, list(rates), slots))
     alone = len(load.pools) == 1 and not load.free
     # Of several parts that share the slots, only the total work is known.
     seconds = parts[0].seconds if alone else sum(part.busy for part in parts) / slots
-    stages = (*rungs, request.base.budget.tokens)
+    stages = {
+        tokens: tokens if budget else str(Fraction(tokens, whole)) for tokens in (*rungs, whole)
+    }
     return Forecast(
         tokens=round(sum(statistics.fmean(part.tokens) for part in parts)),
         low=sum(min(part.tokens) for part in parts),
         high=sum(max(part.tokens) for part in parts),
         seconds=seconds if speeds else None,
-        occupancy={stage: sum(part.reached(stage) for part in parts) for stage in stages},
+        occupancy={name: sum(part.reached(at) for part in parts) for at, name in stages.items()},
         basis=basis,
     )
 
@@ -157,17 +170,23 @@ def _replayed(
     configs: Sequence[cfg.Config],
     speeds: Sequence[float],
     pool: Sequence[Curve],
+    whole: int,
     slots: int,
 ) -> _Part:
-    """The replays of the trials of one pool under the space's policy, on the given curves if any."""
+    """The replays of the trials of one pool under the space's policy, on the given curves if any; they
+    are those of a budget of `whole` tokens, to which each trial's own is scaled."""
     schedule = request.space.schedule
-    rungs = rung_tokens(request.space, request.base, request.source)
+    rungs = schedule.rungs(whole)
     if not rungs:
         return _to_their_ends(configs, speeds, slots)
-    curves = pool or _made_up(rungs, [config.budget.tokens for config in configs])
+    curves = pool or _made_up(rungs, [whole] * len(configs))
+    scales = [Fraction(config.budget.tokens, whole) for config in configs]
     results = [
         replay(
-            _draw(order, speeds), schedule.policy_at(rungs, SCORE), slots, float(schedule.branch)
+            _draw(order, speeds, scales),
+            schedule.policy_at(rungs, SCORE),
+            slots,
+            float(schedule.branch),
         )
         for order in arrivals(curves, _REPEATS, request.seed)
     ]
@@ -187,6 +206,6 @@ def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots
         else min(config.budget.tokens, round(speed * config.budget.seconds))
         for config, speed in zip(configs, speeds, strict=True)
     ]
-    curves = _draw(_made_up((), tokens), speeds)
+    curves = _draw(_made_up((), tokens), speeds, [Fraction(1)] * len(tokens))
     result = replay(curves, RunAll(), slots)
     return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

@@ -112,7 +112,7 @@ class Replay:
     def _arrive(self, run: _ReplayTrial) -> bool:
         """Take a trial to its next stop; whether it continues from there."""
         tokens, seconds = self._next_stop(run)
-        self.result.tokens += tokens - run.tokens
+        self.result.tokens += int((tokens - run.tokens) * run.curve.scale)
         self.result.busy += seconds - run.seconds
         run.tokens, run.seconds = tokens, seconds
         curve, trial = run.curve, run.curve.trial
@@ -132,7 +132,7 @@ class Replay:
         score = curve.scores[run.record - 1]  # the last, where the rung lies between two records
         if self._branch:
             score = curve.decayed.get(tokens, score)
-            self.result.tokens += round(self._branch * tokens)
+            self.result.tokens += round(self._branch * tokens * curve.scale)
             self.result.busy += self._branch * seconds
         self._observe("measured", trial=trial, tokens=tokens, **{SCORE: score})
         decision = self._policy.decide(trial, tokens)

@@ -60,6 +60,65 @@ def test_stable_ranks_keep_the_best_in_any_order(
     assert best.status == "finished"
 
 
+SHORT, LONG = 8_192, 32_768
+BUDGETS = {
+    **grid(RATES, policy="asha", eta=2, grace="1/4"),
+    "space": {"optim.lr": {"grid": RATES[2:5]}, "budget.tokens": {"grid": [SHORT, LONG]}},
+}
+
+
+def by_budget(of: led.Sweep, kind: str) -> set[tuple[int, float]]:
+    """The rungs of the decisions of a kind, each after the budget of its trial."""
+    rows = [row for row in of.decisions if row["kind"] == kind]
+    return {(of.trials[row["trial"]].budget, row["rung"]) for row in rows}
+
+
+def test_a_trial_pauses_at_shares_of_its_own_budget(tmp_path: Path) -> None:
+    assert by_budget(sweep(tmp_path, BUDGETS), "paused") == {
+        (SHORT, SHORT // 4),
+        (SHORT, SHORT // 2),
+        (LONG, LONG // 4),
+        (LONG, LONG // 2),
+    }
+
+
+def test_a_trial_that_is_worse_at_the_same_share_stops_there(tmp_path: Path) -> None:
+    """The best rate of both budgets goes on; at equal tokens the longer one would be 0.19 behind."""
+    after = sweep(tmp_path, BUDGETS).trials.values()
+    on = {
+        (trial.budget, trial.value("optim.lr"))
+        for trial in after
+        if trial.step > trial.budget // 1024
+    }
+    assert on >= {(SHORT, 4e-3), (LONG, 4e-3)}
+
+
+@pytest.mark.parametrize("policy", ["sha", "hyperband", "i_epoch", "median", "asha_stopping"])
+def test_every_policy_keeps_the_best_where_budgets_differ(tmp_path: Path, policy: str) -> None:
+    schedule = {"policy": policy, "grace": "1/4"}
+    trials = sweep(tmp_path, {**BUDGETS, "schedule": schedule}).trials.values()
+    finished = {trial.value("optim.lr") for trial in trials if trial.status == "finished"}
+    assert 4e-3 in finished
+
+
+def test_optuna_asks_for_trials_of_several_budgets(tmp_path: Path) -> None:
+    space = {
+        "optim.lr": {"loguniform": [1e-3, 1e-2]},
+        "budget.tokens": {"choice": [SHORT, LONG]},
+    }
+    search = {"method": "optuna", "samples": 8}
+    after = sweep(tmp_path, {**BUDGETS, "search": search, "space": space})
+    assert set(statuses(after)) == {"finished", "stopped"}
+    assert len(after.trials) == 8
+
+
+@pytest.mark.parametrize("records", [3, 11, 19, 27])
+def test_a_crash_changes_nothing_where_budgets_differ(tmp_path: Path, records: int) -> None:
+    sweep(tmp_path / "cut", BUDGETS, records=records, slots=1)
+    cut = sweep(tmp_path / "cut", BUDGETS, slots=1)
+    assert curves(cut) == curves(sweep(tmp_path / "whole", BUDGETS, slots=1))
+
+
 def test_asha_costs_less_than_the_grid(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES))
     assert after.spent_tokens < 0.6 * sum(trial.budget for trial in after.trials.values())

@@ -54,6 +54,42 @@ def test_a_file_gets_a_line_for_every_decision(tmp_path: Path, line: str) -> Non
     assert line in shown(tmp_path, terminal=False, records=1e9)
 
 
+BUDGETS = {
+    "question": "Which budget?",
+    "search": {"method": "grid"},
+    "space": {"budget.tokens": {"grid": [8192, 16384]}},
+    "schedule": {"policy": "asha", "eta": 2, "grace": "1/4"},
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tokens=16384              paused at 1/4 of its budget (4096 tokens), loss",
+        "promoted at 1/4 of its budget (2048 tokens): rank 1 of",
+        "stopped: rank 2 of 2 at 1/4 of its budget (4096 tokens); 1 continues",
+    ],
+)
+def test_a_rung_of_budgets_that_differ_is_named_as_a_share(tmp_path: Path, line: str) -> None:
+    assert line in shown(tmp_path, terminal=False, records=1e9, what=request(BUDGETS))
+
+
+def test_the_next_rung_is_one_of_the_trials_own_budget(tmp_path: Path) -> None:
+    table = shown(tmp_path, terminal=True, records=3, what=request(BUDGETS))
+    rows = [line for line in table.splitlines() if "tokens=16384" in line]
+    assert "4.1k" in rows[-1]
+
+
+def test_rungs_of_budgets_that_differ_are_forecast_as_shares() -> None:
+    expected = Forecast(1_000, 1_000, 1_000, None, {"1/4": 2.0, "1": 1.0}, "made-up curves")
+    file = io.StringIO()
+    show_forecast(request(BUDGETS), expected, 2_000, 0.0, Console(file=file, width=200))
+    words = (
+        "trials expected to reach each rung (a share of each trial's budget): 2 at 25%, 1 at 100%"
+    )
+    assert words in file.getvalue()
+
+
 def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
     assert "\x1b" not in shown(tmp_path, terminal=False, records=1e9)
 
@@ -108,7 +144,7 @@ def said_of_inits(*losses: float) -> str:
 
 def test_trials_that_start_high_are_counted_with_the_setting_that_helps() -> None:
     assert said_of_inits(6.3, 24.2, 23.0) == (
-        "Trials that start too high: 2 of 3. The highest loss at init, 24.20, is 17.96 nats above ln V (6.24), the "
+        "The loss at init is too high in 2 of 3 trials. The highest loss at init, 24.20, is 17.96 nats above ln V (6.24), the "
         "loss of a uniform guess; `model.embedding_std: standard` lowers it.\n"
     )
 

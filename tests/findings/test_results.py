@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from ledgers import (
     bowl,
     ended,
     loss,
+    shares_sweep,
     story,
     studied,
 )
 
 from sweeps.findings.everything import SearchFindings, findings
 from sweeps.findings.results import results_of
+from sweeps.findings.trends import cut_short
 from sweeps.ledger import Files, read
 
 
@@ -95,6 +98,32 @@ def test_a_stopped_trial_of_another_budget_stands_beside_no_leader(tmp_path: Pat
         tell.measure(long, EVERY, 4.1)
         tell.stop(long, EVERY, 4.1)
     assert [result["leader"] for result in facts(Files(tmp_path))["stopped"]] == [None]
+
+
+@pytest.fixture
+def shares(tmp_path: Path) -> Files:
+    return shares_sweep(tmp_path)
+
+
+def test_a_stopped_trial_stands_beside_the_leader_at_the_same_share(shares: Files) -> None:
+    assert [result["leader"] for result in facts(shares)["stopped"]] == [3.9]
+
+
+def test_the_rungs_of_budgets_that_differ_are_shares(shares: Files) -> None:
+    assert studied(shares).rungs == (Fraction(1, 4),)
+
+
+def test_a_trial_that_finished_alone_of_several_budgets_stands_at_its_end(shares: Files) -> None:
+    """At its tokens, a longer one would be in mid-schedule."""
+    assert facts(shares)["ranking"]["tokens"] == "end"
+
+
+def test_falls_of_the_loss_are_compared_at_the_same_share(shares: Files) -> None:
+    """The shorter one fell by 0.9 from 1/8 to 1/4 of its budget, the longer one by 0.6."""
+    results = studied(shares)
+    (found,) = cut_short(results, results.having("finished")[0])
+    falls = round(found.fall, 9), round(found.best_fall, 9)
+    assert (found.point, falls) == (Fraction(1, 4), (0.9, 0.6))
 
 
 def test_the_best_for_their_compute_are_found(tmp_path: Path) -> None:

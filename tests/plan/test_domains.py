@@ -233,3 +233,51 @@ def test_a_factor_that_is_no_number_above_zero_is_refused(factor: object) -> Non
 def test_two_kinds_in_one_mapping_are_refused() -> None:
     with pytest.raises(ValidationError, match="expected one of"):
         parse({"grid": [1], "choice": [1]})
+
+
+WHOLE: dict[str, tuple[dict[str, Any], Any]] = {
+    "a list": ({"grid": [12, 18, 30]}, 6),
+    "whole numbers a step apart": ({"int": [24, 60], "step": 18}, 6),
+    "whole numbers on a log scale": ({"logint": [64, 4096], "step": 24}, 8),
+    "a whole multiple": ({"times": 5, "of": "model.d_model"}, 480),
+    "a multiple that need not be rounded": (
+        {"times": "5/2", "of": "model.d_model", "round_to": 16},
+        240,
+    ),
+    "a rounded multiple": ({"times": "5/2", "of": "model.d_model", "round_to": 7}, 7),
+    "a rounded multiple of floats": ({"times": 20, "of": "optim.lr", "round_to": 10}, 10),
+    "cases": (
+        {
+            "depends": {
+                "on": "model.norm",
+                "cases": {"pre": {"grid": [12]}, "none": {"int": [18, 36]}},
+            }
+        },
+        1,
+    ),
+    "floats": ({"uniform": [1, 2]}, None),
+    "a list with a float": ({"grid": [12, 18.5]}, None),
+    "a case of floats": (
+        {
+            "depends": {
+                "on": "model.norm",
+                "cases": {"pre": {"grid": [12]}, "none": {"grid": [2.5]}},
+            }
+        },
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("tree", "divisor"), WHOLE.values(), ids=WHOLE)
+def test_the_values_of_a_domain_have_a_common_divisor(
+    tree: dict[str, Any], divisor: int | None
+) -> None:
+    assert parse(tree).divisor({"model.d_model": 96, "optim.lr": None}) == divisor
+
+
+@pytest.mark.parametrize("name", [name for name, (_, divisor) in WHOLE.items() if divisor])
+def test_every_draw_is_a_multiple_of_the_divisor(name: str) -> None:
+    tree, divisor = WHOLE[name]
+    domain = parse(tree).resolve({**ABOVE, "optim.lr": 1.7})
+    assert not any(value % divisor for value in draws(domain, 200))

@@ -238,7 +238,48 @@ def test_rungs_are_a_share_of_the_budget_and_its_multiples(
     grace: object, rungs: tuple[int, ...]
 ) -> None:
     space = request(grid([1e-3], policy="asha", eta=3, grace=grace)).space
-    assert sp.rung_tokens(space, BASE, "space.yaml") == rungs
+    assert space.schedule.rungs(BASE.budget.tokens) == rungs
+
+
+MULTIPLES = {
+    "model.d_model": {"choice": [32, 64, 96]},
+    "optim.lr": {"loguniform": [1e-3, 1e-2]},
+    "budget.tokens": {"times": 256, "of": "model.d_model"},
+}
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+@pytest.mark.parametrize("method", ["random", "optuna"])
+def test_budgets_with_records_at_their_rungs_are_planned(method: str, samples: int) -> None:
+    tree = grid([1.0], policy="asha", grace="1/8")
+    tree |= {"search": {"method": method, "samples": samples}, "space": MULTIPLES}
+    assert pl.plan(request(tree), MACHINE).notes[0].startswith("budgets vary")
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+def test_whether_drawn_budgets_are_allowed_does_not_depend_on_the_draws(
+    tmp_path: Path, samples: int
+) -> None:
+    """No draw of one sample is wider than 32; one of 20 samples would be."""
+    paths = {**MULTIPLES, "model.d_model": {"choice": [32, 48]}}
+    tree = grid([1.0], policy="asha", grace="1/8")
+    tree |= {"search": {"method": "random", "samples": samples}, "space": paths}
+    assert "these are multiples of 4096" in problems(tmp_path, tree)
+
+
+def test_a_start_point_without_a_record_at_its_rungs_is_skipped() -> None:
+    tree = grid([1.0], policy="asha", grace="1/8")
+    point = {"model.d_model": 32, "budget.tokens": 8448}
+    tree |= {"search": RANDOM, "space": MULTIPLES, "start": [point]}
+    note = "skipped: no record falls on the rung at 1056 tokens (1/8 of 8448): eval.every_tokens is 1024"
+    assert any(note in line for line in pl.plan(request(tree), MACHINE).notes)
+
+
+def test_the_advised_interval_of_records_is_accepted() -> None:
+    tree = grid([1.0], policy="asha", grace="1/8")
+    tree["space"] = {"budget.tokens": {"grid": [4096, 8192]}}
+    tree["base"] = {"eval.every_tokens": 512}
+    assert len(plan(tree)) == 2
 
 
 def test_the_shipped_rates_are_a_factor_of_two_apart_where_the_best_may_lie() -> None:
@@ -430,7 +471,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
     "no seed": ({"seeds": []}, "seeds: "),
-    "rungs move": ({"space": {"budget.tokens": {"grid": [8192]}}}, "the same budget.tokens"),
+    "rungs of a budget without records": (
+        {"space": {"budget.tokens": {"grid": [4096, 8192]}}},
+        "space.budget.tokens: a record must fall on each rung of every trial (1/8, 3/8 of its budget). With "
+        "eval.every_tokens 1024, every budget must be a multiple of 8192, and these are multiples of 4096. "
+        "Use budgets like that (round_to: 8192), or base: {eval.every_tokens: 512}, or grace: 1/4",
+    ),
+    "rungs of budgets that no interval of records fits": (
+        {"space": {"budget.tokens": {"grid": [256, 8192]}}},
+        "and these are multiples of 256. Use budgets like that (round_to: 8192)",
+    ),
+    "rungs of drawn budgets without records": (
+        {
+            "search": RANDOM,
+            "space": {
+                "model.d_model": {"int": [32, 64], "step": 8},
+                "budget.tokens": {"times": 256, "of": "model.d_model", "round_to": 1024},
+            },
+        },
+        "every budget must be a multiple of 8192, and these are multiples of 2048",
+    ),
+    "rungs in a budget of seconds that has a limit of tokens": (
+        {"base": {"budget.seconds": 5.0}, "space": {"budget.tokens": {"grid": [8192, 16384]}}},
+        "schedule.policy: asha needs a budget of tokens, but budget.seconds is 5; use {policy: none}",
+    ),
     "tokens of two vocabularies": (
         {"space": {"model.vocab_size": {"grid": [512, 300]}}},
         "use bits_per_byte",

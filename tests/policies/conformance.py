@@ -9,7 +9,9 @@ Sweeps are replayed on made-up curves of 90 tokens with a record every 10 of the
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sweeps.ledger import Row
-from sweeps.policies import Decision, Policy, Promotion, Schedule
+from sweeps.policies import Decision, Policy, Promotion, Schedule, Stop
+from sweeps.policies.pools import Pools
 from sweeps.simulate.curves import SCORE, Curve
 from sweeps.simulate.machine import Replay, ReplayResult, replay
 
@@ -28,6 +31,8 @@ WORKERS = st.integers(1, 5)
 SCORES = st.lists(st.integers(0, 20).map(float) | st.just(math.inf), min_size=3, max_size=3)
 PLANS = st.lists(SCORES, min_size=1, max_size=30)
 LATE = st.lists(st.booleans(), min_size=30, max_size=30)  # whether a sweep is extended by a trial
+# Budgets of which every rung is a whole number, one for each trial.
+BUDGETS = st.lists(st.integers(1, 50).map(lambda times: 9 * times), min_size=30, max_size=30)
 any_sweep = given(finals=FINALS, workers=WORKERS)
 any_extension = given(plan=PLANS, late=LATE, workers=WORKERS)
 # Each policy's class is a test of its own, although the method is inherited.
@@ -144,6 +149,72 @@ def stops_at_the_end(recorded: Recorded) -> list[Row]:
     waiting = [t for t, row in last_rows(recorded.rows).items() if row["kind"] == "paused"]
     stops = {trial: recorded.standing(trial).fields() for trial in waiting}
     return [{"kind": "stopped", "trial": trial, **stop} for trial, stop in stops.items()]
+
+
+def with_budgets(rows: Iterable[Row], budgets: Sequence[int]) -> list[Row]:
+    """The rows of a search whose trials have these budgets and are measured at the same shares of them."""
+
+    def with_budget(row: Row) -> Row:
+        budget = budgets[int(row["trial"])]
+        counts = {"tokens", "rung", "to"} & {name for name in row if row[name] is not None}
+        scaled = {name: row[name] * budget // BUDGET for name in counts}
+        return {**row, **scaled, "config": {"budget": {"tokens": budget}}, **SEARCH}
+
+    return [with_budget(row) if "trial" in row else row for row in rows]
+
+
+SEARCH = {"role": "search", "arm": "", "grid": ""}
+
+
+def with_records_between(rows: Iterable[Row]) -> list[Row]:
+    """The rows with another record, of a high loss, three tokens before each."""
+    dense = []
+    for row in rows:
+        if row["kind"] == "measured":
+            dense.append({**row, "tokens": row["tokens"] - 3, SCORE: 1e3})
+        dense.append(row)
+    return dense
+
+
+def decided(policy: Any, rows: Iterable[Row]) -> list[Decision | None]:
+    """The decision on each record, asked as soon as it was observed."""
+    said = []
+    for row in rows:
+        policy.observe(row)
+        said.append(decision_on(policy, row))
+    return said
+
+
+def in_tokens(decision: Decision | None) -> Decision | None:
+    """A decision whose reason names the tokens of its rung."""
+    if not isinstance(decision, Stop):
+        return decision
+    return replace(decision, reason=decision.reason.format(rung=f"{decision.rung} tokens"))
+
+
+def in_shares(answer: Decision | None, budget: int) -> object:
+    """A decision with its token counts as shares of the budget, and without those in its reason."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    fields = asdict(answer)
+    for name in ("rung", "to"):
+        if fields.get(name) is not None:
+            fields[name] = Fraction(fields[name], budget)
+    return fields | {"reason": re.sub(r" \(\d+ tokens\)", "", fields.get("reason", ""))}
+
+
+def answers_in_shares(pools: Pools, rows: Sequence[Row], budgets: Sequence[int]) -> list[object]:
+    """What the pools say after each row, in shares of these budgets, and why each stop at the end."""
+    said: list[object] = []
+    for row in with_budgets(rows, budgets):
+        pools.observe(row)
+        if row["kind"] == "measured":
+            decision = pools.decide(row["trial"], row["tokens"])
+            said.append(in_shares(decision, budgets[int(row["trial"])]))
+        promotion = pools.promotion(idle=True)
+        said.append(promotion and in_shares(promotion, budgets[int(promotion.trial)]))
+    waiting = [trial for trial, row in last_rows(rows).items() if row["kind"] == "paused"]
+    return said + [in_shares(pools.standing(t), budgets[int(t)]) for t in waiting]
 
 
 def arrivals(rows: Iterable[Row]) -> dict[tuple[str, int], tuple[float, int]]:
@@ -317,6 +388,46 @@ class PolicySuite:
         assert all(float(found[1]) > float(found[2]) for found in above if found)
         rest = [text for text, *found in zip(reasons, ranks, above, strict=True) if not any(found)]
         assert set(rest) <= {"score is not finite"}
+
+    @given(plan=PLANS, late=LATE, workers=WORKERS, budgets=BUDGETS)
+    @few
+    def test_the_budgets_of_trials_change_no_decision(
+        self, plan: list[list[float]], late: list[bool], workers: int, budgets: list[int]
+    ) -> None:
+        """A rung is a share of each trial's own budget, so losses at equal shares decide alone."""
+        rows = self.run_in_parts(in_two_parts(crossing_curves(plan), late), workers)[0].rows
+        equal, own = (
+            answers_in_shares(Pools(self.schedule, SCORE, None), rows, each)
+            for each in ([BUDGET] * 30, budgets)
+        )
+        assert own == equal
+
+    @any_extension
+    @few
+    def test_records_between_the_rungs_of_budgets_that_differ_do_not_count(
+        self, plan: list[list[float]], late: list[bool], workers: int
+    ) -> None:
+        """A longer run has more of them, at shares where others have none."""
+        rows = self.run_in_parts(in_two_parts(crossing_curves(plan), late), workers)[0].rows
+        few_records, many_records = (
+            decided(Pools(self.schedule, SCORE, None), with_budgets(each, [BUDGET] * 30))
+            for each in (rows, with_records_between(rows))
+        )
+        at_rungs = [one for one in many_records if one != "continue"]
+        assert at_rungs == [one for one in few_records if one != "continue"]
+
+    @any_extension
+    @few
+    def test_a_pool_of_one_budget_says_what_its_policy_says(
+        self, plan: list[list[float]], late: list[bool], workers: int
+    ) -> None:
+        """Also of records between rungs, which policies for budgets that differ do not see."""
+        pool = [*crossing_curves(plan), *curves([50.0, 60.0])]
+        numbered = [replace(curve, trial=str(number)) for number, curve in enumerate(pool)]
+        rows = self.run_in_parts(in_two_parts(numbered, [*late, False, True]), workers)[0].rows
+        rows = with_budgets(rows, [BUDGET] * 32)
+        said = decided(Pools(self.schedule, SCORE, BUDGET), rows)
+        assert said == [in_tokens(decision) for decision in decided(self.new(), rows)]
 
     @any_sweep
     @few

@@ -193,18 +193,18 @@ def test_no_trial_runs_when_a_session_begins() -> None:
 
 def test_standing_says_the_rank_and_how_many_continue() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert policy.standing("c").reason == "rank 3 of 3 at 10 tokens; 1 continues"
+    assert policy.standing("c").reason == "rank 3 of 3 at {rung}; 1 continues"
 
 
 def test_standing_says_how_many_continue_where_there_are_several() -> None:
     policy = arrive(asha(), dict(zip("abcdef", range(6), strict=True)))
-    assert policy.standing("f").reason == "rank 6 of 6 at 10 tokens; 2 continue"
+    assert policy.standing("f").reason == "rank 6 of 6 at {rung}; 2 continue"
 
 
 def test_standing_counts_a_trial_that_was_promoted_beyond_the_quota() -> None:
     policy = arrive(asha(), {"a": 1.0, "b": 2.0})
     promote(policy, policy.promotion(idle=True))
-    assert policy.standing("b").reason == "rank 2 of 2 at 10 tokens; 1 continues"
+    assert policy.standing("b").reason == "rank 2 of 2 at {rung}; 1 continues"
 
 
 def test_standing_gives_no_rank_to_a_score_that_is_not_finite() -> None:
@@ -293,12 +293,12 @@ def test_the_first_to_arrive_is_never_stopped_by_asha_stopping() -> None:
 
 def test_asha_stopping_names_the_cutoff() -> None:
     stop = arrived(AshaStopping(RUNGS, SCORE, 2), {"a": 1.0, "b": 2.0, "c": 3.0})[2]
-    assert stop == Stop("3.0000 at 10 tokens is above the cutoff 1.5000", 10, 3.0, 3, 3, 1.5)
+    assert stop == Stop("3.0000 at {rung} is above the cutoff 1.5000", 10, 3.0, 3, 3, 1.5)
 
 
 def test_a_score_and_a_cutoff_that_differ_are_never_written_alike() -> None:
     stop = arrived(AshaStopping(RUNGS, SCORE, 2), {"a": 1.0, "b": 1.00001})[1]
-    assert stop.reason == "1.00001 at 10 tokens is above the cutoff 1.0"
+    assert stop.reason == "1.00001 at {rung} is above the cutoff 1.0"
 
 
 def test_a_diverged_trial_is_the_worst_that_asha_stopping_knows() -> None:
@@ -389,7 +389,7 @@ def test_a_reason_of_hyperband_names_the_bracket_that_its_rank_is_of() -> None:
     policy = planned(Hyperband(RUNGS, SCORE, 3), ["a", "b"])  # one in each of the first two
     policy.observe({"kind": "measured", "trial": "b", "tokens": 30, SCORE: 1.0})
     policy.observe({"kind": "paused", "trial": "b", "rung": 30, "score": 1.0})
-    assert policy.standing("b").reason == "bracket 2 of 3: rank 1 of 1 at 30 tokens; 0 continue"
+    assert policy.standing("b").reason == "bracket 2 of 3: rank 1 of 1 at {rung}; 0 continue"
 
 
 def test_median_stops_no_trial_before_three_others_have_come_as_far() -> None:
@@ -413,7 +413,7 @@ def test_median_compares_the_best_score_with_the_running_averages_of_others() ->
     ]
     # The averages of a, b and c are 3, 5 and 7; the best of d, 5.5, was its first score.
     assert with_records(Median((20,), SCORE), records).decide("d", 20) == Stop(
-        "5.5000, its best by 20 tokens, is above the cutoff 5.0000", 20, 5.5, 3, 4, 5.0
+        "5.5000, its best by {rung}, is above the cutoff 5.0000", 20, 5.5, 3, 4, 5.0
     )
 
 

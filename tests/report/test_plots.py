@@ -14,6 +14,7 @@ from ledgers import (
     ended,
     loss,
     points,
+    shares_sweep,
     story,
     studied,
     two_draws,
@@ -80,6 +81,20 @@ def test_every_line_of_the_figure_is_at_one_token_count(against_lr: Figure) -> N
         for line, rung in zip(lines, rungs, strict=True)
     ]
     assert [[y for _, y in points(line)] for line in lines] == expected
+
+
+def test_points_of_budgets_that_differ_are_at_shares_of_them(tmp_path: Path) -> None:
+    results = studied(shares_sweep(tmp_path))
+    words = legend(loss_against(results, results.swept[0]))
+    assert words[:2] == ["at the end of the budget", "at 1/4 of the budget"]
+
+
+def test_compute_is_drawn_of_finished_trials_alone(tmp_path: Path) -> None:
+    found = findings(studied(shares_sweep(tmp_path)))
+    assert legend(plots.figures(found)["loss_vs_compute"]) == [
+        "tokens=1572864",
+        "best for its compute",
+    ]
 
 
 def line_x(line: object) -> set[float]:

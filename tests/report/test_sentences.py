@@ -23,6 +23,7 @@ from ledgers import (
     ended,
     lr_sweep,
     read_often,
+    shares_sweep,
     story,
 )
 
@@ -72,6 +73,7 @@ def by_batch(config: dict[str, Any], share: float) -> float:
 def searches(folder: Path) -> None:
     """Searches that end in different ways."""
     lr_sweep(folder / "rates")
+    shares_sweep(folder / "budgets")
     audited_sweep(folder / "audited", {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2)
     ended(folder / "edge", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
     read_often(folder / "overfitted", {1e-3: 3.55, BASE.optim.lr: 3.6, 4e-3: 4.1174})

@@ -77,6 +77,28 @@ def test_the_trials_that_get_to_each_rung_are_counted() -> None:
     assert found.occupancy == {BUDGET // 8: 8.0, 3 * BUDGET // 8: 2.0, BUDGET: 1.0}
 
 
+BUDGETS = {
+    **grid([1.0]),
+    "space": {"budget.tokens": {"grid": [BUDGET, 2 * BUDGET, 5 * BUDGET]}},
+}
+
+
+def test_trials_with_budgets_of_their_own_are_counted_at_shares_of_them() -> None:
+    found = expected(request(BUDGETS))
+    assert found.occupancy == {"1/8": 3.0, "3/8": 1.0, "1": 1.0}
+
+
+def test_every_trial_with_a_budget_of_its_own_costs_its_own_tokens() -> None:
+    """The first rung of all is the least; most is used where the longest finishes."""
+    found = expected(request(BUDGETS))
+    assert (found.low, found.high) == (BUDGET + 7 * BUDGET // 8, BUDGET + 5 * 7 * BUDGET // 8)
+
+
+def test_time_is_that_of_the_tokens_of_each_budget() -> None:
+    what = request({**BUDGETS, "schedule": {"policy": "none"}})
+    assert expected(what, [BUDGET / 60] * 3, slots=1).seconds == pytest.approx(8 * 60)
+
+
 def test_a_damaged_ledger_is_passed_over() -> None:
     file = led.Files(led.RESULTS / "before").ledger
     file.parent.mkdir(parents=True)

@@ -255,6 +255,11 @@ BAD = {
     "short line": ("trial,tokens,score\na,1\n", [], "line 2: expected 3 cells"),
     "all diverged": ("trial,tokens,score\na,1,nan\n", [], "no trial has a finite final score"),
     "no rows": ("trial,tokens,score\n", [], "curves.csv: no rows"),
+    "budgets differ": (
+        "trial,tokens,score,budget.tokens\na,10,3,20\na,20,2,20\nb,20,3,40\nb,40,2,40\n",
+        [],
+        ": the trials have different budget.tokens, and a replay compares them at equal tokens",
+    ),
     "seconds fall": (
         "trial,tokens,score,seconds\na,1,2,5\na,2,2,4\n", [], "seconds must increase"
     ),

@@ -43,14 +43,14 @@ def plot_rates(
 ) -> bool:
     """Draw losses against learning rates; returns whether a loss is above the axis.
 
-    There is one line for each token count at which trials are compared. Stopped trials have a frame
+    There is one line for each point at which trials are compared. Stopped trials have a frame
     around their last loss, and a mark at the end of their audit. Trials that diverged or failed have a
     cross at the upper edge, in the given row. `look` is a color and a format string of matplotlib.
     """
     color, line = look
     top, above = axes.get_ylim()[1], False
     for level in levels_of(results):
-        means = _means(results, trials, level.tokens)
+        means = _means(results, trials, level.point)
         faded = tint(color, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
@@ -73,10 +73,10 @@ def plot_rates(
     return above
 
 
-def _means(results: Results, trials: list[Trial], tokens: Point) -> dict[float, float]:
-    """The mean loss at a token count, for each rate with a measurement there."""
+def _means(results: Results, trials: list[Trial], point: Point) -> dict[float, float]:
+    """The mean loss at a point, for each rate with a measurement there."""
     losses = {
-        rate: losses_at([t for t in each if t.status != "diverged"], tokens, results.metric)
+        rate: losses_at([t for t in each if t.status != "diverged"], point, results.metric)
         for rate, each in by_rate(whole(results, trials)).items()
     }
     return {rate: statistics.fmean(found) for rate, found in losses.items() if found}
@@ -87,15 +87,15 @@ def shown_losses(results: Results, trials: list[Trial]) -> list[float]:
     return [
         loss
         for level in levels_of(results)
-        for loss in _means(results, trials, level.tokens).values()
+        for loss in _means(results, trials, level.point).values()
     ]
 
 
 def level_entries(results: Results, color: str) -> list[Line2D]:
-    """The legend entries of the token counts."""
+    """The legend entries of the points."""
     return [
         entry(
-            when(level.tokens),
+            when(level.point),
             color=tint(color, level.strength),
             lw=1.8 if level.last else 1.0,
         )

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from sweeps.findings.compute import cost_and_loss
 from sweeps.findings.results import Results, SweptPath
@@ -225,19 +225,18 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
 
 @dataclass(frozen=True)
 class Level:
-    """A token count at which trials are compared, and how strongly it is drawn."""
+    """A point at which trials are compared, and how strongly it is drawn."""
 
-    tokens: Point
-    strength: float  # 1 at the end of training, lower at earlier token counts
+    point: Point
+    strength: float  # 1 at the end of training, lower at earlier points
     last: bool
 
 
 def levels_of(results: Results) -> list[Level]:
-    """The rungs, the common and the final token count; later ones are drawn more strongly."""
-    rungs = () if results.budgets_differ else results.rungs
+    """The rungs, the common and the final point; later ones are drawn more strongly."""
     ended = [t for t in whole(results, results.trials) if t.status == "finished"]
-    final = final_point(ended)
-    counts = {*rungs, *(n for n in (results.common, final) if isinstance(n, int))}
+    final = END if ended and results.budgets_differ else final_point(ended)
+    counts = {*results.rungs, *(n for n in (results.common, final) if isinstance(n, int))}
     points: list[Point] = [*sorted(counts), *([END] if final == END else [])]
     strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
     return [
@@ -283,7 +282,7 @@ def _points(
     found = [
         _Dot(position(trial.value(path)), record.tokens, record.loss(results.metric), trial)
         for trial in trials
-        if (record := at(trial, level.tokens)) is not None
+        if (record := at(trial, level.point)) is not None
     ]
     return sorted(found, key=lambda point: point.x)
 
@@ -332,7 +331,7 @@ def _draw_level(
 
 
 def loss_against(results: Results, swept: SweptPath) -> Figure:
-    """The loss against one path, at each rung and at the end; each line is at one token count."""
+    """The loss against one path, at each rung and at the end; each line is at one point."""
     figure, axes = canvas(results)
     axes.set_xlabel(plain(swept.path))
     axes.set_ylabel(LOSSES[results.metric])
@@ -399,6 +398,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     ends = {trial.trial: cost_and_loss(trial, results.metric) for trial in finished}
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: count(value)))
     top = set_limit(axes, [loss for _, loss in ends.values()])
     along, losses = zip(*(ends[trial.trial] for trial in front), strict=True)
@@ -413,7 +413,9 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
         mark_trouble(axes, flops, loss, trial, "0.2")
     _color_bar(figure, axes, looks)
     names = {
-        name: looks.colors[t] for t, name in looks.names.items() if name and looks.scale is None
+        name: looks.colors[trial]
+        for trial, name in looks.names.items()
+        if name and looks.scale is None and trial in ends
     }
     handles = [entry(brief(name, 34), color=c, marker="o", ls="") for name, c in names.items()]
     handles.append(entry("best for its compute", color="0.5", lw=1.2))
@@ -478,7 +480,7 @@ def _level_handles(
     color = "#000000" if names else OKABE_ITO[0]
     handles += [
         entry(
-            when(level.tokens),
+            when(level.point),
             color=tint(color, level.strength),
             marker="o",
             ls="-" if line and not names else "",
