@@ -11,6 +11,7 @@ from ledgers import studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
+from sweeps.report.summary import markdown
 
 NOPE: dict[str, Any] = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
 SEEDS = [0, 1, 2, 3]
@@ -67,3 +68,30 @@ def facts_of_study(folder: Path, how: Any = loss, **more: Any) -> dict[str, Any]
 def arm(facts: dict[str, Any], name: str = "nope") -> dict[str, Any]:
     """What summary.json says of an arm."""
     return next(result for result in facts["arms"]["arms"] if result["arm"] == name)
+
+
+def summarized(folder: Path) -> str:
+    """summary.md of a study."""
+    return markdown(findings(studied(led.Files(folder))), [])
+
+
+def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) -> float:
+    """A loss with a gap of the arm, a noise shared by both arms, and one of the arm's own."""
+    seed = config["run"]["seed"]
+    own = (0.01 if seed % 2 else -0.01) * apart * is_bare(config)
+    return 3.0 + 0.01 * seed + (gap + own) * is_bare(config) + (1 - share)
+
+
+def dead(config: dict[str, Any], share: float) -> float:
+    """A switch that does nothing."""
+    return 3.0 + config["run"]["seed"] / 100 + (1 - share)
+
+
+def both_diverge(*seeds: int) -> Any:
+    """The baseline diverges on these seeds."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = not is_bare(config) and config["run"]["seed"] in seeds
+        return math.inf if lost else noisy(config, share, 0.25, 1.0)
+
+    return how
