@@ -43,7 +43,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   `blown up`), reason, worker
     failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
                   reason, traceback, final (false: this session tries again)
-    finished      trial, attempt, step, tokens; reason, if it ended early because it reached the target
+    finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
+                  `target`, which it reached
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
@@ -76,6 +77,7 @@ BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
+AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
@@ -428,7 +430,7 @@ class Trial:
     # planned | running | paused | stopped | diverged | failed | finished
     status: str = "planned"
     reason: str = ""
-    how: str = ""  # it diverged: `non-finite` or `blown up`; or it failed, see `failed`
+    how: str = ""  # it diverged: `non-finite` or `blown up`; it failed, see `failed`; or AT_TARGET
     loss_init: float | None = None  # training loss before any update
     attempt: int = 0
     step: int = 0

@@ -602,7 +602,8 @@ class Driver:
         target = self.request.space.target
         early = {}
         if target is not None and not trial.curve[-1]["last"]:
-            early = {"reason": f"reached {target.metric} {target.limit:g}"}
+            reason = f"reached {target.metric} {target.limit:g}"
+            early = {"how": led.AT_TARGET, "reason": reason}
         self._record(
             "finished",
             trial=trial.trial,

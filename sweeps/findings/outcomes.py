@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.ledger import OUT_OF_MEMORY, Row, Trial
+from sweeps.ledger import AT_TARGET, OUT_OF_MEMORY, Row, Trial
 from sweeps.selection import Measured, best_record, last_record, records
 from tinylm import config as cfg
 
@@ -52,6 +52,7 @@ def outcome(trial: Trial) -> str:
         and entropy is not None
         and min(record.val_loss for record in records(trial)) >= entropy
         and not overfitted
+        and trial.how != AT_TARGET
     ):
         return "stuck"
     if last is not None and (last.spike or 0.0) > SPIKE_NATS:

@@ -11,6 +11,7 @@ from rich.text import Text
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
+from sweeps.ledger import AT_TARGET
 from sweeps.report.answer import about_words, answer_words
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.selection import last_record
@@ -89,7 +90,8 @@ def _ending(found: SearchFindings, result: TrialResult) -> str:
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
         case "finished":
-            return ", ".join(filter(None, ("finished", outcome(result.trial))))
+            how = "at the target" if result.trial.how == AT_TARGET else "finished"
+            return ", ".join(filter(None, (how, outcome(result.trial))))
         case status:
             return STATUSES[status]
 

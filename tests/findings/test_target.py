@@ -8,6 +8,7 @@ from conducting import conduct, facts_of, study
 from fakes import grid, v_shaped
 
 from sweeps.findings.everything import findings
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, read
 from sweeps.report.race import race_words
@@ -88,3 +89,15 @@ def test_a_study_reports_what_its_runs_take(tmp_path: Path) -> None:
     found = facts_of(tmp_path)["target"]
     shares = [one["tokens"] / (8 * 1024) for one in found["reached"]]
     assert shares == [0.75, 0.75, 1.0, 1.0]
+
+
+def test_a_trial_that_ended_at_the_target_was_not_stuck(tmp_path: Path) -> None:
+    """Its loss is still above the entropy of the corpus, 9 nats in these ledgers."""
+    target = {"target": {"val_loss": 12.25, "ends": "trial"}}
+
+    def loss(config: dict[str, Any], share: float) -> float:
+        return 10.0 + v_shaped(config, share)
+
+    conduct(tmp_path, grid([4e-3, 2.0], policy="none") | target, loss)
+    found = results_of("sweep", read(Files(tmp_path)))
+    assert [outcome(trial) for trial in found.trials] == ["", "stuck"]
