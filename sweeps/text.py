@@ -118,11 +118,11 @@ def passes_words(trials: Sequence[tuple[float, int]]) -> str:
 
 
 def init_words(loss_init: float, uniform: float, setting: Mapping[str, Any]) -> str:
-    """The end of a clause on a loss at init that is too high, and the setting that lowers it."""
-    ((path, value),) = setting.items()
+    """The end of a clause on a loss at init that is too high, and the setting that lowers it, if any."""
+    lowers = "".join(f"; `{path}: {show(value)}` lowers it" for path, value in setting.items())
     return (
         f"loss at init, {loss_init:.2f}, is {loss_init - uniform:.2f} nats above ln V ({uniform:.2f}), the "
-        f"loss of a uniform guess; `{path}: {show(value)}` lowers it"
+        f"loss of a uniform guess{lowers}"
     )
 
 

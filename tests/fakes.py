@@ -37,7 +37,7 @@ MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 def request(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Request:
     """The request of a space that is written as a mapping."""
     space = sp.Space.model_validate(tree)
-    base = with_shared_blocks(space, base_config(scale, space.base, "space.yaml"))
+    base = with_shared_blocks(space, base_config(scale, space.base, "space.yaml"), space.base)
     return Request(space, tree, "space.yaml", base, scale, seed)
 
 
@@ -48,7 +48,7 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
 
     def read_and_plan() -> pl.Plan:
         space, _ = sp.read(path)
-        base = with_shared_blocks(space, base_config("smoke", space.base, "asked.yaml"))
+        base = with_shared_blocks(space, base_config("smoke", space.base, "asked.yaml"), space.base)
         return pl.plan(Request(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 
     with pytest.raises(ConfigError) as caught:

@@ -141,7 +141,7 @@ def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")
         return
     passes = settings.budget.tokens / len(corpus.train.ids)
-    if passes > 1:
+    if passes > 1 and settings.budget.seconds is None:
         tokens = f"{len(corpus.train.ids):,} tokens"
         often = times(passes, passes)
         print(f"the run reads the training text ({tokens}) about {often}", file=sys.stderr)

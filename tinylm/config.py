@@ -144,12 +144,14 @@ class Model(Section):
 
     @property
     def lower_init(self) -> dict[str, Any]:
-        """The setting that lowers a high loss at init, as a path and its value."""
+        """The setting that lowers a high loss at init, as a path and its value; empty if the usual ones
+        are as low as that."""
         if self.tie_embeddings and self.embedding_std != "standard":
             return {"model.embedding_std": "standard"}
         if self.norm == "none" and self.initial_embedding_std > 0.02:
             return {"model.embedding_std": 0.02}
-        return {"model.init_std": 0.02}
+        low = self.init_std != "glorot" and self.init_std <= 0.02
+        return {} if low else {"model.init_std": 0.02}
 
 
 class Data(Section):

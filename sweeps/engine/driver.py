@@ -82,7 +82,9 @@ def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
     byte still counted the ends of documents."""
     measured = any(trial.curve for trial in sweep.trials.values())
     other = sweep.request is not None and sweep.request.get("bits") != led.BITS
-    if request.space.metric == "bits_per_byte" and measured and other:
+    target = request.space.target
+    compared = {request.space.metric, target.metric if target else None}
+    if "bits_per_byte" in compared and measured and other:
         raise RefusedError(
             "metric: this sweep was begun by version 0.1, whose bits per byte counted the ends of "
             "documents; its trials can't be compared with new ones"
@@ -119,9 +121,11 @@ class Driver:
     def __post_init__(self) -> None:
         for row in self.ledger.rows:
             self.sweep.observe(row)
-        for trial in self.sweep.trials.values():
-            self._watch_target(trial)
         self._consult()
+        unwanted = set(self._unwanted())
+        for trial in self.sweep.trials.values():
+            if trial.trial not in unwanted:
+                self._watch_target(trial)
         refuse_other_base(self.sweep.request, self.request)
 
     def _consult(self) -> None:
@@ -149,34 +153,36 @@ class Driver:
     def _record(self, kind: str, **fields: Any) -> led.Row:
         row = self.ledger.append(kind, **fields)
         self.sweep.observe(row)
+        if kind in {"measured", "started", "withdrawn", "restored"}:
+            self._watch_target(self.sweep.find(row["trial"]))
         self._advise(row)
         return row
 
     def _watch_target(self, trial: led.Trial) -> None:
-        """Remember whether a trial has reached the target."""
+        """Note whether a trial has reached a target that ends it."""
         target = self.request.space.target
-        if target is None or trial.role == "audit" or trial.trial in self._at_target:
+        if target is None or target.ends == "nothing" or trial.role == "audit":
             return
         record = first_at_most(trial, target.metric, target.limit)
-        if record is not None:
+        if record is not None and not trial.is_withdrawn:
             self._at_target[trial.trial] = record.loss(target.metric)
+        else:
+            self._at_target.pop(trial.trial, None)
 
     def _is_over(self, trial: led.Trial) -> bool:
-        """Whether a trial is at its end: that of its budget, or the target if that ends it."""
-        target = self.request.space.target
-        ends = target is not None and target.ends != "nothing" and trial.trial in self._at_target
-        return bool(trial.curve) and (trial.curve[-1]["last"] or ends)
+        """Whether a trial needs no more training: its budget is used up, or it reached a target that
+        ends it."""
+        return bool(trial.curve) and (trial.curve[-1]["last"] or trial.trial in self._at_target)
 
     def reached_cap(self) -> dict[str, Any] | None:
         """The first cap that is reached, with its limit and what was used, or the target that ends the
         sweep, with the loss that reached it; None if none is reached."""
         caps, sweep, target = self.request.space.caps, self.sweep, self.request.space.target
-        if target is not None and target.ends == "sweep" and self._at_target:
-            return {
-                "cap": "target",
-                "limit": target.limit,
-                "used": min(self._at_target.values()),
-            }
+        if target is not None and target.ends == "sweep":
+            # One that was lost with its attempt has to reach the target again.
+            ends = [x for t, x in self._at_target.items() if sweep.trials[t].status == "finished"]
+            if ends:
+                return {"cap": "target", "limit": target.limit, "used": min(ends)}
         hours = sweep.seconds / 3600
         used = {
             "tokens": sweep.spent_tokens,
@@ -536,7 +542,6 @@ class Driver:
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
         if event["event"] == "diverged":
             return False
-        self._watch_target(trial)
         if self._is_over(trial):
             self._due[trial_id] = "finish"
             return False

@@ -94,6 +94,14 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     show_time(expected, speeds, slots, console)
 
 
+def _refuse_audit(request: Request, audit: float) -> None:
+    """Raise `ConfigError` if trials are to be audited that end at a target."""
+    target = request.space.target
+    if audit and target is not None and target.ends != "nothing":
+        text = f"--audit: trains to the end of the budget, but target.ends is {target.ends}"
+        raise cfg.ConfigError([f"{request.source}: {text}"])
+
+
 def run(
     request: Request, folder: Path, options: Options, readers: Readers, console: Console
 ) -> int:
@@ -104,6 +112,7 @@ def run(
     used.
     """
     files = led.Files(folder)
+    _refuse_audit(request, options.audit)
     if options.address == "local":
         require_a_slot(request)
     with exits.storing(folder):

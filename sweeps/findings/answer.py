@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sweeps.findings.optimism import Selection, confirmed, confirming
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
-from sweeps.selection import Metric, Point, at, final_point, groups, last_record
+from sweeps.selection import Metric, Point, at, groups, last_record
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -74,7 +74,7 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
     """The answer of a search whose policy chose the values of the winner; without a choice where trials
     end at a target, and their final losses say nothing."""
     choice = _choice(results, selected) if selected is not None else None
-    audited = None if results.races else better(results, winner, results.trials)
+    audited = None if results.to_target else better(results, winner, results.trials)
     return Answer(results.final, choice, audited, tuple(_caveats(results)))
 
 
@@ -112,7 +112,7 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
     """The values with an audited trial whose loss is the farthest below that of the winner, over the
     seeds that both have; None if an audit found nothing better."""
     finished = [t for t in results.audited(trials) if t.status == "finished"]
-    point = final_point([*winner, *finished])
+    point = results.point_of([*winner, *finished])
 
     def losses(runs: Sequence[Trial]) -> dict[int, float]:
         return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, point))}
@@ -148,5 +148,5 @@ def _caveats(results: Results) -> Iterator[Caveat]:
         yield "lost"
     if "unfinished" in fresh:
         yield "confirming"
-    if results.having("unfinished"):
+    if results.having("unfinished") and not results.is_over:
         yield "unfinished"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row
-from sweeps.selection import Point, at, final_point, last_record, losses_at
+from sweeps.selection import Point, at, last_record, losses_at
 from sweeps.stats import CONFIDENCE
 
 
@@ -62,15 +62,16 @@ def _trial_results(results: Results, point: Point | None) -> list[Audited]:
 
 
 def audit(results: Results) -> Audit | None:
-    """The results of the audited trials; None without an audit.
+    """The results of the audited trials; None without an audit, and where the target has ended trials,
+    which were trained for less than an audit.
 
     All are compared where the finished and the audited trials can be: at the ends of their budgets if
     these differ. If all stopped trials were audited, the interval is a single number.
     """
     ended = [trial for trial in results.audited(results.trials) if trial.status == "finished"]
-    point = final_point(ended)
+    point = results.point_of(ended)
     trial_results = _trial_results(results, point)
-    if not trial_results:
+    if not trial_results or results.to_target:
         return None
     ranked = losses_at(results.having("finished"), point, results.metric)
     top = results.space.schedule.finishers

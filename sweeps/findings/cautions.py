@@ -71,7 +71,7 @@ def _overfitted(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
     ]
     yield Caution(
         "overfitting",
-        f"{' and '.join(parts)} overfitted, so the final losses say who overfitted less; the mean of the "
+        f"{' and '.join(parts)} overfitted, so the final losses mainly show which runs overfitted less; the mean of the "
         f"lowest validation losses is {' and '.join(lowest)}",
     )
 

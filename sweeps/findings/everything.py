@@ -175,7 +175,7 @@ def any_findings(results: Results) -> Findings:
         timeline=timeline(results),
         outcomes=_outcomes(results),
         overfitted=_overfitted(results),
-        noise=None if results.races else seed_noise(results),
+        noise=None if results.to_target else seed_noise(results),
         race=race(results),
     )
 
@@ -208,10 +208,10 @@ def search_findings(results: Results) -> SearchFindings:
     """The findings of a search."""
     winner = best_group(results.trials, results.metric)
     target = results.space.target
-    if target is not None and results.races:  # their final losses are about the target
+    if target is not None and results.to_target:  # they all end near the target's loss
         winner = fastest_group(results.trials, target.metric, target.limit) or winner
     finished = ranking(results)
-    chosen = None if results.races else selection(results, winner)
+    chosen = None if results.to_target else selection(results, winner)
     found = answer(results, winner, chosen)
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     return SearchFindings(
@@ -227,10 +227,10 @@ def search_findings(results: Results) -> SearchFindings:
         selection=chosen,
         spread=spread(results),
         stability=None
-        if results.races
+        if results.to_target
         else stability(results.audited(results.trials), results.metric),
         front=front(results),
-        importance={} if results.races else importance(results),
+        importance={} if results.to_target else importance(results),
     )
 
 

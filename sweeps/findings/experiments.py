@@ -17,7 +17,7 @@ from sweeps.findings.optimism import confirmed
 from sweeps.findings.outcomes import Overfit, outcome, overfit
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
-from sweeps.ledger import BASELINE, Trial
+from sweeps.ledger import AT_TARGET, BASELINE, Trial
 from sweeps.selection import Measured, Metric, best_record, last_record, predicts, records
 from tinylm import config as cfg
 
@@ -28,7 +28,9 @@ NO_CHANGE = {
 }  # fmt: skip
 
 
-Term = Literal["metric", "text", "tokenizer", "budget", "validation tokens", "validation windows"]
+Term = Literal[
+    "metric", "text", "tokenizer", "budget", "validation tokens", "validation blocks", "end"
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Terms:
     vocabulary: int
     budget: Mapping[str, Any]
     validation_tokens: int
-    window: int  # tokens of a block of them that every context length shares; see `predicts`
+    block: int  # tokens of a block of them, which is cut into windows; see `predicts`
+    is_whole: bool  # whether the run went on to the end of its budget, past any target
 
     def differing(self, other: "Terms") -> tuple[Term, ...]:
         """The terms that keep the losses from being compared; none if they can be.
@@ -56,14 +59,15 @@ class Terms:
             and {self.metric, other.metric} != {"bits_per_byte"},
             "budget": self.budget != other.budget,
             "validation tokens": self.validation_tokens != other.validation_tokens,
-            "validation windows": self.window != other.window,
+            "validation blocks": self.block != other.block,
+            "end": not (self.is_whole and other.is_whole),
         }
         return tuple(term for term, is_other in differs.items() if is_other)
 
 
 def terms(trial: Trial, metric: Metric) -> Terms:
     """The terms on which the losses of a trial can be compared."""
-    tokens, window = predicts(trial.config)
+    tokens, block = predicts(trial.config)
     return Terms(
         metric=metric,
         corpus=trial.corpus,
@@ -71,7 +75,8 @@ def terms(trial: Trial, metric: Metric) -> Terms:
         vocabulary=trial.value("model.vocab_size"),
         budget=trial.config["budget"],
         validation_tokens=tokens,
-        window=window,
+        block=block,
+        is_whole=trial.how != AT_TARGET,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.ledger import Row, Trial
-from sweeps.selection import at, final_point, groups, last_record, losses_at
+from sweeps.selection import at, groups, last_record, losses_at
 
 # A smaller optimism is 0.0000 in the four digits that losses are shown with.
 NO_OPTIMISM = 5e-5
@@ -53,7 +53,7 @@ def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
     this seed is taken. The optimism is the mean of these losses less the lowest mean over all seeds.
     """
     finished = [trial for trial in results.trials if trial.status == "finished"]
-    point = final_point(finished)
+    point = results.point_of(finished)
     if not winner or point is None:
         return None
     losses = [

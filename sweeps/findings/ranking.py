@@ -97,7 +97,7 @@ def ranking(results: Results) -> Ranking:
     those that reached it come first, the one of the fewest tokens leading."""
     by_loss = ranked(results, results.having("finished"), results.final)
     target = results.space.target
-    if target is None or not results.races:
+    if target is None or not results.to_target:
         return by_loss
 
     def key(one: Ranked) -> tuple[float, float]:
@@ -317,15 +317,16 @@ def _neighbor(results: Results, path: str, value: float) -> Neighbor:
 
 
 def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, ...]:
-    """The winner's value of each numeric path, whether it is at the edge, and which values to try.
+    """The winner's value of each numeric path with several, whether it is at the edge, and what to try.
 
     The edge is that of all planned values, except those whose trials all failed: a value that
     diverged or was stopped early brackets the best one, a failed one does not. Where the budgets
     differ there are none: a longer run has the lower loss whatever the other values are. Nor is there a
     best context length where the updates of one have more tokens than those of another. The learning
-    rate has no edge where trials overfitted: the rate that ends best is the one that learned least.
+    rate has no edge where trials overfitted: the rate that ends best is the one that learned least. Where
+    the target has ended the sweep, the other values were not tried.
     """
-    if not winner or results.budgets_differ:
+    if not winner or results.budgets_differ or results.is_over:
         return ()
     lengths = results.context_lengths
     confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()

@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.exits import UsageError
-from sweeps.ledger import Row, Sweep, Trial
+from sweeps.ledger import AT_TARGET, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
     END,
@@ -97,9 +97,21 @@ class Results:
         return len(budgets(self.trials)) > 1
 
     @property
-    def races(self) -> bool:
-        """Whether trials end at the target, so that what they took to it is compared, not their losses."""
-        return self.space.target is not None and self.space.target.ends == "trial"
+    def to_target(self) -> bool:
+        """Whether the target has ended trials, so that the tokens they took to it are compared, not their
+        losses."""
+        return any(trial.how == AT_TARGET for trial in self.trials)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a trial has reached the target that ends the sweep."""
+        target = self.space.target
+        return target is not None and target.ends == "sweep" and self.to_target
+
+    def point_of(self, trials: Sequence[Trial]) -> Point | None:
+        """Where finished trials are compared; at END if budgets differ, even where these have one: others
+        are at its tokens in mid-schedule."""
+        return _point_of(trials, differ=self.budgets_differ)
 
     @property
     def context_lengths(self) -> ContextLengths | None:
@@ -232,6 +244,10 @@ def _swept(trials: Sequence[Trial], space: Space) -> Iterator[SweptPath]:
         yield SweptPath(path, short_name(path), tuple(ordered), numeric, log, bounds)
 
 
+def _point_of(trials: Sequence[Trial], *, differ: bool) -> Point | None:
+    return END if trials and differ else final_point(trials)
+
+
 def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, ...]:
     rows = [row for row in sweep.decisions if row["kind"] != "stopped"]
     if differ:
@@ -260,7 +276,6 @@ def results_of(name: str, rows: list[Row]) -> Results:
         latest=rows[-1]["time"],
         swept=tuple(_swept(trials, space)),
         rungs=_rungs(sweep, differ=differ),
-        # Also if all that finished have one budget: others are at these tokens in mid-schedule.
-        final=END if finished and differ else final_point(finished),
+        final=_point_of(finished, differ=differ),
         common=common_tokens(alive),
     )

@@ -1,6 +1,6 @@
 """A request, which is a space with its base config, and the trials that are planned for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,15 +135,15 @@ def base_config(scale: str, changes: Mapping[str, Value | Multiple], source: str
     return cfg.overlay(config, without_multiples(config, changes), source)
 
 
-def with_shared_blocks(space: Space, base: cfg.Config) -> cfg.Config:
+def with_shared_blocks(space: Space, base: cfg.Config, changes: Collection[str]) -> cfg.Config:
     """The base config in which trials of all context lengths predict the same validation tokens.
 
     Where the space varies the context length, these are one block of `eval.tokens`. Every length that can
     be evaluated divides it, so that lengths can be added to a sweep later. A base config that states its
-    blocks stays as it is.
+    blocks, among the changes of its scale or in the scale, stays as it is.
     """
     varies = any(path == CONTEXT for _, path in space.varied())
-    if not varies or base.eval.block != "window":
+    if not varies or "eval.block" in changes or base.eval.block != "window":
         return base
     return cfg.overlay(base, {"eval.block": base.eval.tokens})
 
@@ -160,8 +160,9 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
     if wrong:
         raise cfg.ConfigError(wrong)
     source = f"{path} with --set" if assigned else f"{path}: base"
-    base = base_config(scale, {**parsed.base, **assigned}, source)
-    return Request(parsed, written, str(path), with_shared_blocks(parsed, base), scale, seed)
+    settings = {**parsed.base, **assigned}
+    base = with_shared_blocks(parsed, base_config(scale, settings, source), settings)
+    return Request(parsed, written, str(path), base, scale, seed)
 
 
 def experiment_request(name: str, config: str, changes: list[str], why: str) -> Request:

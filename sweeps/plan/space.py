@@ -137,7 +137,7 @@ class Arm(Section):
         Annotated[
             Literal["params", "flops"],
             with_rule(
-                "expected params or flops; match: tokens_per_update stands at the top of the file"
+                "expected params or flops; match: tokens_per_update belongs at the top level of the file"
             ),
         ]
         | None
@@ -450,8 +450,8 @@ class Space(Section):
             return
         if self.retune:
             yield Problem("retune", "only for studies; list the values under space")
-        if self.target and self.target.ends == "trial" and self.confirm:
-            yield Problem("confirm", "compares whole runs, but target.ends is trial")
+        if self.target and self.target.ends != "nothing" and self.confirm:
+            yield Problem("confirm", f"runs to the end, but target.ends is {self.target.ends}")
         if self.target and self.target.ends == "trial" and self.search.method == "optuna":
             yield Problem(
                 "target.ends", "optuna compares whole runs; use sweep or nothing, got trial"
@@ -508,12 +508,12 @@ class Space(Section):
                 yield Problem(where, "every trial must have the same time; set it under base")
             elif path == BUDGET and self.is_study:
                 yield Problem(where, "every arm must have the same token budget")
-        if self.metric == "val_loss" and any(
-            path == "model.vocab_size" or path.startswith("data.") for path in varied.values()
-        ):
-            yield Problem(
-                "metric", "losses per token of two tokenizers can't be compared; use bits_per_byte"
-            )
+        if any(path == "model.vocab_size" or path.startswith("data.") for path in varied.values()):
+            text = "losses per token of two tokenizers can't be compared; use bits_per_byte"
+            if self.metric == "val_loss":
+                yield Problem("metric", text)
+            if self.target and self.target.metric == "val_loss":
+                yield Problem("target.val_loss", text)
 
     def _wrong_match(self) -> Iterator[Problem]:
         """What goes against a batch size that follows from the context length."""

@@ -13,8 +13,8 @@ class Pools:
 
     A search has one pool, a study one for the re-tune grid of each arm. Rows and decisions have the
     tokens of their trial. The policies know one budget only, to which each trial's tokens are scaled.
-    It is the budget of all trials or, if each has its own (`budget` is None), the least of which all
-    rungs are whole numbers. In that case policies see no records between the rungs, since other
+    It is the budget of all trials or, if each has its own (`budget` is None), the smallest one at which
+    every rung is a whole number of tokens. In that case policies see no records between the rungs, since other
     budgets have none at the same share.
     """
 
@@ -26,10 +26,13 @@ class Pools:
         self._policies: dict[str, Policy] = {}
         self._pool: dict[str, str | None] = {}
         self._budget: dict[str, int] = {}
+        self._rungs: dict[int, tuple[int, ...]] = {}  # by budget
 
     def rungs(self, budget: int) -> tuple[int, ...]:
         """The rungs of a trial with this budget, in its tokens, lowest first."""
-        return self._schedule.rungs(budget)
+        if budget not in self._rungs:
+            self._rungs[budget] = self._schedule.rungs(budget)
+        return self._rungs[budget]
 
     def rung_words(self, budget: int, rung: int) -> str:
         """A rung of a trial with this budget in words: 512 tokens, or 1/8 of its budget (512 tokens)."""
@@ -38,10 +41,9 @@ class Pools:
         return tokens if self._has_one_budget else f"{share} ({tokens})"
 
     def of(self, pool: str) -> Policy:
-        """The policy of a pool, in which every trial has the same budget."""
+        """The policy of a pool, which sees all its trials scaled to one budget."""
         if pool not in self._policies:
-            rungs = self._schedule.rungs(self._whole)
-            self._policies[pool] = self._schedule.policy_at(rungs, self._field)
+            self._policies[pool] = self._schedule.policy_at(self.rungs(self._whole), self._field)
         return self._policies[pool]
 
     def _policy(self, trial: str) -> Policy:

@@ -21,7 +21,7 @@ def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     if isinstance(found, StudyFindings):
         return [*_of_study(found), *about_words(found)]
     caveats = [_caveat(found.results, caveat) for caveat in found.answer.caveats]
-    chosen = [] if found.results.races else _of_search(found.results, found.answer)
+    chosen = [] if found.results.to_target else _of_search(found.results, found.answer)
     return [*chosen, *about_words(found), *caveats]
 
 

@@ -226,8 +226,10 @@ def _term_words(terms: Terms, term: Term) -> str:
             return f"{terms.budget['tokens']:,} tokens"
         case "validation tokens":
             return f"{terms.validation_tokens:,}"
-        case "validation windows":
-            return f"of {terms.window:,} tokens"
+        case "validation blocks":
+            return f"of {terms.block:,} tokens"
+        case "end":
+            return "that of its budget" if terms.is_whole else "at the target"
 
 
 def differing_words(one: Terms, other: Terms) -> str:

@@ -46,7 +46,7 @@ def _again(results: Results, option: str = "") -> str:
 
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     results = found.results
-    if found.unfinished:
+    if found.unfinished and not results.is_over:
         yield (
             f"Resume: no result yet for {len(found.unfinished)} of "
             f"{quantity(len(results.trials), 'trial')}. "

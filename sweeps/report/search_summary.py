@@ -74,11 +74,11 @@ def ranking_words(found: SearchFindings) -> list[str]:
         return [*title, "No trial has finished.", ""]
     by = METRICS[found.results.metric]
     where = f" {when(point)}" if point != END else ", each at the end of its budget"
-    if found.results.races:
+    if found.results.to_target:
         by = f"the tokens they took to the target. Those that did not reach it come last, by {by}"
         where = ""
     trained = (TOKENS, COMPUTE) if point == END else ()
-    behind = () if found.results.races else (BEHIND,)
+    behind = () if found.results.to_target else (BEHIND,)
     columns = (RANK, TRIAL, *trained, VAL_LOSS, BITS, TRAIN_LOSS, *behind, BEST, SPEED, ID)
     policys = f" {POLICYS_RANKING}" if found.answer.better else ""
     return [
@@ -178,7 +178,7 @@ def best_words(found: SearchFindings) -> list[str]:
         "## Best values",
         "",
         "Among the trials that reached the target, by the mean of their tokens to it:"
-        if found.results.races and found.race is not None and found.race.reached
+        if found.results.to_target
         else f"Among {among}, by the mean over seeds {when(found.ranking.point)}:",
         "",
         *(f"- {_best_value_words(best)}" for best in found.best),

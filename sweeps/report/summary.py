@@ -72,7 +72,7 @@ def _title(found: Findings) -> list[str]:
     planned, unfinished = len(results.trials), found.count("unfinished")
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
-    state = "**unfinished:** " * bool(unfinished)
+    state = "**unfinished:** " * (bool(unfinished) and not results.is_over)
     state += f"results for {planned - unfinished} of {quantity(planned, 'trial')}"
     lines = [
         f"# {escaped(results.question)}",

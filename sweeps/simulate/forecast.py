@@ -69,7 +69,7 @@ def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
         return  # of another definition
     budget = request.base.budget.tokens
     trials = [trial for trial in sweep.trials.values() if trial.budget == budget and trial.tokens]
-    ended = [trial for trial in trials if trial.status == "finished"]
+    ended = [t for t in trials if t.status == "finished" and t.how != led.AT_TARGET]
     for trial in trials:
         scores = {row["tokens"]: row[metric] for row in trial.curve}
         if trial.status == "diverged":
@@ -78,7 +78,7 @@ def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
             scores |= _behind(
                 scores, [{r["tokens"]: r[metric] for r in end.curve} for end in ended]
             )
-        elif trial.status != "finished":
+        elif trial.status != "finished" or trial.how == led.AT_TARGET:
             continue
         yield Curve(trial.trial, trial.label, tuple(scores), tuple(scores.values()), tuple(scores))
 

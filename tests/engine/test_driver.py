@@ -898,7 +898,40 @@ def test_a_trial_that_crashed_at_the_target_is_at_its_end(tmp_path: Path) -> Non
     assert (statuses(after), after.spent_tokens) == (["finished"], spent)
 
 
-def test_an_audit_goes_on_below_the_target(tmp_path: Path) -> None:
-    tree = aiming({"val_loss": 2.5, "ends": "trial"}, policy="asha", eta=3, grace="1/8")
-    after = sweep(tmp_path, tree, audit=1.0)
-    assert after.audits and all(one.curve[-1]["last"] for one in after.audits.values())
+def test_a_retry_that_lost_the_record_at_the_target_reaches_it_again(tmp_path: Path) -> None:
+    """The worker dies between the record and its checkpoint."""
+    tree = aiming({"val_loss": 2.25}, [4e-3])
+    tree["base"] = {"run.checkpoint_every_tokens": 8_192}
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped, 1)
+        engine.run(5)
+        ((job, _),) = engine.running
+        event = {"event": "measured", "save": False, "step": 48, "tokens": 6144, "last": False}
+        event |= {"val_loss": 2.25, "bits_per_byte": 1.0, "train_loss": 2.0, "seconds": 1.0}
+        assert not conductor.reported(job.trial, event)
+        conductor.failed(job.trial, "error", "lost", "trace")
+        engine.running.clear()
+        engine.run(1)
+        assert statuses(conductor.sweep) == ["running"]
+        engine.run()
+    after = led.fold(led.read(led.Files(tmp_path)))
+    (trial,) = after.trials.values()
+    assert (trial.status, trial.curve[-1]["val_loss"]) == ("finished", 2.25)
+
+
+def test_a_target_that_a_withdrawn_trial_reached_ends_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, aiming({"val_loss": 2.5}, [4e-3, 6.4e-2]), slots=1)
+    after = sweep(tmp_path, aiming({"val_loss": 2.5}, [6.4e-2, 8e-3]))
+    assert [(t.label, t.status, t.reason) for t in after.trials.values()] == [
+        ("lr=0.064", "planned", "the sweep reached its target"),
+        ("lr=0.008", "finished", "reached val_loss 2.5"),
+    ]
+
+
+def test_a_restored_trial_at_the_target_trains_no_further(tmp_path: Path) -> None:
+    target = {"val_loss": 2.25, "ends": "trial"}
+    before = sweep(tmp_path, aiming(target, [4e-3, 8e-3]))
+    sweep(tmp_path, aiming(target, [8e-3]))
+    assert curves(sweep(tmp_path, aiming(target, [4e-3, 8e-3]))) == curves(before)

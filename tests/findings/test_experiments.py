@@ -15,7 +15,8 @@ TERMS = Terms(
     vocabulary=2048,
     budget={"tokens": 786_432, "seconds": None},
     validation_tokens=16_384,
-    window=128,
+    block=128,
+    is_whole=True,
 )
 OTHER_TEXT = BASE.data.model_dump() | {"corpus": "python"}
 
@@ -32,7 +33,7 @@ OTHER_TEXT = BASE.data.model_dump() | {"corpus": "python"}
         ({"corpus": "d" * 16, "vocabulary": 512, "text": OTHER_TEXT}, ("text", "tokenizer")),
         ({"budget": {"tokens": 786_432, "seconds": 60.0}}, ("budget",)),
         ({"validation_tokens": 8192}, ("validation tokens",)),
-        ({"window": 64}, ("validation windows",)),
+        ({"block": 64}, ("validation blocks",)),
     ],
 )
 def test_what_keeps_losses_apart_is_named(changes: dict[str, Any], differ: tuple[str, ...]) -> None:

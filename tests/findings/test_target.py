@@ -12,6 +12,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, read
 from sweeps.report.race import race_words
+from sweeps.report.summary import markdown
 
 # At 4e-3 a loss of 2.25 is reached at 3/4 of the budget, at 8e-3 and 2e-3 at 7/8, at 2.0 never.
 RATES = [2e-3, 2.0, 4e-3]
@@ -101,3 +102,20 @@ def test_a_trial_that_ended_at_the_target_was_not_stuck(tmp_path: Path) -> None:
     conduct(tmp_path, grid([4e-3, 2.0], policy="none") | target, loss)
     found = results_of("sweep", read(Files(tmp_path)))
     assert [outcome(trial) for trial in found.trials] == ["", "stuck"]
+
+
+def test_a_sweep_that_ended_at_its_target_is_complete(tmp_path: Path) -> None:
+    """The other trials are not advised to be finished, and no edge is seen among values not tried."""
+    found = raced(tmp_path, "sweep")
+    assert (found["trials"]["unfinished"], found["best"], found["selection"]) == (2, [], None)
+    text = markdown(findings(results_of("sweep", read(Files(tmp_path)))), [])
+    assert "**unfinished:**" not in text and "No result yet" not in text
+
+
+def test_an_audit_says_nothing_where_the_target_ends_trials(tmp_path: Path) -> None:
+    """It trains for more tokens than the trials that it would be compared with."""
+    target = {"target": {"val_loss": 2.25, "ends": "trial"}}
+    tree = grid([2e-3, 4e-3, 8e-3, 1.6e-2], policy="asha", eta=2, grace="1/4") | target
+    conduct(tmp_path, tree, v_shaped, audit=1.0)
+    found = facts_of(tmp_path)
+    assert (found["trials"]["stopped"] > 0, found["audit"]) == (True, None)

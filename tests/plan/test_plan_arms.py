@@ -235,7 +235,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
                 }
             }
         },
-        "arms.x.match: expected params or flops; match: tokens_per_update stands at the top of the file",
+        "arms.x.match: expected params or flops; match: tokens_per_update belongs at the top level of the file",
     ),
     "an arm that no batch size matches": (
         {

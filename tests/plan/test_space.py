@@ -963,8 +963,18 @@ def test_a_target_ends_no_run_that_others_are_compared_with(tmp_path: Path) -> N
     optuna = grid([1e-3]) | {"search": {"method": "optuna", "samples": 3}}
     optuna |= {"space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
     assert "target.ends: optuna compares whole runs" in problems(tmp_path, optuna | target)
-    confirmed = grid([1e-3]) | {"confirm": 2}
-    assert "confirm: compares whole runs" in problems(tmp_path, confirmed | target)
+
+
+@pytest.mark.parametrize("ends", ["sweep", "trial"])
+def test_fresh_seeds_run_to_the_end(tmp_path: Path, ends: str) -> None:
+    tree = grid([1e-3]) | {"confirm": 2, "target": {"val_loss": 2.0, "ends": ends}}
+    assert f"confirm: runs to the end, but target.ends is {ends}" in problems(tmp_path, tree)
+
+
+def test_a_target_in_nats_is_not_for_several_tokenizers(tmp_path: Path) -> None:
+    tree = grid([1e-3]) | {"metric": "bits_per_byte", "target": {"val_loss": 2.0}}
+    tree["space"] = {"model.vocab_size": {"grid": [300, 400]}}
+    assert "target.val_loss: losses per token of two tokenizers" in problems(tmp_path, tree)
 
 
 def test_a_grid_search_tries_every_value_of_a_choice() -> None:

@@ -237,7 +237,7 @@ def test_context_lengths_with_equal_blocks_are_compared(tmp_path: Path) -> None:
     [
         ({"budget__tokens": BUDGET // 2}, "budget (393,216 tokens, not 786,432 tokens)"),
         ({"eval__tokens": 8_192}, "validation tokens (8,192, not 16,384)"),
-        ({"model__context_length": 64}, "validation windows (of 64 tokens, not of 128 tokens)"),
+        ({"model__context_length": 64}, "validation blocks (of 64 tokens, not of 128 tokens)"),
     ],
 )
 def test_losses_of_other_text_or_budget_are_no_comparison(

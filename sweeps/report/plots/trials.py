@@ -48,7 +48,7 @@ from sweeps.report.plots.look import (
     whole,
     with_audits,
 )
-from sweeps.selection import END, Measured, Point, at, final_point, last_record, records, when
+from sweeps.selection import END, Measured, Point, at, last_record, records, when
 from sweeps.text import count, named, show
 
 XAxis = Literal["step", "tokens", "seconds"]
@@ -235,7 +235,7 @@ class Level:
 def levels_of(results: Results) -> list[Level]:
     """The rungs, the common and the final point; later ones are drawn more strongly."""
     ended = [t for t in whole(results, results.trials) if t.status == "finished"]
-    final = END if ended and results.budgets_differ else final_point(ended)
+    final = results.point_of(ended)
     counts = {*results.rungs, *(n for n in (results.common, final) if isinstance(n, int))}
     points: list[Point] = [*sorted(counts), *([END] if final == END else [])]
     strengths = np.linspace(0.4, 0.7, max(len(points) - 1, 1))
