@@ -535,6 +535,28 @@ _MAPPING = {"dict_type", "model_type", "model_attributes_type"}
 _SHOWN = 80  # characters of a wrong value in a message
 
 
+# The rules of pydantic in plain words.
+_PLAIN = (
+    ("Input should be greater than or equal to ", "expected at least "),
+    ("Input should be greater than ", "expected a number above "),
+    ("Input should be less than or equal to ", "expected at most "),
+    ("Input should be less than ", "expected a number below "),
+    ("Input should be a valid integer", "expected a whole number"),
+    ("Input should be a valid boolean", "expected true or false"),
+    ("Input should be a valid string", "expected text"),
+    ("Input should be a valid ", "expected a "),
+    ("Input should be ", "expected "),
+)
+
+
+def _plain(rule: str) -> str:
+    """A rule of pydantic in plain words."""
+    for said, plain in _PLAIN:
+        if rule.startswith(said):
+            return plain + rule.removeprefix(said)
+    return rule
+
+
 def problems(
     error: ValidationError,
     names: Iterable[str],
@@ -576,7 +598,7 @@ def problems(
         elif fault["type"] == "value_error":
             found.append(Problem(path, str(context["error"])))
         else:
-            rule = "expected a mapping" if fault["type"] in _MAPPING else fault["msg"]
+            rule = "expected a mapping" if fault["type"] in _MAPPING else _plain(fault["msg"])
             value = json.dumps(fault["input"], default=str)
             if len(value) > _SHOWN:
                 value = f"{value[:_SHOWN]}…"

@@ -32,7 +32,7 @@ from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast, forecast
-from sweeps.text import cap_amount, passes_words
+from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
 from tinylm.signals import listening
@@ -73,7 +73,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     read = passes(load.configs, facts)
     show_plan(request, plan, load, console)
     if read:
-        console.print(passes_words(read), highlight=False)
+        console.print(sentence(passes_words(read)), highlight=False)
     if rows:
         sweep = led.fold(rows)
         show_begun(plan, sweep, pl.unwanted(request, machine, plan, sweep), console)

@@ -673,6 +673,10 @@ _CALLED = {
     **dict.fromkeys(("stop", "stopping_criterion", "target_metric"), "target: {val_loss: X}"),
     **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
     "seed": "seeds: [..]",
+    **dict.fromkeys(("search.n_trials", "search.num_samples", "search.num_trials", "search.run_cap",
+                     "search.count", "search.trials"), "search.samples"),
+    **dict.fromkeys(("search.algorithm", "search.sampler", "search.type", "search.name"),
+                    "search.method"),
 }  # fmt: skip
 
 
@@ -748,6 +752,7 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
     else:
         # What is empty is also missing. A study has no search; empty arms were meant to be one.
         said = {*empty, *(["search"] if {"arms", "each"} & set(empty) else [])}
+        said |= {_CALLED[problem.path] for problem in space if problem.path in _CALLED}
         # What is written for a wrong path may be right for the one that was meant, or not.
         wrong += [
             problem

@@ -125,7 +125,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown value": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "nine"}}}},
-        "arms.nope: model.position: Input should be 'rope', 'none' or 'learned', got \"nine\"",
+        "arms.nope: model.position: expected 'rope', 'none' or 'learned', got \"nine\"",
     ),
     "the baseline's config": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},
@@ -275,7 +275,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         "arms.x.set.data.split_seed: every trial must be evaluated on the same windows",
     ),
-    "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: Input should be less than"),
+    "more repeats than anyone runs": ({"repeats": 10**7}, "repeats: expected at most"),
 }
 BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown path": ({"path": "optim.batchsize"}, "did you mean 'optim.batch_size'?"),
@@ -306,7 +306,7 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a number for a switch": (
         {"path": "model.tie_embeddings", "values": [0]},
-        "model.tie_embeddings: Input should be a valid boolean, got 0",
+        "model.tie_embeddings: expected true or false, got 0",
     ),
     "a number of four hundred digits": (
         {"values": [4, 10**400]},
@@ -326,11 +326,11 @@ BAD_EACH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a power beyond sense": (
         {"scale": {"optim.lr": 1e308}},
-        "each.scale.optim.lr: Input should be less than or equal to 10",
+        "each.scale.optim.lr: expected at most 10",
     ),
     "a word for a number": (
         {"values": ["big"]},
-        'optim.batch_size: Input should be a valid integer, got "big"',
+        'optim.batch_size: expected a whole number, got "big"',
     ),
     "a scaled word": (
         {"scale": {"model.norm": 0.5}},

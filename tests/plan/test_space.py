@@ -402,11 +402,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "bound not positive": (
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": [0, 1e-3]}}},
-        "greater than 0",
+        "expected a number above 0",
     ),
     "no samples": (
         {"search": {"method": "random", "samples": 0}},
-        "search.samples: Input should be greater than or equal to 1, got 0",
+        "search.samples: expected at least 1, got 0",
     ),
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
     "rung that no record hits": (
@@ -450,7 +450,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a cap of zero": (
         {"caps": {"tokens": 0}},
-        "caps.tokens: Input should be greater than 0, got 0",
+        "caps.tokens: expected a number above 0, got 0",
     ),
     "an unknown cap": (
         {"caps": {"token": 5}},
@@ -546,11 +546,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a value that its path can't have": (
         {"space": {"optim.lr": {"grid": [1e-3, -1, -2]}}},
-        "asked.yaml: space.optim.lr: Input should be greater than 0, got -1",
+        "asked.yaml: space.optim.lr: expected a number above 0, got -1",
     ),
     "a range that its path can't have": (
         {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
-        "space.model.n_layers: Input should be a valid integer, got",
+        "space.model.n_layers: expected a whole number, got",
     ),
     "a start point that is not in the space": (
         {"search": RANDOM, "start": [{"optim.lrr": 1}], **DRAWN_RATE},
@@ -996,3 +996,11 @@ def test_a_grid_search_tries_every_value_of_a_choice() -> None:
 def test_a_grid_search_takes_no_range(tmp_path: Path) -> None:
     tree = grid([1e-3]) | {"space": {"optim.lr": {"uniform": [1e-3, 1e-2]}}}
     assert "space.optim.lr: grid search needs {grid: [..]}, got uniform" in problems(tmp_path, tree)
+
+
+def test_what_other_programs_call_the_samples_is_one_fault(tmp_path: Path) -> None:
+    tree = grid([1e-3]) | {"search": {"method": "random", "n_trials": 4}}
+    tree["space"] = {"optim.lr": {"loguniform": [1e-4, 1e-2]}}
+    said = problems(tmp_path, tree)
+    assert said.endswith("search.n_trials: unknown key; did you mean 'search.samples'?")
+    assert len(said.splitlines()) == 1

@@ -283,8 +283,8 @@ BAD = {
     "no decayed scores": (
         GOOD, ["--score", "decayed"], "trial t1 has no decayed score at 10 tokens"
     ),
-    "no such score": (GOOD, ["--score", "fresh"], "--policy asha: score: Input should be 'raw'"),
-    "eta below 2": (GOOD, ["--eta", "1"], "--policy asha: eta: Input should be greater than"),
+    "no such score": (GOOD, ["--score", "fresh"], "--policy asha: score: expected 'raw'"),
+    "eta below 2": (GOOD, ["--eta", "1"], "--policy asha: eta: expected at least 2, got 1"),
     "grace beyond the budget": (GOOD, ["--grace", "3/2"], "grace: expected a share of the budget between"),
     "grace is no share": (GOOD, ["--grace", "x"], "grace: expected a share such as 1/8"),
     "no such policy": (GOOD, ["--policy", "ahsa"], "no such policy; there are none, asha"),

@@ -101,18 +101,18 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ({"optim.lrr": 1e-3}, "optim.lrr: unknown path; did you mean 'optim.lr'?"),
         ({"model.n_layer": 1}, "model.n_layer: unknown path; did you mean 'model.n_layers'?"),
         ({"zzz": 1}, "zzz: unknown path"),
-        ({"optim.lr": "fast"}, 'optim.lr: Input should be a valid number, got "fast"'),
-        ({"optim.lr": -1.0}, "optim.lr: Input should be greater than 0, got -1.0"),
-        ({"optim.lr": math.nan}, "optim.lr: Input should be a finite number, got NaN"),
-        ({"optim.lr": math.inf}, "optim.lr: Input should be a finite number, got Infinity"),
-        ({"model.n_layers": 2.0}, "model.n_layers: Input should be a valid integer, got 2.0"),
-        ({"model.n_layers": True}, "model.n_layers: Input should be a valid integer, got true"),
-        ({"run.compile": "no"}, 'run.compile: Input should be a valid boolean, got "no"'),
-        ({"model.vocab_size": 65_537}, "less than or equal to 65536, got 65537"),
-        ({"model.vocab_size": 256}, "greater than or equal to 257, got 256"),
+        ({"optim.lr": "fast"}, 'optim.lr: expected a number, got "fast"'),
+        ({"optim.lr": -1.0}, "optim.lr: expected a number above 0, got -1.0"),
+        ({"optim.lr": math.nan}, "optim.lr: expected a finite number, got NaN"),
+        ({"optim.lr": math.inf}, "optim.lr: expected a finite number, got Infinity"),
+        ({"model.n_layers": 2.0}, "model.n_layers: expected a whole number, got 2.0"),
+        ({"model.n_layers": True}, "model.n_layers: expected a whole number, got true"),
+        ({"run.compile": "no"}, 'run.compile: expected true or false, got "no"'),
+        ({"model.vocab_size": 65_537}, "at most 65536, got 65537"),
+        ({"model.vocab_size": 256}, "at least 257, got 256"),
         ({"model.n_heads": 3}, "model: n_heads 3 must divide d_model 32"),
         ({"model.n_heads": 32}, "model: rope needs an even head width, got 1"),
-        ({"model.norm": "Pre"}, "model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\""),
+        ({"model.norm": "Pre"}, "model.norm: expected 'pre', 'post' or 'none', got \"Pre\""),
         ({"data.corpus": "text"}, "data: path is missing"),
         ({"data.path": "x"}, "data: path 'x' is for corpus text, not for sotu"),
         ({"optim.schedule": "wsd", "optim.decay_fraction": 1.0}, "add up to more than 1"),
@@ -146,8 +146,8 @@ def test_a_value_that_has_two_kinds_is_refused_under_the_path_that_was_written()
     with pytest.raises(cfg.ConfigError) as caught:
         cfg.overlay(SMOKE, {"model.init_std": -1.0})
     assert caught.value.problems == (
-        "--set: model.init_std: Input should be 'glorot', got -1.0",
-        "--set: model.init_std: Input should be greater than 0, got -1.0",
+        "--set: model.init_std: expected 'glorot', got -1.0",
+        "--set: model.init_std: expected a number above 0, got -1.0",
     )
 
 
@@ -173,7 +173,7 @@ def test_all_problems_of_a_file_are_raised_together_with_its_path(tmp_path: Path
     assert {
         f"{file}: optim.betta1: unknown key; did you mean 'optim.beta1'?",
         f"{file}: evall: unknown key; did you mean 'eval'?",
-        f"{file}: model.norm: Input should be 'pre', 'post' or 'none', got \"Pre\"",
+        f"{file}: model.norm: expected 'pre', 'post' or 'none', got \"Pre\"",
         f"{file}: model.vocab_size: missing",
         f"{file}: optim.lr: missing",
         f"{file}: budget: missing",
