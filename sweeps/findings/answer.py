@@ -17,7 +17,7 @@ Kind = Literal[
 Caveat = Literal[
     "budgets differ",  # a longer run has a lower loss
     "context lengths",  # how their losses and updates compare
-    "one seed",  # no choice of values was run with more
+    "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
     "unfinished",  # trials have no result yet
@@ -75,7 +75,7 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
     end at a target, and their final losses say nothing."""
     choice = _choice(results, selected) if selected is not None else None
     audited = None if results.to_target else better(results, winner, results.trials)
-    return Answer(results.final, choice, audited, tuple(_caveats(results)))
+    return Answer(results.final, choice, audited, tuple(_caveats(results, choice)))
 
 
 def _choice(results: Results, selected: Selection) -> Choice:
@@ -136,12 +136,13 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
     return replace(best, among=len(found))
 
 
-def _caveats(results: Results) -> Iterator[Caveat]:
+def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
     if results.budgets_differ:
         yield "budgets differ"
     if results.context_lengths is not None:
         yield "context lengths"
-    if max(map(len, groups(results.trials)), default=0) == 1:
+    seeds = max(map(len, groups(results.trials)), default=0)
+    if seeds == 1 and (choice is None or choice.seeds == 1):
         yield "one seed"
     fresh = {status_of(trial) for trial in confirming(results)}
     if fresh & {"diverged", "failed"}:

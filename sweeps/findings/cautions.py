@@ -71,8 +71,8 @@ def _overfitted(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
     ]
     yield Caution(
         "overfitting",
-        f"{' and '.join(parts)} overfitted, so the final losses mainly show which runs overfitted less; the mean of the "
-        f"lowest validation losses is {' and '.join(lowest)}",
+        f"{' and '.join(parts)} overfitted, so the final losses mainly show which runs overfitted less; "
+        f"the mean of the lowest validation losses is {', '.join(lowest)}",
     )
 
 

@@ -484,7 +484,7 @@ class Space(Section):
         for where, paths in (*points, *((where, [*case]) for where, case in excluded)):
             for path in paths:
                 if path not in self.space:
-                    near = cfg.did_you_mean(path, self.space)
+                    near = "" if path in cfg.PATHS else cfg.did_you_mean(path, self.space)
                     yield Problem(f"{where}.{path}", f"not under space{near}")
         for where, case in excluded:
             for path in case.keys() & self.space.keys():
@@ -613,7 +613,7 @@ def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(where, f"write whole paths, e.g. {path}.{next(iter(value))}")
         elif path not in cfg.PATHS:
             # A path that is a value, not a key, is not in `where` yet.
-            named = f"{path} " if not where.endswith(path) else ""
+            named = f"{path}: " if not where.endswith(path) else ""
             yield Problem(where, f"{named}unknown path{cfg.did_you_mean(path, cfg.PATHS)}")
 
 
@@ -648,7 +648,7 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
             continue
         if multiple.of not in cfg.PATHS:
             near = cfg.did_you_mean(multiple.of, cfg.PATHS)
-            yield Problem(f"{where}.of", f"{multiple.of} unknown path{near}")
+            yield Problem(f"{where}.of", f"{multiple.of}: unknown path{near}")
         elif not cfg.is_numeric(multiple.of):
             yield Problem(f"{where}.of", f"{multiple.of} is not a number")
         elif path in cfg.PATHS and cfg.is_whole(path) and not multiple.is_whole:

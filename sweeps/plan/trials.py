@@ -80,8 +80,8 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
     own = []
     if request.budget is None and space.schedule.shares():
         own.append(
-            "budgets vary: trials are compared at equal shares of their own, so early stopping favors "
-            "longer ones; schedule: {policy: none} trains all trials to their ends"
+            "trials are compared at equal shares of their budgets, which favors longer budgets; "
+            "schedule: {policy: none} trains every trial to the end"
         )
     if space.is_study:
         planned_arms, notes = arms.planned_arms(request, machine)

@@ -24,7 +24,7 @@ from sweeps.report.markdown import (
 from sweeps.report.overfitting import overfit_section, passes_of
 from sweeps.report.race import race_table
 from sweeps.selection import when
-from sweeps.text import count, duration, quantity, whole
+from sweeps.text import count, duration, quantity, sentence, whole
 
 
 def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> str:
@@ -83,7 +83,7 @@ def _title(found: Findings) -> list[str]:
         f"{': ' + ', '.join(parts) if parts else ''}.",
         "",
     ]
-    return lines + [line for note in found.notes for line in (escaped(f"{note}."), "")]
+    return lines + [line for note in found.notes for line in (escaped(sentence(note)), "")]
 
 
 def _ended_words(found: Findings) -> list[str]:

@@ -253,7 +253,7 @@ MULTIPLES = {
 def test_budgets_with_records_at_their_rungs_are_planned(method: str, samples: int) -> None:
     tree = grid([1.0], policy="asha", grace="1/8")
     tree |= {"search": {"method": method, "samples": samples}, "space": MULTIPLES}
-    assert pl.plan(request(tree), MACHINE).notes[0].startswith("budgets vary")
+    assert pl.plan(request(tree), MACHINE).notes[0].startswith("trials are compared at equal shares")
 
 
 @pytest.mark.parametrize("samples", [1, 20])
@@ -577,7 +577,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a multiple of an unknown path": (
         {"base": {"model.d_ff": {"times": 4, "of": "model.d_modl"}}},
-        "base.model.d_ff.of: model.d_modl unknown path; did you mean 'model.d_model'?",
+        "base.model.d_ff.of: model.d_modl: unknown path; did you mean 'model.d_model'?",
     ),
     "a multiple of what is no number": (
         {"base": {"model.d_ff": {"times": 4, "of": "model.norm"}}},
