@@ -253,7 +253,9 @@ MULTIPLES = {
 def test_budgets_with_records_at_their_rungs_are_planned(method: str, samples: int) -> None:
     tree = grid([1.0], policy="asha", grace="1/8")
     tree |= {"search": {"method": method, "samples": samples}, "space": MULTIPLES}
-    assert pl.plan(request(tree), MACHINE).notes[0].startswith("trials are compared at equal shares")
+    assert (
+        pl.plan(request(tree), MACHINE).notes[0].startswith("trials are compared at equal shares")
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 20])
