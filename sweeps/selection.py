@@ -141,6 +141,15 @@ def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> l
     return [record.loss(metric) for record in measured if record is not None]
 
 
+def losses_by_seed(runs: Iterable[Trial], metric: Metric) -> dict[int, float]:
+    """The final losses of the runs that finished, by seed."""
+    return {
+        trial.seed: end.loss(metric)
+        for trial in runs
+        if trial.status == "finished" and (end := last_record(trial)) is not None
+    }
+
+
 def budgets(trials: Iterable[Trial]) -> set[tuple[int, float | None]]:
     """The different budgets of the trials: tokens, and seconds if the budget is one of time."""
     return {(t.config["budget"]["tokens"], t.config["budget"]["seconds"]) for t in trials}

@@ -293,6 +293,17 @@ def read_often(folder: Path, ends: Mapping[float, float]) -> Files:
     return Files(folder)
 
 
+def starts_high(folder: Path) -> Files:
+    """A sweep of one rate, whose loss at init is far above that of a uniform guess."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.measure(trial, BUDGET, 3.0, loss_init=24.2)
+        tell.finish(trial)
+    return Files(folder)
+
+
 def bowl(rates: list[float], best: float) -> dict[float, float]:
     """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sweeps.findings.optimism import Selection, confirmed, confirming
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
-from sweeps.selection import Metric, Point, at, groups, last_record
+from sweeps.selection import Point, at, groups, losses_by_seed
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -79,7 +79,7 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
 
 
 def _choice(results: Results, selected: Selection) -> Choice:
-    ends = _losses(confirmed(results), results.metric)
+    ends = losses_by_seed(confirmed(results), results.metric)
     return Choice(
         values=selected.values,
         tied=_tied(results, selected),
@@ -89,12 +89,6 @@ def _choice(results: Results, selected: Selection) -> Choice:
         seeds=len(ends) or selected.seeds,
         searched=selected.mean,
     )
-
-
-def _losses(runs: Sequence[Trial], metric: Metric) -> dict[int, float]:
-    """The final losses of the runs that finished, by seed."""
-    ends = {trial.seed: last_record(trial) for trial in runs if trial.status == "finished"}
-    return {seed: end.loss(metric) for seed, end in ends.items() if end is not None}
 
 
 def _tied(results: Results, selected: Selection) -> tuple[dict[str, Any], ...]:

@@ -17,6 +17,7 @@ from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import NOISE_MARGIN, Verdict, judge, undecided
 from sweeps.ledger import BASELINE, Row
+from sweeps.plan.space import BATCH
 from sweeps.selection import Metric, Point, at, final_point
 
 
@@ -272,7 +273,7 @@ def _critical_batch(
     means = {arm.name: arm.mean for arm in arms}
     sizes = numeric_arms(results, [arm.runs for arm in arms])
     losses = {int(n): mean for n, arm in sizes.items() if (mean := means[arm.name]) is not None}
-    if each is None or each.path != "optim.batch_size" or noise is None or len(losses) < 3:
+    if each is None or each.path != BATCH or noise is None or len(losses) < 3:
         return None
     best = min(losses, key=losses.__getitem__)
     margin = NOISE_MARGIN * noise.sd

@@ -18,7 +18,15 @@ from sweeps.findings.outcomes import Overfit, outcome, overfit
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
-from sweeps.selection import Measured, Metric, best_record, last_record, predicts, records
+from sweeps.selection import (
+    Measured,
+    Metric,
+    best_record,
+    last_record,
+    losses_by_seed,
+    predicts,
+    records,
+)
 from tinylm import config as cfg
 
 # Paths that don't change the loss, or only as a new seed would.
@@ -71,7 +79,7 @@ def terms(trial: Trial, metric: Metric) -> Terms:
     return Terms(
         metric=metric,
         corpus=trial.corpus,
-        text=cfg.with_implied(trial.config)["data"],
+        text=trial.config["data"],
         vocabulary=trial.value("model.vocab_size"),
         budget=trial.config["budget"],
         validation_tokens=tokens,
@@ -365,7 +373,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
     if why_not is not None:
         return why_not
     metric = one.results.metric
-    own, base = _final_losses(one.runs, metric), _final_losses(one.against, metric)
+    own, base = losses_by_seed(one.runs, metric), losses_by_seed(one.against, metric)
     seeds = [seed for seed in own if seed in base]
     effect = stats.effect([own[seed] - base[seed] for seed in seeds])
     share = 100 / statistics.fmean(base[seed] for seed in seeds)
@@ -394,15 +402,6 @@ def _incomparable(one: Experiment) -> Incomparable | None:
     own, base = (terms(trial, metric) for trial in (one.finished[0], one.against[0]))
     if own.differing(base):
         return Incomparable("other terms", (own, base))
-    if not _final_losses(one.runs, metric).keys() & _final_losses(one.against, metric).keys():
+    if not losses_by_seed(one.runs, metric).keys() & losses_by_seed(one.against, metric).keys():
         return Incomparable("other seeds")
     return None
-
-
-def _final_losses(runs: Sequence[Trial], metric: Metric) -> dict[int, float]:
-    """Final losses of the finished runs, by seed."""
-    return {
-        trial.seed: end.loss(metric)
-        for trial in runs
-        if trial.status == "finished" and (end := last_record(trial)) is not None
-    }

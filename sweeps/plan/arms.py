@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, without_multiples
-from sweeps.plan.space import TUNING_SEED, Arm, Each, PowersOfTwo, Times
+from sweeps.plan.space import BATCH, TUNING_SEED, Arm, Each, PowersOfTwo, Times
 from sweeps.text import short_name
 from tinylm import config as cfg
 from tinylm.config import ConfigError
@@ -150,7 +150,7 @@ def _arm_of_value(request: Request, each: Each, value: Value) -> PlannedArm:
     name = f"{short_name(each.path)}={value}"
     scaled = {path: _scaled(request, each, value, path) for path in each.scale}
     changes: dict[str, Value] = {each.path: value, **scaled}
-    is_batch = each.path == "optim.batch_size" and type(value) is int and value > 0
+    is_batch = each.path == BATCH and type(value) is int and value > 0
     fit = _record_interval(request, int(value)) if is_batch else {}
     tuned = tuple(request.space.retune or ())
     return PlannedArm(name, "each", each.hypothesis, changes, bool(tuned), tuned, fit)

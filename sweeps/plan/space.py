@@ -49,12 +49,11 @@ SHIPPED = Path(str(files("sweeps"))) / "search_spaces"
 # Re-tune grids have a seed of their own, so that no arm is judged by the loss it was tuned on. The
 # runs that confirm the best of a sweep have seeds from the second on. Other seeds are lower.
 TUNING_SEED, CONFIRMING_SEED = 1000, 2000
-BUDGET = "budget.tokens"
+# Paths on which the trials of a sweep depend as a whole.
+BUDGET, CONTEXT, BATCH = "budget.tokens", "model.context_length", "optim.batch_size"
 # The tokens that are held out.
 _SPLIT = {"data.validation_fraction", "data.split_seed", "data.validation_path"}
 
-
-CONTEXT, BATCH = "model.context_length", "optim.batch_size"
 
 Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
@@ -841,8 +840,8 @@ def _common_update(space: Space, base: cfg.Config) -> int | None:
     """The fewest tokens that are whole updates in every trial; None if that is not known."""
     sizes: list[list[Any]] = []
     for path, own in (
-        ("optim.batch_size", base.optim.batch_size),
-        ("model.context_length", base.model.context_length),
+        (BATCH, base.optim.batch_size),
+        (CONTEXT, base.model.context_length),
     ):
         domain = space.space.get(path)
         sizes.append([own] if domain is None else domain.values)

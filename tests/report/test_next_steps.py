@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from ledgers import BUDGET, EVERY, Story, ended, read_often, story, studied
+from ledgers import BUDGET, EVERY, Story, ended, read_often, starts_high, story, studied
 
 from sweeps.ledger import Files
 from sweeps.report.entries import Entry, entries_under
@@ -276,12 +276,7 @@ def test_the_step_against_overfitting_names_what_to_change(tmp_path: Path) -> No
 
 
 def test_a_high_loss_at_init_is_to_be_lowered(tmp_path: Path) -> None:
-    with story(tmp_path / "a") as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3]}})
-        trial = tell.plan({"optim.lr": 1e-3})
-        tell.start(trial)
-        tell.measure(trial, BUDGET, 3.0, loss_init=24.2)
-        tell.finish(trial)
+    starts_high(tmp_path / "a")
     (step,) = beginning(entry_of(tmp_path, "a"), "Initialize")
     assert step.endswith("`model.init_std: 0.02` lowers it. Set it under `base`.")
 

@@ -24,6 +24,7 @@ from ledgers import (
     lr_sweep,
     read_often,
     shares_sweep,
+    starts_high,
     story,
 )
 
@@ -77,12 +78,7 @@ def searches(folder: Path) -> None:
     audited_sweep(folder / "audited", {2.0: 2.75, 3.0: 3.5, 4.0: 3.6}, audited=2)
     ended(folder / "edge", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
     read_often(folder / "overfitted", {1e-3: 3.55, BASE.optim.lr: 3.6, 4e-3: 4.1174})
-    with story(folder / "high-init") as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3]}})
-        trial = tell.plan({"optim.lr": 1e-3})
-        tell.start(trial)
-        tell.measure(trial, BUDGET, 3.0, loss_init=24.2)
-        tell.finish(trial)
+    starts_high(folder / "high-init")
     ended(folder / "seeds", "optim.lr", {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1), 4e-3: (3.5, 3.6)})
     ended(folder / "norms", "model.norm", {"pre": (3.0, 3.01), "post": (3.02, 3.03)})
     with story(folder / "confirmed") as tell:
