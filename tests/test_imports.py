@@ -18,6 +18,7 @@ FORBIDDEN = {
     "tinylm.config": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.texts": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.documents": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
+    "tinylm.size": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},

@@ -24,6 +24,7 @@ from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm import data, documents
+from tinylm.size import size as counted
 
 if TYPE_CHECKING:
     from tinylm.measure import Probe
@@ -134,8 +135,6 @@ def local_slots(
 @cache
 def size(model: cfg.Model) -> tuple[int, int]:
     """Parameters and FLOPs per training token of a model."""
-    from tinylm.model import size as counted
-
     sizes = counted(model)
     return sizes.params, sizes.flops_per_token
 
