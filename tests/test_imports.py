@@ -144,7 +144,15 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             conductor = driver(ledger, what)
             conductor.begin({})
             Engine(conductor, v_shaped).run()
-            conductor.sample(lambda file: {"text": "one two"})
+            conductor.sample(
+                lambda file: {
+                    "text": "one two",
+                    "tokens": 2,
+                    "temperature": 1.0,
+                    "top_p": 0.9,
+                    "seed": 0,
+                }
+            )
         led.write_whole(ledger.files.summary, b"")
     return folder
 
