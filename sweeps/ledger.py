@@ -81,6 +81,7 @@ _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
     re.IGNORECASE,
 )
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
@@ -381,19 +382,28 @@ class Ledger:
 
     def append(self, kind: str, **fields: Any) -> Row:
         """Write one row; it is on the disk when this returns."""
+        (row,) = self.append_all([(kind, fields)])
+        return row
+
+    def append_all(self, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
+        """Write a row for each kind and its fields, with one sync; they are on the disk when this
+        returns. A crash in between leaves the first of them, each whole."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row = {"seq": len(self.rows), "time": time, "kind": kind, **fields}
-        line = json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        rows = [
+            {"seq": seq, "time": time, "kind": kind, **fields}
+            for seq, (kind, fields) in enumerate(facts, start=len(self.rows))
+        ]
+        lines = b"".join(_ENCODER.encode(row).encode() + b"\n" for row in rows)
         end = self._stream.seek(0, os.SEEK_END)
         try:
-            if self._stream.write(line) < len(line):
+            if self._stream.write(lines) < len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.files.ledger))
             os.fsync(self._stream.fileno())
         except OSError:
             self._stream.truncate(end)
             raise
-        self.rows.append(row)
-        return row
+        self.rows += rows
+        return rows
 
     def __enter__(self) -> Self:
         return self

@@ -5,11 +5,12 @@ trial continues. All its state comes from the ledger, so a driver that opens the
 died continues where that one stopped.
 """
 
+import itertools
 import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,6 +29,7 @@ from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # attempts that a session makes after a trial's first failure
+_BATCH = 1000  # planned trials that are written with one sync
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,15 @@ class Driver:
         self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
-        row = self.ledger.append(kind, **fields)
-        self.sweep.observe(row)
-        self._advise(row)
+        (row,) = self._record_all([(kind, fields)])
         return row
+
+    def _record_all(self, facts: Sequence[tuple[str, dict[str, Any]]]) -> list[led.Row]:
+        rows = self.ledger.append_all(facts)
+        for row in rows:
+            self.sweep.observe(row)
+            self._advise(row)
+        return rows
 
     def _watch_target(self, trial: led.Trial) -> None:
         """Remember whether a trial has reached the target."""
@@ -238,27 +245,34 @@ class Driver:
                 self._conclude(trial, trial.checkpoint)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
-        restored = False
-        for new in planned:
-            if new.trial in self.sweep.withdrawn:
-                self._record("restored", trial=new.trial)
-                restored = True
-            elif new.trial not in self.sweep.trials:
-                self._record(
-                    "planned",
-                    trial=new.trial,
-                    label=new.label,
-                    config=new.config.model_dump(),
-                    values=new.values,
-                    seed=new.config.run.seed,
-                    role=new.role,
-                    arm=new.arm,
-                    grid=new.grid,
-                    draws=new.draws,
-                    **self.facts(new.config),
-                )
+        """Write down the trials that are new or restored, many rows at a time."""
+        new: dict[str, PlannedTrial] = {}  # arms may share trials
+        for one in planned:
+            if one.trial not in self.sweep.trials:
+                new.setdefault(one.trial, one)
+        restored = not new.keys().isdisjoint(self.sweep.withdrawn)
+        left = iter(new.values())
+        while batch := list(itertools.islice(left, _BATCH)):
+            self._record_all([self._planned(one) for one in batch])
         if restored:
             self._consult()
+
+    def _planned(self, new: PlannedTrial) -> tuple[str, dict[str, Any]]:
+        """The kind and the fields of the row of a trial that is new or restored."""
+        if new.trial in self.sweep.withdrawn:
+            return "restored", {"trial": new.trial}
+        return "planned", {
+            "trial": new.trial,
+            "label": new.label,
+            "config": new.config.model_dump(),
+            "values": new.values,
+            "seed": new.config.run.seed,
+            "role": new.role,
+            "arm": new.arm,
+            "grid": new.grid,
+            "draws": new.draws,
+            **self.facts(new.config),
+        }
 
     def _unwanted(self) -> list[str]:
         """The trials that the space no longer has."""
