@@ -56,6 +56,7 @@ of earlier versions.
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -81,6 +82,7 @@ _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
     re.IGNORECASE,
 )
+_LINES = 1000  # that are read together
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -270,20 +272,47 @@ def write_whole(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _parse(content: bytes, source: Path) -> list[Row]:
-    """The rows of complete lines; a last line that a crash cut off (no newline) is dropped."""
-    rows = []
-    lines = content.split(b"\n")[:-1]
-    for number, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-            in_order = row["seq"] == number and isinstance(row["kind"], str)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
-        if not in_order:
-            raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
-        rows.append(row)
-    return _current(rows)
+def _parse(file: Path) -> tuple[list[Row], int]:
+    """The rows of a file's complete lines, and the bytes of these; a last line that a crash cut off (no
+    newline) is dropped."""
+    rows: list[Row] = []
+    size = 0
+    with file.open("rb") as lines:
+        while batch := list(itertools.islice(lines, _LINES)):
+            whole = batch if batch[-1].endswith(b"\n") else batch[:-1]
+            rows += _rows(whole, len(rows), file)
+            size += sum(map(len, whole))
+            if len(whole) < len(batch):  # a driver may be writing the rest of the last line
+                break
+    return _current(rows), size
+
+
+def _rows(lines: Sequence[bytes], first: int, source: Path) -> list[Row]:
+    """The rows of lines whose first has this number.
+
+    They are read together, which takes less time, and less memory: they share the names of their fields.
+    """
+    try:
+        rows: list[Row] = json.loads(b"[%s]" % b",".join(lines))
+        good = len(rows) == len(lines) and all(
+            row["seq"] == number and isinstance(row["kind"], str)
+            for number, row in enumerate(rows, start=first)
+        )
+    except (ValueError, KeyError, TypeError):
+        good = False
+    return rows if good else [_row(line, first + n, source) for n, line in enumerate(lines)]
+
+
+def _row(line: bytes, number: int, source: Path) -> Row:
+    """The row of the line with this number; `LedgerError` if it is not one."""
+    try:
+        row: Row = json.loads(line)
+        in_order = row["seq"] == number and isinstance(row["kind"], str)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
+    if not in_order:
+        raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
+    return row
 
 
 def _current(rows: list[Row]) -> list[Row]:
@@ -300,7 +329,16 @@ def _current(rows: list[Row]) -> list[Row]:
         if row["kind"] == "chosen" and row.get("arm"):
             for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
                 arms.setdefault(trial, row["arm"])
-    return [_current_row(row, arms) for row in rows]
+    return [_current_row(row, arms) if row["kind"] in _CHANGED else row for row in rows]
+
+
+_CHANGED = {
+    "sweep",
+    "session",
+    "planned",
+    "chosen",
+    "failed",
+}  # kinds that older versions wrote otherwise
 
 
 def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
@@ -338,10 +376,9 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
 def read(files: Files) -> list[Row]:
     """All rows of a sweep, or none if it has no ledger; safe while a driver writes."""
     try:
-        content = files.ledger.read_bytes()
+        return _parse(files.ledger)[0]
     except FileNotFoundError:
         return []
-    return _parse(content, files.ledger)
 
 
 class Ledger:
@@ -359,12 +396,9 @@ class Ledger:
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._stream.seek(0)
-            content = self._stream.read()
-            self.rows = _parse(content, files.ledger)
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                self._stream.truncate(whole)
+            self.rows, size = _parse(files.ledger)
+            if size < self._stream.seek(0, os.SEEK_END):  # a last line was cut off
+                self._stream.truncate(size)
         except BlockingIOError as error:
             self._stream.close()
             raise LockedError(f"{files.folder}: another driver runs this sweep") from error
