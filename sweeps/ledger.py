@@ -529,7 +529,9 @@ class Sweep:
     sampled: Row | None = None  # the last `sampled` row
     seconds: float = 0.0  # of all sessions, by the clock
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
-    _running: set[str] = field(default_factory=set)
+    spent_tokens: int = 0  # trained in total; repeated work counts again
+    spent_flops: int = 0  # of these tokens
+    running: set[str] = field(default_factory=set)  # trials and audits whose attempts are under way
     _clock: datetime | None = None  # of the session's last row
 
     @property
@@ -558,16 +560,6 @@ class Sweep:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
         return self.audits.get(self.audit_of.get(trial, ""))
 
-    @property
-    def spent_tokens(self) -> int:
-        """Tokens trained in total; repeated work counts again."""
-        return sum(trial.spent_tokens for trial in self.everything)
-
-    @property
-    def spent_flops(self) -> int:
-        """FLOPs of the tokens trained in total."""
-        return sum(trial.spent_tokens * trial.flops_per_token for trial in self.everything)
-
     def observe(self, row: Row) -> None:
         """Fold one row in. A row of an attempt that has been replaced by a later one changes nothing.
 
@@ -585,7 +577,7 @@ class Sweep:
         if self._clock is not None and row["kind"] not in {"sweep", "session", "sampled"}:
             passed = max(0.0, (now - self._clock).total_seconds())  # clocks may be set back
             self.seconds += passed
-            self.busy_seconds += passed * len(self._running)
+            self.busy_seconds += passed * len(self.running)
         self._clock = now
 
     def _observe(self, row: Row) -> None:
@@ -600,7 +592,7 @@ class Sweep:
             setattr(self, kind, row)
         elif kind == "session":
             self.sessions.append(row)
-            self._running.clear()
+            self.running.clear()
             for trial in self.everything:
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
@@ -619,7 +611,7 @@ class Sweep:
         elif row.get("trial") in self.trials or row.get("trial") in self.audits:
             trial = self.find(row["trial"])
             self._observe_trial(trial, row)
-            (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
+            (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
         else:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
 
@@ -669,7 +661,10 @@ class Sweep:
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
         elif row.get("attempt") == trial.attempt:
+            before = trial.spent_tokens
             _observe_attempt(trial, kind, row)
+            self.spent_tokens += trial.spent_tokens - before
+            self.spent_flops += (trial.spent_tokens - before) * trial.flops_per_token
 
 
 _CONFIRMING = {"values", "trials"}

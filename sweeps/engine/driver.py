@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from sortedcontainers import SortedSet
+
 from sweeps import ledger as led
 from sweeps.exits import RefusedError
 from sweeps.plan import arms
@@ -24,11 +26,12 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
-from sweeps.selection import best_group, first_at_most
+from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # attempts that a session makes after a trial's first failure
+_CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
 _BATCH = 1000  # planned trials that are written with one sync
 
 
@@ -117,12 +120,18 @@ class Driver:
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
+    # Each trial's place in the order of starting, trials that were begun first; and the places of those
+    # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
+    _places: dict[str, tuple[bool, int, str]] = field(default_factory=dict)
+    _ready: SortedSet = field(default_factory=SortedSet)
 
     def __post_init__(self) -> None:
         for row in self.ledger.rows:
             self.sweep.observe(row)
-        for trial in self.sweep.trials.values():
-            self._watch_target(trial)
+        target = self.request.space.target
+        if target is not None:
+            for trial in self.sweep.trials.values():
+                self._watch_target(trial, first_at_most(trial, target.metric, target.limit))
         self._consult()
         refuse_other_base(self.sweep.request, self.request)
 
@@ -131,10 +140,28 @@ class Driver:
         self.policy = self.request.policy()
         for row in self.ledger.rows:
             self._advise(row)
+        self._index()
+
+    def _index(self) -> None:
+        """Find the trials that may start without a promotion, after a change that any may be affected by."""
+        self._ready.clear()
+        self._places.clear()
+        for trial in self.sweep.trials:
+            self._place(trial)
+
+    def _place(self, trial_id: str) -> None:
+        """Find out whether a trial may start without a promotion, after a row of it."""
+        before = self._places.get(trial_id, (False, len(self._places), trial_id))
+        self._ready.discard(before)
+        trial = self.sweep.trials.get(trial_id)
+        if trial is not None:
+            self._places[trial_id] = (not trial.curve, before[1], trial_id)
+            if self._is_ready(trial):
+                self._ready.add(self._places[trial_id])
 
     def _advise(self, row: led.Row) -> None:
         """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
-        if row["kind"] in {"withdrawn", "restored"}:  # what `_consult` is for
+        if row["kind"] in _CONSULTED:
             return
         if "trial" in row:
             trial = self.sweep.find(row["trial"])
@@ -157,16 +184,19 @@ class Driver:
         for row in rows:
             self.sweep.observe(row)
             self._advise(row)
+            if row["kind"] == "session":
+                self._index()
+            elif row["kind"] not in _CONSULTED and "trial" in row:
+                self._place(row["trial"])
         return rows
 
-    def _watch_target(self, trial: led.Trial) -> None:
-        """Remember whether a trial has reached the target."""
+    def _watch_target(self, trial: led.Trial, record: Measured | None) -> None:
+        """Remember whether a trial has reached the target with a record."""
         target = self.request.space.target
-        if target is None or trial.role == "audit" or trial.trial in self._at_target:
+        if target is None or record is None or trial.role == "audit":
             return
-        record = first_at_most(trial, target.metric, target.limit)
-        if record is not None:
-            self._at_target[trial.trial] = record.loss(target.metric)
+        if record.loss(target.metric) <= target.limit:
+            self._at_target.setdefault(trial.trial, record.loss(target.metric))
 
     def _is_over(self, trial: led.Trial) -> bool:
         """Whether a trial is at its end: that of its budget, or the target if that ends it."""
@@ -332,7 +362,7 @@ class Driver:
     @property
     def running(self) -> list[led.Trial]:
         """The trials and audits that are being trained."""
-        return [trial for trial in self.sweep.attempted if trial.status == "running"]
+        return [self.sweep.find(trial) for trial in self.sweep.running]
 
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials.
@@ -363,24 +393,24 @@ class Driver:
         )
 
     def _next_trial(self) -> led.Trial | None:
-        trials = self.sweep.trials
-        waiting = [trial for trial in trials.values() if self._is_ready(trial)]
-        begun = [trial for trial in waiting if trial.curve]
-        if begun:
-            return begun[0]
+        first = self._first_ready()
+        if first is not None and first.curve:
+            return first
         promotion = self.policy.promotion(idle=False)
-        if promotion is None and not waiting:
-            waiting = self._suggest()
-        if promotion is None and not waiting:
+        if promotion is None and first is None:
+            first = self._suggest()
+        if promotion is None and first is None:
             promotion = self.policy.promotion(idle=True)
         if promotion is not None:
             self._record("promoted", **promotion.fields())
-            return trials[promotion.trial]
-        if not waiting and self._choose():
-            waiting = [trial for trial in trials.values() if self._is_ready(trial)]
-        if not waiting:
-            waiting = self._waiting_audits()
-        return waiting[0] if waiting else None
+            return self.sweep.trials[promotion.trial]
+        if first is None and self._choose():
+            first = self._first_ready()
+        return self._waiting_audit() if first is None else first
+
+    def _first_ready(self) -> led.Trial | None:
+        """The first trial that may start without a promotion, one that was begun before others."""
+        return self.sweep.trials[self._ready[0][-1]] if self._ready else None
 
     def _is_free(self, trial: led.Trial) -> bool:
         """Whether a trial runs to the end, without early stopping."""
@@ -475,18 +505,22 @@ class Driver:
         They are those whose ids, hashed with the seed, come first: a random sample which a larger
         share, or more stopped trials, add to.
         """
+        if not self.audit:
+            return []
         stopped = [
             trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
         ]
-        stopped.sort(key=lambda trial: cfg.digest([self.request.seed, trial.trial]))
         fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
         drawn = len(stopped) - len(fresh)
-        return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
-
-    def _waiting_audits(self) -> list[led.Trial]:
-        """The audits that wait for a slot; none before every trial is decided."""
-        if any(trial.status == "running" for trial in self.sweep.trials.values()):
+        left = math.ceil(self.audit * len(stopped)) - drawn
+        if left <= 0:
             return []
+        return sorted(fresh, key=lambda one: cfg.digest([self.request.seed, one.trial]))[:left]
+
+    def _waiting_audit(self) -> led.Trial | None:
+        """The first audit that waits for a slot; None before every trial is decided."""
+        if any(trial in self.sweep.trials for trial in self.sweep.running):
+            return None
         if self._to_audit():
             self.end()
         drawn = self._to_audit()
@@ -499,7 +533,8 @@ class Driver:
                 stopped=stopped,
                 share=self.audit,
             )
-        return [audit for audit in self.sweep.audits.values() if audit.status == "planned"]
+        audits = self.sweep.audits.values()
+        return next((audit for audit in audits if audit.status == "planned"), None)
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
@@ -534,13 +569,14 @@ class Driver:
         ]
         return suggest.suggest(request, self.machine, past)
 
-    def _suggest(self) -> list[led.Trial]:
+    def _suggest(self) -> led.Trial | None:
+        """The next trial of an Optuna search, written down; None if there is none."""
         while (new := self._suggestion()) is not None:
             self._plan([new])
             trial = self.sweep.trials[new.trial]
             if self._is_ready(trial):  # one that was withdrawn may have finished before
-                return [trial]
-        return []
+                return trial
+        return None
 
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write down an event of `Attempt.events`; whether the attempt continues."""
@@ -550,7 +586,7 @@ class Driver:
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
         if event["event"] == "diverged":
             return False
-        self._watch_target(trial)
+        self._watch_target(trial, last_record(trial))
         if self._is_over(trial):
             self._due[trial_id] = "finish"
             return False
