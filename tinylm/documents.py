@@ -176,7 +176,7 @@ def stamp(data: cfg.Data, vocab_size: int, downloads: Path) -> tuple[str, int] |
         files = [_from_hub(data.corpus, name, downloads) for name in HUB[data.corpus][1]]
     else:
         files = _files(data)
-    seen = []
+    seen, changed = [], 0
     for file in (*files, Path(__file__), Path(texts.__file__)):
         try:
             one = file.stat()
@@ -186,7 +186,7 @@ def stamp(data: cfg.Data, vocab_size: int, downloads: Path) -> tuple[str, int] |
         seen.append(
             [str(file.absolute()), one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns]
         )
-    changed = max(times[-1] for times in seen)
+        changed = max(changed, one.st_ctime_ns)
     return cfg.digest([FORMAT, data.model_dump(), vocab_size, seen]), changed
 
 

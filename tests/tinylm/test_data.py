@@ -843,6 +843,14 @@ def test_a_text_that_has_changed_is_read_again_whatever_its_size_and_time(kept: 
     assert data.prepare(kept).digest != before
 
 
+def test_a_stamp_says_when_a_file_last_changed(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "b.txt").write_text("new")
+    os.utime(tmp_path / "b.txt", ns=(5, 5))  # which is a change as well
+    found = documents.stamp(text_config(tiny, tmp_path).data, 307, tmp_path)
+    assert found is not None and found[1] == (tmp_path / "b.txt").stat().st_ctime_ns
+
+
 def test_a_text_that_was_just_written_is_read_again(
     kept: cfg.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
