@@ -33,9 +33,9 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    from sweeps.__main__ import app
+    from sweeps.__main__ import main as run
 
-    app(prog_name="sweeps")
+    run()
 
 
 if __name__ == "__main__":

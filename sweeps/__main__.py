@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -23,12 +23,17 @@ app = typer.Typer(
 )
 
 
+def _run(name: str, arguments: Sequence[str]) -> None:
+    """Run a command with its arguments."""
+    sys.argv[1:] = arguments  # as under `python -m`: a sweep records how it was started
+    importlib.import_module(f"sweeps.{name}").app(prog_name=f"sweeps {name}")
+
+
 def _command(name: str) -> Callable[[typer.Context], None]:
     """The command of this name, which passes on all its arguments."""
 
     def run(context: typer.Context) -> None:
-        sys.argv[1:] = context.args  # as under `python -m`: a sweep records how it was started
-        importlib.import_module(f"sweeps.{name}").app(prog_name=context.command_path)
+        _run(name, context.args)
 
     return run
 
@@ -46,5 +51,14 @@ for _name, _help in COMMANDS.items():
     )(_command(_name))
 
 
+def main() -> None:
+    """Run the command that the first argument names; without one, print the help."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in COMMANDS:  # `app` would load pydantic to pass the arguments on
+        _run(name, sys.argv[2:])
+    else:
+        app(prog_name="sweeps")
+
+
 if __name__ == "__main__":
-    app(prog_name="sweeps")
+    main()

@@ -8,21 +8,25 @@ neither ray nor torch.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from sweeps import exits, ledger
-from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
-from sweeps.report import analysis
+
+if TYPE_CHECKING:
+    from sweeps.findings.everything import Reader
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _analyze(files: Files, reader: Reader, *, tensorboard: bool) -> None:
+def _analyze(files: Files, reader: "Reader", *, tensorboard: bool) -> None:
     """Write and print one sweep; `StorageError` if it can't be written."""
+    from rich.console import Console
+
+    from sweeps.report import analysis
+
     try:
         found = reader.findings(files)
         analysis.present(analysis.write(files, found), Console())
@@ -63,6 +67,11 @@ def main(
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""
     with exits.reported():
         chosen = ledger.find_sweeps(names or [])
+        from rich.console import Console
+
+        from sweeps.findings.everything import Reader
+        from sweeps.report import analysis
+
         reader = Reader()
         steps = [partial(_analyze, files, reader, tensorboard=tensorboard) for files in chosen]
         codes = [_code(step) for step in steps]

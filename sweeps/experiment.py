@@ -9,12 +9,8 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import READERS, Address, Slots, Tracker, command_line
-from sweeps.engine import session
+from sweeps.commands.shared import Address, Slots, Tracker, command_line, console, readers
 from sweeps.ledger import RESULTS
-from sweeps.plan.request import experiment_request
-from sweeps.report.entries import entries_under, find_entries
-from sweeps.report.terminal import console, print_comparison, print_experiment, print_experiments
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,16 +45,22 @@ def main(
         missing = [f"--{key}: missing" for key, value in required.items() if not value]
         if missing:
             raise exits.UsageError("\n".join(missing))
+        from sweeps.engine import session
+        from sweeps.plan.request import experiment_request
+
         request = experiment_request(name, config, changes, why)
         command = command_line("sweeps.experiment")
         options = session.Options(command, "--name", address=address, tracker=tracker, slots=slots)
-        raise typer.Exit(session.run(request, RESULTS / name, options, READERS, console()))
+        raise typer.Exit(session.run(request, RESULTS / name, options, readers(), console()))
 
 
 @app.command("list")
 def list_all() -> None:
     """List the experiments under results/, one per line."""
     with exits.reported():
+        from sweeps.report.entries import entries_under
+        from sweeps.report.terminal import print_experiments
+
         print_experiments(entries_under(RESULTS), console())
 
 
@@ -66,6 +68,9 @@ def list_all() -> None:
 def show(name: Annotated[str, typer.Argument(help="Name of an experiment.")]) -> None:
     """Print the log entry of one experiment."""
     with exits.reported():
+        from sweeps.report.entries import find_entries
+        from sweeps.report.terminal import print_experiment
+
         (entry,) = find_entries(RESULTS, [name])
         print_experiment(entry, console())
 
@@ -76,6 +81,9 @@ def compare(
 ) -> None:
     """Compare experiments side by side."""
     with exits.reported():
+        from sweeps.report.entries import find_entries
+        from sweeps.report.terminal import print_comparison
+
         print_comparison(find_entries(RESULTS, names), console())
 
 

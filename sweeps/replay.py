@@ -11,14 +11,12 @@ from typing import Annotated, Literal
 import typer
 
 from sweeps import exits
-from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
-from sweeps.report.terminal import console, print_replays, warn_of_short
-from sweeps.simulate.curves import arrivals, ended_early, read_curves
-from sweeps.simulate.judge import check_reach, judged
-from sweeps.simulate.settings import fitting, settings
+from sweeps.commands.shared import console
 
 _FIGURES = (".svg", ".png", ".pdf")
 
+# The help states the policies and the defaults of a space as text: reading them takes longer than
+# `--help` may. A test compares the two.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -34,7 +32,7 @@ def main(
     policy: Annotated[
         str | None,
         typer.Option(
-            help=f"The policy: {', '.join(SCHEDULES)}. Default: {DEFAULT_SCHEDULE.policy}."
+            help="The policy: none, asha, asha_stopping, sha, hyperband, i_epoch, median. Default: asha."
         ),
     ] = None,
     compare: Annotated[
@@ -42,19 +40,15 @@ def main(
     ] = False,
     eta: Annotated[
         int | None,
-        typer.Option(
-            help=f"One in ETA trials of a rung continues. Default: {DEFAULT_SCHEDULE.eta}."
-        ),
+        typer.Option(help="One in ETA trials of a rung continues. Default: 3."),
     ] = None,
     grace: Annotated[
         str | None,
-        typer.Option(
-            help=f"The first rung, as a share of the budget. Default: {DEFAULT_SCHEDULE.grace}."
-        ),
+        typer.Option(help="The first rung, as a share of the budget. Default: 1/8."),
     ] = None,
     finish: Annotated[
         int | None,
-        typer.Option(help=f"Finish at least this many trials. Default: {DEFAULT_SCHEDULE.finish}."),
+        typer.Option(help="Finish at least this many trials. Default: 1."),
     ] = None,
     score: Annotated[
         str | None,
@@ -98,6 +92,12 @@ def main(
             raise exits.UsageError(
                 f"--policy {policy}: --compare replays all policies; leave out one of the two"
             )
+        from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
+        from sweeps.report.terminal import print_replays, warn_of_short
+        from sweeps.simulate.curves import arrivals, ended_early, read_curves
+        from sweeps.simulate.judge import check_reach, judged
+        from sweeps.simulate.settings import fitting, settings
+
         name = policy or DEFAULT_SCHEDULE.policy
         chosen = (
             {each: fitting(each, given) for each in SCHEDULES}

@@ -6,11 +6,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import READERS, Address, Slots, Tracker, command_line
-from sweeps.engine import session
-from sweeps.engine.machine import default_scale
-from sweeps.plan.request import read_request, sweep_folder
-from sweeps.report.terminal import console
+from sweeps.commands.shared import Address, Slots, Tracker, command_line, console, readers
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -59,6 +55,10 @@ def main(
 ) -> None:
     """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
+        from sweeps.engine import session
+        from sweeps.engine.machine import default_scale
+        from sweeps.plan.request import read_request, sweep_folder
+
         if not scale:
             scale = default_scale()
             print(f"no --scale given: using {scale}", flush=True)
@@ -70,7 +70,7 @@ def main(
         if plan:
             session.preview(request, folder, options, console())
             return
-        raise typer.Exit(session.run(request, folder, options, READERS, console()))
+        raise typer.Exit(session.run(request, folder, options, readers(), console()))
 
 
 if __name__ == "__main__":

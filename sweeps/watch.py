@@ -6,7 +6,6 @@ import typer
 
 from sweeps import exits
 from sweeps.ledger import find_sweep
-from sweeps.report.server import HOST, Server
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,6 +24,8 @@ def main(
 ) -> None:
     """Serve the report of a sweep as a web page that updates while the sweep runs."""
     with exits.reported():
+        from sweeps.report.server import HOST, Server
+
         files = find_sweep(name)
         try:
             server = Server(files, port)

@@ -1,16 +1,25 @@
 """The floors: which module may import what.
 
-Outward, in a fresh interpreter: which packages a module loads when it is imported. Inward, from the
-source: which packages of the project a module names in any import, also inside functions.
+Outward, in a fresh interpreter: which packages a module loads when it is imported, and a command when
+it is run. Inward, from the source: which packages of the project a module names in any import, also
+inside functions.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from fakes import Engine, driver, grid, v_shaped
+
+from sweeps import ledger as led
+from sweeps.__main__ import COMMANDS
+from sweeps.engine import machine
+from sweeps.plan.request import read_request
 
 FORBIDDEN = {
     "tinylm.yaml": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
@@ -18,6 +27,7 @@ FORBIDDEN = {
     "tinylm.config": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.texts": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.documents": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
+    "tinylm.size": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
     "tinylm.data": {"torch", "ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.model": {"ray", "sweeps", "pandas", "matplotlib"},
     "tinylm.train": {"ray", "sweeps", "pandas", "matplotlib"},
@@ -83,6 +93,87 @@ def test_a_module_above_its_floor_is_found() -> None:
     assert loaded("tinylm.model", {"torch", "ray"}) == "torch"
 
 
+# What takes long to import. Whoever asks for help, a plan or a sweep that is done waits for none of it.
+HEAVY = {"torch", "ray", "scipy", "matplotlib", "pandas", "optuna", "plotly", "pyarrow", "jinja2"}
+COMMAND_PROGRAM = """
+import runpy, sys
+heavy = set(sys.argv[1].split(','))
+sys.argv = sys.argv[2:]
+code = None
+try:
+    runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+except SystemExit as ended:
+    code = ended.code
+names = {name.partition('.')[0] for name in sys.modules}
+print('\\nloaded:', code or 0, *sorted(names & heavy))
+"""
+
+
+def loaded_by(command: list[str], names: set[str], cache: Path, cwd: Path) -> str:
+    """The exit code of a command in a fresh interpreter, and which of the names it has then loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND_PROGRAM, ",".join(sorted(names)), *command],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "TINYLM_CACHE": str(cache),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.rpartition("loaded: ")[2].strip() or done.stderr
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space and its sweep, of which nothing is left to do, whose speed is known."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "text.txt").write_text("one two three\n" * 4000)
+    base = {"data.corpus": "text", "data.path": "text.txt", "model.vocab_size": 257}
+    tree = {**grid([1e-3, 2e-3], policy="none"), "base": base}
+    (folder / "rates.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TINYLM_CACHE", str(folder / "cache"))
+        what = read_request("rates.yaml", "smoke", [], 0)
+        machine.CorpusFacts(print).corpus(what.base)
+        machine._keep("probes", {machine._probed(what.base): [1000.0, 5.5]})
+        with led.Ledger(led.Files(folder / "results" / "rates-smoke")) as ledger:
+            conductor = driver(ledger, what)
+            conductor.begin({})
+            Engine(conductor, v_shaped).run()
+            conductor.sample(
+                lambda file: {
+                    "text": "one two",
+                    "tokens": 2,
+                    "temperature": 1.0,
+                    "top_p": 0.9,
+                    "seed": 0,
+                }
+            )
+        led.write_whole(ledger.files.summary, b"")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_loads_neither_pydantic_nor_numpy(name: str, tmp_path: Path) -> None:
+    command = [f"sweeps.{name}" if name else "sweeps", "--help"]
+    assert loaded_by(command, HEAVY | {"pydantic", "numpy"}, tmp_path, tmp_path) == "0"
+
+
+@pytest.mark.parametrize("more", [["--plan"], []], ids=["plan", "nothing left to do"])
+def test_what_trains_nothing_loads_nothing_heavy(begun: Path, more: list[str]) -> None:
+    command = ["sweeps.run", "rates.yaml", "--scale", "smoke", *more]
+    assert loaded_by(command, HEAVY, begun / "cache", begun) == "0"
+
+
+def test_a_heavy_import_of_a_command_is_found(begun: Path) -> None:
+    command = ["sweeps.analyze", "rates-smoke"]
+    assert "matplotlib" in loaded_by(command, HEAVY, begun / "cache", begun).split()
+
+
 # The arrows between packages: what a module may import of the project. The row with the longest
 # name holds; a package may import itself; a name stands for all that is below it. No command may
 # import another, also within `sweeps.commands`: what they share is in `sweeps.commands.shared`.
@@ -113,7 +204,7 @@ ARROWS = {
     "sweeps.engine.worker": LOW | DRIVER,
     "sweeps.engine.tune": LOW | DRIVER | PARTS | {"sweeps.engine.worker", "sweeps.plan.space"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
-    "sweeps.commands.shared": {"sweeps.ledger", "sweeps.engine.session"} | READING,
+    "sweeps.commands.shared": {"sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(
         (
             *("sweeps.__main__", "sweeps.commands", "sweeps.run", "sweeps.analyze"),

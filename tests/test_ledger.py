@@ -72,6 +72,47 @@ def test_a_damaged_line_is_an_error_with_its_number(files: led.Files, damage: by
         led.read(files)
 
 
+def test_damage_far_from_the_beginning_is_an_error_with_its_number(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append_all([("session", {})] * 2500)
+    with files.ledger.open("ab") as stream:
+        stream.write(b"xx\n")
+    with pytest.raises(led.LedgerError, match="line 2501 is damaged"):
+        led.read(files)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"seq":1,"kind":"a"},{"seq":2,"kind":"a"}\n', b'{"seq":1\n"kind":"a"}\n', b"\n"],
+    ids=["two rows in a line", "a row in two lines", "an empty line"],
+)
+def test_a_line_that_is_not_one_row_is_damage(files: led.Files, damage: bytes) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    with files.ledger.open("ab") as stream:
+        stream.write(damage)
+    with pytest.raises(led.LedgerError, match="line 2 is damaged"):
+        led.read(files)
+
+
+def test_rows_that_are_written_together_are_those_written_one_by_one(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        rows = ledger.append_all([("started", {"trial": "a"}), ("started", {"trial": "b"})])
+        ledger.append("session")
+    assert [(row["seq"], row["trial"]) for row in rows] == [(1, "a"), (2, "b")]
+    assert led.read(files) == ledger.rows and len(ledger.rows) == 4
+
+
+def test_opening_a_ledger_does_not_change_its_time(files: led.Files) -> None:
+    """An analysis that is newer than the ledger is current."""
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+    os.utime(files.ledger, ns=(5, 5))
+    with led.Ledger(files):
+        assert files.ledger.stat().st_mtime_ns == 5
+
+
 def test_a_damaged_ledger_is_not_written_to(files: led.Files) -> None:
     files.folder.mkdir()
     files.ledger.write_bytes(b"xx\n")
@@ -162,6 +203,20 @@ def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) 
     )
     subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
     assert [row["seq"] for row in led.read(files)] == [0, 1]
+
+
+def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) -> None:
+    program = (
+        "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
+        "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
+        "    ledger.append('session')\n"
+        "    try: ledger.append_all([('planned', {'filler': 'x' * 400})] * 5)\n"
+        "    except OSError: assert len(ledger.rows) == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
+    assert [row["kind"] for row in led.read(files)] == ["session"]
 
 
 def test_a_row_of_a_trial_that_was_never_planned_is_damage(files: led.Files) -> None:

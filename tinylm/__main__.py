@@ -19,6 +19,7 @@ from tinylm.counts import count as short
 from tinylm.counts import times
 from tinylm.exits import RefusedError, by_signal, reported, storing
 from tinylm.files import replacing
+from tinylm.size import size
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
@@ -51,8 +52,6 @@ def count(
     """Print a config's parameter counts and training FLOPs."""
     with reported():
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
-    from tinylm.model import size
-
     counted = size(settings.model)
     table = Table(title=config, box=None, show_header=False, title_justify="left")
     table.add_column()

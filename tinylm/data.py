@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ Tell = Callable[[str], None]  # told what people should know
 _CHUNK = 2**24  # tokens counted at a time
 _BATCH = 2**20  # characters tokenized at a time
 _SAVED = 2**24  # characters tokenized between two saved states
+SETTLED = (
+    2 * 10**9
+)  # nanoseconds: file systems tell the times of two changes apart that are so far apart
 # The vocabulary is learned from the training text until its distinct words cost so much: the memory
 # of learning grows with them, not with the text. Only large texts of many languages, of scripts
 # without spaces, or of no language reach it.
@@ -441,13 +445,38 @@ def prepare(config: cfg.Config, tell: Tell = lambda message: None) -> Corpus:
     Raises `ConfigError` if documents can't be read or the corpus is too small for the config, and
     `OSError` with the folder if it can't be kept.
     """
-    files = texts.sources(config.data) if config.data.corpus == "text" else None
-    if files and files.kind == texts.TOKENS:
-        corpus = _prepare_given(config.data, files, tell)
-    else:
-        corpus = _prepare_texts(config, files.notes if files else (), tell)
+    corpus = _unless_changed(config, lambda: _read_and_prepare(config, tell))
     check_size(corpus, config)
     return corpus
+
+
+def _unless_changed(config: cfg.Config, prepared: Callable[[], Corpus]) -> Corpus:
+    """The corpus that was prepared of the same files before, which are then not read; else it is
+    prepared now."""
+
+    def stamp() -> tuple[str, int] | None:
+        return documents.stamp(config.data, config.model.vocab_size, _downloads())
+
+    before, now = stamp(), time.time_ns()
+    if before is None:
+        return prepared()
+    kept = cache_folder() / "stamps" / before[0]
+    corpus = find(kept.read_text()) if kept.is_file() else None
+    if corpus is None:
+        corpus = prepared()
+        # A file that has just been written may change again at what counts as the same time.
+        if now - before[1] > SETTLED and stamp() == before:
+            kept.parent.mkdir(exist_ok=True)
+            with replacing(kept) as stream:
+                stream.write(corpus.digest.encode())
+    return corpus
+
+
+def _read_and_prepare(config: cfg.Config, tell: Tell) -> Corpus:
+    files = texts.sources(config.data) if config.data.corpus == "text" else None
+    if files and files.kind == texts.TOKENS:
+        return _prepare_given(config.data, files, tell)
+    return _prepare_texts(config, files.notes if files else (), tell)
 
 
 def _prepare_texts(config: cfg.Config, notes: Iterable[str], tell: Tell) -> Corpus:

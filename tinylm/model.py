@@ -1,7 +1,7 @@
 """The Transformer and its switches.
 
 Each value of a switch (`model.position`, `model.ffn`, `model.norm`) is one class, which builds its
-part of the model and counts its parameters; `POSITION`, `FFN` and `BLOCK` map values to classes.
+part of the model; `POSITION`, `FFN` and `BLOCK` map values to classes. `tinylm.size` counts parameters.
 
 Shapes are part of names. B: sequences of a batch, T: positions of a window, V: vocabulary,
 D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d_ff).
@@ -9,7 +9,6 @@ D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d
 
 import hashlib
 import math
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -39,11 +38,6 @@ class NoPosition(nn.Module):
         """The module of a config."""
         return cls()
 
-    @staticmethod
-    def params(c: cfg.Model) -> int:
-        """Its parameters."""
-        return 0
-
     def embed(self, x_BTD: Tensor) -> Tensor:
         """The embeddings of a window, with their positions."""
         return x_BTD
@@ -63,10 +57,6 @@ class LearnedPosition(NoPosition):
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
         return cls(c.context_length, c.d_model)
-
-    @staticmethod
-    def params(c: cfg.Model) -> int:
-        return c.context_length * c.d_model
 
     def embed(self, x_BTD: Tensor) -> Tensor:
         return x_BTD + self.weight[: x_BTD.shape[1]]
@@ -134,17 +124,6 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
 
-    @staticmethod
-    def weights(c: cfg.Model) -> int:
-        """Parameters of its matrix products."""
-        return 4 * c.d_model**2
-
-    @staticmethod
-    def params(c: cfg.Model) -> int:
-        """Its parameters."""
-        gains = 2 * (c.d_model // c.n_heads) if c.qk_norm else 0
-        return Attention.weights(c) + gains
-
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
         qkv_3BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         q_BHTK, k_BHTK, v_BHTK = qkv_3BHTK.unbind(0)
@@ -166,11 +145,6 @@ class FeedForward(nn.Module):
         if self.gated:
             self.gate = nn.Linear(c.d_model, c.d_ff, bias=False)
         self.down = nn.Linear(c.d_ff, c.d_model, bias=False)
-
-    @classmethod
-    def params(cls, c: cfg.Model) -> int:
-        """Its parameters, all of them in matrix products."""
-        return (3 if cls.gated else 2) * c.d_model * c.d_ff
 
 
 class SwiGLU(FeedForward):
@@ -210,11 +184,6 @@ class Block(nn.Module):
         self.ffn = FFN[c.ffn](c)
         self.drop = nn.Dropout(c.dropout)
 
-    @classmethod
-    def params(cls, c: cfg.Model) -> int:
-        """Its parameters."""
-        return Attention.params(c) + FFN[c.ffn].params(c)
-
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
         x_BTD = x_BTD + self.drop(self.attention(x_BTD, position))
         return x_BTD + self.drop(self.ffn(x_BTD))
@@ -227,10 +196,6 @@ class NormBlock(Block):
         super().__init__(c)
         self.attention_norm = RMSNorm(c.d_model, c.norm_eps)
         self.ffn_norm = RMSNorm(c.d_model, c.norm_eps)
-
-    @classmethod
-    def params(cls, c: cfg.Model) -> int:
-        return super().params(c) + 2 * c.d_model
 
 
 class PreNormBlock(NormBlock):
@@ -312,32 +277,3 @@ def build(c: cfg.Model, seed: int) -> Transformer:
             generator = torch.Generator().manual_seed(stream(seed, name))
             nn.init.trunc_normal_(parameter, 0.0, std, -3 * std, 3 * std, generator=generator)
     return model.eval()
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a model costs; `flops_per_token` covers forward and backward pass of one training token."""
-
-    params: int
-    params_without_embeddings: int
-    params_without_input_embedding: int
-    flops_per_token: int
-
-
-def size(c: cfg.Model) -> Size:
-    """The counts of a model, in closed form.
-
-    FLOPs are 6 for each weight of a matrix product plus 12 L T D for attention (PaLM,
-    arXiv:2204.02311, appendix B; causality is not credited).
-    """
-    block = BLOCK[c.norm]
-    table = c.vocab_size * c.d_model
-    inside = c.n_layers * block.params(c) + (c.d_model if block.ends_in_norm else 0)
-    embeddings = POSITION[c.position].params(c) + table + (0 if c.tie_embeddings else table)
-    weights = c.n_layers * (Attention.weights(c) + FFN[c.ffn].params(c)) + table
-    return Size(
-        params=inside + embeddings,
-        params_without_embeddings=inside,
-        params_without_input_embedding=inside + table,
-        flops_per_token=6 * weights + 12 * c.n_layers * c.context_length * c.d_model,
-    )

@@ -1,15 +1,21 @@
-"""What the commands that run trials share: three options, the command line, the console, the readers."""
+"""What the commands share: options, the command line, the console, and for a session the readers.
+
+Importing it loads typer alone: `--help` answers at once.
+"""
 
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from sweeps.engine import session
-from sweeps.findings.arms import void_arms
-from sweeps.ledger import Files
+from sweeps.engine import TrackerName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.engine.session import Readers
+    from sweeps.ledger import Files, Sweep
 
 Address = Annotated[
     str,
@@ -20,7 +26,7 @@ Slots = Annotated[
     typer.Option(min=1, help="Trials at once, at most. Default: what CPUs, GPUs and memory allow."),
 ]
 Tracker = Annotated[
-    session.Tracker | None, typer.Option(help="Also report the trials to this tracker.")
+    TrackerName | None, typer.Option(help="Also report the trials to this tracker.")
 ]
 
 
@@ -29,10 +35,27 @@ def command_line(module: str) -> str:
     return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
 
 
-def _publish(files: Files, console: Console) -> None:
+def console() -> "Console":
+    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def readers() -> "Readers":
+    """What a session needs of the side that reads; each is imported when it is called."""
+    from sweeps.engine.session import Readers
+
+    return Readers(_publish, _void_arms)
+
+
+def _publish(files: "Files", console: "Console") -> None:
     from sweeps.report import analysis
 
     analysis.publish(files, console)
 
 
-READERS = session.Readers(_publish, void_arms)
+def _void_arms(sweep: "Sweep") -> list[str]:
+    from sweeps.findings.arms import void_arms
+
+    return void_arms(sweep)

@@ -1,1 +1,5 @@
 """What runs: the driver, Ray Tune, and the workers."""
+
+from typing import Literal
+
+TrackerName = Literal["mlflow", "wandb"]

@@ -5,14 +5,17 @@ trial continues. All its state comes from the ledger, so a driver that opens the
 died continues where that one stopped.
 """
 
+import itertools
 import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
+
+from sortedcontainers import SortedSet
 
 from sweeps import ledger as led
 from sweeps.exits import RefusedError
@@ -23,11 +26,13 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
-from sweeps.selection import best_group, first_at_most
+from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # attempts that a session makes after a trial's first failure
+_CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
+_BATCH = 1000  # planned trials that are written with one sync
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,10 @@ class Driver:
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
+    # Each trial's place in the order of starting, trials that were begun first; and the places of those
+    # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
+    _places: dict[str, tuple[bool, int, str]] = field(default_factory=dict)
+    _ready: SortedSet = field(default_factory=SortedSet)
 
     def __post_init__(self) -> None:
         for row in self.ledger.rows:
@@ -126,6 +135,7 @@ class Driver:
         for trial in self.sweep.trials.values():
             if trial.trial not in unwanted:
                 self._watch_target(trial)
+        self._index()
         refuse_other_base(self.sweep.request, self.request)
 
     def _consult(self) -> None:
@@ -133,10 +143,28 @@ class Driver:
         self.policy = self.request.policy()
         for row in self.ledger.rows:
             self._advise(row)
+        self._index()
+
+    def _index(self) -> None:
+        """Find the trials that may start without a promotion, after a change that any may be affected by."""
+        self._ready.clear()
+        self._places.clear()
+        for trial in self.sweep.trials:
+            self._place(trial)
+
+    def _place(self, trial_id: str) -> None:
+        """Find out whether a trial may start without a promotion, after a row of it."""
+        before = self._places.get(trial_id, (False, len(self._places), trial_id))
+        self._ready.discard(before)
+        trial = self.sweep.trials.get(trial_id)
+        if trial is not None:
+            self._places[trial_id] = (not trial.curve, before[1], trial_id)
+            if self._is_ready(trial):
+                self._ready.add(self._places[trial_id])
 
     def _advise(self, row: led.Row) -> None:
         """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
-        if row["kind"] in {"withdrawn", "restored"}:  # what `_consult` is for
+        if row["kind"] in _CONSULTED:
             return
         if "trial" in row:
             trial = self.sweep.find(row["trial"])
@@ -151,23 +179,35 @@ class Driver:
         self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
-        row = self.ledger.append(kind, **fields)
-        self.sweep.observe(row)
-        if kind in {"measured", "started", "withdrawn", "restored"}:
-            self._watch_target(self.sweep.find(row["trial"]))
-        self._advise(row)
+        (row,) = self._record_all([(kind, fields)])
         return row
 
-    def _watch_target(self, trial: led.Trial) -> None:
-        """Note whether a trial has reached a target that ends it."""
+    def _record_all(self, facts: Sequence[tuple[str, dict[str, Any]]]) -> list[led.Row]:
+        rows = self.ledger.append_all(facts)
+        for row in rows:
+            kind = row["kind"]
+            self.sweep.observe(row)
+            if kind in {"measured", "started", "withdrawn", "restored"}:
+                trial = self.sweep.find(row["trial"])
+                self._watch_target(trial, last_record(trial) if kind == "measured" else None)
+            self._advise(row)
+            if kind == "session":
+                self._index()
+            elif kind not in _CONSULTED and "trial" in row:
+                self._place(row["trial"])
+        return rows
+
+    def _watch_target(self, trial: led.Trial, new: Measured | None = None) -> None:
+        """Note whether a trial has reached a target that ends it: with a new record, or without one with
+        any that it has now."""
         target = self.request.space.target
         if target is None or target.ends == "nothing" or trial.role == "audit":
             return
-        record = first_at_most(trial, target.metric, target.limit)
-        if record is not None and not trial.is_withdrawn:
-            self._at_target[trial.trial] = record.loss(target.metric)
-        else:
+        if new is None:
             self._at_target.pop(trial.trial, None)
+            new = first_at_most(trial, target.metric, target.limit)
+        if new is not None and new.loss(target.metric) <= target.limit and not trial.is_withdrawn:
+            self._at_target.setdefault(trial.trial, new.loss(target.metric))
 
     def _is_over(self, trial: led.Trial) -> bool:
         """Whether a trial needs no more training: its budget is used up, or it reached a target that
@@ -244,27 +284,34 @@ class Driver:
                 self._conclude(trial, trial.checkpoint)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
-        restored = False
-        for new in planned:
-            if new.trial in self.sweep.withdrawn:
-                self._record("restored", trial=new.trial)
-                restored = True
-            elif new.trial not in self.sweep.trials:
-                self._record(
-                    "planned",
-                    trial=new.trial,
-                    label=new.label,
-                    config=new.config.model_dump(),
-                    values=new.values,
-                    seed=new.config.run.seed,
-                    role=new.role,
-                    arm=new.arm,
-                    grid=new.grid,
-                    draws=new.draws,
-                    **self.facts(new.config),
-                )
+        """Write down the trials that are new or restored, many rows at a time."""
+        new: dict[str, PlannedTrial] = {}  # arms may share trials
+        for one in planned:
+            if one.trial not in self.sweep.trials:
+                new.setdefault(one.trial, one)
+        restored = not new.keys().isdisjoint(self.sweep.withdrawn)
+        left = iter(new.values())
+        while batch := list(itertools.islice(left, _BATCH)):
+            self._record_all([self._planned(one) for one in batch])
         if restored:
             self._consult()
+
+    def _planned(self, new: PlannedTrial) -> tuple[str, dict[str, Any]]:
+        """The kind and the fields of the row of a trial that is new or restored."""
+        if new.trial in self.sweep.withdrawn:
+            return "restored", {"trial": new.trial}
+        return "planned", {
+            "trial": new.trial,
+            "label": new.label,
+            "config": new.config.model_dump(),
+            "values": new.values,
+            "seed": new.config.run.seed,
+            "role": new.role,
+            "arm": new.arm,
+            "grid": new.grid,
+            "draws": new.draws,
+            **self.facts(new.config),
+        }
 
     def _unwanted(self) -> list[str]:
         """The trials that the space no longer has."""
@@ -324,7 +371,7 @@ class Driver:
     @property
     def running(self) -> list[led.Trial]:
         """The trials and audits that are being trained."""
-        return [trial for trial in self.sweep.attempted if trial.status == "running"]
+        return [self.sweep.find(trial) for trial in self.sweep.running]
 
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials.
@@ -355,24 +402,24 @@ class Driver:
         )
 
     def _next_trial(self) -> led.Trial | None:
-        trials = self.sweep.trials
-        waiting = [trial for trial in trials.values() if self._is_ready(trial)]
-        begun = [trial for trial in waiting if trial.curve]
-        if begun:
-            return begun[0]
+        first = self._first_ready()
+        if first is not None and first.curve:
+            return first
         promotion = self.policy.promotion(idle=False)
-        if promotion is None and not waiting:
-            waiting = self._suggest()
-        if promotion is None and not waiting:
+        if promotion is None and first is None:
+            first = self._suggest()
+        if promotion is None and first is None:
             promotion = self.policy.promotion(idle=True)
         if promotion is not None:
             self._record("promoted", **promotion.fields())
-            return trials[promotion.trial]
-        if not waiting and self._choose():
-            waiting = [trial for trial in trials.values() if self._is_ready(trial)]
-        if not waiting:
-            waiting = self._waiting_audits()
-        return waiting[0] if waiting else None
+            return self.sweep.trials[promotion.trial]
+        if first is None and self._choose():
+            first = self._first_ready()
+        return self._waiting_audit() if first is None else first
+
+    def _first_ready(self) -> led.Trial | None:
+        """The first trial that may start without a promotion, one that was begun before others."""
+        return self.sweep.trials[self._ready[0][-1]] if self._ready else None
 
     def _is_free(self, trial: led.Trial) -> bool:
         """Whether a trial runs to the end, without early stopping."""
@@ -467,18 +514,22 @@ class Driver:
         They are those whose ids, hashed with the seed, come first: a random sample which a larger
         share, or more stopped trials, add to.
         """
+        if not self.audit:
+            return []
         stopped = [
             trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
         ]
-        stopped.sort(key=lambda trial: cfg.digest([self.request.seed, trial.trial]))
         fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
         drawn = len(stopped) - len(fresh)
-        return fresh[: max(0, math.ceil(self.audit * len(stopped)) - drawn)]
-
-    def _waiting_audits(self) -> list[led.Trial]:
-        """The audits that wait for a slot; none before every trial is decided."""
-        if any(trial.status == "running" for trial in self.sweep.trials.values()):
+        left = math.ceil(self.audit * len(stopped)) - drawn
+        if left <= 0:
             return []
+        return sorted(fresh, key=lambda one: cfg.digest([self.request.seed, one.trial]))[:left]
+
+    def _waiting_audit(self) -> led.Trial | None:
+        """The first audit that waits for a slot; None before every trial is decided."""
+        if any(trial in self.sweep.trials for trial in self.sweep.running):
+            return None
         if self._to_audit():
             self.end()
         drawn = self._to_audit()
@@ -491,7 +542,8 @@ class Driver:
                 stopped=stopped,
                 share=self.audit,
             )
-        return [audit for audit in self.sweep.audits.values() if audit.status == "planned"]
+        audits = self.sweep.audits.values()
+        return next((audit for audit in audits if audit.status == "planned"), None)
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
@@ -526,13 +578,14 @@ class Driver:
         ]
         return suggest.suggest(request, self.machine, past)
 
-    def _suggest(self) -> list[led.Trial]:
+    def _suggest(self) -> led.Trial | None:
+        """The next trial of an Optuna search, written down; None if there is none."""
         while (new := self._suggestion()) is not None:
             self._plan([new])
             trial = self.sweep.trials[new.trial]
             if self._is_ready(trial):  # one that was withdrawn may have finished before
-                return [trial]
-        return []
+                return trial
+        return None
 
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write down an event of `Attempt.events`; whether the attempt continues."""

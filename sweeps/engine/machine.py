@@ -5,16 +5,18 @@ plans the same trials. (Where and with what a session runs is in provenance.py, 
 nothing.)
 """
 
+import ctypes
 import json
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sweeps import ledger as led
 from sweeps.engine.failures import Failure, failure_of
@@ -24,9 +26,7 @@ from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm import data, documents
-
-if TYPE_CHECKING:
-    from tinylm.measure import Probe
+from tinylm.size import size as counted
 
 Answer = TypeVar("Answer")
 MEMORY_SHARE = 0.8  # of a slot's memory that a run may fill
@@ -42,9 +42,20 @@ Peaks = Callable[[Sequence[cfg.Config]], list[float]]  # peak bytes of a run of 
 
 def default_scale() -> str:
     """The config of a sweep that names none: `tinystories_17m` with a CUDA device, else `cpu`."""
+    if not _may_have_gpu():
+        return "cpu"
     import torch
 
     return "tinystories_17m" if torch.cuda.is_available() else "cpu"
+
+
+def _may_have_gpu() -> bool:
+    """Whether this machine has a driver that torch finds CUDA devices by: NVIDIA's or AMD's."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
 
 
 def this_machine(request: Request) -> Machine:
@@ -134,8 +145,6 @@ def local_slots(
 @cache
 def size(model: cfg.Model) -> tuple[int, int]:
     """Parameters and FLOPs per training token of a model."""
-    from tinylm.model import size as counted
-
     sizes = counted(model)
     return sizes.params, sizes.flops_per_token
 
@@ -144,8 +153,8 @@ class CorpusFacts:
     """What a trial's `planned` row holds besides its config: its model's size, and facts about its
     corpus.
 
-    The first call with a corpus tokenizes it: trials find it ready, and bad data ends the command
-    before anything is trained.
+    The first call with a corpus tokenizes it, if that was not done before: trials find it ready, and
+    bad data ends the command before anything is trained.
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -153,21 +162,27 @@ class CorpusFacts:
         self._corpora: dict[str, data.Corpus] = {}
         self._entropies: dict[str, float] = {}
 
-    def __call__(self, config: cfg.Config) -> dict[str, Any]:
-        """`params`, `flops_per_token`, `corpus`, `unigram_entropy` and `train_tokens`; `ConfigError` if
-        the corpus can't be used."""
+    def corpus(self, config: cfg.Config) -> data.Corpus:
+        """The corpus of a config; `ConfigError` if it can't be used."""
         key = cfg.digest([config.data.model_dump(), config.model.vocab_size])
         if key not in self._corpora:
             self._corpora[key] = data.prepare(config, self._tell)
-            self._entropies[key] = self._corpora[key].train.unigram_entropy()
         data.check_size(self._corpora[key], config)
+        return self._corpora[key]
+
+    def __call__(self, config: cfg.Config) -> dict[str, Any]:
+        """`params`, `flops_per_token`, `corpus`, `unigram_entropy` and `train_tokens`; `ConfigError` if
+        the corpus can't be used."""
+        corpus = self.corpus(config)
+        if corpus.digest not in self._entropies:
+            self._entropies[corpus.digest] = corpus.train.unigram_entropy()
         params, flops = size(config.model)
         return {
             "params": params,
             "flops_per_token": flops,
-            "corpus": self._corpora[key].digest,
-            "unigram_entropy": self._entropies[key],
-            "train_tokens": len(self._corpora[key].train.ids),
+            "corpus": corpus.digest,
+            "unigram_entropy": self._entropies[corpus.digest],
+            "train_tokens": len(corpus.train.ids),
         }
 
 
@@ -182,24 +197,24 @@ def passes(configs: Sequence[cfg.Config], facts: CorpusFacts) -> list[tuple[floa
     timed = any(config.budget.seconds is not None for config in configs)
     if timed or any(documents.local_bytes(text) > enough for text in texts.values()):
         return []
-    read = [(config.budget.tokens, facts(config)["train_tokens"]) for config in configs]
+    read = [(config.budget.tokens, len(facts.corpus(config).train.ids)) for config in configs]
     return [(budget / tokens, tokens) for budget, tokens in read]
 
 
 def _kept(what: str) -> Path:
-    """The file of one kind of measurement: shape -> number."""
+    """The file of one kind of measurement: shape -> what was measured."""
     return data.cache_folder() / f"{what}.json"
 
 
-def _read(what: str) -> dict[str, float]:
+def _read(what: str) -> dict[str, Any]:
     try:
-        numbers: dict[str, float] = json.loads(_kept(what).read_text())
+        numbers: dict[str, Any] = json.loads(_kept(what).read_text())
     except (OSError, ValueError):
         return {}
     return numbers
 
 
-def _keep(what: str, numbers: dict[str, float]) -> None:
+def _keep(what: str, numbers: dict[str, Any]) -> None:
     led.write_whole(_kept(what), json.dumps(_read(what) | numbers, indent=1).encode())
 
 
@@ -209,32 +224,43 @@ def _shape(config: cfg.Config) -> str:
     return cfg.digest([config.model.model_dump(), config.optim.batch_size, run, processor()])
 
 
+def _probed(config: cfg.Config) -> str:
+    """A digest of everything that a probe depends on, if the machine is idle."""
+    return cfg.digest([_shape(config), version("torch")])
+
+
 def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     """Tokens per second of every config, as measured here before; None if one is not known."""
-    kept = _read("speeds")
-    speeds = [kept[shape] for config in configs if (shape := _shape(config)) in kept]
-    return speeds if len(speeds) == len(configs) else None
+    kept, shapes = _read("probes"), [_probed(config) for config in configs]
+    if not kept.keys() >= set(shapes):
+        return None
+    return [kept[shape][0] for shape in shapes]
 
 
 class ProbeError(Exception):
     """A run could not be tried here; says why."""
 
 
-def probes(configs: Sequence[cfg.Config], tell: Callable[[str], None]) -> list["Probe"]:
-    """Speed and loss at init of every config; each distinct shape is measured now, and its speed kept.
-    `ProbeError` if one can't be."""
-    shapes = {_shape(config): config for config in configs}
-    measured = {}
+def probes(
+    configs: Sequence[cfg.Config], tell: Callable[[str], None]
+) -> tuple[list[float], list[float]]:
+    """Tokens per second and loss at init of every config. Each distinct shape is measured once and
+    kept; `ProbeError` if one can't be measured."""
+    kept, shapes = _read("probes"), [_probed(config) for config in configs]
+    new = {
+        shape: config for shape, config in zip(shapes, configs, strict=True) if shape not in kept
+    }
     for number, (shape, found) in enumerate(
-        zip(shapes, _tried(_probe, list(shapes.values())), strict=True), start=1
+        zip(new, _tried(_probe, list(new.values())), strict=True), start=1
     ):
-        if len(shapes) > 1:
-            tell(f"measured speed: model shape {number} of {len(shapes)}")
+        if len(new) > 1:
+            tell(f"measured speed: model shape {number} of {len(new)}")
         if isinstance(found, Failure):
-            raise ProbeError(_told(found, shapes[shape]))
-        measured[shape] = found
-    _keep("speeds", {shape: found.tokens_per_s for shape, found in measured.items()})
-    return [measured[_shape(config)] for config in configs]
+            raise ProbeError(_told(found, new[shape]))
+        kept[shape] = found
+    if new:
+        _keep("probes", {shape: kept[shape] for shape in new})
+    return [kept[shape][0] for shape in shapes], [kept[shape][1] for shape in shapes]
 
 
 def _told(failure: Failure, config: cfg.Config) -> str:
@@ -247,10 +273,10 @@ def _told(failure: Failure, config: cfg.Config) -> str:
     )
 
 
-def _probe(config: cfg.Config) -> "Probe":
+def _probe(config: cfg.Config) -> list[float]:
     from tinylm import measure
 
-    return measure.probe(config)
+    return [*measure.probe(config)]  # a class of that module would load torch in the driver as well
 
 
 def product_flops(config: cfg.Config) -> float:

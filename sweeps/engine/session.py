@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
 from sweeps import exits
 from sweeps import ledger as led
-from sweeps.engine import provenance
+from sweeps.engine import TrackerName, provenance
 from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
@@ -37,8 +37,6 @@ from tinylm import config as cfg
 from tinylm.data import check_files
 from tinylm.signals import listening
 
-Tracker = Literal["mlflow", "wandb"]
-
 
 @dataclass(frozen=True)
 class Options:
@@ -47,7 +45,7 @@ class Options:
     command: str  # the command line, which resumes the sweep when it is run again
     folder_option: str  # the option that chooses the sweep's folder
     address: str = "local"  # or that of a running Ray cluster
-    tracker: Tracker | None = None
+    tracker: TrackerName | None = None
     audit: float = 0.0  # share of the stopped trials to train to the end
     slots: int | None = None  # trials at once, at most
 
@@ -82,14 +80,13 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         console.print(note, highlight=False)
     slots, audit = found.number, options.audit
     try:
-        probed = probes(load.configs, lambda note: console.print(note, style="dim"))
+        speeds, inits = probes(load.configs, lambda note: console.print(note, style="dim"))
     except (cfg.ConfigError, ProbeError) as error:
         show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
         console.print(f"time: unknown ({error})", highlight=False, markup=False)
         return
-    speeds = [one.tokens_per_s for one in probed]
     expected = forecast(request, load, speeds, slots)
-    show_inits(load.configs, [one.loss_init for one in probed], console)
+    show_inits(load.configs, inits, console)
     show_forecast(request, expected, load.tokens, audit, console)
     show_time(expected, speeds, slots, console)
 
@@ -119,14 +116,14 @@ def run(
         machine = this_machine(request)
         earlier = pl.earlier_draws(led.read(files), request.seed)
         plan = pl.plan(request, machine, earlier)
-        if options.address == "local":
+        if options.address == "local" and request.base.run.device != "cpu":
             from tinylm import train
 
             train.require(request.base.run.device)
         console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
         facts = CorpusFacts(lambda message: print(message, flush=True))
         for config in (request.base, *pl.load(request, plan).configs):
-            facts(config)
+            facts.corpus(config)
         for note in plan.notes:
             console.print(note, highlight=False)
         callbacks = _callbacks(options.tracker, files)
@@ -140,7 +137,7 @@ def run(
             return _Session(driver, options, readers, console).run(callbacks)
 
 
-def _callbacks(tracker: Tracker | None, files: led.Files) -> list[Any]:
+def _callbacks(tracker: TrackerName | None, files: led.Files) -> list[Any]:
     """Tune callbacks that report the trials to a tracker; `ConfigError` if the tracker can't be used."""
     if tracker is None:
         return []
@@ -155,7 +152,7 @@ def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
         if trial.status in {"finished", "diverged"}:
             continue
         config = cfg.validate(trial.config, trial.label)
-        digest = facts(config)["corpus"]
+        digest = facts.corpus(config).digest
         if digest != trial.corpus:
             where = config.data.path or config.data.corpus
             raise RefusedError(

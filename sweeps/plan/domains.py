@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
-from typing import Annotated, Any, ClassVar, LiteralString, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, LiteralString, Self, get_args
 
-import numpy as np
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -33,7 +32,9 @@ from tinylm import config as cfg
 from tinylm import yaml
 from tinylm.config import Problem, Section
 
-Rng = np.random.Generator
+if TYPE_CHECKING:
+    from numpy.random import Generator as Rng
+
 Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # a JSON number holds these exactly
 
 
@@ -153,7 +154,7 @@ class Domain(Section):
         low, high = self.bounds
         return type(value) in {int, float} and low <= float(value) <= high
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """A random value."""
         raise NotImplementedError
 
@@ -199,7 +200,7 @@ class Domain(Section):
 class Listed(Domain):
     """A list of values, all equally likely where they are drawn."""
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """One of the values."""
         return self.values[int(rng.integers(len(self.values)))]
 
@@ -258,7 +259,7 @@ class Uniform(Range):
         """As written."""
         return self.uniform[0], self.uniform[1]
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """A float."""
         return float(rng.uniform(*self.bounds))
 
@@ -269,7 +270,7 @@ class Uniform(Range):
         return FloatDistribution(*self.bounds)
 
 
-def _log_uniform(rng: Rng, low: float, high: float) -> float:
+def _log_uniform(rng: "Rng", low: float, high: float) -> float:
     # The exponential of a logarithm may pass a bound by its last digit.
     return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
 
@@ -287,7 +288,7 @@ class LogUniform(Range):
         """As written."""
         return self.loguniform[0], self.loguniform[1]
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """A float."""
         return _log_uniform(rng, *self.bounds)
 
@@ -319,7 +320,7 @@ class OneMinusLogUniform(Range):
         low, high = self.one_minus_loguniform
         return 1 - high, 1 - low
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """A float."""
         return self.at(_log_uniform(rng, *self.one_minus_loguniform))
 
@@ -398,7 +399,7 @@ class Int(Steps):
         """As written."""
         return self.int
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """An int."""
         low, high = self.int
         return low + self.step * rng.integers(0, (high - low) // self.step, endpoint=True).item()
@@ -428,7 +429,7 @@ class LogInt(Steps):
             raise ValueError(f"step {self.step} must not be above lower bound {self.logint[0]}")
         return self
 
-    def draw(self, rng: Rng) -> Value:
+    def draw(self, rng: "Rng") -> Value:
         """An int."""
         low, high = self.logint
         return self.at(_log_uniform(rng, low - self.step / 2, high + self.step / 2))

@@ -102,7 +102,7 @@ class PlannedTrial:
         """The key that it shares with the trials that its policy compares it with; None for none."""
         return pool_of(self.role, self.arm, self.grid)
 
-    @property
+    @cached_property
     def trial(self) -> str:
         """The id of the config."""
         return cfg.identity(self.config)

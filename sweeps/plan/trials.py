@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from sweeps import ledger as led
 from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
@@ -250,6 +248,8 @@ class Draws:
 
         Of a space without ranges of floats, none is missed.
         """
+        import numpy as np
+
         rng, base = np.random.default_rng([self._request.seed, index]), self._request.flat
         tried: list[str] = []
         while len(tried) < MOST_DRAWS:

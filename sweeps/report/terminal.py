@@ -19,11 +19,6 @@ from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
 
 
-def console() -> Console:
-    """Where tables are printed; a file or a pipe has no width, and 80 columns would cut them."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
 def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
     """Print the result of a sweep as a table that fits in 80 columns."""
     console.print(Text(found.results.question), style="bold")

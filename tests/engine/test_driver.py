@@ -935,3 +935,89 @@ def test_a_restored_trial_at_the_target_trains_no_further(tmp_path: Path) -> Non
     before = sweep(tmp_path, aiming(target, [4e-3, 8e-3]))
     sweep(tmp_path, aiming(target, [8e-3]))
     assert curves(sweep(tmp_path, aiming(target, [4e-3, 8e-3]))) == curves(before)
+
+
+def test_an_audit_goes_on_below_the_target(tmp_path: Path) -> None:
+    tree = aiming({"val_loss": 2.5, "ends": "trial"}, policy="asha", eta=3, grace="1/8")
+    after = sweep(tmp_path, tree, audit=1.0)
+    assert after.audits and all(one.curve[-1]["last"] for one in after.audits.values())
+
+
+# What the driver keeps instead of looking at every trial again
+
+
+def kept_as_found(
+    folder: Path, tree: dict[str, Any], records: float = math.inf, loss: Loss = v_shaped
+) -> set[bool]:
+    """Run or resume a sweep; whether what is kept is what all trials say, at each of its records."""
+    agrees = set()
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, request(tree), audit=0.5)
+        conductor.begin({})
+
+        def watched(config: dict[str, Any], share: float) -> float:
+            of = conductor.sweep
+            ready = [trial for trial in of.trials.values() if conductor._is_ready(trial)]
+            ready.sort(key=lambda trial: not trial.curve)  # the begun ones first
+            running = {trial.trial for trial in of.attempted if trial.status == "running"}
+            spent = sum(trial.spent_tokens for trial in of.everything)
+            flops = sum(trial.spent_tokens * trial.flops_per_token for trial in of.everything)
+            agrees.add([place[-1] for place in conductor._ready] == [one.trial for one in ready])
+            agrees.add((of.running, of.spent_tokens, of.spent_flops) == (running, spent, flops))
+            return loss(config, share)
+
+        Engine(conductor, watched).run(records)
+    return agrees
+
+
+def stumbling(config: dict[str, Any], share: float) -> float:
+    """One rate always fails, one diverges."""
+    if config["optim"]["lr"] == RATES[1]:
+        raise ArithmeticError
+    return math.inf if config["optim"]["lr"] == RATES[7] else v_shaped(config, share)
+
+
+EARLY, LATE = {"policy": "asha", "grace": "1/8"}, {"policy": "sha", "grace": "1/4"}
+OTHERS = ("asha_stopping", "median", "hyperband", "i_epoch")
+
+
+@pytest.mark.parametrize(
+    "schedule", [NONE, EARLY, LATE, *({"policy": name, "grace": "1/4"} for name in OTHERS)], ids=str
+)
+def test_what_may_start_is_kept_with_every_policy(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    assert kept_as_found(tmp_path, grid(RATES, **schedule), loss=stumbling) == {True}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (grid(RATES, **EARLY), grid(RATES, **EARLY)),
+        (grid(RATES, **EARLY), grid(RATES, **LATE)),
+        (grid(RATES, **LATE), grid(RATES, **NONE)),
+        (grid(RATES, **EARLY), grid(RATES[3:], **EARLY)),
+        (grid(RATES[3:], **EARLY), grid(RATES, **EARLY)),
+        (aiming({"val_loss": 2.25}), grid(RATES, **NONE)),
+    ],
+    ids=["resumed", "another policy", "no policy", "withdrawn", "extended", "no target"],
+)
+def test_what_may_start_is_kept_across_sessions(
+    tmp_path: Path, first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    kept_as_found(tmp_path, first, records=25)
+    assert kept_as_found(tmp_path, then, loss=stumbling) == {True}
+
+
+def test_what_may_start_is_kept_when_trials_are_restored(tmp_path: Path) -> None:
+    kept_as_found(tmp_path, grid(RATES, **EARLY), records=25)
+    kept_as_found(tmp_path, grid(RATES[3:], **EARLY), records=10)
+    assert kept_as_found(tmp_path, grid(RATES, **EARLY)) == {True}
+
+
+def test_trials_that_were_begun_go_on_before_new_ones_start(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), records=3)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid([1.0, *RATES], **NONE)))
+        conductor.begin({})
+        begun = [trial.trial for trial in conductor.sweep.trials.values() if trial.curve]
+        jobs = [conductor.next_job(), conductor.next_job()]
+    assert len(begun) == 2 and [job and job.trial for job in jobs] == begun

@@ -129,12 +129,16 @@ def test_a_forecast_is_written_once_for_what_is_asked(tmp_path: Path) -> None:
     assert kinds.count("forecast") == 2
 
 
-def test_speeds_are_measured_once_a_shape_and_kept(cache: Path) -> None:
+def test_speeds_are_measured_once_a_shape_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
     what = request(grid(RATES[:2], policy="none"))
     configs = pl.load(what, pl.plan(what, MACHINE)).configs
     wide = cfg.overlay(configs[0], {"model.d_ff": 40})
     before = known_speeds([*configs, wide])
     said: list[str] = []
-    measured = probes([*configs, wide], said.append)
-    assert before is None and len(said) == 2 and measured[0] == measured[1]
-    assert known_speeds([*configs, wide]) == [one.tokens_per_s for one in measured]
+    speeds, inits = probes([*configs, wide], said.append)
+    assert before is None and len(said) == 2 and speeds[0] == speeds[1]
+    assert known_speeds([*configs, wide]) == speeds
+    assert probes([*configs, wide], said.append) == (speeds, inits) and len(said) == 2

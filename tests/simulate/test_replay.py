@@ -3,15 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
-from sweeps.policies import SCHEDULES
+from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
 from sweeps.policies.asha import Asha
 from sweeps.policies.none import RunAll
-from sweeps.replay import app
+from sweeps.replay import app, main
 from sweeps.simulate.curves import SCORE, Curve, arrivals, read_curves
 from sweeps.simulate.judge import Judgment, judge
 from sweeps.simulate.machine import ReplayResult, replay
@@ -303,3 +303,19 @@ def test_bad_input_exits_with_two_and_says_why(
     result = run(path, *options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("policy", f"The policy: {', '.join(SCHEDULES)}. Default: {DEFAULT_SCHEDULE.policy}."),
+        ("eta", f"Default: {DEFAULT_SCHEDULE.eta}."),
+        ("grace", f"Default: {DEFAULT_SCHEDULE.grace}."),
+        ("finish", f"Default: {DEFAULT_SCHEDULE.finish}."),
+    ],
+    ids=["policy", "eta", "grace", "finish"],
+)
+def test_the_help_states_the_policies_and_the_defaults_of_a_space(option: str, said: str) -> None:
+    """As text: reading the policies takes longer than `--help` may."""
+    _, settings = get_args(get_type_hints(main, include_extras=True)[option])
+    assert settings.help.endswith(said)

@@ -810,3 +810,62 @@ def test_the_unigram_entropy_weighs_tokens_by_how_often_they_stand() -> None:
     ids = np.array([3, 3, 3, 65_535], dtype=np.uint16)
     expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     assert Tokens(ids, 1).unigram_entropy() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.fixture
+def kept(tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cfg.Config:
+    """A run of a text that was prepared before, in a cache of its own, long after it was written."""
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "SETTLED", -(2**62))
+    file = tmp_path / "text.txt"
+    file.write_text(END_OF_TEXT.join(words(37, seed) for seed in range(61)), encoding="utf-8")
+    config = text_config(tiny, file)
+    data.prepare(config)
+    return config
+
+
+def unread(*_: object) -> documents.Survey:
+    raise AssertionError
+
+
+def test_a_text_that_has_not_changed_is_not_read_again(
+    kept: cfg.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "survey", unread)
+    assert data.prepare(kept).train.documents > 0
+
+
+def test_a_text_that_has_changed_is_read_again_whatever_its_size_and_time(kept: cfg.Config) -> None:
+    before, file = data.prepare(kept).digest, Path(str(kept.data.path))
+    times, text = file.stat(), file.read_bytes()
+    file.write_bytes(text.replace(b"a", b"e"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert data.prepare(kept).digest != before
+
+
+def test_a_stamp_says_when_a_file_last_changed(tiny: cfg.Config, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "b.txt").write_text("new")
+    os.utime(tmp_path / "b.txt", ns=(5, 5))  # which is a change as well
+    found = documents.stamp(text_config(tiny, tmp_path).data, 307, tmp_path)
+    assert found is not None and found[1] == (tmp_path / "b.txt").stat().st_ctime_ns
+
+
+def test_a_text_that_was_just_written_is_read_again(
+    kept: cfg.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have changed again within the same tick of the file system's clock."""
+    monkeypatch.setattr(data, "SETTLED", 2**62)
+    elsewhere = cfg.overlay(kept, {"data.split_seed": 5})
+    data.prepare(elsewhere)
+    monkeypatch.setattr(documents, "survey", unread)
+    with pytest.raises(AssertionError):
+        data.prepare(elsewhere)
+
+
+def test_a_text_is_read_again_by_a_run_with_another_split(
+    kept: cfg.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "survey", unread)
+    with pytest.raises(AssertionError):
+        data.prepare(cfg.overlay(kept, {"data.split_seed": 5}))

@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.model import BLOCK, FFN, POSITION, RMSNorm, Rope, Transformer, attend, build, size
+from tinylm.model import BLOCK, FFN, POSITION, RMSNorm, Rope, Transformer, attend, build
+from tinylm.size import size
 
 
 def values(switch: str) -> tuple[str, ...]:
