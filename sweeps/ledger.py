@@ -50,21 +50,21 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 Rows of earlier versions are read as this version would have written them (`_current`).
 
 This module names the files under results/, except figures and the folders of attempts, and needs only
-the standard library, except to name the nearest sweep to one that does not exist and to read configs
-of earlier versions.
+the standard library, except to read rows and to name the nearest sweep to one that does not exist.
 """
 
 import errno
 import fcntl
+import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import IO, Any, ClassVar, Final, Literal, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
 from tinylm.files import replacing
@@ -269,24 +269,51 @@ def write_whole(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _parse(content: bytes, source: Path) -> list[Row]:
-    """The rows of complete lines; a last line that a crash cut off (no newline) is dropped."""
-    rows = []
-    lines = content.split(b"\n")[:-1]
-    for number, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-            in_order = row["seq"] == number and isinstance(row["kind"], str)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
-        if not in_order:
-            raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
-        rows.append(row)
-    return _current(rows)
+def _rows(stream: IO[bytes], source: Path) -> Iterator[Row]:
+    """The rows of complete lines, one by one; a last line that a crash cut off (no newline) is dropped."""
+    arms: dict[str, str] = {}  # of runs, by the first `chosen` row that names them
+    for number, line in enumerate(stream):
+        if b'"chosen"' in line and line.endswith(b"\n"):
+            row = _row(number, line, source)
+            if row["kind"] == "chosen" and row.get("arm"):
+                for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
+                    arms.setdefault(trial, row["arm"])
+    stream.seek(0)
+    for number, line in enumerate(stream):
+        if line.endswith(b"\n"):
+            row = _row(number, line, source)
+            yield _current(row, arms) if row["kind"] in _CHANGED else row
 
 
-def _current(rows: list[Row]) -> list[Row]:
-    """The rows as this version writes them.
+def _row(number: int, line: bytes, source: Path) -> Row:
+    """The row of a line; `LedgerError` if it is damaged."""
+    try:
+        row = _object(line)
+        in_order = row["seq"] == number and isinstance(row["kind"], str)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
+    if not in_order:
+        raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
+    return row
+
+
+def _object(line: bytes) -> Row:
+    """What a line holds. Pydantic's parser takes a third of the time of the standard library's, and its
+    rows share their names; but it refuses what only the other one knows, such as half a surrogate pair."""
+    from pydantic_core import from_json
+
+    try:
+        row: Row = from_json(line)
+    except ValueError:
+        row = json.loads(line)
+    return row
+
+
+_CHANGED = {"planned", "sweep", "chosen", "session", "failed"}  # kinds that have changed
+
+
+def _current(row: Row, arms: Mapping[str, str]) -> Row:
+    """The row as this version writes it; `arms` are those of the runs that some `chosen` row names.
 
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
@@ -294,16 +321,6 @@ def _current(rows: list[Row]) -> list[Row]:
     `folder_option`. Older failures say in their text how they came about. Older configs lack the fields
     in `tinylm.config.IMPLIED`.
     """
-    arms: dict[str, str] = {}
-    for row in rows:
-        if row["kind"] == "chosen" and row.get("arm"):
-            for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
-                arms.setdefault(trial, row["arm"])
-    return [_current_row(row, arms) for row in rows]
-
-
-def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
-    """One row of `_current`; `arms` are those of the runs that some `chosen` row names."""
     from tinylm import config as cfg  # loads pydantic
 
     config = {"planned": "config", "sweep": "base"}.get(row["kind"])
@@ -334,13 +351,19 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
     return {"role": role, "arm": arms.get(str(row.get("trial")), ""), "grid": ""}
 
 
+def rows(files: Files) -> Iterator[Row]:
+    """The rows of a sweep, one by one; none if it has no ledger. Safe while a driver writes."""
+    try:
+        stream = files.ledger.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        yield from _rows(stream, files.ledger)
+
+
 def read(files: Files) -> list[Row]:
     """All rows of a sweep, or none if it has no ledger; safe while a driver writes."""
-    try:
-        content = files.ledger.read_bytes()
-    except FileNotFoundError:
-        return []
-    return _parse(content, files.ledger)
+    return list(rows(files))
 
 
 class Ledger:
@@ -360,7 +383,7 @@ class Ledger:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._stream.seek(0)
             content = self._stream.read()
-            self.rows = _parse(content, files.ledger)
+            self.rows = list(_rows(io.BytesIO(content), files.ledger))
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 self._stream.truncate(whole)
@@ -433,7 +456,8 @@ class Trial:
     attempt: int = 0
     step: int = 0
     tokens: int = 0
-    curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
+    # Measured rows, by rising step, without what they repeat of the trial and the attempt.
+    curve: list[Row] = field(default_factory=list)
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
@@ -643,6 +667,9 @@ def _whole(row: Row, names: set[str]) -> Row:
     return row
 
 
+_REPEATED = {"seq", "kind", "trial", "attempt", "loss_init", "peak_loss", "worker"}
+
+
 def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     """Fold in what the latest attempt at a trial reported."""
     if kind in {"measured", "diverged"}:
@@ -651,7 +678,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.step, trial.tokens = row["step"], row["tokens"]
         trial.loss_init = row.get("loss_init")
     if kind == "measured":
-        trial.curve.append(row)
+        trial.curve.append({name: row[name] for name in row if name not in _REPEATED})
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":
@@ -666,7 +693,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.how = row.get("how", "")
 
 
-def fold(rows: list[Row]) -> Sweep:
+def fold(rows: Iterable[Row]) -> Sweep:
     """The state of a sweep after all the rows."""
     sweep = Sweep()
     for row in rows:

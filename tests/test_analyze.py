@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -255,13 +256,13 @@ def test_ten_thousand_records_are_all_compared() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each ledger is read from now on, by the name of its sweep."""
     counts: Counter[str] = Counter()
-    read = ledger.read
+    rows = ledger.rows
 
-    def counted(files: Files) -> list[ledger.Row]:
+    def counted(files: Files) -> Iterator[ledger.Row]:
         counts[files.name] += 1
-        return read(files)
+        return rows(files)
 
-    monkeypatch.setattr(ledger, "read", counted)
+    monkeypatch.setattr(ledger, "rows", counted)
     return counts
 
 
@@ -299,9 +300,9 @@ def test_a_damaged_ledger_is_named_in_index_and_log(results: Path, file: str) ->
 def test_an_error_that_no_ledger_is_to_blame_for_is_not_swallowed(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(files: Files) -> list[ledger.Row]:
+    def wrong(files: Files) -> Iterator[ledger.Row]:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(ledger, "read", wrong)
+    monkeypatch.setattr(ledger, "rows", wrong)
     with pytest.raises(ValueError, match="a bug"):
         Reader().under(results)

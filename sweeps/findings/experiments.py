@@ -18,7 +18,7 @@ from sweeps.findings.outcomes import Overfit, outcome, overfit
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import BASELINE, Trial
-from sweeps.selection import Measured, Metric, best_record, last_record, predicts, records
+from sweeps.selection import Measured, Metric, best_record, last_record, predicts
 from tinylm import config as cfg
 
 # Paths that don't change the loss, or only as a new seed would.
@@ -202,7 +202,7 @@ class Experiment:
     @property
     def date(self) -> str:
         """The date of the first record of any run; without one, the date when the sweep began."""
-        times = [records(trial)[0].time for trial in self.runs if trial.curve]
+        times = [Measured(trial.curve[0]).time for trial in self.runs if trial.curve]
         return min(times, default=self.results.begun)[:10]
 
     @property

@@ -213,7 +213,7 @@ def gantt(timeline: Timeline) -> Content:
     """When each attempt ran, on which slot of the machine, and how busy the slots were."""
     bars = [
         {"trial": one.label, "slot": one.slot, "from": one.begin, "to": one.end}
-        for one in timeline.attempts
+        for one in timeline.bars
     ]
     return {"bars": bars, "utilization": timeline.utilization}
 
