@@ -59,9 +59,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Literal, Self
@@ -297,14 +298,21 @@ def _row(number: int, line: bytes, source: Path) -> Row:
     return row
 
 
-def _object(line: bytes) -> Row:
-    """What a line holds. Pydantic's parser takes a third of the time of the standard library's, and its
-    rows share their names; but it refuses what only the other one knows, such as half a surrogate pair."""
+@cache
+def _parser() -> Callable[[bytes], Any]:
+    """Pydantic's parser of JSON: it takes a third of the time of the standard library's, and the rows
+    share their names."""
     from pydantic_core import from_json
 
+    return from_json
+
+
+def _object(line: bytes) -> Row:
+    """What a line holds."""
+    row: Row
     try:
-        row: Row = from_json(line)
-    except ValueError:
+        row = _parser()(line)
+    except ValueError:  # it refuses half a surrogate pair, which a command line may have
         row = json.loads(line)
     return row
 
@@ -570,7 +578,9 @@ class Sweep:
 
     def _observe(self, row: Row) -> None:
         kind = row["kind"]
-        if kind == "sweep":
+        if kind not in _OF_SWEEPS:
+            self._observe_trial(row)
+        elif kind == "sweep":
             self.request = row
             self.asked_seeds.add(row["seed"])
             # They belong to the previous request; those that still apply are written again.
@@ -594,14 +604,8 @@ class Sweep:
             self.confirming = _whole(row, _CONFIRMING)
         elif kind == "audited":
             self._begin_audit(row)
-        elif kind in {"withdrawn", "restored"}:
-            self._move(row["trial"], away=kind == "withdrawn")
-        elif row.get("trial") in self.trials or row.get("trial") in self.audits:
-            trial = self.find(row["trial"])
-            self._observe_trial(trial, row)
-            (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
         else:
-            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
+            self._move(row["trial"], away=kind == "withdrawn")
 
     def _move(self, trial: str, *, away: bool) -> None:
         """Withdraw a trial with its audit, or restore them."""
@@ -633,8 +637,11 @@ class Sweep:
             checkpoint=stopped.checkpoint,
         )
 
-    def _observe_trial(self, trial: Trial, row: Row) -> None:
-        kind = row["kind"]
+    def _observe_trial(self, row: Row) -> None:
+        name, kind = row.get("trial"), row["kind"]
+        trial = self.trials.get(name) or self.audits.get(name)
+        if trial is None:
+            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
         if kind == "started":
             trial.attempt = row["attempt"]
             trial.step = row["step"]
@@ -650,6 +657,7 @@ class Sweep:
             trial.reason = row.get("reason", "")
         elif row.get("attempt") == trial.attempt:
             _observe_attempt(trial, kind, row)
+        (self._running.add if trial.status == "running" else self._running.discard)(trial.trial)
 
 
 _CONFIRMING = {"values", "trials"}
@@ -667,6 +675,11 @@ def _whole(row: Row, names: set[str]) -> Row:
     return row
 
 
+# Kinds of rows; the others are of trials.
+_OF_SWEEPS = {
+    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "audited", "withdrawn",
+    "restored",
+}  # fmt: skip
 _REPEATED = {"seq", "kind", "trial", "attempt", "loss_init", "peak_loss", "worker"}
 
 
