@@ -131,8 +131,8 @@ def test_curves_hold_every_record_once_though_a_trial_was_resumed(tmp_path: Path
         tell.train(trial, 1e-3, 1, 3)
         tell.start(trial, step=24)
         tell.train(trial, 1e-3, 2, 4)
-    rows = tables.curves_table(studied(Files(tmp_path))).rows
-    assert [row["tokens"] // EVERY for row in rows] == [1, 2, 3, 4]
+    rows = csv.DictReader(tables.curves_csv(studied(Files(tmp_path))).decode().splitlines())
+    assert [int(row["tokens"]) // EVERY for row in rows] == [1, 2, 3, 4]
 
 
 def test_the_curves_of_a_sweep_can_be_replayed(lr: Files, analysis: Analysis) -> None:
@@ -249,7 +249,7 @@ def test_the_block_of_ray_and_torch_blocks(tmp_path: Path, name: str) -> None:
 def test_ten_thousand_records_are_all_compared() -> None:
     of = results_of("long", long_rows(trials=625))
     assert markdown(findings(of), []).count("| lr=") >= 625
-    assert len(tables.curves_table(of).rows) == 10_000
+    assert tables.curves_csv(of).count(b"\n") == 1 + 10_000
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files
 from sweeps.report import log, notes, page
 from sweeps.report.summary import markdown
-from sweeps.report.tables import arms_table, curves_table, trials_table
+from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
 
 
@@ -45,7 +45,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
             for kind, content in kinds.items()
         },
         files.trials_table: trials_table(found.results).csv(),
-        files.curves_table: curves_table(found.results).csv(),
+        files.curves_table: curves_csv(found.results),
         files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
         files.summary: markdown(found, names).encode(),
         files.report: page.html(page.page(found)).encode(),
