@@ -154,6 +154,21 @@ class Results:
         that do not repeat a run."""
         return _answering(self.sweep, self.space)
 
+    def rungs_of(self, trial: Trial) -> list[float]:
+        """The rungs of a trial, in its own tokens."""
+        return [
+            float(rung * trial.budget) if isinstance(rung, Fraction) else rung
+            for rung in self.rungs
+        ]
+
+    @cached_property
+    def decisions(self) -> dict[str, list[Row]]:
+        """The decisions at rungs, by trial."""
+        found: dict[str, list[Row]] = {}
+        for row in self.sweep.decisions:
+            found.setdefault(row["trial"], []).append(row)
+        return found
+
     def audited(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials, with each stopped one replaced by its audit if the audit has ended."""
         return [self.ended_audit(trial) or trial for trial in trials]
