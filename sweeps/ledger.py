@@ -63,6 +63,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Literal, Self
@@ -466,10 +467,18 @@ class Trial:
     tokens: int = 0
     # Measured rows, by rising step, without what they repeat of the trial and the attempt.
     curve: list[Row] = field(default_factory=list)
+    lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
+
+    def __post_init__(self) -> None:
+        self.find_lowest()
+
+    def find_lowest(self) -> None:
+        """Find the record with the lowest validation loss again, after the curve was cut."""
+        self.lowest = min(self.curve, key=itemgetter("val_loss"), default=None)
 
     @property
     def pool(self) -> str | None:
@@ -646,6 +655,7 @@ class Sweep:
             trial.attempt = row["attempt"]
             trial.step = row["step"]
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
+            trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
         elif kind in {"paused", "promoted", "stopped"}:
@@ -691,7 +701,10 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.step, trial.tokens = row["step"], row["tokens"]
         trial.loss_init = row.get("loss_init")
     if kind == "measured":
-        trial.curve.append({name: row[name] for name in row if name not in _REPEATED})
+        kept = {name: row[name] for name in row if name not in _REPEATED}
+        trial.curve.append(kept)
+        if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
+            trial.lowest = kept
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":

@@ -14,7 +14,7 @@ from tinylm import config as cfg
 
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
-_TOKENS, _VAL_LOSS = itemgetter("tokens"), itemgetter("val_loss")  # of a row
+_TOKENS = itemgetter("tokens")  # of a row
 
 END = "end"
 # Where trials are compared: at this many tokens or, where their budgets differ or are of time, at END;
@@ -121,8 +121,7 @@ def last_record(trial: Trial) -> Measured | None:
 
 def best_record(trial: Trial) -> Measured | None:
     """The record with the lowest validation loss; of equal ones, the first."""
-    row = min(trial.curve, key=_VAL_LOSS, default=None)
-    return Measured(row) if row else None
+    return None if trial.lowest is None else Measured(trial.lowest)
 
 
 def at(trial: Trial, point: Point | None) -> Measured | None:

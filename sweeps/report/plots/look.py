@@ -21,7 +21,7 @@ from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
@@ -318,8 +318,14 @@ def label_size(ticks: int) -> float:
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
     """Ticks at the values themselves where these are few, in plain figures; a label that would touch
-    its neighbor stands in the next row, or on a vertical axis in the next column."""
+    its neighbor stands in the next row, or on a vertical axis in the next column. Many values have round
+    ticks, also in plain figures: powers of ten take matplotlib as long as all the curves."""
     if len(swept.values) > NAMED:
+        if swept.log:
+            is_long = swept.values[-1] >= 30 * swept.values[0]
+            axis.set_major_locator(LogLocator(subs=(1.0,) if is_long else (1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+            axis.set_minor_formatter(NullFormatter())
         return
     size = label_size(len(swept.values))
     labels = [show(float(value)) for value in swept.values]
