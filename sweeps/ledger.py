@@ -647,7 +647,7 @@ class Sweep:
         )
 
     def _observe_trial(self, row: Row) -> None:
-        name, kind = row.get("trial"), row["kind"]
+        name, kind = row.get("trial", ""), row["kind"]
         trial = self.trials.get(name) or self.audits.get(name)
         if trial is None:
             raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
