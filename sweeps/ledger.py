@@ -51,22 +51,22 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
 Rows of earlier versions are read as this version would have written them (`_current`).
 
 This module names the files under results/, except figures and the folders of attempts, and needs only
-the standard library, except to name the nearest sweep to one that does not exist and to read configs
-of earlier versions.
+the standard library, except to read rows and to name the nearest sweep to one that does not exist.
 """
 
 import errno
 import fcntl
-import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import IO, Any, ClassVar, Final, Literal, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
 from tinylm.files import replacing
@@ -84,7 +84,6 @@ _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
     re.IGNORECASE,
 )
-_LINES = 1000  # that are read together
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -274,41 +273,26 @@ def write_whole(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _parse(file: Path) -> tuple[list[Row], int]:
-    """The rows of a file's complete lines, and the bytes of these; a last line that a crash cut off (no
-    newline) is dropped."""
-    rows: list[Row] = []
-    size = 0
-    with file.open("rb") as lines:
-        while batch := list(itertools.islice(lines, _LINES)):
-            whole = batch if batch[-1].endswith(b"\n") else batch[:-1]
-            rows += _rows(whole, len(rows), file)
-            size += sum(map(len, whole))
-            if len(whole) < len(batch):  # a driver may be writing the rest of the last line
-                break
-    return _current(rows), size
+def _rows(stream: IO[bytes], source: Path) -> Iterator[Row]:
+    """The rows of complete lines, one by one; a last line that a crash cut off (no newline) is dropped."""
+    arms: dict[str, str] = {}  # of runs, by the first `chosen` row that names them
+    for number, line in enumerate(stream):
+        if b'"chosen"' in line and line.endswith(b"\n"):
+            row = _row(number, line, source)
+            if row["kind"] == "chosen" and row.get("arm"):
+                for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
+                    arms.setdefault(trial, row["arm"])
+    stream.seek(0)
+    for number, line in enumerate(stream):
+        if line.endswith(b"\n"):
+            row = _row(number, line, source)
+            yield _current(row, arms) if row["kind"] in _CHANGED else row
 
 
-def _rows(lines: Sequence[bytes], first: int, source: Path) -> list[Row]:
-    """The rows of lines whose first has this number.
-
-    They are read together, which takes less time, and less memory: they share the names of their fields.
-    """
+def _row(number: int, line: bytes, source: Path) -> Row:
+    """The row of a line; `LedgerError` if it is damaged."""
     try:
-        rows: list[Row] = json.loads(b"[%s]" % b",".join(lines))
-        good = len(rows) == len(lines) and all(
-            row["seq"] == number and isinstance(row["kind"], str)
-            for number, row in enumerate(rows, start=first)
-        )
-    except (ValueError, KeyError, TypeError):
-        good = False
-    return rows if good else [_row(line, first + n, source) for n, line in enumerate(lines)]
-
-
-def _row(line: bytes, number: int, source: Path) -> Row:
-    """The row of the line with this number; `LedgerError` if it is not one."""
-    try:
-        row: Row = json.loads(line)
+        row = _object(line)
         in_order = row["seq"] == number and isinstance(row["kind"], str)
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
@@ -317,8 +301,30 @@ def _row(line: bytes, number: int, source: Path) -> Row:
     return row
 
 
-def _current(rows: list[Row]) -> list[Row]:
-    """The rows as this version writes them.
+@cache
+def _parser() -> Callable[[bytes], Any]:
+    """Pydantic's parser of JSON: it takes a third of the time of the standard library's, and the rows
+    share their names."""
+    from pydantic_core import from_json
+
+    return from_json
+
+
+def _object(line: bytes) -> Row:
+    """What a line holds."""
+    row: Row
+    try:
+        row = _parser()(line)
+    except ValueError:  # it refuses half a surrogate pair, which a command line may have
+        row = json.loads(line)
+    return row
+
+
+_CHANGED = {"planned", "sweep", "chosen", "session", "failed"}  # kinds that have changed
+
+
+def _current(row: Row, arms: Mapping[str, str]) -> Row:
+    """The row as this version writes it; `arms` are those of the runs that some `chosen` row names.
 
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
@@ -326,25 +332,6 @@ def _current(rows: list[Row]) -> list[Row]:
     `folder_option`. Older failures say in their text how they came about. Older configs lack the fields
     in `tinylm.config.IMPLIED`.
     """
-    arms: dict[str, str] = {}
-    for row in rows:
-        if row["kind"] == "chosen" and row.get("arm"):
-            for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
-                arms.setdefault(trial, row["arm"])
-    return [_current_row(row, arms) if row["kind"] in _CHANGED else row for row in rows]
-
-
-_CHANGED = {
-    "sweep",
-    "session",
-    "planned",
-    "chosen",
-    "failed",
-}  # kinds that older versions wrote otherwise
-
-
-def _current_row(row: Row, arms: Mapping[str, str]) -> Row:
-    """One row of `_current`; `arms` are those of the runs that some `chosen` row names."""
     from tinylm import config as cfg  # loads pydantic
 
     config = {"planned": "config", "sweep": "base"}.get(row["kind"])
@@ -375,12 +362,19 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
     return {"role": role, "arm": arms.get(str(row.get("trial")), ""), "grid": ""}
 
 
+def rows(files: Files) -> Iterator[Row]:
+    """The rows of a sweep, one by one; none if it has no ledger. Safe while a driver writes."""
+    try:
+        stream = files.ledger.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        yield from _rows(stream, files.ledger)
+
+
 def read(files: Files) -> list[Row]:
     """All rows of a sweep, or none if it has no ledger; safe while a driver writes."""
-    try:
-        return _parse(files.ledger)[0]
-    except FileNotFoundError:
-        return []
+    return list(rows(files))
 
 
 class Ledger:
@@ -398,9 +392,12 @@ class Ledger:
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.rows, size = _parse(files.ledger)
-            if size < self._stream.seek(0, os.SEEK_END):  # a last line was cut off
-                self._stream.truncate(size)
+            with files.ledger.open("rb") as lines:
+                self.rows = list(_rows(lines, files.ledger))
+                lines.seek(0)
+                whole = sum(len(line) for line in lines if line.endswith(b"\n"))
+            if whole < self._stream.seek(0, os.SEEK_END):  # a crash cut off the last line
+                self._stream.truncate(whole)
         except BlockingIOError as error:
             self._stream.close()
             raise LockedError(f"{files.folder}: another driver runs this sweep") from error
@@ -479,11 +476,20 @@ class Trial:
     attempt: int = 0
     step: int = 0
     tokens: int = 0
-    curve: list[Row] = field(default_factory=list)  # measured rows, by rising step
+    # Measured rows, by rising step, without what they repeat of the trial and the attempt.
+    curve: list[Row] = field(default_factory=list)
+    lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
+
+    def __post_init__(self) -> None:
+        self.find_lowest()
+
+    def find_lowest(self) -> None:
+        """Find the record with the lowest validation loss again, after the curve was cut."""
+        self.lowest = min(self.curve, key=itemgetter("val_loss"), default=None)
 
     @property
     def pool(self) -> str | None:
@@ -584,7 +590,9 @@ class Sweep:
 
     def _observe(self, row: Row) -> None:
         kind = row["kind"]
-        if kind == "sweep":
+        if kind not in _OF_SWEEPS:
+            self._observe_trial(row)
+        elif kind == "sweep":
             self.request = row
             self.asked_seeds.add(row["seed"])
             # They belong to the previous request; those that still apply are written again.
@@ -608,14 +616,8 @@ class Sweep:
             self.confirming = _whole(row, _CONFIRMING)
         elif kind == "audited":
             self._begin_audit(row)
-        elif kind in {"withdrawn", "restored"}:
-            self._move(row["trial"], away=kind == "withdrawn")
-        elif row.get("trial") in self.trials or row.get("trial") in self.audits:
-            trial = self.find(row["trial"])
-            self._observe_trial(trial, row)
-            (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
         else:
-            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
+            self._move(row["trial"], away=kind == "withdrawn")
 
     def _move(self, trial: str, *, away: bool) -> None:
         """Withdraw a trial with its audit, or restore them."""
@@ -647,12 +649,16 @@ class Sweep:
             checkpoint=stopped.checkpoint,
         )
 
-    def _observe_trial(self, trial: Trial, row: Row) -> None:
-        kind = row["kind"]
+    def _observe_trial(self, row: Row) -> None:
+        name, kind = row.get("trial", ""), row["kind"]
+        trial = self.trials.get(name) or self.audits.get(name)
+        if trial is None:
+            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
         if kind == "started":
             trial.attempt = row["attempt"]
             trial.step = row["step"]
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
+            trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
         elif kind in {"paused", "promoted", "stopped"}:
@@ -667,6 +673,7 @@ class Sweep:
             _observe_attempt(trial, kind, row)
             self.spent_tokens += trial.spent_tokens - before
             self.spent_flops += (trial.spent_tokens - before) * trial.flops_per_token
+        (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
 
 
 _CONFIRMING = {"values", "trials"}
@@ -684,6 +691,14 @@ def _whole(row: Row, names: set[str]) -> Row:
     return row
 
 
+# Kinds of rows; the others are of trials.
+_OF_SWEEPS = {
+    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "audited", "withdrawn",
+    "restored",
+}  # fmt: skip
+_REPEATED = {"seq", "kind", "trial", "attempt", "loss_init", "peak_loss", "worker"}
+
+
 def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     """Fold in what the latest attempt at a trial reported."""
     if kind in {"measured", "diverged"}:
@@ -692,7 +707,10 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.step, trial.tokens = row["step"], row["tokens"]
         trial.loss_init = row.get("loss_init")
     if kind == "measured":
-        trial.curve.append(row)
+        kept = {name: row[name] for name in row if name not in _REPEATED}
+        trial.curve.append(kept)
+        if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
+            trial.lowest = kept
     elif kind == "checkpointed":
         trial.checkpoint = row
     elif kind == "capped":
@@ -707,7 +725,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.how = row.get("how", "")
 
 
-def fold(rows: list[Row]) -> Sweep:
+def fold(rows: Iterable[Row]) -> Sweep:
     """The state of a sweep after all the rows."""
     sweep = Sweep()
     for row in rows:

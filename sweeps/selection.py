@@ -2,15 +2,19 @@
 
 import json
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any, Literal, final
 
 from sweeps.ledger import Row, Trial
 from tinylm import config as cfg
 
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
+
+_TOKENS = itemgetter("tokens")  # of a row
 
 END = "end"
 # Where trials are compared: at this many tokens or, where their budgets differ or are of time, at END;
@@ -117,7 +121,7 @@ def last_record(trial: Trial) -> Measured | None:
 
 def best_record(trial: Trial) -> Measured | None:
     """The record with the lowest validation loss; of equal ones, the first."""
-    return min(records(trial), key=lambda record: record.val_loss, default=None)
+    return None if trial.lowest is None else Measured(trial.lowest)
 
 
 def at(trial: Trial, point: Point | None) -> Measured | None:
@@ -127,12 +131,16 @@ def at(trial: Trial, point: Point | None) -> Measured | None:
         return last_record(trial) if trial.status == "finished" else None
     if isinstance(point, Fraction):
         point = point * trial.budget
-    return next((Measured(row) for row in trial.curve if row["tokens"] == point), None)
+    if point is None or isinstance(point, str):
+        return None
+    index = bisect_left(trial.curve, point, key=_TOKENS)  # by rising tokens
+    found = trial.curve[index] if index < len(trial.curve) else None
+    return Measured(found) if found and found["tokens"] == point else None
 
 
 def first_at_most(trial: Trial, metric: Metric, limit: float) -> Measured | None:
     """The trial's first record with a loss at or below a limit."""
-    return next((one for one in records(trial) if one.loss(metric) <= limit), None)
+    return next((Measured(row) for row in trial.curve if row[metric] <= limit), None)
 
 
 def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> list[float]:
@@ -260,7 +268,11 @@ def common_tokens(trials: Iterable[Trial]) -> int | None:
     alike = list(trials)
     if not alike or not have_one_budget(alike):
         return None
-    return max(set.intersection(*({row["tokens"] for row in t.curve} for t in alike)), default=None)
+    first, *others = alike
+    shared = set(map(_TOKENS, first.curve))
+    for trial in others:
+        shared.intersection_update(map(_TOKENS, trial.curve))
+    return max(shared, default=None)
 
 
 def final_point(trials: Iterable[Trial]) -> Point | None:

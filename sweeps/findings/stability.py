@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from sweeps.findings.outcomes import outcome, overfit
 from sweeps.ledger import Row, Trial
 from sweeps.selection import Metric, Point, at, final_point, losses_at
-from sweeps.stats import CONFIDENCE
+from sweeps.stats import t_quantile
 
 LR = "optim.lr"
 # The fit uses rates within this factor of the best one: farther out the loss is not parabolic.
@@ -52,7 +52,6 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
     The interval is Fieller's, for the ratio of two coefficients (Fieller, 1954).
     """
     import numpy as np
-    from scipy import stats
 
     means = {rate: statistics.fmean(each) for rate, each in losses.items()}
     best = min(means, key=means.__getitem__)
@@ -76,7 +75,7 @@ def fit(losses: Mapping[float, Sequence[float]]) -> Fit | None:
         float(residual_N @ residual_N) / spare * np.linalg.inv(features_NF.T @ features_NF)
     )
     # All x at which b + 2 c x can be 0: a quadratic inequality in x.
-    t2 = float(stats.t.ppf((1 + CONFIDENCE) / 2, spare)) ** 2
+    t2 = t_quantile(spare) ** 2
     square = 4 * c * c - t2 * 4 * covariance_FF[2, 2]
     linear = 4 * b * c - t2 * 4 * covariance_FF[1, 2]
     constant = b * b - t2 * covariance_FF[1, 1]

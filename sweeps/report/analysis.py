@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files
 from sweeps.report import log, notes, page
 from sweeps.report.summary import markdown
-from sweeps.report.tables import arms_table, curves_table, trials_table
+from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
 
 
@@ -37,28 +38,32 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
 
     figures = plots.draw(found)
     names = list(figures)
-    facts = {**found.as_json(), "figures": names}
-    contents = {
-        **{
-            files.figure(name, kind): content
-            for name, kinds in figures.items()
-            for kind, content in kinds.items()
-        },
-        files.trials_table: trials_table(found.results).csv(),
-        files.curves_table: curves_table(found.results).csv(),
-        files.findings: json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n",
-        files.summary: markdown(found, names).encode(),
-        files.report: page.html(page.page(found)).encode(),
-    }
-    if isinstance(found, StudyFindings) and found.comparison is not None:
-        contents[files.arms_table] = arms_table(found.comparison).csv()
-    for path, content in contents.items():
+    paths = []
+    for path, content in _contents(files, found, figures):
         ledger.write_whole(path, content)
+        paths.append(path)
     for stale in files.figures:
-        if stale not in contents:  # from a path that is no longer swept
+        if stale not in paths:  # from a path that is no longer swept
             stale.unlink(missing_ok=True)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
-    return Analysis(found, tuple(contents), (files.report, files.summary, *pictures))
+    return Analysis(found, tuple(paths), (files.report, files.summary, *pictures))
+
+
+def _contents(
+    files: Files, found: SearchFindings | StudyFindings, figures: dict[str, dict[str, bytes]]
+) -> Iterator[tuple[Path, bytes]]:
+    """The files of an analysis, one by one: those of a large sweep take much memory."""
+    for name, kinds in figures.items():
+        for kind, content in kinds.items():
+            yield files.figure(name, kind), content
+    yield files.trials_table, trials_table(found.results).csv()
+    yield files.curves_table, curves_csv(found.results)
+    facts = {**found.as_json(), "figures": list(figures)}
+    yield files.findings, json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n"
+    yield files.summary, markdown(found, list(figures)).encode()
+    yield files.report, page.html(page.page(found)).encode()
+    if isinstance(found, StudyFindings) and found.comparison is not None:
+        yield files.arms_table, arms_table(found.comparison).csv()
 
 
 def print_path(path: Path, console: Console) -> None:

@@ -1,9 +1,11 @@
 """`analysis/report.html`: a sweep as one page that needs no network, made from its ledger.
 
-The page contains the result of `page` as JSON, and the chart library. This is plotly.js, the only
+The page contains the result of `page` as JSON, and the chart library, compressed. This is plotly.js, the only
 one compared that draws parallel coordinates and adds points in place.
 """
 
+import base64
+import gzip
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -23,7 +25,8 @@ from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import group_names, group_words
 from sweeps.report.stability import stability_words
-from sweeps.selection import last_record, records, when
+from sweeps.report.thinning import spread_points, thinned
+from sweeps.selection import Measured, last_record, when
 from sweeps.text import loss, named, portable
 
 Content = dict[str, Any]  # the JSON in the page
@@ -38,7 +41,9 @@ def page(found: SearchFindings | StudyFindings) -> Content:
     audited = results.audited(results.trials)
     stopped = {one.trial: trial.trial for trial, one in zip(results.trials, audited, strict=True)}
     sound = [trial for trial in audited if trial.curve and trial.status != "diverged"]
-    curves = [[record.loss(results.metric) for record in records(trial)] for trial in sound]
+    curves = [[row[results.metric] for row in trial.curve] for trial in sound]
+    measured = [trial for trial in audited if trial.curve]
+    points = spread_points(len(measured))
     return {
         "sweep": results.name,
         "question": results.question,
@@ -56,7 +61,8 @@ def page(found: SearchFindings | StudyFindings) -> Content:
             {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
             for s in results.swept
         ],
-        "trials": [_trial(results, trial) for trial in results.trials],
+        "trials": [_trial(results, trial, points) for trial in results.trials],
+        "records": sum(len(trial.curve) for trial in measured),
         "front": [stopped[one.trial] for one in found.front]
         if isinstance(found, SearchFindings)
         else [],
@@ -141,27 +147,33 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
     ]
 
 
-def _trial(results: Results, trial: Trial) -> Content:
-    """A trial with its curve, one list per column; that of an audit begins with its trial's."""
+def _trial(results: Results, trial: Trial, points: int) -> Content:
+    """A trial with its curve, thinned, one list per column; that of an audit begins with its trial's."""
     audit = results.ended_audit(trial)
     whole = audit or trial
-    curve = records(whole)
+    end = trial.curve[-1]["tokens"] if trial.curve else 0
+    drawn = thinned(whole, points, {*results.rungs_of(whole), end})
+    curve = [Measured(whole.curve[number]) for number in drawn]
     return {
         "id": trial.trial,
         "label": trial.label,
         "status": _status(whole),
         "outcome": outcome(whole),
-        "stopped_at": None if audit is None else len(trial.curve) - 1,
+        "stopped_at": None if audit is None else drawn.index(len(trial.curve) - 1),
         "seed": trial.seed,
         "values": trial.values,
         "flops_per_token": trial.flops_per_token,
         "step": [record.step for record in curve],
         "tokens": [record.tokens for record in curve],
-        "seconds": [record.seconds for record in curve],
-        "flops": [record.tokens * trial.flops_per_token for record in curve],
-        "loss": [record.loss(results.metric) for record in curve],
-        "train_loss": [record.train_loss for record in curve],
+        "seconds": [round(record.seconds, 2) for record in curve],
+        "loss": [_shown(record.loss(results.metric)) for record in curve],
+        "train_loss": [_shown(record.train_loss) for record in curve],
     }
+
+
+def _shown(loss: float) -> float:
+    """A loss with more digits than the page shows of it."""
+    return round(loss, 6)
 
 
 def _status(trial: Trial) -> str:
@@ -180,7 +192,7 @@ def _standing(results: Results, row: Row, trial: Trial) -> str:
 
 def _fate(results: Results, trial: Trial) -> Content:
     """How far a trial got, the decision at each rung, and how it ended."""
-    decisions = [row for row in results.sweep.decisions if row["trial"] == trial.trial]
+    decisions = results.decisions.get(trial.trial, [])
     marks = [
         {
             "kind": row["kind"],
@@ -212,8 +224,13 @@ def _audited_loss(results: Results, trial: Trial) -> float | None:
 def gantt(timeline: Timeline) -> Content:
     """When each attempt ran, on which slot of the machine, and how busy the slots were."""
     bars = [
-        {"trial": one.label, "slot": one.slot, "from": one.begin, "to": one.end}
-        for one in timeline.attempts
+        {
+            "trial": one.label,
+            "slot": one.slot,
+            "from": round(one.begin, 3),
+            "to": round(one.end, 3),
+        }
+        for one in timeline.bars
     ]
     return {"bars": bars, "utilization": timeline.utilization}
 
@@ -260,9 +277,10 @@ def provenance(results: Results) -> list[list[str]]:
 
 @cache
 def _plotly() -> str:
+    """The chart library, compressed to two fifths, as text; the page unpacks it."""
     from plotly.offline import get_plotlyjs
 
-    return str(get_plotlyjs())
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
 
 
 def _render(name: str, **content: Any) -> str:
@@ -272,6 +290,7 @@ def _render(name: str, **content: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment.get_template(f"{name}.j2").render(**content)
 
 

@@ -29,7 +29,7 @@ _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed co
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    return report.page(findings(results_of(files.name, ledger.read(files))))
+    return report.page(findings(results_of(files.name, ledger.rows(files))))
 
 
 class Server(ThreadingHTTPServer):

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sweeps.findings.arms import ArmFindings
@@ -13,7 +14,7 @@ from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, reason_of, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial
-from sweeps.selection import Measured, Metric, best_record, last_record, records
+from sweeps.selection import Metric, best_record, last_record
 from sweeps.text import named
 
 CURVE = ("step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm")
@@ -106,42 +107,46 @@ def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
     }
 
 
-def curves_table(results: Results) -> Table:
-    """One row per record, by trial and step; `score` is the sweep's metric, and `decayed` is the
-    metric after a decay branch.
+def curves_csv(results: Results) -> bytes:
+    """A CSV file with one row per record, by trial and step; `score` is the sweep's metric, and
+    `decayed` is the metric after a decay branch.
 
     Rows that an audit added to a stopped trial are marked. A diverged trial ends with a row whose
-    score is nan, so that `sweeps.replay` can read the file.
+    score is nan, so that `sweeps.replay` can read the file. It is by far the longest file: what is the
+    same in all rows of a trial is formatted once.
     """
     paths = [swept.path for swept in results.swept]
-    columns = ("trial", *CURVE, "score", "decayed", *paths, "seed", "audited")
-    rows = [
-        row
-        for trial in results.trials
-        for row in _curve_rows(trial, results.sweep.audit(trial.trial), results.metric, paths)
-    ]
-    return Table(columns, rows)
+    stream = io.BytesIO()
+    stream.write(_line(["trial", *CURVE, "score", "decayed", *paths, "seed", "audited"]).encode())
+    for trial in results.trials:
+        audit = results.sweep.audit(trial.trial)
+        stream.write("".join(_curve_lines(trial, audit, results.metric, paths)).encode())
+    return stream.getvalue()
 
 
-def _curve_rows(
+def _line(cells: Sequence[Any]) -> str:
+    """A line of a CSV file."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(cells)
+    return stream.getvalue()
+
+
+def _curve_lines(
     trial: Trial, audit: Trial | None, metric: Metric, paths: Sequence[str]
-) -> Iterator[Row]:
+) -> Iterator[str]:
     """The records of a trial and of its audit."""
-    values = {path: varied(trial, path) for path in paths}
-    who = {"trial": trial.trial, **values, "seed": trial.seed}
+    name = _line([cell(trial.trial)]).removesuffix("\n")
+    values = (*(cell(varied(trial, path)) for path in paths), trial.seed)
+    own, added = (_line([*values, cell(audited)]) for audited in (None, True))
     whole = audit or trial  # an audit's curve begins with its trial's
-    for number, record in enumerate(records(whole)):
-        audited = {"audited": True if number >= len(trial.curve) else None}
-        yield {**who, **_record_cells(record, metric), **audited}
+    measured, score, decayed = itemgetter(*CURVE), CURVE.index(metric), f"decayed_{metric}"
+    for number, row in enumerate(whole.curve):
+        cells = list(map(repr, measured(row)))  # finite numbers, and None for what was not measured
+        numbers = ",".join([*cells, cells[score], repr(row.get(decayed))]).replace("None", "")
+        yield f"{name},{numbers},{own if number < len(trial.curve) else added}"
     if whole.status == "diverged":
-        where = dict.fromkeys(CURVE) | {"step": whole.step, "tokens": whole.tokens}
-        audited = {"audited": True if audit is not None else None}
-        yield {**who, **where, "score": "nan", "decayed": None, **audited}
-
-
-def _record_cells(record: Measured, metric: Metric) -> Row:
-    scores = {"score": record.loss(metric), "decayed": record.decayed(metric)}
-    return {**{name: record.row[name] for name in CURVE}, **scores}
+        where = [{"step": whole.step, "tokens": whole.tokens}.get(column, "") for column in CURVE]
+        yield f"{name},{','.join(map(str, where))},nan,,{own if audit is None else added}"
 
 
 def arms_table(compared: ArmsComparison) -> Table:

@@ -61,7 +61,7 @@ def _curves(files: led.Files, request: Request) -> list[Curve]:
 
 
 def _read_curves(files: led.Files, request: Request) -> Iterator[Curve]:
-    sweep = led.fold(led.read(files))
+    sweep = led.fold(led.rows(files))
     metric = request.space.metric
     if sweep.request is None or parse(sweep.request["space"], files.name).metric != metric:
         return

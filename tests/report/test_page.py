@@ -250,6 +250,26 @@ def test_it_opens_from_the_disk_without_an_error_or_a_request(rates: Visit) -> N
 
 
 @needs_browser
+def test_a_page_that_draws_all_records_says_nothing_of_it(rates: Visit) -> None:
+    assert rates.page.locator("#curve-points").text_content() == ""
+
+
+@needs_browser
+def test_a_page_of_thinned_curves_says_how_many_records_it_draws(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        for number in range(1, 201):
+            tell.measure(trial, number * BUDGET // 200, 9.0 - number / 100)
+        tell.finish(trial)
+    said = Visit(browser, written(tmp_path / "s")).page.locator("#curve-points").text_content()
+    assert said == "100 of 200 records are drawn. curves.csv has all of them."
+
+
+@needs_browser
 def test_hovering_a_curve_names_the_trial_and_its_value(rates: Visit) -> None:
     points = rates.page.locator("#curves .scatterlayer .trace").first.locator(".point")
     box = points.last.bounding_box()

@@ -19,13 +19,14 @@ from sweeps.report.plots.look import (
     MARKS,
     OKABE_ITO,
     VERDICTS,
+    Marks,
+    add_cross,
     add_legend,
     brief,
     canvas,
     cross_entries,
     cross_of,
     crosses_of,
-    draw_cross,
     ending_entries,
     entry,
     mark_above,
@@ -194,6 +195,7 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
         return figure
     top = set_limit(axes, [r.loss(results.metric) for trial in sound for r in records(trial)])
     crosses, styles = crosses_of(runs), looks(arms)
+    marks = Marks(axes)
     handles, row_of_crosses = [], 0
     for arm in arms:
         color, dash = styles[arm.name]
@@ -201,14 +203,15 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
         for trial in arm.runs.values():
             kind, end, last = cross_of(trial), end_of(trial, x), last_record(trial)
             if kind is not None and end is not None:
-                draw_cross(axes, end / divisor, crosses[kind], color, row_of_crosses)
+                add_cross(marks, end / divisor, crosses[kind], color, row_of_crosses)
             elif kind is None and last is not None and end is not None:
                 loss = last.loss(results.metric)
-                mark_trouble(axes, end / divisor, loss, trial, color)
+                mark_trouble(marks, end / divisor, loss, trial, color)
                 if loss > top:
-                    mark_above(axes, end / divisor, color)
+                    mark_above(marks, end / divisor, color)
         row_of_crosses += any(map(cross_of, arm.runs.values()))
         handles.append(entry(brief(arm.name, 26), color=color, ls=dash))
+    marks.draw()
     if any(len(arm.runs) > 1 for arm in arms):
         handles.append(entry("band: lowest to\nhighest seed", color="0.8", lw=6))
     if any(records(trial)[-1].loss(results.metric) > top for trial in sound):

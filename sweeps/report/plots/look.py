@@ -16,11 +16,12 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
@@ -80,13 +81,22 @@ REACH = 1.5
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """A figure as `svg` and as `png`."""
+    """A figure as `svg` and as `png`.
+
+    `Figure.savefig` would compute the layout twice for each of them, which takes longer than drawing.
+    """
+    svg, png = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         # The font may lack characters of the question; matplotlib draws boxes for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        svg = saved(figure, "svg", {"Date": None})
-        figure.set_layout_engine("none")  # keep the layout of the SVG
-        return {"svg": svg, "png": saved(figure, "png", {})}
+        layout = figure.get_layout_engine()
+        assert layout is not None  # see `canvas`
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        figure.set_dpi(STYLE["savefig.dpi"])  # an SVG has one of its own
+        FigureCanvasAgg(figure).print_png(png)
+    return {"svg": svg.getvalue(), "png": png.getvalue()}
 
 
 def saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
@@ -148,9 +158,30 @@ def limits(losses: Sequence[float]) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def mark_above(axes: Axes, x: float, color: Any) -> None:
-    """Draw a mark for a loss above the axis."""
-    axes.plot(x, 0.95, "^", color=color, ms=7, transform=axes.get_xaxis_transform(), zorder=4)
+class Marks:
+    """Single marks on axes. Those that look alike are drawn by one call, however many they are."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self._places: dict[tuple[tuple[str, Any], ...], list[tuple[float, float]]] = {}
+
+    def add(self, x: float, y: float, **look: Any) -> None:
+        """Add a mark with a look that `Axes.plot` knows; y is a share of the axes if the look says
+        `edge`."""
+        self._places.setdefault(tuple(look.items()), []).append((x, y))
+
+    def draw(self) -> None:
+        """Draw all that were added."""
+        for look, places in self._places.items():
+            chosen = {"ls": "", **dict(look)}
+            if chosen.pop("edge", False):
+                chosen["transform"] = self.axes.get_xaxis_transform()
+            self.axes.plot(*zip(*places, strict=True), **chosen)
+
+
+def mark_above(marks: Marks, x: float, color: Any) -> None:
+    """Add a mark for a loss above the axis."""
+    marks.add(x, 0.95, marker="^", color=color, ms=7, edge=True, zorder=4)
 
 
 def entry(label: str, **look: Any) -> Line2D:
@@ -233,28 +264,28 @@ def cross_of(trial: Trial) -> str | None:
     return outcome(trial) if trial.status in {"diverged", "failed"} else None
 
 
-def mark_trouble(axes: Axes, x: float, loss: float, trial: Trial, color: Any) -> None:
-    """Mark the last loss of a trial that had a problem but did not diverge."""
+def mark_trouble(marks: Marks, x: float, loss: float, trial: Trial, color: Any) -> None:
+    """Add a mark for the last loss of a trial that had a problem but did not diverge."""
     kind = outcome(trial)
-    if kind and trial.status != "diverged" and loss <= axes.get_ylim()[1]:
-        axes.plot(x, loss, CROSSES[kind], color=color, ms=11, mew=1.5, zorder=5)
+    if kind and trial.status != "diverged" and loss <= marks.axes.get_ylim()[1]:
+        marks.add(x, loss, marker=CROSSES[kind], color=color, ms=11, mew=1.5, zorder=5)
 
 
-def draw_cross(axes: Axes, x: float, mark: str, color: Any, row: int = 0) -> None:
-    """Draw a mark at the upper edge of the axes, for a trial without a final loss.
+def add_cross(marks: Marks, x: float, mark: str, color: Any, row: int = 0) -> None:
+    """Add a mark at the upper edge of the axes, for a trial without a final loss.
 
     Rows after the first are below the marks of `mark_above`.
     """
     row %= _ROWS
-    axes.plot(
+    marks.add(
         x,
         1.0 - 0.05 * (row + (row > 0)),
-        mark,
+        marker=mark,
         color=color,
         ms=11 if mark == "X" else 8,
         mew=1.0 if mark == "X" else 2.0,
         mec="white" if mark == "X" else color,
-        transform=axes.get_xaxis_transform(),
+        edge=True,
         clip_on=False,
         zorder=5,
     )
@@ -287,8 +318,14 @@ def label_size(ticks: int) -> float:
 
 def value_ticks(axis: Any, swept: SweptPath) -> None:
     """Ticks at the values themselves where these are few, in plain figures; a label that would touch
-    its neighbor stands in the next row, or on a vertical axis in the next column."""
+    its neighbor stands in the next row, or on a vertical axis in the next column. Many values have round
+    ticks, also in plain figures: powers of ten take matplotlib as long as all the curves."""
     if len(swept.values) > NAMED:
+        if swept.log:
+            is_long = swept.values[-1] >= 30 * swept.values[0]
+            axis.set_major_locator(LogLocator(subs=(1.0,) if is_long else (1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+            axis.set_minor_formatter(NullFormatter())
         return
     size = label_size(len(swept.values))
     labels = [show(float(value)) for value in swept.values]

@@ -17,12 +17,13 @@ from sweeps.report.plots.look import (
     LOSSES,
     OKABE_ITO,
     STOPPED,
+    Marks,
+    add_cross,
     add_legend,
     canvas,
     cross_entries,
     cross_of,
     crosses_of,
-    draw_cross,
     ending_entries,
     entry,
     label_size,
@@ -48,7 +49,7 @@ def plot_rates(
     cross at the upper edge, in the given row. `look` is a color and a format string of matplotlib.
     """
     color, line = look
-    top, above = axes.get_ylim()[1], False
+    top, above, marks = axes.get_ylim()[1], False, Marks(axes)
     for level in levels_of(results):
         means = _means(results, trials, level.point)
         faded = tint(color, level.strength)
@@ -59,17 +60,18 @@ def plot_rates(
         rate, kind = rate_of(trial), cross_of(trial)
         last = last_record(trial)
         if kind is not None:
-            draw_cross(axes, rate, crosses_of([trial])[kind], color, row)
+            add_cross(marks, rate, crosses_of([trial])[kind], color, row)
         elif last is not None and last.loss(results.metric) > top:
-            mark_above(axes, rate, color)
+            mark_above(marks, rate, color)
             above = True
         elif trial.status in {"finished", "stopped"} and last is not None:
             loss = last.loss(results.metric)
-            mark_trouble(axes, rate, loss, trial, color)
+            mark_trouble(marks, rate, loss, trial, color)
             if trial.status == "stopped":
-                axes.plot(rate, loss, **STOPPED | {"mec": color, "ms": 8})
+                marks.add(rate, loss, **STOPPED | {"mec": color, "ms": 8})
             elif trial.role == "audit":
-                axes.plot(rate, loss, **AUDITED | {"mec": color})
+                marks.add(rate, loss, **AUDITED | {"mec": color})
+    marks.draw()
     return above
 
 

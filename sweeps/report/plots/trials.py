@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +22,7 @@ from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
     AUDITED,
+    CROSSES,
     DASHES,
     LOSSES,
     MARKS,
@@ -29,13 +31,14 @@ from sweeps.report.plots.look import (
     ORDERED,
     STOPPED,
     Color,
+    Marks,
+    add_cross,
     add_legend,
     brief,
     canvas,
     cross_entries,
     cross_of,
     crosses_of,
-    draw_cross,
     ending_entries,
     entry,
     mark_above,
@@ -48,7 +51,8 @@ from sweeps.report.plots.look import (
     whole,
     with_audits,
 )
-from sweeps.selection import END, Measured, Point, at, last_record, records, when
+from sweeps.report.thinning import spread_points, thinned
+from sweeps.selection import END, Measured, Point, at, last_record, when
 from sweeps.text import count, named, show
 
 XAxis = Literal["step", "tokens", "seconds"]
@@ -106,10 +110,10 @@ def _looks(results: Results) -> _Looks:
         return _Looks(plain, dashes, None, None, names)
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
-    colors = {
-        t.trial: scale.to_rgba(t.value(ordered.path)) if ordered.path in t.values else "0.5"
-        for t in trials
-    }
+    colored = [trial for trial in trials if ordered.path in trial.values]
+    found = scale.to_rgba(np.array([trial.value(ordered.path) for trial in colored], float))
+    colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
+    colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
     return _Looks(colors, dashes, None if apart else scale, ordered, names)
 
@@ -178,49 +182,94 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
         say_nothing(axes, "nothing measured yet")
         return figure
     drawn = with_audits(results, results.trials)
-    # The part of an audit's curve that is its own begins where its trial was stopped.
-    begins = {audit: len(trial.curve) - 1 for audit, trial in _audited(results).items()}
     looks, crosses = _looks(results), crosses_of(drawn)
     train = len(measured) <= NAMED
     sound = [t for t in drawn if t.curve and t.status != "diverged"] or measured
-    shown = [record for trial in sound for record in records(trial)]
-    losses = [record.val_loss for record in shown]
-    top = set_limit(axes, [*losses, *(record.train_loss for record in shown if train)])
-    above = False
-    for trial in drawn:
-        color, dashes = looks.colors[trial.trial], looks.dashes[trial.trial]
-        is_audit = trial.role == "audit"
-        curve = records(trial)[begins.get(trial.trial, 0) :]
-        along = [place_on(x, record) / divisor for record in curve]
-        losses = [record.val_loss for record in curve]
-        end = end_of(trial, x)
-        if train:
-            thin = [record.train_loss for record in curve]
-            axes.plot(along, thin, dashes, color=color, lw=0.7, alpha=0.6)
-        dot, width = "o" if len(along) == 1 else "", 1.6 if train and not is_audit else 1.0
-        axes.plot(along, losses, dashes, marker=dot, color=color, lw=width, ms=3)
-        if is_audit and trial.status == "finished":
-            axes.plot(along[-1:], losses[-1:], **AUDITED | {"mec": color, "ms": 8}, zorder=4)
-        elif trial.status == "stopped":
-            axes.plot(along[-1:], losses[-1:], **STOPPED | {"mec": color, "ms": 5}, zorder=4)
-        kind = cross_of(trial)
-        if losses:
-            mark_trouble(axes, along[-1], losses[-1], trial, color)
-        if trial.status == "failed" and losses and losses[-1] <= top:
-            continue  # `mark_trouble` has marked it
-        if kind is not None and end is not None:
-            draw_cross(axes, end / divisor, crosses[kind], color)
-        elif losses and losses[-1] > top:
-            mark_above(axes, along[-1], color)
-            above = True
+    names = ("val_loss", "train_loss") if train else ("val_loss",)
+    set_limit(axes, [row[name] for name in names for trial in sound for row in trial.curve])
+    _draw_curves(axes, _curves(results, drawn, x, divisor), looks, train=train)
+    marks = Marks(axes)
+    ends = [_mark_end(marks, trial, x, divisor, looks.colors[trial.trial]) for trial in drawn]
+    marks.draw()
     axes.set_xlim(left=0)
     if x == "tokens":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _color_bar(figure, axes, looks)
     handles = _curve_handles(results, looks, train=train)
-    handles += [entry("ends above the axis", **ABOVE)] if above else []
+    handles += [entry("ends above the axis", **ABOVE)] if any(ends) else []
     add_legend(figure, [*handles, *cross_entries(crosses)])
     return figure
+
+
+@dataclass(frozen=True)
+class _Curve:
+    trial: Trial
+    along: list[float]
+    losses: list[float]
+    train_losses: list[float]
+
+
+def _curves(results: Results, drawn: Sequence[Trial], x: XAxis, divisor: float) -> Iterator[_Curve]:
+    """The measured trials, thinned to what can be seen."""
+    # The part of an audit's curve that is its own begins where its trial was stopped.
+    begins = {audit: len(trial.curve) - 1 for audit, trial in _audited(results).items()}
+    points = spread_points(len(drawn))
+    for trial in drawn:
+        if not trial.curve:
+            continue
+        begin = begins.get(trial.trial, 0)
+        shown = thinned(trial, points, {trial.curve[begin]["tokens"], *results.rungs_of(trial)})
+        curve = [Measured(trial.curve[number]) for number in shown if number >= begin]
+        yield _Curve(
+            trial,
+            [place_on(x, record) / divisor for record in curve],
+            [record.val_loss for record in curve],
+            [record.train_loss for record in curve],
+        )
+
+
+def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: _Looks, *, train: bool) -> None:
+    """Draw the curves: few of them one by one, with their training losses, and many by one call."""
+    paths, colors, styles, dots = [], [], [], Marks(axes)
+    for curve in curves:
+        name = curve.trial.trial
+        color, dashes = looks.colors[name], looks.dashes[name]
+        if train:
+            axes.plot(curve.along, curve.train_losses, dashes, color=color, lw=0.7, alpha=0.6)
+            width = 1.0 if curve.trial.role == "audit" else 1.6
+            axes.plot(curve.along, curve.losses, dashes, color=color, lw=width)
+        else:
+            paths.append(list(zip(curve.along, curve.losses, strict=True)))
+            colors.append(color)
+            styles.append(dashes)
+        if len(curve.along) == 1:
+            dots.add(curve.along[0], curve.losses[0], marker="o", color=color, ms=3)
+    if paths:
+        lines = LineCollection(paths, colors=colors, linestyles=styles, linewidths=1.0)
+        axes.add_collection(lines)
+        axes.autoscale_view(scaley=False)
+    dots.draw()
+
+
+def _mark_end(marks: Marks, trial: Trial, x: XAxis, divisor: float, color: Any) -> bool:
+    """Add the mark of how a trial ended; returns whether its curve ends above the axis."""
+    top, last, end = marks.axes.get_ylim()[1], last_record(trial), end_of(trial, x)
+    kind = cross_of(trial)
+    if last is not None:
+        along, loss = place_on(x, last) / divisor, last.val_loss
+        if trial.role == "audit" and trial.status == "finished":
+            marks.add(along, loss, **AUDITED | {"mec": color, "ms": 8}, zorder=4)
+        elif trial.status == "stopped":
+            marks.add(along, loss, **STOPPED | {"mec": color, "ms": 5}, zorder=4)
+        mark_trouble(marks, along, loss, trial, color)
+        if trial.status == "failed" and loss <= top:
+            return False  # `mark_trouble` has marked it
+    if kind is not None and end is not None:
+        add_cross(marks, end / divisor, CROSSES[kind], color)
+    elif last is not None and last.val_loss > top:
+        mark_above(marks, along, color)
+        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -289,8 +338,11 @@ def _points(
 
 def _means(points: Sequence[_Dot]) -> Iterator[tuple[float, float]]:
     """The mean loss over the seeds at each x."""
-    for x in dict.fromkeys(point.x for point in points):
-        yield x, statistics.fmean(point.loss for point in points if point.x == x)
+    losses: dict[float, list[float]] = {}
+    for point in points:
+        losses.setdefault(point.x, []).append(point.loss)
+    for x, found in losses.items():
+        yield x, statistics.fmean(found)
 
 
 def _draw_level(
@@ -308,7 +360,7 @@ def _draw_level(
     """
     color, mark = look
     faded = tint(color, level.strength)
-    means, top = list(_means(points)), axes.get_ylim()[1]
+    means, top, marks = list(_means(points)), axes.get_ylim()[1], Marks(axes)
     if line:
         along, losses = zip(*means, strict=True)
         inside = [loss if loss <= top else math.nan for loss in losses]
@@ -327,7 +379,8 @@ def _draw_level(
     )
     for point in points:
         if point.loss > top:
-            mark_above(axes, point.x, color)
+            mark_above(marks, point.x, color)
+    marks.draw()
 
 
 def loss_against(results: Results, swept: SweptPath) -> Figure:
@@ -360,17 +413,19 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
     for (name, level), points in drawn.items():
         if points:
             _draw_level(axes, points, level, looks[name], line=joined, bar=bar)
-    _mark_ends(results, axes, shown)
+    marks = Marks(axes)
+    _mark_ends(results, marks, shown)
     for point in shown:
         ended = point.trial.status in {"finished", "stopped"}
-        if ended and point.loss == records(point.trial)[-1].loss(results.metric):
-            mark_trouble(axes, point.x, point.loss, point.trial, "0.2")
+        if ended and point.loss == point.trial.curve[-1][results.metric]:
+            mark_trouble(marks, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
         color = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in with_audits(results, trials):
             kind = cross_of(trial)
             if kind is not None:
-                draw_cross(axes, position(trial.value(swept.path)), crosses[kind], color)
+                add_cross(marks, position(trial.value(swept.path)), crosses[kind], color)
+    marks.draw()
     _value_axis(axes, swept)
     if shown:
         handles = _level_handles(levels, series, looks, line=joined, bar=bar)
@@ -403,14 +458,17 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     top = set_limit(axes, [loss for _, loss in ends.values()])
     along, losses = zip(*(ends[trial.trial] for trial in front), strict=True)
     axes.step(along, losses, where="post", color="0.5", lw=1.2, zorder=1)
+    marks = Marks(axes)
     for trial in finished:
         flops, loss = ends[trial.trial]
-        axes.plot(flops, loss, "o", color=looks.colors[trial.trial], mec="white", mew=0.5, ms=7)
+        color = looks.colors[trial.trial]
+        marks.add(flops, loss, marker="o", color=color, mec="white", mew=0.5, ms=7)
         if loss > top:
-            mark_above(axes, flops, looks.colors[trial.trial])
+            mark_above(marks, flops, color)
         if trial.role == "audit":
-            axes.plot(flops, loss, zorder=4, **AUDITED)
-        mark_trouble(axes, flops, loss, trial, "0.2")
+            marks.add(flops, loss, zorder=4, **AUDITED)
+        mark_trouble(marks, flops, loss, trial, "0.2")
+    marks.draw()
     _color_bar(figure, axes, looks)
     names = {
         name: looks.colors[trial]
@@ -425,8 +483,8 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     return figure
 
 
-def _mark_ends(results: Results, axes: Axes, points: Sequence[_Dot]) -> None:
-    """Draw a frame around the last point of each stopped trial, and a mark around the end of its
+def _mark_ends(results: Results, marks: Marks, points: Sequence[_Dot]) -> None:
+    """Add a frame around the last point of each stopped trial, and a mark around the end of its
     audit."""
     audits = {audit: trial.tokens for audit, trial in _audited(results).items()}
     latest: dict[str, _Dot] = {}
@@ -440,7 +498,7 @@ def _mark_ends(results: Results, axes: Axes, points: Sequence[_Dot]) -> None:
     smaller = {} if len(latest) <= NAMED else {"ms": 6}
     for found, look in ((latest, STOPPED), (ends, AUDITED)):
         for point in found.values():
-            axes.plot(point.x, point.loss, zorder=4, **look | smaller)
+            marks.add(point.x, point.loss, zorder=4, **look | smaller)
 
 
 def _value_axis(axes: Axes, swept: SweptPath) -> None:

@@ -4,6 +4,8 @@ const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training"
 const GRAY = "#7f7f7f";
 
 let page = JSON.parse(document.getElementById("content").textContent);
+// FLOPs are the tokens times a constant of the trial.
+const along = (trial, x) => x === "flops" ? trial.tokens.map((tokens) => tokens * trial.flops_per_token) : trial[x];
 let sorted = { column: null, down: false };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const here = (id) => document.getElementById(id);
@@ -80,7 +82,7 @@ function drawCurves() {
   const looks = lines(trials);
   const traces = trials.flatMap((trial, number) => {
     const line = looks[number];
-    const shared = { x: trial[x], mode: "lines+markers", legendgroup: trial.id };
+    const shared = { x: along(trial, x), mode: "lines+markers", legendgroup: trial.id };
     const hover = `${who(trial)}<br>%{x:.5s} ${AXES[x]}: %{y:.4f}<extra></extra>`;
     const end = trial.outcome || (["stopped", "audited"].includes(trial.status) ? trial.status : "");
     const mark = (number) => number === trial.stopped_at ? "stopped" : number === trial.loss.length - 1 ? end : "";
@@ -92,6 +94,9 @@ function drawCurves() {
       line: { ...line, width: 1 }, hovertemplate: hover.replace("<extra>", " (training)<extra>") };
     return train ? [curve, thin] : [curve];
   });
+  const [shown, all] = [trials.reduce((sum, trial) => sum + trial.loss.length, 0), page.records];
+  here("curve-points").textContent = shown === all ? ""
+    : `${shown.toLocaleString("en")} of ${all.toLocaleString("en")} records are drawn. curves.csv has all of them.`;
   const layout = look(AXES[x], lossTitle());
   layout.yaxis.type = here("curve-y").value;
   const range = page.limits.curves;
@@ -150,7 +155,7 @@ function drawValues() {
 
 function drawCompute() {
   const trials = measured();
-  const point = (trial) => [trial.flops[trial.flops.length - 1], last(trial)];
+  const point = (trial) => [trial.tokens[trial.tokens.length - 1] * trial.flops_per_token, last(trial)];
   const front = page.front.map((id) => point(trials.find((trial) => trial.id === id)));
   const line = { x: front.map((at) => at[0]), y: front.map((at) => at[1]), mode: "lines",
     name: "best for its compute", line: { shape: "hv", color: GRAY, width: 1 }, hoverinfo: "skip" };
@@ -363,11 +368,26 @@ for (const id of ["curve-x", "curve-y", "curve-train"]) here(id).addEventListene
 here("value-path").addEventListener("change", drawValues);
 dark.addEventListener("change", show);
 window.addEventListener("beforeprint", () => document.querySelectorAll(".chart").forEach((chart) => Plotly.Plots.resize(chart)));
-show();
 
-if (FEED) {
+// Loads the chart library, which the page holds compressed.
+async function load() {
+  const packed = Uint8Array.from(atob(here("plotly").textContent), (letter) => letter.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(unpacked).text();
+  document.head.append(script);
+}
+
+fillHead();
+fillSample();
+fillTable();
+load().then(() => {
+  show();
+  if (!FEED) return;
   new EventSource(FEED).onmessage = (event) => {
     page = JSON.parse(event.data);
     show();
   };
-}
+}, () => {
+  here("state").textContent += "; this browser is too old to draw the charts";
+});
