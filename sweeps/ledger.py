@@ -377,7 +377,20 @@ def read(files: Files) -> list[Row]:
     return list(rows(files))
 
 
-class Ledger:
+class ReadLedger:
+    """The rows of a sweep's ledger as they are now, from which nothing is written; `LedgerError` if it is
+    damaged."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.rows = read(files)
+
+    def append_all(self, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
+        """Nothing is written: it is an error to ask for it."""
+        raise AssertionError(f"{self.files.folder} is only read here")
+
+
+class Ledger(ReadLedger):
     """The only writer of a sweep's ledger, for as long as the context lasts.
 
     Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `OSError`

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -105,11 +106,22 @@ class _Choice:
     runs: list[PlannedTrial]
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a sweep that has begun still has to do, and what it already has of its plan."""
+
+    states: dict[str, str]  # of the planned trials: a status, `new` or `restored`
+    withdrawn: list[str]  # labels of the trials that the space no longer has
+    trained: int  # tokens, in trials of the plan
+    tokens: int  # at most, from here
+
+
 @dataclass
 class Driver:
-    """Conducts one sweep; the only caller of the ledger's `append`."""
+    """Conducts one sweep; the only caller of the ledger's `append_all`. With a ledger that is only read,
+    it says what is left to do."""
 
-    ledger: led.Ledger
+    ledger: led.ReadLedger
     request: Request
     plan: pl.Plan
     machine: Machine
@@ -258,10 +270,56 @@ class Driver:
 
     def is_done(self) -> bool:
         """Whether nothing is left to do, not even a row to write; writes nothing."""
+        asked = (
+            self.sweep.request is not None and self.sweep.request["space"] == self.request.written
+        )
         ended = all(trial.status in led.SETTLED for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
         settled_all = current and next(self._choices(), None) is None
-        return ended and settled_all and not self._unwanted() and not self.has_work()
+        return asked and ended and settled_all and not self._unwanted() and not self.has_work()
+
+    def left(self) -> Left:
+        """What is left of the plan; writes nothing."""
+        known, unwanted = {trial.trial: trial for trial in self.sweep.everything}, self._unwanted()
+        seeds, gone = set(self.request.seeds), set(unwanted)
+        trials = [one for one in self.sweep.trials.values() if one.trial not in gone]
+        trials += [
+            known[one.trial] for one in self.plan.trials if one.trial in self.sweep.withdrawn
+        ]
+        # Trials of another --seed are no part of the plan, but go on if they have not ended.
+        own = [one for one in trials if one.seed in seeds or one.role == "confirm"]
+        full = sum(one.config["budget"]["tokens"] for one in own)
+        unplanned = max(0, pl.load(self.request, self.plan).tokens - full)
+        going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
+        return Left(
+            states={one.trial: self._state(one.trial) for one in self.plan.trials},
+            withdrawn=[known[trial].label for trial in unwanted],
+            trained=sum(one.tokens for one in own),
+            tokens=unplanned
+            + sum(one.budget - one.tokens for one in trials if self._may_train(one, going)),
+        )
+
+    def _state(self, trial: str) -> str:
+        """What has become of a planned trial."""
+        if trial in self.sweep.trials:
+            return self.sweep.trials[trial].status
+        return "restored" if trial in self.sweep.withdrawn else "new"
+
+    def _is_going(self, pool: str | None) -> bool:
+        """Whether a trial of a pool may still be promoted."""
+        if pool is None:
+            return False
+        ids = [one.trial for one in self.plan.trials if one.pool == pool]
+        rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
+        is_whole = len(rivals) == len(ids) and self._suggestion() is None
+        return not is_whole or not self._is_settled(rivals, pool)
+
+    def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
+        """Whether a trial may be trained further, where some pools are going."""
+        if trial.status == "diverged" or self._is_over(trial):
+            return False
+        waits = trial.status in {"paused", "stopped"} and self.policy.holds(trial.trial)
+        return not waits or trial.pool in going
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash

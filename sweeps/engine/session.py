@@ -30,7 +30,7 @@ from sweeps.engine.machine import (
 from sweeps.engine.view import View, show_begun, show_forecast, show_inits, show_plan, show_time
 from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Request
+from sweeps.plan.request import Machine, Request
 from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
@@ -62,19 +62,23 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     """Print the trials of a request, what they cost, and how long they take here."""
     if options.address == "local":
         require_a_slot(request)
-    rows, machine = led.read(led.Files(folder)), this_machine(request)
-    plan = pl.plan(request, machine, pl.earlier_draws(rows, request.seed))
+    _refuse_audit(request, options.audit)
+    files, machine = led.Files(folder), this_machine(request)
+    ledger = led.ReadLedger(files)
+    plan = pl.plan(request, machine, pl.earlier_draws(ledger.rows, request.seed))
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
         check_files(config)
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
+    left = None
+    if ledger.rows:
+        driver = _driver(ledger, request, plan, machine, facts, options)
+        refuse_other_bits(driver.sweep, request)
+        left = driver.left()
     read = passes(load.configs, facts)
-    show_plan(request, plan, load, console)
+    show_plan(request, plan, load, left.states if left else {}, console)
     if read:
         console.print(sentence(passes_words(read)), highlight=False)
-    if rows:
-        sweep = led.fold(rows)
-        show_begun(plan, sweep, pl.unwanted(request, machine, plan, sweep), console)
     found = local_slots(request, load.configs, options.slots)
     for note in found.notes:
         console.print(note, highlight=False)
@@ -82,13 +86,19 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     try:
         speeds, inits = probes(load.configs, lambda note: console.print(note, style="dim"))
     except (cfg.ConfigError, ProbeError) as error:
-        show_forecast(request, forecast(request, load, None, slots), load.tokens, 0.0, console)
+        expected = forecast(request, load, None, slots)
+        show_forecast(request, expected, load.tokens, 0.0, console)
+        if left is not None:
+            show_begun(left, expected.tokens, console)
         console.print(f"time: unknown ({error})", highlight=False, markup=False)
         return
     expected = forecast(request, load, speeds, slots)
     show_inits(load.configs, inits, console)
     show_forecast(request, expected, load.tokens, audit, console)
-    show_time(expected, speeds, slots, console)
+    if left is not None:
+        show_begun(left, expected.tokens, console)
+    if left is None or left.tokens:
+        show_time(expected, speeds, slots, console, left)
 
 
 def _refuse_audit(request: Request, audit: float) -> None:
@@ -128,13 +138,26 @@ def run(
             console.print(note, highlight=False)
         callbacks = _callbacks(options.tracker, files)
         with led.Ledger(files) as ledger:
-            try:
-                driver = Driver(ledger, request, plan, machine, facts, options.audit)
-                refuse_other_corpus(driver.sweep, facts)
-            except RefusedError as error:
-                advice = f"undo this change, or choose another {options.folder_option}"
-                raise RefusedError(f"{error}\n{advice}") from error
+            driver = _driver(ledger, request, plan, machine, facts, options)
             return _Session(driver, options, readers, console).run(callbacks)
+
+
+def _driver(
+    ledger: led.ReadLedger,
+    request: Request,
+    plan: pl.Plan,
+    machine: Machine,
+    facts: CorpusFacts,
+    options: Options,
+) -> Driver:
+    """The driver of a sweep; `RefusedError`, with advice, if its folder has another base or corpus."""
+    try:
+        driver = Driver(ledger, request, plan, machine, facts, options.audit)
+        refuse_other_corpus(driver.sweep, facts)
+    except RefusedError as error:
+        advice = f"undo this change, or choose another {options.folder_option}"
+        raise RefusedError(f"{error}\n{advice}") from error
+    return driver
 
 
 def _callbacks(tracker: TrackerName | None, files: led.Files) -> list[Any]:
@@ -197,9 +220,12 @@ class _Session:
 
         if self.driver.is_capped():
             return self._conclude(None)
-        if not self.driver.has_work():  # an earlier driver died before its last rows
+        if (
+            not self.driver.has_work()
+        ):  # only rows: a change of the space, or an earlier driver's last
             self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
             self.driver.end()
+            print(f"{self._files.folder}: nothing is left to train", flush=True)
             return self._conclude(None)
         try:
             with exits.storing(self._files.folder):

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from operator import itemgetter
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Driver
+from sweeps.engine.driver import Driver, Left
 from sweeps.engine.machine import size
 from sweeps.plan import arms
 from sweeps.plan.request import PlannedTrial, Request
@@ -72,12 +73,15 @@ def _capped(row: led.Row) -> str:
     return f"capped: reached caps.{row['cap']} (used {used})"
 
 
-def show_plan(request: Request, plan: Plan, load: Load, console: Console) -> None:
-    """Print the trials of a plan, and what the full grid costs."""
+def show_plan(
+    request: Request, plan: Plan, load: Load, states: Mapping[str, str], console: Console
+) -> None:
+    """Print the trials of a plan, with their states in a sweep that has begun, and what the full grid
+    costs."""
     for note in plan.notes:
         console.print(note, highlight=False)
     if plan.trials:
-        console.print(_trials_table(plan.trials[:_SHOWN]))
+        console.print(_trials_table(plan.trials[:_SHOWN], states))
     if len(plan.trials) > _SHOWN:
         console.print(f"and {quantity(len(plan.trials) - _SHOWN, 'more trial')}")
     space = request.space
@@ -115,36 +119,49 @@ def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: 
         console.print(inits_words(len(high), len(configs), words), highlight=False)
 
 
-def show_begun(plan: Plan, sweep: led.Sweep, unwanted: Sequence[str], console: Console) -> None:
+def show_begun(left: Left, expected: int, console: Console) -> None:
     """Print what a sweep that has begun already has of its plan, what it no longer wants, and what is
-    left."""
-    known = {trial.trial: trial for trial in sweep.everything}
-    kept = [known[one.trial] for one in plan.trials if one.trial in known]
-    left = [trial.budget - trial.tokens for trial in kept if trial.status not in led.SETTLED]
-    left += [one.config.budget.tokens for one in plan.trials if one.trial not in known]
-    counts = {"kept": len(kept), "new": len(plan.trials) - len(kept), "withdrawn": len(unwanted)}
-    parts = ", ".join(f"{number} {what}" for what, number in counts.items())
-    console.print(
-        f"begun: of the planned trials {parts}; at most {count(sum(left))} tokens are left",
-        highlight=False,
-    )
+    left; the whole plan is expected to take so many tokens."""
+    states = Counter(left.states.values())
+    new = states.pop("new", 0)
+    parts = [f"{sum(states.values())} kept", f"{new} new", f"{len(left.withdrawn)} withdrawn"]
+    console.print(f"begun: of the planned trials {', '.join(parts)}", highlight=False)
+    if left.withdrawn:
+        console.print(f"withdrawn: {', '.join(left.withdrawn[:_SHOWN])}", highlight=False)
+    if left.tokens:
+        about = _about_left(left, expected)
+        likely = f"about {count(about)} tokens, " if about < left.tokens else ""
+        console.print(
+            f"left to train: {likely}at most {count(left.tokens)} tokens", highlight=False
+        )
+    else:
+        console.print("nothing is left to train", highlight=False)
 
 
-def _trials_table(planned: Sequence[PlannedTrial]) -> Table:
-    """One row per trial: its values and what it costs."""
+def _about_left(left: Left, expected: int) -> int:
+    """The tokens that are likely left, where the whole plan is expected to take so many."""
+    about = expected - left.trained
+    return min(about, left.tokens) if about > 0 else left.tokens
+
+
+def _trials_table(planned: Sequence[PlannedTrial], states: Mapping[str, str]) -> Table:
+    """One row per trial: its values, what it costs and, if known, its state."""
     paths = list(dict.fromkeys(path for trial in planned for path in trial.values))
     has_arms = any(trial.arm for trial in planned)
     head = ("trial", *(["arm"] if has_arms else []), *paths)
     table = Table(*head, "seed", "params", "tokens", "FLOPs", box=None)
     for column in table.columns[1 + has_arms :]:
         column.justify = "right"
+    if states:
+        table.add_column("state")
     for trial in planned:
         params, flops = size(trial.config.model)
         tokens = trial.config.budget.tokens
         values = (show(trial.values.get(path)) for path in paths)
         counts = (count(params), count(tokens), count(flops * tokens))
         arm = [trial.arm] if has_arms else []
-        table.add_row(trial.trial, *arm, *values, str(trial.config.run.seed), *counts)
+        state = [states[trial.trial]] if states else []
+        table.add_row(trial.trial, *arm, *values, str(trial.config.run.seed), *counts, *state)
     return table
 
 
@@ -191,13 +208,23 @@ def _stage(stage: int | str) -> str:
     return f"{count(stage)} tokens" if isinstance(stage, int) else percent
 
 
-def show_time(expected: Forecast, speeds: Sequence[float], slots: int, console: Console) -> None:
-    """Print how long a sweep is expected to take here at the speeds of its trials."""
+def show_time(
+    expected: Forecast,
+    speeds: Sequence[float],
+    slots: int,
+    console: Console,
+    left: Left | None = None,
+) -> None:
+    """Print how long a sweep, or what is left of it, is expected to take here at the speeds of its trials."""
     assert expected.seconds is not None  # its speeds are known
+    seconds, what = expected.seconds, "time"
+    if left is not None:
+        seconds *= _about_left(left, expected.tokens) / expected.tokens
+        what = "time for what is left"
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"time: about {duration(expected.seconds)}, {quantity(slots, 'trial')} at a time (a trial alone trains "
+        f"{what}: about {duration(seconds)}, {quantity(slots, 'trial')} at a time (a trial alone trains "
         f"at {rates} tokens/s here; evaluation and start-up are not included)"
     )
 

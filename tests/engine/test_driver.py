@@ -9,7 +9,7 @@ from conducting import conduct, study
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.driver import RETRIES, refuse_other_bits
+from sweeps.engine.driver import RETRIES, Left, refuse_other_bits
 from sweeps.exits import RefusedError
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
@@ -436,7 +436,7 @@ def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     sweep(tmp_path, grid(RATES, **NONE))
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, request(grid(RATES))).is_done()
+        assert not driver(ledger, request(grid(RATES))).has_work()
 
 
 @pytest.mark.parametrize("after", range(10, 100, 3))
@@ -813,6 +813,51 @@ def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid([5e-4, 1.6e-2, 3.2e-2, 6.4e-2]))
     finished = {t.label for t in after.trials.values() if t.status == "finished"}
     assert "lr=0.016" in finished
+
+
+def left(folder: Path, tree: dict[str, Any]) -> Left:
+    return driver(led.ReadLedger(led.Files(folder)), request(tree)).left()
+
+
+def test_nothing_is_left_of_a_finished_sweep(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    found = left(tmp_path, grid(RATES))
+    assert (found.tokens, found.trained) == (0, after.spent_tokens)
+    assert list(found.states.values()) == statuses(after)
+
+
+def test_what_was_stopped_is_left_where_nothing_stops_it_now(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    whole = sum(trial.budget for trial in after.trials.values())
+    assert left(tmp_path, grid(RATES, **NONE)).tokens == whole - after.spent_tokens
+
+
+def test_the_rest_of_a_trial_is_left_below_a_lower_target(tmp_path: Path) -> None:
+    after = sweep(tmp_path, aiming({"val_loss": 2.5}, [4e-3]), slots=1)
+    (trial,) = after.trials.values()
+    assert trial.tokens < trial.budget
+    lower = left(tmp_path, aiming({"val_loss": 1.0}, [4e-3]))
+    assert lower.tokens == trial.budget - trial.tokens
+
+
+def test_new_values_and_withdrawn_ones_are_told_apart(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES[:2], **NONE))
+    found = left(tmp_path, grid(RATES[1:3], **NONE))
+    assert list(found.states.values()) == ["finished", "new"]
+    assert found.withdrawn == ["lr=0.0005"]
+    assert found.tokens == next(iter(after.trials.values())).budget
+
+
+def test_a_stopped_trial_may_go_on_where_others_join_its_pool(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES[1:]))
+    whole = sum(trial.budget for trial in after.trials.values())
+    added = whole // len(after.trials)
+    assert left(tmp_path, grid(RATES)).tokens == whole - after.spent_tokens + added
+
+
+def test_runs_that_are_not_planned_yet_are_left(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    assert left(tmp_path, grid(RATES, **NONE) | {"confirm": 2}).tokens == 2 * 8192
 
 
 def test_start_points_are_no_samples_that_push_out_others(tmp_path: Path) -> None:

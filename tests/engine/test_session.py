@@ -115,3 +115,17 @@ def test_a_changed_corpus_is_refused_while_trials_are_unfinished(
     sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", **planned})
     with pytest.raises(RefusedError, match="has changed since the sweep began"):
         session.refuse_other_corpus(sweep, CorpusFacts(lambda message: None))
+
+
+def test_a_change_of_the_space_that_needs_no_training_is_written_and_told(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    analysis = Analysis()
+    question = {**grid(RATES, policy="none"), "base": {}, "question": "Again?"}
+    code = session.run(
+        request(question), done, OPTIONS, analysis.readers(), Console(file=io.StringIO())
+    )
+    sweep = led.fold(led.read(led.Files(done)))
+    assert sweep.request and sweep.request["space"]["question"] == "Again?"
+    assert (code, len(analysis.published)) == (0, 1)
+    assert "nothing is left to train" in capsys.readouterr().out
