@@ -250,6 +250,11 @@ def probes(
     new = {
         shape: config for shape, config in zip(shapes, configs, strict=True) if shape not in kept
     }
+    for config in new.values():
+        least = estimated_memory(config)[0]
+        if least > usable_memory():
+            sizes = f"it takes at least {least / 1e9:.3g} GB of {usable_memory() / 1e9:.3g} GB"
+            raise ProbeError(_told(Failure(led.OUT_OF_MEMORY, sizes), config))
     for number, (shape, found) in enumerate(
         zip(new, _tried(_probe, list(new.values())), strict=True), start=1
     ):

@@ -199,10 +199,19 @@ def test_only_a_kill_that_the_kernel_counts_is_one_for_memory(
 
 def test_a_model_without_room_in_memory_is_told_from_its_error() -> None:
     """The probe runs in a process of its own."""
-    huge = cfg.overlay(BASE, {"model.d_ff": 10**11})
+    windows = 10**9
+    tokens = windows * BASE.model.context_length
+    paths = ("budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens")
+    huge = cfg.overlay(BASE, {"optim.batch_size": windows, **dict.fromkeys(paths, tokens)})
     with pytest.raises(
-        ProbeError, match=r"does not fit in memory: RuntimeError: .*allocate memory"
+        ProbeError, match=r"does not fit in memory: MemoryError: Unable to allocate"
     ):
+        probes([huge], lambda note: None)
+
+
+def test_a_model_that_surely_does_not_fit_is_not_tried() -> None:
+    huge = cfg.overlay(BASE, {"model.d_ff": 10**11})
+    with pytest.raises(ProbeError, match=r"does not fit in memory: it takes at least .* GB of "):
         probes([huge], lambda note: None)
 
 
