@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinylm import config as cfg
-from tinylm import signals
+from tinylm import machine, signals
 from tinylm.counts import count as short
 from tinylm.counts import times
 from tinylm.exits import RefusedError, by_signal, reported, storing
@@ -130,11 +130,25 @@ def train(
             _begin_or_resume(settings, out)
 
 
+def _with_choices(settings: cfg.Config, began: Path) -> cfg.Config:
+    """The config with the settings that its run began with in place of `fastest`, or with those that are
+    the fastest here if it is new."""
+    paths = machine.to_choose(settings)
+    if paths and began.exists():
+        kept = cfg.flatten(json.loads(began.read_text()))
+        return cfg.overlay(settings, {path: kept[path] for path in paths})
+    chosen, tried = machine.choose(settings, lambda note: print(note, file=sys.stderr))
+    for one in tried:
+        print(one.words, file=sys.stderr)
+    return chosen
+
+
 def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
     """Train what is left of the run in a folder."""
     from tinylm import train as training
 
     saved = out / "checkpoint.pt"
+    settings = _with_choices(settings, out / "config.json")
     corpus, state = _open(settings, saved)
     if training.is_over(state, settings):
         print(f"{saved} is finished ({state.step} updates); nothing is left to do")

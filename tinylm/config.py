@@ -26,6 +26,7 @@ CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
 MAX_LAYERS = 10_000  # each is an object, however small the model
 PROBLEMS_SHOWN = 50
+FASTEST = "fastest"  # see tinylm.machine
 HIGH_INIT_NATS = 1.0  # a loss at init farther above that of a uniform guess is too high
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -283,10 +284,15 @@ class Run(Section):
         default=0, description="Tells identical runs apart; changes nothing else."
     )
     device: Literal["cpu", "cuda", "mps"] = "cpu"
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16 is autocast: weights and optimizer stay fp32."
+    precision: Literal["fp32", "bf16", "fastest"] = Field(
+        default="fp32",
+        description="bf16 is autocast: weights and optimizer stay fp32. fastest is measured before a "
+        "sweep or a run begins, and the same for all its trials.",
     )
-    compile: bool = Field(default=False, description="Compile the model with torch.compile.")
+    compile: bool | Literal["fastest"] = Field(
+        default=False,
+        description="Compile the model with torch.compile; fastest is measured, as for precision.",
+    )
     threads: Count = Field(default=1, description="CPU threads that torch uses.")
     accumulate: Count = Field(default=1, description="Micro-batches per update.")
     checkpoint_every_tokens: Count = Field(

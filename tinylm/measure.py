@@ -2,8 +2,9 @@
 tokens."""
 
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from tinylm import data, train
 
 PROBE_UPDATES = 20
 PROBE_SECONDS = 20.0
+ROUNDS = 5  # of measurements in which settings take turns
+ROUND_SECONDS = 0.5  # that each measurement takes at least
 PRODUCTS = 10  # matrix products that are timed to find the peak
 
 
@@ -70,6 +73,57 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
     while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
         times.append(timed())
     return Probe(len(times) * config.tokens_per_step / math.fsum(times), losses[0])
+
+
+def speeds(
+    configs: Sequence[cfg.Config], clock: train.Clock = time.perf_counter
+) -> list[tuple[float | None, str]]:
+    """The speed of each config in training tokens per second, or None and why it has none.
+
+    They take turns, so that what else the machine does slows all of them: `ROUNDS` times each, of which
+    the median counts. One that is less than half as fast as another is measured no further, and not
+    compiled.
+    """
+    reasons = [""] * len(configs)
+    measured: dict[int, list[float]] = {}
+    updates: dict[int, Callable[[], float]] = {}
+
+    def measure(number: int) -> None:
+        start, tokens, passed = clock(), 0, 0.0
+        while passed < ROUND_SECONDS:
+            updates[number]()
+            tokens += configs[number].tokens_per_step
+            passed = clock() - start
+        measured.setdefault(number, []).append(tokens / passed)
+
+    def is_slow(number: int) -> bool:
+        if number not in measured:
+            return True
+        return 2 * statistics.median(measured[number]) < max(
+            map(statistics.median, measured.values())
+        )
+
+    for number, config in enumerate(configs):
+        plain = cfg.overlay(config, {"run.compile": False})
+        if config.run.compile and plain in configs and is_slow(configs.index(plain)):
+            slow = "not tried: less than half as fast as another before it is compiled"
+            reasons[number] = reasons[configs.index(plain)] or slow
+            continue
+        try:
+            updates[number] = _on_random_tokens(config)
+            updates[number]()  # compiles, allocates
+            measure(number)
+        except Exception as error:  # noqa: BLE001 whatever it is, this setting can't be used
+            updates.pop(number, None)
+            reasons[number] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    for _ in range(ROUNDS - 1):
+        for number in updates:
+            if not is_slow(number):
+                measure(number)
+    return [
+        (statistics.median(measured[number]) if number in measured else None, reason)
+        for number, reason in enumerate(reasons)
+    ]
 
 
 def product_flops(config: cfg.Config, clock: train.Clock = time.perf_counter) -> float:

@@ -121,6 +121,7 @@ _FETCH_UPDATES = 10
 
 def start(config: cfg.Config) -> State:
     """A run before its first update; `ConfigError` if its device is not available."""
+    assert cfg.FASTEST not in {config.run.precision, config.run.compile}  # see machine.choose
     require(config.run.device)
     if config.run.device == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of an earlier run in the same process

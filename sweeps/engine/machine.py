@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 from sweeps import ledger as led
 from sweeps.engine.failures import Failure, failure_of
 from sweeps.engine.limits import kernel_kills, usable_cpus, usable_memory
-from sweeps.engine.provenance import processor
 from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm import data, documents
+from tinylm.machine import processor
 from tinylm.size import size as counted
 
 Answer = TypeVar("Answer")

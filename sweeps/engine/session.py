@@ -5,7 +5,7 @@ Ray is imported when there is something to train.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -27,7 +27,15 @@ from sweeps.engine.machine import (
     require_a_slot,
     this_machine,
 )
-from sweeps.engine.view import View, show_begun, show_forecast, show_inits, show_plan, show_time
+from sweeps.engine.view import (
+    View,
+    show_begun,
+    show_choice,
+    show_forecast,
+    show_inits,
+    show_plan,
+    show_time,
+)
 from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, Request
@@ -35,6 +43,7 @@ from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
+from tinylm.machine import Tried, choose, to_choose
 from tinylm.signals import listening
 
 
@@ -63,13 +72,17 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     if options.address == "local":
         require_a_slot(request)
     _refuse_audit(request, options.audit)
-    files, machine = led.Files(folder), this_machine(request)
-    ledger = led.ReadLedger(files)
+    ledger = led.ReadLedger(led.Files(folder))
+    facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
+    request, tried = with_choices(
+        request, ledger.rows, lambda note: console.print(note, style="dim")
+    )
+    show_choice(tried, console)
+    machine = this_machine(request)
     plan = pl.plan(request, machine, pl.earlier_draws(ledger.rows, request.seed))
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
         check_files(config)
-    facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
     left = None
     if ledger.rows:
         driver = _driver(ledger, request, plan, machine, facts, options)
@@ -101,6 +114,21 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         show_time(expected, speeds, slots, console, left)
 
 
+def with_choices(
+    request: Request, before: Sequence[led.Row], tell: Callable[[str], None]
+) -> tuple[Request, Sequence[Tried]]:
+    """The request with the fastest settings in place of `fastest`, and what was measured: those that its
+    sweep began with, if it has begun, else those of this machine."""
+    paths = to_choose(request.base)
+    begun = next((row["base"] for row in before if row["kind"] == "sweep"), None)
+    if begun is not None:
+        kept = cfg.flatten(begun)
+        base = cfg.overlay(request.base, {path: kept[path] for path in paths})
+        return replace(request, base=base), []
+    base, tried = choose(request.base, tell)
+    return replace(request, base=base), tried
+
+
 def _refuse_audit(request: Request, audit: float) -> None:
     """Raise `ConfigError` if trials are to be audited that end at a target."""
     target = request.space.target
@@ -123,8 +151,11 @@ def run(
     if options.address == "local":
         require_a_slot(request)
     with exits.storing(folder):
+        before = led.read(files)
+        request, tried = with_choices(request, before, console.print)
+        show_choice(tried, console)
         machine = this_machine(request)
-        earlier = pl.earlier_draws(led.read(files), request.seed)
+        earlier = pl.earlier_draws(before, request.seed)
         plan = pl.plan(request, machine, earlier)
         if options.address == "local" and request.base.run.device != "cpu":
             from tinylm import train
@@ -139,7 +170,7 @@ def run(
         callbacks = _callbacks(options.tracker, files)
         with led.Ledger(files) as ledger:
             driver = _driver(ledger, request, plan, machine, facts, options)
-            return _Session(driver, options, readers, console).run(callbacks)
+            return _Session(driver, options, readers, console, tried).run(callbacks)
 
 
 def _driver(
@@ -201,6 +232,7 @@ class _Session:
     options: Options
     readers: Readers
     console: Console
+    tried: Sequence[Tried]  # settings of which the base config has the fastest
 
     @property
     def _files(self) -> led.Files:
@@ -290,6 +322,7 @@ class _Session:
             "folder_option": self.options.folder_option,
             **where,
             "notes": self.driver.plan.notes,
+            "tried": [asdict(one) for one in self.tried],
         }
 
     def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:

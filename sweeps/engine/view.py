@@ -35,6 +35,7 @@ from sweeps.text import (
     show,
 )
 from tinylm import config as cfg
+from tinylm.machine import Tried, fastest
 
 _SHOWN = 50  # trials of a plan that are printed
 _REFRESH_SECONDS = 0.5
@@ -71,6 +72,15 @@ def _capped(row: led.Row) -> str:
         return "ended: another trial reached the target"
     used = cap_amount(row["cap"], row["used"], row["limit"])
     return f"capped: reached caps.{row['cap']} (used {used})"
+
+
+def show_choice(tried: Sequence[Tried], console: Console) -> None:
+    """Print which setting is the fastest here, and what was measured of each."""
+    if tried:
+        measured = "; ".join(one.words for one in tried)
+        console.print(
+            f"fastest here: {fastest(tried).name} ({measured})", highlight=False, markup=False
+        )
 
 
 def show_plan(

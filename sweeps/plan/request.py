@@ -12,6 +12,7 @@ from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg
+from tinylm.config import FASTEST
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Request:
         """The base config with changes and, under `match`, the batch size that goes with them;
         `ConfigError` with what is wrong in them, which the space has at `where`."""
         source = f"{self.source}: {where}" if where else self.source
+        chosen = [path for path, value in changes.items() if value == FASTEST]
+        if chosen:
+            rule = f"{FASTEST} is for the base config: it is the same for all trials"
+            raise cfg.ConfigError([f"{source}: {path}: {rule}" for path in chosen])
         return cfg.overlay(self.base, {**changes, **self._matched(changes, source)}, source)
 
     def _matched(self, changes: Mapping[str, Value], source: str) -> dict[str, Value]:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +129,11 @@ def test_a_change_of_the_space_that_needs_no_training_is_written_and_told(
     assert sweep.request and sweep.request["space"]["question"] == "Again?"
     assert (code, len(analysis.published)) == (0, 1)
     assert "nothing is left to train" in capsys.readouterr().out
+
+
+def test_a_sweep_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    """Whatever is the fastest here."""
+    began = request({**grid(RATES, policy="none"), "base": {"run.precision": "bf16"}})
+    now = request({**grid(RATES, policy="none"), "base": {"run.precision": "fastest"}})
+    rows = [{"kind": "sweep", **began.row()}]
+    assert session.with_choices(now, rows, print) == (replace(now, base=began.base), [])

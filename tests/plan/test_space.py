@@ -1006,3 +1006,21 @@ def test_what_other_programs_call_the_samples_is_one_fault(tmp_path: Path) -> No
     said = problems(tmp_path, tree)
     assert said.endswith("search.n_trials: unknown key; did you mean 'search.samples'?")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        random_space(**{"run.precision": {"choice": ["fp32", "fastest"]}}),
+        {
+            "question": "q",
+            "arms": {"fast": {"hypothesis": "h", "set": {"run.compile": "fastest"}}},
+            "seeds": [0, 1],
+            "schedule": NONE,
+        },
+    ],
+    ids=["a choice", "an arm"],
+)
+def test_no_trial_chooses_its_own_precision(tree: dict[str, Any]) -> None:
+    with pytest.raises(cfg.ConfigError, match="fastest is for the base config"):
+        plan(tree)

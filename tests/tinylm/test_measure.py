@@ -4,7 +4,15 @@ from collections.abc import Callable
 from itertools import accumulate, count
 
 from tinylm import config as cfg
-from tinylm.measure import PROBE_SECONDS, PROBE_UPDATES, PRODUCTS, probe, product_flops
+from tinylm.measure import (
+    PROBE_SECONDS,
+    PROBE_UPDATES,
+    PRODUCTS,
+    ROUNDS,
+    probe,
+    product_flops,
+    speeds,
+)
 
 
 def ticking(seconds: float) -> Callable[[], float]:
@@ -46,3 +54,25 @@ def test_a_probe_knows_the_loss_before_the_first_update(tiny: cfg.Config) -> Non
     high = cfg.overlay(tied, {"model.embedding_std": 1.0})
     starts = [one.model.starts_high(probe(one).loss_init) for one in (tied, high)]
     assert starts == [False, True]
+
+
+def test_settings_take_turns_and_a_slow_one_is_measured_once(tiny: cfg.Config) -> None:
+    """The clock ends when more is measured."""
+    others = [cfg.overlay(tiny, {"run.seed": seed}) for seed in range(3)]
+    rounds = [4.0, 1.0, 1.25, *[1.5, 1.0], *[1.0, 1.25] * (ROUNDS - 2)]
+    found = speeds(others, taking(*rounds))
+    assert found == [(65 / 4, ""), (65 / 1.0, ""), (52, "")]
+
+
+def test_a_setting_that_cannot_run_has_a_reason(tiny: cfg.Config) -> None:
+    there = cfg.overlay(tiny, {"run.device": "mps"})
+    (speed, no_reason), (no_speed, reason) = speeds([tiny, there], ticking(1.0))
+    assert (speed, no_reason, no_speed) == (65, "", None)
+    assert reason.startswith("ConfigError: run.device: mps is not available here")
+
+
+def test_a_setting_that_is_slow_before_it_is_compiled_is_not_compiled(tiny: cfg.Config) -> None:
+    slow = cfg.overlay(tiny, {"run.seed": 1})
+    compiled = cfg.overlay(slow, {"run.compile": True})
+    found = speeds([tiny, slow, compiled], taking(1.0, 4.0, *[1.0] * (ROUNDS - 1)))
+    assert found[2][0] is None and found[2][1].startswith("not tried")

@@ -1,0 +1,67 @@
+"""Which setting is chosen as the fastest, and that the choice is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinylm import config as cfg
+from tinylm import machine
+from tinylm.machine import Tried, choose, fastest, to_choose
+
+
+def tried(*speeds: float | None) -> list[Tried]:
+    return [Tried({"run.precision": str(number)}, speed) for number, speed in enumerate(speeds)]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"),
+    [
+        ((100.0, 150.0, 120.0), 1),
+        ((100.0, 102.0), 0),  # about as fast: the plainer one
+        ((None, 90.0, 100.0), 2),
+        ((100.0, None), 0),
+        ((None, None), 0),
+    ],
+)
+def test_the_fastest_setting_is_chosen(speeds: tuple[float | None, ...], chosen: int) -> None:
+    assert fastest(tried(*speeds)).name == str(chosen)
+
+
+def test_what_a_config_states_is_not_chosen(tiny: cfg.Config) -> None:
+    assert choose(tiny, print) == (tiny, [])
+
+
+def test_a_choice_is_measured_once(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    told: list[str] = []
+    left_open = cfg.overlay(tiny, {"run.precision": "fastest"})
+    first, measured = choose(left_open, told.append)
+    assert [one.name for one in measured] == ["fp32", "bf16"]
+    assert first == cfg.overlay(tiny, fastest(measured).values)
+    assert choose(left_open, told.append) == (first, measured)
+    assert len(told) == 1
+
+
+def test_a_kept_choice_is_of_one_shape(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    left_open = cfg.overlay(tiny, {"run.compile": "fastest"})
+    kept = [{"values": {"run.compile": True}, "tokens_per_s": 5.0, "reason": ""}]
+    (tmp_path / "fastest.json").write_text(json.dumps({machine._key(left_open): kept}))
+    assert choose(cfg.overlay(left_open, {"run.seed": 7}), print)[0].run.compile is True
+    wider = cfg.overlay(left_open, {"model.d_ff": 41})
+    assert machine._key(wider) != machine._key(left_open)
+
+
+def test_only_what_says_so_is_chosen(tiny: cfg.Config) -> None:
+    assert to_choose(cfg.overlay(tiny, {"run.compile": "fastest"})) == ["run.compile"]
+
+
+def test_a_setting_is_told_with_its_speed_or_its_reason() -> None:
+    values: dict[str, str | bool] = {"run.precision": "bf16", "run.compile": True}
+    assert Tried(values, 12_300.0).words == "bf16, compiled: 12.3k tokens/s"
+    assert Tried(values, None, "no compiler").words == "bf16, compiled: no compiler"

@@ -1,0 +1,125 @@
+"""How this machine runs a config fastest: in which precision, compiled or not.
+
+The config says `fastest` for what is to be chosen; the choice is measured on a few updates at the
+config's shape and kept in the cache folder. This module imports no torch: what is measured runs in a
+process of its own.
+"""
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+from tinylm import config as cfg
+from tinylm.config import FASTEST
+from tinylm.counts import count
+from tinylm.data import cache_folder
+from tinylm.files import replacing
+
+# The values among which `fastest` chooses, the plainer first.
+CHOICES: Mapping[str, Sequence[str | bool]] = {
+    "run.precision": ("fp32", "bf16"),
+    "run.compile": (False, True),
+}
+GAIN = 1.03  # by which a setting must be faster than a plainer one
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting that was measured, and its speed or why it can't be used here."""
+
+    values: dict[str, str | bool]
+    tokens_per_s: float | None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The setting in words."""
+        return ", ".join(
+            value if isinstance(value, str) else "compiled" if value else "not compiled"
+            for value in self.values.values()
+        )
+
+    @property
+    def words(self) -> str:
+        """The setting, and its speed or why it has none."""
+        speed = self.reason if self.tokens_per_s is None else f"{count(self.tokens_per_s)} tokens/s"
+        return f"{self.name}: {speed}"
+
+
+def processor() -> str:
+    """The processor's name if the system has one for it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def to_choose(config: cfg.Config) -> list[str]:
+    """The paths at which a config leaves the choice to what is fastest."""
+    flat = cfg.flatten(config.model_dump())
+    return [path for path in CHOICES if flat[path] == FASTEST]
+
+
+def choose(config: cfg.Config, tell: Callable[[str], None]) -> tuple[cfg.Config, list[Tried]]:
+    """The config with the values that are fastest here, and what was measured; each shape is measured
+    once on a machine and kept."""
+    paths = to_choose(config)
+    if not paths:
+        return config, []
+    file = cache_folder() / "fastest.json"
+    try:
+        kept = json.loads(file.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    key = _key(config)
+    if key not in kept:
+        tell("measuring the fastest setting for this model here (once; compiling takes a while)")
+        kept[key] = [asdict(one) for one in _tried(config, paths)]
+        with replacing(file) as stream:
+            stream.write(json.dumps(kept, indent=1).encode())
+    tried = [Tried(**one) for one in kept[key]]
+    return cfg.overlay(config, fastest(tried).values), tried
+
+
+def fastest(tried: Sequence[Tried]) -> Tried:
+    """The fastest setting, unless a plainer one, which comes before it, is about as fast; the plainest if
+    none can be used."""
+    best = max((one.tokens_per_s or 0.0 for one in tried), default=0.0)
+    return next(one for one in tried if GAIN * (one.tokens_per_s or 0.0) >= best)
+
+
+def _key(config: cfg.Config) -> str:
+    """A digest of everything that decides which setting is fastest, if the machine is idle."""
+    run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
+    shape = [config.model.model_dump(), config.optim.batch_size, run]
+    return cfg.digest([*shape, processor(), version("torch")])
+
+
+def _tried(config: cfg.Config, paths: Sequence[str]) -> list[Tried]:
+    """What was measured of each setting that the config leaves open."""
+    settings = [
+        dict(zip(paths, values, strict=True))
+        for values in product(*(CHOICES[path] for path in paths))
+    ]
+    configs = [cfg.overlay(config, values) for values in settings]
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        try:
+            found = process.submit(_speeds, configs).result()
+        except BrokenProcessPool:
+            found = [(None, "the process that measured it was killed")] * len(configs)
+    return [Tried(values, *speed) for values, speed in zip(settings, found, strict=True)]
+
+
+def _speeds(configs: Sequence[cfg.Config]) -> list[tuple[float | None, str]]:
+    from tinylm import measure
+
+    return measure.speeds(configs)
