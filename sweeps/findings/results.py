@@ -271,8 +271,9 @@ class TrialResult:
 
 
 def _spaced_by_ratio(values: Sequence[float]) -> bool:
-    """Whether ascending numbers lie more evenly on a logarithmic than on a linear axis."""
-    if len(values) < 2 or values[0] <= 0 or values[-1] < 4 * values[0]:
+    """Whether ascending numbers lie as evenly on a logarithmic as on a linear axis. Two numbers do, which
+    says nothing unless one is at least twice the other."""
+    if len(values) < 2 or values[0] <= 0 or values[-1] < 2 * values[0]:
         return False
 
     def unevenness(points: Sequence[float]) -> float:
