@@ -11,13 +11,13 @@ from sweeps.selection import Measured, best_record, last_record
 from tinylm import config as cfg
 
 SPIKE_NATS = 1.0
-ABOVE_INIT_NATS = 1.0  # a run whose final loss exceeds its loss at init by more has blown up
+ABOVE_INIT_NATS = 1.0  # a run whose last loss exceeds its loss at init by more has blown up
 OVERFIT_NATS = 0.05
 
 RULES = {
     "non-finite": "a loss was not a finite number",
     "blown up": "after warm-up, the training loss stayed far above its value at init for many updates "
-    "in a row (the reason has the numbers), or the final validation loss was more than "
+    "in a row (the reason has the numbers), or the last validation loss was more than "
     f"{ABOVE_INIT_NATS:g} nat above it",
     "spiked": "after warm-up, the training loss, smoothed over about ten updates, rose more than "
     f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
@@ -40,7 +40,7 @@ def outcome(trial: Trial) -> str:
     entropy, last = trial.unigram_entropy, last_record(trial)
     overfitted = overfit(trial) is not None  # its validation loss may end anywhere
     if (
-        trial.status == "finished"
+        trial.status in {"finished", "stopped"}
         and last is not None
         and trial.loss_init is not None
         and last.val_loss > trial.loss_init + ABOVE_INIT_NATS

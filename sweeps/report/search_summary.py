@@ -20,6 +20,7 @@ from sweeps.report.markdown import (
     escaped,
     listed,
     models,
+    problems,
     sizes,
     steps,
     table,
@@ -85,7 +86,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
         *title,
         f"Ranked by {by}{where} (step {steps(trial_results)}).{policys} {models(trial_results)}",
         "",
-        *table(trial_results, *columns, *sizes(trial_results)),
+        *table(trial_results, *columns, *problems(trial_results), *sizes(trial_results)),
     ]
 
 
@@ -110,7 +111,9 @@ def stopped_words(found: SearchFindings) -> list[str]:
         f"Not ranked. Each trial is compared with the best finished trial {where}, by "
         f"{METRICS[metric]}.{why} {models(trial_results)}",
         "",
-        *table(trial_results, *columns, REASON, ID, *sizes(trial_results)),
+        *table(
+            trial_results, *columns, *problems(trial_results), REASON, ID, *sizes(trial_results)
+        ),
     ]
 
 

@@ -84,8 +84,8 @@ def _ending(found: SearchFindings, result: TrialResult) -> str:
             return f"diverged at step {result.trial.step or None}"
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
-        case "finished":
-            how = "at the target" if result.trial.how == AT_TARGET else "finished"
+        case "finished" | "stopped":
+            how = "at the target" if result.trial.how == AT_TARGET else STATUSES[result.status]
             return ", ".join(filter(None, (how, outcome(result.trial))))
         case status:
             return STATUSES[status]
