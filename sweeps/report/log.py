@@ -154,6 +154,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
                     (
                         f"Group {group}" * bool(group),
                         entry.verdict or "Reference" * entry.is_baseline,
+                        entry.doubts.capitalize(),
                     ),
                 )
             ),

@@ -117,7 +117,7 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
     "tokens/s": lambda entry: whole(entry.tokens_per_s),
     "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
-    "verdict": lambda entry: entry.verdict,
+    "verdict": lambda entry: entry.verdict or entry.doubts,
     "observations": lambda entry: "\n".join(entry.observations),
     "next": lambda entry: "\n".join(entry.next_steps),
 }
