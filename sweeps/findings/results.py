@@ -209,8 +209,10 @@ def status_of(trial: Trial) -> str:
 
 
 def reason_of(trial: Trial) -> str:
-    """The reason why a trial ended; its state if it has not ended."""
-    return trial.reason or (trial.status if status_of(trial) == "unfinished" else "")
+    """The reason why a trial ended; its state if it has not ended. A ledger does not say whether the
+    driver of a trial that has begun still runs."""
+    state = "not finished" if trial.status == "running" else trial.status
+    return trial.reason or (state if status_of(trial) == "unfinished" else "")
 
 
 def tokens_per_s(trial: Trial) -> float | None:

@@ -12,9 +12,10 @@ from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
+from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
-from sweeps.text import between, init_words, named, portable, quantity, show, with_option
+from sweeps.text import between, init_words, named, portable, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 _RANK_ALL = (
@@ -47,11 +48,8 @@ def _again(results: Results, option: str = "") -> str:
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     results = found.results
     if found.unfinished and not results.is_over:
-        yield (
-            f"Resume: no result yet for {len(found.unfinished)} of "
-            f"{quantity(len(results.trials), 'trial')}. "
-            f"{_again(results)}"
-        )
+        left = unfinished_words(results)
+        yield f"Resume: {left[:1].lower()}{left[1:]} {_again(results)}"
     yield from _mend_search(found, one)
     if doubts(one.runs):
         return  # what is tried next, at other values or on more seeds, would have the same problem
