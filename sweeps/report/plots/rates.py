@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def plot_rates(
         faded = tint(color, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
-        line = {"ls": dashes, "marker": mark, "color": faded, "lw": width}
+        line: dict[str, Any] = {"ls": dashes, "marker": mark, "color": faded, "lw": width}
         axes.plot(list(means), inside, mec="white", mew=0.5, ms=size, **line)
     for trial in with_audits(results, trials):
         rate, kind = rate_of(trial), cross_of(trial)

@@ -71,7 +71,7 @@ class _Looks:
 
     colors: dict[str, Any]  # by trial
     dashes: dict[str, Dashes]
-    marks: dict[str, Mapping[str, Any]]  # the mark of a single point
+    marks: dict[str, dict[str, Any]]  # the mark of a single point
     scale: ScalarMappable | None  # of the color bar, if there is one
     ordered: SweptPath | None  # the path that the colors show
     names: dict[str, str]  # trial -> its name in the legend; empty for no entry
