@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sweeps.findings.optimism import Selection, confirmed, confirming
+from sweeps.findings.optimism import Selection, confirming
 from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
@@ -125,13 +125,13 @@ def _stopped_lower(results: Results, winner: Sequence[Trial]) -> Iterator[Stoppe
 
 
 def _choice(results: Results, selected: Selection) -> Choice:
-    ends = losses_by_seed(confirmed(results), results.metric)
+    ends = selected.confirmed
     return Choice(
         values=selected.values,
         tied=_tied(results, selected),
         among=selected.among,
         kind="confirmed" if ends else "selected",
-        loss=statistics.fmean(ends.values()) if ends else selected.mean,
+        loss=statistics.fmean(ends) if ends else selected.mean,
         seeds=len(ends) or selected.seeds,
         searched=selected.mean,
     )
