@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sweeps.findings.optimism import Selection, confirmed, confirming
+from sweeps.findings.optimism import Selection, confirming
+from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
-from sweeps.selection import Point, at, groups, losses_by_seed
+from sweeps.selection import Point, at, groups, last_record, losses_by_seed
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -20,8 +21,11 @@ Caveat = Literal[
     "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
-    "unfinished",  # trials have no result yet
+    "unfinished",  # trials have not finished
+    "stopped lower",  # a stopped trial had a lower loss than the overfitted choice has at its end
 ]
+# What the trials do not have in common, so that the lowest loss does not show which values are best.
+Unequal = Literal["budgets", "updates", "validation tokens"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class Better:
 
 
 @dataclass(frozen=True)
+class StoppedLower:
+    """A trial that was stopped at a lower loss than the overfitted choice has at its end."""
+
+    trial: Trial
+    tokens: int  # where it was stopped
+    loss: float
+    is_decayed: bool  # whether the loss is that of a decay branch from there
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a search found, and what a reader of it has to know."""
 
@@ -68,6 +82,8 @@ class Answer:
     choice: Choice | None  # None if no trial has finished
     better: Better | None
     caveats: tuple[Caveat, ...]
+    unequal: tuple[Unequal, ...]
+    stopped_lower: tuple[StoppedLower, ...]  # the lowest first
 
 
 def answer(results: Results, winner: Sequence[Trial], selected: Selection | None) -> Answer:
@@ -75,17 +91,47 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
     end at a target, and their final losses say nothing."""
     choice = _choice(results, selected) if selected is not None else None
     audited = None if results.to_target else better(results, winner, results.trials)
-    return Answer(results.final, choice, audited, tuple(_caveats(results, choice)))
+    lower = sorted(_stopped_lower(results, winner), key=lambda one: one.loss)
+    caveats = list(_caveats(results, choice))
+    caveats += ["stopped lower"] if lower else []
+    unequal = tuple(_unequal(results))
+    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower))
+
+
+def _unequal(results: Results) -> Iterator[Unequal]:
+    if results.budgets_differ:
+        yield "budgets"
+    lengths = results.context_lengths
+    if lengths is not None and lengths.updates_differ:
+        yield "updates"
+    if lengths is not None and not lengths.are_same:
+        yield "validation tokens"
+
+
+def _stopped_lower(results: Results, winner: Sequence[Trial]) -> Iterator[StoppedLower]:
+    """The stopped trials, without audits, whose last loss or that of a decay branch is below the loss
+    that an overfitted winner has at its end."""
+    ends = losses_by_seed(winner, results.metric)
+    if results.to_target or not ends or not any(map(overfit, winner)):
+        return
+    for trial in results.having("stopped"):
+        record = last_record(trial)
+        if record is None or results.ended_audit(trial) is not None:
+            continue
+        undecayed, decayed = record.loss(results.metric), record.decayed(results.metric)
+        lowest = undecayed if decayed is None else min(undecayed, decayed)
+        if lowest < statistics.fmean(ends.values()):
+            yield StoppedLower(trial, record.tokens, lowest, is_decayed=lowest != undecayed)
 
 
 def _choice(results: Results, selected: Selection) -> Choice:
-    ends = losses_by_seed(confirmed(results), results.metric)
+    ends = selected.confirmed
     return Choice(
         values=selected.values,
         tied=_tied(results, selected),
         among=selected.among,
         kind="confirmed" if ends else "selected",
-        loss=statistics.fmean(ends.values()) if ends else selected.mean,
+        loss=statistics.fmean(ends) if ends else selected.mean,
         seeds=len(ends) or selected.seeds,
         searched=selected.mean,
     )

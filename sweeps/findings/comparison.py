@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
-from sweeps.findings.outcomes import outcome
+from sweeps.findings.outcomes import doubts, outcome
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
@@ -221,7 +221,10 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
         lost = who.having("diverged")
         if lost and judged.kind != fair:
             return undecided(f"{name} diverged on {len(lost)} of {len(who.runs)} seeds")
-    return judged
+    doubted = doubts(list(arm.runs.runs.values()), list(base.runs.values()))
+    if doubted and judged.seeds is not None:  # what more seeds would settle is not the question
+        judged = undecided("the difference is within the scatter over seeds")
+    return replace(judged, doubts=doubted)
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:

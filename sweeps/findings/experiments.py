@@ -14,7 +14,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Throughput, throughput
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirmed
-from sweeps.findings.outcomes import Overfit, outcome, overfit
+from sweeps.findings.outcomes import Doubt, Overfit, doubts, outcome, overfit
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
@@ -314,14 +314,6 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any,
     }
 
 
-_OVERFITTED = {
-    (False, False): "",
-    (True, False): ", and it overfitted",
-    (False, True): ", and the baseline overfitted",
-    (True, True): ", and both overfitted",
-}
-
-
 @dataclass(frozen=True)
 class Comparison:
     """The difference of an experiment from its baseline, paired by seed."""
@@ -330,7 +322,7 @@ class Comparison:
     seeds: int  # that finished in both
     runs: int
     chosen: bool  # whether the values were chosen by these losses
-    overfitted: tuple[bool, bool]  # whether any run of it, and any run of the baseline, overfitted
+    doubts: tuple[Doubt, ...]  # about the losses
     difference: float
     unit: str
     percent: float  # difference in percent of the baseline's mean loss
@@ -342,7 +334,7 @@ class Comparison:
         """The difference in percent with its 95% interval; one seed has no interval."""
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
-        size += _OVERFITTED[self.overfitted]
+        size += "".join(f", and {doubt.words}" for doubt in self.doubts)
         if self.low is None:
             return f"{size} (one seed: no interval)"
         interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
@@ -381,7 +373,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
         seeds=len(seeds),
         runs=len(one.runs),
         chosen=one.is_chosen,
-        overfitted=(bool(one.overfitted), any(overfit(trial) for trial in one.against)),
+        doubts=doubts(one.runs, one.against),
         difference=effect.mean,
         unit=UNITS[metric],
         percent=effect.mean * share,

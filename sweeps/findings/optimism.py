@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.ledger import Row, Trial
-from sweeps.selection import at, groups, last_record, losses_at
+from sweeps.selection import at, groups, losses_at, losses_by_seed
 
 # A smaller optimism is 0.0000 in the four digits that losses are shown with.
 NO_OPTIMISM = 5e-5
@@ -22,7 +22,7 @@ class Selection:
     seeds: int
     mean: float  # loss over the seeds
     optimism: float | None  # expected increase on new seeds; None for one seed
-    confirmed: tuple[float, ...]  # losses of the same values on fresh seeds
+    confirmed: tuple[float, ...]  # losses of the same values on fresh seeds, once all ended
 
     @property
     def is_stable(self) -> bool:
@@ -67,14 +67,13 @@ def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
     ]
     seeds = sorted(set.intersection(*(set(each) for each in losses)))
     mean = statistics.fmean(losses_at(winner, point, results.metric))
-    ends = [last_record(trial) for trial in confirming(results) if trial.status == "finished"]
     return Selection(
         values=winner[0].values,
         among=len(groups(trial for trial in results.trials if status_of(trial) in ENDINGS)),
         seeds=len(winner),
         mean=mean,
         optimism=_optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
-        confirmed=tuple(record.loss(results.metric) for record in ends if record is not None),
+        confirmed=tuple(losses_by_seed(confirmed(results), results.metric).values()),
     )
 
 

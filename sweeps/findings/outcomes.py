@@ -2,22 +2,22 @@
 diverged runs."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.ledger import AT_TARGET, OUT_OF_MEMORY, Row, Trial
 from sweeps.selection import Measured, best_record, last_record
 from tinylm import config as cfg
 
 SPIKE_NATS = 1.0
-ABOVE_INIT_NATS = 1.0  # a run whose final loss exceeds its loss at init by more has blown up
+ABOVE_INIT_NATS = 1.0  # a run whose last loss exceeds its loss at init by more has blown up
 OVERFIT_NATS = 0.05
 
 RULES = {
     "non-finite": "a loss was not a finite number",
     "blown up": "after warm-up, the training loss stayed far above its value at init for many updates "
-    "in a row (the reason has the numbers), or the final validation loss was more than "
+    "in a row (the reason has the numbers), or the last validation loss was more than "
     f"{ABOVE_INIT_NATS:g} nat above it",
     "spiked": "after warm-up, the training loss, smoothed over about ten updates, rose more than "
     f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
@@ -40,7 +40,7 @@ def outcome(trial: Trial) -> str:
     entropy, last = trial.unigram_entropy, last_record(trial)
     overfitted = overfit(trial) is not None  # its validation loss may end anywhere
     if (
-        trial.status == "finished"
+        trial.status in {"finished", "stopped"}
         and last is not None
         and trial.loss_init is not None
         and last.val_loss > trial.loss_init + ABOVE_INIT_NATS
@@ -119,3 +119,37 @@ def high_init(runs: Iterable[Trial]) -> HighInit | None:
     model = cfg.Model.model_validate(known[0][0].config["model"])
     mean = statistics.fmean(loss for _, loss in known)
     return HighInit(mean, model.uniform_loss, model.lower_init) if model.starts_high(mean) else None
+
+
+_DOUBTS = {
+    "overfitting": ("it overfitted", "the baseline overfitted", "both overfitted"),
+    "init": (
+        "it has a high loss at init",
+        "the baseline has a high loss at init",
+        "both have a high loss at init",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What a difference between runs and their baseline may be due to, other than the change."""
+
+    kind: Literal["overfitting", "init"]
+    of_it: bool
+    of_baseline: bool
+
+    @property
+    def words(self) -> str:
+        """A short clause."""
+        one, other, both = _DOUBTS[self.kind]
+        return both if self.of_it and self.of_baseline else one if self.of_it else other
+
+
+def doubts(runs: Sequence[Trial], baseline: Sequence[Trial] = ()) -> tuple[Doubt, ...]:
+    """The doubts about the final losses of runs, compared with those of a baseline or alone."""
+    found = (
+        Doubt("overfitting", *(any(map(overfit, some)) for some in (runs, baseline))),
+        Doubt("init", *(high_init(some) is not None for some in (runs, baseline))),
+    )
+    return tuple(doubt for doubt in found if doubt.of_it or doubt.of_baseline)

@@ -209,8 +209,10 @@ def status_of(trial: Trial) -> str:
 
 
 def reason_of(trial: Trial) -> str:
-    """The reason why a trial ended; its state if it has not ended."""
-    return trial.reason or (trial.status if status_of(trial) == "unfinished" else "")
+    """The reason why a trial ended; its state if it has not ended. A ledger does not say whether the
+    driver of a trial that has begun still runs."""
+    state = "not finished" if trial.status == "running" else trial.status
+    return trial.reason or (state if status_of(trial) == "unfinished" else "")
 
 
 def tokens_per_s(trial: Trial) -> float | None:
@@ -271,8 +273,9 @@ class TrialResult:
 
 
 def _spaced_by_ratio(values: Sequence[float]) -> bool:
-    """Whether ascending numbers lie more evenly on a logarithmic than on a linear axis."""
-    if len(values) < 2 or values[0] <= 0 or values[-1] < 4 * values[0]:
+    """Whether ascending numbers lie as evenly on a logarithmic as on a linear axis. Two numbers do, which
+    says nothing unless one is at least twice the other."""
+    if len(values) < 2 or values[0] <= 0 or values[-1] < 2 * values[0]:
         return False
 
     def unevenness(points: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ weights (where the models share them), data order and validation windows. Lower 
 from dataclasses import dataclass
 from typing import Literal
 
+from sweeps.findings.outcomes import Doubt
 from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, seeds_to_settle
 
 NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
@@ -22,11 +23,13 @@ class Verdict:
     headline: str
     detail: str = ""  # the reason, or what would settle the question
     seeds: int | None = None  # more seeds needed to detect a difference of the observed size
+    doubts: tuple[Doubt, ...] = ()  # about the losses that it rests on
 
     @property
     def words(self) -> str:
-        """The headline and the detail."""
-        return f"{self.headline}: {self.detail}" if self.detail else self.headline
+        """The headline, the detail and the doubts."""
+        said = f"{self.headline}: {self.detail}" if self.detail else self.headline
+        return said + "".join(f", and {doubt.words}" for doubt in self.doubts)
 
 
 def undecided(detail: str, seeds: int | None = None) -> Verdict:

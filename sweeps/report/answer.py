@@ -1,8 +1,8 @@
 """The answer of a sweep in sentences: the same in the terminal, the summary, the page and the index."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sweeps.findings.answer import Answer, Caveat, Choice
+from sweeps.findings.answer import Answer, Caveat, Choice, StoppedLower
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
@@ -20,8 +20,8 @@ def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     sentence per arm."""
     if isinstance(found, StudyFindings):
         return [*_of_study(found), *about_words(found)]
-    caveats = [_caveat(found.results, caveat) for caveat in found.answer.caveats]
-    chosen = [] if found.results.to_target else _of_search(found.results, found.answer)
+    caveats = [_caveat(found, caveat) for caveat in found.answer.caveats]
+    chosen = [] if found.results.to_target else _of_search(found)
     return [*chosen, *about_words(found), *caveats]
 
 
@@ -70,24 +70,58 @@ def budgets_words(results: Results) -> str:
     )
 
 
-def _of_search(results: Results, found: Answer) -> Iterator[str]:
+def _of_search(found: SearchFindings) -> Iterator[str]:
+    results, chosen = found.results, found.answer
+    if chosen.better is not None:
+        yield f"{better_words(chosen)} {POLICYS_RANKING}"
+    if chosen.choice is not None:
+        yield _choice(results, chosen, chosen.choice)
+    elif chosen.better is None:
+        yield f"No trial has finished yet.{_so_far(found)}"
+
+
+def _so_far(found: SearchFindings) -> str:
+    """The lowest loss of trials that have not finished; empty if they were measured at no common point."""
+    results, so_far = found.results, found.common
+    if not so_far.trial_results or not found.unfinished:
+        return ""
+    first, number = so_far.trial_results[0], len(so_far.trial_results)
+    lowest = f"lowest of {number} losses" if number > 1 else "only loss"
+    value = f"{loss(first.loss(results.metric))} {UNITS[results.metric]}"
+    point = when(so_far.point)
+    return f" {point[:1].upper()}{point[1:]}, {first.trial.label} has the {lowest} so far: {value}."
+
+
+def claim(found: Answer, among: int) -> str:
+    """The end of a sentence on the choice: no more than its comparison supports."""
     if found.better is not None:
-        yield f"{better_words(found)} {POLICYS_RANKING}"
-    if found.choice is not None:
-        yield _choice(results, found, found.choice)
-    elif found.better is None:
-        yield "No trial has finished yet."
+        return f"is the policy's choice of {among}"
+    return f"has the lowest loss of {among}" if found.unequal else f"is the best of {among}"
+
+
+def _updates_words(results: Results) -> str:
+    """That context lengths whose updates differ in size do not show which one is the best."""
+    lengths = results.context_lengths
+    assert lengths is not None  # `unequal` names the updates
+    updates = set.union(*lengths.updates.values())
+    if results.budgets_differ or not updates:
+        differ = f"Updates have {between(set.union(*lengths.per_update.values()))} tokens"
+    else:
+        differ = (
+            f"All trials train on the same number of tokens, but make {between(updates)} updates"
+        )
+    return f" {differ}, so this does not show which context length is the best."
 
 
 def _choice(results: Results, found: Answer, choice: Choice) -> str:
     """What was chosen, with the loss to quote and what that rests on."""
     what = named(choice.values) or "The config"
     if choice.among > 1:
-        best = "the best" if found.better is None else "the policy's choice"
-        what += f" is {best} of {choice.among}"
+        what += f" {claim(found, choice.among)}"
     if choice.tied:
         what += f", with the same loss as {' and '.join(map(named, choice.tied))}"
-    return f"{what}: {quoted(results, choice)} {when(found.point)}, {_basis(choice)}."
+    differ = _updates_words(results) if "updates" in found.unequal and choice.among > 1 else ""
+    return f"{what}: {quoted(results, choice)} {when(found.point)}, {_basis(choice)}.{differ}"
 
 
 def quoted(results: Results, choice: Choice) -> str:
@@ -105,7 +139,38 @@ def _basis(choice: Choice) -> str:
     return f"the mean over {choice.seeds} seeds" if choice.seeds > 1 else "with 1 seed"
 
 
-def _caveat(results: Results, caveat: Caveat) -> str:
+def unfinished_words(results: Results) -> str:
+    """How many trials have not finished, and that what they have measured is not final."""
+    going, every = results.having("unfinished"), quantity(len(results.trials), "trial")
+    measured = sum(bool(trial.curve) for trial in going)
+    said = []
+    if measured == 1:
+        said.append(f"1 of {every} has not finished; its loss so far is not final.")
+    elif measured:
+        said.append(f"{measured} of {every} have not finished; their losses so far are not final.")
+    if measured < len(going):
+        said.append(f"No result yet for {len(going) - measured} of {every}.")
+    return " ".join(said)
+
+
+def _stopped_lower_words(lower: Sequence[StoppedLower]) -> str:
+    """That stopped trials had a lower loss than the best, which overfitted, has at its end."""
+    first = lower[0]
+    branch = " after a decay branch" if first.is_decayed else ""
+    there = f"{loss(first.loss)}{branch} at {first.tokens:,} tokens"
+    if len(lower) == 1:
+        return (
+            f"The best overfitted: {first.trial.label} had a lower loss when it was stopped ({there}) than "
+            "the best has at its end."
+        )
+    return (
+        f"The best overfitted: {len(lower)} trials had a lower loss when they were stopped than the best "
+        f"has at its end. The lowest is that of {first.trial.label}: {there}."
+    )
+
+
+def _caveat(found: SearchFindings, caveat: Caveat) -> str:
+    results = found.results
     fresh = [status_of(trial) for trial in confirming(results)]
     match caveat:
         case "budgets differ":
@@ -121,5 +186,6 @@ def _caveat(results: Results, caveat: Caveat) -> str:
         case "confirming":
             return f"No result yet for {fresh.count('unfinished')} of {quantity(len(fresh), 'fresh seed')}."
         case "unfinished":
-            going = len(results.having("unfinished"))
-            return f"No result yet for {going} of {quantity(len(results.trials), 'trial')}."
+            return unfinished_words(results)
+        case "stopped lower":
+            return _stopped_lower_words(found.answer.stopped_lower)

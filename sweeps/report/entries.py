@@ -20,6 +20,7 @@ from sweeps.findings.experiments import (
     compared,
     experiments,
 )
+from sweeps.findings.outcomes import doubts
 from sweeps.findings.results import METRICS
 from sweeps.ledger import BASELINE, Trial
 from sweeps.report.answer import better_words
@@ -55,6 +56,7 @@ class Entry:
     comparison: Comparison | None
     no_comparison: str  # why there is no comparison
     verdict: str
+    doubts: str  # about its losses, if the verdict does not say so
     patterns: str
     observations: list[str]
     next_steps: list[str]
@@ -86,6 +88,7 @@ def entries_of(all_findings: Sequence[SearchFindings | StudyFindings]) -> list[E
 
 def _entry(one: Experiment) -> Entry:
     first, alike, best, comparison = one.runs[0], one.are_alike, one.best, compared(one)
+    in_verdict = one.arm is not None and bool(one.arm.verdict.doubts)
     told = one.arm.runs.changes if one.arm is not None else {}
     return Entry(
         name=one.name,
@@ -113,6 +116,7 @@ def _entry(one: Experiment) -> Entry:
         comparison=comparison if isinstance(comparison, Comparison) else None,
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         verdict=_verdict(one),
+        doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
         observations=[*observations(one), *_init(one), *_cautions(one)],
         next_steps=list(next_steps(one)),

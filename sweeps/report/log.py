@@ -17,7 +17,7 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
-from sweeps.report.answer import better_words
+from sweeps.report.answer import better_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.markdown import escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
@@ -154,6 +154,7 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
                     (
                         f"Group {group}" * bool(group),
                         entry.verdict or "Reference" * entry.is_baseline,
+                        entry.doubts.capitalize(),
                     ),
                 )
             ),
@@ -337,8 +338,7 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
         return
     if found.overfitted or any(outcome(trial) for trial in found.winner):
         return
-    going = len(found.unfinished)
-    unfinished = f" No result yet for {going} of {len(results.trials)} trials." if going else ""
+    unfinished = f" {unfinished_words(results)}" if found.unfinished else ""
     for best in found.best:
         yield (
             f"`{best.path}`: in `{results.name}`, {show(best.best)} has the lowest "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.selection import Metric
 from sweeps.text import between, count, loss, whole
@@ -63,6 +64,7 @@ def table(lines: Sequence[Line], *columns: Column[Line]) -> list[str]:
 TRIAL = Column[TrialResult]("trial", lambda p: escaped(p.trial.label), is_text=True)
 STATUS = Column[TrialResult]("status", lambda p: STATUSES[p.status], is_text=True)
 REASON = Column[TrialResult]("reason", lambda p: escaped(p.reason), is_text=True)
+PROBLEM = Column[TrialResult]("problem", lambda p: outcome(p.trial), is_text=True)
 ID = Column[TrialResult]("id", lambda p: f"`{p.trial.trial}`", is_text=True)
 VAL_LOSS = Column[TrialResult]("validation loss", lambda p: loss(p.loss("val_loss")))
 BITS = Column[TrialResult]("validation bits per byte", lambda p: loss(p.loss("bits_per_byte")))
@@ -79,6 +81,11 @@ LOSS: dict[Metric, Column[TrialResult]] = {"val_loss": VAL_LOSS, "bits_per_byte"
 def sizes(trial_results: Sequence[TrialResult]) -> tuple[Column[TrialResult], ...]:
     """Columns of the models' sizes, if these differ."""
     return SIZES if len({result.trial.params for result in trial_results}) > 1 else ()
+
+
+def problems(trial_results: Sequence[TrialResult]) -> tuple[Column[TrialResult], ...]:
+    """A column of the trials' problems, if any has one."""
+    return (PROBLEM,) if any(outcome(result.trial) for result in trial_results) else ()
 
 
 def models(trial_results: Sequence[TrialResult]) -> str:

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Sequence
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
-from sweeps.findings.outcomes import Overfit, high_init
+from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
 from sweeps.plan.space import Space
+from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
-from sweeps.text import between, init_words, named, portable, quantity, show, with_option
+from sweeps.text import between, init_words, named, portable, show, with_option
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 _RANK_ALL = (
@@ -47,11 +48,11 @@ def _again(results: Results, option: str = "") -> str:
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
     results = found.results
     if found.unfinished and not results.is_over:
-        yield (
-            f"Resume: no result yet for {len(found.unfinished)} of "
-            f"{quantity(len(results.trials), 'trial')}. "
-            f"{_again(results)}"
-        )
+        left = unfinished_words(results)
+        yield f"Resume: {left[:1].lower()}{left[1:]} {_again(results)}"
+    yield from _mend_search(found, one)
+    if doubts(one.runs):
+        return  # what is tried next, at other values or on more seeds, would have the same problem
     if found.answer.better is not None:
         yield f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
     for best in found.best:
@@ -59,13 +60,18 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
             step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
             wider = _wider(results.space, best)
             yield f"{step} {wider} {_again(results)}" if wider else step
-    if found.overfitted:
-        yield _less_overfitting(found.overfitted)
-    if init := init_of(results.trials):
-        yield f"Initialize: {init} Set it {'with `--set`' if results.is_named else 'under `base`'}."
     yield from _cut_short(one)
     if len(one.runs) == 1 and found.answer.better is None:
         yield _more_seeds_of_best(results, one.runs[0])
+
+
+def _mend_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
+    """What to change where trials overfit or start too high."""
+    if init := init_of(found.results.trials):
+        where = "with `--set`" if found.results.is_named else "under `base`"
+        yield f"Initialize: {init} Set it {where}."
+    if found.overfitted or one.overfitted:
+        yield _less_overfitting(found.overfitted or one.overfitted)
 
 
 def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
@@ -116,12 +122,9 @@ def _with_seeds(results: Results, further: int) -> str:
 
 def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
     results = one.results
-    if one.overfitted:
-        yield _less_overfitting(one.overfitted)
-    if (high := high_init(one.runs)) is not None:
-        words = init_words(high.loss, high.uniform, high.setting)
-        where = "base" if one.is_baseline else f"arms.{arm.name}.set"
-        yield f"Initialize: its {words}. Set it under `{where}`. {_again(results)}"
+    yield from _mend_arm(one, arm)
+    if doubts(one.runs, one.against):
+        return  # as in a search
     ways = {
         "grid edge": "Extend the grid under `retune`.",
         "grid missed": "Use a finer grid under `retune`.",
@@ -138,6 +141,19 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.seeds is not None:
         more = _with_seeds(results, arm.verdict.seeds)
         yield f"More seeds: {arm.verdict.detail}. {more} {_again(results)}"
+
+
+def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+    """What to change where runs of an arm or of its baseline overfit or start too high."""
+    overfitted = [found for run in (*one.runs, *one.against) if (found := overfit(run)) is not None]
+    if overfitted:
+        yield _less_overfitting(overfitted)
+    own = "base" if one.is_baseline else f"arms.{arm.name}.set"
+    for whose, runs, where in (("the baseline's", one.against, "base"), ("its", one.runs, own)):
+        if (high := high_init(runs)) is not None:
+            words = init_words(high.loss, high.uniform, high.setting)
+            yield f"Initialize: {whose} {words}. Set it under `{where}`. {_again(one.results)}"
+            return  # the arm shares what the base config sets
 
 
 def _retuned(space: Space, arm: ArmFindings) -> str:

@@ -9,7 +9,7 @@ from sweeps.findings.outcomes import Overfit, outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
-from sweeps.report.answer import budgets_words
+from sweeps.report.answer import budgets_words, claim
 from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
@@ -77,8 +77,7 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
     chosen, choice = found.selection, found.answer.choice
     if chosen is None or choice is None or chosen.among < 2:
         return
-    best = "the best" if found.answer.better is None else "the policy's choice"
-    it_is = f"It is {best} of {chosen.among}"
+    it_is = f"It {claim(found.answer, chosen.among)}"
     if choice.is_confirmed:
         yield (
             f"{it_is}, and these losses are from fresh seeds ({loss(choice.searched)} in the search, "

@@ -67,6 +67,7 @@ def page(found: SearchFindings | StudyFindings) -> Content:
         if isinstance(found, SearchFindings)
         else [],
         "rungs": [_fate(results, trial) for trial in results.trials],
+        "compute_first": isinstance(found, SearchFindings) and results.budgets_differ,
         "gantt": gantt(found.timeline),
         "importance": found.importance if isinstance(found, SearchFindings) else {},
         "sample": _sample(results),

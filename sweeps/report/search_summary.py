@@ -4,7 +4,7 @@ from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
 from sweeps.findings.results import METRICS, STATUSES, UNITS
-from sweeps.report.answer import POLICYS_RANKING, answer_words
+from sweeps.report.answer import POLICYS_RANKING, answer_words, claim
 from sweeps.report.markdown import (
     BITS,
     COMPUTE,
@@ -20,6 +20,7 @@ from sweeps.report.markdown import (
     escaped,
     listed,
     models,
+    problems,
     sizes,
     steps,
     table,
@@ -85,7 +86,7 @@ def ranking_words(found: SearchFindings) -> list[str]:
         *title,
         f"Ranked by {by}{where} (step {steps(trial_results)}).{policys} {models(trial_results)}",
         "",
-        *table(trial_results, *columns, *sizes(trial_results)),
+        *table(trial_results, *columns, *problems(trial_results), *sizes(trial_results)),
     ]
 
 
@@ -110,7 +111,9 @@ def stopped_words(found: SearchFindings) -> list[str]:
         f"Not ranked. Each trial is compared with the best finished trial {where}, by "
         f"{METRICS[metric]}.{why} {models(trial_results)}",
         "",
-        *table(trial_results, *columns, REASON, ID, *sizes(trial_results)),
+        *table(
+            trial_results, *columns, *problems(trial_results), REASON, ID, *sizes(trial_results)
+        ),
     ]
 
 
@@ -235,10 +238,9 @@ def selection_words(found: SearchFindings) -> list[str]:
         return []
     metric, unit = METRICS[found.results.metric], UNITS[found.results.metric]
     seeds = quantity(chosen.seeds, "seed")
-    best = "The best" if found.answer.better is None else "The policy's choice"
     text = (
-        f"{best} of {chosen.among}, with {seeds}, has a mean {metric} of {loss(chosen.mean)} "
-        f"{unit}. It was chosen by that loss, so it won partly by luck."
+        f"{escaped(named(chosen.values))} {claim(found.answer, chosen.among)}, with {seeds} and a mean "
+        f"{metric} of {loss(chosen.mean)} {unit}. It was chosen by that loss, so it won partly by luck."
     )
     if chosen.optimism is None:
         why = "it has one seed" if chosen.seeds == 1 else "other values have fewer seeds"

@@ -84,8 +84,8 @@ def _ending(found: SearchFindings, result: TrialResult) -> str:
             return f"diverged at step {result.trial.step or None}"
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
-        case "finished":
-            how = "at the target" if result.trial.how == AT_TARGET else "finished"
+        case "finished" | "stopped":
+            how = "at the target" if result.trial.how == AT_TARGET else STATUSES[result.status]
             return ", ".join(filter(None, (how, outcome(result.trial))))
         case status:
             return STATUSES[status]
@@ -117,7 +117,7 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
     "tokens/s": lambda entry: whole(entry.tokens_per_s),
     "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
-    "verdict": lambda entry: entry.verdict,
+    "verdict": lambda entry: entry.verdict or entry.doubts,
     "observations": lambda entry: "\n".join(entry.observations),
     "next": lambda entry: "\n".join(entry.next_steps),
 }

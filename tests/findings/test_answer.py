@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from ledgers import BUDGET, FIRST, Story, audited_sweep, ended, loss, story, studied
+from ledgers import BASE, BUDGET, EVERY, FIRST, Story, audited_sweep, ended, loss, story, studied
 from rich.console import Console
 
 from sweeps.findings.answer import Answer, Better
 from sweeps.findings.everything import Reader, SearchFindings, findings
 from sweeps.ledger import Files
 from sweeps.report import log, page, summary
+from sweeps.report.answer import answer_words
 from sweeps.report.terminal import print_result
+from tinylm import config as cfg
 
 
 def found(files: Files) -> SearchFindings:
@@ -178,3 +180,110 @@ def test_audited_seeds_are_a_mean(tmp_path: Path) -> None:
 def test_values_without_effect_are_told_to_tie(tmp_path: Path) -> None:
     said = terminal(ended(tmp_path, "model.norm", {"pre": 3.0, "post": 3.0}))
     assert "norm=pre is the best of 2, with the same loss as norm=post: validation loss" in said
+
+
+LENGTHS = {32: 3.0, 64: 3.1}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_says_that_a_context_length_with_more_updates_is_the_best(
+    tmp_path: Path, text: str
+) -> None:
+    said = TEXTS[text](ended(tmp_path / "s", "model.context_length", LENGTHS))
+    assert "is the best of 2" not in said and "as the lowest loss of 2" in said
+
+
+def test_the_headline_says_what_the_context_lengths_have_in_common_and_what_not(
+    tmp_path: Path,
+) -> None:
+    first, *_ = answer_words(found(ended(tmp_path, "model.context_length", LENGTHS)))
+    updates = [BUDGET // (length * BASE.optim.batch_size) for length in (64, 32)]
+    assert first.endswith(
+        f" All trials train on the same number of tokens, but make {updates[0]:,} to {updates[1]:,} "
+        "updates, so this does not show which context length is the best."
+    )
+
+
+def test_the_best_of_context_lengths_with_equal_updates_is_the_best(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        space = {"model.context_length": {"grid": [32, 64]}}
+        tell.ask(space, match="tokens_per_update")
+        for length, loss_ in LENGTHS.items():
+            values = {"model.context_length": length}
+            more = {"optim.batch_size": 1024 // length, "eval.block": 64}
+            config = cfg.overlay(BASE, {**values, **more}).model_dump()
+            trial = tell.plan(values, config=config)
+            tell.start(trial)
+            tell.measure(trial, BUDGET, loss_)
+            tell.finish(trial)
+    assert answer_words(found(Files(tmp_path)))[0].startswith("context_length=32 is the best of 2")
+
+
+def interrupted(folder: Path) -> Files:
+    """Of three trials, two were measured when the driver ended; none has finished."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        for lr, last in ((1e-3, 3), (2e-3, 2)):
+            trial = tell.plan({"optim.lr": lr})
+            tell.start(trial)
+            tell.train(trial, lr, 1, last)
+        tell.plan({"optim.lr": 4e-3})
+    return Files(folder)
+
+
+def test_before_anything_has_finished_the_lowest_loss_at_equal_tokens_is_told(
+    tmp_path: Path,
+) -> None:
+    first, *_ = answer_words(found(interrupted(tmp_path)))
+    assert first == (
+        f"No trial has finished yet. At {2 * EVERY:,} tokens, lr=0.002 has the lowest of 2 losses so far: "
+        f"{loss(2e-3, 2 * EVERY):.4f} nats per token."
+    )
+
+
+def test_losses_of_trials_that_have_not_finished_are_not_final(tmp_path: Path) -> None:
+    words = answer_words(found(interrupted(tmp_path)))[-1]
+    measured = "2 of 3 trials have not finished; their losses so far are not final."
+    assert words == f"{measured} No result yet for 1 of 3 trials."
+
+
+@pytest.mark.parametrize("text", ["terminal", "summary", "page"])
+def test_no_text_says_that_a_trial_runs_which_a_ledger_cannot_know(
+    tmp_path: Path, text: str
+) -> None:
+    assert "running" not in TEXTS[text](interrupted(tmp_path / "s"))
+
+
+def overfitted(folder: Path, stopped_at: float, end: float = 3.5, **more: float) -> Files:
+    """A search whose best overfits from 3.0, with one trial that was stopped at this loss."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        best, stopped = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
+        tell.start(best)
+        tell.measure(best, FIRST, 3.0, train_loss=2.9)
+        tell.measure(best, BUDGET, end, train_loss=2.0)
+        tell.finish(best)
+        tell.start(stopped)
+        tell.measure(stopped, FIRST, stopped_at, **more)
+        tell.stop(stopped, FIRST, stopped_at)
+    return Files(folder)
+
+
+@pytest.mark.parametrize(
+    ("losses", "there"),
+    [
+        ({"stopped_at": 3.49}, "3.4900"),
+        ({"stopped_at": 3.51}, ""),
+        ({"stopped_at": 3.6, "decayed_val_loss": 3.4}, "3.4000 after a decay branch"),
+        ({"stopped_at": 2.99, "end": 3.0}, ""),  # it did not overfit
+    ],
+)
+def test_a_trial_that_was_stopped_below_the_end_of_an_overfitted_best_is_told(
+    tmp_path: Path, losses: dict[str, float], there: str
+) -> None:
+    said = [
+        line for line in answer_words(found(overfitted(tmp_path, **losses))) if "lr=0.002" in line
+    ]
+    lead = "The best overfitted: lr=0.002 had a lower loss when it was stopped"
+    told = f"{lead} ({there} at {FIRST:,} tokens) than the best has at its end."
+    assert said == ([told] if there else [])

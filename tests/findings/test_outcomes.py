@@ -31,6 +31,9 @@ def problem_of(folder: Path, **how: Any) -> str:
         ({"entropy": 3.0}, "stuck"),
         ({"loss": 8.69}, ""),  # 0.99 above the loss at init, 7.7
         ({"loss": 8.71}, "blown up"),
+        ({"loss": 8.71, "end": lambda tell, trial: tell.stop(trial, BUDGET, 8.71)}, "blown up"),
+        ({"loss": 8.69, "end": lambda tell, trial: tell.stop(trial, BUDGET, 8.69)}, ""),
+        ({"loss": 8.71, "end": lambda tell, trial: None}, ""),  # it may come down
         ({"spike": 0.99}, ""),
         ({"spike": 1.01}, "spiked"),
         ({"end": lambda tell, trial: tell.diverge(trial, BUDGET)}, "non-finite"),

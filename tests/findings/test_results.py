@@ -346,6 +346,9 @@ def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
         ([0.0, 1.0, 10.0], False),
         ([-1.0, 1.0, 10.0], False),
         ([0.9, 0.99], False),
+        ([3e-3, 1e-2], True),
+        ([32.0, 64.0], True),
+        ([1.0, 2.0, 3.0], False),
         ([1.0], False),
     ],
 )

@@ -19,6 +19,7 @@ from ledgers import (
     analyzed,
     audited_sweep,
     lr_sweep,
+    shares_sweep,
     story,
     studied,
     two_draws,
@@ -382,3 +383,15 @@ def test_the_page_has_a_mark_of_its_own_for_every_problem(lr_page: dict[str, Any
     marks = lr_page["look"]["marks"]
     assert len({marks[kind][0] for kind in RULES}) == len(RULES)
     assert marks.keys() >= {*RULES, "finished", "stopped", "unfinished", "paused", "promoted"}
+
+
+def test_where_budgets_differ_the_compute_is_drawn_first(tmp_path: Path) -> None:
+    text = report.html(report.page(findings(studied(shares_sweep(tmp_path)))))
+    assert text.index('id="compute"') < text.index('id="curves"')
+
+
+def test_where_budgets_are_equal_the_learning_curves_come_before_the_compute(
+    tmp_path: Path,
+) -> None:
+    text = report.html(report.page(findings(studied(lr_sweep(tmp_path)))))
+    assert text.index('id="curves"') < text.index('id="compute"')

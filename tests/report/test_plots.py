@@ -285,3 +285,37 @@ def test_the_axis_reaches_as_far_above_the_quartile_as_the_rule_says() -> None:
     axes = Figure().subplots()
     top = look.set_limit(axes, [3.0, 3.0, 3.0, 3.2, 1000.0])
     assert math.isclose(top, 3.2 + look.REACH * 0.2 + 0.05 * 0.5)
+
+
+def two_by_six(folder: Path) -> Results:
+    """Twelve trials of two widths, six budgets each: as many names as a legend has."""
+    with story(folder) as tell:
+        budgets = [BUDGET * n for n in range(1, 7)]
+        tell.ask({"model.d_model": {"grid": [64, 128]}, "budget.tokens": {"grid": budgets}})
+        for width in (64, 128):
+            for budget in budgets:
+                trial = tell.plan({"model.d_model": width, "budget.tokens": budget})
+                tell.start(trial)
+                tell.measure(trial, budget, 4 - budget / BUDGET / 10 - width / 1000)
+                tell.finish(trial, budget)
+    return studied(Files(folder))
+
+
+@pytest.mark.parametrize("name", ["loss_vs_compute", "loss_by_tokens"])
+def test_no_two_entries_of_a_legend_look_alike(tmp_path: Path, name: str) -> None:
+    (box,) = plots.figures(findings(two_by_six(tmp_path)))[name].legends
+    found = [
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor(), line.get_linestyle())
+        for line in box.get_lines()
+    ]
+    dashes = [line._dash_pattern for line in box.get_lines()]  # type: ignore[attr-defined]
+    entries = list(map(str, zip(found, dashes, strict=True)))
+    assert len(set(entries)) == len(entries) >= 12
+
+
+def test_a_point_of_the_compute_looks_as_in_the_legend(tmp_path: Path) -> None:
+    figure = plots.figures(findings(two_by_six(tmp_path)))["loss_vs_compute"]
+    (box,) = figure.legends
+    told = {(line.get_marker(), str(line.get_color())) for line in box.get_lines()[:12]}
+    drawn = {(line.get_marker(), str(line.get_color())) for line in figure.axes[0].lines}
+    assert told <= drawn

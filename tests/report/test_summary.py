@@ -212,3 +212,19 @@ def test_a_finished_trial_that_overfitted_says_so_in_the_terminal(tmp_path: Path
 def test_the_summary_has_the_gap_where_the_loss_was_lowest_and_at_the_end(tmp_path: Path) -> None:
     text = summary.markdown(findings(studied(read_often(tmp_path, {1e-3: 4.1174}))), [])
     assert "| lr=0.001 | 3.4718 | 196,608 | +0.1718 | 4.1174 | 786,432 | +2.1174 |" in text
+
+
+def test_a_stopped_trial_that_blew_up_is_told_apart(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 10.0]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        hot = tell.plan({"optim.lr": 10.0})
+        tell.start(hot)
+        tell.measure(hot, FIRST, 60.0)
+        tell.stop(hot, FIRST, 60.0)
+    found = findings(studied(Files(tmp_path)))
+    stream = io.StringIO()
+    print_result(found, Console(file=stream, width=500))
+    assert "stopped early, blown up" in stream.getvalue()
+    stopped = summary.markdown(found, []).partition("## Stopped early")[2].partition("##")[0]
+    assert "| blown up |" in stopped

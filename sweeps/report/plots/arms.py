@@ -19,6 +19,7 @@ from sweeps.report.plots.look import (
     MARKS,
     OKABE_ITO,
     VERDICTS,
+    Dashes,
     Marks,
     add_cross,
     add_legend,
@@ -55,7 +56,7 @@ def figures(found: StudyFindings) -> dict[str, Figure]:
     return drawn | {f"loss_by_{x}": curves(results, found.settled, x) for x in X_AXES}
 
 
-def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, str]]:
+def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, Dashes]]:
     """The color and dashes of each arm, so that arms that share trials are both visible."""
     return {
         arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
@@ -126,7 +127,7 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
     for number, grid in enumerate(grids):
         color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
         dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
-        above = plot_rates(results, axes, grid.trials, (color, dash + mark), row) or above
+        above = plot_rates(results, axes, grid.trials, (color, dash, mark), row) or above
         row += any(
             map(cross_of, with_audits(results, grid.trials))
         )  # so that the crosses of two arms do not overlap
@@ -224,7 +225,7 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
 
 
 def _band(
-    axes: Axes, arm: ArmRuns, metric: Metric, x: XAxis, look: tuple[str, str], divisor: float
+    axes: Axes, arm: ArmRuns, metric: Metric, x: XAxis, look: tuple[str, Dashes], divisor: float
 ) -> None:
     """Draw the mean and range over an arm's seeds, as far as all seeds have records.
 
@@ -238,7 +239,7 @@ def _band(
     losses = [[record.loss(metric) for record in each] for each in rows]
     means = [statistics.fmean(each) for each in losses]
     color, dash = look
-    axes.plot(along, means, dash, color=color, lw=1.6, ms=3)
+    axes.plot(along, means, ls=dash, color=color, lw=1.6, ms=3)
     low, high = [min(each) for each in losses], [max(each) for each in losses]
     axes.fill_between(along, low, high, color=color, alpha=0.2, lw=0)
     for trial in alive:

@@ -50,7 +50,8 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 150,
 }
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", "-.", ":")
+Dashes = str | tuple[int, tuple[int, ...]]
+DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":", (0, (9, 2)), (0, (9, 2, 1, 2)))
 MARKS = ("o", "D", "v", "p", "h", "<", ">")
 # The mark of each problem (`sweeps.findings.outcomes`).
 CROSSES = {
@@ -179,6 +180,13 @@ class Marks:
             self.axes.plot(*zip(*places, strict=True), **chosen)
 
 
+def mark_of(number: int) -> dict[str, Any]:
+    """The look of a single point: different for at least `NAMED` numbers from 0, whatever its color."""
+    hollow = number // len(MARKS) % 2 == 1
+    fill = {"mfc": "white", "mew": 1.5} if hollow else {"mec": "white", "mew": 0.5}
+    return {"marker": MARKS[number % len(MARKS)], "ms": 7, **fill}
+
+
 def mark_above(marks: Marks, x: float, color: Any) -> None:
     """Add a mark for a loss above the axis."""
     marks.add(x, 0.95, marker="^", color=color, ms=7, edge=True, zorder=4)
@@ -195,7 +203,9 @@ AUDITED: dict[str, Any] = {"marker": "d", "mfc": "none", "mec": "black", "ms": 1
 
 
 # Plotly's names of the dashes and marks.
-_DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+_DASHES = dict(
+    zip(DASHES, ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot"), strict=True)
+)
 _SYMBOLS = {
     "x": "x-thin-open",
     "X": "x",

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from sweeps.report.plots.look import (
     LOSSES,
     OKABE_ITO,
     STOPPED,
+    Dashes,
     Marks,
     add_cross,
     add_legend,
@@ -40,22 +42,23 @@ from sweeps.text import show
 
 
 def plot_rates(
-    results: Results, axes: Axes, trials: list[Trial], look: tuple[str, str], row: int = 0
+    results: Results, axes: Axes, trials: list[Trial], look: tuple[str, Dashes, str], row: int = 0
 ) -> bool:
     """Draw losses against learning rates; returns whether a loss is above the axis.
 
     There is one line for each point at which trials are compared. Stopped trials have a frame
     around their last loss, and a mark at the end of their audit. Trials that diverged or failed have a
-    cross at the upper edge, in the given row. `look` is a color and a format string of matplotlib.
+    cross at the upper edge, in the given row. `look` is a color, dashes and a mark.
     """
-    color, line = look
+    color, dashes, mark = look
     top, above, marks = axes.get_ylim()[1], False, Marks(axes)
     for level in levels_of(results):
         means = _means(results, trials, level.point)
         faded = tint(color, level.strength)
         inside = [loss if loss <= top else math.nan for loss in means.values()]
         size, width = (7, 1.8) if level.last else (4, 1.0)
-        axes.plot(list(means), inside, line, color=faded, mec="white", mew=0.5, ms=size, lw=width)
+        line: dict[str, Any] = {"ls": dashes, "marker": mark, "color": faded, "lw": width}
+        axes.plot(list(means), inside, mec="white", mew=0.5, ms=size, **line)
     for trial in with_audits(results, trials):
         rate, kind = rate_of(trial), cross_of(trial)
         last = last_record(trial)
@@ -128,7 +131,7 @@ def edge_of_stability(search: SearchFindings) -> Figure:
         say_nothing(axes, "no rate has finished yet")
         return figure
     set_limit(axes, losses)
-    above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-o"))
+    above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-", "o"))
     handles = level_entries(results, OKABE_ITO[0])
     handles += ending_entries(results, results.trials, ms=8)
     for rate, words, color, dash in (

@@ -31,6 +31,7 @@ from sweeps.report.plots.look import (
     ORDERED,
     STOPPED,
     Color,
+    Dashes,
     Marks,
     add_cross,
     add_legend,
@@ -42,6 +43,7 @@ from sweeps.report.plots.look import (
     ending_entries,
     entry,
     mark_above,
+    mark_of,
     mark_trouble,
     plain,
     say_nothing,
@@ -68,7 +70,8 @@ class _Looks:
     """The color and dashes of each trial, and the legend or color bar that explains them."""
 
     colors: dict[str, Any]  # by trial
-    dashes: dict[str, str]
+    dashes: dict[str, Dashes]
+    marks: dict[str, dict[str, Any]]  # the mark of a single point
     scale: ScalarMappable | None  # of the color bar, if there is one
     ordered: SweptPath | None  # the path that the colors show
     names: dict[str, str]  # trial -> its name in the legend; empty for no entry
@@ -105,9 +108,10 @@ def _looks(results: Results) -> _Looks:
     audited = _audited(results)  # an audit looks like its trial
     names |= {audit: names[trial.trial] for audit, trial in audited.items()}
     dashes = {trial: DASHES[number[name] % len(DASHES)] for trial, name in names.items()}
+    marks = {trial: mark_of(number[name]) for trial, name in names.items()}
     if ordered is None:
         plain = {t: OKABE_ITO[number[name] % len(OKABE_ITO)] for t, name in names.items()}
-        return _Looks(plain, dashes, None, None, names)
+        return _Looks(plain, dashes, marks, None, None, names)
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colored = [trial for trial in trials if ordered.path in trial.values]
@@ -115,7 +119,7 @@ def _looks(results: Results) -> _Looks:
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
     colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
-    return _Looks(colors, dashes, None if apart else scale, ordered, names)
+    return _Looks(colors, dashes, marks, None if apart else scale, ordered, names)
 
 
 def _audited(results: Results) -> dict[str, Trial]:
@@ -130,13 +134,17 @@ def _color_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
     value_ticks(bar.ax.yaxis, looks.ordered)
 
 
+def _legend_color(looks: _Looks, trial: str) -> Any:
+    """The color of a trial in a legend; gray where a color bar shows its colors."""
+    return looks.colors[trial] if looks.scale is None else "0.3"
+
+
 def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
-    gray = looks.scale is not None
     handles = [
         entry(
             textwrap.shorten(name, 34, placeholder="…"),
-            color="0.3" if gray else looks.colors[first[name]],
+            color=_legend_color(looks, first[name]),
             ls=looks.dashes[first[name]],
         )
         for name in dict.fromkeys(looks.names.values())
@@ -235,9 +243,9 @@ def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: _Looks, *, train: 
         name = curve.trial.trial
         color, dashes = looks.colors[name], looks.dashes[name]
         if train:
-            axes.plot(curve.along, curve.train_losses, dashes, color=color, lw=0.7, alpha=0.6)
+            axes.plot(curve.along, curve.train_losses, ls=dashes, color=color, lw=0.7, alpha=0.6)
             width = 1.0 if curve.trial.role == "audit" else 1.6
-            axes.plot(curve.along, curve.losses, dashes, color=color, lw=width)
+            axes.plot(curve.along, curve.losses, ls=dashes, color=color, lw=width)
         else:
             paths.append(list(zip(curve.along, curve.losses, strict=True)))
             colors.append(color)
@@ -462,7 +470,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     for trial in finished:
         flops, loss = ends[trial.trial]
         color = looks.colors[trial.trial]
-        marks.add(flops, loss, marker="o", color=color, mec="white", mew=0.5, ms=7)
+        marks.add(flops, loss, color=color, **looks.marks[trial.trial])
         if loss > top:
             mark_above(marks, flops, color)
         if trial.role == "audit":
@@ -470,12 +478,11 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
         mark_trouble(marks, flops, loss, trial, "0.2")
     marks.draw()
     _color_bar(figure, axes, looks)
-    names = {
-        name: looks.colors[trial]
-        for trial, name in looks.names.items()
-        if name and looks.scale is None and trial in ends
-    }
-    handles = [entry(brief(name, 34), color=c, marker="o", ls="") for name, c in names.items()]
+    named_trials = {name: trial for trial, name in looks.names.items() if name and trial in ends}
+    handles = [
+        entry(brief(name, 34), color=_legend_color(looks, trial), ls="", **looks.marks[trial])
+        for name, trial in named_trials.items()
+    ]
     handles.append(entry("best for its compute", color="0.5", lw=1.2))
     if any(trial.role == "audit" for trial in finished):
         handles.append(entry("end of an audit", **AUDITED))
