@@ -502,6 +502,12 @@ def _path_called(name: str) -> str | None:
     return path if path is not None and path.partition(" ")[0] in PATHS else None
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The nearest of the names; None if none is close."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest name, or nothing if none is close.
 
@@ -511,8 +517,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     path = _path_called(name)
     if path is not None and path.partition(" ")[0] in names:
         return f"; did you mean '{path}'?"
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, names)
+    return f"; did you mean '{near}'?" if near else ""
 
 
 def _near_key(path: str, names: Iterable[str], called: Mapping[str, str]) -> str:

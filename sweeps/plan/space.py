@@ -35,6 +35,7 @@ from sweeps.plan.domains import (
     divisors,
     key,
     kind_of,
+    lacks_brackets,
     not_descending,
     with_rule,
     written,
@@ -684,12 +685,12 @@ def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for name, value in tree.items():
         if value is None:
             yield f"{above}{name}"
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and not lacks_brackets(value):
             yield from _empty(value, f"{above}{name}.")
 
 
 def _without_empty(tree: Any) -> Any:
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or lacks_brackets(tree):
         return tree
     return {key: _without_empty(value) for key, value in tree.items() if value is not None}
 

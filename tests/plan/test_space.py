@@ -388,7 +388,50 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
     "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
     "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 is listed twice"),
-    "no kind": ({"space": {"optim.lr": [1, 2]}}, "one of {grid: [..]}"),
+    "no kind": (
+        {"space": {"optim.lr": [1, 2]}},
+        "space.optim.lr: write {grid: [1, 2]}, or {choice: [1, 2]} where values are drawn, got [1, 2]",
+    ),
+    "a list of lists": (
+        {"space": {"optim.lr": [[1], [2]]}},
+        "write {grid: [..]}, or {choice: [..]}",
+    ),
+    "a list as text": ({"space": {"optim.lr": "1e-3, 2e-3"}}, "write {grid: [1e-3, 2e-3]}"),
+    "a list without brackets": (
+        {"space": {"model.d_model": {"grid": 32, "64": None}}},
+        "space.model.d_model: the brackets of the list are missing; write {grid: [32, 64]}",
+    ),
+    "a range without brackets": (
+        {"space": {"optim.lr": {"loguniform": 1e-4, "1e-2": None}}},
+        "the brackets of the list are missing; write {loguniform: [0.0001, 1e-2]}",
+    ),
+    "a case without brackets": (
+        {
+            "space": {
+                "model.norm": {"grid": ["pre"]},
+                "optim.lr": {
+                    "depends": {"on": "model.norm", "cases": {"pre": {"grid": 1, "2": None}}}
+                },
+            }
+        },
+        "space.optim.lr.depends.cases.pre: the brackets of the list are missing; write {grid: [1, 2]}",
+    ),
+    "one value": (
+        {"space": {"optim.beta2": 0.9}},
+        "space.optim.beta2: a value that every trial has stands under base, got 0.9",
+    ),
+    "a misspelled kind": (
+        {"space": {"optim.lr": {"loguniforms": [1, 2]}}},
+        "space.optim.lr: unknown kind; did you mean {loguniform: [a, b]}?",
+    ),
+    "a kind without bounds": (
+        {"space": {"optim.beta2": {"normal": [0.9, 0.1]}}},
+        "{uniform: [a, b]} or {loguniform: [a, b]}; every domain has bounds",
+    ),
+    "a spacing": (
+        {"space": {"optim.lr": {"logspace": [-4, -2, 3]}}},
+        "here it is {grid: [..]}, or {choice: [..]} where values are drawn, with the values themselves",
+    ),
     "wrong type": ({"space": {"optim.lr": {"grid": ["fast"]}}}, 'got "fast"'),
     "range in a grid search": (
         {"space": {"optim.lr": {"uniform": [1, 2]}}},
@@ -663,14 +706,32 @@ def test_a_wrong_path_is_told_once(tmp_path: Path) -> None:
         ({"distribution": "uniform", "min": 0, "max": 1}, "{uniform: [0, 1]}"),
         ({"min": 1, "max": 8}, "{int: [1, 8]}"),
         ({"min": 0.5, "max": 0.75}, "{uniform: [0.5, 0.75]}"),
-        ({"values": [16, 32]}, "{grid: [..]}, or {choice: [..]} where values are drawn"),
-        ({"distribution": "categorical", "values": [1]}, "{grid: [..]}, or {choice: [..]}"),
+        ({"values": [16, 32]}, "{grid: [16, 32]}, or {choice: [16, 32]} where values are drawn"),
+        ({"distribution": "categorical", "values": [1]}, "{grid: [1]}, or {choice: [1]}"),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, "{loguniform: [0.0001, 0.01]}"),
+        ({"low": 0.5, "high": 0.75}, "{uniform: [0.5, 0.75]}"),
+        ({"low": 1, "high": 4, "log": True}, "{logint: [1, 4]}"),
+        ({"low": 16, "high": 64, "step": 16}, "{int: [16, 64], step: 16}"),
+        ({"type": "float", "low": 1, "high": 4}, "{uniform: [1, 4]}"),
+        ({"type": "categorical", "choices": [16, 32]}, "{choice: [16, 32]}"),
+        (
+            {"type": "range", "bounds": [1e-4, 0.1], "log_scale": True},
+            "{loguniform: [0.0001, 0.1]}",
+        ),
+        ({"lower": 0, "upper": 0.5}, "{uniform: [0, 0.5]}"),
+        ("interval(1e-4, 0.1)", "{uniform: [1e-4, 0.1]}"),
+        ("tag(log, interval(1e-4, 0.1))", "{loguniform: [1e-4, 0.1]}"),
+        ("choice(16, 32)", "{choice: [16, 32]}"),
+        ("tune.choice([True, False])", "{choice: [True, False]}"),
+        ("tune.randint(1, 4)", "{int: [1, 3]}"),
+        ("trial.suggest_int('x', 16, 64, step=16)", "{int: [16, 64], step: 16}"),
+        ("tune.uniform(0.8)", "{uniform: [a, b]}"),
         ({"suggest_int": [1, 8]}, "{int: [1, 8]}"),
         ({"suggest_float": [1e-5, 0.1], "log": True}, "{loguniform: [1e-05, 0.1]}"),
         ({"int": [1, 64], "log": True}, "{logint: [1, 64]}"),
         ("tune.loguniform(1e-4, 1e-1)", "{loguniform: [1e-4, 1e-1]}"),
         ("trial.suggest_float('lr', 1e-5, 1e-1, log=True)", "{loguniform: [1e-5, 1e-1]}"),
-        ("tune.grid_search([1, 2, 3])", "{grid: [..]}"),
+        ("tune.grid_search([1, 2, 3])", "{grid: [1, 2, 3]}"),
     ],
     ids=str,
 )
@@ -684,7 +745,10 @@ def test_a_domain_of_another_program_is_translated(
 def test_exponents_are_not_taken_for_bounds(tmp_path: Path) -> None:
     written = {"distribution": "log_uniform", "min": -9, "max": -2}
     errors = problems(tmp_path, {**grid([1e-3]), "space": {"optim.lr": written}})
-    assert "its bounds are exponents; write the values themselves" in errors
+    assert (
+        "here it is {loguniform: [a, b]} with the values themselves; its bounds are exponents"
+        in errors
+    )
 
 
 def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
@@ -1006,3 +1070,28 @@ def test_what_other_programs_call_the_samples_is_one_fault(tmp_path: Path) -> No
     said = problems(tmp_path, tree)
     assert said.endswith("search.n_trials: unknown key; did you mean 'search.samples'?")
     assert len(said.splitlines()) == 1
+
+
+CASES = """
+question: q
+search: {method: grid}
+space:
+  model.norm: {grid: [pre]}
+  %s
+  optim.lr: {depends: {on: %s, cases: {%s: {grid: [1e-3]}, %s: {grid: [2e-3]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("above", "on", "one", "other"),
+    [
+        ("model.n_heads: {grid: [2, 4]}", "model.n_heads", "2", "4"),
+        ("model.qk_norm: {grid: [true, false]}", "model.qk_norm", "True", "false"),
+        ("optim.eps: {grid: [3e-8, 1e-8]}", "optim.eps", "0.00000003", "1e-8"),
+    ],
+)
+def test_cases_need_no_quotes(tmp_path: Path, above: str, on: str, one: str, other: str) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(CASES % (above, on, one, other))
+    asked = read_request(str(path), "smoke", [], 0)
+    assert [one.config.optim.lr for one in pl.plan(asked, MACHINE).trials] == [1e-3, 2e-3]
