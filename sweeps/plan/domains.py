@@ -521,6 +521,10 @@ class Multiple(Domain):
         yield from ()
 
 
+# Stands for a domain that is wrong, and breaks no rule.
+UNREAD = Multiple.model_construct(times=1, of="", round_to=None)
+
+
 class Cases(Section):
     """A domain for each value of another path, which the space must list above this one."""
 
@@ -572,21 +576,27 @@ class Depends(Domain):
                 f"{where}.depends.on", f"{on} must be listed above{cfg.did_you_mean(on, above)}"
             )
             return
-        unlisted = next((leaf for leaf in above[on].leaves() if not leaf.values), None)
+        if above[on] is not UNREAD:
+            yield from self._wrong_cases(where, above[on])
+        for name, case in cases.items():
+            yield from case.problems(f"{where}.depends.cases.{name}", method, above)
+
+    def _wrong_cases(self, where: str, above: Domain) -> Iterator[Problem]:
+        """What is wrong with its cases, which are those of another domain."""
+        on, cases = self.depends.on, self.depends.cases
+        unlisted = next((leaf for leaf in above.leaves() if not leaf.values), None)
         if unlisted is not None:
             yield Problem(
                 f"{where}.depends.on", f"{on} must list its values, got {unlisted.kind()}"
             )
             return
-        values = {written(value) for value in above[on].values}
+        values = {written(value) for value in above.values}
         if sorted(map(_plain, values)) != sorted(map(_plain, cases)):
             yield Problem(
                 f"{where}.depends.cases",
                 f"{on} takes {', '.join(sorted(values))}, "
                 f"but the cases are {', '.join(sorted(cases))}",
             )
-        for name, case in cases.items():
-            yield from case.problems(f"{where}.depends.cases.{name}", method, above)
 
 
 def divisors(space: Mapping[str, Domain], base: Mapping[str, Value]) -> dict[str, int | None]:
@@ -757,7 +767,7 @@ def _instead(value: object) -> str | None:
             return f"here it is {words}"
         near = cfg.nearest(str(next(iter(value), "")), DOMAINS)
         known = near is None or not value.keys().isdisjoint(DOMAINS)
-        return None if known else f"unknown kind; did you mean {DOMAINS[near].form}?"
+        return None if known else f"unknown kind; the nearest is {DOMAINS[near].form}"
     if isinstance(value, list):
         flat = not any(isinstance(item, list | Mapping) for item in value)
         return f"write {_listing(_joined(value) if flat else '..')}"

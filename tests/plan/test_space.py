@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fakes import MACHINE, grid, problems, request
 
 from sweeps.ledger import RESULTS
@@ -422,7 +423,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a misspelled kind": (
         {"space": {"optim.lr": {"loguniforms": [1, 2]}}},
-        "space.optim.lr: unknown kind; did you mean {loguniform: [a, b]}?",
+        "space.optim.lr: unknown kind; the nearest is {loguniform: [a, b]}",
     ),
     "a kind without bounds": (
         {"space": {"optim.beta2": {"normal": [0.9, 0.1]}}},
@@ -454,6 +455,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "search.samples: expected at least 1, got 0",
     ),
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
+    "a method of Weights & Biases": (
+        {"search": {"method": "bayes", "samples": 3}},
+        "unknown method 'bayes'; expected one of grid, random, optuna; did you mean 'optuna'?",
+    ),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
         "eval.every_tokens is 1024; the nearest grace with a record is 1/8",
@@ -476,6 +481,95 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelled setting": (
         {"schedule": {"policy": "asha", "grace": "1/8", "finsh": 2}},
         "schedule.finsh: unknown key; did you mean 'schedule.finish'?",
+    ),
+    "settings of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace_period": 4}},
+        "schedule.grace_period: unknown key; did you mean 'schedule.grace: 1/8, a share of budget.tokens'?",
+    ),
+    "the longest run of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "max_t": 4}},
+        "schedule.max_t: unknown key; did you mean 'base: {budget.tokens: N}'?",
+    ),
+    "the factor of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "reduction_factor": 4}},
+        "schedule.reduction_factor: unknown key; did you mean 'schedule.eta'?",
+    ),
+    "a policy under another key": (
+        {"schedule": {"type": "hyperband", "min_iter": 3}},
+        "schedule.type: unknown key; did you mean 'schedule.policy'?",
+    ),
+    "a policy alone": (
+        {"schedule": "asha"},
+        'schedule: expected a mapping, got "asha"; write {policy: asha}',
+    ),
+    "a metric of Weights & Biases": (
+        {"metric": {"name": "val_loss", "goal": "minimize"}},
+        "metric: write metric: val_loss; lower is better, got {",
+    ),
+    "another name of the metric": (
+        {"metric": "eval/loss"},
+        'metric: write metric: val_loss; lower is better, got "eval/loss"',
+    ),
+    "a misspelled metric": (
+        {"metric": "val_los"},
+        "expected 'val_loss' or 'bits_per_byte', got \"val_los\"; did you mean 'val_loss'?",
+    ),
+    "the direction of a metric": (
+        {"mode": "min"},
+        "mode: unknown key; did you mean 'metric: val_loss",
+    ),
+    "a random search of Weights & Biases": (
+        {"method": "random"},
+        "method: unknown key; did you mean 'search: {method: random, samples: N}'?",
+    ),
+    "a grid of Weights & Biases": (
+        {"method": "grid"},
+        "method: unknown key; did you mean 'search: {method: grid}'?",
+    ),
+    "a Bayesian search of Weights & Biases": (
+        {"method": "bayes"},
+        "method: unknown key; did you mean 'search: {method: optuna, samples: N}'?",
+    ),
+    "one seed without brackets": ({"seeds": 3}, "seeds: expected a list, got 3; write [3]"),
+    "a number in quotes": (
+        {"search": RANDOM, "space": {"optim.lr": {"loguniform": ["0.0001", 1]}}},
+        'space.optim.lr.loguniform.0: expected a number, got "0.0001"; write it without quotes',
+    ),
+    "values in quotes": (
+        {"space": {"model.n_layers": {"grid": ["1", "2"]}}},
+        'space.model.n_layers: expected a whole number, got "1", "2"; write it without quotes',
+    ),
+    "samples as a power": (
+        {"search": {"method": "random", "samples": 1e2}, **DRAWN_RATE},
+        "search.samples: expected a whole number, got 100.0; write 100",
+    ),
+    "a word for a switch": (
+        {"base": {"run.compile": "yes"}},
+        'base.run.compile: expected true or false, got "yes"; write true',
+    ),
+    "a name or a number": (
+        {"base": {"model.init_std": -1}},
+        "base.model.init_std: expected a number above 0 or 'glorot', got -1",
+    ),
+    "three bounds": (
+        {"search": RANDOM, "space": {"optim.lr": {"uniform": [0, 1, 2]}}},
+        "space.optim.lr.uniform: expected at most 2 values, got [0, 1, 2]",
+    ),
+    "a list of paths": (
+        {"space": [{"optim.lr": {"grid": [1]}}]},
+        "space: expected a mapping without dashes, got [",
+    ),
+    "a search under space": (
+        {"search": ..., "space": {"search": {"method": "grid"}}},
+        "space.search: move search to the top level of the file",
+    ),
+    "a space under search": (
+        {"search": {"method": "grid", "space": {}}},
+        "search.space: unknown key; move space to the top level of the file",
+    ),
+    "a misspelled setting of a domain": (
+        {"search": RANDOM, "space": {"model.d_ff": {"int": [16, 64], "steps": 16}}},
+        "space.model.d_ff.steps: unknown key; did you mean 'space.model.d_ff.step'?",
     ),
     "a tiny grace": (
         {"schedule": {"policy": "median", "grace": "1e-99999"}},
@@ -515,6 +609,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "space.run.seed: list seeds under `seeds`",
     ),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
+    "two seeds twice": ({"seeds": [1, 2, 1, 2]}, "seeds: 1, 2 are listed twice"),
     "no seed": ({"seeds": []}, "seeds: "),
     "rungs of a budget without records": (
         {"space": {"budget.tokens": {"grid": [4096, 8192]}}},
@@ -591,7 +686,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a value that its path can't have": (
         {"space": {"optim.lr": {"grid": [1e-3, -1, -2]}}},
-        "asked.yaml: space.optim.lr: expected a number above 0, got -1",
+        "asked.yaml: space.optim.lr: expected a number above 0, got -1, -2",
     ),
     "a range that its path can't have": (
         {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
@@ -681,10 +776,112 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_space_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
-    changes, message = BAD[name]
-    errors = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
-    assert message in errors
+    errors = problems(tmp_path, bad(name))
+    assert BAD[name][1] in errors
     assert "asked.yaml" in errors
+
+
+def bad(name: str) -> dict[str, Any]:
+    """The whole tree of a wrong space."""
+    tree = {**grid([1e-3, 2e-3]), **BAD[name][0]}
+    return {key: value for key, value in tree.items() if value is not ...}
+
+
+def told(folder: Path, tree: dict[str, Any]) -> set[str]:
+    """Everything that one reading of a space file says is wrong."""
+    path = folder / "asked.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    try:
+        sp.read(path)
+    except ConfigError as error:
+        return {problem.removeprefix(f"{path}: ") for problem in error.problems}
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"notes": 1}, "notes: unknown key; "),
+        ({"resources": {"cpus": -1}}, "resources.cpus: expected a number above 0, got -1"),
+    ],
+)
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_hides_no_other(
+    tmp_path: Path, name: str, other: dict[str, Any], said: str
+) -> None:
+    alone = told(tmp_path, bad(name))
+    (more,) = told(tmp_path, {**bad(name), **other}) - alone
+    assert more.startswith(said)
+    assert alone <= told(tmp_path, {**bad(name), **other})
+
+
+MISTAKES = {
+    "question": "q",
+    "serch": 1,
+    "metric": {"name": "val_loss"},
+    "search": {"method": "random", "samples": 0},
+    "base": {"optim.lrr": 3, "optim.weight_decay": -1},
+    "space": {
+        "optim.lr": {"loguniform": [1e-2, 1e-3]},
+        "optim.beta2": {"choice": [0.9, 1.5, 2.5, "x"]},
+        "model.n_layers": {"grid": [1, 2]},
+        "model.norm": {"choise": ["pre", "post"]},
+        "model.d_ff": {
+            "depends": {
+                "on": "model.norm",
+                "cases": {"pre": {"choice": [64]}, "post": {"choice": [-64]}},
+            }
+        },
+    },
+    "exclude": [{"model.n_layers": 3, "model.norm": "none"}],
+    "caps": {"tokens": -1, "money": 5},
+}
+
+
+def test_one_reading_tells_every_mistake(tmp_path: Path) -> None:
+    assert {problem.partition(": ")[0] for problem in told(tmp_path, MISTAKES)} == {
+        "serch",
+        "metric",
+        "search.samples",
+        "base.optim.lrr",
+        "base.optim.weight_decay",
+        "space.optim.lr.loguniform",
+        "space.optim.beta2",
+        "space.model.n_layers",
+        "space.model.norm",
+        "space.model.d_ff",
+        "exclude.0.model.n_layers",
+        "caps.tokens",
+        "caps.money",
+    }
+
+
+def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
+    arms = {
+        "a": {"hypotesis": "h", "set": {"model.norm": "post"}},
+        "b": {"hypothesis": "h", "set": {"optim.lr": -1}},
+        "baseline": {"hypothesis": "h", "set": {"optim.lr": 1}},
+    }
+    assert told(tmp_path, {"question": "q", "arms": arms, "seeds": [0]}) == {
+        "arms.a.hypothesis: missing",
+        "arms.a.hypotesis: unknown key; did you mean 'arms.a.hypothesis'?",
+        "arms.b.set.optim.lr: expected a number above 0, got -1",
+        "arms.baseline: the name is reserved for the base config",
+        "seeds: a study needs two or more, got [0]",
+    }
+
+
+def test_a_sweep_file_of_weights_and_biases_is_translated_key_by_key(tmp_path: Path) -> None:
+    tree = {
+        "method": "bayes",
+        "metric": {"name": "val_loss", "goal": "minimize"},
+        "parameters": {"lr": {"min": 1e-3, "max": 0.1}},
+        "early_terminate": {"type": "hyperband", "min_iter": 3},
+        "run_cap": 20,
+        "question": "q",
+    }
+    paths = [problem.partition(": ")[0] for problem in told(tmp_path, tree)]
+    assert sorted(paths) == ["early_terminate", "method", "metric", "parameters", "run_cap"]
 
 
 def test_a_wrong_path_is_told_once(tmp_path: Path) -> None:
@@ -1002,6 +1199,22 @@ def test_a_start_point_that_is_impossible_is_skipped_with_its_reason() -> None:
         f"start point n_heads=3 lr={BASE.optim.lr:g} skipped: "
         "model: n_heads 3 must divide d_model 32"
     )
+
+
+def test_an_impossible_start_point_that_is_listed_twice_is_told_once() -> None:
+    start = [{"model.n_heads": 3}, {"model.n_heads": 3, "optim.lr": BASE.optim.lr}]
+    notes = found({**sampled(2, **HEADS), "start": start}).notes
+    assert sum("skipped" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize(("samples", "planned"), [(1, 1), (2, 2), (4, 2), (200, 2)])
+def test_the_plan_of_an_optuna_search_has_the_trials_that_are_possible(
+    samples: int, planned: int
+) -> None:
+    tree = sampled(samples, **{"model.qk_norm": {"choice": [True, False]}})
+    tree["search"]["method"] = "optuna"
+    assert found(tree).suggested == planned
+    assert len(pl.load(request(tree), found(tree)).configs) == planned
 
 
 def test_optuna_tries_the_start_points_beside_its_samples() -> None:

@@ -173,7 +173,7 @@ def test_all_problems_of_a_file_are_raised_together_with_its_path(tmp_path: Path
     assert {
         f"{file}: optim.betta1: unknown key; did you mean 'optim.beta1'?",
         f"{file}: evall: unknown key; did you mean 'eval'?",
-        f"{file}: model.norm: expected 'pre', 'post' or 'none', got \"Pre\"",
+        f"{file}: model.norm: expected 'pre', 'post' or 'none', got \"Pre\"; did you mean 'pre'?",
         f"{file}: model.vocab_size: missing",
         f"{file}: optim.lr: missing",
         f"{file}: budget: missing",
