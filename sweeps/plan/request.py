@@ -185,9 +185,9 @@ def sweep_folder(request: Request, out: Path | None) -> Path:
     name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
     wrong = []
-    if not NAME.fullmatch(folder.name) or ".." in folder.parts:
+    if not NAME.fullmatch(folder.name.replace(" ", "_")) or ".." in folder.parts:
         wrong.append(
-            f"--out {folder}: expected a folder name of letters, digits, _, - and . (and no ..)"
+            f"--out {folder}: expected a folder name of letters, digits, spaces, _, - and . (and no ..)"
         )
     if folder.exists() and not folder.is_dir():
         wrong.append(f"--out {folder}: not a folder")
