@@ -766,8 +766,9 @@ def _instead(value: object) -> str | None:
         if words := _of_mapping(value):
             return f"here it is {words}"
         near = cfg.nearest(str(next(iter(value), "")), DOMAINS)
-        known = near is None or not value.keys().isdisjoint(DOMAINS)
-        return None if known else f"unknown kind; the nearest is {DOMAINS[near].form}"
+        if near is None or not value.keys().isdisjoint(DOMAINS):
+            return None
+        return f"unknown kind; the nearest is {DOMAINS[near].form}"
     if isinstance(value, list):
         flat = not any(isinstance(item, list | Mapping) for item in value)
         return f"write {_listing(_joined(value) if flat else '..')}"

@@ -955,6 +955,17 @@ def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
     assert sweep_folder(asked, None) == RESULTS / "my_space-smoke"
 
 
+@pytest.mark.parametrize("name", ["a folder with a space", "my space/lr", "lr-1.b_c"])
+def test_the_folder_of_a_sweep_may_have_spaces_in_its_path(name: str) -> None:
+    assert sweep_folder(request(grid([1e-3])), Path(name)) == Path(name)
+
+
+@pytest.mark.parametrize("name", ["l:r", "../lr", "-lr"])
+def test_other_names_of_a_folder_are_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match="letters, digits, spaces, _, - and"):
+        sweep_folder(request(grid([1e-3])), Path(name))
+
+
 def test_the_cases_of_a_dependent_path_compare_as_numbers() -> None:
     tree = grid([3e-5, 1e-3])
     cases = {"0.00003": {"grid": [0.9]}, "1.0e-3": {"grid": [0.95]}}
