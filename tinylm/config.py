@@ -512,8 +512,9 @@ def _path_called(name: str) -> str | None:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The nearest of the names; None if none is close."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return near[0] if near else None
+    names = list(names)
+    close = (difflib.get_close_matches(one, names, n=1, cutoff=0.6) for one in (name, name.lower()))
+    return next((near[0] for near in close if near), None)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -534,7 +535,8 @@ def _near_key(path: str, names: Collection[str], called: Mapping[str, str]) -> s
     if path in called:
         return f"; did you mean '{called[path]}'?"
     above, dot, last = path.rpartition(".")
-    here = _path_called(path) if path.partition(".")[0] in Config.model_fields else None
+    in_section = path.partition(".")[0] in Config.model_fields
+    here = _path_called(path) if in_section or (not above and path not in names) else None
     if here is not None:
         return f"; did you mean '{here}'?"
     beside = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
@@ -542,7 +544,7 @@ def _near_key(path: str, names: Collection[str], called: Mapping[str, str]) -> s
     if near:
         return f"; did you mean '{above}{dot}{near}'?"
     inner = path.partition(".")[2]
-    if inner in called:
+    if inner in called and called[inner].partition(":")[0] != above:
         return f"; did you mean '{called[inner]}'?"
     if inner in names:
         return f"; move {inner} to the top level of the file"

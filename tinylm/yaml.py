@@ -94,6 +94,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 # What PyYAML says that needs other words.
 _PLAIN = (
     (r"found character '\t'", "has a tab; indent with spaces"),
+    (
+        "mapping values are not allowed here",
+        "has a colon where none can be; text with a colon needs quotes",
+    ),
     ("but found another document", "begins a second document (---); a file has one"),
 )
 

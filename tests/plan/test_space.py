@@ -498,6 +498,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"schedule": {"type": "hyperband", "min_iter": 3}},
         "schedule.type: unknown key; did you mean 'schedule.policy'?",
     ),
+    "a policy in capitals": (
+        {"schedule": {"policy": "ASHA", "grace": "1/8"}},
+        "median; did you mean 'asha'?",
+    ),
+    "samples of a grid": (
+        {"search": {"method": "grid", "samples": 5}},
+        "asked.yaml: search.samples: unknown key",
+    ),
+    "a short path at the top": ({"lr": [1e-3]}, "lr: unknown key; did you mean 'optim.lr'?"),
     "a policy alone": (
         {"schedule": "asha"},
         'schedule: expected a mapping, got "asha"; write {policy: asha}',

@@ -79,6 +79,10 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: 1\n4: b\n'4': c", "line 3 key '4' is listed twice"),
         ("a: 1\n---\nb: 2", "line 2 begins a second document (---); a file has one"),
         ("a: 1\n\tb: 2", "line 2"),
+        (
+            "a: Which: b or c?",
+            "line 1 has a colon where none can be; text with a colon needs quotes",
+        ),
         ("a:\n\tb: 2", "line 2 has a tab; indent with spaces"),
         ("a: " + "9" * 5_000, "line 1 number has too many digits (5000)"),
         ("[" * 500, "nested too deeply"),
