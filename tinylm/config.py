@@ -11,13 +11,14 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from tinylm.exits import Code, CommandError
 from tinylm.yaml import YamlError, parse, read_mapping
@@ -438,17 +439,24 @@ def is_whole(path: str) -> bool:
     return _field(path).annotation is int
 
 
-def value_problems(path: str, value: Any) -> list[str]:
-    """What is wrong with a value of a path, whatever the other values are."""
+def value_problems(path: str, values: Iterable[Any]) -> list[str]:
+    """What is wrong with values of a path, whatever the values of others are: a line for each rule."""
     field = _field(path)
     kind: Any = field.annotation
     for rule in field.metadata:
         kind = Annotated[kind, rule]
-    try:
-        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
-    except ValidationError as error:
-        return [problem.text for problem in problems(error, ())]
-    return []
+    adapter = TypeAdapter(kind, config=ConfigDict(strict=True))
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for value in values:
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            # A union of a name and a number has a fault for each.
+            faults = error.errors(include_url=False)[::-1]
+            rule = " or ".join(_rule(fault).removeprefix("expected ") for fault in faults)
+            advice = next(filter(None, map(_advice, faults)), "")
+            wrong.setdefault((f"expected {rule}", advice), []).append(_shown(value))
+    return [f"{rule}, got {', '.join(told)}{advice}" for (rule, advice), told in wrong.items()]
 
 
 # What other programs call a setting: nanoGPT, litgpt, Hugging Face, PyTorch, papers.
@@ -508,6 +516,13 @@ def _path_called(name: str) -> str | None:
     return path if path is not None and path.partition(" ")[0] in PATHS else None
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The nearest of the names; None if none is close."""
+    names = list(names)
+    close = (difflib.get_close_matches(one, names, n=1, cutoff=0.6) for one in (name, name.lower()))
+    return next((near[0] for near in close if near), None)
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest name, or nothing if none is close.
 
@@ -517,22 +532,28 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     path = _path_called(name)
     if path is not None and path.partition(" ")[0] in names:
         return f"; did you mean '{path}'?"
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, names)
+    return f"; did you mean '{near}'?" if near else ""
 
 
-def _near_key(path: str, names: Iterable[str], called: Mapping[str, str]) -> str:
+def _near_key(path: str, names: Collection[str], called: Mapping[str, str]) -> str:
     """The key of the same section that is nearest to an unknown one; all its keys if none is close."""
     if path in called:
         return f"; did you mean '{called[path]}'?"
     above, dot, last = path.rpartition(".")
-    here = _path_called(path) if path.partition(".")[0] in Config.model_fields else None
+    in_section = path.partition(".")[0] in Config.model_fields
+    here = _path_called(path) if in_section or (not above and path not in names) else None
     if here is not None:
         return f"; did you mean '{here}'?"
     beside = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
-    near = difflib.get_close_matches(last, beside, n=1, cutoff=0.6)
+    near = nearest(last, beside)
     if near:
-        return f"; did you mean '{above}{dot}{near[0]}'?"
+        return f"; did you mean '{above}{dot}{near}'?"
+    inner = path.partition(".")[2]
+    if inner in called and called[inner].partition(":")[0] != above:
+        return f"; did you mean '{called[inner]}'?"
+    if inner in names:
+        return f"; move {inner} to the top level of the file"
     return f"; known keys: {', '.join(beside)}" if beside else ""
 
 
@@ -555,25 +576,77 @@ _PLAIN = (
 )
 
 
-def _plain(rule: str) -> str:
-    """A rule of pydantic in plain words."""
-    for said, plain in _PLAIN:
-        if rule.startswith(said):
-            return plain + rule.removeprefix(said)
-    return rule
+def _rule(fault: ErrorDetails) -> str:
+    """The rule that a fault breaks in plain words."""
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind in _MAPPING:
+        dashes = isinstance(given, list) and all(isinstance(one, dict) for one in given)
+        return "expected a mapping" + (" without dashes" if dashes else "")
+    if kind in {"too_short", "too_long"}:
+        least, most = context.get("min_length"), context.get("max_length")
+        bound = f"at least {least}" if kind == "too_short" else f"at most {most}"
+        return f"expected {bound} value" + "s" * (bound[-2:] != " 1")
+    return next(
+        (plain + fault["msg"].removeprefix(s) for s, plain in _PLAIN if fault["msg"].startswith(s)),
+        fault["msg"],
+    )
+
+
+_SWITCHES = {
+    "true": "true",
+    "yes": "true",
+    "on": "true",
+    "false": "false",
+    "no": "false",
+    "off": "false",
+}
+
+
+def _advice(fault: ErrorDetails) -> str:
+    """What to write instead of what is wrong, after a semicolon; empty if that is not known."""
+    kind, given = fault["type"], fault["input"]
+    if kind == "list_type" and isinstance(given, int | float | str):
+        return f"; write [{given}]"
+    if kind == "literal_error" and isinstance(given, str):
+        return did_you_mean(given, re.findall("'([^']*)'", fault["ctx"]["expected"]))
+    if kind == "bool_type" and str(given).lower() in _SWITCHES:
+        return f"; write {_SWITCHES[str(given).lower()]}"
+    if kind == "int_type" and isinstance(given, float) and given.is_integer():
+        return f"; write {int(given)}"
+    if kind in {"int_type", "float_type"} and isinstance(given, str) and _reads_as_number(given):
+        return "; write it without quotes"
+    return ""
+
+
+def _told(fault: ErrorDetails) -> str:
+    """The rule that a fault breaks, what was written, and what to write instead."""
+    return f"{_rule(fault)}, got {_shown(fault['input'])}{_advice(fault)}"
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        return is_number(parse(text, ""))
+    except YamlError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as messages show it."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def problems(
     error: ValidationError,
-    names: Iterable[str],
-    tagged: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    names: Collection[str],
+    tagged: Mapping[str, tuple[str, Sequence[str]]] = MappingProxyType({}),
     called: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Problem]:
     """The errors that pydantic found: path, and rule, value and nearest name.
 
-    `tagged` are the top-level keys whose mapping is one of several kinds, with the names of these
-    kinds. Pydantic adds these names to paths; they are not keys of the file. `called` are keys that
-    other programs use, with what they are here.
+    `tagged` are the top-level keys whose mapping is one of several kinds, with the key that names the
+    kind and these names. Pydantic adds the names to paths; they are not keys of the file. `called` are
+    keys that other programs use, or keys and values, with what they are here.
     """
     found = []
     for fault in error.errors(include_url=False):
@@ -586,16 +659,26 @@ def problems(
         path = ".".join(p for p in parts if not _UNION_MEMBER.fullmatch(p))
         context = fault.get("ctx", {})
         if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-            key, members = context["discriminator"].strip("'"), tagged[path]
+            key, members = tagged[path]
             tag, listed = context.get("tag"), ", ".join(members)
-            text = (
-                f"missing; expected one of {listed}"
-                if tag is None
-                else f"unknown {key} {tag!r}; expected one of {listed}{did_you_mean(tag, members)}"
-            )
+            foreign = [f"{path}.{name}" for name in fault["input"] if f"{path}.{name}" in called]
+            if tag is None:
+                found += [
+                    Problem(one, f"unknown key{_near_key(one, names, called)}") for one in foreign
+                ]
+                text = f"missing; expected one of {listed}"
+            else:
+                here = called.get(f"{path}.{key}.{tag}")
+                near = f"; did you mean '{here}'?" if here else did_you_mean(tag, members)
+                text = f"unknown {key} {tag!r}; expected one of {listed}{near}"
             found.append(Problem(f"{path}.{key}", text))
         elif fault["type"] == "extra_forbidden":
-            found.append(Problem(path, f"unknown key{_near_key(path, names, called)}"))
+            with_value = f"{path}.{fault['input']}"
+            known = with_value if with_value in called else path
+            found.append(Problem(path, f"unknown key{_near_key(known, names, called)}"))
+        elif fault["type"] in _MAPPING and path in tagged and isinstance(fault["input"], str):
+            key = tagged[path][0]
+            found.append(Problem(path, f"{_told(fault)}; write {{{key}: {fault['input']}}}"))
         elif fault["type"] == "missing":
             found.append(Problem(path, "missing"))
         elif fault["type"] == "value_error" and isinstance(context["error"], RuleError):
@@ -604,11 +687,7 @@ def problems(
         elif fault["type"] == "value_error":
             found.append(Problem(path, str(context["error"])))
         else:
-            rule = "expected a mapping" if fault["type"] in _MAPPING else _plain(fault["msg"])
-            value = json.dumps(fault["input"], default=str)
-            if len(value) > _SHOWN:
-                value = f"{value[:_SHOWN]}…"
-            found.append(Problem(path, f"{rule}, got {value}"))
+            found.append(Problem(path, _told(fault)))
     return found
 
 

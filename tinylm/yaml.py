@@ -22,6 +22,9 @@ class YamlError(CommandError, ValueError):
     code = Code.USAGE
 
 
+_KEYS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float")}
+
+
 class _Loader(yaml.SafeLoader):
     # Its own table: resolvers are class attributes that all loaders of PyYAML share.
     yaml_implicit_resolvers = {}  # noqa: RUF012
@@ -41,13 +44,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag in _KEYS:  # a key is the text that is written: 4, 3e-5, true
+                key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"key {key!r} is not a string; put it in quotes",
-                    key_node.start_mark,
+                    None, None, f"key {key!r} is not text", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -89,13 +91,26 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _DIGITS)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 
 
+# What PyYAML says that needs other words.
+_PLAIN = (
+    (r"found character '\t'", "has a tab; indent with spaces"),
+    (
+        "mapping values are not allowed here",
+        "has a colon where none can be; text with a colon needs quotes",
+    ),
+    ("but found another document", "begins a second document (---); a file has one"),
+)
+
+
 def parse(text: str, source: str) -> Any:
     """The value of one YAML document; `YamlError`, which begins with `source`, if it is wrong."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 _Loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise YamlError(f"{source}:{line} {error.problem or error.context}") from error
+        problem = error.problem or error.context or ""
+        plain = next((plain for said, plain in _PLAIN if said in problem), problem)
+        raise YamlError(f"{source}:{line} {plain}") from error
     except yaml.YAMLError as error:
         raise YamlError(f"{source}: {error}") from error
     except RecursionError as error:
@@ -129,6 +144,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise YamlError(f"{path}: {error.strerror or error}") from error
     value = (parse_json if path.suffix == ".json" else parse)(text, str(path))
+    if value is None:
+        raise YamlError(f"{path}: the file is empty")
     if not isinstance(value, dict):
         raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r}")
     return value

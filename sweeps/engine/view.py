@@ -19,7 +19,6 @@ from sweeps.engine.driver import Driver, Left
 from sweeps.engine.machine import size
 from sweeps.plan import arms
 from sweeps.plan.request import PlannedTrial, Request
-from sweeps.plan.space import OptunaSearch
 from sweeps.plan.trials import Load, Plan
 from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast
@@ -95,8 +94,8 @@ def show_plan(
     if len(plan.trials) > _SHOWN:
         console.print(f"and {quantity(len(plan.trials) - _SHOWN, 'more trial')}")
     space = request.space
-    if isinstance(space.search, OptunaSearch):
-        samples = quantity(space.search.samples, "trial")
+    if plan.suggested:
+        samples = quantity(plan.suggested, "trial")
         console.print(f"{samples}, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)

@@ -10,6 +10,7 @@ exponents.
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
@@ -71,11 +72,11 @@ def key(value: Value) -> tuple[bool, Value]:
 
 def distinct(values: list[Value]) -> list[Value]:
     """The values, if no value is listed twice; else `ValueError`."""
-    seen: set[tuple[bool, Value]] = set()
-    for value in values:
-        if key(value) in seen:
-            raise ValueError(f"{value!r} is listed twice")
-        seen.add(key(value))
+    counted = Counter(map(key, values))
+    several = {key(value): value for value in values if counted[key(value)] > 1}
+    if several:
+        are = "is" if len(several) == 1 else "are"
+        raise ValueError(f"{', '.join(map(repr, several.values()))} {are} listed twice")
     return values
 
 
@@ -102,13 +103,14 @@ def written(value: Value) -> str:
 
 @cache
 def _plain(name: str) -> str:
-    """A value as written, in one way for each number: 3e-5, 0.00003 and 3.0e-5 are the same."""
+    """A value as written, in one way for each number or switch: 3e-5, 0.00003 and 3.0e-5 are the same."""
     try:
         value = yaml.parse(name, "")
     except yaml.YamlError:
         return name
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return repr(float(value)) if is_number else name
+    if isinstance(value, bool):
+        return written(value)
+    return repr(float(value)) if isinstance(value, int | float) else name
 
 
 Values = Annotated[list[Value], Field(min_length=1)]
@@ -519,6 +521,10 @@ class Multiple(Domain):
         yield from ()
 
 
+# Stands for a domain that is wrong, and breaks no rule.
+UNREAD = Multiple.model_construct(times=1, of="", round_to=None)
+
+
 class Cases(Section):
     """A domain for each value of another path, which the space must list above this one."""
 
@@ -570,21 +576,27 @@ class Depends(Domain):
                 f"{where}.depends.on", f"{on} must be listed above{cfg.did_you_mean(on, above)}"
             )
             return
-        unlisted = next((leaf for leaf in above[on].leaves() if not leaf.values), None)
+        if above[on] is not UNREAD:
+            yield from self._wrong_cases(where, above[on])
+        for name, case in cases.items():
+            yield from case.problems(f"{where}.depends.cases.{name}", method, above)
+
+    def _wrong_cases(self, where: str, above: Domain) -> Iterator[Problem]:
+        """What is wrong with its cases, which are those of another domain."""
+        on, cases = self.depends.on, self.depends.cases
+        unlisted = next((leaf for leaf in above.leaves() if not leaf.values), None)
         if unlisted is not None:
             yield Problem(
                 f"{where}.depends.on", f"{on} must list its values, got {unlisted.kind()}"
             )
             return
-        values = {written(value) for value in above[on].values}
+        values = {written(value) for value in above.values}
         if sorted(map(_plain, values)) != sorted(map(_plain, cases)):
             yield Problem(
                 f"{where}.depends.cases",
                 f"{on} takes {', '.join(sorted(values))}, "
                 f"but the cases are {', '.join(sorted(cases))}",
             )
-        for name, case in cases.items():
-            yield from case.problems(f"{where}.depends.cases.{name}", method, above)
 
 
 def divisors(space: Mapping[str, Domain], base: Mapping[str, Value]) -> dict[str, int | None]:
@@ -628,59 +640,147 @@ def _tag(value: object) -> str:
     return f"<{named[0] if len(named) == 1 else ''}>"
 
 
-# What Weights & Biases, Optuna and Ray Tune call a kind of domain.
+# What Weights & Biases, Optuna, Ray Tune, Hydra and Ax call a kind of domain.
 _CALLED = {
     "values": "grid", "grid_search": "grid", "categorical": "choice", "suggest_categorical": "choice",
-    "uniform": "uniform", "suggest_float": "uniform", "suggest_uniform": "uniform",
+    "choices": "choice", "uniform": "uniform", "float": "uniform", "interval": "uniform",
+    "suggest_float": "uniform", "suggest_uniform": "uniform", "suggest_discrete_uniform": "uniform",
+    "quniform": "uniform", "q_uniform": "uniform",
     "log_uniform_values": "loguniform", "loguniform": "loguniform", "reciprocal": "loguniform",
     "suggest_loguniform": "loguniform", "log_uniform": "loguniform", "inv_log_uniform_values": "loguniform",
-    "int_uniform": "int", "randint": "int", "suggest_int": "int", "range": "int", "q_uniform": "int",
-    "quniform": "int", "qrandint": "int", "lograndint": "logint", "qlograndint": "logint",
+    "int_uniform": "int", "randint": "int", "suggest_int": "int", "range": "int", "integer": "int",
+    "qrandint": "int", "lograndint": "logint", "qlograndint": "logint",
     "q_log_uniform_values": "logint", "qloguniform": "logint", "choice": "choice", "grid": "grid",
     "int": "int", "logint": "logint",
 }  # fmt: skip
+_UNBOUNDED = {"normal", "randn", "qnormal", "q_normal", "log_normal", "lognormal", "inv_log_normal"}
+_SPACED = {"linspace", "logspace", "geomspace", "arange"}
+_EXCLUSIVE = {"randint", "lograndint", "range"}  # whole numbers below the second bound
 _ON_LOG = {"uniform": "loguniform", "int": "logint"}
+_ENDS = (("min", "max"), ("low", "high"), ("lower", "upper"), ("start", "stop"), ("from", "to"))
+_NAMING = ("distribution", "type", "name")  # keys whose value names the kind
 _CALL = re.compile(r"(?:\w+\.)*(\w+)\((.*)\)", re.DOTALL)
+_TAGGED_LOG = re.compile(r"tag\(\s*log\s*,(.*)\)", re.DOTALL)  # of Hydra
 _A_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.])")
 
 
-def _translated(value: object) -> str | None:
-    """How a domain that is written for another program is written here; None if it is not known."""
-    numbers: list[str] = []
-    is_log = False
-    if isinstance(value, str) and (call := _CALL.fullmatch(value.strip())):
-        name, numbers = call[1], _A_NUMBER.findall(call[2])
-        is_log = "log=True" in call[2].replace(" ", "")
-    elif isinstance(value, Mapping) and {"min", "max"} <= value.keys():
-        whole = all(type(value[end]) is int for end in ("min", "max"))
-        name = str(value.get("distribution", "int" if whole else "uniform"))
-        numbers = [str(value["min"]), str(value["max"])]
-    elif isinstance(value, Mapping) and "value" in value:
-        return "a value that every trial has stands under base"
-    elif isinstance(value, Mapping):
-        name = next((str(key) for key in value if key in _CALLED), "")
-        is_log = value.get("log") is True
-        written_for = value.get(name)
-        numbers = [str(one) for one in written_for] if isinstance(written_for, list) else []
-        if name in DOMAINS and not is_log:
-            return None
-    else:
+def _listing(values: str) -> str:
+    """The two ways to write a list of values."""
+    return f"{{grid: [{values}]}}, or {{choice: [{values}]}} where values are drawn"
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return ", ".join(written(value) for value in values) or ".."
+
+
+def _items(text: str) -> str:
+    """What a text lists: what is between its brackets, if it has some."""
+    listed = re.search(r"\[(.*)\]", text, re.DOTALL)
+    return " ".join((listed[1] if listed else text).split()) or ".."
+
+
+def lacks_brackets(value: object) -> bool:
+    """Whether a value is `{grid: 32, 64}`, which is to YAML one value and a key without a value."""
+    if not isinstance(value, Mapping) or len(value) < 2:
+        return False
+    (kind, first), *rest = value.items()
+    settings = DOMAINS[kind].model_fields if kind in DOMAINS else {}
+    is_list = all(empty is None and name not in settings for name, empty in rest)
+    return kind in _CALLED and is_list and isinstance(first, bool | int | float | str)
+
+
+def _no_kind(name: str) -> str | None:
+    """What to write for a distribution that is not here; None if it is not known."""
+    if name in _UNBOUNDED:
+        return f"{Uniform.form} or {LogUniform.form}; every domain has bounds"
+    return f"{_listing('..')}, with the values themselves" if name in _SPACED else None
+
+
+def _range(kind: str, bounds: Iterable[Any], step: object = None) -> str:
+    """A range of a kind as it is written here, with its bounds if they are two."""
+    numbers = [str(bound) for bound in bounds]
+    if len(numbers) != 2:
+        return DOMAINS[kind].form
+    steps = f", step: {step}" if step is not None and issubclass(DOMAINS[kind], Steps) else ""
+    return f"{{{kind}: [{', '.join(numbers)}]{steps}}}"
+
+
+def _of_call(text: str) -> str | None:
+    """How a call such as `tune.loguniform(1e-4, 0.1)` is written here; None if it is not known."""
+    tagged = _TAGGED_LOG.fullmatch(text.strip())
+    call = _CALL.fullmatch((tagged[1] if tagged else text).strip())
+    if call is None:
         return None
+    name, arguments = call[1], call[2]
     kind = _CALLED.get(name)
     if kind is None:
-        return None
-    kind = _ON_LOG.get(kind, kind) if is_log else kind
-    if name == "values":
-        return "here it is {grid: [..]}, or {choice: [..]} where values are drawn"
+        return _no_kind(name)
+    if issubclass(DOMAINS[kind], Listed):
+        return f"{{{kind}: [{_items(arguments)}]}}"
+    if tagged or "log=True" in arguments.replace(" ", ""):
+        kind = _ON_LOG.get(kind, kind)
+    low, high, step = [*_A_NUMBER.findall(arguments), "", "", ""][:3]
+    if name in _EXCLUSIVE and high.isdigit():
+        high = str(int(high) - 1)
+    return _range(kind, [low, high] if high else [], step or None)
+
+
+def _of_mapping(value: Mapping[Any, Any]) -> str | None:
+    """How a mapping of another program is written here; None if it is not known, and for a domain."""
+    name = next((str(value[key]) for key in _NAMING if key in value), "")
+    pair = next((pair for pair in _ENDS if set(pair) <= value.keys()), None)
+    bounds = [value[end] for end in pair] if pair else value.get("bounds")
+    log = {"log", "log_scale"} & {key for key, is_set in value.items() if is_set is True}
+    is_log = bool(log) or "log" in {value.get("scale"), value.get("sampling")}
+    if not isinstance(bounds, list):
+        kinds = [str(key) for key in value if key in _CALLED]
+        if not kinds:
+            return next(filter(None, map(_no_kind, (name, *map(str, value)))), None)
+        name = kinds[0]
+        if name in DOMAINS and not is_log and value.keys().isdisjoint(_NAMING):
+            return None
+        bounds = value[name] if isinstance(value[name], list) else []
+    whole = all(type(bound) is int for bound in bounds)
+    kind = _CALLED.get(name, "int" if whole else "uniform")
+    if name == "values" or (name == "categorical" and "values" in value):
+        return _listing(_joined(bounds if name == "values" else value["values"]))
+    if issubclass(DOMAINS[kind], Listed):
+        return f"{{{kind}: [{_joined(bounds)}]}}"
     if name == "log_uniform":  # of Weights & Biases
-        return "its bounds are exponents; write the values themselves, as {loguniform: [a, b]}"
-    bounded = len(numbers) == 2 and "[a, b]" in DOMAINS[kind].form
-    form = f"{{{kind}: [{', '.join(numbers)}]}}" if bounded else DOMAINS[kind].form
-    return f"here it is {form}"
+        return f"{LogUniform.form} with the values themselves; its bounds are exponents"
+    if kind == "int" and not whole:
+        kind = "uniform"
+    step = value.get("step", value.get("q"))
+    return _range(_ON_LOG.get(kind, kind) if is_log else kind, bounds, step)
+
+
+def _instead(value: object) -> str | None:
+    """What to write instead of something that is no domain; None if that is not known."""
+    if isinstance(value, Domain):
+        return None
+    if isinstance(value, Mapping) and lacks_brackets(value):
+        (kind, first), *rest = value.items()
+        listed = _joined([first, *(name for name, _ in rest)])
+        return f"the brackets of the list are missing; write {{{_CALLED[kind]}: [{listed}]}}"
+    if isinstance(value, Mapping) and "value" not in value:
+        if words := _of_mapping(value):
+            return f"here it is {words}"
+        near = cfg.nearest(str(next(iter(value), "")), DOMAINS)
+        if near is None or not value.keys().isdisjoint(DOMAINS):
+            return None
+        return f"unknown kind; the nearest is {DOMAINS[near].form}"
+    if isinstance(value, list):
+        flat = not any(isinstance(item, list | Mapping) for item in value)
+        return f"write {_listing(_joined(value) if flat else '..')}"
+    if isinstance(value, str) and (words := _of_call(value)):
+        return f"here it is {words}"
+    if isinstance(value, str) and ("," in value or "(" in value):
+        return f"write {_listing(_items(value))}" if "(" not in value else None
+    return "a value that every trial has stands under base"
 
 
 def _refuse_foreign(value: object) -> object:
-    words = _translated(value)
+    words = _instead(value)
     if words is not None:
         raise PydanticCustomError("foreign", "{words}", {"words": words})
     return value

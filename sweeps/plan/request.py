@@ -12,7 +12,6 @@ from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg
-from tinylm.config import FASTEST
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class Request:
         """The base config with changes and, under `match`, the batch size that goes with them;
         `ConfigError` with what is wrong in them, which the space has at `where`."""
         source = f"{self.source}: {where}" if where else self.source
-        chosen = [path for path, value in changes.items() if value == FASTEST]
-        if chosen:
-            rule = f"{FASTEST} is for the base config: it is the same for all trials"
-            raise cfg.ConfigError([f"{source}: {path}: {rule}" for path in chosen])
         return cfg.overlay(self.base, {**changes, **self._matched(changes, source)}, source)
 
     def _matched(self, changes: Mapping[str, Value], source: str) -> dict[str, Value]:
@@ -190,9 +185,9 @@ def sweep_folder(request: Request, out: Path | None) -> Path:
     name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
     wrong = []
-    if not NAME.fullmatch(folder.name) or ".." in folder.parts:
+    if not NAME.fullmatch(folder.name.replace(" ", "_")) or ".." in folder.parts:
         wrong.append(
-            f"--out {folder}: expected a folder name of letters, digits, _, - and . (and no ..)"
+            f"--out {folder}: expected a folder name of letters, digits, spaces, _, - and . (and no ..)"
         )
     if folder.exists() and not folder.is_dir():
         wrong.append(f"--out {folder}: not a folder")

@@ -5,25 +5,30 @@ The trials of a space are planned in `sweeps.plan.trials`.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     ByteSize,
     Discriminator,
     Field,
     StringConstraints,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from sweeps.ledger import BASELINE, NAME
 from sweeps.plan.domains import (
+    DOMAINS,
+    UNREAD,
     AnyDomain,
     Bounds,
     Domain,
@@ -35,6 +40,7 @@ from sweeps.plan.domains import (
     divisors,
     key,
     kind_of,
+    lacks_brackets,
     not_descending,
     with_rule,
     written,
@@ -266,7 +272,9 @@ class Caps(Section):
     @model_validator(mode="after")
     def _priced(self) -> Self:
         if (self.money is None) != (self.price_per_hour is None):
-            raise ValueError("money and price_per_hour must be set together; one is missing")
+            there = "price_per_hour" if self.money is None else "money"
+            text = "money and price_per_hour must be set together; one is missing"
+            raise RuleError([Problem(there, text)])
         return self
 
 
@@ -304,11 +312,37 @@ def _listed(value: Value | list[Value]) -> list[Value]:
     return value if isinstance(value, list) else [value]
 
 
+# What other programs call a metric.
+_METRICS = {
+    **dict.fromkeys(
+        ("loss", "eval_loss", "valid_loss", "validation_loss", "test_loss"), "val_loss"
+    ),
+    **dict.fromkeys(("bpb", "bits_per_character", "bpc"), "bits_per_byte"),
+}
+
+
+def _known_metric(value: object) -> object:
+    """A metric; what is written for another program is refused with what it is here."""
+    name = value.get("name", "val_loss") if isinstance(value, Mapping) else value
+    plain = str(name).replace("/", "_").lower()
+    meant = _METRICS.get(plain, plain)
+    if meant != value and meant in {"val_loss", "bits_per_byte"}:
+        words = f"write metric: {meant}; lower is better"
+        raise PydanticCustomError("foreign", "{words}", {"words": words})
+    return name if isinstance(name, str) else value
+
+
+class _Found(list[Problem]):
+    """The problems found so far, where they are to be told together with others."""
+
+
 class Space(Section):
     """A question, and the trials that answer it."""
 
     question: Words
-    metric: Literal["val_loss", "bits_per_byte"] = "val_loss"
+    metric: Annotated[Literal["val_loss", "bits_per_byte"], BeforeValidator(_known_metric)] = (
+        "val_loss"
+    )
     base: dict[str, Setting] = Field(
         default_factory=dict,
         description="Dotted paths that replace values of the scale's config; {times: 4, of: PATH} is "
@@ -394,16 +428,23 @@ class Space(Section):
         return seeds
 
     @model_validator(mode="after")
-    def _rules(self) -> Self:
+    def _rules(self, info: ValidationInfo) -> Self:
+        wrong = self._broken_rules()
+        if isinstance(info.context, _Found):
+            info.context.extend(wrong)
+        elif wrong:
+            raise RuleError(wrong)
+        return self
+
+    def _broken_rules(self) -> list[Problem]:
+        """The rules between its parts that it breaks."""
         study = self._wrong_study() if self.is_study else self._wrong_search()
         rest = (self._incomparable(), self._wrong_multiples(), self._wrong_match())
         wrong = [*itertools.chain(*rest), *study]
         if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
             text = f"{TUNING_SEED} and above are reserved for re-tuning and confirming, got "
             wrong.append(Problem("seeds", f"{text}{max(self.seeds)}"))
-        if wrong:
-            raise RuleError(wrong)
-        return self
+        return wrong
 
     def _wrong_study(self) -> Iterator[Problem]:
         if self.arms is not None and self.each is not None:
@@ -446,6 +487,7 @@ class Space(Section):
             yield Problem(
                 "search", "missing; expected {method: grid} or {method: random, samples: N}"
             )
+            yield from self._wrong_points()
             return
         if self.retune:
             yield Problem("retune", "only for studies; list the values under space")
@@ -608,6 +650,8 @@ def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(where, "list seeds under `seeds`")
         elif path == "run.repeat":
             yield Problem(where, "set the runs of the first seed under `repeats`")
+        elif path in Space.model_fields:
+            yield Problem(where, f"move {path} to the top level of the file")
         elif path in cfg.Config.model_fields and isinstance(value, dict) and value:
             yield Problem(where, f"write whole paths, e.g. {path}.{next(iter(value))}")
         elif path not in cfg.PATHS:
@@ -630,10 +674,17 @@ def _wrong_values(space: Space) -> Iterator[Problem]:
     for number, point in enumerate(space.start):
         if point != "base":
             listed += [(f"start.{number}.{path}", path, [value]) for path, value in point.items()]
+    sets = [(f"arms.{name}.set", arm.set) for name, arm in (space.arms or {}).items()]
+    for part, changes in (("base", space.base), *sets):
+        plain = {path: one for path, one in changes.items() if not isinstance(one, Multiple)}
+        listed += [(f"{part}.{path}", path, [one]) for path, one in plain.items()]
+    if space.each is not None and not isinstance(space.each.values, PowersOfTwo):
+        listed.append((f"each.values: {space.each.path}", space.each.path, space.each.values))
     for where, path, values in listed:
         if path in cfg.PATHS:
-            faults = (cfg.value_problems(path, value) for value in values)
-            yield from (Problem(where, fault) for fault in next(filter(None, faults), []))
+            yield from (Problem(where, fault) for fault in cfg.value_problems(path, values))
+        if cfg.FASTEST in values and where != f"base.{path}":
+            yield Problem(where, f"{cfg.FASTEST} is for the base: it is the same for all trials")
 
 
 def _wrong_multiples(space: Space) -> Iterator[Problem]:
@@ -643,7 +694,7 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
     for part, changes in (("base", space.base), *sets):
         found += [(f"{part}.{p}", p, m) for p, m in changes.items() if isinstance(m, Multiple)]
     for where, path, multiple in found:
-        if not isinstance(multiple, Multiple):
+        if not isinstance(multiple, Multiple) or multiple is UNREAD:
             continue
         if multiple.of not in cfg.PATHS:
             near = cfg.did_you_mean(multiple.of, cfg.PATHS)
@@ -654,21 +705,44 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
             yield Problem(where, "expected a whole number; add round_to, e.g. round_to: 1")
 
 
-# Keys whose mapping is one of several kinds, with the names of the kinds.
-_TAGGED = {"schedule": tuple(SCHEDULES), "search": ("grid", "random", "optuna")}
+# Keys whose mapping is one of several kinds, with the key that names the kind and all its names.
+_TAGGED = {
+    "schedule": ("policy", tuple(SCHEDULES)),
+    "search": ("method", ("grid", "random", "optuna")),
+}
 
 
-# What other programs call a key of a space file, with what it is here.
+# What other programs call a key of a space file, or one of its values, with what it is here.
 _CALLED = {
     **dict.fromkeys(("parameters", "params", "param_space", "search_space", "hyperparameters"), "space"),
-    **dict.fromkeys(("method", "algorithm", "sampler", "search_alg"), "search: {method: random, ..}"),
+    **dict.fromkeys(("method", "algorithm", "sampler", "search_alg", "hydra"),
+                    "search: {method: random, ..}"),
+    "method.grid": "search: {method: grid}",
+    "method.random": "search: {method: random, samples: N}",
+    "method.bayes": "search: {method: optuna, samples: N}",
+    **dict.fromkeys(("search.method.bayes", "search.method.bayesian", "search.method.tpe",
+                     "search.method.bohb"), "optuna"),
     **dict.fromkeys(("samples", "n_trials", "num_samples", "num_trials", "run_cap", "count"),
                     "search: {samples: N, ..}"),
-    **dict.fromkeys(("early_terminate", "scheduler", "pruner"), "schedule"),
+    **dict.fromkeys(("early_terminate", "early_stopping", "scheduler", "pruner"),
+                    "schedule: {policy: asha, grace: 1/8}"),
+    **dict.fromkeys(("grace_period", "reduction_factor", "max_t", "min_iter", "min_resource"),
+                    "schedule: {policy: asha, grace: 1/8, eta: 3}"),
+    **dict.fromkeys(("schedule.grace_period", "schedule.min_t", "schedule.min_iter",
+                     "schedule.min_resource", "schedule.min_early_stopping_rate", "schedule.warmup"),
+                    "schedule.grace: 1/8, a share of budget.tokens"),
+    **dict.fromkeys(("schedule.reduction_factor", "schedule.factor"), "schedule.eta"),
+    **dict.fromkeys(("schedule.max_t", "schedule.max_iter", "schedule.max_resource",
+                     "schedule.max_epochs"), "base: {budget.tokens: N}"),
+    **dict.fromkeys(("schedule.type", "schedule.name", "schedule.method", "schedule.scheduler"),
+                    "schedule.policy"),
+    **dict.fromkeys(("schedule.policy.successive_halving", "schedule.policy.successivehalving"), "sha"),
+    **dict.fromkeys(("schedule.policy.ASHAScheduler", "schedule.policy.async_hyperband"), "asha"),
     **dict.fromkeys(("name", "description", "project", "title"), "question"),
     **dict.fromkeys(("config", "defaults", "fixed", "baseline"), "base"),
     **dict.fromkeys(("ablations", "variants", "experiments"), "arms"),
-    **dict.fromkeys(("objective", "goal"), "metric"),
+    **dict.fromkeys(("objective", "goal", "mode", "direction", "directions"),
+                    "metric: val_loss, of which lower is better"),
     **dict.fromkeys(("stop", "stopping_criterion", "target_metric"), "target: {val_loss: X}"),
     **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
     "seed": "seeds: [..]",
@@ -684,12 +758,12 @@ def _empty(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for name, value in tree.items():
         if value is None:
             yield f"{above}{name}"
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and not lacks_brackets(value):
             yield from _empty(value, f"{above}{name}.")
 
 
 def _without_empty(tree: Any) -> Any:
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or lacks_brackets(tree):
         return tree
     return {key: _without_empty(value) for key, value in tree.items() if value is not None}
 
@@ -708,6 +782,10 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
     }
     arms = tree.get("arms")
     sections |= {f"arms.{name}": Arm for name in (arms if isinstance(arms, dict) else ())}
+    domains = tree.get("space")
+    for path, value in domains.items() if isinstance(domains, dict) else ():
+        kinds = [kind for kind in DOMAINS if isinstance(value, dict) and kind in value]
+        sections |= {f"space.{path}": DOMAINS[kind] for kind in kinds}
     inner = [
         f"{key}.{name}"
         for key, section in sections.items()
@@ -722,18 +800,108 @@ def parse(written: Mapping[str, Any], source: str) -> Space:
 
     `ConfigError` with everything that is wrong. Dotted paths are not looked up in the config tree.
     """
-    space = _parsed(written)
-    if isinstance(space, Space):
-        return space
-    raise ConfigError(problem.line(source) for problem in space)
+    space, wrong = _parsed(written)
+    if wrong or space is None:
+        raise ConfigError(problem.line(source) for problem in wrong)
+    return space
 
 
-def _parsed(written: Mapping[str, Any]) -> Space | list[Problem]:
-    """The space that a mapping describes, or everything that is wrong."""
-    try:
-        return Space.model_validate(_without_empty(written))
-    except ValidationError as error:
-        return cfg.problems(error, _names(written), _TAGGED, _CALLED)
+def _parsed(written: Mapping[str, Any]) -> tuple[Space | None, list[Problem]]:
+    """The space that a mapping describes, and everything that is wrong with it.
+
+    What is wrong is left out of the space, so that the rest of it can be judged; what would be wrong
+    without it only is no problem. None if nothing is left.
+    """
+    tree, found = _without_empty(written), list[Problem]()
+    names = _names(tree)
+    while True:
+        broken = _Found()
+        try:
+            space = Space.model_validate(tree, context=broken)
+        except ValidationError as error:
+            wrong = cfg.problems(error, names, _TAGGED, _CALLED)
+        else:
+            return space, [*found, *_independent(broken, found, written)]
+        new = _independent(wrong, found, written)
+        rest = _without_members(tree, new) if new else _without_sections(tree, wrong)
+        found += new
+        if rest == tree:
+            return None, found
+        tree = rest
+
+
+def _independent(
+    problems: Sequence[Problem], found: Sequence[Problem], tree: Mapping[str, Any]
+) -> list[Problem]:
+    """The problems that are neither in nor around what was found to be wrong before, and no lack of
+    what stands in the wrong place, or under the name that another program gives it."""
+    before = [f"{one.path}." for one in found]
+    said = set()
+    for path in (one.path for one in (*found, *problems)):
+        inner = path.partition(".")[2]
+        said |= {_CALLED[path].partition(":")[0]} if path in _CALLED else set()
+        said |= {inner} if inner in Space.model_fields else set()
+
+    def is_new(problem: Problem) -> bool:
+        place = f"{problem.path}."
+        near = any(place.startswith(wrong) or wrong.startswith(place) for wrong in before)
+        return not near and (problem.path not in said or _has(tree, problem.path))
+
+    return [problem for problem in problems if is_new(problem)]
+
+
+def _has(tree: Mapping[str, Any], place: str) -> bool:
+    """Whether a tree has a key, or a section with a key."""
+    name, _, member = place.partition(".")
+    part = tree.get(name)
+    return name in tree and (not member or (isinstance(part, dict) and member in part))
+
+
+# Stand for parts that are wrong, as `UNREAD` does, and break no rule.
+_AN_ARM = Arm.model_construct(hypothesis="", set={}, match=None, retune=True)
+_AN_EACH = Each.model_construct(path="", values=[], hypothesis="", scale={})
+
+
+def _key_of(place: str, members: Mapping[str, Any]) -> str:
+    """The key of a mapping in or at which a place is; the first part of the place if there is none."""
+    found = (key for key in members if f"{place}.".startswith(f"{key}."))
+    return next(found, place.partition(".")[0])
+
+
+def _without_members(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict[str, Any]:
+    """A tree without the members of its sections that are wrong; without what is wrong and no member."""
+    rest = {name: dict(part) if isinstance(part, dict) else part for name, part in tree.items()}
+    for problem in wrong:
+        name = _key_of(problem.path, rest)
+        part = rest.get(name)
+        members = part if isinstance(part, dict) else {}
+        member = _key_of(problem.path.removeprefix(f"{name}."), members)
+        if name == "arms":
+            rest[name] = {**members, member: _AN_ARM}
+        elif name == "space" and member in members:
+            members[member] = UNREAD
+        elif member in members and len(members) > 1:
+            del members[member]
+        else:
+            rest = _without_sections(rest, [problem])
+    return rest
+
+
+def _without_sections(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict[str, Any]:
+    """A tree without the sections that are wrong, or with what stands for them."""
+    rest = dict(tree)
+    for problem in wrong:
+        name = _key_of(problem.path, rest)
+        search = rest.pop(name, None) if name == "search" else None
+        if name == "question":
+            rest[name] = "?"
+        elif name == "each":
+            rest[name] = _AN_EACH
+        elif isinstance(search, dict) and search.get("method") in {"random", "optuna"}:
+            rest[name] = {"method": search["method"], "samples": 1}
+        else:
+            rest.pop(name, None)
+    return rest
 
 
 def read(path: Path) -> tuple[Space, dict[str, Any]]:
@@ -742,25 +910,16 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         tree = read_mapping(path)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
-    empty = list(_empty(tree))
-    wrong_paths = list(_wrong_paths(tree))
-    wrong = [*(Problem(key, "empty") for key in empty), *wrong_paths]
-    space = _parsed(tree)
-    if isinstance(space, Space):
-        wrong += [*_wrong_values(space), *_wrong_multiples(space)]
-    else:
-        # What is empty is also missing. A study has no search; empty arms were meant to be one.
-        said = {*empty, *(["search"] if {"arms", "each"} & set(empty) else [])}
-        said |= {_CALLED[problem.path] for problem in space if problem.path in _CALLED}
-        # What is written for a wrong path may be right for the one that was meant, or not.
-        wrong += [
-            problem
-            for problem in space
-            if problem.path not in said
-            and not any(f"{problem.path}.".startswith(f"{one.path}.") for one in wrong_paths)
-        ]
-    if wrong or not isinstance(space, Space):
-        raise ConfigError(problem.line(str(path)) for problem in wrong)
+    found = [*(Problem(name, "empty") for name in _empty(tree)), *_wrong_paths(tree)]
+    # Empty arms were meant to be a study, which has no search.
+    around = [Problem("search", "")] if {"arms", "each"} & {one.path for one in found} else []
+    space, wrong = _parsed(tree)
+    if space is not None:
+        wrong += _independent([*_wrong_values(space), *_wrong_multiples(space)], wrong, tree)
+    # What is written for a wrong path may be right for the one that was meant, or not.
+    found += _independent(wrong, [*found, *around], tree)
+    if found or space is None:
+        raise ConfigError(problem.line(str(path)) for problem in found)
     return space, tree
 
 

@@ -24,7 +24,6 @@ from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, check
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
-_PROBED = 100  # random samples by which an Optuna search is checked before it runs
 MOST_DRAWS = 1000  # in a row that are impossible or were drawn before
 MOST_TRIALS = 100_000  # of a sweep, and combinations of a grid
 _NUMBER = re.compile(r"\d[\d.e+-]*")
@@ -45,6 +44,7 @@ class Plan:
     trials: list[PlannedTrial]
     arms: list[PlannedArm]  # of a study: the baseline and the arms
     notes: list[str]  # for the user, on how it was planned
+    suggested: int = 0  # trials that Optuna suggests while the sweep runs
 
 
 def trials(request: Request, samples: Iterable[Sample], seeds: Iterable[int]) -> list[PlannedTrial]:
@@ -101,9 +101,10 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
         case OptunaSearch(samples=count):
             _refuse_too_many(request, "search.samples", f"{count} samples", count)
             start, skipped = start_samples(request, machine)
-            # A space in which nothing is possible is refused now.
-            _, _, notes = _fresh_samples(request, machine, min(count, _PROBED), start)
-            return Plan(trials(request, start, request.seeds), [], own + skipped + notes)
+            # A space in which nothing is possible is refused now, and one with fewer trials is found.
+            possible, _, notes = _fresh_samples(request, machine, count, start)
+            planned = trials(request, start, request.seeds)
+            return Plan(planned, [], own + skipped + notes, len(possible))
         case _:
             cells, notes = _possible_cells(request, machine)
             runs = len(request.seeds) + space.repeats - 1
@@ -287,7 +288,7 @@ class Draws:
 def start_samples(request: Request, machine: Machine) -> tuple[list[Sample], list[str]]:
     """The start points of a search, and a note for each that is impossible."""
     found: dict[Any, Sample] = {}
-    notes = []
+    notes: dict[Any, str] = {}
     for point in request.space.start:
         given = {} if point == "base" else {**point}
         known = {**request.flat, **given}
@@ -299,8 +300,8 @@ def start_samples(request: Request, machine: Machine) -> tuple[list[Sample], lis
         if why is None:
             found.setdefault(key_of(values), Sample(values, 0))
         else:
-            notes.append(f"start point {label_of(values)} skipped: {why}")
-    return list(found.values()), notes
+            notes[key_of(values)] = f"start point {label_of(values)} skipped: {why}"
+    return list(found.values()), list(notes.values())
 
 
 def _fresh_samples(
@@ -447,8 +448,8 @@ def load(request: Request, planned: Plan) -> Load:
     free = [request.base] * space.confirm
     for one in planned.trials:
         (free if one.pool is None else pools.setdefault(one.pool, [])).append(one.config)
-    if isinstance(space.search, OptunaSearch):
-        pools.setdefault("", []).extend([request.base] * space.search.samples)
+    if planned.suggested:
+        pools.setdefault("", []).extend([request.base] * planned.suggested)
     if space.retune:
         free += [one.config for arm in planned.arms for one in arms.runs(request, arm, {})]
     return Load(list(pools.values()), free)

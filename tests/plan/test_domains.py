@@ -84,7 +84,7 @@ class TestEveryDomain:
 
     def test_errors_show_how_it_is_written(self, kind: str) -> None:
         with pytest.raises(ValidationError) as caught:
-            parse([1, 2])
+            parse({"among": [1, 2]})
         assert f"{{{kind}: " in str(caught.value)
 
     def test_it_lists_values_or_has_bounds(self, kind: str) -> None:

@@ -125,7 +125,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown value": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "nine"}}}},
-        "arms.nope: model.position: expected 'rope', 'none' or 'learned', got \"nine\"",
+        "arms.nope.set.model.position: expected 'rope', 'none' or 'learned', got \"nine\"; "
+        "did you mean 'none'?",
     ),
     "the baseline's config": (
         {"arms": {"nope": {**NOPE, "set": {"model.position": "rope"}}}},

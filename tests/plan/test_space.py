@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fakes import MACHINE, grid, problems, request
 
 from sweeps.ledger import RESULTS
@@ -352,6 +353,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"optim.lrr": {"grid": [1]}}},
         "space.optim.lrr: unknown path; did you mean 'optim.lr'?",
     ),
+    "a precision for each trial": (
+        {"space": {"run.precision": {"choice": ["fp32", "fastest"]}}, "search": {"method": "grid"}},
+        "space.run.precision: fastest is for the base: it is the same for all trials",
+    ),
     "updates matched where none differ": (
         {"match": "tokens_per_update"},
         "match: nothing here varies model.context_length",
@@ -388,7 +393,50 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty grid": ({"space": {"optim.lr": {"grid": []}}}, "space.optim.lr.grid"),
     "empty random space": ({"search": RANDOM, "space": {}}, "space: random search needs paths"),
     "value twice": ({"space": {"optim.lr": {"grid": [1, 1.0]}}}, "1.0 is listed twice"),
-    "no kind": ({"space": {"optim.lr": [1, 2]}}, "one of {grid: [..]}"),
+    "no kind": (
+        {"space": {"optim.lr": [1, 2]}},
+        "space.optim.lr: write {grid: [1, 2]}, or {choice: [1, 2]} where values are drawn, got [1, 2]",
+    ),
+    "a list of lists": (
+        {"space": {"optim.lr": [[1], [2]]}},
+        "write {grid: [..]}, or {choice: [..]}",
+    ),
+    "a list as text": ({"space": {"optim.lr": "1e-3, 2e-3"}}, "write {grid: [1e-3, 2e-3]}"),
+    "a list without brackets": (
+        {"space": {"model.d_model": {"grid": 32, "64": None}}},
+        "space.model.d_model: the brackets of the list are missing; write {grid: [32, 64]}",
+    ),
+    "a range without brackets": (
+        {"space": {"optim.lr": {"loguniform": 1e-4, "1e-2": None}}},
+        "the brackets of the list are missing; write {loguniform: [0.0001, 1e-2]}",
+    ),
+    "a case without brackets": (
+        {
+            "space": {
+                "model.norm": {"grid": ["pre"]},
+                "optim.lr": {
+                    "depends": {"on": "model.norm", "cases": {"pre": {"grid": 1, "2": None}}}
+                },
+            }
+        },
+        "space.optim.lr.depends.cases.pre: the brackets of the list are missing; write {grid: [1, 2]}",
+    ),
+    "one value": (
+        {"space": {"optim.beta2": 0.9}},
+        "space.optim.beta2: a value that every trial has stands under base, got 0.9",
+    ),
+    "a misspelled kind": (
+        {"space": {"optim.lr": {"loguniforms": [1, 2]}}},
+        "space.optim.lr: unknown kind; the nearest is {loguniform: [a, b]}",
+    ),
+    "a kind without bounds": (
+        {"space": {"optim.beta2": {"normal": [0.9, 0.1]}}},
+        "{uniform: [a, b]} or {loguniform: [a, b]}; every domain has bounds",
+    ),
+    "a spacing": (
+        {"space": {"optim.lr": {"logspace": [-4, -2, 3]}}},
+        "here it is {grid: [..]}, or {choice: [..]} where values are drawn, with the values themselves",
+    ),
     "wrong type": ({"space": {"optim.lr": {"grid": ["fast"]}}}, 'got "fast"'),
     "range in a grid search": (
         {"space": {"optim.lr": {"uniform": [1, 2]}}},
@@ -411,6 +459,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "search.samples: expected at least 1, got 0",
     ),
     "unknown method": ({"search": {"method": "grdi"}}, "'grdi'"),
+    "a method of Weights & Biases": (
+        {"search": {"method": "bayes", "samples": 3}},
+        "unknown method 'bayes'; expected one of grid, random, optuna; did you mean 'optuna'?",
+    ),
     "rung that no record hits": (
         {"schedule": {"policy": "asha", "grace": "1/7"}},
         "eval.every_tokens is 1024; the nearest grace with a record is 1/8",
@@ -433,6 +485,104 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelled setting": (
         {"schedule": {"policy": "asha", "grace": "1/8", "finsh": 2}},
         "schedule.finsh: unknown key; did you mean 'schedule.finish'?",
+    ),
+    "settings of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace_period": 4}},
+        "schedule.grace_period: unknown key; did you mean 'schedule.grace: 1/8, a share of budget.tokens'?",
+    ),
+    "the longest run of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "max_t": 4}},
+        "schedule.max_t: unknown key; did you mean 'base: {budget.tokens: N}'?",
+    ),
+    "the factor of Ray's ASHA": (
+        {"schedule": {"policy": "asha", "grace": "1/8", "reduction_factor": 4}},
+        "schedule.reduction_factor: unknown key; did you mean 'schedule.eta'?",
+    ),
+    "a policy under another key": (
+        {"schedule": {"type": "hyperband", "min_iter": 3}},
+        "schedule.type: unknown key; did you mean 'schedule.policy'?",
+    ),
+    "a policy in capitals": (
+        {"schedule": {"policy": "ASHA", "grace": "1/8"}},
+        "median; did you mean 'asha'?",
+    ),
+    "samples of a grid": (
+        {"search": {"method": "grid", "samples": 5}},
+        "asked.yaml: search.samples: unknown key",
+    ),
+    "a short path at the top": ({"lr": [1e-3]}, "lr: unknown key; did you mean 'optim.lr'?"),
+    "a policy alone": (
+        {"schedule": "asha"},
+        'schedule: expected a mapping, got "asha"; write {policy: asha}',
+    ),
+    "a metric of Weights & Biases": (
+        {"metric": {"name": "val_loss", "goal": "minimize"}},
+        "metric: write metric: val_loss; lower is better, got {",
+    ),
+    "another name of the metric": (
+        {"metric": "eval/loss"},
+        'metric: write metric: val_loss; lower is better, got "eval/loss"',
+    ),
+    "a misspelled metric": (
+        {"metric": "val_los"},
+        "expected 'val_loss' or 'bits_per_byte', got \"val_los\"; did you mean 'val_loss'?",
+    ),
+    "the direction of a metric": (
+        {"mode": "min"},
+        "mode: unknown key; did you mean 'metric: val_loss",
+    ),
+    "a random search of Weights & Biases": (
+        {"method": "random"},
+        "method: unknown key; did you mean 'search: {method: random, samples: N}'?",
+    ),
+    "a grid of Weights & Biases": (
+        {"method": "grid"},
+        "method: unknown key; did you mean 'search: {method: grid}'?",
+    ),
+    "a Bayesian search of Weights & Biases": (
+        {"method": "bayes"},
+        "method: unknown key; did you mean 'search: {method: optuna, samples: N}'?",
+    ),
+    "one seed without brackets": ({"seeds": 3}, "seeds: expected a list, got 3; write [3]"),
+    "a number in quotes": (
+        {"search": RANDOM, "space": {"optim.lr": {"loguniform": ["0.0001", 1]}}},
+        'space.optim.lr.loguniform.0: expected a number, got "0.0001"; write it without quotes',
+    ),
+    "values in quotes": (
+        {"space": {"model.n_layers": {"grid": ["1", "2"]}}},
+        'space.model.n_layers: expected a whole number, got "1", "2"; write it without quotes',
+    ),
+    "samples as a power": (
+        {"search": {"method": "random", "samples": 1e2}, **DRAWN_RATE},
+        "search.samples: expected a whole number, got 100.0; write 100",
+    ),
+    "a word for a switch": (
+        {"base": {"model.qk_norm": "yes"}},
+        'base.model.qk_norm: expected true or false, got "yes"; write true',
+    ),
+    "a name or a number": (
+        {"base": {"model.init_std": -1}},
+        "base.model.init_std: expected a number above 0 or 'glorot', got -1",
+    ),
+    "three bounds": (
+        {"search": RANDOM, "space": {"optim.lr": {"uniform": [0, 1, 2]}}},
+        "space.optim.lr.uniform: expected at most 2 values, got [0, 1, 2]",
+    ),
+    "a list of paths": (
+        {"space": [{"optim.lr": {"grid": [1]}}]},
+        "space: expected a mapping without dashes, got [",
+    ),
+    "a search under space": (
+        {"search": ..., "space": {"search": {"method": "grid"}}},
+        "space.search: move search to the top level of the file",
+    ),
+    "a space under search": (
+        {"search": {"method": "grid", "space": {}}},
+        "search.space: unknown key; move space to the top level of the file",
+    ),
+    "a misspelled setting of a domain": (
+        {"search": RANDOM, "space": {"model.d_ff": {"int": [16, 64], "steps": 16}}},
+        "space.model.d_ff.steps: unknown key; did you mean 'space.model.d_ff.step'?",
     ),
     "a tiny grace": (
         {"schedule": {"policy": "median", "grace": "1e-99999"}},
@@ -472,6 +622,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "space.run.seed: list seeds under `seeds`",
     ),
     "seed twice": ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
+    "two seeds twice": ({"seeds": [1, 2, 1, 2]}, "seeds: 1, 2 are listed twice"),
     "no seed": ({"seeds": []}, "seeds: "),
     "rungs of a budget without records": (
         {"space": {"budget.tokens": {"grid": [4096, 8192]}}},
@@ -548,7 +699,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a value that its path can't have": (
         {"space": {"optim.lr": {"grid": [1e-3, -1, -2]}}},
-        "asked.yaml: space.optim.lr: expected a number above 0, got -1",
+        "asked.yaml: space.optim.lr: expected a number above 0, got -1, -2",
     ),
     "a range that its path can't have": (
         {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
@@ -638,10 +789,112 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_space_is_refused_with_file_path_and_value(tmp_path: Path, name: str) -> None:
-    changes, message = BAD[name]
-    errors = problems(tmp_path, {**grid([1e-3, 2e-3]), **changes})
-    assert message in errors
+    errors = problems(tmp_path, bad(name))
+    assert BAD[name][1] in errors
     assert "asked.yaml" in errors
+
+
+def bad(name: str) -> dict[str, Any]:
+    """The whole tree of a wrong space."""
+    tree = {**grid([1e-3, 2e-3]), **BAD[name][0]}
+    return {key: value for key, value in tree.items() if value is not ...}
+
+
+def told(folder: Path, tree: dict[str, Any]) -> set[str]:
+    """Everything that one reading of a space file says is wrong."""
+    path = folder / "asked.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    try:
+        sp.read(path)
+    except ConfigError as error:
+        return {problem.removeprefix(f"{path}: ") for problem in error.problems}
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"notes": 1}, "notes: unknown key; "),
+        ({"resources": {"cpus": -1}}, "resources.cpus: expected a number above 0, got -1"),
+    ],
+)
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_hides_no_other(
+    tmp_path: Path, name: str, other: dict[str, Any], said: str
+) -> None:
+    alone = told(tmp_path, bad(name))
+    (more,) = told(tmp_path, {**bad(name), **other}) - alone
+    assert more.startswith(said)
+    assert alone <= told(tmp_path, {**bad(name), **other})
+
+
+MISTAKES = {
+    "question": "q",
+    "serch": 1,
+    "metric": {"name": "val_loss"},
+    "search": {"method": "random", "samples": 0},
+    "base": {"optim.lrr": 3, "optim.weight_decay": -1},
+    "space": {
+        "optim.lr": {"loguniform": [1e-2, 1e-3]},
+        "optim.beta2": {"choice": [0.9, 1.5, 2.5, "x"]},
+        "model.n_layers": {"grid": [1, 2]},
+        "model.norm": {"choise": ["pre", "post"]},
+        "model.d_ff": {
+            "depends": {
+                "on": "model.norm",
+                "cases": {"pre": {"choice": [64]}, "post": {"choice": [-64]}},
+            }
+        },
+    },
+    "exclude": [{"model.n_layers": 3, "model.norm": "none"}],
+    "caps": {"tokens": -1, "money": 5},
+}
+
+
+def test_one_reading_tells_every_mistake(tmp_path: Path) -> None:
+    assert {problem.partition(": ")[0] for problem in told(tmp_path, MISTAKES)} == {
+        "serch",
+        "metric",
+        "search.samples",
+        "base.optim.lrr",
+        "base.optim.weight_decay",
+        "space.optim.lr.loguniform",
+        "space.optim.beta2",
+        "space.model.n_layers",
+        "space.model.norm",
+        "space.model.d_ff",
+        "exclude.0.model.n_layers",
+        "caps.tokens",
+        "caps.money",
+    }
+
+
+def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
+    arms = {
+        "a": {"hypotesis": "h", "set": {"model.norm": "post"}},
+        "b": {"hypothesis": "h", "set": {"optim.lr": -1}},
+        "baseline": {"hypothesis": "h", "set": {"optim.lr": 1}},
+    }
+    assert told(tmp_path, {"question": "q", "arms": arms, "seeds": [0]}) == {
+        "arms.a.hypothesis: missing",
+        "arms.a.hypotesis: unknown key; did you mean 'arms.a.hypothesis'?",
+        "arms.b.set.optim.lr: expected a number above 0, got -1",
+        "arms.baseline: the name is reserved for the base config",
+        "seeds: a study needs two or more, got [0]",
+    }
+
+
+def test_a_sweep_file_of_weights_and_biases_is_translated_key_by_key(tmp_path: Path) -> None:
+    tree = {
+        "method": "bayes",
+        "metric": {"name": "val_loss", "goal": "minimize"},
+        "parameters": {"lr": {"min": 1e-3, "max": 0.1}},
+        "early_terminate": {"type": "hyperband", "min_iter": 3},
+        "run_cap": 20,
+        "question": "q",
+    }
+    paths = [problem.partition(": ")[0] for problem in told(tmp_path, tree)]
+    assert sorted(paths) == ["early_terminate", "method", "metric", "parameters", "run_cap"]
 
 
 def test_a_wrong_path_is_told_once(tmp_path: Path) -> None:
@@ -663,14 +916,32 @@ def test_a_wrong_path_is_told_once(tmp_path: Path) -> None:
         ({"distribution": "uniform", "min": 0, "max": 1}, "{uniform: [0, 1]}"),
         ({"min": 1, "max": 8}, "{int: [1, 8]}"),
         ({"min": 0.5, "max": 0.75}, "{uniform: [0.5, 0.75]}"),
-        ({"values": [16, 32]}, "{grid: [..]}, or {choice: [..]} where values are drawn"),
-        ({"distribution": "categorical", "values": [1]}, "{grid: [..]}, or {choice: [..]}"),
+        ({"values": [16, 32]}, "{grid: [16, 32]}, or {choice: [16, 32]} where values are drawn"),
+        ({"distribution": "categorical", "values": [1]}, "{grid: [1]}, or {choice: [1]}"),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, "{loguniform: [0.0001, 0.01]}"),
+        ({"low": 0.5, "high": 0.75}, "{uniform: [0.5, 0.75]}"),
+        ({"low": 1, "high": 4, "log": True}, "{logint: [1, 4]}"),
+        ({"low": 16, "high": 64, "step": 16}, "{int: [16, 64], step: 16}"),
+        ({"type": "float", "low": 1, "high": 4}, "{uniform: [1, 4]}"),
+        ({"type": "categorical", "choices": [16, 32]}, "{choice: [16, 32]}"),
+        (
+            {"type": "range", "bounds": [1e-4, 0.1], "log_scale": True},
+            "{loguniform: [0.0001, 0.1]}",
+        ),
+        ({"lower": 0, "upper": 0.5}, "{uniform: [0, 0.5]}"),
+        ("interval(1e-4, 0.1)", "{uniform: [1e-4, 0.1]}"),
+        ("tag(log, interval(1e-4, 0.1))", "{loguniform: [1e-4, 0.1]}"),
+        ("choice(16, 32)", "{choice: [16, 32]}"),
+        ("tune.choice([True, False])", "{choice: [True, False]}"),
+        ("tune.randint(1, 4)", "{int: [1, 3]}"),
+        ("trial.suggest_int('x', 16, 64, step=16)", "{int: [16, 64], step: 16}"),
+        ("tune.uniform(0.8)", "{uniform: [a, b]}"),
         ({"suggest_int": [1, 8]}, "{int: [1, 8]}"),
         ({"suggest_float": [1e-5, 0.1], "log": True}, "{loguniform: [1e-05, 0.1]}"),
         ({"int": [1, 64], "log": True}, "{logint: [1, 64]}"),
         ("tune.loguniform(1e-4, 1e-1)", "{loguniform: [1e-4, 1e-1]}"),
         ("trial.suggest_float('lr', 1e-5, 1e-1, log=True)", "{loguniform: [1e-5, 1e-1]}"),
-        ("tune.grid_search([1, 2, 3])", "{grid: [..]}"),
+        ("tune.grid_search([1, 2, 3])", "{grid: [1, 2, 3]}"),
     ],
     ids=str,
 )
@@ -684,7 +955,10 @@ def test_a_domain_of_another_program_is_translated(
 def test_exponents_are_not_taken_for_bounds(tmp_path: Path) -> None:
     written = {"distribution": "log_uniform", "min": -9, "max": -2}
     errors = problems(tmp_path, {**grid([1e-3]), "space": {"optim.lr": written}})
-    assert "its bounds are exponents; write the values themselves" in errors
+    assert (
+        "here it is {loguniform: [a, b]} with the values themselves; its bounds are exponents"
+        in errors
+    )
 
 
 def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
@@ -692,6 +966,17 @@ def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
     path.write_text(json.dumps(grid([1e-3])))
     asked = read_request(str(path), "smoke", [], 0)
     assert sweep_folder(asked, None) == RESULTS / "my_space-smoke"
+
+
+@pytest.mark.parametrize("name", ["a folder with a space", "my space/lr", "lr-1.b_c"])
+def test_the_folder_of_a_sweep_may_have_spaces_in_its_path(name: str) -> None:
+    assert sweep_folder(request(grid([1e-3])), Path(name)) == Path(name)
+
+
+@pytest.mark.parametrize("name", ["l:r", "../lr", "-lr"])
+def test_other_names_of_a_folder_are_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match="letters, digits, spaces, _, - and"):
+        sweep_folder(request(grid([1e-3])), Path(name))
 
 
 def test_the_cases_of_a_dependent_path_compare_as_numbers() -> None:
@@ -940,6 +1225,22 @@ def test_a_start_point_that_is_impossible_is_skipped_with_its_reason() -> None:
     )
 
 
+def test_an_impossible_start_point_that_is_listed_twice_is_told_once() -> None:
+    start = [{"model.n_heads": 3}, {"model.n_heads": 3, "optim.lr": BASE.optim.lr}]
+    notes = found({**sampled(2, **HEADS), "start": start}).notes
+    assert sum("skipped" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize(("samples", "planned"), [(1, 1), (2, 2), (4, 2), (200, 2)])
+def test_the_plan_of_an_optuna_search_has_the_trials_that_are_possible(
+    samples: int, planned: int
+) -> None:
+    tree = sampled(samples, **{"model.qk_norm": {"choice": [True, False]}})
+    tree["search"]["method"] = "optuna"
+    assert found(tree).suggested == planned
+    assert len(pl.load(request(tree), found(tree)).configs) == planned
+
+
 def test_optuna_tries_the_start_points_beside_its_samples() -> None:
     tree = {**sampled(5, **RATES), "search": {"method": "optuna", "samples": 5}, "start": ["base"]}
     assert [one.trial for one in plan(tree)] == [cfg.identity(BASE)]
@@ -1008,19 +1309,26 @@ def test_what_other_programs_call_the_samples_is_one_fault(tmp_path: Path) -> No
     assert len(said.splitlines()) == 1
 
 
+CASES = """
+question: q
+search: {method: grid}
+space:
+  model.norm: {grid: [pre]}
+  %s
+  optim.lr: {depends: {on: %s, cases: {%s: {grid: [1e-3]}, %s: {grid: [2e-3]}}}}
+"""
+
+
 @pytest.mark.parametrize(
-    "tree",
+    ("above", "on", "one", "other"),
     [
-        random_space(**{"run.precision": {"choice": ["fp32", "fastest"]}}),
-        {
-            "question": "q",
-            "arms": {"fast": {"hypothesis": "h", "set": {"run.compile": "fastest"}}},
-            "seeds": [0, 1],
-            "schedule": NONE,
-        },
+        ("model.n_heads: {grid: [2, 4]}", "model.n_heads", "2", "4"),
+        ("model.qk_norm: {grid: [true, false]}", "model.qk_norm", "True", "false"),
+        ("optim.eps: {grid: [3e-8, 1e-8]}", "optim.eps", "0.00000003", "1e-8"),
     ],
-    ids=["a choice", "an arm"],
 )
-def test_no_trial_chooses_its_own_precision(tree: dict[str, Any]) -> None:
-    with pytest.raises(cfg.ConfigError, match="fastest is for the base config"):
-        plan(tree)
+def test_cases_need_no_quotes(tmp_path: Path, above: str, on: str, one: str, other: str) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(CASES % (above, on, one, other))
+    asked = read_request(str(path), "smoke", [], 0)
+    assert [one.config.optim.lr for one in pl.plan(asked, MACHINE).trials] == [1e-3, 2e-3]

@@ -107,7 +107,7 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ({"optim.lr": math.inf}, "optim.lr: expected a finite number, got Infinity"),
         ({"model.n_layers": 2.0}, "model.n_layers: expected a whole number, got 2.0"),
         ({"model.n_layers": True}, "model.n_layers: expected a whole number, got true"),
-        ({"run.compile": "no"}, 'run.compile: expected true or false, got "no"'),
+        ({"model.qk_norm": "no"}, 'model.qk_norm: expected true or false, got "no"'),
         ({"model.vocab_size": 65_537}, "at most 65536, got 65537"),
         ({"model.vocab_size": 256}, "at least 257, got 256"),
         ({"model.n_heads": 3}, "model: n_heads 3 must divide d_model 32"),
@@ -173,7 +173,7 @@ def test_all_problems_of_a_file_are_raised_together_with_its_path(tmp_path: Path
     assert {
         f"{file}: optim.betta1: unknown key; did you mean 'optim.beta1'?",
         f"{file}: evall: unknown key; did you mean 'eval'?",
-        f"{file}: model.norm: expected 'pre', 'post' or 'none', got \"Pre\"",
+        f"{file}: model.norm: expected 'pre', 'post' or 'none', got \"Pre\"; did you mean 'pre'?",
         f"{file}: model.vocab_size: missing",
         f"{file}: optim.lr: missing",
         f"{file}: budget: missing",

@@ -54,6 +54,11 @@ def test_a_key_listed_twice_in_json_is_refused(tmp_path: Path) -> None:
         read_mapping(path)
 
 
+@pytest.mark.parametrize("key", ["4", "010", "3e-5", "true", "False", "1_000"])
+def test_a_key_is_the_text_that_is_written(key: str) -> None:
+    assert parse(f"{{{key}: 1}}", "here") == {key: 1}
+
+
 def test_merge_keys_are_plain_text() -> None:
     assert parse("<<: {a: 1}", "here") == {"<<": {"a": 1}}
 
@@ -70,9 +75,15 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: !!float 1e-8", "a plain 1e-8 is a number"),
         ("a: !!str 10", "'10' in quotes is text"),
         ("a: !!python/object/apply:os.getcwd []", "line 1 tag 'tag:yaml.org,2002:python"),
-        ("a: 1\n2: b", "line 2 key 2 is not a string"),
-        ("a: 1\n---\nb: 2", "line 2 but found another document"),
+        ("a: 1\n~: b", "line 2 key None is not text"),
+        ("a: 1\n4: b\n'4': c", "line 3 key '4' is listed twice"),
+        ("a: 1\n---\nb: 2", "line 2 begins a second document (---); a file has one"),
         ("a: 1\n\tb: 2", "line 2"),
+        (
+            "a: Which: b or c?",
+            "line 1 has a colon where none can be; text with a colon needs quotes",
+        ),
+        ("a:\n\tb: 2", "line 2 has a tab; indent with spaces"),
         ("a: " + "9" * 5_000, "line 1 number has too many digits (5000)"),
         ("[" * 500, "nested too deeply"),
         ("a: \x00", "special characters are not allowed"),
@@ -90,7 +101,7 @@ def test_yaml_that_would_lose_or_multiply_is_refused_with_its_line(text: str, ru
     [
         (b"a: caf\xe9", "not UTF-8 text (byte 6)"),
         (b"- 1\n- 2", "expected a mapping of keys to values, got [1, 2]"),
-        (b"", "expected a mapping of keys to values, got None"),
+        (b"", "the file is empty"),
     ],
 )
 def test_a_file_that_is_no_mapping_in_utf8_is_refused_with_its_path(
