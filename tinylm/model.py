@@ -4,7 +4,8 @@ Each value of a switch (`model.position`, `model.ffn`, `model.norm`) is one clas
 part of the model; `POSITION`, `FFN` and `BLOCK` map values to classes. `tinylm.size` counts parameters.
 
 Shapes are part of names. B: sequences of a batch, T: positions of a window, V: vocabulary,
-D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d_ff).
+D: width (d_model), H: heads, K: width of a head (D = H * K), k: pairs of it (K / 2), F: hidden width
+(d_ff), N: positions of a batch (B * T).
 """
 
 import hashlib
@@ -42,9 +43,9 @@ class NoPosition(nn.Module):
         """The embeddings of a window, with their positions."""
         return x_BTD
 
-    def rotate(self, x_BHTK: Tensor) -> Tensor:
+    def rotate(self, x_BTHK: Tensor) -> Tensor:
         """Queries or keys, with their positions."""
-        return x_BHTK
+        return x_BTHK
 
 
 class LearnedPosition(NoPosition):
@@ -65,28 +66,32 @@ class LearnedPosition(NoPosition):
 class Rope(NoPosition):
     """Rotates adjacent pairs by angles that grow with the position (RoFormer, arXiv:2104.09864, eq. 15)."""
 
-    cos_TK: Tensor
-    sin_TK: Tensor
+    turn_THk2: Tensor  # cosine and sine for each pair of each head
 
-    def __init__(self, head_width: int, context_length: int, theta: float) -> None:
+    def __init__(self, n_heads: int, head_width: int, context_length: int, theta: float) -> None:
         super().__init__()
         rate_k = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
         angle_Tk = torch.outer(torch.arange(context_length, dtype=torch.float64), rate_k)
-        angle_TK = angle_Tk.repeat_interleave(2, dim=1)
-        # The swapped partner of each pair gets its sign from the sine table.
-        sign_K = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
-        self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
-        self.register_buffer("sin_TK", (angle_TK.sin() * sign_K).float(), persistent=False)
+        turn_Tk2 = torch.stack((angle_Tk.cos(), angle_Tk.sin()), -1).float()
+        # Heads have equal angles; a table without their axis would be read in short pieces, slowly.
+        turn_THk2 = turn_Tk2.unsqueeze(1).repeat(1, n_heads, 1, 1)
+        self.register_buffer("turn_THk2", turn_THk2, persistent=False)
 
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
-        return cls(c.d_model // c.n_heads, c.context_length, c.rope_theta)
+        return cls(c.n_heads, c.d_model // c.n_heads, c.context_length, c.rope_theta)
 
-    def rotate(self, x_BHTK: Tensor) -> Tensor:
-        T = x_BHTK.shape[-2]
-        swapped_BHTK = x_BHTK.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        rotated_BHTK = x_BHTK * self.cos_TK[:T] + swapped_BHTK * self.sin_TK[:T]
-        return rotated_BHTK.to(x_BHTK.dtype)
+    def rotate(self, x_BTHK: Tensor) -> Tensor:
+        turn_THk2 = self.turn_THk2[: x_BTHK.shape[-3]]
+        pair_BTHk2 = x_BTHK.float().unflatten(-1, (-1, 2))
+        if pair_BTHk2.device.type == "cpu" and not torch.compiler.is_compiling():
+            # One product of complex numbers; compilers fuse real ones, and cannot compile complex ones.
+            product_BTHk = torch.view_as_complex(pair_BTHk2) * torch.view_as_complex(turn_THk2)
+            rotated_BTHk2 = torch.view_as_real(product_BTHk)
+        else:
+            (a, b), (cos, sin) = pair_BTHk2.unbind(-1), turn_THk2.unbind(-1)
+            rotated_BTHk2 = torch.stack((a * cos - b * sin, b * cos + a * sin), -1)
+        return rotated_BTHk2.flatten(-2).to(x_BTHK.dtype)
 
 
 POSITION: dict[str, type[NoPosition]] = {
@@ -125,11 +130,11 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
-        qkv_3BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        q_BHTK, k_BHTK, v_BHTK = qkv_3BHTK.unbind(0)
-        q_BHTK = position.rotate(self.q_norm(q_BHTK))
-        k_BHTK = position.rotate(self.k_norm(k_BHTK))
+        q_BTHK, k_BTHK, v_BTHK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).unbind(2)
+        q_BTHK = position.rotate(self.q_norm(q_BTHK))
+        k_BTHK = position.rotate(self.k_norm(k_BTHK))
         dropout = self.dropout if self.training else 0.0
+        q_BHTK, k_BHTK, v_BHTK = (x.transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHK))
         y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, dropout)
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))
 

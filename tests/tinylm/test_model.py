@@ -267,9 +267,14 @@ def test_dropout_of_nearly_all_leaves_nothing_but_zeros(tiny: cfg.Config, norm: 
     assert torch.equal(logit_BTV, torch.zeros_like(logit_BTV))
 
 
+def turned_by(positions: int, vector_K: Tensor) -> Tensor:
+    """A vector as it is turned at each position."""
+    rope = Rope(1, 14, positions, 10_000.0)
+    return rope.rotate(vector_K.repeat(positions, 1, 1)).squeeze(1)
+
+
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
-    rope = Rope(14, 13, 10_000.0)
-    turned = rope.rotate(torch.eye(14)[0].repeat(13, 1))
+    turned = turned_by(13, torch.eye(14)[0])
     position = torch.arange(13, dtype=torch.float64)
     assert torch.equal(turned[:, 0], position.cos().float())
     assert torch.equal(turned[:, 1], position.sin().float())
@@ -278,23 +283,33 @@ def test_the_first_pair_turns_by_one_radian_a_position() -> None:
 @pytest.mark.parametrize("pair", range(7))
 def test_adjacent_pairs_turn_at_their_own_rate(pair: int) -> None:
     rate = 10_000.0 ** (-2 * pair / 14)
-    turned = Rope(14, 13, 10_000.0).rotate(torch.eye(14)[2 * pair + 1].repeat(13, 1))
+    turned = turned_by(13, torch.eye(14)[2 * pair + 1])
     expected = torch.zeros(14, dtype=torch.float64)
     expected[2 * pair], expected[2 * pair + 1] = -math.sin(11 * rate), math.cos(11 * rate)
     torch.testing.assert_close(turned[11].double(), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiled_rotation_equals_an_eager_one(dtype: torch.dtype) -> None:
+    """Within two roundings of values up to 6: one is a product of complex numbers, the other is not."""
+    rope, x_BTHK = Rope(3, 14, 13, 10_000.0), vectors(2, 13, 3, 14).to(dtype)
+    compiled = torch.compile(rope.rotate, backend="eager", fullgraph=True)
+    expected = rope.rotate(x_BTHK)
+    assert expected.dtype == dtype
+    torch.testing.assert_close(
+        compiled(x_BTHK), expected, rtol=0, atol=2 * 6 * torch.finfo(dtype).eps
+    )
+
+
 @pytest.mark.parametrize("distance", [0, 1, 5])
 def test_products_of_turned_vectors_depend_on_their_distance_only(distance: int) -> None:
-    rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (turned_by(31, vectors(14, seed=seed)) for seed in (0, 1))
     product_T = (q_TK[distance:] * k_TK[: 31 - distance]).sum(-1)
     torch.testing.assert_close(product_T, product_T[:1].expand_as(product_T), rtol=0, atol=1e-5)
 
 
 def test_products_of_turned_vectors_depend_on_the_sign_of_their_distance() -> None:
-    rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (turned_by(31, vectors(14, seed=seed)) for seed in (0, 1))
     assert abs((q_TK[5] * k_TK[0]).sum() - (q_TK[0] * k_TK[5]).sum()) > 0.1
 
 
