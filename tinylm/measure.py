@@ -30,7 +30,7 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
     before it."""
     torch.set_num_threads(config.run.threads)
     state = train.start(config)
-    forward = torch.compile(state.model) if config.run.compile else state.model
+    loss_of = train.loss_function(state.model, config)
     ids = np.random.default_rng(0).integers(
         0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
     )
@@ -38,7 +38,7 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
     def update() -> float:
-        loss, _ = train.update(state, forward, corpus, config, config.optim.lr)
+        loss, _ = train.update(state, loss_of, corpus, config, config.optim.lr)
         return loss.item()  # waits for the device
 
     return update

@@ -10,7 +10,7 @@ D: width (d_model), H: heads, K: width of a head (D = H * K), k: pairs of it (K 
 
 import hashlib
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -244,11 +244,60 @@ class Transformer(nn.Module):
         if c.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def forward(self, token_BT: Tensor) -> Tensor:
+    def features(self, token_BT: Tensor) -> Tensor:
+        """What the head reads, (B, T, D)."""
         x_BTD = self.drop(self.position.embed(self.embedding(token_BT)))
         for block in self.blocks:
             x_BTD = block(x_BTD, self.position)
-        return self.head(self.final_norm(x_BTD))
+        return self.final_norm(x_BTD)
+
+    def forward(self, token_BT: Tensor) -> Tensor:
+        return self.head(self.features(token_BT))
+
+
+# Logits that exist at once in `cross_entropy`: a CPU keeps them in its caches, and a GPU is kept busy.
+_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**19, 2**26
+_LEAST_ROWS = 256  # of logits at once; the weights are read, and their gradient added to, as often
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Computes the gradients with the loss, chunk by chunk, and keeps no logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        budget = _LOGITS_ON_CPU if x_ND.device.type == "cpu" else _LOGITS_ON_GPU
+        rows = max(_LEAST_ROWS, budget // len(weight_VD))
+        w_VD = weight_VD.to(dtype)
+        loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
+        dweight_VD = torch.zeros_like(weight_VD)
+        for first in range(0, len(x_ND), rows):
+            x_nD = x_ND[first : first + rows].to(dtype)
+            target_n1 = target_N[first : first + rows, None]
+            chance_nV = F.linear(x_nD, w_VD).float().log_softmax(-1)
+            loss -= chance_nV.gather(1, target_n1).sum()
+            chance_nV.exp_().scatter_add_(
+                1, target_n1, -torch.ones_like(target_n1, dtype=torch.float)
+            )
+            dlogit_nV = chance_nV.div_(len(x_ND)).to(dtype)
+            dx_ND[first : first + rows] = dlogit_nV @ w_VD
+            dweight_VD += dlogit_nV.T @ x_nD
+        ctx.save_for_backward(dx_ND, dweight_VD)
+        return loss / len(x_ND)
+
+    @staticmethod
+    def backward(ctx: Any, *dloss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        dx_ND, dweight_VD = ctx.saved_tensors
+        return dx_ND * dloss[0], dweight_VD * dloss[0], None, None
+
+
+def cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The mean cross-entropy in nats of targets under the logits `x @ weight.T`, whose products are in
+    `dtype`."""
+    return _CrossEntropy.apply(x_ND, weight_VD, target_N, dtype)
 
 
 def stream(seed: int, name: str) -> int:

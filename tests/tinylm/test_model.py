@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any, get_args
 
@@ -11,7 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.model import BLOCK, FFN, POSITION, RMSNorm, Rope, Transformer, attend, build
+from tinylm.model import (
+    BLOCK,
+    FFN,
+    POSITION,
+    RMSNorm,
+    Rope,
+    Transformer,
+    attend,
+    build,
+    cross_entropy,
+)
 from tinylm.size import size
 
 
@@ -271,6 +282,41 @@ def turned_by(positions: int, vector_K: Tensor) -> Tensor:
     """A vector as it is turned at each position."""
     rope = Rope(1, 14, positions, 10_000.0)
     return rope.rotate(vector_K.repeat(positions, 1, 1)).squeeze(1)
+
+
+def loss_and_gradients(
+    loss_of: Callable[..., Tensor], kind: torch.dtype, upstream: float
+) -> list[Tensor]:
+    """The loss of made-up features, and `upstream` times its gradients, all in double precision.
+
+    There are 3,529 positions; the chunks of a vocabulary of 307 are of 1,707."""
+    x_ND, weight_VD = (
+        vectors(*shape, seed=seed).to(kind).float().requires_grad_()
+        for seed, shape in enumerate([(3529, 17), (307, 17)])
+    )
+    target_N = torch.randint(307, (3529,), generator=torch.Generator().manual_seed(5))
+    loss = loss_of(x_ND, weight_VD, target_N)
+    gradients = torch.autograd.grad(loss * upstream, (x_ND, weight_VD))
+    return [tensor.detach().double() for tensor in (loss, *gradients)]
+
+
+def exact_loss(x_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
+    return F.cross_entropy(x_ND.double() @ weight_VD.double().T, target_N)
+
+
+def test_cross_entropy_in_chunks_has_the_loss_and_gradients_of_the_whole() -> None:
+    """To a few roundings of fp32 in products of 17 and sums of 3,529."""
+    found = loss_and_gradients(cross_entropy, torch.float32, 3.0)
+    for one, exact in zip(found, loss_and_gradients(exact_loss, torch.float32, 3.0), strict=True):
+        assert (one - exact).norm() < 1e-6 * exact.norm()
+
+
+def test_cross_entropy_in_bf16_is_within_the_error_of_bf16() -> None:
+    """Logits and their gradients are rounded to 8 bits each."""
+    in_bf16 = partial(cross_entropy, dtype=torch.bfloat16)
+    found = loss_and_gradients(in_bf16, torch.bfloat16, 3.0)
+    for one, exact in zip(found, loss_and_gradients(exact_loss, torch.bfloat16, 3.0), strict=True):
+        assert (one - exact).norm() < 2**-6 * exact.norm()
 
 
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
