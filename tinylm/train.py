@@ -203,6 +203,20 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
     return torch.compile(loss) if config.run.compile else loss
 
 
+def _losses(forward: Forward, window_BT: Tensor, config: cfg.Config) -> Tensor:
+    """The loss of every token of windows except the first, (B, T)."""
+    with _autocast(config):
+        logit_BTV = forward(window_BT[:, :-1])
+    # A window at a time: the logarithms of all probabilities would need as much memory as the logits.
+    pairs = zip(logit_BTV, window_BT[:, 1:], strict=True)
+    return torch.stack(
+        [
+            F.cross_entropy(logit_TV.float(), target_T, reduction="none")
+            for logit_TV, target_T in pairs
+        ]
+    )
+
+
 @torch.no_grad()
 def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
     """Validation loss in nats per token, and bits per byte, over the fixed windows.
@@ -224,11 +238,7 @@ def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple
     for first in range(0, len(windows), config.eval.batch_size):
         part = slice(first, first + config.eval.batch_size)
         window_BT = torch.from_numpy(windows[part]).to(config.run.device)
-        with _autocast(config):
-            logit_BTV = forward(window_BT[:, :-1])
-        loss_N = F.cross_entropy(
-            logit_BTV.flatten(0, 1).float(), window_BT[:, 1:].flatten(), reduction="none"
-        )
+        loss_N = _losses(forward, window_BT, config).flatten()
         if config.run.device != "mps":  # which has no fp64
             loss_N = loss_N.double()
         is_text_N = torch.from_numpy(bytes_BT[part] > 0).to(config.run.device).flatten()
