@@ -25,7 +25,7 @@ class Probe(NamedTuple):
     loss_init: float  # of random tokens, before any update; nats per token
 
 
-def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
+def updates(config: cfg.Config) -> Callable[[], float]:
     """A function that makes one more update of a new run, which needs no corpus, and returns the loss
     before it."""
     torch.set_num_threads(config.run.threads)
@@ -46,7 +46,7 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
 
 def memory(config: cfg.Config) -> int:
     """Peak memory of the first two updates of a run in bytes, as `train.peak_memory` counts it."""
-    update = _on_random_tokens(config)
+    update = updates(config)
     update()
     update()
     return train.peak_memory(config.run.device)
@@ -57,7 +57,7 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
 
     It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
     """
-    update, losses = _on_random_tokens(config), []
+    update, losses = updates(config), []
 
     def timed() -> float:
         start = clock()
