@@ -11,9 +11,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SWEEPS := $(BIN)/python -m tinylm_sweeps
 SWEEP := .venv/.ready-sweep
 DEV := .venv/.ready-dev
+BENCH := .venv/.ready-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all check schema architecture dashboard tensorboard clean
+.PHONY: help setup sweep analyze test test-all check bench schema architecture dashboard tensorboard clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -28,6 +29,10 @@ $(SWEEP): pyproject.toml constraints.txt
 
 $(DEV): $(SWEEP)
 	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(BENCH): $(SWEEP)
+	$(PIP) -e ".[bench]"
 	@touch $@
 
 sweep: $(SWEEP) ## run the sweep of the search space SPACE, or resume it
@@ -47,6 +52,9 @@ check: $(DEV) ## run what CI runs: format, lint, types, all tests
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(BENCH) ## measure the speed of training beside other trainers; NANOGPT=DIR adds nanoGPT
+	$(BIN)/python -m benchmarks.trainer $(ARGS)
 
 schema: $(SWEEP) ## write search_spaces/schema.json, by which editors check a space
 	$(BIN)/python -m sweeps.plan.space > .venv/schema.json

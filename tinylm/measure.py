@@ -28,12 +28,12 @@ class Probe(NamedTuple):
     loss_init: float  # of random tokens, before any update; nats per token
 
 
-def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
+def updates(config: cfg.Config) -> Callable[[], float]:
     """A function that makes one more update of a new run, which needs no corpus, and returns the loss
     before it."""
     torch.set_num_threads(config.run.threads)
     state = train.start(config)
-    forward = torch.compile(state.model) if config.run.compile else state.model
+    loss_of = train.loss_function(state.model, config)
     ids = np.random.default_rng(0).integers(
         0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
     )
@@ -41,7 +41,7 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
     corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
     def update() -> float:
-        loss, _ = train.update(state, forward, corpus, config, config.optim.lr)
+        loss, _ = train.update(state, loss_of, corpus, config, config.optim.lr)
         return loss.item()  # waits for the device
 
     return update
@@ -49,7 +49,7 @@ def _on_random_tokens(config: cfg.Config) -> Callable[[], float]:
 
 def memory(config: cfg.Config) -> int:
     """Peak memory of the first two updates of a run in bytes, as `train.peak_memory` counts it."""
-    update = _on_random_tokens(config)
+    update = updates(config)
     update()
     update()
     return train.peak_memory(config.run.device)
@@ -60,7 +60,7 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
 
     It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
     """
-    update, losses = _on_random_tokens(config), []
+    update, losses = updates(config), []
 
     def timed() -> float:
         start = clock()

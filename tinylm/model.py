@@ -4,12 +4,13 @@ Each value of a switch (`model.position`, `model.ffn`, `model.norm`) is one clas
 part of the model; `POSITION`, `FFN` and `BLOCK` map values to classes. `tinylm.size` counts parameters.
 
 Shapes are part of names. B: sequences of a batch, T: positions of a window, V: vocabulary,
-D: width (d_model), H: heads, K: width of a head (D = H * K), F: hidden width (d_ff).
+D: width (d_model), H: heads, K: width of a head (D = H * K), k: pairs of it (K / 2), F: hidden width
+(d_ff), N: positions of a batch (B * T).
 """
 
 import hashlib
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -42,9 +43,9 @@ class NoPosition(nn.Module):
         """The embeddings of a window, with their positions."""
         return x_BTD
 
-    def rotate(self, x_BHTK: Tensor) -> Tensor:
+    def rotate(self, x_BTHK: Tensor) -> Tensor:
         """Queries or keys, with their positions."""
-        return x_BHTK
+        return x_BTHK
 
 
 class LearnedPosition(NoPosition):
@@ -65,28 +66,32 @@ class LearnedPosition(NoPosition):
 class Rope(NoPosition):
     """Rotates adjacent pairs by angles that grow with the position (RoFormer, arXiv:2104.09864, eq. 15)."""
 
-    cos_TK: Tensor
-    sin_TK: Tensor
+    turn_THk2: Tensor  # cosine and sine for each pair of each head
 
-    def __init__(self, head_width: int, context_length: int, theta: float) -> None:
+    def __init__(self, n_heads: int, head_width: int, context_length: int, theta: float) -> None:
         super().__init__()
         rate_k = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
         angle_Tk = torch.outer(torch.arange(context_length, dtype=torch.float64), rate_k)
-        angle_TK = angle_Tk.repeat_interleave(2, dim=1)
-        # The swapped partner of each pair gets its sign from the sine table.
-        sign_K = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
-        self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
-        self.register_buffer("sin_TK", (angle_TK.sin() * sign_K).float(), persistent=False)
+        turn_Tk2 = torch.stack((angle_Tk.cos(), angle_Tk.sin()), -1).float()
+        # Heads have equal angles; a table without their axis would be read in short pieces, slowly.
+        turn_THk2 = turn_Tk2.unsqueeze(1).repeat(1, n_heads, 1, 1)
+        self.register_buffer("turn_THk2", turn_THk2, persistent=False)
 
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
-        return cls(c.d_model // c.n_heads, c.context_length, c.rope_theta)
+        return cls(c.n_heads, c.d_model // c.n_heads, c.context_length, c.rope_theta)
 
-    def rotate(self, x_BHTK: Tensor) -> Tensor:
-        T = x_BHTK.shape[-2]
-        swapped_BHTK = x_BHTK.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        rotated_BHTK = x_BHTK * self.cos_TK[:T] + swapped_BHTK * self.sin_TK[:T]
-        return rotated_BHTK.to(x_BHTK.dtype)
+    def rotate(self, x_BTHK: Tensor) -> Tensor:
+        turn_THk2 = self.turn_THk2[: x_BTHK.shape[-3]]
+        pair_BTHk2 = x_BTHK.float().unflatten(-1, (-1, 2))
+        if pair_BTHk2.device.type == "cpu" and not torch.compiler.is_compiling():
+            # One product of complex numbers; compilers fuse real ones, and cannot compile complex ones.
+            product_BTHk = torch.view_as_complex(pair_BTHk2) * torch.view_as_complex(turn_THk2)
+            rotated_BTHk2 = torch.view_as_real(product_BTHk)
+        else:
+            (a, b), (cos, sin) = pair_BTHk2.unbind(-1), turn_THk2.unbind(-1)
+            rotated_BTHk2 = torch.stack((a * cos - b * sin, b * cos + a * sin), -1)
+        return rotated_BTHk2.flatten(-2).to(x_BTHK.dtype)
 
 
 POSITION: dict[str, type[NoPosition]] = {
@@ -125,11 +130,11 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(head_width, c.norm_eps) if c.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, position: NoPosition) -> Tensor:
-        qkv_3BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        q_BHTK, k_BHTK, v_BHTK = qkv_3BHTK.unbind(0)
-        q_BHTK = position.rotate(self.q_norm(q_BHTK))
-        k_BHTK = position.rotate(self.k_norm(k_BHTK))
+        q_BTHK, k_BTHK, v_BTHK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).unbind(2)
+        q_BTHK = position.rotate(self.q_norm(q_BTHK))
+        k_BTHK = position.rotate(self.k_norm(k_BTHK))
         dropout = self.dropout if self.training else 0.0
+        q_BHTK, k_BHTK, v_BHTK = (x.transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHK))
         y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, dropout)
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))
 
@@ -239,11 +244,60 @@ class Transformer(nn.Module):
         if c.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def forward(self, token_BT: Tensor) -> Tensor:
+    def features(self, token_BT: Tensor) -> Tensor:
+        """What the head reads, (B, T, D)."""
         x_BTD = self.drop(self.position.embed(self.embedding(token_BT)))
         for block in self.blocks:
             x_BTD = block(x_BTD, self.position)
-        return self.head(self.final_norm(x_BTD))
+        return self.final_norm(x_BTD)
+
+    def forward(self, token_BT: Tensor) -> Tensor:
+        return self.head(self.features(token_BT))
+
+
+# Logits that exist at once in `cross_entropy`: a CPU keeps them in its caches, and a GPU is kept busy.
+_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**19, 2**26
+_LEAST_ROWS = 256  # of logits at once; the weights are read, and their gradient added to, as often
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Computes the gradients with the loss, chunk by chunk, and keeps no logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        budget = _LOGITS_ON_CPU if x_ND.device.type == "cpu" else _LOGITS_ON_GPU
+        rows = max(_LEAST_ROWS, budget // len(weight_VD))
+        w_VD = weight_VD.to(dtype)
+        loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
+        dweight_VD = torch.zeros_like(weight_VD)
+        for first in range(0, len(x_ND), rows):
+            x_nD = x_ND[first : first + rows].to(dtype)
+            target_n1 = target_N[first : first + rows, None]
+            chance_nV = F.linear(x_nD, w_VD).float().log_softmax(-1)
+            loss -= chance_nV.gather(1, target_n1).sum()
+            chance_nV.exp_().scatter_add_(
+                1, target_n1, -torch.ones_like(target_n1, dtype=torch.float)
+            )
+            dlogit_nV = chance_nV.div_(len(x_ND)).to(dtype)
+            dx_ND[first : first + rows] = dlogit_nV @ w_VD
+            dweight_VD += dlogit_nV.T @ x_nD
+        ctx.save_for_backward(dx_ND, dweight_VD)
+        return loss / len(x_ND)
+
+    @staticmethod
+    def backward(ctx: Any, *dloss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        dx_ND, dweight_VD = ctx.saved_tensors
+        return dx_ND * dloss[0], dweight_VD * dloss[0], None, None
+
+
+def cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The mean cross-entropy in nats of targets under the logits `x @ weight.T`, whose products are in
+    `dtype`."""
+    return _CrossEntropy.apply(x_ND, weight_VD, target_N, dtype)
 
 
 def stream(seed: int, name: str) -> int:

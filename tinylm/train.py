@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from tinylm import config as cfg
 from tinylm import data, optim
-from tinylm.model import Transformer, build, stream
+from tinylm.model import Transformer, build, cross_entropy, stream
 from tinylm.optim import Progress
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
+Loss = Callable[[Tensor], Tensor]  # token ids (B, T + 1) -> mean cross-entropy in nats
 Clock = Callable[[], float]  # seconds since some fixed moment
 
 
@@ -71,6 +72,7 @@ def train(
     The state may be saved between two records. Raises `Diverged`.
     """
     torch.set_num_threads(config.run.threads)
+    loss_of = loss_function(state.model, config)
     forward = torch.compile(state.model) if config.run.compile else state.model
     while not is_over(state, config):
         step_before, seconds_before, started = state.step, state.seconds, clock()
@@ -79,7 +81,7 @@ def train(
         record_is_due = False
         while not record_is_due:
             rate = optim.learning_rate(_after_next_update(state, config), config.optim)
-            loss, norm = update(state, forward, corpus, config, rate)
+            loss, norm = update(state, loss_of, corpus, config, rate)
             pending.append(loss)
             state.seconds = seconds_before + (_now(clock, config) - started)
             tokens = state.step * config.tokens_per_step
@@ -143,7 +145,7 @@ def require(device: str) -> None:
 
 
 def update(
-    state: State, forward: Forward, corpus: data.Corpus, config: cfg.Config, rate: float
+    state: State, loss_of: Loss, corpus: data.Corpus, config: cfg.Config, rate: float
 ) -> tuple[Tensor, Tensor]:
     """Make one update of the state; its loss and gradient norm, still on the device."""
     c = config.optim
@@ -156,7 +158,7 @@ def update(
     with _dropout(state, config):
         for micro in np.split(windows, config.run.accumulate):
             window_BT = torch.from_numpy(micro).to(config.run.device)
-            loss = _loss(forward, window_BT, config, "mean") / config.run.accumulate
+            loss = loss_of(window_BT) / config.run.accumulate
             loss.backward()
             total += loss.detach()
     limit = math.inf if c.clip_norm == "none" else c.clip_norm
@@ -188,12 +190,31 @@ def _autocast(config: cfg.Config) -> AbstractContextManager[None]:
     return torch.autocast(config.run.device, torch.bfloat16, enabled=config.run.precision == "bf16")
 
 
-def _loss(forward: Forward, window_BT: Tensor, config: cfg.Config, reduction: str) -> Tensor:
-    """Cross-entropy in nats of every token of the windows except the first, given those before it."""
+def loss_function(model: Transformer, config: cfg.Config) -> Loss:
+    """The mean loss of every token of windows except the first, given those before it; compiled as a
+    whole if the config says so."""
+    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+
+    def loss(window_BT: Tensor) -> Tensor:
+        with _autocast(config):
+            x_BTD = model.features(window_BT[:, :-1])
+        target_N = window_BT[:, 1:].flatten()
+        return cross_entropy(x_BTD.flatten(0, 1), model.head.weight, target_N, dtype)
+
+    return torch.compile(loss) if config.run.compile else loss
+
+
+def _losses(forward: Forward, window_BT: Tensor, config: cfg.Config) -> Tensor:
+    """The loss of every token of windows except the first, (B, T)."""
     with _autocast(config):
         logit_BTV = forward(window_BT[:, :-1])
-    return F.cross_entropy(
-        logit_BTV.flatten(0, 1).float(), window_BT[:, 1:].flatten(), reduction=reduction
+    # A window at a time: the logarithms of all probabilities would need as much memory as the logits.
+    pairs = zip(logit_BTV, window_BT[:, 1:], strict=True)
+    return torch.stack(
+        [
+            F.cross_entropy(logit_TV.float(), target_T, reduction="none")
+            for logit_TV, target_T in pairs
+        ]
     )
 
 
@@ -218,7 +239,7 @@ def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple
     for first in range(0, len(windows), config.eval.batch_size):
         part = slice(first, first + config.eval.batch_size)
         window_BT = torch.from_numpy(windows[part]).to(config.run.device)
-        loss_N = _loss(forward, window_BT, config, "none")
+        loss_N = _losses(forward, window_BT, config).flatten()
         if config.run.device != "mps":  # which has no fp64
             loss_N = loss_N.double()
         is_text_N = torch.from_numpy(bytes_BT[part] > 0).to(config.run.device).flatten()

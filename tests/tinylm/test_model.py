@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any, get_args
 
@@ -11,7 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm.model import BLOCK, FFN, POSITION, RMSNorm, Rope, Transformer, attend, build
+from tinylm.model import (
+    BLOCK,
+    FFN,
+    POSITION,
+    RMSNorm,
+    Rope,
+    Transformer,
+    attend,
+    build,
+    cross_entropy,
+)
 from tinylm.size import size
 
 
@@ -267,9 +278,49 @@ def test_dropout_of_nearly_all_leaves_nothing_but_zeros(tiny: cfg.Config, norm: 
     assert torch.equal(logit_BTV, torch.zeros_like(logit_BTV))
 
 
+def turned_by(positions: int, vector_K: Tensor) -> Tensor:
+    """A vector as it is turned at each position."""
+    rope = Rope(1, 14, positions, 10_000.0)
+    return rope.rotate(vector_K.repeat(positions, 1, 1)).squeeze(1)
+
+
+def loss_and_gradients(
+    loss_of: Callable[..., Tensor], kind: torch.dtype, upstream: float
+) -> list[Tensor]:
+    """The loss of made-up features, and `upstream` times its gradients, all in double precision.
+
+    There are 3,529 positions; the chunks of a vocabulary of 307 are of 1,707."""
+    x_ND, weight_VD = (
+        vectors(*shape, seed=seed).to(kind).float().requires_grad_()
+        for seed, shape in enumerate([(3529, 17), (307, 17)])
+    )
+    target_N = torch.randint(307, (3529,), generator=torch.Generator().manual_seed(5))
+    loss = loss_of(x_ND, weight_VD, target_N)
+    gradients = torch.autograd.grad(loss * upstream, (x_ND, weight_VD))
+    return [tensor.detach().double() for tensor in (loss, *gradients)]
+
+
+def exact_loss(x_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
+    return F.cross_entropy(x_ND.double() @ weight_VD.double().T, target_N)
+
+
+def test_cross_entropy_in_chunks_has_the_loss_and_gradients_of_the_whole() -> None:
+    """To a few roundings of fp32 in products of 17 and sums of 3,529."""
+    found = loss_and_gradients(cross_entropy, torch.float32, 3.0)
+    for one, exact in zip(found, loss_and_gradients(exact_loss, torch.float32, 3.0), strict=True):
+        assert (one - exact).norm() < 1e-6 * exact.norm()
+
+
+def test_cross_entropy_in_bf16_is_within_the_error_of_bf16() -> None:
+    """Logits and their gradients are rounded to 8 bits each."""
+    in_bf16 = partial(cross_entropy, dtype=torch.bfloat16)
+    found = loss_and_gradients(in_bf16, torch.bfloat16, 3.0)
+    for one, exact in zip(found, loss_and_gradients(exact_loss, torch.bfloat16, 3.0), strict=True):
+        assert (one - exact).norm() < 2**-6 * exact.norm()
+
+
 def test_the_first_pair_turns_by_one_radian_a_position() -> None:
-    rope = Rope(14, 13, 10_000.0)
-    turned = rope.rotate(torch.eye(14)[0].repeat(13, 1))
+    turned = turned_by(13, torch.eye(14)[0])
     position = torch.arange(13, dtype=torch.float64)
     assert torch.equal(turned[:, 0], position.cos().float())
     assert torch.equal(turned[:, 1], position.sin().float())
@@ -278,23 +329,33 @@ def test_the_first_pair_turns_by_one_radian_a_position() -> None:
 @pytest.mark.parametrize("pair", range(7))
 def test_adjacent_pairs_turn_at_their_own_rate(pair: int) -> None:
     rate = 10_000.0 ** (-2 * pair / 14)
-    turned = Rope(14, 13, 10_000.0).rotate(torch.eye(14)[2 * pair + 1].repeat(13, 1))
+    turned = turned_by(13, torch.eye(14)[2 * pair + 1])
     expected = torch.zeros(14, dtype=torch.float64)
     expected[2 * pair], expected[2 * pair + 1] = -math.sin(11 * rate), math.cos(11 * rate)
     torch.testing.assert_close(turned[11].double(), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiled_rotation_equals_an_eager_one(dtype: torch.dtype) -> None:
+    """Within two roundings of values up to 6: one is a product of complex numbers, the other is not."""
+    rope, x_BTHK = Rope(3, 14, 13, 10_000.0), vectors(2, 13, 3, 14).to(dtype)
+    compiled = torch.compile(rope.rotate, backend="eager", fullgraph=True)
+    expected = rope.rotate(x_BTHK)
+    assert expected.dtype == dtype
+    torch.testing.assert_close(
+        compiled(x_BTHK), expected, rtol=0, atol=2 * 6 * torch.finfo(dtype).eps
+    )
+
+
 @pytest.mark.parametrize("distance", [0, 1, 5])
 def test_products_of_turned_vectors_depend_on_their_distance_only(distance: int) -> None:
-    rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (turned_by(31, vectors(14, seed=seed)) for seed in (0, 1))
     product_T = (q_TK[distance:] * k_TK[: 31 - distance]).sum(-1)
     torch.testing.assert_close(product_T, product_T[:1].expand_as(product_T), rtol=0, atol=1e-5)
 
 
 def test_products_of_turned_vectors_depend_on_the_sign_of_their_distance() -> None:
-    rope = Rope(14, 31, 10_000.0)
-    q_TK, k_TK = (rope.rotate(vectors(14, seed=seed).repeat(31, 1)) for seed in (0, 1))
+    q_TK, k_TK = (turned_by(31, vectors(14, seed=seed)) for seed in (0, 1))
     assert abs((q_TK[5] * k_TK[0]).sum() - (q_TK[0] * k_TK[5]).sum()) > 0.1
 
 

@@ -23,6 +23,7 @@ from tinylm.train import (
     State,
     decay_branch,
     evaluate,
+    loss_function,
     start,
     train,
     update,
@@ -187,7 +188,7 @@ def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
 def loss_of_update(state: State, corpus: Corpus, config: cfg.Config) -> float:
     """The training loss of an update that changes no weight."""
     still = cfg.overlay(config, {"optim.weight_decay": 0.0})
-    return update(state, state.model, corpus, still, 0.0)[0].item()
+    return update(state, loss_function(state.model, still), corpus, still, 0.0)[0].item()
 
 
 @pytest.mark.parametrize("changes", [{}, {"run.seed": 1}], ids=["step", "seed"])
@@ -209,7 +210,7 @@ def test_an_evaluation_is_without_dropout(tiny: cfg.Config, corpus: Corpus) -> N
     config = cfg.overlay(tiny, {"model.dropout": 0.3})
     state = start(config)
     assert evaluate(state.model, corpus, config) == evaluate(start(tiny).model, corpus, tiny)
-    update(state, state.model, corpus, config, 0.0)
+    update(state, loss_function(state.model, config), corpus, config, 0.0)
     assert not state.model.training
 
 

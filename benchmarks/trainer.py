@@ -1,0 +1,299 @@
+"""Measure how many tokens a second we train on, beside other trainers.
+
+    python -m benchmarks.trainer [--shape cpu] [--precision fp32] [--rounds 9] [--out trainer.json]
+
+The peers are Hugging Face Llama (`transformers`), `x-transformers` (both in the extra `bench`), and
+nanoGPT, whose folder the variable NANOGPT names. A peer that is missing is skipped. All models have tied
+embeddings, as nanoGPT has, equal shapes, and parameters within 5% of ours; a model outside is an error.
+Each makes its own updates: zeroed gradients, loss, backward, clipping to norm 1, fused AdamW.
+
+Every model runs in each precision, eager and compiled. All of them take turns in one process, in an
+order that turns around every round. The clock counts the CPU seconds of the process. With one thread
+these are the seconds that an idle machine takes; on a busy one they are less disturbed than wall-clock
+seconds, which are written to the JSON file too. What counts is the ratio within one run.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from tinylm import config as cfg
+from tinylm import measure
+from tinylm.size import size
+
+# Changes to the shipped config `cpu`; the batch has 2,048 tokens in each.
+SHAPES: dict[str, dict[str, Any]] = {
+    "cpu": {},
+    "wide": {
+        "model.d_model": 256, "model.context_length": 256, "model.n_heads": 8, "model.d_ff": 688,
+        "optim.batch_size": 8,
+    },
+}  # fmt: skip
+PRECISIONS = ("fp32", "bf16")
+OURS = "tinylm"
+Update = Callable[[], object]
+LossOf = Callable[[Tensor], Tensor]  # windows of tokens (B, T + 1) -> loss
+
+
+app = typer.Typer()
+
+
+class Missing(Exception):  # noqa: N818 a peer that this machine has not
+    """Why a peer is skipped."""
+
+
+def nanogpt(c: cfg.Model) -> tuple[nn.Module, LossOf]:
+    """The model of a checkout of nanoGPT, without biases, which its author calls faster."""
+    folder = os.environ.get("NANOGPT")
+    if folder is None:
+        raise Missing("set NANOGPT to a checkout of github.com/karpathy/nanoGPT")
+    spec = importlib.util.spec_from_file_location("nanogpt", Path(folder) / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the compiler looks for it
+    try:
+        spec.loader.exec_module(module)
+    except FileNotFoundError as error:
+        raise Missing(f"NANOGPT is not a checkout of nanoGPT: {error}") from error
+    settings = module.GPTConfig(
+        block_size=c.context_length, vocab_size=c.vocab_size, n_layer=c.n_layers,
+        n_head=c.n_heads, n_embd=c.d_model, dropout=0.0, bias=False,
+    )  # fmt: skip
+    model = module.GPT(settings)
+
+    def loss(window_BT: Tensor) -> Tensor:
+        return model(window_BT[:, :-1].contiguous(), window_BT[:, 1:].contiguous())[1]
+
+    return model, loss
+
+
+def llama(c: cfg.Model) -> tuple[nn.Module, LossOf]:
+    """Llama of Hugging Face's transformers."""
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError as error:
+        raise Missing(f"pip install transformers ({error})") from error
+    settings = LlamaConfig(
+        vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff,
+        num_hidden_layers=c.n_layers, num_attention_heads=c.n_heads,
+        max_position_embeddings=c.context_length, tie_word_embeddings=True, use_cache=False,
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    model = LlamaForCausalLM(settings)
+
+    def loss(window_BT: Tensor) -> Tensor:
+        return model(input_ids=window_BT[:, :-1], labels=window_BT[:, :-1]).loss
+
+    return model, loss
+
+
+def x_transformers(c: cfg.Model) -> tuple[nn.Module, LossOf]:
+    """A decoder of x-transformers with the switches of our default: RMSNorm, RoPE, SwiGLU."""
+    try:
+        from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+    except ImportError as error:
+        raise Missing(f"pip install x-transformers ({error})") from error
+    layers = Decoder(
+        dim=c.d_model, depth=c.n_layers, heads=c.n_heads, attn_dim_head=c.d_model // c.n_heads,
+        attn_flash=True, rotary_pos_emb=True, use_rmsnorm=True, ff_glu=True, ff_swish=True,
+        ff_no_bias=True, ff_mult=c.d_ff / c.d_model,
+    )  # fmt: skip
+    model = TransformerWrapper(
+        num_tokens=c.vocab_size, max_seq_len=c.context_length, attn_layers=layers,
+        tie_embedding=True, use_abs_pos_emb=False,
+    )  # fmt: skip
+    return model, AutoregressiveWrapper(model)
+
+
+PEERS: dict[str, Callable[[cfg.Model], tuple[nn.Module, LossOf]]] = {
+    "nanoGPT": nanogpt,
+    "Llama": llama,
+    "x-transformers": x_transformers,
+}
+
+
+def peer_update(model: nn.Module, loss_of: LossOf, config: cfg.Config) -> Update:
+    """An update of a peer on random tokens, as its own loop makes it."""
+    c = config.optim
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": c.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, c.lr, (c.beta1, c.beta2), c.eps, fused=True)
+    loss_of = torch.compile(loss_of) if config.run.compile else loss_of
+    shape = (c.batch_size, config.model.context_length + 1)
+    window_BT = torch.randint(config.model.vocab_size, shape)
+    in_bf16 = config.run.precision == "bf16"
+
+    def update() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            loss = loss_of(window_BT)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()
+
+    return update
+
+
+@dataclass
+class Contender:
+    """A model in one setting, and what was measured."""
+
+    name: str
+    precision: str
+    compiled: bool
+    params: int
+    update: Update
+    first_seconds: float = 0.0  # wall-clock, of the first two updates: with compiling
+    cpu_seconds: list[float] = field(default_factory=list)  # of an update, by round
+    wall_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """CPU seconds of an update."""
+        return statistics.median(self.cpu_seconds)
+
+
+def settings_of(
+    name: str, config: cfg.Config, precisions: list[str], compiled: list[bool]
+) -> Iterator[Contender]:
+    """A trainer in every setting; `Missing` if it is not here."""
+    ours = size(config.model).params
+    for precision, whether in product(precisions, compiled):
+        here = cfg.overlay(config, {"run.precision": precision, "run.compile": whether})
+        if name == OURS:
+            yield Contender(name, precision, whether, ours, measure.updates(here))
+            continue
+        model, loss_of = PEERS[name](config.model)
+        params = sum(p.numel() for p in model.parameters())
+        if abs(params / ours - 1) > 0.05:
+            raise SystemExit(f"{name} has {params:,} parameters, {OURS} {ours:,}")
+        yield Contender(name, precision, whether, params, peer_update(model.train(), loss_of, here))
+
+
+def contenders(config: cfg.Config, precisions: list[str], compiled: list[bool]) -> list[Contender]:
+    """All trainers that are here, in every setting; says which are missing."""
+    found: list[Contender] = []
+    for name in (OURS, *PEERS):
+        try:
+            found += settings_of(name, config, precisions, compiled)
+        except Missing as missing:
+            print(f"{name} is skipped: {missing}")
+    return found
+
+
+def timed(contender: Contender, updates: int) -> tuple[float, float]:
+    """CPU seconds and wall-clock seconds of an update."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(updates):
+        contender.update()
+    return (time.process_time() - cpu) / updates, (time.perf_counter() - wall) / updates
+
+
+def race(entered: list[Contender], rounds: int, updates: int) -> list[Contender]:
+    """Those that can run here, with what was measured of them."""
+    able = []
+    for one in entered:
+        start = time.perf_counter()
+        try:
+            one.update()
+            one.update()
+        except Exception as error:  # noqa: BLE001 a compiler may raise anything
+            print(
+                f"{one.name} {one.precision} compiled={one.compiled} can't run here: {error!r:.300}"
+            )
+            continue
+        one.first_seconds = time.perf_counter() - start
+        able.append(one)
+    for number in range(rounds):
+        for one in able if number % 2 == 0 else reversed(able):
+            cpu, wall = timed(one, updates)
+            one.cpu_seconds.append(cpu)
+            one.wall_seconds.append(wall)
+    return able
+
+
+def processor() -> str:
+    """The model of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what is compared."""
+    found = {}
+    for name in ("torch", "transformers", "x-transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@app.command()
+def main(
+    shape: Annotated[str, typer.Option(help=f"Of {', '.join(SHAPES)}.")] = "cpu",
+    precision: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(PRECISIONS)}; both by default.")
+    ] = None,
+    eager_only: Annotated[bool, typer.Option(help="Compile nothing.")] = False,
+    rounds: Annotated[int, typer.Option(min=1)] = 9,
+    updates: Annotated[int, typer.Option(min=1, help="Of each in a round.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON.")] = None,
+) -> None:
+    """Print the training speed of tinylm and its peers, medians over rounds."""
+    torch.set_num_threads(1)
+    changes = {"model.tie_embeddings": True, **SHAPES[shape]}
+    config = cfg.overlay(cfg.load("cpu"), changes)
+    compiled = [False] if eager_only else [False, True]
+    able = race(contenders(config, precision or [*PRECISIONS], compiled), rounds, updates)
+    print(
+        f"{processor()}, one thread, {versions()}, shape {shape}, {rounds} rounds of {updates} updates"
+    )
+    print(
+        f"{'':16s} {'':5s} {'':9s} {'parameters':>10s} {'first s':>8s} {'tokens/s':>9s} {'ratio':>6s}"
+    )
+    rows = []
+    best = min((one for one in able if one.name == OURS), key=lambda one: one.median)
+    for one in sorted(able, key=lambda one: one.median):
+        speed = config.tokens_per_step / one.median
+        # Of the same round, so that a change of the machine's speed in between counts less.
+        ratio = statistics.median(
+            b / a for a, b in zip(one.cpu_seconds, best.cpu_seconds, strict=True)
+        )
+        print(
+            f"{one.name:16s} {one.precision:5s} {'compiled' if one.compiled else 'eager':9s} "
+            f"{one.params:10,} {one.first_seconds:8.1f} {speed:9,.0f} {ratio:6.2f}"
+        )
+        row = {key: value for key, value in vars(one).items() if key != "update"}
+        rows.append({**row, "tokens_per_cpu_second": speed, "ratio_to_our_best": ratio})
+    if out is not None:
+        table = {
+            "processor": processor(), "versions": versions(), "shape": shape,
+            "config": config.model_dump(), "rounds": rounds, "updates": updates, "rows": rows,
+        }  # fmt: skip
+        out.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()
