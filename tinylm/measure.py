@@ -86,12 +86,12 @@ def speeds(
     """
     reasons = [""] * len(configs)
     measured: dict[int, list[float]] = {}
-    updates: dict[int, Callable[[], float]] = {}
+    update_of: dict[int, Callable[[], float]] = {}
 
     def measure(number: int) -> None:
         start, tokens, passed = clock(), 0, 0.0
         while passed < ROUND_SECONDS:
-            updates[number]()
+            update_of[number]()
             tokens += configs[number].tokens_per_step
             passed = clock() - start
         measured.setdefault(number, []).append(tokens / passed)
@@ -110,14 +110,14 @@ def speeds(
             reasons[number] = reasons[configs.index(plain)] or slow
             continue
         try:
-            updates[number] = _on_random_tokens(config)
-            updates[number]()  # compiles, allocates
+            update_of[number] = updates(config)
+            update_of[number]()  # compiles, allocates
             measure(number)
         except Exception as error:  # noqa: BLE001 whatever it is, this setting can't be used
-            updates.pop(number, None)
+            update_of.pop(number, None)
             reasons[number] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     for _ in range(ROUNDS - 1):
-        for number in updates:
+        for number in update_of:
             if not is_slow(number):
                 measure(number)
     return [
