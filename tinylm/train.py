@@ -9,6 +9,7 @@ seconds: there the learning rate also depends on the time that has passed.
 import contextlib
 import copy
 import math
+import os
 import resource
 import sys
 import time
@@ -29,6 +30,7 @@ from tinylm.optim import Progress
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 Loss = Callable[[Tensor], Tensor]  # token ids (B, T + 1) -> mean cross-entropy in nats
+_COMPILED_SHAPES = 1000  # in one process, at most
 Clock = Callable[[], float]  # seconds since some fixed moment
 
 
@@ -73,7 +75,6 @@ def train(
     """
     torch.set_num_threads(config.run.threads)
     loss_of = loss_function(state.model, config)
-    forward = torch.compile(state.model) if config.run.compile else state.model
     while not is_over(state, config):
         step_before, seconds_before, started = state.step, state.seconds, clock()
         losses: list[float] = []
@@ -93,7 +94,7 @@ def train(
                 pending = []
         passed = _now(clock, config) - started
         state.seconds = seconds_before + passed
-        val_loss, bits_per_byte = evaluate(forward, corpus, config)
+        val_loss, bits_per_byte = evaluate(state.model, corpus, config)
         if not math.isfinite(val_loss):
             reason = f"validation loss {val_loss} at step {state.step}"
             raise Diverged("non-finite", reason, state.step, config, state.watch)
@@ -201,7 +202,18 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
         target_N = window_BT[:, 1:].flatten()
         return cross_entropy(x_BTD.flatten(0, 1), model.head.weight, target_N, dtype)
 
-    return torch.compile(loss) if config.run.compile else loss
+    return _compiled(loss) if config.run.compile else loss
+
+
+def _compiled(loss: Loss) -> Loss:
+    """The loss, compiled for exactly the shapes that it is called with. So what earlier runs in this
+    process had compiled changes no later one; a run of their shapes takes it over. The compiler's files
+    are kept in the cache folder."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data.cache_folder() / "compiled"))
+    limits = torch.compiler.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = _COMPILED_SHAPES
+    limits.fail_on_recompile_limit_hit = True  # else it goes on without, slowly
+    return torch.compile(loss, dynamic=False)
 
 
 def _losses(forward: Forward, window_BT: Tensor, config: cfg.Config) -> Tensor:

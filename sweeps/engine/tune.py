@@ -441,9 +441,6 @@ def run(
     """
     space, settings = driver.request.space, driver.request.base.run
     conversation = _Conversation(driver, _takes(space.resources, settings.device), limit, update)
-    # What torch.compile keeps from one trial's shapes can change the kernels of the next trial.
-    varied = {path for _, path in space.varied()}
-    warm = not settings.compile and "run.compile" not in varied
 
     tuner = tune.Tuner(
         TrialActor,
@@ -451,7 +448,7 @@ def run(
             search_alg=_Work(conversation),
             scheduler=_Answers(conversation),
             num_samples=-1,
-            reuse_actors=warm,
+            reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

@@ -51,6 +51,25 @@ def run(config: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
     return list(train(state, corpus, config)), state
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # torch's, of its own modules
+def test_a_compiled_run_is_the_same_after_runs_of_other_shapes(
+    tiny: cfg.Config, corpus: Corpus
+) -> None:
+    """In one process, as a worker trains one trial after the other."""
+    config = cfg.overlay(tiny, {"run.compile": True})
+    records, state = run(config, corpus)
+    torch.compiler.reset()
+    tokens = dict.fromkeys(
+        ("budget.tokens", "eval.every_tokens", "run.checkpoint_every_tokens"), 10 * 13
+    )
+    run(cfg.overlay(config, {"optim.batch_size": 10, **tokens}), corpus)
+    run(cfg.overlay(config, {"model.d_ff": 41, "run.seed": 1}), corpus)
+    again, last = run(config, corpus)
+    assert [facts(one) for one in again] == [facts(one) for one in records]
+    assert same(weights(last), weights(state))
+
+
 def weights(state: State) -> dict[str, Tensor]:
     return state.model.state_dict()
 
