@@ -273,14 +273,17 @@ def main(
     print(
         f"{'':16s} {'':5s} {'':9s} {'parameters':>10s} {'first s':>8s} {'tokens/s':>9s} {'ratio':>6s}"
     )
-    rows = []
     best = min((one for one in able if one.name == OURS), key=lambda one: one.median)
-    for one in sorted(able, key=lambda one: one.median):
-        speed = config.tokens_per_step / one.median
-        # Of the same round, so that a change of the machine's speed in between counts less.
-        ratio = statistics.median(
+    # Of the same rounds, so that changes of the machine's speed count less.
+    ratios = {
+        id(one): statistics.median(
             b / a for a, b in zip(one.cpu_seconds, best.cpu_seconds, strict=True)
         )
+        for one in able
+    }
+    rows = []
+    for one in sorted(able, key=lambda one: -ratios[id(one)]):
+        speed, ratio = config.tokens_per_step / one.median, ratios[id(one)]
         print(
             f"{one.name:16s} {one.precision:5s} {'compiled' if one.compiled else 'eager':9s} "
             f"{one.params:10,} {one.first_seconds:8.1f} {speed:9,.0f} {ratio:6.2f}"
