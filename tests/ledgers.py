@@ -18,7 +18,7 @@ from sweeps.report.analysis import Analysis, write
 from sweeps.text import show
 from tinylm import config as cfg
 
-BASE = cfg.load("cpu")
+BASE = cfg.overlay(cfg.load("cpu"), {"run.precision": "fp32", "run.compile": False})
 EVERY = BASE.eval.every_tokens
 BUDGET = BASE.budget.tokens
 

@@ -124,6 +124,8 @@ _FETCH_UPDATES = 10
 
 def start(config: cfg.Config) -> State:
     """A run before its first update; `ConfigError` if its device is not available."""
+    # What is compiled is kept for later runs; torch would set a folder that a reboot empties.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data.cache_folder() / "compiled"))
     assert cfg.FASTEST not in {config.run.precision, config.run.compile}  # see machine.choose
     require(config.run.device)
     if config.run.device == "cuda":
@@ -207,9 +209,7 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
 
 def _compiled(loss: Loss) -> Loss:
     """The loss, compiled for exactly the shapes that it is called with. So what earlier runs in this
-    process had compiled changes no later one; a run of their shapes takes it over. The compiler's files
-    are kept in the cache folder."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data.cache_folder() / "compiled"))
+    process had compiled changes no later one; a run of their shapes takes it over."""
     limits = torch.compiler.config
     limits.recompile_limit = limits.accumulated_recompile_limit = _COMPILED_SHAPES
     limits.fail_on_recompile_limit_hit = True  # else it goes on without, slowly

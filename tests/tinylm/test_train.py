@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -590,3 +591,12 @@ def test_a_branch_that_diverges_has_no_record(tiny: cfg.Config, corpus: Corpus) 
     with torch.no_grad():
         next(state.model.parameters()).fill_(math.nan)
     assert decay_branch(state, corpus, tiny, 1) is None
+
+
+def test_what_is_compiled_is_kept_in_the_cache_folder(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
+    start(tiny)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
