@@ -7,7 +7,9 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), versions, machine, commit, slots,
-                  dashboard, product_flops (per second, of a large matrix product on this machine)
+                  dashboard, product_flops (per second, of a large matrix product on this machine),
+                  notes (on the plan), speeds (of the settings that were measured, if the base config
+                  has the fastest; values, tokens_per_s, reason)
     forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
                   (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -284,9 +286,10 @@ def _rows(stream: IO[bytes], source: Path) -> Iterator[Row]:
                     arms.setdefault(trial, row["arm"])
     stream.seek(0)
     for number, line in enumerate(stream):
-        if line.endswith(b"\n"):
-            row = _row(number, line, source)
-            yield _current(row, arms) if row["kind"] in _CHANGED else row
+        if not line.endswith(b"\n"):
+            return  # a driver may be writing the rest of it
+        row = _row(number, line, source)
+        yield _current(row, arms) if row["kind"] in _CHANGED else row
 
 
 def _row(number: int, line: bytes, source: Path) -> Row:

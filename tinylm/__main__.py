@@ -98,7 +98,6 @@ def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
     from tinylm import checkpoint, data
     from tinylm import train as training
 
-    training.require(settings.run.device)  # before any download
     corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
     if not saved.exists():
         return corpus, training.start(settings)
@@ -147,6 +146,7 @@ def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
     """Train what is left of the run in a folder."""
     from tinylm import train as training
 
+    training.require(settings.run.device)  # before anything is measured or downloaded
     saved = out / "checkpoint.pt"
     settings = _with_choices(settings, out / "config.json")
     corpus, state = _open(settings, saved)

@@ -5,8 +5,10 @@ config's shape and kept in the cache folder. This module imports no torch: what 
 process of its own.
 """
 
+import contextlib
 import json
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +17,7 @@ from importlib.metadata import version
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from tinylm import config as cfg
 from tinylm.config import FASTEST
@@ -27,9 +30,8 @@ CHOICES: Mapping[str, Sequence[str | bool]] = {
     "run.precision": ("fp32", "bf16"),
     "run.compile": (False, True),
 }
-GAIN = (
-    1.1  # by which a setting must be faster than a plainer one: compiling takes time, bf16 digits
-)
+# By which a setting must be faster than a plainer one: compiling takes time, bf16 costs digits.
+GAIN = 1.1
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,35 @@ def choose(config: cfg.Config, tell: Callable[[str], None]) -> tuple[cfg.Config,
     paths = to_choose(config)
     if not paths:
         return config, []
-    file = cache_folder() / "fastest.json"
-    try:
-        kept = json.loads(file.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    key = _key(config)
-    if key not in kept:
+    kept = _kept().get(_key(config))
+    if kept is not None:
+        tried = [Tried(**one) for one in kept]
+    else:
         tell("measuring the fastest setting for this model here (once; compiling takes a while)")
-        kept[key] = [asdict(one) for one in _tried(config, paths)]
-        with replacing(file) as stream:
-            stream.write(json.dumps(kept, indent=1).encode())
-    tried = [Tried(**one) for one in kept[key]]
+        tried = _tried(config, paths)
+        if any(one.tokens_per_s for one in tried):
+            _keep(_key(config), tried)
     return cfg.overlay(config, fastest(tried).values), tried
+
+
+def _file() -> Path:
+    return cache_folder() / "fastest.json"
+
+
+def _kept() -> dict[str, Any]:
+    """What was measured here before, by key."""
+    try:
+        kept: dict[str, Any] = json.loads(_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept
+
+
+def _keep(key: str, tried: Sequence[Tried]) -> None:
+    with contextlib.suppress(OSError):  # it is measured again
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with replacing(_file()) as stream:
+            stream.write(json.dumps(_kept() | {key: [*map(asdict, tried)]}, indent=1).encode())
 
 
 def fastest(tried: Sequence[Tried]) -> Tried:
@@ -100,10 +118,20 @@ def fastest(tried: Sequence[Tried]) -> Tried:
 
 
 def _key(config: cfg.Config) -> str:
-    """A digest of everything that decides which setting is fastest, if the machine is idle."""
+    """A digest of everything that decides which setting is fastest, if the machine is idle; with the
+    environment, in whose path the compiler may fail."""
     run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
     shape = [config.model.model_dump(), config.optim.batch_size, run]
-    return cfg.digest([*shape, processor(), version("torch")])
+    return cfg.digest([*shape, processor(), _gpu(config.run.device), version("torch"), sys.prefix])
+
+
+def _gpu(device: str) -> str:
+    """The name of the GPU that a run would use; empty for none."""
+    if device != "cuda":
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def _tried(config: cfg.Config, paths: Sequence[str]) -> list[Tried]:

@@ -86,22 +86,20 @@ def speeds(
     """
     reasons = [""] * len(configs)
     measured: dict[int, list[float]] = {}
-    update_of: dict[int, Callable[[], float]] = {}
 
     def measure(number: int) -> None:
+        update = updates(configs[number])  # anew: the memory of one setting is enough
+        update()  # compiles, allocates
         start, tokens, passed = clock(), 0, 0.0
         while passed < ROUND_SECONDS:
-            update_of[number]()
+            update()
             tokens += configs[number].tokens_per_step
             passed = clock() - start
         measured.setdefault(number, []).append(tokens / passed)
 
     def is_slow(number: int) -> bool:
-        if number not in measured:
-            return True
-        return 2 * statistics.median(measured[number]) < max(
-            map(statistics.median, measured.values())
-        )
+        best = max(map(statistics.median, measured.values()), default=0.0)
+        return number not in measured or 2 * statistics.median(measured[number]) < best
 
     for number, config in enumerate(configs):
         plain = cfg.overlay(config, {"run.compile": False})
@@ -110,14 +108,12 @@ def speeds(
             reasons[number] = reasons[configs.index(plain)] or slow
             continue
         try:
-            update_of[number] = updates(config)
-            update_of[number]()  # compiles, allocates
             measure(number)
         except Exception as error:  # noqa: BLE001 whatever it is, this setting can't be used
-            update_of.pop(number, None)
-            reasons[number] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            first = str(error).strip().partition("\n")[0]
+            reasons[number] = f"{type(error).__name__}: {first}"
     for _ in range(ROUNDS - 1):
-        for number in update_of:
+        for number in list(measured):
             if not is_slow(number):
                 measure(number)
     return [

@@ -257,6 +257,7 @@ class Transformer(nn.Module):
 
 # Logits that exist at once in `cross_entropy`: a CPU keeps them in its caches, and a GPU is kept busy.
 _LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**19, 2**26
+_MOST_CHUNKS = 8  # of one compiled graph
 _LEAST_ROWS = 256  # of logits at once; the weights are read, and their gradient added to, as often
 
 
@@ -269,6 +270,8 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         budget = _LOGITS_ON_CPU if x_ND.device.type == "cpu" else _LOGITS_ON_GPU
         rows = max(_LEAST_ROWS, budget // len(weight_VD))
+        if torch.compiler.is_compiling():  # which writes every chunk out
+            rows = max(rows, -(-len(x_ND) // _MOST_CHUNKS))
         w_VD = weight_VD.to(dtype)
         loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
         dweight_VD = torch.zeros_like(weight_VD)

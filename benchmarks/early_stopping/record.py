@@ -83,7 +83,13 @@ def main(
 ) -> None:
     """Record the trials that are not in OUT.csv yet, one per worker at a time."""
     parsed, written = sp.read(space)
-    base = base_config(scale, {**parsed.base, **cfg.parse_assignments(changes)}, str(space))
+    plain: dict[str, Any] = {
+        "run.precision": "fp32",
+        "run.compile": False,
+    }  # to be the same on every machine
+    base = base_config(
+        scale, {**plain, **parsed.base, **cfg.parse_assignments(changes)}, str(space)
+    )
     request = Request(parsed, written, str(space), base, scale, seed)
     planned = pl.plan(request, Machine(size, lambda config: True)).trials
     names = ["trial", *parsed.space, "seed", "tokens", "score", "train_loss", "decayed", "seconds"]

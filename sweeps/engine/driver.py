@@ -114,6 +114,7 @@ class Left:
     withdrawn: list[str]  # labels of the trials that the space no longer has
     trained: int  # tokens, in trials of the plan
     tokens: int  # at most, from here
+    cap: dict[str, Any] | None  # that is reached and keeps all of them from being trained
 
 
 @dataclass
@@ -138,20 +139,22 @@ class Driver:
     # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
     _places: dict[str, tuple[bool, int, str]] = field(default_factory=dict)
     _ready: SortedSet = field(default_factory=SortedSet)
+    # Trials that the space no longer has, and that are not withdrawn yet.
+    _gone: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.ledger.rows:
             self.sweep.observe(row)
         self._consult()
-        unwanted = set(self._unwanted())
         for trial in self.sweep.trials.values():
-            if trial.trial not in unwanted:
+            if trial.trial not in self._gone:
                 self._watch_target(trial)
         self._index()
         refuse_other_base(self.sweep.request, self.request)
 
     def _consult(self) -> None:
-        """Set up the policy from the ledger, as if what was withdrawn had never been planned."""
+        """Set up the policy from the ledger, as if what is not wanted had never been planned."""
+        self._gone = frozenset(self._unwanted())
         self.policy = self.request.policy()
         for row in self.ledger.rows:
             self._advise(row)
@@ -180,7 +183,7 @@ class Driver:
             return
         if "trial" in row:
             trial = self.sweep.find(row["trial"])
-            if trial.is_withdrawn or self._is_free(trial):
+            if trial.is_withdrawn or trial.trial in self._gone or self._is_free(trial):
                 return
             score, rungs = self.request.score_field, self.policy.rungs(trial.budget)
             if row["kind"] == "measured" and row["tokens"] in rungs and score not in row:
@@ -280,23 +283,31 @@ class Driver:
 
     def left(self) -> Left:
         """What is left of the plan; writes nothing."""
-        known, unwanted = {trial.trial: trial for trial in self.sweep.everything}, self._unwanted()
-        seeds, gone = set(self.request.seeds), set(unwanted)
-        trials = [one for one in self.sweep.trials.values() if one.trial not in gone]
+        known, seeds = (
+            {trial.trial: trial for trial in self.sweep.everything},
+            set(self.request.seeds),
+        )
+        trials = [one for one in self.sweep.trials.values() if one.trial not in self._gone]
         trials += [
             known[one.trial] for one in self.plan.trials if one.trial in self.sweep.withdrawn
         ]
         # Trials of another --seed are no part of the plan, but go on if they have not ended.
-        own = [one for one in trials if one.seed in seeds or one.role == "confirm"]
+        own = [one for one in trials if one.seed in seeds or one.role in {"tuning", "confirm"}]
         full = sum(one.config["budget"]["tokens"] for one in own)
-        unplanned = max(0, pl.load(self.request, self.plan).tokens - full)
+        unplanned = pl.load(self.request, self.plan).tokens - full
+        chosen = [
+            new for choice in self._choices() for new in choice.runs if new.trial not in known
+        ]
         going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
+        begun = [one for one in trials if self._may_train(one, going)]
+        begun += [one for one in self.sweep.audits.values() if one.status == "planned"]
         return Left(
             states={one.trial: self._state(one.trial) for one in self.plan.trials},
-            withdrawn=[known[trial].label for trial in unwanted],
+            withdrawn=[known[trial].label for trial in self.sweep.trials if trial in self._gone],
             trained=sum(one.tokens for one in own),
-            tokens=unplanned
-            + sum(one.budget - one.tokens for one in trials if self._may_train(one, going)),
+            tokens=max(0, unplanned, sum(new.config.budget.tokens for new in chosen))
+            + sum(one.budget - one.tokens for one in [*begun, *self._to_audit()]),
+            cap=self.reached_cap(),
         )
 
     def _state(self, trial: str) -> str:
@@ -318,8 +329,9 @@ class Driver:
         """Whether a trial may be trained further, where some pools are going."""
         if trial.status == "diverged" or self._is_over(trial):
             return False
-        waits = trial.status in {"paused", "stopped"} and self.policy.holds(trial.trial)
-        return not waits or trial.pool in going
+        if trial.is_withdrawn or trial.status not in {"paused", "stopped"}:
+            return True
+        return not self.policy.holds(trial.trial) or trial.pool in going
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash
@@ -380,7 +392,7 @@ class Driver:
         unwanted = self._unwanted()
         for trial in unwanted:
             self._record("withdrawn", trial=trial)
-        if unwanted:
+        if unwanted or self._gone:
             self._consult()
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
@@ -605,6 +617,8 @@ class Driver:
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
+        if trial.trial in self._gone:
+            return False
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the current policy does not have.
             return not self.policy.holds(trial.trial)

@@ -250,11 +250,10 @@ def probes(
     new = {
         shape: config for shape, config in zip(shapes, configs, strict=True) if shape not in kept
     }
-    for config in new.values():
+    for config in filter(is_too_large, new.values()):
         least = estimated_memory(config)[0]
-        if least > usable_memory():
-            sizes = f"it takes at least {least / 1e9:.3g} GB of {usable_memory() / 1e9:.3g} GB"
-            raise ProbeError(_told(Failure(led.OUT_OF_MEMORY, sizes), config))
+        sizes = f"it takes at least {least / 1e9:.3g} GB of {usable_memory() / 1e9:.3g} GB"
+        raise ProbeError(_told(Failure(led.OUT_OF_MEMORY, sizes), config))
     for number, (shape, found) in enumerate(
         zip(new, _tried(_probe, list(new.values())), strict=True), start=1
     ):
@@ -418,6 +417,11 @@ def estimated_memory(config: cfg.Config) -> tuple[float, float]:
     windows = max(config.optim.batch_size // run.accumulate, config.eval.batch_size)
     # Weights, gradients and two moments; about as much again while a checkpoint is written.
     return WORKER + 16 * params, WORKER + 32 * params + 4 * floats * windows * model.context_length
+
+
+def is_too_large(config: cfg.Config) -> bool:
+    """Whether a run surely does not fit in this machine's memory."""
+    return estimated_memory(config)[0] > usable_memory()
 
 
 def needed(config: cfg.Config, share: float, room: float, peaks: Peaks = measured_peaks) -> float:

@@ -19,6 +19,7 @@ from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
+    is_too_large,
     known_speeds,
     local_slots,
     passes,
@@ -43,7 +44,7 @@ from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
-from tinylm.machine import Tried, choose, to_choose
+from tinylm.machine import CHOICES, Tried, choose, to_choose
 from tinylm.signals import listening
 
 
@@ -110,7 +111,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     show_forecast(request, expected, load.tokens, audit, console)
     if left is not None:
         show_begun(left, expected.tokens, console)
-    if left is None or left.tokens:
+    if left is None or (left.tokens and left.cap is None):
         show_time(expected, speeds, slots, console, left)
 
 
@@ -120,11 +121,17 @@ def with_choices(
     """The request with the fastest settings in place of `fastest`, and what was measured: those that its
     sweep began with, if it has begun, else those of this machine."""
     paths = to_choose(request.base)
+    if not paths:
+        return request, []
     begun = next((row["base"] for row in before if row["kind"] == "sweep"), None)
     if begun is not None:
         kept = cfg.flatten(begun)
         base = cfg.overlay(request.base, {path: kept[path] for path in paths})
         return replace(request, base=base), []
+    if is_too_large(request.base):
+        values = {path: CHOICES[path][0] for path in paths}
+        tried = [Tried(values, None, "does not fit in memory")]
+        return replace(request, base=cfg.overlay(request.base, values)), tried
     base, tried = choose(request.base, tell)
     return replace(request, base=base), tried
 
@@ -152,15 +159,15 @@ def run(
         require_a_slot(request)
     with exits.storing(folder):
         before = led.read(files)
+        if options.address == "local" and request.base.run.device != "cpu":
+            from tinylm import train
+
+            train.require(request.base.run.device)
         request, tried = with_choices(request, before, console.print)
         show_choice(tried, console)
         machine = this_machine(request)
         earlier = pl.earlier_draws(before, request.seed)
         plan = pl.plan(request, machine, earlier)
-        if options.address == "local" and request.base.run.device != "cpu":
-            from tinylm import train
-
-            train.require(request.base.run.device)
         console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
         facts = CorpusFacts(lambda message: print(message, flush=True))
         for config in (request.base, *pl.load(request, plan).configs):
@@ -252,9 +259,8 @@ class _Session:
 
         if self.driver.is_capped():
             return self._conclude(None)
-        if (
-            not self.driver.has_work()
-        ):  # only rows: a change of the space, or an earlier driver's last
+        # Only rows may be left: of a change of the space, or those that an earlier driver did not reach.
+        if not self.driver.has_work():
             self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
             self.driver.end()
             print(f"{self._files.folder}: nothing is left to train", flush=True)
@@ -322,7 +328,7 @@ class _Session:
             "folder_option": self.options.folder_option,
             **where,
             "notes": self.driver.plan.notes,
-            "tried": [asdict(one) for one in self.tried],
+            "speeds": [asdict(one) for one in self.tried],
         }
 
     def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:

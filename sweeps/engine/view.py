@@ -76,10 +76,11 @@ def _capped(row: led.Row) -> str:
 def show_choice(tried: Sequence[Tried], console: Console) -> None:
     """Print which setting is the fastest here, and what was measured of each."""
     if tried:
-        measured = "; ".join(one.words for one in tried)
-        console.print(
-            f"fastest here: {fastest(tried).name} ({measured})", highlight=False, markup=False
-        )
+        name, measured = fastest(tried).name, "; ".join(one.words for one in tried)
+        words = f"fastest here: {name} ({measured})"
+        if not any(one.tokens_per_s for one in tried):
+            words = f"no setting could be measured here ({measured}); using {name}"
+        console.print(words, highlight=False, markup=False)
 
 
 def show_plan(
@@ -134,17 +135,22 @@ def show_begun(left: Left, expected: int, console: Console) -> None:
     states = Counter(left.states.values())
     new = states.pop("new", 0)
     parts = [f"{sum(states.values())} kept", f"{new} new", f"{len(left.withdrawn)} withdrawn"]
-    console.print(f"begun: of the planned trials {', '.join(parts)}", highlight=False)
+    console.print(f"begun: {', '.join(parts)}", highlight=False)
     if left.withdrawn:
         console.print(f"withdrawn: {', '.join(left.withdrawn[:_SHOWN])}", highlight=False)
-    if left.tokens:
-        about = _about_left(left, expected)
-        likely = f"about {count(about)} tokens, " if about < left.tokens else ""
-        console.print(
-            f"left to train: {likely}at most {count(left.tokens)} tokens", highlight=False
+    about = _about_left(left, expected)
+    likely = f"about {count(about)} tokens, " if about < left.tokens else ""
+    words = f"left to train: {likely}at most {count(left.tokens)} tokens"
+    if not left.tokens:
+        words = "nothing is left to train"
+    elif left.cap is not None and left.cap["cap"] == "target":
+        words = "nothing will be trained: the sweep has reached its target"
+    elif left.cap is not None:
+        used = cap_amount(left.cap["cap"], left.cap["used"], left.cap["limit"])
+        words = (
+            f"nothing will be trained: the sweep has reached caps.{left.cap['cap']} (used {used})"
         )
-    else:
-        console.print("nothing is left to train", highlight=False)
+    console.print(words, highlight=False)
 
 
 def _about_left(left: Left, expected: int) -> int:

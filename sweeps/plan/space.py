@@ -327,7 +327,7 @@ def _known_metric(value: object) -> object:
     plain = str(name).replace("/", "_").lower()
     meant = _METRICS.get(plain, plain)
     if meant != value and meant in {"val_loss", "bits_per_byte"}:
-        words = f"write metric: {meant}; lower is better"
+        words = f"expected {meant}, of which lower is better"
         raise PydanticCustomError("foreign", "{words}", {"words": words})
     return name if isinstance(name, str) else value
 

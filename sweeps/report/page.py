@@ -148,6 +148,11 @@ def _table_row(trial: Trial, rank: int | None) -> list[Any]:
     ]
 
 
+def _first_at(curve: Sequence[Measured], tokens: int) -> int | None:
+    """The number of the first record with so many tokens; None if an attempt ended before."""
+    return next((number for number, one in enumerate(curve) if one.tokens >= tokens), None)
+
+
 def _trial(results: Results, trial: Trial, points: int) -> Content:
     """A trial with its curve, thinned, one list per column; that of an audit begins with its trial's."""
     audit = results.ended_audit(trial)
@@ -160,7 +165,7 @@ def _trial(results: Results, trial: Trial, points: int) -> Content:
         "label": trial.label,
         "status": _status(whole),
         "outcome": outcome(whole),
-        "stopped_at": None if audit is None else drawn.index(len(trial.curve) - 1),
+        "stopped_at": None if audit is None else _first_at(curve, end),
         "seed": trial.seed,
         "values": trial.values,
         "flops_per_token": trial.flops_per_token,

@@ -855,6 +855,38 @@ def test_a_stopped_trial_may_go_on_where_others_join_its_pool(tmp_path: Path) ->
     assert left(tmp_path, grid(RATES)).tokens == whole - after.spent_tokens + added
 
 
+def test_a_withdrawn_trial_whose_value_returns_is_restored(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES))
+    sweep(tmp_path, grid(RATES[2:]))
+    found = left(tmp_path, grid(RATES))
+    assert list(found.states.values())[:2] == ["restored", "restored"]
+    before = led.fold(led.read(led.Files(tmp_path))).spent_tokens
+    assert sweep(tmp_path, grid(RATES)).spent_tokens - before <= found.tokens
+
+
+def test_what_a_smaller_pool_promotes_is_left(tmp_path: Path) -> None:
+    """Without the best rates, others are the best."""
+    sweep(tmp_path, grid(RATES))
+    narrow = grid([5e-4, 1.6e-2, 3.2e-2, 6.4e-2])
+    before = led.fold(led.read(led.Files(tmp_path))).spent_tokens
+    found = left(tmp_path, narrow)
+    assert 0 < sweep(tmp_path, narrow).spent_tokens - before <= found.tokens
+    assert left(tmp_path, narrow).tokens == 0
+
+
+def test_audits_are_left(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    conductor = driver(led.ReadLedger(led.Files(tmp_path)), request(grid(RATES)), audit=1.0)
+    whole = sum(trial.budget for trial in after.trials.values())
+    assert conductor.left().tokens == whole - after.spent_tokens
+
+
+def test_a_target_that_is_reached_leaves_nothing_to_do(tmp_path: Path) -> None:
+    sweep(tmp_path, aiming({"val_loss": 2.9}, RATES), slots=1)
+    found = left(tmp_path, aiming({"val_loss": 2.9}, RATES))
+    assert found.tokens > 0 and found.cap and found.cap["cap"] == "target"
+
+
 def test_runs_that_are_not_planned_yet_are_left(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE))
     assert left(tmp_path, grid(RATES, **NONE) | {"confirm": 2}).tokens == 2 * 8192

@@ -412,7 +412,14 @@ def test_a_crash_at_any_record_changes_no_choice_and_no_curve(tmp_path: Path, re
 def test_a_study_that_has_ended_has_nothing_left_to_do(tmp_path: Path) -> None:
     conduct(tmp_path, STUDY)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        assert driver(ledger, request(STUDY)).is_done()
+        conductor = driver(ledger, request(STUDY))
+        assert conductor.is_done() and conductor.left().tokens == 0
+
+
+def test_at_most_what_a_study_trains_is_left_of_it(tmp_path: Path) -> None:
+    before = conduct(tmp_path, STUDY, records=10)
+    most = driver(led.ReadLedger(led.Files(tmp_path)), request(STUDY)).left().tokens
+    assert 0 < conduct(tmp_path, STUDY).spent_tokens - before.spent_tokens <= most
 
 
 def test_more_seeds_add_runs_and_keep_the_choice(tmp_path: Path) -> None:

@@ -65,3 +65,13 @@ def test_a_setting_is_told_with_its_speed_or_its_reason() -> None:
     values: dict[str, str | bool] = {"run.precision": "bf16", "run.compile": True}
     assert Tried(values, 12_300.0).words == "bf16, compiled: 12.3k tokens/s"
     assert Tried(values, None, "no compiler").words == "bf16, compiled: no compiler"
+
+
+def test_what_could_not_be_measured_is_not_kept(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "new"))
+    there = cfg.overlay(tiny, {"run.precision": "fastest", "run.device": "mps"})
+    chosen, measured = choose(there, print)
+    assert chosen.run.precision == "fp32" and not any(one.tokens_per_s for one in measured)
+    assert not (tmp_path / "new" / "fastest.json").exists()
