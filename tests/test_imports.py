@@ -20,6 +20,7 @@ from sweeps import ledger as led
 from sweeps.__main__ import COMMANDS
 from sweeps.engine import machine
 from sweeps.plan.request import read_request
+from tinylm.machine import keep, measured_here
 
 FORBIDDEN = {
     "tinylm.yaml": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib"},
@@ -139,7 +140,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TINYLM_CACHE", str(folder / "cache"))
         what = read_request("rates.yaml", "smoke", [], 0)
         machine.CorpusFacts(print).corpus(what.base)
-        machine._keep("probes", {machine._probed(what.base): [1000.0, 5.5]})
+        keep("probes", {measured_here(what.base): [1000.0, 5.5]})
         with led.Ledger(led.Files(folder / "results" / "rates-smoke")) as ledger:
             conductor = driver(ledger, what)
             conductor.begin({})

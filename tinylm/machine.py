@@ -79,35 +79,38 @@ def choose(config: cfg.Config, tell: Callable[[str], None]) -> tuple[cfg.Config,
     paths = to_choose(config)
     if not paths:
         return config, []
-    kept = _kept().get(_key(config))
-    if kept is not None:
-        tried = [Tried(**one) for one in kept]
+    key = measured_here(config)
+    known = kept("fastest").get(key)
+    if known is not None:
+        tried = [Tried(**one) for one in known]
     else:
         tell("measuring the fastest setting for this model here (once; compiling takes a while)")
-        tried = _tried(config, paths)
+        tried = _measured(config, paths)
         if any(one.tokens_per_s for one in tried):
-            _keep(_key(config), tried)
+            keep("fastest", {key: [asdict(one) for one in tried]})
     return cfg.overlay(config, fastest(tried).values), tried
 
 
-def _file() -> Path:
-    return cache_folder() / "fastest.json"
+def _file(what: str) -> Path:
+    """The file of one kind of measurement."""
+    return cache_folder() / f"{what}.json"
 
 
-def _kept() -> dict[str, Any]:
-    """What was measured here before, by key."""
+def kept(what: str) -> dict[str, Any]:
+    """The measurements of one kind that were made here before, by key."""
     try:
-        kept: dict[str, Any] = json.loads(_file().read_text())
+        found: dict[str, Any] = json.loads(_file(what).read_text())
     except (OSError, ValueError):
         return {}
-    return kept
+    return found
 
 
-def _keep(key: str, tried: Sequence[Tried]) -> None:
-    with contextlib.suppress(OSError):  # it is measured again
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        with replacing(_file()) as stream:
-            stream.write(json.dumps(_kept() | {key: [*map(asdict, tried)]}, indent=1).encode())
+def keep(what: str, found: Mapping[str, Any]) -> None:
+    """Add measurements of one kind to those that are kept; where none can be, they are made again."""
+    with contextlib.suppress(OSError):
+        _file(what).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(_file(what)) as stream:
+            stream.write(json.dumps({**kept(what), **found}, indent=1).encode())
 
 
 def fastest(tried: Sequence[Tried]) -> Tried:
@@ -117,24 +120,29 @@ def fastest(tried: Sequence[Tried]) -> Tried:
     return next(one for one in tried if GAIN * (one.tokens_per_s or 0.0) >= best)
 
 
-def _key(config: cfg.Config) -> str:
-    """A digest of everything that decides which setting is fastest, if the machine is idle; with the
-    environment, in whose path the compiler may fail."""
+def shape(config: cfg.Config) -> str:
+    """A digest of everything in a config that speed and memory depend on, of the processor and the GPU."""
     run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
-    shape = [config.model.model_dump(), config.optim.batch_size, run]
-    return cfg.digest([*shape, processor(), _gpu(config.run.device), version("torch"), sys.prefix])
+    where = [processor(), *_gpu(config.run.device)]
+    return cfg.digest([config.model.model_dump(), config.optim.batch_size, run, *where])
 
 
-def _gpu(device: str) -> str:
-    """The name of the GPU that a run would use; empty for none."""
+def measured_here(config: cfg.Config) -> str:
+    """A digest of everything that a speed depends on, if the machine is idle: the shape, torch, and the
+    environment, in whose path the compiler may fail."""
+    return cfg.digest([shape(config), version("torch"), sys.prefix])
+
+
+def _gpu(device: str) -> list[str]:
+    """The name of the GPU that a run would use, if any."""
     if device != "cuda":
-        return ""
+        return []
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
 
 
-def _tried(config: cfg.Config, paths: Sequence[str]) -> list[Tried]:
+def _measured(config: cfg.Config, paths: Sequence[str]) -> list[Tried]:
     """What was measured of each setting that the config leaves open."""
     settings = [
         dict(zip(paths, values, strict=True))

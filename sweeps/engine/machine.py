@@ -6,13 +6,11 @@ nothing.)
 """
 
 import ctypes
-import json
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +23,7 @@ from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
 from tinylm import data, documents
-from tinylm.machine import processor
+from tinylm.machine import keep, kept, measured_here, shape
 from tinylm.size import size as counted
 
 Answer = TypeVar("Answer")
@@ -119,10 +117,10 @@ def local_slots(
     if request.space.resources.memory is not None:
         return Slots(most)
     room = min(MEMORY_SHARE * usable_memory(), usable_memory() - OTHERS)
-    shapes = {_shape(config): config for config in configs}
+    shapes = {shape(config): config for config in configs}
     needs = {
-        shape: needed(config, room / most, room, peaks or measured_peaks)
-        for shape, config in shapes.items()
+        key: needed(config, room / most, room, peaks or measured_peaks)
+        for key, config in shapes.items()
     }
     fitting = [need for need in needs.values() if need <= room]
     number = min(most, int(room / max(fitting))) if fitting else 1
@@ -132,7 +130,7 @@ def local_slots(
             f"{number} of {most} trials at once: one takes up to {max(fitting, default=0) / 1e9:.2g} GB "
             f"of memory, and {room / 1e9:.3g} GB can be used"
         )
-    large = sum(needs[_shape(config)] > room for config in configs)
+    large = sum(needs[shape(config)] > room for config in configs)
     if large:
         notes = [] if not fitting else notes
         notes.append(
@@ -201,40 +199,12 @@ def passes(configs: Sequence[cfg.Config], facts: CorpusFacts) -> list[tuple[floa
     return [(budget / tokens, tokens) for budget, tokens in read]
 
 
-def _kept(what: str) -> Path:
-    """The file of one kind of measurement: shape -> what was measured."""
-    return data.cache_folder() / f"{what}.json"
-
-
-def _read(what: str) -> dict[str, Any]:
-    try:
-        numbers: dict[str, Any] = json.loads(_kept(what).read_text())
-    except (OSError, ValueError):
-        return {}
-    return numbers
-
-
-def _keep(what: str, numbers: dict[str, Any]) -> None:
-    led.write_whole(_kept(what), json.dumps(_read(what) | numbers, indent=1).encode())
-
-
-def _shape(config: cfg.Config) -> str:
-    """A digest of everything in a config that speed and memory depend on, and of the processor."""
-    run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
-    return cfg.digest([config.model.model_dump(), config.optim.batch_size, run, processor()])
-
-
-def _probed(config: cfg.Config) -> str:
-    """A digest of everything that a probe depends on, if the machine is idle."""
-    return cfg.digest([_shape(config), version("torch")])
-
-
 def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     """Tokens per second of every config, as measured here before; None if one is not known."""
-    kept, shapes = _read("probes"), [_probed(config) for config in configs]
-    if not kept.keys() >= set(shapes):
+    known, keys = kept("probes"), [measured_here(config) for config in configs]
+    if not known.keys() >= set(keys):
         return None
-    return [kept[shape][0] for shape in shapes]
+    return [known[key][0] for key in keys]
 
 
 class ProbeError(Exception):
@@ -246,25 +216,23 @@ def probes(
 ) -> tuple[list[float], list[float]]:
     """Tokens per second and loss at init of every config. Each distinct shape is measured once and
     kept; `ProbeError` if one can't be measured."""
-    kept, shapes = _read("probes"), [_probed(config) for config in configs]
-    new = {
-        shape: config for shape, config in zip(shapes, configs, strict=True) if shape not in kept
-    }
+    known, keys = kept("probes"), [measured_here(config) for config in configs]
+    new = {key: config for key, config in zip(keys, configs, strict=True) if key not in known}
     for config in filter(is_too_large, new.values()):
         least = estimated_memory(config)[0]
         sizes = f"it takes at least {least / 1e9:.3g} GB of {usable_memory() / 1e9:.3g} GB"
         raise ProbeError(_told(Failure(led.OUT_OF_MEMORY, sizes), config))
-    for number, (shape, found) in enumerate(
+    for number, (key, found) in enumerate(
         zip(new, _tried(_probe, list(new.values())), strict=True), start=1
     ):
         if len(new) > 1:
             tell(f"measured speed: model shape {number} of {len(new)}")
         if isinstance(found, Failure):
-            raise ProbeError(_told(found, new[shape]))
-        kept[shape] = found
+            raise ProbeError(_told(found, new[key]))
+        known[key] = found
     if new:
-        _keep("probes", {shape: kept[shape] for shape in new})
-    return [kept[shape][0] for shape in shapes], [kept[shape][1] for shape in shapes]
+        keep("probes", {key: known[key] for key in new})
+    return [known[key][0] for key in keys], [known[key][1] for key in keys]
 
 
 def _told(failure: Failure, config: cfg.Config) -> str:
@@ -393,12 +361,11 @@ def _needed(config: cfg.Config, peaks: Peaks) -> float:
 def _peak_of(config: cfg.Config, peaks: Peaks) -> float:
     """Peak bytes of a run. It is measured once and kept, so that a sweep that is resumed plans the same
     trials."""
-    shape = _shape(config)
-    kept = _read("memory")
-    if shape not in kept:
-        kept[shape] = min(_needed(config, peaks), _NO_END)
-        _keep("memory", {shape: kept[shape]})
-    return kept[shape]
+    key, known = shape(config), kept("memory")
+    if key not in known:
+        known[key] = min(_needed(config, peaks), _NO_END)
+        keep("memory", {key: known[key]})
+    return known[key]
 
 
 def fits(config: cfg.Config, room: float, peaks: Peaks = measured_peaks) -> bool:

@@ -50,11 +50,11 @@ def test_a_kept_choice_is_of_one_shape(
 ) -> None:
     monkeypatch.setenv("TINYLM_CACHE", str(tmp_path))
     left_open = cfg.overlay(tiny, {"run.compile": "fastest"})
-    kept = [{"values": {"run.compile": True}, "tokens_per_s": 5.0, "reason": ""}]
-    (tmp_path / "fastest.json").write_text(json.dumps({machine._key(left_open): kept}))
+    known = [{"values": {"run.compile": True}, "tokens_per_s": 5.0, "reason": ""}]
+    (tmp_path / "fastest.json").write_text(json.dumps({machine.measured_here(left_open): known}))
     assert choose(cfg.overlay(left_open, {"run.seed": 7}), print)[0].run.compile is True
     wider = cfg.overlay(left_open, {"model.d_ff": 41})
-    assert machine._key(wider) != machine._key(left_open)
+    assert machine.measured_here(wider) != machine.measured_here(left_open)
 
 
 def test_only_what_says_so_is_chosen(tiny: cfg.Config) -> None:
