@@ -99,6 +99,7 @@ def lr(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def analysis(lr: Files) -> Analysis:
     """All that is written of the eight rates, where a path was once swept that no longer is."""
     ledger.write_whole(lr.analysis / "loss_vs_gone.svg", b"")
+    ledger.write_whole(lr.findings, b'{"figures": ["loss_vs_gone", "../../x", 1]}')
     return analyzed(lr)
 
 

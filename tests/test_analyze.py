@@ -14,6 +14,7 @@ from ledgers import (
     EVERY,
     FIRST,
     RATES,
+    analyzed,
     audited_sweep,
     ended,
     long_rows,
@@ -28,7 +29,7 @@ from typer.testing import CliRunner, Result
 from sweeps import analyze, ledger
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import results_of
-from sweeps.ledger import Files, find_sweep
+from sweeps.ledger import Files, find_sweep, write_whole
 from sweeps.report import tables
 from sweeps.report.analysis import Analysis, present, publish
 from sweeps.report.summary import markdown
@@ -166,6 +167,15 @@ def test_the_figures_of_the_summary_exist(lr: Files, analysis: Analysis) -> None
 
 def test_a_figure_of_a_path_no_longer_swept_goes(lr: Files, analysis: Analysis) -> None:
     assert not (lr.analysis / "loss_vs_gone.svg").exists()
+
+
+def test_pictures_of_people_stay(tmp_path: Path) -> None:
+    files = lr_sweep(tmp_path / "lr-cpu")
+    mine = [files.analysis / name for name in ("my_plot.svg", "my_plot.png")]
+    for picture in mine:
+        write_whole(picture, b"mine")
+    analyzed(files)
+    assert [picture.read_bytes() for picture in mine] == [b"mine", b"mine"]
 
 
 def test_the_files_to_open_first_stand_on_lines_of_their_own(lr: Files, analysis: Analysis) -> None:

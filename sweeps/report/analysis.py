@@ -36,17 +36,27 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
     """
     from sweeps.report import plots
 
-    figures = plots.draw(found)
+    figures, figures_before = plots.draw(found), set(_figures(files))
     names = list(figures)
     paths = []
     for path, content in _contents(files, found, figures):
         ledger.write_whole(path, content)
         paths.append(path)
-    for stale in files.figures:
-        if stale not in paths:  # from a path that is no longer swept
-            stale.unlink(missing_ok=True)
+    for stale in figures_before.difference(paths):  # of a path that is no longer swept
+        stale.unlink(missing_ok=True)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
     return Analysis(found, tuple(paths), (files.report, files.summary, *pictures))
+
+
+def _figures(files: Files) -> Iterator[Path]:
+    """The figures of the last analysis, by its summary; other pictures beside them are people's own."""
+    try:
+        names = json.loads(files.findings.read_bytes())["figures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and ledger.NAME.fullmatch(name):
+            yield from (files.figure(name, kind) for kind in ("svg", "png"))
 
 
 def _contents(

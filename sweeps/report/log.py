@@ -2,6 +2,7 @@
 notes that people wrote in it or in a sweep's `notes.md`."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,12 @@ def write(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) 
         begin_notes(Files(folder / found.results.name))
     content = _template().render(**_content(folder, all_findings))
     path = ResultsFolder(folder).log
-    notes.write(path, content.encode())
+    copy = notes.write(path, content.encode())
+    if copy is not None:
+        print(
+            f"{path} was not written by this program, or was cut off: it is now {copy}",
+            file=sys.stderr,
+        )
     return path
 
 

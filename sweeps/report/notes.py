@@ -5,6 +5,7 @@ contain anything except its own end marker, and may be saved while the file is r
 """
 
 import errno
+import itertools
 import os
 import re
 import time
@@ -123,17 +124,30 @@ def _exchanged(ours: Path, path: Path) -> bool:
     return True
 
 
-def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+def _copied(path: Path, content: bytes) -> Path:
+    """A file beside a file, with its content."""
+    copies = (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
+    copy = next(one for one in copies if not one.exists() or one.read_bytes() == content)
+    write_whole(copy, content)
+    return copy
+
+
+def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monotonic) -> Path | None:
     """Write a generated file; keep the notes of its earlier version and those saved meanwhile.
 
-    Raises `NotesError` and leaves the file unchanged if a note has no beginning or no end.
+    An earlier file that does not end as a generated one does was written by somebody else, or cut off: it
+    is copied first, and the copy's path comes back. Raises `NotesError` and leaves the file unchanged if
+    a note has no beginning or no end.
     """
+    copy = None
     ours = path.with_name(f".{path.name}.{os.getpid()}.new")
     # Just before what we had written and took back, or over it; each with what it was made from.
     saved: list[tuple[Notes, Notes]] = []
     while True:
         seen = _settled(path, clock)
         kept = notes(seen or b"")
+        if seen and not seen.endswith(LAST):
+            copy = _copied(path, seen)
         for before, after in saved:
             kept = merged(before, after, kept)
         content = filled(generated, kept)
@@ -141,14 +155,14 @@ def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monoto
         try:
             if seen is None:
                 os.link(ours, path)
-                return
+                return copy
             if path.read_bytes() != seen:  # saved while ours was written; no editor has read ours
                 continue
             if not _exchanged(ours, path):
-                return
+                return copy
             displaced = ours.read_bytes()
             if displaced == seen:
-                return
+                return copy
             # Somebody saved between: that comes back as it is, and is read again. Who read ours in
             # that moment, and saves on it, knows nothing of what was saved.
             exchange(ours, path)

@@ -206,6 +206,29 @@ def test_a_file_that_is_not_whole_after_two_seconds_is_taken_as_it_is(tmp_path: 
     assert path.read_bytes() == generated("a", text="anew")
 
 
+def late() -> Callable[[], float]:
+    """A clock by which nobody is still saving."""
+    return itertools.count(0.0, 10.0).__next__
+
+
+def test_a_file_that_others_wrote_is_copied_first(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    path.write_bytes(b"# My log\n\nlr 0.01 looked best\n")
+    copy = notes.write(path, generated("a"), late())
+    assert copy == tmp_path / "log.md.bak"
+    assert copy.read_bytes() == b"# My log\n\nlr 0.01 looked best\n"
+    assert notes.write(path, generated("a"), late()) is None
+
+
+def test_a_second_copy_does_not_replace_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    path.write_bytes(b"mine")
+    notes.write(path, generated("a"), late())
+    path.write_bytes(b"mine, too")
+    assert notes.write(path, generated("a"), late()) == tmp_path / "log.md.bak1"
+    assert (tmp_path / "log.md.bak").read_bytes() == b"mine"
+
+
 EDITOR = """
 import os, sys
 from pathlib import Path
