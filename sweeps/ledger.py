@@ -87,6 +87,7 @@ _MEMORY = re.compile(
     re.IGNORECASE,
 )
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_ID = re.compile(r"[A-Za-z0-9_-]+")  # of a trial; names of files are made from it
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
@@ -174,6 +175,17 @@ class Files:
         """What Ray Tune writes; only the paths in `checkpointed` rows mean anything."""
         return self.folder / "checkpoints"
 
+    def checkpoint(self, row: Row) -> Path:
+        """The file that a `checkpointed` row names; `LedgerError` if it is not in a folder below
+        `checkpoints`, or is there by a link that leads out of it."""
+        file = self.folder / row["path"]
+        if self.checkpoints.resolve() not in file.resolve().parent.parents:
+            raise LedgerError(
+                f"{self.ledger}: line {row['seq'] + 1} is damaged: path {row['path']!r} is not a "
+                "checkpoint of this sweep"
+            )
+        return file
+
     @property
     def wandb(self) -> Path:
         """What Weights & Biases writes, one folder per attempt."""
@@ -217,11 +229,6 @@ class Files:
     def figure(self, name: str, kind: str = "svg") -> Path:
         """A figure by its name, which `report.plots` gives it; svg or png."""
         return self.analysis / f"{name}.{kind}"
-
-    @property
-    def figures(self) -> list[Path]:
-        """The figures that exist."""
-        return [*self.analysis.glob("*.svg"), *self.analysis.glob("*.png")]
 
     @property
     def events(self) -> Path:
@@ -442,6 +449,7 @@ class Ledger(ReadLedger):
             {"seq": seq, "time": time, "kind": kind, **fields}
             for seq, (kind, fields) in enumerate(facts, start=len(self.rows))
         ]
+        self._refuse_another_file()
         lines = b"".join(_ENCODER.encode(row).encode() + b"\n" for row in rows)
         end = self._stream.seek(0, os.SEEK_END)
         try:
@@ -453,6 +461,19 @@ class Ledger(ReadLedger):
             raise
         self.rows += rows
         return rows
+
+    def _refuse_another_file(self) -> None:
+        """Raise `LedgerError` if the file that is written is no longer the one at its path."""
+        try:
+            there = self.files.ledger.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._stream.fileno())):
+            what = "deleted or moved" if there is None else "replaced by another file"
+            raise LedgerError(
+                f"{self.files.ledger}: was {what} while the sweep ran. The sweep has ended; what it "
+                "measured before is in the file that was there"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -623,6 +644,8 @@ class Sweep:
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
         elif kind == "planned":
+            if not _ID.fullmatch(row["trial"]):
+                raise ValueError(f"trial {row['trial']!r} is not an id")
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
             self.trials[planned.trial] = planned

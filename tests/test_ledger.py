@@ -302,3 +302,56 @@ def test_the_lowest_loss_is_that_of_the_curve_also_after_a_resume(
     rows = [begin(1, 0), point(1, 1, 5.0), point(1, 2, 3.0), begin(2, resumed), point(2, 3, 4.0)]
     trial = trial_after(files, rows)
     assert trial.lowest == min(trial.curve, key=lambda row: row["val_loss"])
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", "a b"])
+def test_a_trial_whose_id_could_be_a_path_is_damage(files: led.Files, name: str) -> None:
+    with led.Ledger(files) as ledger:
+        driver(ledger, request(grid([1e-3]))).begin({})
+    rows = led.read(files)
+    with pytest.raises(led.LedgerError, match="is not an id"):
+        led.fold([{**row, "trial": name} if row["kind"] == "planned" else row for row in rows])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../other/checkpoints/a-1/0/checkpoint.pt",
+        "checkpoints/../../x/y/checkpoint.pt",
+        "checkpoints/checkpoint.pt",
+        "checkpoints/link/a/checkpoint.pt",
+        "notes.md",
+    ],
+)
+def test_a_checkpoint_elsewhere_is_damage(files: led.Files, path: str) -> None:
+    """What a row names is deleted once the next checkpoint is there."""
+    files.checkpoints.mkdir(parents=True)
+    (files.checkpoints / "link").symlink_to("/tmp")
+    with pytest.raises(led.LedgerError, match=r"line 8 is damaged: path .* is not a checkpoint"):
+        files.checkpoint({"seq": 7, "path": path})
+
+
+def test_a_checkpoint_of_a_sweep_is_where_its_row_says(files: led.Files) -> None:
+    path = "checkpoints/a-1/checkpoint_000000/checkpoint.pt"
+    assert files.checkpoint({"seq": 7, "path": path}) == files.folder / path
+
+
+def test_a_ledger_that_was_replaced_is_not_written_to(files: led.Files) -> None:
+    """As an editor or a sync tool saves it."""
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        copy = files.folder / "copy"
+        copy.write_bytes(files.ledger.read_bytes())
+        copy.replace(files.ledger)
+        with pytest.raises(led.LedgerError, match="was replaced by another file while"):
+            ledger.append("session")
+    assert len(led.read(files)) == 1
+
+
+def test_a_ledger_that_was_deleted_is_not_written_to(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        files.ledger.unlink()
+        with pytest.raises(led.LedgerError, match="was deleted or moved while"):
+            ledger.append("session")

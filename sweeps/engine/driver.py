@@ -432,7 +432,7 @@ class Driver:
         best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
         if best is None or best.checkpoint is None:
             return
-        file = self.ledger.files.folder / best.checkpoint["path"]
+        file = self.ledger.files.checkpoint(best.checkpoint)
         if (known is None or known["trial"] != best.trial) and file.is_file():
             text = write(file)
             if text is not None:
@@ -450,7 +450,7 @@ class Driver:
         if trial is None:
             return None
         saved = trial.checkpoint
-        file = self.ledger.files.folder / saved["path"] if saved is not None else None
+        file = self.ledger.files.checkpoint(saved) if saved is not None else None
         if file is None or not file.is_file():
             saved = file = None  # the same training from its beginning gives the same records
         self._record(
@@ -702,7 +702,7 @@ class Driver:
         )
         own = before is not None and before["trial"] == trial_id  # an audit begins from another's
         if before is not None and own and before["path"] != row["path"]:
-            old = self.ledger.files.folder / before["path"]
+            old = self.ledger.files.checkpoint(before)
             shutil.rmtree(old.parent, ignore_errors=True)
         due = self._due.pop(trial_id, None)
         if due == "finish":
