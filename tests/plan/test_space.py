@@ -517,11 +517,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a metric of Weights & Biases": (
         {"metric": {"name": "val_loss", "goal": "minimize"}},
-        "metric: write metric: val_loss; lower is better, got {",
+        "metric: expected val_loss, of which lower is better, got {",
     ),
     "another name of the metric": (
         {"metric": "eval/loss"},
-        'metric: write metric: val_loss; lower is better, got "eval/loss"',
+        'metric: expected val_loss, of which lower is better, got "eval/loss"',
     ),
     "a misspelled metric": (
         {"metric": "val_los"},

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,10 @@ def run(config: cfg.Config, corpus: Corpus) -> tuple[list[Record], State]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    " " in sys.prefix or shutil.which("g++") is None,
+    reason="the compiler of torch.compile can't link here: no g++, or an environment below a path with a space",
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # torch's, of its own modules
 def test_a_compiled_run_is_the_same_after_runs_of_other_shapes(
     tiny: cfg.Config, corpus: Corpus
