@@ -55,7 +55,8 @@ class Rows:
     def __init__(self, trials: int) -> None:
         self._random = random.Random(0)  # noqa: S311 no secret
         self._seq = 0
-        changes = {"budget.tokens": RECORDS * EVERY, "eval.every_tokens": EVERY}
+        changes: dict[str, Any] = {"budget.tokens": RECORDS * EVERY, "eval.every_tokens": EVERY}
+        changes |= {"run.precision": "fp32", "run.compile": False}
         self._base = cfg.overlay(cfg.load("cpu"), changes)
         self._space = written_space(trials)
         self._rates = [10 ** self._random.uniform(-4, -2) for _ in range(trials)]
