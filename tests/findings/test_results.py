@@ -360,7 +360,10 @@ def test_values_are_spaced_by_ratio_or_by_difference(
         tell.ask({"optim.lr": {"grid": [1.0]}})
         tell.plan({"optim.lr": 1.0})
     *asked, planned = read(Files(tmp_path))
-    rows = [planned | {"trial": str(value), "values": {"optim.lr": value}} for value in values]
+    rows = [
+        planned | {"trial": f"trial-{number}", "values": {"optim.lr": value}}
+        for number, value in enumerate(values)
+    ]
     (swept,) = results_of("a", [*asked, *rows]).swept
     assert (swept.values, swept.log) == (tuple(values), log)
 
