@@ -237,6 +237,10 @@ def exponent(found: list[Measurement]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+app = typer.Typer()
+
+
+@app.command()
 def main(
     what: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(WORKS)}.")] = None,
     largest: Annotated[
@@ -276,4 +280,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()
