@@ -146,18 +146,19 @@ class Driver:
         for row in self.ledger.rows:
             self.sweep.observe(row)
         self._consult()
-        for trial in self.sweep.trials.values():
-            if trial.trial not in self._gone:
-                self._watch_target(trial)
-        self._index()
         refuse_other_base(self.sweep.request, self.request)
 
     def _consult(self) -> None:
-        """Set up the policy from the ledger, as if what is not wanted had never been planned."""
+        """Set up the policy, and what has reached the target, from the ledger, as if what is not wanted had
+        never been planned."""
         self._gone = frozenset(self._unwanted())
         self.policy = self.request.policy()
         for row in self.ledger.rows:
             self._advise(row)
+        self._at_target.clear()
+        for trial in self.sweep.trials.values():
+            if trial.trial not in self._gone:
+                self._watch_target(trial)
         self._index()
 
     def _index(self) -> None:
@@ -202,7 +203,7 @@ class Driver:
         for row in rows:
             kind = row["kind"]
             self.sweep.observe(row)
-            if kind in {"measured", "started", "withdrawn", "restored"}:
+            if kind in {"measured", "started"}:
                 trial = self.sweep.find(row["trial"])
                 self._watch_target(trial, last_record(trial) if kind == "measured" else None)
             self._advise(row)
@@ -283,16 +284,17 @@ class Driver:
 
     def left(self) -> Left:
         """What is left of the plan; writes nothing."""
-        known, seeds = (
-            {trial.trial: trial for trial in self.sweep.everything},
-            set(self.request.seeds),
-        )
+        known = {trial.trial: trial for trial in self.sweep.everything}
         trials = [one for one in self.sweep.trials.values() if one.trial not in self._gone]
         trials += [
             known[one.trial] for one in self.plan.trials if one.trial in self.sweep.withdrawn
         ]
         # Trials of another --seed are no part of the plan, but go on if they have not ended.
-        own = [one for one in trials if one.seed in seeds or one.role in {"tuning", "confirm"}]
+        own = [
+            one
+            for one in trials
+            if one.seed in self.request.seeds or one.role in {"tuning", "confirm"}
+        ]
         full = sum(one.config["budget"]["tokens"] for one in own)
         unplanned = pl.load(self.request, self.plan).tokens - full
         chosen = [
