@@ -132,10 +132,8 @@ def train(
 def _with_choices(settings: cfg.Config, began: Path) -> cfg.Config:
     """The config with the settings that its run began with in place of `fastest`, or with those that are
     the fastest here if it is new."""
-    paths = machine.to_choose(settings)
-    if paths and began.exists():
-        kept = cfg.flatten(json.loads(began.read_text()))
-        return cfg.overlay(settings, {path: kept[path] for path in paths})
+    if machine.to_choose(settings) and began.exists():
+        return machine.as_begun(settings, json.loads(began.read_text()))
     chosen, tried = machine.choose(settings, lambda note: print(note, file=sys.stderr))
     for one in tried:
         print(one.words, file=sys.stderr)

@@ -73,6 +73,12 @@ def to_choose(config: cfg.Config) -> list[str]:
     return [path for path in CHOICES if flat[path] == FASTEST]
 
 
+def as_begun(config: cfg.Config, begun: Mapping[str, Any]) -> cfg.Config:
+    """The config with the values of the tree that its run or sweep began with, where it leaves the choice."""
+    values = cfg.flatten(begun)
+    return cfg.overlay(config, {path: values[path] for path in to_choose(config)})
+
+
 def choose(config: cfg.Config, tell: Callable[[str], None]) -> tuple[cfg.Config, list[Tried]]:
     """The config with the values that are fastest here, and what was measured; each shape is measured
     once on a machine and kept."""

@@ -44,7 +44,7 @@ from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
-from tinylm.machine import CHOICES, Tried, choose, to_choose
+from tinylm.machine import CHOICES, Tried, as_begun, choose, to_choose
 from tinylm.signals import listening
 
 
@@ -125,9 +125,7 @@ def with_choices(
         return request, []
     begun = next((row["base"] for row in before if row["kind"] == "sweep"), None)
     if begun is not None:
-        kept = cfg.flatten(begun)
-        base = cfg.overlay(request.base, {path: kept[path] for path in paths})
-        return replace(request, base=base), []
+        return replace(request, base=as_begun(request.base, begun)), []
     if is_too_large(request.base):
         values = {path: CHOICES[path][0] for path in paths}
         tried = [Tried(values, None, "does not fit in memory")]
