@@ -58,6 +58,7 @@ FORBIDDEN = {
     "sweeps.engine.machine": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.view": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.tune": {"torch", "matplotlib"},
     "sweeps.engine.worker": {"ray", "pandas", "matplotlib"},
     "sweeps.report.log": {"torch", "ray", "matplotlib"},
     "sweeps.report.page": {"torch", "ray", "matplotlib"},

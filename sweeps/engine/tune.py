@@ -36,6 +36,10 @@ os.environ.update(
         "RAY_DEDUP_LOGS": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
+        # Ray's first workers load what an attempt needs while the driver gets ready; they are kept until
+        # it asks for them.
+        "RAY_idle_worker_killing_time_threshold_ms": "60000",
+        "RAY_preload_python_modules": "sweeps.engine.tune,sweeps.engine.worker",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -76,6 +80,7 @@ import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
+from ray.tune.execution import class_cache  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
@@ -84,15 +89,19 @@ from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
 from sweeps.engine.scratch import private_folder, require_short_paths  # noqa: E402
-from sweeps.engine.worker import Attempt  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.signals import ENDING, listening  # noqa: E402
 
 _KNOCK_SECONDS = 5
+# Settings of the above that the workers of a running cluster need too.
+_PASSED = ["RAY_CHDIR_TO_TRIAL_DIR", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
+# Tune gives every actor an environment of its own, with the driver's AWS credentials, which Ray logs;
+# such an actor can't use a worker that is already up.
+class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable)  # noqa: SLF001
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -113,6 +122,8 @@ class TrialActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the corpus; the model is built at the first step."""
+        from sweeps.engine.worker import Attempt  # loads torch, which the driver does not need
+
         self._job = Job.from_json(config["job"])
         with told():
             self._attempt = Attempt(self._job)
@@ -401,7 +412,8 @@ def _settings(
         settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus)}
     else:
         # The workers of a running cluster don't have this process's environment.
-        environment = {"env_vars": {"TINYLM_CACHE": str(cache_folder().resolve())}}
+        passed = {name: os.environ[name] for name in _PASSED}
+        environment = {"env_vars": {**passed, "TINYLM_CACHE": str(cache_folder().resolve())}}
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:
         # Ray starts workers through a shell and does not quote the path of the interpreter.
