@@ -23,12 +23,14 @@ from sweeps.engine.machine import (
     needed,
     passes,
     probes,
+    product_flops,
     require_a_slot,
     slot_memory,
 )
 from sweeps.exits import UsageError
 from sweeps.plan.request import Request
 from tinylm import config as cfg
+from tinylm.machine import keep, measured_here
 
 GIB = 2**30
 FIXED, PER_WINDOW = 3 * GIB, GIB // 8  # bytes of a run, and of each window of its batch
@@ -213,6 +215,11 @@ def test_a_model_that_surely_does_not_fit_is_not_tried() -> None:
     huge = cfg.overlay(BASE, {"model.d_ff": 10**11})
     with pytest.raises(ProbeError, match=r"does not fit in memory: it takes at least .* GB of "):
         probes([huge], lambda note: None)
+
+
+def test_the_speed_of_a_product_is_measured_once() -> None:
+    keep("products", {measured_here(BASE): 3e9})
+    assert product_flops(BASE) == 3e9
 
 
 def of_text(folder: Path, size: int, **changes: object) -> cfg.Config:
