@@ -155,7 +155,7 @@ class TrialActor(tune.Trainable):
         self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
 
 
-@dataclass
+@dataclass(repr=False)  # Tune formats it into messages that nobody sees, for each report
 class _Conversation:
     """What the objects that Ray Tune calls share."""
 

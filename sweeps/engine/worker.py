@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sweeps.engine.driver import Job
 from sweeps.ledger import Row
 from tinylm import checkpoint, data, train
@@ -75,6 +77,7 @@ def sample_text(file: Path) -> Row:
     """A document that the model of a checkpoint writes: text, tokens (how many), temperature, top_p
     and seed. `CheckpointError` if the file is not a whole checkpoint."""
     trained = checkpoint.load_model(file)
+    torch.set_num_threads(trained.config.run.threads)
     ids = list(generate(trained, "", SAMPLE_TOKENS, TEMPERATURE, TOP_P, SAMPLE_SEED))
     return {
         "text": trained.tokenizer.decode(ids),
