@@ -1,6 +1,8 @@
 """What tests of several modules share: a small corpus and config, and an analysed sweep."""
 
+import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,16 @@ pytest.register_assert_rewrite("conformance")  # so that a law that fails shows 
 # A busy machine is no failure.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+# Ledgers sync each row, which a disk takes most of a test's time for. Memory will do, where compiled code
+# can be loaded from it.
+MEMORY = Path("/dev/shm")
+if (
+    MEMORY.is_dir()
+    and shutil.disk_usage(MEMORY).free > 4e9
+    and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti"]
 
