@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,26 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
         records = train.train(train.start(config), corpus, config)
         found[f"lr={rate:.4g}"] = [(r.step, r.train_loss, r.val_loss) for r in records]
     return found
+
+
+HEAD = """
+from sweeps.engine.tune import cluster, ray
+from sweeps.plan.space import Resources
+with cluster("local", Resources(), None):
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    input()
+"""
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """A Ray with room for one trial that sweeps share: to start one takes as long as half of them."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdout is not None
+        yield head.stdout.readline().strip()
+        head.communicate("\n", timeout=900)
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

@@ -111,12 +111,12 @@ def test_a_wrong_call_starts_nothing(results: Path, arguments: list[str], said: 
 
 @pytest.mark.slow
 def test_a_json_config_is_run_and_entered_in_the_log(
-    results: Path, tiny: cfg.Config, tmp_path: Path
+    results: Path, tiny: cfg.Config, tmp_path: Path, address: str
 ) -> None:
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(tiny.model_dump(exclude_none=True), indent="\t"))
     asked = [sys.executable, "-m", "sweeps.experiment", "--name", "first", "--config", str(path)]
-    asked += ["--set", "optim.weight_decay=0.0", "--why", "Does it run?"]
+    asked += ["--set", "optim.weight_decay=0.0", "--why", "Does it run?", "--address", address]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     log = (results / "EXPERIMENT_LOG.md").read_text()

@@ -97,8 +97,8 @@ def above() -> dict[str, set[str]]:
     for module, names in FORBIDDEN.items():
         floors.setdefault(frozenset(names), []).append(module)
     found: dict[str, set[str]] = {}
-    for names, modules in floors.items():
-        found |= loaded(modules, set(names))
+    for floor, modules in floors.items():
+        found |= loaded(modules, set(floor))
     return found
 
 

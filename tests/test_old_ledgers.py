@@ -44,13 +44,10 @@ def test_the_trials_of_an_old_ledger_have_the_ids_of_today(sweep: str) -> None:
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
-def test_nothing_is_left_to_do_in_an_old_ledger(tmp_path: Path, sweep: str) -> None:
-    folder = tmp_path / sweep
-    folder.mkdir()
-    shutil.copy(FIXTURES / sweep / "ledger.jsonl", folder)
+def test_nothing_is_left_to_do_in_an_old_ledger(folder: Path, sweep: str) -> None:
     space, scale = FIXTURES / sweep / "space.yaml", FIXTURES / "smoke.yaml"
     command = [sys.executable, "-m", "sweeps.run", str(space)]
-    command += ["--scale", str(scale), "--out", str(folder)]
+    command += ["--scale", str(scale), "--out", str(folder / sweep)]
     command += ["--audit", "1"] if sweep == "confirm" else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert (done.returncode, "nothing is left to do" in done.stdout) == (0, True)

@@ -108,12 +108,9 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """A sweep that reached its cap, and was completed with an audit once the cap was removed."""
+    """A completed sweep."""
 
-    capped: subprocess.CompletedProcess[str]  # the first run
-    spent: int  # tokens of it
-    still: subprocess.CompletedProcess[str]  # the same command, with the cap
-    asked: list[str]  # the last command
+    asked: list[str]  # the command
     done: subprocess.CompletedProcess[str]
     folder: Path
 
@@ -124,17 +121,10 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
-    """A completed sweep with early stopping, a cap that was removed, and an audit."""
+    """A sweep with early stopping and an audit."""
     folder = tmp_path_factory.mktemp("with a space")
-    space, out = write_space(folder, STOPPING), folder / "rates"
-    free = space.read_text()
-    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
-    capped = run(command(space, scale, out))
-    spent = led.fold(led.read(led.Files(out))).spent_tokens
-    still = run(command(space, scale, out))
-    space.write_text(free)
-    asked = command(space, scale, out, "--audit", "1")
-    return Ended(capped, spent, still, asked, run(asked), out)
+    asked = command(write_space(folder, STOPPING), scale, folder / "rates", "--audit", "1")
+    return Ended(asked, run(asked), folder / "rates")
 
 
 def test_a_sweep_succeeds(stopped: Ended) -> None:
@@ -211,25 +201,6 @@ def test_the_summary_compares_the_forecast_with_what_was_used(stopped: Ended) ->
     assert "The forecast (replay of made-up curves that never cross) was " in said
 
 
-def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(stopped: Ended) -> None:
-    assert (stopped.capped.returncode, stopped.still.returncode) == (75, 75), stopped.capped.stderr
-    assert "caps.tokens: " in stopped.capped.stderr
-    assert f"then resume: {shlex.quote(sys.executable)} -m sweeps.run" in stopped.capped.stderr
-
-
-def test_a_sweep_stops_within_a_record_of_its_budget(stopped: Ended, scale: Path) -> None:
-    """One record of each running trial, with the decay branch of a record at a rung, at half the
-    budget."""
-    config = cfg.load(str(scale))
-    record = config.eval.every_tokens + float(BRANCH) * config.budget.tokens / 2
-    assert 10_000 <= stopped.spent < 10_000 + record * (os.cpu_count() or 1)
-
-
-def test_a_budget_that_was_reached_loses_no_work(stopped: Ended) -> None:
-    trials = stopped.sweep.trials.values()
-    assert sum(t.spent_tokens - t.branch_tokens for t in trials) == sum(t.tokens for t in trials)
-
-
 def test_an_audit_trains_what_was_stopped_and_ranks_none_of_it(stopped: Ended) -> None:
     of = stopped.sweep
     ids = {trial.trial for trial in of.trials.values() if trial.status == "stopped"}
@@ -262,12 +233,61 @@ def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
     assert (done.returncode, "127.0.0.1:1" in done.stderr) == (Code.CLUSTER, True), done.stderr
 
 
+# A real sweep with a cap
+
+
+@dataclass(frozen=True)
+class Capped(Ended):
+    """A sweep that reached its cap, and was completed once the cap was removed."""
+
+    first: subprocess.CompletedProcess[str]
+    spent: int  # tokens of it
+    still: subprocess.CompletedProcess[str]  # the same command, with the cap
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Capped:
+    """A completed sweep with early stopping and a cap that was removed."""
+    folder = tmp_path_factory.mktemp("capped")
+    space, out = write_space(folder, STOPPING), folder / "rates"
+    free = space.read_text()
+    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
+    asked = command(space, scale, out, "--address", address)
+    first = run(asked)
+    spent = led.fold(led.read(led.Files(out))).spent_tokens
+    still = run(asked)
+    space.write_text(free)
+    return Capped(asked, run(asked), out, first, spent, still)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(capped: Capped) -> None:
+    assert (capped.first.returncode, capped.still.returncode) == (75, 75), capped.first.stderr
+    assert "caps.tokens: " in capped.first.stderr
+    assert f"then resume: {shlex.quote(sys.executable)} -m sweeps.run" in capped.first.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_stops_within_a_record_of_its_budget(capped: Capped, scale: Path) -> None:
+    """One record of each running trial, with the decay branch of a record at a rung, at half the
+    budget."""
+    config = cfg.load(str(scale))
+    record = config.eval.every_tokens + float(BRANCH) * config.budget.tokens / 2
+    assert 10_000 <= capped.spent < 10_000 + record * (os.cpu_count() or 1)
+
+
+@pytest.mark.slow
+def test_a_budget_that_was_reached_loses_no_work(capped: Capped) -> None:
+    trials = capped.sweep.trials.values()
+    assert sum(t.spent_tokens - t.branch_tokens for t in trials) == sum(t.tokens for t in trials)
+
+
 # A real study
 
 
 @pytest.fixture(scope="module")
 def compared(
-    tmp_path_factory: pytest.TempPathFactory, scale: Path
+    tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A re-tuned study with an arm that has no effect: without RoPE, its theta is not used."""
     folder = tmp_path_factory.mktemp("study")
@@ -284,7 +304,8 @@ def compared(
     }
     space = folder / "switches.yaml"
     space.write_text(yaml.safe_dump(tree))
-    return run(command(space, scale, folder / "switches")), folder / "switches"
+    asked = command(space, scale, folder / "switches", "--address", address)
+    return run(asked), folder / "switches"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,6 @@ import pytest
 SPACES = Path("search_spaces").resolve()
 RUN = [sys.executable, "-m", "sweeps.run", "--scale", "smoke"]
 MORE = {"leaderboard": ["--set", "budget.seconds=2"]}  # a minute a trial is too long here
-
-
-HEAD = """
-from sweeps.engine.tune import cluster, ray
-from sweeps.plan.space import Resources
-with cluster("local", Resources(), None):
-    print(ray.get_runtime_context().gcs_address, flush=True)
-    input()
-"""
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A Ray that the sweeps share: to start one takes as long as half of them."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as head:
-        assert head.stdout is not None
-        yield head.stdout.readline().strip()
-        head.communicate("\n", timeout=900)
 
 
 @pytest.mark.slow

@@ -362,7 +362,7 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
 
 def importance(results: Results) -> dict[str, float]:
     """The share of the spread of final losses that each path of a joint search explains (PED-ANOVA,
-    arXiv:2304.10255); empty for fewer than ten finished trials or a single path."""
+    arXiv:2304.10255); empty for fewer than ten finished trials, equal losses or a single path."""
     paths = [swept.path for swept in results.swept if len(swept.values) > 1]
     whole = [
         (trial, record.loss(results.metric))
@@ -370,7 +370,7 @@ def importance(results: Results) -> dict[str, float]:
         if (record := at(trial, results.final)) is not None
         and all(path in trial.values for path in paths)
     ]
-    if len(paths) < 2 or len(whole) < 10:
+    if len(paths) < 2 or len(whole) < 10 or len({loss for _, loss in whole}) == 1:
         return {}
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances

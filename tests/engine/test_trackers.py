@@ -83,16 +83,17 @@ def read(program: str, results: Path) -> Points:
 
 
 def tracked(
-    folder: Path, scale: Path, tracker: str, **environment: str
+    folder: Path, scale: Path, address: str, tracker: str, **environment: str
 ) -> tuple[list[subprocess.CompletedProcess[str]], Path]:
-    """A sweep of two rates that a budget ends halfway, and the same again with more budget."""
+    """A sweep of two rates that a budget ends in the middle of the second, and the same again with more
+    budget."""
     space, out = write_space(folder, {"policy": "none"}, RATES[:2]), folder / "results" / "rates"
     tree = yaml.safe_load(space.read_text())
     whole = yaml.safe_load(scale.read_text())["budget"]["tokens"]
     done = []
-    for cap in (whole, 3 * whole):
+    for cap in (whole * 3 // 2, whole * 3):
         space.write_text(yaml.safe_dump({**tree, "caps": {"tokens": cap}}))
-        asked = command(space, scale, out, "--tracker", tracker)
+        asked = command(space, scale, out, "--tracker", tracker, "--address", address)
         done.append(
             subprocess.run(
                 asked,
@@ -114,8 +115,10 @@ def points(out: Path) -> Points:
 
 
 @pytest.mark.slow
-def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
-    done, out = tracked(tmp_path, scale, "mlflow")
+def test_mlflow_has_a_run_for_each_trial_over_all_sessions(
+    tmp_path: Path, scale: Path, address: str
+) -> None:
+    done, out = tracked(tmp_path, scale, address, "mlflow")
     assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
     expected = {
         f"{name} FINISHED {rate}": curve
@@ -125,8 +128,10 @@ def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale
 
 
 @pytest.mark.slow
-def test_wandb_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path, scale: Path) -> None:
-    done, out = tracked(tmp_path, scale, "wandb", WANDB_MODE="offline")
+def test_wandb_has_a_run_for_each_trial_over_all_sessions(
+    tmp_path: Path, scale: Path, address: str
+) -> None:
+    done, out = tracked(tmp_path, scale, address, "wandb", WANDB_MODE="offline")
     assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
     begun = re.sub(r"\D", "", led.read(led.Files(out))[0]["time"])
     expected = {
@@ -193,6 +198,7 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tracker", "environment", "message"), WRONG)
 def test_a_tracker_that_is_not_to_be_had_exits_2_and_starts_nothing(
     tmp_path: Path, scale: Path, tracker: str, environment: dict[str, str], message: str
@@ -210,6 +216,7 @@ def test_a_tracker_that_is_not_to_be_had_exits_2_and_starts_nothing(
     assert not (tmp_path / "results" / "rates").exists()
 
 
+@pytest.mark.slow
 def test_a_tracker_that_is_not_installed_exits_2(tmp_path: Path, scale: Path) -> None:
     space = write_space(tmp_path, {"policy": "none"}, RATES[:2])
     program = "import sys; sys.modules['mlflow'] = None; from sweeps.run import app; app()"

@@ -154,6 +154,15 @@ def test_the_path_that_the_loss_depends_on_has_the_larger_share(tmp_path: Path) 
     assert sum(found.values()) == pytest.approx(1.0)
 
 
+def test_equal_losses_depend_on_no_path(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({path: {"uniform": [0, 1]} for path in ("optim.lr", "optim.weight_decay")})
+        for number in range(10):
+            values = {"optim.lr": (1 + number) / 1e3, "optim.weight_decay": (1 + number) / 1e2}
+            tell.whole(tell.plan(values), 2e-3)
+    assert page_of(tmp_path / "s")["importance"] == {}
+
+
 def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Path) -> None:
     two_draws(tmp_path / "s", 30)
     assert written(tmp_path / "s").stat().st_size < 6_000_000
