@@ -28,6 +28,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   worker (host and process that trained it); at a rung, with decayed scores,
                   decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
+    unusable      a checkpoint is damaged or missing, and the trial goes on from the one before: trial,
+                  attempt (which it ends if it resumed from there), step, path, reason
     paused        the trial waits at a rung: trial, attempt, rung (in its own tokens, also where budgets
                   differ and a rung is a share of each), score
     promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
@@ -80,6 +82,8 @@ BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
+# Kinds of rows that end an attempt.
+ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEMORY = re.compile(
@@ -185,6 +189,15 @@ class Files:
                 "checkpoint of this sweep"
             )
         return file
+
+    def attempts(self, trials: Iterable[str]) -> list[Path]:
+        """The folders of all attempts at these trials, without links."""
+        known = set(trials)
+        return [
+            folder
+            for folder in self.checkpoints.glob("*-*/")
+            if folder.name.rpartition("-")[0] in known and not folder.is_symlink()
+        ]
 
     @property
     def wandb(self) -> Path:
@@ -516,7 +529,9 @@ class Trial:
     # Measured rows, by rising step, without what they repeat of the trial and the attempt.
     curve: list[Row] = field(default_factory=list)
     lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
-    checkpoint: Row | None = None  # the last `checkpointed` row
+    # The `checkpointed` rows of the files that are kept, by rising step: two of a trial that goes on, and
+    # the last of one that has ended.
+    checkpoints: list[Row] = field(default_factory=list)
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
@@ -527,6 +542,11 @@ class Trial:
     def find_lowest(self) -> None:
         """Find the record with the lowest validation loss again, after the curve was cut."""
         self.lowest = min(self.curve, key=itemgetter("val_loss"), default=None)
+
+    @property
+    def checkpoint(self) -> Row | None:
+        """The `checkpointed` row that it resumes from; None for its beginning."""
+        return self.checkpoints[-1] if self.checkpoints else None
 
     @property
     def pool(self) -> str | None:
@@ -685,7 +705,7 @@ class Sweep:
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),
-            checkpoint=stopped.checkpoint,
+            checkpoints=list(stopped.checkpoints),
         )
 
     def _observe_trial(self, row: Row) -> None:
@@ -699,6 +719,7 @@ class Sweep:
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
+            trial.checkpoints = [one for one in trial.checkpoints if one["step"] <= row["step"]]
             trial.status, trial.reason = "running", ""
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
@@ -707,6 +728,8 @@ class Sweep:
             elif trial.status != "running":  # one that is running keeps its slot
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
+            if kind == "stopped":
+                trial.checkpoints = trial.checkpoints[-1:]
         elif row.get("attempt") == trial.attempt:
             before = trial.spent_tokens
             _observe_attempt(trial, kind, row)
@@ -751,7 +774,10 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
             trial.lowest = kept
     elif kind == "checkpointed":
-        trial.checkpoint = row
+        trial.checkpoints = [*trial.checkpoints[-1:], row]
+    elif kind == "unusable":
+        trial.checkpoints = [one for one in trial.checkpoints if one["path"] != row["path"]]
+        trial.status = "planned"
     elif kind == "capped":
         cap = row["cap"]
         trial.status = "planned"
@@ -762,6 +788,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
         trial.how = row.get("how", "")
+        trial.checkpoints = trial.checkpoints[-1:]
 
 
 def fold(rows: Iterable[Row]) -> Sweep:

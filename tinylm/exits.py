@@ -69,6 +69,13 @@ def message_of(error: BaseException) -> str:
     return getattr(error, "shown", str(error))  # a ConfigError shows its first problems
 
 
+def system_error(error: BaseException | None) -> OSError | None:
+    """The first error of the system among those that led to an error; None if there is none."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Print the message of an error that ends a command to stderr, and exit with its code."""
