@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
@@ -17,6 +18,27 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """The content of a file of at most `limit` bytes. Never waits: `OSError` if it is larger, a pipe, a
+    device or a folder, or without `follow` a link."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink() and not follow:
+            raise OSError(errno.ELOOP, "is a link", str(path)) from error
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.ENXIO, "is not a file", str(path)) from error
+        raise
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"is larger than {limit / 1e6:.3g} MB", str(path))
+    return content
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from typing import Any
 import yaml
 
 from tinylm.exits import Code, CommandError
+from tinylm.files import read_file
+
+_LARGEST = 10**7  # bytes of a file; a grid of 100,000 values has a tenth
 
 
 class YamlError(CommandError, ValueError):
@@ -138,7 +141,7 @@ def parse_json(text: str, source: str) -> Any:
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or .json file; `YamlError`, which begins with its path, if it has none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, _LARGEST).decode()
     except UnicodeDecodeError as error:
         raise YamlError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -147,5 +150,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if value is None:
         raise YamlError(f"{path}: the file is empty")
     if not isinstance(value, dict):
-        raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r}")
+        raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r:.80}")
     return value
