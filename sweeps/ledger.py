@@ -93,11 +93,17 @@ _MEMORY = re.compile(
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _ID = re.compile(r"[A-Za-z0-9_-]+")  # of a trial; names of files are made from it
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
 
 # Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
 # arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
 # to run the best of a search on fresh seeds; to see what stopping another trial cost.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a sweep, a space or an arm, and files that are made from it."""
+    return len(text) <= LONGEST_NAME and NAME.fullmatch(text) is not None
 
 
 def says_out_of_memory(text: str) -> bool:

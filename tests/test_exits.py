@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from sweeps import exits
+from sweeps.exits import UsageError, message_of
 from sweeps.ledger import LedgerError, LockedError
 from sweeps.report.notes import NotesError
 from tinylm.checkpoint import CheckpointError
@@ -77,3 +78,11 @@ def test_a_full_disk_names_the_place_that_was_written_to() -> None:
 
 def test_a_signal_is_added_to_128() -> None:
     assert exits.by_signal(15) == 143
+
+
+def test_a_message_never_moves_the_cursor() -> None:
+    assert message_of(UsageError("a\x1b[31m\udc80é\nb\t")) == "a\\x1b[31m\\udc80é\nb\t"
+
+
+def test_a_long_line_of_a_message_is_cut() -> None:
+    assert len(message_of(UsageError("x" * 10**6))) == 2001

@@ -60,13 +60,24 @@ def code_of(error: BaseException) -> int | None:
 
 
 def message_of(error: BaseException) -> str:
-    """What people read about an exception that ends a command."""
+    """What people read about an exception that ends a command: what a terminal would act on is escaped, and
+    long lines are cut."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    text = getattr(error, "shown", str(error))  # a ConfigError shows its first problems
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        return f"{error.filename}: {reason}" if error.filename else reason
-    return getattr(error, "shown", str(error))  # a ConfigError shows its first problems
+        text = f"{error.filename}: {reason}" if error.filename else reason
+    return "\n".join(map(_line, text.splitlines()))
+
+
+_LONGEST_LINE = 2000  # characters
+
+
+def _line(text: str) -> str:
+    """A line as people read it."""
+    shown = "".join(one if one.isprintable() or one == "\t" else ascii(one)[1:-1] for one in text)
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
 
 
 def system_error(error: BaseException | None) -> OSError | None:

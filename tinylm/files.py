@@ -28,16 +28,16 @@ def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
         descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink() and not follow:
-            raise OSError(errno.ELOOP, "is a link", str(path)) from error
+            raise OSError(errno.ELOOP, "a link", str(path)) from error
         if error.errno == errno.ENXIO:  # a socket
-            raise OSError(errno.ENXIO, "is not a file", str(path)) from error
+            raise OSError(errno.ENXIO, "not a file", str(path)) from error
         raise
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a file", str(path))
+            raise OSError(errno.EINVAL, "not a file", str(path))
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"is larger than {limit / 1e6:.3g} MB", str(path))
+        raise OSError(errno.EFBIG, f"larger than {limit / 1e6:.3g} MB", str(path))
     return content
 
 

@@ -115,8 +115,8 @@ def _own_notes(files: Files) -> Markdown:
     except FileNotFoundError:
         return Markdown()
     except OSError as error:
-        print(f"{files.notes} {error.strerror}: it is not quoted in the log", file=sys.stderr)
-        return Markdown(f"> `{files.notes.name}` {error.strerror}: it is not quoted here.")
+        print(f"{files.notes}: {error.strerror}; it is not quoted in the log", file=sys.stderr)
+        return Markdown(f"> `{files.notes.name}`: {error.strerror}; it is not quoted here.")
     if text.split() == _HEADINGS.split():
         return Markdown()
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))

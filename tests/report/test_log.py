@@ -396,10 +396,10 @@ def test_a_log_whose_note_has_no_end_is_left_and_said(
 @pytest.mark.parametrize(
     ("plant", "why"),
     [
-        (lambda path: path.symlink_to("/etc/hostname"), "is a link"),
-        (os.mkfifo, "is not a file"),
+        (lambda path: path.symlink_to("/etc/hostname"), "a link"),
+        (os.mkfifo, "not a file"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.write_bytes(b"x" * 2 * 10**6), "is larger than 1 MB"),
+        (lambda path: path.write_bytes(b"x" * 2 * 10**6), "larger than 1 MB"),
     ],
 )
 def test_notes_that_are_no_small_file_of_the_sweep_are_not_quoted(
@@ -408,5 +408,5 @@ def test_notes_that_are_no_small_file_of_the_sweep_are_not_quoted(
     files = Files(tmp_path)
     plant(files.notes)
     log.begin_notes(files)
-    assert log._own_notes(files) == f"> `notes.md` {why}: it is not quoted here."
-    assert capsys.readouterr().err == f"{files.notes} {why}: it is not quoted in the log\n"
+    assert log._own_notes(files) == f"> `notes.md`: {why}; it is not quoted here."
+    assert capsys.readouterr().err == f"{files.notes}: {why}; it is not quoted in the log\n"

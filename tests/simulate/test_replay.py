@@ -329,5 +329,5 @@ def test_curves_in_no_file_are_refused_at_once(
     tmp_path: Path, plant: Callable[[Path], object]
 ) -> None:
     plant(tmp_path / "curves.csv")
-    with pytest.raises(ConfigError, match=r"curves.csv: is not a file"):
+    with pytest.raises(ConfigError, match=r"curves.csv: not a file"):
         read_curves(tmp_path / "curves.csv")
