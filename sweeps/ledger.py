@@ -73,7 +73,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Literal, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
-from tinylm.files import replacing
+from tinylm.files import open_file, replacing
 
 Row = dict[str, Any]
 
@@ -394,7 +394,7 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
 def rows(files: Files) -> Iterator[Row]:
     """The rows of a sweep, one by one; none if it has no ledger. Safe while a driver writes."""
     try:
-        stream = files.ledger.open("rb")
+        stream = open_file(files.ledger)
     except FileNotFoundError:
         return
     with stream:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sync(path: Path) -> None:
@@ -20,9 +21,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
-    """The content of a file of at most `limit` bytes. Never waits: `OSError` if it is larger, a pipe, a
-    device or a folder, or without `follow` a link."""
+def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
+    """A file to read. Never waits: `OSError` if it is a pipe, a device or a folder, or without `follow` a
+    link."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
@@ -32,9 +33,18 @@ def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
         if error.errno == errno.ENXIO:  # a socket
             raise OSError(errno.ENXIO, "not a file", str(path)) from error
         raise
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a file", str(path))
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a file", str(path))
+
+
+def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """The content of a file that `open_file` opens; `OSError` if it has more than `limit` bytes."""
+    with open_file(path, follow=follow) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit / 1e6:.3g} MB", str(path))
