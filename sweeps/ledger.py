@@ -28,6 +28,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   worker (host and process that trained it); at a rung, with decayed scores,
                   decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
+    unusable      a checkpoint is damaged or missing, and the trial goes on from the one before: trial,
+                  attempt (which it ends if it resumed from there), step, path, reason
     paused        the trial waits at a rung: trial, attempt, rung (in its own tokens, also where budgets
                   differ and a rung is a share of each), score
     promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
@@ -71,7 +73,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Literal, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
-from tinylm.files import replacing
+from tinylm.files import open_file, replacing
 
 Row = dict[str, Any]
 
@@ -80,6 +82,8 @@ BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
+# Kinds of rows that end an attempt.
+ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEMORY = re.compile(
@@ -89,11 +93,17 @@ _MEMORY = re.compile(
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _ID = re.compile(r"[A-Za-z0-9_-]+")  # of a trial; names of files are made from it
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
 
 # Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
 # arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
 # to run the best of a search on fresh seeds; to see what stopping another trial cost.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a sweep, a space or an arm, and files that are made from it."""
+    return len(text) <= LONGEST_NAME and NAME.fullmatch(text) is not None
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -185,6 +195,15 @@ class Files:
                 "checkpoint of this sweep"
             )
         return file
+
+    def attempts(self, trials: Iterable[str]) -> list[Path]:
+        """The folders of all attempts at these trials, without links."""
+        known = set(trials)
+        return [
+            folder
+            for folder in self.checkpoints.glob("*-*/")
+            if folder.name.rpartition("-")[0] in known and not folder.is_symlink()
+        ]
 
     @property
     def wandb(self) -> Path:
@@ -375,7 +394,7 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
 def rows(files: Files) -> Iterator[Row]:
     """The rows of a sweep, one by one; none if it has no ledger. Safe while a driver writes."""
     try:
-        stream = files.ledger.open("rb")
+        stream = open_file(files.ledger)
     except FileNotFoundError:
         return
     with stream:
@@ -516,7 +535,9 @@ class Trial:
     # Measured rows, by rising step, without what they repeat of the trial and the attempt.
     curve: list[Row] = field(default_factory=list)
     lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
-    checkpoint: Row | None = None  # the last `checkpointed` row
+    # The `checkpointed` rows of the files that are kept, by rising step: two of a trial that goes on, and
+    # the last of one that has ended.
+    checkpoints: list[Row] = field(default_factory=list)
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
@@ -527,6 +548,11 @@ class Trial:
     def find_lowest(self) -> None:
         """Find the record with the lowest validation loss again, after the curve was cut."""
         self.lowest = min(self.curve, key=itemgetter("val_loss"), default=None)
+
+    @property
+    def checkpoint(self) -> Row | None:
+        """The `checkpointed` row that it resumes from; None for its beginning."""
+        return self.checkpoints[-1] if self.checkpoints else None
 
     @property
     def pool(self) -> str | None:
@@ -685,7 +711,7 @@ class Sweep:
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),
-            checkpoint=stopped.checkpoint,
+            checkpoints=list(stopped.checkpoints),
         )
 
     def _observe_trial(self, row: Row) -> None:
@@ -699,6 +725,7 @@ class Sweep:
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
+            trial.checkpoints = [one for one in trial.checkpoints if one["step"] <= row["step"]]
             trial.status, trial.reason = "running", ""
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
@@ -707,6 +734,8 @@ class Sweep:
             elif trial.status != "running":  # one that is running keeps its slot
                 trial.status = "planned"
             trial.reason = row.get("reason", "")
+            if kind == "stopped":
+                trial.checkpoints = trial.checkpoints[-1:]
         elif row.get("attempt") == trial.attempt:
             before = trial.spent_tokens
             _observe_attempt(trial, kind, row)
@@ -751,7 +780,10 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
             trial.lowest = kept
     elif kind == "checkpointed":
-        trial.checkpoint = row
+        trial.checkpoints = [*trial.checkpoints[-1:], row]
+    elif kind == "unusable":
+        trial.checkpoints = [one for one in trial.checkpoints if one["path"] != row["path"]]
+        trial.status = "planned"
     elif kind == "capped":
         cap = row["cap"]
         trial.status = "planned"
@@ -762,6 +794,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
         trial.how = row.get("how", "")
+        trial.checkpoints = trial.checkpoints[-1:]
 
 
 def fold(rows: Iterable[Row]) -> Sweep:

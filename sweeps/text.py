@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sweeps.exits import masked
 from tinylm.counts import count as count  # for counts, beside all other numbers
 from tinylm.counts import times as times
 
@@ -68,10 +69,10 @@ def cap_amount(cap: str, *amounts: float) -> str:
 
 
 def portable(command: str) -> str:
-    """A command that names its interpreter without a path."""
-    first, *rest = shlex.split(command) or [""]
+    """A command that names its interpreter without a path, and no secrets."""
+    first, *rest = shlex.split(masked(command)) or [""]
     named = first.rpartition("/")[2].startswith("python")
-    return shlex.join(["python", *rest]) if named else command
+    return shlex.join(["python", *rest]) if named else masked(command)
 
 
 def with_option(command: str, option: str, value: str) -> str:

@@ -94,8 +94,12 @@ class Engine:
         while records > 0:
             while len(self.running) < self.slots and (job := self.driver.next_job()):
                 self.jobs.append(job)
-                step = 0 if job.checkpoint is None else int(Path(job.checkpoint).read_text())
-                self.running.append((job, step))
+                step = "0" if job.checkpoint is None else Path(job.checkpoint).read_text()
+                if step.isdecimal():
+                    self.running.append((job, int(step)))
+                else:
+                    told = {"event": "unusable", "save": False, "reason": f"damaged: {step}"}
+                    assert not self.driver.reported(job.trial, told)
             self.most = max(self.most, len(self.running))
             if not self.running:
                 if not self.driver.is_capped():

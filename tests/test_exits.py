@@ -8,8 +8,12 @@ import pytest
 import typer
 
 from sweeps import exits
+from sweeps.commands.shared import command_line
+from sweeps.engine.failures import failure_of
+from sweeps.exits import UsageError, masked, message_of
 from sweeps.ledger import LedgerError, LockedError
 from sweeps.report.notes import NotesError
+from sweeps.text import portable
 from tinylm.checkpoint import CheckpointError
 from tinylm.config import ConfigError
 from tinylm.yaml import YamlError
@@ -77,3 +81,57 @@ def test_a_full_disk_names_the_place_that_was_written_to() -> None:
 
 def test_a_signal_is_added_to_128() -> None:
     assert exits.by_signal(15) == 143
+
+
+def test_a_message_never_moves_the_cursor() -> None:
+    assert message_of(UsageError("a\x1b[31m\udc80é\nb\t")) == "a\\x1b[31m\\udc80é\nb\t"
+
+
+def test_a_long_line_of_a_message_is_cut() -> None:
+    assert len(message_of(UsageError("x" * 10**6))) == 2001
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:pa55@host:5000/x", "https://***@host:5000/x"),
+        ("postgresql://me:p%40s@db/x, then", "postgresql://***@db/x, then"),
+        ("--set 'data.path=https://h/x?token=abc&b=1'", "--set 'data.path=https://h/x?token=***&b=1'"),
+        ("https://h/x?X-Amz-Signature=abc&access_token=d", "https://h/x?X-Amz-Signature=***&access_token=***"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("WANDB_API_KEY=abc", "WANDB_API_KEY=***"),
+        ("key hf_abcdefghijklmnopqrst, said", "key ***, said"),
+    ],
+)  # fmt: skip
+def test_a_message_shows_no_secret(text: str, shown: str) -> None:
+    assert message_of(UsageError(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -m sweeps.run lr --set budget.tokens=1_000_000 --set eval.every_tokens=5",
+        "http://127.0.0.1:8265 shows lr; stop it with Ctrl-C",
+        "design=3 tokens=5 me@example.org",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert masked(text) == text
+
+
+def test_the_command_that_a_ledger_keeps_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["run", "--set", "data.path=http://a:b@c/d?token=e"])
+    assert command_line("sweeps.run").endswith("--set 'data.path=http://***@c/d?token=***'")
+
+
+def test_an_old_command_is_shown_without_its_secret() -> None:
+    assert (
+        portable("/usr/bin/python3 -m x --set p=http://a:b@c")
+        == "python -m x --set 'p=http://***@c'"
+    )
+
+
+def test_the_failure_that_a_ledger_keeps_has_no_secret() -> None:
+    failure = failure_of(ValueError("no answer from https://a:b@c"))
+    assert failure.reason == "ValueError: no answer from https://***@c"
+    assert "a:b" not in failure.traceback

@@ -210,7 +210,7 @@ ARROWS = {
     "tinylm": set[str](),
     "sweeps": set[str](),  # the package's own __init__
     "sweeps.exits": {"tinylm.exits"},
-    "sweeps.text": {"tinylm.counts"},
+    "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),
     "sweeps.ledger": LOW,
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
@@ -225,7 +225,7 @@ ARROWS = {
     "sweeps.engine.worker": LOW | DRIVER,
     "sweeps.engine.tune": LOW | DRIVER | PARTS | {"sweeps.engine.worker", "sweeps.plan.space"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
-    "sweeps.commands.shared": {"sweeps.ledger", "sweeps.engine"} | READING,
+    "sweeps.commands.shared": {"sweeps.exits", "sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(
         (
             *("sweeps.__main__", "sweeps.commands", "sweeps.run", "sweeps.analyze"),

@@ -1,12 +1,15 @@
 """`python -m tinylm`: train a small language model, sample text from it, or count its parameters."""
 
+import fcntl
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,8 +20,8 @@ from tinylm import config as cfg
 from tinylm import machine, signals
 from tinylm.counts import count as short
 from tinylm.counts import times
-from tinylm.exits import RefusedError, by_signal, reported, storing
-from tinylm.files import replacing
+from tinylm.exits import Code, CommandError, RefusedError, by_signal, reported, storing
+from tinylm.files import replacing, sync
 from tinylm.size import size
 
 if TYPE_CHECKING:
@@ -36,12 +39,48 @@ Set = Annotated[
 ]
 
 
-def kept_records(file: Path, step: int) -> str:
-    """The lines of a records file up to a step, without a last line that a crash cut short."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return "".join(
-        line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
-    )
+class RecordsError(CommandError):
+    """The records of a run are damaged."""
+
+    code = Code.DAMAGED
+
+
+class LockedError(CommandError):
+    """Another process trains the run."""
+
+    code = Code.LOCKED
+
+
+def kept_records(file: Path, step: int) -> int:
+    """The size of a records file up to a step, without a last line that a crash cut short."""
+    kept = 0
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                is_beyond = json.loads(line)["step"] > step
+            except (ValueError, TypeError, LookupError) as error:
+                raise RecordsError(
+                    f"{file}: line {number} is damaged. Delete the line to resume without its record, or "
+                    f"{file.parent} to train from the beginning"
+                ) from error
+            if is_beyond:
+                break
+            kept += len(line)
+    return kept
+
+
+@contextmanager
+def _locked(records: Path) -> Iterator[BinaryIO]:
+    """The records file of a run, to read and to append to; `LockedError` if another process has it."""
+    records.parent.mkdir(parents=True, exist_ok=True)
+    with records.open("a+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(f"{records.parent}: another process trains this run") from error
+        yield stream
 
 
 @app.command()
@@ -93,16 +132,50 @@ def _line(record: "Record") -> str:
     )
 
 
-def _open(settings: cfg.Config, saved: Path) -> tuple["Corpus", "State"]:
-    """The corpus, and the run as its checkpoint left it, or a new one."""
-    from tinylm import checkpoint, data
+def _resumed(settings: cfg.Config, corpus: "Corpus", saved: Path) -> "State":
+    """The run as its last whole checkpoint left it, or a new one."""
+    from tinylm import checkpoint
     from tinylm import train as training
 
-    corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
+    before = _before(saved)
+    if not saved.exists() and before.exists():  # a crash came between two renames
+        before.rename(saved)
     if not saved.exists():
-        return corpus, training.start(settings)
-    _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
-    return corpus, checkpoint.load(saved, corpus, settings)
+        return training.start(settings)
+    try:
+        _refuse_other_config(saved, checkpoint.load_model(saved).config, settings)
+        return checkpoint.load(saved, corpus, settings)
+    except checkpoint.CheckpointError as error:
+        if isinstance(error, checkpoint.UnreadableCheckpointError):
+            raise
+        if not before.exists():
+            what = (
+                "there is none before it. Delete it, and the same command trains from the beginning"
+            )
+            raise checkpoint.CheckpointError(f"{error}; {what}") from error
+        state = checkpoint.load(before, corpus, settings)
+        print(f"{error}; resuming from the checkpoint before, step {state.step}", file=sys.stderr)
+        before.replace(saved)
+        return state
+
+
+def _before(saved: Path) -> Path:
+    """The checkpoint before a checkpoint, while its run goes on."""
+    return saved.with_name(f"{saved.stem}.before{saved.suffix}")
+
+
+def _keep(saved: Path, state: "State", corpus: "Corpus", settings: cfg.Config, last: bool) -> None:
+    """Save a checkpoint, and keep the one before it unless the run has ended."""
+    from tinylm import checkpoint
+
+    new, before = saved.with_name(f"{saved.stem}.new{saved.suffix}"), _before(saved)
+    checkpoint.save(new, state, corpus, settings)
+    if saved.exists():
+        saved.replace(before)
+    new.replace(saved)
+    sync(saved.parent)
+    if last:
+        before.unlink(missing_ok=True)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
@@ -142,36 +215,35 @@ def _with_choices(settings: cfg.Config, began: Path) -> cfg.Config:
 
 def _begin_or_resume(settings: cfg.Config, out: Path) -> None:
     """Train what is left of the run in a folder."""
+    from tinylm import data
     from tinylm import train as training
 
     training.require(settings.run.device)  # before anything is measured or downloaded
     saved = out / "checkpoint.pt"
     settings = _with_choices(settings, out / "config.json")
-    corpus, state = _open(settings, saved)
-    if training.is_over(state, settings):
-        print(f"{saved} is finished ({state.step} updates); nothing is left to do")
-        return
-    passes = settings.budget.tokens / len(corpus.train.ids)
-    if passes > 1 and settings.budget.seconds is None:
-        tokens = f"{len(corpus.train.ids):,} tokens"
-        often = times(passes, passes)
-        print(f"the run reads the training text ({tokens}) about {often}", file=sys.stderr)
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    corpus = data.prepare(settings, lambda message: print(message, file=sys.stderr))
+    with storing(out), _locked(out / "records.jsonl") as records:
+        state = _resumed(settings, corpus, saved)
+        if training.is_over(state, settings):
+            print(f"{saved} is finished ({state.step} updates); nothing is left to do")
+            return
+        passes = settings.budget.tokens / len(corpus.train.ids)
+        if passes > 1 and settings.budget.seconds is None:
+            tokens = f"{len(corpus.train.ids):,} tokens"
+            often = times(passes, passes)
+            print(f"the run reads the training text ({tokens}) about {often}", file=sys.stderr)
         with replacing(out / "config.json") as stream:
             stream.write(json.dumps(settings.model_dump(), indent=1).encode() + b"\n")
-        _train(settings, corpus, state, out / "records.jsonl", saved)
+        records.truncate(kept_records(out / "records.jsonl", state.step))
+        _train(settings, corpus, state, records, saved)
 
 
 def _train(
-    settings: cfg.Config, corpus: "Corpus", state: "State", records: Path, saved: Path
+    settings: cfg.Config, corpus: "Corpus", state: "State", records: BinaryIO, saved: Path
 ) -> None:
     from tinylm import checkpoint
     from tinylm import train as training
 
-    kept = kept_records(records, state.step)
-    with replacing(records) as whole:
-        whole.write(kept.encode())
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     bar = Progress(
@@ -179,17 +251,17 @@ def _train(
     )
     print("  step     tokens  train loss  val loss  bits/byte        lr  tokens/s", flush=True)
     try:
-        with bar, records.open("a") as stream:
+        with bar:
             task = bar.add_task("training", total=1.0)
             bar.update(task, completed=_share(state, settings))
             for record in training.train(state, corpus, settings):
-                stream.write(json.dumps(asdict(record)) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+                records.write(json.dumps(asdict(record)).encode() + b"\n")
+                records.flush()
+                os.fsync(records.fileno())
                 print(_line(record), flush=True)
                 bar.update(task, completed=_share(state, settings))
                 if checkpoint.is_due(record, settings):
-                    checkpoint.save(saved, state, corpus, settings)
+                    _keep(saved, state, corpus, settings, record.last)
     except training.Diverged as diverged:
         print(f"diverged: {diverged}")
         return

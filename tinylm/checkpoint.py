@@ -5,32 +5,42 @@ file cover its members only; a flipped bit between them could change what torch 
 """
 
 import hashlib
+import math
 import os
 import pickle
 import platform
+import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from tinylm import config as cfg
 from tinylm import train
-from tinylm.data import Corpus
-from tinylm.exits import Code, CommandError
+from tinylm.data import END_OF_TEXT, Corpus
+from tinylm.exits import Code, CommandError, system_error
 from tinylm.files import replacing
 from tinylm.model import build
+from tinylm.size import size
 
 _FORMAT = 2
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _WATCHED = tuple(field.name for field in fields(train.LossWatch))
+_SHARE = 4  # the tables of a model that no checkpoint holds take this part of the memory at most
 
 
 class CheckpointError(CommandError):
-    """A checkpoint that is missing, damaged, or from another run."""
+    """A checkpoint that is damaged, or from another run."""
 
     code = Code.DAMAGED
+
+
+class UnreadableCheckpointError(CheckpointError):
+    """A checkpoint that may be whole, but can't be opened here, or is of another version."""
 
 
 def is_due(record: train.Record, config: cfg.Config) -> bool:
@@ -58,7 +68,12 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
         },
     }
     with replacing(path) as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # that is how torch says that the disk is full
+            if (cause := system_error(error)) is None:
+                raise
+            raise cause from error
         stream.seek(0)
         stream.write(hashlib.file_digest(stream, "sha256").digest())
 
@@ -74,37 +89,163 @@ def _whole(stream: BinaryIO) -> bool:
     return stream.read() == digest.digest()
 
 
-def _read(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint, after its checksum has been verified."""
+def _read(path: Path, device: str) -> tuple[dict[str, Any], cfg.Config]:
+    """The content of a checkpoint and its config, after both have been verified."""
     try:
         with path.open("rb") as stream:
             if not _whole(stream):
                 raise CheckpointError(
                     f"{path}: damaged, or not a checkpoint: the checksum does not match"
                 )
+            # torch writes what it saves as it is; packed members could be of any size.
+            with zipfile.ZipFile(stream) as members:
+                if any(member.compress_type for member in members.infolist()):
+                    raise ValueError("its members are compressed")
             stream.seek(0)
             content = torch.load(stream, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+    except (FileNotFoundError, PermissionError) as error:
+        reason = error.strerror
+        raise UnreadableCheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     number = content.get("format") if isinstance(content, dict) else None
     if number != _FORMAT:
-        raise CheckpointError(f"{path}: checkpoint format {number}, this version reads {_FORMAT}")
-    return content
+        text = f"{path}: checkpoint format {number!r:.20}, this version reads {_FORMAT}"
+        newer = isinstance(number, int) and number > _FORMAT
+        raise UnreadableCheckpointError(text) if newer else CheckpointError(text)
+    config = _config(path, content)
+    problem = _problem(content, config)
+    if problem:
+        raise CheckpointError(f"{path}: not a checkpoint of this program: {problem}")
+    return content, config
+
+
+def _config(path: Path, content: Mapping[str, Any]) -> cfg.Config:
+    """The config of a checkpoint; `CheckpointError` if it has none that is valid."""
+    tree = content.get("config")
+    if not isinstance(tree, dict) or not all(isinstance(part, dict) for part in tree.values()):
+        raise CheckpointError(f"{path}: not a checkpoint of this program: config is missing")
+    try:
+        return cfg.validate(cfg.with_implied(tree), "config")
+    except cfg.ConfigError as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this program: {str(error).partition(chr(10))[0]:.200}"
+        ) from error
+
+
+def _problem(content: Mapping[str, Any], config: cfg.Config) -> str:
+    """What keeps a content from being the checkpoint of a run with this config; empty if nothing does.
+
+    Nothing of the model's size is allocated.
+    """
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "model": dict,
+        "optimizer": dict,
+        "tokenizer": str,
+        "provenance": dict,
+        "step": int,
+        "seconds": (int, float),
+        **dict.fromkeys(_WATCHED, (int, float)),
+    }
+    for name, kind in kinds.items():
+        if name not in content:
+            return f"{name} is missing"
+        if not isinstance(content[name], kind):
+            return f"{name} is {type(content[name]).__name__}"
+    if not isinstance(content["provenance"].get("corpus"), str):
+        return "the digest of its corpus is missing"
+    if not 0 <= content["step"] <= config.steps:
+        return f"step {content['step']} of {config.steps}"
+    if not (math.isfinite(content["seconds"]) and content["seconds"] >= 0):
+        return f"seconds is {content['seconds']}"
+    return _problem_of_weights(content["model"], config.model)
+
+
+def _problem_of_weights(weights: Mapping[str, Any], model: cfg.Model) -> str:
+    """The same for the weights of a model."""
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return f"{name:.80} is not a tensor of numbers"
+        if not tensor.is_contiguous():  # one that repeats its values may claim to be of any size
+            return f"{name:.80} is not stored whole"
+    tied = weights.get("head.weight") if model.tie_embeddings else None
+    held = sum(tensor.numel() for tensor in weights.values()) - (
+        0 if tied is None else tied.numel()
+    )
+    expected = size(model).params
+    if held != expected:
+        return f"its config has {expected:,} parameters, the file has {held:,}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * model.context_length * model.d_model > memory // _SHARE:
+        return f"model.context_length: {model.context_length:,} tokens don't fit in memory"
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        return "a weight is not a finite number"
+    return ""
+
+
+def _filled(path: Path, model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give a model the weights of a checkpoint; `CheckpointError` if they are of another model."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        reason = lines[min(1, len(lines) - 1)].strip()
+        raise CheckpointError(f"{path}: the weights are of another model: {reason:.200}") from error
+
+
+def _resume_optimizer(path: Path, state: train.State, saved: dict[str, Any]) -> None:
+    """Give the optimizer its saved state; `CheckpointError` if it is that of another one."""
+    optimizer = state.optimizer
+    fixed = ("params", "betas", "eps", "weight_decay")
+    try:
+        before = [
+            [group[name] for name in fixed] for group in optimizer.state_dict()["param_groups"]
+        ]
+        there = [[group[name] for name in fixed] for group in saved["param_groups"]]
+        same = [[*map(tuple, row[:2]), *row[2:]] for row in before] == [
+            [*map(tuple, row[:2]), *row[2:]] for row in there
+        ]
+        optimizer.load_state_dict(saved)
+        kept = {
+            id(parameter): all(
+                tensor.isfinite().all() and (tensor.numel() == 1 or tensor.shape == parameter.shape)
+                for tensor in moments.values()
+            )
+            for parameter, moments in optimizer.state.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: the state of its optimizer can't be used: {error}"
+        ) from error
+    parameters = list(state.model.parameters()) if state.step else []
+    if not same or not all(kept.get(id(parameter), False) for parameter in parameters):
+        raise CheckpointError(f"{path}: the state of its optimizer is of another run")
 
 
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     """The saved state of a run; `CheckpointError` if its config or corpus is another one."""
-    content = _read(path, config.run.device)
+    content, _ = _read(path, config.run.device)
     if cfg.difference(content["config"], config.model_dump()):
         raise CheckpointError(f"{path}: checkpoint of a run with another config")
     if content["provenance"]["corpus"] != corpus.digest:
         raise CheckpointError(
-            f"{path}: trained on corpus {content['provenance']['corpus']}, got {corpus.digest}"
+            f"{path}: trained on corpus {content['provenance']['corpus']:.40}, got {corpus.digest}"
         )
     state = train.start(config)
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
+    _filled(path, state.model, content["model"])
     state.step, state.seconds = content["step"], content["seconds"]
+    _resume_optimizer(path, state, content["optimizer"])
     state.watch = train.LossWatch(**{name: content[name] for name in _WATCHED})
     return state
 
@@ -121,8 +262,15 @@ class TrainedModel:
 
 def load_model(path: Path) -> TrainedModel:
     """The model of a checkpoint, on the CPU and with its tokenizer; needs no corpus."""
-    content = _read(path, "cpu")
-    config = cfg.validate(content["config"], str(path))
+    content, config = _read(path, "cpu")
+    try:
+        tokenizer = Tokenizer.from_str(content["tokenizer"])
+    except Exception as error:  # tokenizers raises nothing more special
+        raise CheckpointError(f"{path}: its tokenizer can't be read") from error
+    if tokenizer.token_to_id(END_OF_TEXT) is None or (
+        tokenizer.get_vocab_size() > config.model.vocab_size
+    ):
+        raise CheckpointError(f"{path}: its tokenizer does not go with its model")
     model = build(config.model, config.run.seed)
-    model.load_state_dict(content["model"])
-    return TrainedModel(model, Tokenizer.from_str(content["tokenizer"]), config, content["step"])
+    _filled(path, model, content["model"])
+    return TrainedModel(model, tokenizer, config, content["step"])

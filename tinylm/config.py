@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tinylm.exits import Code, CommandError
-from tinylm.yaml import YamlError, parse, read_mapping
+from tinylm.yaml import YamlError, check_texts, parse, read_mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 MAX_VOCABULARY = 2**16  # token files are uint16
@@ -519,6 +519,8 @@ def _path_called(name: str) -> str | None:
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The nearest of the names; None if none is close."""
     names = list(names)
+    if len(name) > 2 * max(map(len, names), default=0):
+        return None
     close = (difflib.get_close_matches(one, names, n=1, cutoff=0.6) for one in (name, name.lower()))
     return next((near[0] for near in close if near), None)
 
@@ -673,9 +675,11 @@ def problems(
                 text = f"unknown {key} {tag!r}; expected one of {listed}{near}"
             found.append(Problem(f"{path}.{key}", text))
         elif fault["type"] == "extra_forbidden":
-            with_value = f"{path}.{fault['input']}"
+            with_value = f"{path}.{fault['input']!s:.80}"
             known = with_value if with_value in called else path
-            found.append(Problem(path, f"unknown key{_near_key(known, names, called)}"))
+            # To look for the nearest name takes longer than all else; no more problems are shown.
+            near = _near_key(known, names, called) if len(found) < PROBLEMS_SHOWN else ""
+            found.append(Problem(path, f"unknown key{near}"))
         elif fault["type"] in _MAPPING and path in tagged and isinstance(fault["input"], str):
             key = tagged[path][0]
             found.append(Problem(path, f"{_told(fault)}; write {{{key}: {fault['input']}}}"))
@@ -734,6 +738,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
             continue
         try:
             changes[path.strip()] = parse(value, f"--set {path}")
+            check_texts(changes[path.strip()], f"--set {path}")
         except YamlError as error:
             wrong.append(str(error))
     if wrong:

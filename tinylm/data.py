@@ -9,15 +9,19 @@ process builds at a time, and goes on where a process that was killed had come.
 However large a corpus is, its preparation needs less than 1 GB of memory.
 """
 
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -298,7 +302,14 @@ def _build(config: cfg.Config, survey: Survey, folder: Path, tell: Tell) -> None
         if files.pieces:
             tell(f"going on after {files.pieces} pieces that were tokenized before")
         _write_tokens(tokenizer, pieces(), files, advance)
-    np.save(folder / "bytes_of_token.npy", np.array(_bytes_of_token(tokenizer), dtype=np.int64))
+    _save(folder / "bytes_of_token.npy", np.array(_bytes_of_token(tokenizer), dtype=np.int64))
+
+
+def _save(file: Path, array: NDArray[np.int64]) -> None:
+    """Write an array; numpy itself would not say that the disk is full."""
+    content = io.BytesIO()
+    np.save(content, array)
+    file.write_bytes(content.getvalue())
 
 
 def _needs(config: cfg.Config) -> tuple[tuple[str, int, str], tuple[str, int, str]]:
@@ -356,25 +367,102 @@ def _check_possible(survey: Survey, config: cfg.Config) -> None:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
 
 
+class _DamagedError(ValueError):
+    """A prepared folder whose content is not what was written."""
+
+
+_FILES = ("train.bin", "validation.bin", "bytes_of_token.npy", "tokenizer.json")
+_DIGEST = re.compile(r"[0-9a-z]+")
+# Of the files whose content was verified in this process: size, time of change and inode.
+_verified: dict[Path, tuple[int, int, int]] = {}
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a corpus."""
+    sums = {}
+    for name in _FILES:
+        with (folder / name).open("rb") as stream:
+            sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sums
+
+
+def _stamps(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """Size, time of change and inode of each file; `_DamagedError` if one is no file."""
+    found = {folder / name: (folder / name).stat() for name in (*_FILES, "corpus.json")}
+    other = [file.name for file, at in found.items() if not stat.S_ISREG(at.st_mode)]
+    if other:
+        raise _DamagedError(f"{' and '.join(other)} is not a file")
+    return {file: (at.st_size, at.st_mtime_ns, at.st_ino) for file, at in found.items()}
+
+
+def _verify(folder: Path, meta: dict[str, object]) -> None:
+    """Raise `_DamagedError` if the content of a file is not what was written; `read` asks for it once in a
+    process, and after that compares size and time."""
+    sums = _sums(folder)
+    if "sha256" not in meta:  # of an earlier version, which kept none
+        with suppress(OSError):  # the cache may be read-only
+            _write_meta(folder, meta | {"sha256": sums})
+    elif meta["sha256"] != sums:
+        written = meta["sha256"]
+        known = written if isinstance(written, dict) else {}
+        names = [name for name in _FILES if known.get(name) != sums[name]]
+        raise _DamagedError(f"{' and '.join(names)} changed after it was written")
+    _verified.update(_stamps(folder))
+
+
+def _write_meta(folder: Path, meta: dict[str, object]) -> None:
+    with replacing(folder / "corpus.json") as stream:
+        stream.write(json.dumps(meta).encode())
+
+
 def read(folder: Path) -> Corpus:
-    """The corpus in a prepared folder."""
-    meta = json.loads((folder / "corpus.json").read_text())
+    """The corpus in a prepared folder; `ValueError` if it is damaged."""
+    try:
+        stamps = _stamps(folder)
+        meta = json.loads((folder / "corpus.json").read_bytes())
+        documents_of = {name: int(meta["documents"][name]) for name in ("train", "validation")}
+        if not stamps.items() <= _verified.items():
+            _verify(folder, meta)
+        bytes_of_token = np.load(folder / "bytes_of_token.npy", allow_pickle=False)
+        if bytes_of_token.dtype != np.int64 or bytes_of_token.ndim != 1:
+            raise _DamagedError("bytes_of_token.npy is not a list of whole numbers")
 
-    def tokens(name: str) -> Tokens:
-        file = folder / f"{name}.bin"
-        # An empty file can't be mapped.
-        ids = np.memmap(file, np.uint16, "r") if file.stat().st_size else np.empty(0, np.uint16)
-        return Tokens(ids, meta["documents"][name])
+        def tokens(name: str) -> Tokens:
+            file = folder / f"{name}.bin"
+            # An empty file can't be mapped.
+            ids = np.memmap(file, np.uint16, "r") if file.stat().st_size else np.empty(0, np.uint16)
+            return Tokens(ids, documents_of[name])
 
-    bytes_of_token = np.load(folder / "bytes_of_token.npy")
-    is_given = bool(meta.get("is_given", False))  # folders of version 0.1 do not say it
-    return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token, is_given)
+        is_given = bool(meta.get("is_given", False))  # folders of version 0.1 do not say it
+        return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token, is_given)
+    except FileNotFoundError as error:
+        raise _DamagedError(f"{Path(error.filename).name} is missing") from error
+    except _DamagedError:
+        raise
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        IsADirectoryError,
+    ) as error:
+        raise _DamagedError(str(error).partition("\n")[0]) from error
 
 
 def find(digest: str) -> Corpus | None:
-    """The prepared corpus with this digest, if this machine has it; reads no documents."""
-    folder = cache_folder() / "corpora" / digest
-    return read(folder) if folder.is_dir() else None
+    """The prepared corpus with this digest, if this machine has it whole; reads no documents."""
+    return _look(cache_folder() / "corpora" / digest)[0] if _DIGEST.fullmatch(digest) else None
+
+
+def _look(folder: Path) -> tuple[Corpus | None, str]:
+    """The corpus in a prepared folder; None if there is none, and what is wrong with one that is damaged."""
+    if not folder.exists():
+        return None, ""
+    try:
+        return read(folder), ""
+    except _DamagedError as error:
+        return None, str(error)
 
 
 def check_files(config: cfg.Config) -> None:
@@ -417,26 +505,50 @@ def _kept(
     """The corpus with this digest in the cache. If it is not there, tell what is said of it, and have
     its files built in a folder that may have some of them already."""
     folder = cache_folder() / "corpora" / digest
-    if not folder.exists():
-        with _locked(digest, tell):
-            if not folder.exists():  # else another process made it in the meantime
-                for line in says:
-                    tell(line)
-                building = folder.with_name(f".{digest}")
-                try:
-                    building.mkdir(parents=True, exist_ok=True)
-                    meta = build(building)
-                    (building / "corpus.json").write_text(json.dumps(meta))
-                    (building / "state.json").unlink()
-                    for file in building.iterdir():
-                        sync(file)
-                    building.rename(folder)
-                    sync(folder.parent)
-                except OSError as error:
-                    raise OSError(
-                        error.errno, error.strerror or str(error), error.filename or str(building)
-                    ) from error
-    return read(folder)
+    corpus, _ = _look(folder)
+    if corpus is not None:
+        return corpus
+    with _locked(digest, tell):
+        corpus, wrong = _look(folder)
+        if corpus is not None:  # another process made it in the meantime
+            return corpus
+        if wrong:
+            tell(f"{folder} is damaged and is made again: {wrong}")
+        for line in says:
+            tell(line)
+        building = folder.with_name(f".{digest}")
+        with _keeping(building):
+            building.mkdir(parents=True, exist_ok=True)
+            meta = build(building)
+            _write_meta(building, meta | {"sha256": _sums(building)})
+            (building / "state.json").unlink()
+            for file in building.iterdir():
+                sync(file)
+            if wrong:
+                _remove(folder)
+            building.rename(folder)
+            sync(folder.parent)
+        return read(folder)
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, or whatever is in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Make an `OSError` name the folder of the cache, and what to do if there is no room."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            reason += " (a corpus is prepared there; TINYLM_CACHE chooses another folder)"
+        raise OSError(error.errno, reason, error.filename or str(folder)) from error
 
 
 def prepare(config: cfg.Config, tell: Tell = lambda message: None) -> Corpus:
@@ -548,8 +660,8 @@ def _prepare_given(data: cfg.Data, files: texts.Sources, tell: Tell) -> Corpus:
             models.WordLevel(ids_as_text | {END_OF_TEXT: vocabulary - 1}, END_OF_TEXT)
         )
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.save(str(folder / "tokenizer.json"))
-        np.save(folder / "bytes_of_token.npy", np.ones(vocabulary, np.int64))
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True))
+        _save(folder / "bytes_of_token.npy", np.ones(vocabulary, np.int64))
         documents_of_sides = {"train": 1, "validation": 1}
         return {"corpus": data.corpus, "documents": documents_of_sides, "is_given": True}
 

@@ -4,10 +4,12 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sync(path: Path) -> None:
@@ -17,6 +19,36 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
+    """A file to read. Never waits: `OSError` if it is a pipe, a device or a folder, or without `follow` a
+    link."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink() and not follow:
+            raise OSError(errno.ELOOP, "a link", str(path)) from error
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.ENXIO, "not a file", str(path)) from error
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a file", str(path))
+
+
+def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """The content of a file that `open_file` opens; `OSError` if it has more than `limit` bytes."""
+    with open_file(path, follow=follow) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit / 1e6:.3g} MB", str(path))
+    return content
 
 
 @contextmanager

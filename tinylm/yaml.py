@@ -14,6 +14,12 @@ from typing import Any
 import yaml
 
 from tinylm.exits import Code, CommandError
+from tinylm.files import read_file
+
+_LARGEST = 2 * 10**6  # bytes of a file; a grid of 100,000 values has half of that
+_LONGEST, _LONGEST_KEY = 100_000, 200  # characters of a text, and of a key
+# What a terminal would act on: control characters, and those that turn the direction of text.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class YamlError(CommandError, ValueError):
@@ -49,11 +55,11 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text", key_node.start_mark
+                    None, None, f"key {key!r:.80} is not text", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is listed twice", key_node.start_mark
+                    None, None, f"key {key!r:.80} is listed twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -117,12 +123,35 @@ def parse(text: str, source: str) -> Any:
         raise YamlError(f"{source}: nested too deeply") from error
 
 
+def check_texts(value: Any, where: str) -> None:
+    """Raise `YamlError` for a text in a value that is too long, or that a terminal would act on."""
+    left = [(where, value)]
+    while left:
+        place, one = left.pop()
+        if isinstance(one, dict):
+            for key, part in one.items():
+                if len(key) > _LONGEST_KEY:
+                    raise YamlError(
+                        f"{place}: a key has {len(key):,} characters; the most are {_LONGEST_KEY}"
+                    )
+                check_texts(key, place)
+                left.append((f"{place}: {key}" if place == where else f"{place}.{key}", part))
+        elif isinstance(one, list):
+            left += [(place, part) for part in one]
+        elif isinstance(one, str) and len(one) > _LONGEST:
+            raise YamlError(
+                f"{place}: a text has {len(one):,} characters; the most are {_LONGEST:,}"
+            )
+        elif isinstance(one, str) and (found := CONTROL.search(one)):
+            raise YamlError(f"{place}: control character {found[0]!a}")
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; `ValueError` if a key is listed twice."""
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if key in mapping:
-            raise ValueError(f"key {key!r} is listed twice")
+            raise ValueError(f"key {key!r:.80} is listed twice")
         mapping[key] = value
     return mapping
 
@@ -138,7 +167,7 @@ def parse_json(text: str, source: str) -> Any:
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or .json file; `YamlError`, which begins with its path, if it has none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, _LARGEST).decode()
     except UnicodeDecodeError as error:
         raise YamlError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -147,5 +176,6 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if value is None:
         raise YamlError(f"{path}: the file is empty")
     if not isinstance(value, dict):
-        raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r}")
+        raise YamlError(f"{path}: expected a mapping of keys to values, got {value!r:.80}")
+    check_texts(value, str(path))
     return value

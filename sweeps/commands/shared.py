@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeps.engine import TrackerName
+from sweeps.exits import masked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +32,8 @@ Tracker = Annotated[
 
 
 def command_line(module: str) -> str:
-    """The command line of this process, quoted for a shell."""
-    return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
+    """The command line of this process, quoted for a shell, without secrets: it is kept and shown."""
+    return shlex.join(map(masked, [sys.executable, "-m", module, *sys.argv[1:]]))
 
 
 def console() -> "Console":

@@ -5,6 +5,7 @@ trial continues. All its state comes from the ledger, so a driver that opens the
 died continues where that one stopped.
 """
 
+import contextlib
 import itertools
 import json
 import math
@@ -202,7 +203,12 @@ class Driver:
         rows = self.ledger.append_all(facts)
         for row in rows:
             kind = row["kind"]
+            name = row.get("trial", "")
+            of = self.sweep.trials.get(name) or self.sweep.audits.get(name)
+            before = () if of is None else tuple(of.checkpoints)
             self.sweep.observe(row)
+            if of is not None and kind != "unusable":  # the next session deletes what can't be used
+                self._free(of, before)
             if kind in {"measured", "started"}:
                 trial = self.sweep.find(row["trial"])
                 self._watch_target(trial, last_record(trial) if kind == "measured" else None)
@@ -212,6 +218,34 @@ class Driver:
             elif kind not in _CONSULTED and "trial" in row:
                 self._place(row["trial"])
         return rows
+
+    def _free(self, trial: led.Trial, before: Sequence[led.Row]) -> None:
+        """Delete those of earlier checkpoints that a trial no longer needs, and the folder of an attempt
+        that is empty without them."""
+        kept = {one["path"] for one in trial.checkpoints}
+        for saved in before:
+            # An audit begins from a checkpoint of another trial.
+            if saved["path"] not in kept and saved["trial"] == trial.trial:
+                folder = self.ledger.files.checkpoint(saved).parent
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # it holds other checkpoints
+                    folder.parent.rmdir()
+
+    def _clean(self) -> None:
+        """Delete what drivers that died left in the folders of attempts: checkpoints that no row names, and
+        folders without any."""
+        files = self.ledger.files
+        kept = {
+            files.checkpoint(saved).parent
+            for trial in self.sweep.everything
+            for saved in trial.checkpoints
+        }
+        for attempt in files.attempts(one.trial for one in self.sweep.everything):
+            for folder in attempt.glob("checkpoint_*"):
+                if folder not in kept and not folder.is_symlink():
+                    shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it holds what is needed
+                attempt.rmdir()
 
     def _watch_target(self, trial: led.Trial, new: Measured | None = None) -> None:
         """Note whether a trial has reached a target that ends it: with a new record, or without one with
@@ -345,6 +379,7 @@ class Driver:
         if new:
             self._record("sweep", **request)
         self._record("session", **session)
+        self._clean()
         if new and forecast is not None:
             self._record("forecast", **forecast)
         self._plan(self.plan.trials)
@@ -451,10 +486,7 @@ class Driver:
         trial = None if self.reached_cap() else self._next_trial()
         if trial is None:
             return None
-        saved = trial.checkpoint
-        file = self.ledger.files.checkpoint(saved) if saved is not None else None
-        if file is None or not file.is_file():
-            saved = file = None  # the same training from its beginning gives the same records
+        saved, file = self._usable(trial)
         self._record(
             "started",
             trial=trial.trial,
@@ -471,6 +503,28 @@ class Driver:
             rungs=() if self._is_free(trial) else self.policy.rungs(trial.budget),
             branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
+        )
+
+    def _usable(self, trial: led.Trial) -> tuple[led.Row | None, Path | None]:
+        """The checkpoint to resume a trial from, its row and its file, after writing down which later ones
+        are missing; None if there is none: from its beginning it trains the same records again."""
+        while (saved := trial.checkpoint) is not None:
+            file = self.ledger.files.checkpoint(saved)
+            if file.is_file():
+                return saved, file
+            self._cannot_use(trial, saved, f"{saved['path']}: there is no such file")
+        return None, None
+
+    def _cannot_use(self, trial: led.Trial, saved: led.Row, reason: str) -> None:
+        """Write down that a checkpoint is damaged or missing: the trial goes on from the one before."""
+        step, path = saved["step"], saved["path"]
+        self._record(
+            "unusable",
+            trial=trial.trial,
+            attempt=trial.attempt,
+            step=step,
+            path=path,
+            reason=reason,
         )
 
     def _next_trial(self) -> led.Trial | None:
@@ -664,6 +718,10 @@ class Driver:
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write down an event of `Attempt.events`; whether the attempt continues."""
         trial = self.sweep.find(trial_id)
+        if event["event"] == "unusable":
+            assert trial.checkpoint is not None  # the attempt began from it
+            self._cannot_use(trial, trial.checkpoint, event["reason"])
+            return False
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
@@ -690,11 +748,10 @@ class Driver:
     def saved(self, trial_id: str, path: Path) -> None:
         """The checkpoint of the last record is at `path`: write it down, and do what waited for it."""
         trial = self.sweep.find(trial_id)
-        # The row must not outlive the file, nor the older checkpoint end before this one is safe.
+        # The row must not outlive the file, nor an older checkpoint end before this one is safe.
         for written in (path, path.parent):
             sync(written)
-        before = trial.checkpoint
-        row = self._record(
+        self._record(
             "checkpointed",
             trial=trial_id,
             attempt=trial.attempt,
@@ -702,10 +759,6 @@ class Driver:
             tokens=trial.tokens,
             path=path.relative_to(self.ledger.files.folder.resolve()).as_posix(),
         )
-        own = before is not None and before["trial"] == trial_id  # an audit begins from another's
-        if before is not None and own and before["path"] != row["path"]:
-            old = self.ledger.files.checkpoint(before)
-            shutil.rmtree(old.parent, ignore_errors=True)
         due = self._due.pop(trial_id, None)
         if due == "finish":
             self._finish(trial)

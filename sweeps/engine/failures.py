@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from sweeps.exits import masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 
 How = Literal["out of memory", "storage", "died", "error"]
@@ -66,7 +67,7 @@ def root_of(error: BaseException) -> BaseException:
 def failure_of(error: BaseException) -> Failure:
     """What an exception means."""
     chain = list(_chain(error))
-    text = "".join(traceback.format_exception(error))[-_TRACEBACK:]
+    text = masked("".join(traceback.format_exception(error)))[-_TRACEBACK:]
     for one in chain:
         names = {kind.__name__ for kind in type(one).__mro__}
         if names & _MEMORY_TYPES or says_out_of_memory(str(one)):
@@ -82,7 +83,7 @@ def failure_of(error: BaseException) -> Failure:
 def _line(error: BaseException) -> str:
     """The type of an error and its first line that says something."""
     name = type(error).__name__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in masked(str(error)).splitlines() if line.strip()]
     return f"{name}: {lines[0]}" if lines else name
 
 

@@ -23,6 +23,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from sweeps.engine.driver import Job
+from sweeps.exits import masked
 from sweeps.ledger import Files
 from tinylm import config as cfg
 
@@ -64,7 +65,7 @@ class Tracker(tune.Callback):
             tell()
         except Exception as error:  # noqa: BLE001 whatever it is, the sweep continues
             self._dropped = True
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            said = masked(f"{type(error).__name__}: {error}").splitlines()[0]
             print(
                 f"--tracker {self._name}: dropped, and the sweep continues without it: {said}",
                 file=sys.stderr,
@@ -93,6 +94,8 @@ class Tracker(tune.Callback):
         **info: Any,
     ) -> None:
         event = json.loads(result["event"])
+        if event["event"] == "unusable":  # a checkpoint, before anything was trained
+            return
         numbers = {
             name: value
             for name, value in event.items()

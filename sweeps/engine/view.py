@@ -277,9 +277,8 @@ class View:
 
     def update(self) -> None:
         """Show what has changed; cheap enough to call often."""
-        if self._live is None:
-            self._tell()
-        elif self._clock() - self._drawn > _REFRESH_SECONDS:
+        self._tell()
+        if self._live is not None and self._clock() - self._drawn > _REFRESH_SECONDS:
             self._drawn = self._clock()
             self._live.update(self._draw(), refresh=True)
 
@@ -335,9 +334,10 @@ class View:
     def _tell(self) -> None:
         rows = self._driver.ledger.rows
         for row in rows[self._told :]:
-            line = self._sentence(row)
+            # The table shows the states of trials.
+            line = self._sentence(row) if self._live is None or row["kind"] == "unusable" else ""
             if line:
-                print(line, file=self._console.file, flush=True)
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._told = len(rows)
 
     def _score(self, score: float | None) -> str:
@@ -366,6 +366,8 @@ class View:
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
                 what = _capped(row)
+            case "unusable":
+                what = f"the checkpoint of step {row['step']} can't be used: {row['reason']}"
             case "audited":
                 what = f"to be audited, drawn from {quantity(row['stopped'], 'stopped trial')}"
             case "finished":

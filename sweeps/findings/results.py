@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from sweeps.exits import UsageError
-from sweeps.ledger import AT_TARGET, Row, Sweep, Trial
+from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
     END,
@@ -67,8 +67,6 @@ class Attempt:
 class _Attempts:
     """The attempts of a sweep, from its rows."""
 
-    ENDS: ClassVar[set[str]] = {"paused", "stopped", "diverged", "failed", "finished", "capped"}
-
     def __init__(self) -> None:
         self.found: list[Attempt] = []
         self._running: dict[str, Attempt] = {}  # by trial
@@ -85,7 +83,7 @@ class _Attempts:
             self.found.append(self._running[row["trial"]])
         elif trial in self._running:
             self._running[trial].ended = row["time"]
-            if kind in self.ENDS:
+            if kind in ATTEMPT_ENDS:
                 del self._running[trial]
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger import BITS, NAME, RESULTS, Role, pool_of
+from sweeps.ledger import BITS, LONGEST_NAME, RESULTS, Role, is_name, pool_of
 from sweeps.plan.domains import Multiple, Value
 from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
 from sweeps.policies.pools import Pools
@@ -168,8 +168,9 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
 def experiment_request(name: str, config: str, changes: list[str], why: str) -> Request:
     """What a named experiment asks: one config, trained once to its end. `ConfigError` with what is
     wrong in it."""
-    if not NAME.fullmatch(name):
-        raise cfg.ConfigError([f"--name {name}: expected letters, digits, _, - and ."])
+    if not is_name(name):
+        rule = f"letters, digits, _, - and ., at most {LONGEST_NAME} characters"
+        raise cfg.ConfigError([f"--name {name}: expected {rule}"])
     base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
     written = {
         "question": why.strip() or name,
@@ -185,11 +186,12 @@ def sweep_folder(request: Request, out: Path | None) -> Path:
     name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
     wrong = []
-    if not NAME.fullmatch(folder.name.replace(" ", "_")) or ".." in folder.parts:
+    if not is_name(folder.name.replace(" ", "_")) or ".." in folder.parts:
         wrong.append(
-            f"--out {folder}: expected a folder name of letters, digits, spaces, _, - and . (and no ..)"
+            f"--out {folder}: expected a folder name of letters, digits, spaces, _, - and . "
+            f"(and no ..), at most {LONGEST_NAME} characters"
         )
-    if folder.exists() and not folder.is_dir():
+    elif folder.exists() and not folder.is_dir():
         wrong.append(f"--out {folder}: not a folder")
     if wrong:
         raise cfg.ConfigError(wrong)

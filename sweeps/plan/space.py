@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sweeps.ledger import BASELINE, NAME
+from sweeps.ledger import BASELINE, LONGEST_NAME, is_name
 from sweeps.plan.domains import (
     DOMAINS,
     UNREAD,
@@ -473,8 +473,9 @@ class Space(Section):
     def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[Problem]:
         if name.casefold() == BASELINE:
             yield Problem(where, "the name is reserved for the base config")
-        if not NAME.fullmatch(name):
-            yield Problem(where, "expected a name of letters, digits, _, - and .")
+        if not is_name(name):
+            rule = f"letters, digits, _, - and ., at most {LONGEST_NAME} characters"
+            yield Problem(where, f"expected a name of {rule}")
         for path in (self.retune or {}).keys() & arm.set.keys():
             yield Problem(f"{where}.set.{path}", "retune sets this path in every arm")
         if arm.match and "model.d_ff" in (self.retune or {}):
@@ -603,16 +604,18 @@ class Space(Section):
 def find(name_or_path: str) -> Path:
     """The file of a space: by its path, or by its name in search_spaces/ here or as installed."""
     path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"}:
-        named = path.stem
-    else:
-        named = name_or_path
+    is_file = path.suffix in {".yaml", ".yml"}
+    named = path.stem if is_file else name_or_path
+    if not is_name(named.replace(" ", "_")):
+        raise ConfigError(
+            [
+                f"{name_or_path}: expected a space's name (letters, digits, _, - and ., at most "
+                f"{LONGEST_NAME} characters) or .yaml file"
+            ]
+        )
+    if not is_file:
         candidates = [folder / f"{name_or_path}.yaml" for folder in (SPACES, SHIPPED)]
         path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    if not NAME.fullmatch(named.replace(" ", "_")):
-        raise ConfigError(
-            [f"{name_or_path}: expected a space's name (letters, digits, _, - and .) or .yaml file"]
-        )
     if not path.is_file():
         shipped = sorted({file.stem for one in (SPACES, SHIPPED) for file in one.glob("*.yaml")})
         raise ConfigError(
@@ -645,6 +648,7 @@ def _written_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with the paths of a tree."""
+    unknown = 0
     for where, path, value in _written_paths(tree):
         if path in {"run.seed", "seed"}:
             yield Problem(where, "list seeds under `seeds`")
@@ -657,7 +661,10 @@ def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
         elif path not in cfg.PATHS:
             # A path that is a value, not a key, is not in `where` yet.
             named = f"{path}: " if not where.endswith(path) else ""
-            yield Problem(where, f"{named}unknown path{cfg.did_you_mean(path, cfg.PATHS)}")
+            unknown += 1
+            # To look for the nearest path takes longer than all else; no more problems are shown.
+            near = cfg.did_you_mean(path, cfg.PATHS) if unknown <= cfg.PROBLEMS_SHOWN else ""
+            yield Problem(where, f"{named}unknown path{near}")
 
 
 def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
@@ -835,7 +842,8 @@ def _independent(
 ) -> list[Problem]:
     """The problems that are neither in nor around what was found to be wrong before, and no lack of
     what stands in the wrong place, or under the name that another program gives it."""
-    before = [f"{one.path}." for one in found]
+    before = {one.path for one in found}
+    around = {above for path in before for above in _prefixes(path)}
     said = set()
     for path in (one.path for one in (*found, *problems)):
         inner = path.partition(".")[2]
@@ -843,8 +851,7 @@ def _independent(
         said |= {inner} if inner in Space.model_fields else set()
 
     def is_new(problem: Problem) -> bool:
-        place = f"{problem.path}."
-        near = any(place.startswith(wrong) or wrong.startswith(place) for wrong in before)
+        near = problem.path in around or not before.isdisjoint(_prefixes(problem.path))
         return not near and (problem.path not in said or _has(tree, problem.path))
 
     return [problem for problem in problems if is_new(problem)]
@@ -864,8 +871,12 @@ _AN_EACH = Each.model_construct(path="", values=[], hypothesis="", scale={})
 
 def _key_of(place: str, members: Mapping[str, Any]) -> str:
     """The key of a mapping in or at which a place is; the first part of the place if there is none."""
-    found = (key for key in members if f"{place}.".startswith(f"{key}."))
-    return next(found, place.partition(".")[0])
+    return next((key for key in _prefixes(place) if key in members), place.partition(".")[0])
+
+
+def _prefixes(place: str) -> list[str]:
+    """The parts of a place from its beginning, and itself: `a`, `a.b`, `a.b.c`."""
+    return list(itertools.accumulate(place.split("."), "{}.{}".format))
 
 
 def _without_members(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict[str, Any]:

@@ -86,6 +86,9 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
         tuned = math.prod(len(grid.values) for grid in (space.retune or {}).values())
         what = f"{len(planned_arms)} grids of {tuned} combinations"
         _refuse_too_many(request, "retune", what, len(planned_arms) * tuned)
+        runs = len(request.seeds) + space.repeats - 1
+        what = f"{len(planned_arms)} arms, {runs} times each,"
+        _refuse_too_many(request, "seeds", what, len(planned_arms) * runs)
         known = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
             known = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]

@@ -4,7 +4,7 @@ import math
 
 from sortedcontainers import SortedList
 
-from sweeps.ledger import Row
+from sweeps.ledger import ATTEMPT_ENDS, Row
 from sweeps.policies.base import (
     NOT_FINITE,
     Arrivals,
@@ -119,7 +119,7 @@ class Halving:
         if kind == "started":
             left = (tokens for tokens, r in self.rung_at.items() if trial in r.promoted)
             self.running[trial] = max(left, default=0)
-        elif kind in {"paused", "stopped", "capped", "finished", "diverged", "failed"}:
+        elif kind in ATTEMPT_ENDS:
             self.running.pop(trial, None)
         if kind in {"started", "finished", "diverged"}:
             # The sweep's policy before this one may have continued it from where it waited.

@@ -18,6 +18,7 @@ from sweeps.report import log, notes, page
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
+from tinylm.files import read_file
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
 def _figures(files: Files) -> Iterator[Path]:
     """The figures of the last analysis, by its summary; other pictures beside them are people's own."""
     try:
-        names = json.loads(files.findings.read_bytes())["figures"]
+        names = json.loads(read_file(files.findings, 10**9))["figures"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     for name in names if isinstance(names, list) else ():

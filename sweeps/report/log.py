@@ -36,6 +36,7 @@ from sweeps.text import (
     tally,
     whole,
 )
+from tinylm.files import read_file
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
 _RECOMMENDATIONS = "/recommendations"  # key of their notes; no experiment has it
@@ -93,6 +94,9 @@ def _template() -> Any:
     return environment.get_template(TEMPLATE)
 
 
+_LARGEST = 10**6  # bytes of the notes on a sweep
+
+
 def begin_notes(files: Files) -> None:
     """Create the `notes.md` of a sweep with its headings, if it does not exist."""
     try:
@@ -103,11 +107,16 @@ def begin_notes(files: Files) -> None:
 
 
 def _own_notes(files: Files) -> Markdown:
-    """The quoted content of a sweep's `notes.md`; empty if it has only the headings."""
+    """The quoted content of a sweep's `notes.md`, or why it is not quoted; empty if it has only the
+    headings."""
     try:
-        text = files.notes.read_text(errors="replace")
+        # A link could lead to any file of its reader, and a log is shared.
+        text = read_file(files.notes, _LARGEST, follow=False).decode(errors="replace")
     except FileNotFoundError:
         return Markdown()
+    except OSError as error:
+        print(f"{files.notes}: {error.strerror}; it is not quoted in the log", file=sys.stderr)
+        return Markdown(f"> `{files.notes.name}`: {error.strerror}; it is not quoted here.")
     if text.split() == _HEADINGS.split():
         return Markdown()
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))

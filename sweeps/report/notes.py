@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sweeps.exits import UsageError
 from sweeps.ledger import write_whole
-from tinylm.files import exchange
+from tinylm.files import exchange, read_file
 
 Notes = dict[bytes, bytes]
 
@@ -26,6 +26,7 @@ _NOTE = re.compile(
 )
 # A marker without its partner, or one that is not at the beginning of a line.
 _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
+_LARGEST = 10**9  # bytes of a file
 _SAVING_SECONDS = 2.0  # time that an editor may take to write a file
 
 
@@ -99,7 +100,7 @@ def _settled(path: Path, clock: Callable[[], float]) -> bytes | None:
     until = clock() + _SAVING_SECONDS
     while True:
         try:
-            content = path.read_bytes()
+            content = read_file(path, _LARGEST)
         except FileNotFoundError:
             return None
         if content.endswith(LAST) or clock() > until:
@@ -124,10 +125,17 @@ def _exchanged(ours: Path, path: Path) -> bool:
     return True
 
 
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_file(path, _LARGEST) == content
+    except OSError:  # something else
+        return False
+
+
 def _copied(path: Path, content: bytes) -> Path:
     """A file beside a file, with its content."""
     copies = (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
-    copy = next(one for one in copies if not one.exists() or one.read_bytes() == content)
+    copy = next(one for one in copies if not one.exists() or _holds(one, content))
     write_whole(copy, content)
     return copy
 

@@ -300,9 +300,10 @@ def _render(name: str, **content: Any) -> str:
     return environment.get_template(f"{name}.j2").render(**content)
 
 
-def html(content: Content, feed: str = "") -> str:
-    """The complete page; `feed` is the address that a live page gets its content from."""
-    return _render("report.html", page=content, feed=feed, plotly=_plotly())
+def html(content: Content, feed: str = "", nonce: str = "") -> str:
+    """The complete page; `feed` is the address that a live page gets its content from, and `nonce` the
+    word by which its browser knows the page's own scripts."""
+    return _render("report.html", page=content, feed=feed, nonce=nonce, plotly=_plotly())
 
 
 def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:

@@ -1,6 +1,7 @@
 """Recorded learning curves, and the CSV files that hold them."""
 
 import csv
+import io
 import math
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from sweeps.text import short_name
 from tinylm.config import ConfigError, did_you_mean
+from tinylm.files import read_file
 
 BUDGET = "budget.tokens"  # a column of sweeps whose trials have budgets of their own
 SCORE = "score"  # the metric's name in files of curves and in replayed rows
@@ -41,6 +43,7 @@ class Curve:
 
 _COLUMNS = ("trial", "tokens", SCORE)
 _MEASURED = {"seconds", "decayed", "step", "train_loss", "val_loss", "bits_per_byte", "grad_norm"}
+_LARGEST_FILE = 10**9  # bytes
 _LARGEST = 1e15  # of tokens, seconds and scores; larger ones are typing errors
 
 
@@ -130,10 +133,10 @@ def read_curves(path: Path) -> list[Curve]:
     from there) and swept values. Without seconds, each token takes one second.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = [(reader.line_num, row) for row in reader]
-            names = reader.fieldnames or []
+        text = read_file(path, _LARGEST_FILE).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+        names = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
     twice = [name for name, times in Counter(names).items() if times > 1]

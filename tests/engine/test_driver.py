@@ -323,6 +323,107 @@ def test_a_trial_that_fails_is_tried_again_then_given_up(tmp_path: Path) -> None
     assert (failed.label, failed.attempt) == ("lr=0.004", RETRIES + 1)
 
 
+def checkpoints(folder: Path) -> list[str]:
+    """The checkpoints of the first trial that are there, by rising step."""
+    first = next(iter(led.fold(led.read(led.Files(folder))).trials))
+    found = led.Files(folder).checkpoints.glob(f"{first}-*/checkpoint_*/checkpoint.pt")
+    return sorted((file.read_text() for file in found), key=int)
+
+
+def damage(folder: Path, how: str, last: int) -> None:
+    """Damage the last checkpoints of the first trial of a sweep."""
+    trial = next(iter(led.fold(led.read(led.Files(folder))).trials.values()))
+    for row in trial.checkpoints[-last:]:
+        file = folder / row["path"]
+        if how == "flipped":
+            file.write_text("?")
+        else:
+            file.unlink()
+        if how == "a folder":
+            file.mkdir()
+
+
+def test_a_trial_that_goes_on_keeps_two_checkpoints(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES[:1], **NONE), records=5, slots=1)
+    assert checkpoints(tmp_path) == ["16", "20"]
+
+
+def test_a_trial_that_has_ended_keeps_one_checkpoint(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES[:1], **NONE))
+    assert checkpoints(tmp_path) == ["32"]
+
+
+def test_a_trial_that_is_stopped_keeps_one_checkpoint(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES))
+    stopped = [one.trial for one in after.trials.values() if one.status == "stopped"]
+    found = led.Files(tmp_path).checkpoints.glob("*/*/checkpoint.pt")
+    names = [file.parents[1].name.partition("-")[0] for file in found]
+    assert stopped and [names.count(trial) for trial in stopped] == [1] * len(stopped)
+
+
+def test_no_attempt_leaves_an_empty_folder(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES), records=20)
+    sweep(tmp_path, grid(RATES))
+    folders = list(led.Files(tmp_path).checkpoints.iterdir())
+    assert folders and all(list(folder.iterdir()) for folder in folders)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+@pytest.mark.parametrize("how", ["flipped", "missing", "a folder"])
+def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
+    tmp_path: Path, how: str, last: int, whole: Any
+) -> None:
+    """With both damaged it begins anew; in either case its curve is that of an undamaged run."""
+    sweep(tmp_path, grid(RATES, **NONE), records=5, slots=1)
+    damage(tmp_path, how, last)
+    assert curves(sweep(tmp_path, grid(RATES, **NONE), slots=1)) == whole
+    rows = led.read(led.Files(tmp_path))
+    told = [row["step"] for row in rows if row["kind"] == "unusable"]
+    resumed = [row["step"] for row in rows if row["kind"] == "started" and row["attempt"] > 1]
+    assert told == [20, 16][:last]
+    assert resumed[-1] == [16, 0][last - 1]
+
+
+def test_damaged_checkpoints_are_none_of_the_attempts_that_may_fail(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES[:1], **NONE), records=5)
+    damage(tmp_path, "flipped", 2)
+    after = sweep(tmp_path, grid(RATES[:1], **NONE), failing)
+    assert statuses(after) == ["finished"]
+    assert not [row for row in led.read(led.Files(tmp_path)) if row["kind"] == "failed"]
+
+
+@pytest.mark.parametrize("records", range(3, 30, 5))
+def test_a_promoted_trial_goes_on_from_before_its_rung(tmp_path: Path, records: int) -> None:
+    """What the policy decided there stands."""
+    sweep(tmp_path / "cut", grid(RATES), records=records, slots=1)
+    damage(tmp_path / "cut", "flipped", 1)
+    cut = sweep(tmp_path / "cut", grid(RATES), slots=1)
+    undamaged = sweep(tmp_path / "whole", grid(RATES), slots=1)
+    assert (curves(cut), statuses(cut)) == (curves(undamaged), statuses(undamaged))
+
+
+def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> None:
+    first = sweep(tmp_path, grid(RATES, **NONE), records=3)
+    folder = led.Files(tmp_path).checkpoints / f"{next(iter(first.trials))}-7"
+    (folder / "checkpoint_9").mkdir(parents=True)
+    sweep(tmp_path, grid(RATES, **NONE), records=1)
+    assert not folder.exists()
+
+
+def test_what_is_not_of_a_trial_is_never_deleted(tmp_path: Path) -> None:
+    first = sweep(tmp_path / "sweep", grid(RATES, **NONE), records=3)
+    others = [
+        tmp_path / "mine" / "checkpoint_9",
+        led.Files(tmp_path / "sweep").checkpoints / "mine-1",
+    ]
+    for folder in others:
+        folder.mkdir(parents=True)
+    linked = led.Files(tmp_path / "sweep").checkpoints / f"{next(iter(first.trials))}-8"
+    linked.symlink_to(tmp_path / "mine")
+    sweep(tmp_path / "sweep", grid(RATES, **NONE))
+    assert all(folder.is_dir() for folder in others)
+
+
 def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), failing)
     assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8

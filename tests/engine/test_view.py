@@ -90,6 +90,21 @@ def test_rungs_of_budgets_that_differ_are_forecast_as_shares() -> None:
     assert words in file.getvalue()
 
 
+def test_a_checkpoint_that_cannot_be_used_is_told_in_a_terminal_too(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], policy="none")))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run(1)
+        file = io.StringIO()
+        terminal = Console(file=file, width=200, force_terminal=True)
+        view = View(conductor, 1_000, terminal)
+        with view.shown():
+            told = {"event": "unusable", "save": False, "reason": "x.pt: damaged"}
+            conductor.reported(conductor.running[0].trial, told)
+            view.update()
+    assert "the checkpoint of step 4 can't be used: x.pt: damaged" in file.getvalue()
+
+
 def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
     assert "\x1b" not in shown(tmp_path, terminal=False, records=1e9)
 

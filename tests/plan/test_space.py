@@ -17,11 +17,12 @@ from sweeps.plan.request import (
     PlannedTrial,
     Request,
     base_config,
+    experiment_request,
     read_request,
     sweep_folder,
 )
 from tinylm import config as cfg
-from tinylm.config import ConfigError
+from tinylm.config import PROBLEMS_SHOWN, ConfigError
 
 BASE = cfg.load("smoke")
 RANDOM = {"method": "random", "samples": 20}
@@ -347,6 +348,7 @@ def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
 
 DRAWN_RATE = {"space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
 HUGE = ["optim.lr", "optim.beta1", "optim.beta2"]
+ARM: dict[str, Any] = {"hypothesis": "Worse.", "set": {"model.position": "none"}}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelled key": ({"serch": 1}, "serch: unknown key; did you mean 'search'?"),
     "misspelled path": (
@@ -752,6 +754,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"method": "random", "samples": 10**12}, **DRAWN_RATE},
         "search.samples: 1000000000000 samples on each of 1 seeds are more than 100000 trials",
     ),
+    "too many runs of arms": (
+        {"arms": {"nope": ARM}, "space": ..., "search": ..., "seeds": list(range(50_001))},
+        "seeds: 2 arms, 50001 times each, are more than 100000 trials",
+    ),
     "whole sections": (
         {"space": {"optim": {"lr": {"grid": [1]}}}},
         "space.optim: write whole paths, e.g. optim.lr",
@@ -973,7 +979,7 @@ def test_the_folder_of_a_sweep_may_have_spaces_in_its_path(name: str) -> None:
     assert sweep_folder(request(grid([1e-3])), Path(name)) == Path(name)
 
 
-@pytest.mark.parametrize("name", ["l:r", "../lr", "-lr"])
+@pytest.mark.parametrize("name", ["l:r", "../lr", "-lr", "a" * 255, "out/" + "a" * 300])
 def test_other_names_of_a_folder_are_refused_with_what_is_allowed(name: str) -> None:
     with pytest.raises(ConfigError, match="letters, digits, spaces, _, - and"):
         sweep_folder(request(grid([1e-3])), Path(name))
@@ -1008,7 +1014,9 @@ def test_a_key_that_is_empty_has_no_other_problem(
     assert {line.partition("asked.yaml: ")[2] for line in lines} == set(said.split("; "))
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "../lr", ".hidden", ""])
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", "../lr", ".hidden", "", "a" * 255, "a" * 300, "a" * 255 + ".yaml"]
+)
 def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="expected a space's name"):
         sp.find(name)
@@ -1332,3 +1340,18 @@ def test_cases_need_no_quotes(tmp_path: Path, above: str, on: str, one: str, oth
     path.write_text(CASES % (above, on, one, other))
     asked = read_request(str(path), "smoke", [], 0)
     assert [one.config.optim.lr for one in pl.plan(asked, MACHINE).trials] == [1e-3, 2e-3]
+
+
+def test_an_experiment_has_a_name_that_files_can_have() -> None:
+    with pytest.raises(ConfigError, match=r"--name aaa.* at most 200 characters"):
+        experiment_request("a" * 255, "smoke", [], "")
+
+
+def test_of_many_unknown_keys_the_first_are_shown_with_the_nearest_names(tmp_path: Path) -> None:
+    path = tmp_path / "asked.json"
+    path.write_text(json.dumps({**grid([1e-3]), "base": {f"optim.l{k}": 1 for k in range(1000)}}))
+    with pytest.raises(ConfigError) as caught:
+        sp.read(path)
+    shown = caught.value.shown.splitlines()
+    assert shown[0].endswith("base.optim.l0: unknown path; did you mean 'optim.lr'?")
+    assert (len(shown), shown[-1]) == (PROBLEMS_SHOWN + 1, f"and {1000 - PROBLEMS_SHOWN} more")

@@ -1,5 +1,6 @@
 """The experiment log: every field of its template from the data, and people's words as they are."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from sweeps import analyze
 from sweeps.findings.everything import Reader
+from sweeps.ledger import Files
 from sweeps.report import log, notes
 from sweeps.report.entries import entries_under
 from tinylm import config as cfg
@@ -389,3 +391,22 @@ def test_a_log_whose_note_has_no_end_is_left_and_said(
     done = CliRunner().invoke(analyze.app, ["lr-cpu"])
     assert (done.exit_code, path.read_bytes()) == (2, broken)
     assert "the notes of lr-cpu have no last line" in done.output
+
+
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        (lambda path: path.symlink_to("/etc/hostname"), "a link"),
+        (os.mkfifo, "not a file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(b"x" * 2 * 10**6), "larger than 1 MB"),
+    ],
+)
+def test_notes_that_are_no_small_file_of_the_sweep_are_not_quoted(
+    tmp_path: Path, plant: Callable[[Path], object], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = Files(tmp_path)
+    plant(files.notes)
+    log.begin_notes(files)
+    assert log._own_notes(files) == f"> `notes.md`: {why}; it is not quoted here."
+    assert capsys.readouterr().err == f"{files.notes}: {why}; it is not quoted in the log\n"

@@ -220,6 +220,23 @@ def test_a_file_that_others_wrote_is_copied_first(tmp_path: Path) -> None:
     assert notes.write(path, generated("a"), late()) is None
 
 
+def test_words_outside_the_notes_of_a_file_that_was_cut_off_are_in_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "log.md"
+    notes.write(path, generated("a"), late())
+    path.write_bytes(path.read_bytes().removesuffix(notes.LAST) + b"my words\n")
+    copy = notes.write(path, generated("a"), late())
+    assert copy is not None and copy.read_bytes().endswith(b"my words\n")
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir])
+def test_a_log_that_is_no_file_is_an_error_at_once(
+    tmp_path: Path, plant: Callable[[Path], object]
+) -> None:
+    plant(tmp_path / "log.md")
+    with pytest.raises(OSError, match=r"not a file|Is a directory"):
+        notes.write(tmp_path / "log.md", generated("a"), late())
+
+
 def test_a_second_copy_does_not_replace_the_first(tmp_path: Path) -> None:
     path = tmp_path / "log.md"
     path.write_bytes(b"mine")

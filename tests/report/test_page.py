@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +214,86 @@ def test_nothing_else_is_served(
     assert ask(live[0], path, host).status == status
 
 
+def raw(server: web.Server, *lines: str) -> str:
+    """What comes back for the lines of a request, until the connection is closed."""
+    with socket.create_connection((web.HOST, server.server_port), timeout=300) as connection:
+        connection.sendall("".join(f"{line}\r\n" for line in lines).encode())
+        return b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        ["Host: 127.0.0.1#.evil"],
+        ["Host: ["],
+        ["Host: evil.example"],
+        ["Host: 127.0.0.1.evil.example"],
+        ["Host: evil@127.0.0.1"],
+        ["Host: 127.0.0.1", "Host: evil.example"],
+        ["Host: 127.0.0.1", "Host: 127.0.0.1"],
+    ],
+)
+def test_only_its_own_host_name_is_answered(
+    live: tuple[web.Server, Story], hosts: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = raw(live[0], "GET / HTTP/1.1", *hosts, "")
+    assert answer.startswith("HTTP/1.0 403 ")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.1:8266"])
+def test_its_own_host_names_are_answered(live: tuple[web.Server, Story], host: str) -> None:
+    assert raw(live[0], "GET / HTTP/1.1", f"Host: {host}", "").startswith("HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere"])
+def test_no_answer_is_framed_or_runs_scripts_of_others(
+    live: tuple[web.Server, Story], path: str
+) -> None:
+    headers = ask(live[0], path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert re.search(r"script-src 'nonce-[\w-]{22}' 'unsafe-eval';", policy)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_nonce_is_used_once(live: tuple[web.Server, Story]) -> None:
+    one, other = (ask(live[0], "/").headers["Content-Security-Policy"] for _ in range(2))
+    assert one != other
+
+
+def test_half_a_request_is_hung_up_on(
+    live: tuple[web.Server, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "REQUEST_SECONDS", 0.1)
+    assert raw(live[0], "GET / HTTP/1.1") == ""
+
+
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        (os.mkfifo, "not a file"),
+        (lambda file: file.mkdir(), "Is a directory"),
+        (lambda file: file.symlink_to("/dev/zero"), "not a file"),
+        (lambda file: file.symlink_to(file), "Too many levels of symbolic links"),
+        (lambda file: file.write_text("{}\n"), "line 1 is damaged"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_is_an_answer(
+    live: tuple[web.Server, Story],
+    plant: Callable[[Path], object],
+    why: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    file = live[0].files.ledger
+    file.rename(file.with_name("moved"))
+    plant(file)
+    answer = ask(live[0], "/")
+    assert (answer.status, why in answer.read().decode()) == (500, True)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_unknown_sweep_is_refused_with_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +446,8 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
 def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server, Story]) -> None:
     server, tell = live
     page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.goto(f"http://127.0.0.1:{server.server_port}/")
     points = page.locator("#curves .scatterlayer .point")
     page.wait_for_function("document.querySelectorAll('#curves .scatterlayer .point').length == 3")
@@ -374,6 +457,7 @@ def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server,
         "document.querySelectorAll('#curves .scatterlayer .point').length == 4", timeout=300_000
     )
     assert points.count() == 4
+    assert complaints == []  # of the policy on scripts, for example
 
 
 def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:

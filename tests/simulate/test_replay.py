@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,6 +17,7 @@ from sweeps.replay import app, main
 from sweeps.simulate.curves import SCORE, Curve, arrivals, read_curves
 from sweeps.simulate.judge import Judgment, judge
 from sweeps.simulate.machine import ReplayResult, replay
+from tinylm.config import ConfigError
 
 TOKENS = (10, 30, 90)
 
@@ -319,3 +322,12 @@ def test_the_help_states_the_policies_and_the_defaults_of_a_space(option: str, s
     """As text: reading the policies takes longer than `--help` may."""
     _, settings = get_args(get_type_hints(main, include_extras=True)[option])
     assert settings.help.endswith(said)
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_curves_in_no_file_are_refused_at_once(
+    tmp_path: Path, plant: Callable[[Path], object]
+) -> None:
+    plant(tmp_path / "curves.csv")
+    with pytest.raises(ConfigError, match=r"curves.csv: not a file"):
+        read_curves(tmp_path / "curves.csv")

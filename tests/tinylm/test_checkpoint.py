@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
+import resource
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tinylm import checkpoint
 from tinylm import config as cfg
-from tinylm.checkpoint import CheckpointError
+from tinylm.checkpoint import CheckpointError, UnreadableCheckpointError
 from tinylm.data import Corpus
 from tinylm.train import Record, State, start, train
 
@@ -201,6 +206,139 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, value: object, foun
     file = sealed(tmp_path / "checkpoint.pt", value)
     with pytest.raises(CheckpointError, match=f"checkpoint format {found}, this version reads 2"):
         checkpoint.load_model(file)
+
+
+def weight(change: Callable[[torch.Tensor], object]) -> Callable[[dict[str, Any]], None]:
+    """A change of the embedding's weights."""
+
+    def apply(content: dict[str, Any]) -> None:
+        content["model"]["embedding.weight"] = change(content["model"]["embedding.weight"])
+
+    return apply
+
+
+def setting(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """A change of the config."""
+    section, name = path.split(".")
+    return lambda content: content["config"][section].update({name: value})
+
+
+LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no config": (lambda c: c.pop("config"), "config is missing"),
+    "a list for a config": (lambda c: c.update(config=[1]), "config is missing"),
+    "a number for a section": (lambda c: c["config"].update(model=1), "config is missing"),
+    "an unknown setting": (setting("model.wings", 2), "model.wings"),
+    "a huge width": (setting("model.d_model", 42 * 10**10), "parameters"),
+    "a huge depth": (setting("model.n_layers", 10_000), "parameters"),
+    "a huge vocabulary": (setting("model.vocab_size", 65_536), "parameters"),
+    "no model": (lambda c: c.pop("model"), "model is missing"),
+    "a list for a model": (lambda c: c.update(model=[1]), "model is list"),
+    "text for weights": (weight(lambda w: "x"), "not a tensor"),
+    "whole numbers for weights": (weight(lambda w: w.long()), "not a tensor"),
+    "not a number": (weight(lambda w: w * math.nan), "not a finite number"),
+    "another shape": (weight(lambda w: w.T.contiguous()), "of another model"),
+    "one number that claims to be many": (
+        weight(lambda w: w[:1, :1].expand(10**6, 10**6)),
+        "not stored whole",
+    ),
+    "no tokenizer": (lambda c: c.pop("tokenizer"), "tokenizer is missing"),
+    "a text for a step": (lambda c: c.update(step="3"), "step is str"),
+    "a step beyond the end": (lambda c: c.update(step=10**9), "step 1000000000 of 11"),
+    "no seconds": (lambda c: c.update(seconds=math.nan), "seconds is nan"),
+    "no corpus": (lambda c: c["provenance"].clear(), "digest of its corpus"),
+    "no peak loss": (lambda c: c.pop("peak_loss"), "peak_loss is missing"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_whole_file_that_is_no_checkpoint_is_refused_in_a_sentence(
+    file: Path, tiny: cfg.Config, corpus: Corpus, lie: str
+) -> None:
+    change, told = LIES[lie]
+    content = torch.load(file, weights_only=True)
+    change(content)
+    with pytest.raises(CheckpointError, match=f"^[^\n]*{told}[^\n]*$"):
+        checkpoint.load_model(sealed(file, content))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(file, corpus, tiny)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "can't be read"), ('{"model": {"type": "BPE", "vocab": {}, "merges": []}}', "go with")],
+)
+def test_a_tokenizer_of_something_else_is_refused(file: Path, text: str, told: str) -> None:
+    content = torch.load(file, weights_only=True)
+    content["tokenizer"] = text
+    with pytest.raises(CheckpointError, match=told):
+        checkpoint.load_model(sealed(file, content))
+
+
+OPTIMIZERS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "none": lambda o: o.clear(),
+    "no groups": lambda o: o.update(param_groups=[]),
+    "no state": lambda o: o["state"].clear(),
+    "another shape": lambda o: o["state"][0].update(exp_avg=torch.zeros(2, 3)),
+    "not a number": lambda o: o["state"][0]["exp_avg"].fill_(math.nan),
+    "text": lambda o: o["state"][0].update(exp_avg="x"),
+    "another decay": lambda o: o["param_groups"][0].update(weight_decay=0.7),
+}
+
+
+@pytest.mark.parametrize("lie", OPTIMIZERS)
+def test_an_optimizer_of_another_run_is_refused(
+    file: Path, tiny: cfg.Config, corpus: Corpus, lie: str
+) -> None:
+    content = torch.load(file, weights_only=True)
+    OPTIMIZERS[lie](content["optimizer"])
+    with pytest.raises(CheckpointError, match="the state of its optimizer"):
+        checkpoint.load(sealed(file, content), corpus, tiny)
+
+
+def test_a_context_that_does_not_fit_in_memory_is_refused(file: Path) -> None:
+    """The table of its angles is in no file."""
+    content = torch.load(file, weights_only=True)
+    long = 13 * 10**12
+    content["config"]["model"]["context_length"] = content["config"]["eval"]["tokens"] = long
+    content["config"]["budget"]["tokens"] = 715 * 10**12
+    content["config"]["eval"]["every_tokens"] = 195 * 10**12
+    content["config"]["run"]["checkpoint_every_tokens"] = 195 * 10**12
+    with pytest.raises(CheckpointError, match="context_length: 13,000,000,000,000 tokens"):
+        checkpoint.load_model(sealed(file, content))
+
+
+def test_packed_members_are_refused(file: Path) -> None:
+    """They could unpack to any size."""
+    packed = file.with_name("packed.zip")
+    with zipfile.ZipFile(file) as before, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in before.namelist():
+            new.writestr(member, before.read(member))
+    file.write_bytes(packed.read_bytes() + hashlib.sha256(packed.read_bytes()).digest())
+    with pytest.raises(CheckpointError, match="its members are compressed"):
+        checkpoint.load_model(file)
+
+
+def test_a_checkpoint_of_a_later_version_may_be_whole(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableCheckpointError, match="format 3"):
+        checkpoint.load_model(sealed(tmp_path / "checkpoint.pt", {"format": 3}))
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may be larger than 1,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_what_the_system_says_of_a_save_is_told(
+    tiny: cfg.Config, corpus: Corpus, state: State, tmp_path: Path
+) -> None:
+    """As it does of a full disk; torch's own error has other words."""
+    with pytest.raises(OSError, match="File too large"):
+        checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, tiny)
 
 
 # Each child saves without end into a folder of its own; all but the last are killed a little later

@@ -1,5 +1,6 @@
 """Documents, their split, their tokens, and batches as a pure function of (seed, step)."""
 
+import errno
 import gzip
 import hashlib
 import itertools
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -822,6 +823,108 @@ def kept(tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> c
     config = text_config(tiny, file)
     data.prepare(config)
     return config
+
+
+def flip(file: Path) -> None:
+    """Flip a bit, as a disk does: size and time stay."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def pickled(file: Path) -> None:
+    """An array of objects, which a reader would have to run."""
+    np.save(file, np.array([print], dtype=object), allow_pickle=True)
+
+
+def fractions(file: Path) -> None:
+    np.save(file, np.array([0.5]))
+
+
+def a_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, flip) for name in (*data._FILES, "corpus.json")),
+        *(("train.bin", how) for how in (Path.unlink, emptied, cut, a_folder, a_fifo)),
+        ("bytes_of_token.npy", pickled),
+        ("bytes_of_token.npy", fractions),
+        ("corpus.json", emptied),
+    ],
+)
+def test_a_damaged_corpus_is_made_again_and_that_is_said(
+    kept: cfg.Config, name: str, how: Callable[[Path], object]
+) -> None:
+    folder = data.prepare(kept).folder
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    how(folder / name)
+    data._verified.clear()  # as in a new process
+    said: list[str] = []
+    assert data.prepare(kept, said.append).folder == folder
+    assert f"{folder} is damaged and is made again: " in said[0]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("how", [pickled, fractions])
+def test_planted_arrays_are_no_corpus_even_without_checksums(
+    kept: cfg.Config, how: Callable[[Path], object]
+) -> None:
+    folder = data.prepare(kept).folder
+    meta = json.loads((folder / "corpus.json").read_text())
+    del meta["sha256"]
+    (folder / "corpus.json").write_text(json.dumps(meta))
+    how(folder / "bytes_of_token.npy")
+    assert data.find(folder.name) is None
+
+
+def test_within_a_process_a_corpus_that_changes_is_noticed(kept: cfg.Config) -> None:
+    folder = data.prepare(kept).folder
+    (folder / "train.bin").write_bytes(bytes((folder / "train.bin").stat().st_size))
+    assert data.find(folder.name) is None
+
+
+def test_a_corpus_of_an_earlier_version_gets_its_checksums(kept: cfg.Config) -> None:
+    folder = data.prepare(kept).folder
+    meta = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps({**meta, "sha256": None} | {"sha256": 0}))
+    assert data.find(folder.name) is None
+    del meta["sha256"]
+    (folder / "corpus.json").write_text(json.dumps(meta))
+    assert data.find(folder.name) is not None
+    flip(folder / "validation.bin")
+    data._verified.clear()
+    assert data.find(folder.name) is None
+
+
+@pytest.mark.parametrize("digest", ["", "..", "../raw", "/etc", "a/b", "A*"])
+def test_what_is_no_digest_names_no_corpus(kept: cfg.Config, digest: str) -> None:
+    assert data.find(digest) is None
+
+
+def test_a_full_disk_while_a_corpus_is_prepared_is_told_with_its_folder(kept: cfg.Config) -> None:
+    with pytest.raises(OSError) as caught, data._keeping(data.cache_folder() / "corpora" / ".x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(data.cache_folder() / "corpora" / ".x")
+    assert "No space left on device (a corpus is prepared there; TINYLM_CACHE" in str(caught.value)
 
 
 def unread(*_: object) -> documents.Survey:

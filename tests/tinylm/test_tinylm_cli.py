@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tinylm import config as cfg
-from tinylm.__main__ import app, kept_records
-from tinylm.checkpoint import load_model
-from tinylm.data import Corpus
+from tinylm.__main__ import RecordsError, _keep, _locked, app, kept_records
+from tinylm.checkpoint import is_due, load_model
+from tinylm.data import Corpus, prepare
+from tinylm.train import start, train
 
 # 20 records and 10 checkpoints
 CADENCE = {"eval.every_tokens": 10 * 65, "run.checkpoint_every_tokens": 20 * 65}
@@ -145,6 +148,7 @@ def test_a_damaged_checkpoint_exits_6_and_is_kept(config: Path, tmp_path: Path) 
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     ended = call("train", "--config", config, "--out", tmp_path)
     assert ended.exit_code == 6
+    assert "Delete it, and the same command trains from the beginning" in ended.stderr
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"damaged"
 
 
@@ -186,7 +190,63 @@ def test_a_record_that_a_crash_cut_off_is_dropped_with_those_beyond_the_checkpoi
 ) -> None:
     file = tmp_path / "records.jsonl"
     file.write_text('{"step": 3}\n{"step": 6}\n{"step": 9}\n{"st')
-    assert kept_records(file, 6) == '{"step": 3}\n{"step": 6}\n'
+    assert kept_records(file, 6) == len('{"step": 3}\n{"step": 6}\n')
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", '{"step": "x"}', "\0"])
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text(f'{{"step": 3}}\n{line}\n{{"step": 9}}\n')
+    with pytest.raises(RecordsError, match=r"records.jsonl: line 2 is damaged. Delete the line"):
+        kept_records(file, 9)
+
+
+def test_a_second_process_in_the_same_folder_is_refused(config: Path, tmp_path: Path) -> None:
+    with _locked(tmp_path / "records.jsonl"):
+        ended = call("train", "--config", config, "--out", tmp_path)
+    assert (ended.exit_code, ended.stderr.splitlines()[-1]) == (
+        5,
+        f"{tmp_path}: another process trains this run",
+    )
+
+
+@pytest.fixture
+def half(config: Path, tmp_path: Path) -> Path:
+    """The folder of a run that was interrupted after several checkpoints."""
+    settings = cfg.load(str(config))
+    corpus, state, saved = prepare(settings), start(settings), tmp_path / "checkpoint.pt"
+    with (tmp_path / "records.jsonl").open("w") as records:
+        for record in islice(train(state, corpus, settings), 6):
+            records.write(json.dumps(asdict(record)) + "\n")
+            if is_due(record, settings):
+                _keep(saved, state, corpus, settings, record.last)
+    return tmp_path
+
+
+def test_a_run_that_goes_on_keeps_the_checkpoint_before(half: Path) -> None:
+    steps = [load_model(half / name).step for name in ("checkpoint.before.pt", "checkpoint.pt")]
+    assert steps == [40, 60]
+
+
+@pytest.mark.parametrize("size", [0, 1000, -1])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    half: Path, config: Path, trained: Path, size: int
+) -> None:
+    file = half / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:size])
+    again = call("train", "--config", config, "--out", half)
+    assert again.exit_code == 0
+    assert "resuming from the checkpoint before, step 40" in again.stderr
+    assert facts(half) == facts(trained)
+    assert not (half / "checkpoint.before.pt").exists()
+
+
+def test_a_crash_between_two_renames_loses_no_checkpoint(
+    half: Path, config: Path, trained: Path
+) -> None:
+    (half / "checkpoint.pt").rename(half / "checkpoint.before.pt")
+    assert call("train", "--config", config, "--out", half).exit_code == 0
+    assert facts(half) == facts(trained)
 
 
 def test_generate_continues_the_prompt_and_gives_the_same_text_for_the_same_seed(

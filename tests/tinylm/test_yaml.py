@@ -1,5 +1,6 @@
 """What a person writes in YAML is what the program reads."""
 
+import json
 import math
 from pathlib import Path
 
@@ -118,3 +119,31 @@ def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(YamlError) as caught:
         read_mapping(tmp_path / "x.yaml")
     assert str(caught.value) == f"{tmp_path / 'x.yaml'}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: {b: " + "x" * 100_001 + "}", "x.yaml: a.b: a text has 100,001 characters"),
+        ("x" * 201 + ": 1", "x.yaml: a key has 201 characters; the most are 200"),
+        ('a: "\\e[31mred"', r"x.yaml: a: control character '\x1b'"),
+        ('a: {b: [1, "\\a"]}', r"x.yaml: a.b: control character '\x07'"),
+        ('"\\e[31m": 1', r"x.yaml: control character '\x1b'"),
+        ('a: "\\u202e"', r"x.yaml: a: control character '\u202e'"),
+        ("a: " + "x" * 2_000_000, "x.yaml: larger than 2 MB"),
+    ],
+)
+def test_what_no_person_writes_is_refused_with_its_place(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(YamlError) as caught:
+        read_mapping(tmp_path / "x.yaml")
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "café 🜁 \u200d", "two\nlines\tand a tab"])
+def test_what_people_write_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"a": text}))
+    assert read_mapping(tmp_path / "x.json") == {"a": text}

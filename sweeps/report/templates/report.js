@@ -1,5 +1,6 @@
 "use strict";
 
+const NONCE = document.currentScript.nonce;  // of a live page, which runs no other scripts
 const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training", flops: "FLOPs" };
 const GRAY = "#7f7f7f";
 
@@ -374,6 +375,7 @@ async function load() {
   const packed = Uint8Array.from(atob(here("plotly").textContent), (letter) => letter.charCodeAt(0));
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
+  script.nonce = NONCE;
   script.textContent = await new Response(unpacked).text();
   document.head.append(script);
 }
