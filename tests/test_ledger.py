@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sweeps import ledger as led
 from sweeps.exits import StorageError
+from sweeps.rows import Lines, sealed
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def files(tmp_path: Path) -> led.Files:
 
 def test_rows_come_back_as_written(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
-        row = ledger.append("session", cpus=2)
+        row = ledger.append("session", slots=2)
     assert led.read(files) == [row]
 
 
@@ -98,10 +99,10 @@ def test_damage_far_from_the_beginning_is_an_error_with_its_number(files: led.Fi
 def test_rows_that_are_written_together_are_those_written_one_by_one(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("session")
-        rows = ledger.append_all([("started", {"trial": "a"}), ("started", {"trial": "b"})])
+        rows = ledger.append_all([("withdrawn", {"trial": "a"}), ("restored", {"trial": "b"})])
         ledger.append("session")
     assert [(row["seq"], row["trial"]) for row in rows] == [(1, "a"), (2, "b")]
-    assert led.read(files) == ledger.rows and len(ledger.rows) == 4
+    assert led.read(files)[1:3] == rows and [row["seq"] for row in led.read(files)] == [0, 1, 2, 3]
 
 
 def test_opening_a_ledger_does_not_change_its_time(files: led.Files) -> None:
@@ -116,15 +117,17 @@ def test_opening_a_ledger_does_not_change_its_time(files: led.Files) -> None:
 def test_a_damaged_ledger_is_not_written_to(files: led.Files) -> None:
     files.folder.mkdir()
     files.ledger.write_bytes(b"xx\n")
-    with pytest.raises(led.LedgerError):
-        led.Ledger(files)
+    with led.Ledger(files) as ledger, pytest.raises(led.LedgerError):
+        ledger.append("session")
     assert files.ledger.read_bytes() == b"xx\n"
 
 
 def test_a_choice_that_lacks_its_grid_is_an_error(files: led.Files) -> None:
-    row = {"seq": 0, "time": "2026-01-01T00:00:00+00:00", "kind": "chosen", "arm": "x"}
-    with pytest.raises(led.LedgerError, match=r"row 0 is damaged: KeyError.*'grid'"):
-        led.fold([row | {"values": {}, "trials": {}, "repeats": []}])
+    with led.Ledger(files) as ledger:
+        rest = {"tried": 0, "place": 0, "hypothesis": "", "changes": {}, "retuned": False, "failed": 0}
+        ledger.append("chosen", arm="x", values={}, trials={}, repeats=[], **rest)
+    with pytest.raises(led.LedgerError, match="line 1 is damaged: grid: missing"):
+        led.read(files)
 
 
 def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
@@ -165,7 +168,7 @@ def test_the_lock_ends_with_a_killed_writer(files: led.Files) -> None:
             led.Ledger(files)
         os.kill(other.pid, signal.SIGKILL)
     with led.Ledger(files) as ledger:
-        assert ledger.rows == []
+        assert ledger.append("session")["seq"] == 0
 
 
 def test_reading_needs_no_lock(files: led.Files) -> None:
@@ -213,7 +216,7 @@ def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) ->
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
         "    ledger.append('session')\n"
         "    try: ledger.append_all([('planned', {'filler': 'x' * 400})] * 5)\n"
-        "    except OSError: assert len(ledger.rows) == 1\n"
+        "    except OSError: pass\n"
     )
     subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
     assert [row["kind"] for row in led.read(files)] == ["session"]
@@ -222,7 +225,7 @@ def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) ->
 def test_a_row_of_a_trial_that_was_never_planned_is_damage(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("started", trial="nobody", attempt=1, step=0)
-    with pytest.raises(led.LedgerError, match="row 0 is damaged"):
+    with pytest.raises(led.LedgerError, match="line 1 is damaged: trial 'nobody' was never planned"):
         led.fold(led.read(files))
 
 
@@ -248,7 +251,9 @@ def trial_after(files: led.Files, rows: list[tuple[str, dict[str, object]]]) -> 
 
 
 def point(attempt: int, step: int, loss: float) -> tuple[str, dict[str, object]]:
-    return "measured", {"attempt": attempt, "step": step, "tokens": step * 10, "val_loss": loss}
+    where = {"attempt": attempt, "step": step, "tokens": step * 10, "seconds": 1.0, "last": False}
+    losses = {"train_loss": loss, "val_loss": loss, "bits_per_byte": loss}
+    return "measured", where | losses | {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0}
 
 
 def begin(attempt: int, step: int) -> tuple[str, dict[str, object]]:
@@ -278,18 +283,18 @@ def test_rows_are_one_json_object_a_line(files: led.Files) -> None:
     assert [json.loads(line)["seq"] for line in lines] == list(range(len(lines)))
 
 
-def test_a_command_line_that_is_no_text_is_read(files: led.Files) -> None:
-    """Half a surrogate pair stands for a byte of a file name that is not UTF-8."""
+def test_a_command_line_that_is_no_text_is_read_as_text(files: led.Files) -> None:
+    """Half a surrogate pair stands for a byte of a file name that is not UTF-8, and can't be printed."""
     with led.Ledger(files) as ledger:
         ledger.append("session", command="run caf\udce9")
-    assert led.read(files)[0]["command"] == "run caf\udce9"
+    assert led.read(files)[0]["command"] == "run caf?"
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(st.floats(-1e100, 1e100))
 def test_numbers_are_read_as_they_were_written(number: float) -> None:
-    line = json.dumps({"seq": 0, "kind": "x", "number": number}).encode() + b"\n"
-    (row,) = led._rows(io.BytesIO(line), Path("ledger.jsonl"))
-    assert row["number"] == number
+    row = {"seq": 0, "time": "2026-01-01", "kind": "session", "product_flops": number}
+    (read,) = Lines(io.BytesIO(sealed(row, 0)[0]), Path("ledger.jsonl"))
+    assert read["product_flops"] == number
 
 
 @pytest.mark.parametrize("resumed", [0, 1, 2])
@@ -304,10 +309,9 @@ def test_the_lowest_loss_is_that_of_the_curve_also_after_a_resume(
 @pytest.mark.parametrize("name", ["../../x", "a/b", "", "a b"])
 def test_a_trial_whose_id_could_be_a_path_is_damage(files: led.Files, name: str) -> None:
     with led.Ledger(files) as ledger:
-        driver(ledger, request(grid([1e-3]))).begin({})
-    rows = led.read(files)
-    with pytest.raises(led.LedgerError, match="is not an id"):
-        led.fold([{**row, "trial": name} if row["kind"] == "planned" else row for row in rows])
+        ledger.append("withdrawn", trial=name)
+    with pytest.raises(led.LedgerError, match="line 1 is damaged: trial: String should match"):
+        led.read(files)
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,14 @@ class Driver:
     _ready: SortedSet = field(default_factory=SortedSet)
     # Trials that the space no longer has, and that are not withdrawn yet.
     _gone: frozenset[str] = frozenset()
+    _past: list[led.Row] = field(default_factory=list)  # what a policy sees of each row
+    _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
 
     def __post_init__(self) -> None:
-        for row in self.ledger.rows:
+        self.sweep.source = str(self.ledger.files.ledger)
+        for row in self.ledger.rows():
             self.sweep.observe(row)
+            self._past.append(self._for_policy(row))
         self._consult()
         refuse_other_base(self.sweep.request, self.request)
 
@@ -153,7 +157,7 @@ class Driver:
         never been planned."""
         self._gone = frozenset(self._unwanted())
         self.policy = self.request.policy()
-        for row in self.ledger.rows:
+        for row in self._past:
             self._advise(row)
         self._at_target.clear()
         for trial in self.sweep.trials.values():
@@ -177,6 +181,13 @@ class Driver:
             self._places[trial_id] = (not trial.curve, before[1], trial_id)
             if self._is_ready(trial):
                 self._ready.add(self._places[trial_id])
+
+    def _for_policy(self, row: led.Row) -> led.Row:
+        """What a policy sees of a row: of a record, of which there may be a million, only its score."""
+        if row["kind"] != "measured":
+            return row
+        names = ("kind", "trial", "tokens", self.request.score_field)
+        return {name: row[name] for name in names if name in row}
 
     def _advise(self, row: led.Row) -> None:
         """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
@@ -203,15 +214,23 @@ class Driver:
         for row in rows:
             kind = row["kind"]
             self.sweep.observe(row)
+            self._past.append(self._for_policy(row))
             if kind in {"measured", "started"}:
                 trial = self.sweep.find(row["trial"])
                 self._watch_target(trial, last_record(trial) if kind == "measured" else None)
-            self._advise(row)
+            self._advise(self._past[-1])
+            if kind != "measured":
+                self._news.append(row)
             if kind == "session":
                 self._index()
             elif kind not in _CONSULTED and "trial" in row:
                 self._place(row["trial"])
         return rows
+
+    def take_news(self) -> list[led.Row]:
+        """The rows that were written since this was last called, without records."""
+        news, self._news = self._news, []
+        return news
 
     def _watch_target(self, trial: led.Trial, new: Measured | None = None) -> None:
         """Note whether a trial has reached a target that ends it: with a new record, or without one with

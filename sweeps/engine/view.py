@@ -261,7 +261,7 @@ class View:
         self._begun = clock()
         self._spent_before = driver.sweep.spent_tokens
         self._drawn = 0.0
-        self._told = len(driver.ledger.rows)
+        driver.take_news()  # what was written before is not told
         self._live: Live | None = None
 
     @contextmanager
@@ -333,12 +333,10 @@ class View:
         return lines
 
     def _tell(self) -> None:
-        rows = self._driver.ledger.rows
-        for row in rows[self._told :]:
+        for row in self._driver.take_news():
             line = self._sentence(row)
             if line:
                 print(line, file=self._console.file, flush=True)
-        self._told = len(rows)
 
     def _score(self, score: float | None) -> str:
         decayed = "decayed " if self._driver.request.space.schedule.branch else ""

@@ -428,7 +428,7 @@ def test_optuna_asks_again_for_an_impossible_suggestion(tmp_path: Path) -> None:
         Engine(conductor, by_decay, 1).run()
         trials = conductor.sweep.trials.values()
         assert [trial.status for trial in trials] == ["finished"] * 40
-        asked = [row["draws"] for row in ledger.rows if row["kind"] == "planned"]
+        asked = [row["draws"] for row in ledger.rows() if row["kind"] == "planned"]
         assert max(asked) > 1
 
 
