@@ -11,6 +11,8 @@ import os
 import re
 import stat
 import time
+from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +81,7 @@ class Files:
 
     folder: Path
 
+    LEDGER: ClassVar[str] = "ledger.jsonl"
     CHECKPOINT: ClassVar[str] = "checkpoint.pt"  # the file in each checkpoint's own folder
 
     @property
@@ -94,7 +97,7 @@ class Files:
     @property
     def ledger(self) -> Path:
         """The rows, from which everything else is derived."""
-        return self.folder / "ledger.jsonl"
+        return self.folder / self.LEDGER
 
     @property
     def notes(self) -> Path:
@@ -404,9 +407,12 @@ class Trial:
     attempt: int = 0
     step: int = 0
     tokens: int = 0
-    # Measured rows, by rising tokens, without what they repeat of the trial and the attempt, and with
-    # `at`, the seconds of the sweep until then.
+    # Measured rows, by rising tokens, without what nobody reads of each: there may be a million.
     curve: list[Row] = field(default_factory=list)
+    moments: "array[float]" = field(default_factory=lambda: array("d"))  # of these, as `Sweep.seconds`
+    first_measured: str = ""  # the time of the first of them: UTC, ISO 8601
+    is_whole: bool = False  # whether the last of them is that of the whole budget
+    peak_memory: int = 0  # bytes, at the last of them; 0 if not measured
     lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
     checkpoint: Row | None = None  # the last `checkpointed` row
     spent_tokens: int = 0  # trained in total; repeated work counts again
@@ -469,7 +475,7 @@ class Sweep:
     spent_tokens: int = 0  # trained in total; repeated work counts again
     spent_flops: int = 0  # of these tokens
     running: set[str] = field(default_factory=set)  # trials and audits whose attempts are under way
-    source: str = "ledger.jsonl"  # where its rows are, for messages
+    source: str = Files.LEDGER  # where its rows are, for messages
     _t: float | None = None  # of the last row, in seconds since the session began
     _time: datetime | None = None  # of the last row
 
@@ -597,6 +603,9 @@ class Sweep:
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),
+            moments=stopped.moments[:],
+            first_measured=stopped.first_measured,
+            peak_memory=stopped.peak_memory,
             checkpoint=stopped.checkpoint,
         )
 
@@ -608,7 +617,9 @@ class Sweep:
         if kind == "started":
             trial.attempt = row["attempt"]
             trial.step = row["step"]
-            trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
+            kept = bisect_right(trial.curve, row["step"], key=itemgetter("step"))
+            trial.is_whole &= kept == len(trial.curve)
+            del trial.curve[kept:], trial.moments[kept:]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.status, trial.reason = "running", ""
@@ -632,7 +643,10 @@ _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "audited", "withdrawn",
     "restored",
 }  # fmt: skip
-_REPEATED = {"seq", "kind", "trial", "attempt", "loss_init", "peak_loss", "worker", "t"}
+_NOT_KEPT = {  # of a record, in a curve
+    "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",
+    "worker",
+}  # fmt: skip
 
 
 def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
@@ -645,8 +659,11 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
     if kind == "measured":
         if trial.curve and trial.curve[-1]["tokens"] >= row["tokens"]:
             raise ValueError(f"tokens {row['tokens']} do not come after those of the record before")
-        kept = {name: row[name] for name in row if name not in _REPEATED} | {"at": seconds}
+        kept = {name: row[name] for name in row if name not in _NOT_KEPT}
+        trial.first_measured = trial.first_measured if trial.curve else row["time"]
+        trial.is_whole, trial.peak_memory = row["last"], row.get("peak_memory", 0)
         trial.curve.append(kept)
+        trial.moments.append(seconds)
         if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
             trial.lowest = kept
     elif kind == "checkpointed":
@@ -663,7 +680,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
         trial.how = row.get("how", "")
 
 
-def fold(rows: Iterable[Row], source: str = "ledger.jsonl") -> Sweep:
+def fold(rows: Iterable[Row], source: str = Files.LEDGER) -> Sweep:
     """The state of a sweep after all the rows, which are read from the source."""
     sweep = Sweep(source=source)
     for row in rows:

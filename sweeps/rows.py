@@ -310,21 +310,20 @@ class Lines:
         state = zlib.crc32(body, self.state)
         if given and given != b"%08x" % state:
             raise ValueError("its checksum is not that of this line after those before it")
-        return self._valid(text, arms), state
-
-    def _valid(self, text: bytes, arms: Mapping[str, str]) -> Row | None:
-        """The row of a JSON text; None if its kind is of a later version."""
-        row: Row
-        if _MEASURED in text[:120]:  # by far the most rows
-            try:
-                row = self._validator("measured").validate_json(text)
-            except ValueError:  # what is wrong, or new, is found below
-                row = self._checked(_object(text), arms)
-        else:
+        row = self._measured(text) if _MEASURED in text[:120] else None  # by far the most rows
+        if row is None:
             row = self._checked(_object(text), arms)
         if row["seq"] != self.number:
             raise ValueError(f"seq {row['seq']}")
-        return row if row["kind"] in _FIELDS else None
+        return row if row["kind"] in _FIELDS else None, state
+
+    def _measured(self, text: bytes) -> Row | None:
+        """The row of a record; None if something about it is wrong, or of a later version."""
+        try:
+            row: Row = self._validator("measured").validate_json(text)
+        except ValueError:
+            return None
+        return row
 
     def _checked(self, found: Row, arms: Mapping[str, str]) -> Row:
         """The row as this version writes it, with the fields that it knows."""
@@ -391,13 +390,12 @@ def _object(text: bytes) -> Row:
 
 
 def _arms(stream: IO[bytes]) -> dict[str, str]:
-    """The arms of runs, by the first `chosen` row that names them; older `planned` rows lack them."""
+    """The arms of runs, by the first `chosen` row that names them; `planned` rows of version 0.1 lack
+    them, and only a ledger that it began has such rows."""
     arms: dict[str, str] = {}
-    if not any(b'"planned"' in line and b'"role"' not in line for line in stream):
-        stream.seek(0)
-        return arms
+    is_old = not _parts(stream.readline())[2]
     stream.seek(0)
-    for line in stream:
+    for line in stream if is_old else ():
         if b'"chosen"' in line:
             try:
                 row = _object(line)

@@ -92,6 +92,7 @@ class Story:
             "peak_loss": 8.0,
             "loss_init": 7.7,
             "tokens_per_s": 10_000.0,
+            "last": tokens == BUDGET,
             "peak_memory": 10**9,
         }
         self._append("measured", trial, **row | more)

@@ -22,7 +22,6 @@ from sweeps.report.answer import better_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.markdown import escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
-from sweeps.selection import last_record
 from sweeps.text import (
     between,
     duration,
@@ -299,7 +298,7 @@ def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
     speeds = [speed for trial in trials if (speed := tokens_per_s(trial))]
     if not speeds:
         return
-    memory = max(end.peak_memory for trial in trials if (end := last_record(trial)) is not None)
+    memory = max(trial.peak_memory for trial in trials)
     yield (
         f"`{found.results.name}`: each trial ran at {between(round(speed) for speed in speeds)} "
         f"tokens/s and used at most {memory / 1e9:.2f} GB of memory. The sweep trained on "

@@ -1017,7 +1017,7 @@ def test_a_restored_trial_at_the_target_trains_no_further(tmp_path: Path) -> Non
 def test_an_audit_goes_on_below_the_target(tmp_path: Path) -> None:
     tree = aiming({"val_loss": 2.5, "ends": "trial"}, policy="asha", eta=3, grace="1/8")
     after = sweep(tmp_path, tree, audit=1.0)
-    assert after.audits and all(one.curve[-1]["last"] for one in after.audits.values())
+    assert after.audits and all(one.is_whole for one in after.audits.values())
 
 
 # What the driver keeps instead of looking at every trial again
