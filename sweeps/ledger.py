@@ -100,6 +100,16 @@ class Files:
         return self.folder / self.LEDGER
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a ledger, also one that can't be read. It is empty if its driver found no
+        cluster."""
+        try:
+            there = self.ledger.stat()
+        except OSError:
+            return os.path.lexists(self.ledger)
+        return bool(there.st_size) or not stat.S_ISREG(there.st_mode)
+
+    @property
     def notes(self) -> Path:
         """What people write about the sweep; programs create it once and then only read it."""
         return self.folder / "notes.md"
@@ -170,15 +180,14 @@ class Files:
 
 def sweeps(results: Path = RESULTS) -> list[Files]:
     """The sweeps under a results folder, by name."""
-    ledgers = sorted(results.glob("*/ledger.jsonl"))
-    # A ledger is empty if its driver found no cluster.
-    return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
+    found = [Files(folder) for folder in sorted(results.glob("*/"))]
+    return [files for files in found if files.has_begun]
 
 
 def find_sweep(name: str) -> Files:
     """The sweep of a name under results/, or in a folder; `UsageError` if there is none."""
     for folder in (RESULTS / name, Path(name)):
-        if Files(folder).ledger.is_file():
+        if os.path.lexists(Files(folder).ledger):
             return Files(folder)
     from tinylm.config import did_you_mean  # loads pydantic
 
@@ -409,7 +418,9 @@ class Trial:
     tokens: int = 0
     # Measured rows, by rising tokens, without what nobody reads of each: there may be a million.
     curve: list[Row] = field(default_factory=list)
-    moments: "array[float]" = field(default_factory=lambda: array("d"))  # of these, as `Sweep.seconds`
+    moments: "array[float]" = field(
+        default_factory=lambda: array("d")
+    )  # of these, as `Sweep.seconds`
     first_measured: str = ""  # the time of the first of them: UTC, ISO 8601
     is_whole: bool = False  # whether the last of them is that of the whole budget
     peak_memory: int = 0  # bytes, at the last of them; 0 if not measured
@@ -554,8 +565,9 @@ class Sweep:
         elif kind == "planned":
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
-            for path in planned.values:
-                planned.value(path)  # has to be there
+            for path, value in planned.values.items():
+                if planned.value(path) != value:
+                    raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
         elif kind in {"chosen", "confirming", "sampled"}:
             self._conclude(row)

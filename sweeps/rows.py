@@ -61,6 +61,7 @@ Only the standard library is loaded before rows are read.
 
 import json
 import re
+import shlex
 import sys
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -101,9 +102,9 @@ class LedgerError(CommandError):
 def damaged(source: Path | str, number: int, why: object) -> LedgerError:
     """The error of the row with this number: its line, what is before it, and what saves that."""
     before = f"{number} whole row{'s' * (number != 1)} before it"
-    folder = Path(source).parent
+    command = f"sweeps ledger repair {shlex.quote(str(Path(source).parent))}"
     return LedgerError(
-        f"{source}: line {number + 1} is damaged: {why}; `sweeps ledger repair {folder}` keeps the {before}"
+        f"{source}: line {number + 1} is damaged: {why}; `{command}` keeps the {before}"
     )
 
 
@@ -116,7 +117,7 @@ _FIELDS: Mapping[str, str] = {
         "product_flops?=number|null notes?=texts speeds?=trees"
     ),
     "forecast": (
-        "tokens=count low=count high=count seconds=number|null occupancy?=numbers_by_name basis=text"
+        "tokens=size low=count high=count seconds=number|null occupancy?=numbers_by_name basis=text"
     ),
     "planned": (
         "trial=id label=text config=tree values=values seed=count role=role arm=text grid=text "
@@ -332,6 +333,8 @@ class Lines:
         kind = found["kind"]
         if not isinstance(kind, str) or not isinstance(found["seq"], int):
             raise TypeError(f"seq {found['seq']!r}, kind {kind!r}")
+        if "sum" in found:
+            raise ValueError("its checksum is not where a driver writes it")
         if kind not in _FIELDS:
             tell(f"{self._source}: rows of a later version are skipped: {kind[:40]!r}")
             return found
@@ -455,7 +458,7 @@ def _role(row: Row, arms: Mapping[str, str]) -> Row:
 
 
 def _check_config(tree: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if a config is none of this version, nor of another one."""
+    """Raise `ValueError` if a config is not one of this version, settings of a later version aside."""
     from pydantic import ValidationError
 
     from tinylm import config as cfg
@@ -464,10 +467,7 @@ def _check_config(tree: Mapping[str, Any]) -> None:
         cfg.Config.model_validate(tree)
     except ValidationError as error:
         for one in error.errors(include_url=False):
-            of_later = one["type"] in {
-                "extra_forbidden",
-                "literal_error",
-            }  # a setting, or its value
-            if not of_later or not isinstance(one["input"], str | int | float | None):
+            is_new = one["type"] == "extra_forbidden"
+            if not is_new or not isinstance(one["input"], str | int | float | None):
                 where = ".".join(map(str, one["loc"]))
-                raise ValueError(f"config: {where}: {one['msg']}") from error
+                raise ValueError(f"config: {where}: {one['msg'][:120]}") from error

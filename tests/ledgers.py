@@ -1,7 +1,8 @@
 """Made-up but valid ledgers, written through `sweeps.ledger.Ledger`."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,6 +322,12 @@ def two_draws(folder: Path, number: int) -> Files:
             tell.start(trial)
             tell.train(trial, rate, 1, 2)
     return Files(folder)
+
+
+def rewrite(files: Files, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a ledger as version 0.1 wrote it: its rows have no checksums."""
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Memory(list[dict[str, Any]]):
