@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import time
 from array import array
@@ -279,7 +280,7 @@ class Ledger(ReadLedger):
     """The only writer of a sweep's ledger, for as long as the context lasts. It keeps no rows: a large
     sweep has a million of them.
 
-    Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `OSError`
+    Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `StorageError`
     if it can't be written. `clock` gives seconds and is never set; `now` is the time of day.
     """
 
@@ -354,7 +355,7 @@ class Ledger(ReadLedger):
         return rows
 
     def _write(self, lines: bytes) -> None:
-        """Write lines to the disk, or none of them."""
+        """Write lines to the disk, or none of them; `StorageError` if there is no room."""
         end = self._stream.seek(0, os.SEEK_END)
         try:
             left = memoryview(lines)
@@ -363,7 +364,12 @@ class Ledger(ReadLedger):
             os.fsync(self._stream.fileno())
         except OSError as error:
             self._stream.truncate(end)
-            raise OSError(error.errno, error.strerror, str(self.files.ledger)) from error
+            free = shutil.disk_usage(self.files.folder).free
+            raise StorageError(
+                f"{self.files.ledger}: can't grow by {len(lines):,} bytes: {error.strerror}; "
+                f"{self.files.folder} has {free / 1e6:,.0f} MB of room. All rows before are kept: make "
+                "room, and the same command resumes"
+            ) from error
 
     def _refuse_another_file(self) -> None:
         """Raise `LedgerError` if the file that is written is no longer the one at its path."""

@@ -349,6 +349,8 @@ def long_rows(trials: int) -> list[dict[str, Any]]:
     planned = rows.pop()
     for number in range(trials):
         trial = f"{number:012}"
-        rows.append(**planned | {"trial": trial, "values": {"optim.lr": 1e-4 * (1 + number)}})
+        values = {"optim.lr": 1e-4 * (1 + number)}
+        config = cfg.overlay(BASE, values).model_dump()
+        rows.append(**planned | {"trial": trial, "values": values, "config": config})
         tell.whole(trial, 2e-3, number / 1000)
     return rows

@@ -197,6 +197,7 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
     """A file-size limit is how a full disk looks to a process: the write is cut short."""
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "from sweeps.exits import StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
@@ -204,7 +205,7 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
     )
     command = [sys.executable, "-c", program, str(files.folder)]
     done = subprocess.run(command, capture_output=True, check=False)
-    assert b"OSError" in done.stderr
+    assert re.search(rb"StorageError: .*can't grow by .* bytes: File too large; .* MB", done.stderr)
     assert files.ledger.read_bytes().endswith(b"}\n")
     assert len(led.read(files)) > 3
 
@@ -212,12 +213,13 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
 def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "from sweeps.exits import StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
         "    ledger.append('session')\n"
         "    try: ledger.append('session', filler='x' * 2000)\n"
-        "    except OSError: resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
+        "    except StorageError: resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
         "    ledger.append('session')\n"
     )
     subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
@@ -227,12 +229,13 @@ def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) 
 def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
+        "from sweeps.exits import StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
         "    ledger.append('session')\n"
         "    try: ledger.append_all([('planned', {'filler': 'x' * 400})] * 5)\n"
-        "    except OSError: pass\n"
+        "    except StorageError: pass\n"
     )
     subprocess.run([sys.executable, "-c", program, str(files.folder)], check=True)
     assert [row["kind"] for row in led.read(files)] == ["session"]
