@@ -29,6 +29,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps.rows import sealed
 from tinylm import config as cfg
 
 RECORDS = 200
@@ -54,7 +55,7 @@ class Rows:
 
     def __init__(self, trials: int) -> None:
         self._random = random.Random(0)  # noqa: S311 no secret
-        self._seq = 0
+        self._seq = self._state = 0
         changes: dict[str, Any] = {"budget.tokens": RECORDS * EVERY, "eval.every_tokens": EVERY}
         changes |= {"run.precision": "fp32", "run.compile": False}
         self._base = cfg.overlay(cfg.load("cpu"), changes)
@@ -63,10 +64,11 @@ class Rows:
 
     def _line(self, kind: str, **fields: Any) -> str:
         moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=30 * self._seq)
-        time = moment.isoformat(timespec="milliseconds")
-        row = {"seq": self._seq, "time": time, "kind": kind, **fields}
+        time, t = moment.isoformat(timespec="milliseconds"), 0.03 * self._seq
+        row = {"seq": self._seq, "time": time, "kind": kind, "t": round(t, 3), **fields}
         self._seq += 1
-        return json.dumps(row, separators=(",", ":")) + "\n"
+        line, self._state = sealed(row, self._state)
+        return line.decode()
 
     def __iter__(self) -> Iterator[str]:
         asked = {

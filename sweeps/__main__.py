@@ -1,4 +1,4 @@
-"""The one command: `sweeps COMMAND` is `python -m sweeps.COMMAND`, with the same arguments."""
+"""The one command: `sweeps COMMAND` is `python -m` and the command's module, with the same arguments."""
 
 import importlib
 import sys
@@ -13,7 +13,10 @@ COMMANDS = {
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the report of a running sweep.",
+    "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",
 }
+# The others are `sweeps.COMMAND`.
+_ELSEWHERE = {"ledger": "sweeps.commands.ledger"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,10 +26,15 @@ app = typer.Typer(
 )
 
 
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return _ELSEWHERE.get(name, f"sweeps.{name}")
+
+
 def _run(name: str, arguments: Sequence[str]) -> None:
     """Run a command with its arguments."""
     sys.argv[1:] = arguments  # as under `python -m`: a sweep records how it was started
-    importlib.import_module(f"sweeps.{name}").app(prog_name=f"sweeps {name}")
+    importlib.import_module(module_of(name)).app(prog_name=f"sweeps {name}")
 
 
 def _command(name: str) -> Callable[[typer.Context], None]:

@@ -79,6 +79,7 @@ def main(
             codes.append(
                 _code(lambda: analysis.print_path(analysis.enter_in_log(reader), Console()))
             )
+            analysis.tell_left_out(reader, {files.name for files in chosen})
         raise typer.Exit(max(codes))
 
 

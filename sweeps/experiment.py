@@ -58,10 +58,16 @@ def main(
 def list_all() -> None:
     """List the experiments under results/, one per line."""
     with exits.reported():
+        from sweeps.findings.everything import Reader
         from sweeps.report.entries import entries_under
         from sweeps.report.terminal import print_experiments
 
-        print_experiments(entries_under(RESULTS), console())
+        reader = Reader()
+        print_experiments(entries_under(RESULTS, reader), console())
+        left_out = reader.left_out(RESULTS)
+        for name, why in left_out.items():
+            typer.echo(f"left out: {name}: {why}", err=True)
+        raise typer.Exit(max((why.code for why in left_out.values()), default=exits.Code.DONE))
 
 
 @app.command()

@@ -1,104 +1,47 @@
 """The ledger: a sweep as an append-only file of facts, and the fold that reads it.
 
-`ledger.jsonl` holds one JSON object per line. Every line has `seq` (its number, which gives the order;
-clocks do not), `time` (UTC, ISO 8601) and `kind`:
-
-    sweep         the request: space (as written), source, base (resolved config), scale, seed,
-                  bits (see `BITS`; missing in ledgers of version 0.1)
-    session       a driver begins: command, folder_option (of the command, that chooses the sweep's
-                  folder: --out, or --name of a named experiment), versions, machine, commit, slots,
-                  dashboard, product_flops (per second, of a large matrix product on this machine),
-                  notes (on the plan), speeds (of the settings that were measured, if the base config
-                  has the fastest; values, tokens_per_s, reason)
-    forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
-                  (tokens, or share of each trial's own budget -> trials), basis
-    planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
-                  (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
-                  re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
-                  flops_per_token, corpus (digest of documents, split, vocabulary), unigram_entropy
-                  (of that, in nats per token), train_tokens (of its training text)
-    chosen        the values of an arm are settled: arm, values (null if every trial of its grid
-                  diverged), score, tried, seeds, trials (its runs, by seed), repeats (more runs of
-                  the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
-                  of its re-tune grid), failed (how many of these failed)
-    confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
-                  (the runs, by seed)
-    started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
-    measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
-                  worker (host and process that trained it); at a rung, with decayed scores,
-                  decayed_val_loss, decayed_bits_per_byte and branch_tokens
-    checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
-    unusable      a checkpoint is damaged or missing, and the trial goes on from the one before: trial,
-                  attempt (which it ends if it resumed from there), step, path, reason
-    paused        the trial waits at a rung: trial, attempt, rung (in its own tokens, also where budgets
-                  differ and a rung is a share of each), score
-    promoted      it continues from a rung, after a pause or at once: trial, rung, to, score, rank,
-                  arrived, forced, cutoff
-    stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff
-    capped        its attempt ended because a cap was reached, or another trial reached the target that
-                  ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
-    withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
-                  counts for the others: trial
-    restored      the space has it again: trial
-    audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
-                  id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
-                  it was drawn from), share
-    diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
-                  `blown up`), reason, worker
-    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
-                  reason, traceback, final (false: this session tries again)
-    finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
-                  `target`, which it reached
-    sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
-                  the text), temperature, top_p, seed
-
-Rows of earlier versions are read as this version would have written them (`_current`).
-
-This module names the files under results/, except figures and the folders of attempts, and needs only
-the standard library, except to read rows and to name the nearest sweep to one that does not exist.
+Its rows are described in `sweeps.rows`. This module names the files under results/, except figures and
+the folders of attempts, and needs only the standard library, except to read rows and to name the nearest
+sweep to one that does not exist.
 """
 
 import errno
 import fcntl
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import shutil
+import stat
+import time
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, ClassVar, Final, Literal, Self
+from typing import IO, Any, ClassVar, Final, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
-from tinylm.files import open_file, replacing
-
-Row = dict[str, Any]
+from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
+from sweeps.rows import LedgerError as LedgerError
+from sweeps.rows import Lines, damaged, sealed, tell
+from sweeps.rows import Role as Role
+from sweeps.rows import Row as Row
+from sweeps.rows import says_out_of_memory as says_out_of_memory
+from tinylm.files import replacing
 
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
-OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
 # Kinds of rows that end an attempt.
 ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-_MEMORY = re.compile(
-    r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
-    re.IGNORECASE,
-)
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-_ID = re.compile(r"[A-Za-z0-9_-]+")  # of a trial; names of files are made from it
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
-
-# Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
-# arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
-# to run the best of a search on fresh seeds; to see what stopping another trial cost.
-Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
 
 
 def is_name(text: str) -> bool:
@@ -106,22 +49,11 @@ def is_name(text: str) -> bool:
     return len(text) <= LONGEST_NAME and NAME.fullmatch(text) is not None
 
 
-def says_out_of_memory(text: str) -> bool:
-    """Whether the text of an error says that memory ran out."""
-    return _MEMORY.search(text) is not None
-
-
 def pool_of(role: str, arm: str, grid: str) -> str | None:
     """The key that a trial shares with the trials it competes with; None if it always runs to the end."""
     if role == "tuning":
         return f"{arm} {grid}"
     return "" if role == "search" else None
-
-
-class LedgerError(CommandError):
-    """The ledger is damaged: a line before the last is not a row, or is out of order."""
-
-    code = Code.DAMAGED
 
 
 class LockedError(CommandError):
@@ -158,6 +90,7 @@ class Files:
 
     folder: Path
 
+    LEDGER: ClassVar[str] = "ledger.jsonl"
     CHECKPOINT: ClassVar[str] = "checkpoint.pt"  # the file in each checkpoint's own folder
 
     @property
@@ -173,7 +106,17 @@ class Files:
     @property
     def ledger(self) -> Path:
         """The rows, from which everything else is derived."""
-        return self.folder / "ledger.jsonl"
+        return self.folder / self.LEDGER
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a ledger, also one that can't be read. It is empty if its driver found no
+        cluster."""
+        try:
+            there = self.ledger.stat()
+        except OSError:
+            return os.path.lexists(self.ledger)
+        return bool(there.st_size) or not stat.S_ISREG(there.st_mode)
 
     @property
     def notes(self) -> Path:
@@ -190,10 +133,8 @@ class Files:
         `checkpoints`, or is there by a link that leads out of it."""
         file = self.folder / row["path"]
         if self.checkpoints.resolve() not in file.resolve().parent.parents:
-            raise LedgerError(
-                f"{self.ledger}: line {row['seq'] + 1} is damaged: path {row['path']!r} is not a "
-                "checkpoint of this sweep"
-            )
+            why = f"path {row['path']!r} is not a checkpoint of this sweep"
+            raise damaged(self.ledger, row["seq"], why)
         return file
 
     def attempts(self, trials: Iterable[str]) -> list[Path]:
@@ -257,15 +198,14 @@ class Files:
 
 def sweeps(results: Path = RESULTS) -> list[Files]:
     """The sweeps under a results folder, by name."""
-    ledgers = sorted(results.glob("*/ledger.jsonl"))
-    # A ledger is empty if its driver found no cluster.
-    return [Files(ledger.parent) for ledger in ledgers if ledger.stat().st_size]
+    found = [Files(folder) for folder in sorted(results.glob("*/"))]
+    return [files for files in found if files.has_begun]
 
 
 def find_sweep(name: str) -> Files:
     """The sweep of a name under results/, or in a folder; `UsageError` if there is none."""
     for folder in (RESULTS / name, Path(name)):
-        if Files(folder).ledger.is_file():
+        if os.path.lexists(Files(folder).ledger):
             return Files(folder)
     from tinylm.config import did_you_mean  # loads pydantic
 
@@ -301,104 +241,36 @@ def write_whole(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _rows(stream: IO[bytes], source: Path) -> Iterator[Row]:
-    """The rows of complete lines, one by one; a last line that a crash cut off (no newline) is dropped."""
-    arms: dict[str, str] = {}  # of runs, by the first `chosen` row that names them
-    for number, line in enumerate(stream):
-        if b'"chosen"' in line and line.endswith(b"\n"):
-            row = _row(number, line, source)
-            if row["kind"] == "chosen" and row.get("arm"):
-                for trial in (*row.get("trials", {}).values(), *row.get("repeats", ())):
-                    arms.setdefault(trial, row["arm"])
-    stream.seek(0)
-    for number, line in enumerate(stream):
-        if not line.endswith(b"\n"):
-            return  # a driver may be writing the rest of it
-        row = _row(number, line, source)
-        yield _current(row, arms) if row["kind"] in _CHANGED else row
-
-
-def _row(number: int, line: bytes, source: Path) -> Row:
-    """The row of a line; `LedgerError` if it is damaged."""
+def open_ledger(files: Files) -> IO[bytes] | None:
+    """The ledger of a sweep, to be read; None if there is none. `LedgerError` if it is no file."""
+    path = files.ledger
     try:
-        row = _object(line)
-        in_order = row["seq"] == number and isinstance(row["kind"], str)
-    except (ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{source}: line {number + 1} is damaged: {error}") from error
-    if not in_order:
-        raise LedgerError(f"{source}: line {number + 1} is damaged: seq {row['seq']}")
-    return row
-
-
-@cache
-def _parser() -> Callable[[bytes], Any]:
-    """Pydantic's parser of JSON: it takes a third of the time of the standard library's, and the rows
-    share their names."""
-    from pydantic_core import from_json
-
-    return from_json
-
-
-def _object(line: bytes) -> Row:
-    """What a line holds."""
-    row: Row
-    try:
-        row = _parser()(line)
-    except ValueError:  # it refuses half a surrogate pair, which a command line may have
-        row = json.loads(line)
-    return row
-
-
-_CHANGED = {"planned", "sweep", "chosen", "session", "failed"}  # kinds that have changed
-
-
-def _current(row: Row, arms: Mapping[str, str]) -> Row:
-    """The row as this version writes it; `arms` are those of the runs that some `chosen` row names.
-
-    Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
-    null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
-    older confirmation is a `chosen` row with an empty arm. An older session has a command without its
-    `folder_option`. Older failures say in their text how they came about. Older configs lack the fields
-    in `tinylm.config.IMPLIED`.
-    """
-    from tinylm import config as cfg  # loads pydantic
-
-    config = {"planned": "config", "sweep": "base"}.get(row["kind"])
-    if config in row:
-        row = {**row, config: cfg.with_implied(row[config], cfg.IMPLIED)}
-    if row["kind"] == "planned" and "role" not in row:
-        return {**row, **_role(row, arms)}
-    if row["kind"] == "chosen" and row.get("arm") == "":
-        return {**row, "kind": "confirming"}
-    if row["kind"] == "session" and "command" in row and "folder_option" not in row:
-        is_named = "sweeps.experiment" in row["command"].split()
-        return {**row, "folder_option": "--name" if is_named else "--out"}
-    if row["kind"] == "failed" and "how" not in row:
-        memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
-        return {**row, "how": OUT_OF_MEMORY if memory else "error"}
-    return row
-
-
-def _role(row: Row, arms: Mapping[str, str]) -> Row:
-    """The role, arm and grid of a planned row that has a pool."""
-    pool = row.get("pool", "")
-    if pool is not None:
-        arm, _, grid = pool.rpartition(" ")
-        return {"role": "tuning" if pool else "search", "arm": arm, "grid": grid}
-    role = "confirm" if str(row.get("label")).endswith("(confirm)") else "run"
-    if row.get("values", {}).get("run.repeat"):
-        role = "repeat"
-    return {"role": role, "arm": arms.get(str(row.get("trial")), ""), "grid": ""}
-
-
-def rows(files: Files) -> Iterator[Row]:
-    """The rows of a sweep, one by one; none if it has no ledger. Safe while a driver writes."""
-    try:
-        stream = open_file(files.ledger)
+        kind = path.stat().st_mode
     except FileNotFoundError:
+        if path.is_symlink():
+            raise LedgerError(f"{path}: is a link to a file that is not there") from None
+        return None
+    if not stat.S_ISREG(kind):  # to open a pipe would wait for ever
+        raise LedgerError(
+            f"{path}: is a {'folder' if stat.S_ISDIR(kind) else 'device'}, not a file"
+        )
+    return path.open("rb")
+
+
+def rows(files: Files, kinds: Collection[str] = ()) -> Iterator[Row]:
+    """The rows of a sweep, one by one, or only those of some kinds; none if it has no ledger. Safe while a
+    driver writes."""
+    stream = open_ledger(files)
+    if stream is None:
         return
     with stream:
-        yield from _rows(stream, files.ledger)
+        lines = Lines(stream, files.ledger)
+        yield from lines.of(kinds) if kinds else lines
+        if lines.is_torn:
+            tell(
+                f"{files.ledger}: its last {lines.rest} bytes are no rows, as a power cut leaves them; the "
+                "next run of the sweep drops them"
+            )
 
 
 def read(files: Files) -> list[Row]:
@@ -407,12 +279,14 @@ def read(files: Files) -> list[Row]:
 
 
 class ReadLedger:
-    """The rows of a sweep's ledger as they are now, from which nothing is written; `LedgerError` if it is
-    damaged."""
+    """The rows of a sweep's ledger as they are now, from which nothing is written."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
-        self.rows = read(files)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows, one by one, read from the file; `LedgerError` if it is damaged."""
+        return rows(self.files)
 
     def append_all(self, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
         """Nothing is written: it is an error to ask for it."""
@@ -420,26 +294,33 @@ class ReadLedger:
 
 
 class Ledger(ReadLedger):
-    """The only writer of a sweep's ledger, for as long as the context lasts.
+    """The only writer of a sweep's ledger, for as long as the context lasts. It keeps no rows: a large
+    sweep has a million of them.
 
-    Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `OSError`
-    if it can't be written.
+    Raises `LockedError` if another process has it, `LedgerError` if it is damaged and `StorageError`
+    if it can't be written. `clock` gives seconds and is never set; `now` is the time of day.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(
+        self,
+        files: Files,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.files = files
+        self._clock, self._now = clock, now
+        self._begun = clock()  # the session
+        self._next: int | None = None  # the number of the next row; None before all were read
+        self._state = 0  # the checksum of the last row
         files.folder.mkdir(parents=True, exist_ok=True)
+        there = open_ledger(files)  # refuses what is no file
+        if there is not None:
+            there.close()
         # Unbuffered: a line that could not be written must not appear later.
         self._stream = files.ledger.open("a+b", buffering=0)
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with files.ledger.open("rb") as lines:
-                self.rows = list(_rows(lines, files.ledger))
-                lines.seek(0)
-                whole = sum(len(line) for line in lines if line.endswith(b"\n"))
-            if whole < self._stream.seek(0, os.SEEK_END):  # a crash cut off the last line
-                self._stream.truncate(whole)
         except BlockingIOError as error:
             self._stream.close()
             raise LockedError(f"{files.folder}: another driver runs this sweep") from error
@@ -451,9 +332,19 @@ class Ledger(ReadLedger):
                 f"{files.folder}: its file system has no locks ({error.strerror}), and without them two "
                 "drivers could write one sweep. Put the sweep on another file system, with --out"
             ) from error
-        except BaseException:
-            self._stream.close()
-            raise
+
+    def rows(self) -> Iterator[Row]:
+        """The rows, one by one. When all were read, what a crash left after them is dropped."""
+        with self.files.ledger.open("rb") as stream:
+            lines = Lines(stream, self.files.ledger)
+            yield from lines
+        if lines.rest:
+            tell(
+                f"{self.files.ledger}: dropped its last {lines.rest} bytes, a row that was never whole: a "
+                "crash or a power cut left them"
+            )
+            self._stream.truncate(lines.whole)
+        self._next, self._state = lines.number, lines.state
 
     def append(self, kind: str, **fields: Any) -> Row:
         """Write one row; it is on the disk when this returns."""
@@ -463,23 +354,39 @@ class Ledger(ReadLedger):
     def append_all(self, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
         """Write a row for each kind and its fields, with one sync; they are on the disk when this
         returns. A crash in between leaves the first of them, each whole."""
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        rows = [
-            {"seq": seq, "time": time, "kind": kind, **fields}
-            for seq, (kind, fields) in enumerate(facts, start=len(self.rows))
-        ]
+        if self._next is None:
+            deque(self.rows(), maxlen=0)
+        assert self._next is not None  # all rows were read
         self._refuse_another_file()
-        lines = b"".join(_ENCODER.encode(row).encode() + b"\n" for row in rows)
+        state, rows, lines = self._state, [], []
+        for seq, (kind, fields) in enumerate(facts, start=self._next):
+            if kind == "session":
+                self._begun = self._clock()
+            row = {"seq": seq, "time": self._now().isoformat(timespec="milliseconds"), "kind": kind}
+            row |= {"t": round(self._clock() - self._begun, 3), **fields}
+            line, state = sealed(row, state)
+            rows.append(row)
+            lines.append(line)
+        self._write(b"".join(lines))
+        self._next, self._state = self._next + len(rows), state
+        return rows
+
+    def _write(self, lines: bytes) -> None:
+        """Write lines to the disk, or none of them; `StorageError` if there is no room."""
         end = self._stream.seek(0, os.SEEK_END)
         try:
-            if self._stream.write(lines) < len(lines):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.files.ledger))
+            left = memoryview(lines)
+            while left:  # a write that is cut short says why when it goes on
+                left = left[self._stream.write(left) :]
             os.fsync(self._stream.fileno())
-        except OSError:
+        except OSError as error:
             self._stream.truncate(end)
-            raise
-        self.rows += rows
-        return rows
+            free = shutil.disk_usage(self.files.folder).free
+            raise StorageError(
+                f"{self.files.ledger}: can't grow by {len(lines):,} bytes: {error.strerror}; "
+                f"{self.files.folder} has {free / 1e6:,.0f} MB of room. All rows before are kept: make "
+                "room, and the same command resumes"
+            ) from error
 
     def _refuse_another_file(self) -> None:
         """Raise `LedgerError` if the file that is written is no longer the one at its path."""
@@ -532,8 +439,14 @@ class Trial:
     attempt: int = 0
     step: int = 0
     tokens: int = 0
-    # Measured rows, by rising step, without what they repeat of the trial and the attempt.
+    # Measured rows, by rising tokens, without what nobody reads of each: there may be a million.
     curve: list[Row] = field(default_factory=list)
+    moments: "array[float]" = field(
+        default_factory=lambda: array("d")
+    )  # of these, as `Sweep.seconds`
+    first_measured: str = ""  # the time of the first of them: UTC, ISO 8601
+    is_whole: bool = False  # whether the last of them is that of the whole budget
+    peak_memory: int = 0  # bytes, at the last of them; 0 if not measured
     lowest: Row | None = field(init=False)  # of these, the first with the lowest validation loss
     # The `checkpointed` rows of the files that are kept, by rising step: two of a trial that goes on, and
     # the last of one that has ended.
@@ -598,12 +511,14 @@ class Sweep:
     confirming: Row | None = None  # the last `confirming` row
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
-    seconds: float = 0.0  # of all sessions, by the clock
+    seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     spent_tokens: int = 0  # trained in total; repeated work counts again
     spent_flops: int = 0  # of these tokens
     running: set[str] = field(default_factory=set)  # trials and audits whose attempts are under way
-    _clock: datetime | None = None  # of the session's last row
+    source: str = Files.LEDGER  # where its rows are, for messages
+    _t: float | None = None  # of the last row, in seconds since the session began
+    _time: datetime | None = None  # of the last row
 
     @property
     def session(self) -> Row:
@@ -634,22 +549,30 @@ class Sweep:
     def observe(self, row: Row) -> None:
         """Fold one row in. A row of an attempt that has been replaced by a later one changes nothing.
 
-        `LedgerError` if a field of its kind is missing.
+        `LedgerError` if it says what can't be, such as a record of a trial that was never planned.
         """
         try:
             self._tick(row)
             self._observe(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LedgerError(f"row {row['seq']} is damaged: {error!r}") from error
+        except KeyError as error:
+            raise damaged(self.source, row["seq"], f"there is no {error}") from error
+        except (TypeError, ValueError) as error:
+            raise damaged(self.source, row["seq"], error) from error
 
     def _tick(self, row: Row) -> None:
-        """Count the time since the previous row, if that row is of the same session."""
-        now = datetime.fromisoformat(row["time"])
-        if self._clock is not None and row["kind"] not in {"sweep", "session", "sampled"}:
-            passed = max(0.0, (now - self._clock).total_seconds())  # clocks may be set back
+        """Count the time since the previous row, if that row is of the same session: by `t`, or in a
+        ledger of version 0.1 by the time of day."""
+        t, now = row.get("t"), datetime.fromisoformat(row["time"])
+        if row["kind"] not in {"sweep", "session", "sampled"}:
+            passed = 0.0
+            if t is not None and self._t is not None:
+                passed = t - self._t
+            elif t is None and self._time is not None:
+                passed = (now - self._time).total_seconds()
+            passed = max(0.0, passed)  # the time of day may be set back
             self.seconds += passed
             self.busy_seconds += passed * len(self.running)
-        self._clock = now
+        self._t, self._time = t, now
 
     def _observe(self, row: Row) -> None:
         kind = row["kind"]
@@ -661,8 +584,8 @@ class Sweep:
             # They belong to the previous request; those that still apply are written again.
             self.chosen.clear()
             self.confirming = None
-        elif kind in {"forecast", "sampled"}:
-            setattr(self, kind, row)
+        elif kind == "forecast":
+            self.forecast = row
         elif kind == "session":
             self.sessions.append(row)
             self.running.clear()
@@ -670,19 +593,30 @@ class Sweep:
                 if trial.status in {"running", "failed"}:  # this session tries again
                     trial.status, trial.reason = "planned", ""
         elif kind == "planned":
-            if not _ID.fullmatch(row["trial"]):
-                raise ValueError(f"trial {row['trial']!r} is not an id")
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
+            for path, value in planned.values.items():
+                if planned.value(path) != value:
+                    raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
-        elif kind == "chosen":
-            self.chosen[row["arm"]] = _whole(row, _CHOSEN)
-        elif kind == "confirming":
-            self.confirming = _whole(row, _CONFIRMING)
+        elif kind in {"chosen", "confirming", "sampled"}:
+            self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
         else:
             self._move(row["trial"], away=kind == "withdrawn")
+
+    def _conclude(self, row: Row) -> None:
+        """Keep what was chosen, confirmed or sampled, of trials that are known."""
+        trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
+        for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):
+            self.find(trial)
+        if row["kind"] == "chosen":
+            self.chosen[row["arm"]] = row
+        elif row["kind"] == "confirming":
+            self.confirming = row
+        else:
+            self.sampled = row
 
     def _move(self, trial: str, *, away: bool) -> None:
         """Withdraw a trial with its audit, or restore them."""
@@ -712,17 +646,22 @@ class Sweep:
             tokens=stopped.tokens,
             curve=list(stopped.curve),
             checkpoints=list(stopped.checkpoints),
+            moments=stopped.moments[:],
+            first_measured=stopped.first_measured,
+            peak_memory=stopped.peak_memory,
         )
 
     def _observe_trial(self, row: Row) -> None:
-        name, kind = row.get("trial", ""), row["kind"]
+        name, kind = row["trial"], row["kind"]
         trial = self.trials.get(name) or self.audits.get(name)
         if trial is None:
-            raise LedgerError(f"row {row['seq']} is damaged: no such trial was planned")
+            raise ValueError(f"trial {name!r} was never planned")
         if kind == "started":
             trial.attempt = row["attempt"]
             trial.step = row["step"]
-            trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
+            kept = bisect_right(trial.curve, row["step"], key=itemgetter("step"))
+            trial.is_whole &= kept == len(trial.curve)
+            del trial.curve[kept:], trial.moments[kept:]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.checkpoints = [one for one in trial.checkpoints if one["step"] <= row["step"]]
@@ -738,25 +677,10 @@ class Sweep:
                 trial.checkpoints = trial.checkpoints[-1:]
         elif row.get("attempt") == trial.attempt:
             before = trial.spent_tokens
-            _observe_attempt(trial, kind, row)
+            _observe_attempt(trial, kind, row, self.seconds)
             self.spent_tokens += trial.spent_tokens - before
             self.spent_flops += (trial.spent_tokens - before) * trial.flops_per_token
         (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
-
-
-_CONFIRMING = {"values", "trials"}
-_CHOSEN = {
-    "arm", "values", "trials", "repeats", "place", "hypothesis", "changes", "retuned", "grid",
-    "tried", "failed",
-}  # fmt: skip
-
-
-def _whole(row: Row, names: set[str]) -> Row:
-    """The row; `KeyError` if some of the names are missing."""
-    lacking = names - row.keys()
-    if lacking:
-        raise KeyError(*sorted(lacking))
-    return row
 
 
 # Kinds of rows; the others are of trials.
@@ -764,19 +688,27 @@ _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "audited", "withdrawn",
     "restored",
 }  # fmt: skip
-_REPEATED = {"seq", "kind", "trial", "attempt", "loss_init", "peak_loss", "worker"}
+_NOT_KEPT = {  # of a record, in a curve
+    "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",
+    "worker",
+}  # fmt: skip
 
 
-def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
-    """Fold in what the latest attempt at a trial reported."""
+def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
+    """Fold in what the latest attempt at a trial reported, after so many seconds of the sweep."""
     if kind in {"measured", "diverged"}:
         trial.branch_tokens += row.get("branch_tokens", 0)
         trial.spent_tokens += row["tokens"] - trial.tokens + row.get("branch_tokens", 0)
         trial.step, trial.tokens = row["step"], row["tokens"]
         trial.loss_init = row.get("loss_init")
     if kind == "measured":
-        kept = {name: row[name] for name in row if name not in _REPEATED}
+        if trial.curve and trial.curve[-1]["tokens"] >= row["tokens"]:
+            raise ValueError(f"tokens {row['tokens']} do not come after those of the record before")
+        kept = {name: row[name] for name in row if name not in _NOT_KEPT}
+        trial.first_measured = trial.first_measured if trial.curve else row["time"]
+        trial.is_whole, trial.peak_memory = row["last"], row.get("peak_memory", 0)
         trial.curve.append(kept)
+        trial.moments.append(seconds)
         if trial.lowest is None or kept["val_loss"] < trial.lowest["val_loss"]:
             trial.lowest = kept
     elif kind == "checkpointed":
@@ -797,9 +729,9 @@ def _observe_attempt(trial: Trial, kind: str, row: Row) -> None:
         trial.checkpoints = trial.checkpoints[-1:]
 
 
-def fold(rows: Iterable[Row]) -> Sweep:
-    """The state of a sweep after all the rows."""
-    sweep = Sweep()
+def fold(rows: Iterable[Row], source: str = Files.LEDGER) -> Sweep:
+    """The state of a sweep after all the rows, which are read from the source."""
+    sweep = Sweep(source=source)
     for row in rows:
         sweep.observe(row)
     return sweep

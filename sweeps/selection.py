@@ -39,11 +39,6 @@ class Measured:
     row: Row
 
     @property
-    def time(self) -> str:
-        """When the record was written: UTC, ISO 8601."""
-        return str(self.row["time"])
-
-    @property
     def step(self) -> int:
         step: int = self.row["step"]
         return step
@@ -101,12 +96,6 @@ class Measured:
     def first_losses(self) -> list[float]:
         """Training losses of the first updates; only in a trial's first record."""
         return list(self.row.get("first_losses", ()))
-
-    @property
-    def peak_memory(self) -> int:
-        """Bytes; 0 if not measured."""
-        memory: int = self.row.get("peak_memory", 0)
-        return memory
 
 
 def records(trial: Trial) -> list[Measured]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes import Engine, driver, request
-from ledgers import studied
+from ledgers import rewrite, studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
@@ -111,5 +111,5 @@ def doubtful(folder: Path, *arms: str, how: Any = loss) -> led.Files:
     for trial, row in last.items():
         if role.get(trial) in arms:
             row["train_loss"], row["val_loss"] = 0.5, row["val_loss"] + 3.0
-    files.ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewrite(files, rows)
     return files

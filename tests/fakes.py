@@ -68,7 +68,7 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
 
 def driver(ledger: led.ReadLedger, what: Request, audit: float = 0.0) -> Driver:
     """A driver for a request."""
-    plan = pl.plan(what, MACHINE, pl.earlier_draws(ledger.rows, what.seed))
+    plan = pl.plan(what, MACHINE, pl.earlier_draws(ledger.rows(), what.seed))
     return Driver(ledger, what, plan, MACHINE, facts, audit)
 
 

@@ -1,7 +1,8 @@
 """Made-up but valid ledgers, written through `sweeps.ledger.Ledger`."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,7 @@ class Story:
             "peak_loss": 8.0,
             "loss_init": 7.7,
             "tokens_per_s": 10_000.0,
+            "last": tokens == BUDGET,
             "peak_memory": 10**9,
         }
         self._append("measured", trial, **row | more)
@@ -322,6 +324,12 @@ def two_draws(folder: Path, number: int) -> Files:
     return Files(folder)
 
 
+def rewrite(files: Files, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a ledger as version 0.1 wrote it: its rows have no checksums."""
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 class Memory(list[dict[str, Any]]):
     """The rows of a ledger that is kept in memory."""
 
@@ -341,6 +349,8 @@ def long_rows(trials: int) -> list[dict[str, Any]]:
     planned = rows.pop()
     for number in range(trials):
         trial = f"{number:012}"
-        rows.append(**planned | {"trial": trial, "values": {"optim.lr": 1e-4 * (1 + number)}})
+        values = {"optim.lr": 1e-4 * (1 + number)}
+        config = cfg.overlay(BASE, values).model_dump()
+        rows.append(**planned | {"trial": trial, "values": values, "config": config})
         tell.whole(trial, 2e-3, number / 1000)
     return rows

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from sweeps.__main__ import COMMANDS
+from sweeps.__main__ import COMMANDS, module_of
 from sweeps.policies import SCHEDULES
 from tinylm import config as cfg
 
@@ -123,7 +123,7 @@ def check(line: str) -> None:
                 check_module("sweeps.run", [settings.get("SPACE", "lr"), *more])
         case ["sweeps", name, *rest]:
             assert name in COMMANDS
-            check_module(f"sweeps.{name}", rest)
+            check_module(module_of(name), rest)
         case ["python", "-m", "tinylm", *rest]:
             check_module("tinylm.__main__", rest)
         case ["python", "-m", module, *rest]:

@@ -17,7 +17,7 @@ import yaml
 from fakes import Engine, driver, grid, v_shaped
 
 from sweeps import ledger as led
-from sweeps.__main__ import COMMANDS
+from sweeps.__main__ import COMMANDS, module_of
 from sweeps.engine import machine
 from sweeps.plan.request import read_request
 from tinylm.machine import keep, measured_here
@@ -180,7 +180,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_loads_neither_pydantic_nor_numpy(name: str, tmp_path: Path) -> None:
-    command = [f"sweeps.{name}" if name else "sweeps", "--help"]
+    command = [module_of(name) if name else "sweeps", "--help"]
     assert loaded_by(command, HEAVY | {"pydantic", "numpy"}, tmp_path, tmp_path) == "0"
 
 
@@ -205,14 +205,16 @@ ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
 PARTS = {"sweeps.engine.failures", "sweeps.engine.limits", "sweeps.engine.scratch"}
 READING = {"sweeps.findings", "sweeps.report"}
-COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared"}
+COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair"}
 ARROWS = {
     "tinylm": set[str](),
     "sweeps": set[str](),  # the package's own __init__
     "sweeps.exits": {"tinylm.exits"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),
-    "sweeps.ledger": LOW,
+    "sweeps.rows": LOW,
+    "sweeps.ledger": LOW | {"sweeps.rows"},
+    "sweeps.repair": LOW | {"sweeps.rows", "sweeps.ledger"},
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
     "sweeps.policies": LOW | {"sweeps.ledger"},
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},

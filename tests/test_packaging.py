@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sweeps.__main__ import COMMANDS, app
+from sweeps.__main__ import COMMANDS, app, module_of
 
 HERE = Path(__file__).parents[1]
 PACKED = ("sweeps", "tinylm", "search_spaces")
@@ -107,9 +107,9 @@ HEAVY = {"matplotlib", "numpy", "pandas", "ray", "scipy", "torch"}
 IMPORTED = """
 import sys
 from typer.testing import CliRunner
-from sweeps.__main__ import COMMANDS, app
+from sweeps.__main__ import COMMANDS, app, module_of
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
-heavy = set(sys.argv[1:]) | {f"sweeps.{name}" for name in COMMANDS}
+heavy = set(sys.argv[1:]) | {module_of(name) for name in COMMANDS}
 print(sorted(heavy & set(sys.modules)))
 """
 
@@ -122,7 +122,7 @@ def test_help_of_the_one_command_imports_no_command(tmp_path: Path) -> None:
 def test_a_command_is_the_same_under_both_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(sys, "argv", ["sweeps", name, "--nope"])
     one = CliRunner().invoke(app, [name, "--nope"], prog_name="sweeps")
-    module = importlib.import_module(f"sweeps.{name}")
+    module = importlib.import_module(module_of(name))
     other = CliRunner().invoke(module.app, ["--nope"], prog_name=f"sweeps {name}")
     assert (one.exit_code, one.stderr) == (2, other.stderr)
 

@@ -132,6 +132,7 @@ class Driver:
     audit: float = 0.0  # share of the stopped trials to train to the end as well
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
+    _score: str = field(init=False)  # the field that holds the score in a record at a rung
     # What to do with a trial once the checkpoint that it is saving has arrived.
     _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
@@ -142,10 +143,15 @@ class Driver:
     _ready: SortedSet = field(default_factory=SortedSet)
     # Trials that the space no longer has, and that are not withdrawn yet.
     _gone: frozenset[str] = frozenset()
+    _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
+    _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
 
     def __post_init__(self) -> None:
-        for row in self.ledger.rows:
+        self.sweep.source = str(self.ledger.files.ledger)
+        self.policy, self._score = self.request.policy(), self.request.score_field
+        for row in self.ledger.rows():
             self.sweep.observe(row)
+            self._remember(row)
         self._consult()
         refuse_other_base(self.sweep.request, self.request)
 
@@ -154,7 +160,7 @@ class Driver:
         never been planned."""
         self._gone = frozenset(self._unwanted())
         self.policy = self.request.policy()
-        for row in self.ledger.rows:
+        for row in self._past:
             self._advise(row)
         self._at_target.clear()
         for trial in self.sweep.trials.values():
@@ -179,6 +185,21 @@ class Driver:
             if self._is_ready(trial):
                 self._ready.add(self._places[trial_id])
 
+    def _remember(self, row: led.Row) -> None:
+        """Keep what a policy may see of a row. Of records, of which there may be a million, those are the
+        scores at rungs, or all scores."""
+        if row["kind"] != "measured":
+            self._past.append(row)
+            return
+        trial = self.sweep.find(row["trial"])
+        if self.request.space.schedule.scores_all or row["tokens"] in self._rungs(trial):
+            names = ("kind", "trial", "tokens", self._score)
+            self._past.append({name: row[name] for name in names if name in row})
+
+    def _rungs(self, trial: led.Trial) -> tuple[int, ...]:
+        """The rungs of a trial, also of one that runs to the end."""
+        return self.policy.rungs(trial.budget)
+
     def _advise(self, row: led.Row) -> None:
         """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
         if row["kind"] in _CONSULTED:
@@ -187,11 +208,11 @@ class Driver:
             trial = self.sweep.find(row["trial"])
             if trial.is_withdrawn or trial.trial in self._gone or self._is_free(trial):
                 return
-            score, rungs = self.request.score_field, self.policy.rungs(trial.budget)
-            if row["kind"] == "measured" and row["tokens"] in rungs and score not in row:
+            is_record = row["kind"] == "measured"
+            if is_record and self._score not in row and row["tokens"] in self._rungs(trial):
                 raise RefusedError(
                     f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
-                    f"tokens without its {score}"
+                    f"tokens without its {self._score}"
                 )
         self.policy.observe(row)
 
@@ -209,10 +230,13 @@ class Driver:
             self.sweep.observe(row)
             if of is not None and kind != "unusable":  # the next session deletes what can't be used
                 self._free(of, before)
+            self._remember(row)
             if kind in {"measured", "started"}:
                 trial = self.sweep.find(row["trial"])
                 self._watch_target(trial, last_record(trial) if kind == "measured" else None)
             self._advise(row)
+            if kind != "measured":
+                self._news.append(row)
             if kind == "session":
                 self._index()
             elif kind not in _CONSULTED and "trial" in row:
@@ -247,6 +271,11 @@ class Driver:
             with contextlib.suppress(OSError):  # it holds what is needed
                 attempt.rmdir()
 
+    def take_news(self) -> list[led.Row]:
+        """The rows that were written since this was last called, without records."""
+        news, self._news = self._news, []
+        return news
+
     def _watch_target(self, trial: led.Trial, new: Measured | None = None) -> None:
         """Note whether a trial has reached a target that ends it: with a new record, or without one with
         any that it has now."""
@@ -262,7 +291,7 @@ class Driver:
     def _is_over(self, trial: led.Trial) -> bool:
         """Whether a trial needs no more training: its budget is used up, or it reached a target that
         ends it."""
-        return bool(trial.curve) and (trial.curve[-1]["last"] or trial.trial in self._at_target)
+        return bool(trial.curve) and (trial.is_whole or trial.trial in self._at_target)
 
     def reached_cap(self) -> dict[str, Any] | None:
         """The first cap that is reached, with its limit and what was used, or the target that ends the
@@ -500,7 +529,7 @@ class Driver:
             attempt=trial.attempt,
             config=trial.config,
             corpus=trial.corpus,
-            rungs=() if self._is_free(trial) else self.policy.rungs(trial.budget),
+            rungs=() if self._is_free(trial) else self._rungs(trial),
             branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
@@ -786,7 +815,7 @@ class Driver:
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target
         early = {}
-        if target is not None and not trial.curve[-1]["last"]:
+        if target is not None and not trial.is_whole:
             reason = f"reached {target.metric} {target.limit:g}"
             early = {"how": led.AT_TARGET, "reason": reason}
         self._record(

@@ -75,17 +75,16 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     _refuse_audit(request, options.audit)
     ledger = led.ReadLedger(led.Files(folder))
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
-    request, tried = with_choices(
-        request, ledger.rows, lambda note: console.print(note, style="dim")
-    )
+    before = list(led.rows(ledger.files, {"sweep", "planned"}))
+    request, tried = with_choices(request, before, lambda note: console.print(note, style="dim"))
     show_choice(tried, console)
     machine = this_machine(request)
-    plan = pl.plan(request, machine, pl.earlier_draws(ledger.rows, request.seed))
+    plan = pl.plan(request, machine, pl.earlier_draws(before, request.seed))
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
         check_files(config)
     left = None
-    if ledger.rows:
+    if before:
         driver = _driver(ledger, request, plan, machine, facts, options)
         refuse_other_bits(driver.sweep, request)
         left = driver.left()
@@ -156,7 +155,7 @@ def run(
     if options.address == "local":
         require_a_slot(request)
     with exits.storing(folder):
-        before = led.read(files)
+        before = list(led.rows(files, {"sweep", "planned"}))
         if options.address == "local" and request.base.run.device != "cpu":
             from tinylm import train
 

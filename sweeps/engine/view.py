@@ -261,7 +261,7 @@ class View:
         self._begun = clock()
         self._spent_before = driver.sweep.spent_tokens
         self._drawn = 0.0
-        self._told = len(driver.ledger.rows)
+        driver.take_news()  # what was written before is not told
         self._live: Live | None = None
 
     @contextmanager
@@ -332,13 +332,11 @@ class View:
         return lines
 
     def _tell(self) -> None:
-        rows = self._driver.ledger.rows
-        for row in rows[self._told :]:
+        for row in self._driver.take_news():
             # The table shows the states of trials.
             line = self._sentence(row) if self._live is None or row["kind"] == "unusable" else ""
             if line:
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self._told = len(rows)
 
     def _score(self, score: float | None) -> str:
         decayed = "decayed " if self._driver.request.space.schedule.branch else ""

@@ -4,7 +4,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 
 from sweeps.findings.results import Results, tokens_per_s
 from sweeps.ledger import Row, Trial
@@ -89,7 +88,7 @@ def compute(results: Results) -> Compute:
 
 @dataclass(frozen=True)
 class Bar:
-    """An attempt at a trial, in seconds from the first start of the sweep."""
+    """An attempt at a trial, in seconds of the sweep's sessions from the first start of a trial."""
 
     label: str  # of the trial
     slot: int  # of the machine, from 0
@@ -108,15 +107,15 @@ class Timeline:
 def timeline(results: Results) -> Timeline:
     """When each attempt ran, each on the first slot that was free."""
     attempts = results.attempts
-    times = [tuple(map(datetime.fromisoformat, (each.begun, each.ended))) for each in attempts]
+    first = attempts[0].begun if attempts else 0.0
     bars = [
         Bar(
             results.sweep.find(each.trial).label,
             each.slot,
-            (begun - times[0][0]).total_seconds(),
-            (ended - times[0][0]).total_seconds(),
+            each.begun - first,
+            each.ended - first,
         )
-        for each, (begun, ended) in zip(attempts, times, strict=True)
+        for each in attempts
     ]
     room = results.sweep.seconds * _slots(results)
     return Timeline(tuple(bars), results.sweep.busy_seconds / room if room else None)

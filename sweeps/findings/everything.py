@@ -1,11 +1,10 @@
 """All findings of a sweep, computed once; tables, figures, pages and logs are made from them."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweeps import ledger
-from sweeps.exits import UsageError
+from sweeps.exits import CommandError, storing
 from sweeps.findings.answer import Answer, answer
 from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
@@ -33,7 +32,7 @@ from sweeps.findings.results import ENDINGS, Results, results_of
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
-from sweeps.ledger import Files, LedgerError, Row, Trial
+from sweeps.ledger import Files, Row, Trial
 from sweeps.selection import at, best_group, fastest_group
 from tinylm import config as cfg
 
@@ -239,44 +238,47 @@ class Reader:
 
     def __init__(self) -> None:
         # The findings of the sweep in each folder, or why there are none.
-        self._read: dict[Path, SearchFindings | StudyFindings | LedgerError | UsageError] = {}
+        self._read: dict[Path, SearchFindings | StudyFindings | CommandError] = {}
 
     def findings(self, files: Files) -> SearchFindings | StudyFindings:
         """The findings of a sweep.
 
-        Raises `LedgerError` if its ledger is damaged, `UsageError` if it asks nothing yet and
-        `ConfigError` if this version does not know the space in it.
+        Raises `LedgerError` if its ledger is damaged, `StorageError` if it can't be read, `UsageError` if
+        it asks nothing yet and `ConfigError` if this version does not know the space in it.
         """
         folder = files.folder.resolve()
         if folder not in self._read:
             self._read[folder] = self._first(files)
         found = self._read[folder]
-        if isinstance(found, Exception):
+        if isinstance(found, CommandError):
             raise found
         return found
 
-    def _first(self, files: Files) -> SearchFindings | StudyFindings | LedgerError | UsageError:
+    def _first(self, files: Files) -> SearchFindings | StudyFindings | CommandError:
         try:
-            return findings(results_of(files.name, ledger.rows(files)))
-        except (LedgerError, UsageError) as error:
+            with storing(files.ledger):
+                return findings(results_of(files.name, ledger.rows(files)))
+        except CommandError as error:
             return error
 
     def under(self, folder: Path) -> list[SearchFindings | StudyFindings]:
         """The findings of all sweeps in a folder, in order of their start, without the sweeps that can't
         be read or have configs that this version does not know; see `left_out`."""
-        found = []
-        for files in ledger.sweeps(folder):
-            try:
-                one = self.findings(files)
-                for trial in one.results.trials:
-                    cfg.validate(trial.config, trial.label)
-            except (LedgerError, UsageError, cfg.ConfigError):
-                continue
-            found.append(one)
+        every = [self._of_this_version(files) for files in ledger.sweeps(folder)]
+        found = [one for one in every if not isinstance(one, CommandError)]
         return sorted(found, key=lambda one: one.results.begun)
 
+    def left_out(self, folder: Path) -> dict[str, CommandError]:
+        """Why each sweep in a folder is left out that can't be read."""
+        every = {files.name: self._of_this_version(files) for files in ledger.sweeps(folder)}
+        return {name: one for name, one in every.items() if isinstance(one, CommandError)}
 
-def left_out(folder: Path, read: Iterable[Findings]) -> list[str]:
-    """The names of the sweeps in a folder that are not among those read."""
-    names = {found.results.name for found in read}
-    return sorted(files.name for files in ledger.sweeps(folder) if files.name not in names)
+    def _of_this_version(self, files: Files) -> SearchFindings | StudyFindings | CommandError:
+        """The findings of a sweep whose configs this version knows, or why there are none."""
+        try:
+            one = self.findings(files)
+            for trial in one.results.trials:
+                cfg.validate(trial.config, trial.label)
+        except CommandError as error:
+            return error
+        return one

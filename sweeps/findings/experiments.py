@@ -214,7 +214,7 @@ class Experiment:
     @property
     def date(self) -> str:
         """The date of the first record of any run; without one, the date when the sweep began."""
-        times = [Measured(trial.curve[0]).time for trial in self.runs if trial.curve]
+        times = [trial.first_measured for trial in self.runs if trial.curve]
         return min(times, default=self.results.begun)[:10]
 
     @property

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sweeps.exits import UsageError
-from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Row, Sweep, Trial
+from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Files, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
     END,
@@ -60,8 +60,8 @@ class Attempt:
 
     trial: str
     slot: int  # from 0
-    begun: str  # times of its first and last row, UTC, ISO 8601
-    ended: str
+    begun: float  # when its first and last row were written, as `Sweep.seconds`
+    ended: float
 
 
 class _Attempts:
@@ -71,18 +71,18 @@ class _Attempts:
         self.found: list[Attempt] = []
         self._running: dict[str, Attempt] = {}  # by trial
 
-    def observe(self, row: Row) -> None:
-        """Fold one row in."""
+    def observe(self, row: Row, now: float) -> None:
+        """Fold one row in, which was written after so many seconds of the sweep."""
         kind, trial = row["kind"], row.get("trial")
         if kind == "session":  # earlier attempts died with their driver
             self._running.clear()
         elif kind == "started":
             taken = {each.slot for each in self._running.values()}
             slot = next(n for n in itertools.count() if n not in taken)
-            self._running[row["trial"]] = Attempt(row["trial"], slot, row["time"], row["time"])
+            self._running[row["trial"]] = Attempt(row["trial"], slot, now, now)
             self.found.append(self._running[row["trial"]])
         elif trial in self._running:
-            self._running[trial].ended = row["time"]
+            self._running[trial].ended = now
             if kind in ATTEMPT_ENDS:
                 del self._running[trial]
 
@@ -310,10 +310,11 @@ def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, .
 def results_of(name: str, rows: Iterable[Row]) -> Results:
     """What the rows of a ledger say, which are read once and not kept; `UsageError` if nothing has been
     asked yet."""
-    sweep, attempts, begun, latest = Sweep(), _Attempts(), "", ""
+    sweep, attempts = Sweep(source=f"{name}/{Files.LEDGER}"), _Attempts()
+    begun = latest = ""
     for row in rows:
         sweep.observe(row)
-        attempts.observe(row)
+        attempts.observe(row, sweep.seconds)
         latest = row["time"]
         begun = begun or latest
     if sweep.request is None:

@@ -136,6 +136,8 @@ class Schedule(Section):
 
     # Whether the policy decides on a trial once, by those that arrived before, and no trial waits.
     decides_on_arrival: ClassVar[bool] = False
+    # Whether the policy reads the scores between the rungs as well.
+    scores_all: ClassVar[bool] = False
 
     score: Score
 

@@ -15,6 +15,7 @@ class MedianSchedule(Schedule):
     """The median stopping rule of Vizier (doi:10.1145/3097983.3098043, section 3.2.2)."""
 
     decides_on_arrival: ClassVar[bool] = True
+    scores_all: ClassVar[bool] = True
 
     policy: Literal["median"]
     score: Literal["raw"] = "raw"  # records between rungs count as well, and have no branch

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,13 +99,19 @@ def enter_in_log(reader: Reader) -> Path:
     """
     path = ledger.ResultsFolder().log
     try:
-        found = reader.under(ledger.RESULTS)
-        page.write_index(ledger.RESULTS, found)
-        return log.write(ledger.RESULTS, found)
+        page.write_index(ledger.RESULTS, reader)
+        return log.write(ledger.RESULTS, reader)
     except notes.NotesError as error:
         raise notes.NotesError(f"{path} is left as it is: {error}") from error
     except OSError as error:
         raise StorageError(f"{path}: can't be written: {error}") from error
+
+
+def tell_left_out(reader: Reader, asked: Collection[str]) -> None:
+    """Say which sweeps under results/ the index and the log leave out, aside from those asked for."""
+    for name, reason in reader.left_out(ledger.RESULTS).items():
+        if name not in asked:
+            print(f"left out of index and log: {name}: {reason}", file=sys.stderr)
 
 
 def publish(files: Files, console: Console) -> None:
@@ -116,5 +122,6 @@ def publish(files: Files, console: Console) -> None:
         return
     try:
         print_path(enter_in_log(reader), console)
+        tell_left_out(reader, {files.name})
     except (notes.NotesError, StorageError) as error:
         print(error, file=sys.stderr)

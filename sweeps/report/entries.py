@@ -62,14 +62,19 @@ class Entry:
     next_steps: list[str]
 
 
-def entries_under(folder: Path) -> list[Entry]:
-    """The experiments of all sweeps in a folder."""
-    return entries_of(Reader().under(folder))
+def entries_under(folder: Path, reader: Reader | None = None) -> list[Entry]:
+    """The experiments of all sweeps in a folder that can be read."""
+    return entries_of((reader or Reader()).under(folder))
 
 
 def find_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
-    """The experiments of these names in a folder; `UsageError` with every name that does not exist."""
-    found = {entry.name: entry for entry in entries_under(folder)}
+    """The experiments of these names in a folder; `UsageError` with every name that does not exist, and
+    the error of a sweep that can't be read."""
+    reader = Reader()
+    found = {entry.name: entry for entry in entries_under(folder, reader)}
+    for name, why in reader.left_out(folder).items():
+        if name in {asked.partition("/")[0] for asked in names}:
+            raise why
     there = f"; there are {', '.join(found) or 'none'}"
     wrong = [
         f"{name}: no such experiment under {folder}/{cfg.did_you_mean(name, found) or there}"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import jinja2
 
 from sweeps.findings.arms import ArmFindings
-from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
+from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
@@ -22,7 +22,6 @@ from sweeps.report.answer import better_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.markdown import escaped, paragraph, with_code
 from sweeps.report.stability import stability_words
-from sweeps.selection import last_record
 from sweeps.text import (
     between,
     duration,
@@ -122,14 +121,16 @@ def _own_notes(files: Files) -> Markdown:
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
 
 
-def write(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
+def write(folder: Path, reader: Reader) -> Path:
     """Write the log of the sweeps in a folder and keep people's notes; returns its path.
 
     Raises `NotesError` and leaves the log unchanged if a note in it has no end.
     """
+    all_findings = reader.under(folder)
     for found in all_findings:
         begin_notes(Files(folder / found.results.name))
-    content = _template().render(**_content(folder, all_findings))
+    left_out = {name: str(why) for name, why in reader.left_out(folder).items()}
+    content = _template().render(**_content(folder, all_findings), left_out=left_out)
     path = ResultsFolder(folder).log
     copy = notes.write(path, content.encode())
     if copy is not None:
@@ -199,7 +200,6 @@ def _content(
         "key_findings": _key_findings(all_findings),
         "recommendations": _recommendations(all_findings, entries),
         "block_of_all": Markdown(notes.block(_RECOMMENDATIONS)),
-        "left_out": left_out(folder, all_findings),
         "waiting": sorted(names - {entry.sweep for entry in entries}),
     }
 
@@ -308,7 +308,7 @@ def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
     speeds = [speed for trial in trials if (speed := tokens_per_s(trial))]
     if not speeds:
         return
-    memory = max(end.peak_memory for trial in trials if (end := last_record(trial)) is not None)
+    memory = max(trial.peak_memory for trial in trials)
     yield (
         f"`{found.results.name}`: each trial ran at {between(round(speed) for speed in speeds)} "
         f"tokens/s and used at most {memory / 1e9:.2f} GB of memory. The sweep trained on "

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
-from sweeps.findings.everything import SearchFindings, StudyFindings, left_out
+from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.experiments import Terms, experiments
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
@@ -306,8 +306,9 @@ def html(content: Content, feed: str = "", nonce: str = "") -> str:
     return _render("report.html", page=content, feed=feed, nonce=nonce, plotly=_plotly())
 
 
-def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]) -> Path:
+def write_index(folder: Path, reader: Reader) -> Path:
     """Write `index.html`, which lists the sweeps in a folder; returns its path."""
+    all_findings = reader.under(folder)
     sweeps = []
     terms: dict[str, Terms] = {}  # of the first experiment of each sweep
     for one in experiments(all_findings):
@@ -334,7 +335,7 @@ def write_index(folder: Path, all_findings: Sequence[SearchFindings | StudyFindi
         "index.html",
         sweeps=sweeps,
         groups=group_words(list(terms.values())),
-        left_out=left_out(folder, all_findings),
+        left_out={name: str(why) for name, why in reader.left_out(folder).items()},
     )
     write_whole(path, content.encode())
     return path

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, Results, status_of
-from sweeps.ledger import Files, Row, Trial
+from sweeps.ledger import Files, Trial
 from tinylm.files import replacing_folder
 
 FIGURES = "figures"  # the run that has the figures
@@ -21,11 +21,6 @@ def run_name(trial: Trial) -> str:
     """The folder of a trial: its label, limited to what a file system allows, and its id."""
     label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", trial.label)[:100].lstrip(".")
     return f"{label}-{trial.trial}"
-
-
-def moment(row: Row) -> float:
-    """When a row was written, in seconds since 1970."""
-    return datetime.fromisoformat(row["time"]).timestamp()
 
 
 def _hyperparameters(results: Results, trial: Trial) -> dict[str, Any]:
@@ -43,10 +38,12 @@ def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
         # Its HParams tab shows the last value of each of these scalars.
         for summary in hparams(_hyperparameters(results, trial), dict.fromkeys(METRICS)):
             writer.file_writer.add_summary(summary)
-        for row in trial.curve:
+        # The time of day may be set while a sweep runs; the seconds of its sessions go on evenly.
+        begun = datetime.fromisoformat(results.begun).timestamp()
+        for row, seconds in zip(trial.curve, trial.moments, strict=True):
             for name in SCALARS:
                 if row[name] is not None:
-                    writer.add_scalar(name, row[name], row["step"], moment(row))
+                    writer.add_scalar(name, row[name], row["step"], begun + seconds)
 
 
 def _write_figures(found: SearchFindings | StudyFindings, folder: Path) -> None:

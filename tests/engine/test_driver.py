@@ -529,7 +529,7 @@ def test_optuna_asks_again_for_an_impossible_suggestion(tmp_path: Path) -> None:
         Engine(conductor, by_decay, 1).run()
         trials = conductor.sweep.trials.values()
         assert [trial.status for trial in trials] == ["finished"] * 40
-        asked = [row["draws"] for row in ledger.rows if row["kind"] == "planned"]
+        asked = [row["draws"] for row in ledger.rows() if row["kind"] == "planned"]
         assert max(asked) > 1
 
 
@@ -570,7 +570,7 @@ SCHEDULES: list[dict[str, Any]] = [
 def decisions(of: led.Sweep) -> list[dict[str, Any]]:
     """What was decided, without when."""
     return [
-        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt"}}
+        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt", "t"}}
         for row in of.decisions
     ]
 
@@ -1118,7 +1118,7 @@ def test_a_restored_trial_at_the_target_trains_no_further(tmp_path: Path) -> Non
 def test_an_audit_goes_on_below_the_target(tmp_path: Path) -> None:
     tree = aiming({"val_loss": 2.5, "ends": "trial"}, policy="asha", eta=3, grace="1/8")
     after = sweep(tmp_path, tree, audit=1.0)
-    assert after.audits and all(one.curve[-1]["last"] for one in after.audits.values())
+    assert after.audits and all(one.is_whole for one in after.audits.values())
 
 
 # What the driver keeps instead of looking at every trial again

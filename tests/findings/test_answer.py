@@ -43,12 +43,12 @@ def terminal(files: Files) -> str:
 
 def index(files: Files) -> str:
     folder = files.folder.parent
-    return page.write_index(folder, Reader().under(folder)).read_text()
+    return page.write_index(folder, Reader()).read_text()
 
 
 def logged(files: Files) -> str:
     folder = files.folder.parent
-    return log.write(folder, Reader().under(folder)).read_text()
+    return log.write(folder, Reader()).read_text()
 
 
 TEXTS: Mapping[str, Callable[[Files], str]] = {

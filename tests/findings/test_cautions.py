@@ -16,6 +16,7 @@ from conducting import (
     loss,
     study,
 )
+from ledgers import rewrite
 
 from sweeps import ledger as led
 from sweeps.findings.everything import StudyFindings, findings
@@ -30,13 +31,17 @@ def test_sizes_that_differ_by_more_than_a_percent_are_pointed_out(
     arms = {"wide": {"hypothesis": "h", "set": {"model.d_ff": 96}}}
     conduct(tmp_path, study(arms=arms))
     files = led.Files(tmp_path)
-    lines = files.ledger.read_text().splitlines(keepends=True)
-    # The counts of these ledgers are made up.
-    more = [
-        line.replace('"params":7', f'"params":{params}' if '"d_ff":96' in line else '"params":1000')
-        for line in lines
+    rows = led.read(files)
+    wide = [
+        row for row in rows if row["kind"] == "planned" and row["config"]["model"]["d_ff"] == 96
     ]
-    files.ledger.write_text("".join(more))
+    # The counts of these ledgers are made up.
+    counts = {row["trial"]: params for row in wide}
+    planned = [
+        row | {"params": counts.get(row["trial"], 1000)} if row["kind"] == "planned" else row
+        for row in rows
+    ]
+    rewrite(files, planned)
     assert arm(facts_of(tmp_path), "wide")["cautions"] == told
 
 

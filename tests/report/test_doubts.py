@@ -34,7 +34,7 @@ def printed(print_to: Callable[[Console], None]) -> str:
 
 
 def logged(folder: Path) -> str:
-    return log.write(folder, Reader().under(folder)).read_text()
+    return log.write(folder, Reader()).read_text()
 
 
 def line_of(text: str, beginning: str) -> str:

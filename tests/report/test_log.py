@@ -61,7 +61,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(results: Path) -> Path:
     """Write the log of all sweeps in a folder; where it is."""
-    return log.write(results, Reader().under(results))
+    return log.write(results, Reader())
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +365,7 @@ def test_a_damaged_sweep_does_not_keep_the_others_out(tmp_path: Path) -> None:
     (tmp_path / "broken" / "ledger.jsonl").write_text("xx\n")
     text = write(tmp_path).read_text()
     assert "## Experiment 1: lr-cpu" in text
-    assert "(`python -m sweeps.analyze NAME` says why): `broken`." in text
+    assert "\n- `broken`: " in text and "line 1 is damaged" in text
 
 
 def test_analyze_writes_the_log_of_all_sweeps(

@@ -1,15 +1,24 @@
 """What the log advises to do next, and the observations that advice rests on."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
-from ledgers import BUDGET, EVERY, Story, ended, read_often, starts_high, story, studied
+from ledgers import (
+    BUDGET,
+    EVERY,
+    Story,
+    ended,
+    read_often,
+    rewrite,
+    starts_high,
+    story,
+    studied,
+)
 
-from sweeps.ledger import Files
+from sweeps.ledger import Files, read
 from sweeps.report.entries import Entry, entries_under
 
 SEEDS = [0, 1, 2, 3]
@@ -285,11 +294,11 @@ def test_the_high_loss_at_init_of_an_arm_is_lowered_in_the_arm(tmp_path: Path) -
     conduct(tmp_path / "s", study(seeds=SEEDS))
     files = Files(tmp_path / "s")
     runs = [t.trial for t in studied(files).trials if t.arm == "nope"]
-    rows = [json.loads(line) for line in files.ledger.read_text().splitlines()]
+    rows = read(files)
     high = [
         row | {"loss_init": 24.2} if row.get("trial") in runs and row["kind"] == "measured" else row
         for row in rows
     ]
-    files.ledger.write_text("".join(json.dumps(row) + "\n" for row in high))
+    rewrite(files, high)
     (step,) = beginning(entry_of(tmp_path, "s/nope"), "Initialize")
     assert "Set it under `arms.nope.set`." in step

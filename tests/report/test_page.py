@@ -171,7 +171,7 @@ def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Pat
 
 def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    text = report.write_index(tmp_path, Reader().under(tmp_path)).read_text()
+    text = report.write_index(tmp_path, Reader()).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
 

@@ -29,7 +29,7 @@ from ledgers import (
 )
 
 from sweeps import ledger as led
-from sweeps.findings.everything import SearchFindings, StudyFindings, findings
+from sweeps.findings.everything import Reader, SearchFindings, StudyFindings, findings
 from sweeps.findings.results import results_of
 from sweeps.report import log
 from sweeps.report.summary import markdown
@@ -214,7 +214,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
             "<!-- Every sentence of the summaries, then of the log. -->",
             *sentences(summaries, names),
             "",
-            *sentences(log.write(folder, found).read_text(), names),
+            *sentences(log.write(folder, Reader()).read_text(), names),
         ]
     )
     return text.replace(str(folder), "results") + "\n"

@@ -1,5 +1,6 @@
 """TensorBoard shows of a trial what the ledger says, once."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ from ledgers import EVERY, loss, story, studied
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from sweeps import ledger
 from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import tensorboard as events
@@ -54,12 +54,14 @@ def test_every_scalar_is_there(resumed: EventAccumulator) -> None:
     assert set(resumed.Tags()["scalars"]) == set(events.SCALARS)
 
 
-def test_the_time_of_an_event_is_the_time_of_its_row(
+def test_the_time_of_an_event_is_the_begin_of_the_sweep_and_the_seconds_until_then(
     files: Files, resumed: EventAccumulator
 ) -> None:
-    row = next(row for row in ledger.read(files) if row["kind"] == "measured")
+    sweep = studied(files)
+    seconds = next(iter(sweep.sweep.trials.values())).moments[0]
     event = resumed.Scalars("val_loss")[0]
-    assert event.wall_time == pytest.approx(events.moment(row), abs=1e-3)
+    begun = datetime.fromisoformat(sweep.begun).timestamp()
+    assert event.wall_time == pytest.approx(begun + seconds, abs=1e-3)
 
 
 def test_a_number_that_is_missing_is_no_event_and_zero_is_one(files: Files) -> None:

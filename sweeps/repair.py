@@ -1,0 +1,122 @@
+"""Ledgers that are damaged: what is found in them, and what of them can be kept.
+
+Kept are all whole rows before the first damage, and none after it. Each row says what followed from those
+before: a record continues a curve, a decision compares the trials that had arrived, an attempt begins at
+a checkpoint. Without one of them, what comes later can't be told from what never was.
+"""
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.ledger import Files, Ledger, LedgerError, Sweep, open_ledger
+from sweeps.rows import Lines
+from tinylm.files import replacing, sync
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a ledger is, from its first row to its first damage."""
+
+    sweep: Sweep  # what its whole rows say
+    rows: int
+    whole: int  # bytes of these rows
+    rest: int  # bytes after them
+    damage: LedgerError | None  # None if what follows was never a whole row, or nothing follows
+
+
+def examine(files: Files) -> Examined:
+    """Read a whole ledger and fold its rows, up to the first damage; `LedgerError` if it is no file."""
+    sweep, damage, rows, whole = Sweep(source=str(files.ledger)), None, 0, 0
+    stream = open_ledger(files)
+    if stream is None:
+        raise LedgerError(f"{files.ledger}: is not there")
+    with stream:
+        lines = Lines(stream, files.ledger)
+        try:
+            for row in lines:
+                sweep.observe(row)
+                if row["kind"] == "checkpointed":
+                    files.checkpoint(row)
+                rows, whole = lines.number, lines.whole
+        except LedgerError as error:
+            damage = error
+        size = os.fstat(stream.fileno()).st_size
+    if damage is None:
+        rows, whole = lines.number, lines.whole
+    return Examined(sweep, rows, whole, size - whole, damage)
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair kept and dropped."""
+
+    found: Examined
+    backup: Path  # the ledger as it was
+    lines: int  # that were dropped
+    trials: int  # that have to train again
+    tokens: int  # that they train again, at most
+
+
+def repair(files: Files) -> Repaired | None:
+    """Replace a damaged ledger by its whole rows and keep the old one beside it; None, and nothing is
+    written, if it is not damaged. `LockedError` while a driver runs the sweep."""
+    if not files.ledger.exists():
+        raise LedgerError(f"{files.ledger}: is not there")
+    with Ledger(files):
+        found = examine(files)
+        if found.damage is None:
+            return None
+        backup = _backup(files.ledger)
+        with files.ledger.open("rb") as old:
+            with replacing(files.ledger) as new:
+                for start in range(0, found.whole, _PIECE):
+                    new.write(old.read(min(_PIECE, found.whole - start)))
+            lines, ends = _dropped(old)
+    begins = {trial: _resumes(files, found.sweep, trial) for trial in ends}
+    again = sum(max(0, ends[trial] - begins[trial]) for trial in ends)
+    return Repaired(found, backup, lines, len(ends), again)
+
+
+_PIECE = 2**20  # bytes that are copied at once
+
+
+def _backup(path: Path) -> Path:
+    """A second name of a file, with .bak added to its own."""
+    names = (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
+    backup = next(name for name in names if not os.path.lexists(name))
+    try:
+        backup.hardlink_to(path)
+    except OSError:  # the file system has no links
+        shutil.copy2(path, backup)
+    sync(backup)
+    return backup
+
+
+def _dropped(lines: Iterable[bytes]) -> tuple[int, dict[str, int]]:
+    """How many lines there are, and the tokens that each trial had reached in those that can be read."""
+    number, ends = 0, dict[str, int]()
+    for line in lines:
+        number += 1
+        try:
+            row = json.loads(line)
+            trial, tokens = row["trial"], row["tokens"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(trial, str) and isinstance(tokens, int):
+            ends[trial] = max(tokens, ends.get(trial, 0))
+    return number, ends
+
+
+def _resumes(files: Files, sweep: Sweep, trial: str) -> int:
+    """The tokens from which a trial goes on: those of its last checkpoint, if the file is still there."""
+    try:
+        saved = sweep.find(trial).checkpoint
+    except KeyError:  # it is planned again
+        return 0
+    tokens: int = saved["tokens"] if saved and files.checkpoint(saved).is_file() else 0
+    return tokens
