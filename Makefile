@@ -14,7 +14,7 @@ DEV := .venv/.ready-dev
 BENCH := .venv/.ready-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all check bench schema architecture dashboard tensorboard clean
+.PHONY: help setup sweep analyze test test-all check bench schema architecture dashboard tensorboard audit clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -70,6 +70,14 @@ dashboard: $(SWEEP) ## print where the dashboard of a running sweep is, and its 
 tensorboard: $(SWEEP) ## write event files of all sweeps as they are now, and serve them on 127.0.0.1
 	$(SWEEPS) analyze --tensorboard
 	$(BIN)/python -m tensorboard.main --logdir results --host 127.0.0.1
+
+# What constraints.txt pins, against the database of known vulnerabilities, in an environment of its own.
+AUDIT := .venv/audit
+audit: ## look the versions of constraints.txt up in the database of known vulnerabilities
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(AUDIT)/bin/python -c "import json, urllib.request as r; json.load(r.urlopen('https://pypi.org/pypi/pip/24.0/json', timeout=20))['vulnerabilities'][0]" 2> /dev/null || \
+	  { echo "the database (https://pypi.org) is out of reach from here: nothing was looked up" >&2; exit 7; }
+	@$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove the environment and caches; results stay
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
