@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,20 @@ from ledgers import (
     long_rows,
     loss,
     lr_sweep,
+    rewrite,
     story,
     studied,
 )
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from sweeps import analyze, ledger
+from sweeps import analyze, experiment, ledger
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, find_sweep, write_whole
-from sweeps.report import tables
-from sweeps.report.analysis import Analysis, present, publish
+from sweeps.report import log, tables
+from sweeps.report.analysis import Analysis, present, publish, tell_left_out
+from sweeps.report.page import write_index
 from sweeps.report.summary import markdown
 from sweeps.simulate.curves import read_curves
 
@@ -305,6 +308,65 @@ def test_a_damaged_ledger_is_named_in_index_and_log(results: Path, file: str) ->
     assert run("one").exit_code == 0
     said = (results / file).read_text().partition("Left out because")[2].partition("\n\n")[0]
     assert ("broken" in said, "one" in said, "two" in said) == (True, False, False)
+
+
+def _of_another_space(files: Files) -> None:
+    rows = ledger.read(files)
+    rewrite(files, [{**rows[0], "space": {}}, *rows[1:]])
+
+
+def _without_a_loss(files: Files) -> None:
+    rows = [row | {"val_loss": None} if "val_loss" in row else row for row in ledger.read(files)]
+    rewrite(files, rows)
+
+
+def _replaced(files: Files, make: Callable[[Path], None]) -> None:
+    files.ledger.unlink()
+    make(files.ledger)
+
+
+BROKEN: dict[str, Callable[[Files], None]] = {
+    "a digit": lambda f: write_whole(f.ledger, f.ledger.read_bytes().replace(b"3.0", b"2.0", 1)),
+    "no loss": _without_a_loss,
+    "no space": _of_another_space,
+    "a folder": lambda files: _replaced(files, Path.mkdir),
+    "a dead link": lambda files: _replaced(files, lambda path: path.symlink_to("nowhere")),
+    "a pipe": lambda files: _replaced(files, os.mkfifo),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_sweep_that_cant_be_read_stands_alone(results: Path, how: str) -> None:
+    BROKEN[how](Files(results / "two"))
+    reader = Reader()
+    assert [found.results.name for found in reader.under(results)] == ["one"]
+    assert set(reader.left_out(results)) == {"broken", "two"}
+
+
+@pytest.mark.parametrize("write", [write_index, log.write], ids=["index", "log"])
+def test_index_and_log_say_why_a_sweep_is_left_out(
+    results: Path, write: Callable[[Path, Reader], Path]
+) -> None:
+    assert "line 1 is damaged" in write(results, Reader()).read_text()
+
+
+def test_a_list_of_experiments_without_a_damaged_one_exits_6(results: Path) -> None:
+    done = CliRunner().invoke(experiment.app, ["list"])
+    assert (done.exit_code, "one" in done.stdout) == (6, True)
+    assert "left out: broken: results/broken/ledger.jsonl: line 1 is damaged" in done.stderr
+
+
+def test_the_end_of_a_sweep_says_which_others_are_left_out(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_left_out(Reader(), {"one"})
+    said = capsys.readouterr().err
+    assert said.startswith("left out of index and log: broken: ") and said.count("\n") == 1
+
+
+def test_an_experiment_that_cant_be_read_is_an_error_with_its_line(results: Path) -> None:
+    done = CliRunner().invoke(experiment.app, ["show", "broken"])
+    assert (done.exit_code, "line 1 is damaged" in done.stderr) == (6, True)
 
 
 def test_an_error_that_no_ledger_is_to_blame_for_is_not_swallowed(
