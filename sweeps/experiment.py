@@ -50,6 +50,7 @@ def main(
 
         request = experiment_request(name, config, changes, why)
         command = command_line("sweeps.experiment")
+        exits.lose_unheard_output()
         options = session.Options(command, "--name", address=address, tracker=tracker, slots=slots)
         raise typer.Exit(session.run(request, RESULTS / name, options, readers(), console()))
 

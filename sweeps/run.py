@@ -70,6 +70,7 @@ def main(
         if plan:
             session.preview(request, folder, options, console())
             return
+        exits.lose_unheard_output()
         raise typer.Exit(session.run(request, folder, options, readers(), console()))
 
 
