@@ -6,7 +6,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
     sweep         the request: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
-                  folder: --out, or --name of a named experiment), versions, machine, commit, slots,
+                  folder: --out, or --name of a named experiment), code (digest of the code that trains),
+                  allowed (what --allow named), versions, machine, commit, slots,
                   dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
@@ -43,8 +44,8 @@ clocks do not), `time` (UTC, ISO 8601) and `kind`:
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker
-    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
-                  reason, traceback, final (false: this session tries again)
+    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `hung`: it was silent for
+                  too long, or `error`), reason, traceback, final (false: this session tries again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
@@ -56,6 +57,7 @@ This module names the files under results/, except figures and the folders of at
 the standard library, except to read rows and to name the nearest sweep to one that does not exist.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -484,7 +486,30 @@ class Ledger(ReadLedger):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self.rows:
+            self._remove_empty()
         self._stream.close()
+
+    def _remove_empty(self) -> None:
+        """Remove what the constructor made, where no sweep has begun."""
+        with contextlib.suppress(OSError):  # the folder has other files
+            self._refuse_another_file()
+            self.files.ledger.unlink()
+            self.files.folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Program:
+    """What trains in a session; None where its row does not say."""
+
+    code: str | None
+    torch: str | None
+
+    def differing(self, other: "Program") -> list[str]:
+        """What differs from another: `code`, `torch`; what one of them does not say does not."""
+        names = ("code", "torch")
+        both = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        return [name for name, one, two in both if None not in (one, two) and one != two]
 
 
 @dataclass
@@ -511,6 +536,7 @@ class Trial:
     how: str = ""  # it diverged: `non-finite` or `blown up`; it failed, see `failed`; or AT_TARGET
     loss_init: float | None = None  # training loss before any update
     attempt: int = 0
+    sessions: list[int] = field(default_factory=list)  # that trained its curve, of the sweep's
     step: int = 0
     tokens: int = 0
     # Measured rows, by rising step, without what they repeat of the trial and the attempt.
@@ -583,6 +609,11 @@ class Sweep:
     def session(self) -> Row:
         """The last `session` row; empty if none has begun."""
         return self.sessions[-1] if self.sessions else {}
+
+    def programs(self, trial: Trial) -> list[Program]:
+        """What has trained a trial's curve, one after the other."""
+        rows = [self.sessions[number] for number in trial.sessions if number >= 0]
+        return [Program(row.get("code"), row.get("versions", {}).get("torch")) for row in rows]
 
     @property
     def attempted(self) -> list[Trial]:
@@ -685,6 +716,7 @@ class Sweep:
             step=stopped.step,
             tokens=stopped.tokens,
             curve=list(stopped.curve),
+            sessions=list(stopped.sessions),
             checkpoint=stopped.checkpoint,
         )
 
@@ -696,6 +728,8 @@ class Sweep:
         if kind == "started":
             trial.attempt = row["attempt"]
             trial.step = row["step"]
+            here = len(self.sessions) - 1
+            trial.sessions = [*trial.sessions, here] if row["step"] else [here]
             trial.curve = [point for point in trial.curve if point["step"] <= row["step"]]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0

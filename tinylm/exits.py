@@ -13,6 +13,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tinylm.signals import insisting, interrupt, listening
+
 
 class Code(IntEnum):
     """The exit codes of all commands. Diverged and stopped trials are results, not failures."""
@@ -55,7 +57,7 @@ class RefusedError(CommandError):
 def code_of(error: BaseException) -> int | None:
     """The exit code of an exception that ends a command; None for a bug."""
     if isinstance(error, KeyboardInterrupt):
-        return by_signal(signal.SIGINT)
+        return by_signal(getattr(error, "number", signal.SIGINT))
     if isinstance(error, CommandError):
         return error.code
     if isinstance(error, BrokenPipeError):  # `| head` has read enough
@@ -66,7 +68,7 @@ def code_of(error: BaseException) -> int | None:
 def message_of(error: BaseException) -> str:
     """What people read about an exception that ends a command."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return str(error) or "interrupted"
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason
@@ -124,19 +126,21 @@ def _lose_unheard(name: str, descriptor: int) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Print the message of an error that ends a command to stderr, and exit with its code."""
+    """Print the message of an error or a signal that ends a command to stderr, and exit with its code."""
     _open_streams()
     _lose_unheard("stderr", 2)
     try:
         try:
-            yield
+            with insisting(), listening(interrupt):
+                yield
         finally:
             sys.stdout.flush()  # what can't be written ends the command here, not later
     except SystemExit as ended:  # by rich, when a pipe has no reader
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
         raise SystemExit(by_signal(signal.SIGPIPE)) from ended
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as raised:
+        error = _interruption(raised) or raised
         code = code_of(error)
         if code is None:
             raise
@@ -149,6 +153,13 @@ def reported() -> Iterator[None]:
         if not isinstance(error, BrokenPipeError):
             print(message_of(error), file=sys.stderr)
         raise typer.Exit(code) from error
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """The interruption that led to an error, e.g. to a failed import."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager
