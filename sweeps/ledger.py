@@ -62,6 +62,7 @@ import errno
 import fcntl
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 OUT_OF_MEMORY: Final = "out of memory"  # how a trial failed
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
+_LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|(can't|cannot) allocate memory|not enough memory|bad_alloc",
@@ -166,6 +168,11 @@ class Files:
     def ledger(self) -> Path:
         """The rows, from which everything else is derived."""
         return self.folder / "ledger.jsonl"
+
+    @property
+    def driver(self) -> Path:
+        """Which process runs the sweep, while one does."""
+        return self.folder / ".driver"
 
     @property
     def notes(self) -> Path:
@@ -389,6 +396,23 @@ def read(files: Files) -> list[Row]:
     return list(rows(files))
 
 
+def _say_driver(files: Files) -> None:
+    """Write down which process runs a sweep, for people: the lock is what counts."""
+    since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    with contextlib.suppress(OSError):
+        files.driver.unlink(missing_ok=True)  # of a driver that was killed
+        with files.driver.open("x") as stream:
+            stream.write(f"process {os.getpid()} on {platform.node()}, since {since} UTC\n")
+
+
+def _driver_words(files: Files) -> str:
+    """Which process runs a sweep, in parentheses; empty if it is not known."""
+    try:
+        return f" ({files.driver.read_text().strip()[:_LONGEST_DRIVER]})"
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 class ReadLedger:
     """The rows of a sweep's ledger as they are now, from which nothing is written; `LedgerError` if it is
     damaged."""
@@ -417,6 +441,7 @@ class Ledger(ReadLedger):
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _say_driver(files)
             with files.ledger.open("rb") as lines:
                 self.rows = list(_rows(lines, files.ledger))
                 lines.seek(0)
@@ -425,7 +450,8 @@ class Ledger(ReadLedger):
                 self._stream.truncate(whole)
         except BlockingIOError as error:
             self._stream.close()
-            raise LockedError(f"{files.folder}: another driver runs this sweep") from error
+            who = _driver_words(files)
+            raise LockedError(f"{files.folder}: another driver runs this sweep{who}") from error
         except OSError as error:
             self._stream.close()
             if error.errno not in _NO_LOCKS:
@@ -486,13 +512,14 @@ class Ledger(ReadLedger):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.files.driver.unlink(missing_ok=True)
         if not self.rows:
             self._remove_empty()
         self._stream.close()
 
     def _remove_empty(self) -> None:
         """Remove what the constructor made, where no sweep has begun."""
-        with contextlib.suppress(OSError):  # the folder has other files
+        with contextlib.suppress(OSError, LedgerError):  # not ours, or with other files
             self._refuse_another_file()
             self.files.ledger.unlink()
             self.files.folder.rmdir()

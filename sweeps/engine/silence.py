@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 PATIENCE = 50  # times the longest interval between two reports of the same attempt
 LEAST_SECONDS = 600.0
 START_SECONDS = 1800.0  # until the second report: imports, the corpus, torch.compile
+SET_START_SECONDS = 120.0  # until the first report, at least, where the user has set a limit
 _GAP_SECONDS = (
     5.0  # a longer gap between two looks is the driver's own: it was stopped, or its disk is slow
 )
@@ -55,7 +56,7 @@ class Silence:
     def _allowed(self, heard: _Heard) -> float:
         """The seconds that an attempt may be silent."""
         if self.limit is not None:
-            return self.limit if heard.reports else max(self.limit, START_SECONDS)
+            return self.limit if heard.reports else max(2 * self.limit, SET_START_SECONDS)
         if heard.reports < 2:
             return START_SECONDS
         return max(LEAST_SECONDS, PATIENCE * heard.longest)

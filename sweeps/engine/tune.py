@@ -89,7 +89,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
-from sweeps.engine.scratch import private_folder, require_short_paths  # noqa: E402
+from sweeps.engine.scratch import private_folder, require_private_token, require_short_paths  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.engine.worker import Attempt  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
@@ -101,6 +101,7 @@ from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E4
 _KNOCK_SECONDS = 5
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
+_AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -173,15 +174,19 @@ class _Conversation:
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
     error: Exception | None = None
     signal: int | None = None
+    heard: float = 0.0  # when it came, by the monotonic clock
     exhausted: bool = False  # nothing was left to do when Ray last asked
     # Held while the driver is asked or told something. Whoever gives up on Ray keeps it.
     asking: threading.Lock = field(default_factory=threading.Lock)
 
     def interrupted(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: nothing more is started, asked or written."""
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is not None and now - self.heard > _AGAIN_SECONDS:
             interrupt(number, frame)
-        self.signal = number
+        if self.signal is not None:  # `timeout` signals a process, then its group
+            return
+        self.signal, self.heard = number, now
         print("stopping; a second signal stops at once", file=sys.stderr)
 
     @property
@@ -483,6 +488,8 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
 
     Raises `ClusterError` if the cluster can't be started or reached.
     """
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        require_private_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     if address == "local":
         require_short_paths()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
@@ -623,7 +630,7 @@ class _Ending:
         elif gone:
             error = self.conversation.error or ClusterError(gone)
             self._give_up(code_of(error) or Code.CLUSTER)
-            self.error = self.conversation.error = error
+            self.conversation.error = error
 
     def _fit(self, tuner: tune.Tuner) -> None:
         try:

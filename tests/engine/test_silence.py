@@ -2,7 +2,13 @@
 
 import pytest
 
-from sweeps.engine.silence import LEAST_SECONDS, PATIENCE, START_SECONDS, Silence
+from sweeps.engine.silence import (
+    LEAST_SECONDS,
+    PATIENCE,
+    SET_START_SECONDS,
+    START_SECONDS,
+    Silence,
+)
 
 PACE = 31.0  # seconds between two reports
 
@@ -52,14 +58,16 @@ def test_the_limit_of_the_user_counts_from_the_first_report() -> None:
     assert after(silence, now + 7, 1)
 
 
-@pytest.mark.parametrize("limit", [None, 7])
-def test_an_attempt_that_starts_has_half_an_hour(limit: float | None) -> None:
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [(None, START_SECONDS), (7, SET_START_SECONDS), (300, 600)]
+)
+def test_an_attempt_that_starts_has_longer(limit: float | None, seconds: float) -> None:
     """Imports, the corpus and torch.compile may take long."""
     silence = Silence(limit)
     silence.look(0)
     silence.started("a")
-    assert not after(silence, 0, START_SECONDS)
-    assert after(silence, START_SECONDS, 1)
+    assert not after(silence, 0, seconds)
+    assert after(silence, seconds, 1)
 
 
 def test_an_attempt_that_has_ended_is_not_hung() -> None:
