@@ -17,6 +17,7 @@ from sweeping import (
     command,
     curves,
     run,
+    run_watched,
     write_space,
 )
 from typer.testing import CliRunner
@@ -115,6 +116,7 @@ class Ended:
     still: subprocess.CompletedProcess[str]  # the same command, with the cap
     asked: list[str]  # the last command
     done: subprocess.CompletedProcess[str]
+    addresses: set[str]  # at which it listened
     folder: Path
 
     @property
@@ -134,7 +136,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
     still = run(command(space, scale, out))
     space.write_text(free)
     asked = command(space, scale, out, "--audit", "1")
-    return Ended(capped, spent, still, asked, run(asked), out)
+    return Ended(capped, spent, still, asked, *run_watched(asked), out)
 
 
 def test_a_sweep_succeeds(stopped: Ended) -> None:
@@ -150,6 +152,11 @@ def test_a_sweep_prints_the_dashboard_the_ranking_and_the_paths(stopped: Ended) 
     said = stopped.done.stdout
     assert "dashboard: http://127.0.0.1:" in said
     assert "finished" in said and "summary.md" in said
+
+
+def test_a_sweep_listens_on_the_loopback_address_alone(stopped: Ended) -> None:
+    """Ray's processes, its dashboard and its workers do, and the driver."""
+    assert stopped.addresses == {"127.0.0.1"}
 
 
 def test_ray_is_silent(stopped: Ended) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from conducting import conduct, facts_of
-from fakes import Engine, driver, grid, request, v_shaped
+from fakes import Engine, driver, request, v_shaped
+from fakes import grid as space_of
 from ledgers import (
     BUDGET,
     EVERY,
@@ -439,10 +440,10 @@ def trained_by(folder: Path, *codes: str, records: int = 8) -> Results:
     """A sweep that was trained for a while by each version of the code, and to its end by the last."""
     for number, code in enumerate(codes):
         with Ledger(Files(folder)) as ledger:
-            conductor = driver(ledger, request(grid([1e-3, 4e-3], policy="none")))
+            conductor = driver(ledger, request(space_of([1e-3, 4e-3], policy="none")))
             conductor.begin({"code": code, "versions": {"torch": "2.1"}})
             Engine(conductor, v_shaped).run(1000 if number + 1 == len(codes) else records)
-    return results_of(Files(folder))
+    return results_of("rates", read(Files(folder)))
 
 
 def test_nothing_is_said_of_one_program(tmp_path: Path) -> None:
