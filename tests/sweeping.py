@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,12 +52,20 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def kill(name: str, processes: list[int]) -> None:
+    """Kill those of the processes that have a name."""
+    for one in processes:
+        if Path(f"/proc/{one}/comm").read_text().strip() == name:
+            os.kill(one, signal.SIGKILL)
+
+
 def addresses(process: int) -> set[str]:
     """The addresses at which a process and all that it started listen."""
     sockets = set()
     for one in descendants(process):
-        with contextlib.suppress(OSError):
-            sockets |= {os.readlink(file) for file in Path(f"/proc/{one}/fd").iterdir()}
+        for file in Path(f"/proc/{one}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # it has just been closed
+                sockets.add(str(file.readlink()))
     found = set()
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:

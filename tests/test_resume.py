@@ -16,6 +16,7 @@ from sweeping import (
     curves,
     descendants,
     interrupt,
+    kill,
     run,
     wait_for_rows,
     write_space,
@@ -116,9 +117,7 @@ def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as driver:
         wait_for_rows(out, "checkpointed", 2)
         before = descendants(driver.pid)
-        for one in before:
-            if Path(f"/proc/{one}/comm").read_text() == "gcs_server\n":
-                os.kill(one, signal.SIGKILL)
+        kill("gcs_server", before)
         said = driver.communicate(timeout=900)[1].decode()
     assert (driver.returncode, "Ray's gcs_server has died\nTo resume: " in said) == (8, True), said
     assert (out / "analysis" / "summary.md").exists()
