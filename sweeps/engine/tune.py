@@ -466,6 +466,9 @@ class Cluster:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=_KNOCK_SECONDS)
+        for process in left:  # those whose parents were among them are ours now
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _disconnect() -> None:
