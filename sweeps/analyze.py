@@ -66,6 +66,7 @@ def main(
 ) -> None:
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""
     with exits.reported():
+        exits.lose_unheard_output()
         chosen = ledger.find_sweeps(names or [])
         from rich.console import Console
 

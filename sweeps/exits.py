@@ -12,7 +12,8 @@
     |-- ClusterError      8   the cluster can't be reached, or was lost       (engine.tune)
     `-- RefusedError      9   the command would change what was measured      (tinylm.exits)
 
-An `OSError` from elsewhere ends a command with 7, a `KeyboardInterrupt` with 130. Everything else is a
+An `OSError` from elsewhere ends a command with 7, a `KeyboardInterrupt` with 130, and a pipe whose
+reader has ended one that only prints with 141. Everything else is a
 bug and keeps its traceback. `tinylm.exits` has the codes and maps exceptions to them. This module is
 at the ground: the ledger imports it.
 """
@@ -24,6 +25,7 @@ from tinylm.exits import (
     StorageError,
     by_signal,
     code_of,
+    lose_unheard_output,
     masked,
     message_of,
     reported,
@@ -38,6 +40,7 @@ __all__ = [
     "UsageError",
     "by_signal",
     "code_of",
+    "lose_unheard_output",
     "masked",
     "message_of",
     "reported",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import Address, Slots, Tracker, command_line, console, readers
+from sweeps.commands.shared import Address, Allow, Slots, Tracker, command_line, console, readers
 from sweeps.ledger import RESULTS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +36,7 @@ def main(
     slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
+    allow: Allow = None,
 ) -> None:
     """Run a named experiment, or resume it, and add it to the experiment log."""
     if context.invoked_subcommand is not None:
@@ -50,7 +51,10 @@ def main(
 
         request = experiment_request(name, config, changes, why)
         command = command_line("sweeps.experiment")
-        options = session.Options(command, "--name", address=address, tracker=tracker, slots=slots)
+        exits.lose_unheard_output()
+        options = session.Options(
+            command, "--name", address=address, tracker=tracker, slots=slots, allow=allow
+        )
         raise typer.Exit(session.run(request, RESULTS / name, options, readers(), console()))
 
 

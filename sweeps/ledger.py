@@ -5,9 +5,11 @@ the folders of attempts, and needs only the standard library, except to read row
 sweep to one that does not exist.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
+import platform
 import re
 import shutil
 import stat
@@ -39,6 +41,7 @@ BITS = "text"  # bits per byte are those of the text, without the ends of docume
 # Kinds of rows that end an attempt.
 ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
+_LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
@@ -117,6 +120,11 @@ class Files:
         except OSError:
             return os.path.lexists(self.ledger)
         return bool(there.st_size) or not stat.S_ISREG(there.st_mode)
+
+    @property
+    def driver(self) -> Path:
+        """Which process runs the sweep, while one does."""
+        return self.folder / ".driver"
 
     @property
     def notes(self) -> Path:
@@ -278,6 +286,23 @@ def read(files: Files) -> list[Row]:
     return list(rows(files))
 
 
+def _say_driver(files: Files) -> None:
+    """Write down which process runs a sweep, for people: the lock is what counts."""
+    since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    with contextlib.suppress(OSError):
+        files.driver.unlink(missing_ok=True)  # of a driver that was killed
+        with files.driver.open("x") as stream:
+            stream.write(f"process {os.getpid()} on {platform.node()}, since {since} UTC\n")
+
+
+def _driver_words(files: Files) -> str:
+    """Which process runs a sweep, in parentheses; empty if it is not known."""
+    try:
+        return f" ({files.driver.read_text().strip()[:_LONGEST_DRIVER]})"
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 class ReadLedger:
     """The rows of a sweep's ledger as they are now, from which nothing is written."""
 
@@ -321,9 +346,11 @@ class Ledger(ReadLedger):
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _say_driver(files)
         except BlockingIOError as error:
             self._stream.close()
-            raise LockedError(f"{files.folder}: another driver runs this sweep") from error
+            who = _driver_words(files)
+            raise LockedError(f"{files.folder}: another driver runs this sweep{who}") from error
         except OSError as error:
             self._stream.close()
             if error.errno not in _NO_LOCKS:
@@ -410,7 +437,31 @@ class Ledger(ReadLedger):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.files.driver.unlink(missing_ok=True)
+        if not os.fstat(self._stream.fileno()).st_size:
+            self._remove_empty()
         self._stream.close()
+
+    def _remove_empty(self) -> None:
+        """Remove what the constructor made, where no sweep has begun."""
+        with contextlib.suppress(OSError, LedgerError):  # not ours, or with other files
+            self._refuse_another_file()
+            self.files.ledger.unlink()
+            self.files.folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Program:
+    """What trains in a session; None where its row does not say."""
+
+    code: str | None
+    torch: str | None
+
+    def differing(self, other: "Program") -> list[str]:
+        """What differs from another: `code`, `torch`; what one of them does not say does not."""
+        names = ("code", "torch")
+        both = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        return [name for name, one, two in both if None not in (one, two) and one != two]
 
 
 @dataclass
@@ -437,6 +488,7 @@ class Trial:
     how: str = ""  # it diverged: `non-finite` or `blown up`; it failed, see `failed`; or AT_TARGET
     loss_init: float | None = None  # training loss before any update
     attempt: int = 0
+    sessions: list[int] = field(default_factory=list)  # that trained its curve, of the sweep's
     step: int = 0
     tokens: int = 0
     # Measured rows, by rising tokens, without what nobody reads of each: there may be a million.
@@ -524,6 +576,11 @@ class Sweep:
     def session(self) -> Row:
         """The last `session` row; empty if none has begun."""
         return self.sessions[-1] if self.sessions else {}
+
+    def programs(self, trial: Trial) -> list[Program]:
+        """What has trained a trial's curve, one after the other."""
+        rows = [self.sessions[number] for number in trial.sessions if number >= 0]
+        return [Program(row.get("code"), row.get("versions", {}).get("torch")) for row in rows]
 
     @property
     def attempted(self) -> list[Trial]:
@@ -649,6 +706,7 @@ class Sweep:
             moments=stopped.moments[:],
             first_measured=stopped.first_measured,
             peak_memory=stopped.peak_memory,
+            sessions=list(stopped.sessions),
         )
 
     def _observe_trial(self, row: Row) -> None:
@@ -662,6 +720,8 @@ class Sweep:
             kept = bisect_right(trial.curve, row["step"], key=itemgetter("step"))
             trial.is_whole &= kept == len(trial.curve)
             del trial.curve[kept:], trial.moments[kept:]
+            here = len(self.sessions) - 1
+            trial.sessions = [*trial.sessions, here] if row["step"] else [here]
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.checkpoints = [one for one in trial.checkpoints if one["step"] <= row["step"]]

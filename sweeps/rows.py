@@ -8,8 +8,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     sweep         the request: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
-                  folder: --out, or --name of a named experiment), versions, machine, commit, slots,
-                  dashboard, product_flops (per second, of a large matrix product on this machine),
+                  folder: --out, or --name of a named experiment), code (digest of the code that trains),
+                  allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
     forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
@@ -47,8 +47,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker
-    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, or `error`),
-                  reason, traceback, final (false: this session tries again)
+    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `hung`: it was
+                  silent for too long, or `error`), reason, traceback, final (false: this session tries
+                  again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached
     sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
@@ -116,7 +117,7 @@ _FIELDS: Mapping[str, str] = {
     "session": (
         "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
-        "product_flops?=number|null notes?=texts speeds?=trees"
+        "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
     "forecast": (
         "tokens=size low=count high=count seconds=number|null occupancy?=numbers_by_name basis=text"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import Address, Slots, Tracker, command_line, console, readers
+from sweeps.commands.shared import Address, Allow, Slots, Tracker, command_line, console, readers
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,6 +52,7 @@ def main(
     slots: Slots = None,
     address: Address = "local",
     tracker: Tracker = None,
+    allow: Allow = None,
 ) -> None:
     """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
@@ -65,11 +66,12 @@ def main(
         request = read_request(space, scale, changes, seed)
         folder = sweep_folder(request, out)
         options = session.Options(
-            command_line("sweeps.run"), "--out", address, tracker, audit, slots
+            command_line("sweeps.run"), "--out", address, tracker, audit, slots, allow
         )
         if plan:
             session.preview(request, folder, options, console())
             return
+        exits.lose_unheard_output()
         raise typer.Exit(session.run(request, folder, options, readers(), console()))
 
 

@@ -24,6 +24,7 @@ def main(
 ) -> None:
     """Serve the report of a sweep as a web page that updates while the sweep runs."""
     with exits.reported():
+        exits.lose_unheard_output()
         from sweeps.report.server import HOST, Server
 
         files = find_sweep(name)

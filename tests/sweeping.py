@@ -1,6 +1,9 @@
 """Real sweeps of a few seconds, run as a user runs them."""
 
+import contextlib
+import ipaddress
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ import yaml
 from sweeps import ledger as led
 
 RATES = [1e-3, 4e-3, 1.6e-2, 6.4e-2]
+LISTENS = "0A"  # a state of a socket in /proc/net/tcp
 STOPPING = {"policy": "asha", "eta": 2, "grace": "1/4", "score": "decayed"}
 
 
@@ -34,6 +38,54 @@ def command(space: Path, scale: Path, out: Path, *more: str) -> list[str]:
 
 def run(asked: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
+
+
+def descendants(process: int) -> list[int]:
+    """The ids of a process and of all that it started, directly or not."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def kill(name: str, processes: list[int]) -> None:
+    """Kill those of the processes that have a name."""
+    for one in processes:
+        if Path(f"/proc/{one}/comm").read_text().strip() == name:
+            os.kill(one, signal.SIGKILL)
+
+
+def addresses(process: int) -> set[str]:
+    """The addresses at which a process and all that it started listen."""
+    sockets = set()
+    for one in descendants(process):
+        for file in Path(f"/proc/{one}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # it has just been closed
+                sockets.add(str(file.readlink()))
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            local, state, inode = (line.split()[place] for place in (1, 3, 9))
+            if state == LISTENS and f"socket:[{inode}]" in sockets:
+                digits = bytes.fromhex(local.partition(":")[0])
+                words = [digits[at : at + 4][::-1] for at in range(0, len(digits), 4)]
+                found.add(str(ipaddress.ip_address(b"".join(words))).removeprefix("::ffff:"))
+    return found
+
+
+def run_watched(asked: list[str]) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run a command; how it ended, and the addresses at which it listened."""
+    found: set[str] = set()
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = ran.communicate(timeout=0.5)
+                return subprocess.CompletedProcess(asked, ran.returncode, out, err), found
+            found |= addresses(ran.pid)
 
 
 def wait_for_rows(sweep: Path, kind: str, count: int) -> None:

@@ -135,3 +135,59 @@ def test_the_failure_that_a_ledger_keeps_has_no_secret() -> None:
     failure = failure_of(ValueError("no answer from https://a:b@c"))
     assert failure.reason == "ValueError: no answer from https://***@c"
     assert "a:b" not in failure.traceback
+
+
+# What nobody reads
+
+PRINTS = "print('line', flush=True); print('line', flush=True); raise SystemExit(3)"
+COMMAND = """
+import typer
+from tinylm import exits
+
+def main():
+    with exits.reported():
+        {lost}
+        {program}
+
+typer.run(main)
+"""
+
+
+def shell(redirection: str, *, works: bool, program: str = PRINTS) -> tuple[int, str]:
+    """The exit code and the errors of a command that prints twice and ends with 3; `works` for one that
+    does more than print. Descriptor 3 is a pipe whose reader has ended."""
+    lost = "exits.lose_unheard_output()" if works else ""
+    text = COMMAND.format(lost=lost, program=program)
+    line = f'exec 3> >(true); wait $!; "$0" -c "$1" {redirection}'
+    asked = ["bash", "-c", line, sys.executable, text]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&3", ">&-", "> /dev/full", "2>&-", "2>&3 >&3"])
+def test_what_nobody_reads_does_not_end_a_command_that_works(redirection: str) -> None:
+    assert shell(redirection, works=True) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "ended"),
+    [
+        (">&3", (128 + 13, "")),
+        (">&-", (3, "")),
+        ("> /dev/full", (7, "No space left on device\n")),
+    ],
+)
+def test_a_command_that_only_prints_ends_as_others_do(
+    redirection: str, ended: tuple[int, str]
+) -> None:
+    assert shell(redirection, works=False) == ended
+
+
+def test_a_file_never_takes_the_place_of_a_closed_output() -> None:
+    program = "raise SystemExit(open('/dev/null').fileno() > 2)"
+    assert shell(">&-", works=False, program=program) == (1, "")
+
+
+def test_a_message_that_nobody_reads_leaves_the_exit_code() -> None:
+    program = "raise exits.RefusedError('no')"
+    assert shell("2> /dev/full", works=False, program=program) == (9, "")

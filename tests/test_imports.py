@@ -203,7 +203,12 @@ WORK = {"sweeps.plan", "sweeps.policies", "sweeps.ledger"}
 FINDINGS = {"sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.text", "sweeps.plan.space"}
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
-PARTS = {"sweeps.engine.failures", "sweeps.engine.limits", "sweeps.engine.scratch"}
+PARTS = {
+    "sweeps.engine.failures",
+    "sweeps.engine.limits",
+    "sweeps.engine.scratch",
+    "sweeps.engine.silence",
+}
 READING = {"sweeps.findings", "sweeps.report"}
 COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair"}
 ARROWS = {

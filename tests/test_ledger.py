@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -154,6 +155,32 @@ def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
 def test_a_second_writer_is_locked_out(files: led.Files) -> None:
     with led.Ledger(files), pytest.raises(led.LockedError):
         led.Ledger(files)
+
+
+def test_a_second_writer_is_told_who_the_first_is(files: led.Files) -> None:
+    first = rf"\(process {os.getpid()} on {platform.node()}, since \d{{4}}-.* UTC\)$"
+    with led.Ledger(files), pytest.raises(led.LockedError, match=first):
+        led.Ledger(files)
+
+
+def test_a_second_writer_is_locked_out_by_one_that_left_no_name(files: led.Files) -> None:
+    with led.Ledger(files):
+        files.driver.unlink()
+        with pytest.raises(led.LockedError, match=r"another driver runs this sweep$"):
+            led.Ledger(files)
+
+
+def test_a_writer_that_wrote_nothing_leaves_nothing(files: led.Files) -> None:
+    with led.Ledger(files):
+        pass
+    assert not files.folder.exists()
+
+
+def test_a_writer_that_wrote_nothing_leaves_the_rows_of_others(files: led.Files) -> None:
+    with led.Ledger(files):
+        files.ledger.unlink()
+        files.ledger.write_text("theirs")
+    assert files.ledger.read_text() == "theirs"
 
 
 def test_a_file_system_without_locks_is_refused_with_what_to_do(

@@ -1,5 +1,6 @@
 """Real sweeps that are killed, terminated, or damaged, and resume."""
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -13,8 +14,11 @@ from sweeping import (
     STOPPING,
     command,
     curves,
+    descendants,
     interrupt,
+    kill,
     run,
+    wait_for_rows,
     write_space,
 )
 
@@ -103,3 +107,38 @@ def test_a_failing_trial_is_tried_again_reported_and_exits_3(
     assert failed.how == led.OUT_OF_MEMORY
     assert failed.reason.startswith("RuntimeError: ") and "allocate memory" in failed.reason
     assert "1 of 2 runs do not fit in the" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
+    tmp_path: Path, scale: Path
+) -> None:
+    """Ray itself would end the driver, without a word, after a minute."""
+    out = tmp_path / "rates"
+    asked = command(write_space(tmp_path, {"policy": "none"}, RATES[:2]), scale, out)
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as driver:
+        wait_for_rows(out, "checkpointed", 2)
+        before = descendants(driver.pid)
+        kill("gcs_server", before)
+        said = driver.communicate(timeout=900)[1].decode()
+    assert (driver.returncode, "Ray's gcs_server has died\nTo resume: " in said) == (8, True), said
+    assert (out / "analysis" / "summary.md").exists()
+    assert not [one for one in before if Path(f"/proc/{one}").exists()]
+
+
+@pytest.mark.slow
+def test_a_hung_worker_is_ended_and_its_run_tried_again(
+    tmp_path: Path, scale: Path, trained: Any
+) -> None:
+    space = write_space(tmp_path, {"policy": "none"}, RATES[:1])
+    space.write_text(f"{space.read_text()}resources: {{hang_after: 5}}\n")
+    out = tmp_path / "rates"
+    with subprocess.Popen(command(space, scale, out), stdout=subprocess.DEVNULL) as driver:
+        wait_for_rows(out, "checkpointed", 2)
+        rows = led.read(led.Files(out))
+        worker = next(row["worker"] for row in rows if row["kind"] == "measured")
+        os.kill(int(worker.rpartition(":")[2]), signal.SIGSTOP)
+        driver.communicate(timeout=900)
+    assert driver.returncode == 0
+    failed = [row["how"] for row in led.read(led.Files(out)) if row["kind"] == "failed"]
+    assert (failed, curves(out)) == (["hung"], dict(list(trained.items())[:1]))

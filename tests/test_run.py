@@ -17,6 +17,7 @@ from sweeping import (
     command,
     curves,
     run,
+    run_watched,
     write_space,
 )
 from typer.testing import CliRunner
@@ -112,6 +113,7 @@ class Ended:
 
     asked: list[str]  # the command
     done: subprocess.CompletedProcess[str]
+    addresses: set[str]  # at which it listened
     folder: Path
 
     @property
@@ -124,7 +126,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
     """A sweep with early stopping and an audit."""
     folder = tmp_path_factory.mktemp("with a space")
     asked = command(write_space(folder, STOPPING), scale, folder / "rates", "--audit", "1")
-    return Ended(asked, run(asked), folder / "rates")
+    return Ended(asked, *run_watched(asked), folder / "rates")
 
 
 def test_a_sweep_succeeds(stopped: Ended) -> None:
@@ -140,6 +142,11 @@ def test_a_sweep_prints_the_dashboard_the_ranking_and_the_paths(stopped: Ended) 
     said = stopped.done.stdout
     assert "dashboard: http://127.0.0.1:" in said
     assert "finished" in said and "summary.md" in said
+
+
+def test_a_sweep_listens_on_the_loopback_address_alone(stopped: Ended) -> None:
+    """Ray's processes, its dashboard and its workers do, and the driver."""
+    assert stopped.addresses == {"127.0.0.1"}
 
 
 def test_ray_is_silent(stopped: Ended) -> None:
@@ -257,7 +264,7 @@ def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) 
     spent = led.fold(led.read(led.Files(out))).spent_tokens
     still = run(asked)
     space.write_text(free)
-    return Capped(asked, run(asked), out, first, spent, still)
+    return Capped(asked, *run_watched(asked), out, first, spent, still)
 
 
 @pytest.mark.slow

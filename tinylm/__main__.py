@@ -20,7 +20,15 @@ from tinylm import config as cfg
 from tinylm import machine, signals
 from tinylm.counts import count as short
 from tinylm.counts import times
-from tinylm.exits import Code, CommandError, RefusedError, by_signal, reported, storing
+from tinylm.exits import (
+    Code,
+    CommandError,
+    RefusedError,
+    by_signal,
+    lose_unheard_output,
+    reported,
+    storing,
+)
 from tinylm.files import replacing, sync
 from tinylm.size import size
 
@@ -90,9 +98,12 @@ def count(
 ) -> None:
     """Print a config's parameter counts and training FLOPs."""
     with reported():
-        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
+        _print_size(config, cfg.overlay(cfg.load(config), cfg.parse_assignments(changes)))
+
+
+def _print_size(title: str, settings: cfg.Config) -> None:
     counted = size(settings.model)
-    table = Table(title=config, box=None, show_header=False, title_justify="left")
+    table = Table(title=title, box=None, show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right", style="bold")
@@ -195,6 +206,7 @@ def train(
 ) -> None:
     """Train one model. Run the same command again to resume from the last checkpoint."""
     with reported():
+        lose_unheard_output()
         settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
         if out.exists() and not out.is_dir():
             raise cfg.ConfigError([f"--out {out}: not a folder"])
@@ -297,17 +309,17 @@ def generate(
         if not saved.is_file():
             raise cfg.ConfigError([f"{saved}: no such checkpoint"])
         trained = checkpoint.load_model(saved)
-    print(prompt, end="", flush=True)
-    ids: list[int] = []
-    shown = ""
-    for token in sample(trained, prompt, max_tokens, temperature, top_p, seed):
-        ids.append(token)
-        text = trained.tokenizer.decode(ids)
-        # A character of several bytes is complete only with its last token.
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            print(text[len(shown) :], end="", flush=True)
-            shown = text
-    print()
+        print(prompt, end="", flush=True)
+        ids: list[int] = []
+        shown = ""
+        for token in sample(trained, prompt, max_tokens, temperature, top_p, seed):
+            ids.append(token)
+            text = trained.tokenizer.decode(ids)
+            # A character of several bytes is complete only with its last token.
+            if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+                print(text[len(shown) :], end="", flush=True)
+                shown = text
+        print()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Only the standard library is loaded before a command ends.
 """
 
+import io
+import os
 import re
 import signal
 import sys
@@ -10,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from tinylm.signals import insisting, interrupt, listening
 
 
 class Code(IntEnum):
@@ -54,9 +58,11 @@ class RefusedError(CommandError):
 def code_of(error: BaseException) -> int | None:
     """The exit code of an exception that ends a command; None for a bug."""
     if isinstance(error, KeyboardInterrupt):
-        return by_signal(signal.SIGINT)
+        return by_signal(getattr(error, "number", signal.SIGINT))
     if isinstance(error, CommandError):
         return error.code
+    if isinstance(error, BrokenPipeError):  # `| head` has read enough
+        return by_signal(signal.SIGPIPE)
     return Code.STORAGE if isinstance(error, OSError) else None
 
 
@@ -87,7 +93,7 @@ def message_of(error: BaseException) -> str:
     """What people read about an exception that ends a command: secrets are masked, what a terminal would
     act on is escaped, and long lines are cut."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return str(error) or "interrupted"
     text = getattr(error, "shown", str(error))  # a ConfigError shows its first problems
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
@@ -111,19 +117,91 @@ def system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
+class _Unheard(io.FileIO):
+    """A file for output that loses what can't be written, from then on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            _open_nowhere(self.fileno())
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def _open_nowhere(descriptor: int) -> None:
+    """Make a descriptor one of /dev/null."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _open_streams() -> None:
+    """Open /dev/null for the standard streams that are closed: the next file that is opened would take
+    the place of one, and get what is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _open_nowhere(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 as long as the process
+
+
+def lose_unheard_output() -> None:
+    """Let a command that does more than print go on when nobody reads what it prints: the reader of a
+    pipe has ended, or the disk of a log is full."""
+    _lose_unheard("stdout", 1)
+
+
+def _lose_unheard(name: str, descriptor: int) -> None:
+    stream = getattr(sys, name)
+    if stream is not getattr(sys, f"__{name}__"):  # a test's
+        return
+    stream.flush()
+    raw = io.BufferedWriter(_Unheard(descriptor, "w", closefd=False))
+    new = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
+    setattr(sys, name, new)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
-    """Print the message of an error that ends a command to stderr, and exit with its code."""
+    """Print the message of an error or a signal that ends a command to stderr, and exit with its code."""
+    _open_streams()
+    _lose_unheard("stderr", 2)
     try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
+        try:
+            with insisting(), listening(interrupt):
+                yield
+        finally:
+            sys.stdout.flush()  # what can't be written ends the command here, not later
+    except SystemExit as ended:  # by rich, when a pipe has no reader
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        raise SystemExit(by_signal(signal.SIGPIPE)) from ended
+    except (Exception, KeyboardInterrupt) as raised:
+        error = _interruption(raised) or raised
         code = code_of(error)
         if code is None:
             raise
         import typer
 
-        print(message_of(error), file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _open_nowhere(1)
+        if not isinstance(error, BrokenPipeError):
+            print(message_of(error), file=sys.stderr)
         raise typer.Exit(code) from error
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """The interruption that led to an error, e.g. to a failed import."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """The signals that end a run, and how programs listen to them."""
 
+import _thread
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 # All that people, terminals and batch systems end a process with and that can be caught. Slurm sends the
 # signal of `--signal`, often SIGUSR1; others send SIGUSR2, or SIGXCPU when the CPU time is used up.
@@ -18,6 +21,42 @@ ENDING = (
     signal.SIGTERM,
     signal.SIGXCPU,
 )
+
+
+_AGAIN_SECONDS = 0.05
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ends a command."""
+
+    def __init__(self, number: int, message: str = "interrupted") -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise `Interrupted`: a handler."""
+    raise Interrupted(number)
+
+
+@contextmanager
+def insisting() -> Iterator[None]:
+    """Deliver a signal again whose `Interrupted` was lost while the context lasts: Python ignores what is
+    raised inside a destructor."""
+    before = sys.unraisablehook
+
+    def insist(lost: Any) -> None:
+        if isinstance(lost.exc_value, Interrupted):
+            number = lost.exc_value.number
+            threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, [number]).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = insist
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.engine import TrackerName
+from sweeps.engine import Allowed, TrackerName
 from sweeps.exits import masked
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ Slots = Annotated[
 ]
 Tracker = Annotated[
     TrackerName | None, typer.Option(help="Also report the trials to this tracker.")
+]
+Allow = Annotated[
+    Allowed | None,
+    typer.Option(
+        help="Go on although something differs. code: runs that have begun continue under another "
+        "version of the training code or of torch."
+    ),
 ]
 
 

@@ -3,3 +3,6 @@
 from typing import Literal
 
 TrackerName = Literal["mlflow", "wandb"]
+
+Allowed = Literal["code"]
+"""A difference to the sessions before that is allowed instead of refused."""

@@ -13,8 +13,9 @@ from typing import Literal
 
 from sweeps.exits import masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
+from sweeps.text import duration
 
-How = Literal["out of memory", "storage", "died", "error"]
+How = Literal["out of memory", "storage", "died", "hung", "error"]
 
 _TRACEBACK = 8000  # characters at the end of one that are kept
 _STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -113,3 +114,12 @@ def failure_in(text: str, killed: bool) -> Failure:
         "kernel's log would say)"
     )
     return Failure("died", reason, text[-_TRACEBACK:])
+
+
+def hung_for(seconds: float) -> Failure:
+    """The failure of an attempt that reported nothing for so long that it was ended."""
+    reason = (
+        f"no report for {duration(seconds)}: the worker process was ended (resources.hang_after sets "
+        "after how many seconds)"
+    )
+    return Failure("hung", reason)

@@ -1,8 +1,10 @@
-"""The temporary folders that Ray works in: one a driver, and none of a driver that is dead."""
+"""The files that Ray needs: temporary folders, one a driver and none of a driver that is dead, and the
+token."""
 
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -26,6 +28,15 @@ def require_short_paths() -> None:
             f"TMPDIR: {folder} has {len(folder)} characters; Ray needs sockets there, whose paths are "
             f"limited, so at most {LONGEST} will do. Set TMPDIR to a shorter path, e.g. TMPDIR=/tmp"
         )
+
+
+def require_private_token(path: Path) -> None:
+    """Raise `StorageError` if the file of Ray's token is empty, or if other users can read it."""
+    advice = f"remove it, and a new one will be made: rm {shlex.quote(str(path))}"
+    if not path.read_text(errors="replace").strip():
+        raise StorageError(f"{path}: Ray's token is empty; {advice}")
+    if path.stat().st_mode & 0o077:
+        raise StorageError(f"{path}: other users can read or write Ray's token; {advice}")
 
 
 @contextlib.contextmanager

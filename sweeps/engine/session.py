@@ -3,18 +3,18 @@
 Ray is imported when there is something to train.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from sweeps import exits
 from sweeps import ledger as led
-from sweeps.engine import TrackerName, provenance
+from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.machine import (
     CorpusFacts,
@@ -45,7 +45,7 @@ from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
 from tinylm.machine import CHOICES, Tried, as_begun, choose, to_choose
-from tinylm.signals import listening
+from tinylm.signals import Interrupted
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Options:
     tracker: TrackerName | None = None
     audit: float = 0.0  # share of the stopped trials to train to the end
     slots: int | None = None  # trials at once, at most
+    allow: Allowed | None = None  # a difference that would be refused
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,27 @@ def run(
 
     Raises the `CommandError` that ends it: `RefusedError`, `LockedError`, `LedgerError`,
     `StorageError` or `ClusterError`; `ConfigError` if the corpus, the device or the tracker can't be
-    used.
+    used; `Interrupted`, with the command that resumes it, if a signal ends it.
     """
+    try:
+        return _run(request, folder, options, readers, console)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        file = led.Files(folder).ledger
+        begun = file.exists() and file.stat().st_size > 0
+        words = _kept(options) if begun else "interrupted before the sweep began"
+        raise Interrupted(number, words) from error
+
+
+def _kept(options: Options) -> str:
+    """What is said of a sweep that a signal ended."""
+    return f"interrupted; everything measured so far is kept. To resume: {options.command}"
+
+
+def _run(
+    request: Request, folder: Path, options: Options, readers: Readers, console: Console
+) -> int:
+    """Run what is left to do of a sweep, and write its analysis; the exit code."""
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     if options.address == "local":
@@ -189,6 +209,8 @@ def _driver(
     try:
         driver = Driver(ledger, request, plan, machine, facts, options.audit)
         refuse_other_corpus(driver.sweep, facts)
+        if options.allow != "code":
+            refuse_other_code(driver.sweep, _program, audits=bool(options.audit))
     except RefusedError as error:
         advice = f"undo this change, or choose another {options.folder_option}"
         raise RefusedError(f"{error}\n{advice}") from error
@@ -219,6 +241,41 @@ def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
             )
 
 
+def _program() -> led.Program:
+    """What trains in this session."""
+    here = provenance.program()
+    return led.Program(here["code"], here["versions"]["torch"])
+
+
+def refuse_other_code(
+    sweep: led.Sweep, program: Callable[[], led.Program], *, audits: bool = False
+) -> None:
+    """Raise `RefusedError` if runs that were begun would go on under other code, or another torch; also
+    those that were stopped, if they may be audited."""
+    ended = led.SETTLED - ({"stopped"} if audits else set())
+    begun = [one for one in sweep.attempted if one.checkpoint and one.status not in ended]
+    if not begun:
+        return
+    now = program()
+    found: dict[str, list[str]] = {}  # difference -> labels of trials
+    for trial in begun:
+        for before in sweep.programs(trial)[-1:]:
+            for name in before.differing(now):
+                words = _DIFFERENT[name].format(getattr(before, name), getattr(now, name))
+                found.setdefault(words, []).append(trial.label)
+    if found:
+        lines = [f"  {words} ({', '.join(labels)})" for words, labels in found.items()]
+        head = "code: runs that have begun would continue under another program:"
+        allow = "to continue them anyway, which the ledger and the log will say, add --allow code"
+        raise RefusedError("\n".join([head, *lines, allow]))
+
+
+_DIFFERENT = {
+    "code": "the training code of tinylm was {}, it is {} here",
+    "torch": "torch was {}, it is {} here",
+}
+
+
 def exit_code(sweep: led.Sweep, void: Sequence[str]) -> Code:
     """The exit code of a sweep that has nothing left to do, some of whose arms may be void."""
     trials = sweep.trials.values()
@@ -247,8 +304,7 @@ class _Session:
         if self.driver.is_done():
             return self._repeat()
         refuse_other_bits(self.driver.sweep, self.driver.request)
-        with listening(self._interrupted):
-            return self._do_rest(callbacks)
+        return self._do_rest(callbacks)
 
     def _do_rest(self, callbacks: list[Any]) -> int:
         """Do what is left to do, which is something; the exit code."""
@@ -266,6 +322,8 @@ class _Session:
             with exits.storing(self._files.folder):
                 ended_by = self._train(callbacks)
         except (tune.ClusterError, StorageError) as error:
+            if isinstance(error, tune.ClusterError) and self.driver.sweep.spent_tokens:
+                self.readers.publish(self._files, self.console)
             raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
         return self._conclude(ended_by)
 
@@ -291,14 +349,15 @@ class _Session:
             for note in found.notes:
                 print(note, flush=True)
             limit = found.number
-        with tune.cluster(self.options.address, request.space.resources, limit) as dashboard:
+        with tune.cluster(self.options.address, request.space.resources, limit) as cluster:
             slots = tune.slots(request.space.resources, request.base.run.device, limit)
-            if dashboard:
-                print(f"dashboard: {dashboard} (`ray get-auth-token` prints its token)", flush=True)
-            expected = self._begin(dashboard, slots)
+            if cluster.dashboard:
+                shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
+                print(shown, flush=True)
+            expected = self._begin(cluster.dashboard, slots)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
-                ended_by = tune.run(self.driver, view.update, limit, callbacks)
+                ended_by = tune.run(self.driver, cluster, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():
                     self.driver.end()
         return ended_by
@@ -324,13 +383,10 @@ class _Session:
             "command": self.options.command,
             "folder_option": self.options.folder_option,
             **where,
+            "allowed": self.options.allow,
             "notes": self.driver.plan.notes,
             "speeds": [asdict(one) for one in self.tried],
         }
-
-    def _interrupted(self, number: int, frame: FrameType | None) -> NoReturn:
-        self._tell_interrupted()
-        raise SystemExit(exits.by_signal(number))
 
     def _conclude(self, ended_by: int | None) -> int:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
@@ -340,7 +396,7 @@ class _Session:
             driver.sample(_sample)
         self.readers.publish(self._files, self.console)
         if ended_by is not None:
-            self._tell_interrupted()
+            _warn(_kept(self.options))
             return exits.by_signal(ended_by)
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         for trial in failed:
@@ -360,9 +416,6 @@ class _Session:
     def _tell_void(self) -> None:
         for arm in self.readers.void_arms(self.driver.sweep):
             _warn(f"void: arm {arm} did not apply: its losses equal the baseline's")
-
-    def _tell_interrupted(self) -> None:
-        _warn(f"interrupted; everything measured so far is kept. To resume: {self.options.command}")
 
 
 def _sample(file: Path) -> led.Row | None:

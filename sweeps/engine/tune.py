@@ -9,7 +9,9 @@ trials, and a promotion after a restart of the driver is the same code as one be
 snapshots are never read.
 """
 
+import atexit
 import contextlib
+import ctypes
 import json
 import logging
 import math
@@ -20,11 +22,13 @@ import shlex
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.exits import Code, CommandError, StorageError
 
@@ -40,9 +44,10 @@ os.environ.update(
         # it asks for them.
         "RAY_idle_worker_killing_time_threshold_ms": "60000",
         "RAY_preload_python_modules": "sweeps.engine.tune,sweeps.engine.worker",
+        # Without it Ray's processes listen on all interfaces, whatever address they are given.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
         # `_Work` counts the slots; by default Tune starts one actor after the other.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000",
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -78,6 +83,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
+from ray._private import utils, worker  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
@@ -86,17 +92,28 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
-from sweeps.engine.failures import failure_in, failure_of, told  # noqa: E402
+from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
-from sweeps.engine.scratch import private_folder, require_short_paths  # noqa: E402
+from sweeps.engine.scratch import private_folder, require_private_token, require_short_paths  # noqa: E402
+from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
-from tinylm.signals import ENDING, listening  # noqa: E402
+from tinylm.exits import by_signal, code_of  # noqa: E402
+from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E402
+
+if TYPE_CHECKING:
+    from sweeps.engine.worker import Attempt
 
 _KNOCK_SECONDS = 5
 # Settings of the above that the workers of a running cluster need too.
 _PASSED = ["RAY_CHDIR_TO_TRIAL_DIR", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
+_LOOK_SECONDS = 0.25  # between two looks at the cluster
+_LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
+_AGAIN_SECONDS = 1  # after which a signal is a second one
+_STOP_SECONDS = 20  # that Ray Tune has to end its trials
+_NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
 # Tune gives every actor an environment of its own, with the driver's AWS credentials, which Ray logs;
@@ -121,14 +138,18 @@ class TrialActor(tune.Trainable):
         return tune.PlacementGroupFactory([config["resources"]])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the corpus; the model is built at the first step."""
+        """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
+        self._job = Job.from_json(config["job"])
+        self._attempt: Attempt | None = None
+        self._events = self._train()
+        print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
+
+    def _train(self) -> Iterator[dict[str, Any]]:
+        """The events of the attempt."""
         from sweeps.engine.worker import Attempt  # loads torch, which the driver does not need
 
-        self._job = Job.from_json(config["job"])
-        with told():
-            self._attempt = Attempt(self._job)
-        self._events = self._attempt.events()
-        print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
+        self._attempt = Attempt(self._job)
+        yield from self._attempt.events()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another attempt in the same process; its curve is the same as in a new process."""
@@ -152,6 +173,7 @@ class TrialActor(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
+        assert self._attempt is not None  # it has reported
         self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
 
 
@@ -164,16 +186,21 @@ class _Conversation:
     limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
-    before: dict[int, Any] = field(default_factory=dict)  # the handlers of signals before `run`
     error: Exception | None = None
     signal: int | None = None
+    heard: float = 0.0  # when it came, by the monotonic clock
     exhausted: bool = False  # nothing was left to do when Ray last asked
+    # Held while the driver is asked or told something. Whoever gives up on Ray keeps it.
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
     def interrupted(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: nothing more is started, asked or written."""
-        if self.signal is not None:  # again: a cluster that is gone may never answer
-            self.before[number](number, frame)
-        self.signal = number
+        now = time.monotonic()
+        if self.signal is not None and now - self.heard > _AGAIN_SECONDS:
+            interrupt(number, frame)
+        if self.signal is not None:  # `timeout` signals a process, then its group
+            return
+        self.signal, self.heard = number, now
         print("stopping; a second signal stops at once", file=sys.stderr)
 
     @property
@@ -187,9 +214,11 @@ class _Conversation:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Keep an error for the caller of `run`: Tune would wrap it, or continue without it."""
+        """Ask or tell the driver something; keep an error for the caller of `run`: Tune would wrap it, or
+        continue without it."""
         try:
-            yield
+            with self.asking:
+                yield
         except Exception as error:  # noqa: BLE001 whatever it is, the sweep ends with it
             self.error = self.error or error
 
@@ -205,15 +234,14 @@ class _Work(Searcher):
         """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
         running = len(self._conversation.driver.running)
+        # Not within `guard`: a cluster that is gone never answers.
+        slots = _slots(self._conversation.resources, self._conversation.limit)
         with self._conversation.guard():
-            slots = (
-                0
-                if self._conversation.over
-                else _slots(self._conversation.resources, self._conversation.limit)
-            )
-            if running < slots:
+            if self._conversation.over:
+                job = None
+            elif running < slots:
                 job = self._conversation.driver.next_job()
-            elif not running and not self._conversation.over:
+            elif not running:
                 raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
             # No attempt is running, so there is nothing to wait for.
@@ -260,12 +288,18 @@ class _Notes(Callback):
     def __init__(self, conversation: _Conversation) -> None:
         self._conversation = conversation
         self._kills = kernel_kills()
+        self._silence = Silence(conversation.driver.request.space.resources.hang_after)
+        self._hung: dict[str, float] = {}  # Ray's ids of attempts -> seconds that they were silent
 
-    def setup(self, **info: Any) -> None:
-        """Handle the signals again: Tune has a handler of its own for SIGUSR1, which ends `fit`."""
-        for number in ENDING:
-            heard = number in self._conversation.before
-            signal.signal(number, self._conversation.interrupted if heard else signal.SIG_IGN)
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._silence.started(trial.trial_id)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._silence.ended(trial.trial_id)
 
     def on_trial_result(
         self,
@@ -275,6 +309,7 @@ class _Notes(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
+        self._silence.reported(trial.trial_id)
         # Tune reads this after the scheduler has answered, and before it saves.
         if self._conversation.driver.waits_for(self._conversation.trial_of[trial.trial_id]):
             result["should_checkpoint"] = True
@@ -291,11 +326,13 @@ class _Notes(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        self._silence.ended(trial.trial_id)
         if self._conversation.error is not None:
             return
         with self._conversation.guard():
             text = Path(trial.error_file).read_text() if trial.error_file else ""
-            failure = failure_in(text, self._killed())
+            silent = self._hung.get(trial.trial_id)
+            failure = failure_in(text, self._killed()) if silent is None else hung_for(silent)
             self._conversation.driver.failed(
                 self._conversation.trial_of[trial.trial_id],
                 failure.how,
@@ -314,8 +351,18 @@ class _Notes(Callback):
         return True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        for attempt, seconds in self._silence.look(time.monotonic()).items():
+            self._end(next(trial for trial in trials if trial.trial_id == attempt), seconds)
         with self._conversation.guard():
             self._conversation.update()
+
+    def _end(self, trial: Trial, silent: float) -> None:
+        """End the process of an attempt that is hung; Tune then calls `on_trial_error`."""
+        self._hung[trial.trial_id] = silent
+        self._silence.ended(trial.trial_id)
+        actor = trial.temporary_state.ray_actor
+        if actor is not None:
+            ray.kill(actor)
 
 
 class _Interrupt(Stopper):
@@ -353,39 +400,126 @@ def _knock(address: str) -> None:
 def _own_signals() -> Iterator[None]:
     """Keep signals for the driver while Ray starts."""
     # A batch system may signal all processes of a job, and only the driver ends them in order. Ray's
-    # processes inherit what is blocked here; it ends them with SIGTERM.
+    # processes inherit what is blocked here; it ends them with SIGTERM, and they ignore SIGINT.
     blocked = set(ENDING) - {signal.SIGINT, signal.SIGTERM}
-    handler, mask = (
-        signal.getsignal(signal.SIGTERM),
-        signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
-    )
+    take = utils.set_sigterm_handler
+    done = threading.Event()
+    threading.Thread(target=done.wait, daemon=True).start()  # receives what is blocked here
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
+        utils.set_sigterm_handler = lambda handler: None  # Ray's ends the driver without a word
         yield
-    except SystemExit as ended:
-        if ended.code == signal.SIGTERM and callable(handler):  # by the handler that Ray installs
-            handler(signal.SIGTERM, None)
-        raise
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        utils.set_sigterm_handler = take
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        done.set()
+
+
+class Cluster:
+    """A Ray cluster that the driver uses: its own, or one that was running."""
+
+    def __init__(self, *, own: bool) -> None:
+        self.dashboard = ""  # its URL
+        self._own = own
+        self._address = ""  # HOST:PORT of the head of one that was running
+        self._answered = time.monotonic()
+        self._given_up = False
+        if own and sys.platform == "linux":
+            # Processes whose parent has died stay children of the driver, and end with it.
+            ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+    def connect(self, address: str, settings: dict[str, Any]) -> None:
+        """Start or join Ray; `ClusterError` if that fails."""
+        context = _join(address, settings)
+        self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        self._address = context.address_info["gcs_address"]
+        self._answered = time.monotonic()
+
+    def lost(self) -> str:
+        """Why the cluster can't be used any longer; empty while it can."""
+        if self._own:
+            dead = {kind for kind, _ in worker.global_worker.node.dead_processes()} & _NEEDED
+            return f"the cluster was lost: Ray's {min(dead)} has died" if dead else ""
+        now = time.monotonic()
+        if now - self._answered > _KNOCK_SECONDS:
+            try:
+                _knock(self._address)
+                self._answered = time.monotonic()
+            except OSError as error:
+                if now - self._answered > _LOST_SECONDS:
+                    return f"the cluster was lost: {self._address} does not answer ({error})"
+        return ""
+
+    def give_up(self, code: int) -> None:
+        """End Ray's processes at once, and this one with an exit code when its command has ended: Ray
+        would wait for a minute for what is gone, and end it with 1."""
+        self._given_up = True
+        self._kill()
+        # Else Ray ends this process within the minute; this takes seconds, or never returns.
+        threading.Thread(target=_disconnect, daemon=True).start()
+        atexit.register(_leave, code)
+
+    def close(self) -> None:
+        """Leave the cluster; end the processes of an own one."""
+        if not self._given_up:
+            ray.shutdown()
+            self._kill()
+
+    def _kill(self) -> None:
+        """End what still runs of an own cluster, also of one that is half started."""
+        if not self._own:
+            return
+        import psutil  # type: ignore[import-untyped]  # Ray's
+
+        left = []
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if "ray" in " ".join(child.cmdline()):  # not a tracker's process
+                    left += [child, *child.children(recursive=True)]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=_KNOCK_SECONDS)
+        for process in left:  # those whose parents were among them are ours now
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+
+
+def _disconnect() -> None:
+    """Leave a cluster that is gone."""
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+
+
+def _leave(code: int) -> None:
+    """End the process without what is registered to be done at its end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
-def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[str]:
+def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[Cluster]:
     """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials, or the
     one at an address.
 
-    Yields the dashboard's URL. Raises `ClusterError` if the cluster can't be started or reached.
+    Raises `ClusterError` if the cluster can't be started or reached.
     """
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        require_private_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     if address == "local":
         require_short_paths()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
-        context = _join(address, _settings(address, parent, resources, limit))
+        used = Cluster(own=address == "local")
         try:
-            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+            used.connect(address, _settings(address, parent, resources, limit))
+            yield used
+        except Interrupted as error:
+            used.give_up(by_signal(error.number))
+            raise
         finally:
-            ray.shutdown()
+            used.close()
 
 
 def _join(address: str, settings: dict[str, Any]) -> Any:
@@ -408,7 +542,8 @@ def _settings(
     environment: dict[str, Any] = {}
     if address == "local":
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
-        settings |= {"dashboard_host": "127.0.0.1", "_memory": usable_memory()}
+        settings |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
+        settings |= {"_memory": usable_memory()}
         settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus)}
     else:
         # The workers of a running cluster don't have this process's environment.
@@ -443,13 +578,17 @@ def _takes(resources: Resources, device: str) -> dict[str, float]:
 
 
 def run(
-    driver: Driver, update: Callable[[], None], limit: int | None, more: Sequence[Callback] = ()
+    driver: Driver,
+    cluster: Cluster,
+    update: Callable[[], None],
+    limit: int | None,
+    more: Sequence[Callback] = (),
 ) -> int | None:
     """Run a sweep, `limit` attempts at once at most, until nothing is left to do; the signal that ended
     it early, if one did.
 
-    `more` are further Tune callbacks. A cluster must be up; `ClusterError` if it is lost, or if Ray
-    ends while work is left. Errors of the ledger and its disk are raised as they are.
+    `more` are further Tune callbacks. `ClusterError` if the cluster is lost, or if Ray ends while work is
+    left. Errors of the ledger and its disk are raised as they are.
     """
     space, settings = driver.request.space, driver.request.base.run
     conversation = _Conversation(driver, _takes(space.resources, settings.device), limit, update)
@@ -473,12 +612,12 @@ def run(
             verbose=0,
         ),
     )
-    try:
-        with listening(conversation.interrupted) as conversation.before:
-            tuner.fit()
-    except Exception as error:  # of many kinds, also after a signal
-        if conversation.signal is None:
-            raise conversation.error or _ended(error, driver.ledger.files.folder) from error
+    ended = _Ending(conversation, cluster)
+    with listening(conversation.interrupted):
+        ended.fit(tuner)
+    if ended.error is not None and conversation.signal is None:  # errors of many kinds
+        folder = driver.ledger.files.folder
+        raise conversation.error or _ended(ended.error, folder) from ended.error
     if conversation.error is not None:
         raise conversation.error
     if conversation.signal is None and not conversation.exhausted:
@@ -486,7 +625,57 @@ def run(
     return conversation.signal
 
 
-def _ended(error: Exception, folder: Path) -> Exception:
+@dataclass
+class _Ending:
+    """Waits for the end of Ray Tune, which runs in a thread of its own: a call to a cluster that is gone
+    does not return, and the driver has to end all the same."""
+
+    conversation: _Conversation
+    cluster: Cluster
+    error: BaseException | None = None  # with which Tune ended
+
+    def fit(self, tuner: tune.Tuner) -> None:
+        """Run Ray Tune until it ends, or until the cluster is lost."""
+        thread = threading.Thread(target=self._fit, args=[tuner], daemon=True)
+        thread.start()
+        try:
+            gone = self._wait(thread)
+        except Interrupted as second:
+            self._give_up(by_signal(second.number))
+            raise
+        if gone and self.conversation.signal is not None:
+            self._give_up(by_signal(self.conversation.signal))
+        elif gone:
+            error = self.conversation.error or ClusterError(gone)
+            self._give_up(code_of(error) or Code.CLUSTER)
+            self.conversation.error = error
+
+    def _fit(self, tuner: tune.Tuner) -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # noqa: BLE001 also what Ray raises at the end of a process
+            self.error = error
+
+    def _wait(self, thread: threading.Thread) -> str:
+        """Wait until Ray Tune has ended; why it can't, if it can't."""
+        deadline = math.inf
+        while thread.is_alive():
+            thread.join(_LOOK_SECONDS)
+            if self.conversation.over:
+                deadline = min(deadline, time.monotonic() + _STOP_SECONDS)
+            if time.monotonic() > deadline:
+                return "Ray Tune does not end its trials"
+            if lost := self.cluster.lost():
+                return lost
+        return self.cluster.lost()
+
+    def _give_up(self, code: int) -> None:
+        """Leave Ray Tune as it is; from now on it can't reach the driver."""
+        self.conversation.asking.acquire(timeout=_LOOK_SECONDS)
+        self.cluster.give_up(code)
+
+
+def _ended(error: BaseException, folder: Path) -> Exception:
     """The error that ends a sweep whose folder this is, when Tune ends with an error."""
     failure = failure_of(error)
     if failure.how == "storage":

@@ -159,6 +159,7 @@ CautionKind = Literal[
     "not re-tuned",  # the arm runs at the baseline's values
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
+    "programs",  # trained by several versions of the code or of torch
     "audit",  # an audit found a better value in the re-tune grid
     "overfitting",  # runs of the arm or the baseline overfitted
     "init",  # the arm or the baseline starts far above the loss of a uniform guess

@@ -48,6 +48,9 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         if count:
             runs = quantity(len(arm.runs), "run")
             yield Caution("outcomes", f"{count} of {runs} {problem}")
+    programs = results.programs_words([*arm.runs.values(), *base.runs.values()])
+    if programs:
+        yield Caution("programs", programs)
     yield from _overfitted(base, arm)
     yield from _high_init(base, arm)
 

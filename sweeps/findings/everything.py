@@ -55,9 +55,10 @@ class Findings:
 
     @property
     def notes(self) -> list[str]:
-        """The notes of the last session."""
+        """The notes of the last session, and on what trained the runs."""
         notes: list[str] = self.results.sweep.session.get("notes", [])
-        return notes
+        programs = self.results.programs_words(self.results.trials)
+        return [*notes, programs] if programs else notes
 
     def count(self, status: str) -> int:
         """The number of trials with this status in the tables."""

@@ -28,7 +28,7 @@ from sweeps.selection import (
     final_point,
     last_record,
 )
-from sweeps.text import short_name
+from sweeps.text import quantity, short_name
 from tinylm.config import is_number
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
@@ -164,6 +164,27 @@ class Results:
         that do not repeat a run."""
         return _answering(self.sweep, self.space)
 
+    def programs_words(self, trials: Iterable[Trial]) -> str:
+        """What is said of trials that more than one program trained; empty if one did."""
+        by_trial = [self.sweep.programs(trial) for trial in trials]
+        differing = {
+            name
+            for one, other in itertools.combinations(set(itertools.chain(*by_trial)), 2)
+            for name in one.differing(other)
+        }
+        if not differing:
+            return ""
+        what = " and ".join(_PROGRAM_WORDS[name] for name in sorted(differing))
+        joined = sum(
+            any(one.differing(other) for one, other in itertools.pairwise(programs))
+            for programs in by_trial
+        )
+        within = f", and {quantity(joined, 'run')} continued under another" if joined else ""
+        return (
+            f"the runs were trained by different versions of {what}{within}; differences between "
+            "them may come from that"
+        )
+
     def rungs_of(self, trial: Trial) -> list[float]:
         """The rungs of a trial, in its own tokens."""
         return [
@@ -192,6 +213,9 @@ class Results:
     def having(self, status: str) -> list[Trial]:
         """The trials with this status in the tables, in plan order."""
         return [trial for trial in self.trials if status_of(trial) == status]
+
+
+_PROGRAM_WORDS = {"code": "the training code", "torch": "torch"}
 
 
 def _answering(sweep: Sweep, space: Space) -> list[Trial]:

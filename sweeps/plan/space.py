@@ -250,6 +250,11 @@ class Resources(Section):
         default=None,
         description="Memory of a trial in bytes, or as 2GB; by default it is estimated.",
     )
+    hang_after: cfg.Positive | None = Field(
+        default=None,
+        description="Seconds without a report after which a worker is ended, and its trial tried again. "
+        "Default: 50 times the longest time between two reports, and at least 10 minutes.",
+    )
 
 
 class Caps(Section):

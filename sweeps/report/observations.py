@@ -13,7 +13,7 @@ from sweeps.report.answer import budgets_words, claim
 from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
-from sweeps.text import count, loss, quantity, tally
+from sweeps.text import count, loss, quantity, sentence, tally
 
 
 def observations(one: Experiment) -> Iterator[str]:
@@ -23,6 +23,9 @@ def observations(one: Experiment) -> Iterator[str]:
         kinds = tally(outcome(trial) or status_of(trial) for trial in one.runs)
         yield f"None of the {len(one.runs)} trials finished: {kinds}."
         return
+    programs = found.results.programs_words(one.runs)
+    if programs:
+        yield sentence(programs)
     yield from _problems(one)
     if not finished:
         return

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.scratch import LONGEST, private_folder, require_short_paths
+from sweeps.engine.scratch import (
+    LONGEST,
+    private_folder,
+    require_private_token,
+    require_short_paths,
+)
 from sweeps.exits import StorageError
 
 DRIVER = """
@@ -95,3 +100,24 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(
             require_short_paths()
     else:
         require_short_paths()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [("", 0o600, "token is empty"), ("a1", 0o644, "can read"), ("a1", 0o660, "can read")],
+)
+def test_a_token_that_protects_nothing_is_refused(
+    tmp_path: Path, content: str, mode: int, message: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(content)
+    token.chmod(mode)
+    with pytest.raises(StorageError, match=f"{message}.*: rm {token}"):
+        require_private_token(token)
+
+
+def test_a_token_of_its_owner_is_used(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a1")
+    token.chmod(0o600)
+    require_private_token(token)

@@ -137,3 +137,54 @@ def test_a_sweep_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) ->
     now = request({**grid(RATES, policy="none"), "base": {"run.precision": "fastest"}})
     rows = [{"kind": "sweep", **began.row()}]
     assert session.with_choices(now, rows, print) == (replace(now, base=began.base), [])
+
+
+# Another program
+
+FIRST = led.Program("a" * 12, "2.1")
+
+
+def begun(folder: Path, *programs: led.Program, records: int = 8) -> led.Sweep:
+    """A sweep whose trials were begun, and trained a while in a session of each program."""
+    for program in programs:
+        with led.Ledger(led.Files(folder)) as ledger:
+            conductor = driver(ledger, request(grid(RATES, policy="none")))
+            conductor.begin({"code": program.code, "versions": {"torch": program.torch}})
+            Engine(conductor, v_shaped).run(records)
+    return led.fold(led.read(led.Files(folder)))
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (led.Program("b" * 12, "2.1"), "tinylm was aaaaaaaaaaaa, it is bbbbbbbbbbbb here"),
+        (led.Program("a" * 12, "2.2"), "torch was 2.1, it is 2.2 here"),
+    ],
+)
+def test_runs_that_were_begun_do_not_go_on_under_another_program(
+    tmp_path: Path, now: led.Program, told: str
+) -> None:
+    rule = rf"{told} \(lr=0.001, lr=0.004\)\n.* add --allow code$"
+    with pytest.raises(RefusedError, match=rule):
+        session.refuse_other_code(begun(tmp_path, FIRST), lambda: now)
+
+
+@pytest.mark.parametrize("now", [FIRST, led.Program(None, "2.1"), led.Program("a" * 12, None)])
+def test_runs_go_on_under_the_program_that_they_were_begun_with(
+    tmp_path: Path, now: led.Program
+) -> None:
+    """An old ledger does not say with which code."""
+    session.refuse_other_code(begun(tmp_path, FIRST), lambda: now)
+
+
+def test_a_change_that_was_allowed_once_is_not_refused_again(tmp_path: Path) -> None:
+    other = led.Program("b" * 12, "2.1")
+    session.refuse_other_code(begun(tmp_path, FIRST, other), lambda: other)
+
+
+@pytest.mark.parametrize("records", [0, 1000], ids=["none begun", "all finished"])
+def test_trials_of_which_none_goes_on_may_run_under_another_program(
+    tmp_path: Path, records: int
+) -> None:
+    sweep = begun(tmp_path, FIRST, records=records)
+    session.refuse_other_code(sweep, lambda: led.Program("b" * 12, "2.2"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from conducting import conduct, facts_of
+from fakes import Engine, driver, request, v_shaped
+from fakes import grid as space_of
 from ledgers import (
     BUDGET,
     EVERY,
@@ -23,9 +25,9 @@ from ledgers import (
 )
 
 from sweeps.findings.everything import SearchFindings, findings
-from sweeps.findings.results import results_of
+from sweeps.findings.results import Results, results_of
 from sweeps.findings.trends import cut_short
-from sweeps.ledger import Files, read
+from sweeps.ledger import Files, Ledger, read
 
 
 def facts(files: Files) -> dict[str, Any]:
@@ -429,3 +431,34 @@ def test_a_forecast_is_kept_beside_what_was_used(tmp_path: Path) -> None:
         tell.ledger.append("forecast", **row)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     assert facts(Files(tmp_path))["compute"]["forecast"] == row
+
+
+# What trained the runs
+
+
+def trained_by(folder: Path, *codes: str, records: int = 8) -> Results:
+    """A sweep that was trained for a while by each version of the code, and to its end by the last."""
+    for number, code in enumerate(codes):
+        with Ledger(Files(folder)) as ledger:
+            conductor = driver(ledger, request(space_of([1e-3, 4e-3], policy="none")))
+            conductor.begin({"code": code, "versions": {"torch": "2.1"}})
+            Engine(conductor, v_shaped).run(1000 if number + 1 == len(codes) else records)
+    return results_of("rates", read(Files(folder)))
+
+
+def test_nothing_is_said_of_one_program(tmp_path: Path) -> None:
+    results = trained_by(tmp_path, "a", "a")
+    assert results.programs_words(results.trials) == ""
+
+
+def test_runs_that_changed_their_program_are_counted(tmp_path: Path) -> None:
+    results = trained_by(tmp_path, "a", "b")
+    assert results.programs_words(results.trials) == (
+        "the runs were trained by different versions of the training code, and 2 runs continued under "
+        "another; differences between them may come from that"
+    )
+
+
+def test_a_run_that_began_anew_has_one_program(tmp_path: Path) -> None:
+    results = trained_by(tmp_path, "a", "b", records=0)
+    assert results.programs_words(results.trials) == ""
