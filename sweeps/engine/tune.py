@@ -89,7 +89,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
-from sweeps.engine.scratch import (
+from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_descriptors,
     require_private_token,
