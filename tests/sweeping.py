@@ -73,7 +73,8 @@ def addresses(process: int) -> set[str]:
             if state == LISTENS and f"socket:[{inode}]" in sockets:
                 digits = bytes.fromhex(local.partition(":")[0])
                 words = [digits[at : at + 4][::-1] for at in range(0, len(digits), 4)]
-                found.add(str(ipaddress.ip_address(b"".join(words))).removeprefix("::ffff:"))
+                address = ipaddress.ip_address(b"".join(words))
+                found.add(str(getattr(address, "ipv4_mapped", None) or address))
     return found
 
 

@@ -4,6 +4,7 @@ token."""
 import contextlib
 import fcntl
 import os
+import resource
 import shlex
 import shutil
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from sweeps.exits import StorageError
 
 PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
+DESCRIPTORS = 256  # with which Ray starts
 _PREFIX = "sweep-"
 _LOCK = "driver.lock"  # locked as long as the driver lives
 # Characters of a socket's path, less those of the names that Python gives one in $TMPDIR.
@@ -27,6 +29,17 @@ def require_short_paths() -> None:
         raise StorageError(
             f"TMPDIR: {folder} has {len(folder)} characters; Ray needs sockets there, whose paths are "
             f"limited, so at most {LONGEST} will do. Set TMPDIR to a shorter path, e.g. TMPDIR=/tmp"
+        )
+
+
+def require_descriptors() -> None:
+    """Raise `StorageError` if this process may open fewer files than Ray needs: it would end without a
+    word."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= allowed < DESCRIPTORS:
+        raise StorageError(
+            f"a process may open {allowed} files here, and Ray needs {DESCRIPTORS}; raise the limit: "
+            f"ulimit -n {DESCRIPTORS * 16}"
         )
 
 

@@ -94,7 +94,12 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
-from sweeps.engine.scratch import private_folder, require_private_token, require_short_paths  # noqa: E402
+from sweeps.engine.scratch import (  # noqa: E402
+    private_folder,
+    require_descriptors,
+    require_private_token,
+    require_short_paths,
+)
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
@@ -509,6 +514,7 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
         require_private_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     if address == "local":
         require_short_paths()
+        require_descriptors()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
         used = Cluster(own=address == "local")

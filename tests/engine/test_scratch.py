@@ -1,5 +1,7 @@
 """Temporary folders: those of dead drivers go, all others stay."""
 
+import contextlib
+import resource
 import signal
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.engine.scratch import (
+    DESCRIPTORS,
     LONGEST,
     private_folder,
+    require_descriptors,
     require_private_token,
     require_short_paths,
 )
@@ -121,3 +125,15 @@ def test_a_token_of_its_owner_is_used(tmp_path: Path) -> None:
     token.write_text("a1")
     token.chmod(0o600)
     require_private_token(token)
+
+
+@pytest.mark.parametrize(("less", "enough"), [(0, True), (1, False)])
+def test_ray_needs_so_many_open_files(less: int, enough: bool) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS - less, hard))
+    try:
+        told = contextlib.nullcontext() if enough else pytest.raises(StorageError, match="ulimit")
+        with told:
+            require_descriptors()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
