@@ -469,7 +469,7 @@ SCHEDULES: list[dict[str, Any]] = [
 def decisions(of: led.Sweep) -> list[dict[str, Any]]:
     """What was decided, without when."""
     return [
-        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt"}}
+        {k: v for k, v in row.items() if k not in {"seq", "time", "t", "attempt"}}
         for row in of.decisions
     ]
 
