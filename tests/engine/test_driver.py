@@ -570,7 +570,7 @@ SCHEDULES: list[dict[str, Any]] = [
 def decisions(of: led.Sweep) -> list[dict[str, Any]]:
     """What was decided, without when."""
     return [
-        {k: v for k, v in row.items() if k not in {"seq", "time", "attempt", "t"}}
+        {k: v for k, v in row.items() if k not in {"seq", "time", "t", "attempt"}}
         for row in of.decisions
     ]
 
@@ -1088,6 +1088,7 @@ def test_a_retry_that_lost_the_record_at_the_target_reaches_it_again(tmp_path: P
         ((job, _),) = engine.running
         event = {"event": "measured", "save": False, "step": 48, "tokens": 6144, "last": False}
         event |= {"val_loss": 2.25, "bits_per_byte": 1.0, "train_loss": 2.0, "seconds": 1.0}
+        event |= {"lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 9.0}
         assert not conductor.reported(job.trial, event)
         conductor.failed(job.trial, "error", "lost", "trace")
         engine.running.clear()

@@ -23,14 +23,15 @@ from ledgers import (
     ended,
     lr_sweep,
     read_often,
+    rewrite,
     shares_sweep,
     starts_high,
     story,
+    studied,
 )
 
 from sweeps import ledger as led
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings, findings
-from sweeps.findings.results import results_of
 from sweeps.report import log
 from sweeps.report.summary import markdown
 from tinylm import config as cfg
@@ -180,10 +181,9 @@ def studies(folder: Path) -> None:
 
 def all_findings(folder: Path) -> list[SearchFindings | StudyFindings]:
     """What is found in each sweep, as if all had been written in one moment."""
-    return [
-        findings(results_of(files.name, [{**row, "time": MOMENT} for row in led.read(files)]))
-        for files in led.sweeps(folder)
-    ]
+    for files in led.sweeps(folder):
+        rewrite(files, [{**row, "time": MOMENT, "t": 0.0} for row in led.read(files)])
+    return [findings(studied(files)) for files in led.sweeps(folder)]
 
 
 def sentences(text: str, names: list[str]) -> Iterator[str]:
