@@ -14,7 +14,7 @@ from typing import Literal
 from sweeps.exits import masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 
-How = Literal["out of memory", "storage", "died", "error"]
+How = Literal["out of memory", "storage", "checkpoint", "died", "error"]
 
 _TRACEBACK = 8000  # characters at the end of one that are kept
 _STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -76,6 +76,10 @@ def failure_of(error: BaseException) -> Failure:
         number = one.errno if isinstance(one, OSError) else None
         if number in _STORAGE:
             return Failure("storage", os.strerror(number), text, number)
+    for one in chain:
+        # By its name: its module loads torch. A subclass tells of files that may be whole.
+        if type(one).__name__ == "CheckpointError":
+            return Failure("checkpoint", masked(str(one)), text)
     root = root_of(error)
     return Failure("error", _line(root) + _advice(chain), text)
 
