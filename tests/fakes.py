@@ -98,8 +98,8 @@ class Engine:
                 if step.isdecimal():
                     self.running.append((job, int(step)))
                 else:
-                    told = {"event": "unusable", "save": False, "reason": f"damaged: {step}"}
-                    assert not self.driver.reported(job.trial, told)
+                    why = f"{job.checkpoint}: damaged"
+                    self.driver.failed(job.trial, "checkpoint", why, "trace")
             self.most = max(self.most, len(self.running))
             if not self.running:
                 if not self.driver.is_capped():

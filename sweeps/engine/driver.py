@@ -553,7 +553,7 @@ class Driver:
             attempt=trial.attempt,
             step=step,
             path=path,
-            reason=reason,
+            reason=reason.replace(f"{self.ledger.files.folder.resolve()}/", ""),
         )
 
     def _next_trial(self) -> led.Trial | None:
@@ -747,10 +747,6 @@ class Driver:
     def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
         """Write down an event of `Attempt.events`; whether the attempt continues."""
         trial = self.sweep.find(trial_id)
-        if event["event"] == "unusable":
-            assert trial.checkpoint is not None  # the attempt began from it
-            self._cannot_use(trial, trial.checkpoint, event["reason"])
-            return False
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
@@ -799,13 +795,18 @@ class Driver:
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
-        """Write down that an attempt failed; it is retried up to `RETRIES` times per session."""
+        """Write down that an attempt failed; it is retried up to `RETRIES` times per session, and as often
+        as there are damaged checkpoints before it."""
         self._due.pop(trial_id, None)
+        trial = self.sweep.find(trial_id)
+        if how == "checkpoint" and trial.checkpoint is not None:
+            self._cannot_use(trial, trial.checkpoint, reason)
+            return
         self._failures[trial_id] += 1
         self._record(
             "failed",
             trial=trial_id,
-            attempt=self.sweep.find(trial_id).attempt,
+            attempt=trial.attempt,
             how=how,
             reason=reason,
             traceback=traceback,

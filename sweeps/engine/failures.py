@@ -15,7 +15,7 @@ from sweeps.exits import masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 from sweeps.text import duration
 
-How = Literal["out of memory", "storage", "died", "hung", "error"]
+How = Literal["out of memory", "storage", "checkpoint", "died", "hung", "error"]
 
 _TRACEBACK = 8000  # characters at the end of one that are kept
 _STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -77,6 +77,10 @@ def failure_of(error: BaseException) -> Failure:
         number = one.errno if isinstance(one, OSError) else None
         if number in _STORAGE:
             return Failure("storage", os.strerror(number), text, number)
+    for one in chain:
+        # By its name: its module loads torch. A subclass tells of files that may be whole.
+        if type(one).__name__ == "CheckpointError":
+            return Failure("checkpoint", masked(str(one)), text)
     root = root_of(error)
     return Failure("error", _line(root) + _advice(chain), text)
 

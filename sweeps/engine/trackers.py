@@ -94,8 +94,6 @@ class Tracker(tune.Callback):
         **info: Any,
     ) -> None:
         event = json.loads(result["event"])
-        if event["event"] == "unusable":  # a checkpoint, before anything was trained
-            return
         numbers = {
             name: value
             for name, value in event.items()

@@ -37,20 +37,12 @@ class Attempt:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """A `measured` event for each record, with `save` if a checkpoint is due, and a `diverged`
-        event at the end of a run that diverges. One `unusable` event if the checkpoint to resume from
-        is damaged, or of another run. A failure raises."""
+        event at the end of a run that diverges. A failure raises; `CheckpointError` if the checkpoint to
+        resume from is damaged, or of another run."""
         config = self.config
-        try:
-            self._state = (
-                checkpoint.load(self._from, self.corpus, config)
-                if self._from
-                else train.start(config)
-            )
-        except checkpoint.UnreadableCheckpointError:
-            raise
-        except checkpoint.CheckpointError as error:
-            yield {"event": "unusable", "save": False, "reason": str(error)}
-            return
+        self._state = (
+            checkpoint.load(self._from, self.corpus, config) if self._from else train.start(config)
+        )
         try:
             for record in train.train(self._state, self.corpus, config):
                 at_rung = record.tokens in self.job.rungs

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from sweeps.engine.failures import AttemptError, Failure, failure_in, failure_of, told
+from tinylm.checkpoint import CheckpointError, UnreadableCheckpointError
 
 
 class OutOfMemoryError(RuntimeError):
@@ -107,3 +108,14 @@ def test_a_process_that_ended_without_a_word_died() -> None:
         "kernel's log would say)",
         text,
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (CheckpointError("x.pt: damaged"), "checkpoint"),
+        (UnreadableCheckpointError("x.pt: not a readable checkpoint"), "error"),
+    ],
+)
+def test_only_a_damaged_checkpoint_is_one(error: Exception, how: str) -> None:
+    assert failure_of(error).how == how

@@ -99,8 +99,7 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_a_terminal_too(tmp_path: Pa
         terminal = Console(file=file, width=200, force_terminal=True)
         view = View(conductor, 1_000, terminal)
         with view.shown():
-            told = {"event": "unusable", "save": False, "reason": "x.pt: damaged"}
-            conductor.reported(conductor.running[0].trial, told)
+            conductor.failed(conductor.running[0].trial, "checkpoint", "x.pt: damaged", "trace")
             view.update()
     assert "the checkpoint of step 4 can't be used: x.pt: damaged" in file.getvalue()
 
