@@ -36,10 +36,7 @@ class Failure:
 
 
 class AttemptError(Exception):
-    """A failure, on its way from the process of an attempt to the driver as text."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(json.dumps(asdict(failure)))
+    """A failure as JSON, on its way from the process of an attempt to the driver."""
 
 
 @contextmanager
@@ -48,7 +45,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise AttemptError(failure_of(error)) from error
+        raise AttemptError(json.dumps(asdict(failure_of(error)))) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import sys
 
 import pytest
@@ -93,6 +94,11 @@ def test_a_failure_comes_out_of_the_text_that_ray_makes_of_it() -> None:
     found = failure_in(marked, killed=True)
     assert (found.how, found.reason) == ("error", "ValueError: two")
     assert "ValueError: two\nlines and a {brace}" in found.traceback
+
+
+def test_a_failure_survives_the_way_between_processes() -> None:
+    error = raised(ValueError("two"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_process_that_the_kernel_killed_ran_out_of_memory() -> None:

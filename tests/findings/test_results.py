@@ -357,13 +357,16 @@ def test_a_space_that_is_not_valid_is_refused(tmp_path: Path) -> None:
 def test_values_are_spaced_by_ratio_or_by_difference(
     tmp_path: Path, values: list[float], log: bool
 ) -> None:
-    """The config, which would refuse some of these as rates, stays as it is."""
+    """No config is checked here, which would refuse some of these as rates."""
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1.0]}})
         tell.plan({"optim.lr": 1.0})
     *asked, planned = read(Files(tmp_path))
+    config = planned["config"]
     rows = [
-        planned | {"trial": f"trial-{number}", "values": {"optim.lr": value}}
+        planned
+        | {"trial": f"trial-{number}", "values": {"optim.lr": value}}
+        | {"config": config | {"optim": config["optim"] | {"lr": value}}}
         for number, value in enumerate(values)
     ]
     (swept,) = results_of("a", [*asked, *rows]).swept
