@@ -755,8 +755,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "search.samples: 1000000000000 samples on each of 1 seeds are more than 100000 trials",
     ),
     "too many runs of arms": (
-        {"arms": {"nope": ARM}, "space": ..., "search": ..., "seeds": list(range(50_001))},
-        "seeds: 2 arms, 50001 times each, are more than 100000 trials",
+        {
+            "arms": {
+                f"decay_{n}": {"hypothesis": "Worse.", "set": {"optim.weight_decay": n / 1000}}
+                for n in range(99)
+            },
+            "space": ...,
+            "search": ...,
+            "seeds": list(range(1001)),
+        },
+        "seeds: 100 arms, 1001 times each, are more than 100000 trials",
     ),
     "whole sections": (
         {"space": {"optim": {"lr": {"grid": [1]}}}},

@@ -274,7 +274,7 @@ def test_half_a_request_is_hung_up_on(
     ("plant", "why"),
     [
         (os.mkfifo, "not a file"),
-        (lambda file: file.mkdir(), "Is a directory"),
+        (lambda file: file.mkdir(), "is a folder"),
         (lambda file: file.symlink_to("/dev/zero"), "not a file"),
         (lambda file: file.symlink_to(file), "Too many levels of symbolic links"),
         (lambda file: file.write_text("{}\n"), "line 1 is damaged"),

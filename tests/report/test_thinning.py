@@ -17,6 +17,13 @@ from sweeps.report.plots.trials import learning_curves
 from sweeps.report.thinning import FEWEST, MOST, TOGETHER, spread_points, thinned
 
 SPREAD = 11
+
+
+def after(records: int) -> int:
+    """Tokens after so many records, an update each; 380 of them end with the budget."""
+    return BUDGET - (380 - records) * BASE.tokens_per_step
+
+
 LOSSES = st.lists(st.floats(0, 9), min_size=2, max_size=300)
 
 
@@ -84,31 +91,31 @@ def test_however_many_curves_there_are_each_has_some_points() -> None:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """A rate with 500 records, and one that stopped early after its first 63."""
+    """A rate with 380 records, and one that stopped early after its first 64."""
     folder = tmp_path_factory.mktemp("long") / "s"
     with story(folder) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         whole, early = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
         tell.start(whole)
         tell.start(early)
-        for number in range(1, 501):
-            tell.measure(whole, number * BUDGET // 500, 9.0 - number / 100)
-        for number in range(1, 64):
-            tell.measure(early, number * BUDGET // 500, 9.5 - number / 100)
-        tell.pause(early, 63 * BUDGET // 500, 8.87)
+        for number in range(1, 381):
+            tell.measure(whole, after(number), 9.0 - number / 100)
+        for number in range(1, 65):
+            tell.measure(early, after(number), 9.5 - number / 100)
+        tell.pause(early, after(64), 8.87)
         tell.finish(whole)
-        tell.stop(early, 63 * BUDGET // 500, 8.87)
+        tell.stop(early, after(64), 8.87)
     return studied(Files(folder))
 
 
 def test_the_page_knows_how_many_records_it_does_not_draw(long: Results) -> None:
     content = report.page(findings(long))
     drawn = [len(one["loss"]) for one in content["trials"]]
-    assert (content["records"], drawn) == (563, [MOST + 1, 63])  # the rung as well
+    assert (content["records"], drawn) == (444, [MOST + 1, 64])  # the rung as well
 
 
 def test_the_page_has_the_rungs_of_a_thinned_curve(long: Results) -> None:
-    assert 63 * BUDGET // 500 in report.page(findings(long))["trials"][0]["tokens"]
+    assert after(64) in report.page(findings(long))["trials"][0]["tokens"]
 
 
 def test_figures_are_thinned_as_the_page_is(long: Results) -> None:

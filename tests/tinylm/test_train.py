@@ -531,6 +531,7 @@ def test_the_updates_above_are_counted_across_an_interruption(
 ) -> None:
     config = cfg.overlay(tiny, LONG)
     state = start(config)
+    next(train(state, corpus, config))
     state.step, state.watch = 21, watched(config, 5.0, *[ABOVE] * 20)
     checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, config)
     resumed = checkpoint.load(tmp_path / "checkpoint.pt", corpus, config)
