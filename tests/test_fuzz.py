@@ -123,7 +123,7 @@ def test_the_spaces_that_are_changed_are_valid(tmp_path: Path, tree: dict[str, A
     assert planned(tmp_path / "asked.json", tree).trials
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, derandomize=True)
 @given(tree=spaces())
 def test_a_space_is_planned_or_refused(tmp_path_factory: Any, tree: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "asked.json"
@@ -131,7 +131,7 @@ def test_a_space_is_planned_or_refused(tmp_path_factory: Any, tree: dict[str, An
     assert all(line.startswith(f"{path}: ") for line in refused)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, derandomize=True)
 @given(text=st.text(alphabet="ab:-[]{}\"'&*!|>%@`#,?~ \n\t0123.e\\\0é"))
 def test_yaml_is_read_or_refused(text: str) -> None:
     refused = lines_of_refusal(lambda: parse(text, "x.yaml"))
@@ -179,7 +179,7 @@ def test_curves_are_read_or_refused(tmp_path_factory: Any, rows: list[str], head
     assert all(line.startswith(f"{path}: ") for line in refused)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, derandomize=True)
 @given(content=st.dictionaries(st.sampled_from(["format", "config", "model", "step"]), VALUES))
 def test_the_head_of_a_checkpoint_is_refused(
     tmp_path_factory: Any, content: dict[str, Any]

@@ -90,15 +90,13 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
 
 
 @pytest.mark.slow
-def test_a_failing_trial_is_tried_again_reported_and_exits_3(
-    tmp_path: Path, scale: Path, address: str
-) -> None:
+def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
     """A model that no machine has memory for fails beside one that finishes."""
     space = write_space(tmp_path, {"policy": "none"})
     tree = yaml.safe_load(space.read_text())
     tree["space"] = {"model.d_ff": {"grid": [37, 10**11]}}
     space.write_text(yaml.safe_dump(tree))
-    done = run(command(space, scale, tmp_path / "widths", "--address", address))
+    done = run(command(space, scale, tmp_path / "widths"))
     assert done.returncode == Code.FAILED, done.stdout + done.stderr
     assert "failed: d_ff=100000000000" in done.stderr
     trials = led.fold(led.read(led.Files(tmp_path / "widths"))).trials.values()

@@ -10,7 +10,11 @@ import pytest
 
 SPACES = Path("search_spaces").resolve()
 RUN = [sys.executable, "-m", "sweeps.run", "--scale", "smoke"]
-MORE = {"leaderboard": ["--set", "budget.seconds=2"]}  # a minute a trial is too long here
+# A minute a trial is too long here, and so are models of a million parameters.
+MORE = {
+    "leaderboard": ["--set", "budget.seconds=2"],
+    "architecture_joint": ["--set", "budget.tokens=4096"],
+}
 
 
 @pytest.mark.slow

@@ -476,10 +476,12 @@ class Cluster:
             return
         import psutil  # type: ignore[import-untyped]  # Ray's
 
-        left = []
+        home, left = str(Path(ray.__file__).parent), []
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):  # it has just ended
-                if "ray" in " ".join(child.cmdline()):  # not a tracker's process
+                words = " ".join(child.cmdline())
+                # By its program, or by the title that Ray gives it: not a tracker's process.
+                if home in words or words.startswith(("ray::", "ray-")):
                     left += [child, *child.children(recursive=True)]
         for process in left:
             with contextlib.suppress(psutil.Error):

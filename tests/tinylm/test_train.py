@@ -64,7 +64,7 @@ def test_a_compiled_run_is_the_same_after_runs_of_other_shapes(
     tiny: cfg.Config, corpus: Corpus
 ) -> None:
     """In one process, as a worker trains one trial after the other."""
-    config = cfg.overlay(tiny, {"run.compile": True})
+    config = cfg.overlay(tiny, {"run.compile": True, "model.n_layers": 1})
     records, state = run(config, corpus)
     torch.compiler.reset()
     tokens = dict.fromkeys(
