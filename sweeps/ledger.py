@@ -32,7 +32,7 @@ from sweeps.rows import Lines, damaged, sealed, tell
 from sweeps.rows import Role as Role
 from sweeps.rows import Row as Row
 from sweeps.rows import says_out_of_memory as says_out_of_memory
-from tinylm.files import replacing
+from tinylm.files import open_file, replacing
 
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
@@ -253,16 +253,16 @@ def open_ledger(files: Files) -> IO[bytes] | None:
     """The ledger of a sweep, to be read; None if there is none. `LedgerError` if it is no file."""
     path = files.ledger
     try:
-        kind = path.stat().st_mode
+        return open_file(path)
     except FileNotFoundError:
         if path.is_symlink():
             raise LedgerError(f"{path}: is a link to a file that is not there") from None
         return None
-    if not stat.S_ISREG(kind):  # to open a pipe would wait for ever
-        raise LedgerError(
-            f"{path}: is a {'folder' if stat.S_ISDIR(kind) else 'device'}, not a file"
-        )
-    return path.open("rb")
+    except OSError as error:
+        if error.errno not in {errno.EISDIR, errno.EINVAL, errno.ENXIO}:
+            raise
+        kind = "folder" if error.errno == errno.EISDIR else "device"
+        raise LedgerError(f"{path}: is a {kind}, not a file") from error
 
 
 def rows(files: Files, kinds: Collection[str] = ()) -> Iterator[Row]:

@@ -110,11 +110,16 @@ def _line(text: str) -> str:
     return shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
 
 
-def system_error(error: BaseException | None) -> OSError | None:
-    """The first error of the system among those that led to an error; None if there is none."""
-    while error is not None and not isinstance(error, OSError):
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it."""
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The first error of the system among those that led to an error; None if there is none."""
+    return next((one for one in chain(error) if isinstance(one, OSError)), None)
 
 
 class _Unheard(io.FileIO):
@@ -182,7 +187,8 @@ def reported() -> Iterator[None]:
             raise
         raise SystemExit(by_signal(signal.SIGPIPE)) from ended
     except (Exception, KeyboardInterrupt) as raised:
-        error = _interruption(raised) or raised
+        # An interruption may have led to another error, e.g. to a failed import.
+        error = next((one for one in chain(raised) if isinstance(one, KeyboardInterrupt)), raised)
         code = code_of(error)
         if code is None:
             raise
@@ -195,13 +201,6 @@ def reported() -> Iterator[None]:
         if not isinstance(error, BrokenPipeError):
             print(message_of(error), file=sys.stderr)
         raise typer.Exit(code) from error
-
-
-def _interruption(error: BaseException | None) -> BaseException | None:
-    """The interruption that led to an error, e.g. to a failed import."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Literal
 from sweeps.exits import masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 from sweeps.text import duration
+from tinylm.exits import chain
 
 How = Literal["out of memory", "storage", "checkpoint", "died", "hung", "error"]
 
@@ -48,13 +49,6 @@ def told() -> Iterator[None]:
         raise AttemptError(json.dumps(asdict(failure_of(error)))) from error
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def root_of(error: BaseException) -> BaseException:
     """The error that caused an error, by `raise ... from`."""
     while error.__cause__ is not None:
@@ -64,22 +58,22 @@ def root_of(error: BaseException) -> BaseException:
 
 def failure_of(error: BaseException) -> Failure:
     """What an exception means."""
-    chain = list(_chain(error))
+    errors = list(chain(error))
     text = masked("".join(traceback.format_exception(error)))[-_TRACEBACK:]
-    for one in chain:
+    for one in errors:
         names = {kind.__name__ for kind in type(one).__mro__}
         if names & _MEMORY_TYPES or says_out_of_memory(str(one)):
             return Failure(OUT_OF_MEMORY, _line(one), text)
-    for one in chain:
+    for one in errors:
         number = one.errno if isinstance(one, OSError) else None
         if number in _STORAGE:
             return Failure("storage", os.strerror(number), text, number)
-    for one in chain:
+    for one in errors:
         # By its name: its module loads torch. A subclass tells of files that may be whole.
         if type(one).__name__ == "CheckpointError":
             return Failure("checkpoint", masked(str(one)), text)
     root = root_of(error)
-    return Failure("error", _line(root) + _advice(chain), text)
+    return Failure("error", _line(root) + _advice(errors), text)
 
 
 def _line(error: BaseException) -> str:

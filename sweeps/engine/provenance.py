@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> bool:
     return ast.get_docstring(node, clean=False) is not None
 
 
+@cache
 def program() -> dict[str, Any]:
     """The fields of a `session` row that say what trains."""
     names = ("torch", "ray", "numpy", "tokenizers")

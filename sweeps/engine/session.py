@@ -155,8 +155,7 @@ def run(
         return _run(request, folder, options, readers, console)
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
-        file = led.Files(folder).ledger
-        begun = file.exists() and file.stat().st_size > 0
+        begun = led.Files(folder).has_begun
         words = _kept(options) if begun else "interrupted before the sweep began"
         raise Interrupted(number, words) from error
 

@@ -240,6 +240,8 @@ class Reader:
     def __init__(self) -> None:
         # The findings of the sweep in each folder, or why there are none.
         self._read: dict[Path, SearchFindings | StudyFindings | CommandError] = {}
+        # The same, where this version also knows its configs.
+        self._known: dict[Path, SearchFindings | StudyFindings | CommandError] = {}
 
     def findings(self, files: Files) -> SearchFindings | StudyFindings:
         """The findings of a sweep.
@@ -276,10 +278,12 @@ class Reader:
 
     def _of_this_version(self, files: Files) -> SearchFindings | StudyFindings | CommandError:
         """The findings of a sweep whose configs this version knows, or why there are none."""
-        try:
-            one = self.findings(files)
-            for trial in one.results.trials:
-                cfg.validate(trial.config, trial.label)
-        except CommandError as error:
-            return error
-        return one
+        folder = files.folder.resolve()
+        if folder not in self._known:
+            try:
+                self._known[folder] = one = self.findings(files)
+                for trial in one.results.trials:
+                    cfg.validate(trial.config, trial.label)
+            except CommandError as error:
+                self._known[folder] = error
+        return self._known[folder]
