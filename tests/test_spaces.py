@@ -13,7 +13,7 @@ RUN = [sys.executable, "-m", "sweeps.run", "--scale", "smoke"]
 # A minute a trial is too long here, and so are models of a million parameters.
 MORE = {
     "leaderboard": ["--set", "budget.seconds=2"],
-    "architecture_joint": ["--set", "budget.tokens=4096"],
+    "architecture_joint": ["--set", "budget.tokens=8192"],
 }
 
 

@@ -28,6 +28,7 @@ _NOTE = re.compile(
 _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
 _LARGEST = 10**9  # bytes of a file
 _SAVING_SECONDS = 2.0  # time that an editor may take to write a file
+_EDITING_SECONDS = 0.1  # time that a program may take to read a file, change it and write it
 
 
 class NotesError(UsageError):
@@ -172,8 +173,9 @@ def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monoto
             if displaced == seen:
                 return copy
             # Somebody saved between: that comes back as it is, and is read again. Who read ours in
-            # that moment, and saves on it, knows nothing of what was saved.
+            # that moment, and saves on it, knows nothing of what was saved: give it time to save.
             exchange(ours, path)
+            time.sleep(_EDITING_SECONDS)
             saved.append((notes(seen), _whole_notes(displaced)))
             saved.append((notes(content), notes(_settled(ours, clock) or b"")))
         except (FileExistsError, FileNotFoundError):  # an editor puts it back, or takes it away
