@@ -704,13 +704,28 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
         raise ConfigError(problem.line(source) for problem in found) from error
 
 
-def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -> Config:
-    """The config with the values at dotted paths replaced, checked again as a whole."""
-    unknown = [
+def _unknown_paths(changes: Mapping[str, Any], source: str) -> list[str]:
+    return [
         f"{source}: {path}: unknown path{did_you_mean(path, PATHS)}"
         for path in changes
         if path not in PATHS
     ]
+
+
+def change_problems(changes: Mapping[str, Any], source: str = "--set") -> list[str]:
+    """What is wrong with changes of a config, whatever the config is."""
+    wrong = [
+        f"{source}: {path}: {problem}"
+        for path, value in changes.items()
+        if path in PATHS
+        for problem in value_problems(path, [value])
+    ]
+    return [*_unknown_paths(changes, source), *wrong]
+
+
+def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -> Config:
+    """The config with the values at dotted paths replaced, checked again as a whole."""
+    unknown = _unknown_paths(changes, source)
     tree = config.model_dump()
     for path, value in changes.items():
         if path in PATHS:

@@ -151,8 +151,11 @@ def with_shared_blocks(space: Space, base: cfg.Config, changes: Collection[str])
 def read_request(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with everything that is wrong in it."""
     path = find(space)
-    parsed, written = read(path)
     assigned = cfg.parse_assignments(changes)
+    try:
+        parsed, written = read(path)
+    except cfg.ConfigError as error:
+        raise cfg.ConfigError([*error.problems, *cfg.change_problems(assigned)]) from error
     varied = {path for _, path in parsed.varied()}
     wrong = [f"--set {name}: the sweep varies {name}" for name in assigned if name in varied]
     if "run.seed" in assigned:

@@ -982,6 +982,19 @@ def test_a_file_may_have_a_space_in_its_name(tmp_path: Path) -> None:
     assert sweep_folder(asked, None) == RESULTS / "my_space-smoke"
 
 
+def test_what_is_wrong_with_set_is_told_with_what_is_wrong_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(json.dumps({**grid([1e-3]), "questin": "?"}))
+    changes = ["optim.lrr=1", "budget.tokens=all", "model.d_model=33"]  # 33: n_heads may change too
+    with pytest.raises(ConfigError) as caught:
+        read_request(str(path), "smoke", changes, 0)
+    assert [line.removeprefix(f"{path}: ") for line in caught.value.problems] == [
+        "questin: unknown key; did you mean 'question'?",
+        "--set: optim.lrr: unknown path; did you mean 'optim.lr'?",
+        '--set: budget.tokens: expected a whole number, got "all"',
+    ]
+
+
 @pytest.mark.parametrize("name", ["a folder with a space", "my space/lr", "lr-1.b_c"])
 def test_the_folder_of_a_sweep_may_have_spaces_in_its_path(name: str) -> None:
     assert sweep_folder(request(grid([1e-3])), Path(name)) == Path(name)
