@@ -70,7 +70,7 @@ def list_all() -> None:
         print_experiments(entries_under(RESULTS, reader), console())
         left_out = reader.left_out(RESULTS)
         for name, why in left_out.items():
-            typer.echo(f"left out: {name}: {why}", err=True)
+            typer.echo(f"left out: {name}: {exits.message_of(why)}", err=True)
         raise typer.Exit(max((why.code for why in left_out.values()), default=exits.Code.DONE))
 
 

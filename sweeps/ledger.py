@@ -371,6 +371,8 @@ class Ledger(ReadLedger):
                 "crash or a power cut left them"
             )
             self._stream.truncate(lines.whole)
+        if lines.lacks_end:
+            self._write(b"\n")
         self._next, self._state = lines.number, lines.state
 
     def append(self, kind: str, **fields: Any) -> Row:
@@ -410,8 +412,8 @@ class Ledger(ReadLedger):
             self._stream.truncate(end)
             free = shutil.disk_usage(self.files.folder).free
             raise StorageError(
-                f"{self.files.ledger}: can't grow by {len(lines):,} bytes: {error.strerror}; "
-                f"{self.files.folder} has {free / 1e6:,.0f} MB of room. All rows before are kept: make "
+                f"{self.files.ledger}: can't be written, {len(lines):,} bytes: {error.strerror}; "
+                f"{self.files.folder} has {free / 1e6:,.0f} MB free. All rows before are kept: make "
                 "room, and the same command resumes"
             ) from error
 

@@ -39,15 +39,19 @@ def examine(files: Files) -> Examined:
         lines = Lines(stream, files.ledger)
         try:
             for row in lines:
-                sweep.observe(row)
-                if row["kind"] == "checkpointed":
-                    files.checkpoint(row)
+                try:
+                    sweep.observe(row)
+                    if row["kind"] == "checkpointed":
+                        files.checkpoint(row)
+                except LedgerError as error:  # in this row
+                    damage = error
+                    break
                 rows, whole = lines.number, lines.whole
-        except LedgerError as error:
-            damage = error
+            else:
+                rows, whole = lines.number, lines.whole
+        except LedgerError as error:  # in a line that is none
+            damage, rows, whole = error, lines.number, lines.whole
         size = os.fstat(stream.fileno()).st_size
-    if damage is None:
-        rows, whole = lines.number, lines.whole
     return Examined(sweep, rows, whole, size - whole, damage)
 
 

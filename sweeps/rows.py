@@ -252,7 +252,8 @@ class Lines:
     that are missing, doubled, swapped or edited. It is no signature: anybody can write a new one.
 
     A driver writes the last line, or a crash cut it off, if it has no end. What a power cut leaves at the
-    end of a file are bytes that no driver writes, such as NUL. Neither is a row, nor damage.
+    end of a file are bytes that no driver writes, such as NUL. Neither is a row, nor damage. A last line
+    that lacks its end alone is a row: its checksum says that the rest is there.
     """
 
     def __init__(self, stream: IO[bytes], source: Path) -> None:
@@ -264,20 +265,20 @@ class Lines:
         self.whole = 0  # their bytes
         self.rest = 0  # bytes after them, which are no row
         self.is_torn = False  # whether some of these are bytes that no driver writes
+        self.lacks_end = False  # whether the last row does
 
     def __iter__(self) -> Iterator[Row]:
         arms = _arms(self._stream)
         for line in self._stream:
             try:
-                if not line.endswith(b"\n"):
-                    raise EOFError
-                row, state = self._row(line, arms)
+                row, state = self._row(line if line.endswith(b"\n") else self._ended(line), arms)
             except _BROKEN as error:
                 self.rest = self._torn(line)
                 if self.rest:
                     return
                 raise damaged(self._source, self.number, _why(error)) from error
             self.number, self.state, self.whole = self.number + 1, state, self.whole + len(line)
+            self.lacks_end = not line.endswith(b"\n")
             if row is not None:
                 yield row
 
@@ -286,9 +287,10 @@ class Lines:
         the rows reads all of them first."""
         marks = [f'"{kind}"'.encode() for kind in kinds]
         for number, line in enumerate(self._stream):
-            if line.endswith(b"\n") and any(mark in line for mark in marks):
+            if any(mark in line for mark in marks):
                 try:
-                    row = self._checked(_object(_parts(line)[1]), {})
+                    whole = line if line.endswith(b"\n") else self._ended(line)
+                    row = self._checked(_object(_parts(whole)[1]), {})
                 except _BROKEN as error:
                     self.rest = self._torn(line)
                     if self.rest:
@@ -297,15 +299,24 @@ class Lines:
                 if row["kind"] in kinds:
                     yield row
 
+    def _ended(self, line: bytes) -> bytes:
+        """The last line with an end, which may be all that it lacks."""
+        line += b"\n"
+        if not _parts(line)[2]:
+            raise EOFError
+        return line
+
     def _torn(self, line: bytes) -> int:
         """The bytes from a line to the end of the file; 0 if they are no torn end of it."""
         size = 0
         while line:
-            strange = not line.isascii() or b"\0" in line
-            if not strange and line.endswith(b"\n"):
-                return 0
+            strange = b"\0" in line or not (line.isascii() or _parts(line)[2])
             self.is_torn |= strange
             size += len(line)
+            if not line.endswith(b"\n"):  # a driver may write on meanwhile
+                return size
+            if not strange:
+                return 0
             line = self._stream.readline()
         return size
 
@@ -314,7 +325,9 @@ class Lines:
         body, text, given = _parts(line)
         state = zlib.crc32(body, self.state)
         if given and given != b"%08x" % state:
-            raise ValueError("its checksum is not that of this line after those before it")
+            raise ValueError(
+                "the checksum does not match: this line or one before it was changed, removed or moved"
+            )
         row = self._measured(text) if _MEASURED in text[:120] else None  # by far the most rows
         if row is None:
             row = self._checked(_object(text), arms)
@@ -338,7 +351,7 @@ class Lines:
         if not isinstance(kind, str) or not isinstance(found["seq"], int):
             raise TypeError(f"seq {found['seq']!r}, kind {kind!r}")
         if "sum" in found:
-            raise ValueError("its checksum is not where a driver writes it")
+            raise ValueError("`sum` is not the last field")
         if kind not in _FIELDS:
             tell(f"{self._source}: rows of a later version are skipped: {kind[:40]!r}")
             return found

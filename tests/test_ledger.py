@@ -232,7 +232,9 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
     )
     command = [sys.executable, "-c", program, str(files.folder)]
     done = subprocess.run(command, capture_output=True, check=False)
-    assert re.search(rb"StorageError: .*can't grow by .* bytes: File too large; .* MB", done.stderr)
+    assert re.search(
+        rb"StorageError: .*can't be written, .* bytes: File too large; .* MB", done.stderr
+    )
     assert files.ledger.read_bytes().endswith(b"}\n")
     assert len(led.read(files)) > 3
 
@@ -436,11 +438,25 @@ def with_seq(line: bytes, seq: int) -> bytes:
         (lambda a, b, c: [a, b, with_seq(b, 2), with_seq(c, 3)], 3),
         (lambda a, b, c: [a.replace(b"10", b"1"), b, c], 1),
         (lambda a, b, c: [a, b, c.replace(b"30", b"31")], 3),
+        (lambda a, b, c: [a, b, c.replace(b"30", b"\xb30")], 3),
+        (lambda a, b, c: [a, b, c[:-1] + b"\n\n"], 4),
         (lambda a, b, c: [a, b"\0" * 9 + b"\n", c], 2),
         (lambda a, b, c: [a, b[:20] + b"\n", c], 2),
         (lambda a, b, c: [a, b.replace(b',"sum":', b', "sum":'), c], 2),
     ],
-    ids=["a digit", "missing", "swapped", "doubled", "edited", "last", "zeros", "cut", "spaced"],
+    ids=[
+        "digit",
+        "missing",
+        "swapped",
+        "doubled",
+        "edited",
+        "last",
+        "bit",
+        "empty",
+        "zeros",
+        "cut",
+        "spaced",
+    ],
 )
 def test_a_row_that_was_changed_is_damage_at_its_line(
     files: led.Files, change: Callable[..., list[bytes]], line: int
@@ -477,6 +493,26 @@ def test_the_line_that_a_driver_is_writing_is_not_said(
     assert (len(led.read(files)), capsys.readouterr().err) == (3, "")
 
 
+def test_a_last_row_that_lacks_its_end_alone_is_kept(files: led.Files) -> None:
+    files.ledger.write_bytes(b"".join(three(files))[:-1])
+    assert [row["seq"] for row in led.read(files)] == [0, 1, 2]
+    with led.Ledger(files) as ledger:
+        assert ledger.append("session")["seq"] == 3
+    assert [row["seq"] for row in led.read(files)] == [0, 1, 2, 3]
+
+
+def test_a_line_that_a_driver_ends_while_it_is_read_is_no_damage(files: led.Files) -> None:
+    class Growing(io.BytesIO):
+        """The rest of the file appears once its end was reached."""
+
+        def readline(self, size: int | None = -1, /) -> bytes:
+            return super().readline(size) or rest
+
+    lines = three(files)
+    whole, rest = b"".join(lines[:2]) + lines[2][:9], lines[2][9:]
+    assert [row["seq"] for row in Lines(Growing(whole), files.ledger)] == [0, 1]
+
+
 def old_rows(files: led.Files) -> list[bytes]:
     """The lines of a ledger of version 0.1 with two rows."""
     files.folder.mkdir()
@@ -499,7 +535,7 @@ def test_the_first_checksum_of_an_old_ledger_holds_its_old_rows(files: led.Files
     with led.Ledger(files) as ledger:
         ledger.append("session")
     files.ledger.write_bytes(files.ledger.read_bytes().replace(b'"a"', b'"b"', 1))
-    with pytest.raises(led.LedgerError, match="line 3 is damaged: its checksum"):
+    with pytest.raises(led.LedgerError, match="line 3 is damaged: the checksum"):
         led.read(files)
 
 
@@ -652,6 +688,15 @@ def test_a_repair_says_what_has_to_be_trained_again(tmp_path: Path) -> None:
     done = repair(files)
     assert done is not None
     assert (done.trials, done.tokens) == (len(whole), sum(trial.tokens for trial in whole))
+
+
+def test_a_repair_keeps_rows_of_a_later_version_before_the_damage(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append_all([("session", {}), ("later", {"more": 1})])
+    whole = files.ledger.read_bytes()
+    files.ledger.write_bytes(whole + b"xx\n")
+    assert repair(files) is not None
+    assert files.ledger.read_bytes() == whole
 
 
 def test_a_repaired_ledger_goes_on(tmp_path: Path) -> None:

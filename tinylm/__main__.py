@@ -24,7 +24,6 @@ from tinylm.exits import (
     Code,
     CommandError,
     RefusedError,
-    by_signal,
     lose_unheard_output,
     reported,
     storing,
@@ -192,8 +191,7 @@ def _keep(saved: Path, state: "State", corpus: "Corpus", settings: cfg.Config, l
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     """End the run at once; the last checkpoint is complete."""
     message = "interrupted; run the same command again to resume from the last checkpoint"
-    print(message, file=sys.stderr)
-    raise SystemExit(by_signal(number))
+    raise signals.Interrupted(number, message)
 
 
 @app.command()
@@ -218,7 +216,12 @@ def _with_choices(settings: cfg.Config, began: Path) -> cfg.Config:
     """The config with the settings that its run began with in place of `fastest`, or with those that are
     the fastest here if it is new."""
     if machine.to_choose(settings) and began.exists():
-        return machine.as_begun(settings, json.loads(began.read_text()))
+        try:
+            return machine.as_begun(settings, json.loads(began.read_text()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            from tinylm.checkpoint import CheckpointError
+
+            raise CheckpointError(f"{began}: not the config of a run: {error}") from error
     chosen, tried = machine.choose(settings, lambda note: print(note, file=sys.stderr))
     for one in tried:
         print(one.words, file=sys.stderr)

@@ -89,8 +89,8 @@ def _whole(stream: BinaryIO) -> bool:
     return stream.read() == digest.digest()
 
 
-def _read(path: Path, device: str) -> tuple[dict[str, Any], cfg.Config]:
-    """The content of a checkpoint and its config, after both have been verified."""
+def _read(path: Path) -> tuple[dict[str, Any], cfg.Config]:
+    """The content of a checkpoint, in main memory, and its config, after both have been verified."""
     try:
         with path.open("rb") as stream:
             if not _whole(stream):
@@ -102,12 +102,11 @@ def _read(path: Path, device: str) -> tuple[dict[str, Any], cfg.Config]:
                 if any(member.compress_type for member in members.infolist()):
                     raise ValueError("its members are compressed")
             stream.seek(0)
-            content = torch.load(stream, map_location=device, weights_only=True)
-    except (FileNotFoundError, PermissionError) as error:
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+    except OSError as error:  # of the disk or the system
         reason = error.strerror
         raise UnreadableCheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     except (
-        OSError,
         RuntimeError,
         EOFError,
         ValueError,
@@ -178,7 +177,7 @@ def _problem_of_weights(weights: Mapping[str, Any], model: cfg.Model) -> str:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             return f"{name:.80} is not a tensor of numbers"
         if not tensor.is_contiguous():  # one that repeats its values may claim to be of any size
-            return f"{name:.80} is not stored whole"
+            return f"{name:.80} is not contiguous"
     tied = weights.get("head.weight") if model.tie_embeddings else None
     held = sum(tensor.numel() for tensor in weights.values()) - (
         0 if tied is None else tied.numel()
@@ -225,17 +224,15 @@ def _resume_optimizer(path: Path, state: train.State, saved: dict[str, Any]) -> 
             for parameter, moments in optimizer.state.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: the state of its optimizer can't be used: {error}"
-        ) from error
+        raise CheckpointError(f"{path}: its optimizer state can't be used: {error}") from error
     parameters = list(state.model.parameters()) if state.step else []
     if not same or not all(kept.get(id(parameter), False) for parameter in parameters):
-        raise CheckpointError(f"{path}: the state of its optimizer is of another run")
+        raise CheckpointError(f"{path}: the optimizer state belongs to another run")
 
 
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:
     """The saved state of a run; `CheckpointError` if its config or corpus is another one."""
-    content, _ = _read(path, config.run.device)
+    content, _ = _read(path)
     if cfg.difference(content["config"], config.model_dump()):
         raise CheckpointError(f"{path}: checkpoint of a run with another config")
     if content["provenance"]["corpus"] != corpus.digest:
@@ -262,7 +259,7 @@ class TrainedModel:
 
 def load_model(path: Path) -> TrainedModel:
     """The model of a checkpoint, on the CPU and with its tokenizer; needs no corpus."""
-    content, config = _read(path, "cpu")
+    content, config = _read(path)
     try:
         tokenizer = Tokenizer.from_str(content["tokenizer"])
     except Exception as error:  # tokenizers raises nothing more special

@@ -573,7 +573,7 @@ def _unless_changed(config: cfg.Config, prepared: Callable[[], Corpus]) -> Corpu
     if before is None:
         return prepared()
     kept = cache_folder() / "stamps" / before[0]
-    corpus = find(kept.read_text()) if kept.is_file() else None
+    corpus = find(kept.read_text(errors="replace")) if kept.is_file() else None
     if corpus is None:
         corpus = prepared()
         # A file that has just been written may change again at what counts as the same time.

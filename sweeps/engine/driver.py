@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -348,10 +348,7 @@ class Driver:
     def left(self) -> Left:
         """What is left of the plan; writes nothing."""
         known = {trial.trial: trial for trial in self.sweep.everything}
-        trials = [one for one in self.sweep.trials.values() if one.trial not in self._gone]
-        trials += [
-            known[one.trial] for one in self.plan.trials if one.trial in self.sweep.withdrawn
-        ]
+        trials = self._wanted()
         # Trials of another --seed are no part of the plan, but go on if they have not ended.
         own = [
             one
@@ -363,15 +360,13 @@ class Driver:
         chosen = [
             new for choice in self._choices() for new in choice.runs if new.trial not in known
         ]
-        going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
-        begun = [one for one in trials if self._may_train(one, going)]
-        begun += [one for one in self.sweep.audits.values() if one.status == "planned"]
+        begun = self._to_train(trials)
         return Left(
             states={one.trial: self._state(one.trial) for one in self.plan.trials},
             withdrawn=[known[trial].label for trial in self.sweep.trials if trial in self._gone],
             trained=sum(one.tokens for one in own),
             tokens=max(0, unplanned, sum(new.config.budget.tokens for new in chosen))
-            + sum(one.budget - one.tokens for one in [*begun, *self._to_audit()]),
+            + sum(one.budget - one.tokens for one in begun),
             cap=self.reached_cap(),
         )
 
@@ -389,6 +384,24 @@ class Driver:
         rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
         is_whole = len(rivals) == len(ids) and self._suggestion() is None
         return not is_whole or not self._is_settled(rivals, pool)
+
+    @property
+    def to_resume(self) -> list[led.Trial]:
+        """The trials that have a checkpoint and may be trained further."""
+        return [one for one in self._to_train(self._wanted()) if one.checkpoint]
+
+    def _wanted(self) -> list[led.Trial]:
+        """The trials in the ledger that the space has, also those that were withdrawn and come back."""
+        back = [self.sweep.withdrawn.get(one.trial) for one in self.plan.trials]
+        there = [one for one in self.sweep.trials.values() if one.trial not in self._gone]
+        return there + [one for one in back if one is not None]
+
+    def _to_train(self, trials: Collection[led.Trial]) -> list[led.Trial]:
+        """Those of the trials that may be trained further, and all that may be audited."""
+        going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
+        further = [one for one in trials if self._may_train(one, going)]
+        audits = [one for one in self.sweep.audits.values() if one.status == "planned"]
+        return [*further, *audits, *self._to_audit()]
 
     def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
         """Whether a trial may be trained further, where some pools are going."""

@@ -207,6 +207,12 @@ def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     return [known[key][0] for key in keys]
 
 
+def record_seconds(config: cfg.Config) -> float | None:
+    """The seconds between two records of a run, as measured here before; None if not known."""
+    speeds = known_speeds([config])
+    return (config.eval.every_tokens + config.eval.tokens) / speeds[0] if speeds else None
+
+
 class ProbeError(Exception):
     """A run could not be tried here; says why."""
 

@@ -2,9 +2,11 @@
 
 import ast
 import hashlib
+import io
 import os
 import platform
 import subprocess
+import tokenize
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,19 +32,29 @@ def _git(*arguments: str) -> str | None:
 
 
 def code(folder: Path = _ROOT / "tinylm") -> str:
-    """A digest of the code that trains: of what is run, whatever its comments and docstrings say."""
+    """A digest of the code that trains: of what is run, whatever its comments and docstrings say, and
+    whatever the version of Python."""
     digest = hashlib.sha256()
     for name in _TRAINING:
-        tree = ast.parse((folder / f"{name}.py").read_bytes())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and _documented(node):
-                node.body[0] = ast.Pass()
-        digest.update(ast.unparse(tree).encode())
+        digest.update(_what_runs((folder / f"{name}.py").read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
 
 
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> bool:
-    return ast.get_docstring(node, clean=False) is not None
+def _what_runs(source: str) -> str:
+    """The lines of a module without docstrings, comments and blank lines."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+            if text is not None and text.end_lineno is not None:
+                lines[text.lineno - 1 : text.end_lineno] = [""] * (
+                    text.end_lineno - text.lineno + 1
+                )
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 @cache

@@ -209,7 +209,7 @@ def _driver(
         driver = Driver(ledger, request, plan, machine, facts, options.audit)
         refuse_other_corpus(driver.sweep, facts)
         if options.allow != "code":
-            refuse_other_code(driver.sweep, _program, audits=bool(options.audit))
+            refuse_other_code(driver, _program)
     except RefusedError as error:
         advice = f"undo this change, or choose another {options.folder_option}"
         raise RefusedError(f"{error}\n{advice}") from error
@@ -246,25 +246,21 @@ def _program() -> led.Program:
     return led.Program(here["code"], here["versions"]["torch"])
 
 
-def refuse_other_code(
-    sweep: led.Sweep, program: Callable[[], led.Program], *, audits: bool = False
-) -> None:
-    """Raise `RefusedError` if runs that were begun would go on under other code, or another torch; also
-    those that were stopped, if they may be audited."""
-    ended = led.SETTLED - ({"stopped"} if audits else set())
-    begun = [one for one in sweep.attempted if one.checkpoint and one.status not in ended]
+def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> None:
+    """Raise `RefusedError` if runs that were begun would go on with other code, or another torch."""
+    begun = driver.to_resume
     if not begun:
         return
     now = program()
     found: dict[str, list[str]] = {}  # difference -> labels of trials
     for trial in begun:
-        for before in sweep.programs(trial)[-1:]:
+        for before in driver.sweep.programs(trial)[-1:]:
             for name in before.differing(now):
                 words = _DIFFERENT[name].format(getattr(before, name), getattr(now, name))
                 found.setdefault(words, []).append(trial.label)
     if found:
         lines = [f"  {words} ({', '.join(labels)})" for words, labels in found.items()]
-        head = "code: runs that have begun would continue under another program:"
+        head = "code: runs would resume with another version of the training code or of torch:"
         allow = "to continue them anyway, which the ledger and the log will say, add --allow code"
         raise RefusedError("\n".join([head, *lines, allow]))
 

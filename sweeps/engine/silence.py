@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-PATIENCE = 50  # times the longest interval between two reports of the same attempt
+PATIENCE = (
+    50  # times the longest interval between two reports of the same attempt, or that expected
+)
 LEAST_SECONDS = 600.0
 START_SECONDS = 1800.0  # until the second report: imports, the corpus, torch.compile
 SET_START_SECONDS = 120.0  # until the first report, at least, where the user has set a limit
@@ -16,6 +18,7 @@ class _Heard:
     """What is known of an attempt."""
 
     last: float  # when it reported last, or started
+    expected: float = 0.0  # seconds between two reports; 0 if not known
     reports: int = 0
     longest: float = 0.0  # seconds between two reports
 
@@ -29,9 +32,9 @@ class Silence:
     _looked: float | None = None
     _attempts: dict[str, _Heard] = field(default_factory=dict)
 
-    def started(self, attempt: str) -> None:
-        """An attempt begins."""
-        self._attempts[attempt] = _Heard(self._watched)
+    def started(self, attempt: str, expected: float = 0.0) -> None:
+        """An attempt begins, with the seconds that are expected between two of its reports, if known."""
+        self._attempts[attempt] = _Heard(self._watched, expected)
 
     def reported(self, attempt: str) -> None:
         """An attempt has reported."""
@@ -58,5 +61,5 @@ class Silence:
         if self.limit is not None:
             return self.limit if heard.reports else max(2 * self.limit, SET_START_SECONDS)
         if heard.reports < 2:
-            return START_SECONDS
+            return max(START_SECONDS, PATIENCE * heard.expected)
         return max(LEAST_SECONDS, PATIENCE * heard.longest)

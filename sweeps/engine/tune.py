@@ -94,6 +94,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
+from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_descriptors,
@@ -103,6 +104,7 @@ from sweeps.engine.scratch import (  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
+from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
 from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E402
@@ -299,7 +301,9 @@ class _Notes(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._silence.started(trial.trial_id)
+        begun = self._conversation.driver.sweep.find(self._conversation.trial_of[trial.trial_id])
+        expected = record_seconds(cfg.validate(begun.config, begun.label))
+        self._silence.started(trial.trial_id, expected or 0.0)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -356,8 +360,9 @@ class _Notes(Callback):
         return True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        for attempt, seconds in self._silence.look(time.monotonic()).items():
-            self._end(next(trial for trial in trials if trial.trial_id == attempt), seconds)
+        silent = self._silence.look(time.monotonic())
+        for trial in [one for one in trials if one.trial_id in silent]:
+            self._end(trial, silent[trial.trial_id])
         with self._conversation.guard():
             self._conversation.update()
 

@@ -731,7 +731,7 @@ def _of_mapping(value: Mapping[Any, Any]) -> str | None:
     pair = next((pair for pair in _ENDS if set(pair) <= value.keys()), None)
     bounds = [value[end] for end in pair] if pair else value.get("bounds")
     log = {"log", "log_scale"} & {key for key, is_set in value.items() if is_set is True}
-    is_log = bool(log) or "log" in {value.get("scale"), value.get("sampling")}
+    is_log = bool(log) or "log" in (value.get("scale"), value.get("sampling"))
     if not isinstance(bounds, list):
         kinds = [str(key) for key in value if key in _CALLED]
         if not kinds:

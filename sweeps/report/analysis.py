@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from sweeps import ledger
-from sweeps.exits import StorageError
+from sweeps.exits import StorageError, message_of
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files
 from sweeps.report import log, notes, page
@@ -111,7 +111,7 @@ def tell_left_out(reader: Reader, asked: Collection[str]) -> None:
     """Say which sweeps under results/ the index and the log leave out, aside from those asked for."""
     for name, reason in reader.left_out(ledger.RESULTS).items():
         if name not in asked:
-            print(f"left out of index and log: {name}: {reason}", file=sys.stderr)
+            print(f"left out of index and log: {name}: {message_of(reason)}", file=sys.stderr)
 
 
 def publish(files: Files, console: Console) -> None:

@@ -1,6 +1,7 @@
 """`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with the
 notes that people wrote in it or in a sweep's `notes.md`."""
 
+import contextlib
 import re
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
@@ -97,12 +99,9 @@ _LARGEST = 10**6  # bytes of the notes on a sweep
 
 
 def begin_notes(files: Files) -> None:
-    """Create the `notes.md` of a sweep with its headings, if it does not exist."""
-    try:
-        with files.notes.open("x") as stream:
-            stream.write(_HEADINGS)
-    except FileExistsError:
-        return
+    """Create the `notes.md` of a sweep with its headings, if it does not exist and can be created."""
+    with contextlib.suppress(OSError), files.notes.open("x") as stream:
+        stream.write(_HEADINGS)
 
 
 def _own_notes(files: Files) -> Markdown:
@@ -129,7 +128,7 @@ def write(folder: Path, reader: Reader) -> Path:
     all_findings = reader.under(folder)
     for found in all_findings:
         begin_notes(Files(folder / found.results.name))
-    left_out = {name: str(why) for name, why in reader.left_out(folder).items()}
+    left_out = {name: message_of(why) for name, why in reader.left_out(folder).items()}
     content = _template().render(**_content(folder, all_findings), left_out=left_out)
     path = ResultsFolder(folder).log
     copy = notes.write(path, content.encode())

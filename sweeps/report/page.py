@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
@@ -335,7 +336,7 @@ def write_index(folder: Path, reader: Reader) -> Path:
         "index.html",
         sweeps=sweeps,
         groups=group_words(list(terms.values())),
-        left_out={name: str(why) for name, why in reader.left_out(folder).items()},
+        left_out={name: message_of(why) for name, why in reader.left_out(folder).items()},
     )
     write_whole(path, content.encode())
     return path

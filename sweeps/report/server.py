@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from sweeps import ledger
-from sweeps.exits import message_of
+from sweeps.exits import UsageError, message_of
 from sweeps.findings.everything import findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files
@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ledger.LedgerError as error:
             self._cannot(message_of(error))
             return
-        except ValueError:  # the driver has written nothing yet
+        except UsageError:  # the driver has written nothing yet
             body = _WAITING
         except Exception as error:  # noqa: BLE001 whatever it is, the page says so
             code = message_of(error) if isinstance(error, OSError) else f"{type(error).__name__}"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sweeps import ledger as led
 from sweeps.engine import session
+from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
 from sweeps.exits import Code, RefusedError
 from tinylm import config as cfg
@@ -142,16 +143,28 @@ def test_a_sweep_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) ->
 # Another program
 
 FIRST = led.Program("a" * 12, "2.1")
+ASHA: dict[str, Any] = {"policy": "asha", "eta": 2, "grace": "1/8"}
+FURTHER = [1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 6e-5]
 
 
-def begun(folder: Path, *programs: led.Program, records: int = 8) -> led.Sweep:
-    """A sweep whose trials were begun, and trained a while in a session of each program."""
+def begun(
+    folder: Path,
+    *programs: led.Program,
+    records: int = 8,
+    more: Sequence[float] = (),
+    **schedule: Any,
+) -> Driver:
+    """The driver, with `more` rates, of a sweep whose trials were begun and trained a while in a session of
+    each program."""
     for program in programs:
         with led.Ledger(led.Files(folder)) as ledger:
-            conductor = driver(ledger, request(grid(RATES, policy="none")))
+            conductor = driver(ledger, request(grid(RATES, **(schedule or {"policy": "none"}))))
             conductor.begin({"code": program.code, "versions": {"torch": program.torch}})
             Engine(conductor, v_shaped).run(records)
-    return led.fold(led.read(led.Files(folder)))
+            if not conductor.has_work():
+                conductor.end()
+    now = grid([*RATES, *more], **(schedule or {"policy": "none"}))
+    return driver(led.ReadLedger(led.Files(folder)), request(now))
 
 
 @pytest.mark.parametrize(
@@ -186,5 +199,18 @@ def test_a_change_that_was_allowed_once_is_not_refused_again(tmp_path: Path) -> 
 def test_trials_of_which_none_goes_on_may_run_under_another_program(
     tmp_path: Path, records: int
 ) -> None:
-    sweep = begun(tmp_path, FIRST, records=records)
-    session.refuse_other_code(sweep, lambda: led.Program("b" * 12, "2.2"))
+    conductor = begun(tmp_path, FIRST, records=records)
+    session.refuse_other_code(conductor, lambda: led.Program("b" * 12, "2.2"))
+
+
+def test_a_sweep_that_ended_may_be_shown_under_another_program(tmp_path: Path) -> None:
+    conductor = begun(tmp_path, FIRST, records=1000, **ASHA)
+    session.refuse_other_code(conductor, lambda: led.Program("b" * 12, "2.1"))
+
+
+def test_stopped_runs_that_more_values_may_promote_do_not_go_on_under_another_program(
+    tmp_path: Path,
+) -> None:
+    conductor = begun(tmp_path, FIRST, records=1000, more=FURTHER, **ASHA)
+    with pytest.raises(RefusedError, match="add --allow code"):
+        session.refuse_other_code(conductor, lambda: led.Program("b" * 12, "2.1"))

@@ -37,6 +37,16 @@ def test_an_attempt_is_hung_after_a_multiple_of_its_own_pace(
     assert list(after(silence, now, seconds)) == hung
 
 
+@pytest.mark.parametrize(("seconds", "hung"), [(PATIENCE * 100, []), (PATIENCE * 100 + 1, ["a"])])
+def test_a_first_record_may_take_a_multiple_of_what_is_expected(
+    seconds: float, hung: list[str]
+) -> None:
+    silence = Silence()
+    silence.look(0)
+    silence.started("a", expected=100)
+    assert list(after(silence, 0, seconds)) == hung
+
+
 def test_it_says_for_how_long_an_attempt_was_silent() -> None:
     silence, now = paced()
     assert after(silence, now, 2000) == {"a": 2000}

@@ -152,6 +152,15 @@ def test_a_damaged_checkpoint_exits_6_and_is_kept(config: Path, tmp_path: Path) 
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"damaged"
 
 
+@pytest.mark.parametrize("content", ["{", "{}", '{"run": []}'])
+def test_a_damaged_config_of_a_run_exits_6_and_is_kept(tmp_path: Path, content: str) -> None:
+    kept = tmp_path / "config.json"
+    kept.write_text(content)
+    done = call("train", "--config", "cpu", "--out", tmp_path)
+    assert (done.exit_code, kept.read_text()) == (6, content)
+    assert f"{kept}: not the config of a run" in done.stderr
+
+
 def test_divergence_is_a_result(config: Path, tmp_path: Path) -> None:
     wild = ("--set", "optim.lr=1e30", "--set", "model.norm=none")
     ended = call("train", "--config", config, "--out", tmp_path / "out", *wild)
