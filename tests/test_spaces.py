@@ -1,4 +1,4 @@
-"""Every shipped space, run as a user runs it, at scale smoke."""
+"""Every shipped space: all of them in this process, and one as a user runs it."""
 
 import json
 import os
@@ -8,21 +8,64 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import ledger as led
+from sweeps.engine.driver import Driver, Job
+from sweeps.engine.machine import CorpusFacts, this_machine
+from sweeps.engine.worker import Attempt
+from sweeps.findings.everything import Reader
+from sweeps.plan import trials as pl
+from sweeps.plan.request import read_request
+from sweeps.report import analysis, log
+
 SPACES = Path("search_spaces").resolve()
-RUN = [sys.executable, "-m", "sweeps.run", "--scale", "smoke"]
-# A minute a trial is too long here, and so are models of a million parameters.
-MORE = {
-    "leaderboard": ["--set", "budget.seconds=2"],
-    "architecture_joint": ["--set", "budget.tokens=8192"],
-}
+# Scale smoke, with half its updates.
+SHORT = ["budget.tokens=4096", "eval.every_tokens=512", "run.checkpoint_every_tokens=512"]
+CHANGES = {"leaderboard": ["budget.seconds=1"]}  # its budget is a minute a trial
+
+
+def train(driver: Driver, job: Job) -> None:
+    """Train an attempt until it ends or the driver ends it, as a worker of Ray Tune does."""
+    attempt = Attempt(job)
+    for event in attempt.events():
+        goes_on = driver.reported(job.trial, event)
+        if event["save"] or driver.waits_for(job.trial):
+            folder = f"{job.name}/checkpoint_{event['step']}"
+            file = driver.ledger.files.checkpoints.resolve() / folder / led.Files.CHECKPOINT
+            file.parent.mkdir(parents=True)
+            attempt.save(file)
+            driver.saved(job.trial, file)
+        if not goes_on:
+            return
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in SPACES.glob("*.yaml")))
-def test_a_shipped_space_runs_to_its_end(tmp_path: Path, address: str, name: str) -> None:
+def test_a_shipped_space_is_trained_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = read_request(str(SPACES / f"{name}.yaml"), "smoke", CHANGES.get(name, SHORT), 0)
+    machine = this_machine(asked)
+    files = led.Files(led.RESULTS / name)
+    with led.Ledger(files) as ledger:
+        driver = Driver(ledger, asked, pl.plan(asked, machine), machine, CorpusFacts(print))
+        driver.begin({})
+        while (job := driver.next_job()) is not None:
+            train(driver, job)
+        driver.end()
+    assert driver.is_done()
+    reader = Reader()
+    analysis.write(files, reader.findings(files))
+    found = json.loads(files.findings.read_text())
+    assert found["trials"]["unfinished"] == 0 and found["trials"]["failed"] == 0
+    assert asked.space.question in log.write(led.RESULTS, reader).read_text()
+
+
+@pytest.mark.slow
+def test_a_shipped_space_runs_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "search_spaces").symlink_to(SPACES)
     done = subprocess.run(
-        [*RUN, name, "--address", address, *MORE.get(name, [])],
+        [sys.executable, "-m", "sweeps.run", "lr", "--scale", "smoke"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(SPACES.parent)},
         capture_output=True,
@@ -31,6 +74,5 @@ def test_a_shipped_space_runs_to_its_end(tmp_path: Path, address: str, name: str
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    summary = tmp_path / "results" / f"{name}-smoke" / "analysis" / "summary.json"
-    found = json.loads(summary.read_text())
+    found = json.loads((tmp_path / "results/lr-smoke/analysis/summary.json").read_text())
     assert found["trials"]["unfinished"] == 0
