@@ -25,7 +25,7 @@ class Code(IntEnum):
     FAILED = 3  # some trials failed, or an arm did not apply
     NONE_SUCCEEDED = 4
     LOCKED = 5
-    DAMAGED = 6  # a ledger or a checkpoint
+    DAMAGED = 6  # a ledger or a checkpoint; losses are not those of the ledger
     STORAGE = 7  # full, not writable, not shared
     CLUSTER = 8  # lost or unreachable
     REFUSED = 9
