@@ -15,9 +15,10 @@ COMMANDS = {
     "watch": "Serve the report of a running sweep.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",
     "verify": "Train the first updates of trials again, and compare the losses.",
+    "prune": "Delete files of a sweep that are no longer needed.",
 }
 # The others are `sweeps.COMMAND`.
-_ELSEWHERE = {name: f"sweeps.commands.{name}" for name in ("ledger", "verify")}
+_ELSEWHERE = {name: f"sweeps.commands.{name}" for name in ("ledger", "verify", "prune")}
 
 app = typer.Typer(
     no_args_is_help=True,

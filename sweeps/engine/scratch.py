@@ -2,6 +2,7 @@
 token."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -56,9 +57,8 @@ def require_private_token(path: Path) -> None:
 def private_folder(parent: Path = PLACE) -> Iterator[Path]:
     """A folder that no other user can read while the context lasts. What drivers that are dead have left
     is removed first."""
-    for folder in sorted(parent.glob(f"{_PREFIX}*")):
-        with contextlib.suppress(OSError):
-            _remove_if_dead(folder)
+    for folder in left_by_the_dead(parent):
+        remove_if_dead(folder)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     lock = os.open(folder / "new", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
@@ -72,14 +72,31 @@ def private_folder(parent: Path = PLACE) -> Iterator[Path]:
         os.close(lock)
 
 
-def _remove_if_dead(folder: Path) -> None:
-    """Remove a folder that a driver of this user made and whose lock nobody holds."""
+def left_by_the_dead(parent: Path = PLACE) -> list[Path]:
+    """The folders that drivers of this user left which are dead."""
+    found = []
+    for folder in sorted(parent.glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError), _held(folder):
+            found.append(folder)
+    return found
+
+
+def remove_if_dead(folder: Path) -> None:
+    """Remove the folder of a driver of this user, if that is dead."""
+    with contextlib.suppress(OSError), _held(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that a driver of this user made; `OSError` if it is none, or if the driver
+    is alive."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        return
+        raise OSError(errno.EPERM, "not the folder of a driver", str(folder))
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        yield
     finally:
         os.close(lock)
