@@ -54,6 +54,7 @@ def test_a_folder_is_private_and_goes_with_its_driver(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("SIGKILL of a driver with a temporary folder", "the next start removes it")
 def test_the_folder_of_a_killed_driver_goes_at_the_next_start(tmp_path: Path) -> None:
     left_behind(tmp_path)
     with private_folder(tmp_path) as folder:
@@ -93,6 +94,7 @@ def test_a_link_to_a_folder_stays_with_what_it_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("length", "refused"), [(LONGEST, False), (LONGEST + 1, True)])
+@pytest.mark.fault("a TMPDIR whose path is too long for sockets", "exit code 7, with what to do")
 def test_a_temporary_folder_too_long_for_sockets_is_refused(
     monkeypatch: pytest.MonkeyPatch, length: int, refused: bool
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(
     ("content", "mode", "message"),
     [("", 0o600, "token is empty"), ("a1", 0o644, "can read"), ("a1", 0o660, "can read")],
 )
+@pytest.mark.fault("a token that others can read, or an empty one", "exit code 7, with what to do")
 def test_a_token_that_protects_nothing_is_refused(
     tmp_path: Path, content: str, mode: int, message: str
 ) -> None:

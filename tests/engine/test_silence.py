@@ -76,6 +76,7 @@ def test_an_attempt_that_has_ended_is_not_hung() -> None:
     assert not after(silence, now, 100)
 
 
+@pytest.mark.fault("a driver that was suspended", "no worker counts as hung for it")
 def test_time_in_which_the_driver_did_not_look_is_not_counted() -> None:
     """The driver was stopped or the machine was suspended, and with it all that the attempts said."""
     silence, now = paced(limit=7)
