@@ -606,6 +606,28 @@ def test_kinds_and_fields_of_a_later_version_are_skipped_and_said_once(
     ]
 
 
+@pytest.mark.fault("a ledger whose texts have control characters", "they never reach a terminal")
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", "a\\u001b[31mb"),
+        ("a\x9bb\x7f", "a\\u009bb\\u007f"),
+        ("a\rb", "a\\rb"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\tb\nc", "a\tb\nc"),
+        ("é \\u001b \\ 🜁", "é \\u001b \\ 🜁"),
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_text_never_moves_the_cursor(
+    files: led.Files, text: str, shown: str, ascii_only: bool
+) -> None:
+    files.folder.mkdir()
+    row = {"seq": 0, "time": "2026-01-01T00:00:00+00:00", "kind": "session", "command": text}
+    files.ledger.write_text(json.dumps(row, ensure_ascii=ascii_only) + "\n")
+    assert led.read(files)[0]["command"] == shown
+
+
 def test_a_record_that_goes_back_is_damage(files: led.Files) -> None:
     with pytest.raises(led.LedgerError, match="do not come after those of the record before"):
         trial_after(files, [begin(1, 0), point(1, 2, 5.0), point(1, 1, 4.0)])

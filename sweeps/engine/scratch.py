@@ -5,12 +5,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import resource
 import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sweeps.exits import StorageError
@@ -18,6 +19,7 @@ from sweeps.exits import StorageError
 PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
 DESCRIPTORS = 256  # with which Ray starts
 _PREFIX = "sweep-"
+_TOKEN = re.compile(r"[!-~]+")  # what a header may hold
 _LOCK = "driver.lock"  # locked as long as the driver lives
 # Characters of a socket's path, less those of the names that Python gives one in $TMPDIR.
 LONGEST = 107 - len("/pymp-12345678/listener-12345678")
@@ -44,11 +46,26 @@ def require_descriptors() -> None:
         )
 
 
-def require_private_token(path: Path) -> None:
-    """Raise `StorageError` if the file of Ray's token is empty, or if other users can read it."""
+def require_token(environment: Mapping[str, str]) -> None:
+    """Raise `StorageError` if Ray's token is not one that it can send, or if other users can read its file:
+    Ray would end the process in the middle of it, or protect nothing."""
+    given = environment.get("RAY_AUTH_TOKEN", "").strip()
+    if given:
+        if not _TOKEN.fullmatch(given):
+            raise StorageError(
+                "RAY_AUTH_TOKEN: Ray's token has to be letters, digits and signs of ASCII, without spaces; "
+                "unset it, and the one in a file is used: unset RAY_AUTH_TOKEN"
+            )
+        return
+    path = Path(environment["RAY_AUTH_TOKEN_PATH"])
     advice = f"remove it, and a new one will be made: rm {shlex.quote(str(path))}"
-    if not path.read_text(errors="replace").strip():
+    text = path.read_text(errors="replace").strip()
+    if not text:
         raise StorageError(f"{path}: Ray's token is empty; {advice}")
+    if not _TOKEN.fullmatch(text):
+        raise StorageError(
+            f"{path}: Ray's token has to be letters, digits and signs of ASCII, without spaces; {advice}"
+        )
     if path.stat().st_mode & 0o077:
         raise StorageError(f"{path}: other users can read or write Ray's token; {advice}")
 

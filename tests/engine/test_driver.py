@@ -414,6 +414,18 @@ def test_a_promoted_trial_goes_on_from_before_its_rung(tmp_path: Path, records: 
     assert (curves(cut), statuses(cut)) == (curves(undamaged), statuses(undamaged))
 
 
+@pytest.mark.fault("an error whose message and traceback are megabytes", "its row can be read")
+def test_a_failure_of_many_words_is_a_row_that_can_be_read(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        job = conductor.next_job()
+        assert job is not None
+        conductor.failed(job.trial, "error", "x" * 10**7, "y" * 10**7 + "end")
+    row = led.read(led.Files(tmp_path))[-1]
+    assert (row["kind"], row["traceback"][-4:]) == ("failed", "yend")
+
+
 def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> None:
     first = sweep(tmp_path, grid(RATES, **NONE), records=3)
     folder = led.Files(tmp_path).checkpoints / f"{next(iter(first.trials))}-7"
