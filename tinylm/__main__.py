@@ -25,12 +25,12 @@ from tinylm.exits import (
     CommandError,
     RefusedError,
     by_signal,
-    lose_unheard_output,
     reported,
     storing,
 )
 from tinylm.files import replacing, sync
 from tinylm.size import size
+from tinylm.streams import lose_unheard_output
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus
