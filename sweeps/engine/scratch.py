@@ -18,6 +18,7 @@ from sweeps.exits import StorageError
 
 PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
 DESCRIPTORS = 256  # with which Ray starts
+ROOM = 8_000_000  # bytes, with which it starts
 _PREFIX = "sweep-"
 _TOKEN = re.compile(r"[!-~]+")  # what a header may hold
 _LOCK = "driver.lock"  # locked as long as the driver lives
@@ -32,6 +33,16 @@ def require_short_paths() -> None:
         raise StorageError(
             f"TMPDIR: {folder} has {len(folder)} characters; Ray needs sockets there, whose paths are "
             f"limited, so at most {LONGEST} will do. Set TMPDIR to a shorter path, e.g. TMPDIR=/tmp"
+        )
+
+
+def require_room(place: Path = PLACE) -> None:
+    """Raise `StorageError` if Ray has no room for its sockets and logs: it would wait for ever."""
+    free = shutil.disk_usage(place).free
+    if free < ROOM:
+        raise StorageError(
+            f"{place}: has {free / 1e6:.1f} MB of room, and Ray needs {ROOM / 1e6:.0f} MB there for its "
+            "sockets and logs; make room"
         )
 
 

@@ -97,6 +97,7 @@ from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_descriptors,
+    require_room,
     require_short_paths,
     require_token,
 )
@@ -516,6 +517,7 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
     if address == "local":
         require_short_paths()
         require_descriptors()
+        require_room()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
         used = Cluster(own=address == "local")
