@@ -41,7 +41,6 @@ class Verified:
     result: Result
     points: int = 0  # that were compared
     updates: int = 0  # up to the last of them
-    difference: float = 0.0  # the largest relative one of a loss
     reason: str = ""  # in words, unless all is equal
 
 
@@ -187,37 +186,28 @@ def compare(
     trial: led.Trial, expected: Sequence[Point], found: Sequence[Point], changes: Sequence[Change]
 ) -> Verified:
     """What the points say, where so much has changed since the trial was trained."""
-    pairs = zip(expected, found, strict=False)
-    whole = list(takewhile(lambda pair: _difference(*pair) < math.inf, pairs))
-    difference = max((_difference(*pair) for pair in whole), default=0.0)
-    updates = expected[-1].step
-    if len(whole) == len(expected) and difference == 0.0:
-        return Verified(trial, "equal", len(whole), updates)
-    elsewhere = trial.config["run"]["device"] != "cpu" or any(
-        change.what != "code" for change in changes
-    )
-    if len(whole) < len(expected):
-        was = expected[len(whole)]
-        now = found[len(whole)] if len(whole) < len(found) else None
-        reason = f"{_words(was)} in the ledger; {_words(now) if now else 'the run ended'} here"
-        difference = math.inf
-    else:
-        at = next(was.step for was, now in whole if _difference(was, now))
+    gaps = [_difference(was, now) for was, now in zip(expected, found, strict=False)]
+    same = list(takewhile(math.isfinite, gaps))  # of which the steps are those of the ledger
+    updates, whole = expected[-1].step, len(same) == len(expected)
+    if whole and not any(same):
+        return Verified(trial, "equal", len(same), updates)
+    if whole:
+        first = next(was.step for was, gap in zip(expected, same, strict=True) if gap)
         reason = (
-            f"the losses differ from step {at:,} on, by {difference:.1e} of their values at most"
+            f"the losses differ from step {first:,} on, by {max(same):.1e} of their values at most"
         )
-    close = elsewhere and difference <= TOLERANCE
+    else:
+        now = _words(found[len(same)]) if len(same) < len(found) else "the end of the run"
+        reason = f"{_words(expected[len(same)])} in the ledger; {now} here"
     causes = [f"{change.what}: {change.words}" for change in changes] or [
         "code, data, versions and machine are those of the sweep"
     ]
-    return Verified(
-        trial,
-        "close" if close else "differs",
-        len(whole),
-        updates,
-        difference,
-        "\n".join([reason, *causes]),
+    elsewhere = trial.config["run"]["device"] != "cpu" or any(
+        change.what != "code" for change in changes
     )
+    close = whole and elsewhere and max(same) <= TOLERANCE
+    words = "\n".join([reason, *causes])
+    return Verified(trial, "close" if close else "differs", len(same), updates, words)
 
 
 def _difference(was: Point, now: Point) -> float:

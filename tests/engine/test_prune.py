@@ -12,7 +12,7 @@ from sweeps.commands import prune as command
 from sweeps.engine import prune, scratch
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
-NONE = {"policy": "none"}
+NONE: dict[str, Any] = {"policy": "none"}
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +131,7 @@ def test_nothing_goes_without_a_yes(tmp_path: Path) -> None:
     assert "To delete this, add --yes" in done.stdout
 
 
+@pytest.mark.fault("files of people in a sweep that is pruned", "they stay")
 def test_the_ledger_and_files_of_people_stay(tmp_path: Path) -> None:
     files = sweep(tmp_path / "s", **NONE)
     of_people = [
@@ -146,6 +147,7 @@ def test_the_ledger_and_files_of_people_stay(tmp_path: Path) -> None:
     assert files.ledger.read_bytes() == before
 
 
+@pytest.mark.fault("links out of a sweep that is pruned", "what they lead to stays")
 def test_what_a_link_leads_to_stays(tmp_path: Path) -> None:
     files = sweep(tmp_path / "s", **NONE)
     trial = next(iter(led.fold(led.read(files)).trials))
@@ -169,6 +171,7 @@ def test_checkpoints_that_are_kept_elsewhere_are_left_alone(tmp_path: Path) -> N
     assert "is a link, so the checkpoints behind it are left alone" in done.stdout
 
 
+@pytest.mark.fault("pruning a sweep that runs", "exit code 5")
 def test_a_sweep_that_runs_is_not_pruned(tmp_path: Path) -> None:
     files = sweep(tmp_path / "s", **NONE)
     with led.Ledger(files):

@@ -102,6 +102,9 @@ def test_by_default_they_are_those_before_the_first_record(
     assert "training 3 updates" in done.stdout
 
 
+@pytest.mark.fault(
+    "losses in a ledger that no run gives", "exit code 6, with the step and what changed"
+)
 def test_a_loss_that_differs_in_its_last_digits_is_found(
     tmp_path: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_corpus_that_is_not_here_exits_2_with_what_to_do(
     assert (done.exit_code, "copy the folder corpora/cccc" in done.stderr) == (2, True), done.output
 
 
+@pytest.mark.fault("another text under a sweep that is verified", "exit code 6, with both digests")
 def test_another_corpus_exits_6_and_trains_nothing(
     tmp_path: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
@@ -157,6 +161,7 @@ def test_another_corpus_exits_6_and_trains_nothing(
     assert "training" not in done.stdout
 
 
+@pytest.mark.fault("a sweep that was moved, then verified", "equal bit for bit")
 def test_a_sweep_whose_folder_was_moved_is_verified_there(
     tmp_path: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
