@@ -14,7 +14,7 @@ DEV := .venv/.ready-dev
 BENCH := .venv/.ready-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all check bench schema architecture dashboard tensorboard audit clean
+.PHONY: help setup sweep analyze test test-all test-faults check bench schema architecture dashboard tensorboard audit clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -46,6 +46,9 @@ test: $(DEV) ## run the tests, without the slow ones
 
 test-all: $(DEV) ## run all tests: also kills and failures, every shipped space, the trackers, the report in a browser
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(DEV) ## inject the faults that can be, and print what was seen and which rows were lost
+	$(BIN)/python -m pytest -m fault $(ARGS)
 
 check: $(DEV) ## run what CI runs: format, lint, types, all tests
 	$(BIN)/python -m ruff format --check .

@@ -14,9 +14,11 @@ COMMANDS = {
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the report of a running sweep.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",
+    "verify": "Train the first updates of trials again, and compare the losses.",
+    "prune": "Delete files of a sweep that are no longer needed.",
 }
 # The others are `sweeps.COMMAND`.
-_ELSEWHERE = {"ledger": "sweeps.commands.ledger"}
+_ELSEWHERE = {name: f"sweeps.commands.{name}" for name in ("ledger", "verify", "prune")}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -25,12 +25,11 @@ from tinylm.exits import (
     StorageError,
     by_signal,
     code_of,
-    lose_unheard_output,
-    masked,
-    message_of,
     reported,
     storing,
 )
+from tinylm.messages import masked, message_of
+from tinylm.streams import lose_unheard_output
 
 __all__ = [
     "Code",

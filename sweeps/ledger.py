@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Self
 
 from sweeps.exits import Code, CommandError, StorageError, UsageError
+from sweeps.rows import LONGEST_TEXT as LONGEST_TEXT
 from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
 from sweeps.rows import LedgerError as LedgerError
 from sweeps.rows import Lines, damaged, sealed, tell

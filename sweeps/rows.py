@@ -163,7 +163,7 @@ _FIELDS: Mapping[str, str] = {
     "sampled": "trial=id step=count text=text tokens=count temperature=number top_p=number seed=count",
 }
 _OF_EVERY = "seq=count time=text t?=number"
-_LONGEST = 2**20  # characters of a text
+LONGEST_TEXT = 2**20  # characters
 _MOST = 2**53  # of what is counted: floats are exact up to here
 _LARGEST = 1e100  # number, up or down: its square and its sums are finite
 
@@ -172,7 +172,7 @@ def _types() -> dict[str, Any]:
     """The schema of each type in `_FIELDS`."""
     from pydantic_core import core_schema as of
 
-    text = of.str_schema(strict=True, max_length=_LONGEST)
+    text = of.str_schema(strict=True, max_length=LONGEST_TEXT)
     name = of.str_schema(strict=True, pattern=r"^[A-Za-z0-9_-]{1,100}$")  # files are named after it
     count = of.int_schema(strict=True, ge=0, le=_MOST)
     number = of.float_schema(strict=True, ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)
@@ -336,7 +336,9 @@ class Lines:
         return row if row["kind"] in _FIELDS else None, state
 
     def _measured(self, text: bytes) -> Row | None:
-        """The row of a record; None if something about it is wrong, or of a later version."""
+        """The row of a record; None if something about it is wrong or strange, or of a later version."""
+        if b"\\" in text or not text.isascii():
+            return None
         try:
             row: Row = self._validator("measured").validate_json(text)
         except ValueError:
@@ -392,10 +394,29 @@ def _why(error: Exception) -> str:
     return str(error)[:200] or type(error).__name__
 
 
+# An escape in JSON; the first group has one of a character that a terminal would act on, except a tab and
+# the end of a line.
+_ESCAPE = re.compile(
+    rb"\\(?:(u00(?:0[0-8b-f]|1[0-9a-f]|7f|[89][0-9a-f])|u202[a-e]|u206[6-9]|[bfr])|.)",
+    re.IGNORECASE,
+)
+
+
+def _harmless(text: bytes) -> bytes:
+    """A JSON text in which characters that a terminal would act on are written out, as their escapes. A
+    ledger may be somebody else's, and its texts are shown."""
+    if not text.isascii() or b"\x7f" in text:
+        text = json.dumps(json.loads(text)).encode()
+    if b"\\" not in text:  # by far the most lines
+        return text
+    return _ESCAPE.sub(lambda found: b"\\" * bool(found[1]) + found[0], text)
+
+
 def _object(text: bytes) -> Row:
     """The object that a JSON text holds; `ValueError` if it holds something else."""
     from pydantic_core import from_json
 
+    text = _harmless(text)
     try:
         found = from_json(text, allow_inf_nan=False)
     except ValueError:

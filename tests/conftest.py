@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from faults import table, told
 from hypothesis import settings
 from ledgers import analyzed, lr_sweep
 from sweeping import RATES
@@ -174,6 +175,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end."""
-    long = {"test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
+    """Begin with the real sweeps: they are few and long, and would leave a core idle at the end. Tests of
+    faults carry what they inject and expect."""
+    long = {"test_faults.py", "test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
     items.sort(key=lambda item: item.path.name not in long)
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties += zip(("fault", "expected"), mark.args, strict=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults, if these tests were asked for."""
+    if "fault" in terminalreporter.config.option.markexpr:
+        reports = [one for kind in terminalreporter.stats.values() for one in kind]
+        found = told(one for one in reports if isinstance(one, pytest.TestReport))
+        terminalreporter.write_line(table(found))

@@ -172,6 +172,7 @@ def test_a_figure_of_a_path_no_longer_swept_goes(lr: Files, analysis: Analysis) 
     assert not (lr.analysis / "loss_vs_gone.svg").exists()
 
 
+@pytest.mark.fault("pictures of people in analysis/", "they stay")
 def test_pictures_of_people_stay(tmp_path: Path) -> None:
     files = lr_sweep(tmp_path / "lr-cpu")
     mine = [files.analysis / name for name in ("my_plot.svg", "my_plot.png")]
@@ -336,6 +337,9 @@ BROKEN: dict[str, Callable[[Files], None]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.fault(
+    "a sweep beside others that can't be read", "the others are analyzed; it is named"
+)
 def test_a_sweep_that_cant_be_read_stands_alone(results: Path, how: str) -> None:
     BROKEN[how](Files(results / "two"))
     reader = Reader()

@@ -190,6 +190,30 @@ def test_the_readme_has_a_row_for_every_policy_and_scale(name: str) -> None:
     assert f"\n| `{name}` |" in README
 
 
+TESTS = "\n".join(path.read_text() for path in (HERE / "tests").rglob("test_*.py"))
+NAMED = [
+    (named(page), test)
+    for page in PAGES
+    for test in dict.fromkeys(re.findall(r"\btest_[a-z0-9_]+\b(?!\.py)", page.read_text()))
+]
+
+
+@pytest.mark.parametrize(("page", "test"), NAMED, ids=str)
+def test_a_test_that_a_page_names_exists(page: str, test: str) -> None:
+    assert f"def {test}(" in TESTS
+
+
+PROMISES = (HERE / "docs" / "durability.md").read_text()
+
+
+def test_every_promise_names_a_test() -> None:
+    """A row of a table with a column of tests; `the same file` stands beside a name."""
+    tables = [part for part in PROMISES.split("\n\n") if re.match(r"\|.*\| test", part)]
+    rows = [row for part in tables for row in part.splitlines()[2:]]
+    assert rows
+    assert [row for row in rows if not re.search(r"`test_\w+`.*\|$", row)] == []
+
+
 ARCHITECTURE = HERE / "docs" / "architecture.md"
 ENTRY = re.compile(r"^( *)(\S+)(?: {2,}(.+))?$")
 

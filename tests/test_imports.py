@@ -214,7 +214,7 @@ COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.rep
 ARROWS = {
     "tinylm": set[str](),
     "sweeps": set[str](),  # the package's own __init__
-    "sweeps.exits": {"tinylm.exits"},
+    "sweeps.exits": {"tinylm.exits", "tinylm.messages", "tinylm.streams"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),
     "sweeps.rows": LOW,

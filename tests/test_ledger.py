@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from fakes import driver, grid, request
+from faults import LOST, rows_lost
 from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import EVERY, Story, lr_sweep, rewrite, studied
@@ -52,12 +53,14 @@ def test_a_sweep_without_a_ledger_has_no_rows(files: led.Files) -> None:
     assert led.read(files) == []
 
 
+@pytest.mark.fault("a kill right after a row was written", "the row is in the file")
 def test_a_row_is_in_the_file_when_append_returns(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("session")
         assert files.ledger.read_bytes().endswith(b"}\n")
 
 
+@pytest.mark.fault("a crash in the middle of a row", "readers skip the row")
 def test_a_last_line_that_a_crash_cut_is_no_row(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         row = ledger.append("session")
@@ -66,13 +69,18 @@ def test_a_last_line_that_a_crash_cut_is_no_row(files: led.Files) -> None:
     assert led.read(files) == [row]
 
 
-def test_a_writer_replaces_the_line_that_a_crash_cut(files: led.Files) -> None:
+@pytest.mark.fault("a crash in the middle of a row, then a resume", "the next driver drops the row")
+def test_a_writer_replaces_the_line_that_a_crash_cut(
+    files: led.Files, record_property: Callable[..., None]
+) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("session")
+    before = files.ledger.read_bytes()
     with files.ledger.open("ab") as stream:
         stream.write(b'{"seq":1,"kind":"meas')
     with led.Ledger(files) as ledger:
         ledger.append("session")
+    record_property(LOST, rows_lost(before, files.ledger))
     assert [row["seq"] for row in led.read(files)] == [0, 1]
 
 
@@ -88,6 +96,7 @@ def test_a_writer_replaces_the_line_that_a_crash_cut(files: led.Files) -> None:
         b"\n",
     ],
 )
+@pytest.mark.fault("a line that is no row", "exit code 6, with its line")
 def test_a_damaged_line_is_an_error_with_its_number(files: led.Files, damage: bytes) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("session")
@@ -152,6 +161,7 @@ def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
         ledger.append("measured", val_loss=float("nan"))
 
 
+@pytest.mark.fault("a second driver", "exit code 5")
 def test_a_second_writer_is_locked_out(files: led.Files) -> None:
     with led.Ledger(files), pytest.raises(led.LockedError):
         led.Ledger(files)
@@ -183,6 +193,7 @@ def test_a_writer_that_wrote_nothing_leaves_the_rows_of_others(files: led.Files)
     assert files.ledger.read_text() == "theirs"
 
 
+@pytest.mark.fault("a file system without locks", "exit code 7, with what to do")
 def test_a_file_system_without_locks_is_refused_with_what_to_do(
     files: led.Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +206,7 @@ def test_a_file_system_without_locks_is_refused_with_what_to_do(
         led.Ledger(files)
 
 
+@pytest.mark.fault("SIGKILL of a process that holds the lock", "the lock is free")
 def test_the_lock_ends_with_a_killed_writer(files: led.Files) -> None:
     program = (
         "import sys, pathlib; from sweeps import ledger as led\n"
@@ -220,7 +232,10 @@ def test_reading_needs_no_lock(files: led.Files) -> None:
         assert len(led.read(files)) == 1
 
 
-def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
+@pytest.mark.fault("a ledger that may not grow", "exit code 7; the ledger ends with a whole row")
+def test_a_full_disk_leaves_a_readable_ledger(
+    files: led.Files, record_property: Callable[..., None]
+) -> None:
     """A file-size limit is how a full disk looks to a process: the write is cut short."""
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
@@ -228,17 +243,21 @@ def test_a_full_disk_leaves_a_readable_ledger(files: led.Files) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
-        "    while True: ledger.append('session', filler='x' * 100)\n"
+        "    while True: print(ledger.append('session', filler='x' * 100)['seq'])\n"
     )
     command = [sys.executable, "-c", program, str(files.folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert re.search(
         rb"StorageError: .*can't be written, .* bytes: File too large; .* MB", done.stderr
     )
+    record_property(LOST, len(done.stdout.split()) - len(led.read(files)))
     assert files.ledger.read_bytes().endswith(b"}\n")
     assert len(led.read(files)) > 3
 
 
+@pytest.mark.fault(
+    "a ledger that may not grow for a while", "the next row follows the last whole one"
+)
 def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
@@ -255,6 +274,7 @@ def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) 
     assert [row["seq"] for row in led.read(files)] == [0, 1]
 
 
+@pytest.mark.fault("no room for rows that belong together", "none of them is written")
 def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
@@ -381,6 +401,7 @@ def test_a_trial_whose_id_could_be_a_path_is_damage(files: led.Files, name: str)
         "notes.md",
     ],
 )
+@pytest.mark.fault("a row whose checkpoint is outside of the sweep", "exit code 6")
 def test_a_checkpoint_elsewhere_is_damage(files: led.Files, path: str) -> None:
     """What a row names is deleted once the next checkpoint is there."""
     files.checkpoints.mkdir(parents=True)
@@ -394,18 +415,26 @@ def test_a_checkpoint_of_a_sweep_is_where_its_row_says(files: led.Files) -> None
     assert files.checkpoint({"seq": 7, "path": path}) == files.folder / path
 
 
-def test_a_ledger_that_was_replaced_is_not_written_to(files: led.Files) -> None:
+@pytest.mark.fault(
+    "an editor replaces the ledger of a running sweep", "exit code 6; nothing is written elsewhere"
+)
+def test_a_ledger_that_was_replaced_is_not_written_to(
+    files: led.Files, record_property: Callable[..., None]
+) -> None:
     """As an editor or a sync tool saves it."""
     with led.Ledger(files) as ledger:
         ledger.append("session")
         copy = files.folder / "copy"
-        copy.write_bytes(files.ledger.read_bytes())
+        before = files.ledger.read_bytes()
+        copy.write_bytes(before)
         copy.replace(files.ledger)
         with pytest.raises(led.LedgerError, match="was replaced by another file while"):
             ledger.append("session")
+    record_property(LOST, rows_lost(before, files.ledger))
     assert len(led.read(files)) == 1
 
 
+@pytest.mark.fault("the ledger of a running sweep is deleted", "exit code 6")
 def test_a_ledger_that_was_deleted_is_not_written_to(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         ledger.append("session")
@@ -458,6 +487,9 @@ def with_seq(line: bytes, seq: int) -> bytes:
         "spaced",
     ],
 )
+@pytest.mark.fault(
+    "rows that were changed, swapped, doubled or are missing", "exit code 6, with the line"
+)
 def test_a_row_that_was_changed_is_damage_at_its_line(
     files: led.Files, change: Callable[..., list[bytes]], line: int
 ) -> None:
@@ -471,8 +503,14 @@ def test_a_row_that_was_changed_is_damage_at_its_line(
 @pytest.mark.parametrize(
     "tail", [b"\0" * 4000, b"\0" * 4000 + b"\n", b'{"seq":3,"ti\0\0\n\0\0\n', b"\x9f\x80\n\xff\n"]
 )
+@pytest.mark.fault(
+    "a power cut that leaves zeros or garbage", "said, and dropped by the next driver"
+)
 def test_what_a_power_cut_leaves_is_said_and_dropped_by_the_next_driver(
-    files: led.Files, tail: bytes, capsys: pytest.CaptureFixture[str]
+    files: led.Files,
+    tail: bytes,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[..., None],
 ) -> None:
     whole = b"".join(three(files))
     files.ledger.write_bytes(whole + tail)
@@ -480,6 +518,7 @@ def test_what_a_power_cut_leaves_is_said_and_dropped_by_the_next_driver(
     assert f"its last {len(tail)} bytes are no rows" in capsys.readouterr().err
     with led.Ledger(files) as ledger:
         assert ledger.append("session")["seq"] == 3
+    record_property(LOST, rows_lost(whole, files.ledger))
     assert f"dropped its last {len(tail)} bytes" in capsys.readouterr().err
     assert files.ledger.read_bytes().startswith(whole) and len(led.read(files)) == 4
 
@@ -530,6 +569,7 @@ def test_an_old_ledger_that_was_continued_is_read(files: led.Files) -> None:
     assert [row["kind"] for row in led.read(files)] == ["withdrawn", "withdrawn", "session"]
 
 
+@pytest.mark.fault("a changed row of version 0.1", "found by the first checksum")
 def test_the_first_checksum_of_an_old_ledger_holds_its_old_rows(files: led.Files) -> None:
     old_rows(files)
     with led.Ledger(files) as ledger:
@@ -564,6 +604,7 @@ MEASURED = point(1, 1, 3.0)[1] | {"trial": "a"}
     ],
     ids=str,
 )
+@pytest.mark.fault("rows with wrong types, NaN or huge numbers", "exit code 6, with the line")
 def test_a_record_of_the_wrong_type_is_damage_with_its_line(
     files: led.Files, fields: dict[str, object], rule: str
 ) -> None:
@@ -585,6 +626,7 @@ def test_a_number_that_json_lacks_is_damage(files: led.Files, literal: str) -> N
         led.read(files)
 
 
+@pytest.mark.fault("rows of a later version", "skipped, and said once")
 def test_kinds_and_fields_of_a_later_version_are_skipped_and_said_once(
     files: led.Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -600,12 +642,35 @@ def test_kinds_and_fields_of_a_later_version_are_skipped_and_said_once(
     ]
 
 
+@pytest.mark.fault("a ledger whose texts have control characters", "they never reach a terminal")
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", "a\\u001b[31mb"),
+        ("a\x9bb\x7f", "a\\u009bb\\u007f"),
+        ("a\rb", "a\\rb"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\tb\nc", "a\tb\nc"),
+        ("é \\u001b \\ 🜁", "é \\u001b \\ 🜁"),
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_text_never_moves_the_cursor(
+    files: led.Files, text: str, shown: str, ascii_only: bool
+) -> None:
+    files.folder.mkdir()
+    row = {"seq": 0, "time": "2026-01-01T00:00:00+00:00", "kind": "session", "command": text}
+    files.ledger.write_text(json.dumps(row, ensure_ascii=ascii_only) + "\n")
+    assert led.read(files)[0]["command"] == shown
+
+
 def test_a_record_that_goes_back_is_damage(files: led.Files) -> None:
     with pytest.raises(led.LedgerError, match="do not come after those of the record before"):
         trial_after(files, [begin(1, 0), point(1, 2, 5.0), point(1, 1, 4.0)])
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.fault("a folder, a pipe or a dead link in place of the ledger", "exit code 6")
 def test_a_ledger_that_is_no_file_is_damage(files: led.Files, kind: str) -> None:
     files.folder.mkdir()
     make: dict[str, Callable[[], object]] = {
@@ -652,6 +717,7 @@ def timed(folder: Path, hours: Callable[[int], float]) -> tuple[list[Bar], float
     ],
     ids=["forward 3 h", "back a year", "between sessions", "at every row"],
 )
+@pytest.mark.fault("a clock that is set by hours or a year", "durations and pictures stay")
 def test_a_clock_that_is_set_changes_no_duration(
     tmp_path: Path, hours: Callable[[int], float]
 ) -> None:
@@ -670,6 +736,9 @@ def damaged_sweep(folder: Path) -> led.Files:
     return files
 
 
+@pytest.mark.fault(
+    "a damaged ledger, then a repair", "the rows before are kept, the old ledger too"
+)
 def test_a_repair_keeps_the_rows_before_the_damage_and_the_old_ledger(tmp_path: Path) -> None:
     files = damaged_sweep(tmp_path / "s")
     before = files.ledger.read_bytes()

@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from fakes import driver
+from faults import LOST, rows_lost
 from sweeping import (
     RATES,
     STOPPING,
@@ -32,13 +34,13 @@ from tinylm import config as cfg
 @pytest.fixture(scope="module")
 def killed(
     tmp_path_factory: pytest.TempPathFactory, scale: Path
-) -> tuple[Path, int, dict[int, tuple[int, str]], subprocess.CompletedProcess[str]]:
+) -> tuple[Path, bytes, dict[int, tuple[int, str]], subprocess.CompletedProcess[str]]:
     """A sweep whose driver was killed, then terminated, then warned, then left to end."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "rates"
     request = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
     interrupt(request, out, signal.SIGKILL)
-    rows = len(led.read(led.Files(out)))
+    rows = led.Files(out).ledger.read_bytes()
     ended = {
         int(number): interrupt(request, out, number) for number in (signal.SIGTERM, signal.SIGUSR1)
     }
@@ -47,6 +49,9 @@ def killed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.fault(
+    "SIGTERM and SIGUSR1 while trials train", "128 + signal, and the command that resumes"
+)
 def test_a_signal_ends_a_sweep_with_its_code_and_how_to_resume(
     killed: Any, number: int, code: int
 ) -> None:
@@ -56,6 +61,7 @@ def test_a_signal_ends_a_sweep_with_its_code_and_how_to_resume(
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGKILL of the driver, then signals, then a resume", "the curves of whole runs")
 def test_a_killed_sweep_ends_with_the_curves_of_whole_runs(killed: Any, trained: Any) -> None:
     out, _, _, last = killed
     assert last.returncode == 0, last.stderr
@@ -63,10 +69,14 @@ def test_a_killed_sweep_ends_with_the_curves_of_whole_runs(killed: Any, trained:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_keeps_every_row_it_had(killed: Any) -> None:
+@pytest.mark.fault("SIGKILL of the driver", "every row stays")
+def test_a_killed_sweep_keeps_every_row_it_had(
+    killed: Any, record_property: Callable[..., None]
+) -> None:
     out, rows, _, _ = killed
-    found = led.read(led.Files(out))
-    assert [row["seq"] for row in found[:rows]] == list(range(rows))
+    lost = rows_lost(rows, led.Files(out).ledger)
+    record_property(LOST, lost)
+    assert lost == 0
 
 
 @pytest.mark.slow
@@ -75,6 +85,7 @@ def test_a_killed_sweep_resumes_from_checkpoints(killed: Any) -> None:
     assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)
 
 
+@pytest.mark.fault("a text that changed under unfinished trials", "exit code 9")
 def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) -> None:
     """A sweep of the same config, planned when its documents were others."""
     out = tmp_path / "rates"
@@ -90,6 +101,7 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.fault("a model that no memory holds", "exit code 3; the other trial finishes")
 def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, scale: Path) -> None:
     """A model that no machine has memory for fails beside one that finishes."""
     space = write_space(tmp_path, {"policy": "none"})
@@ -117,6 +129,7 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGKILL of Ray's GCS", "exit code 8, an analysis, no process left")
 def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
     tmp_path: Path, scale: Path
 ) -> None:
@@ -134,6 +147,7 @@ def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGSTOP of a worker", "ended and tried again; the same curve")
 def test_a_hung_worker_is_ended_and_its_run_tried_again(
     tmp_path: Path, scale: Path, trained: Any
 ) -> None:

@@ -24,12 +24,12 @@ from tinylm.exits import (
     Code,
     CommandError,
     RefusedError,
-    lose_unheard_output,
     reported,
     storing,
 )
 from tinylm.files import replacing, sync
 from tinylm.size import size
+from tinylm.streams import lose_unheard_output
 
 if TYPE_CHECKING:
     from tinylm.data import Corpus

@@ -3,18 +3,17 @@
 Only the standard library is loaded before a command ends.
 """
 
-import io
-import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from tinylm.messages import message_of
 from tinylm.signals import insisting, interrupt, listening
+from tinylm.streams import lose_unheard, open_closed, open_nowhere
 
 
 class Code(IntEnum):
@@ -25,7 +24,7 @@ class Code(IntEnum):
     FAILED = 3  # some trials failed, or an arm did not apply
     NONE_SUCCEEDED = 4
     LOCKED = 5
-    DAMAGED = 6  # a ledger or a checkpoint
+    DAMAGED = 6  # a ledger or a checkpoint; losses are not those of the ledger
     STORAGE = 7  # full, not writable, not shared
     CLUSTER = 8  # lost or unreachable
     REFUSED = 9
@@ -66,50 +65,6 @@ def code_of(error: BaseException) -> int | None:
     return Code.STORAGE if isinstance(error, OSError) else None
 
 
-# A user and password in a URL; a value under a secret's name, also in a URL's query; known forms of keys.
-_SECRETS = (
-    (re.compile(r"(?<=://)[^/\s@'\"]+@"), "***@"),
-    (
-        re.compile(
-            r"((?:^|[\W_])(?:token|secret|password|passwd|pwd|api[_-]?key|access[_-]?key|signature|sig|"
-            r"credential)=)[^\s&'\"]+",
-            re.IGNORECASE,
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"(\bBearer\s+)\S+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"\b(?:hf_|ghp_|github_pat_|glpat-)[\w-]{16,}|\bAKIA[0-9A-Z]{16}\b"), "***"),
-)
-
-
-def masked(text: str) -> str:
-    """A text without the passwords, tokens and keys in it."""
-    for secret, shown in _SECRETS:
-        text = secret.sub(shown, text)
-    return text
-
-
-def message_of(error: BaseException) -> str:
-    """What people read about an exception that ends a command: secrets are masked, what a terminal would
-    act on is escaped, and long lines are cut."""
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "interrupted"
-    text = getattr(error, "shown", str(error))  # a ConfigError shows its first problems
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        text = f"{error.filename}: {reason}" if error.filename else reason
-    return "\n".join(map(_line, masked(text).splitlines()))
-
-
-_LONGEST_LINE = 2000  # characters
-
-
-def _line(text: str) -> str:
-    """A line as people read it."""
-    shown = "".join(one if one.isprintable() or one == "\t" else ascii(one)[1:-1] for one in text)
-    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
-
-
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and those that led to it."""
     while error is not None:
@@ -122,60 +77,11 @@ def system_error(error: BaseException) -> OSError | None:
     return next((one for one in chain(error) if isinstance(one, OSError)), None)
 
 
-class _Unheard(io.FileIO):
-    """A file for output that loses what can't be written, from then on."""
-
-    def write(self, data: Any) -> int:
-        try:
-            written = super().write(data)
-        except OSError:
-            _open_nowhere(self.fileno())
-            written = None
-        return memoryview(data).nbytes if written is None else written
-
-
-def _open_nowhere(descriptor: int) -> None:
-    """Make a descriptor one of /dev/null."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-
-
-def _open_streams() -> None:
-    """Open /dev/null for the standard streams that are closed: the next file that is opened would take
-    the place of one, and get what is printed."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            _open_nowhere(descriptor)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 as long as the process
-
-
-def lose_unheard_output() -> None:
-    """Let a command that does more than print go on when nobody reads what it prints: the reader of a
-    pipe has ended, or the disk of a log is full."""
-    _lose_unheard("stdout", 1)
-
-
-def _lose_unheard(name: str, descriptor: int) -> None:
-    stream = getattr(sys, name)
-    if stream is not getattr(sys, f"__{name}__"):  # a test's
-        return
-    stream.flush()
-    raw = io.BufferedWriter(_Unheard(descriptor, "w", closefd=False))
-    new = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
-    setattr(sys, name, new)
-
-
 @contextmanager
 def reported() -> Iterator[None]:
     """Print the message of an error or a signal that ends a command to stderr, and exit with its code."""
-    _open_streams()
-    _lose_unheard("stderr", 2)
+    open_closed()
+    lose_unheard("stderr")
     try:
         try:
             with insisting(), listening(interrupt):
@@ -197,7 +103,7 @@ def reported() -> Iterator[None]:
         try:
             sys.stdout.flush()
         except OSError:
-            _open_nowhere(1)
+            open_nowhere(1)
         if not isinstance(error, BrokenPipeError):
             print(message_of(error), file=sys.stderr)
         raise typer.Exit(code) from error

@@ -34,6 +34,7 @@ from tinylm.files import sync
 
 RETRIES = 2  # attempts that a session makes after a trial's first failure
 _CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
+_REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
 
 
@@ -566,7 +567,7 @@ class Driver:
             attempt=trial.attempt,
             step=step,
             path=path,
-            reason=reason.replace(f"{self.ledger.files.folder.resolve()}/", ""),
+            reason=reason.replace(f"{self.ledger.files.folder.resolve()}/", "")[:_REASON],
         )
 
     def _next_trial(self) -> led.Trial | None:
@@ -821,8 +822,8 @@ class Driver:
             trial=trial_id,
             attempt=trial.attempt,
             how=how,
-            reason=reason,
-            traceback=traceback,
+            reason=reason[:_REASON],
+            traceback=traceback[-led.LONGEST_TEXT :],
             final=self._failures[trial_id] > RETRIES,
         )
 

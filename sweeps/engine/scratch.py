@@ -2,21 +2,25 @@
 token."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import resource
 import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sweeps.exits import StorageError
 
 PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
 DESCRIPTORS = 256  # with which Ray starts
+ROOM = 8_000_000  # bytes, with which it starts
 _PREFIX = "sweep-"
+_TOKEN = re.compile(r"[!-~]+")  # what a header may hold
 _LOCK = "driver.lock"  # locked as long as the driver lives
 # Characters of a socket's path, less those of the names that Python gives one in $TMPDIR.
 LONGEST = 107 - len("/pymp-12345678/listener-12345678")
@@ -32,6 +36,16 @@ def require_short_paths() -> None:
         )
 
 
+def require_room(place: Path = PLACE) -> None:
+    """Raise `StorageError` if Ray has no room for its sockets and logs: it would wait for ever."""
+    free = shutil.disk_usage(place).free
+    if free < ROOM:
+        raise StorageError(
+            f"{place}: has {free / 1e6:.1f} MB of room, and Ray needs {ROOM / 1e6:.0f} MB there for its "
+            "sockets and logs; make room"
+        )
+
+
 def require_descriptors() -> None:
     """Raise `StorageError` if this process may open fewer files than Ray needs: it would end without a
     word."""
@@ -43,11 +57,26 @@ def require_descriptors() -> None:
         )
 
 
-def require_private_token(path: Path) -> None:
-    """Raise `StorageError` if the file of Ray's token is empty, or if other users can read it."""
+def require_token(environment: Mapping[str, str]) -> None:
+    """Raise `StorageError` if Ray's token is not one that it can send, or if other users can read its file:
+    Ray would end the process in the middle of it, or protect nothing."""
+    given = environment.get("RAY_AUTH_TOKEN", "").strip()
+    if given:
+        if not _TOKEN.fullmatch(given):
+            raise StorageError(
+                "RAY_AUTH_TOKEN: Ray's token has to be letters, digits and signs of ASCII, without spaces; "
+                "unset it, and the one in a file is used: unset RAY_AUTH_TOKEN"
+            )
+        return
+    path = Path(environment["RAY_AUTH_TOKEN_PATH"])
     advice = f"remove it, and a new one will be made: rm {shlex.quote(str(path))}"
-    if not path.read_text(errors="replace").strip():
+    text = path.read_text(errors="replace").strip()
+    if not text:
         raise StorageError(f"{path}: Ray's token is empty; {advice}")
+    if not _TOKEN.fullmatch(text):
+        raise StorageError(
+            f"{path}: Ray's token has to be letters, digits and signs of ASCII, without spaces; {advice}"
+        )
     if path.stat().st_mode & 0o077:
         raise StorageError(f"{path}: other users can read or write Ray's token; {advice}")
 
@@ -56,9 +85,8 @@ def require_private_token(path: Path) -> None:
 def private_folder(parent: Path = PLACE) -> Iterator[Path]:
     """A folder that no other user can read while the context lasts. What drivers that are dead have left
     is removed first."""
-    for folder in sorted(parent.glob(f"{_PREFIX}*")):
-        with contextlib.suppress(OSError):
-            _remove_if_dead(folder)
+    for folder in left_by_the_dead(parent):
+        remove_if_dead(folder)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     lock = os.open(folder / "new", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
@@ -72,14 +100,31 @@ def private_folder(parent: Path = PLACE) -> Iterator[Path]:
         os.close(lock)
 
 
-def _remove_if_dead(folder: Path) -> None:
-    """Remove a folder that a driver of this user made and whose lock nobody holds."""
+def left_by_the_dead(parent: Path = PLACE) -> list[Path]:
+    """The folders that drivers of this user left which are dead."""
+    found = []
+    for folder in sorted(parent.glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError), _held(folder):
+            found.append(folder)
+    return found
+
+
+def remove_if_dead(folder: Path) -> None:
+    """Remove the folder of a driver of this user, if that is dead."""
+    with contextlib.suppress(OSError), _held(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that a driver of this user made; `OSError` if it is none, or if the driver
+    is alive."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        return
+        raise OSError(errno.EPERM, "not the folder of a driver", str(folder))
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        yield
     finally:
         os.close(lock)

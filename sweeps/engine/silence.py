@@ -8,9 +8,10 @@ PATIENCE = (
 LEAST_SECONDS = 600.0
 START_SECONDS = 1800.0  # until the second report: imports, the corpus, torch.compile
 SET_START_SECONDS = 120.0  # until the first report, at least, where the user has set a limit
-_GAP_SECONDS = (
-    5.0  # a longer gap between two looks is the driver's own: it was stopped, or its disk is slow
-)
+# A longer gap between two looks is the driver's own: it was stopped, or its disk is slow. It counts as little,
+# so that an attempt that hangs is still found where every gap is long.
+_GAP_SECONDS = 5.0
+_COUNTED_SECONDS = 1.0
 
 
 @dataclass
@@ -51,7 +52,8 @@ class Silence:
     def look(self, now: float) -> dict[str, float]:
         """The attempts that have been silent for too long, and for how many seconds each."""
         if self._looked is not None:
-            self._watched += min(now - self._looked, _GAP_SECONDS)
+            gap = now - self._looked
+            self._watched += gap if gap <= _GAP_SECONDS else _COUNTED_SECONDS
         self._looked = now
         silent = {name: self._watched - heard.last for name, heard in self._attempts.items()}
         return {name: s for name, s in silent.items() if s > self._allowed(self._attempts[name])}

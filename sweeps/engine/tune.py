@@ -98,8 +98,9 @@ from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_descriptors,
-    require_private_token,
+    require_room,
     require_short_paths,
+    require_token,
 )
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
@@ -517,11 +518,11 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
 
     Raises `ClusterError` if the cluster can't be started or reached.
     """
-    if "RAY_AUTH_TOKEN" not in os.environ:
-        require_private_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
+    require_token(os.environ)
     if address == "local":
         require_short_paths()
         require_descriptors()
+        require_room()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
         used = Cluster(own=address == "local")

@@ -913,7 +913,7 @@ def _without_sections(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict
             rest[name] = "?"
         elif name == "each":
             rest[name] = _AN_EACH
-        elif isinstance(search, dict) and search.get("method") in {"random", "optuna"}:
+        elif isinstance(search, dict) and search.get("method") in ("random", "optuna"):
             rest[name] = {"method": search["method"], "samples": 1}
         else:
             rest.pop(name, None)

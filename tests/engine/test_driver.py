@@ -1,12 +1,14 @@
 """The driver on made-up losses: what is handed out, written down, and picked up after a crash."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import conduct, study
 from fakes import Engine, Loss, driver, grid, request, v_shaped
+from faults import LOST, rows_lost
 
 from sweeps import ledger as led
 from sweeps.engine.driver import RETRIES, Left, refuse_other_bits
@@ -134,6 +136,7 @@ def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("records", range(1, 30, 4))
+@pytest.mark.fault("a crash of the driver at any record", "the curves of a whole sweep")
 def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int, whole: Any) -> None:
     sweep(tmp_path / "cut", grid(RATES, **NONE), records=records)
     assert curves(sweep(tmp_path / "cut", grid(RATES, **NONE))) == whole
@@ -156,6 +159,9 @@ def test_stopped_curves_are_the_beginnings_of_whole_ones(
     assert {label: whole[label][: len(points)] for label, points in cut.items()} == cut
 
 
+@pytest.mark.fault(
+    "a crash between a checkpoint and its decision", "the decision is made at the resume"
+)
 def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
     """The ledger ends with the checkpoint at a rung: the trial pauses, it does not run past."""
     sweep(tmp_path, grid(RATES), records=1)
@@ -317,6 +323,7 @@ def failing(config: dict[str, Any], share: float) -> float:
     return v_shaped(config, share)
 
 
+@pytest.mark.fault("an attempt that fails each time", "three attempts, then a row with the reason")
 def test_a_trial_that_fails_is_tried_again_then_given_up(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES, **NONE), failing)
     (failed,) = [trial for trial in after.trials.values() if trial.status == "failed"]
@@ -343,6 +350,7 @@ def damage(folder: Path, how: str, last: int) -> None:
             file.mkdir()
 
 
+@pytest.mark.fault("an interrupted trial", "two checkpoints are kept")
 def test_a_trial_that_goes_on_keeps_two_checkpoints(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES[:1], **NONE), records=5, slots=1)
     assert checkpoints(tmp_path) == ["16", "20"]
@@ -370,6 +378,9 @@ def test_no_attempt_leaves_an_empty_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", [1, 2])
 @pytest.mark.parametrize("how", ["flipped", "missing", "a folder"])
+@pytest.mark.fault(
+    "a damaged, missing or replaced checkpoint", "resumes from the one before; the same curve"
+)
 def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
     tmp_path: Path, how: str, last: int, whole: Any
 ) -> None:
@@ -384,6 +395,7 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert resumed[-1] == [16, 0][last - 1]
 
 
+@pytest.mark.fault("several damaged checkpoints", "none counts as a failed attempt")
 def test_damaged_checkpoints_are_none_of_the_attempts_that_may_fail(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES[:1], **NONE), records=5)
     damage(tmp_path, "flipped", 2)
@@ -402,6 +414,18 @@ def test_a_promoted_trial_goes_on_from_before_its_rung(tmp_path: Path, records: 
     assert (curves(cut), statuses(cut)) == (curves(undamaged), statuses(undamaged))
 
 
+@pytest.mark.fault("an error whose message and traceback are megabytes", "its row can be read")
+def test_a_failure_of_many_words_is_a_row_that_can_be_read(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        job = conductor.next_job()
+        assert job is not None
+        conductor.failed(job.trial, "error", "x" * 10**7, "y" * 10**7 + "end")
+    row = led.read(led.Files(tmp_path))[-1]
+    assert (row["kind"], row["traceback"][-4:]) == ("failed", "yend")
+
+
 def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> None:
     first = sweep(tmp_path, grid(RATES, **NONE), records=3)
     folder = led.Files(tmp_path).checkpoints / f"{next(iter(first.trials))}-7"
@@ -410,6 +434,7 @@ def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> Non
     assert not folder.exists()
 
 
+@pytest.mark.fault("folders of people beside checkpoints", "they stay")
 def test_what_is_not_of_a_trial_is_never_deleted(tmp_path: Path) -> None:
     first = sweep(tmp_path / "sweep", grid(RATES, **NONE), records=3)
     others = [
@@ -429,6 +454,7 @@ def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
     assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
 
 
+@pytest.mark.fault("all checkpoints are deleted", "the trials begin anew; the same curves")
 def test_a_lost_checkpoint_begins_the_trial_again(tmp_path: Path, whole: Any) -> None:
     sweep(tmp_path / "cut", grid(RATES, **NONE), records=9)
     for file in (tmp_path / "cut").rglob("checkpoint.pt"):
@@ -541,14 +567,21 @@ def test_an_edited_schedule_may_be_edited_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", range(10, 100, 3))
-def test_a_crash_after_any_row_is_mended(tmp_path: Path, after: int, whole: Any) -> None:
+@pytest.mark.fault(
+    "a crash of the driver after any row", "the curves and decisions of a whole sweep"
+)
+def test_a_crash_after_any_row_is_mended(
+    tmp_path: Path, after: int, whole: Any, record_property: Callable[..., None]
+) -> None:
     """The ledger is cut between any two rows: the sweep ends with whole curves, every decision
     written, and the best finished."""
     sweep(tmp_path / "cut", grid(RATES))
     file = led.Files(tmp_path / "cut").ledger
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[: min(after, len(lines))]))
+    before = file.read_bytes()
     after_all = sweep(tmp_path / "cut", grid(RATES))
+    record_property(LOST, rows_lost(before, file))
     assert curves(after_all) == {k: whole[k][: len(v)] for k, v in curves(after_all).items()}
     assert set(statuses(after_all)) == {"finished", "stopped"}
     passed = {(t.trial, 1024) for t in after_all.trials.values() if t.tokens > 1024}
@@ -745,6 +778,7 @@ def test_an_audit_may_follow_later_and_grow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("records", range(1, 60, 6))
+@pytest.mark.fault("a crash in an audit", "the same audit")
 def test_a_crash_in_an_audit_changes_nothing(tmp_path: Path, records: int) -> None:
     whole = sweep(tmp_path / "whole", grid(RATES), audit=0.5)
     sweep(tmp_path / "cut", grid(RATES), audit=0.5, records=records)
@@ -834,6 +868,7 @@ def test_raw_scores_may_follow_decayed_ones_but_not_the_other_way(tmp_path: Path
 
 
 @pytest.mark.parametrize("records", range(1, 24, 3))
+@pytest.mark.fault("a crash between decay branches", "the same decisions")
 def test_a_crash_with_branches_changes_no_decision(tmp_path: Path, records: int) -> None:
     whole = sweep(tmp_path / "whole", grid(RATES, **DECAYED), misleading, slots=1)
     sweep(tmp_path / "cut", grid(RATES, **DECAYED), misleading, slots=1, records=records)

@@ -58,6 +58,7 @@ def test_an_error_with_words_of_its_own_keeps_them() -> None:
     assert failure_of(error).reason == "ValueError: no such arm"
 
 
+@pytest.mark.fault("a disk that fills while torch saves", "told as a full disk")
 def test_a_full_disk_is_known_behind_what_torch_makes_of_it() -> None:
     error = RuntimeError("inline_container.cc unexpected pos")
     error.__context__ = OSError(errno.ENOSPC, "Error writing bytes to file. Detail: no")
@@ -101,6 +102,7 @@ def test_a_failure_survives_the_way_between_processes() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+@pytest.mark.fault("the kernel kills a worker for lack of memory", "the row says: out of memory")
 def test_a_process_that_the_kernel_killed_ran_out_of_memory() -> None:
     assert failure_in("ActorDiedError: x", killed=True).how == "out of memory"
 

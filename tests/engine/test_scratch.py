@@ -15,8 +15,8 @@ from sweeps.engine.scratch import (
     LONGEST,
     private_folder,
     require_descriptors,
-    require_private_token,
     require_short_paths,
+    require_token,
 )
 from sweeps.exits import StorageError
 
@@ -54,6 +54,7 @@ def test_a_folder_is_private_and_goes_with_its_driver(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("SIGKILL of a driver with a temporary folder", "the next start removes it")
 def test_the_folder_of_a_killed_driver_goes_at_the_next_start(tmp_path: Path) -> None:
     left_behind(tmp_path)
     with private_folder(tmp_path) as folder:
@@ -93,6 +94,7 @@ def test_a_link_to_a_folder_stays_with_what_it_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("length", "refused"), [(LONGEST, False), (LONGEST + 1, True)])
+@pytest.mark.fault("a TMPDIR whose path is too long for sockets", "exit code 7, with what to do")
 def test_a_temporary_folder_too_long_for_sockets_is_refused(
     monkeypatch: pytest.MonkeyPatch, length: int, refused: bool
 ) -> None:
@@ -108,8 +110,15 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(
 
 @pytest.mark.parametrize(
     ("content", "mode", "message"),
-    [("", 0o600, "token is empty"), ("a1", 0o644, "can read"), ("a1", 0o660, "can read")],
+    [
+        ("", 0o600, "token is empty"),
+        ("a b", 0o600, "without spaces"),
+        ("a\x01", 0o600, "of ASCII"),
+        ("a1", 0o644, "can read"),
+        ("a1", 0o660, "can read"),
+    ],
 )
+@pytest.mark.fault("a token that others can read, or an empty one", "exit code 7, with what to do")
 def test_a_token_that_protects_nothing_is_refused(
     tmp_path: Path, content: str, mode: int, message: str
 ) -> None:
@@ -117,14 +126,27 @@ def test_a_token_that_protects_nothing_is_refused(
     token.write_text(content)
     token.chmod(mode)
     with pytest.raises(StorageError, match=f"{message}.*: rm {token}"):
-        require_private_token(token)
+        require_token({"RAY_AUTH_TOKEN_PATH": str(token)})
 
 
-def test_a_token_of_its_owner_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["", " "])
+def test_a_token_of_its_owner_is_used(tmp_path: Path, given: str) -> None:
     token = tmp_path / "token"
-    token.write_text("a1")
+    token.write_text("a1\n")
     token.chmod(0o600)
-    require_private_token(token)
+    require_token({"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": given})
+
+
+@pytest.mark.fault("a token that Ray can't send", "exit code 7, with what to do")
+@pytest.mark.parametrize("token", ["é", "a b", "a\x01b", "\udc80", "a\nb"])
+def test_a_token_that_ray_cannot_send_is_refused(token: str) -> None:
+    """Ray would end the process with an assertion."""
+    with pytest.raises(StorageError, match=r"RAY_AUTH_TOKEN: .*: unset RAY_AUTH_TOKEN"):
+        require_token({"RAY_AUTH_TOKEN": token})
+
+
+def test_a_token_that_is_given_needs_no_file() -> None:
+    require_token({"RAY_AUTH_TOKEN": " 0af-_~! "})
 
 
 @pytest.mark.parametrize(("less", "enough"), [(0, True), (1, False)])

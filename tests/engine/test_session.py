@@ -174,6 +174,9 @@ def begun(
         (led.Program("a" * 12, "2.2"), "torch was 2.1, it is 2.2 here"),
     ],
 )
+@pytest.mark.fault(
+    "other training code or another torch at a resume", "exit code 9, with both versions"
+)
 def test_runs_that_were_begun_do_not_go_on_under_another_program(
     tmp_path: Path, now: led.Program, told: str
 ) -> None:

@@ -86,10 +86,16 @@ def test_an_attempt_that_has_ended_is_not_hung() -> None:
     assert not after(silence, now, 100)
 
 
+@pytest.mark.fault("a driver that was suspended", "no worker counts as hung for it")
 def test_time_in_which_the_driver_did_not_look_is_not_counted() -> None:
     """The driver was stopped or the machine was suspended, and with it all that the attempts said."""
-    silence, now = paced(limit=7)
+    silence, now = paced(limit=3)
     assert not silence.look(now + 100_000)
+
+
+def test_an_attempt_that_hangs_is_found_by_a_driver_that_seldom_looks() -> None:
+    silence, now = paced(limit=3)
+    assert [silence.look(now + 10 * look) for look in range(1, 6)][-1]
 
 
 def test_a_report_ends_a_silence() -> None:

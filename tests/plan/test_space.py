@@ -341,6 +341,13 @@ def test_every_problem_of_a_parsed_space_names_its_source() -> None:
     assert paths == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
 
 
+@pytest.mark.fault("a ledger whose space is of other types", "an error with its path")
+@pytest.mark.parametrize("method", [["grid"], {"a": 1}, None, 3, True])
+def test_a_method_that_is_no_name_is_refused(method: object) -> None:
+    with pytest.raises(ConfigError, match=r"ledger.jsonl: search"):
+        sp.parse({**grid([1e-3]), "search": {"method": method}}, "ledger.jsonl")
+
+
 def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
     tree = {**grid([1e-3]), "space": {"optim.gone": {"grid": [1]}}}
     assert list(sp.parse(tree, "ledger.jsonl").space) == ["optim.gone"]

@@ -211,6 +211,7 @@ def late() -> Callable[[], float]:
     return itertools.count(0.0, 10.0).__next__
 
 
+@pytest.mark.fault("a log that somebody wrote by hand", "it is copied before it is replaced")
 def test_a_file_that_others_wrote_is_copied_first(tmp_path: Path) -> None:
     path = tmp_path / "log.md"
     path.write_bytes(b"# My log\n\nlr 0.01 looked best\n")
@@ -220,6 +221,7 @@ def test_a_file_that_others_wrote_is_copied_first(tmp_path: Path) -> None:
     assert notes.write(path, generated("a"), late()) is None
 
 
+@pytest.mark.fault("a log that was cut off in somebody's words", "the words are in the copy")
 def test_words_outside_the_notes_of_a_file_that_was_cut_off_are_in_the_copy(tmp_path: Path) -> None:
     path = tmp_path / "log.md"
     notes.write(path, generated("a"), late())
@@ -266,6 +268,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.fault("an editor that saves while the log is rewritten", "no word is lost")
 def test_an_editor_that_saves_while_the_file_is_rewritten_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.md"
     path.write_bytes(generated("a", "b"))

@@ -263,6 +263,7 @@ def test_a_nonce_is_used_once(live: tuple[web.Server, Story]) -> None:
     assert one != other
 
 
+@pytest.mark.fault("half a request to the live page", "hung up on within seconds")
 def test_half_a_request_is_hung_up_on(
     live: tuple[web.Server, Story], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +281,7 @@ def test_half_a_request_is_hung_up_on(
         (lambda file: file.write_text("{}\n"), "line 1 is damaged"),
     ],
 )
+@pytest.mark.fault("a ledger that the live page can't read", "an answer with the reason")
 def test_a_ledger_that_cannot_be_read_is_an_answer(
     live: tuple[web.Server, Story],
     plant: Callable[[Path], object],

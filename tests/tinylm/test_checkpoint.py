@@ -130,6 +130,7 @@ def test_a_checkpoint_is_due_at_every_multiple_of_its_tokens_and_at_the_end(
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.9, 0.9999])
+@pytest.mark.fault("a truncated checkpoint", "refused by its checksum")
 def test_a_truncated_checkpoint_is_refused(
     file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, left: float
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_truncated_checkpoint_is_refused(
 
 
 @pytest.mark.parametrize("at", [0.0, 0.1, 0.5, 0.9, 0.97, 0.99, 0.999, 1.0])
+@pytest.mark.fault("a flipped bit of a checkpoint", "refused by its checksum")
 def test_a_flipped_bit_is_found_wherever_it_is(
     file: Path, content: bytes, tiny: cfg.Config, corpus: Corpus, at: float
 ) -> None:
@@ -187,6 +189,7 @@ def sealed(file: Path, value: object) -> Path:
     return file
 
 
+@pytest.mark.fault("a checkpoint with code in it", "refused; nothing runs")
 def test_loading_never_runs_what_a_file_holds(tmp_path: Path) -> None:
     file = sealed(tmp_path / "checkpoint.pt", {"format": 1, "config": Trap(tmp_path / "sprung")})
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
@@ -251,6 +254,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.fault("checkpoints that are well formed and lie", "exit code 6, in a sentence")
 def test_a_whole_file_that_is_no_checkpoint_is_refused_in_a_sentence(
     file: Path, tiny: cfg.Config, corpus: Corpus, lie: str
 ) -> None:
@@ -390,6 +394,7 @@ def killed(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.fault("SIGKILL while a checkpoint is saved", "the old file or the new one, whole")
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(
     killed: Path, tiny: cfg.Config, corpus: Corpus, number: int
 ) -> None:

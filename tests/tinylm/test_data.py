@@ -533,6 +533,7 @@ data.prepare(config.load(sys.argv[1]))
 """
 
 
+@pytest.mark.fault("SIGKILL while a corpus is prepared", "it goes on where it was")
 def test_a_preparation_that_was_killed_goes_on_where_it_was(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +554,7 @@ def test_a_preparation_that_was_killed_goes_on_where_it_was(
     )
 
 
+@pytest.mark.fault("token files that a power cut shortened", "written anew")
 def test_token_files_that_a_power_cut_shortened_are_written_anew(tmp_path: Path) -> None:
     with data._TokenFiles(tmp_path) as files:
         files.write(False, np.arange(7, dtype=np.uint16))
@@ -871,6 +873,7 @@ def cut(file: Path) -> None:
         ("corpus.json", emptied),
     ],
 )
+@pytest.mark.fault("a prepared corpus that changed on the disk", "said, and made again")
 def test_a_damaged_corpus_is_made_again_and_that_is_said(
     kept: cfg.Config, name: str, how: Callable[[Path], object]
 ) -> None:
@@ -885,6 +888,7 @@ def test_a_damaged_corpus_is_made_again_and_that_is_said(
 
 
 @pytest.mark.parametrize("how", [pickled, fractions])
+@pytest.mark.fault("arrays of objects planted in the cache", "refused")
 def test_planted_arrays_are_no_corpus_even_without_checksums(
     kept: cfg.Config, how: Callable[[Path], object]
 ) -> None:
@@ -920,6 +924,7 @@ def test_what_is_no_digest_names_no_corpus(kept: cfg.Config, digest: str) -> Non
     assert data.find(digest) is None
 
 
+@pytest.mark.fault("a disk that fills while a corpus is prepared", "exit code 7, with the folder")
 def test_a_full_disk_while_a_corpus_is_prepared_is_told_with_its_folder(kept: cfg.Config) -> None:
     with pytest.raises(OSError) as caught, data._keeping(data.cache_folder() / "corpora" / ".x"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -171,6 +171,7 @@ def test_divergence_is_a_result(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGTERM, 143)]
 )
+@pytest.mark.fault("a signal to `tinylm train`", "the same records after a resume")
 def test_an_interrupted_run_resumes_with_the_records_of_an_uninterrupted_one(
     trained: Path, config: Path, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_record_that_a_crash_cut_off_is_dropped_with_those_beyond_the_checkpoi
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"step": "x"}', "\0"])
+@pytest.mark.fault("a damaged record of `tinylm train`", "exit code 6, with what to do")
 def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, line: str) -> None:
     file = tmp_path / "records.jsonl"
     file.write_text(f'{{"step": 3}}\n{line}\n{{"step": 9}}\n')
@@ -210,6 +212,7 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, line: str) ->
         kept_records(file, 9)
 
 
+@pytest.mark.fault("two `tinylm train` in one folder", "the second is refused")
 def test_a_second_process_in_the_same_folder_is_refused(config: Path, tmp_path: Path) -> None:
     with _locked(tmp_path / "records.jsonl"):
         ended = call("train", "--config", config, "--out", tmp_path)
@@ -238,6 +241,7 @@ def test_a_run_that_goes_on_keeps_the_checkpoint_before(half: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, -1])
+@pytest.mark.fault("a damaged checkpoint of `tinylm train`", "resumes from the one before")
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     half: Path, config: Path, trained: Path, size: int
 ) -> None:

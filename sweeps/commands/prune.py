@@ -1,0 +1,86 @@
+"""Delete the files of a sweep that are no longer needed.
+
+sweeps prune NAME [--stopped] [--yes]
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeps import exits
+from sweeps import ledger as led
+
+if TYPE_CHECKING:
+    from sweeps.engine.prune import Pruning
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."
+        ),
+    ],
+    *,
+    stopped: Annotated[
+        bool,
+        typer.Option(
+            "--stopped",
+            help="Also delete the checkpoints of stopped trials. What would resume from one, such as an "
+            "audit, then trains from the beginning.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+) -> None:
+    """Say which files of a sweep are no longer needed, and delete them if you say so.
+
+    The ledger, your notes and the analysis stay. Exits with 5 while the sweep runs.
+    """
+    with exits.reported():
+        from sweeps.engine import prune, scratch
+
+        files = led.find_sweep(name)
+        with exits.storing(files.folder), led.Ledger(files):
+            sweep = led.fold(led.rows(files), str(files.ledger))
+            found = prune.find(files, sweep, scratch.PLACE, stopped=stopped)
+            _print(files, found)
+            if not found.parts:
+                return
+            if not yes and not sys.stdin.isatty():
+                print("Nothing was deleted. To delete this, add --yes.")
+            elif yes or typer.confirm("Delete this?"):
+                prune.delete(files, found)
+                print("Deleted.")
+
+
+def _print(files: led.Files, found: "Pruning") -> None:
+    """Print what can be deleted, and what stays and why."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sweeps.commands.shared import console
+
+    if found.link is not None:
+        print(f"{found.link}: is a link, so the checkpoints behind it are left alone")
+    table = Table(box=None, pad_edge=False)
+    table.add_column(str(files.folder), overflow="fold")
+    for heading in ("files", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for part in found.parts:
+        row = (f"delete: {part.what}", f"{len(part.paths):,}", f"{part.size / 1e6:,.1f}")
+        table.add_row(*map(Text, row))
+    for kept in found.kept:
+        row = (f"keep: {kept.why}", f"{kept.checkpoints:,}", f"{kept.size / 1e6:,.1f}")
+        table.add_row(*map(Text, row))
+    if table.rows:
+        console().print(table)
+    if not found.parts:
+        print(f"{files.folder}: nothing to delete")
+
+
+if __name__ == "__main__":
+    app()
