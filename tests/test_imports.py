@@ -230,7 +230,10 @@ ARROWS = {
     "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER,
-    "sweeps.engine.tune": LOW | DRIVER | PARTS | {"sweeps.engine.worker", "sweeps.plan.space"},
+    "sweeps.engine.tune": LOW
+    | DRIVER
+    | PARTS
+    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
     "sweeps.commands.shared": {"sweeps.exits", "sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(
