@@ -257,7 +257,7 @@ def open_ledger(files: Files) -> IO[bytes] | None:
         return open_file(path)
     except FileNotFoundError:
         if path.is_symlink():
-            raise LedgerError(f"{path}: is a link to a file that is not there") from None
+            raise LedgerError(f"{path}: is a broken symbolic link") from None
         return None
     except OSError as error:
         if error.errno not in {errno.EISDIR, errno.EINVAL, errno.ENXIO}:
@@ -615,7 +615,7 @@ class Sweep:
             self._tick(row)
             self._observe(row)
         except KeyError as error:
-            raise damaged(self.source, row["seq"], f"there is no {error}") from error
+            raise damaged(self.source, row["seq"], f"there is no trial {error}") from error
         except (TypeError, ValueError) as error:
             raise damaged(self.source, row["seq"], error) from error
 

@@ -267,7 +267,7 @@ def load_model(path: Path) -> TrainedModel:
     if tokenizer.token_to_id(END_OF_TEXT) is None or (
         tokenizer.get_vocab_size() > config.model.vocab_size
     ):
-        raise CheckpointError(f"{path}: its tokenizer does not go with its model")
+        raise CheckpointError(f"{path}: the tokenizer does not match the model")
     model = build(config.model, config.run.seed)
     _filled(path, model, content["model"])
     return TrainedModel(model, tokenizer, config, content["step"])

@@ -104,7 +104,7 @@ def speeds(
     for number, config in enumerate(configs):
         plain = cfg.overlay(config, {"run.compile": False})
         if config.run.compile and plain in configs and is_slow(configs.index(plain)):
-            slow = "not tried: less than half as fast as another before it is compiled"
+            slow = "skipped: uncompiled, it runs at less than half the speed of another setting"
             reasons[number] = reasons[configs.index(plain)] or slow
             continue
         try:

@@ -179,7 +179,7 @@ class Results:
             any(one.differing(other) for one, other in itertools.pairwise(programs))
             for programs in by_trial
         )
-        within = f", and {quantity(joined, 'run')} continued under another" if joined else ""
+        within = f", and {quantity(joined, 'run')} changed versions midway" if joined else ""
         return (
             f"the runs were trained by different versions of {what}{within}; differences between "
             "them may come from that"

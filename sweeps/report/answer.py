@@ -160,11 +160,11 @@ def _stopped_lower_words(lower: Sequence[StoppedLower]) -> str:
     there = f"{loss(first.loss)}{branch} at {first.tokens:,} tokens"
     if len(lower) == 1:
         return (
-            f"The best overfitted: {first.trial.label} had a lower loss when it was stopped ({there}) than "
+            f"The best trial overfitted: {first.trial.label} had a lower loss when it was stopped ({there}) than "
             "the best has at its end."
         )
     return (
-        f"The best overfitted: {len(lower)} trials had a lower loss when they were stopped than the best "
+        f"The best trial overfitted: {len(lower)} trials had a lower loss when they were stopped than the best "
         f"has at its end. The lowest is that of {first.trial.label}: {there}."
     )
 

@@ -284,6 +284,6 @@ def test_a_trial_that_was_stopped_below_the_end_of_an_overfitted_best_is_told(
     said = [
         line for line in answer_words(found(overfitted(tmp_path, **losses))) if "lr=0.002" in line
     ]
-    lead = "The best overfitted: lr=0.002 had a lower loss when it was stopped"
+    lead = "The best trial overfitted: lr=0.002 had a lower loss when it was stopped"
     told = f"{lead} ({there} at {FIRST:,} tokens) than the best has at its end."
     assert said == ([told] if there else [])
