@@ -13,10 +13,11 @@ COMMANDS = {
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the report of a running sweep.",
+    "export": "Write the best model of a sweep for another program.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",
 }
 # The others are `sweeps.COMMAND`.
-_ELSEWHERE = {"ledger": "sweeps.commands.ledger"}
+_ELSEWHERE = {name: f"sweeps.commands.{name}" for name in ("export", "ledger")}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -160,6 +160,21 @@ class Files:
         return self.folder / "wandb"
 
     @property
+    def best(self) -> Path:
+        """The folder of the best model, which the analysis writes."""
+        return self.folder / "best"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best model."""
+        return self.best / self.CHECKPOINT
+
+    @property
+    def best_facts(self) -> Path:
+        """Which run the best model is of, for programs."""
+        return self.best / "best.json"
+
+    @property
     def analysis(self) -> Path:
         """The folder of everything that is derived from the ledger and can be rewritten."""
         return self.folder / "analysis"

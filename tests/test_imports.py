@@ -66,6 +66,8 @@ FORBIDDEN = {
     "sweeps.report.server": {"torch", "ray", "matplotlib"},
     "sweeps.report.tensorboard": {"torch", "ray"},
     "sweeps.commands.shared": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.commands.export": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.report.best": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.run": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.analyze": {"torch", "ray"},
     "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},

@@ -68,9 +68,16 @@ def _contents(trained: TrainedModel, card: str) -> Iterator[tuple[str, bytes]]:
     yield "tokenizer.json", trained.tokenizer.to_str(pretty=True).encode()
     yield "tokenizer_config.json", _json(_TOKENIZER | {"model_max_length": c.context_length})
     if card:
-        yield "README.md", card.encode()
+        yield "README.md", (_HUB + card).encode()
 
 
+_HUB = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [tinylm-sweeps]
+---
+
+"""  # what the Hub reads of a model card
 _METADATA = {"format": "pt"}  # without it, transformers refuses the weights
 _TOKENIZER = {
     "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is

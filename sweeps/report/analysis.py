@@ -1,4 +1,4 @@
-"""Writing and printing the analysis of a sweep: every file of `results/SWEEP/analysis/`."""
+"""Writing and printing the analysis of a sweep: every file of `results/SWEEP/analysis/`, and `best/`."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from sweeps import ledger
 from sweeps.exits import StorageError
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files
-from sweeps.report import log, notes, page
+from sweeps.report import best, log, notes, page
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
@@ -27,7 +27,7 @@ class Analysis:
 
     findings: SearchFindings | StudyFindings
     paths: tuple[Path, ...]
-    first: tuple[Path, ...]  # of these, the ones to open first
+    first: tuple[Path, ...]  # the folder of the best model, and of these, the ones to open first
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
@@ -45,8 +45,10 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
         paths.append(path)
     for stale in figures_before.difference(paths):  # of a path that is no longer swept
         stale.unlink(missing_ok=True)
+    model = best.write(files, found)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
-    return Analysis(found, tuple(paths), (files.report, files.summary, *pictures))
+    first = [*([model] if model else []), files.report, files.summary, *pictures]
+    return Analysis(found, tuple(paths), tuple(first))
 
 
 def _figures(files: Files) -> Iterator[Path]:

@@ -1,0 +1,88 @@
+"""Write the best model of a sweep or of an experiment for another program.
+
+sweeps export NAME --to hf DIR
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sweeps import exits
+from sweeps.ledger import Files, find_sweep
+
+if TYPE_CHECKING:
+    from sweeps.findings.everything import SearchFindings, StudyFindings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of a sweep or of an experiment under results/ (of an arm: SWEEP/ARM), or a "
+            "sweep's folder.",
+        ),
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write; it must be new.")
+    ],
+    to: Annotated[
+        Literal["hf"],
+        typer.Option(help="The format: hf is a folder that Hugging Face's transformers loads."),
+    ] = "hf",
+) -> None:
+    """Write the best model of a sweep or of an experiment, with a model card, for another program."""
+    with exits.reported():
+        from sweeps.findings.best import best_runs
+        from sweeps.findings.everything import Reader
+        from sweeps.report.best import card, checkpoints
+
+        files, arm = _named(name)
+        found = Reader().findings(files)
+        _require_arm(name, found, arm)
+        runs = best_runs(found, arm)
+        if not runs:
+            raise exits.UsageError(f"{name}: no run has finished, so there is no model yet")
+        saved = next(checkpoints(files, runs), None)
+        if saved is None:
+            raise exits.StorageError(
+                f"{name}: the checkpoint of {runs[0].label} is gone or damaged"
+            )
+        run, file = saved
+        from tinylm.checkpoint import load_model
+        from tinylm.export import write_hf
+
+        trained = load_model(file)
+        with exits.storing(folder):
+            write_hf(trained, folder, card(found, runs, run))
+        print(f"{folder}: {run.label}, which transformers loads as a Llama")
+
+
+def _named(name: str) -> tuple[Files, str]:
+    """The sweep of a name, and the arm in it if the name has one; `UsageError` if there is none."""
+    try:
+        return find_sweep(name), ""
+    except exits.UsageError:
+        sweep, slash, arm = name.rpartition("/")
+        if not slash or not arm:
+            raise
+        return find_sweep(sweep), arm
+
+
+def _require_arm(name: str, found: "SearchFindings | StudyFindings", arm: str) -> None:
+    """Raise `UsageError` if a sweep has no arm of this name whose values are settled."""
+    from sweeps.findings.everything import StudyFindings
+    from tinylm.config import did_you_mean
+
+    arms = [one.name for one in found.settled] if isinstance(found, StudyFindings) else []
+    if arm and arm not in arms:
+        there = f"; there are {', '.join(arms) or 'none'}"
+        raise exits.UsageError(f"{name}: no settled arm {arm!r}{did_you_mean(arm, arms) or there}")
+
+
+if __name__ == "__main__":
+    app()
