@@ -122,6 +122,11 @@ class Files:
         return bool(there.st_size) or not stat.S_ISREG(there.st_mode)
 
     @property
+    def space(self) -> Path:
+        """The search space of a sweep that Python code asked for; others have theirs elsewhere."""
+        return self.folder / "space.yaml"
+
+    @property
     def driver(self) -> Path:
         """Which process runs the sweep, while one does."""
         return self.folder / ".driver"

@@ -46,6 +46,7 @@ FORBIDDEN = {
         "typer",
     },
     "sweeps": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
+    "sweeps.api": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.text": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
@@ -215,7 +216,8 @@ READING = {"sweeps.findings", "sweeps.report"}
 COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair"}
 ARROWS = {
     "tinylm": set[str](),
-    "sweeps": set[str](),  # the package's own __init__
+    "sweeps": {"sweeps.api"},  # the package's own __init__
+    "sweeps.api": LOW | READING | {"sweeps.ledger", "sweeps.plan.request", "sweeps.engine", "tinylm"},
     "sweeps.exits": {"tinylm.exits"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),

@@ -4,15 +4,12 @@ sweeps export NAME --to hf DIR
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from sweeps import exits
 from sweeps.ledger import Files, find_sweep
-
-if TYPE_CHECKING:
-    from sweeps.findings.everything import SearchFindings, StudyFindings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,22 +34,12 @@ def main(
 ) -> None:
     """Write the best model of a sweep or of an experiment, with a model card, for another program."""
     with exits.reported():
-        from sweeps.findings.best import best_runs
         from sweeps.findings.everything import Reader
-        from sweeps.report.best import card, checkpoints
+        from sweeps.report.best import best_model, card
 
         files, arm = _named(name)
         found = Reader().findings(files)
-        _require_arm(name, found, arm)
-        runs = best_runs(found, arm)
-        if not runs:
-            raise exits.UsageError(f"{name}: no run has finished, so there is no model yet")
-        saved = next(checkpoints(files, runs), None)
-        if saved is None:
-            raise exits.StorageError(
-                f"{name}: the checkpoint of {runs[0].label} is gone or damaged"
-            )
-        run, file = saved
+        runs, run, file = best_model(files, found, arm)
         from tinylm.checkpoint import load_model
         from tinylm.export import write_hf
 
@@ -71,17 +58,6 @@ def _named(name: str) -> tuple[Files, str]:
         if not slash or not arm:
             raise
         return find_sweep(sweep), arm
-
-
-def _require_arm(name: str, found: "SearchFindings | StudyFindings", arm: str) -> None:
-    """Raise `UsageError` if a sweep has no arm of this name whose values are settled."""
-    from sweeps.findings.everything import StudyFindings
-    from tinylm.config import did_you_mean
-
-    arms = [one.name for one in found.settled] if isinstance(found, StudyFindings) else []
-    if arm and arm not in arms:
-        there = f"; there are {', '.join(arms) or 'none'}"
-        raise exits.UsageError(f"{name}: no settled arm {arm!r}{did_you_mean(arm, arms) or there}")
 
 
 if __name__ == "__main__":

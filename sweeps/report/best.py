@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from sweeps.exits import StorageError, UsageError
 from sweeps.findings.best import best_runs
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, UNITS
@@ -21,6 +22,7 @@ from sweeps.report.entries import configuration
 from sweeps.report.markdown import escaped, listed, paragraph, with_code
 from sweeps.selection import last_record
 from sweeps.text import loss, quantity
+from tinylm.config import did_you_mean
 from tinylm.files import read_file, replacing, replacing_folder
 
 _LARGEST = 10**6  # bytes of facts
@@ -71,6 +73,29 @@ def checkpoints(files: Files, runs: Sequence[Trial]) -> Iterator[tuple[Trial, Pa
             if file.is_file() and _tokenizer(file) is not None:
                 yield run, file
                 break
+
+
+def best_model(
+    files: Files, found: SearchFindings | StudyFindings, arm: str = ""
+) -> tuple[list[Trial], Trial, Path]:
+    """The finished runs of the best values of a sweep or an arm, the first of them whose checkpoint is
+    there, and its file.
+
+    Raises `UsageError` if there is no such arm or no run has finished, and `StorageError` if every
+    checkpoint is gone or damaged.
+    """
+    name = f"{files.name}/{arm}" if arm else files.name
+    arms = [one.name for one in found.settled] if isinstance(found, StudyFindings) else []
+    if arm and arm not in arms:
+        there = f"; there are {', '.join(arms) or 'none'}"
+        raise UsageError(f"{name}: no settled arm {arm!r}{did_you_mean(arm, arms) or there}")
+    runs = best_runs(found, arm)
+    if not runs:
+        raise UsageError(f"{name}: no run has finished, so there is no model yet")
+    saved = next(checkpoints(files, runs), None)
+    if saved is None:
+        raise StorageError(f"{name}: the checkpoint of {runs[0].label} is gone or damaged")
+    return runs, *saved
 
 
 def _written(files: Files) -> Row:

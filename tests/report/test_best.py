@@ -1,13 +1,12 @@
 """`best/`: whose checkpoint it is, what its card says, and what is never overwritten."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import conduct, noisy, study
-from ledgers import BUDGET, FIRST, Story, analyzed, story, studied
+from ledgers import BUDGET, FIRST, Saved, analyzed, keep, rates, run, story, studied
 from typer.testing import CliRunner
 
 from sweeps.commands import export
@@ -15,55 +14,9 @@ from sweeps.findings.best import best_runs
 from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import best
-from tinylm import checkpoint, train
+from tinylm import checkpoint
 from tinylm import config as cfg
 from tinylm.__main__ import app as tinylm
-from tinylm.data import Corpus
-
-
-@pytest.fixture(scope="module")
-def saved(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real checkpoint, which stands for those of all runs."""
-    file = tmp_path_factory.mktemp("saved") / "checkpoint.pt"
-    checkpoint.save(file, train.start(tiny), corpus, tiny)
-    return file
-
-
-def keep(tell: Story, trial: str, saved: Path) -> Path:
-    """Give a trial a checkpoint at its end; returns the file."""
-    name = f"checkpoints/{trial}-1/checkpoint_0/checkpoint.pt"
-    file = tell.ledger.files.folder / name
-    file.parent.mkdir(parents=True)
-    file.write_bytes(saved.read_bytes())
-    more = {"step": BUDGET // 2048, "tokens": BUDGET, "path": name}
-    tell._append("checkpointed", trial, **more)
-    return file
-
-
-def run(tell: Story, saved: Path, values: Mapping[str, Any], seed: int, loss: float) -> Path:
-    """A run that finishes with this loss; returns its checkpoint."""
-    trial = tell.plan(values, seed)
-    tell.start(trial)
-    tell.measure(trial, BUDGET, loss)
-    file = keep(tell, trial, saved)
-    tell.finish(trial)
-    return file
-
-
-Saved = dict[tuple[float, int], Path]  # rate and seed -> checkpoint
-
-
-def rates(
-    folder: Path, saved: Path, losses: Mapping[float, tuple[float, ...]]
-) -> tuple[Files, Saved]:
-    """A sweep of rates with these losses, one for each seed, and the checkpoints."""
-    kept = {}
-    with story(folder) as tell:
-        tell.ask({"optim.lr": {"grid": list(losses)}})
-        for rate, given in losses.items():
-            for seed, loss in enumerate(given):
-                kept[rate, seed] = run(tell, saved, {"optim.lr": rate}, seed, loss)
-    return Files(folder), kept
 
 
 @pytest.fixture
