@@ -188,6 +188,35 @@ def test_the_files_to_open_first_stand_on_lines_of_their_own(lr: Files, analysis
     assert stream.getvalue().splitlines()[-3:] == [str(lr.analysis / name) for name in names]
 
 
+def test_json_is_the_summary_with_the_answer_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = lr_sweep(tmp_path / "results" / "lr-cpu")
+    monkeypatch.chdir(tmp_path)
+    done = run("lr-cpu", "--json")
+    assert done.exit_code == 0
+    (printed,) = json.loads(done.stdout)
+    summary = json.loads(files.findings.read_text())
+    assert {name: printed[name] for name in summary if name != "figures"} == {
+        name: value for name, value in summary.items() if name != "figures"
+    }
+    assert printed["answer"][0].startswith("lr=0.002 is the best of 8: ")
+    assert printed["model"] is None
+    assert "results/lr-cpu/analysis/summary.md" in printed["paths"]
+
+
+def test_json_has_the_sweeps_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr_sweep(tmp_path / "results" / "lr-cpu")
+    (tmp_path / "results" / "broken").mkdir()
+    (tmp_path / "results" / "broken" / "ledger.jsonl").write_text("xx\n")
+    monkeypatch.chdir(tmp_path)
+    done = run("lr-cpu", "broken", "--json")
+    assert done.exit_code == 6
+    assert [one["sweep"] for one in json.loads(done.stdout)] == ["lr-cpu"]
+
+
 def test_an_unknown_name_gets_the_nearest_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,10 @@ import typer
 
 from sweeps.__main__ import COMMANDS, module_of
 from sweeps.policies import SCHEDULES
+from sweeps.report.entries import Entry
+from sweeps.simulate.judge import Judgment
 from tinylm import config as cfg
+from tinylm.size import Size
 
 HERE = Path(__file__).parents[1]
 FOLDERS = (HERE, HERE / "docs", HERE / "docs" / "results", HERE / "results", HERE / ".github")
@@ -188,6 +191,16 @@ def test_the_readme_names_every_shipped_space(name: str) -> None:
 @pytest.mark.parametrize("name", [*SCHEDULES, *(path.stem for path in cfg.CONFIGS.glob("*.yaml"))])
 def test_the_readme_has_a_row_for_every_policy_and_scale(name: str) -> None:
     assert f"\n| `{name}` |" in README
+
+
+EXPORT = (HERE / "docs" / "export.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "field", {name: 1 for one in (Entry, Size, Judgment) for name in one.__dataclass_fields__}
+)
+def test_the_page_on_exports_names_the_fields_that_programs_read(field: str) -> None:
+    assert f"`{field}`" in EXPORT
 
 
 ARCHITECTURE = HERE / "docs" / "architecture.md"

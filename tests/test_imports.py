@@ -217,7 +217,9 @@ COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.rep
 ARROWS = {
     "tinylm": set[str](),
     "sweeps": {"sweeps.api"},  # the package's own __init__
-    "sweeps.api": LOW | READING | {"sweeps.ledger", "sweeps.plan.request", "sweeps.engine", "tinylm"},
+    "sweeps.api": LOW
+    | READING
+    | {"sweeps.ledger", "sweeps.plan.request", "sweeps.engine", "tinylm"},
     "sweeps.exits": {"tinylm.exits"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),

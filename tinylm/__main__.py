@@ -104,10 +104,25 @@ def _locked(records: Path) -> Iterator[BinaryIO]:
 def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
     changes: Set = [],  # noqa: B006 typer copies it
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print a config's parameter counts and training FLOPs."""
     with reported():
-        _print_size(config, cfg.overlay(cfg.load(config), cfg.parse_assignments(changes)))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
+        if as_json:
+            print(json.dumps(_size_facts(settings), indent=1))
+        else:
+            _print_size(config, settings)
+
+
+def _size_facts(settings: cfg.Config) -> dict[str, int]:
+    counted = size(settings.model)
+    return {
+        **asdict(counted),
+        "tokens": settings.budget.tokens,
+        "updates": settings.steps,
+        "flops": counted.flops_per_token * settings.budget.tokens,
+    }
 
 
 def _print_size(title: str, settings: cfg.Config) -> None:
