@@ -1,6 +1,6 @@
 """Write tables, figures and summaries of sweeps from their ledgers.
 
-    python -m sweeps.analyze [NAME or DIR]... [--tensorboard] [--json]
+    python -m sweeps.analyze [NAME or DIR]... [--tensorboard] [--paper] [--json]
 
 Everything is written to `results/<sweep>/analysis/`, also while a driver runs. This module imports
 neither ray nor torch.
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _analyze(files: Files, reader: "Reader", found: list[Row] | None, *, tensorboard: bool) -> None:
+def _analyze(
+    files: Files, reader: "Reader", found: list[Row] | None, *, tensorboard: bool, paper: bool
+) -> None:
     """Write one sweep, and print it or add it to what was found; `StorageError` if it can't be written."""
     from rich.console import Console
 
@@ -39,6 +41,10 @@ def _analyze(files: Files, reader: "Reader", found: list[Row] | None, *, tensorb
             from sweeps.report import tensorboard as events
 
             typer.echo(events.write(files, findings), err=found is not None)
+        if paper:
+            from sweeps.report import paper as papers
+
+            typer.echo(papers.write(files, findings), err=found is not None)
     except OSError as error:
         raise exits.StorageError(f"{files.analysis}: can't be written: {error}") from error
 
@@ -68,6 +74,12 @@ def main(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")
     ] = False,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="Also write PDF figures of a column's width and tables for LaTeX."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write tables, figures and a summary of sweeps into results/SWEEP/analysis/."""
@@ -80,9 +92,8 @@ def main(
         from sweeps.report import analysis
 
         reader, found = Reader(), list[Row]() if as_json else None
-        steps = [
-            partial(_analyze, files, reader, found, tensorboard=tensorboard) for files in chosen
-        ]
+        also = {"tensorboard": tensorboard, "paper": paper}
+        steps = [partial(_analyze, files, reader, found, **also) for files in chosen]
         codes = [_code(step) for step in steps]
         if any(files.folder.parent == ledger.RESULTS for files in chosen):
             shown = Console(quiet=as_json)

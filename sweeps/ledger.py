@@ -219,6 +219,11 @@ class Files:
         return self.analysis / f"{name}.{kind}"
 
     @property
+    def paper(self) -> Path:
+        """Tables and figures for a paper."""
+        return self.analysis / "paper"
+
+    @property
     def events(self) -> Path:
         """TensorBoard event files, one folder per trial."""
         return self.analysis / "tensorboard"
