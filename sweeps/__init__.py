@@ -24,7 +24,6 @@ The words of this project, as the code uses them:
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def sweep(
     *,
     name: str = "",
     changes: Mapping[str, Any] | None = None,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     audit: float = 0.0,
     slots: int | None = None,
@@ -57,7 +56,8 @@ def sweep(
     """Run a sweep, or resume it, and read it: `sweeps run` in a process of its own.
 
     The space is the name of a shipped one, a YAML file, or a mapping with the same keys, which needs a
-    `name`. `changes` are those of `--set`, by path; the other arguments are the options of that command.
+    `name`. `changes` are those of `--set`, by path; `scale`, `out`, `seed`, `audit` (a share) and `slots` are
+    the options of that command.
     Its lines are printed as they come. Trials that failed, and a cap that was reached, are a warning.
 
     Raises what is wrong with the space before anything starts (`tinylm.config.ConfigError`), and the

@@ -185,7 +185,7 @@ def sweep(
     *,
     name: str,
     changes: Mapping[str, Any] | None,
-    out: Path | None,
+    out: str | os.PathLike[str] | None,
     seed: int,
     audit: float,
     slots: int | None,
@@ -196,15 +196,18 @@ def sweep(
 
     scale = scale or default_scale()
     assigned = [f"{path}={json.dumps(_plain(value))}" for path, value in (changes or {}).items()]
+    folder = None if out is None else Path(out)
     if isinstance(space, Mapping):
-        out = out or RESULTS / f"{name}-{Path(scale).stem}"
-        source = Files(out).space
+        folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
+        source = Files(folder).space
         content = yaml.safe_dump(_plain(space), sort_keys=False).encode()
         _check(content, name, lambda file: read_request(file, scale, assigned, seed))
         write_whole(source, content)
+    elif name:
+        raise UsageError(f"name={name!r}: is for a space that is a mapping; out chooses the folder")
     else:
         source = Path(space)
-    folder = sweep_folder(read_request(str(source), scale, assigned, seed), out)
+    folder = sweep_folder(read_request(str(source), scale, assigned, seed), folder)
     options = {"--scale": scale, "--out": folder, "--seed": seed, "--audit": audit}
     command = [sys.executable, "-m", "sweeps.run", str(source)]
     command += [str(part) for option in options.items() for part in option]

@@ -131,6 +131,7 @@ SPACE: dict[str, Any] = {
         (SPACE, "", "name='': a space that is a mapping needs one"),
         (SPACE, "a/b", "name='a/b': a space that is a mapping needs one"),
         ("lrr", "", "lrr"),
+        ("lr", "mine", "name='mine': is for a space that is a mapping"),
     ],
 )
 def test_what_is_wrong_with_a_space_is_raised_and_nothing_is_written(

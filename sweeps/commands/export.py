@@ -45,7 +45,7 @@ def main(
 
         trained = load_model(file)
         with exits.storing(folder):
-            write_hf(trained, folder, card(found, runs, run))
+            write_hf(trained, folder, card(found, runs, run, arm))
         print(f"{folder}: {run.label}, which transformers loads as a Llama")
 
 

@@ -43,7 +43,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path | None:
     if saved is None:
         _tell(files, f"not written: the checkpoint of {runs[0].label} is gone or damaged")
         return None
-    if files.best.exists() and not _is_own(files):
+    if os.path.lexists(files.best) and not _is_own(files):
         _tell(files, "has files that the analysis did not write, and is left as it is")
         return None
     run, file = saved
@@ -110,8 +110,9 @@ def _written(files: Files) -> Row:
 def _is_own(files: Files) -> bool:
     """Whether the folder of the best model has what the analysis wrote, and no other file."""
     names = _written(files).get("files")
-    there = {path.name for path in files.best.iterdir()}
-    return isinstance(names, list) and there <= set(names)
+    if not isinstance(names, list) or files.best.is_symlink():
+        return False
+    return all(path.name in names for path in files.best.iterdir())
 
 
 def _tell(files: Files, words: str) -> None:
@@ -162,9 +163,11 @@ def _facts(found: SearchFindings | StudyFindings, run: Trial) -> Row:
     }
 
 
-def card(found: SearchFindings | StudyFindings, runs: Sequence[Trial], run: Trial) -> str:
-    """The model card of a run: the answer of its sweep with the caveats, the run among those of the same
-    values, and its config."""
+def card(
+    found: SearchFindings | StudyFindings, runs: Sequence[Trial], run: Trial, arm: str = ""
+) -> str:
+    """The model card of a run, the best of its sweep or of an arm: the answer of the sweep with the
+    caveats, the run among those of the same values, and its config."""
     results, end = found.results, last_record(run)
     assert end is not None  # it has finished
     measured = {
@@ -175,10 +178,11 @@ def card(found: SearchFindings | StudyFindings, runs: Sequence[Trial], run: Tria
         "seed": str(run.seed),
         "trial": f"`{run.trial}`",
     }
+    of = f"the arm `{arm}` of " if arm else ""
     lines = [
         f"# {escaped(run.label)}",
         "",
-        f"The best model of the sweep `{results.name}`, at scale `{results.scale}`.",
+        f"The best model of {of}the sweep `{results.name}`, at scale `{results.scale}`.",
         "",
         "## Question and answer",
         "",

@@ -244,6 +244,27 @@ def test_a_folder_of_people_is_never_replaced(two: tuple[Files, Saved]) -> None:
     assert files.best_checkpoint.read_text() == "mine"
 
 
+def test_a_link_of_people_is_not_followed(two: tuple[Files, Saved], tmp_path: Path) -> None:
+    files = two[0]
+    analyzed(files)
+    files.best.rename(tmp_path / "elsewhere")
+    files.best.symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").stat().st_mtime_ns
+    analyzed(files)
+    assert files.best.is_symlink()
+    assert (tmp_path / "elsewhere").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("facts", [b"{", b"[]", b'{"files": [{}]}', b'{"files": 1}'])
+def test_damaged_facts_are_not_taken_for_those_of_an_analysis(
+    two: tuple[Files, Saved], facts: bytes
+) -> None:
+    analyzed(two[0])
+    two[0].best_facts.write_bytes(facts)
+    analyzed(two[0])
+    assert two[0].best_facts.read_bytes() == facts
+
+
 def test_a_checkpoint_is_copied_where_it_can_not_be_linked(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("one")
     (tmp_path / "there").write_text("")  # which a link does not replace
@@ -313,7 +334,9 @@ def test_an_arm_is_exported_by_its_name(
         file.write_bytes(saved.read_bytes())
     monkeypatch.chdir(tmp_path)
     assert call("nope-cpu/nope", "--to", "hf", "model").exit_code == 0
-    assert Path("model/README.md").read_text().splitlines()[6].startswith("# nope")
+    text = Path("model/README.md").read_text()
+    assert "\n# nope" in text
+    assert "The best model of the arm `nope` of the sweep `nope-cpu`" in text
 
 
 def test_an_unknown_arm_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
