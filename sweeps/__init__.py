@@ -1,5 +1,8 @@
 """Honest sweeps over small language models.
 
+`sweeps.load("lr-cpu")` reads a sweep into tables of pandas, and `sweeps.sweep(space)` runs one. What they
+need is imported when they are called.
+
 The words of this project, as the code uses them:
 
     sweep       one question, its trials and its ledger: a folder under results/
@@ -18,3 +21,50 @@ The words of this project, as the code uses them:
     record      what the training loop yields at an evaluation
     row         one line of the ledger; a `measured` row holds a record
 """
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeps.api import LoadedSweep
+
+__all__ = ["load", "sweep"]
+
+
+def load(name: str | os.PathLike[str]) -> "LoadedSweep":
+    """What the ledger of a sweep says now, by the sweep's name under results/ or its folder.
+
+    Raises `sweeps.exits.UsageError` if there is none, and `sweeps.ledger.LedgerError` if it is damaged.
+    """
+    from sweeps import api
+
+    return api.load(name)
+
+
+def sweep(
+    space: str | os.PathLike[str] | Mapping[str, Any],
+    scale: str = "",
+    *,
+    name: str = "",
+    changes: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    audit: float = 0.0,
+    slots: int | None = None,
+) -> "LoadedSweep":
+    """Run a sweep, or resume it, and read it: `sweeps run` in a process of its own.
+
+    The space is the name of a shipped one, a YAML file, or a mapping with the same keys, which needs a
+    `name`. `changes` are those of `--set`, by path; `scale`, `out`, `seed`, `audit` (a share) and `slots` are
+    the options of that command.
+    Its lines are printed as they come. Trials that failed, and a cap that was reached, are a warning.
+
+    Raises what is wrong with the space before anything starts (`tinylm.config.ConfigError`), and the
+    error that ended the sweep (see `sweeps.exits`).
+    """
+    from sweeps import api
+
+    return api.sweep(
+        space, scale, name=name, changes=changes, out=out, seed=seed, audit=audit, slots=slots
+    )

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import Address, Allow, Slots, Tracker, command_line, console, readers
+from sweeps.commands.shared import (
+    Address,
+    Allow,
+    AsJson,
+    Slots,
+    Tracker,
+    command_line,
+    console,
+    print_json,
+    readers,
+)
 from sweeps.ledger import RESULTS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -59,7 +69,7 @@ def main(
 
 
 @app.command("list")
-def list_all() -> None:
+def list_all(as_json: AsJson = False) -> None:
     """List the experiments under results/, one per line."""
     with exits.reported():
         from sweeps.findings.everything import Reader
@@ -67,7 +77,11 @@ def list_all() -> None:
         from sweeps.report.terminal import print_experiments
 
         reader = Reader()
-        print_experiments(entries_under(RESULTS, reader), console())
+        entries = entries_under(RESULTS, reader)
+        if as_json:
+            print_json([entry.as_json() for entry in entries])
+        else:
+            print_experiments(entries, console())
         left_out = reader.left_out(RESULTS)
         for name, why in left_out.items():
             typer.echo(f"left out: {name}: {exits.message_of(why)}", err=True)
@@ -75,26 +89,36 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of an experiment.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name of an experiment.")], as_json: AsJson = False
+) -> None:
     """Print the log entry of one experiment."""
     with exits.reported():
         from sweeps.report.entries import find_entries
         from sweeps.report.terminal import print_experiment
 
         (entry,) = find_entries(RESULTS, [name])
-        print_experiment(entry, console())
+        if as_json:
+            print_json(entry.as_json())
+        else:
+            print_experiment(entry, console())
 
 
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(help="Names of the experiments.")],
+    as_json: AsJson = False,
 ) -> None:
     """Compare experiments side by side."""
     with exits.reported():
         from sweeps.report.entries import find_entries
         from sweeps.report.terminal import print_comparison
 
-        print_comparison(find_entries(RESULTS, names), console())
+        entries = find_entries(RESULTS, names)
+        if as_json:
+            print_json([entry.as_json() for entry in entries])
+        else:
+            print_comparison(entries, console())
 
 
 if __name__ == "__main__":

@@ -123,6 +123,11 @@ class Files:
         return bool(there.st_size) or not stat.S_ISREG(there.st_mode)
 
     @property
+    def space(self) -> Path:
+        """The search space of a sweep that Python code asked for; others have theirs elsewhere."""
+        return self.folder / "space.yaml"
+
+    @property
     def driver(self) -> Path:
         """Which process runs the sweep, while one does."""
         return self.folder / ".driver"
@@ -159,6 +164,21 @@ class Files:
     def wandb(self) -> Path:
         """What Weights & Biases writes, one folder per attempt."""
         return self.folder / "wandb"
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best model, which the analysis writes."""
+        return self.folder / "best"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best model."""
+        return self.best / self.CHECKPOINT
+
+    @property
+    def best_facts(self) -> Path:
+        """Which run the best model is of, for programs."""
+        return self.best / "best.json"
 
     @property
     def analysis(self) -> Path:
@@ -198,6 +218,11 @@ class Files:
     def figure(self, name: str, kind: str = "svg") -> Path:
         """A figure by its name, which `report.plots` gives it; svg or png."""
         return self.analysis / f"{name}.{kind}"
+
+    @property
+    def paper(self) -> Path:
+        """Tables and figures for a paper."""
+        return self.analysis / "paper"
 
     @property
     def events(self) -> Path:

@@ -4,14 +4,13 @@ python -m sweeps.replay CURVES.csv --policy asha --workers 8 --repeats 200
 python -m sweeps.replay CURVES.csv --compare
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import console
+from sweeps.commands.shared import AsJson, console, print_json
 
 _FIGURES = (".svg", ".png", ".pdf")
 
@@ -75,7 +74,7 @@ def main(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for the random orders.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     out: Annotated[
         Path, typer.Option(help="File for the figure of --compare, of cost against regret.")
     ] = Path("replay.svg"),
@@ -116,7 +115,7 @@ def main(
         }
         if as_json:
             found = {each: result.as_json() for each, result in results.items()}
-            print(json.dumps(found if compare else found[name], indent=1))
+            print_json(found if compare else found[name])
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
             print_replays(results, timed, console())

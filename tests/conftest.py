@@ -22,6 +22,7 @@ from sweeps.ledger import Files
 from sweeps.report.analysis import Analysis
 from tinylm import config as cfg
 from tinylm import data, train
+from tinylm.checkpoint import save
 from tinylm.data import END_OF_TEXT, Corpus, prepare
 
 pytest.register_assert_rewrite("conformance")  # so that a law that fails shows its values
@@ -102,6 +103,14 @@ def tiny(text_folder: Path) -> cfg.Config:
 def corpus(tiny: cfg.Config) -> Corpus:
     """The small corpus, tokenized."""
     return prepare(tiny)
+
+
+@pytest.fixture(scope="session")
+def saved(tiny: cfg.Config, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint, which stands for those of all runs."""
+    file = tmp_path_factory.mktemp("saved") / "checkpoint.pt"
+    save(file, train.start(tiny), corpus, tiny)
+    return file
 
 
 @pytest.fixture(scope="session")

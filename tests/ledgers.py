@@ -306,6 +306,43 @@ def starts_high(folder: Path) -> Files:
     return Files(folder)
 
 
+def keep(tell: Story, trial: str, saved: Path) -> Path:
+    """Give a trial a checkpoint at its end; returns the file."""
+    name = f"checkpoints/{trial}-1/checkpoint_0/checkpoint.pt"
+    file = tell.ledger.files.folder / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(saved.read_bytes())
+    more = {"step": BUDGET // 2048, "tokens": BUDGET, "path": name}
+    tell._append("checkpointed", trial, **more)
+    return file
+
+
+def run(tell: Story, saved: Path, values: Mapping[str, Any], seed: int, loss: float) -> Path:
+    """A run that finishes with this loss; returns its checkpoint."""
+    trial = tell.plan(values, seed)
+    tell.start(trial)
+    tell.measure(trial, BUDGET, loss)
+    file = keep(tell, trial, saved)
+    tell.finish(trial)
+    return file
+
+
+Saved = dict[tuple[float, int], Path]  # rate and seed -> checkpoint
+
+
+def rates(
+    folder: Path, saved: Path, losses: Mapping[float, tuple[float, ...]]
+) -> tuple[Files, Saved]:
+    """A sweep of rates with these losses, one for each seed, and the checkpoints."""
+    kept = {}
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": list(losses)}})
+        for rate, given in losses.items():
+            for seed, loss in enumerate(given):
+                kept[rate, seed] = run(tell, saved, {"optim.lr": rate}, seed, loss)
+    return Files(folder), kept
+
+
 def bowl(rates: list[float], best: float) -> dict[float, float]:
     """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}

@@ -51,7 +51,7 @@ def run(*arguments: str) -> Result:
 
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
-        "trial,label,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
+        "trial,label,arm,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
         "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,val_loss_audited"
     )
 
@@ -187,6 +187,47 @@ def test_the_files_to_open_first_stand_on_lines_of_their_own(lr: Files, analysis
     present(analysis, Console(file=stream, width=40))
     names = ("summary.md", "loss_vs_lr.png", "loss_by_tokens.png")
     assert stream.getvalue().splitlines()[-3:] == [str(lr.analysis / name) for name in names]
+
+
+def test_json_is_the_summary_with_the_answer_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = lr_sweep(tmp_path / "results" / "lr-cpu")
+    monkeypatch.chdir(tmp_path)
+    done = run("lr-cpu", "--json")
+    assert done.exit_code == 0
+    (printed,) = json.loads(done.stdout)
+    summary = json.loads(files.findings.read_text())
+    assert {name: printed[name] for name in summary if name != "figures"} == {
+        name: value for name, value in summary.items() if name != "figures"
+    }
+    assert printed["answer"][0].startswith("lr=0.002 is the best of 8: ")
+    assert printed["model"] is None
+    assert "results/lr-cpu/analysis/summary.md" in printed["paths"]
+
+
+def test_tables_and_figures_for_a_paper_are_written_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ended(tmp_path / "results" / "lr-cpu", "optim.lr", {1e-3: 3.0, 2e-3: 3.1})
+    monkeypatch.chdir(tmp_path)
+    assert (run("lr-cpu").exit_code, files.paper.exists()) == (0, False)
+    done = run("lr-cpu", "--paper")
+    assert done.exit_code == 0
+    assert "results/lr-cpu/analysis/paper" in done.stdout.splitlines()
+    assert (files.paper / "table.tex").is_file()
+
+
+def test_json_has_the_sweeps_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr_sweep(tmp_path / "results" / "lr-cpu")
+    (tmp_path / "results" / "broken").mkdir()
+    (tmp_path / "results" / "broken" / "ledger.jsonl").write_text("xx\n")
+    monkeypatch.chdir(tmp_path)
+    done = run("lr-cpu", "broken", "--json")
+    assert done.exit_code == 6
+    assert [one["sweep"] for one in json.loads(done.stdout)] == ["lr-cpu"]
 
 
 def test_an_unknown_name_gets_the_nearest_one(

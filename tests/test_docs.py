@@ -15,7 +15,10 @@ import typer
 
 from sweeps.__main__ import COMMANDS, module_of
 from sweeps.policies import SCHEDULES
+from sweeps.report.entries import Entry
+from sweeps.simulate.judge import Judgment
 from tinylm import config as cfg
+from tinylm.size import Size
 
 HERE = Path(__file__).parents[1]
 FOLDERS = (HERE, HERE / "docs", HERE / "docs" / "results", HERE / "results", HERE / ".github")
@@ -212,6 +215,16 @@ def test_every_promise_names_a_test() -> None:
     rows = [row for part in tables for row in part.splitlines()[2:]]
     assert rows
     assert [row for row in rows if not re.search(r"`test_\w+`.*\|$", row)] == []
+
+
+EXPORT = (HERE / "docs" / "export.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "field", {name: 1 for one in (Entry, Size, Judgment) for name in one.__dataclass_fields__}
+)
+def test_the_page_on_exports_names_the_fields_that_programs_read(field: str) -> None:
+    assert f"`{field}`" in EXPORT
 
 
 ARCHITECTURE = HERE / "docs" / "architecture.md"

@@ -89,6 +89,21 @@ def test_compare_puts_experiments_side_by_side(results: Path) -> None:
     assert float(losses[1]) == pytest.approx(float(losses[0]) + 1.0, abs=2e-4)
 
 
+@pytest.mark.parametrize("command", [["list"], ["compare", "baseline_17m", "longer"]], ids=str)
+def test_json_has_an_object_for_each_experiment(results: Path, command: list[str]) -> None:
+    single(results, "baseline_17m", 2e-3)
+    single(results, "longer", 2e-3, plus=1.0)
+    first, second = json.loads(run(*command, "--json").output)
+    assert [one["name"] for one in (first, second)] == ["baseline_17m", "longer"]
+    assert second["val_loss"] == pytest.approx(first["val_loss"] + 1.0)
+    assert second["comparison"]["difference"] == pytest.approx(1.0)
+
+
+def test_json_of_one_experiment_is_an_object(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    assert json.loads(run("show", "baseline_17m", "--json").output)["is_baseline"] is True
+
+
 def test_an_unknown_experiment_is_refused_with_the_nearest(results: Path) -> None:
     single(results, "baseline_17m", 2e-3)
     done = run("show", "baseline_17")

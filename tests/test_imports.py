@@ -46,6 +46,7 @@ FORBIDDEN = {
         "typer",
     },
     "sweeps": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
+    "sweeps.api": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.text": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
@@ -66,6 +67,8 @@ FORBIDDEN = {
     "sweeps.report.server": {"torch", "ray", "matplotlib"},
     "sweeps.report.tensorboard": {"torch", "ray"},
     "sweeps.commands.shared": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.commands.export": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.report.best": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.run": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.analyze": {"torch", "ray"},
     "sweeps.replay": {"torch", "ray", "pandas", "matplotlib", "scipy"},
@@ -213,7 +216,10 @@ READING = {"sweeps.findings", "sweeps.report"}
 COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair"}
 ARROWS = {
     "tinylm": set[str](),
-    "sweeps": set[str](),  # the package's own __init__
+    "sweeps": {"sweeps.api"},  # the package's own __init__
+    "sweeps.api": LOW
+    | READING
+    | {"sweeps.ledger", "sweeps.plan.request", "sweeps.engine", "tinylm"},
     "sweeps.exits": {"tinylm.exits", "tinylm.messages", "tinylm.streams"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),

@@ -809,6 +809,13 @@ def test_check_exits_with_6_if_a_row_is_damaged(tmp_path: Path, change: bytes, c
     assert (done.exit_code, "sweeps ledger repair" in done.stderr) == (code, code == 6)
 
 
+def test_check_prints_json(tmp_path: Path) -> None:
+    files = lr_sweep(tmp_path / "s")
+    done = CliRunner().invoke(command.app, ["check", str(files.folder), "--json"])
+    rows = len(files.ledger.read_text().splitlines())
+    assert json.loads(done.stdout) == {"ledger": str(files.ledger), "rows": rows, "rest": 0}
+
+
 def test_what_repair_tells_people(tmp_path: Path) -> None:
     files = damaged_sweep(tmp_path / "s")
     done = CliRunner().invoke(command.app, ["repair", str(files.folder)])

@@ -1,4 +1,5 @@
-"""`python -m tinylm`: train a small language model, sample text from it, or count its parameters."""
+"""`python -m tinylm`: train a small language model, sample text from it, export it, or count its
+parameters."""
 
 import fcntl
 import json
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -42,6 +43,14 @@ Set = Annotated[
     list[str],
     typer.Option(
         "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
+    ),
+]
+
+
+Saved = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A checkpoint file, or a folder with a checkpoint.pt."
     ),
 ]
 
@@ -94,10 +103,25 @@ def _locked(records: Path) -> Iterator[BinaryIO]:
 def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
     changes: Set = [],  # noqa: B006 typer copies it
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print a config's parameter counts and training FLOPs."""
     with reported():
-        _print_size(config, cfg.overlay(cfg.load(config), cfg.parse_assignments(changes)))
+        settings = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
+        if as_json:
+            print(json.dumps(_size_facts(settings), indent=1))
+        else:
+            _print_size(config, settings)
+
+
+def _size_facts(settings: cfg.Config) -> dict[str, int]:
+    counted = size(settings.model)
+    return {
+        **asdict(counted),
+        "tokens": settings.budget.tokens,
+        "updates": settings.steps,
+        "flops": counted.flops_per_token * settings.budget.tokens,
+    }
 
 
 def _print_size(title: str, settings: cfg.Config) -> None:
@@ -283,9 +307,41 @@ def _train(
     print(f"checkpoint: {saved}")
 
 
+def _checkpoint_file(saved: Path) -> Path:
+    """The checkpoint that a path names, as a file or as its folder; `ConfigError` if there is none."""
+    file = saved / "checkpoint.pt" if saved.is_dir() else saved
+    if not file.is_file():
+        below = sorted(saved.glob("*/checkpoint.pt"))
+        hint = f"; did you mean {below[0].parent}?" if below else ""
+        raise cfg.ConfigError([f"{file}: no such checkpoint{hint}"])
+    return file
+
+
+@app.command()
+def export(
+    saved: Saved,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write; it must be new.")
+    ],
+    to: Annotated[
+        Literal["hf"],
+        typer.Option(help="The format: hf is a folder that Hugging Face's transformers loads."),
+    ] = "hf",
+) -> None:
+    """Write a checkpoint as a folder that another program loads."""
+    with reported():
+        from tinylm import checkpoint
+        from tinylm.export import write_hf
+
+        trained = checkpoint.load_model(_checkpoint_file(saved))
+        with storing(folder):
+            write_hf(trained, folder)
+        print(f"{folder}: transformers loads it as a Llama (AutoModelForCausalLM, AutoTokenizer)")
+
+
 @app.command()
 def generate(
-    saved: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file.")],
+    saved: Saved,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 256,
     temperature: Annotated[
@@ -309,9 +365,7 @@ def generate(
     from tinylm.generate import generate as sample
 
     with reported():
-        if not saved.is_file():
-            raise cfg.ConfigError([f"{saved}: no such checkpoint"])
-        trained = checkpoint.load_model(saved)
+        trained = checkpoint.load_model(_checkpoint_file(saved))
         print(prompt, end="", flush=True)
         ids: list[int] = []
         shown = ""

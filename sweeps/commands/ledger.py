@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
+from sweeps.commands.shared import AsJson, print_json
 from sweeps.ledger import find_sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -24,7 +25,7 @@ def main() -> None:
 
 
 @app.command()
-def check(name: Name) -> None:
+def check(name: Name, as_json: AsJson = False) -> None:
     """Read every row of a ledger and its checksum. Exits with 6 if one is damaged."""
     with exits.reported():
         from sweeps.repair import examine
@@ -33,6 +34,9 @@ def check(name: Name) -> None:
         found = examine(files)
         if found.damage is not None:
             raise found.damage
+        if as_json:
+            print_json({"ledger": str(files.ledger), "rows": found.rows, "rest": found.rest})
+            return
         print(f"{files.ledger}: {found.rows:,} whole rows")
         if found.rest:
             print(

@@ -3,9 +3,10 @@
 Importing it loads typer alone: `--help` answers at once.
 """
 
+import json
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,7 @@ Slots = Annotated[
 Tracker = Annotated[
     TrackerName | None, typer.Option(help="Also report the trials to this tracker.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Allow = Annotated[
     Allowed | None,
     typer.Option(
@@ -48,6 +50,11 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def print_json(content: Any) -> None:
+    """Print a result for programs; every number in it is finite."""
+    print(json.dumps(content, indent=1, allow_nan=False))
 
 
 def readers() -> "Readers":

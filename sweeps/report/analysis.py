@@ -1,4 +1,4 @@
-"""Writing and printing the analysis of a sweep: every file of `results/SWEEP/analysis/`."""
+"""Writing and printing the analysis of a sweep: every file of `results/SWEEP/analysis/`, and `best/`."""
 
 import json
 import sys
@@ -13,8 +13,9 @@ from rich.text import Text
 from sweeps import ledger
 from sweeps.exits import StorageError, message_of
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
-from sweeps.ledger import Files
-from sweeps.report import log, notes, page
+from sweeps.ledger import Files, Row
+from sweeps.report import best, log, notes, page
+from sweeps.report.answer import answer_words
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
@@ -28,6 +29,16 @@ class Analysis:
     findings: SearchFindings | StudyFindings
     paths: tuple[Path, ...]
     first: tuple[Path, ...]  # of these, the ones to open first
+    model: Path | None  # the folder of the best model
+
+    def as_json(self) -> Row:
+        """The findings, the answer in sentences, and the paths that were written."""
+        return {
+            **self.findings.as_json(),
+            "answer": answer_words(self.findings),
+            "model": None if self.model is None else str(self.model),
+            "paths": [str(path) for path in self.paths],
+        }
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
@@ -45,8 +56,9 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
         paths.append(path)
     for stale in figures_before.difference(paths):  # of a path that is no longer swept
         stale.unlink(missing_ok=True)
+    model = best.write(files, found)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
-    return Analysis(found, tuple(paths), (files.report, files.summary, *pictures))
+    return Analysis(found, tuple(paths), (files.report, files.summary, *pictures), model)
 
 
 def _figures(files: Files) -> Iterator[Path]:
@@ -84,9 +96,10 @@ def print_path(path: Path, console: Console) -> None:
 
 
 def present(analysis: Analysis, console: Console) -> None:
-    """Print the ranking and the files to open first, each as a link on its own line."""
+    """Print the ranking, the folder of the best model and the files to open first, each as a link on its
+    own line."""
     print_result(analysis.findings, console)
-    for path in analysis.first:
+    for path in (*([analysis.model] if analysis.model else []), *analysis.first):
         print_path(path, console)
 
 

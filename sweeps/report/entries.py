@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from sweeps.findings.experiments import (
 )
 from sweeps.findings.outcomes import doubts
 from sweeps.findings.results import METRICS
-from sweeps.ledger import BASELINE, Trial
+from sweeps.ledger import BASELINE, Row, Trial
 from sweeps.report.answer import better_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
@@ -60,6 +60,10 @@ class Entry:
     patterns: str
     observations: list[str]
     next_steps: list[str]
+
+    def as_json(self) -> Row:
+        """The entry for programs. `terms` are what its losses can be compared on."""
+        return asdict(self)
 
 
 def entries_under(folder: Path, reader: Reader | None = None) -> list[Entry]:

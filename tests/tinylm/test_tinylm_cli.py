@@ -75,6 +75,11 @@ def test_count_takes_changes() -> None:
     assert "120,945,408" in printed
 
 
+def test_count_prints_json() -> None:
+    counted = json.loads(call("count", "baseline_17m", "--json").stdout)
+    assert (counted["params"], counted["updates"]) == (128_625_408, 10_000)
+
+
 def test_training_writes_config_records_and_checkpoint(trained: Path, config: Path) -> None:
     assert content(trained).keys() == {"config.json", "records.jsonl", "checkpoint.pt"}
     assert cfg.load(str(trained / "config.json")) == cfg.load(str(config))

@@ -1,0 +1,42 @@
+"""The runs whose checkpoints are the best that a sweep has."""
+
+import math
+from collections.abc import Sequence
+
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.ledger import Trial
+from sweeps.selection import last_record
+
+
+def best_runs(found: SearchFindings | StudyFindings, arm: str = "") -> list[Trial]:
+    """The finished runs of the best values, one per seed, the lowest final loss first; empty if none
+    has finished.
+
+    Of a search, these are the values that an audit found to be better, else those that it chose. Of a
+    study, those of the arm with this name; without a name, of the arm with the lowest mean among those
+    that are better than the baseline, else of the baseline.
+    """
+    runs = _of_study(found, arm) if isinstance(found, StudyFindings) else _of_search(found)
+    metric = found.results.metric
+    ends = {
+        run.trial: end.loss(metric)
+        for run in runs
+        if run.status == "finished" and (end := last_record(run)) is not None
+    }
+    return sorted((run for run in runs if run.trial in ends), key=lambda run: ends[run.trial])
+
+
+def _of_search(found: SearchFindings) -> Sequence[Trial]:
+    better = found.answer.better
+    return found.winner if better is None else better.runs
+
+
+def _of_study(found: StudyFindings, name: str) -> Sequence[Trial]:
+    if not name:
+        if found.comparison is None:
+            return []
+        baseline, *others = found.comparison.arms
+        better = [one for one in others if one.verdict.kind == "better"]
+        name = min(better, key=lambda one: one.mean or math.inf, default=baseline).name
+    arms = {arm.name: arm for arm in found.settled}
+    return list(arms[name].runs.values())
