@@ -198,4 +198,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if "fault" in terminalreporter.config.option.markexpr:
         reports = [one for kind in terminalreporter.stats.values() for one in kind]
         found = told(one for one in reports if isinstance(one, pytest.TestReport))
-        terminalreporter.write_line(table(found))
+        if found:
+            terminalreporter.write_line(table(found))

@@ -474,6 +474,7 @@ class Cluster:
         """Leave the cluster; end the processes of an own one."""
         if not self._given_up:
             ray.shutdown()
+            _listen_again()
             self._kill()
 
     def _kill(self) -> None:
@@ -496,6 +497,14 @@ class Cluster:
         for process in left:  # those whose parents were among them are ours now
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
+
+
+def _listen_again() -> None:
+    """Install the handlers of signals again: Ray's library has set that of SIGTERM to the system's."""
+    for number in ENDING:
+        handler = signal.getsignal(number)
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 def _disconnect() -> None:

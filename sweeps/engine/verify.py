@@ -164,11 +164,13 @@ _MACHINE = ("processor", "gpu")
 
 
 def differing(session: led.Row, here: Mapping[str, Any]) -> list[Change]:
-    """What differs between the row of a session and this machine; what the row does not say does not."""
+    """What differs between the row of a session and this machine, or is not known of the session."""
     found = []
-    if session.get("code") not in {None, here["code"]}:
-        words = f"the training code of tinylm was {session['code']}, it is {here['code']} here"
-        found.append(Change("code", words))
+    if session.get("code") != here["code"]:
+        was = f"was {session['code']}" if session.get("code") else _UNKNOWN
+        found.append(
+            Change("code", f"the training code of tinylm {was}, it is {here['code']} here")
+        )
     parts: tuple[tuple[Literal["versions", "machine"], Iterable[str]], ...] = (
         ("versions", _VERSIONS),
         ("machine", _MACHINE),
@@ -176,10 +178,13 @@ def differing(session: led.Row, here: Mapping[str, Any]) -> list[Change]:
     for what, names in parts:
         before, now = session.get(what, {}), here[what]
         for name in names:
-            if name in before and before[name] != now.get(name):
-                words = f"{name} was {before[name]}, it is {now.get(name, 'missing')} here"
-                found.append(Change(what, words))
+            if before.get(name) != now.get(name):
+                was = f"was {before[name]}" if name in before else _UNKNOWN
+                found.append(Change(what, f"{name} {was}, it is {now.get(name, 'missing')} here"))
     return found
+
+
+_UNKNOWN = "is not in the ledger"
 
 
 def compare(

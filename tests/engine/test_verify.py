@@ -225,17 +225,22 @@ def test_the_reason_names_what_happened_and_what_changed(tmp_path: Path) -> None
     ("session", "found"),
     [
         (HERE, []),
-        ({}, []),
-        ({**HERE, "code": None}, []),
+        (
+            {"machine": {"processor": "x86"}, "versions": {"torch": "2.7"}},
+            [
+                Change("code", "the training code of tinylm is not in the ledger, it is aaa here"),
+                Change("versions", "numpy is not in the ledger, it is 2.0 here"),
+            ],
+        ),
         ({**HERE, "code": "bbb"}, [CODE]),
         ({**HERE, "machine": {"processor": "arm", "cpus": 2}}, [MACHINE]),
         ({**HERE, "machine": {"processor": "x86", "cpus": 64}}, []),
         (
-            {**HERE, "versions": {"torch": "2.6", "ray": "2.50"}},
+            {**HERE, "versions": {"torch": "2.6", "numpy": "2.0", "ray": "2.50"}},
             [Change("versions", "torch was 2.6, it is 2.7 here")],
         ),
         (
-            {**HERE, "machine": {"gpu": "H100"}},
+            {**HERE, "machine": {"processor": "x86", "gpu": "H100"}},
             [Change("machine", "gpu was H100, it is missing here")],
         ),
     ],
