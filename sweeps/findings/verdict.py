@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweeps.findings.outcomes import Doubt
-from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, seeds_to_settle
+from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, decide, seeds_to_settle
 
 NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
 
@@ -48,13 +48,13 @@ def judge(
     """
     if effect.low is None or effect.high is None or effect.sd is None or p_holm is None:
         return undecided("one seed has no interval")
-    if p_holm < ALPHA:
-        kind: Kind = "better" if effect.mean < 0 else "worse"
+    kind = decide(effect, p_holm, noise and NOISE_MARGIN * noise.sd)
+    if kind in {"better", "worse"}:
         near, far = sorted((abs(effect.low), abs(effect.high)))
         size = f"{abs(effect.mean):.4f} {unit}"
         return Verdict(kind, f"{kind} by {size} (95% interval {near:.4f} to {far:.4f})")
-    largest = max(abs(effect.low), abs(effect.high))
-    if noise is not None and largest <= NOISE_MARGIN * noise.sd:
+    if kind == "no difference":
+        largest = max(abs(effect.low), abs(effect.high))
         return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
     needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested) if effect.sd else None
     if needed is None:
