@@ -234,13 +234,20 @@ def scaled(n: int, statistic: float) -> list[float]:
 
 
 @pytest.mark.parametrize("looks", [(3,), (3, 5), (3, 5, 8)])
-@pytest.mark.parametrize(("times", "is_below"), [(1.002, True), (0.998, False)])
+@pytest.mark.parametrize(("times", "is_below"), [(1.0001, True), (0.9999, False)])
 def test_a_sequential_p_value_is_below_the_level_where_the_boundary_is_exceeded(
     looks: tuple[int, ...], times: float, is_below: bool
 ) -> None:
     bound = boundaries(looks, ENDS)[-1]
     found = effect_at_look(scaled(looks[-1], times * bound), looks, ENDS)
     assert found.p is not None and (found.p < ALPHA) is is_below
+
+
+@pytest.mark.parametrize("level", [0.5, 0.01, ALPHA / 8, 3e-5, 1e-7])
+def test_a_sequential_p_value_is_the_level_whose_boundary_is_met(level: float) -> None:
+    bound = boundaries(LOOKS, ENDS, level)[-1]
+    found = effect_at_look(scaled(12, bound), LOOKS, ENDS).p
+    assert found == pytest.approx(level, rel=5e-3)
 
 
 def test_a_sequential_p_value_never_rises() -> None:
