@@ -25,6 +25,7 @@ ALPHA = 1 - CONFIDENCE
 # held that missing a difference is a quarter as bad as seeing one that is not there (20% against 5%).
 POWER = 0.8
 MOST_SEEDS = 1000
+NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
 # Draws of the process of t statistics: the level of all looks together is then between 4.9% and 5.1%.
 _DRAWS = 2**19
 _STEPS = 40  # halvings that find a boundary
@@ -198,6 +199,7 @@ def effect_at_look(
     return replace(found, low=found.mean - half, high=found.mean + half, p=min(before, now))
 
 
+# What an arm is found to be, lower losses being better.
 Decision = Literal["better", "worse", "no difference", "no conclusion"]
 
 
@@ -243,13 +245,15 @@ def look(
     added later changes nothing about them. The others are corrected for all arms. Arms with the same losses
     are one test, and one whose losses are the baseline's is none.
     """
-    seen = {name: _seen(base, own, before.get(name), ends) for name, own in arms.items()}
+    paired = {
+        name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
+    }
+    seen = {name: _seen(paired[name], before.get(name), ends) for name in arms}
     tests: dict[str, tuple[object, float]] = {name: (name, 1.0) for name in (*registered, *arms)}
     for name, one in seen.items():
-        same = {seed: loss for seed, loss in arms[name].items() if seed in base}
         if one.effect is not None and one.effect.p is not None:
-            tests[name] = (tuple(sorted(same.items())), one.effect.p)
-        if same and all(loss == base[seed] for seed, loss in same.items()):
+            tests[name] = (tuple(paired[name]), one.effect.p)
+        if paired[name] and not any(paired[name]):
             del tests[name]
             seen[name] = replace(one, p_holm=1.0)
     for family in (tests, {name: one for name, one in tests.items() if name in registered}):
@@ -265,12 +269,12 @@ def look(
     }
 
 
-def _seen(
-    base: Mapping[int, float], own: Mapping[int, float], before: Seen | None, ends: Sequence[int]
-) -> Seen:
-    """What a look finds of an arm, before the correction for others."""
+def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:
+    """What a look finds of an arm, before the correction for others. A study that was extended, and has no
+    looks from before, is taken to have been looked at where it was to end."""
+    if before is None and (early := [n for n in ends[:-1] if 2 <= n < len(differences)]):
+        before = _seen(differences[: early[-1]], None, ends[: len(early)])
     earlier = before or Seen((), None)
-    differences = [own[seed] - base[seed] for seed in base if seed in own]
     if earlier.is_settled or len(differences) <= max(earlier.looks, default=0):
         return earlier
     if len(differences) < 2:
@@ -368,3 +372,17 @@ def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequ
         if own is None or its is None or not scatters_more(its, own):
             found.append(group)
     return found
+
+
+def noise_of_runs(
+    base: Sequence[float], arms: Sequence[Sequence[float]], repeats: Sequence[float]
+) -> tuple[Noise | None, Literal["seeds", "repeats"] | None]:
+    """The noise of a run, and what it is taken over: seeds, pooled over the baseline and the arms whose
+    spread is no larger; or repeats of one run, if their spread is clearly larger."""
+    over_seeds = pooled_noise(alike(base, arms))
+    repeated = pooled_noise([repeats])
+    if repeated is None or repeated.sd == 0:  # exact repeats show no noise
+        return over_seeds, None if over_seeds is None else "seeds"
+    if over_seeds is None or scatters_more(repeated, over_seeds):
+        return repeated, "repeats"
+    return over_seeds, "seeds"

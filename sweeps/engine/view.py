@@ -100,9 +100,11 @@ def show_plan(
         console.print(f"{samples}, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)
-        runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
+        runs = sum(len(arms.runs(request, arm, {}, request.looks[0])) for arm in plan.arms)
         of_arms = f"{quantity(runs, 'run')} of {quantity(len(plan.arms), 'arm')}"
         console.print(f"then {of_arms}, each arm at its best {paths}")
+    if len(request.looks) > 1:
+        console.print(looks_words(request.looks), highlight=False)
     if space.confirm:
         console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
     if space.target and space.target.ends != "nothing":
@@ -114,6 +116,15 @@ def show_plan(
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def looks_words(looks: Sequence[int]) -> str:
+    """How a study goes on after the runs of its first look."""
+    *others, last = map(str, looks)
+    return (
+        f"{looks[0]} seeds of each arm, and up to {last} of those that are not settled and of the baseline: "
+        f"arms are looked at after {', '.join(others)} and {last} seeds"
+    )
 
 
 def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: Console) -> None:

@@ -15,7 +15,7 @@ from sweeps.findings.compute import Throughput, throughput
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirmed
 from sweeps.findings.outcomes import Doubt, Overfit, doubts, outcome, overfit
-from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
+from sweeps.findings.results import METRICS, UNITS, Results, covers, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
 from sweeps.selection import (
@@ -326,20 +326,21 @@ class Comparison:
     difference: float
     unit: str
     percent: float  # difference in percent of the baseline's mean loss
-    low: float | None  # 95% interval, in percent
+    low: float | None  # its interval, in percent; None for one seed, and between looks
     high: float | None
+    covers: int  # the interval covers the truth in so many percent
 
     @property
     def words(self) -> str:
-        """The difference in percent with its 95% interval; one seed has no interval."""
+        """The difference in percent with its interval, if it has one."""
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
         size += "".join(f", and {doubt.words}" for doubt in self.doubts)
-        if self.low is None:
-            return f"{size} (one seed: no interval)"
-        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
         lost = f" of {self.runs}" if self.seeds < self.runs else ""
-        return f"{size} (95% interval {interval}, {self.seeds}{lost} seeds)"
+        if self.low is None:
+            return f"{size} ({'one seed' if self.seeds == 1 else f'{self.seeds}{lost} seeds so far'}: no interval)"
+        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
+        return f"{size} ({self.covers}% interval {interval}, {self.seeds}{lost} seeds)"
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,9 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
     metric = one.results.metric
     own, base = losses_by_seed(one.runs, metric), losses_by_seed(one.against, metric)
     seeds = [seed for seed in own if seed in base]
-    effect = stats.effect([own[seed] - base[seed] for seed in seeds])
+    effect, sweep = stats.effect([own[seed] - base[seed] for seed in seeds]), one.results.sweep
+    if sweep.is_looked_at and one.arm is not None and one.arm.effect is not None:
+        effect = one.arm.effect
     share = 100 / statistics.fmean(base[seed] for seed in seeds)
     return Comparison(
         metric=METRICS[metric],
@@ -379,6 +382,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
         percent=effect.mean * share,
         low=None if effect.low is None else effect.low * share,
         high=None if effect.high is None else effect.high * share,
+        covers=covers(sweep),
     )
 
 
