@@ -252,11 +252,11 @@ def main(
         title = f"## {name}: {len(pool)} runs, sigma {statistics.stdev(pool):.4f} nats per token"
         parts.append(f"{title}\n\n{table(found)}")
         sequential = [
-            tried_in_looks(pool, looks, arms, sigmas, studies)
+            tried_in_looks(pool, looks, arms, sigmas, studies // arms)
             for looks, arms in (
                 ((7,), 1), ((12,), 1), (SHIPPED, 1), (SHIPPED, 3), (SHIPPED, 8), (EVERY_SEED, 1)
             )
-            for sigmas in (0.0, 1.0, 2.0, 4.0)
+            for sigmas in ((0.0, 2.0) if looks == EVERY_SEED else (0.0, 1.0, 2.0, 4.0))
             if looks[-1] * (arms + 1) <= len(pool)
         ]  # fmt: skip
         if sequential:

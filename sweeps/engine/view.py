@@ -65,6 +65,13 @@ def _chosen(row: led.Row) -> str:
     return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
+def _seen(seen: led.Row) -> str:
+    """What a look found of an arm, in a few words."""
+    found = seen["decision"]
+    found = "not settled" if found == "no conclusion" else found
+    return f"{found}, after {quantity(len(seen['seeds']), 'seed')}"
+
+
 def _capped(row: led.Row) -> str:
     """Why an attempt ended before its trial did."""
     if row["cap"] == "target":
@@ -210,6 +217,8 @@ def show_forecast(
     are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
+    if len(request.looks) > 1:
+        spread = f" (at least {count(low)}, at most {count(high)})"
     console.print(
         f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
         f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
@@ -356,6 +365,11 @@ class View:
     def _sentence(self, row: led.Row) -> str:
         if row["kind"] in {"chosen", "confirming"}:
             return f"{row['time'][11:19]}  {row.get('arm', 'best values'):24s}  {_chosen(row)}"
+        if row["kind"] == "look":
+            return "\n".join(
+                f"{row['time'][11:19]}  {arm:24s}  {_seen(seen)}"
+                for arm, seen in row["arms"].items()
+            )
         if "trial" not in row:
             return ""
         trial = self._driver.sweep.find(row["trial"])

@@ -12,7 +12,7 @@ from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
 from sweeps.findings.outcomes import doubts, outcome
-from sweeps.findings.results import METRICS, UNITS, Results, covers
+from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
@@ -250,6 +250,9 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     elif now is not None and seen is not None:
         numbers = {field: seen[field] for field in ("n", "mean", "sd", "low", "high", "p")}
         arm = replace(arm, effect=stats.Effect(**numbers), p_holm=seen["p_holm"])
+    if seen is not None:  # what is spent beyond 5% is that of seeds that were added
+        parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
+        arm = replace(arm, level=round(100 * stats.ALPHA * max(1, parts)))
     return replace(arm, verdict=_verdict_of(results, base, arm, seen))
 
 
@@ -265,8 +268,8 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
         return early  # it or the baseline is gone
     effect = stats.Effect(**{name: seen[name] for name in ("n", "mean", "sd", "low", "high", "p")})
     if decision != "no conclusion":
-        judged = settled(decision, effect, UNITS[results.metric], covers(results.sweep))
-        told = "; ".join(_told(results, arm.name))
+        judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
+        told = "; ".join(_told(results, arm))
         return _doubted(replace(judged, detail=told), arm, base)
     if (lost := _lost(arm, base, decision)) is not None:
         return lost
@@ -280,14 +283,13 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     return _doubted(undecided(*further(effect, tested)), arm, base)
 
 
-def _told(results: Results, arm: str) -> Iterator[str]:
+def _told(results: Results, arm: ArmFindings) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
-    look = next(row for row in reversed(results.sweep.looks) if arm in row["arms"])
+    look = next(row for row in reversed(results.sweep.looks) if arm.name in row["arms"])
     registered = results.sweep.registered or {}
-    if (parts := len(look["ends"])) > 1:
-        level = round(100 * stats.ALPHA * parts)
-        yield f"at level {level}%, because seeds were added after the last look"
-    if arm not in look["registered"]:
+    if arm.level > 5:
+        yield f"at level {arm.level}%, because seeds were added after the last look"
+    if arm.name not in look["registered"]:
         yield "added after results were seen"
     if registered.get("space", {}).get("metric", "val_loss") != results.metric:
         yield "in a metric that was chosen after results were seen"

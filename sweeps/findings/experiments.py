@@ -15,7 +15,7 @@ from sweeps.findings.compute import Throughput, throughput
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirmed
 from sweeps.findings.outcomes import Doubt, Overfit, doubts, outcome, overfit
-from sweeps.findings.results import METRICS, UNITS, Results, covers, tokens_per_s
+from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
 from sweeps.selection import (
@@ -328,7 +328,7 @@ class Comparison:
     percent: float  # difference in percent of the baseline's mean loss
     low: float | None  # its interval, in percent; None for one seed, and between looks
     high: float | None
-    covers: int  # the interval covers the truth in so many percent
+    interval_words: str  # the kind of interval
 
     @property
     def words(self) -> str:
@@ -340,7 +340,7 @@ class Comparison:
         if self.low is None:
             return f"{size} ({'one seed' if self.seeds == 1 else f'{self.seeds}{lost} seeds so far'}: no interval)"
         interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
-        return f"{size} ({self.covers}% interval {interval}, {self.seeds}{lost} seeds)"
+        return f"{size} ({self.interval_words} {interval}, {self.seeds}{lost} seeds)"
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
         percent=effect.mean * share,
         low=None if effect.low is None else effect.low * share,
         high=None if effect.high is None else effect.high * share,
-        covers=covers(sweep),
+        interval_words="95% interval" if one.arm is None else one.arm.interval_words,
     )
 
 

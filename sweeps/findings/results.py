@@ -28,7 +28,6 @@ from sweeps.selection import (
     final_point,
     last_record,
 )
-from sweeps.stats import ALPHA
 from sweeps.text import quantity, short_name
 from tinylm.config import is_number
 
@@ -236,12 +235,6 @@ def reason_of(trial: Trial) -> str:
     driver of a trial that has begun still runs."""
     state = "not finished" if trial.status == "running" else trial.status
     return trial.reason or (state if status_of(trial) == "unfinished" else "")
-
-
-def covers(sweep: Sweep) -> int:
-    """How often the intervals of a study cover the truth, in percent: less once it was extended."""
-    spent = len(sweep.looks[-1]["ends"]) if sweep.looks else 1
-    return round(100 * (1 - ALPHA * spent))
 
 
 def tokens_per_s(trial: Trial) -> float | None:

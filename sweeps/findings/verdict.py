@@ -62,15 +62,17 @@ def judge(
     return undecided(*further(effect, tested))
 
 
-def settled(decision: Decision, effect: Effect, unit: str, percent: int = 95) -> Verdict:
-    """The verdict that an effect, whose interval covers the truth in so many percent, settles."""
+def settled(
+    decision: Decision, effect: Effect, unit: str, interval_words: str = "95% interval"
+) -> Verdict:
+    """The verdict that an effect settles, whose interval is of this kind."""
     assert effect.low is not None
     assert effect.high is not None
     near, far = sorted((abs(effect.low), abs(effect.high)))
     if decision == "no difference":
         return Verdict(decision, f"no difference larger than {far:.4f} {unit}")
     size = f"{abs(effect.mean):.4f} {unit}"
-    interval = f"{percent}% interval {near:.4f} to {far:.4f}"
+    interval = f"{interval_words} {near:.4f} to {far:.4f}"
     return Verdict(decision, f"{decision} by {size} ({interval})")
 
 

@@ -7,7 +7,7 @@ from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
 from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue
-from sweeps.findings.results import Results, covers
+from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
@@ -146,9 +146,7 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.seeds is not None:
         more = _with_seeds(results, arm.verdict.seeds)
         looks = results.sweep.looks
-        level = (
-            f" The verdict will be at level {100 - covers(results.sweep) + 5}%." if looks else ""
-        )
+        level = f" The verdict will be at level {arm.level + 5}%." if looks else ""
         yield f"More seeds: {arm.verdict.detail}.{level} {more} {_again(results)}"
 
 

@@ -4,7 +4,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, STATUSES, Results, covers
+from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table, with_code
 from sweeps.report.stability import stability_words
@@ -31,11 +31,11 @@ EFFECTS = (
 )
 
 
-def _verdicts(percent: int) -> tuple[Column[ArmFindings], ...]:
-    """The columns of the verdicts, with intervals that cover the truth in so many percent."""
+def _verdicts(kinds: set[str]) -> tuple[Column[ArmFindings], ...]:
+    """The columns of the verdicts, whose intervals are of these kinds."""
     return (
         *EFFECTS,
-        Column[ArmFindings](f"{percent}% interval", _interval),
+        Column[ArmFindings](" or ".join(sorted(kinds, reverse=True)), _interval),
         Column[ArmFindings]("p (Holm)", lambda a: probability(a.p_holm)),
         Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
     )
@@ -69,11 +69,12 @@ def verdict_words(found: StudyFindings) -> list[str]:
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
     noise, noise_of = compared.noise, compared.noise_of
+    kinds = {arm.interval_words for arm in compared.arms if not arm.runs.is_baseline}
     lines = [
         "## Arms against the baseline",
         "",
         f"Difference in {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}: arm "
-        f"minus baseline, paired by seed. Negative is better. {_interval_words(found.results)} is for its "
+        f"minus baseline, paired by seed. Negative is better. {_interval_words(found.results, kinds)} is for its "
         "arm alone; verdicts use p-values adjusted for all arms (Holm). "
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
@@ -84,7 +85,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
             else "The noise is not known yet."
         ),
         "",
-        *table(compared.arms, *_verdicts(covers(found.results.sweep))),
+        *table(compared.arms, *_verdicts(kinds)),
         *table(compared.arms, *COSTS),
     ]
     if compared.critical_batch is not None:
@@ -97,14 +98,13 @@ def verdict_words(found: StudyFindings) -> list[str]:
     ]
 
 
-def _interval_words(results: Results) -> str:
-    """The kind of interval that a study has."""
+def _interval_words(results: Results, kinds: set[str]) -> str:
+    """The kind of interval that the arms of a study have."""
     *others, last = map(str, results.space.looks)
-    percent = covers(results.sweep)
-    if not others and percent == 95:
+    if not others and kinds <= {"95% interval"}:
         return "Each 95% t interval"
     looks = f"Arms are looked at after {', '.join(others)} and {last} seeds, and get no more once they are settled. "
-    return f"{looks * bool(others)}P-values and intervals allow for all looks; each {percent}% interval"
+    return f"{looks * bool(others)}P-values and intervals allow for all looks; each interval"
 
 
 def _critical_words(critical: CriticalBatch) -> str:

@@ -185,6 +185,15 @@ def test_a_verdict_after_an_extension_names_its_level(tmp_path: Path) -> None:
     assert "at level 10%, because seeds were added after the last look" in words
 
 
+def test_an_arm_that_was_settled_before_an_extension_keeps_its_verdict(tmp_path: Path) -> None:
+    how = gaps(0.5, 0.005, 0.03)
+    looked(tmp_path, how, matters=0.01)
+    before = arm(facts_of(tmp_path))["words"]
+    looked(tmp_path, how, matters=0.01, seeds={"looks": [3, 5, 8, 10]})
+    assert arm(facts_of(tmp_path))["words"] == before
+    assert arm(facts_of(tmp_path), "wide")["level"] == 10
+
+
 def test_an_arm_that_is_added_later_is_marked_and_changes_no_other(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=LOOKS)
     how = gaps(0.1, 0.9)
