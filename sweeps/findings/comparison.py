@@ -269,7 +269,7 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     effect = stats.Effect(**{name: seen[name] for name in ("n", "mean", "sd", "low", "high", "p")})
     if decision != "no conclusion":
         judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
-        told = "; ".join(_told(results, arm))
+        told = "; ".join(_told(results, arm, seen))
         return _doubted(replace(judged, detail=told), arm, base)
     if (lost := _lost(arm, base, decision)) is not None:
         return lost
@@ -283,16 +283,21 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     return _doubted(undecided(*further(effect, tested)), arm, base)
 
 
-def _told(results: Results, arm: ArmFindings) -> Iterator[str]:
+def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
-    look = next(row for row in reversed(results.sweep.looks) if arm.name in row["arms"])
-    registered = results.sweep.registered or {}
+    sweep = results.sweep
+    look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
+    registered = sweep.registered or {}
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     if arm.name not in look["registered"]:
         yield "added after results were seen"
     if registered.get("space", {}).get("metric", "val_loss") != results.metric:
         yield "in a metric that was chosen after results were seen"
+    matters = registered.get("space", {}).get("matters")
+    is_later = sweep.request is not None and look["seq"] > sweep.request["seq"]
+    if seen["decision"] == "no difference" and is_later and matters != results.space.matters:
+        yield "within a bound that was chosen after results were seen"
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:

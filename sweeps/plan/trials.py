@@ -1,9 +1,10 @@
 """The trials of a space, in order: a pure function of (space, base config, seed, earlier draws).
 
 The id of a trial is the digest of its config, so a trial that is asked for twice is one trial.
-Three things can't be planned ahead, because they depend on what was measured: the next trial of an
+Four things can't be planned ahead, because they depend on what was measured: the next trial of an
 Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid chooses their values
-(`sweeps.plan.arms`), and the trials that confirm the best of a sweep (`confirmation`).
+(`sweeps.plan.arms`), the seeds that are added to arms which are not settled (`sweeps.engine.looks`), and
+the trials that confirm the best of a sweep (`confirmation`).
 """
 
 import itertools

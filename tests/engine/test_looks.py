@@ -235,6 +235,14 @@ def test_a_metric_that_is_chosen_later_is_told(tmp_path: Path) -> None:
     assert words.endswith("in a metric that was chosen after results were seen")
 
 
+def test_a_bound_that_is_chosen_later_is_told(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN)
+    looked(tmp_path, OPEN, matters=0.5, seeds={"looks": [3, 5, 8, 10]})
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no difference larger than")
+    assert words.endswith("within a bound that was chosen after results were seen")
+
+
 def test_before_the_first_look_there_are_numbers_and_no_verdict(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
     conduct(tmp_path, tree, gaps(0.5, 0.6), records=56)
