@@ -17,6 +17,7 @@ The words of this project, as the code uses them:
     promotion   the decision that a paused trial continues to the next rung
     audit       a stopped trial that is trained to the end anyway, to see what stopping it cost
     outcome     the problem of a trial, by a stated rule: spiked, stuck, overfitted, ...
+    look        the moment when verdicts are formed, after so many seeds; between looks there is none
     verdict     the conclusion that the runs of an arm support about its difference from the baseline
     record      what the training loop yields at an evaluation
     row         one line of the ledger; a `measured` row holds a record

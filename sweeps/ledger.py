@@ -589,6 +589,11 @@ class Sweep:
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
     confirming: Row | None = None  # the last `confirming` row
+    looks: list[Row] = field(default_factory=list)  # the `look` rows
+    # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
+    # plans; each higher number that a later row plans follows.
+    registered: Row | None = None
+    ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
     seconds: float = 0.0  # of all sessions, by a clock that is never set
@@ -627,6 +632,31 @@ class Sweep:
                 return group[trial]
         return self.trials[trial]
 
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether verdicts on its arms are formed at looks; not in ledgers of versions without any."""
+        return self.request is not None and "looks" in self.request
+
+    def seen(
+        self,
+        arm: str,
+        changes: Mapping[str, Any],
+        values: Mapping[str, Any] | None,
+        baseline: Mapping[str, Any] | None,
+        seeds: Sequence[int],
+    ) -> Row | None:
+        """What the last look found of an arm with these changes, at these values and seeds, against the
+        baseline at its values; None before its first look, and after a change of the metric."""
+        metric = self.request["space"].get("metric", "val_loss") if self.request else None
+        for row in reversed(self.looks):
+            seen: Row | None = row["arms"].get(arm)
+            if seen is not None:
+                now = (metric, changes, values, baseline, list(seeds[: len(seen["seeds"])]))
+                of = ("changes", "values")
+                then = (row["metric"], *(seen[name] for name in of), row["baseline"], seen["seeds"])
+                return seen if now == then else None
+        return None
+
     def audit(self, trial: str) -> Trial | None:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
         return self.audits.get(self.audit_of.get(trial, ""))
@@ -664,11 +694,7 @@ class Sweep:
         if kind not in _OF_SWEEPS:
             self._observe_trial(row)
         elif kind == "sweep":
-            self.request = row
-            self.asked_seeds.add(row["seed"])
-            # They belong to the previous request; those that still apply are written again.
-            self.chosen.clear()
-            self.confirming = None
+            self._ask(row)
         elif kind == "forecast":
             self.forecast = row
         elif kind == "session":
@@ -684,7 +710,7 @@ class Sweep:
                 if planned.value(path) != value:
                     raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
-        elif kind in {"chosen", "confirming", "sampled"}:
+        elif kind in {"chosen", "confirming", "sampled", "look"}:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
@@ -692,7 +718,10 @@ class Sweep:
             self._move(row["trial"], away=kind == "withdrawn")
 
     def _conclude(self, row: Row) -> None:
-        """Keep what was chosen, confirmed or sampled, of trials that are known."""
+        """Keep what was seen at a look; or chosen, confirmed or sampled, of trials that are known."""
+        if row["kind"] == "look":
+            self.looks.append(row)
+            return
         trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
         for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):
             self.find(trial)
@@ -710,6 +739,20 @@ class Sweep:
                 source, target = (home, self.withdrawn) if away else (self.withdrawn, home)
                 target[name] = source.pop(name)
                 target[name].is_withdrawn = away
+
+    def _register(self) -> None:
+        """Keep what is asked as it was before the first run of an arm ended."""
+        if self.registered is None and self.request is not None:
+            self.registered, self.ends = self.request, [_most_seeds(self.request)]
+
+    def _ask(self, row: Row) -> None:
+        self.request = row
+        self.asked_seeds.add(row["seed"])
+        if self.ends and _most_seeds(row) > self.ends[-1]:
+            self.ends.append(_most_seeds(row))
+        # They belong to the previous request; those that still apply are written again.
+        self.chosen.clear()
+        self.confirming = None
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]
@@ -769,12 +812,20 @@ class Sweep:
             self.spent_tokens += trial.spent_tokens - before
             self.spent_flops += (trial.spent_tokens - before) * trial.flops_per_token
         (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
+        if kind in {"finished", "diverged"} and trial.role == "run":
+            self._register()
+
+
+def _most_seeds(request: Row) -> int:
+    """The most seeds that a `sweep` row of a study plans; rows of earlier versions have a list of them."""
+    looks: Sequence[int] = request.get("looks") or [len(request["space"].get("seeds", [0]))]
+    return looks[-1]
 
 
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
-    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "audited", "withdrawn",
-    "restored",
+    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "look", "audited",
+    "withdrawn", "restored",
 }  # fmt: skip
 _NOT_KEPT = {  # of a record, in a curve
     "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",

@@ -6,7 +6,9 @@ never set; durations are made of it) and, last, `sum` (see `Lines`). Ledgers of 
 and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
 
     sweep         the request: space (as written), source, base (resolved config), scale, seed,
-                  bits (see `BITS`; missing in ledgers of version 0.1)
+                  bits (see `BITS`; missing in ledgers of version 0.1); of a study also looks (the numbers
+                  of seeds after which it is looked at; missing in ledgers of versions that took none) and
+                  names (of its arms)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), code (digest of the code that trains),
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
@@ -23,6 +25,13 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   diverged), score, tried, seeds, trials (its runs, by seed), repeats (more runs of
                   the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
                   of its re-tune grid), failed (how many of these failed)
+    look          verdicts are formed: metric, ends (the most seeds that were planned when the first run finished,
+                  and after each time that more were planned), registered (arms that were planned then),
+                  baseline (its values), noise (null if it is not known), margin (within which there is no
+                  difference), arms (by name: how many seeds it was planned to have and was compared on, at
+                  values, with changes; looks, the numbers of differences at all its looks; the mean and
+                  sd of the differences, low and high of its repeated interval; boundary, the t statistic
+                  that is a difference; spent, the share of the level so far; p, sequential; p_holm; decision)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
@@ -73,6 +82,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, get_args
 
 from sweeps.exits import Code, CommandError
+from sweeps.stats import Decision
 
 if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
@@ -113,7 +123,9 @@ def damaged(source: Path | str, number: int, why: object) -> LedgerError:
 
 # The fields of each kind and their types (see `_types`); `?` marks one that may be missing.
 _FIELDS: Mapping[str, str] = {
-    "sweep": "space=tree base=tree scale=text seed=count source?=text bits?=text",
+    "sweep": (
+        "space=tree base=tree scale=text seed=count source?=text bits?=text looks?=counts names?=texts"
+    ),
     "session": (
         "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
@@ -130,6 +142,9 @@ _FIELDS: Mapping[str, str] = {
     "chosen": (
         "arm=text values=values|null score?=number|null tried=count seeds?=counts trials=ids_by_name "
         "repeats=ids place=count hypothesis=text changes=values retuned=flag grid=ids failed=count"
+    ),
+    "look": (
+        "metric=text ends=counts registered=texts baseline=values|null noise=noise|null margin=number|null arms=seen"
     ),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": "trial=id attempt=count step=count checkpoint?=text|null",
@@ -162,6 +177,12 @@ _FIELDS: Mapping[str, str] = {
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",
     "sampled": "trial=id step=count text=text tokens=count temperature=number top_p=number seed=count",
 }
+# Of an arm in a `look`.
+_SEEN = (
+    "seeds=counts changes=values values=values|null looks=counts n=count mean=number|null "
+    "sd=number|null low=number|null high=number|null p=number|null p_holm=number|null "
+    "boundary=number|null spent=number decision=decision"
+)
 _OF_EVERY = "seq=count time=text t?=number"
 LONGEST_TEXT = 2**20  # characters
 _MOST = 2**53  # of what is counted: floats are exact up to here
@@ -198,7 +219,22 @@ def _types() -> dict[str, Any]:
         "ids_by_name": of.dict_schema(text, name, strict=True),
         "numbers_by_name": of.dict_schema(text, number, strict=True),
     }
+    types["noise"] = _tree("sd=number low=number high=number freedom=count of=text", types)
+    types["decision"] = of.literal_schema(list(get_args(Decision)))
+    types |= {f"{name}|null": of.nullable_schema(types[name]) for name in ("number", "values")}
+    types["seen"] = of.dict_schema(text, _tree(_SEEN, types), strict=True)
     return types | {f"{name}|null": of.nullable_schema(one) for name, one in types.items()}
+
+
+def _tree(fields: str, types: Mapping[str, Any]) -> Any:
+    """The schema of an object with these fields."""
+    from pydantic_core import core_schema as of
+
+    parts = (one.partition("=") for one in fields.split())
+    return of.typed_dict_schema(
+        {name: of.typed_dict_field(types[type_]) for name, _, type_ in parts},
+        extra_behavior="ignore",
+    )
 
 
 @cache

@@ -1,14 +1,23 @@
 """Intervals and tests as pure functions of numbers.
 
-scipy is imported where it is called. The distributions are those of `scipy.special`, which loads in a
-third of the time that `scipy.stats` takes and gives the same numbers, bit for bit.
+numpy and scipy are imported where they are called. The distributions are those of `scipy.special`, which
+loads in a third of the time that `scipy.stats` takes and gives the same numbers, bit for bit.
+
+Whoever tests as seeds arrive, and stops at the first difference, tests more often than at 5%. So a
+study spends its level in parts, a part at each look (Lan and DeMets, Biometrika 70, 1983). Looks need not
+be planned: the part of a look follows from the number of its seeds and from the looks before it.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
@@ -16,6 +25,11 @@ ALPHA = 1 - CONFIDENCE
 # held that missing a difference is a quarter as bad as seeing one that is not there (20% against 5%).
 POWER = 0.8
 MOST_SEEDS = 1000
+NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
+# Draws of the process of t statistics: the level of all looks together is then between 4.9% and 5.1%.
+_DRAWS = 2**19
+_STEPS = 40  # halvings that find a boundary
+_LEVELS = 60  # for each of which boundaries are found, to find the level of a statistic
 
 
 @final
@@ -42,6 +56,232 @@ def half_interval(values: Sequence[float]) -> float:
     """Half the width of the 95% t interval of the mean of two or more values."""
     error = statistics.stdev(values) / math.sqrt(len(values))
     return t_quantile(len(values) - 1) * error
+
+
+def spent(seeds: int, ends: Sequence[int]) -> float:
+    """The share of the level that is spent after so many seeds: 1 at the first of the ends, the number of
+    seeds that the study was planned to have at most; 2 at the second, up to which it was extended.
+
+    From each end to the next it is ln(1 + (e - 1) t), where t goes from 0 to 1: the function of Lan and
+    DeMets (1983) that is nearest to the boundaries of Pocock (Biometrika 64, 1977).
+    """
+    share, before = 0.0, 0
+    for end in ends:
+        t = min(max(seeds - before, 0) / (end - before), 1.0)
+        share += math.log1p((math.e - 1) * t)
+        before = end
+    return share
+
+
+def boundaries(
+    looks: Sequence[int], ends: Sequence[int], level: float = ALPHA
+) -> tuple[float, ...]:
+    """What the absolute paired t statistic has to exceed at each look for a difference, by the number of
+    seeds at each look. Without a difference, the chance to exceed it at some look is `level` times what
+    is `spent`.
+
+    A boundary c at a look solves P(|t| > c, and no boundary exceeded before) = level times what the look
+    spends. The left side is P(|t| > c), which Student's distribution gives, less P(|t| > c, and a boundary
+    exceeded before), which is counted in draws of the process. So the first boundary is the quantile of
+    a t test, and the others are that of a test at the same level, and a little closer. No normal approximation
+    is used, which is far off at three seeds.
+    """
+    return _boundaries(tuple(looks), tuple(ends), level)
+
+
+@lru_cache(maxsize=64)
+def _boundaries(looks: tuple[int, ...], ends: tuple[int, ...], level: float) -> tuple[float, ...]:
+    from scipy import special
+
+    found: list[float] = []
+    before = 0.0
+    crossed: NDArray[np.bool_] | None = None  # whether a draw has exceeded one
+    for position, seeds in enumerate(looks):
+        now = level * spent(seeds, ends)
+        one_test = -float(special.stdtrit(seeds - 1, (now - before) / 2))
+        found.append(
+            one_test
+            if crossed is None
+            else _root(seeds, now - before, _statistics(looks)[position][crossed], one_test)
+        )
+        before = now
+        if position + 1 < len(looks):
+            exceeds = _statistics(looks)[position] > found[-1]
+            crossed = exceeds if crossed is None else crossed | exceeds
+    return tuple(found)
+
+
+def _root(seeds: int, spends: float, crossers: "NDArray[np.float64]", high: float) -> float:
+    """The boundary at a look that spends so much, given the statistics of the draws that have exceeded one
+    before; it is not above `high`."""
+    import numpy as np
+    from scipy import special
+
+    ordered, low = np.sort(crossers), 0.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        again = (len(ordered) - np.searchsorted(ordered, middle, side="right")) / _DRAWS
+        if 2 * special.stdtr(seeds - 1, -middle) - again > spends:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@lru_cache(maxsize=2)  # of some 16 MB each
+def _statistics(looks: tuple[int, ...]) -> "list[NDArray[np.float64]]":
+    """Draws of the absolute t statistic at each look, of normal differences with mean 0; their scale does
+    not matter. The same at every call."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    total, squares = np.zeros(_DRAWS), np.zeros(_DRAWS)
+    at = {}
+    for n in range(1, max(looks) + 1):
+        values = draw.standard_normal(_DRAWS)
+        total += values
+        squares += values * values
+        if n in looks:
+            error = np.sqrt((squares - total * total / n) / (n - 1) / n)
+            at[n] = np.abs(total / n) / error
+    return [at[n] for n in looks]
+
+
+def _level_reached(looks: Sequence[int], ends: Sequence[int], statistic: float) -> float:
+    """The smallest level at which an absolute t statistic exceeds the boundary of the last look; 1 if none
+    does. It is interpolated, to within 0.5% of itself."""
+    import numpy as np
+    from scipy import special
+
+    spends = np.diff([0.0, *(spent(n, ends) for n in looks)])[-1]
+    most = float(2 * special.stdtr(looks[-1] - 1, -statistic) / spends)
+    if len(looks) == 1:
+        return min(1.0, most)
+    bounds, levels = _levels(tuple(looks), tuple(ends))
+    if statistic > math.exp(bounds[-1]):
+        return most  # so far out, nothing has been exceeded before
+    if statistic <= math.exp(bounds[0]):
+        return 1.0
+    return min(1.0, math.exp(np.interp(math.log(statistic), bounds, levels)))
+
+
+@lru_cache(maxsize=64)
+def _levels(
+    looks: tuple[int, ...], ends: tuple[int, ...]
+) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    """Rising boundaries of the last look, and the levels whose boundaries they are; as logarithms."""
+    import numpy as np
+
+    most = 0.999 / spent(looks[-1], ends)  # at which nearly everything is spent
+    levels = np.sort([*np.geomspace(1e-6, most, _LEVELS), ALPHA])[::-1]
+    bounds = np.array([boundaries(looks, ends, float(level))[-1] for level in levels])
+    return np.log(bounds), np.log(levels)
+
+
+def effect_at_look(
+    differences: Sequence[float], looks: Sequence[int], ends: Sequence[int], before: float = 1.0
+) -> Effect:
+    """The mean of the differences at the last look, its repeated interval and its sequential p-value, which
+    was `before` at the look before.
+
+    The repeated intervals of all looks cover the truth together, at the level that is spent at the last of
+    them (Jennison and Turnbull, JRSS B 51, 1989). The sequential p-value is the smallest level at which
+    a boundary would have been exceeded so far (Liu and Anderson, JASA 103, 2008). Holm's correction of such
+    p-values keeps the level over all arms and looks (Maurer and Bretz, Stat. Biopharm. Res. 5, 2013).
+    With one look, at the end, they are the t interval and the p-value of the t test.
+    """
+    found = effect(differences)
+    if found.sd is None or found.p is None:
+        return found
+    error = found.sd / math.sqrt(found.n)
+    half = boundaries(looks, ends)[-1] * error
+    now = found.p if not error else _level_reached(looks, ends, abs(found.mean) / error)
+    return replace(found, low=found.mean - half, high=found.mean + half, p=min(before, now))
+
+
+# What an arm is found to be, lower losses being better.
+Decision = Literal["better", "worse", "no difference", "no conclusion"]
+
+
+def decide(found: Effect, p_holm: float | None, margin: float | None) -> Decision:
+    """What an effect is evidence for, lower being better: a difference if its adjusted p-value is below
+    `ALPHA`, no difference if its interval is within the margin on either side."""
+    if found.low is None or found.high is None or p_holm is None:
+        return "no conclusion"
+    if p_holm < ALPHA:
+        return "better" if found.mean < 0 else "worse"
+    within = margin is not None and max(abs(found.low), abs(found.high)) <= margin
+    return "no difference" if within else "no conclusion"
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """What a look has found of an arm. Once a look has settled it, later ones leave it as it is."""
+
+    looks: tuple[int, ...]  # the number of differences at each of its looks, this one included
+    effect: Effect | None  # at the last of these; None without a difference
+    p_holm: float | None = None
+    decision: Decision = "no conclusion"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more seeds would change nothing."""
+        return self.decision != "no conclusion"
+
+
+def look(
+    base: Mapping[int, float],
+    arms: Mapping[str, Mapping[int, float]],
+    before: Mapping[str, Seen],
+    ends: Sequence[int],
+    registered: Collection[str],
+    margin: float | None,
+) -> dict[str, Seen]:
+    """What a look finds of each arm, from the losses by seed, the baseline's first, and from what the look
+    `before` found. The ends are those of `spent`; within the margin there is no difference.
+
+    The registered arms are corrected for each other, those with no losses yet among them: that an arm is
+    added later changes nothing about them. The others are corrected for all arms. Arms with the same losses
+    are one test, and one whose losses are the baseline's is none.
+    """
+    paired = {
+        name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
+    }
+    seen = {name: _seen(paired[name], before.get(name), ends) for name in arms}
+    tests: dict[str, tuple[object, float]] = {name: (name, 1.0) for name in (*registered, *arms)}
+    for name, one in seen.items():
+        if one.effect is not None and one.effect.p is not None:
+            tests[name] = (tuple(paired[name]), one.effect.p)
+        if paired[name] and not any(paired[name]):
+            del tests[name]
+            seen[name] = replace(one, p_holm=1.0)
+    for family in (tests, {name: one for name, one in tests.items() if name in registered}):
+        p_values = dict(family.values())
+        adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+        for name in family.keys() & seen.keys():
+            seen[name] = replace(seen[name], p_holm=adjusted[family[name][0]])
+    return {
+        name: one
+        if one.is_settled or one.effect is None
+        else replace(one, decision=decide(one.effect, one.p_holm, margin))
+        for name, one in seen.items()
+    }
+
+
+def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:
+    """What a look finds of an arm, before the correction for others. A study that was extended, and has no
+    looks from before, is taken to have been looked at where it was to end."""
+    if before is None and (early := [n for n in ends[:-1] if 2 <= n < len(differences)]):
+        before = _seen(differences[: early[-1]], None, ends[: len(early)])
+    earlier = before or Seen((), None)
+    if earlier.is_settled or len(differences) <= max(earlier.looks, default=0):
+        return earlier
+    if len(differences) < 2:
+        return Seen((), effect(differences))
+    looks = (*earlier.looks, len(differences))
+    p = earlier.effect.p if earlier.effect is not None else None
+    return Seen(looks, effect_at_look(differences, looks, ends, 1.0 if p is None else p))
 
 
 def effect(differences: Sequence[float]) -> Effect:
@@ -132,3 +372,17 @@ def alike(base: Sequence[float], groups: Sequence[Sequence[float]]) -> list[Sequ
         if own is None or its is None or not scatters_more(its, own):
             found.append(group)
     return found
+
+
+def noise_of_runs(
+    base: Sequence[float], arms: Sequence[Sequence[float]], repeats: Sequence[float]
+) -> tuple[Noise | None, Literal["seeds", "repeats"] | None]:
+    """The noise of a run, and what it is taken over: seeds, pooled over the baseline and the arms whose
+    spread is no larger; or repeats of one run, if their spread is clearly larger."""
+    over_seeds = pooled_noise(alike(base, arms))
+    repeated = pooled_noise([repeats])
+    if repeated is None or repeated.sd == 0:  # exact repeats show no noise
+        return over_seeds, None if over_seeds is None else "seeds"
+    if over_seeds is None or scatters_more(repeated, over_seeds):
+        return repeated, "repeats"
+    return over_seeds, "seeds"

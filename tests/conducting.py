@@ -82,6 +82,14 @@ def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) 
     return 3.0 + 0.01 * seed + (gap + own) * is_bare(config) + (1 - share)
 
 
+def without_looks(folder: Path) -> None:
+    """Rewrite the ledger of a study as a version wrote it that took no looks."""
+    files = led.Files(folder)
+    kept = [row for row in led.read(files) if row["kind"] != "look"]
+    plain = [{k: v for k, v in row.items() if k not in {"looks", "names"}} for row in kept]
+    rewrite(files, [{**row, "seq": number} for number, row in enumerate(plain)])
+
+
 def dead(config: dict[str, Any], share: float) -> float:
     """A switch that does nothing."""
     return 3.0 + config["run"]["seed"] / 100 + (1 - share)

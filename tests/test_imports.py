@@ -223,7 +223,7 @@ ARROWS = {
     "sweeps.exits": {"tinylm.exits", "tinylm.messages", "tinylm.streams"},
     "sweeps.text": {"tinylm.counts", "sweeps.exits"},
     "sweeps.stats": set[str](),
-    "sweeps.rows": LOW,
+    "sweeps.rows": LOW | {"sweeps.stats"},
     "sweeps.ledger": LOW | {"sweeps.rows"},
     "sweeps.repair": LOW | {"sweeps.rows", "sweeps.ledger"},
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
@@ -233,7 +233,8 @@ ARROWS = {
     "sweeps.findings": LOW | FINDINGS,
     "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
     "sweeps.engine": LOW | WORK | ENGINE,
-    "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
+    "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.engine.looks"},
+    "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER,
     "sweeps.engine.tune": LOW

@@ -3,23 +3,32 @@
 import math
 import random
 import statistics
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from sweeps import stats as stats_module
 from sweeps.stats import (
     ALPHA,
     POWER,
     Effect,
+    Seen,
     alike,
+    boundaries,
+    decide,
     effect,
+    effect_at_look,
     half_interval,
     holm,
+    look,
     pooled_noise,
     scatters_more,
     seeds_to_settle,
+    spent,
     t_quantile,
 )
 
@@ -137,3 +146,210 @@ def test_more_scatter_is_told_by_an_f_test(times: float, more: bool) -> None:
 def test_groups_that_scatter_more_than_the_base_are_left_out() -> None:
     base, like, wild = [0.0, 1.0, 2.0], [5.0, 6.0, 7.0], [0.0, 90.0, 200.0]
     assert alike(base, [like, wild]) == [base, like]
+
+
+LOOKS, ENDS = (3, 5, 8, 12), (12,)
+
+
+def t_statistics(differences: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", n: int) -> Any:
+    """The absolute paired t statistics of the first n differences of each study."""
+    first = differences[:, :n]
+    return np.abs(first.mean(1)) / first.std(1, ddof=1) * math.sqrt(n)
+
+
+@pytest.fixture(scope="module")
+def crossings() -> Any:
+    """Whether each of 200,000 studies without a difference has exceeded a boundary, by the look."""
+    draw = np.random.default_rng(1)
+    differences = draw.normal(0, 0.02, (200_000, max(LOOKS)))
+    found = zip(LOOKS, boundaries(LOOKS, ENDS), strict=True)
+    exceeds = np.array([t_statistics(differences, n) > bound for n, bound in found])
+    return np.logical_or.accumulate(exceeds)
+
+
+@pytest.mark.parametrize("position", range(len(LOOKS)))
+def test_studies_without_a_difference_spend_their_level_look_by_look(
+    crossings: Any, position: int
+) -> None:
+    """Within four standard errors of what is to be spent by then, which is 5% at the last look."""
+    expected = ALPHA * spent(LOOKS[position], ENDS)
+    error = math.sqrt(expected * (1 - expected) / crossings.shape[1])
+    assert crossings[position].mean() == pytest.approx(expected, abs=4 * error)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_one_look_at_the_end_is_the_t_test(n: int) -> None:
+    assert boundaries([n], [n]) == pytest.approx((t_quantile(n - 1),), rel=1e-12)
+
+
+@given(mine=SEVERAL)
+def test_an_effect_at_the_only_look_is_the_effect(mine: list[float]) -> None:
+    found, other = effect_at_look(mine, [len(mine)], [len(mine)]), effect(mine)
+    assert (found.p, found.low, found.high) == pytest.approx((other.p, other.low, other.high))
+
+
+def test_a_look_depends_on_those_before_it_alone() -> None:
+    assert boundaries(LOOKS[:2], ENDS) == boundaries(LOOKS, ENDS)[:2]
+
+
+def test_boundaries_are_the_same_at_every_call() -> None:
+    before = boundaries(LOOKS, ENDS)
+    stats_module._statistics.cache_clear()
+    stats_module._boundaries.cache_clear()
+    assert boundaries(LOOKS, ENDS) == before
+
+
+def test_the_level_is_spent_by_pococks_function_of_lan_and_demets() -> None:
+    """ln(1 + (e - 1) / 4) is 0.3574; a study ends with its whole level."""
+    assert spent(3, [12]) == pytest.approx(0.3574, abs=1e-4)
+    assert spent(12, [12]) == 1.0
+
+
+def test_seeds_that_are_added_after_the_end_spend_the_level_again() -> None:
+    assert (spent(12, [12, 20]), spent(20, [12, 20])) == (1.0, 2.0)
+    assert spent(16, [12, 20]) == 1 + spent(4, [8])
+
+
+def test_after_an_extension_a_sequential_p_value_is_that_of_all_its_looks() -> None:
+    bound = boundaries([3, 5], [3, 5])[-1]
+    found = effect_at_look(scaled(5, 1.001 * bound), [3, 5], [3, 5]).p
+    assert found == pytest.approx(ALPHA, rel=0.01)
+
+
+def test_an_extension_changes_no_boundary_before_it() -> None:
+    assert boundaries([3, 5], [5, 9]) == boundaries([3, 5], [5])
+
+
+def test_a_difference_of_several_looks_needs_a_smaller_p_value_than_one() -> None:
+    """The p-values of the plain t tests at the boundaries are all below 5%, and their sum is above it."""
+    at = zip(LOOKS, boundaries(LOOKS, ENDS), strict=True)
+    plain = [float(2 * stats.t.sf(bound, n - 1)) for n, bound in at]
+    assert max(plain) < ALPHA < sum(plain)
+
+
+def scaled(n: int, statistic: float) -> list[float]:
+    """Differences whose t statistic is this."""
+    shape = np.arange(n) - (n - 1) / 2
+    return list(shape + statistic * shape.std(ddof=1) / math.sqrt(n))
+
+
+@pytest.mark.parametrize("looks", [(3,), (3, 5), (3, 5, 8)])
+@pytest.mark.parametrize(("times", "is_below"), [(1.0001, True), (0.9999, False)])
+def test_a_sequential_p_value_is_below_the_level_where_the_boundary_is_exceeded(
+    looks: tuple[int, ...], times: float, is_below: bool
+) -> None:
+    bound = boundaries(looks, ENDS)[-1]
+    found = effect_at_look(scaled(looks[-1], times * bound), looks, ENDS)
+    assert found.p is not None and (found.p < ALPHA) is is_below
+
+
+@pytest.mark.parametrize("level", [0.5, 0.01, ALPHA / 8, 3e-5, 1e-7])
+def test_a_sequential_p_value_is_the_level_whose_boundary_is_met(level: float) -> None:
+    bound = boundaries(LOOKS, ENDS, level)[-1]
+    found = effect_at_look(scaled(12, bound), LOOKS, ENDS).p
+    assert found == pytest.approx(level, rel=5e-3)
+
+
+def test_a_sequential_p_value_never_rises() -> None:
+    assert effect_at_look([1.0, -1.0, 0.5], [2, 3], [3], before=0.02).p == 0.02
+
+
+def test_where_no_level_would_exceed_the_boundary_the_p_value_is_1() -> None:
+    assert effect_at_look([1.0, -1.0, 0.0], LOOKS[:1], ENDS).p == 1.0
+
+
+def test_a_repeated_interval_excludes_0_just_where_the_boundary_is_exceeded() -> None:
+    bound = boundaries(LOOKS[:2], ENDS)[-1]
+    found = [effect_at_look(scaled(5, x * bound), LOOKS[:2], ENDS).low for x in (0.999, 1.001)]
+    assert found[0] is not None and found[1] is not None
+    assert found[0] < 0 < found[1]
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "margin", "decision"),
+    [
+        ((-3.0, -1.0), 0.04, 9.0, "better"),
+        ((1.0, 3.0), 0.04, 9.0, "worse"),
+        ((-1.0, 3.0), 0.06, 3.0, "no difference"),
+        ((-1.0, 3.0), 0.06, 2.9, "no conclusion"),
+        ((-1.0, 3.0), 0.06, None, "no conclusion"),
+        ((-1.0, 3.0), None, 3.0, "no conclusion"),
+    ],
+)
+def test_an_effect_decides_by_its_p_value_and_else_by_its_interval(
+    interval: tuple[float, float], p: float | None, margin: float | None, decision: str
+) -> None:
+    low, high = interval
+    assert decide(Effect(3, (low + high) / 2, 1.0, low, high, p), p, margin) == decision
+
+
+BASE = {0: 3.0, 1: 3.1, 2: 3.2, 3: 3.3, 4: 3.4}
+WORSE = {seed: loss + 0.1 + 0.001 * seed for seed, loss in BASE.items()}
+NEAR = {seed: loss + 0.02 * (-1) ** seed for seed, loss in BASE.items()}
+
+
+def first(losses: dict[int, float], n: int) -> dict[int, float]:
+    """The losses of the first seeds."""
+    return {seed: losses[seed] for seed in range(n)}
+
+
+def test_a_look_settles_an_arm_whose_boundary_is_exceeded() -> None:
+    seen = look(BASE, {"a": first(WORSE, 3), "b": first(NEAR, 3)}, {}, ENDS, ["a", "b"], None)
+    assert {name: one.decision for name, one in seen.items()} == {
+        "a": "worse",
+        "b": "no conclusion",
+    }
+
+
+def test_a_settled_arm_stays_as_it_was_settled() -> None:
+    before = look(BASE, {"a": first(WORSE, 3)}, {}, ENDS, ["a"], None)
+    assert look(BASE, {"a": NEAR}, before, ENDS, ["a"], None) == before
+
+
+def test_what_was_seen_of_an_arm_without_losses_is_nothing() -> None:
+    assert look(BASE, {"a": {}}, {}, ENDS, ["a"], None) == {"a": Seen((), None, 1.0)}
+
+
+def test_an_open_arm_is_tested_again_with_more_seeds() -> None:
+    before = look(BASE, {"b": first(NEAR, 3)}, {}, ENDS, ["b"], None)
+    seen = look(BASE, {"b": NEAR}, before, ENDS, ["b"], 1.0)["b"]
+    assert (seen.looks, seen.decision) == ((3, 5), "no difference")
+
+
+def test_without_new_seeds_nothing_is_spent() -> None:
+    before = look(BASE, {"b": first(NEAR, 3)}, {}, ENDS, ["b"], None)
+    assert look(BASE, {"b": first(NEAR, 3)}, before, ENDS, ["b"], None) == before
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_seeds_are_no_look(n: int) -> None:
+    seen = look(BASE, {"a": first(WORSE, n)}, {}, ENDS, ["a"], 9.0)["a"]
+    assert (seen.looks, seen.decision) == ((), "no conclusion")
+
+
+def test_registered_arms_are_corrected_for_each_other_also_without_losses() -> None:
+    one, two = (look(BASE, {"a": WORSE}, {}, ENDS, names, None)["a"] for names in ("a", "ab"))
+    assert one.p_holm is not None and two.p_holm == pytest.approx(2 * one.p_holm)
+
+
+def test_an_arm_that_is_added_later_changes_no_registered_one() -> None:
+    alone = look(BASE, {"a": WORSE}, {}, ENDS, ["a"], None)["a"]
+    beside = look(BASE, {"a": WORSE, "late": NEAR}, {}, ENDS, ["a"], None)["a"]
+    assert beside == alone
+
+
+def test_an_arm_that_is_added_later_is_corrected_for_all() -> None:
+    late = look(BASE, {"a": NEAR, "late": WORSE}, {}, ENDS, ["a"], None)["late"]
+    assert late.effect is not None and late.effect.p is not None
+    assert late.p_holm == pytest.approx(2 * late.effect.p)
+
+
+def test_arms_with_the_same_losses_are_one_test() -> None:
+    one = look(BASE, {"a": WORSE}, {}, ENDS, ["a"], None)["a"]
+    assert look(BASE, {"a": WORSE, "b": WORSE}, {}, ENDS, ["a", "b"], None)["a"] == one
+
+
+def test_an_arm_that_changes_nothing_is_no_test() -> None:
+    one = look(BASE, {"a": WORSE}, {}, ENDS, ["a"], None)["a"]
+    seen = look(BASE, {"a": WORSE, "void": BASE}, {}, ENDS, ["a", "void"], 1.0)
+    assert (seen["a"], seen["void"].decision) == (one, "no difference")

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from sortedcontainers import SortedSet
 
 from sweeps import ledger as led
+from sweeps.engine.looks import Study
 from sweeps.exits import RefusedError
 from sweeps.plan import arms
 from sweeps.plan import optuna as suggest
@@ -103,7 +104,7 @@ def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
 class _Choice:
     """A choice that is settled now: its row, and the trials that follow from it."""
 
-    kind: Literal["chosen", "confirming"]
+    kind: Literal["chosen", "confirming", "look"]
     fields: dict[str, Any]
     runs: list[PlannedTrial]
 
@@ -331,7 +332,10 @@ class Driver:
             or any(self._is_ready(trial) for trial in left if trial.role != "audit")
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
-            or any(new.trial not in trials for choice in self._choices() for new in choice.runs)
+            or any(
+                choice.kind == "look" or any(new.trial not in trials for new in choice.runs)
+                for choice in self._choices()
+            )
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
             or bool(self._to_audit())
         )
@@ -357,7 +361,9 @@ class Driver:
             if one.seed in self.request.seeds or one.role in {"tuning", "confirm"}
         ]
         full = sum(one.config["budget"]["tokens"] for one in own)
-        unplanned = pl.load(self.request, self.plan).tokens - full
+        study, _ = self._study()
+        most = study.most_seeds() if study.arms else {}
+        unplanned = pl.load(self.request, self.plan, most).tokens - full
         chosen = [
             new for choice in self._choices() for new in choice.runs if new.trial not in known
         ]
@@ -415,7 +421,7 @@ class Driver:
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash
         cut short."""
-        request = self.request.row()
+        request = self._asked()
         new = self.sweep.request is None or any(
             self.sweep.request.get(k) != v for k, v in request.items()
         )
@@ -432,6 +438,13 @@ class Driver:
             # A crash may have prevented the decision; a new policy may decide differently.
             if trial.checkpoint is not None and self._is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
+
+    def _asked(self) -> dict[str, Any]:
+        """The fields of the `sweep` row."""
+        if not self.request.space.is_study:
+            return self.request.row()
+        names = [arm.name for arm in self.plan.arms if arm.name != led.BASELINE]
+        return {**self.request.row(), "looks": list(self.request.looks), "names": names}
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
         """Write down the trials that are new or restored, many rows at a time."""
@@ -526,7 +539,10 @@ class Driver:
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials.
         None while it depends on running trials, and when all is done."""
-        trial = None if self.reached_cap() else self._next_trial()
+        if self.reached_cap():
+            self._look()  # which trains nothing
+            return None
+        trial = self._next_trial()
         if trial is None:
             return None
         saved, file = self._usable(trial)
@@ -582,7 +598,7 @@ class Driver:
         if promotion is not None:
             self._record("promoted", **promotion.fields())
             return self.sweep.trials[promotion.trial]
-        if first is None and self._choose():
+        while first is None and self._choose():
             first = self._first_ready()
         return self._waiting_audit() if first is None else first
 
@@ -608,8 +624,11 @@ class Driver:
 
     def _choices(self) -> Iterator[_Choice]:
         """The choices that are settled and not written down yet."""
+        settled = True
+        study, all_tuned = self._study()
+        seeds = study.seeds() if all_tuned else {}
         for position, arm in enumerate(self.plan.arms):
-            tuned = self._tuned(arm if arm.retune else self.plan.arms[0])
+            tuned = all_tuned.get(arm.name)
             if tuned is None:
                 continue
             values = tuned["values"]
@@ -620,15 +639,48 @@ class Driver:
                 "hypothesis": arm.hypothesis,
                 "changes": arm.changes,
                 "retuned": arm.retune,
-                "seeds": self.request.seeds,
+                "seeds": self.request.seeds[: seeds[arm.name]],
             }
             if _differs(fields, self.sweep.chosen.get(arm.name)):
-                runs = [] if values is None else arms.runs(self.request, arm, values)
+                settled = False
+                number = seeds[arm.name]
+                runs = [] if values is None else arms.runs(self.request, arm, values, number)
                 repeats = [one.trial for one in runs if one.role == "repeat"]
                 fields |= {"trials": _by_seed(runs), "repeats": repeats}
                 yield _Choice("chosen", fields, runs)
+        if settled and self._is_idle() and (found := study.look()) is not None:
+            yield _Choice("look", found, [])
         if self.request.space.confirm:
             yield from self._confirmation()
+
+    def _study(self) -> tuple[Study, dict[str, dict[str, Any]]]:
+        """The arms whose values are settled, and what settled them."""
+        own = (
+            (arm, self._tuned(arm if arm.retune else self.plan.arms[0])) for arm in self.plan.arms
+        )
+        tuned = {arm.name: (arm, found) for arm, found in own if found is not None}
+        values = {name: found["values"] for name, (_, found) in tuned.items()}
+        planned = {name: arm for name, (arm, _) in tuned.items()}
+        study = Study(self.request, self.sweep, planned, values)
+        return study, {name: found for name, (_, found) in tuned.items()}
+
+    def _is_idle(self) -> bool:
+        """Whether nothing of a study is going, so that it can be looked at."""
+        trials = self.sweep.trials
+        return (
+            bool(self.plan.arms)
+            and self.sweep.is_looked_at
+            and not self._ready
+            and trials.keys().isdisjoint(self.sweep.running)
+            and all(new.trial in trials for new in self.plan.trials)
+            and self.policy.promotion(idle=True) is None
+        )
+
+    def _look(self) -> None:
+        """Write down a look at a study, if one is due."""
+        for choice in list(self._choices()):
+            if choice.kind == "look":
+                self._record(choice.kind, **choice.fields)
 
     def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
         """What the re-tune grid of an arm chooses, as fields of a `chosen` row; None until it is settled."""

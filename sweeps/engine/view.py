@@ -65,6 +65,13 @@ def _chosen(row: led.Row) -> str:
     return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
+def _seen(seen: led.Row) -> str:
+    """What a look found of an arm, in a few words."""
+    found = seen["decision"]
+    found = "not settled" if found == "no conclusion" else found
+    return f"{found}, after {quantity(len(seen['seeds']), 'seed')}"
+
+
 def _capped(row: led.Row) -> str:
     """Why an attempt ended before its trial did."""
     if row["cap"] == "target":
@@ -100,9 +107,11 @@ def show_plan(
         console.print(f"{samples}, suggested by Optuna while the sweep runs")
     if space.retune:
         paths = " and ".join(space.retune)
-        runs = sum(len(arms.runs(request, arm, {})) for arm in plan.arms)
+        runs = sum(len(arms.runs(request, arm, {}, request.looks[0])) for arm in plan.arms)
         of_arms = f"{quantity(runs, 'run')} of {quantity(len(plan.arms), 'arm')}"
         console.print(f"then {of_arms}, each arm at its best {paths}")
+    if len(request.looks) > 1:
+        console.print(looks_words(request.looks), highlight=False)
     if space.confirm:
         console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
     if space.target and space.target.ends != "nothing":
@@ -114,6 +123,15 @@ def show_plan(
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def looks_words(looks: Sequence[int]) -> str:
+    """How a study goes on after the runs of its first look."""
+    *others, last = map(str, looks)
+    return (
+        f"{looks[0]} seeds of each arm, and up to {last} of those that are not settled and of the baseline: "
+        f"arms are looked at after {', '.join(others)} and {last} seeds"
+    )
 
 
 def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: Console) -> None:
@@ -199,6 +217,8 @@ def show_forecast(
     are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
+    if len(request.looks) > 1:
+        spread = f" (at least {count(low)}, at most {count(high)})"
     console.print(
         f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
         f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
@@ -345,6 +365,11 @@ class View:
     def _sentence(self, row: led.Row) -> str:
         if row["kind"] in {"chosen", "confirming"}:
             return f"{row['time'][11:19]}  {row.get('arm', 'best values'):24s}  {_chosen(row)}"
+        if row["kind"] == "look":
+            return "\n".join(
+                f"{row['time'][11:19]}  {arm:24s}  {_seen(seen)}"
+                for arm, seen in row["arms"].items()
+            )
         if "trial" not in row:
             return ""
         trial = self._driver.sweep.find(row["trial"])

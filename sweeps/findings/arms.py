@@ -192,6 +192,7 @@ class ArmFindings:
     verdict: Verdict
     outcomes: tuple[str, ...]
     cautions: tuple[Caution, ...]
+    level: int = 5  # of its verdict, in percent; its interval covers the truth in the rest
 
     @property
     def name(self) -> str:
@@ -202,6 +203,11 @@ class ArmFindings:
     def mean(self) -> float | None:
         """The mean loss over the seeds."""
         return statistics.fmean(self.losses.values()) if self.losses else None
+
+    @property
+    def interval_words(self) -> str:
+        """The kind of interval that it has: 95% interval."""
+        return f"{100 - self.level}% interval"
 
     @property
     def seconds(self) -> float | None:
@@ -256,4 +262,5 @@ class ArmFindings:
             "further": self.verdict.seeds,
             "outcomes": self.outcomes,
             "cautions": [caution.text for caution in self.cautions],
+            **({"level": self.level} if self.level != 5 else {}),
         }

@@ -10,10 +10,10 @@ from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
 from sweeps.findings.outcomes import high_init, outcome, overfit
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
-from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.ledger import Trial
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import END, ContextLengths, best_record, context_lengths
+from sweeps.stats import NOISE_MARGIN
 from sweeps.text import init_words, loss, named, quantity, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out

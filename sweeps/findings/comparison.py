@@ -5,7 +5,7 @@ Every comparison is at equal tokens and paired by seed. The noise is measured in
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sweeps import stats
@@ -15,10 +15,11 @@ from sweeps.findings.outcomes import doubts, outcome
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
-from sweeps.findings.verdict import NOISE_MARGIN, Verdict, judge, undecided
+from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
 from sweeps.ledger import BASELINE, Row
 from sweeps.plan.space import BATCH
 from sweeps.selection import Metric, Point, at, final_point
+from sweeps.stats import NOISE_MARGIN
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,16 @@ def comparison(
     compared = [trial for trial in alive if trial.status == "finished"] or alive
     point = final_point(compared)
     noise, noise_of = _noise(sound, point, results.metric)
+    if results.sweep.looks and (seen_noise := results.sweep.looks[-1]["noise"]) is not None:
+        noise_of = seen_noise["of"]
+        noise = stats.Noise(**{name: seen_noise[name] for name in seen_noise if name != "of"})
     measured = [_arm(results, base, arm, point, is_void=arm.name in void) for arm in arms]
     adjusted, tested = _adjusted(measured[1:], unsettled)
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
+        if results.sweep.is_looked_at:
+            judged.append(looked_at(results, base, arm))
+            continue
         tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
         judged.append(replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests)))
     cautioned = [
@@ -128,15 +135,9 @@ def _noise(
         if not any(outcome(trial) for trial in arm.runs.values())
     }
     own = list(_losses(base, point, metric).values())
-    over_seeds = stats.pooled_noise(stats.alike(own, list(quiet.values())))
     same = [*list(base.runs.values())[:1], *base.repeats]
     again = [record.loss(metric) for t in same if (record := at(t, point)) is not None]
-    repeated = stats.pooled_noise([again])
-    if repeated is None or repeated.sd == 0:  # exact repeats show no noise
-        return over_seeds, None if over_seeds is None else "seeds"
-    if over_seeds is None or stats.scatters_more(repeated, over_seeds):
-        return repeated, "repeats"
-    return over_seeds, "seeds"
+    return stats.noise_of_runs(own, list(quiet.values()), again)
 
 
 def _arm(
@@ -216,15 +217,87 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
     if arm.effect is None:
         return undecided("nothing to compare")
     judged = judge(arm.effect, tests.p_holm, tests.noise, tests.unit, tests.tested)
-    # Once the worst runs are lost, the remaining ones are not a fair sample.
+    return _doubted(_lost(arm, base, judged.kind) or judged, arm, base)
+
+
+def _lost(arm: ArmFindings, base: ArmRuns, kind: str) -> Verdict | None:
+    """The verdict if some runs diverged and what is left would be called this: once the worst runs are
+    lost, the remaining ones are not a fair sample."""
     for who, name, fair in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
         lost = who.having("diverged")
-        if lost and judged.kind != fair:
+        if lost and kind != fair:
             return undecided(f"{name} diverged on {len(lost)} of {len(who.runs)} seeds")
+    return None
+
+
+def _doubted(judged: Verdict, arm: ArmFindings, base: ArmRuns) -> Verdict:
+    """A verdict with what casts doubt on the losses that it rests on."""
     doubted = doubts(list(arm.runs.runs.values()), list(base.runs.values()))
     if doubted and judged.seeds is not None:  # what more seeds would settle is not the question
         judged = undecided("the difference is within the scatter over seeds")
     return replace(judged, doubts=doubted)
+
+
+def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
+    """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
+    sweep, name = results.sweep, arm.name
+    own, other = (sweep.chosen[who] for who in (name, BASELINE))
+    at_values = (own["changes"], own["values"], other["values"])
+    seen = sweep.seen(name, *at_values, list(other["seeds"]))
+    now = arm.effect
+    if now is not None and (seen is None or seen["n"] != now.n):
+        arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
+    elif now is not None and seen is not None:
+        numbers = {field: seen[field] for field in ("n", "mean", "sd", "low", "high", "p")}
+        arm = replace(arm, effect=stats.Effect(**numbers), p_holm=seen["p_holm"])
+    if seen is not None:  # what is spent beyond 5% is that of seeds that were added
+        parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
+        arm = replace(arm, level=round(100 * stats.ALPHA * max(1, parts)))
+    return replace(arm, verdict=_verdict_of(results, base, arm, seen))
+
+
+def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | None) -> Verdict:
+    """The verdict on an arm at its last look."""
+    early, looks = _without_losses(arm, base), results.space.looks
+    if arm.is_void and early is not None:
+        return early
+    if seen is None:
+        return early or undecided(f"the first look is after {looks[0]} seeds")
+    decision: stats.Decision = seen["decision"]
+    if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
+        return early  # it or the baseline is gone
+    effect = stats.Effect(**{name: seen[name] for name in ("n", "mean", "sd", "low", "high", "p")})
+    if decision != "no conclusion":
+        judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
+        told = "; ".join(_told(results, arm, seen))
+        return _doubted(replace(judged, detail=told), arm, base)
+    if (lost := _lost(arm, base, decision)) is not None:
+        return lost
+    after = next((number for number in looks if number > len(seen["seeds"])), None)
+    if after is not None:
+        last = f", and the last after {looks[-1]}" * (after != looks[-1])
+        return undecided(f"the next look is after {after} seeds{last}")
+    if effect.sd is None:
+        return undecided("one seed has no interval" if effect.n else "nothing to compare")
+    tested = len(results.sweep.looks[-1]["registered"])
+    return _doubted(undecided(*further(effect, tested)), arm, base)
+
+
+def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
+    """What has been changed about a study since its first result, as far as it bears on a verdict."""
+    sweep = results.sweep
+    look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
+    registered = sweep.registered or {}
+    if arm.level > 5:
+        yield f"at level {arm.level}%, because seeds were added after the last look"
+    if arm.name not in look["registered"]:
+        yield "added after results were seen"
+    if registered.get("space", {}).get("metric", "val_loss") != results.metric:
+        yield "in a metric that was chosen after results were seen"
+    matters = registered.get("space", {}).get("matters")
+    is_later = sweep.request is not None and look["seq"] > sweep.request["seq"]
+    if seen["decision"] == "no difference" and is_later and matters != results.space.matters:
+        yield "within a bound that was chosen after results were seen"
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:

@@ -326,20 +326,21 @@ class Comparison:
     difference: float
     unit: str
     percent: float  # difference in percent of the baseline's mean loss
-    low: float | None  # 95% interval, in percent
+    low: float | None  # its interval, in percent; None for one seed, and between looks
     high: float | None
+    interval_words: str  # the kind of interval
 
     @property
     def words(self) -> str:
-        """The difference in percent with its 95% interval; one seed has no interval."""
+        """The difference in percent with its interval, if it has one."""
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
         size += "".join(f", and {doubt.words}" for doubt in self.doubts)
-        if self.low is None:
-            return f"{size} (one seed: no interval)"
-        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
         lost = f" of {self.runs}" if self.seeds < self.runs else ""
-        return f"{size} (95% interval {interval}, {self.seeds}{lost} seeds)"
+        if self.low is None:
+            return f"{size} ({'one seed' if self.seeds == 1 else f'{self.seeds}{lost} seeds so far'}: no interval)"
+        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
+        return f"{size} ({self.interval_words} {interval}, {self.seeds}{lost} seeds)"
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,9 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
     metric = one.results.metric
     own, base = losses_by_seed(one.runs, metric), losses_by_seed(one.against, metric)
     seeds = [seed for seed in own if seed in base]
-    effect = stats.effect([own[seed] - base[seed] for seed in seeds])
+    effect, sweep = stats.effect([own[seed] - base[seed] for seed in seeds]), one.results.sweep
+    if sweep.is_looked_at and one.arm is not None and one.arm.effect is not None:
+        effect = one.arm.effect
     share = 100 / statistics.fmean(base[seed] for seed in seeds)
     return Comparison(
         metric=METRICS[metric],
@@ -379,6 +382,7 @@ def compared(one: Experiment) -> Comparison | Incomparable | None:
         percent=effect.mean * share,
         low=None if effect.low is None else effect.low * share,
         high=None if effect.high is None else effect.high * share,
+        interval_words="95% interval" if one.arm is None else one.arm.interval_words,
     )
 
 

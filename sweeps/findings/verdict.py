@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweeps.findings.outcomes import Doubt
-from sweeps.stats import ALPHA, MOST_SEEDS, Effect, Noise, seeds_to_settle
-
-NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
+from sweeps.stats import (
+    ALPHA,
+    MOST_SEEDS,
+    NOISE_MARGIN,
+    Decision,
+    Effect,
+    Noise,
+    decide,
+    seeds_to_settle,
+)
 
 Kind = Literal["baseline", "void", "better", "worse", "no difference", "no conclusion"]
 
@@ -48,20 +55,35 @@ def judge(
     """
     if effect.low is None or effect.high is None or effect.sd is None or p_holm is None:
         return undecided("one seed has no interval")
-    if p_holm < ALPHA:
-        kind: Kind = "better" if effect.mean < 0 else "worse"
-        near, far = sorted((abs(effect.low), abs(effect.high)))
-        size = f"{abs(effect.mean):.4f} {unit}"
-        return Verdict(kind, f"{kind} by {size} (95% interval {near:.4f} to {far:.4f})")
-    largest = max(abs(effect.low), abs(effect.high))
-    if noise is not None and largest <= NOISE_MARGIN * noise.sd:
-        return Verdict("no difference", f"no difference larger than {largest:.4f} {unit}")
+    margin = None if noise is None else NOISE_MARGIN * noise.sd
+    decision = decide(effect, p_holm, margin)
+    if decision != "no conclusion":
+        return settled(decision, effect, unit)
+    return undecided(*further(effect, tested))
+
+
+def settled(
+    decision: Decision, effect: Effect, unit: str, interval_words: str = "95% interval"
+) -> Verdict:
+    """The verdict that an effect settles, whose interval is of this kind."""
+    assert effect.low is not None
+    assert effect.high is not None
+    near, far = sorted((abs(effect.low), abs(effect.high)))
+    if decision == "no difference":
+        return Verdict(decision, f"no difference larger than {far:.4f} {unit}")
+    size = f"{abs(effect.mean):.4f} {unit}"
+    interval = f"{interval_words} {near:.4f} to {far:.4f}"
+    return Verdict(decision, f"{decision} by {size} ({interval})")
+
+
+def further(effect: Effect, tested: int) -> tuple[str, int | None]:
+    """What would settle an open question, in words, and as a number of seeds; None if too many."""
+    assert effect.sd is not None
     needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested) if effect.sd else None
     if needed is None:
-        return undecided(
-            f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
-        )
+        text = f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
+        return text, None
     # The current number of seeds may be enough on average, but was not enough here.
-    further = max(1, needed - effect.n)
-    seeds = "1 more seed" if further == 1 else f"{further} more seeds"
-    return undecided(f"{seeds} would settle a difference of the size seen", further)
+    more = max(1, needed - effect.n)
+    seeds = "1 more seed" if more == 1 else f"{more} more seeds"
+    return f"{seeds} would settle a difference of the size seen", more

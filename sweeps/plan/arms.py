@@ -1,7 +1,7 @@
 """The arms of a study (the baseline and named changes of it) and the trials of each arm.
 
 If the space has a re-tune grid, an arm first trains that grid on a separate seed, with early
-stopping within the grid. Then the arm runs on every seed to the end, at the values that were best
+stopping within the grid. Then the arm runs on its seeds to the end, at the values that were best
 in the grid. The baseline is an arm like the others.
 """
 
@@ -293,14 +293,16 @@ def _multiples(request: Request, arm: PlannedArm, path: str, factors: list[float
     return [int(value) for value in exact.values()]
 
 
-def runs(request: Request, arm: PlannedArm, tuned: Mapping[str, Value]) -> list[PlannedTrial]:
-    """The trials of an arm on every seed, at its tuned values; the baseline's repeats come last."""
+def runs(
+    request: Request, arm: PlannedArm, tuned: Mapping[str, Value], seeds: int
+) -> list[PlannedTrial]:
+    """The trials of an arm on so many seeds, at its tuned values; the baseline's repeats come last."""
     exact = request.base.run.device == "cpu" and request.base.budget.seconds is None
     least = 1 if exact else REPEATS  # equal runs may differ
     repeats = max(request.space.repeats, least) if arm.name == BASELINE else 1
     found = []
     for seed, repeat in [
-        *((s, 0) for s in request.seeds),
+        *((s, 0) for s in request.seeds[:seeds]),
         *((request.seeds[0], n) for n in range(1, repeats)),
     ]:
         config = _config(request, arm, {**tuned, "run.seed": seed, "run.repeat": repeat})

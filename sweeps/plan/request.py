@@ -43,8 +43,13 @@ class Request:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the space, plus the seed of the command line."""
-        return [number + self.seed for number in self.space.seeds]
+        """All seeds that trials may have, plus the seed of the command line."""
+        return [number + self.seed for number in self.space.every_seed]
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds after which a study is looked at."""
+        return self.space.looks
 
     def config(self, changes: Mapping[str, Value], where: str = "") -> cfg.Config:
         """The base config with changes and, under `match`, the batch size that goes with them;

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Discriminator,
@@ -63,6 +64,12 @@ _SPLIT = {"data.validation_fraction", "data.split_seed", "data.validation_path"}
 
 Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
+LOOKS = (
+    3,
+    5,
+    8,
+    12,
+)  # the numbers of seeds after which a study is looked at, unless it says others
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -235,6 +242,69 @@ Retune = Annotated[
 ]
 
 
+class Looks(Section):
+    """Looks at a study: at each, an arm is settled or gets more seeds, up to the last look."""
+
+    looks: Annotated[list[Annotated[Again, Field(ge=2)]], Field(min_length=1)] | None = Field(
+        default=None,
+        description=f"The numbers of seeds at the looks, ascending. Default: {list(LOOKS)}.",
+    )
+    first: Annotated[Again, Field(ge=2)] | None = Field(
+        default=None, description="The number of seeds at the first look, in place of looks."
+    )
+    at_most: Annotated[Again, Field(ge=2)] | None = Field(
+        default=None, description="The number of seeds at the last look, in place of looks."
+    )
+    until: Literal["settled"] = Field(
+        default="settled", description="An arm that is settled gets no further seeds."
+    )
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if self.looks is not None and (self.first is not None or self.at_most is not None):
+            name = "first" if self.first is not None else "at_most"
+            text = "only without looks, which name the first and the last"
+            raise RuleError([Problem(name, text)])
+        if self.looks is not None:
+            pairs = itertools.pairwise(self.looks)
+            if wrong := next(((a, b) for a, b in pairs if b <= a), None):
+                text = f"must ascend, got {wrong[1]} after {wrong[0]}"
+                raise RuleError([Problem("looks", text)])
+        elif self.numbers[0] > self.numbers[-1]:
+            text = f"must not be below first, {self.numbers[0]}, got {self.numbers[-1]}"
+            raise RuleError([Problem("at_most", text)])
+        return self
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of seeds at the looks."""
+        if self.looks is not None:
+            return tuple(self.looks)
+        first = min(LOOKS[0], self.at_most or LOOKS[0]) if self.first is None else self.first
+        last = max(LOOKS[-1], first) if self.at_most is None else self.at_most
+        between = [number for number in LOOKS if first < number < last]
+        return (first, *between, last) if first != last else (first,)
+
+
+def _distinct_seeds(seeds: list[int]) -> list[int]:
+    distinct(list(seeds))
+    return seeds
+
+
+def _kind_of_seeds(value: object) -> str:
+    return "<looks>" if isinstance(value, Mapping | Looks) else "<list>"
+
+
+Seeds = Annotated[
+    Annotated[
+        Annotated[list[cfg.Seed], Field(min_length=1), AfterValidator(_distinct_seeds)],
+        Tag("<list>"),
+    ]
+    | Annotated[Looks, Tag("<looks>")],
+    Discriminator(_kind_of_seeds),
+]
+
+
 Bytes = Annotated[
     Annotated[ByteSize, Field(gt=0)],
     with_rule("expected a number of bytes above 0, or one with its unit, e.g. 2GB"),
@@ -401,7 +471,16 @@ class Space(Section):
     retune: Annotated[dict[str, Retune], Field(min_length=1)] | None = Field(
         default=None, description="A small grid for every arm, e.g. of optim.lr."
     )
-    seeds: Annotated[list[cfg.Seed], Field(min_length=1)] = Field(default=[0])
+    seeds: Seeds = Field(
+        default=[0],
+        description="A list of seeds; in a study also {looks: [3, 5, 8, 12], until: settled}: seeds are "
+        "added to the arms that are not settled.",
+    )
+    matters: cfg.Positive | None = Field(
+        default=None,
+        description="The smallest difference of interest, in the units of the metric: an arm whose "
+        "interval is within it makes no difference. Default: two standard deviations of the noise.",
+    )
     repeats: Annotated[Again, Field(ge=1)] = Field(
         default=1, description="How many times the first seed is run."
     )
@@ -419,18 +498,22 @@ class Space(Section):
         """Whether the space compares arms with a baseline."""
         return self.arms is not None or self.each is not None
 
+    @property
+    def every_seed(self) -> list[int]:
+        """All seeds that trials may have, in the order in which they are used."""
+        return list(range(self.looks[-1])) if isinstance(self.seeds, Looks) else self.seeds
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds after which a study is looked at; a list of seeds has one look."""
+        return self.seeds.numbers if isinstance(self.seeds, Looks) else (len(self.seeds),)
+
     def excludes(self, values: Mapping[str, Value]) -> bool:
         """Whether `exclude` leaves a combination of values out."""
         return any(
             all(key(values[path]) in map(key, _listed(out)) for path, out in case.items())
             for case in self.exclude
         )
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        distinct(list(seeds))
-        return seeds
 
     @model_validator(mode="after")
     def _rules(self, info: ValidationInfo) -> Self:
@@ -446,9 +529,9 @@ class Space(Section):
         study = self._wrong_study() if self.is_study else self._wrong_search()
         rest = (self._incomparable(), self._wrong_multiples(), self._wrong_match())
         wrong = [*itertools.chain(*rest), *study]
-        if max(self.seeds) >= TUNING_SEED and (self.retune or self.confirm):
+        if max(self.every_seed) >= TUNING_SEED and (self.retune or self.confirm):
             text = f"{TUNING_SEED} and above are reserved for re-tuning and confirming, got "
-            wrong.append(Problem("seeds", f"{text}{max(self.seeds)}"))
+            wrong.append(Problem("seeds", f"{text}{max(self.every_seed)}"))
         return wrong
 
     def _wrong_study(self) -> Iterator[Problem]:
@@ -457,7 +540,7 @@ class Space(Section):
         for name in ("search", "space", "start", "exclude", "constraint", "confirm"):
             if getattr(self, name):
                 yield Problem(name, "not allowed in a study, which runs all arms on all seeds")
-        if len(self.seeds) < 2:
+        if len(self.every_seed) < 2:
             yield Problem("seeds", f"a study needs two or more, got {self.seeds}")
         if self.target and self.target.ends != "nothing":
             yield Problem(
@@ -489,6 +572,10 @@ class Space(Section):
             yield Problem(f"{where}.set.model.d_ff", "match sets this path")
 
     def _wrong_search(self) -> Iterator[Problem]:
+        if isinstance(self.seeds, Looks):
+            yield Problem("seeds", "only a study has looks; list the seeds, e.g. [0, 1]")
+        if self.matters is not None:
+            yield Problem("matters", "only for studies, which compare arms with a baseline")
         if self.search is None:
             yield Problem(
                 "search", "missing; expected {method: grid} or {method: random, samples: N}"
@@ -602,7 +689,7 @@ class Space(Section):
                 if isinstance(leaf, Multiple) and leaf.of in self.space and leaf.of not in above:
                     yield Problem(f"space.{path}.of", f"{leaf.of} must be listed above")
             above[path] = domain
-        if method == "optuna" and len(self.seeds) > 1:
+        if method == "optuna" and isinstance(self.seeds, list) and len(self.seeds) > 1:
             yield Problem("seeds", f"optuna searches one seed, got {self.seeds}")
 
 
@@ -788,6 +875,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
         "resources": Resources,
         "caps": Caps,
         "target": Target,
+        "seeds": Looks if isinstance(tree.get("seeds"), dict) else None,
         "schedule": SCHEDULES.get(str(policy)),
         "constraint": Constraint,
         "each": Each,

@@ -1,9 +1,10 @@
 """The trials of a space, in order: a pure function of (space, base config, seed, earlier draws).
 
 The id of a trial is the digest of its config, so a trial that is asked for twice is one trial.
-Three things can't be planned ahead, because they depend on what was measured: the next trial of an
+Four things can't be planned ahead, because they depend on what was measured: the next trial of an
 Optuna search (`sweeps.plan.optuna`), the runs of an arm whose re-tune grid chooses their values
-(`sweeps.plan.arms`), and the trials that confirm the best of a sweep (`confirmation`).
+(`sweeps.plan.arms`), the seeds that are added to arms which are not settled (`sweeps.engine.looks`), and
+the trials that confirm the best of a sweep (`confirmation`).
 """
 
 import itertools
@@ -91,7 +92,8 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
         _refuse_too_many(request, "seeds", what, len(planned_arms) * runs)
         known = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
-            known = [trial for arm in planned_arms for trial in arms.runs(request, arm, {})]
+            first = request.looks[0]
+            known = [one for arm in planned_arms for one in arms.runs(request, arm, {}, first)]
         return Plan(known, planned_arms, notes)
     match space.search:
         case RandomSearch(samples=count):
@@ -382,7 +384,8 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep
         if choice is None:  # not settled again: it may choose as before
             wanted |= {trial.trial for trial in sweep.trials.values() if trial.arm == arm.name}
         elif choice["values"] is not None:
-            wanted |= {one.trial for one in arms.runs(request, arm, choice["values"])}
+            every = arms.runs(request, arm, choice["values"], request.looks[-1])
+            wanted |= {one.trial for one in every}
     if request.space.confirm:
         again = sweep.confirming
         wanted |= (
@@ -395,7 +398,7 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep
 
 def _of_other_seeds(request: Request, machine: Machine, sweep: led.Sweep) -> Iterator[str]:
     """The trials of a search that the same space asked for with another --seed."""
-    seeds = {number + asked for number in request.space.seeds for asked in sweep.asked_seeds}
+    seeds = {number + asked for number in request.space.every_seed for asked in sweep.asked_seeds}
     for trial in sweep.trials.values():
         if trial.arm or trial.seed in request.seeds or trial.seed not in seeds:
             continue
@@ -432,11 +435,12 @@ class Load:
 
     pools: list[list[cfg.Config]]  # of trials that compete and may be stopped early
     free: list[cfg.Config]  # of trials that run to the end
+    further: list[cfg.Config]  # of these, on seeds that only arms that are not settled get
 
     @property
     def configs(self) -> list[cfg.Config]:
         """All configs, the pools first."""
-        return [*itertools.chain(*self.pools), *self.free]
+        return [*itertools.chain(*self.pools), *self.free, *self.further]
 
     @property
     def tokens(self) -> int:
@@ -444,8 +448,9 @@ class Load:
         return sum(config.budget.tokens for config in self.configs)
 
 
-def load(request: Request, planned: Plan) -> Load:
-    """The work of a sweep, as far as it is known before it runs."""
+def load(request: Request, planned: Plan, most: Mapping[str, int] | None = None) -> Load:
+    """The work of a sweep, as far as it is known before it runs; or where its arms get this many seeds at
+    most."""
     space = request.space
     pools: dict[str, list[cfg.Config]] = {}
     free = [request.base] * space.confirm
@@ -453,6 +458,11 @@ def load(request: Request, planned: Plan) -> Load:
         (free if one.pool is None else pools.setdefault(one.pool, [])).append(one.config)
     if planned.suggested:
         pools.setdefault("", []).extend([request.base] * planned.suggested)
-    if space.retune:
-        free += [one.config for arm in planned.arms for one in arms.runs(request, arm, {})]
-    return Load(list(pools.values()), free)
+    further = []
+    for arm in planned.arms:
+        first = arms.runs(request, arm, {}, request.looks[0])
+        free += [one.config for one in first] if space.retune else []
+        early = {one.trial for one in first}
+        every = arms.runs(request, arm, {}, (most or {}).get(arm.name, request.looks[-1]))
+        further += [one.config for one in every if one.trial not in early]
+    return Load(list(pools.values()), free, further)

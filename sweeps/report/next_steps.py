@@ -11,7 +11,7 @@ from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
-from sweeps.plan.space import Space
+from sweeps.plan.space import Looks, Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
@@ -113,6 +113,11 @@ def _more_seeds_of_best(results: Results, run: Trial) -> str:
 def _with_seeds(results: Results, further: int) -> str:
     """What to write in the space to run this many more seeds."""
     seeds = results.space.seeds
+    if isinstance(seeds, Looks):
+        number = seeds.numbers[-1] + further
+        if seeds.looks is not None:
+            return f"Add {number} to `seeds.looks` in the space."
+        return f"Set `seeds.at_most: {number}` in the space."
     after = range(max(seeds) + 1, max(seeds) + 1 + further)
     written = [str(seed) for seed in (*seeds, *after)]
     if len(written) > LONG:
@@ -140,7 +145,9 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
         )
     if arm.verdict.seeds is not None:
         more = _with_seeds(results, arm.verdict.seeds)
-        yield f"More seeds: {arm.verdict.detail}. {more} {_again(results)}"
+        looks = results.sweep.looks
+        level = f" The verdict will be at level {arm.level + 5}%." if looks else ""
+        yield f"More seeds: {arm.verdict.detail}.{level} {more} {_again(results)}"
 
 
 def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:

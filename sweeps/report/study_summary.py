@@ -4,13 +4,12 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
 from sweeps.findings.outcomes import outcome
-from sweeps.findings.results import METRICS, STATUSES
+from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
-from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table, with_code
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
-from sweeps.stats import POWER
+from sweeps.stats import NOISE_MARGIN, POWER
 from sweeps.text import duration, loss, named, probability, quantity, signed, whole
 
 ARM = Column[ArmFindings]("arm", lambda a: f"`{a.name}`", is_text=True)
@@ -22,17 +21,26 @@ def _interval(arm: ArmFindings) -> str:
     return f"{effect.low:+.4f} to {effect.high:+.4f}" if effect and known else ""
 
 
-VERDICTS = (
+EFFECTS = (
     ARM,
     Column[ArmFindings]("changes", lambda a: escaped(named(a.runs.changes)), True),
     Column[ArmFindings]("runs at", lambda a: escaped(named(a.runs.chosen or {})), True),
     Column[ArmFindings]("seeds", lambda a: f"{a.n} of {len(a.runs.runs)}"),
     Column[ArmFindings]("mean", lambda a: loss(a.mean)),
     Column[ArmFindings]("difference", lambda a: signed(a.effect and a.effect.mean)),
-    Column[ArmFindings]("95% interval", _interval),
-    Column[ArmFindings]("p (Holm)", lambda a: probability(a.p_holm)),
-    Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
 )
+
+
+def _verdicts(kinds: set[str]) -> tuple[Column[ArmFindings], ...]:
+    """The columns of the verdicts, whose intervals are of these kinds."""
+    return (
+        *EFFECTS,
+        Column[ArmFindings](" or ".join(sorted(kinds, reverse=True)), _interval),
+        Column[ArmFindings]("p (Holm)", lambda a: probability(a.p_holm)),
+        Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
+    )
+
+
 COSTS = (
     ARM,
     Column[ArmFindings]("in bits per byte", lambda a: signed(a.differences["bits_per_byte"])),
@@ -61,12 +69,13 @@ def verdict_words(found: StudyFindings) -> list[str]:
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
     noise, noise_of = compared.noise, compared.noise_of
+    kinds = {arm.interval_words for arm in compared.arms if not arm.runs.is_baseline}
     lines = [
         "## Arms against the baseline",
         "",
         f"Difference in {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}: arm "
-        "minus baseline, paired by seed. Negative is better. Each 95% t interval is for its arm alone; "
-        "verdicts use p-values adjusted for all arms (Holm). "
+        f"minus baseline, paired by seed. Negative is better. {_interval_words(found.results, kinds)} is for its "
+        "arm alone; verdicts use p-values adjusted for all arms (Holm). "
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
             f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
@@ -76,7 +85,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
             else "The noise is not known yet."
         ),
         "",
-        *table(compared.arms, *VERDICTS),
+        *table(compared.arms, *_verdicts(kinds)),
         *table(compared.arms, *COSTS),
     ]
     if compared.critical_batch is not None:
@@ -87,6 +96,15 @@ def verdict_words(found: StudyFindings) -> list[str]:
         *_hypothesis_words(compared),
         *_unsettled_words(found),
     ]
+
+
+def _interval_words(results: Results, kinds: set[str]) -> str:
+    """The kind of interval that the arms of a study have."""
+    *others, last = map(str, results.space.looks)
+    if not others and kinds <= {"95% interval"}:
+        return "Each 95% t interval"
+    looks = f"Arms are looked at after {', '.join(others)} and {last} seeds, and get no more once they are settled. "
+    return f"{looks * bool(others)}P-values and intervals allow for all looks; each interval"
 
 
 def _critical_words(critical: CriticalBatch) -> str:

@@ -130,6 +130,7 @@ def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> No
         "baseline lr=0.004 (re-tune)  finished, validation loss",
         "nope                      runs at lr=0.004, the best of 3 values, on 2 seeds",
         "nope lr=0.004 seed=1      finished, validation loss",
+        "nope                      no difference, after 2 seeds",
     ],
 )
 def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None:

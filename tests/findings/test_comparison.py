@@ -19,6 +19,7 @@ from conducting import (
     loss,
     noisy,
     study,
+    without_looks,
 )
 
 
@@ -184,6 +185,7 @@ def test_tests_to_come_count_for_the_correction(tmp_path: Path) -> None:
         return loss(config, share) + config["run"]["seed"] * config["model"]["d_ff"] / 1e3
 
     conduct(tmp_path, study(seeds=SEEDS, arms=arms), how, records=SEEDS_END)
+    without_looks(tmp_path)
     result = arm(facts_of(tmp_path), "early")
     assert result["p_holm"] == pytest.approx(2 * result["p"])
 

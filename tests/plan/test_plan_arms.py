@@ -73,9 +73,9 @@ def test_an_arm_that_is_not_re_tuned_has_no_grid() -> None:
 
 def test_a_matched_arm_has_the_parameters_of_the_baseline() -> None:
     silu = {"hypothesis": "h", "set": {"model.ffn": "silu"}, "match": "params"}
-    config = runs(request(study(arms={"silu": silu})), arm(study(arms={"silu": silu}), "silu"), {})[
-        0
-    ]
+    config = runs(
+        request(study(arms={"silu": silu})), arm(study(arms={"silu": silu}), "silu"), {}, 3
+    )[0]
     assert config.config.model.d_ff == BASE.model.d_ff * 3 // 2
     assert size(config.config.model) == size(BASE.model)
 
@@ -91,7 +91,7 @@ def test_batch_sizes_are_compared_at_equal_tokens() -> None:
 
 def test_a_batch_larger_than_the_records_has_fewer_records() -> None:
     tree = batches([256])
-    config = runs(request(tree), arm(tree, "batch_size=256"), {})[0].config
+    config = runs(request(tree), arm(tree, "batch_size=256"), {}, 2)[0].config
     assert (config.tokens_per_step, config.eval.every_tokens) == (8192, 8192)
 
 

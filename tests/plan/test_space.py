@@ -72,6 +72,38 @@ def test_another_seed_draws_other_values() -> None:
     assert plan(tree)[0].values != plan(tree, seed=1)[0].values
 
 
+@pytest.mark.parametrize(
+    ("written", "looks"),
+    [
+        ({"looks": [2, 7]}, (2, 7)),
+        ({"until": "settled"}, (3, 5, 8, 12)),
+        ({"first": 5}, (5, 8, 12)),
+        ({"at_most": 6}, (3, 5, 6)),
+        ({"first": 4, "at_most": 20}, (4, 5, 8, 12, 20)),
+        ({"first": 15}, (15,)),
+        ({"at_most": 2}, (2,)),
+    ],
+)
+def test_first_and_at_most_cut_the_looks(written: dict[str, Any], looks: tuple[int, ...]) -> None:
+    assert sp.Looks.model_validate(written).numbers == looks
+
+
+def test_a_list_of_seeds_is_one_look_at_its_length() -> None:
+    space = sp.Space.model_validate({**grid([1e-3]), "seeds": [4, 7, 9]})
+    assert (space.looks, space.every_seed) == ((3,), [4, 7, 9])
+
+
+def test_the_seeds_of_looks_are_the_first_ones() -> None:
+    assert sp.Space.model_validate({**A_STUDY, "seeds": {"at_most": 4}}).every_seed == [0, 1, 2, 3]
+
+
+A_STUDY = {
+    "question": "q",
+    "arms": {"nope": {"hypothesis": "h", "set": {"model.position": "none"}}},
+    "schedule": {"policy": "none"},
+}
+
+
 def test_the_seed_is_added_to_the_seeds_of_the_space() -> None:
     assert [one.config.run.seed for one in plan({**grid([1e-3]), "seeds": [0, 2]}, 5)] == [5, 7]
 
@@ -551,6 +583,48 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a Bayesian search of Weights & Biases": (
         {"method": "bayes"},
         "method: unknown key; did you mean 'search: {method: optuna, samples: N}'?",
+    ),
+    "looks of a search": (
+        {"seeds": {"looks": [3, 5]}},
+        "seeds: only a study has looks; list the seeds, e.g. [0, 1]",
+    ),
+    "looks that do not ascend": (
+        {"seeds": {"looks": [3, 8, 5]}},
+        "seeds.looks: must ascend, got 5 after 8",
+    ),
+    "one look twice": ({"seeds": {"looks": [3, 3]}}, "seeds.looks: must ascend, got 3 after 3"),
+    "a look after one seed": (
+        {"seeds": {"looks": [1, 3]}},
+        "seeds.looks.0: expected at least 2, got 1",
+    ),
+    "no look": ({"seeds": {"looks": []}}, "seeds.looks: expected at least 1 value, got []"),
+    "at most below first": (
+        {"seeds": {"first": 9, "at_most": 5}},
+        "seeds.at_most: must not be below first, 9, got 5",
+    ),
+    "at most below the first by default": (
+        {"seeds": {"first": 4, "at_most": 3}},
+        "seeds.at_most: must not be below first, 4, got 3",
+    ),
+    "looks and first": (
+        {"seeds": {"looks": [3], "first": 2}},
+        "seeds.first: only without looks, which name the first and the last",
+    ),
+    "a misspelt key of looks": (
+        {"seeds": {"lookss": [3]}},
+        "seeds.lookss: unknown key; did you mean 'seeds.looks'?",
+    ),
+    "a misspelt until": (
+        {"seeds": {"until": "setled"}},
+        "seeds.until: expected 'settled', got \"setled\"; did you mean 'settled'?",
+    ),
+    "a difference of interest of a search": (
+        {"matters": 0.1},
+        "matters: only for studies, which compare arms with a baseline",
+    ),
+    "a difference of interest of zero": (
+        {"matters": 0},
+        "matters: expected a number above 0, got 0",
     ),
     "one seed without brackets": ({"seeds": 3}, "seeds: expected a list, got 3; write [3]"),
     "a number in quotes": (

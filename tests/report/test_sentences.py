@@ -61,6 +61,12 @@ def misled(config: dict[str, Any], share: float) -> float:
     return loss(config, share) + early
 
 
+def widened(config: dict[str, Any], share: float) -> float:
+    """Wider is worse by a nat."""
+    is_wide = config["model"]["d_ff"] == 96
+    return seeded(config, share, 0.25, 0.01) + is_wide * (1 + config["run"]["seed"] / 99)
+
+
 def failing(config: dict[str, Any], share: float) -> float:
     if is_bare(config) and config["optim"]["lr"] == 1.6e-2:
         raise ArithmeticError("no")
@@ -172,6 +178,17 @@ def studies(folder: Path) -> None:
     each = {"path": "optim.batch_size", "values": [4, 8, 16, 32], "hypothesis": "Noise matters."}
     tree = {key: value for key, value in study(seeds=SEEDS, each=each).items() if key != "arms"}
     conduct(folder / "batches", tree, by_batch)
+    looks = study(seeds={"looks": [3, 5, 8]})
+    conduct(folder / "sequential", looks, lambda c, s: seeded(c, s, 0.25, 0.01))
+    conduct(folder / "sequential-open", looks, lambda c, s: seeded(c, s, 0.02, 0.05))
+    conduct(folder / "sequential-begun", looks, lambda c, s: seeded(c, s, 0.02, 0.05), records=40)
+    conduct(folder / "sequential-between", looks, lambda c, s: seeded(c, s, 0.02, 0.05), records=60)
+    more = folder / "sequential-extended"
+    conduct(more, study(seeds=[0, 1, 2]), lambda c, s: seeded(c, s, 0.03, 0.01))
+    conduct(more, study(seeds=[*range(9)]), lambda c, s: seeded(c, s, 0.03, 0.01))
+    more = folder / "sequential-added"
+    conduct(more, study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.25, 0.01))
+    conduct(more, study(seeds=SEEDS, arms={"nope": NOPE, "wide": wide}), widened)
     conduct(
         folder / "repeats",
         study(seeds=SEEDS, repeats=3),

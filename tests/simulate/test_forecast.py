@@ -142,3 +142,21 @@ def test_speeds_are_measured_once_a_shape_and_kept(
     assert before is None and len(said) == 2 and speeds[0] == speeds[1]
     assert known_speeds([*configs, wide]) == speeds
     assert probes([*configs, wide], said.append) == (speeds, inits) and len(said) == 2
+
+
+LOOKS = {
+    "question": "q",
+    "arms": {"nope": {"hypothesis": "h", "set": {"model.position": "none"}}},
+    "seeds": {"looks": [3, 5, 10]},
+    "schedule": {"policy": "none"},
+}
+
+
+def test_a_study_takes_its_first_look_at_least_and_its_last_at_most() -> None:
+    """Six runs, twenty, or twelve: the mean of the looks."""
+    found = expected(request(LOOKS))
+    assert (found.low, found.tokens, found.high) == (6 * BUDGET, 12 * BUDGET, 20 * BUDGET)
+
+
+def test_the_time_of_a_study_is_that_of_the_tokens_that_are_expected() -> None:
+    assert expected(request(LOOKS), [BUDGET / 10] * 20).seconds == pytest.approx(12 * 10 / 2)

@@ -11,7 +11,6 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
 from sweeps.findings.tuning import Tuning
-from sweeps.findings.verdict import NOISE_MARGIN
 from sweeps.report.plots.look import (
     ABOVE,
     DASHES,
@@ -41,6 +40,7 @@ from sweeps.report.plots.look import (
 from sweeps.report.plots.rates import level_entries, plot_rates, rate_axis, shown_losses
 from sweeps.report.plots.trials import X_AXES, XAxis, end_of, place_on
 from sweeps.selection import Metric, last_record, records
+from sweeps.stats import NOISE_MARGIN
 from sweeps.text import count, show
 
 

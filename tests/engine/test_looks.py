@@ -1,0 +1,296 @@
+"""A study adds seeds to the arms that are not settled, looks again, and ends by itself."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, RETUNE, arm, conduct, dead, facts_of, is_bare, study, without_looks
+from fakes import driver, request
+from ledgers import rewrite
+
+from sweeps import ledger as led
+
+WIDE = {"hypothesis": "Better.", "set": {"model.d_ff": 96}}
+LOOKS = {"looks": [3, 5, 8], "until": "settled"}
+How = Callable[[dict[str, Any], float], float]
+
+
+def gaps(bare: float, wide: float, scatter: float = 0.01) -> How:
+    """Losses whose arms differ from the baseline by a gap and a scatter over seeds."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        seed, is_wide = config["run"]["seed"], config["model"]["d_ff"] == 96
+        own = scatter * (-1) ** seed * (is_bare(config) + 2 * is_wide)
+        gap = bare * is_bare(config) + wide * is_wide
+        return 3.0 + 0.01 * (seed % 3) + gap + own + (1 - share)
+
+    return how
+
+
+CLEAR, OPEN = gaps(0.5, 0.005), gaps(0.02, 0.005, 0.05)
+
+
+def looked(folder: Path, how: How = CLEAR, **more: Any) -> led.Sweep:
+    """A study of two arms, conducted to its end."""
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS) | more
+    return conduct(folder, tree, how)
+
+
+def seeds_of(sweep: led.Sweep) -> dict[str, int]:
+    """How many runs each arm has."""
+    return {name: len(row["trials"]) for name, row in sweep.chosen.items()}
+
+
+def decisions(sweep: led.Sweep) -> list[dict[str, str]]:
+    """What each look decided on the arms."""
+    return [{name: one["decision"] for name, one in row["arms"].items()} for row in sweep.looks]
+
+
+def test_an_arm_that_is_settled_early_gets_no_further_seeds(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, gaps(0.5, 0.005, 0.03), matters=0.01)
+    assert seeds_of(sweep) == {"baseline": 8, "nope": 3, "wide": 8}
+
+
+def test_a_study_ends_when_every_arm_is_settled(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, gaps(0.5, -0.6))
+    assert seeds_of(sweep) == {"baseline": 3, "nope": 3, "wide": 3}
+    assert decisions(sweep) == [{"nope": "worse", "wide": "better"}]
+
+
+def test_a_study_ends_at_its_last_look(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, OPEN)
+    assert seeds_of(sweep) == {"baseline": 8, "nope": 8, "wide": 8}
+    assert [row["arms"]["nope"]["looks"] for row in sweep.looks] == [[3], [3, 5], [3, 5, 8]]
+
+
+def test_nothing_is_left_to_do_after_the_last_look(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN)
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+def test_a_difference_that_does_not_matter_settles_an_arm(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, gaps(0.001, 0.002, 0.001), matters=0.5)
+    assert decisions(sweep) == [{"nope": "no difference", "wide": "no difference"}]
+
+
+def test_an_arm_without_effect_gets_no_further_seeds(tmp_path: Path) -> None:
+    assert seeds_of(conduct(tmp_path, study(seeds=LOOKS), dead))["nope"] == 3
+
+
+def test_an_arm_that_diverges_on_every_seed_gets_no_further_seeds(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, lambda c, s: math.inf if is_bare(c) else gaps(0, 0.5)(c, s))
+    assert (seeds_of(sweep)["nope"], sweep.looks[0]["arms"]["nope"]["decision"]) == (3, "worse")
+
+
+def test_where_all_grids_diverge_one_look_is_taken(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, lambda c, s: math.inf, retune=RETUNE)
+    assert decisions(sweep) == [{"nope": "no conclusion", "wide": "no conclusion"}]
+
+
+def test_an_arm_that_diverges_on_a_seed_is_not_settled_as_better(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = is_bare(config) and config["run"]["seed"] == 1
+        return math.inf if lost else gaps(-0.5, 0.5)(config, share)
+
+    sweep = looked(tmp_path, how)
+    assert {row["nope"] for row in decisions(sweep)} == {"no conclusion"}
+    assert seeds_of(sweep)["nope"] == 8
+
+
+def test_a_list_of_seeds_has_one_look(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, OPEN, seeds=[0, 1, 2, 3])
+    assert [(row["ends"], row["arms"]["nope"]["looks"]) for row in sweep.looks] == [([4], [4])]
+
+
+def test_the_arms_of_a_re_tuned_study_are_looked_at_at_their_values(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, gaps(0.5, -0.6), retune=RETUNE)
+    assert sweep.looks[0]["arms"]["nope"]["values"] == sweep.chosen["nope"]["values"]
+    assert decisions(sweep) == [{"nope": "worse", "wide": "better"}]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a ledger, without what every session and every attempt has of its own."""
+    own = {"seq", "time", "t", "attempt"}
+    kinds = {"look", "chosen", "planned", "finished"}
+    every = led.read(led.Files(folder))
+    return [
+        {name: value for name, value in row.items() if name not in own}
+        for row in every
+        if row["kind"] in kinds
+    ]
+
+
+@pytest.mark.parametrize("records", [1, 30, 72, 73, 100, 120, 121, 191])
+def test_a_study_that_is_interrupted_takes_the_same_looks(tmp_path: Path, records: int) -> None:
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    conduct(tmp_path / "cut", tree, OPEN, records=records)
+    conduct(tmp_path / "cut", tree, OPEN)
+    conduct(tmp_path / "whole", tree, OPEN)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["look", "chosen", "planned"])
+def test_a_kill_before_any_row_of_a_look_changes_nothing(tmp_path: Path, kind: str) -> None:
+    """The ledger ends before the last row of a kind, which follows from those before it."""
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    conduct(tmp_path / "whole", tree, OPEN)
+    every = led.read(led.Files(tmp_path / "whole"))
+    last = max(number for number, row in enumerate(every) if row["kind"] == kind)
+    rewrite(led.Files(tmp_path / "cut"), every[:last])
+    conduct(tmp_path / "cut", tree, OPEN)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_cap_ends_a_study_between_its_looks(tmp_path: Path) -> None:
+    """The first look is after nine runs of 8,192 tokens, and the second after fifteen."""
+    sweep = looked(tmp_path, OPEN, caps={"tokens": 12 * 8_192})
+    assert (len(sweep.looks), sweep.spent_tokens < 13 * 8_192) == (1, True)
+
+
+def test_a_look_is_taken_also_where_a_cap_is_reached_with_its_last_run(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, gaps(0.5, -0.6), caps={"tokens": 9 * 8_192})
+    assert decisions(sweep) == [{"nope": "worse", "wide": "better"}]
+
+
+def test_seeds_that_are_added_after_the_end_spend_the_level_again(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN)
+    sweep = looked(tmp_path, OPEN, seeds={"looks": [3, 5, 8, 10]})
+    last = sweep.looks[-1]
+    assert (last["ends"], last["arms"]["nope"]["looks"]) == ([8, 10], [3, 5, 8, 10])
+    assert last["arms"]["nope"]["spent"] == pytest.approx(0.1)
+
+
+def test_a_list_that_is_extended_is_looked_at_again(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN, seeds=[0, 1, 2])
+    sweep = looked(tmp_path, OPEN, seeds=[0, 1, 2, 3, 4])
+    assert [row["ends"] for row in sweep.looks] == [[3], [3, 5]]
+    assert sweep.looks[-1]["arms"]["nope"]["looks"] == [3, 5]
+
+
+def test_a_verdict_after_an_extension_names_its_level(tmp_path: Path) -> None:
+    looked(tmp_path, gaps(0.0, 0.001), seeds=[0, 1, 2], matters=1e-9)
+    much = gaps(0.3, 0.3)
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return much(config, share) if config["run"]["seed"] > 2 else gaps(0.2, 0.001)(config, share)
+
+    looked(tmp_path / "other", gaps(0.02, 0.001, 0.02), seeds=[0, 1, 2], matters=1e-9)
+    looked(tmp_path / "other", how, seeds=[*range(9)], matters=1e-9)
+    words = arm(facts_of(tmp_path / "other"))["words"]
+    assert "(90% interval" in words
+    assert "at level 10%, because seeds were added after the last look" in words
+
+
+def test_an_arm_that_was_settled_before_an_extension_keeps_its_verdict(tmp_path: Path) -> None:
+    how = gaps(0.5, 0.005, 0.03)
+    looked(tmp_path, how, matters=0.01)
+    before = arm(facts_of(tmp_path))["words"]
+    looked(tmp_path, how, matters=0.01, seeds={"looks": [3, 5, 8, 10]})
+    assert arm(facts_of(tmp_path))["words"] == before
+    assert arm(facts_of(tmp_path), "wide")["level"] == 10
+
+
+def test_an_arm_that_is_added_later_is_marked_and_changes_no_other(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=LOOKS)
+    how = gaps(0.1, 0.9)
+    conduct(tmp_path, tree, how)
+    before = arm(facts_of(tmp_path))
+    looked(tmp_path, how)
+    facts = facts_of(tmp_path)
+    assert {k: arm(facts)[k] for k in ("words", "p_holm")} == {
+        k: before[k] for k in ("words", "p_holm")
+    }
+    late = arm(facts, "wide")
+    assert "added after results were seen" in late["words"]
+    assert late["p_holm"] == pytest.approx(2 * late["p"])
+
+
+def test_an_arm_that_is_changed_later_is_another_arm(tmp_path: Path) -> None:
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=LOOKS), OPEN)
+    wide = {"nope": {**NOPE, "set": {"model.d_ff": 96}}}
+    sweep = conduct(tmp_path, study(arms=wide, seeds=LOOKS), gaps(0.5, 0.6))
+    assert sweep.looks[-1]["registered"] == ["nope (before)"]
+    assert "added after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
+def test_an_arm_that_is_removed_still_counts_for_the_others(tmp_path: Path) -> None:
+    how = gaps(0.05, 0.6, 0.02)
+    conduct(tmp_path, study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS), how, records=80)
+    sweep = conduct(tmp_path, study(arms={"nope": NOPE}, seeds=LOOKS), how)
+    last = sweep.looks[-1]["arms"]["nope"]
+    assert (sweep.looks[-1]["registered"], last["p_holm"]) == (
+        ["nope", "wide"],
+        pytest.approx(2 * last["p"]),
+    )
+
+
+def test_a_metric_that_is_chosen_later_is_told(tmp_path: Path) -> None:
+    looked(tmp_path, gaps(0.5, 0.6))
+    looked(tmp_path, gaps(0.5, 0.6), metric="bits_per_byte")
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.endswith("in a metric that was chosen after results were seen")
+
+
+def test_a_bound_that_is_chosen_later_is_told(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN)
+    looked(tmp_path, OPEN, matters=0.5, seeds={"looks": [3, 5, 8, 10]})
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no difference larger than")
+    assert words.endswith("within a bound that was chosen after results were seen")
+
+
+def test_before_the_first_look_there_are_numbers_and_no_verdict(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    conduct(tmp_path, tree, gaps(0.5, 0.6), records=56)
+    found = arm(facts_of(tmp_path))
+    assert (found["verdict"], found["low"], found["p_holm"]) == ("no conclusion", None, None)
+    assert found["difference"] is not None
+
+
+def test_between_looks_the_last_verdict_stands(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    conduct(tmp_path, tree, OPEN, records=9 * 8 + 36)
+    found = arm(facts_of(tmp_path))
+    words = "no conclusion yet: the next look is after 5 seeds, and the last after 8"
+    assert (found["words"], found["low"]) == (words, None)
+    assert found["n"] > 3
+
+
+def test_at_the_end_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN)
+    found = arm(facts_of(tmp_path))
+    assert found["further"] is not None
+    assert "would settle a difference of the size seen" in found["words"]
+
+
+def test_a_study_of_a_version_without_looks_keeps_its_verdict(tmp_path: Path) -> None:
+    looked(tmp_path, CLEAR, seeds=[0, 1, 2, 3])
+    now = facts_of(tmp_path)
+    without_looks(tmp_path)
+    before = facts_of(tmp_path)
+    names = ("words", "p_holm", "low", "high", "p")
+    assert json.dumps([arm(now)[n] for n in names]) == json.dumps([arm(before)[n] for n in names])
+
+
+def test_an_old_study_that_is_done_is_not_looked_at(tmp_path: Path) -> None:
+    looked(tmp_path, CLEAR, seeds=[0, 1, 2, 3])
+    without_looks(tmp_path)
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=[0, 1, 2, 3])
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+def test_what_is_left_of_a_study_ends_with_its_arms(tmp_path: Path) -> None:
+    looked(tmp_path, gaps(0.5, -0.6))
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).left().tokens == 0
+
+
+def test_an_old_study_that_is_extended_was_looked_at_where_it_was_to_end(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN, seeds=[0, 1, 2])
+    without_looks(tmp_path)
+    sweep = looked(tmp_path, OPEN, seeds=[0, 1, 2, 3, 4])
+    assert [row["arms"]["nope"]["looks"] for row in sweep.looks] == [[3, 5]]
