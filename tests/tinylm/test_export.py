@@ -226,7 +226,7 @@ def test_nothing_that_is_there_is_overwritten(
     there = tmp_path / "there"
     there.mkdir() if content == "folder" else there.write_text("mine")
     done = call("export", checkpoint, "--to", "hf", there)
-    assert (done.exit_code, done.stderr) == (2, f"{there}: is there already; choose a new folder\n")
+    assert (done.exit_code, done.stderr) == (2, f"{there}: already exists; choose a new folder\n")
     assert there.is_dir() or there.read_text() == "mine"
 
 
