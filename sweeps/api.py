@@ -197,11 +197,13 @@ def sweep(
     scale = scale or default_scale()
     assigned = [f"{path}={json.dumps(_plain(value))}" for path, value in (changes or {}).items()]
     folder = None if out is None else Path(out)
+    before = b""  # the space of the same sweep, as it was asked for before
     if isinstance(space, Mapping):
         folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
         source = Files(folder).space
         content = yaml.safe_dump(_plain(space), sort_keys=False).encode()
         _check(content, name, lambda file: read_request(file, scale, assigned, seed))
+        before = source.read_bytes() if source.is_file() else content
         write_whole(source, content)
     elif name:
         raise UsageError(f"name={name!r}: is for a space that is a mapping; out chooses the folder")
@@ -213,7 +215,12 @@ def sweep(
     command += [str(part) for option in options.items() for part in option]
     command += [part for change in assigned for part in ("--set", change)]
     command += ["--slots", str(slots)] if slots is not None else []
-    conclude(*_run(command))
+    try:
+        conclude(*_run(command))
+    except RefusedError:  # the sweep stays as it was, and so does its space
+        if before:
+            write_whole(source, before)
+        raise
     return load(folder)
 
 

@@ -192,6 +192,16 @@ def test_what_a_command_prints_is_printed(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "one\n"
 
 
+def test_a_refused_change_leaves_the_space_as_it_was(tmp_path: Path, scale: Path) -> None:
+    with story(tmp_path / "mine") as tell:  # with the base config of another scale
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+    files = Files(tmp_path / "mine")
+    files.space.write_text("question: before")
+    with pytest.raises(exits.RefusedError, match="another base config"):
+        sweeps.sweep(SPACE, str(scale), name="mine", out=files.folder)
+    assert files.space.read_text() == "question: before"
+
+
 SCRIPT = """
 import sweeps
 found = sweeps.sweep(

@@ -42,11 +42,11 @@ def write_hf(trained: TrainedModel, folder: Path, card: str = "") -> None:
     """Write a model, its tokenizer and a model card into a new folder, in the layout of the Hugging Face
     Hub. The folder is there once it is complete.
 
-    Raises `ConfigError` if the model is no Llama, or the folder is there already.
+    Raises `ConfigError` if the model is not a Llama, or the folder exists already.
     """
     wrong = why_not(trained.config)
     if os.path.lexists(folder):
-        wrong.append(f"{folder}: is there already; choose a new folder")
+        wrong.append(f"{folder}: already exists; choose a new folder")
     if wrong:
         raise cfg.ConfigError(wrong)
     with replacing_folder(folder) as new:

@@ -44,7 +44,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path | None:
         _tell(files, f"not written: the checkpoint of {runs[0].label} is gone or damaged")
         return None
     if os.path.lexists(files.best) and not _is_own(files):
-        _tell(files, "has files that the analysis did not write, and is left as it is")
+        _tell(files, "has files that the analysis did not write; left unchanged")
         return None
     run, file = saved
     facts = _facts(found, run)

@@ -31,13 +31,6 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is looked up on the Hub."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
 def trained(tiny: cfg.Config, corpus: Corpus, changes: dict[str, Any]) -> TrainedModel:
     """A model with large random weights, so that its logits depend on all it does."""
     model = cfg.Model.model_validate(
@@ -69,6 +62,16 @@ def folder(one: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def llama(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
 def test_the_logits_are_the_same(
     tiny: cfg.Config, corpus: Corpus, tmp_path: Path, changes: dict[str, Any]
@@ -82,12 +85,11 @@ def test_the_logits_are_the_same(
 
 
 def test_the_logits_of_another_rotation_differ(
-    tiny: cfg.Config, corpus: Corpus, folder: Path, tmp_path: Path
+    tiny: cfg.Config, corpus: Corpus, llama: Any
 ) -> None:
     """What the test above would find."""
     other = trained(tiny, corpus, {"model.rope_theta": 500.0})
-    theirs = AutoModelForCausalLM.from_pretrained(folder)
-    assert apart(theirs, other.model, torch.arange(13)[None]) > 1e-2
+    assert apart(llama, other.model, torch.arange(13)[None]) > 1e-2
 
 
 ODD = {
@@ -105,23 +107,21 @@ ODD = {
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_a_text_has_the_same_tokens(one: TrainedModel, folder: Path, text: str) -> None:
-    assert AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == (
-        one.tokenizer.encode(text).ids
-    )
+def test_a_text_has_the_same_tokens(one: TrainedModel, tokenizer: Any, text: str) -> None:
+    assert tokenizer(text)["input_ids"] == one.tokenizer.encode(text).ids
 
 
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_tokens_are_the_same_text(one: TrainedModel, folder: Path, text: str, skip: bool) -> None:
+def test_tokens_are_the_same_text(one: TrainedModel, tokenizer: Any, text: str, skip: bool) -> None:
     ids = one.tokenizer.encode(text).ids
-    theirs = AutoTokenizer.from_pretrained(folder).decode(ids, skip_special_tokens=skip)
+    theirs = tokenizer.decode(ids, skip_special_tokens=skip)
     assert theirs == one.tokenizer.decode(ids, skip_special_tokens=skip)
 
 
-def test_half_a_character_is_decoded_alike(one: TrainedModel, folder: Path) -> None:
+def test_half_a_character_is_decoded_alike(one: TrainedModel, tokenizer: Any) -> None:
     ids = one.tokenizer.encode("🜁").ids[:-1]
-    assert AutoTokenizer.from_pretrained(folder).decode(ids) == one.tokenizer.decode(ids)
+    assert tokenizer.decode(ids) == one.tokenizer.decode(ids)
 
 
 def test_ids_without_a_text_are_exported_too(
@@ -136,26 +136,24 @@ def test_ids_without_a_text_are_exported_too(
 
 
 @pytest.mark.parametrize("prompt", ["", "ba", "ba de fi"])
-def test_the_most_probable_text_is_the_same(one: TrainedModel, folder: Path, prompt: str) -> None:
+def test_the_most_probable_text_is_the_same(
+    one: TrainedModel, llama: Any, tokenizer: Any, prompt: str
+) -> None:
     ours = list(generate(one, prompt, 5, 0.0, 1.0, 0))
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    asked = AutoTokenizer.from_pretrained(folder)(prompt, return_tensors="pt").input_ids.long()
+    asked = tokenizer(prompt, return_tensors="pt").input_ids.long()
     # Without a prompt, it begins with the end of a document, as ours does.
     given = {"inputs": asked, "attention_mask": torch.ones_like(asked)} if prompt else {}
-    ids = model.generate(**given, max_new_tokens=5, do_sample=False)[0].tolist()
+    ids = llama.generate(**given, max_new_tokens=5, do_sample=False)[0].tolist()
     assert ids[max(1, asked.shape[1]) :] == ours
 
 
-def test_it_ends_where_a_document_does(one: TrainedModel, folder: Path) -> None:
+def test_it_ends_where_a_document_does(one: TrainedModel, llama: Any, tokenizer: Any) -> None:
     end = one.tokenizer.token_to_id(END_OF_TEXT)
-    model, tokenizer = (
-        kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer)
-    )
-    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == end
+    assert llama.generation_config.eos_token_id == tokenizer.eos_token_id == end
 
 
-def test_the_tokenizer_knows_the_context_length(folder: Path) -> None:
-    assert AutoTokenizer.from_pretrained(folder).model_max_length == 13
+def test_the_tokenizer_knows_the_context_length(tokenizer: Any) -> None:
+    assert tokenizer.model_max_length == 13
 
 
 @pytest.mark.parametrize(
@@ -228,7 +226,7 @@ def test_nothing_that_is_there_is_overwritten(
     there = tmp_path / "there"
     there.mkdir() if content == "folder" else there.write_text("mine")
     done = call("export", checkpoint, "--to", "hf", there)
-    assert (done.exit_code, done.stderr) == (2, f"{there}: is there already; choose a new folder\n")
+    assert (done.exit_code, done.stderr) == (2, f"{there}: already exists; choose a new folder\n")
     assert there.is_dir() or there.read_text() == "mine"
 
 
