@@ -640,21 +640,21 @@ class Sweep:
     def seen(
         self,
         arm: str,
+        trial: str | None,
+        against: str | None,
         changes: Mapping[str, Any],
-        values: Mapping[str, Any] | None,
-        baseline: Mapping[str, Any] | None,
         seeds: Sequence[int],
     ) -> Row | None:
-        """What the last look found of an arm with these changes, at these values and seeds, against the
-        baseline at its values; None before its first look, and after a change of the metric."""
-        metric = self.request["space"].get("metric", "val_loss") if self.request else None
+        """What the last look found of an arm with these changes and seeds, by its run and the baseline's on
+        the first seed, in the metric that is asked for; None before its first look."""
+        metric = self.request["metric"] if self.is_looked_at and self.request else None
         for row in reversed(self.looks):
             seen: Row | None = row["arms"].get(arm)
             if seen is not None:
-                now = (metric, changes, values, baseline, list(seeds[: len(seen["seeds"])]))
-                of = ("changes", "values")
-                then = (row["metric"], *(seen[name] for name in of), row["baseline"], seen["seeds"])
-                return seen if now == then else None
+                now = (metric, trial, against, changes, list(seeds[: len(seen["seeds"])]))
+                of = ("trial", "against", "changes", "seeds")
+                if now == (row["metric"], *(seen[name] for name in of)):
+                    return seen
         return None
 
     def audit(self, trial: str) -> Trial | None:

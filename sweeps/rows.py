@@ -7,8 +7,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
 
     sweep         the request: space (as written), source, base (resolved config), scale, seed,
                   bits (see `BITS`; missing in ledgers of version 0.1); of a study also looks (the numbers
-                  of seeds after which it is looked at; missing in ledgers of versions that took none) and
-                  names (of its arms)
+                  of seeds after which it is looked at; missing in ledgers of versions that took none),
+                  seeds, metric, matters (null for the default) and arms (by name, with hypothesis and
+                  changes)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), code (digest of the code that trains),
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
@@ -27,9 +28,10 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   of its re-tune grid), failed (how many of these failed)
     look          verdicts are formed: metric, ends (the most seeds that were planned when the first run finished,
                   and after each time that more were planned), registered (arms that were planned then),
-                  baseline (its values), noise (null if it is not known), margin (within which there is no
-                  difference), arms (by name: how many seeds it was planned to have and was compared on, at
-                  values, with changes; looks, the numbers of differences at all its looks; the mean and
+                  noise (null if it is not known), matters (as asked), margin (within which there is no
+                  difference), arms (by name: seeds that it was planned to have; n, on how many it was
+                  compared; its values and changes; trial and against, its run and the baseline's on the
+                  first seed; looks, the numbers of differences at all its looks; the mean and
                   sd of the differences, low and high of its repeated interval; boundary, the t statistic
                   that is a difference; spent, the share of the level so far; p, sequential; p_holm; decision)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
@@ -124,7 +126,8 @@ def damaged(source: Path | str, number: int, why: object) -> LedgerError:
 # The fields of each kind and their types (see `_types`); `?` marks one that may be missing.
 _FIELDS: Mapping[str, str] = {
     "sweep": (
-        "space=tree base=tree scale=text seed=count source?=text bits?=text looks?=counts names?=texts"
+        "space=tree base=tree scale=text seed=count source?=text bits?=text looks?=counts seeds?=counts metric?=text "
+        "matters?=number|null arms?=tree"
     ),
     "session": (
         "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
@@ -144,7 +147,8 @@ _FIELDS: Mapping[str, str] = {
         "repeats=ids place=count hypothesis=text changes=values retuned=flag grid=ids failed=count"
     ),
     "look": (
-        "metric=text ends=counts registered=texts baseline=values|null noise=noise|null margin=number|null arms=seen"
+        "metric=text ends=counts registered=texts noise=noise|null matters=number|null "
+        "margin=number|null arms=seen"
     ),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": "trial=id attempt=count step=count checkpoint?=text|null",
@@ -179,7 +183,8 @@ _FIELDS: Mapping[str, str] = {
 }
 # Of an arm in a `look`.
 _SEEN = (
-    "seeds=counts changes=values values=values|null looks=counts n=count mean=number|null "
+    "seeds=counts changes=values values=values|null trial=id|null against=id|null looks=counts n=count "
+    "mean=number|null "
     "sd=number|null low=number|null high=number|null p=number|null p_holm=number|null "
     "boundary=number|null spent=number decision=decision"
 )
@@ -221,7 +226,9 @@ def _types() -> dict[str, Any]:
     }
     types["noise"] = _tree("sd=number low=number high=number freedom=count of=text", types)
     types["decision"] = of.literal_schema(list(get_args(Decision)))
-    types |= {f"{name}|null": of.nullable_schema(types[name]) for name in ("number", "values")}
+    types |= {
+        f"{name}|null": of.nullable_schema(types[name]) for name in ("number", "values", "id")
+    }
     types["seen"] = of.dict_schema(text, _tree(_SEEN, types), strict=True)
     return types | {f"{name}|null": of.nullable_schema(one) for name, one in types.items()}
 

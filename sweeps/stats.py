@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, final
 
 if TYPE_CHECKING:
@@ -237,22 +238,28 @@ def look(
     ends: Sequence[int],
     registered: Collection[str],
     margin: float | None,
+    changed: Collection[str] = (),
+    can_be: Mapping[str, Collection[Decision]] = MappingProxyType({}),
 ) -> dict[str, Seen]:
     """What a look finds of each arm, from the losses by seed, the baseline's first, and from what the look
     `before` found. The ends are those of `spent`; within the margin there is no difference.
 
     The registered arms are corrected for each other, those with no losses yet among them: that an arm is
-    added later changes nothing about them. The others are corrected for all arms. Arms with the same losses
-    are one test, and one whose losses are the baseline's is none.
+    added later changes nothing about them. The others are corrected for all arms, and for what was looked at
+    of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the baseline's is none. Where the
+    losses of an arm can be evidence for some decisions alone, `can_be` has these.
     """
     paired = {
         name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
     }
     seen = {name: _seen(paired[name], before.get(name), ends) for name in arms}
-    tests: dict[str, tuple[object, float]] = {name: (name, 1.0) for name in (*registered, *arms)}
+    every = (*registered, *changed, *arms)
+    tests: dict[str, tuple[object, float]] = {name: (name, 1.0) for name in every}
     for name, one in seen.items():
         if one.effect is not None and one.effect.p is not None:
-            tests[name] = (tuple(paired[name]), one.effect.p)
+            direction = "better" if one.effect.mean < 0 else "worse"
+            is_evidence = direction in can_be.get(name, (direction,))
+            tests[name] = (tuple(paired[name]), one.effect.p if is_evidence else 1.0)
         if paired[name] and not any(paired[name]):
             del tests[name]
             seen[name] = replace(one, p_holm=1.0)
@@ -264,9 +271,13 @@ def look(
     return {
         name: one
         if one.is_settled or one.effect is None
-        else replace(one, decision=decide(one.effect, one.p_holm, margin))
+        else replace(one, decision=_among(can_be.get(name), decide(one.effect, one.p_holm, margin)))
         for name, one in seen.items()
     }
+
+
+def _among(can_be: Collection[Decision] | None, decision: Decision) -> Decision:
+    return decision if can_be is None or decision in can_be else "no conclusion"
 
 
 def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:

@@ -82,11 +82,17 @@ def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) 
     return 3.0 + 0.01 * seed + (gap + own) * is_bare(config) + (1 - share)
 
 
+OF_LOOKS = {"looks", "seeds", "metric", "matters", "arms"}  # fields of the request
+
+
 def without_looks(folder: Path) -> None:
     """Rewrite the ledger of a study as a version wrote it that took no looks."""
     files = led.Files(folder)
     kept = [row for row in led.read(files) if row["kind"] != "look"]
-    plain = [{k: v for k, v in row.items() if k not in {"looks", "names"}} for row in kept]
+    plain = [
+        {k: v for k, v in row.items() if row["kind"] != "sweep" or k not in OF_LOOKS}
+        for row in kept
+    ]
     rewrite(files, [{**row, "seq": number} for number, row in enumerate(plain)])
 
 

@@ -353,3 +353,12 @@ def test_an_arm_that_changes_nothing_is_no_test() -> None:
     one = look(BASE, {"a": WORSE}, {}, ENDS, ["a"], None)["a"]
     seen = look(BASE, {"a": WORSE, "void": BASE}, {}, ENDS, ["a", "void"], 1.0)
     assert (seen["a"], seen["void"].decision) == (one, "no difference")
+
+
+def test_an_arm_that_can_not_be_what_it_seems_takes_the_last_step_of_the_correction() -> None:
+    arms = {"a": WORSE, "b": NEAR}
+    fair = look(BASE, arms, {}, ENDS, ["a", "b"], None)
+    unfair = look(BASE, arms, {}, ENDS, ["a", "b"], 9.0, can_be={"a": ["better"]})
+    assert (unfair["a"].decision, unfair["a"].p_holm) == ("no conclusion", 1.0)
+    assert fair["b"].p_holm is not None
+    assert unfair["b"].p_holm == min(1.0, 2 * fair["b"].effect.p)  # type: ignore[union-attr, operator]

@@ -443,8 +443,19 @@ class Driver:
         """The fields of the `sweep` row."""
         if not self.request.space.is_study:
             return self.request.row()
-        names = [arm.name for arm in self.plan.arms if arm.name != led.BASELINE]
-        return {**self.request.row(), "looks": list(self.request.looks), "names": names}
+        space = self.request.space
+        return {
+            **self.request.row(),
+            "looks": list(self.request.looks),
+            "seeds": self.request.seeds,
+            "metric": space.metric,
+            "matters": space.matters,
+            "arms": {
+                arm.name: {"hypothesis": arm.hypothesis, "changes": dict(arm.changes)}
+                for arm in self.plan.arms
+                if arm.name != led.BASELINE
+            },
+        }
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
         """Write down the trials that are new or restored, many rows at a time."""

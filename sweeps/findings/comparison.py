@@ -242,8 +242,8 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
     sweep, name = results.sweep, arm.name
     own, other = (sweep.chosen[who] for who in (name, BASELINE))
-    at_values = (own["changes"], own["values"], other["values"])
-    seen = sweep.seen(name, *at_values, list(other["seeds"]))
+    trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
+    seen = sweep.seen(name, trial, against, own["changes"], other["seeds"])
     now = arm.effect
     if now is not None and (seen is None or seen["n"] != now.n):
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
@@ -261,8 +261,10 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     early, looks = _without_losses(arm, base), results.space.looks
     if arm.is_void and early is not None:
         return early
-    if seen is None:
-        return early or undecided(f"the first look is after {looks[0]} seeds")
+    if seen is None:  # until then, only why there is no verdict
+        if early is not None and early.kind == "no conclusion":
+            return early
+        return undecided(f"the first look is after {looks[0]} seeds")
     decision: stats.Decision = seen["decision"]
     if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
         return early  # it or the baseline is gone
@@ -290,13 +292,15 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
     registered = sweep.registered or {}
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
-    if arm.name not in look["registered"]:
-        yield "added after results were seen"
-    if registered.get("space", {}).get("metric", "val_loss") != results.metric:
+    planned = registered.get("arms", {}).get(arm.name)
+    is_other_metric = registered.get("metric", results.metric) != results.metric
+    if arm.name not in look["registered"] and not (planned and is_other_metric):
+        yield f"{'added' if planned is None else 'changed'} after results were seen"
+    elif planned and planned["hypothesis"] != arm.runs.hypothesis:
+        yield "with a hypothesis that was written after results were seen"
+    if is_other_metric:
         yield "in a metric that was chosen after results were seen"
-    matters = registered.get("space", {}).get("matters")
-    is_later = sweep.request is not None and look["seq"] > sweep.request["seq"]
-    if seen["decision"] == "no difference" and is_later and matters != results.space.matters:
+    if seen["decision"] == "no difference" and look["matters"] != registered.get("matters"):
         yield "within a bound that was chosen after results were seen"
 
 

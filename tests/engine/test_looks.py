@@ -214,7 +214,111 @@ def test_an_arm_that_is_changed_later_is_another_arm(tmp_path: Path) -> None:
     wide = {"nope": {**NOPE, "set": {"model.d_ff": 96}}}
     sweep = conduct(tmp_path, study(arms=wide, seeds=LOOKS), gaps(0.5, 0.6))
     assert sweep.looks[-1]["registered"] == ["nope (before)"]
-    assert "added after results were seen" in arm(facts_of(tmp_path))["words"]
+    assert "changed after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
+MUCH = gaps(0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"arms": {"nope": {**NOPE, "set": {"model.d_ff": 96}}}}, "changed after results"),
+        (
+            {"arms": {"nope": {**NOPE, "hypothesis": "?"}}},
+            "a hypothesis that was written after res",
+        ),
+        ({"seeds": [7, 8, 9]}, "changed after results were seen"),
+        ({"metric": "bits_per_byte"}, "in a metric that was chosen after results were seen"),
+    ],
+    ids=["arm", "hypothesis", "seeds", "metric"],
+)
+def test_what_is_changed_after_the_first_run_is_told_also_before_a_look(
+    tmp_path: Path, more: dict[str, Any], told: str
+) -> None:
+    before = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, before, MUCH, records=20)
+    conduct(tmp_path, before | more, MUCH)
+    assert told in arm(facts_of(tmp_path))["words"]
+
+
+def test_an_arm_that_comes_back_is_what_it_was(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, MUCH)
+    before = arm(facts_of(tmp_path))
+    conduct(tmp_path, tree | {"metric": "bits_per_byte"}, MUCH)
+    conduct(tmp_path, tree, MUCH)
+    assert {k: arm(facts_of(tmp_path))[k] for k in ("words", "p_holm")} == {
+        k: before[k] for k in ("words", "p_holm")
+    }
+
+
+def test_every_list_of_seeds_that_was_tried_is_a_test(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN)
+    conduct(tmp_path, tree | {"seeds": [3, 4, 5]}, OPEN)
+    sweep = conduct(tmp_path, tree | {"seeds": [6, 7, 8]}, OPEN)
+    last = sweep.looks[-1]["arms"]["nope"]
+    assert last["p_holm"] == pytest.approx(min(1, 3 * last["p"]))
+
+
+def test_runs_that_were_trained_again_are_looked_at_again(tmp_path: Path) -> None:
+    """The changes of the arm are the same; its batch size is not."""
+    short = {"short": {"hypothesis": "Worse.", "set": {"model.context_length": 16}}}
+    tree = study(arms=short, seeds=[0, 1, 2])
+    conduct(
+        tmp_path,
+        tree,
+        lambda c, s: (
+            3
+            + (c["model"]["context_length"] == 16)
+            + 0.001 * c["run"]["seed"] * (c["model"]["context_length"])
+        ),
+    )
+    before = led.fold(led.read(led.Files(tmp_path))).looks
+    after = conduct(tmp_path, tree | {"match": "tokens_per_update"}, gaps(0, 0)).looks
+    assert (len(before), len(after)) == (1, 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_where_the_baseline_is_gone_an_arm_that_lost_a_run_is_not_better(
+    tmp_path: Path, seed: int
+) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = not is_bare(config) or config["run"]["seed"] == seed
+        return math.inf if lost else 3 - share
+
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2]), how)
+    assert arm(facts_of(tmp_path))["verdict"] == "no conclusion"
+
+
+def test_where_the_baseline_is_gone_an_arm_that_finished_is_better(tmp_path: Path) -> None:
+    how = lambda c, s: 3 - s if is_bare(c) else math.inf  # noqa: E731
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2]), how)
+    assert arm(facts_of(tmp_path))["words"] == "better: the baseline diverged on every seed"
+
+
+def test_an_arm_that_is_gone_has_a_verdict_at_a_look_alone(tmp_path: Path) -> None:
+    """The seventh of its nine records comes before the last run of the baseline has ended."""
+    how = lambda c, s: math.inf if is_bare(c) else 3 - s  # noqa: E731
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2]), how, records=15)
+    assert arm(facts_of(tmp_path))["verdict"] == "no conclusion"
+
+
+def test_a_bound_that_is_taken_back_is_still_told(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN, records=20)
+    conduct(tmp_path, tree | {"matters": 0.5}, OPEN)
+    before = arm(facts_of(tmp_path))["words"]
+    conduct(tmp_path, tree, OPEN)
+    assert before.endswith("within a bound that was chosen after results were seen")
+    assert arm(facts_of(tmp_path))["words"] == before
+
+
+def test_the_looks_that_follow_a_list_begin_with_the_next_one(tmp_path: Path) -> None:
+    looked(tmp_path, OPEN, seeds=[0, 1, 2, 3, 4])
+    sweep = looked(tmp_path, OPEN, seeds={"looks": [8, 12]})
+    assert sweep.looks[-1]["arms"]["nope"]["looks"] == [5, 8, 12]
 
 
 def test_an_arm_that_is_removed_still_counts_for_the_others(tmp_path: Path) -> None:
