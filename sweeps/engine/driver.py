@@ -318,6 +318,10 @@ class Driver:
                 return {"cap": cap, "limit": limit, "used": amount}
         return None
 
+    def is_look_due(self) -> bool:
+        """Whether a study is to be looked at now, which trains nothing; `begin` does it."""
+        return any(choice.kind == "look" for choice in self._choices())
+
     def is_capped(self) -> bool:
         """Whether a cap is reached and work is left that it prevents."""
         return self.reached_cap() is not None and self.has_work()
@@ -433,7 +437,8 @@ class Driver:
             self._record("forecast", **forecast)
         self._plan(self.plan.trials)
         self._withdraw()
-        self._choose()
+        while self._choose():
+            pass
         for trial in self.sweep.attempted:
             # A crash may have prevented the decision; a new policy may decide differently.
             if trial.checkpoint is not None and self._is_ready(trial):

@@ -305,11 +305,12 @@ class _Session:
         """Do what is left to do, which is something; the exit code."""
         from sweeps.engine import tune
 
+        # Only rows may be left: of a change of the space, or those that an earlier driver did not reach.
+        if self.driver.is_look_due() or not self.driver.has_work():
+            self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
         if self.driver.is_capped():
             return self._conclude(None)
-        # Only rows may be left: of a change of the space, or those that an earlier driver did not reach.
         if not self.driver.has_work():
-            self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
             self.driver.end()
             print(f"{self._files.folder}: nothing is left to train", flush=True)
             return self._conclude(None)

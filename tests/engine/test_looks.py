@@ -151,6 +151,20 @@ def test_a_cap_ends_a_study_between_its_looks(tmp_path: Path) -> None:
     assert (len(sweep.looks), sweep.spent_tokens < 13 * 8_192) == (1, True)
 
 
+def test_a_look_that_a_kill_prevented_is_taken_when_the_study_begins_again(tmp_path: Path) -> None:
+    """It trains nothing, so a cap that is reached does not matter."""
+    tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS, caps={"tokens": 9 * 8_192})
+    conduct(tmp_path / "whole", tree, OPEN)
+    every = led.read(led.Files(tmp_path / "whole"))
+    look = next(number for number, row in enumerate(every) if row["kind"] == "look")
+    rewrite(led.Files(tmp_path / "cut"), every[:look])
+    with led.Ledger(led.Files(tmp_path / "cut")) as ledger:
+        conductor = driver(ledger, request(tree))
+        assert conductor.is_look_due()
+        conductor.begin({})
+        assert (len(conductor.sweep.looks), conductor.is_look_due()) == (1, False)
+
+
 def test_a_look_is_taken_also_where_a_cap_is_reached_with_its_last_run(tmp_path: Path) -> None:
     sweep = looked(tmp_path, gaps(0.5, -0.6), caps={"tokens": 9 * 8_192})
     assert decisions(sweep) == [{"nope": "worse", "wide": "better"}]
