@@ -50,11 +50,11 @@ test-all: $(DEV) ## run all tests: also kills and failures, every shipped space,
 test-faults: $(DEV) ## inject the faults that can be, and print what was seen and which rows were lost
 	$(BIN)/python -m pytest -m fault $(ARGS)
 
-check: $(DEV) ## run what CI runs: format, lint, types, all tests
+check: $(DEV) ## run what CI runs: format, lint, types, all tests but those of failing machines
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 bench: $(BENCH) ## measure the speed of training beside other trainers; NANOGPT=DIR adds nanoGPT
 	$(BIN)/python -m benchmarks.trainer $(ARGS)

@@ -31,7 +31,7 @@ from sweeps import ledger as led
 Note = Callable[[str, object], None]
 ROOT = Path(__file__).parents[1]
 TWO = RATES[:2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 # A namespace in which this user may mount file systems.
 OWN_MOUNTS = ["unshare", "--map-root-user", "--mount", "bash", "-c"]

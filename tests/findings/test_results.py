@@ -457,8 +457,8 @@ def test_nothing_is_said_of_one_program(tmp_path: Path) -> None:
 def test_runs_that_changed_their_program_are_counted(tmp_path: Path) -> None:
     results = trained_by(tmp_path, "a", "b")
     assert results.programs_words(results.trials) == (
-        "the runs were trained by different versions of the training code, and 2 runs continued under "
-        "another; differences between them may come from that"
+        "the runs were trained by different versions of the training code, and 2 runs changed versions "
+        "midway; differences between them may come from that"
     )
 
 
