@@ -129,7 +129,7 @@ def _root(seeds: int, spends: float, crossers: "NDArray[np.float64]", high: floa
     return high
 
 
-@lru_cache(maxsize=2)  # of some 16 MB each
+@lru_cache(maxsize=2)  # of 4 MB a look
 def _statistics(looks: tuple[int, ...]) -> "list[NDArray[np.float64]]":
     """Draws of the absolute t statistic at each look, of normal differences with mean 0; their scale does
     not matter. The same at every call."""

@@ -341,6 +341,15 @@ def _gone(arm: ArmRuns) -> str:
     return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
 
 
+def _mean_on_all_seeds(arm: ArmFindings, base: ArmFindings) -> float | None:
+    """The mean loss of an arm, as if it had all seeds of the baseline: the baseline's mean, and the mean
+    difference on the seeds that both have; None without any."""
+    shared = arm.losses.keys() & base.losses.keys()
+    if not shared or base.mean is None:
+        return None
+    return base.mean + statistics.fmean(arm.losses[one] - base.losses[one] for one in shared)
+
+
 def _critical_batch(
     results: Results, arms: Sequence[ArmFindings], noise: stats.Noise | None
 ) -> CriticalBatch | None:
@@ -350,10 +359,13 @@ def _critical_batch(
     larger batch gains less than it costs (arXiv:1812.06162).
     """
     each = results.space.each
-    means = {arm.name: arm.mean for arm in arms}
+    is_early = results.sweep.is_looked_at and not results.sweep.looks
+    if each is None or each.path != BATCH or noise is None or is_early:
+        return None
+    means = {arm.name: _mean_on_all_seeds(arm, arms[0]) for arm in arms}
     sizes = numeric_arms(results, [arm.runs for arm in arms])
     losses = {int(n): mean for n, arm in sizes.items() if (mean := means[arm.name]) is not None}
-    if each is None or each.path != BATCH or noise is None or len(losses) < 3:
+    if len(losses) < 3:
         return None
     best = min(losses, key=losses.__getitem__)
     margin = NOISE_MARGIN * noise.sd

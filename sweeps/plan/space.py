@@ -64,12 +64,9 @@ _SPLIT = {"data.validation_fraction", "data.split_seed", "data.validation_path"}
 
 Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
-LOOKS = (
-    3,
-    5,
-    8,
-    12,
-)  # the numbers of seeds after which a study is looked at, unless it says others
+# The numbers of seeds after which a study is looked at, unless it says others.
+LOOKS = (3, 5, 8, 12)
+MOST_LOOKS = 20  # the boundary of each is found by simulation, given those before
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -245,7 +242,10 @@ Retune = Annotated[
 class Looks(Section):
     """Looks at a study: at each, an arm is settled or gets more seeds, up to the last look."""
 
-    looks: Annotated[list[Annotated[Again, Field(ge=2)]], Field(min_length=1)] | None = Field(
+    looks: (
+        Annotated[list[Annotated[Again, Field(ge=2)]], Field(min_length=1, max_length=MOST_LOOKS)]
+        | None
+    ) = Field(
         default=None,
         description=f"The numbers of seeds at the looks, ascending. Default: {list(LOOKS)}.",
     )

@@ -597,6 +597,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"seeds": {"looks": [1, 3]}},
         "seeds.looks.0: expected at least 2, got 1",
     ),
+    "too many looks": (
+        {"seeds": {"looks": [*range(2, 23)]}},
+        "seeds.looks: expected at most 20 values, got [2, 3, 4",
+    ),
     "no look": ({"seeds": {"looks": []}}, "seeds.looks: expected at least 1 value, got []"),
     "at most below first": (
         {"seeds": {"first": 9, "at_most": 5}},
