@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conducting import conduct, noisy, study
-from ledgers import BUDGET, FIRST, Saved, analyzed, keep, rates, run, story, studied
+from ledgers import BUDGET, Saved, analyzed, better_audit, keep, rates, run, story, studied
 from typer.testing import CliRunner
 
 from sweeps.commands import export
@@ -100,20 +100,7 @@ def test_the_card_quotes_the_confirmed_loss(tmp_path: Path, saved: Path) -> None
 
 
 def test_a_better_audited_run_is_the_best_and_the_card_says_so(tmp_path: Path, saved: Path) -> None:
-    files = Files(tmp_path / "lr-cpu")
-    with story(files.folder) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, schedule={"policy": "asha", "grace": "1/8"})
-        run(tell, saved, {"optim.lr": 1e-3}, 0, 3.0)
-        stopped = tell.plan({"optim.lr": 2e-3})
-        tell.start(stopped)
-        tell.measure(stopped, FIRST, 5.0)
-        tell.stop(stopped, FIRST, 5.0)
-        audit = f"{stopped}-audit"
-        tell.ledger.append("audited", trial=audit, of=stopped, stopped=1, share=1.0)
-        tell.start(audit, FIRST // 2048)
-        tell.measure(audit, BUDGET, 2.5)
-        file = keep(tell, audit, saved)
-        tell.finish(audit)
+    files, file = better_audit(tmp_path / "lr-cpu", saved)
     analyzed(files)
     assert files.best_checkpoint.samefile(file)
     assert "- A stopped trial was better: lr=0.002 ended at 2.5000" in text(files)
