@@ -31,7 +31,7 @@ class Part:
 
     what: str
     paths: tuple[Path, ...]
-    size: int  # bytes
+    size: int  # bytes that are freed: a file that has another name, as one in best/ has, frees none
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,20 @@ def _is_file(path: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    if _is_file(path):
-        return path.lstat().st_size
+    """Bytes of a file."""
+    return path.lstat().st_size
+
+
+def _freed(path: Path) -> int:
+    """Bytes that are free once a file, or all files in a folder, are deleted."""
     inside = [Path(top) / name for top, _, names in os.walk(path) for name in names]
-    return sum(one.lstat().st_size for one in inside if _is_file(one))
+    found = [one.lstat() for one in (path, *inside) if _is_file(one)]
+    return sum(one.st_size for one in found if one.st_nlink == 1)
 
 
 def _part(what: str, paths: Iterable[Path]) -> Part:
     found = tuple(paths)
-    return Part(what, found, sum(map(_size, found)))
+    return Part(what, found, sum(map(_freed, found)))
 
 
 def delete(files: led.Files, found: Pruning) -> None:

@@ -175,6 +175,16 @@ def test_temporary_folders_of_dead_drivers_go_and_others_stay(
         assert sorted(temporary.iterdir()) == sorted([mine, temporary / alive.name])
 
 
+def test_a_file_that_has_another_name_frees_nothing(tmp_path: Path) -> None:
+    files = sweep(tmp_path / "s", **NONE)
+    folded = led.fold(led.read(files))
+    (before,) = prune.find(files, folded, set(), scratch.PLACE).parts
+    files.best.mkdir()
+    files.best_checkpoint.hardlink_to(before.paths[0])
+    (after,) = prune.find(files, folded, set(), scratch.PLACE).parts
+    assert before.size - after.size == before.paths[0].stat().st_size > 0
+
+
 def test_nothing_goes_without_a_yes(tmp_path: Path) -> None:
     files = sweep(tmp_path / "s", **NONE)
     done = ask(files)
