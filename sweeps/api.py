@@ -133,8 +133,8 @@ class LoadedSweep:
         """A row per arm of a study, the baseline first, with the columns of `analysis/arms.csv`; no rows
         for other sweeps.
 
-        `difference` is the mean over seeds of the arm less the baseline, `low` and `high` its 95%
-        interval, `p_holm` the p-value adjusted for all arms.
+        `difference` is the mean over seeds of the arm less the baseline, `low` and `high` its interval
+        (of 95% where `level` is 5), `p_holm` the p-value adjusted for all arms.
         """
         compared = self.found.comparison if isinstance(self.found, StudyFindings) else None
         return _frame(Table(ARMS, []) if compared is None else arms_table(compared))
