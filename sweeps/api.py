@@ -242,7 +242,7 @@ def _run_sweep(
     source: Path,
     folder: Path | None,
     scale: str,
-    assigned: Sequence[str],
+    assigned: list[str],
     seed: int,
     audit: float,
     slots: int | None,

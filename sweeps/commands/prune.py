@@ -10,7 +10,6 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
-from tinylm.config import ConfigError
 
 if TYPE_CHECKING:
     from sweeps.engine.prune import Pruning
@@ -64,6 +63,7 @@ def best_trials(files: led.Files, sweep: led.Sweep) -> set[str]:
     and of each arm. They are all that finished if this version does not know the space of the sweep."""
     from sweeps.findings.best import best_runs
     from sweeps.findings.everything import Reader, StudyFindings
+    from tinylm.config import ConfigError
 
     try:
         found = Reader().findings(files)
