@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeps.exits import Code, RefusedError, StorageError, UsageError, by_signal
+from sweeps.exits import Code, CommandError, RefusedError, StorageError, UsageError, by_signal
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import (
     RESULTS,
@@ -26,6 +27,7 @@ from sweeps.ledger import (
     Trial,
     find_sweep,
     is_name,
+    read,
     write_whole,
 )
 from sweeps.report.answer import answer_words
@@ -131,8 +133,8 @@ class LoadedSweep:
         """A row per arm of a study, the baseline first, with the columns of `analysis/arms.csv`; no rows
         for other sweeps.
 
-        `difference` is the mean over seeds of the arm less the baseline, `low` and `high` its 95%
-        interval, `p_holm` the p-value adjusted for all arms.
+        `difference` is the mean over seeds of the arm less the baseline, `low` and `high` its interval
+        (of 95% where `level` is 5), `p_holm` the p-value adjusted for all arms.
         """
         compared = self.found.comparison if isinstance(self.found, StudyFindings) else None
         return _frame(Table(ARMS, []) if compared is None else arms_table(compared))
@@ -192,35 +194,69 @@ def sweep(
 ) -> LoadedSweep:
     """See `sweeps.sweep`."""
     from sweeps.engine.machine import default_scale
-    from sweeps.plan.request import read_request, sweep_folder
+    from sweeps.plan.request import read_request
 
     scale = scale or default_scale()
     assigned = [f"{path}={json.dumps(_plain(value))}" for path, value in (changes or {}).items()]
     folder = None if out is None else Path(out)
-    before = b""  # the space of the same sweep, as it was asked for before
     if isinstance(space, Mapping):
         folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
         source = Files(folder).space
         content = yaml.safe_dump(_plain(space), sort_keys=False).encode()
         _check(content, name, lambda file: read_request(file, scale, assigned, seed))
-        before = source.read_bytes() if source.is_file() else content
-        write_whole(source, content)
-    elif name:
+        with _restored(Files(folder)):
+            write_whole(source, content)
+            return _run_sweep(source, folder, scale, assigned, seed, audit, slots)
+    if name:
         raise UsageError(f"name={name!r}: is for a space that is a mapping; out chooses the folder")
-    else:
-        source = Path(space)
+    return _run_sweep(Path(space), folder, scale, assigned, seed, audit, slots)
+
+
+@contextmanager
+def _restored(files: Files) -> Iterator[None]:
+    """Restore the space of a sweep after an error, unless the ledger was asked for a new one."""
+    before = files.space.read_bytes() if files.space.is_file() else None
+    asked = _last_request(files)
+    try:
+        yield
+    except BaseException as error:
+        # What another driver asked for is not ours.
+        if isinstance(error, LockedError) or _last_request(files) == asked:
+            if before is None:
+                files.space.unlink(missing_ok=True)
+            else:
+                write_whole(files.space, before)
+        raise
+
+
+def _last_request(files: Files) -> int | None:
+    """The number of the row that last asked a sweep for something; None if there is none."""
+    try:
+        asked = [row["seq"] for row in read(files) if row["kind"] == "sweep"]
+    except (CommandError, OSError):  # no ledger, or a damaged one
+        return None
+    return asked[-1] if asked else None
+
+
+def _run_sweep(
+    source: Path,
+    folder: Path | None,
+    scale: str,
+    assigned: list[str],
+    seed: int,
+    audit: float,
+    slots: int | None,
+) -> LoadedSweep:
+    """Run or resume the sweep of a space file, in a process of its own."""
+    from sweeps.plan.request import read_request, sweep_folder
+
     folder = sweep_folder(read_request(str(source), scale, assigned, seed), folder)
     options = {"--scale": scale, "--out": folder, "--seed": seed, "--audit": audit}
     command = [sys.executable, "-m", "sweeps.run", str(source)]
     command += [str(part) for option in options.items() for part in option]
     command += [part for change in assigned for part in ("--set", change)]
     command += ["--slots", str(slots)] if slots is not None else []
-    try:
-        conclude(*_run(command))
-    except RefusedError:  # the sweep stays as it was, and so does its space
-        if before:
-            write_whole(source, before)
-        raise
+    conclude(*_run(command))
     return load(folder)
 
 

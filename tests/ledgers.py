@@ -343,6 +343,25 @@ def rates(
     return Files(folder), kept
 
 
+def better_audit(folder: Path, saved: Path) -> tuple[Files, Path]:
+    """A sweep with a stopped trial whose audit ended lower than the best, and its checkpoint."""
+    files = Files(folder)
+    with story(files.folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, schedule={"policy": "asha", "grace": "1/8"})
+        run(tell, saved, {"optim.lr": 1e-3}, 0, 3.0)
+        stopped = tell.plan({"optim.lr": 2e-3})
+        tell.start(stopped)
+        tell.measure(stopped, FIRST, 5.0)
+        tell.stop(stopped, FIRST, 5.0)
+        audit = f"{stopped}-audit"
+        tell.ledger.append("audited", trial=audit, of=stopped, stopped=1, share=1.0)
+        tell.start(audit, FIRST // 2048)
+        tell.measure(audit, BUDGET, 2.5)
+        file = keep(tell, audit, saved)
+        tell.finish(audit)
+    return files, file
+
+
 def bowl(rates: list[float], best: float) -> dict[float, float]:
     """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}

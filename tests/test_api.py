@@ -202,6 +202,49 @@ def test_a_refused_change_leaves_the_space_as_it_was(tmp_path: Path, scale: Path
     assert files.space.read_text() == "question: before"
 
 
+def test_a_sweep_that_runs_keeps_its_space(tmp_path: Path, scale: Path) -> None:
+    files = Files(tmp_path / "mine")
+    with story(files.folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        files.space.write_text("question: before")
+        with pytest.raises(LockedError):
+            sweeps.sweep(SPACE, str(scale), name="mine", out=files.folder)
+    assert files.space.read_text() == "question: before"
+
+
+@pytest.mark.parametrize("before", [None, "question: before"])
+@pytest.mark.parametrize("error", [exits.StorageError, KeyboardInterrupt])
+def test_an_error_before_anything_is_asked_for_leaves_the_space(
+    tmp_path: Path, before: str | None, error: type[BaseException]
+) -> None:
+    files = Files(tmp_path)
+    if before is not None:
+        files.space.write_text(before)
+
+    def ends() -> None:
+        with api._restored(files):
+            files.space.write_text("question: new")
+            raise error
+
+    with pytest.raises(error):
+        ends()
+    assert (files.space.read_text() if files.space.exists() else None) == before
+
+
+def test_an_error_after_a_new_request_keeps_the_new_space(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+
+    def ends() -> None:
+        with api._restored(files), story(tmp_path) as tell:
+            files.space.write_text("question: new")
+            tell.ask({"optim.lr": {"grid": [1e-3]}})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ends()
+    assert files.space.read_text() == "question: new"
+
+
 SCRIPT = """
 import sweeps
 found = sweeps.sweep(

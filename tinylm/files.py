@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
@@ -73,22 +73,50 @@ def replacing(path: Path) -> Iterator[BufferedRandom]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A new folder that replaces the one at `path` with all that it holds when the context ends.
 
-    If the context ends with an error, the folder stays as it was.
+    If the context ends with an error, or the new folder can't take the place, the old one stays as it
+    was. What a process with the same number left when it was killed is removed.
     """
-    new, old = (path.with_name(f".{path.name}.{age}.{os.getpid()}") for age in ("new", "old"))
+    new = path.with_name(f".{path.name}.new.{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir(parents=True)
         yield new
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
+        _replace(new, path)
+        sync(path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Put a folder in the place of what may be there, which then has the folder's name or is gone."""
+    try:
+        new.rename(path)
+    except OSError:  # something is there
+        try:
+            exchange(new, path)
+        except OSError as error:
+            if error.errno not in {errno.ENOSYS, errno.EINVAL}:
+                raise
+            _replace_in_steps(new, path)
+
+
+def _replace_in_steps(new: Path, path: Path) -> None:
+    """Do the same where the system can't swap two folders. If the process is killed in between, the old
+    one is left as `.NAME.old.PID`."""
+    old = path.with_name(f".{path.name}.old.{os.getpid()}")
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        with suppress(OSError):  # another process has put its own there
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Swap two files atomically.
+    """Swap two files or folders atomically.
 
     Raises `OSError` if one is missing, and with ENOSYS or EINVAL if the system (Linux before 3.15) or
     the file system (NFS) does not support it.

@@ -46,7 +46,8 @@ def main(
         files = led.find_sweep(name)
         with exits.storing(files.folder), led.Ledger(files):
             sweep = led.fold(led.rows(files), str(files.ledger))
-            found = prune.find(files, sweep, scratch.PLACE, stopped=stopped)
+            best = best_trials(files, sweep)
+            found = prune.find(files, sweep, best, scratch.PLACE, stopped=stopped)
             _print(files, found)
             if not found.parts:
                 return
@@ -55,6 +56,21 @@ def main(
             elif yes or typer.confirm("Delete this?"):
                 prune.delete(files, found)
                 print("Deleted.")
+
+
+def best_trials(files: led.Files, sweep: led.Sweep) -> set[str]:
+    """The trials that `best/` and an export can use: the finished runs of the best values, of the sweep
+    and of each arm. They are all that finished if this version does not know the space of the sweep."""
+    from sweeps.findings.best import best_runs
+    from sweeps.findings.everything import Reader, StudyFindings
+    from tinylm.config import ConfigError
+
+    try:
+        found = Reader().findings(files)
+    except (ConfigError, exits.UsageError):
+        return {one.trial for one in sweep.everything if one.status == "finished"}
+    arms = [arm.name for arm in found.settled] if isinstance(found, StudyFindings) else []
+    return {run.trial for arm in ("", *arms) for run in best_runs(found, arm)}
 
 
 def _print(files: led.Files, found: "Pruning") -> None:

@@ -9,9 +9,10 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
+from sweeps.text import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from sweeps.engine.verify import Verified
 
@@ -40,7 +41,8 @@ def main(
     """Train the first updates of trials again, and compare the losses with those in the ledger.
 
     They have to be equal bit for bit on the same kind of processor, with the same versions. Elsewhere
-    they may differ by a thousandth. Exits with 6 if a trial differs. Nothing is written.
+    they may differ by a thousandth. Exits with 6 if a trial differs, and with 2 if none could be
+    compared. Nothing is written.
     """
     with exits.reported():
         from sweeps.engine import verify as verifying
@@ -50,21 +52,22 @@ def main(
         trials = verifying.find_trials(sweep, trial)
         asked = [points[-1].step for one in trials if (points := verifying.recorded(one, updates))]
         print(f"{files.folder}: {sum(asked):,} updates of {len(asked)} trials, one after the other")
-        found = [
-            verifying.verify(sweep, one, updates, lambda line: print(line, flush=True))
-            for one in trials
-        ]
-        _print(found)
-        if any(one.result == "differs" for one in found):
+        results, reasons = set(), dict[str, str]()
+        for one in trials:
+            found = verifying.verify(sweep, one, updates, lambda line: print(line, flush=True))
+            print(_words(found, reasons), flush=True)
+            reasons.setdefault(found.reason, one.label)
+            results.add(found.result)
+        if "differs" in results:
             raise typer.Exit(exits.Code.DAMAGED)
+        if results == {"not comparable"}:
+            raise exits.UsageError(
+                f"{files.folder}: no trial could be compared, for the reasons above"
+            )
 
 
-def _print(found: "Sequence[Verified]") -> None:
-    """Print what was found of each trial, and the reasons why trials differ, each once."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from sweeps.commands.shared import console
+def _words(found: "Verified", told: "Mapping[str, str]") -> str:
+    """What was found of a trial; `told` has the reasons that were said before, and of which trial."""
     from sweeps.engine.verify import TOLERANCE
 
     words = {
@@ -72,23 +75,14 @@ def _print(found: "Sequence[Verified]") -> None:
         "close": f"equal within {TOLERANCE:g}",
         "differs": "differs",
         "not comparable": "not compared",
-    }
-    table = Table(box=None, pad_edge=False)
-    for heading in ("trial", "id"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("updates", "records"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("losses", no_wrap=True)
-    for one in found:
-        counts = (f"{one.updates:,}", f"{one.points:,}") if one.points else ("", "")
-        table.add_row(*map(Text, (one.trial.label, one.trial.trial, *counts, words[one.result])))
-    console().print(table)
-    reasons: dict[str, list[str]] = {}
-    for one in found:
-        if one.reason:
-            reasons.setdefault(one.reason, []).append(one.trial.label)
-    for reason, labels in reasons.items():
-        print(f"{', '.join(labels)}: {reason}")
+    }[found.result]
+    if found.points:
+        records = quantity(found.points, "record")
+        words += f", in {records} up to {quantity(found.updates, 'update')}"
+    if found.reason:
+        why = found.reason.replace("\n", "\n  ")
+        words += f": as {told[found.reason]}" if found.reason in told else f": {why}"
+    return f"{found.trial.label} ({found.trial.trial}): {words}"
 
 
 if __name__ == "__main__":

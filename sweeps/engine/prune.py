@@ -31,7 +31,7 @@ class Part:
 
     what: str
     paths: tuple[Path, ...]
-    size: int  # bytes
+    size: int  # bytes that are freed: a file that has another name, as one in best/ has, frees none
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ class Pruning:
     link: Path | None = None  # the folder of the checkpoints, if it is a link: it is left alone
 
 
-def find(files: led.Files, sweep: led.Sweep, temporary: Path, *, stopped: bool = False) -> Pruning:
+def find(
+    files: led.Files, sweep: led.Sweep, best: set[str], temporary: Path, *, stopped: bool = False
+) -> Pruning:
     """What can be deleted of a sweep that no driver runs, and of the folders of drivers in `temporary`; with
-    `stopped` also what an audit, or a change of the space, would resume from. Deletes nothing.
+    `stopped` also what an audit, or a change of the space, would resume from. The trials in `best`, and
+    the one whose text was sampled, keep their checkpoints. Deletes nothing.
 
     `LedgerError` if a row names a checkpoint outside of the sweep.
     """
@@ -68,10 +71,11 @@ def find(files: led.Files, sweep: led.Sweep, temporary: Path, *, stopped: bool =
             for saved in trial.checkpoints
             if saved["trial"] == trial.trial  # an audit begins from that of another trial
         }
-        best = _best(sweep)
+        if sweep.sampled is not None:
+            best = best | {sweep.sampled["trial"]}
         for file in _checkpoints(files, sweep):
             trial = owner.get(file.resolve())
-            why = "" if trial is None else _why(sweep, trial, best, stopped=stopped)
+            why = "" if trial is None else _why(trial, best, stopped=stopped)
             if why:
                 keep.setdefault(why, []).append(file)
             elif trial is None:
@@ -101,13 +105,13 @@ def _errors(files: led.Files, sweep: led.Sweep) -> list[Path]:
     return [attempt / name for attempt in attempts for name in _ERRORS]
 
 
-def _why(sweep: led.Sweep, trial: led.Trial, best: set[str], *, stopped: bool) -> str:
+def _why(trial: led.Trial, best: set[str], *, stopped: bool) -> str:
     """Why the checkpoints of a trial stay; empty if nothing needs them. `stopped` is whether those of stopped
     trials may go."""
     if trial.status not in led.SETTLED:
         return "a trial resumes from there"
     if trial.trial in best:
-        return "the best trial, or the best of an arm: `python -m tinylm generate` uses it"
+        return "runs of the best values, of the sweep and of each arm: best/ and an export use them"
     if trial.how == led.AT_TARGET and not trial.is_whole:
         return "a trial that ended at its target resumes from there if the target changes"
     if trial.status == "stopped" and not stopped:
@@ -116,19 +120,6 @@ def _why(sweep: led.Sweep, trial: led.Trial, best: set[str], *, stopped: bool) -
             "it too)"
         )
     return ""
-
-
-def _best(sweep: led.Sweep) -> set[str]:
-    """The finished trials with the lowest last losses, of the sweep and of each arm, and the one whose text
-    was sampled."""
-    best = {sweep.sampled["trial"]} if sweep.sampled is not None else set()
-    finished = [one for one in sweep.trials.values() if one.status == "finished" and one.curve]
-    for metric in ("val_loss", "bits_per_byte"):
-        lowest: dict[str, led.Trial] = {}
-        for one in sorted(finished, key=lambda one: one.curve[-1][metric], reverse=True):
-            lowest[""] = lowest[one.arm] = one
-        best |= {one.trial for one in lowest.values()}
-    return best
 
 
 def _is_file(path: Path) -> bool:
@@ -140,16 +131,20 @@ def _is_file(path: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    if _is_file(path):
-        return path.lstat().st_size
+    """Bytes of a file."""
+    return path.lstat().st_size
+
+
+def _freed(path: Path) -> int:
+    """Bytes that are free once a file, or all files in a folder, are deleted."""
     inside = [Path(top) / name for top, _, names in os.walk(path) for name in names]
-    return sum(one.lstat().st_size for one in inside if _is_file(one))
+    found = [one.lstat() for one in (path, *inside) if _is_file(one)]
+    return sum(one.st_size for one in found if one.st_nlink == 1)
 
 
 def _part(what: str, paths: Iterable[Path]) -> Part:
     found = tuple(paths)
-    return Part(what, found, sum(map(_size, found)))
+    return Part(what, found, sum(map(_freed, found)))
 
 
 def delete(files: led.Files, found: Pruning) -> None:

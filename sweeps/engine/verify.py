@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sweeps import ledger as led
 from sweeps.engine import provenance
 from sweeps.engine.driver import Job
-from sweeps.exits import UsageError
+from sweeps.exits import CommandError, UsageError, message_of
 from tinylm import config as cfg
 from tinylm import data
 
@@ -85,8 +85,17 @@ def verify(
 ) -> Verified:
     """Make the first updates of a trial again, at least up to its first record, and compare the losses.
 
-    Raises `ConfigError` if the corpus is not here, and `UsageError` if the device is not.
+    It can't be compared if its corpus or its device is not here, or this version does not know its config.
     """
+    try:
+        return _verified(sweep, trial, updates, tell)
+    except (CommandError, OSError) as error:
+        return Verified(trial, "not comparable", reason=message_of(error))
+
+
+def _verified(
+    sweep: led.Sweep, trial: led.Trial, updates: int, tell: Callable[[str], None]
+) -> Verified:
     expected = recorded(trial, updates)
     if not expected:
         return Verified(trial, "not comparable", reason="nothing is measured yet")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.ledger import Trial
 from sweeps.selection import last_record
@@ -13,8 +14,8 @@ def best_runs(found: SearchFindings | StudyFindings, arm: str = "") -> list[Tria
     has finished.
 
     Of a search, these are the values that an audit found to be better, else those that it chose. Of a
-    study, those of the arm with this name; without a name, of the arm with the lowest mean among those
-    that are better than the baseline, else of the baseline.
+    study, those of the arm with this name; without a name, of the arm with the lowest paired difference
+    among those that are better than the baseline, else of the baseline.
     """
     runs = _of_study(found, arm) if isinstance(found, StudyFindings) else _of_search(found)
     metric = found.results.metric
@@ -37,6 +38,15 @@ def _of_study(found: StudyFindings, name: str) -> Sequence[Trial]:
             return []
         baseline, *others = found.comparison.arms
         better = [one for one in others if one.verdict.kind == "better"]
-        name = min(better, key=lambda one: one.mean or math.inf, default=baseline).name
+        name = min(better, key=_gain, default=baseline).name
     arms = {arm.name: arm for arm in found.settled}
     return list(arms[name].runs.values())
+
+
+def _gain(arm: ArmFindings) -> tuple[float, float]:
+    """What better arms are ordered by: the difference over the seeds that an arm shares with the
+    baseline, and the mean where a baseline that diverged leaves no difference."""
+    return (
+        math.inf if arm.effect is None else arm.effect.mean,
+        math.inf if arm.mean is None else arm.mean,
+    )

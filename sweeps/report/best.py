@@ -1,5 +1,6 @@
 """`results/<sweep>/best/`: the best checkpoint with its config, its tokenizer and a model card."""
 
+import hashlib
 import json
 import os
 import pickletools
@@ -23,9 +24,9 @@ from sweeps.report.markdown import escaped, listed, paragraph, with_code
 from sweeps.selection import last_record
 from sweeps.text import loss, quantity
 from tinylm.config import did_you_mean
-from tinylm.files import read_file, replacing, replacing_folder
+from tinylm.files import read_file, replacing, replacing_folder, sync
 
-_LARGEST = 10**6  # bytes of facts
+_LARGEST = 10**8  # bytes of a file besides the checkpoint
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Path | None:
@@ -44,7 +45,10 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path | None:
         _tell(files, f"not written: the checkpoint of {runs[0].label} is gone or damaged")
         return None
     if os.path.lexists(files.best) and not _is_own(files):
-        _tell(files, "has files that the analysis did not write; left unchanged")
+        _tell(
+            files,
+            "has files that the analysis did not write; left unchanged (move it to get a new one)",
+        )
         return None
     run, file = saved
     facts = _facts(found, run)
@@ -53,7 +57,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path | None:
         "tokenizer.json": _tokenizer(file) or b"",
         "README.md": card(found, runs, run).encode(),
     }
-    facts["files"] = sorted([Files.CHECKPOINT, files.best_facts.name, *contents])
+    facts["files"] = {name: _digest(content) for name, content in contents.items()}
     contents[files.best_facts.name] = json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n"
     with replacing_folder(files.best) as new:
         _link(file, new / Files.CHECKPOINT)
@@ -108,11 +112,25 @@ def _written(files: Files) -> Row:
 
 
 def _is_own(files: Files) -> bool:
-    """Whether the folder of the best model has what the analysis wrote, and no other file."""
-    names = _written(files).get("files")
-    if not isinstance(names, list) or files.best.is_symlink():
+    """Whether the folder of the best model has what the analysis wrote as it wrote it, and no other file."""
+    digests = _written(files).get("files")
+    if not isinstance(digests, dict) or files.best.is_symlink():
         return False
-    return all(path.name in names for path in files.best.iterdir())
+    names = {Files.CHECKPOINT, files.best_facts.name}
+    others = [path for path in files.best.iterdir() if path.name not in names]
+    return all(_digest_of(path) == digests.get(path.name, "") for path in others)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(path: Path) -> str | None:
+    """The digest of a small file; None if it is none, or can't be read."""
+    try:
+        return _digest(read_file(path, _LARGEST, follow=False))
+    except OSError:
+        return None
 
 
 def _tell(files: Files, words: str) -> None:
@@ -125,6 +143,7 @@ def _link(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:  # another file system, one without links, or the file of another user
         shutil.copyfile(file, target)
+        sync(target)
 
 
 def _tokenizer(file: Path) -> bytes | None:
@@ -195,7 +214,7 @@ def card(
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in measured.items()),
         "",
-        *_among(found, runs),
+        *_among(found, runs, run),
         "## Its config",
         "",
         *listed([escaped(line) for line in configuration(run)]),
@@ -203,16 +222,22 @@ def card(
     return "\n".join(lines)
 
 
-def _among(found: SearchFindings | StudyFindings, runs: Sequence[Trial]) -> list[str]:
-    """That a run is the best of several with the same values, and the loss to expect instead of its own;
-    empty for one run."""
+def _among(found: SearchFindings | StudyFindings, runs: Sequence[Trial], run: Trial) -> list[str]:
+    """That a run is one of several with the same values, and the loss to expect instead of its own; empty
+    for one run."""
     metric = found.results.metric
-    ends = [end.loss(metric) for run in runs if (end := last_record(run)) is not None]
+    ends = [end.loss(metric) for one in runs if (end := last_record(one)) is not None]
     if len(ends) < 2:
         return []
+    same = f"{quantity(len(ends), 'run')} with the same values, which differ by their seeds"
+    is_lowest = run.trial == runs[0].trial
     return [
-        f"It has the lowest loss of {quantity(len(ends), 'run')} with the same values, which differ by "
-        f"their seeds. Expect their mean: {METRICS[metric]} {loss(statistics.fmean(ends))} "
+        (
+            f"It has the lowest loss of {same}."
+            if is_lowest
+            else f"It is one of {same}. No checkpoint is left of those with a lower loss."
+        )
+        + f" Expect their mean: {METRICS[metric]} {loss(statistics.fmean(ends))} "
         f"{UNITS[metric]} ({loss(min(ends))} to {loss(max(ends))}).",
         "",
     ]

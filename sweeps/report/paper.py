@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import ledger
+from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.ledger import Files
 from sweeps.report.markdown import escaped
+from sweeps.report.study_summary import allows_for_looks, interval_kinds
 from sweeps.selection import groups, losses_at, when
 from sweeps.stats import half_interval
 from sweeps.text import between, loss, named, probability, quantity, signed
@@ -109,7 +111,7 @@ _FIGURES = {  # the beginnings of their names, the longest first
     "trials that were stopped there.",
     "loss_by_": "Learning curves: {loss}.",
     "retuning": "{loss} against the peak learning rate in the re-tune grid of each arm, on a seed of its own.",
-    "arms": "Difference from the baseline in {loss}: mean over seeds, 95% t interval, and each seed. Lower is "
+    "arms": "Difference from the baseline in {loss}: mean over seeds, {interval}, and each seed. Lower is "
     "better.",
 }
 _BANDS = " Lines are means over seeds, bands reach from the lowest seed to the highest."
@@ -120,11 +122,12 @@ def caption(found: SearchFindings | StudyFindings, name: str) -> str:
     results = found.results
     says = next(words for start, words in _FIGURES.items() if name.startswith(start))
     says += _BANDS if results.is_study and name.startswith("loss_by_") else ""
-    words = says.format(loss=_loss_of(results))
+    compared = found.comparison if isinstance(found, StudyFindings) else None
+    interval = "" if compared is None else _kind_of_interval(results, compared)
+    words = says.format(loss=_loss_of(results), interval=interval)
     shown = [t for t in results.trials if (t.role == "tuning") == (name == "retuning")]
     seeds = quantity(len({trial.seed for trial in shown}), "seed")
     finished = sum(trial.status == "finished" for trial in shown)
-    compared = found.comparison if isinstance(found, StudyFindings) else None
     ends = when(compared.point if compared is not None else results.final)
     counted = f"n = {len(shown)} trials on {seeds}, of which {finished} finished, compared {ends}."
     return f"{words[:1].upper()}{words[1:]} {counted}"
@@ -140,25 +143,39 @@ def paper_table(found: SearchFindings | StudyFindings) -> PaperTable:
 
 
 def _of_study(results: Results, compared: ArmsComparison) -> PaperTable:
+    kinds = interval_kinds(compared)
     rows = [
         (
             arm.name,
             str(arm.n),
             loss(arm.mean),
             signed(arm.effect and arm.effect.mean),
-            _interval(arm.effect and arm.effect.low, arm.effect and arm.effect.high),
+            _interval_of(arm, kinds),
             probability(arm.p_holm),
-            arm.verdict.kind,
+            arm.verdict.words,
         )
         for arm in compared.arms
     ]
     caption = (
         f"{results.question} The {_loss_of(results)} {when(compared.point)}, the mean over n seeds; "
-        "the difference from the baseline, paired by seed, with its 95% t interval; and its p-value, "
-        "adjusted for all arms (Holm). Lower is better."
+        f"the difference from the baseline, paired by seed, with its {_kind_of_interval(results, compared)}; "
+        "and its p-value, adjusted for all arms (Holm). Lower is better."
     )
-    columns = ("arm", "n", "loss", "difference", "95% interval", "p", "verdict")
+    columns = ("arm", "n", "loss", "difference", kinds, "p", "verdict")
     return PaperTable(columns, rows, caption)
+
+
+def _kind_of_interval(results: Results, compared: ArmsComparison) -> str:
+    """The kind of interval that the arms have, for a caption."""
+    if allows_for_looks(results, compared):
+        return f"{interval_kinds(compared)}, which allows for all looks"
+    return "95% t interval"
+
+
+def _interval_of(arm: ArmFindings, kinds: str) -> str:
+    """The interval of an arm, with its kind where arms have several."""
+    words = _interval(arm.effect and arm.effect.low, arm.effect and arm.effect.high)
+    return f"{words} ({arm.interval_words})" if words and kinds != arm.interval_words else words
 
 
 def _of_search(results: Results) -> PaperTable:

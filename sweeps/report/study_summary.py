@@ -31,11 +31,22 @@ EFFECTS = (
 )
 
 
-def _verdicts(kinds: set[str]) -> tuple[Column[ArmFindings], ...]:
+def interval_kinds(compared: ArmsComparison) -> str:
+    """The kinds of interval that the arms have: 95% interval or 90% interval."""
+    kinds = {arm.interval_words for arm in compared.arms if not arm.runs.is_baseline}
+    return " or ".join(sorted(kinds, reverse=True)) or "95% interval"
+
+
+def allows_for_looks(results: Results, compared: ArmsComparison) -> bool:
+    """Whether intervals allow for several looks: they are then wider than those of a t test."""
+    return len(results.space.looks) > 1 or interval_kinds(compared) != "95% interval"
+
+
+def _verdicts(kinds: str) -> tuple[Column[ArmFindings], ...]:
     """The columns of the verdicts, whose intervals are of these kinds."""
     return (
         *EFFECTS,
-        Column[ArmFindings](" or ".join(sorted(kinds, reverse=True)), _interval),
+        Column[ArmFindings](kinds, _interval),
         Column[ArmFindings]("p (Holm)", lambda a: probability(a.p_holm)),
         Column[ArmFindings]("verdict", lambda a: escaped(a.verdict.words), True),
     )
@@ -69,12 +80,11 @@ def verdict_words(found: StudyFindings) -> list[str]:
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
     noise, noise_of = compared.noise, compared.noise_of
-    kinds = {arm.interval_words for arm in compared.arms if not arm.runs.is_baseline}
     lines = [
         "## Arms against the baseline",
         "",
         f"Difference in {METRICS[found.results.metric]} ({compared.unit}) {when(compared.point)}: arm "
-        f"minus baseline, paired by seed. Negative is better. {_interval_words(found.results, kinds)} is for its "
+        f"minus baseline, paired by seed. Negative is better. {_interval_words(found.results, compared)} is for its "
         "arm alone; verdicts use p-values adjusted for all arms (Holm). "
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
@@ -85,7 +95,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
             else "The noise is not known yet."
         ),
         "",
-        *table(compared.arms, *_verdicts(kinds)),
+        *table(compared.arms, *_verdicts(interval_kinds(compared))),
         *table(compared.arms, *COSTS),
     ]
     if compared.critical_batch is not None:
@@ -98,11 +108,11 @@ def verdict_words(found: StudyFindings) -> list[str]:
     ]
 
 
-def _interval_words(results: Results, kinds: set[str]) -> str:
+def _interval_words(results: Results, compared: ArmsComparison) -> str:
     """The kind of interval that the arms of a study have."""
-    *others, last = map(str, results.space.looks)
-    if not others and kinds <= {"95% interval"}:
+    if not allows_for_looks(results, compared):
         return "Each 95% t interval"
+    *others, last = map(str, results.space.looks)
     looks = f"Arms are looked at after {', '.join(others)} and {last} seeds, and get no more once they are settled. "
     return f"{looks * bool(others)}P-values and intervals allow for all looks; each interval"
 

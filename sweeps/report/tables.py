@@ -31,7 +31,7 @@ MEASURED = (
 )
 ARMS = (
     "arm", "hypothesis", "changes", "chosen", "n", "params", "more_params", "flops_per_token",
-    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high",
+    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high", "level",
     *(f"difference_{metric}" for metric in METRICS), "p", "p_holm", "verdict", "words", "cautions",
 )  # fmt: skip
 
@@ -151,7 +151,8 @@ def _curve_lines(
 
 
 def arms_table(compared: ArmsComparison) -> Table:
-    """One row per arm, the baseline first."""
+    """One row per arm, the baseline first. `level` is that of the verdict, in percent: the interval from
+    `low` to `high` covers the truth in the rest."""
     return Table(ARMS, [_arm_row(arm) for arm in compared.arms])
 
 
@@ -162,5 +163,6 @@ def _arm_row(arm: ArmFindings) -> Row:
         "changes": named(arm.runs.changes),
         "chosen": named(arm.runs.chosen or {}),
         "loss": arm.mean,
+        "level": None if arm.runs.is_baseline else arm.level,
         "cautions": arm.caveats,
     }

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conducting import RETUNE, conduct, noisy, study
 from fakes import Engine, driver, grid, request, v_shaped
+from ledgers import better_audit
 from typer.testing import CliRunner
 
 from sweeps import ledger as led
@@ -36,7 +38,8 @@ def sweep(
 
 def found(files: led.Files, **how: Any) -> dict[str, int]:
     """How many files can be deleted, by what they are."""
-    pruning = prune.find(files, led.fold(led.read(files)), scratch.PLACE, **how)
+    sweep = led.fold(led.read(files))
+    pruning = prune.find(files, sweep, command.best_trials(files, sweep), scratch.PLACE, **how)
     return {part.what: len(part.paths) for part in pruning.parts}
 
 
@@ -60,6 +63,54 @@ def test_the_best_stays(tmp_path: Path) -> None:
     (kept,) = files.checkpoints.iterdir()
     trials = led.fold(led.read(files)).trials
     assert trials[kept.name.rpartition("-")[0]].label == "lr=0.004"
+
+
+def kept(files: led.Files) -> set[tuple[str, str, int]]:
+    """The roles, arms and seeds of the trials whose checkpoints are there after all others are deleted."""
+    ask(files, "--yes")
+    there = {path.name.rpartition("-")[0] for path in files.checkpoints.iterdir()}
+    trials = led.fold(led.read(files)).everything
+    return {(one.role, one.arm, one.seed) for one in trials if one.trial in there}
+
+
+def test_the_runs_of_every_arm_stay_and_those_of_the_re_tune_grids_go(tmp_path: Path) -> None:
+    conduct(tmp_path, study(retune=RETUNE), lambda c, s: noisy(c, s, 0.25, 1.0))
+    runs = {("run", arm, seed) for arm in ("baseline", "nope") for seed in (0, 1)}
+    assert kept(led.Files(tmp_path)) == runs
+
+
+def test_the_runs_of_the_best_mean_stay_and_not_the_lowest_run(tmp_path: Path) -> None:
+    tree = {**grid(RATES[:2], **NONE), "seeds": [0, 1, 2]}
+    lucky = {(RATES[0], 0): 1.0}
+    losses = {RATES[0]: 3.0, RATES[1]: 2.2}
+
+    def how(config: dict[str, Any], share: float) -> float:
+        rate = config["optim"]["lr"]
+        return lucky.get((rate, config["run"]["seed"]), losses[rate]) + 1 - share
+
+    files = led.Files(tmp_path)
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        Engine(conductor, how).run()
+    sweep = led.fold(led.read(files))
+    best = {one.trial for one in sweep.trials.values() if one.values == {"optim.lr": RATES[1]}}
+    assert command.best_trials(files, sweep) == best
+    assert len(best) == len(kept(files)) == 3
+
+
+def test_an_audit_that_was_better_stays(tmp_path: Path, saved: Path) -> None:
+    files, file = better_audit(tmp_path / "s", saved)
+    assert ask(files, "--yes").exit_code == 0
+    assert file.is_file()
+
+
+def test_all_that_finished_stay_of_a_space_that_is_not_known(tmp_path: Path) -> None:
+    files = sweep(tmp_path / "s", **NONE)
+    lines = [line.rpartition(',"sum"')[0] + "}" for line in files.ledger.read_text().splitlines()]
+    text = "\n".join([*lines, ""]).replace('"method":"grid"', '"method":"of tomorrow"')
+    files.ledger.write_text(text)
+    assert (ask(files, "--yes").exit_code, left(files)) == (0, 8)
 
 
 def test_what_an_interrupted_trial_resumes_from_stays(tmp_path: Path) -> None:
@@ -122,6 +173,16 @@ def test_temporary_folders_of_dead_drivers_go_and_others_stay(
         assert found(files) == {prune.TEMPORARY: 1}
         ask(files, "--yes")
         assert sorted(temporary.iterdir()) == sorted([mine, temporary / alive.name])
+
+
+def test_a_file_that_has_another_name_frees_nothing(tmp_path: Path) -> None:
+    files = sweep(tmp_path / "s", **NONE)
+    folded = led.fold(led.read(files))
+    (before,) = prune.find(files, folded, set(), scratch.PLACE).parts
+    files.best.mkdir()
+    files.best_checkpoint.hardlink_to(before.paths[0])
+    (after,) = prune.find(files, folded, set(), scratch.PLACE).parts
+    assert before.size - after.size == before.paths[0].stat().st_size > 0
 
 
 def test_nothing_goes_without_a_yes(tmp_path: Path) -> None:

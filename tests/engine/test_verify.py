@@ -130,22 +130,34 @@ def test_nothing_is_written(tmp_path: Path, tiny: cfg.Config, corpus: Corpus) ->
     assert sweep.files.ledger.read_bytes() == before
 
 
+def without_corpus(tell: led.Ledger, moved: cfg.Config) -> None:
+    """A record of the trial, with a config whose corpus is nowhere."""
+    record = dict.fromkeys(("seconds", "train_loss", "val_loss", "bits_per_byte", "lr"), 1.0)
+    where = {"trial": cfg.identity(moved), "attempt": 1, "step": 3, "tokens": 195, "last": False}
+    tell.append("measured", **where, **record, grad_norm=1.0, tokens_per_s=1.0)
+
+
 def test_a_corpus_that_is_not_here_exits_2_with_what_to_do(
     tmp_path: Path, tiny: cfg.Config
 ) -> None:
     moved = cfg.overlay(tiny, {"data.path": str(tmp_path / "gone")})
     with begin(led.Files(tmp_path / "s"), moved, "c" * 16) as ledger:
-        record = dict.fromkeys(("seconds", "train_loss", "val_loss", "bits_per_byte", "lr"), 1.0)
-        where = {
-            "trial": cfg.identity(moved),
-            "attempt": 1,
-            "step": 3,
-            "tokens": 195,
-            "last": False,
-        }
-        ledger.append("measured", **where, **record, grad_norm=1.0, tokens_per_s=1.0)
+        without_corpus(ledger, moved)
     done = Sweep(ledger.files, []).verify()
-    assert (done.exit_code, "copy the folder corpora/cccc" in done.stderr) == (2, True), done.output
+    assert (done.exit_code, "copy the folder corpora/cccc" in done.stdout) == (2, True), done.output
+    assert "no trial could be compared" in done.stderr
+
+
+@pytest.mark.parametrize(("change", "code"), [(1.0, 0), (1.01, 6)])
+def test_a_trial_that_can_not_be_compared_hides_no_other(
+    tmp_path: Path, tiny: cfg.Config, corpus: Corpus, change: float, code: int
+) -> None:
+    sweep = sweep_of(tmp_path / "s", tiny, corpus, change)
+    moved = cfg.overlay(tiny, {"data.path": str(tmp_path / "gone")})
+    with begin(sweep.files, moved, "c" * 16) as ledger:
+        without_corpus(ledger, moved)
+    done = sweep.verify()
+    assert (done.exit_code, "copy the folder corpora/cccc" in done.stdout) == (code, True)
 
 
 @pytest.mark.fault("another text under a sweep that is verified", "exit code 6, with both digests")

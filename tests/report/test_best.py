@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from conducting import conduct, noisy, study
-from ledgers import BUDGET, FIRST, Saved, analyzed, keep, rates, run, story, studied
+from ledgers import BUDGET, Saved, analyzed, better_audit, keep, rates, run, story, studied
 from typer.testing import CliRunner
 
 from sweeps.commands import export
 from sweeps.findings.best import best_runs
-from sweeps.findings.everything import findings
+from sweeps.findings.everything import StudyFindings, findings
 from sweeps.ledger import Files
 from sweeps.report import best
 from tinylm import checkpoint
@@ -100,20 +100,7 @@ def test_the_card_quotes_the_confirmed_loss(tmp_path: Path, saved: Path) -> None
 
 
 def test_a_better_audited_run_is_the_best_and_the_card_says_so(tmp_path: Path, saved: Path) -> None:
-    files = Files(tmp_path / "lr-cpu")
-    with story(files.folder) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, schedule={"policy": "asha", "grace": "1/8"})
-        run(tell, saved, {"optim.lr": 1e-3}, 0, 3.0)
-        stopped = tell.plan({"optim.lr": 2e-3})
-        tell.start(stopped)
-        tell.measure(stopped, FIRST, 5.0)
-        tell.stop(stopped, FIRST, 5.0)
-        audit = f"{stopped}-audit"
-        tell.ledger.append("audited", trial=audit, of=stopped, stopped=1, share=1.0)
-        tell.start(audit, FIRST // 2048)
-        tell.measure(audit, BUDGET, 2.5)
-        file = keep(tell, audit, saved)
-        tell.finish(audit)
+    files, file = better_audit(tmp_path / "lr-cpu", saved)
     analyzed(files)
     assert files.best_checkpoint.samefile(file)
     assert "- A stopped trial was better: lr=0.002 ended at 2.5000" in text(files)
@@ -130,6 +117,30 @@ def test_an_arm_is_the_best_of_a_study_if_it_is_better_than_the_baseline(
     tmp_path: Path, gap: float, name: str
 ) -> None:
     assert arm_of_best(tmp_path, gap) == name
+
+
+def test_the_best_arm_has_the_lowest_paired_difference_and_not_the_lowest_mean(
+    tmp_path: Path,
+) -> None:
+    """`late` is settled after four seeds, of which the later have higher losses in every arm."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        seed, position = config["run"]["seed"], config["model"]["position"]
+        late = -0.30 + (0.04 if seed % 2 else -0.04)
+        gap = {"none": -0.25 + seed / 1e4, "learned": late}.get(position, 0.0)
+        return float(4.0 + seed / 10 + gap + 1 - share)
+
+    arms = {
+        "early": {"hypothesis": "Better.", "set": {"model.position": "none"}},
+        "late": {"hypothesis": "Better.", "set": {"model.position": "learned"}},
+    }
+    seeds = {"looks": [2, 4, 6], "until": "settled"}
+    conduct(tmp_path, study(arms=arms, seeds=seeds), how)
+    found = findings(studied(Files(tmp_path)))
+    assert isinstance(found, StudyFindings) and found.comparison is not None
+    _, early, late = found.comparison.arms
+    assert early.mean is not None and late.mean is not None and early.mean < late.mean
+    assert (early.verdict.kind, best_runs(found)[0].arm) == ("better", "late")
 
 
 def test_an_arm_is_found_by_its_name(tmp_path: Path) -> None:
@@ -178,6 +189,14 @@ def test_another_seed_takes_the_place_of_one_whose_checkpoint_is_gone(
     kept[2e-3, 1].unlink()
     analyzed(files)
     assert facts(files)["seed"] == 0
+
+
+def test_the_card_says_that_lower_runs_have_no_checkpoint(two: tuple[Files, Saved]) -> None:
+    files, kept = two
+    kept[2e-3, 1].unlink()
+    analyzed(files)
+    words = "It is one of 2 runs with the same values, which differ by their seeds. No checkpoint is left of"
+    assert words in text(files)
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
@@ -235,6 +254,18 @@ def test_a_folder_with_files_of_people_is_left_as_it_is(
     assert "has files that the analysis did not write" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.yaml", "tokenizer.json"])
+def test_a_file_that_people_have_changed_is_left_as_it_is(
+    two: tuple[Files, Saved], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    files = two[0]
+    analyzed(files)
+    (files.best / name).write_text("mine")
+    analyzed(files)
+    assert (files.best / name).read_text() == "mine"
+    assert "has files that the analysis did not write; left unchanged" in capsys.readouterr().err
+
+
 def test_a_folder_of_people_is_never_replaced(two: tuple[Files, Saved]) -> None:
     files = two[0]
     files.best.mkdir()
@@ -255,7 +286,9 @@ def test_a_link_of_people_is_not_followed(two: tuple[Files, Saved], tmp_path: Pa
     assert (tmp_path / "elsewhere").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("facts", [b"{", b"[]", b'{"files": [{}]}', b'{"files": 1}'])
+@pytest.mark.parametrize(
+    "facts", [b"{", b"[]", b'{"files": [{}]}', b'{"files": 1}', b'{"files": {}}']
+)
 def test_damaged_facts_are_not_taken_for_those_of_an_analysis(
     two: tuple[Files, Saved], facts: bytes
 ) -> None:

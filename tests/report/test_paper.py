@@ -1,15 +1,18 @@
 """Tables and figures for a paper: embedded fonts, a column's width, captions with n, tokens, intervals."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conducting import RETUNE, conduct, noisy, study
+from conducting import NOPE, RETUNE, conduct, noisy, study
 from ledgers import BUDGET, ended, lr_sweep, story, studied
 
-from sweeps.findings.everything import findings
+from sweeps.findings.everything import StudyFindings, findings
 from sweeps.ledger import Files
 from sweeps.report import paper
+from sweeps.report.tables import arms_table
 
 
 def written(files: Files) -> Path:
@@ -77,7 +80,55 @@ def test_the_caption_of_a_figure_says_n_and_tokens(search: Path) -> None:
 def test_the_table_of_a_study_has_a_row_for_each_arm(arms: Path) -> None:
     lines = (arms / "table.md").read_text().splitlines()
     assert lines[2].startswith("| baseline | 2 | 3.0050 |")
-    assert lines[3] == "| nope | 2 | 3.2550 | +0.2500 | 0.1229 to 0.3771 | 0.025 | worse |"
+    words = "worse by 0.2500 nats per token (95% interval 0.1229 to 0.3771)"
+    assert lines[3] == f"| nope | 2 | 3.2550 | +0.2500 | 0.1229 to 0.3771 | 0.025 | {words} |"
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory) -> StudyFindings:
+    """A study of two arms whose second was settled at level 10%."""
+    folder = tmp_path_factory.mktemp("later") / "nope-cpu"
+    also = {"hypothesis": "Worse.", "set": {"model.position": "learned"}}
+
+    def how(config: dict[str, Any], share: float) -> float:
+        more = 0.2 + config["run"]["seed"] / 100
+        return noisy(config, share, 0.25, 1.0) + more * (config["model"]["position"] == "learned")
+
+    conduct(folder, study(arms={"nope": NOPE, "also": also}), how)
+    found = findings(studied(Files(folder)))
+    assert isinstance(found, StudyFindings) and found.comparison is not None
+    baseline, nope, also_found = found.comparison.arms
+    nope = replace(nope, level=10, verdict=replace(nope.verdict, detail="at level 10%"))
+    arms = (baseline, nope, also_found)
+    return replace(found, comparison=replace(found.comparison, arms=arms))
+
+
+def test_the_table_says_which_interval_is_of_which_kind(later: StudyFindings) -> None:
+    table = paper.paper_table(later)
+    assert table.columns[4] == "95% interval or 90% interval"
+    assert [row[4].partition(" (")[2] for row in table.rows] == [
+        "",
+        "90% interval)",
+        "95% interval)",
+    ]
+
+
+def test_the_table_has_the_whole_verdict(later: StudyFindings) -> None:
+    assert paper.paper_table(later).rows[1][-1].endswith(": at level 10%")
+
+
+@pytest.mark.parametrize("name", ["arms", ""])
+def test_intervals_that_allow_for_looks_are_not_called_t_intervals(
+    later: StudyFindings, name: str
+) -> None:
+    words = paper.caption(later, name) if name else paper.paper_table(later).caption
+    assert "95% interval or 90% interval, which allows for all looks" in words
+    assert "t interval" not in words
+
+
+def test_arms_csv_has_the_level_of_each_verdict(later: StudyFindings) -> None:
+    assert later.comparison is not None
+    assert [row["level"] for row in arms_table(later.comparison).rows] == [None, 10, 5]
 
 
 def test_re_tuning_is_counted_apart(arms: Path) -> None:

@@ -1,5 +1,6 @@
-"""Files that others may have put in a place: read at once, or refused with a reason."""
+"""Files that others may have put in a place, and folders that replace others as a whole."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tinylm.files import read_file
+from tinylm import files
+from tinylm.files import read_file, replacing_folder
 
 
 def a_socket(path: Path) -> None:
@@ -46,3 +48,59 @@ def test_a_link_is_followed_only_where_that_is_asked_for(tmp_path: Path, follow:
         return
     with pytest.raises(OSError, match="a link"):
         read_file(tmp_path / "x", 1000, follow=False)
+
+
+# A folder that replaces another
+
+
+def no_exchange(one: Path, other: Path) -> None:
+    """As on NFS."""
+    raise OSError(errno.EINVAL, "no exchange")
+
+
+@pytest.fixture(params=["with an exchange", "without"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file, on a file system that can swap folders or can't."""
+    if request.param == "without":
+        monkeypatch.setattr(files, "exchange", no_exchange)
+    folder = tmp_path / "there" / "best"
+    folder.mkdir(parents=True)
+    (folder / "old").write_text("old")
+    return folder
+
+
+def beside(place: Path) -> list[str]:
+    """What is in the folder above: the place, and what was left over."""
+    return [path.name for path in place.parent.iterdir()]
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(place: Path) -> None:
+    with replacing_folder(place) as new:
+        (new / "new").write_text("new")
+    assert ([path.name for path in place.iterdir()], beside(place)) == (["new"], ["best"])
+
+
+def test_a_new_folder_takes_an_empty_place(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "best") as new:
+        (new / "new").write_text("new")
+    assert (tmp_path / "best" / "new").read_text() == "new"
+
+
+def test_an_error_leaves_the_old_folder(place: Path) -> None:
+    with pytest.raises(ZeroDivisionError), replacing_folder(place):
+        raise ZeroDivisionError
+    assert ((place / "old").read_text(), beside(place)) == ("old", ["best"])
+
+
+def test_a_new_folder_that_can_not_take_the_place_leaves_the_old_one(place: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing_folder(place) as new:
+        new.rmdir()
+    assert ((place / "old").read_text(), beside(place)) == ("old", ["best"])
+
+
+def test_what_a_killed_process_with_the_same_number_left_is_removed(place: Path) -> None:
+    (place.parent / f".best.new.{os.getpid()}").mkdir()
+    (place.parent / f".best.new.{os.getpid()}" / "half").write_text("half")
+    with replacing_folder(place) as new:
+        (new / "new").write_text("new")
+    assert ([path.name for path in place.iterdir()], beside(place)) == (["new"], ["best"])
