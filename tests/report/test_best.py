@@ -25,6 +25,11 @@ def two(tmp_path: Path, saved: Path) -> tuple[Files, Saved]:
     return rates(tmp_path / "lr-cpu", saved, {1e-3: (2.9, 3.5), 2e-3: (3.1, 3.0)})
 
 
+def written(files: Files) -> Path | None:
+    """What the analysis writes into `best/`, without the rest of it."""
+    return best.write(files, findings(studied(files)))
+
+
 def facts(files: Files) -> Any:
     return json.loads(files.best_facts.read_text())
 
@@ -40,37 +45,37 @@ def test_it_is_the_lowest_run_of_the_best_values(two: tuple[Files, Saved]) -> No
 
 
 def test_its_facts_name_the_run(two: tuple[Files, Saved]) -> None:
-    analyzed(two[0])
+    written(two[0])
     names = ("sweep", "values", "seed", "val_loss", "tokens")
     assert [facts(two[0])[name] for name in names] == ["lr-cpu", {"optim.lr": 2e-3}, 1, 3.0, BUDGET]
 
 
 def test_its_config_is_that_of_the_run(two: tuple[Files, Saved]) -> None:
-    analyzed(two[0])
+    written(two[0])
     config = cfg.load(str(two[0].best / "config.yaml"))
     assert (cfg.identity(config), config.optim.lr) == (facts(two[0])["trial"], 2e-3)
 
 
 def test_its_tokenizer_is_that_of_the_checkpoint(two: tuple[Files, Saved], saved: Path) -> None:
-    analyzed(two[0])
+    written(two[0])
     there = (two[0].best / "tokenizer.json").read_text()
     assert there == checkpoint.load_model(saved).tokenizer.to_str()
 
 
 def test_generate_takes_the_folder(two: tuple[Files, Saved]) -> None:
-    analyzed(two[0])
+    written(two[0])
     done = CliRunner().invoke(tinylm, ["generate", str(two[0].best), "--max-tokens", "3"])
     assert done.exit_code == 0, done.output
 
 
 def test_the_card_begins_with_the_answer_of_every_text(two: tuple[Files, Saved]) -> None:
-    analyzed(two[0])
+    written(two[0])
     assert "- lr=0.002 is the best of 2: validation loss 3.0500 nats per token" in text(two[0])
     assert facts(two[0])["answer"][0].startswith("lr=0.002 is the best of 2: ")
 
 
 def test_the_card_says_that_its_run_was_taken_from_several(two: tuple[Files, Saved]) -> None:
-    analyzed(two[0])
+    written(two[0])
     words = "Expect their mean: validation loss 3.0500 nats per token (3.0000 to 3.1000)."
     assert "It has the lowest loss of 2 runs with the same values" in text(two[0])
     assert words in text(two[0])
@@ -78,7 +83,7 @@ def test_the_card_says_that_its_run_was_taken_from_several(two: tuple[Files, Sav
 
 def test_one_run_was_taken_from_no_others(tmp_path: Path, saved: Path) -> None:
     files, _ = rates(tmp_path / "lr-cpu", saved, {1e-3: (3.0,)})
-    analyzed(files)
+    written(files)
     assert "Expect their mean" not in text(files)
 
 
@@ -93,7 +98,7 @@ def test_the_card_quotes_the_confirmed_loss(tmp_path: Path, saved: Path) -> None
         tell.start(trial)
         tell.measure(trial, BUDGET, 3.2)
         tell.finish(trial)
-    analyzed(files)
+    written(files)
     assert "validation loss 3.2000 nats per token" in text(files)
     assert "(3.0000 in the search, which chose it)" in text(files)
     assert "| validation loss | 3.0000 nats per token |" in text(files)
@@ -101,7 +106,7 @@ def test_the_card_quotes_the_confirmed_loss(tmp_path: Path, saved: Path) -> None
 
 def test_a_better_audited_run_is_the_best_and_the_card_says_so(tmp_path: Path, saved: Path) -> None:
     files, file = better_audit(tmp_path / "lr-cpu", saved)
-    analyzed(files)
+    written(files)
     assert files.best_checkpoint.samefile(file)
     assert "- A stopped trial was better: lr=0.002 ended at 2.5000" in text(files)
 
@@ -151,7 +156,7 @@ def test_an_arm_is_found_by_its_name(tmp_path: Path) -> None:
 
 def test_a_new_best_takes_its_place(two: tuple[Files, Saved], saved: Path) -> None:
     files = two[0]
-    analyzed(files)
+    written(files)
     with story(files.folder) as tell:
         trials = [tell.plan({"optim.lr": 4e-3}, seed) for seed in (0, 1)]
         for trial in trials:
@@ -159,25 +164,25 @@ def test_a_new_best_takes_its_place(two: tuple[Files, Saved], saved: Path) -> No
             tell.measure(trial, BUDGET, 1.0)
             keep(tell, trial, saved)
             tell.finish(trial)
-    analyzed(files)
+    written(files)
     assert facts(files)["values"] == {"optim.lr": 4e-3}
     assert [path.name for path in files.folder.glob(".best*")] == []
 
 
 def test_an_analysis_of_the_same_ledger_writes_the_same(two: tuple[Files, Saved]) -> None:
     files = two[0]
-    analyzed(files)
+    written(files)
     before = {path.name: path.read_bytes() for path in files.best.iterdir()}
-    analyzed(files)
+    written(files)
     assert {path.name: path.read_bytes() for path in files.best.iterdir()} == before
 
 
 def test_the_best_checkpoint_stays_when_the_others_go(two: tuple[Files, Saved]) -> None:
     files, kept = two
-    analyzed(files)
+    written(files)
     for file in kept.values():
         file.unlink()
-    analyzed(files)
+    written(files)
     assert checkpoint.load_model(files.best_checkpoint).step == 0
     assert facts(files)["seed"] == 1
 
@@ -187,14 +192,14 @@ def test_another_seed_takes_the_place_of_one_whose_checkpoint_is_gone(
 ) -> None:
     files, kept = two
     kept[2e-3, 1].unlink()
-    analyzed(files)
+    written(files)
     assert facts(files)["seed"] == 0
 
 
 def test_the_card_says_that_lower_runs_have_no_checkpoint(two: tuple[Files, Saved]) -> None:
     files, kept = two
     kept[2e-3, 1].unlink()
-    analyzed(files)
+    written(files)
     words = "It is one of 2 runs with the same values, which differ by their seeds. No checkpoint is left of"
     assert words in text(files)
 
@@ -207,7 +212,7 @@ def test_a_model_without_its_checkpoint_is_not_written(
     kept[1e-3, 0].unlink()
     if content is not None:
         kept[1e-3, 0].write_bytes(content)
-    analyzed(files)
+    written(files)
     assert not files.best.exists()
     words = "not written: the checkpoint of lr=0.001 is gone or damaged"
     assert capsys.readouterr().err == f"{files.best}: {words}\n"
@@ -230,14 +235,14 @@ def test_a_sweep_without_a_finished_run_has_none(
         trial = tell.plan({"optim.lr": 1e-3})
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 2)
-    analyzed(files)
+    written(files)
     assert (files.best.exists(), capsys.readouterr().err) == (False, "")
 
 
 def test_the_best_so_far_says_what_has_not_finished(two: tuple[Files, Saved]) -> None:
     with story(two[0].folder) as tell:
         tell.start(tell.plan({"optim.lr": 4e-3}))
-    analyzed(two[0])
+    written(two[0])
     assert "- No result yet for 1 of 5 trials." in text(two[0])
 
 
@@ -246,10 +251,10 @@ def test_a_folder_with_files_of_people_is_left_as_it_is(
     two: tuple[Files, Saved], capsys: pytest.CaptureFixture[str], mine: str
 ) -> None:
     files = two[0]
-    analyzed(files)
+    written(files)
     (files.best / mine).write_text("mine")
     (files.best / "README.md").write_text("mine too")
-    analyzed(files)
+    written(files)
     assert ((files.best / mine).read_text(), text(files)) == ("mine", "mine too")
     assert "has files that the analysis did not write" in capsys.readouterr().err
 
@@ -259,9 +264,9 @@ def test_a_file_that_people_have_changed_is_left_as_it_is(
     two: tuple[Files, Saved], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     files = two[0]
-    analyzed(files)
+    written(files)
     (files.best / name).write_text("mine")
-    analyzed(files)
+    written(files)
     assert (files.best / name).read_text() == "mine"
     assert "has files that the analysis did not write; left unchanged" in capsys.readouterr().err
 
@@ -270,18 +275,18 @@ def test_a_folder_of_people_is_never_replaced(two: tuple[Files, Saved]) -> None:
     files = two[0]
     files.best.mkdir()
     files.best_checkpoint.write_text("mine")
-    analyzed(files)
+    written(files)
     assert [path.name for path in files.best.iterdir()] == ["checkpoint.pt"]
     assert files.best_checkpoint.read_text() == "mine"
 
 
 def test_a_link_of_people_is_not_followed(two: tuple[Files, Saved], tmp_path: Path) -> None:
     files = two[0]
-    analyzed(files)
+    written(files)
     files.best.rename(tmp_path / "elsewhere")
     files.best.symlink_to(tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere").stat().st_mtime_ns
-    analyzed(files)
+    written(files)
     assert files.best.is_symlink()
     assert (tmp_path / "elsewhere").stat().st_mtime_ns == before
 
@@ -292,9 +297,9 @@ def test_a_link_of_people_is_not_followed(two: tuple[Files, Saved], tmp_path: Pa
 def test_damaged_facts_are_not_taken_for_those_of_an_analysis(
     two: tuple[Files, Saved], facts: bytes
 ) -> None:
-    analyzed(two[0])
+    written(two[0])
     two[0].best_facts.write_bytes(facts)
-    analyzed(two[0])
+    written(two[0])
     assert two[0].best_facts.read_bytes() == facts
 
 
@@ -326,7 +331,7 @@ def test_a_model_whose_checkpoints_were_pruned_is_exported(
     two: tuple[Files, Saved], tmp_path: Path
 ) -> None:
     files, kept = two
-    analyzed(files)
+    written(files)
     for file in kept.values():
         file.unlink()
     assert call(files.folder, tmp_path / "model").exit_code == 0
