@@ -16,13 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeps.exits import Code, CommandError, RefusedError, StorageError, UsageError, by_signal
+from sweeps.exits import (
+    Code,
+    CommandError,
+    LockedError,
+    RefusedError,
+    StorageError,
+    UsageError,
+    by_signal,
+)
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import (
     RESULTS,
     Files,
     LedgerError,
-    LockedError,
     Row,
     Trial,
     find_sweep,

@@ -5,9 +5,11 @@
     |   `-- NotesError        a note in a generated file lost a marker        (report.notes)
     |-- ConfigError       2   a config or a space is wrong                    (tinylm.config)
     |-- YamlError         2   a file is not YAML                              (tinylm.yaml)
-    |-- LockedError       5   another driver runs the sweep                   (ledger)
-    |-- LedgerError       6   the ledger is damaged                           (ledger)
+    |-- LockedError       5   another process has the sweep, or the run       (tinylm.exits)
+    |-- LedgerError       6   the ledger is damaged                           (rows)
+    |-- RecordsError      6   the records of a run are damaged                (tinylm)
     |-- CheckpointError   6   a checkpoint is damaged, or of another run      (tinylm.checkpoint)
+    |   `-- UnreadableCheckpointError  it may be whole, but not here, or is of another version
     |-- StorageError      7   a file or folder can't be read or written       (tinylm.exits)
     |-- ClusterError      8   the cluster can't be reached, or was lost       (engine.tune)
     `-- RefusedError      9   the command would change what was measured      (tinylm.exits)
@@ -21,6 +23,7 @@ at the ground: the ledger imports it.
 from tinylm.exits import (
     Code,
     CommandError,
+    LockedError,
     RefusedError,
     StorageError,
     by_signal,
@@ -34,6 +37,7 @@ from tinylm.streams import lose_unheard_output
 __all__ = [
     "Code",
     "CommandError",
+    "LockedError",
     "RefusedError",
     "StorageError",
     "UsageError",

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Final, Self
 
-from sweeps.exits import Code, CommandError, StorageError, UsageError
+from sweeps.exits import LockedError, StorageError, UsageError
 from sweeps.rows import LONGEST_TEXT as LONGEST_TEXT
 from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
 from sweeps.rows import LedgerError as LedgerError
@@ -58,12 +58,6 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
     if role == "tuning":
         return f"{arm} {grid}"
     return "" if role == "search" else None
-
-
-class LockedError(CommandError):
-    """Another driver runs the sweep."""
-
-    code = Code.LOCKED
 
 
 @dataclass(frozen=True)

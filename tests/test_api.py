@@ -16,7 +16,8 @@ from ledgers import audited_sweep, ended, rates, story
 
 import sweeps
 from sweeps import api, exits
-from sweeps.ledger import Files, LedgerError, LockedError
+from sweeps.exits import LockedError
+from sweeps.ledger import Files, LedgerError
 from sweeps.report.analysis import Analysis
 from tinylm import config as cfg
 

@@ -10,8 +10,8 @@ import typer
 from sweeps import exits
 from sweeps.commands.shared import command_line
 from sweeps.engine.failures import failure_of
-from sweeps.exits import UsageError, masked, message_of
-from sweeps.ledger import LedgerError, LockedError
+from sweeps.exits import LockedError, UsageError, masked, message_of
+from sweeps.ledger import LedgerError
 from sweeps.report.notes import NotesError
 from sweeps.text import portable
 from tinylm.checkpoint import CheckpointError

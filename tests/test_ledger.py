@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from sweeps import ledger as led
 from sweeps.commands import ledger as command
-from sweeps.exits import StorageError
+from sweeps.exits import LockedError, StorageError
 from sweeps.findings.compute import Bar, timeline
 from sweeps.repair import examine, repair
 from sweeps.rows import Lines, sealed
@@ -163,20 +163,20 @@ def test_what_json_has_no_word_for_is_not_written(files: led.Files) -> None:
 
 @pytest.mark.fault("a second driver", "exit code 5")
 def test_a_second_writer_is_locked_out(files: led.Files) -> None:
-    with led.Ledger(files), pytest.raises(led.LockedError):
+    with led.Ledger(files), pytest.raises(LockedError):
         led.Ledger(files)
 
 
 def test_a_second_writer_is_told_who_the_first_is(files: led.Files) -> None:
     first = rf"\(process {os.getpid()} on {platform.node()}, since \d{{4}}-.* UTC\)$"
-    with led.Ledger(files), pytest.raises(led.LockedError, match=first):
+    with led.Ledger(files), pytest.raises(LockedError, match=first):
         led.Ledger(files)
 
 
 def test_a_second_writer_is_locked_out_by_one_that_left_no_name(files: led.Files) -> None:
     with led.Ledger(files):
         files.driver.unlink()
-        with pytest.raises(led.LockedError, match=r"another driver runs this sweep$"):
+        with pytest.raises(LockedError, match=r"another driver runs this sweep$"):
             led.Ledger(files)
 
 
@@ -219,7 +219,7 @@ def test_the_lock_ends_with_a_killed_writer(files: led.Files) -> None:
         stdout=subprocess.PIPE,
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
-        with pytest.raises(led.LockedError):
+        with pytest.raises(LockedError):
             led.Ledger(files)
         os.kill(other.pid, signal.SIGKILL)
     with led.Ledger(files) as ledger:
@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_a_readable_ledger(
     """A file-size limit is how a full disk looks to a process: the write is cut short."""
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
-        "from sweeps.exits import StorageError\n"
+        "from sweeps.exits import LockedError, StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
@@ -261,7 +261,7 @@ def test_a_full_disk_leaves_a_readable_ledger(
 def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
-        "from sweeps.exits import StorageError\n"
+        "from sweeps.exits import LockedError, StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
@@ -278,7 +278,7 @@ def test_a_line_that_found_no_room_leaves_the_ledger_writable(files: led.Files) 
 def test_rows_that_find_no_room_together_leave_none_of_them(files: led.Files) -> None:
     program = (
         "import resource, signal, sys, pathlib; from sweeps import ledger as led\n"
-        "from sweeps.exits import StorageError\n"
+        "from sweeps.exits import LockedError, StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))\n"
         "with led.Ledger(led.Files(pathlib.Path(sys.argv[1]))) as ledger:\n"
@@ -795,7 +795,7 @@ def test_a_second_repair_keeps_the_first_backup(tmp_path: Path) -> None:
 def test_a_ledger_that_a_driver_holds_is_not_repaired(tmp_path: Path) -> None:
     files = damaged_sweep(tmp_path / "s")
     before = files.ledger.read_bytes()
-    with led.Ledger(files), pytest.raises(led.LockedError):
+    with led.Ledger(files), pytest.raises(LockedError):
         repair(files)
     assert files.ledger.read_bytes() == before
 

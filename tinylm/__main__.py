@@ -24,6 +24,7 @@ from tinylm.counts import times
 from tinylm.exits import (
     Code,
     CommandError,
+    LockedError,
     RefusedError,
     reported,
     storing,
@@ -59,12 +60,6 @@ class RecordsError(CommandError):
     """The records of a run are damaged."""
 
     code = Code.DAMAGED
-
-
-class LockedError(CommandError):
-    """Another process trains the run."""
-
-    code = Code.LOCKED
 
 
 def kept_records(file: Path, step: int) -> int:

@@ -48,6 +48,12 @@ class StorageError(CommandError):
     code = Code.STORAGE
 
 
+class LockedError(CommandError):
+    """Another process has the sweep, or the run."""
+
+    code = Code.LOCKED
+
+
 class RefusedError(CommandError):
     """The command would change what was measured."""
 

@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 
 from sweeps.engine.driver import Job
 from sweeps.exits import masked
-from sweeps.ledger import Files
+from sweeps.ledger import Files, rows
 from tinylm import config as cfg
 
 
@@ -171,8 +171,7 @@ def _mlflow(files: Files) -> Tracker:
 
         def setup(self, *stop: Any, **info: Any) -> None:
             super().setup(*stop, **info)
-            begun = files.ledger.exists() and files.ledger.stat().st_size
-            there = [self.mlflow_util.experiment_id] if begun else []
+            there = [self.mlflow_util.experiment_id] if files.has_begun else []
             runs = mlflow.search_runs(there, output_format="list") if there else []
             # The latest run of each name: an earlier sweep may have used the same names.
             self._known = {run.info.run_name: run.info.run_id for run in reversed(runs)}
@@ -230,8 +229,7 @@ def _wandb(files: Files) -> Tracker:
         folder = files.wandb / attempt
         folder.mkdir(parents=True, exist_ok=True)
         # The same trial in another sweep of this name is another run.
-        with files.ledger.open() as rows:
-            begun = re.sub(r"\D", "", json.loads(rows.readline())["time"])
+        begun = re.sub(r"\D", "", next(rows(files))["time"])
         run_id = f"{files.name}-{begun}-{job.trial}"
         where = str(folder.resolve())
         return TrackedRun(attempt, run_id, job.name, _config(job), where, files.name)
