@@ -209,7 +209,7 @@ def sweep(
     if isinstance(space, Mapping):
         folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
         source = Files(folder).space
-        content = yaml.safe_dump(_plain(space), sort_keys=False).encode()
+        content = _written(space)
         _check(content, name, lambda file: read_request(file, scale, assigned, seed))
         with _restored(Files(folder)):
             write_whole(source, content)
@@ -265,6 +265,17 @@ def _run_sweep(
     command += ["--slots", str(slots)] if slots is not None else []
     conclude(*_run(command))
     return load(folder)
+
+
+def _written(space: Mapping[str, Any]) -> bytes:
+    """The YAML file of a space; `ConfigError` for a value that no such file can hold."""
+    try:
+        return yaml.safe_dump(_plain(space), sort_keys=False).encode()
+    except yaml.YAMLError as error:
+        words = " ".join(map(str, error.args))[:200]
+        raise cfg.ConfigError(
+            [f"space: only numbers, texts, lists and mappings: {words}"]
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -272,3 +272,9 @@ def test_a_script_runs_a_sweep_and_reads_it(tmp_path: Path, scale: Path) -> None
     assert "status: finished finished" in lines
     assert lines[-1].startswith("best: lr=0.00") and lines[-1].endswith(" 48")
     assert (tmp_path / "results" / "mine-tiny" / "best").is_dir()
+
+
+def test_a_value_that_no_space_can_hold_is_wrong(tmp_path: Path) -> None:
+    space = {"question": "?", "space": {"optim.lr": {"grid": [object()]}}}
+    with pytest.raises(cfg.ConfigError, match="only numbers, texts, lists and mappings"):
+        sweeps.sweep(space, "smoke", name="p1", out=tmp_path / "p1")

@@ -51,7 +51,8 @@ def main(
         sweep = led.fold(led.rows(files), str(files.ledger))
         trials = verifying.find_trials(sweep, trial)
         asked = [points[-1].step for one in trials if (points := verifying.recorded(one, updates))]
-        print(f"{files.folder}: {sum(asked):,} updates of {len(asked)} trials, one after the other")
+        work = f"{quantity(sum(asked), 'update')} of {quantity(len(asked), 'trial')}"
+        print(f"{files.folder}: {work}, one after the other")
         results, reasons = set(), dict[str, str]()
         for one in trials:
             found = verifying.verify(sweep, one, updates, lambda line: print(line, flush=True))

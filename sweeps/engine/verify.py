@@ -16,9 +16,11 @@ from sweeps import ledger as led
 from sweeps.engine import provenance
 from sweeps.engine.driver import Job
 from sweeps.exits import CommandError, UsageError, message_of
+from sweeps.text import quantity
 from tinylm import config as cfg
 from tinylm import data
 
+SHOWN = 8  # names of trials in a message
 TOLERANCE = 1e-3  # largest relative difference of a loss on another kind of machine
 _LOSSES = ("train_loss", "val_loss", "bits_per_byte")
 
@@ -50,14 +52,17 @@ def find_trials(sweep: led.Sweep, name: str) -> list[led.Trial]:
     if not name:
         found = list(sweep.trials.values())
     else:
-        found = [one for one in sweep.everything if name in {one.trial, one.label}]
+        named = [one for one in sweep.everything if name in {one.trial, one.label}]
+        found = [one for one in named if not one.is_withdrawn] or named
         if not found:
             names = [text for one in sweep.everything for text in (one.label, one.trial)]
-            hint = cfg.did_you_mean(name, names) or f"; there are {', '.join(names[::2][:8])}"
+            labels = names[::2]
+            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+            hint = cfg.did_you_mean(name, names) or f"; there are {', '.join(labels[:SHOWN])}{more}"
             raise UsageError(f"{name}: no such trial in {sweep.source}{hint}")
         if len(found) > 1:
             ids = ", ".join(one.trial for one in found)
-            raise UsageError(f"{name}: is the label of several trials; name one by its id: {ids}")
+            raise UsageError(f"{name}: several trials have this label; name one by its id: {ids}")
     if not any(recorded(one, 1) for one in found):
         raise UsageError(
             f"{name or sweep.source}: nothing is measured yet, so nothing can be verified"
@@ -108,7 +113,7 @@ def _verified(
     if corpus != trial.corpus:
         why = f"data: the digest of the corpus was {trial.corpus}, it is {corpus} here"
         return Verified(trial, "differs", reason=why)
-    tell(f"{trial.label} ({trial.trial}): training {expected[-1].step:,} updates")
+    tell(f"{trial.label} ({trial.trial}): training {quantity(expected[-1].step, 'update')}")
     found = list(_again(trial, expected[-1].step))
     here = provenance.describe(config.run.device)
     changes = [change for session in _sessions(sweep, trial) for change in differing(session, here)]

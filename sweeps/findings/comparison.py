@@ -321,15 +321,12 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
         if who.chosen is None:
             why = f"nothing of {name} re-tune grid has finished"
             return Verdict("no conclusion", "no conclusion", why)
-    going = [
-        trial
-        for who in (arm.runs, base)
-        for trial in who.runs.values()
-        if trial.status not in {"finished", "diverged", "failed"}
-    ]
-    if going:
-        least = min(trial.tokens for trial in going)
-        return undecided(f"its runs are at {least:,} of {going[0].budget:,} tokens")
+    for who, name in ((arm.runs, "its"), (base, "the baseline's")):
+        ended = {"finished", "diverged", "failed"}
+        going = [trial for trial in who.runs.values() if trial.status not in ended]
+        if going:
+            least = min(trial.tokens for trial in going)
+            return undecided(f"{name} runs are at {least:,} of {going[0].budget:,} tokens")
     return None
 
 
