@@ -96,7 +96,7 @@ def comparison(
     compared = [trial for trial in alive if trial.status == "finished"] or alive
     point = final_point(compared)
     noise, noise_of = _noise(sound, point, results.metric)
-    if results.sweep.looks and (seen_noise := results.sweep.looks[-1]["noise"]) is not None:
+    if (seen_noise := _noise_of_look(results, arms)) is not None:
         noise_of = seen_noise["of"]
         noise = stats.Noise(**{name: seen_noise[name] for name in seen_noise if name != "of"})
     measured = [_arm(results, base, arm, point, is_void=arm.name in void) for arm in arms]
@@ -238,13 +238,29 @@ def _doubted(judged: Verdict, arm: ArmFindings, base: ArmRuns) -> Verdict:
     return replace(judged, doubts=doubted)
 
 
+def _seen(results: Results, name: str) -> Row | None:
+    """What the last look found of an arm as it is now; None before its first look."""
+    own, other = (results.sweep.chosen[who] for who in (name, BASELINE))
+    trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
+    return results.sweep.seen(name, trial, against, own["changes"], other["seeds"])
+
+
+def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
+    """The noise that the last look found, if the study still has the runs that it was found of."""
+    if not results.sweep.looks:
+        return None
+    last = results.sweep.looks[-1]
+    names = {arm.name for arm in arms if not arm.is_baseline}
+    is_current = last["arms"].keys() == names and all(
+        _seen(results, name) == last["arms"][name] for name in names
+    )
+    noise: Row | None = last["noise"] if is_current else None
+    return noise
+
+
 def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
-    sweep, name = results.sweep, arm.name
-    own, other = (sweep.chosen[who] for who in (name, BASELINE))
-    trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
-    seen = sweep.seen(name, trial, against, own["changes"], other["seeds"])
-    now = arm.effect
+    seen, now = _seen(results, arm.name), arm.effect
     if now is not None and (seen is None or seen["n"] != now.n):
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     elif now is not None and seen is not None:

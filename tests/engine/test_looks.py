@@ -329,6 +329,14 @@ def test_a_bound_that_is_taken_back_is_still_told(tmp_path: Path) -> None:
     assert arm(facts_of(tmp_path))["words"] == before
 
 
+def test_the_noise_is_of_the_runs_that_a_study_still_has(tmp_path: Path) -> None:
+    looked(tmp_path / "long", OPEN)
+    looked(tmp_path / "long", OPEN, seeds={"looks": [3]})
+    looked(tmp_path / "short", OPEN, seeds={"looks": [3]})
+    long, short = (facts_of(tmp_path / name)["arms"]["noise"] for name in ("long", "short"))
+    assert long == short
+
+
 def test_the_looks_that_follow_a_list_begin_with_the_next_one(tmp_path: Path) -> None:
     looked(tmp_path, OPEN, seeds=[0, 1, 2, 3, 4])
     sweep = looked(tmp_path, OPEN, seeds={"looks": [8, 12]})
