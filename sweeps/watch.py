@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
+from sweeps.commands.shared import SweepName
 from sweeps.ledger import find_sweep
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -12,12 +13,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."
-        ),
-    ],
+    name: SweepName,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0 picks a free one.")
     ] = 8266,

@@ -4,19 +4,13 @@ sweeps ledger check NAME
 sweeps ledger repair NAME
 """
 
-from typing import Annotated
-
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import AsJson, print_json
+from sweeps.commands.shared import AsJson, SweepName, print_json
 from sweeps.ledger import find_sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Name = Annotated[
-    str,
-    typer.Argument(metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."),
-]
 
 
 @app.callback()
@@ -25,7 +19,7 @@ def main() -> None:
 
 
 @app.command()
-def check(name: Name, as_json: AsJson = False) -> None:
+def check(name: SweepName, as_json: AsJson = False) -> None:
     """Read every row of a ledger and its checksum. Exits with 6 if one is damaged."""
     with exits.reported():
         from sweeps.repair import examine
@@ -45,7 +39,7 @@ def check(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def repair(name: Name) -> None:
+def repair(name: SweepName) -> None:
     """Keep the whole rows before the first damage, in a new ledger. The old one is kept beside it."""
     with exits.reported():
         from sweeps import repair as repairing

@@ -10,6 +10,7 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
+from sweeps.commands.shared import SweepName, console
 
 if TYPE_CHECKING:
     from sweeps.engine.prune import Pruning
@@ -19,12 +20,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."
-        ),
-    ],
+    name: SweepName,
     *,
     stopped: Annotated[
         bool,
@@ -77,8 +73,6 @@ def _print(files: led.Files, found: "Pruning") -> None:
     """Print what can be deleted, and what stays and why."""
     from rich.table import Table
     from rich.text import Text
-
-    from sweeps.commands.shared import console
 
     if found.link is not None:
         print(f"{found.link}: is a link, so the checkpoints behind it are left alone")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sweeps.engine.session import Readers
     from sweeps.ledger import Files, Sweep
 
+SweepName = Annotated[
+    str,
+    typer.Argument(metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."),
+]
 Address = Annotated[
     str,
     typer.Option(help="Use a running Ray cluster (auto or HOST:PORT), or start Ray here (local)."),

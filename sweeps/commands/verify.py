@@ -9,6 +9,7 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
+from sweeps.commands.shared import SweepName
 from sweeps.text import quantity
 
 if TYPE_CHECKING:
@@ -21,12 +22,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME or DIR", help="Name of a sweep under results/, or its folder."
-        ),
-    ],
+    name: SweepName,
     trial: Annotated[
         str, typer.Argument(help="A trial, by its id or its label. Default: all trials.")
     ] = "",
