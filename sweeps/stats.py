@@ -11,10 +11,10 @@ be planned: the part of a look follows from the number of its seeds and from the
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,11 @@ class Effect:
     low: float | None  # 95% interval of the mean
     high: float | None
     p: float | None  # of a two-sided test that the mean is 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Effect":
+        """The effect whose numbers a row holds by their names."""
+        return cls(**{number.name: row[number.name] for number in fields(cls)})
 
 
 def t_quantile(freedom: int) -> float:

@@ -240,6 +240,5 @@ def _before(name: str, number: int) -> str:
 
 def _seen(row: led.Row) -> stats.Seen:
     """What a look found of an arm, from its row."""
-    numbers = {name: row[name] for name in ("n", "mean", "sd", "low", "high", "p")}
-    effect = stats.Effect(**numbers) if row["n"] else None
+    effect = stats.Effect.of(row) if row["n"] else None
     return stats.Seen(tuple(row["looks"]), effect, row["p_holm"], row["decision"])

@@ -264,8 +264,7 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     if now is not None and (seen is None or seen["n"] != now.n):
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     elif now is not None and seen is not None:
-        numbers = {field: seen[field] for field in ("n", "mean", "sd", "low", "high", "p")}
-        arm = replace(arm, effect=stats.Effect(**numbers), p_holm=seen["p_holm"])
+        arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
     if seen is not None:  # what is spent beyond 5% is that of seeds that were added
         parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
         arm = replace(arm, level=round(100 * stats.ALPHA * max(1, parts)))
@@ -284,7 +283,7 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     decision: stats.Decision = seen["decision"]
     if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
         return early  # it or the baseline is gone
-    effect = stats.Effect(**{name: seen[name] for name in ("n", "mean", "sd", "low", "high", "p")})
+    effect = stats.Effect.of(seen)
     if decision != "no conclusion":
         judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
         told = "; ".join(_told(results, arm, seen))
