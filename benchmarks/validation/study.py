@@ -54,6 +54,12 @@ def rate(times: int, of: int) -> dict[str, float]:
     return {"rate": times / of, "low": float(interval.low), "high": float(interval.high)}
 
 
+def is_wrong(kind: str, interval: tuple[float, float], gap: float) -> bool:
+    """Whether a verdict is the opposite of the true difference, or gives a bound that is smaller than it."""
+    opposite = {"better"} if gap else {"better", "worse"}
+    return kind in opposite or (kind == "no difference" and max(map(abs, interval)) < gap)
+
+
 def tried(
     pool: Sequence[float], seeds: int, arms: int, sigmas: float, studies: int
 ) -> dict[str, Any]:
@@ -71,10 +77,7 @@ def tried(
         kinds.update(verdict.kind for verdict in verdicts)
         for each, verdict in zip(effects, verdicts, strict=True):
             covered += each.low <= gap <= each.high
-            largest = max(abs(each.low), abs(each.high))
-            # The opposite of the true difference, or a bound that is smaller than it.
-            opposite = {"better"} if gap else {"better", "worse"}
-            wrong += verdict.kind in opposite or (verdict.kind == "no difference" and largest < gap)
+            wrong += is_wrong(verdict.kind, (each.low, each.high), gap)
     total = studies * arms
     return {
         "seeds": seeds,
@@ -144,11 +147,7 @@ def tried_in_looks(
         kinds.update(decisions)
         missed += misses(found, gap)
         seeds += sum(end.looks[-1] for end in ends)
-        for end in ends:
-            opposite = {"better"} if gap else {"better", "worse"}
-            largest = max(map(abs, interval(end)))
-            wrong += end.decision in opposite
-            wrong += end.decision == "no difference" and largest < gap
+        wrong += sum(is_wrong(end.decision, interval(end), gap) for end in ends)
     total = studies * arms
     return {
         "looks": looks,
