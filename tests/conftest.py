@@ -46,8 +46,10 @@ SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder that prepared corpora go to, never the user's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """The folder that prepared corpora go to, never the user's own; the processes of the tests share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINYLM_CACHE", str(folder))
         yield folder
@@ -186,7 +188,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the real sweeps: they are few and long, and would leave a core idle at the end. Tests of
     faults carry what they inject and expect."""
-    long = {"test_faults.py", "test_resume.py", "test_run.py", "test_spaces.py", "test_trackers.py"}
+    long = {"test_caps.py", "test_faults.py", "test_resume.py", "test_run.py", "test_spaces.py"}
     items.sort(key=lambda item: item.path.name not in long)
     for item in items:
         for mark in item.iter_markers("fault"):

@@ -33,18 +33,21 @@ from tinylm import config as cfg
 
 @pytest.fixture(scope="module")
 def killed(
-    tmp_path_factory: pytest.TempPathFactory, scale: Path
+    tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str
 ) -> tuple[Path, bytes, dict[int, tuple[int, str]], subprocess.CompletedProcess[str]]:
-    """A sweep whose driver was killed, then terminated, then warned, then left to end."""
+    """A sweep whose driver was killed, then terminated, then warned, then left to end; with a Ray of its
+    own, then with one that goes on."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "rates"
-    request = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
-    interrupt(request, out, signal.SIGKILL)
+    own = command(write_space(folder, {"policy": "none"}, RATES[:2]), scale, out)
+    joined = [*own, "--address", address]
+    interrupt(own, out, signal.SIGKILL)
     rows = led.Files(out).ledger.read_bytes()
     ended = {
-        int(number): interrupt(request, out, number) for number in (signal.SIGTERM, signal.SIGUSR1)
+        int(signal.SIGTERM): interrupt(own, out, signal.SIGTERM),
+        int(signal.SIGUSR1): interrupt(joined, out, signal.SIGUSR1),
     }
-    return out, rows, ended, run(request)
+    return out, rows, ended, run(joined)
 
 
 @pytest.mark.slow
@@ -149,12 +152,13 @@ def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
 @pytest.mark.slow
 @pytest.mark.fault("SIGSTOP of a worker", "ended and tried again; the same curve")
 def test_a_hung_worker_is_ended_and_its_run_tried_again(
-    tmp_path: Path, scale: Path, trained: Any
+    tmp_path: Path, scale: Path, trained: Any, address: str
 ) -> None:
     space = write_space(tmp_path, {"policy": "none"}, RATES[:1])
     space.write_text(f"{space.read_text()}resources: {{hang_after: 5}}\n")
     out = tmp_path / "rates"
-    with subprocess.Popen(command(space, scale, out), stdout=subprocess.DEVNULL) as driver:
+    asked = command(space, scale, out, "--address", address)
+    with subprocess.Popen(asked, stdout=subprocess.DEVNULL) as driver:
         wait_for_rows(out, "checkpointed", 2)
         rows = led.read(led.Files(out))
         worker = next(row["worker"] for row in rows if row["kind"] == "measured")

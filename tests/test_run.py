@@ -2,9 +2,7 @@
 
 import csv
 import os
-import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,7 @@ from typer.testing import CliRunner
 from sweeps import ledger as led
 from sweeps.engine.worker import SAMPLE_TOKENS
 from sweeps.exits import Code
-from sweeps.policies.base import BRANCH
 from sweeps.run import app
-from tinylm import config as cfg
 
 # Refusals: nothing is started, nothing is written
 
@@ -238,55 +234,6 @@ def test_an_unreachable_cluster_exits_8(tmp_path: Path, scale: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     done = run(command(space, scale, tmp_path / "rates", "--address", "127.0.0.1:1"))
     assert (done.returncode, "127.0.0.1:1" in done.stderr) == (Code.CLUSTER, True), done.stderr
-
-
-# A real sweep with a cap
-
-
-@dataclass(frozen=True)
-class Capped(Ended):
-    """A sweep that reached its cap, and was completed once the cap was removed."""
-
-    first: subprocess.CompletedProcess[str]
-    spent: int  # tokens of it
-    still: subprocess.CompletedProcess[str]  # the same command, with the cap
-
-
-@pytest.fixture(scope="module")
-def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Capped:
-    """A completed sweep with early stopping and a cap that was removed."""
-    folder = tmp_path_factory.mktemp("capped")
-    space, out = write_space(folder, STOPPING), folder / "rates"
-    free = space.read_text()
-    space.write_text(f"{free}caps: {{tokens: 10_000}}\n")
-    asked = command(space, scale, out, "--address", address)
-    first = run(asked)
-    spent = led.fold(led.read(led.Files(out))).spent_tokens
-    still = run(asked)
-    space.write_text(free)
-    return Capped(asked, *run_watched(asked), out, first, spent, still)
-
-
-@pytest.mark.slow
-def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(capped: Capped) -> None:
-    assert (capped.first.returncode, capped.still.returncode) == (75, 75), capped.first.stderr
-    assert "caps.tokens: " in capped.first.stderr
-    assert f"then resume: {shlex.quote(sys.executable)} -m sweeps.run" in capped.first.stderr
-
-
-@pytest.mark.slow
-def test_a_sweep_stops_within_a_record_of_its_budget(capped: Capped, scale: Path) -> None:
-    """One record of each running trial, with the decay branch of a record at a rung, at half the
-    budget."""
-    config = cfg.load(str(scale))
-    record = config.eval.every_tokens + float(BRANCH) * config.budget.tokens / 2
-    assert 10_000 <= capped.spent < 10_000 + record * (os.cpu_count() or 1)
-
-
-@pytest.mark.slow
-def test_a_budget_that_was_reached_loses_no_work(capped: Capped) -> None:
-    trials = capped.sweep.trials.values()
-    assert sum(t.spent_tokens - t.branch_tokens for t in trials) == sum(t.tokens for t in trials)
 
 
 # A real study

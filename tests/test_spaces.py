@@ -20,9 +20,10 @@ from sweeps.plan.space import parse
 from sweeps.report import analysis, log
 
 SPACES = Path("search_spaces").resolve()
-# Scale smoke, with half its updates.
-SHORT = ["budget.tokens=4096", "eval.every_tokens=512", "run.checkpoint_every_tokens=512"]
-CHANGES = {"leaderboard": ["budget.seconds=1"]}  # its budget is a minute a trial
+# Scale smoke, with eight updates and a record of each.
+SHORT = ["budget.tokens=2048", "eval.every_tokens=256", "eval.tokens=256"]
+SHORT += ["run.checkpoint_every_tokens=256"]
+CHANGES = {"leaderboard": ["budget.seconds=0.25"]}  # its budget is a minute a trial
 LOOKS = {"looks": [2, 3], "until": "settled"}
 
 

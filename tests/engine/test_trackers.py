@@ -1,144 +1,84 @@
-"""Trials in MLflow and in Weights & Biases, offline, by real sweeps and the real programs."""
+"""Trials in MLflow and in Weights & Biases, by the real programs; tests/test_caps.py has W&B in a real sweep."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from sweeping import RATES, command, curves, write_space
+from ledgers import story
+from sweeping import RATES, command, write_space
 
-from sweeps import ledger as led
 from sweeps.engine.driver import Job
 from sweeps.engine.trackers import TrackedRun, Tracker
 
-Points = dict[str, list[tuple[int, float]]]
-
-# What MLflow's client and wandb's own format say, as run -> [[step, validation loss]].
+# A session of a sweep as Ray Tune tells of it. Prints what MLflow's client then says, as
+# run -> [[step, validation loss]].
 MLFLOW = """
 import json, sys
+from pathlib import Path
 import mlflow
-client = mlflow.MlflowClient(f"sqlite:///{sys.argv[1]}/mlflow.db")
-(experiment,) = [one for one in client.search_experiments() if one.name == "rates"]
+from sweeps.engine.trackers import tracker
+from sweeps.ledger import Files
+
+class OfRay:
+    def __init__(self, told):
+        self.trial_id, self.config = told["job"]["label"], {"job": json.dumps(told["job"])}
+
+folder = Path(sys.argv[1])
+callback = tracker("mlflow", Files(folder))
+for told in json.loads(sys.argv[2]):
+    trial = OfRay(told)
+    callback.on_trial_start(1, [], trial)
+    for event in told["events"]:
+        callback.on_trial_result(1, [], trial, {"event": json.dumps(event)})
+    if told["ends"]:
+        callback.on_trial_complete(1, [], trial)
+callback.on_experiment_end([])
+
+client = mlflow.MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
+(experiment,) = [one for one in client.search_experiments() if one.name == folder.name]
 found = {}
 for run in client.search_runs([experiment.experiment_id]):
     history = client.get_metric_history(run.info.run_id, "val_loss")
     key = (run.info.run_name, run.info.status, run.data.params["optim.lr"])
-    found.setdefault(" ".join(key), []).extend([m.step, m.value] for m in history)
-print(json.dumps(found))
-"""
-# A file of wandb is a LevelDB log behind seven bytes: blocks of 32 KiB with chunks of records, each
-# behind a checksum, its length and whether it is whole (1), a first, a middle or the last (4) part.
-WANDB = """
-import json, struct, sys
-from pathlib import Path
-from wandb.proto.wandb_internal_pb2 import Record
-
-def records(data):
-    position, parts = 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-found = {}
-for path in sorted(Path(sys.argv[1]).glob("rates/wandb/*/wandb/offline-run-*/*.wandb")):
-    for record in records(path.read_bytes()):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = record.run
-            name = f"{run.project} {run.run_id} {run.display_name}"
-            found.setdefault(name, [])
-        elif kind == "history":
-            items = {(i.key or i.nested_key[0]): json.loads(i.value_json) for i in record.history.item}
-            found[name].append([items["_step"], items["val_loss"]])
+    found[" ".join(key)] = [[m.step, m.value] for m in history]
 print(json.dumps(found))
 """
 
 
-def read(program: str, results: Path) -> Points:
-    """What a tracker has."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, str(results)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=900,
+def told(rate: float, attempt: int, losses: dict[int, float], *, ends: bool) -> dict[str, Any]:
+    """An attempt: its job, and its records as step -> validation loss."""
+    config = {"optim": {"lr": rate}}
+    job = json.loads(
+        Job(f"t{rate:g}", f"lr={rate:g}", attempt, config, "c", (), 0.0, None).to_json()
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {run: [(step, loss) for step, loss in points] for run, points in found.items()}
+    events = [{"event": "measured", "step": s, "val_loss": loss} for s, loss in losses.items()]
+    return {"job": job, "events": events, "ends": ends}
 
 
-def tracked(
-    folder: Path, scale: Path, address: str, tracker: str, **environment: str
-) -> tuple[list[subprocess.CompletedProcess[str]], Path]:
-    """A sweep of two rates that a budget ends in the middle of the second, and the same again with more
-    budget."""
-    space, out = write_space(folder, {"policy": "none"}, RATES[:2]), folder / "results" / "rates"
-    tree = yaml.safe_load(space.read_text())
-    whole = yaml.safe_load(scale.read_text())["budget"]["tokens"]
-    done = []
-    for cap in (whole * 3 // 2, whole * 3):
-        space.write_text(yaml.safe_dump({**tree, "caps": {"tokens": cap}}))
-        asked = command(space, scale, out, "--tracker", tracker, "--address", address)
-        done.append(
-            subprocess.run(
-                asked,
-                env=os.environ | environment,
-                capture_output=True,
-                text=True,
-                timeout=900,
-                check=False,
-            )
-        )
-    return done, out
-
-
-def points(out: Path) -> Points:
-    """The same of the ledger, by trial and label."""
-    trials = led.fold(led.read(led.Files(out))).trials.values()
-    own = curves(out)
-    return {f"{t.label} ({t.trial})": [(s, loss) for s, _, loss in own[t.label]] for t in trials}
+def session(folder: Path, attempts: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
+    """What MLflow has after a session with these attempts."""
+    asked = [sys.executable, "-W", "ignore", "-c", MLFLOW, str(folder), json.dumps(attempts)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=900)
+    assert (done.returncode, "dropped" in done.stderr) == (0, False), done.stderr
+    found: dict[str, list[list[float]]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @pytest.mark.slow
-def test_mlflow_has_a_run_for_each_trial_over_all_sessions(
-    tmp_path: Path, scale: Path, address: str
-) -> None:
-    done, out = tracked(tmp_path, scale, address, "mlflow")
-    assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
-    expected = {
-        f"{name} FINISHED {rate}": curve
-        for (name, curve), rate in zip(points(out).items(), RATES[:2], strict=True)
+def test_mlflow_has_a_run_for_each_trial_over_all_sessions(tmp_path: Path) -> None:
+    with story(tmp_path / "rates") as tell:
+        tell.ask({"optim.lr": {"grid": [0.001, 0.002]}})
+    whole = told(0.001, 1, {10: 3.0, 20: 2.5}, ends=True)
+    session(tmp_path / "rates", [whole, told(0.002, 1, {10: 2.75}, ends=False)])
+    rest = told(0.002, 2, {20: 2.25, 30: 2.0}, ends=True)
+    assert session(tmp_path / "rates", [rest]) == {
+        "lr=0.001 (t0.001) FINISHED 0.001": [[10, 3.0], [20, 2.5]],
+        "lr=0.002 (t0.002) FINISHED 0.002": [[10, 2.75], [20, 2.25], [30, 2.0]],
     }
-    assert read(MLFLOW, out.parent) == expected
-
-
-@pytest.mark.slow
-def test_wandb_has_a_run_for_each_trial_over_all_sessions(
-    tmp_path: Path, scale: Path, address: str
-) -> None:
-    done, out = tracked(tmp_path, scale, address, "wandb", WANDB_MODE="offline")
-    assert [(one.returncode, "dropped" in one.stderr) for one in done] == [(75, False), (0, False)]
-    begun = re.sub(r"\D", "", led.read(led.Files(out))[0]["time"])
-    expected = {
-        f"rates rates-{begun}-{name.rpartition('(')[2].rstrip(')')} {name}": curve
-        for name, curve in points(out).items()
-    }
-    assert read(WANDB, out.parent) == expected
 
 
 class Full:

@@ -1,0 +1,129 @@
+"""A real sweep that ends at a cap and is completed once the cap is removed, in Weights & Biases."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sweeping import RATES, command, curves, write_space
+
+from sweeps import ledger as led
+from tinylm import config as cfg
+
+pytestmark = pytest.mark.slow
+CAP = 20_000  # tokens, in the middle of the second trial
+
+
+@dataclass(frozen=True)
+class Capped:
+    """The sweep, and the sessions that trained it."""
+
+    folder: Path
+    first: subprocess.CompletedProcess[str]
+    spent: int  # tokens of it
+    still: subprocess.CompletedProcess[str]  # the same command, with the cap
+    last: subprocess.CompletedProcess[str]
+
+    @property
+    def sweep(self) -> led.Sweep:
+        return led.fold(led.read(led.Files(self.folder)))
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Capped:
+    """A completed sweep of two rates with a cap that was removed, tracked by W&B offline."""
+    folder = tmp_path_factory.mktemp("capped")
+    out = folder / "results" / "rates"
+    space = write_space(folder, {"policy": "none"}, RATES[:2])
+    free = space.read_text()
+    space.write_text(f"{free}caps: {{tokens: {CAP}}}\n")
+    asked = command(space, scale, out, "--address", address, "--tracker", "wandb")
+    environment = os.environ | {"WANDB_MODE": "offline"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            asked, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+
+    first = run()
+    spent = led.fold(led.read(led.Files(out))).spent_tokens
+    still = run()
+    space.write_text(free)
+    return Capped(out, first, spent, still, run())
+
+
+def test_a_sweep_that_reaches_its_budget_exits_75_and_says_how_to_resume(capped: Capped) -> None:
+    assert (capped.first.returncode, capped.still.returncode) == (75, 75), capped.first.stderr
+    assert "caps.tokens: " in capped.first.stderr
+    assert f"then resume: {shlex.quote(sys.executable)} -m sweeps.run" in capped.first.stderr
+
+
+def test_a_sweep_stops_within_a_record_of_its_budget(capped: Capped, scale: Path) -> None:
+    record = cfg.load(str(scale)).eval.every_tokens
+    assert CAP <= capped.spent < CAP + record * (os.cpu_count() or 1)
+
+
+def test_a_budget_that_was_reached_loses_no_work(capped: Capped) -> None:
+    assert capped.sweep.spent_tokens == sum(t.tokens for t in capped.sweep.trials.values())
+
+
+# What wandb's own format says, as run -> [[step, validation loss]]. A file is a LevelDB log behind
+# seven bytes: blocks of 32 KiB with chunks of records, each behind a checksum, its length and whether
+# it is whole (1), a first, a middle or the last (4) part.
+WANDB = """
+import json, struct, sys
+from pathlib import Path
+from wandb.proto.wandb_internal_pb2 import Record
+
+def records(data):
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+found = {}
+for path in sorted(Path(sys.argv[1]).glob("rates/wandb/*/wandb/offline-run-*/*.wandb")):
+    for record in records(path.read_bytes()):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run = record.run
+            name = f"{run.project} {run.run_id} {run.display_name}"
+            found.setdefault(name, [])
+        elif kind == "history":
+            items = {(i.key or i.nested_key[0]): json.loads(i.value_json) for i in record.history.item}
+            found[name].append([items["_step"], items["val_loss"]])
+print(json.dumps(found))
+"""
+
+
+def test_wandb_has_a_run_for_each_trial_over_all_sessions(capped: Capped) -> None:
+    assert (capped.last.returncode, "dropped" in capped.last.stderr) == (0, False)
+    begun = re.sub(r"\D", "", led.read(led.Files(capped.folder))[0]["time"])
+    own = curves(capped.folder)
+    expected = {
+        f"rates rates-{begun}-{t.trial} {t.label} ({t.trial})": [[s, loss] for s, _, loss in own[t.label]]
+        for t in capped.sweep.trials.values()
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WANDB, str(capped.folder.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=900,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
