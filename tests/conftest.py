@@ -131,9 +131,9 @@ def analysis(lr: Files) -> Analysis:
 
 @pytest.fixture(scope="session")
 def scale(tmp_path_factory: pytest.TempPathFactory, tiny: cfg.Config) -> Path:
-    """The scale of these sweeps: 24 records of 10 updates in about two seconds."""
+    """The scale of these sweeps: 12 records of 10 updates in about a second."""
     step = tiny.tokens_per_step
-    changes = {"budget.tokens": 240 * step, "eval.every_tokens": 10 * step}
+    changes = {"budget.tokens": 120 * step, "eval.every_tokens": 10 * step}
     config = cfg.overlay(tiny, changes | {"run.checkpoint_every_tokens": 10 * step})
     path = tmp_path_factory.mktemp("scale") / "tiny.yaml"
     path.write_text(yaml.safe_dump(config.model_dump()))

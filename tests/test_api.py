@@ -270,7 +270,7 @@ def test_a_script_runs_a_sweep_and_reads_it(tmp_path: Path, scale: Path) -> None
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "status: finished finished" in lines
-    assert lines[-1].startswith("best: lr=0.00") and lines[-1].endswith(" 48")
+    assert lines[-1].startswith("best: lr=0.00") and lines[-1].endswith(" 24")
     assert (tmp_path / "results" / "mine-tiny" / "best").is_dir()
 
 

@@ -16,7 +16,7 @@ from sweeps import ledger as led
 from tinylm import config as cfg
 
 pytestmark = pytest.mark.slow
-CAP = 20_000  # tokens, in the middle of the second trial
+CAP = 10_000  # tokens, in the middle of the second trial
 
 
 @dataclass(frozen=True)

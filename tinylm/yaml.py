@@ -32,45 +32,53 @@ _KEYS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float")}
 
 
 class _Loader(yaml.SafeLoader):
+    """Notes what is refused and reads on, so that all of it can be told."""
+
     # Its own table: resolvers are class attributes that all loaders of PyYAML share.
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.refused: list[tuple[int, str]] = []  # line, and what is wrong there
+
+    def refuse(self, mark: Any, problem: str) -> None:
+        self.refused.append((mark.line + 1, problem))
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.constructor.ConstructorError(
-                None, None, "anchors and aliases are not allowed", event.start_mark
-            )
-        if getattr(event, "tag", None) is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"tag {event.tag!r} is not allowed{_untagged(event)}", event.start_mark
-            )
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias or event.anchor is not None:
+            self.refuse(event.start_mark, "anchors and aliases are not allowed")
+        if is_alias:
+            return yaml.ScalarNode("tag:yaml.org,2002:null", "", self.get_event().start_mark)
+        if event.tag is not None:
+            self.refuse(event.start_mark, f"tag {event.tag!r} is not allowed{_untagged(event)}")
+            event.tag, event.implicit = None, (True, False)
+        event.anchor = None
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key_node, _ in node.value:
+        seen, kept = set(), []
+        for key_node, value in node.value:
             if key_node.tag in _KEYS:  # a key is the text that is written: 4, 3e-5, true
                 key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r:.80} is not text", key_node.start_mark
-                )
+                self.refuse(key_node.start_mark, f"key {key!r:.80} is not text")
+                continue
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r:.80} is listed twice", key_node.start_mark
-                )
+                self.refuse(key_node.start_mark, f"key {key!r:.80} is listed twice")
             seen.add(key)
+            kept.append((key_node, value))
+        node.value = kept
         return super().construct_mapping(node, deep=deep)
 
     def construct_decimal(self, node: Any) -> int:
         try:
             return int(node.value)
-        except ValueError as error:  # more digits than Python converts
-            raise yaml.constructor.ConstructorError(
-                None, None, f"number has too many digits ({len(node.value)})", node.start_mark
-            ) from error
+        except ValueError:  # more digits than Python converts
+            self.refuse(node.start_mark, f"number has too many digits ({len(node.value)})")
+            return 0
 
 
 def _untagged(event: Any) -> str:
@@ -109,18 +117,26 @@ _PLAIN = (
 
 
 def parse(text: str, source: str) -> Any:
-    """The value of one YAML document; `YamlError`, which begins with `source`, if it is wrong."""
+    """The value of one YAML document; `YamlError`, with a line for each thing that is wrong, if it can't
+    be read. The lines begin with `source`."""
+    wrong, value, loader = [], None, None
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 _Loader is a SafeLoader
-    except yaml.MarkedYAMLError as error:
+        loader = _Loader(text)
+        value = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:  # it ends the reading
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = error.problem or error.context or ""
         plain = next((plain for said, plain in _PLAIN if said in problem), problem)
-        raise YamlError(f"{source}:{line} {plain}") from error
+        wrong = [f"{source}:{line} {plain}"]
     except yaml.YAMLError as error:
-        raise YamlError(f"{source}: {error}") from error
-    except RecursionError as error:
-        raise YamlError(f"{source}: nested too deeply") from error
+        wrong = [f"{source}: {error}"]
+    except RecursionError:
+        wrong = [f"{source}: nested too deeply"]
+    refused = sorted(loader.refused) if loader else []
+    wrong = [*(f"{source}: line {line} {problem}" for line, problem in refused), *wrong]
+    if wrong:
+        raise YamlError("\n".join(wrong))
+    return value
 
 
 def check_texts(value: Any, where: str) -> None:

@@ -97,6 +97,17 @@ def test_yaml_that_would_lose_or_multiply_is_refused_with_its_line(text: str, ru
     assert rule in str(caught.value)
 
 
+def test_all_that_is_refused_is_told_at_once() -> None:
+    with pytest.raises(YamlError) as caught:
+        parse("a: !!int 5\nb: [1]\na: &x 2\n[c]: *x\nd: [1, 2}", "here.yaml")
+    assert str(caught.value).splitlines() == [
+        "here.yaml: line 1 tag 'tag:yaml.org,2002:int' is not allowed; a plain 5 is a number",
+        "here.yaml: line 3 anchors and aliases are not allowed",
+        "here.yaml: line 4 anchors and aliases are not allowed",
+        "here.yaml: line 5 expected ',' or ']', but got '}'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
