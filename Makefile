@@ -59,9 +59,10 @@ check: $(DEV) ## run what CI runs: format, lint, types, all tests but those of f
 bench: $(BENCH) ## measure the speed of training beside other trainers; NANOGPT=DIR adds nanoGPT
 	$(BIN)/python -m benchmarks.trainer $(ARGS)
 
-schema: $(SWEEP) ## write search_spaces/schema.json, by which editors check a space
+schema: $(SWEEP) ## write what the settings are: search_spaces/schema.json for editors, docs/config.md, docs/spaces.md
 	$(BIN)/python -m sweeps.plan.space > .venv/schema.json
 	mv .venv/schema.json search_spaces/schema.json
+	$(BIN)/python docs/reference.py
 
 architecture: $(SWEEP) ## draw docs/architecture.svg from the imports of the code
 	$(BIN)/python docs/architecture.py

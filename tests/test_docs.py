@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import itertools
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import typer
 
 from sweeps.__main__ import COMMANDS, module_of
+from sweeps.plan.space import Space
 from sweeps.policies import SCHEDULES
 from sweeps.report.entries import Entry
 from sweeps.simulate.judge import Judgment
@@ -276,3 +279,28 @@ def test_the_picture_of_the_code_is_current() -> None:
         check=True,
     )
     assert (HERE / "docs" / "architecture.svg").read_text() == drawn.stdout
+
+
+def test_the_pages_on_settings_are_current() -> None:
+    """`make schema` writes them."""
+    program = "import json, reference as r; print(json.dumps({p.name: page() for p, page in r.PAGES.items()}))"
+    written = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=HERE / "docs",
+        env=os.environ | {"PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pages = json.loads(written.stdout)
+    assert pages == {name: (HERE / "docs" / name).read_text() for name in pages}
+
+
+SETTINGS = [*cfg.PATHS, *Space.model_fields]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_says_what_it_does(setting: str) -> None:
+    page = (HERE / "docs" / ("config.md" if "." in setting else "spaces.md")).read_text()
+    lines = [one for one in page.splitlines() if one.startswith(f"| `{setting}` |")]
+    assert lines and not [one for one in lines if one.endswith("|  |")]

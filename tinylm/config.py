@@ -86,17 +86,27 @@ class Model(Section):
         description="Vocabulary size: 256 bytes, <|endoftext|>, and the BPE merges."
     )
     context_length: Count = Field(description="Tokens in a window.")
-    n_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    n_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = Field(
+        description="Layers, each with attention and a feed-forward network."
+    )
     d_model: Count = Field(description="Width of the residual stream.")
     n_heads: Count = Field(description="Attention heads; must divide d_model.")
     d_ff: Count = Field(description="Hidden width of the feed-forward network.")
     norm: Literal["pre", "post", "none"] = Field(
         default="pre", description="RMSNorm before each sub-layer, after it, or none."
     )
-    norm_eps: Positive = 1e-5
-    position: Literal["rope", "none", "learned"] = "rope"
-    rope_theta: Positive = 10_000.0
-    ffn: Literal["swiglu", "silu", "gelu"] = "swiglu"
+    norm_eps: Positive = Field(default=1e-5, description="Added to the mean square inside RMSNorm.")
+    position: Literal["rope", "none", "learned"] = Field(
+        default="rope",
+        description="Rotary position embeddings, none, or learned ones that are added to the input.",
+    )
+    rope_theta: Positive = Field(
+        default=10_000.0, description="Base of the wavelengths of rotary embeddings."
+    )
+    ffn: Literal["swiglu", "silu", "gelu"] = Field(
+        default="swiglu",
+        description="Feed-forward network: SwiGLU, which has three matrices, or SiLU or GELU between two.",
+    )
     tie_embeddings: bool = Field(
         default=False, description="Use the embedding matrix as the output head."
     )
@@ -187,7 +197,9 @@ class Data(Section):
         description="Fraction of documents held out; corpora from the Hub, and those with "
         "validation files, have their own split.",
     )
-    split_seed: Seed = 0
+    split_seed: Seed = Field(
+        default=0, description="Draws the documents that are held out; the same in every trial."
+    )
 
     @model_validator(mode="after")
     def _path(self) -> Self:
@@ -220,9 +232,15 @@ class Optim(Section):
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.2, description="Fraction of the run in which wsd decays."
     )
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    eps: Positive = 1e-8
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="Decay of the running mean of the gradients."
+    )
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.95, description="Decay of the running mean of their squares."
+    )
+    eps: Positive = Field(
+        default=1e-8, description="Added to the root of the mean square in AdamW's update."
+    )
     weight_decay: NonNegative = Field(default=0.1, description="Applied to matrices only.")
     clip_norm: Literal["none"] | Positive = Field(
         default=1.0, description="Maximum norm of the whole gradient."
@@ -280,11 +298,15 @@ class Eval(Section):
 class Run(Section):
     """How a run is executed: seed, device, precision, checkpoints."""
 
-    seed: Seed = 0
+    seed: Seed = Field(
+        default=0, description="Draws the initial weights, the order of the data, and dropout."
+    )
     repeat: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Tells identical runs apart; changes nothing else."
     )
-    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    device: Literal["cpu", "cuda", "mps"] = Field(
+        default="cpu", description="Where the model is trained."
+    )
     precision: Literal["fp32", "bf16", "fastest"] = Field(
         default="fp32",
         description="bf16 is autocast: weights and optimizer stay fp32. fastest is measured before a "

@@ -278,7 +278,7 @@ def _log_uniform(rng: "Rng", low: float, high: float) -> float:
 
 
 class LogUniform(Range):
-    """A number between two positive bounds whose logarithm is uniform; bounds are the values."""
+    """A number between two bounds above 0, where equal ratios are equally likely."""
 
     form = "{loguniform: [a, b]}"
     is_log = True
@@ -302,7 +302,7 @@ class LogUniform(Range):
 
 
 class OneMinusLogUniform(Range):
-    """One minus a number between two bounds whose logarithm is uniform: [1e-3, 0.1] is 0.9 to 0.999."""
+    """One minus such a number, for betas: [1e-3, 0.1] is 0.9 to 0.999."""
 
     form = "{one_minus_loguniform: [a, b]}"
     one_minus_loguniform: PositiveBounds
@@ -391,7 +391,7 @@ class Steps(Domain):
 
 
 class Int(Steps):
-    """A whole number from the first to the second bound, both included."""
+    """A whole number from the first bound to the second; {int: [64, 256], step: 64} goes in steps."""
 
     form = "{int: [a, b]}"
     int: Ints
@@ -414,7 +414,7 @@ class Int(Steps):
 
 
 class LogInt(Steps):
-    """A whole number between two positive bounds whose logarithm is uniform."""
+    """A whole number between two bounds, also in steps, where equal ratios are equally likely."""
 
     form = "{logint: [a, b]}"
     is_log = True
@@ -473,7 +473,7 @@ def _fraction(number: float | str) -> Fraction:
 
 
 class Multiple(Domain):
-    """A multiple of the value of another path."""
+    """A multiple of another path, which may be rounded: {times: 8/3, of: model.d_model, round_to: 64}."""
 
     form = "{times: 4, of: PATH}"
     times: Annotated[int | float | str, BeforeValidator(_check_factor)] = Field(
@@ -528,12 +528,14 @@ UNREAD = Multiple.model_construct(times=1, of="", round_to=None)
 class Cases(Section):
     """A domain for each value of another path, which the space must list above this one."""
 
-    on: str
-    cases: Annotated[dict[str, "AnyDomain"], Field(min_length=1)]
+    on: str = Field(description="The other path.")
+    cases: Annotated[dict[str, "AnyDomain"], Field(min_length=1)] = Field(
+        description="A domain for each of its values."
+    )
 
 
 class Depends(Domain):
-    """A domain that depends on the value of another path."""
+    """A domain for each value of a path that the space lists above this one."""
 
     form = "{depends: {on: PATH, cases: {..}}}"
     depends: Cases

@@ -80,14 +80,14 @@ class RandomSearch(Section):
     """Random draws, each once; more samples keep the earlier ones."""
 
     method: Literal["random"]
-    samples: Samples
+    samples: Samples = Field(description="The number of trials of one seed, start points aside.")
 
 
 class OptunaSearch(Section):
     """Optuna's tree-structured Parzen estimator on the results so far."""
 
     method: Literal["optuna"]
-    samples: Samples
+    samples: Samples = Field(description="The number of trials of one seed, start points aside.")
 
 
 class Constraint(Section):
@@ -138,7 +138,7 @@ Setting = Annotated[
 class Arm(Section):
     """A named change of the baseline, and its expected effect."""
 
-    hypothesis: Words
+    hypothesis: Words = Field(description="What is expected, before anything is measured.")
     set: Annotated[dict[str, Setting], Field(min_length=1)] = Field(
         description="Dotted paths and their values in this arm; {times: 4, of: PATH} is a multiple."
     )
@@ -191,7 +191,7 @@ def _kind_of_values(value: object) -> str:
 class Each(Section):
     """An arm for each value of one path; the baseline's own value is the baseline."""
 
-    path: str
+    path: str = Field(description="The path that the arms set.")
     values: Annotated[
         Annotated[Values, Tag("<list>")] | Annotated[PowersOfTwo, Tag("powers_of_two")],
         Discriminator(
@@ -199,8 +199,8 @@ class Each(Section):
             custom_error_type="values",
             custom_error_message="expected a list of values, or {powers_of_two: [a, b]}",
         ),
-    ]
-    hypothesis: Words
+    ] = Field(description="A list of values, or {powers_of_two: [a, b]}.")
+    hypothesis: Words = Field(description="What is expected of all of them.")
     scale: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(
         default_factory=dict,
         description="Paths that scale with a power of the value's ratio to the baseline's, "
@@ -314,7 +314,7 @@ Bytes = Annotated[
 class Resources(Section):
     """The resources of one trial."""
 
-    cpus: cfg.Positive = 1
+    cpus: cfg.Positive = Field(default=1, description="CPU cores.")
     gpus: cfg.Positive = Field(default=1, description="Used only if run.device is cuda.")
     memory: Bytes | None = Field(
         default=None,
@@ -357,7 +357,7 @@ class Target(Section):
     """A loss to reach: val_loss or bits_per_byte."""
 
     val_loss: cfg.Positive | None = Field(default=None, description="Nats per token.")
-    bits_per_byte: cfg.Positive | None = None
+    bits_per_byte: cfg.Positive | None = Field(default=None, description="Bits per byte of text.")
     ends: Literal["sweep", "trial", "nothing"] = Field(
         default="sweep",
         description="What ends at the first record at or below the target: the sweep, each trial that "
@@ -414,9 +414,11 @@ class _Found(list[Problem]):
 class Space(Section):
     """A question, and the trials that answer it."""
 
-    question: Words
-    metric: Annotated[Literal["val_loss", "bits_per_byte"], BeforeValidator(_known_metric)] = (
-        "val_loss"
+    question: Words = Field(description="What the sweep is to answer, as people read it.")
+    metric: Annotated[Literal["val_loss", "bits_per_byte"], BeforeValidator(_known_metric)] = Field(
+        default="val_loss",
+        description="What is compared: nats per token, or bits per byte, which vocabularies and "
+        "texts share. Lower is better.",
     )
     base: dict[str, Setting] = Field(
         default_factory=dict,
@@ -425,8 +427,14 @@ class Space(Section):
     )
     search: (
         Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")] | None
-    ) = None
-    space: dict[str, AnyDomain] = Field(default_factory=dict)
+    ) = Field(
+        default=None,
+        description="How the values of space are chosen: {method: grid}, or random or optuna with a "
+        "number of samples.",
+    )
+    space: dict[str, AnyDomain] = Field(
+        default_factory=dict, description="Dotted paths that vary, each with its domain."
+    )
     start: list[
         Annotated[
             Literal["base"] | dict[str, Value],
@@ -448,7 +456,9 @@ class Space(Section):
         description="Combinations that are left out: all the paths of a mapping have the value, or one "
         "of the values, given there.",
     )
-    constraint: Constraint | None = None
+    constraint: Constraint | None = Field(
+        default=None, description="Bounds on the size of the models that are drawn."
+    )
     match: (
         Annotated[
             Literal["tokens_per_update"],
@@ -467,7 +477,9 @@ class Space(Section):
     arms: Annotated[dict[str, Arm], Field(min_length=1)] | None = Field(
         default=None, description="Changes of the baseline, each compared with it."
     )
-    each: Each | None = None
+    each: Each | None = Field(
+        default=None, description="An arm for every value of one path, in place of arms."
+    )
     retune: Annotated[dict[str, Retune], Field(min_length=1)] | None = Field(
         default=None, description="A small grid for every arm, e.g. of optim.lr."
     )
@@ -484,9 +496,13 @@ class Space(Section):
     repeats: Annotated[Again, Field(ge=1)] = Field(
         default=1, description="How many times the first seed is run."
     )
-    schedule: AnySchedule = DEFAULT_SCHEDULE
-    resources: Resources = Resources()
-    caps: Caps = Caps()
+    schedule: AnySchedule = Field(
+        default=DEFAULT_SCHEDULE,
+        description="Early stopping: a policy and its settings. In a study it works within the grid of "
+        "each arm.",
+    )
+    resources: Resources = Field(default=Resources(), description="What one trial takes.")
+    caps: Caps = Field(default=Caps(), description="Limits of the whole sweep.")
     target: Target | None = Field(
         default=None,
         description="A loss to reach, e.g. {val_loss: 1.45}: the tokens and the time that each trial "
