@@ -1,6 +1,6 @@
 """Replay early-stopping policies on recorded learning curves, in virtual time.
 
-python -m sweeps.replay CURVES.csv --policy asha --workers 8 --repeats 200
+python -m sweeps.replay NAME --policy asha --workers 8 --repeats 200
 python -m sweeps.replay CURVES.csv --compare
 """
 
@@ -11,6 +11,7 @@ import typer
 
 from sweeps import exits
 from sweeps.commands.shared import AsJson, console, print_json
+from sweeps.ledger import find_sweep
 
 _FIGURES = (".svg", ".png", ".pdf")
 
@@ -21,10 +22,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    path: Annotated[
-        Path,
+    name: Annotated[
+        str,
         typer.Argument(
-            metavar="CURVES.csv", help="Recorded curves, with the columns trial, tokens, score, ..."
+            metavar="NAME or CURVES.csv",
+            help="Name or folder of a sweep whose curves are replayed, or a file of curves with the columns "
+            "trial, tokens, score, ...",
         ),
     ],
     *,
@@ -97,12 +100,13 @@ def main(
         from sweeps.simulate.judge import check_reach, judged
         from sweeps.simulate.settings import fitting, settings
 
-        name = policy or DEFAULT_SCHEDULE.policy
+        one = policy or DEFAULT_SCHEDULE.policy
         chosen = (
             {each: fitting(each, given) for each in SCHEDULES}
             if compare
-            else {name: settings(name, given)}
+            else {one: settings(one, given)}
         )
+        path = _curves(name)
         curves = read_curves(path)
         for schedule in chosen.values():
             check_reach(curves, schedule, str(path))
@@ -115,7 +119,7 @@ def main(
         }
         if as_json:
             found = {each: result.as_json() for each, result in results.items()}
-            print_json(found if compare else found[name])
+            print_json(found if compare else found[one])
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
             print_replays(results, timed, console())
@@ -124,6 +128,17 @@ def main(
 
             plots.write_cost_against_regret(results, out)
             typer.echo(out, err=as_json)
+
+
+def _curves(name: str) -> Path:
+    """The file of curves that a name stands for; `UsageError` if a sweep has none."""
+    path = Path(name)
+    if path.is_file() or path.suffix == ".csv":
+        return path
+    files = find_sweep(name)
+    if not files.curves_table.exists():
+        raise exits.UsageError(f"{name}: has no curves.csv yet; write it: sweeps analyze {name}")
+    return files.curves_table
 
 
 if __name__ == "__main__":

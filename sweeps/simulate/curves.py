@@ -5,7 +5,7 @@ import io
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -115,10 +115,6 @@ def _curve(trial: str, rows: list[tuple[int, dict[str, str]]], source: str) -> C
     ordered = sorted(points)
     ends = next((i for i, t in enumerate(ordered) if not math.isfinite(points[t][0])), None)
     kept = ordered if ends is None else ordered[: ends + 1]
-    if len(kept) == 1 and ends is None:
-        raise ValueError(
-            f"{source}: line {line}: trial {trial} has one row; a curve needs at least two"
-        )
     seconds = _at_own_speed(kept, [points[tokens][1] for tokens in kept])
     if any(later <= earlier for earlier, later in zip((0.0, *seconds), seconds, strict=False)):
         raise ValueError(f"{source}: line {line}: trial {trial}: seconds must increase with tokens")
@@ -161,13 +157,25 @@ def read_curves(path: Path) -> list[Curve]:
             curves.append(_curve(trial, lines, str(path)))
         except ValueError as error:
             wrong.append(str(error))
-    if not rows:
-        wrong.append(f"{path}: no rows")
-    elif not wrong and all(curve.diverged for curve in curves):
-        wrong.append(f"{path}: no trial has a finite final score")
+    wrong = wrong or [f"{path}: {problem}" for problem in _useless(curves)]
     if wrong:
         raise ConfigError(wrong)
     return curves
+
+
+def _useless(curves: Sequence[Curve]) -> Iterator[str]:
+    """Why no policy can be replayed on the curves."""
+    short = [curve for curve in curves if len(curve.tokens) == 1 and not curve.diverged]
+    if not curves:
+        yield "no rows"
+    elif all(curve.diverged for curve in curves):
+        yield "no trial has a finite final score"
+    elif short:
+        trials = "1 trial has" if len(short) == 1 else f"{len(short)} trials have"
+        yield (
+            f"{trials} one row (the first is {short[0].trial}); a curve needs at least two. "
+            "`--audit 1` of a sweep trains what was stopped to the end"
+        )
 
 
 def reaches(curve: Curve, rung: int) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from ledgers import lr_sweep
 from typer.testing import CliRunner
 
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
@@ -161,8 +162,21 @@ def file(folder: Path, text: str = GOOD) -> Path:
     return path
 
 
-def run(path: Path, *options: str) -> Any:
+def run(path: Path | str, *options: str) -> Any:
     return CliRunner().invoke(app, [str(path), *options])
+
+
+@pytest.mark.parametrize("by", [str, lambda folder: folder.name], ids=["folder", "name"])
+def test_a_sweep_is_replayed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: Callable[[Path], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = lr_sweep(tmp_path / "results" / "rates")
+    assert "write it: sweeps analyze " in run(by(files.folder), "--policy", "none").output
+    files.analysis.mkdir()
+    curves = file(files.analysis)
+    given = [run(one, "--policy", "none").output for one in (by(files.folder), curves)]
+    assert given[0] == given[1] and "regret" in given[0]
 
 
 def test_curves_are_labeled_by_their_values(tmp_path: Path) -> None:
@@ -244,7 +258,7 @@ BAD = {
     "no such file": (None, [], "No such file"),
     "no score": ("trial,tokens,val_loss\na,1,2\n", [], "no column score"),
     "misspelled": ("trail,tokens,score\na,1,2\n", [], "no column trial; did you mean 'trail'?"),
-    "one row": ("trial,tokens,score\na,1,2\n", [], "trial a has one row"),
+    "one row": ("trial,tokens,score\na,1,2\n", [], "1 trial has one row (the first is a)"),
     "twice": ("trial,tokens,score\na,1,2\na,1,3\n", [], "line 3: trial a already has a row at 1 tokens"),
     "no number": ("trial,tokens,score\na,1,x\n", [], "line 2: score: expected a number, got 'x'"),
     "empty score": ("trial,tokens,score\na,1,\n", [], "line 2: score: expected a number, got ''"),
