@@ -174,7 +174,12 @@ def test_divergence_is_a_result(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGTERM, 143)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.fault("a signal to `tinylm train`", "the same records after a resume")
 def test_an_interrupted_run_resumes_with_the_records_of_an_uninterrupted_one(
