@@ -5,7 +5,6 @@ before: a record continues a curve, a decision compares the trials that had arri
 a checkpoint. Without one of them, what comes later can't be told from what never was.
 """
 
-import itertools
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from sweeps.ledger import Files, Ledger, LedgerError, Sweep, open_ledger
 from sweeps.rows import Lines
-from tinylm.files import replacing, sync
+from tinylm.files import backup_names, replacing, sync
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ _PIECE = 2**20  # bytes that are copied at once
 
 def _backup(path: Path) -> Path:
     """A second name of a file, with .bak added to its own."""
-    names = (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
-    backup = next(name for name in names if not os.path.lexists(name))
+    backup = next(name for name in backup_names(path) if not os.path.lexists(name))
     try:
         backup.hardlink_to(path)
     except OSError:  # the file system has no links

@@ -24,6 +24,7 @@ from tinylm import train
 from tinylm.data import END_OF_TEXT, Corpus
 from tinylm.exits import Code, CommandError, system_error
 from tinylm.files import replacing
+from tinylm.machine import memory
 from tinylm.model import build
 from tinylm.size import size
 
@@ -185,8 +186,7 @@ def _problem_of_weights(weights: Mapping[str, Any], model: cfg.Model) -> str:
     expected = size(model).params
     if held != expected:
         return f"its config has {expected:,} parameters, the file has {held:,}"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 4 * model.context_length * model.d_model > memory // _SHARE:
+    if 4 * model.context_length * model.d_model > memory() // _SHARE:
         return f"model.context_length: {model.context_length:,} tokens don't fit in memory"
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         return "a weight is not a finite number"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -459,6 +459,17 @@ def is_numeric(path: str) -> bool:
 def is_whole(path: str) -> bool:
     """Whether every value of a path is a whole number."""
     return _field(path).annotation is int
+
+
+def choices(path: str) -> list[Any]:
+    """The values that a path may have, where they are listed: names, and the two of a switch."""
+    kinds = get_args(_field(path).annotation) or (_field(path).annotation,)
+    names: list[Any] = [kind for kind in kinds if isinstance(kind, str)]
+    for kind in kinds:
+        names += (
+            [False, True] if kind is bool else get_args(kind) if get_origin(kind) is Literal else []
+        )
+    return names
 
 
 def value_problems(path: str, values: Iterable[Any]) -> list[str]:

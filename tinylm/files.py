@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -49,6 +50,11 @@ def read_file(path: Path, limit: int, *, follow: bool = True) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit / 1e6:.3g} MB", str(path))
     return content
+
+
+def backup_names(path: Path) -> Iterator[Path]:
+    """Names for copies of a file, beside it: NAME.bak, NAME.bak1, NAME.bak2 and so on."""
+    return (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
 
 
 @contextmanager

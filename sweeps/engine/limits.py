@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinylm.machine import memory
+
 ROOT = Path("/")
 _UNLIMITED = 2**60  # bytes; version 1 writes a number near 2**63 for no limit
 
@@ -50,13 +52,12 @@ def usable_cpus(root: Path = ROOT) -> float:
 
 def usable_memory(root: Path = ROOT) -> int:
     """How many bytes of memory the job may use."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [
         number[0]
         for name in ("memory.max", "memory.limit_in_bytes")
         for number in _numbers("memory", name, root)
     ]
-    return min([machine, *(limit for limit in limits if limit < _UNLIMITED)])
+    return min([memory(), *(limit for limit in limits if limit < _UNLIMITED)])
 
 
 def kernel_kills(root: Path = ROOT) -> int:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tinylm.machine import processor
+from tinylm.machine import memory, processor
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The modules of tinylm that a curve depends on.
@@ -63,11 +63,6 @@ def program() -> dict[str, Any]:
     names = ("torch", "ray", "numpy", "tokenizers")
     versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
     return {"code": code(), "versions": versions}
-
-
-def memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _gpus(device: str) -> tuple[dict[str, Any], dict[str, Any]]:

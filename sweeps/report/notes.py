@@ -5,7 +5,6 @@ contain anything except its own end marker, and may be saved while the file is r
 """
 
 import errno
-import itertools
 import os
 import re
 import time
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 from sweeps.exits import UsageError
 from sweeps.ledger import write_whole
-from tinylm.files import exchange, read_file
+from tinylm.files import backup_names, exchange, read_file
 
 Notes = dict[bytes, bytes]
 
@@ -135,8 +134,7 @@ def _holds(path: Path, content: bytes) -> bool:
 
 def _copied(path: Path, content: bytes) -> Path:
     """A file beside a file, with its content."""
-    copies = (path.with_name(f"{path.name}.bak{number or ''}") for number in itertools.count())
-    copy = next(one for one in copies if not one.exists() or _holds(one, content))
+    copy = next(one for one in backup_names(path) if not one.exists() or _holds(one, content))
     write_whole(copy, content)
     return copy
 
