@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,8 +216,56 @@ def decide(found: Effect, p_holm: float | None, margin: float | None) -> Decisio
         return "no conclusion"
     if p_holm < ALPHA:
         return "better" if found.mean < 0 else "worse"
-    within = margin is not None and max(abs(found.low), abs(found.high)) <= margin
-    return "no difference" if within else "no conclusion"
+    return "no difference" if is_within(found, margin) else "no conclusion"
+
+
+def is_within(found: Effect, margin: float | None) -> bool:
+    """Whether the interval of an effect is within a margin on either side."""
+    if found.low is None or found.high is None or margin is None:
+        return False
+    return max(abs(found.low), abs(found.high)) <= margin
+
+
+@final
+@dataclass(frozen=True)
+class Fate:
+    """What has become of the runs of an arm or of the baseline; of the trials of its re-tune grid, where
+    that chose no values to run."""
+
+    runs: int
+    diverged: int
+    finished: int
+
+    @classmethod
+    def of(cls, statuses: Collection[str]) -> "Fate":
+        """The fate of runs with these statuses."""
+        ended = [sum(one == status for one in statuses) for status in ("diverged", "finished")]
+        return cls(len(statuses), *ended)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all of them diverged."""
+        return 0 < self.runs == self.diverged
+
+
+def possible(own: Fate, base: Fate) -> tuple[Decision, ...]:
+    """What an arm can be found to be, after what has become of its runs and of the baseline's. A single
+    decision is certain.
+
+    An arm of which every run diverged is worse, whatever the losses. Once the worst runs of one side have
+    diverged, the remaining ones are not a fair sample: they are evidence against that side alone.
+    """
+    if own.is_gone and base.is_gone:
+        return ("no conclusion",)
+    if own.is_gone:
+        return ("worse",)
+    if base.is_gone:
+        return ("better" if 0 < own.runs == own.finished else "no conclusion",)
+    if own.diverged and base.diverged:
+        return ("no conclusion",)
+    if own.diverged:
+        return ("no conclusion", "worse")
+    return ("no conclusion", "better") if base.diverged else get_args(Decision)
 
 
 @final
@@ -251,8 +299,8 @@ def look(
 
     The registered arms are corrected for each other, those with no losses yet among them: that an arm is
     added later changes nothing about them. The others are corrected for all arms, and for what was looked at
-    of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the baseline's is none. Where the
-    losses of an arm can be evidence for some decisions alone, `can_be` has these.
+    of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the
+    baseline's is none. What an arm `can_be` is what is `possible`, if that is not everything.
     """
     paired = {
         name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
@@ -275,14 +323,28 @@ def look(
             seen[name] = replace(seen[name], p_holm=adjusted[family[name][0]])
     return {
         name: one
-        if one.is_settled or one.effect is None
-        else replace(one, decision=_among(can_be.get(name), decide(one.effect, one.p_holm, margin)))
+        if one.is_settled
+        else replace(one, decision=_decided(one, margin, can_be.get(name)))
         for name, one in seen.items()
     }
 
 
-def _among(can_be: Collection[Decision] | None, decision: Decision) -> Decision:
-    return decision if can_be is None or decision in can_be else "no conclusion"
+def _decided(seen: Seen, margin: float | None, can_be: Collection[Decision] | None) -> Decision:
+    """What is decided on an arm that is not settled."""
+    if can_be is not None and len(can_be) == 1:
+        (certain,) = can_be
+        return certain
+    found = "no conclusion" if seen.effect is None else decide(seen.effect, seen.p_holm, margin)
+    return found if can_be is None or found in can_be else "no conclusion"
+
+
+def read_again(seen: Seen, margin: float | None, can_be: Collection[Decision]) -> Decision:
+    """What a look decides on an arm by another margin, from the interval that it found: whether there is
+    a difference does not depend on the margin."""
+    if seen.decision in {"better", "worse"} or seen.effect is None:
+        return seen.decision
+    is_none = is_within(seen.effect, margin) and "no difference" in can_be
+    return "no difference" if is_none else "no conclusion"
 
 
 def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:

@@ -15,7 +15,9 @@ from sweeps import stats as stats_module
 from sweeps.stats import (
     ALPHA,
     POWER,
+    Decision,
     Effect,
+    Fate,
     Seen,
     alike,
     boundaries,
@@ -26,6 +28,8 @@ from sweeps.stats import (
     holm,
     look,
     pooled_noise,
+    possible,
+    read_again,
     scatters_more,
     seeds_to_settle,
     spent,
@@ -358,7 +362,67 @@ def test_an_arm_that_changes_nothing_is_no_test() -> None:
 def test_an_arm_that_can_not_be_what_it_seems_takes_the_last_step_of_the_correction() -> None:
     arms = {"a": WORSE, "b": NEAR}
     fair = look(BASE, arms, {}, ENDS, ["a", "b"], None)
-    unfair = look(BASE, arms, {}, ENDS, ["a", "b"], 9.0, can_be={"a": ["better"]})
+    unfair = look(BASE, arms, {}, ENDS, ["a", "b"], 9.0, can_be={"a": ["better", "no conclusion"]})
     assert (unfair["a"].decision, unfair["a"].p_holm) == ("no conclusion", 1.0)
     assert fair["b"].p_holm is not None
     assert unfair["b"].p_holm == min(1.0, 2 * fair["b"].effect.p)  # type: ignore[union-attr, operator]
+
+
+WHOLE, LOST, GONE = Fate(3, 0, 3), Fate(3, 1, 2), Fate(3, 3, 0)
+BEGUN, NOTHING = Fate(3, 0, 2), Fate(0, 0, 0)
+ALL: tuple[Decision, ...] = ("better", "worse", "no difference", "no conclusion")
+
+
+@pytest.mark.parametrize(
+    ("own", "base", "found"),
+    [
+        (WHOLE, WHOLE, ALL),
+        (BEGUN, WHOLE, ALL),
+        (NOTHING, NOTHING, ALL),
+        (LOST, WHOLE, ("no conclusion", "worse")),
+        (WHOLE, LOST, ("no conclusion", "better")),
+        (LOST, LOST, ("no conclusion",)),
+        (GONE, WHOLE, ("worse",)),
+        (GONE, LOST, ("worse",)),
+        (GONE, GONE, ("no conclusion",)),
+        (WHOLE, GONE, ("better",)),
+        (BEGUN, GONE, ("no conclusion",)),
+        (LOST, GONE, ("no conclusion",)),
+        (NOTHING, GONE, ("no conclusion",)),
+    ],
+)
+def test_what_an_arm_can_be_follows_from_what_became_of_its_runs(
+    own: Fate, base: Fate, found: tuple[str, ...]
+) -> None:
+    assert possible(own, base) == found
+
+
+def test_a_fate_counts_the_runs_that_diverged_and_finished() -> None:
+    assert Fate.of(["finished", "diverged", "failed", "finished"]) == Fate(4, 1, 2)
+
+
+def test_a_decision_that_is_certain_needs_no_losses() -> None:
+    found = look({0: 1.0}, {"a": {}}, {}, [3], ["a"], None, (), {"a": ["worse"]})
+    assert found["a"].decision == "worse"
+
+
+@pytest.mark.parametrize(
+    ("decision", "margin", "again"),
+    [
+        ("no conclusion", 0.3, "no difference"),
+        ("no difference", 0.1, "no conclusion"),
+        ("no conclusion", None, "no conclusion"),
+        ("better", 0.3, "better"),
+        ("worse", 0.3, "worse"),
+    ],
+)
+def test_another_margin_is_read_from_the_same_interval(
+    decision: Any, margin: float | None, again: str
+) -> None:
+    seen = Seen((3,), Effect(3, 0.0, 0.1, -0.2, 0.2, 0.5), 0.5, decision)
+    assert read_again(seen, margin, ALL) == again
+
+
+def test_an_arm_that_can_not_be_equal_is_not_read_as_such() -> None:
+    seen = Seen((3,), Effect(3, 0.0, 0.1, -0.2, 0.2, 0.5), 0.5)
+    assert read_again(seen, 0.3, ["no conclusion", "worse"]) == "no conclusion"

@@ -15,11 +15,11 @@ from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
-from sweeps.ledger import BASELINE, Row
+from sweeps.ledger import BASELINE, Row, Version
 from sweeps.outcomes import doubts, outcome
 from sweeps.plan.space import BATCH
 from sweeps.selection import Metric, Point, at, final_point
-from sweeps.stats import NOISE_MARGIN
+from sweeps.stats import NOISE_MARGIN, Fate, possible
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,11 @@ def comparison(
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
         if results.sweep.is_looked_at:
-            judged.append(looked_at(results, base, arm))
+            judged.append(_with_earlier(results, looked_at(results, base, arm)))
             continue
         tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
-        judged.append(replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests)))
+        one = replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests))
+        judged.append(_with_earlier(results, one))
     cautioned = [
         replace(arm, cautions=(*arm.cautions, *better_elsewhere(arm, judged, noise)))
         for arm in judged[1:]
@@ -220,12 +221,23 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
     return _doubted(_lost(arm, base, judged.kind) or judged, arm, base)
 
 
+def _with_earlier(results: Results, arm: ArmFindings) -> ArmFindings:
+    """An arm whose verdict says which sweeps beside have studied it before."""
+    found, before = arm.verdict, results.earlier.get(arm.name)
+    if not before or found.kind in {"void", "no conclusion"}:
+        return arm
+    told = f"the same arm was studied before in {' and '.join(before)}"
+    detail = f"{found.detail}; {told}" if found.detail else told
+    return replace(arm, verdict=replace(found, detail=detail))
+
+
 def _lost(arm: ArmFindings, base: ArmRuns, kind: str) -> Verdict | None:
-    """The verdict if some runs diverged and what is left would be called this: once the worst runs are
-    lost, the remaining ones are not a fair sample."""
-    for who, name, fair in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
+    """The verdict if some runs diverged, and their losses are no evidence for what they would be called."""
+    if kind != "no conclusion" and kind in possible(_fate(arm.runs), _fate(base)):
+        return None
+    for who, name, against in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
         lost = who.having("diverged")
-        if lost and kind != fair:
+        if lost and kind != against:
             return undecided(f"{name} diverged on {len(lost)} of {len(who.runs)} seeds")
     return None
 
@@ -242,7 +254,8 @@ def _seen(results: Results, name: str) -> Row | None:
     """What the last look found of an arm as it is now; None before its first look."""
     own, other = (results.sweep.chosen[who] for who in (name, BASELINE))
     trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
-    return results.sweep.seen(name, trial, against, own["changes"], other["seeds"])
+    version = Version(results.metric, trial, against, own["changes"], other["seeds"])
+    return results.sweep.seen(name, version)
 
 
 def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
@@ -251,8 +264,10 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
         return None
     last = results.sweep.looks[-1]
     names = {arm.name for arm in arms if not arm.is_baseline}
+    asked = results.space.looks[-1]
     is_current = last["arms"].keys() == names and all(
-        _seen(results, name) == last["arms"][name] for name in names
+        _seen(results, name) == one and len(one["seeds"]) <= asked
+        for name, one in last["arms"].items()
     )
     noise: Row | None = last["noise"] if is_current else None
     return noise
@@ -261,7 +276,7 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
 def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
     seen, now = _seen(results, arm.name), arm.effect
-    if now is not None and (seen is None or seen["n"] != now.n):
+    if now is not None and (seen is None or seen["n"] < now.n):
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     elif now is not None and seen is not None:
         arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
@@ -281,23 +296,34 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
             return early
         return undecided(f"the first look is after {looks[0]} seeds")
     decision: stats.Decision = seen["decision"]
+    told = list(_told(results, arm, seen))
     if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
-        return early  # it or the baseline is gone
-    effect = stats.Effect.of(seen)
-    if decision != "no conclusion":
-        judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
-        told = "; ".join(_told(results, arm, seen))
-        return _doubted(replace(judged, detail=told), arm, base)
-    if (lost := _lost(arm, base, decision)) is not None:
-        return lost
+        is_open = early.kind == "no conclusion"  # else it or the baseline is gone
+        return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
+    if decision == "no conclusion":
+        return _lost(arm, base, decision) or _open(results, base, arm, seen)
+    judged = settled(decision, stats.Effect.of(seen), UNITS[results.metric], arm.interval_words)
+    return _doubted(replace(judged, detail="; ".join(told)), arm, base)
+
+
+def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdict:
+    """The verdict on an arm that no look has settled."""
+    effect, looks = stats.Effect.of(seen), results.space.looks
     after = next((number for number in looks if number > len(seen["seeds"])), None)
-    if after is not None:
+    if (fewer := _fewer(results, seen)) is not None:
+        found = undecided(fewer)
+    elif after is not None:
         last = f", and the last after {looks[-1]}" * (after != looks[-1])
-        return undecided(f"the next look is after {after} seeds{last}")
-    if effect.sd is None:
-        return undecided("one seed has no interval" if effect.n else "nothing to compare")
-    tested = len(results.sweep.looks[-1]["registered"])
-    return _doubted(undecided(*further(effect, tested)), arm, base)
+        found = undecided(f"the next look is after {after} seeds{last}")
+    elif effect.sd is None:
+        found = undecided("one seed has no interval" if effect.n else "nothing to compare")
+    else:
+        tested = len(results.sweep.looks[-1]["registered"])
+        found = _doubted(undecided(*further(effect, tested)), arm, base)
+    if seen["matters"] != (results.sweep.registered or {}).get("matters"):
+        late = "the bound for no difference was chosen after results were seen"
+        found = replace(found, detail=f"{found.detail}; {late}")
+    return found
 
 
 def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
@@ -305,6 +331,8 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
     sweep = results.sweep
     look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
     registered = sweep.registered or {}
+    if (fewer := _fewer(results, seen)) is not None:
+        yield fewer
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     planned = registered.get("arms", {}).get(arm.name)
@@ -315,8 +343,14 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
-    if seen["decision"] == "no difference" and look["matters"] != registered.get("matters"):
+    if seen["decision"] == "no difference" and seen["matters"] != registered.get("matters"):
         yield "within a bound that was chosen after results were seen"
+
+
+def _fewer(results: Results, seen: Row) -> str | None:
+    """What is said of an arm that was looked at with more seeds than are asked for now."""
+    number, asked = len(seen["seeds"]), results.space.looks[-1]
+    return f"after {number} seeds, of which the space has {asked} now" if asked < number else None
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
@@ -328,10 +362,10 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
     if gone and base_gone:
         why = f"it {gone}, and the baseline {base_gone}"
         return Verdict("no conclusion", "no conclusion", why)
-    if gone:
-        return Verdict("worse", "worse", f"it {gone}")
-    if base_gone and arm.runs.is_finished:
-        return Verdict("better", "better", f"the baseline {base_gone}")
+    certain = possible(_fate(arm.runs), _fate(base))
+    if certain in {("worse",), ("better",)}:
+        why = f"it {gone}" if gone else f"the baseline {base_gone}"
+        return Verdict(certain[0], certain[0], why)
     for who, name in ((base, "the baseline's"), (arm.runs, "its")):
         if who.chosen is None:
             why = f"nothing of {name} re-tune grid has finished"
@@ -345,12 +379,18 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
     return None
 
 
+def _fate(arm: ArmRuns) -> Fate:
+    """What has become of the runs of an arm."""
+    grid = arm.grid if arm.retuned else []
+    runs = grid if arm.chosen is None else list(arm.runs.values())
+    return Fate.of([trial.status for trial in runs])
+
+
 def _gone(arm: ArmRuns) -> str:
     """A sentence part for an arm whose runs all diverged; else empty."""
-    if arm.chosen is None and arm.retuned:
-        diverged = all(trial.status == "diverged" for trial in arm.grid)
-        return "diverged at every value tried" if diverged else ""
-    return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
+    if not _fate(arm).is_gone:
+        return ""
+    return "diverged at every value tried" if arm.chosen is None else "diverged on every seed"
 
 
 def _mean_on_all_seeds(arm: ArmFindings, base: ArmFindings) -> float | None:

@@ -319,14 +319,144 @@ def test_an_arm_that_is_gone_has_a_verdict_at_a_look_alone(tmp_path: Path) -> No
     assert arm(facts_of(tmp_path))["verdict"] == "no conclusion"
 
 
-def test_a_bound_that_is_taken_back_is_still_told(tmp_path: Path) -> None:
+def test_a_bound_that_is_taken_back_decides_nothing(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, OPEN, records=20)
     conduct(tmp_path, tree | {"matters": 0.5}, OPEN)
-    before = arm(facts_of(tmp_path))["words"]
+    late = arm(facts_of(tmp_path))["words"]
     conduct(tmp_path, tree, OPEN)
-    assert before.endswith("within a bound that was chosen after results were seen")
+    conduct(tmp_path / "other", tree, OPEN)
+    assert late.endswith("within a bound that was chosen after results were seen")
+    assert arm(facts_of(tmp_path))["words"] == arm(facts_of(tmp_path / "other"))["words"]
+
+
+ONE = study(arms={"nope": NOPE}, seeds=LOOKS)
+
+
+def test_a_bound_that_is_added_in_the_end_is_read_from_the_interval(tmp_path: Path) -> None:
+    before = conduct(tmp_path, ONE, OPEN)
+    after = conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    assert after.spent_tokens == before.spent_tokens
+    seen, again = (one.looks[-1]["arms"]["nope"] for one in (before, after))
+    assert again == seen | {"matters": 0.5, "decision": "no difference"}
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no difference larger than")
+    assert words.endswith("within a bound that was chosen after results were seen")
+
+
+def test_a_bound_that_is_added_in_the_end_leaves_nothing_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    tree = ONE | {"matters": 0.5}
+    conduct(tmp_path, tree, OPEN)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+def test_a_smaller_bound_opens_the_question_again(tmp_path: Path) -> None:
+    how = gaps(0.0001, 0.002, 0.01)
+    settled = conduct(tmp_path, ONE | {"matters": 0.5}, how)
+    after = conduct(tmp_path, ONE | {"matters": 0.0002}, how)
+    assert (seeds_of(settled)["nope"], seeds_of(after)["nope"]) == (3, 8)
+    assert after.looks[-1]["arms"]["nope"]["looks"] == [3, 5, 8]
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no conclusion yet")
+    assert words.endswith("the bound for no difference was chosen after results were seen")
+
+
+def test_a_bound_that_changes_nothing_is_no_look(tmp_path: Path) -> None:
+    before = conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    after = conduct(tmp_path, ONE | {"matters": 0.6}, OPEN)
+    assert len(after.looks) == len(before.looks)
+    assert "after results" not in arm(facts_of(tmp_path))["words"]
+
+
+def test_a_bound_does_not_change_a_difference(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, CLEAR)
+    before = arm(facts_of(tmp_path))["words"]
+    conduct(tmp_path, ONE | {"matters": 9.0}, CLEAR)
     assert arm(facts_of(tmp_path))["words"] == before
+
+
+def test_a_bound_can_not_settle_an_arm_that_lost_a_run(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = is_bare(config) and config["run"]["seed"] == 1
+        return math.inf if lost else gaps(-0.02, 0, 0.01)(config, share)
+
+    conduct(tmp_path, ONE, how)
+    sweep = conduct(tmp_path, ONE | {"matters": 9.0}, how)
+    assert {one["nope"] for one in decisions(sweep)} == {"no conclusion"}
+
+
+@pytest.mark.parametrize(
+    ("fewer", "left"), [({"looks": [3]}, 3), ({"at_most": 4}, 4), ([0, 1, 2], 3)], ids=str
+)
+def test_a_verdict_stays_when_a_study_is_shortened(tmp_path: Path, fewer: Any, left: int) -> None:
+    how = gaps(0.03, 0.005, 0.01)
+    assert seeds_of(conduct(tmp_path, ONE, how))["nope"] == 5
+    before = arm(facts_of(tmp_path))
+    conduct(tmp_path, ONE | {"seeds": fewer}, how)
+    after = arm(facts_of(tmp_path))
+    names = ("verdict", "difference", "low", "high", "p_holm")
+    assert [after[name] for name in names] == [before[name] for name in names]
+    assert f"after 5 seeds, of which the space has {left} now" in after["words"]
+
+
+def test_an_open_question_stays_open_when_a_study_is_shortened(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    sweep = conduct(tmp_path, ONE | {"seeds": {"looks": [3, 5]}}, OPEN)
+    assert len(sweep.looks) == 3
+    words = "no conclusion yet: after 8 seeds, of which the space has 5 now"
+    assert arm(facts_of(tmp_path))["words"] == words
+
+
+def test_a_shortened_arm_keeps_its_seeds_when_another_is_looked_at(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    both = study(arms={"nope": NOPE, "wide": WIDE}, seeds={"looks": [3]})
+    last = conduct(tmp_path, both, OPEN).looks[-1]["arms"]
+    assert (len(last["nope"]["seeds"]), len(last["wide"]["seeds"])) == (8, 3)
+
+
+def test_a_study_that_is_shortened_has_nothing_left_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    tree = ONE | {"seeds": {"looks": [3]}}
+    conduct(tmp_path, tree, OPEN)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+@pytest.mark.parametrize("lists", [([0, 3, 4], [0, 5, 6]), ([1, 0, 2], [0, 2, 1])], ids=str)
+def test_every_list_of_seeds_counts_also_one_that_begins_with_the_same(
+    tmp_path: Path, lists: tuple[list[int], list[int]]
+) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN)
+    conduct(tmp_path, tree | {"seeds": lists[0]}, OPEN)
+    sweep = conduct(tmp_path, tree | {"seeds": lists[1]}, OPEN)
+    last = sweep.looks[-1]["arms"]["nope"]
+    assert last["p_holm"] == pytest.approx(min(1, 3 * last["p"]))
+
+
+def test_a_list_that_is_extended_twice_is_another_test(tmp_path: Path) -> None:
+    tree, how = study(arms={"nope": NOPE}, seeds=[0, 1, 2]), gaps(0.03, 0, 0.02)
+    conduct(tmp_path, tree, how)
+    conduct(tmp_path, tree | {"seeds": [0, 1, 2, 3, 4]}, how)
+    last = conduct(tmp_path, tree | {"seeds": [0, 1, 2, 5, 6, 7, 8, 9]}, how).looks[-1]
+    assert last["arms"]["nope"]["p_holm"] == pytest.approx(2 * last["arms"]["nope"]["p"])
+    assert "changed after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
+def test_the_noise_of_a_look_is_without_arms_that_spiked(tmp_path: Path) -> None:
+    """Only the arm scatters, and a run of it has spiked."""
+    conduct(tmp_path, ONE, gaps(0.3, 0, 0.004))
+    files = led.Files(tmp_path)
+    every = led.read(files)
+    runs = [row["trial"] for row in every if row["kind"] == "planned" and row["arm"] == "nope"]
+    spiked = [
+        row | {"spike": 2.0} if row.get("trial") in runs and row["kind"] == "measured" else row
+        for row in every
+        if row["kind"] != "look"
+    ]
+    rewrite(files, [row | {"seq": number} for number, row in enumerate(spiked)])
+    (look,) = conduct(tmp_path, ONE, gaps(0.3, 0, 0.004)).looks
+    assert look["noise"]["freedom"] == 2
 
 
 def test_the_noise_is_of_the_runs_that_a_study_still_has(tmp_path: Path) -> None:
