@@ -29,6 +29,9 @@ MOST_SEEDS = 1000
 NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
 # Draws of the process of t statistics: the level of all looks together is then between 4.9% and 5.1%.
 _DRAWS = 2**19
+_FUTURES = 10_000  # draws of how a study goes on
+_SELDOM = 0.1
+_NEARLY_ONE = 1 - 1e-12
 _STEPS = 40  # halvings that find a boundary
 _LEVELS = 60  # for each of which boundaries are found, to find the level of a statistic
 
@@ -375,6 +378,87 @@ def effect(differences: Sequence[float]) -> Effect:
     certain = 0.0 if mean else 1.0  # where the differences are all the same
     p = float(2 * special.stdtr(n - 1, -abs(mean) / error)) if error else certain
     return Effect(n, mean, sd, mean - half, mean + half, p)
+
+
+@final
+@dataclass(frozen=True)
+class Outlook:
+    """How many seeds in all are likely to settle an arm, by the looks that are left."""
+
+    fewest: int  # that settle it in a tenth of the cases
+    most: int | None  # that settle it with a probability of `POWER`; None if the last look does not
+    chance: float  # that the last look, or one before, settles it
+
+
+def outlook(
+    found: Effect,
+    looks: Sequence[int],
+    left: Sequence[int],
+    ends: Sequence[int],
+    level: float,
+    margin: float | None,
+) -> Outlook | None:
+    """What the looks that are `left`, of these numbers of seeds, are likely to find of an arm after its own
+    looks: a difference at this level (a part of `ALPHA`, for several arms), or an interval within the
+    margin. None for an arm that has no interval yet.
+
+    The true difference and its scatter over seeds are drawn from what the seeds so far say about them (the
+    normal distribution with the reference prior; Box and Tiao, Bayesian Inference, 1973), and the further
+    seeds from these. The same at every call.
+    """
+    import numpy as np
+
+    if found.sd is None or not found.sd or not left:
+        return None
+    draw, n = np.random.default_rng(0), found.n
+    sd = found.sd * np.sqrt((n - 1) / draw.chisquare(n - 1, _FUTURES))
+    truth = found.mean + sd / math.sqrt(n) * draw.standard_normal(_FUTURES)
+    total = np.full(_FUTURES, n * found.mean)
+    squares = np.full(_FUTURES, (n - 1) * found.sd**2 + n * found.mean**2)
+    every = (*looks, *left)
+    differ, cover = (boundaries(every, ends, one)[len(looks) :] for one in (level, ALPHA))
+    settled, shares = np.zeros(_FUTURES, dtype=bool), []
+    for seeds, to_differ, to_cover in zip(left, differ, cover, strict=True):
+        for _ in range(seeds - n):
+            value = truth + sd * draw.standard_normal(_FUTURES)
+            total, squares = total + value, squares + value * value
+        n = max(n, seeds)
+        error = np.sqrt((squares - total * total / n) / (n - 1) / n)
+        off = np.abs(total / n)
+        settled |= off > to_differ * error
+        if margin is not None:
+            settled |= off + to_cover * error <= margin
+        shares.append(float(settled.mean()))
+    first = next((k for k, share in zip(left, shares, strict=True) if share >= _SELDOM), left[-1])
+    most = next((k for k, share in zip(left, shares, strict=True) if share >= POWER), None)
+    return Outlook(first, most, shares[-1])
+
+
+@final
+@dataclass(frozen=True)
+class Pairing:
+    """What pairing two arms by seed buys."""
+
+    n: int  # seeds
+    correlation: float
+    low: float  # its 95% interval
+    high: float
+    times: float  # how many times as many seeds would do as well without pairing
+
+
+def pairing(own: Sequence[float], base: Sequence[float]) -> Pairing | None:
+    """What pairing has bought of the losses of two arms at the same seeds: their correlation, with its
+    interval (Fisher, Metron 1, 1921), and the variance of the differences that it has saved. None for
+    fewer than four seeds, which have no interval, and for losses or differences that are all the same."""
+    n = len(own)
+    differences = [a - b for a, b in zip(own, base, strict=True)]
+    if n < 4 or 0 in {len(set(some)) - 1 for some in (own, base, differences)}:
+        return None
+    found = statistics.correlation(own, base)
+    half = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) / math.sqrt(n - 3)
+    center = math.atanh(max(-_NEARLY_ONE, min(_NEARLY_ONE, found)))
+    alone, paired = (sum(map(statistics.variance, some)) for some in ((own, base), (differences,)))
+    return Pairing(n, found, math.tanh(center - half), math.tanh(center + half), alone / paired)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

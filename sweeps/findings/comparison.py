@@ -18,8 +18,9 @@ from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
 from sweeps.ledger import BASELINE, Row, Version
 from sweeps.outcomes import doubts, outcome
 from sweeps.plan.space import BATCH
-from sweeps.selection import Metric, Point, at, final_point
+from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
+from sweeps.text import duration, quantity
 
 
 @dataclass(frozen=True)
@@ -314,16 +315,56 @@ def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdi
         found = undecided(fewer)
     elif after is not None:
         last = f", and the last after {looks[-1]}" * (after != looks[-1])
-        found = undecided(f"the next look is after {after} seeds{last}")
+        ahead = _ahead(results, base, arm, seen)
+        found = undecided(f"the next look is after {after} seeds{last}{ahead}")
     elif effect.sd is None:
         found = undecided("one seed has no interval" if effect.n else "nothing to compare")
     else:
         tested = len(results.sweep.looks[-1]["registered"])
-        found = _doubted(undecided(*further(effect, tested)), arm, base)
+        detail, seeds = further(effect, tested)
+        took = "" if seeds is None else _time_words(results, base, arm, seeds)
+        detail += took and f", in about {took}"
+        found = _doubted(undecided(detail, seeds), arm, base)
     if seen["matters"] != (results.sweep.registered or {}).get("matters"):
         late = "the bound for no difference was chosen after results were seen"
         found = replace(found, detail=f"{found.detail}; {late}")
     return found
+
+
+def _ahead(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> str:
+    """What the looks that are left are likely to bring, from the last one; empty if that is not known."""
+    look = results.sweep.looks[-1]
+    others = [look["arms"].get(name, {}).get("decision") for name in look["registered"]]
+    open_ = sum(one not in {"better", "worse"} for one in others)
+    left = [number for number in results.space.looks if number > len(seen["seeds"])]
+    effect, level = stats.Effect.of(seen), stats.ALPHA / max(1, open_)
+    if doubts(list(arm.runs.runs.values()), list(base.runs.values())) or not seen["looks"]:
+        return ""  # more seeds are not the question
+    found = stats.outlook(effect, seen["looks"], left, look["ends"], level, look["margin"])
+    if found is None:
+        return ""
+    if found.most is None:
+        settle = "it settles" if len(left) == 1 else "they settle"
+        chance = "less than 1%" if found.chance < 0.01 else f"about {found.chance:.0%}"
+        return f"; the chance that {settle} the question is {chance}"
+    least, most = (max(1, number - arm.n) for number in (found.fewest, found.most))
+    number = quantity(most, "more seed") if least == most else f"{least} to {most} more seeds"
+    verb = "is" if least == most == 1 else "are"
+    took = _time_words(results, base, arm, most)
+    return f"; {number} {verb} likely to settle it{took and f', within about {took}'}"
+
+
+def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -> str:
+    """How long so many more seeds of an arm take, and those that the baseline then lacks; empty if that
+    is not known."""
+    ends = [last_record(trial) for trial in base.having("finished")]
+    of_base = [record.seconds for record in ends if record is not None]
+    if arm.seconds is None or not of_base:
+        return ""
+    lacking = max(0, arm.n + seeds - len(of_base))
+    slots = next((one["slots"] for one in reversed(results.sweep.sessions) if one.get("slots")), 1)
+    seconds = (seeds * arm.seconds + lacking * statistics.median(of_base)) / slots
+    return f"{duration(seconds)} of training"
 
 
 def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:

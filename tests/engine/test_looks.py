@@ -511,9 +511,20 @@ def test_between_looks_the_last_verdict_stands(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
     conduct(tmp_path, tree, OPEN, records=9 * 8 + 36)
     found = arm(facts_of(tmp_path))
-    words = "no conclusion yet: the next look is after 5 seeds, and the last after 8"
-    assert (found["words"], found["low"]) == (words, None)
+    words = "no conclusion yet: the next look is after 5 seeds, and the last after 8; the chance "
+    assert (found["words"].startswith(words), found["low"]) == (True, None)
     assert found["n"] > 3
+
+
+def test_between_looks_the_seeds_that_are_likely_to_settle_an_arm_are_told(tmp_path: Path) -> None:
+    """A run takes 32 seconds; five more of the arm and of the baseline are still to be trained."""
+    how = gaps(0.03, 0.005, 0.01)
+    sweep = conduct(tmp_path, ONE, how, records=6 * 8 + 1)
+    assert decisions(sweep) == [{"nope": "no conclusion"}]
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.endswith(
+        "; 2 to 5 more seeds are likely to settle it, within about 5 min of training"
+    )
 
 
 def test_at_the_end_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
