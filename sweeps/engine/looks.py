@@ -202,6 +202,17 @@ class Study:
             or row["space"].get("match") != self.request.written.get("match")
             or ("arms" in row and row["arms"][name]["changes"] != self.arms[name].changes)
             or not all(one.agrees(now) for one in looked_at)
+            or (row["space"] != self.request.written and self._had_others(name))
+        )
+
+    def _had_others(self, name: str) -> bool:
+        """Whether an arm or the baseline had other runs on seeds of now, which have ended: other values were
+        chosen for it."""
+        ended = {"finished", "diverged"}
+        return any(
+            one.role == "run" and one.arm in {name, led.BASELINE} and one.status in ended
+            for one in self.sweep.withdrawn.values()
+            if one.seed in self.request.seeds
         )
 
     def _looked_at(self, name: str) -> list[led.Version]:

@@ -23,6 +23,9 @@ from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
 
+_NAMED = 2  # sweeps that studied an arm before; of more, there is only the number
+
+
 @dataclass(frozen=True)
 class CriticalBatch:
     """The largest batch size whose loss exceeds the lowest by no more than the noise."""
@@ -227,7 +230,9 @@ def _with_earlier(results: Results, arm: ArmFindings) -> ArmFindings:
     found, before = arm.verdict, results.earlier.get(arm.name)
     if not before or found.kind in {"void", "no conclusion"}:
         return arm
-    told = f"the same arm was studied before in {' and '.join(before)}"
+    others = len(before) - _NAMED
+    more = [quantity(others, "other sweep")] if others > 0 else []
+    told = f"the same arm was studied before in {' and '.join([*before[:_NAMED], *more])}"
     detail = f"{found.detail}; {told}" if found.detail else told
     return replace(arm, verdict=replace(found, detail=detail))
 

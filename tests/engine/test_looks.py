@@ -256,6 +256,24 @@ def test_what_is_changed_after_the_first_run_is_told_also_before_a_look(
     assert told in arm(facts_of(tmp_path))["words"]
 
 
+@pytest.mark.parametrize(
+    ("grid", "told"), [([1e-3, 4e-3, 1.6e-2, 6.4e-2], True), ([1e-3, 4e-3, 1.6e-2, 2e-3], False)]
+)
+def test_values_that_are_chosen_anew_after_the_first_run_are_told(
+    tmp_path: Path, grid: list[float], told: bool
+) -> None:
+    """The arm is best at the highest rate. Its grid is widened before the first look."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return MUCH(config, share) - config["optim"]["lr"] * is_bare(config)
+
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2], retune=RETUNE)
+    conduct(tmp_path, tree, how, records=8 * (6 + 5))
+    conduct(tmp_path, tree | {"retune": {"optim.lr": {"grid": grid}}}, how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert ("changed after results were seen" in words) == told
+
+
 def test_an_arm_that_comes_back_is_what_it_was(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, MUCH)

@@ -102,6 +102,21 @@ def test_a_copy_of_an_earlier_study_is_named_once(tmp_path: Path) -> None:
     assert words(tmp_path / "second").endswith(TOLD)
 
 
+def again(folder: Path, name: str, day: int) -> None:
+    """The first study under another name, as if it had been begun on another day."""
+    shutil.copytree(folder / "first", folder / name)
+    at(folder / name, day)
+
+
+def test_of_many_earlier_studies_two_are_named(tmp_path: Path) -> None:
+    twice(tmp_path, TREE, TREE)
+    at(tmp_path / "second", 9)
+    again(tmp_path, "third", 3)
+    again(tmp_path, "fourth", 4)
+    told = "the same arm was studied before in first and fourth and 1 other sweep"
+    assert words(tmp_path / "second").endswith(told)
+
+
 def test_a_study_that_was_moved_out_is_not_beside(tmp_path: Path) -> None:
     twice(tmp_path / "results", TREE, TREE)
     shutil.move(tmp_path / "results" / "first", tmp_path / "first")
