@@ -22,7 +22,6 @@ from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
-
 _NAMED = 2  # sweeps that studied an arm before; of more, there is only the number
 
 
