@@ -267,7 +267,7 @@ def main(
         title = f"## {name}: {len(pool)} runs, sigma {statistics.stdev(pool):.4f} nats per token"
         parts.append(f"{title}\n\n{table(found)}")
         sequential = [
-            tried_in_looks(pool, looks, arms, sigmas, studies)
+            tried_in_looks(pool, looks, arms, sigmas, max(1000, studies // arms))
             for looks, arms in (
                 ((7,), 1), ((12,), 1), (SHIPPED, 1), (SHIPPED, 3), (SHIPPED, 8), (EVERY_SEED, 1)
             )
