@@ -341,13 +341,12 @@ def _decided(seen: Seen, margin: float | None, can_be: Collection[Decision] | No
     return found if can_be is None or found in can_be else "no conclusion"
 
 
-def read_again(seen: Seen, margin: float | None, can_be: Collection[Decision]) -> Decision:
+def read_again(seen: Seen, margin: float | None) -> Decision:
     """What a look decides on an arm by another margin, from the interval that it found: whether there is
     a difference does not depend on the margin."""
     if seen.decision in {"better", "worse"} or seen.effect is None:
         return seen.decision
-    is_none = is_within(seen.effect, margin) and "no difference" in can_be
-    return "no difference" if is_none else "no conclusion"
+    return "no difference" if is_within(seen.effect, margin) else "no conclusion"
 
 
 def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:

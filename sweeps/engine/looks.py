@@ -54,12 +54,11 @@ class Study:
         """What a look found of an arm, by the bound that is asked for now if that decides otherwise: the
         interval is the same, so nothing has to be measured for it."""
         matters, last = self.request.space.matters, self.sweep.looks[-1]
-        if found["matters"] == matters:
+        decision = stats.read_again(_seen(found), _margin(matters, last["noise"]))
+        if found["matters"] == matters or found["decision"] == decision:
             return found
         own, base = (self._fate(one, len(found["seeds"])) for one in (name, led.BASELINE))
-        can_be = stats.possible(own, base)
-        decision = stats.read_again(_seen(found), _margin(matters, last["noise"]), can_be)
-        if decision == found["decision"]:
+        if decision not in stats.possible(own, base):
             return found
         return {**found, "matters": matters, "decision": decision}
 

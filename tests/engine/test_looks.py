@@ -387,6 +387,25 @@ def test_a_bound_that_changes_nothing_is_no_look(tmp_path: Path) -> None:
     assert "after results" not in arm(facts_of(tmp_path))["words"]
 
 
+def without_bounds(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it was written when looks did not say by which bound each arm was decided."""
+    if row["kind"] != "look":
+        return row
+    arms = {
+        name: {field: value for field, value in one.items() if field != "matters"}
+        for name, one in row["arms"].items()
+    }
+    return {**row, "arms": arms}
+
+
+def test_a_look_from_before_arms_had_a_bound_was_decided_by_that_of_the_look(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    rewrite(led.Files(tmp_path / "old"), map(without_bounds, led.read(led.Files(tmp_path))))
+    assert arm(facts_of(tmp_path / "old"))["words"] == arm(facts_of(tmp_path))["words"]
+
+
 def test_a_bound_does_not_change_a_difference(tmp_path: Path) -> None:
     conduct(tmp_path, ONE, CLEAR)
     before = arm(facts_of(tmp_path))["words"]
