@@ -37,6 +37,22 @@ class CriticalBatch:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """What the last look found of an arm that the study has no more, or has changed since."""
+
+    arm: str
+    changes: Row
+    metric: Metric
+    seeds: int
+    verdict: Verdict
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        kind, words = self.verdict.kind, self.verdict.words
+        return {**vars(self), "verdict": kind, "words": words}
+
+
+@dataclass(frozen=True)
 class ArmsComparison:
     """The comparison of every settled arm with the baseline."""
 
@@ -47,6 +63,7 @@ class ArmsComparison:
     unit: str
     arms: tuple[ArmFindings, ...]  # the baseline first
     critical_batch: CriticalBatch | None
+    dropped: tuple[Dropped, ...]
 
     @property
     def seeds(self) -> list[int]:
@@ -64,6 +81,7 @@ class ArmsComparison:
             "seeds": self.seeds,
             "arms": [arm.as_json() for arm in self.arms],
             "critical_batch": self.critical_batch and asdict(self.critical_batch),
+            **({"dropped": [one.as_json() for one in self.dropped]} if self.dropped else {}),
         }
 
 
@@ -125,6 +143,7 @@ def comparison(
         unit=UNITS[results.metric],
         arms=(judged[0], *cautioned),
         critical_batch=_critical_batch(results, judged, noise),
+        dropped=tuple(_dropped(results)),
     )
 
 
@@ -255,12 +274,41 @@ def _doubted(judged: Verdict, arm: ArmFindings, base: ArmRuns) -> Verdict:
     return replace(judged, doubts=doubted)
 
 
-def _seen(results: Results, name: str) -> Row | None:
-    """What the last look found of an arm as it is now; None before its first look."""
+def _version(results: Results, name: str) -> Version:
+    """The version of an arm that is compared now."""
     own, other = (results.sweep.chosen[who] for who in (name, BASELINE))
     trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
-    version = Version(results.metric, trial, against, own["changes"], other["seeds"])
-    return results.sweep.seen(name, version)
+    return Version(results.metric, trial, against, own["changes"], other["seeds"])
+
+
+def _seen(results: Results, name: str) -> Row | None:
+    """What the last look found of an arm as it is now; None before its first look."""
+    return results.sweep.seen(name, _version(results, name))
+
+
+def _dropped(results: Results) -> Iterator[Dropped]:
+    """What looks found of arms as the study has them no more."""
+    chosen = results.sweep.chosen
+    known = {name: [_version(results, name)] for name in chosen if name != BASELINE}
+    for row in reversed(results.sweep.looks):
+        for name, seen in row["arms"].items():
+            version = Version.of(seen, row["metric"])
+            if any(version.agrees(one) for one in known.setdefault(name, [])):
+                continue
+            known[name].append(version)
+            found, unit = Verdict("no conclusion", "no conclusion"), UNITS[version.metric]
+            if seen["decision"] != "no conclusion":
+                found = Verdict(seen["decision"], seen["decision"])
+                if seen["low"] is not None:
+                    words = f"{100 - _level(seen)}% interval"
+                    found = settled(seen["decision"], stats.Effect.of(seen), unit, words)
+            yield Dropped(name, seen["changes"], version.metric, len(seen["seeds"]), found)
+
+
+def _level(seen: Row) -> int:
+    """The level of what a look found, in percent: what is spent beyond 5% is that of added seeds."""
+    parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
+    return round(100 * stats.ALPHA * max(1, parts))
 
 
 def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
@@ -285,9 +333,8 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     elif now is not None and seen is not None:
         arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
-    if seen is not None:  # what is spent beyond 5% is that of seeds that were added
-        parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
-        arm = replace(arm, level=round(100 * stats.ALPHA * max(1, parts)))
+    if seen is not None:
+        arm = replace(arm, level=_level(seen))
     return replace(arm, verdict=_verdict_of(results, base, arm, seen))
 
 

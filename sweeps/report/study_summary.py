@@ -102,6 +102,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
         lines += [_critical_words(compared.critical_batch), ""]
     return [
         *lines,
+        *_dropped_words(compared),
         *_pairing_words(compared),
         *_caution_words(compared),
         *_hypothesis_words(compared),
@@ -130,6 +131,16 @@ def _critical_words(critical: CriticalBatch) -> str:
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
         + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )
+
+
+def _dropped_words(compared: ArmsComparison) -> list[str]:
+    """What was found of arms that the study has no more."""
+    lines = [
+        f"`{one.arm}` ({escaped(named(one.changes))}): {one.verdict.headline}, in {METRICS[one.metric]} "
+        f"after {quantity(one.seeds, 'seed')}."
+        for one in compared.dropped
+    ]
+    return ["Looked at before the space was changed:", "", *listed(lines)] if lines else []
 
 
 def _pairing_words(compared: ArmsComparison) -> list[str]:

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, RETUNE, arm, conduct, dead, facts_of, is_bare, study, without_looks
+from conducting import (
+    NOPE,
+    RETUNE,
+    arm,
+    conduct,
+    dead,
+    facts_of,
+    is_bare,
+    study,
+    summarized,
+    without_looks,
+)
 from fakes import driver, request
 from ledgers import rewrite
 
@@ -519,6 +530,46 @@ def test_an_arm_that_is_removed_still_counts_for_the_others(tmp_path: Path) -> N
         ["nope", "wide"],
         pytest.approx(2 * last["p"]),
     )
+
+
+def dropped(folder: Path) -> list[tuple[str, str, int]]:
+    """The arms that a study dropped: what was found of each, after how many seeds."""
+    found = facts_of(folder)["arms"].get("dropped", [])
+    return [(one["arm"], one["verdict"], one["seeds"]) for one in found]
+
+
+def test_what_was_found_of_an_arm_that_is_removed_is_still_told(tmp_path: Path) -> None:
+    looked(tmp_path, gaps(0.5, -0.6))
+    conduct(tmp_path, ONE, gaps(0.5, -0.6))
+    assert dropped(tmp_path) == [("wide", "better", 3)]
+    assert "`wide` (d_ff=96): better by" in summarized(tmp_path)
+
+
+def test_what_was_found_of_an_arm_that_is_changed_is_still_told(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, MUCH)
+    conduct(tmp_path, ONE | {"arms": {"nope": {**NOPE, "set": {"model.d_ff": 96}}}}, MUCH)
+    assert dropped(tmp_path) == [("nope", "worse", 3)]
+
+
+def test_every_list_of_seeds_that_was_dropped_is_told(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN)
+    conduct(tmp_path, tree | {"seeds": [3, 4, 5, 6]}, OPEN)
+    conduct(tmp_path, tree | {"seeds": [7, 8]}, OPEN)
+    assert dropped(tmp_path) == [("nope", "no conclusion", 4), ("nope", "no conclusion", 3)]
+
+
+def test_more_seeds_drop_nothing(tmp_path: Path) -> None:
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2]), OPEN)
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2, 3]), OPEN)
+    assert dropped(tmp_path) == []
+
+
+def test_an_arm_that_was_gone_is_told_as_worse(tmp_path: Path) -> None:
+    how = lambda c, s: math.inf if is_bare(c) else 3 - s  # noqa: E731
+    looked(tmp_path, how)
+    conduct(tmp_path, study(arms={"wide": WIDE}, seeds=LOOKS), how)
+    assert dropped(tmp_path) == [("nope", "worse", 3)]
 
 
 def test_a_metric_that_is_chosen_later_is_told(tmp_path: Path) -> None:
