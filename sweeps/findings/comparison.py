@@ -291,18 +291,19 @@ def _dropped(results: Results) -> Iterator[Dropped]:
     chosen = results.sweep.chosen
     known = {name: [_version(results, name)] for name in chosen if name != BASELINE}
     for row in reversed(results.sweep.looks):
+        metric: Metric = row["metric"]
         for name, seen in row["arms"].items():
-            version = Version.of(seen, row["metric"])
+            version = Version.of(seen, metric)
             if any(version.agrees(one) for one in known.setdefault(name, [])):
                 continue
             known[name].append(version)
-            found, unit = Verdict("no conclusion", "no conclusion"), UNITS[version.metric]
+            found, unit = Verdict("no conclusion", "no conclusion"), UNITS[metric]
             if seen["decision"] != "no conclusion":
                 found = Verdict(seen["decision"], seen["decision"])
                 if seen["low"] is not None:
                     words = f"{100 - _level(seen)}% interval"
                     found = settled(seen["decision"], stats.Effect.of(seen), unit, words)
-            yield Dropped(name, seen["changes"], version.metric, len(seen["seeds"]), found)
+            yield Dropped(name, seen["changes"], metric, len(seen["seeds"]), found)
 
 
 def _level(seen: Row) -> int:
