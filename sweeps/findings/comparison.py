@@ -22,7 +22,7 @@ from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
-_NAMED = 2  # sweeps that studied an arm before; of more, there is only the number
+_NAMED = 2  # sweeps that studied an arm, too; of more, there is only the number
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ def comparison(
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
         if results.sweep.is_looked_at:
-            judged.append(_with_earlier(results, looked_at(results, base, arm)))
+            judged.append(_with_others(results, looked_at(results, base, arm)))
             continue
         tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
         one = replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests))
-        judged.append(_with_earlier(results, one))
+        judged.append(_with_others(results, one))
     cautioned = [
         replace(arm, cautions=(*arm.cautions, *better_elsewhere(arm, judged, noise)))
         for arm in judged[1:]
@@ -243,16 +243,24 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
     return _doubted(_lost(arm, base, judged.kind) or judged, arm, base)
 
 
-def _with_earlier(results: Results, arm: ArmFindings) -> ArmFindings:
-    """An arm whose verdict says which sweeps beside have studied it before."""
-    found, before = arm.verdict, results.earlier.get(arm.name)
-    if not before or found.kind in {"void", "no conclusion"}:
+def _with_others(results: Results, arm: ArmFindings) -> ArmFindings:
+    """An arm whose verdict says which sweeps beside have studied it, too."""
+    found, elsewhere = arm.verdict, results.elsewhere.get(arm.name)
+    if elsewhere is None or found.kind in {"void", "no conclusion"}:
         return arm
-    others = len(before) - _NAMED
+    told = [found.detail] if found.detail else []
+    if elsewhere.before:
+        told.append(f"the same arm was studied before in {_few(elsewhere.before)}")
+    if elsewhere.copies:
+        told.append(f"a copy of the study went on otherwise: {_few(elsewhere.copies)}")
+    return replace(arm, verdict=replace(found, detail="; ".join(told)))
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    others = len(names) - _NAMED
     more = [quantity(others, "other sweep")] if others > 0 else []
-    told = f"the same arm was studied before in {' and '.join([*before[:_NAMED], *more])}"
-    detail = f"{found.detail}; {told}" if found.detail else told
-    return replace(arm, verdict=replace(found, detail=detail))
+    return " and ".join([*names[:_NAMED], *more])
 
 
 def _lost(arm: ArmFindings, base: ArmRuns, kind: str) -> Verdict | None:

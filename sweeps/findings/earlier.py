@@ -1,11 +1,11 @@
 """Studies in the folders beside that had the same arms before: who starts a study over until it shows a
 difference has looked more often than its verdicts allow for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from sweeps import ledger
 from sweeps.exits import CommandError
@@ -13,37 +13,55 @@ from sweeps.ledger import BASELINE, Files, Row, Sweep
 from sweeps.selection import NO_CHANGE
 from tinylm import config as cfg
 
-_Begun = tuple[
-    datetime, frozenset[str]
-]  # when a study began, and its arms with a run that has ended
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The sweeps beside that have studied an arm, by their names."""
+
+    before: list[str]  # that were begun before
+    copies: list[str]  # of the same sweep, which have looked at the arm otherwise
 
 
-def studied_before(files: Files, sweep: Sweep, begun: str) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class _Study:
+    first: str  # a digest of its first row, which a copy shares
+    begun: datetime
+    arms: frozenset[str]  # with a run that has ended
+    looks: frozenset[tuple[str, str]]  # an arm, and what a look found of it
+
+    def went_on(self, other: "_Study", arm: str) -> bool:
+        """Whether this is a copy of another study that has since looked at an arm otherwise."""
+        is_copy = self.first == other.first and not self.looks.isdisjoint(other.looks)
+        return is_copy and arm in dict(self.looks - other.looks)
+
+
+def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
     """The sweeps in the same results folder that studied the arms of a study before it began, by arm.
 
-    A copy of a sweep begins with the same row, so it is not another one.
+    A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
     """
-    if sweep.request is None:
+    own = _begun(files)
+    if own is None or sweep.request is None:
         return {}
-    own = {
-        name: _key(sweep.request["base"], row["changes"])
-        for name, row in sweep.chosen.items()
-        if name != BASELINE
+    base = sweep.request["base"]
+    keys = {
+        name: _key(base, row["changes"]) for name, row in sweep.chosen.items() if name != BASELINE
     }
-    found: dict[datetime, tuple[str, frozenset[str]]] = {}
-    for beside in ledger.sweeps(files.results.folder) if own else ():
-        study = _begun(beside)
-        if study is not None and study[0] < datetime.fromisoformat(begun):
-            found.setdefault(study[0], (beside.name, study[1]))
+    others = [(files.name, _begun(files)) for files in ledger.sweeps(files.results.folder)]
+    studies = [(name, study) for name, study in others if study is not None]
+    before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
+    earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
     return {
-        arm: names
-        for arm, key in own.items()
-        if (names := [name for name, arms in found.values() if key in arms])
+        arm: Elsewhere(
+            [name for name, study in earlier if key in study.arms],
+            [name for name, study in studies if study.went_on(own, key)],
+        )
+        for arm, key in keys.items()
     }
 
 
-def _begun(files: Files) -> _Begun | None:
-    """When a study began, and its arms; None for other sweeps, and for those that can't be read."""
+def _begun(files: Files) -> _Study | None:
+    """What the ledger of a study says of it; None for other sweeps, and for those that can't be read."""
     try:
         there = files.ledger.stat()
         return _read(files.folder, there.st_mtime_ns, there.st_size)
@@ -52,29 +70,38 @@ def _begun(files: Files) -> _Begun | None:
 
 
 @lru_cache(maxsize=1000)
-def _read(folder: Path, changed: int, size: int) -> _Begun | None:
+def _read(folder: Path, changed: int, size: int) -> _Study | None:
     """The same, read once as long as the file does not change. Of a search, only its first row is read."""
-    first: Row | None = None
-    base: Mapping[str, Any] = {}
-    arms: dict[str, str] = {}  # run -> arm
-    seen: set[str] = set()
-    for row in _rows(Files(folder)):
-        if row["kind"] == "sweep":
-            first, base = first or row, row["base"]
-            if not {"arms", "each"} & row["space"].keys():
-                return None
-        elif row["kind"] == "chosen":
-            arms |= dict.fromkeys(row["trials"].values(), _key(base, row["changes"]))
-        elif row["trial"] in arms:
-            seen.add(arms[row["trial"]])
-    return None if first is None else (datetime.fromisoformat(first["time"]), frozenset(seen))
+    first: Row = {}
+    base: Row = {}
+    runs: dict[str, str] = {}  # -> arm
+    arms: set[str] = set()
+    looks: set[tuple[str, str]] = set()
+    for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", "finished", "diverged"}):
+        match row["kind"]:
+            case "sweep":
+                first, base = first or row, row["base"]
+                if not {"arms", "each"} & row["space"].keys():
+                    return None
+            case "chosen":
+                runs |= dict.fromkeys(row["trials"].values(), _key(base, row["changes"]))
+            case "look":
+                looks |= set(_found(base, row))
+            case _:
+                arms |= {runs[trial] for trial in (row["trial"],) if trial in runs}
+    if not first:
+        return None
+    begun = datetime.fromisoformat(first["time"])
+    return _Study(cfg.digest(first), begun, frozenset(arms), frozenset(looks))
 
 
-def _rows(files: Files) -> Iterator[Row]:
-    return ledger.rows(files, {"sweep", "chosen", "finished", "diverged"})
+def _found(base: Row, look: Row) -> Iterator[tuple[str, str]]:
+    """What a look found of each arm."""
+    for seen in look["arms"].values():
+        yield _key(base, seen["changes"]), cfg.digest([look["metric"], seen])
 
 
-def _key(base: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+def _key(base: Row, changes: Row) -> str:
     """What an arm and its baseline train, as a digest: seeds and tuned values aside."""
     plain = cfg.flatten(base)
     both = [{**plain, **some} for some in ({}, changes)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.exits import UsageError
-from sweeps.findings.earlier import studied_before
+from sweeps.findings.earlier import Elsewhere, studied_elsewhere
 from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Files, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
@@ -105,8 +105,8 @@ class Results:
     rungs: tuple[int, ...] | tuple[Fraction, ...]
     final: Point | None  # where finished trials are compared; see `final_point`
     common: int | None  # latest shared by all measured trials that neither diverged nor failed
-    # Sweeps in the same results folder that studied an arm before, by arm.
-    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # Sweeps in the same results folder that studied an arm, too, by arm.
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -339,7 +339,7 @@ def read_results(files: Files) -> Results:
     """What the ledger of a sweep says, and which sweeps beside it studied the same before; errors as of
     `results_of`, and `LedgerError` if it is damaged."""
     found = results_of(files.name, ledger.rows(files))
-    return replace(found, earlier=studied_before(files, found.sweep, found.begun))
+    return replace(found, elsewhere=studied_elsewhere(files, found.sweep))
 
 
 def results_of(name: str, rows: Iterable[Row]) -> Results:

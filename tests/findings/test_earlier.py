@@ -102,6 +102,14 @@ def test_a_copy_of_an_earlier_study_is_named_once(tmp_path: Path) -> None:
     assert words(tmp_path / "second").endswith(TOLD)
 
 
+def test_a_copy_of_a_study_that_went_on_otherwise_is_told(tmp_path: Path) -> None:
+    conduct(tmp_path / "first", TREE, worse)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    conduct(tmp_path / "copy", TREE | {"seeds": [7, 8, 9]}, worse)
+    assert words(tmp_path / "first").endswith("a copy of the study went on otherwise: copy")
+    assert "copy of the study" not in words(tmp_path / "copy")
+
+
 def again(folder: Path, name: str, day: int) -> None:
     """The first study under another name, as if it had been begun on another day."""
     shutil.copytree(folder / "first", folder / name)
@@ -113,7 +121,7 @@ def test_of_many_earlier_studies_two_are_named(tmp_path: Path) -> None:
     at(tmp_path / "second", 9)
     again(tmp_path, "third", 3)
     again(tmp_path, "fourth", 4)
-    told = "the same arm was studied before in first and fourth and 1 other sweep"
+    told = "the same arm was studied before in first and third and 1 other sweep"
     assert words(tmp_path / "second").endswith(told)
 
 
