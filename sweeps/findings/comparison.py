@@ -400,7 +400,8 @@ def _ahead(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> str:
     effect, level = stats.Effect.of(seen), stats.ALPHA / max(1, open_)
     if doubts(list(arm.runs.runs.values()), list(base.runs.values())) or not seen["looks"]:
         return ""  # more seeds are not the question
-    found = stats.outlook(effect, seen["looks"], left, look["ends"], level, look["margin"])
+    ends = results.sweep.ends or left[-1:]
+    found = stats.outlook(effect, seen["looks"], left, ends, level, look["margin"])
     if found is None:
         return ""
     if found.most is None:

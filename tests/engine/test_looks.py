@@ -615,6 +615,12 @@ def test_between_looks_the_seeds_that_are_likely_to_settle_an_arm_are_told(tmp_p
     )
 
 
+def test_looks_that_were_added_after_the_end_spend_a_level_of_their_own(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE | {"seeds": [0, 1, 2]}, OPEN)
+    conduct(tmp_path, ONE, OPEN, records=1)
+    assert "the chance that they settle the question is" in arm(facts_of(tmp_path))["words"]
+
+
 def test_at_the_end_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:
     looked(tmp_path, OPEN)
     found = arm(facts_of(tmp_path))
