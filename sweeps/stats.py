@@ -108,11 +108,13 @@ def _boundaries(looks: tuple[int, ...], ends: tuple[int, ...], level: float) -> 
     for position, seeds in enumerate(looks):
         now = level * spent(seeds, ends)
         one_test = -float(special.stdtrit(seeds - 1, (now - before) / 2))
-        found.append(
-            one_test
-            if crossed is None
-            else _root(seeds, now - before, _statistics(looks)[position][crossed], one_test)
-        )
+        if now <= before:  # no level is left, so nothing is a difference
+            found.append(math.inf)
+        elif crossed is None:
+            found.append(one_test)
+        else:
+            crossers = _statistics(looks)[position][crossed]
+            found.append(_root(seeds, now - before, crossers, one_test))
         before = now
         if position + 1 < len(looks):
             exceeds = _statistics(looks)[position] > found[-1]

@@ -371,6 +371,11 @@ def test_an_arm_that_can_not_be_what_it_seems_takes_the_last_step_of_the_correct
     assert unfair["b"].p_holm == min(1.0, 2 * fair["b"].effect.p)  # type: ignore[union-attr, operator]
 
 
+def test_where_no_level_is_left_nothing_is_a_difference() -> None:
+    first, after = boundaries([3, 5], [3])
+    assert (math.isfinite(first), after) == (True, math.inf)
+
+
 WHOLE, LOST, GONE = Fate(3, 0, 3), Fate(3, 1, 2), Fate(3, 3, 0)
 BEGUN, NOTHING = Fate(3, 0, 2), Fate(0, 0, 0)
 ALL: tuple[Decision, ...] = ("better", "worse", "no difference", "no conclusion")
