@@ -224,6 +224,13 @@ def decide(found: Effect, p_holm: float | None, margin: float | None) -> Decisio
     return "no difference" if is_within(found, margin) else "no conclusion"
 
 
+def margin_of(matters: float | None, noise: Mapping[str, Any] | None) -> float | None:
+    """Within which there is no difference: what matters, or by the noise, as a row has it."""
+    if matters is not None or noise is None:
+        return matters
+    return NOISE_MARGIN * float(noise["sd"])
+
+
 def is_within(found: Effect, margin: float | None) -> bool:
     """Whether the interval of an effect is within a margin on either side."""
     if found.low is None or found.high is None or margin is None:

@@ -54,7 +54,7 @@ class Study:
         """What a look found of an arm, by the bound that is asked for now if that decides otherwise: the
         interval is the same, so nothing has to be measured for it."""
         matters, last = self.request.space.matters, self.sweep.looks[-1]
-        decision = stats.read_again(_seen(found), _margin(matters, last["noise"]))
+        decision = stats.read_again(_seen(found), stats.margin_of(matters, last["noise"]))
         if found["matters"] == matters or found["decision"] == decision:
             return found
         own, base = (self._fate(one, len(found["seeds"])) for one in (name, led.BASELINE))
@@ -124,7 +124,7 @@ class Study:
         ):
             return None
         noise = self._noise(runs, losses, base)
-        margin = _margin(self.request.space.matters, noise)
+        margin = stats.margin_of(self.request.space.matters, noise)
         registered = self._registered(before)
         fates = {name: self._fate(name, number) for name, number in seeds.items()}
         can_be = {name: stats.possible(fates[name], fates[led.BASELINE]) for name in losses}
@@ -273,13 +273,6 @@ class Study:
         ids = {one.trial for one in planned if one.role == "run"}
         known = {**self.sweep.withdrawn, **self.sweep.trials}
         return stats.Fate.of([known[trial].status for trial in ids & known.keys()])
-
-
-def _margin(matters: float | None, noise: led.Row | None) -> float | None:
-    """Within which there is no difference: as asked, or by the noise."""
-    if matters is not None or noise is None:
-        return matters
-    return stats.NOISE_MARGIN * float(noise["sd"])
 
 
 def _before(name: str, number: int) -> str:

@@ -445,7 +445,8 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
-    if seen["decision"] == "no difference" and seen["matters"] != registered.get("matters"):
+    margin = stats.margin_of(registered.get("matters"), look["noise"])
+    if seen["decision"] == "no difference" and not stats.is_within(stats.Effect.of(seen), margin):
         yield "within a bound that was chosen after results were seen"
 
 

@@ -391,6 +391,15 @@ def test_a_smaller_bound_opens_the_question_again(tmp_path: Path) -> None:
     assert words.endswith("the bound for no difference was chosen after results were seen")
 
 
+def test_a_late_bound_is_not_told_where_the_registered_one_decides_the_same(tmp_path: Path) -> None:
+    how = gaps(0.0001, 0.002, 0.01)
+    conduct(tmp_path, ONE, how)
+    conduct(tmp_path, ONE | {"matters": 0.0001}, how)
+    conduct(tmp_path, ONE | {"matters": 0.5}, how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert (words[:13], "after results" in words) == ("no difference", False)
+
+
 def test_a_bound_that_changes_nothing_is_no_look(tmp_path: Path) -> None:
     before = conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
     after = conduct(tmp_path, ONE | {"matters": 0.6}, OPEN)
