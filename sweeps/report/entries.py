@@ -20,9 +20,9 @@ from sweeps.findings.experiments import (
     compared,
     experiments,
 )
+from sweeps.findings.outcomes import doubts
 from sweeps.findings.results import METRICS
 from sweeps.ledger import BASELINE, Row, Trial
-from sweeps.outcomes import doubts
 from sweeps.report.answer import better_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
+from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Trial
-from sweeps.outcomes import Overfit, doubts, high_init, overfit
 from sweeps.plan.space import Looks, Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of

@@ -20,9 +20,9 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.experiments import Terms, experiments
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
-from sweeps.outcomes import outcome
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import group_names, group_words
 from sweeps.report.stability import stability_words

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.ledger import AT_TARGET
-from sweeps.outcomes import outcome
 from sweeps.report.answer import about_words, answer_words
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.selection import last_record
