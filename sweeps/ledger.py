@@ -18,7 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -567,6 +567,30 @@ class Trial:
         return None if endless or not self.train_tokens else self.budget / self.train_tokens
 
 
+@dataclass(frozen=True)
+class Version:
+    """Which runs of an arm a look compares with which of the baseline."""
+
+    metric: str
+    trial: (
+        str | None
+    )  # its run on the first seed, which says all but the seeds; None without values
+    against: str | None  # the baseline's
+    changes: Row
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, seen: Row, metric: str) -> "Version":
+        """The version that a look in a metric has seen."""
+        return cls(metric, *(seen[name] for name in ("trial", "against", "changes", "seeds")))
+
+    def agrees(self, other: "Version") -> bool:
+        """Whether it is the same version with as many seeds, or more, or fewer."""
+        pairs = zip(self.seeds, other.seeds, strict=False)
+        same = all(one == another for one, another in pairs)
+        return same and replace(self, seeds=[]) == replace(other, seeds=[])
+
+
 @dataclass
 class Sweep:
     """The fold of a ledger's rows."""
@@ -631,24 +655,13 @@ class Sweep:
         """Whether verdicts on its arms are formed at looks; not in ledgers of versions without any."""
         return self.request is not None and "looks" in self.request
 
-    def seen(
-        self,
-        arm: str,
-        trial: str | None,
-        against: str | None,
-        changes: Mapping[str, Any],
-        seeds: Sequence[int],
-    ) -> Row | None:
-        """What the last look found of an arm with these changes and seeds, by its run and the baseline's on
-        the first seed, in the metric that is asked for; None before its first look."""
-        metric = self.request["metric"] if self.is_looked_at and self.request else None
+    def seen(self, arm: str, version: "Version") -> Row | None:
+        """What the last look found of a version of an arm, in the metric that is asked for; None before its
+        first look."""
         for row in reversed(self.looks):
             seen: Row | None = row["arms"].get(arm)
-            if seen is not None:
-                now = (metric, trial, against, changes, list(seeds[: len(seen["seeds"])]))
-                of = ("trial", "against", "changes", "seeds")
-                if now == (row["metric"], *(seen[name] for name in of)):
-                    return seen
+            if seen is not None and version.agrees(Version.of(seen, row["metric"])):
+                return seen
         return None
 
     def audit(self, trial: str) -> Trial | None:

@@ -33,7 +33,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   compared; its values and changes; trial and against, its run and the baseline's on the
                   first seed; looks, the numbers of differences at all its looks; the mean and
                   sd of the differences, low and high of its repeated interval; boundary, the t statistic
-                  that is a difference; spent, the share of the level so far; p, sequential; p_holm; decision)
+                  that is a difference; spent, the share of the level so far; p, sequential; p_holm;
+                  matters, as asked when it was decided; decision)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
@@ -186,7 +187,7 @@ _SEEN = (
     "seeds=counts changes=values values=values|null trial=id|null against=id|null looks=counts n=count "
     "mean=number|null "
     "sd=number|null low=number|null high=number|null p=number|null p_holm=number|null "
-    "boundary=number|null spent=number decision=decision"
+    "boundary=number|null spent=number matters=number|null decision=decision"
 )
 _OF_EVERY = "seq=count time=text t?=number"
 LONGEST_TEXT = 2**20  # characters
@@ -492,7 +493,7 @@ def _arms(stream: IO[bytes]) -> dict[str, str]:
     return arms
 
 
-_CHANGED = {"planned", "sweep", "chosen", "session", "failed"}  # kinds that have changed
+_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look"}  # kinds that have changed
 
 
 def _current(row: Row, arms: Mapping[str, str]) -> Row:
@@ -501,8 +502,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     Older planned rows have a `pool` instead of a role: "" in a search, "ARM DIGEST" in a re-tune grid,
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
     older confirmation is a `chosen` row with an empty arm. An older session has a command without its
-    `folder_option`. Older failures say in their text how they came about. Older configs lack the fields
-    in `tinylm.config.IMPLIED`.
+    `folder_option`. Older failures say in their text how they came about. Older looks say of no arm which
+    bound it was decided by. Older configs lack the fields in `tinylm.config.IMPLIED`.
     """
     from tinylm import config as cfg  # loads pydantic
 
@@ -520,6 +521,9 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     if row["kind"] == "session" and "command" in row and "folder_option" not in row:
         is_named = "sweeps.experiment" in row["command"].split()
         return {**row, "folder_option": "--name" if is_named else "--out"}
+    if row["kind"] == "look":
+        arms_seen = {name: {"matters": row["matters"], **one} for name, one in row["arms"].items()}
+        return {**row, "arms": arms_seen}
     if row["kind"] == "failed" and "how" not in row:
         memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
         return {**row, "how": OUT_OF_MEMORY if memory else "error"}

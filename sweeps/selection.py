@@ -14,6 +14,12 @@ from tinylm import config as cfg
 
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
 
+# Paths that don't change the loss, or only as a new seed would.
+NO_CHANGE = {
+    "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
+    "eval.every_tokens", "eval.batch_size",
+}  # fmt: skip
+
 _TOKENS = itemgetter("tokens")  # of a row
 
 END = "end"

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,9 @@ MOST_SEEDS = 1000
 NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
 # Draws of the process of t statistics: the level of all looks together is then between 4.9% and 5.1%.
 _DRAWS = 2**19
+_FUTURES = 10_000  # draws of how a study goes on
+_SELDOM = 0.1
+_NEARLY_ONE = 1 - 1e-12
 _STEPS = 40  # halvings that find a boundary
 _LEVELS = 60  # for each of which boundaries are found, to find the level of a statistic
 
@@ -105,11 +108,13 @@ def _boundaries(looks: tuple[int, ...], ends: tuple[int, ...], level: float) -> 
     for position, seeds in enumerate(looks):
         now = level * spent(seeds, ends)
         one_test = -float(special.stdtrit(seeds - 1, (now - before) / 2))
-        found.append(
-            one_test
-            if crossed is None
-            else _root(seeds, now - before, _statistics(looks)[position][crossed], one_test)
-        )
+        if now <= before:  # no level is left, so nothing is a difference
+            found.append(math.inf)
+        elif crossed is None:
+            found.append(one_test)
+        else:
+            crossers = _statistics(looks)[position][crossed]
+            found.append(_root(seeds, now - before, crossers, one_test))
         before = now
         if position + 1 < len(looks):
             exceeds = _statistics(looks)[position] > found[-1]
@@ -216,8 +221,63 @@ def decide(found: Effect, p_holm: float | None, margin: float | None) -> Decisio
         return "no conclusion"
     if p_holm < ALPHA:
         return "better" if found.mean < 0 else "worse"
-    within = margin is not None and max(abs(found.low), abs(found.high)) <= margin
-    return "no difference" if within else "no conclusion"
+    return "no difference" if is_within(found, margin) else "no conclusion"
+
+
+def margin_of(matters: float | None, noise: Mapping[str, Any] | None) -> float | None:
+    """Within which there is no difference: what matters, or by the noise, as a row has it."""
+    if matters is not None or noise is None:
+        return matters
+    return NOISE_MARGIN * float(noise["sd"])
+
+
+def is_within(found: Effect, margin: float | None) -> bool:
+    """Whether the interval of an effect is within a margin on either side."""
+    if found.low is None or found.high is None or margin is None:
+        return False
+    return max(abs(found.low), abs(found.high)) <= margin
+
+
+@final
+@dataclass(frozen=True)
+class Fate:
+    """What has become of the runs of an arm or of the baseline; of the trials of its re-tune grid, where
+    that chose no values to run."""
+
+    runs: int
+    diverged: int
+    finished: int
+
+    @classmethod
+    def of(cls, statuses: Collection[str]) -> "Fate":
+        """The fate of runs with these statuses."""
+        ended = [sum(one == status for one in statuses) for status in ("diverged", "finished")]
+        return cls(len(statuses), *ended)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all of them diverged."""
+        return 0 < self.runs == self.diverged
+
+
+def possible(own: Fate, base: Fate) -> tuple[Decision, ...]:
+    """What an arm can be found to be, after what has become of its runs and of the baseline's. A single
+    decision is certain.
+
+    An arm of which every run diverged is worse, whatever the losses. Once the worst runs of one side have
+    diverged, the remaining ones are not a fair sample: they are evidence against that side alone.
+    """
+    if own.is_gone and base.is_gone:
+        return ("no conclusion",)
+    if own.is_gone:
+        return ("worse",)
+    if base.is_gone:
+        return ("better" if 0 < own.runs == own.finished else "no conclusion",)
+    if own.diverged and base.diverged:
+        return ("no conclusion",)
+    if own.diverged:
+        return ("no conclusion", "worse")
+    return ("no conclusion", "better") if base.diverged else get_args(Decision)
 
 
 @final
@@ -251,8 +311,8 @@ def look(
 
     The registered arms are corrected for each other, those with no losses yet among them: that an arm is
     added later changes nothing about them. The others are corrected for all arms, and for what was looked at
-    of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the baseline's is none. Where the
-    losses of an arm can be evidence for some decisions alone, `can_be` has these.
+    of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the
+    baseline's is none. What an arm `can_be` is what is `possible`, if that is not everything.
     """
     paired = {
         name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
@@ -275,14 +335,27 @@ def look(
             seen[name] = replace(seen[name], p_holm=adjusted[family[name][0]])
     return {
         name: one
-        if one.is_settled or one.effect is None
-        else replace(one, decision=_among(can_be.get(name), decide(one.effect, one.p_holm, margin)))
+        if one.is_settled
+        else replace(one, decision=_decided(one, margin, can_be.get(name)))
         for name, one in seen.items()
     }
 
 
-def _among(can_be: Collection[Decision] | None, decision: Decision) -> Decision:
-    return decision if can_be is None or decision in can_be else "no conclusion"
+def _decided(seen: Seen, margin: float | None, can_be: Collection[Decision] | None) -> Decision:
+    """What is decided on an arm that is not settled."""
+    if can_be is not None and len(can_be) == 1:
+        (certain,) = can_be
+        return certain
+    found = "no conclusion" if seen.effect is None else decide(seen.effect, seen.p_holm, margin)
+    return found if can_be is None or found in can_be else "no conclusion"
+
+
+def read_again(seen: Seen, margin: float | None) -> Decision:
+    """What a look decides on an arm by another margin, from the interval that it found: whether there is
+    a difference does not depend on the margin."""
+    if seen.decision in {"better", "worse"} or seen.effect is None:
+        return seen.decision
+    return "no difference" if is_within(seen.effect, margin) else "no conclusion"
 
 
 def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:
@@ -313,6 +386,87 @@ def effect(differences: Sequence[float]) -> Effect:
     certain = 0.0 if mean else 1.0  # where the differences are all the same
     p = float(2 * special.stdtr(n - 1, -abs(mean) / error)) if error else certain
     return Effect(n, mean, sd, mean - half, mean + half, p)
+
+
+@final
+@dataclass(frozen=True)
+class Outlook:
+    """How many seeds in all are likely to settle an arm, by the looks that are left."""
+
+    fewest: int  # that settle it in a tenth of the cases
+    most: int | None  # that settle it with a probability of `POWER`; None if the last look does not
+    chance: float  # that the last look, or one before, settles it
+
+
+def outlook(
+    found: Effect,
+    looks: Sequence[int],
+    left: Sequence[int],
+    ends: Sequence[int],
+    level: float,
+    margin: float | None,
+) -> Outlook | None:
+    """What the looks that are `left`, of these numbers of seeds, are likely to find of an arm after its own
+    looks: a difference at this level (a part of `ALPHA`, for several arms), or an interval within the
+    margin. None for an arm that has no interval yet.
+
+    The true difference and its scatter over seeds are drawn from what the seeds so far say about them (the
+    normal distribution with the reference prior; Box and Tiao, Bayesian Inference, 1973), and the further
+    seeds from these. The same at every call.
+    """
+    import numpy as np
+
+    if found.sd is None or not found.sd or not left:
+        return None
+    draw, n = np.random.default_rng(0), found.n
+    sd = found.sd * np.sqrt((n - 1) / draw.chisquare(n - 1, _FUTURES))
+    truth = found.mean + sd / math.sqrt(n) * draw.standard_normal(_FUTURES)
+    total = np.full(_FUTURES, n * found.mean)
+    squares = np.full(_FUTURES, (n - 1) * found.sd**2 + n * found.mean**2)
+    every = (*looks, *left)
+    differ, cover = (boundaries(every, ends, one)[len(looks) :] for one in (level, ALPHA))
+    settled, shares = np.zeros(_FUTURES, dtype=bool), []
+    for seeds, to_differ, to_cover in zip(left, differ, cover, strict=True):
+        for _ in range(seeds - n):
+            value = truth + sd * draw.standard_normal(_FUTURES)
+            total, squares = total + value, squares + value * value
+        n = max(n, seeds)
+        error = np.sqrt((squares - total * total / n) / (n - 1) / n)
+        off = np.abs(total / n)
+        settled |= off > to_differ * error
+        if margin is not None:
+            settled |= off + to_cover * error <= margin
+        shares.append(float(settled.mean()))
+    first = next((k for k, share in zip(left, shares, strict=True) if share >= _SELDOM), left[-1])
+    most = next((k for k, share in zip(left, shares, strict=True) if share >= POWER), None)
+    return Outlook(first, most, shares[-1])
+
+
+@final
+@dataclass(frozen=True)
+class Pairing:
+    """What pairing two arms by seed buys."""
+
+    n: int  # seeds
+    correlation: float
+    low: float  # its 95% interval
+    high: float
+    times: float  # how many times as many seeds would do as well without pairing
+
+
+def pairing(own: Sequence[float], base: Sequence[float]) -> Pairing | None:
+    """What pairing has bought of the losses of two arms at the same seeds: their correlation, with its
+    interval (Fisher, Metron 1, 1921), and the variance of the differences that it has saved. None for
+    fewer than four seeds, which have no interval, and for losses or differences that are all the same."""
+    n = len(own)
+    differences = [a - b for a, b in zip(own, base, strict=True)]
+    if n < 4 or 0 in {len(set(some)) - 1 for some in (own, base, differences)}:
+        return None
+    found = statistics.correlation(own, base)
+    half = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) / math.sqrt(n - 3)
+    center = math.atanh(max(-_NEARLY_ONE, min(_NEARLY_ONE, found)))
+    alone, paired = (sum(map(statistics.variance, some)) for some in ((own, base), (differences,)))
+    return Pairing(n, found, math.tanh(center - half), math.tanh(center + half), alone / paired)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

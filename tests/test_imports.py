@@ -203,7 +203,10 @@ def test_a_heavy_import_of_a_command_is_found(begun: Path) -> None:
 # import another, also within `sweeps.commands`: what they share is in `sweeps.commands.shared`.
 LOW = {"tinylm.config", "tinylm.files", "tinylm.exits", "sweeps.exits"}
 WORK = {"sweeps.plan", "sweeps.policies", "sweeps.ledger"}
-FINDINGS = {"sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.text", "sweeps.plan.space"}
+FINDINGS = {
+    "sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.outcomes", "sweeps.text",
+    "sweeps.plan.space",
+}  # fmt: skip
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
 PARTS = {
@@ -227,6 +230,7 @@ ARROWS = {
     "sweeps.ledger": LOW | {"sweeps.rows"},
     "sweeps.repair": LOW | {"sweeps.rows", "sweeps.ledger"},
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
+    "sweeps.outcomes": LOW | {"sweeps.ledger", "sweeps.selection"},
     "sweeps.policies": LOW | {"sweeps.ledger"},
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
     "sweeps.simulate": LOW | WORK | {"sweeps.stats", "sweeps.text"},
@@ -234,7 +238,7 @@ ARROWS = {
     "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
     "sweeps.engine": LOW | WORK | ENGINE,
     "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.engine.looks"},
-    "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats"},
+    "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER,
     "sweeps.engine.tune": LOW

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -15,7 +15,10 @@ from sweeps import stats as stats_module
 from sweeps.stats import (
     ALPHA,
     POWER,
+    Decision,
     Effect,
+    Fate,
+    Outlook,
     Seen,
     alike,
     boundaries,
@@ -25,7 +28,11 @@ from sweeps.stats import (
     half_interval,
     holm,
     look,
+    outlook,
+    pairing,
     pooled_noise,
+    possible,
+    read_again,
     scatters_more,
     seeds_to_settle,
     spent,
@@ -358,7 +365,159 @@ def test_an_arm_that_changes_nothing_is_no_test() -> None:
 def test_an_arm_that_can_not_be_what_it_seems_takes_the_last_step_of_the_correction() -> None:
     arms = {"a": WORSE, "b": NEAR}
     fair = look(BASE, arms, {}, ENDS, ["a", "b"], None)
-    unfair = look(BASE, arms, {}, ENDS, ["a", "b"], 9.0, can_be={"a": ["better"]})
+    unfair = look(BASE, arms, {}, ENDS, ["a", "b"], 9.0, can_be={"a": ["better", "no conclusion"]})
     assert (unfair["a"].decision, unfair["a"].p_holm) == ("no conclusion", 1.0)
     assert fair["b"].p_holm is not None
     assert unfair["b"].p_holm == min(1.0, 2 * fair["b"].effect.p)  # type: ignore[union-attr, operator]
+
+
+def test_where_no_level_is_left_nothing_is_a_difference() -> None:
+    first, after = boundaries([3, 5], [3])
+    assert (math.isfinite(first), after) == (True, math.inf)
+
+
+WHOLE, LOST, GONE = Fate(3, 0, 3), Fate(3, 1, 2), Fate(3, 3, 0)
+BEGUN, NOTHING = Fate(3, 0, 2), Fate(0, 0, 0)
+ALL: tuple[Decision, ...] = ("better", "worse", "no difference", "no conclusion")
+
+
+@pytest.mark.parametrize(
+    ("own", "base", "found"),
+    [
+        (WHOLE, WHOLE, ALL),
+        (BEGUN, WHOLE, ALL),
+        (NOTHING, NOTHING, ALL),
+        (LOST, WHOLE, ("no conclusion", "worse")),
+        (WHOLE, LOST, ("no conclusion", "better")),
+        (LOST, LOST, ("no conclusion",)),
+        (GONE, WHOLE, ("worse",)),
+        (GONE, LOST, ("worse",)),
+        (GONE, GONE, ("no conclusion",)),
+        (WHOLE, GONE, ("better",)),
+        (BEGUN, GONE, ("no conclusion",)),
+        (LOST, GONE, ("no conclusion",)),
+        (NOTHING, GONE, ("no conclusion",)),
+    ],
+)
+def test_what_an_arm_can_be_follows_from_what_became_of_its_runs(
+    own: Fate, base: Fate, found: tuple[str, ...]
+) -> None:
+    assert possible(own, base) == found
+
+
+def test_a_fate_counts_the_runs_that_diverged_and_finished() -> None:
+    assert Fate.of(["finished", "diverged", "failed", "finished"]) == Fate(4, 1, 2)
+
+
+def test_a_decision_that_is_certain_needs_no_losses() -> None:
+    found = look({0: 1.0}, {"a": {}}, {}, [3], ["a"], None, (), {"a": ["worse"]})
+    assert found["a"].decision == "worse"
+
+
+@pytest.mark.parametrize(
+    ("decision", "margin", "again"),
+    [
+        ("no conclusion", 0.3, "no difference"),
+        ("no difference", 0.1, "no conclusion"),
+        ("no conclusion", None, "no conclusion"),
+        ("better", 0.3, "better"),
+        ("worse", 0.3, "worse"),
+    ],
+)
+def test_another_margin_is_read_from_the_same_interval(
+    decision: Any, margin: float | None, again: str
+) -> None:
+    seen = Seen((3,), Effect(3, 0.0, 0.1, -0.2, 0.2, 0.5), 0.5, decision)
+    assert read_again(seen, margin) == again
+
+
+def spread(mean: float, sd: float = 0.01) -> Effect:
+    """The effect of three differences."""
+    return effect([mean - sd, mean, mean + sd])
+
+
+def foreseen(mean: float, margin: float | None = 0.014) -> Outlook:
+    found = outlook(spread(mean), [3], [5, 8, 12], [12], ALPHA, margin)
+    assert found is not None
+    return found
+
+
+def test_the_larger_the_difference_the_fewer_seeds_settle_it() -> None:
+    assert [foreseen(mean).most for mean in (0.1, 0.02, 0.01)] == [5, 12, None]
+
+
+def test_the_seeds_that_settle_an_arm_are_those_of_a_look() -> None:
+    found = foreseen(0.02)
+    assert (found.fewest, found.most) == (5, 12)
+
+
+def test_without_a_margin_only_a_difference_settles_an_arm() -> None:
+    assert foreseen(0.0, None).chance < 0.2 < 0.5 < foreseen(0.0).chance
+
+
+def test_a_smaller_level_settles_less() -> None:
+    (one, several) = (
+        outlook(spread(0.02), [3], [5, 8, 12], [12], level, None) for level in (ALPHA, ALPHA / 8)
+    )
+    assert one is not None and several is not None and several.chance < one.chance
+
+
+@pytest.mark.parametrize("found", [effect([0.1]), effect([0.1, 0.1, 0.1])])
+def test_without_a_scatter_nothing_is_foreseen(found: Effect) -> None:
+    assert outlook(found, [3], [5], [5], ALPHA, None) is None
+
+
+def test_without_a_look_that_is_left_nothing_is_foreseen() -> None:
+    assert outlook(spread(0.1), [3], [], [3], ALPHA, None) is None
+
+
+def test_what_is_foreseen_is_as_likely_as_said() -> None:
+    """Of studies whose truth is drawn as the outlook draws it, so many are settled by their last look."""
+    draw, times, settled = np.random.default_rng(5), 1000, 0
+    foreseen_ = outlook(spread(0.02), [3], [5], [5], ALPHA, None)
+    bound = boundaries([3, 5], [5])[-1]
+    sd = 0.01 * np.sqrt(2 / draw.chisquare(2, times))
+    truth = 0.02 + sd / math.sqrt(3) * draw.standard_normal(times)
+    more = truth[:, None] + sd[:, None] * draw.standard_normal((times, 2))
+    every = np.hstack([np.tile([0.01, 0.02, 0.03], (times, 1)), more])
+    statistic = every.mean(1) / (every.std(1, ddof=1) / math.sqrt(5))
+    settled = int((np.abs(statistic) > bound).sum())
+    assert foreseen_ is not None
+    assert settled / times == pytest.approx(foreseen_.chance, abs=0.06)
+
+
+@given(
+    mine=st.lists(st.floats(-1, 1), min_size=5, max_size=5, unique=True),
+    yours=st.lists(st.floats(-1, 1), min_size=5, max_size=5, unique=True),
+)
+def test_pairing_is_the_correlation_of_scipy_stats(mine: list[float], yours: list[float]) -> None:
+    assume(min(map(statistics.stdev, (mine, yours))) > 1e-3)
+    found, other = pairing(mine, yours), stats.pearsonr(mine, yours)
+    assume(found is not None and abs(other.statistic) < 0.999)
+    assert found is not None
+    interval = other.confidence_interval(0.95)
+    assert (found.correlation, found.low, found.high) == pytest.approx(
+        (other.statistic, interval.low, interval.high), abs=1e-6
+    )
+
+
+def test_pairing_saves_the_variance_that_both_share() -> None:
+    base = [0.0, 1.0, 2.0, 3.0]
+    found = pairing([0.1, 0.9, 2.1, 2.9], base)
+    assert found is not None
+    differences = [0.1, -0.1, 0.1, -0.1]
+    alone = statistics.variance(base) + statistics.variance([0.1, 0.9, 2.1, 2.9])
+    assert found.times == pytest.approx(alone / statistics.variance(differences))
+
+
+@pytest.mark.parametrize(
+    ("own", "base"),
+    [
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]),
+        ([1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0]),
+        ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]),
+    ],
+    ids=["three seeds", "no spread", "equal"],
+)
+def test_what_pairing_bought_is_not_always_known(own: list[float], base: list[float]) -> None:
+    assert pairing(own, base) is None

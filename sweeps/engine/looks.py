@@ -5,13 +5,13 @@ the most. Where the seeds are listed, there is one look, and all arms have all o
 from the ledger, so a driver that resumes takes the same looks.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sweeps import ledger as led
 from sweeps import stats
+from sweeps.outcomes import outcome
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.arms import runs as planned_runs
 from sweeps.plan.domains import Value
@@ -31,9 +31,36 @@ class Study:
     values: Mapping[str, Values]
 
     def seen(self, name: str) -> led.Row | None:
-        """What the last look found of an arm as it is now; None before its first look."""
-        first = self._first(name), self._first(led.BASELINE)
-        return self.sweep.seen(name, *first, self.arms[name].changes, self.request.seeds)
+        """What the last look found of an arm as it is now, by the bound that is asked for now; None before
+        its first look."""
+        found = self._recorded(name)
+        return None if found is None else self._read_again(name, found)
+
+    def _recorded(self, name: str) -> led.Row | None:
+        """What the row of the last look has of an arm as it is now."""
+        return self.sweep.seen(name, self._version(name))
+
+    def _version(self, name: str) -> led.Version:
+        """The version of an arm that is compared now."""
+        return led.Version(
+            metric=self.request.space.metric,
+            trial=self._first(name),
+            against=self._first(led.BASELINE),
+            changes=dict(self.arms[name].changes),
+            seeds=self.request.seeds,
+        )
+
+    def _read_again(self, name: str, found: led.Row) -> led.Row:
+        """What a look found of an arm, by the bound that is asked for now if that decides otherwise: the
+        interval is the same, so nothing has to be measured for it."""
+        matters, last = self.request.space.matters, self.sweep.looks[-1]
+        decision = stats.read_again(_seen(found), stats.margin_of(matters, last["noise"]))
+        if found["matters"] == matters or found["decision"] == decision:
+            return found
+        own, base = (self._fate(one, len(found["seeds"])) for one in (name, led.BASELINE))
+        if decision not in stats.possible(own, base):
+            return found
+        return {**found, "matters": matters, "decision": decision}
 
     def _first(self, name: str) -> str | None:
         """The run of an arm on the first seed, which says all but the seeds about its runs; None without
@@ -58,9 +85,9 @@ class Study:
         if seen is None or len(looks) == 1:  # a list of seeds is for all arms
             return looks[0]
         now = len(seen["seeds"])
-        if self._is_settled(name):
-            return now
-        return next((number for number in looks if number > now), now)
+        if not self._is_settled(name):
+            now = next((number for number in looks if number > now), now)
+        return min(now, looks[-1])  # of an arm that was looked at with more than are asked for now
 
     def most_seeds(self) -> dict[str, int]:
         """The most seeds that each arm may get: no more than it has, once it is settled."""
@@ -90,19 +117,17 @@ class Study:
         before = {name: seen for name in losses if (seen := self.seen(name)) is not None}
         paired = {name: len(own.keys() & base.keys()) for name, own in losses.items()}
         if not any(
-            name not in before or self._is_new(before[name], seeds[name], paired[name])
+            name not in before
+            or self._is_new(before[name], seeds[name], paired[name])
+            or before[name] != self._recorded(name)
             for name in losses
         ):
             return None
-        again = [*runs[led.BASELINE][:1], *self._repeats()]
-        repeats = [loss for one in again for loss in losses_by_seed([one], metric).values()]
-        others = [[*own.values()] for own in losses.values() if own != base]
-        noise, noise_of = stats.noise_of_runs([*base.values()], others, repeats)
-        matters = self.request.space.matters
-        margin = None if noise is None else stats.NOISE_MARGIN * noise.sd
-        margin = margin if matters is None else matters
+        noise = self._noise(runs, losses, base)
+        margin = stats.margin_of(self.request.space.matters, noise)
         registered = self._registered(before)
-        can_be = {name: self._can_be(runs[name], runs[led.BASELINE]) for name in losses}
+        fates = {name: self._fate(name, number) for name, number in seeds.items()}
+        can_be = {name: stats.possible(fates[name], fates[led.BASELINE]) for name in losses}
         ends = self.sweep.ends or [self.request.looks[-1]]
         earlier = {name: _seen(seen) for name, seen in before.items()}
         changed = self._changed(losses)
@@ -111,21 +136,39 @@ class Study:
             "metric": metric,
             "ends": ends,
             "registered": registered,
-            "noise": noise and {**vars(noise), "of": noise_of},
-            "matters": matters,
+            "noise": noise,
+            "matters": self.request.space.matters,
             "margin": margin,
             "arms": {
                 name: before[name]
                 if earlier.get(name, found[name]).is_settled and name in before
-                else self._row(name, found[name], runs, seeds[name], ends)
+                else self._row(name, found[name], before.get(name), seeds[name], ends)
                 for name in losses
             },
         }
 
+    def _noise(
+        self,
+        runs: Mapping[str, Sequence[led.Trial]],
+        losses: Mapping[str, Mapping[int, float]],
+        base: Mapping[int, float],
+    ) -> led.Row | None:
+        """The noise of a run, as the row has it; arms with a run that went wrong show another one."""
+        again = [*runs[led.BASELINE][:1], *self._repeats()]
+        metric = self.request.space.metric
+        repeats = [loss for one in again for loss in losses_by_seed([one], metric).values()]
+        quiet = [
+            [*own.values()]
+            for name, own in losses.items()
+            if own != base and not any(map(outcome, runs[name]))
+        ]
+        noise, of = stats.noise_of_runs([*base.values()], quiet, repeats)
+        return None if noise is None else {**vars(noise), "of": of}
+
     def _is_new(self, seen: led.Row, seeds: int, paired: int) -> bool:
         """Whether there is more of an arm than the last look saw."""
         is_open = seen["decision"] == "no conclusion"
-        return is_open and (len(seen["seeds"]), seen["n"]) != (seeds, paired)
+        return is_open and (len(seen["seeds"]) < seeds or seen["n"] < paired)
 
     def _runs(self, name: str, seeds: int) -> list[led.Trial]:
         """The runs of an arm on its first seeds, as far as they are planned."""
@@ -149,43 +192,59 @@ class Study:
         return [_before(name, 1) if name in changed else name for name in names]
 
     def _is_changed(self, name: str, row: led.Row) -> bool:
-        """Whether an arm has other runs now than in the registered request."""
+        """Whether an arm has other runs now than in the registered request, or than it had at a look."""
         seeds = zip(self.request.seeds, row.get("seeds", ()), strict=False)
+        now = self._version(name)
+        looked_at = [one for one in self._looked_at(name) if replace(one, seeds=now.seeds) == now]
         return (
             any(now != then for now, then in seeds)
             or row["space"].get("match") != self.request.written.get("match")
             or ("arms" in row and row["arms"][name]["changes"] != self.arms[name].changes)
+            or not all(one.agrees(now) for one in looked_at)
+            or (row["space"] != self.request.written and self._had_others(name))
         )
+
+    def _had_others(self, name: str) -> bool:
+        """Whether an arm or the baseline had other runs on seeds of now, which have ended: other values were
+        chosen for it."""
+        ended = {"finished", "diverged"}
+        return any(
+            one.role == "run" and one.arm in {name, led.BASELINE} and one.status in ended
+            for one in self.sweep.withdrawn.values()
+            if one.seed in self.request.seeds
+        )
+
+    def _looked_at(self, name: str) -> list[led.Version]:
+        """The versions of an arm that looks have seen."""
+        rows = [row for row in self.sweep.looks if name in row["arms"]]
+        return [led.Version.of(row["arms"][name], row["metric"]) for row in rows]
 
     def _changed(self, names: Collection[str]) -> list[str]:
         """A name for each test that looks made of other runs than those that the arms have now."""
-        metric, against = self.request.space.metric, self._first(led.BASELINE)
-        now = {(name, self._first(name), against, metric) for name in names}
-        made = {
-            (name, one["trial"], one["against"], row["metric"]): None
-            for row in self.sweep.looks
-            for name, one in row["arms"].items()
-        }
-        count: Counter[str] = Counter()
         found = []
-        for name, *runs in made:
-            if (name, *runs) not in now:
-                count[name] += 1
-                found.append(_before(name, count[name]))
+        for name in dict.fromkeys(name for row in self.sweep.looks for name in row["arms"]):
+            known = [self._version(name)] if name in names else []
+            others = len(known)
+            for one in self._looked_at(name):
+                if not any(one.agrees(version) for version in known):
+                    known.append(one)
+            found += [_before(name, number + 1) for number in range(len(known) - others)]
         return found
 
     def _row(
         self,
         name: str,
         seen: stats.Seen,
-        runs: Mapping[str, Sequence[led.Trial]],
+        before: led.Row | None,
         seeds: int,
         ends: Sequence[int],
     ) -> led.Row:
-        """What a look finds of an arm, as the row has it."""
+        """What a look finds of an arm, as the row has it; an earlier look may have had more seeds than are
+        asked for now."""
         effect, looks = seen.effect, list(seen.looks)
+        asked = self.request.seeds[:seeds]
         return {
-            "seeds": self.request.seeds[:seeds],
+            "seeds": asked if before is None else max(asked, before["seeds"], key=len),
             "changes": dict(self.arms[name].changes),
             "values": self.values[name],
             "trial": self._first(name),
@@ -200,37 +259,20 @@ class Study:
             "p_holm": seen.p_holm,
             "boundary": stats.boundaries(looks, ends)[-1] if looks else None,
             "spent": stats.ALPHA * stats.spent(looks[-1], ends) if looks else 0.0,
-            "decision": self._decision(name, seen.decision, runs),
+            "matters": self.request.space.matters,
+            "decision": seen.decision,
         }
 
-    def _decision(
-        self, name: str, decision: stats.Decision, runs: Mapping[str, Sequence[led.Trial]]
-    ) -> stats.Decision:
-        """What is decided on an arm of which, or of whose baseline, every run may have diverged."""
-        gone, base_gone = (self._is_gone(one, runs[one]) for one in (name, led.BASELINE))
-        if gone:
-            return "no conclusion" if base_gone else "worse"
-        if base_gone:
-            whole = bool(runs[name]) and all(one.status == "finished" for one in runs[name])
-            return "better" if whole else "no conclusion"
-        return decision
-
-    def _is_gone(self, name: str, runs: Sequence[led.Trial]) -> bool:
-        """Whether every run of an arm diverged, or every trial of its grid."""
-        diverged = bool(runs) and all(one.status == "diverged" for one in runs)
-        return diverged or self.values[name] is None
-
-    def _can_be(
-        self, own: Sequence[led.Trial], base: Sequence[led.Trial]
-    ) -> Collection[stats.Decision]:
-        """What the losses of an arm can be evidence for: once the worst runs of one side have diverged, the
-        remaining ones are not a fair sample."""
-        lost, base_lost = (any(one.status == "diverged" for one in runs) for runs in (own, base))
-        if lost and base_lost:
-            return ["no conclusion"]
-        if lost or base_lost:
-            return ["worse" if lost else "better"]
-        return get_args(stats.Decision)
+    def _fate(self, name: str, seeds: int) -> stats.Fate:
+        """What has become of the runs of an arm on its first seeds."""
+        values, arm = self.values[name], self.arms[name]
+        if values is None:
+            grid = [one for one in self.sweep.trials.values() if one.pool == arm.pool]
+            return stats.Fate.of([one.status for one in grid if arm.retune])
+        planned = planned_runs(self.request, arm, values, seeds)
+        ids = {one.trial for one in planned if one.role == "run"}
+        known = {**self.sweep.withdrawn, **self.sweep.trials}
+        return stats.Fate.of([known[trial].status for trial in ids & known.keys()])
 
 
 def _before(name: str, number: int) -> str:

@@ -205,6 +205,12 @@ class ArmFindings:
         return statistics.fmean(self.losses.values()) if self.losses else None
 
     @property
+    def pairing(self) -> stats.Pairing | None:
+        """What it buys that its runs are compared at equal seeds; None if that is not known."""
+        own = [self.losses[seed] for seed in self.paired]
+        return stats.pairing(own, [self.losses[seed] - by for seed, by in self.paired.items()])
+
+    @property
     def interval_words(self) -> str:
         """The kind of interval that it has: 95% interval."""
         return f"{100 - self.level}% interval"
@@ -263,4 +269,5 @@ class ArmFindings:
             "outcomes": self.outcomes,
             "cautions": [caution.text for caution in self.cautions],
             **({"level": self.level} if self.level != 5 else {}),
+            **({} if self.pairing is None else {"correlation": self.pairing.correlation}),
         }

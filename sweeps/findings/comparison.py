@@ -16,10 +16,13 @@ from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
-from sweeps.ledger import BASELINE, Row
+from sweeps.ledger import BASELINE, Row, Version
 from sweeps.plan.space import BATCH
-from sweeps.selection import Metric, Point, at, final_point
-from sweeps.stats import NOISE_MARGIN
+from sweeps.selection import Metric, Point, at, final_point, last_record
+from sweeps.stats import NOISE_MARGIN, Fate, possible
+from sweeps.text import duration, quantity
+
+_NAMED = 2  # sweeps that studied an arm, too; of more, there is only the number
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,22 @@ class CriticalBatch:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """What the last look found of an arm that the study has no more, or has changed since."""
+
+    arm: str
+    changes: Row
+    metric: Metric
+    seeds: int
+    verdict: Verdict
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        kind, words = self.verdict.kind, self.verdict.words
+        return {**vars(self), "verdict": kind, "words": words}
+
+
+@dataclass(frozen=True)
 class ArmsComparison:
     """The comparison of every settled arm with the baseline."""
 
@@ -44,6 +63,7 @@ class ArmsComparison:
     unit: str
     arms: tuple[ArmFindings, ...]  # the baseline first
     critical_batch: CriticalBatch | None
+    dropped: tuple[Dropped, ...]
 
     @property
     def seeds(self) -> list[int]:
@@ -61,6 +81,7 @@ class ArmsComparison:
             "seeds": self.seeds,
             "arms": [arm.as_json() for arm in self.arms],
             "critical_batch": self.critical_batch and asdict(self.critical_batch),
+            **({"dropped": [one.as_json() for one in self.dropped]} if self.dropped else {}),
         }
 
 
@@ -104,10 +125,11 @@ def comparison(
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
         if results.sweep.is_looked_at:
-            judged.append(looked_at(results, base, arm))
+            judged.append(_with_others(results, looked_at(results, base, arm)))
             continue
         tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
-        judged.append(replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests)))
+        one = replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests))
+        judged.append(_with_others(results, one))
     cautioned = [
         replace(arm, cautions=(*arm.cautions, *better_elsewhere(arm, judged, noise)))
         for arm in judged[1:]
@@ -121,6 +143,7 @@ def comparison(
         unit=UNITS[results.metric],
         arms=(judged[0], *cautioned),
         critical_batch=_critical_batch(results, judged, noise),
+        dropped=tuple(_dropped(results)),
     )
 
 
@@ -220,12 +243,33 @@ def _verdict(arm: ArmFindings, base: ArmRuns, tests: _Tests) -> Verdict:
     return _doubted(_lost(arm, base, judged.kind) or judged, arm, base)
 
 
+def _with_others(results: Results, arm: ArmFindings) -> ArmFindings:
+    """An arm whose verdict says which sweeps beside have studied it, too."""
+    found, elsewhere = arm.verdict, results.elsewhere.get(arm.name)
+    if elsewhere is None or found.kind in {"void", "no conclusion"}:
+        return arm
+    told = [found.detail] if found.detail else []
+    if elsewhere.before:
+        told.append(f"the same arm was studied before in {_few(elsewhere.before)}")
+    if elsewhere.copies:
+        told.append(f"a copy of the study went on otherwise: {_few(elsewhere.copies)}")
+    return replace(arm, verdict=replace(found, detail="; ".join(told)))
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    others = len(names) - _NAMED
+    more = [quantity(others, "other sweep")] if others > 0 else []
+    return " and ".join([*names[:_NAMED], *more])
+
+
 def _lost(arm: ArmFindings, base: ArmRuns, kind: str) -> Verdict | None:
-    """The verdict if some runs diverged and what is left would be called this: once the worst runs are
-    lost, the remaining ones are not a fair sample."""
-    for who, name, fair in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
+    """The verdict if some runs diverged, and their losses are no evidence for what they would be called."""
+    if kind != "no conclusion" and kind in possible(_fate(arm.runs), _fate(base)):
+        return None
+    for who, name, against in ((arm.runs, "it", "worse"), (base, "the baseline", "better")):
         lost = who.having("diverged")
-        if lost and kind != fair:
+        if lost and kind != against:
             return undecided(f"{name} diverged on {len(lost)} of {len(who.runs)} seeds")
     return None
 
@@ -238,11 +282,42 @@ def _doubted(judged: Verdict, arm: ArmFindings, base: ArmRuns) -> Verdict:
     return replace(judged, doubts=doubted)
 
 
-def _seen(results: Results, name: str) -> Row | None:
-    """What the last look found of an arm as it is now; None before its first look."""
+def _version(results: Results, name: str) -> Version:
+    """The version of an arm that is compared now."""
     own, other = (results.sweep.chosen[who] for who in (name, BASELINE))
     trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
-    return results.sweep.seen(name, trial, against, own["changes"], other["seeds"])
+    return Version(results.metric, trial, against, own["changes"], other["seeds"])
+
+
+def _seen(results: Results, name: str) -> Row | None:
+    """What the last look found of an arm as it is now; None before its first look."""
+    return results.sweep.seen(name, _version(results, name))
+
+
+def _dropped(results: Results) -> Iterator[Dropped]:
+    """What looks found of arms as the study has them no more."""
+    chosen = results.sweep.chosen
+    known = {name: [_version(results, name)] for name in chosen if name != BASELINE}
+    for row in reversed(results.sweep.looks):
+        metric: Metric = row["metric"]
+        for name, seen in row["arms"].items():
+            version = Version.of(seen, metric)
+            if any(version.agrees(one) for one in known.setdefault(name, [])):
+                continue
+            known[name].append(version)
+            found, unit = Verdict("no conclusion", "no conclusion"), UNITS[metric]
+            if seen["decision"] != "no conclusion":
+                found = Verdict(seen["decision"], seen["decision"])
+                if seen["low"] is not None:
+                    words = f"{100 - _level(seen)}% interval"
+                    found = settled(seen["decision"], stats.Effect.of(seen), unit, words)
+            yield Dropped(name, seen["changes"], metric, len(seen["seeds"]), found)
+
+
+def _level(seen: Row) -> int:
+    """The level of what a look found, in percent: what is spent beyond 5% is that of added seeds."""
+    parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
+    return round(100 * stats.ALPHA * max(1, parts))
 
 
 def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
@@ -251,8 +326,10 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
         return None
     last = results.sweep.looks[-1]
     names = {arm.name for arm in arms if not arm.is_baseline}
+    asked = results.space.looks[-1]
     is_current = last["arms"].keys() == names and all(
-        _seen(results, name) == last["arms"][name] for name in names
+        _seen(results, name) == one and len(one["seeds"]) <= asked
+        for name, one in last["arms"].items()
     )
     noise: Row | None = last["noise"] if is_current else None
     return noise
@@ -261,13 +338,12 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
 def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
     seen, now = _seen(results, arm.name), arm.effect
-    if now is not None and (seen is None or seen["n"] != now.n):
+    if now is not None and (seen is None or seen["n"] < now.n):
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     elif now is not None and seen is not None:
         arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
-    if seen is not None:  # what is spent beyond 5% is that of seeds that were added
-        parts = math.ceil(round(seen["spent"] / stats.ALPHA, 6))
-        arm = replace(arm, level=round(100 * stats.ALPHA * max(1, parts)))
+    if seen is not None:
+        arm = replace(arm, level=_level(seen))
     return replace(arm, verdict=_verdict_of(results, base, arm, seen))
 
 
@@ -281,23 +357,75 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
             return early
         return undecided(f"the first look is after {looks[0]} seeds")
     decision: stats.Decision = seen["decision"]
+    told = list(_told(results, arm, seen))
     if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
-        return early  # it or the baseline is gone
-    effect = stats.Effect.of(seen)
-    if decision != "no conclusion":
-        judged = settled(decision, effect, UNITS[results.metric], arm.interval_words)
-        told = "; ".join(_told(results, arm, seen))
-        return _doubted(replace(judged, detail=told), arm, base)
-    if (lost := _lost(arm, base, decision)) is not None:
-        return lost
+        is_open = early.kind == "no conclusion"  # else it or the baseline is gone
+        return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
+    if decision == "no conclusion":
+        return _lost(arm, base, decision) or _open(results, base, arm, seen)
+    judged = settled(decision, stats.Effect.of(seen), UNITS[results.metric], arm.interval_words)
+    return _doubted(replace(judged, detail="; ".join(told)), arm, base)
+
+
+def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdict:
+    """The verdict on an arm that no look has settled."""
+    effect, looks = stats.Effect.of(seen), results.space.looks
     after = next((number for number in looks if number > len(seen["seeds"])), None)
-    if after is not None:
+    if (fewer := _fewer(results, seen)) is not None:
+        found = undecided(fewer)
+    elif after is not None:
         last = f", and the last after {looks[-1]}" * (after != looks[-1])
-        return undecided(f"the next look is after {after} seeds{last}")
-    if effect.sd is None:
-        return undecided("one seed has no interval" if effect.n else "nothing to compare")
-    tested = len(results.sweep.looks[-1]["registered"])
-    return _doubted(undecided(*further(effect, tested)), arm, base)
+        ahead = _ahead(results, base, arm, seen)
+        found = undecided(f"the next look is after {after} seeds{last}{ahead}")
+    elif effect.sd is None:
+        found = undecided("one seed has no interval" if effect.n else "nothing to compare")
+    else:
+        tested = len(results.sweep.looks[-1]["registered"])
+        detail, seeds = further(effect, tested)
+        took = "" if seeds is None else _time_words(results, base, arm, seeds)
+        detail += took and f", in about {took}"
+        found = _doubted(undecided(detail, seeds), arm, base)
+    if seen["matters"] != (results.sweep.registered or {}).get("matters"):
+        late = "the bound for no difference was chosen after results were seen"
+        found = replace(found, detail=f"{found.detail}; {late}")
+    return found
+
+
+def _ahead(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> str:
+    """What the looks that are left are likely to bring, from the last one; empty if that is not known."""
+    look = results.sweep.looks[-1]
+    others = [look["arms"].get(name, {}).get("decision") for name in look["registered"]]
+    open_ = sum(one not in {"better", "worse"} for one in others)
+    left = [number for number in results.space.looks if number > len(seen["seeds"])]
+    effect, level = stats.Effect.of(seen), stats.ALPHA / max(1, open_)
+    if doubts(list(arm.runs.runs.values()), list(base.runs.values())) or not seen["looks"]:
+        return ""  # more seeds are not the question
+    ends = results.sweep.ends or left[-1:]
+    found = stats.outlook(effect, seen["looks"], left, ends, level, look["margin"])
+    if found is None:
+        return ""
+    if found.most is None:
+        settle = "it settles" if len(left) == 1 else "they settle"
+        chance = "less than 1%" if found.chance < 0.01 else f"about {found.chance:.0%}"
+        return f"; the chance that {settle} the question is {chance}"
+    least, most = (max(1, number - arm.n) for number in (found.fewest, found.most))
+    number = quantity(most, "more seed") if least == most else f"{least} to {most} more seeds"
+    verb = "is" if least == most == 1 else "are"
+    took = _time_words(results, base, arm, most)
+    return f"; {number} {verb} likely to settle it{took and f', within about {took}'}"
+
+
+def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -> str:
+    """How long so many more seeds of an arm take, and those that the baseline then lacks; empty if that
+    is not known."""
+    ends = [last_record(trial) for trial in base.having("finished")]
+    of_base = [record.seconds for record in ends if record is not None]
+    if arm.seconds is None or not of_base:
+        return ""
+    lacking = max(0, arm.n + seeds - len(of_base))
+    slots = next((one["slots"] for one in reversed(results.sweep.sessions) if one.get("slots")), 1)
+    seconds = (seeds * arm.seconds + lacking * statistics.median(of_base)) / slots
+    return f"{duration(seconds)} of training"
 
 
 def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
@@ -305,6 +433,8 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
     sweep = results.sweep
     look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
     registered = sweep.registered or {}
+    if (fewer := _fewer(results, seen)) is not None:
+        yield fewer
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     planned = registered.get("arms", {}).get(arm.name)
@@ -315,8 +445,15 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
-    if seen["decision"] == "no difference" and look["matters"] != registered.get("matters"):
+    margin = stats.margin_of(registered.get("matters"), look["noise"])
+    if seen["decision"] == "no difference" and not stats.is_within(stats.Effect.of(seen), margin):
         yield "within a bound that was chosen after results were seen"
+
+
+def _fewer(results: Results, seen: Row) -> str | None:
+    """What is said of an arm that was looked at with more seeds than are asked for now."""
+    number, asked = len(seen["seeds"]), results.space.looks[-1]
+    return f"after {number} seeds, of which the space has {asked} now" if asked < number else None
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
@@ -328,10 +465,10 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
     if gone and base_gone:
         why = f"it {gone}, and the baseline {base_gone}"
         return Verdict("no conclusion", "no conclusion", why)
-    if gone:
-        return Verdict("worse", "worse", f"it {gone}")
-    if base_gone and arm.runs.is_finished:
-        return Verdict("better", "better", f"the baseline {base_gone}")
+    certain = possible(_fate(arm.runs), _fate(base))
+    if certain in {("worse",), ("better",)}:
+        why = f"it {gone}" if gone else f"the baseline {base_gone}"
+        return Verdict(certain[0], certain[0], why)
     for who, name in ((base, "the baseline's"), (arm.runs, "its")):
         if who.chosen is None:
             why = f"nothing of {name} re-tune grid has finished"
@@ -345,12 +482,18 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
     return None
 
 
+def _fate(arm: ArmRuns) -> Fate:
+    """What has become of the runs of an arm."""
+    grid = arm.grid if arm.retuned else []
+    runs = grid if arm.chosen is None else list(arm.runs.values())
+    return Fate.of([trial.status for trial in runs])
+
+
 def _gone(arm: ArmRuns) -> str:
     """A sentence part for an arm whose runs all diverged; else empty."""
-    if arm.chosen is None and arm.retuned:
-        diverged = all(trial.status == "diverged" for trial in arm.grid)
-        return "diverged at every value tried" if diverged else ""
-    return "diverged on every seed" if 0 < len(arm.runs) == len(arm.having("diverged")) else ""
+    if not _fate(arm).is_gone:
+        return ""
+    return "diverged at every value tried" if arm.chosen is None else "diverged on every seed"
 
 
 def _mean_on_all_seeds(arm: ArmFindings, base: ArmFindings) -> float | None:

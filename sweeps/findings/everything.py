@@ -28,7 +28,7 @@ from sweeps.findings.ranking import (
     stopped,
     withdrawn,
 )
-from sweeps.findings.results import ENDINGS, Results, results_of
+from sweeps.findings.results import ENDINGS, Results, read_results
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
@@ -260,7 +260,7 @@ class Reader:
     def _first(self, files: Files) -> SearchFindings | StudyFindings | CommandError:
         try:
             with storing(files.ledger):
-                return findings(results_of(files.name, ledger.rows(files)))
+                return findings(read_results(files))
         except CommandError as error:
             return error
 

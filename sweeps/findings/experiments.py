@@ -19,6 +19,7 @@ from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
 from sweeps.selection import (
+    NO_CHANGE,
     Measured,
     Metric,
     best_record,
@@ -27,13 +28,6 @@ from sweeps.selection import (
     predicts,
 )
 from tinylm import config as cfg
-
-# Paths that don't change the loss, or only as a new seed would.
-NO_CHANGE = {
-    "run.seed", "run.repeat", "run.device", "run.threads", "run.checkpoint_every_tokens",
-    "eval.every_tokens", "eval.batch_size",
-}  # fmt: skip
-
 
 Term = Literal[
     "metric", "text", "tokenizer", "budget", "validation tokens", "validation blocks", "end"

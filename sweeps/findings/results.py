@@ -7,13 +7,15 @@ says which.
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
+from sweeps import ledger
 from sweeps.exits import UsageError
+from sweeps.findings.earlier import Elsewhere, studied_elsewhere
 from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Files, Row, Sweep, Trial
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
@@ -103,6 +105,8 @@ class Results:
     rungs: tuple[int, ...] | tuple[Fraction, ...]
     final: Point | None  # where finished trials are compared; see `final_point`
     common: int | None  # latest shared by all measured trials that neither diverged nor failed
+    # Sweeps in the same results folder that studied an arm, too, by arm.
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -329,6 +333,13 @@ def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, .
         shares = {Fraction(row["rung"], sweep.find(row["trial"]).budget) for row in rows}
         return tuple(sorted(shares))
     return tuple(sorted({row["rung"] for row in rows}))
+
+
+def read_results(files: Files) -> Results:
+    """What the ledger of a sweep says, and which sweeps beside it studied the same before; errors as of
+    `results_of`, and `LedgerError` if it is damaged."""
+    found = results_of(files.name, ledger.rows(files))
+    return replace(found, elsewhere=studied_elsewhere(files, found.sweep))
 
 
 def results_of(name: str, rows: Iterable[Row]) -> Results:

@@ -16,7 +16,7 @@ from typing import Any
 from sweeps import ledger
 from sweeps.exits import UsageError, message_of
 from sweeps.findings.everything import findings
-from sweeps.findings.results import results_of
+from sweeps.findings.results import read_results
 from sweeps.ledger import Files
 from sweeps.report import page as report
 
@@ -40,7 +40,7 @@ _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed co
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    return report.page(findings(results_of(files.name, ledger.rows(files))))
+    return report.page(findings(read_results(files)))
 
 
 class Server(ThreadingHTTPServer):

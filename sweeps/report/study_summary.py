@@ -102,6 +102,8 @@ def verdict_words(found: StudyFindings) -> list[str]:
         lines += [_critical_words(compared.critical_batch), ""]
     return [
         *lines,
+        *_dropped_words(compared),
+        *_pairing_words(compared),
         *_caution_words(compared),
         *_hypothesis_words(compared),
         *_unsettled_words(found),
@@ -129,6 +131,35 @@ def _critical_words(critical: CriticalBatch) -> str:
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
         + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )
+
+
+def _dropped_words(compared: ArmsComparison) -> list[str]:
+    """What was found of arms that the study has no more."""
+    lines = [
+        f"`{one.arm}` ({escaped(named(one.changes))}): {one.verdict.headline}, in {METRICS[one.metric]} "
+        f"after {quantity(one.seeds, 'seed')}."
+        for one in compared.dropped
+    ]
+    return ["Looked at before the space was changed:", "", *listed(lines)] if lines else []
+
+
+def _pairing_words(compared: ArmsComparison) -> list[str]:
+    """What it bought to compare runs at equal seeds."""
+    lines = [
+        f"`{arm.name}` correlates with the baseline by {found.correlation:.2f} (95% interval "
+        f"{found.low:.2f} to {found.high:.2f}, {found.n} seeds): {_bought(found.times)}."
+        for arm in compared.arms
+        if (found := arm.pairing) is not None
+    ]
+    return ["What pairing by seed bought:", "", *listed(lines)] if lines else []
+
+
+def _bought(times: float) -> str:
+    """What pairing bought that saves as many seeds as this many times those there are."""
+    if times <= 1:
+        return "pairing bought no precision"
+    many = f"{times:.1f}" if times < 10 else f"{times:,.0f}"
+    return f"without pairing, the same precision would take {many} times the seeds"
 
 
 def _caution_words(compared: ArmsComparison) -> list[str]:

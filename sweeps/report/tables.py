@@ -31,7 +31,7 @@ MEASURED = (
 )
 ARMS = (
     "arm", "hypothesis", "changes", "chosen", "n", "params", "more_params", "flops_per_token",
-    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high", "level",
+    "more_flops", "seconds", "tokens_per_s", "loss", "difference", "low", "high", "level", "correlation",
     *(f"difference_{metric}" for metric in METRICS), "p", "p_holm", "verdict", "words", "cautions",
 )  # fmt: skip
 
@@ -152,7 +152,7 @@ def _curve_lines(
 
 def arms_table(compared: ArmsComparison) -> Table:
     """One row per arm, the baseline first. `level` is that of the verdict, in percent: the interval from
-    `low` to `high` covers the truth in the rest."""
+    `low` to `high` covers the truth in the rest. `correlation` is that with the baseline over seeds."""
     return Table(ARMS, [_arm_row(arm) for arm in compared.arms])
 
 

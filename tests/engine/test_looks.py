@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, RETUNE, arm, conduct, dead, facts_of, is_bare, study, without_looks
+from conducting import (
+    NOPE,
+    RETUNE,
+    arm,
+    conduct,
+    dead,
+    facts_of,
+    is_bare,
+    study,
+    summarized,
+    without_looks,
+)
 from fakes import driver, request
 from ledgers import rewrite
 
@@ -256,6 +267,24 @@ def test_what_is_changed_after_the_first_run_is_told_also_before_a_look(
     assert told in arm(facts_of(tmp_path))["words"]
 
 
+@pytest.mark.parametrize(
+    ("grid", "told"), [([1e-3, 4e-3, 1.6e-2, 6.4e-2], True), ([1e-3, 4e-3, 1.6e-2, 2e-3], False)]
+)
+def test_values_that_are_chosen_anew_after_the_first_run_are_told(
+    tmp_path: Path, grid: list[float], told: bool
+) -> None:
+    """The arm is best at the highest rate. Its grid is widened before the first look."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return MUCH(config, share) - config["optim"]["lr"] * is_bare(config)
+
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2], retune=RETUNE)
+    conduct(tmp_path, tree, how, records=8 * (6 + 5))
+    conduct(tmp_path, tree | {"retune": {"optim.lr": {"grid": grid}}}, how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert ("changed after results were seen" in words) == told
+
+
 def test_an_arm_that_comes_back_is_what_it_was(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, MUCH)
@@ -319,14 +348,172 @@ def test_an_arm_that_is_gone_has_a_verdict_at_a_look_alone(tmp_path: Path) -> No
     assert arm(facts_of(tmp_path))["verdict"] == "no conclusion"
 
 
-def test_a_bound_that_is_taken_back_is_still_told(tmp_path: Path) -> None:
+def test_a_bound_that_is_taken_back_decides_nothing(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, OPEN, records=20)
     conduct(tmp_path, tree | {"matters": 0.5}, OPEN)
-    before = arm(facts_of(tmp_path))["words"]
+    late = arm(facts_of(tmp_path))["words"]
     conduct(tmp_path, tree, OPEN)
-    assert before.endswith("within a bound that was chosen after results were seen")
+    conduct(tmp_path / "other", tree, OPEN)
+    assert late.endswith("within a bound that was chosen after results were seen")
+    assert arm(facts_of(tmp_path))["words"] == arm(facts_of(tmp_path / "other"))["words"]
+
+
+ONE = study(arms={"nope": NOPE}, seeds=LOOKS)
+
+
+def test_a_bound_that_is_added_in_the_end_is_read_from_the_interval(tmp_path: Path) -> None:
+    before = conduct(tmp_path, ONE, OPEN)
+    after = conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    assert after.spent_tokens == before.spent_tokens
+    seen, again = (one.looks[-1]["arms"]["nope"] for one in (before, after))
+    assert again == seen | {"matters": 0.5, "decision": "no difference"}
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no difference larger than")
+    assert words.endswith("within a bound that was chosen after results were seen")
+
+
+def test_a_bound_that_is_added_in_the_end_leaves_nothing_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    tree = ONE | {"matters": 0.5}
+    conduct(tmp_path, tree, OPEN)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+def test_a_smaller_bound_opens_the_question_again(tmp_path: Path) -> None:
+    how = gaps(0.0001, 0.002, 0.01)
+    settled = conduct(tmp_path, ONE | {"matters": 0.5}, how)
+    after = conduct(tmp_path, ONE | {"matters": 0.0002}, how)
+    assert (seeds_of(settled)["nope"], seeds_of(after)["nope"]) == (3, 8)
+    assert after.looks[-1]["arms"]["nope"]["looks"] == [3, 5, 8]
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.startswith("no conclusion yet")
+    assert words.endswith("the bound for no difference was chosen after results were seen")
+
+
+def test_a_late_bound_is_not_told_where_the_registered_one_decides_the_same(tmp_path: Path) -> None:
+    how = gaps(0.0001, 0.002, 0.01)
+    conduct(tmp_path, ONE, how)
+    conduct(tmp_path, ONE | {"matters": 0.0001}, how)
+    conduct(tmp_path, ONE | {"matters": 0.5}, how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert (words[:13], "after results" in words) == ("no difference", False)
+
+
+def test_a_bound_that_changes_nothing_is_no_look(tmp_path: Path) -> None:
+    before = conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    after = conduct(tmp_path, ONE | {"matters": 0.6}, OPEN)
+    assert len(after.looks) == len(before.looks)
+    assert "after results" not in arm(facts_of(tmp_path))["words"]
+
+
+def without_bounds(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it was written when looks did not say by which bound each arm was decided."""
+    if row["kind"] != "look":
+        return row
+    arms = {
+        name: {field: value for field, value in one.items() if field != "matters"}
+        for name, one in row["arms"].items()
+    }
+    return {**row, "arms": arms}
+
+
+def test_a_look_from_before_arms_had_a_bound_was_decided_by_that_of_the_look(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, ONE | {"matters": 0.5}, OPEN)
+    rewrite(led.Files(tmp_path / "old"), map(without_bounds, led.read(led.Files(tmp_path))))
+    assert arm(facts_of(tmp_path / "old"))["words"] == arm(facts_of(tmp_path))["words"]
+
+
+def test_a_bound_does_not_change_a_difference(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, CLEAR)
+    before = arm(facts_of(tmp_path))["words"]
+    conduct(tmp_path, ONE | {"matters": 9.0}, CLEAR)
     assert arm(facts_of(tmp_path))["words"] == before
+
+
+def test_a_bound_can_not_settle_an_arm_that_lost_a_run(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        lost = is_bare(config) and config["run"]["seed"] == 1
+        return math.inf if lost else gaps(-0.02, 0, 0.01)(config, share)
+
+    conduct(tmp_path, ONE, how)
+    sweep = conduct(tmp_path, ONE | {"matters": 9.0}, how)
+    assert {one["nope"] for one in decisions(sweep)} == {"no conclusion"}
+
+
+@pytest.mark.parametrize(
+    ("fewer", "left"), [({"looks": [3]}, 3), ({"at_most": 4}, 4), ([0, 1, 2], 3)], ids=str
+)
+def test_a_verdict_stays_when_a_study_is_shortened(tmp_path: Path, fewer: Any, left: int) -> None:
+    how = gaps(0.03, 0.005, 0.01)
+    assert seeds_of(conduct(tmp_path, ONE, how))["nope"] == 5
+    before = arm(facts_of(tmp_path))
+    conduct(tmp_path, ONE | {"seeds": fewer}, how)
+    after = arm(facts_of(tmp_path))
+    names = ("verdict", "difference", "low", "high", "p_holm")
+    assert [after[name] for name in names] == [before[name] for name in names]
+    assert f"after 5 seeds, of which the space has {left} now" in after["words"]
+
+
+def test_an_open_question_stays_open_when_a_study_is_shortened(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    sweep = conduct(tmp_path, ONE | {"seeds": {"looks": [3, 5]}}, OPEN)
+    assert len(sweep.looks) == 3
+    words = "no conclusion yet: after 8 seeds, of which the space has 5 now"
+    assert arm(facts_of(tmp_path))["words"] == words
+
+
+def test_a_shortened_arm_keeps_its_seeds_when_another_is_looked_at(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    both = study(arms={"nope": NOPE, "wide": WIDE}, seeds={"looks": [3]})
+    last = conduct(tmp_path, both, OPEN).looks[-1]["arms"]
+    assert (len(last["nope"]["seeds"]), len(last["wide"]["seeds"])) == (8, 3)
+
+
+def test_a_study_that_is_shortened_has_nothing_left_to_do(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, OPEN)
+    tree = ONE | {"seeds": {"looks": [3]}}
+    conduct(tmp_path, tree, OPEN)
+    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).is_done()
+
+
+@pytest.mark.parametrize("lists", [([0, 3, 4], [0, 5, 6]), ([1, 0, 2], [0, 2, 1])], ids=str)
+def test_every_list_of_seeds_counts_also_one_that_begins_with_the_same(
+    tmp_path: Path, lists: tuple[list[int], list[int]]
+) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN)
+    conduct(tmp_path, tree | {"seeds": lists[0]}, OPEN)
+    sweep = conduct(tmp_path, tree | {"seeds": lists[1]}, OPEN)
+    last = sweep.looks[-1]["arms"]["nope"]
+    assert last["p_holm"] == pytest.approx(min(1, 3 * last["p"]))
+
+
+def test_a_list_that_is_extended_twice_is_another_test(tmp_path: Path) -> None:
+    tree, how = study(arms={"nope": NOPE}, seeds=[0, 1, 2]), gaps(0.03, 0, 0.02)
+    conduct(tmp_path, tree, how)
+    conduct(tmp_path, tree | {"seeds": [0, 1, 2, 3, 4]}, how)
+    last = conduct(tmp_path, tree | {"seeds": [0, 1, 2, 5, 6, 7, 8, 9]}, how).looks[-1]
+    assert last["arms"]["nope"]["p_holm"] == pytest.approx(2 * last["arms"]["nope"]["p"])
+    assert "changed after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
+def test_the_noise_of_a_look_is_without_arms_that_spiked(tmp_path: Path) -> None:
+    """Only the arm scatters, and a run of it has spiked."""
+    conduct(tmp_path, ONE, gaps(0.3, 0, 0.004))
+    files = led.Files(tmp_path)
+    every = led.read(files)
+    runs = [row["trial"] for row in every if row["kind"] == "planned" and row["arm"] == "nope"]
+    spiked = [
+        row | {"spike": 2.0} if row.get("trial") in runs and row["kind"] == "measured" else row
+        for row in every
+        if row["kind"] != "look"
+    ]
+    rewrite(files, [row | {"seq": number} for number, row in enumerate(spiked)])
+    (look,) = conduct(tmp_path, ONE, gaps(0.3, 0, 0.004)).looks
+    assert look["noise"]["freedom"] == 2
 
 
 def test_the_noise_is_of_the_runs_that_a_study_still_has(tmp_path: Path) -> None:
@@ -352,6 +539,46 @@ def test_an_arm_that_is_removed_still_counts_for_the_others(tmp_path: Path) -> N
         ["nope", "wide"],
         pytest.approx(2 * last["p"]),
     )
+
+
+def dropped(folder: Path) -> list[tuple[str, str, int]]:
+    """The arms that a study dropped: what was found of each, after how many seeds."""
+    found = facts_of(folder)["arms"].get("dropped", [])
+    return [(one["arm"], one["verdict"], one["seeds"]) for one in found]
+
+
+def test_what_was_found_of_an_arm_that_is_removed_is_still_told(tmp_path: Path) -> None:
+    looked(tmp_path, gaps(0.5, -0.6))
+    conduct(tmp_path, ONE, gaps(0.5, -0.6))
+    assert dropped(tmp_path) == [("wide", "better", 3)]
+    assert "`wide` (d_ff=96): better by" in summarized(tmp_path)
+
+
+def test_what_was_found_of_an_arm_that_is_changed_is_still_told(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE, MUCH)
+    conduct(tmp_path, ONE | {"arms": {"nope": {**NOPE, "set": {"model.d_ff": 96}}}}, MUCH)
+    assert dropped(tmp_path) == [("nope", "worse", 3)]
+
+
+def test_every_list_of_seeds_that_was_dropped_is_told(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, OPEN)
+    conduct(tmp_path, tree | {"seeds": [3, 4, 5, 6]}, OPEN)
+    conduct(tmp_path, tree | {"seeds": [7, 8]}, OPEN)
+    assert dropped(tmp_path) == [("nope", "no conclusion", 4), ("nope", "no conclusion", 3)]
+
+
+def test_more_seeds_drop_nothing(tmp_path: Path) -> None:
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2]), OPEN)
+    conduct(tmp_path, study(arms={"nope": NOPE}, seeds=[0, 1, 2, 3]), OPEN)
+    assert dropped(tmp_path) == []
+
+
+def test_an_arm_that_was_gone_is_told_as_worse(tmp_path: Path) -> None:
+    how = lambda c, s: math.inf if is_bare(c) else 3 - s  # noqa: E731
+    looked(tmp_path, how)
+    conduct(tmp_path, study(arms={"wide": WIDE}, seeds=LOOKS), how)
+    assert dropped(tmp_path) == [("nope", "worse", 3)]
 
 
 def test_a_metric_that_is_chosen_later_is_told(tmp_path: Path) -> None:
@@ -381,9 +608,26 @@ def test_between_looks_the_last_verdict_stands(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
     conduct(tmp_path, tree, OPEN, records=9 * 8 + 36)
     found = arm(facts_of(tmp_path))
-    words = "no conclusion yet: the next look is after 5 seeds, and the last after 8"
-    assert (found["words"], found["low"]) == (words, None)
+    words = "no conclusion yet: the next look is after 5 seeds, and the last after 8; the chance "
+    assert (found["words"].startswith(words), found["low"]) == (True, None)
     assert found["n"] > 3
+
+
+def test_between_looks_the_seeds_that_are_likely_to_settle_an_arm_are_told(tmp_path: Path) -> None:
+    """A run takes 32 seconds; five more of the arm and of the baseline are still to be trained."""
+    how = gaps(0.03, 0.005, 0.01)
+    sweep = conduct(tmp_path, ONE, how, records=6 * 8 + 1)
+    assert decisions(sweep) == [{"nope": "no conclusion"}]
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.endswith(
+        "; 2 to 5 more seeds are likely to settle it, within about 5 min of training"
+    )
+
+
+def test_looks_that_were_added_after_the_end_spend_a_level_of_their_own(tmp_path: Path) -> None:
+    conduct(tmp_path, ONE | {"seeds": [0, 1, 2]}, OPEN)
+    conduct(tmp_path, ONE, OPEN, records=1)
+    assert "the chance that they settle the question is" in arm(facts_of(tmp_path))["words"]
 
 
 def test_at_the_end_an_open_question_says_how_many_seeds_would_settle_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Arms against their baseline: differences, verdicts, corrections, the critical batch size."""
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,16 @@ def test_a_re_tuned_rate_and_the_smallest_size_are_known(tmp_path: Path) -> None
         name: facts_of(tmp_path / name)["arms"]["critical_batch"] for name in ("rates", "decay")
     }
     assert [(f["smallest"], f["retuned"]) for f in found.values()] == [(True, True), (False, False)]
+
+
+def test_the_correlation_over_seeds_is_that_of_the_losses(tmp_path: Path) -> None:
+    """Both losses rise by 0.01 a seed; those of the arm also alternate by 0.01 either way."""
+    facts = facts_of_study(tmp_path, lambda c, s: noisy(c, s, 0.25, 1.0))
+    own = [3.24, 3.27, 3.26, 3.29]
+    found = statistics.correlation(own, [3.0, 3.01, 3.02, 3.03])
+    assert arm(facts)["correlation"] == pytest.approx(found)
+
+
+def test_three_seeds_have_no_correlation(tmp_path: Path) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: noisy(c, s, 0.25, 1.0))
+    assert "correlation" not in arm(facts_of(tmp_path))

@@ -189,6 +189,17 @@ def studies(folder: Path) -> None:
     more = folder / "sequential-added"
     conduct(more, study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.25, 0.01))
     conduct(more, study(seeds=SEEDS, arms={"nope": NOPE, "wide": wide}), widened)
+    more = folder / "sequential-late-bound"
+    conduct(more, looks, lambda c, s: seeded(c, s, 0.02, 0.05))
+    conduct(more, {**looks, "matters": 0.5}, lambda c, s: seeded(c, s, 0.02, 0.05))
+    more = folder / "sequential-shortened"
+    conduct(more, study(seeds=SEEDS), lambda c, s: seeded(c, s, 0.25, 0.01))
+    conduct(more, study(seeds=SEEDS[:3]), lambda c, s: seeded(c, s, 0.25, 0.01))
+    more = folder / "sequential-likely"
+    conduct(more, looks, lambda c, s: seeded(c, s, 0.03, 0.01), records=50)
+    more = folder / "sequential-dropped"
+    conduct(more, study(seeds=SEEDS, arms={"nope": NOPE, "wide": wide}), widened)
+    conduct(more, study(seeds=SEEDS), widened)
     conduct(
         folder / "repeats",
         study(seeds=SEEDS, repeats=3),

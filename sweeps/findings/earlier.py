@@ -1,0 +1,110 @@
+"""Studies in the folders beside that had the same arms before: who starts a study over until it shows a
+difference has looked more often than its verdicts allow for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from sweeps import ledger
+from sweeps.exits import CommandError
+from sweeps.ledger import BASELINE, Files, Row, Sweep
+from sweeps.selection import NO_CHANGE
+from tinylm import config as cfg
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The sweeps beside that have studied an arm, by their names."""
+
+    before: list[str]  # that were begun before
+    copies: list[str]  # of the same sweep, which have looked at the arm otherwise
+
+
+@dataclass(frozen=True)
+class _Study:
+    first: str  # a digest of its first row, which a copy shares
+    begun: datetime
+    arms: frozenset[str]  # with a run that has ended
+    looks: frozenset[tuple[str, str]]  # an arm, and what a look found of it
+
+    def went_on(self, other: "_Study", arm: str) -> bool:
+        """Whether this is a copy of another study that has since looked at an arm otherwise."""
+        is_copy = self.first == other.first and not self.looks.isdisjoint(other.looks)
+        return is_copy and arm in dict(self.looks - other.looks)
+
+
+def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
+    """The sweeps in the same results folder that studied the arms of a study before it began, by arm.
+
+    A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
+    """
+    own = _begun(files)
+    if own is None or sweep.request is None:
+        return {}
+    base = sweep.request["base"]
+    keys = {
+        name: _key(base, row["changes"]) for name, row in sweep.chosen.items() if name != BASELINE
+    }
+    others = [(files.name, _begun(files)) for files in ledger.sweeps(files.results.folder)]
+    studies = [(name, study) for name, study in others if study is not None]
+    before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
+    earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
+    return {
+        arm: Elsewhere(
+            [name for name, study in earlier if key in study.arms],
+            [name for name, study in studies if study.went_on(own, key)],
+        )
+        for arm, key in keys.items()
+    }
+
+
+def _begun(files: Files) -> _Study | None:
+    """What the ledger of a study says of it; None for other sweeps, and for those that can't be read."""
+    try:
+        there = files.ledger.stat()
+        return _read(files.folder, there.st_mtime_ns, there.st_size)
+    except (CommandError, OSError):
+        return None  # the analysis of that sweep says why
+
+
+@lru_cache(maxsize=1000)
+def _read(folder: Path, changed: int, size: int) -> _Study | None:
+    """The same, read once as long as the file does not change. Of a search, only its first row is read."""
+    first: Row = {}
+    base: Row = {}
+    runs: dict[str, str] = {}  # -> arm
+    arms: set[str] = set()
+    looks: set[tuple[str, str]] = set()
+    for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", "finished", "diverged"}):
+        match row["kind"]:
+            case "sweep":
+                first, base = first or row, row["base"]
+                if not {"arms", "each"} & row["space"].keys():
+                    return None
+            case "chosen":
+                runs |= dict.fromkeys(row["trials"].values(), _key(base, row["changes"]))
+            case "look":
+                looks |= set(_found(base, row))
+            case _:
+                arms |= {runs[trial] for trial in (row["trial"],) if trial in runs}
+    if not first:
+        return None
+    begun = datetime.fromisoformat(first["time"])
+    return _Study(cfg.digest(first), begun, frozenset(arms), frozenset(looks))
+
+
+def _found(base: Row, look: Row) -> Iterator[tuple[str, str]]:
+    """What a look found of each arm."""
+    for seen in look["arms"].values():
+        yield _key(base, seen["changes"]), cfg.digest([look["metric"], seen])
+
+
+def _key(base: Row, changes: Row) -> str:
+    """What an arm and its baseline train, as a digest: seeds and tuned values aside."""
+    plain = cfg.flatten(base)
+    both = [{**plain, **some} for some in ({}, changes)]
+    return cfg.digest(
+        [{path: one[path] for path in sorted(one) if path not in NO_CHANGE} for one in both]
+    )

@@ -1,0 +1,157 @@
+"""A study that is started over in another folder is told on, by the ledgers beside it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import NOPE, conduct, is_bare, study
+from ledgers import lr_sweep, rewrite
+
+from sweeps import ledger as led
+from sweeps.findings.everything import Reader
+
+TREE = study(seeds=[0, 1, 2])
+TOLD = "the same arm was studied before in first"
+
+
+def worse(config: dict[str, Any], share: float) -> float:
+    """The arm is clearly worse."""
+    return 3.0 + 0.3 * is_bare(config) + 0.001 * config["run"]["seed"] + (1 - share)
+
+
+def at(folder: Path, day: int) -> None:
+    """Rewrite the ledger of a study as if it had been made on this day."""
+    files, time = led.Files(folder), f"2026-01-{day:02}T00:00:00.000+00:00"
+    rewrite(files, [{**row, "time": time} for row in led.read(files)])
+
+
+def words(folder: Path, arm: str = "nope") -> str:
+    """The verdict on an arm of a study."""
+    (found,) = (
+        one
+        for one in Reader().findings(led.Files(folder)).as_json()["arms"]["arms"]
+        if one["arm"] == arm
+    )
+    return str(found["words"])
+
+
+def twice(folder: Path, first: dict[str, Any], second: dict[str, Any], records: float = 99) -> str:
+    """What the second of two studies says of its arm."""
+    conduct(folder / "first", first, worse, records)
+    at(folder / "first", 1)
+    conduct(folder / "second", second, worse)
+    at(folder / "second", 2)
+    return words(folder / "second")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        TREE,
+        TREE | {"seeds": [5, 6, 7]},
+        TREE | {"metric": "bits_per_byte"},
+        TREE | {"repeats": 2},
+        TREE | {"base": {"run.checkpoint_every_tokens": 2048}},
+    ],
+    ids=["same", "seeds", "metric", "repeats", "checkpoints"],
+)
+def test_a_study_that_is_started_over_says_so(tmp_path: Path, second: dict[str, Any]) -> None:
+    assert TOLD in twice(tmp_path, TREE, second)
+
+
+def test_an_arm_that_is_started_over_by_another_name_says_so(tmp_path: Path) -> None:
+    conduct(tmp_path / "first", TREE, worse)
+    at(tmp_path / "first", 1)
+    conduct(tmp_path / "second", TREE | {"arms": {"bare": NOPE}}, worse)
+    at(tmp_path / "second", 2)
+    assert TOLD in words(tmp_path / "second", "bare")
+
+
+def test_the_first_of_two_studies_says_nothing(tmp_path: Path) -> None:
+    twice(tmp_path, TREE, TREE)
+    assert "before" not in words(tmp_path / "first")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        TREE
+        | {"arms": {"nope": {**NOPE, "set": {"model.norm": "post", "model.position": "none"}}}},
+        TREE | {"base": {"optim.weight_decay": 0.2}},
+    ],
+    ids=["arm", "base"],
+)
+def test_another_study_is_not_the_same(tmp_path: Path, second: dict[str, Any]) -> None:
+    assert "before" not in twice(tmp_path, TREE, second)
+
+
+def test_a_study_without_a_finished_run_was_not_studied(tmp_path: Path) -> None:
+    assert "before" not in twice(tmp_path, TREE, TREE, records=4)
+
+
+def test_a_copy_of_a_study_is_not_another_one(tmp_path: Path) -> None:
+    conduct(tmp_path / "first", TREE, worse)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    assert "before" not in words(tmp_path / "copy") + words(tmp_path / "first")
+
+
+def test_a_copy_of_an_earlier_study_is_named_once(tmp_path: Path) -> None:
+    twice(tmp_path, TREE, TREE)
+    shutil.copytree(tmp_path / "first", tmp_path / "first-copy")
+    assert words(tmp_path / "second").endswith(TOLD)
+
+
+def test_a_copy_of_a_study_that_went_on_otherwise_is_told(tmp_path: Path) -> None:
+    conduct(tmp_path / "first", TREE, worse)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    conduct(tmp_path / "copy", TREE | {"seeds": [7, 8, 9]}, worse)
+    assert words(tmp_path / "first").endswith("a copy of the study went on otherwise: copy")
+    assert "copy of the study" not in words(tmp_path / "copy")
+
+
+def again(folder: Path, name: str, day: int) -> None:
+    """The first study under another name, as if it had been begun on another day."""
+    shutil.copytree(folder / "first", folder / name)
+    at(folder / name, day)
+
+
+def test_of_many_earlier_studies_two_are_named(tmp_path: Path) -> None:
+    twice(tmp_path, TREE, TREE)
+    at(tmp_path / "second", 9)
+    again(tmp_path, "third", 3)
+    again(tmp_path, "fourth", 4)
+    told = "the same arm was studied before in first and third and 1 other sweep"
+    assert words(tmp_path / "second").endswith(told)
+
+
+def test_a_study_that_was_moved_out_is_not_beside(tmp_path: Path) -> None:
+    twice(tmp_path / "results", TREE, TREE)
+    shutil.move(tmp_path / "results" / "first", tmp_path / "first")
+    assert "before" not in words(tmp_path / "results" / "second")
+
+
+def test_a_verdict_without_a_claim_says_nothing_of_others(tmp_path: Path) -> None:
+    dead = lambda config, share: 3.0 + 0.1 * config["run"]["seed"] + (1 - share)  # noqa: E731
+    conduct(tmp_path / "first", TREE, dead)
+    conduct(tmp_path / "second", TREE, dead)
+    assert words(tmp_path / "second").startswith("void")
+    assert "before" not in words(tmp_path / "second")
+
+
+def test_a_damaged_ledger_beside_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ledger.jsonl").write_text('{"kind":"sweep"}\n')
+    assert TOLD in twice(tmp_path, TREE, TREE)
+
+
+def test_a_search_beside_is_no_study(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "rates")
+    assert TOLD in twice(tmp_path, TREE, TREE)
+
+
+def test_every_arm_that_was_ever_studied_counts(tmp_path: Path) -> None:
+    wide = {"hypothesis": "Better.", "set": {"model.d_ff": 96}}
+    conduct(tmp_path / "first", TREE | {"arms": {"nope": NOPE, "wide": wide}}, worse)
+    conduct(tmp_path / "first", TREE | {"arms": {"wide": wide}}, worse)
+    assert TOLD in twice(tmp_path, TREE | {"arms": {"wide": wide}}, TREE)
