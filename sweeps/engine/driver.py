@@ -113,11 +113,21 @@ class _Choice:
 class Left:
     """What a sweep that has begun still has to do, and what it already has of its plan."""
 
-    states: dict[str, str]  # of the planned trials: a status, `new` or `restored`
+    states: dict[str, str]  # of the planned trials: a status, `unfinished`, `new` or `restored`
     withdrawn: list[str]  # labels of the trials that the space no longer has
     trained: int  # tokens, in trials of the plan
     tokens: int  # at most, from here
     cap: dict[str, Any] | None  # that is reached and keeps all of them from being trained
+
+    @property
+    def new(self) -> int:
+        """The number of planned trials that the sweep does not have."""
+        return Counter(self.states.values())["new"]
+
+    @property
+    def kept(self) -> int:
+        """The number of planned trials that the sweep has."""
+        return len(self.states) - self.new
 
 
 @dataclass
@@ -382,9 +392,10 @@ class Driver:
         )
 
     def _state(self, trial: str) -> str:
-        """What has become of a planned trial."""
+        """What has become of a planned trial, by a driver that trains nothing."""
         if trial in self.sweep.trials:
-            return self.sweep.trials[trial].status
+            status = self.sweep.trials[trial].status
+            return "unfinished" if status == "running" else status
         return "restored" if trial in self.sweep.withdrawn else "new"
 
     def _is_going(self, pool: str | None) -> bool:

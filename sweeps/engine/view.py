@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -150,10 +149,8 @@ def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: 
 def show_begun(left: Left, expected: int, console: Console) -> None:
     """Print what a sweep that has begun already has of its plan, what it no longer wants, and what is
     left; the whole plan is expected to take so many tokens."""
-    states = Counter(left.states.values())
-    new = states.pop("new", 0)
-    parts = [f"{sum(states.values())} kept", f"{new} new", f"{len(left.withdrawn)} withdrawn"]
-    console.print(f"begun: {', '.join(parts)}", highlight=False)
+    kept = quantity(left.kept, "trial")
+    console.print(f"{kept} kept, {left.new} new, {len(left.withdrawn)} withdrawn", highlight=False)
     if left.withdrawn:
         console.print(f"withdrawn: {', '.join(left.withdrawn[:_SHOWN])}", highlight=False)
     about = _about_left(left, expected)

@@ -980,8 +980,19 @@ def test_new_values_and_withdrawn_ones_are_told_apart(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES[:2], **NONE))
     found = left(tmp_path, grid(RATES[1:3], **NONE))
     assert list(found.states.values()) == ["finished", "new"]
+    assert (found.kept, found.new) == (1, 1)
     assert found.withdrawn == ["lr=0.0005"]
     assert found.tokens == next(iter(after.trials.values())).budget
+
+
+def test_an_interrupted_trial_is_unfinished(tmp_path: Path) -> None:
+    """Whether a driver trains it at the moment is not known."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:2], **NONE)))
+        conductor.begin({})
+        Engine(conductor, v_shaped, slots=1).run(1)
+    found = left(tmp_path, grid(RATES[:2], **NONE))
+    assert list(found.states.values()) == ["unfinished", "planned"]
 
 
 def test_a_stopped_trial_may_go_on_where_others_join_its_pool(tmp_path: Path) -> None:
