@@ -128,7 +128,7 @@ def _entry(one: Experiment) -> Entry:
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
         observations=[*observations(one), *_init(one), *_cautions(one)],
-        next_steps=list(next_steps(one)),
+        next_steps=[step.words for step in next_steps(one)],
     )
 
 
