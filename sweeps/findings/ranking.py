@@ -12,7 +12,7 @@ from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
 from sweeps.findings.stability import LR
 from sweeps.ledger import Row, Trial
-from sweeps.plan.space import BUDGET, CONTEXT
+from sweeps.plan.space import CONTEXT
 from sweeps.selection import (
     Measured,
     Point,
@@ -294,7 +294,8 @@ def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float,
             start * ratio ** (sign * n) if swept.log else start + sign * n * step for n in (1, 2)
         ]
     whole = all(isinstance(value, int) for value in tried)
-    rounded = [round(x) if whole else float(f"{x:.4g}") for x in new]
+    highest = HIGHEST.get(swept.path, math.inf)
+    rounded = [round(x) if whole else float(f"{min(x, highest):.4g}") for x in new]
     kept = [x for x in dict.fromkeys(rounded) if x not in tried]
     return tuple(x for x in kept if x > 0) if tried[0] >= 0 else tuple(kept)
 
@@ -356,13 +357,18 @@ def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, .
     """
     if not winner or results.budgets_differ or results.is_over:
         return ()
-    lengths = results.context_lengths
-    confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()
     return tuple(
         _best_value(results, swept, winner[0])
-        for swept in results.swept
-        if swept.numeric and swept.path in winner[0].values and swept.path not in confounded
+        for swept in _comparable(results)
+        if swept.numeric and swept.path in winner[0].values
     )
+
+
+def _comparable(results: Results) -> list[SweptPath]:
+    """The paths whose values the losses compare: not a context length with updates of its own size."""
+    lengths = results.context_lengths
+    confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()
+    return [swept for swept in results.swept if swept.path not in confounded]
 
 
 def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
@@ -411,13 +417,16 @@ def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, 
     A value is settled if it finished on several seeds, as did another value of its path with all other
     values the same.
     """
-    paths = [swept for swept in results.swept if len(swept.values) > 1 and swept.path != BUDGET]
-    if len(paths) < 2 or not winner or results.budgets_differ or results.is_over:
+    if sum(len(swept.values) > 1 for swept in results.swept) < 2:
+        return ()
+    if not winner or results.budgets_differ or results.is_over:
         return ()
     chosen = {path: _short(value) for path, value in winner[0].values.items()}
     finished = groups(trial for trial in results.trials if trial.status == "finished")
     found = []
-    for swept in paths:
+    for swept in _comparable(results):
+        if len(swept.values) < 2:
+            continue
         others = {path: value for path, value in chosen.items() if path != swept.path}
         alone = [
             group

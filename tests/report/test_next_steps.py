@@ -134,6 +134,7 @@ def test_a_search_that_draws_is_widened_with_more_samples(tmp_path: Path) -> Non
     ("path", "low", "high", "told"),
     [
         ("optim.weight_decay", 0.03, 1.0, "{loguniform: [0.03, 2.0]}"),
+        ("optim.weight_decay", 0.03, 2.9, "{loguniform: [0.03, 3.0]}"),
         ("optim.weight_decay", 0.03, 3.0, ""),
         ("optim.lr", 1e-2, 1.0, ""),
         ("optim.beta1", 0.5, 0.95, ""),  # a config has it below 1
