@@ -136,3 +136,31 @@ def test_a_sweep_that_has_not_finished_is_resumed_first() -> None:
     swept(PAIR, by_lr, records=40)
     unfinished = ask()
     assert unfinished.exit_code == 2 and "needs no other space:\nResume: " in unfinished.stderr
+
+
+LENGTHS = {
+    **PAIR,
+    "search": {"method": "grid"},
+    "space": {"model.context_length": {"grid": [16, 32, 64]}, "optim.lr": {"grid": [1e-3, 4e-3]}},
+    "match": "tokens_per_update",
+}
+
+
+def by_length(config: dict[str, Any], share: float) -> float:
+    """Longer contexts are better."""
+    return 3.0 - config["model"]["context_length"] / 1000 + (1 - share)
+
+
+@pytest.mark.parametrize(
+    ("path", "sizes"),
+    [("model.context_length", {(16, 16), (32, 8), (64, 4)}), ("optim.lr", {(64, 4)})],
+)
+def test_every_update_has_as_many_tokens_as_in_the_sweep(
+    path: str, sizes: set[tuple[int, int]]
+) -> None:
+    """The base config has 8 sequences of 32 tokens."""
+    swept(LENGTHS, by_length)
+    ask("a.yaml", "--path", path)
+    _, plan = planned("a.yaml")
+    configs = [one.config for one in plan.trials]
+    assert {(one.model.context_length, one.optim.batch_size) for one in configs} == sizes

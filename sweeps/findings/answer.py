@@ -182,7 +182,8 @@ def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
     if results.context_lengths is not None:
         yield "context lengths"
     seeds = max(map(len, groups(results.trials)), default=0)
-    if seeds == 1 and (choice is None or choice.seeds == 1):
+    has_losses = results.having("finished") or results.having("unfinished")
+    if seeds == 1 and has_losses and (choice is None or choice.seeds == 1):
         yield "one seed"
     fresh = {status_of(trial) for trial in confirming(results)}
     if fresh & {"diverged", "failed"}:

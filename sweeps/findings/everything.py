@@ -121,7 +121,6 @@ class SearchFindings(Findings):
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
-        open_values = [one.as_json() for one in self.not_settled]
         return {
             **self._head(),
             "ranking": self.ranking.as_json(of_finished=True),
@@ -132,7 +131,6 @@ class SearchFindings(Findings):
                 "missing": [trial.label for trial in self.missing],
             },
             "best": [best.as_json() for best in self.best],
-            **({"not_settled": open_values} if open_values else {}),
             "selection": self.selection and self.selection.as_json(),
             "spread": {
                 "tokens": self.common.point,

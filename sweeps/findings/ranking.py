@@ -406,10 +406,6 @@ class NotSettled:
     others: dict[str, Any]  # the chosen values of the other paths
     values: tuple[Any, ...]  # to compare at those: of a range, around the best
 
-    def as_json(self) -> Row:
-        """The fields of summary.json."""
-        return asdict(self)
-
 
 def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, ...]:
     """The paths whose chosen value is not settled, the learning rate last; empty if one path was varied.

@@ -8,14 +8,14 @@ import yaml
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.experiments import Experiment, experiments
+from sweeps.findings.experiments import Experiment, changes, experiments
 from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue, NotSettled
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Row, Trial
-from sweeps.plan.space import Looks, Space
+from sweeps.plan.space import BATCH, CONTEXT, Looks, Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
@@ -72,22 +72,35 @@ def next_words(found: SearchFindings | StudyFindings) -> list[str]:
 
 def space_of(results: Results, step: Step) -> Row | None:
     """The whole search space that takes a step, which runs at the scale of the sweep; None if the step
-    needs none. Raises `ConfigError` if there is no such scale any more."""
+    needs none."""
     if step.space is None or results.sweep.request is None:
         return None
-    scale, base = cfg.flatten(cfg.load(results.scale).model_dump()), cfg.flatten(results.base)
+    base = cfg.flatten(results.base)
+    try:
+        scale = cfg.flatten(cfg.load(results.scale).model_dump())
+    except cfg.ConfigError:  # its file is gone
+        scale = {}
     written: Row = results.sweep.request["space"]
     changed = {path: value for path, value in base.items() if value != scale.get(path)}
     changed |= step.space.get("base", {})
     # Another sweep asks its own question, under the same conditions.
     same = {name: written[name] for name in _CONDITIONS if name in written}
-    kept = same if step.is_new and "space" in step.space else written
+    if step.path == CONTEXT and "match" in written:
+        same["match"] = written["match"]
+    kept = same if step.path else written
     whole = {**kept, **step.space, "base": changed}
     order = ("question", "base", *whole)
     return {name: whole[name] for name in dict.fromkeys(order) if whole.get(name, {}) != {}}
 
 
-_CONDITIONS = ("metric", "resources", "caps", "target", "match")
+_CONDITIONS = ("metric", "resources", "caps", "target")
+
+
+def next_space(results: Results, steps: Sequence[Step]) -> str:
+    """The file of the space of the first step that is another sweep; empty if none is."""
+    first = next((step for step in steps if step.is_new and step.space is not None), None)
+    space = first and space_of(results, first)
+    return as_yaml(space) if space else ""
 
 
 def as_yaml(space: Row) -> str:
@@ -136,7 +149,9 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
         yield _widen(results, edges)
     yield from _cut_short(one)
     if found.not_settled:
-        yield from (_settle(results, one) for one in found.not_settled)
+        better = found.answer.better
+        run = (found.winner if better is None else better.runs)[0]
+        yield from (_settle(results, path, run) for path in found.not_settled)
     elif len(one.runs) == 1 and found.answer.better is None:
         yield _more_seeds_of_best(results, one.runs[0])
 
@@ -175,11 +190,11 @@ def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
         return Step(text)
     lines = [f"`{path}: {_flow(domain)}`" for path, domain in wider.items()]
     tree = results.sweep.request["space"]["space"] if results.sweep.request else {}
-    changes: Row = {"space": {**tree, **wider}}
+    wide: Row = {"space": {**tree, **wider}}
     if space.search is not None and space.search.method != "grid":  # else no draw would be new
-        changes["search"] = {**space.search.model_dump(), "samples": 2 * space.search.samples}
-        lines.append(f"`search: {_flow(changes['search'])}`")
-    return Step(f"{text} Set {' and '.join(lines)} in the space. {_again(results)}", changes)
+        wide["search"] = {**space.search.model_dump(), "samples": 2 * space.search.samples}
+        lines.append(f"`search: {_flow(wide['search'])}`")
+    return Step(f"{text} Set {' and '.join(lines)} in the space. {_again(results)}", wide)
 
 
 _END = {"low": "lowest", "high": "highest"}
@@ -214,7 +229,7 @@ def _wider(space: Space, best: BestValue) -> Row:
     }
 
 
-def _settle(results: Results, one: NotSettled) -> Step:
+def _settle(results: Results, one: NotSettled, run: Trial) -> Step:
     """The step to compare the values of one path at the chosen values of the others."""
     name = short_name(one.path)
     others = " and ".join(f"`{path}`" for path in one.others)
@@ -223,10 +238,14 @@ def _settle(results: Results, one: NotSettled) -> Step:
     text = f"Not settled: `{one.path}`, {show(one.best)}, {ran} {others} varied with it."
     if len(one.values) < 2:
         return Step(text)
+    # What goes with the other values, such as a width that is a multiple of another, is in its config.
+    whole = {path: now for path, (_, now) in changes(results.base, run.config).items()}
+    own = {one.path, BATCH} if one.path == CONTEXT and results.space.match else {one.path}
+    base = {path: value for path, value in {**whole, **one.others}.items() if path not in own}
     command = f"sweeps next {results.name} --path {one.path}"
     space = {
         "question": f"Which {name} is best at {named(one.others)}?",
-        "base": one.others,
+        "base": base,
         "search": {"method": "grid"},
         "space": {one.path: {"grid": list(one.values)}},
         "seeds": list(range(1 + MORE_SEEDS)),

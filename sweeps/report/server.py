@@ -19,6 +19,7 @@ from sweeps.findings.everything import findings
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files
 from sweeps.report import page as report
+from sweeps.report.head import best_words
 
 HOST = "127.0.0.1"
 FEED = "/feed"
@@ -40,7 +41,8 @@ _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed co
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    return report.page(findings(results_of(files.name, ledger.rows(files))))
+    found = findings(results_of(files.name, ledger.rows(files)))
+    return report.page(found, best_words(files, found))
 
 
 class Server(ThreadingHTTPServer):

@@ -6,7 +6,7 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
-from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table, with_code
+from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
 from sweeps.stats import NOISE_MARGIN, POWER
@@ -75,7 +75,7 @@ _NOISE_OF = {
 
 
 def verdict_words(found: StudyFindings) -> list[str]:
-    """The arms compared with the baseline, with caveats and hypotheses, and the unsettled arms."""
+    """The arms compared with the baseline, with hypotheses, and the unsettled arms."""
     compared = found.comparison
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
@@ -102,7 +102,6 @@ def verdict_words(found: StudyFindings) -> list[str]:
         lines += [_critical_words(compared.critical_batch), ""]
     return [
         *lines,
-        *_caution_words(compared),
         *_hypothesis_words(compared),
         *_unsettled_words(found),
     ]
@@ -129,11 +128,6 @@ def _critical_words(critical: CriticalBatch) -> str:
         + (f" {critical.best} is the smallest that was tried." if critical.smallest else "")
         + ("" if critical.retuned else " The learning rate was not re-tuned for each size.")
     )
-
-
-def _caution_words(compared: ArmsComparison) -> list[str]:
-    cautions = [f"`{arm.name}`: {with_code(arm.caveats)}" for arm in compared.arms if arm.cautions]
-    return ["Caveats:", "", *listed(cautions)] if cautions else []
 
 
 def _hypothesis_words(compared: ArmsComparison) -> list[str]:
