@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.engine.session import Readers
-    from sweeps.ledger import Files, Sweep
+    from sweeps.ledger import Files, Sweep, Trial
 
 SweepName = Annotated[
     str,
@@ -65,7 +65,7 @@ def readers() -> "Readers":
     """What a session needs of the side that reads; each is imported when it is called."""
     from sweeps.engine.session import Readers
 
-    return Readers(_publish, _void_arms)
+    return Readers(_publish, _void_arms, _best_runs)
 
 
 def _publish(files: "Files", console: "Console") -> None:
@@ -78,3 +78,10 @@ def _void_arms(sweep: "Sweep") -> list[str]:
     from sweeps.findings.arms import void_arms
 
     return void_arms(sweep)
+
+
+def _best_runs(files: "Files") -> "list[Trial]":
+    from sweeps.findings.best import best_runs
+    from sweeps.findings.everything import Reader
+
+    return best_runs(Reader().findings(files))

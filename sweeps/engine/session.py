@@ -67,6 +67,7 @@ class Readers:
 
     publish: Callable[[led.Files, Console], None]  # write and print the analysis
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
+    best_runs: Callable[[led.Files], Sequence[led.Trial]]  # whose checkpoints are the best
 
 
 def preview(request: Request, folder: Path, options: Options, console: Console) -> None:
@@ -328,7 +329,8 @@ class _Session:
         files = self._files
         print(f"{files.folder}: nothing is left to do; see {files.summary}", flush=True)
         self._tell_void()
-        self.driver.sample(_sample)  # if a crash prevented it
+        if self.driver.sweep.sampled is None:  # a crash prevented it
+            self.driver.sample(self.readers.best_runs(files), _sample)
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)
@@ -389,7 +391,7 @@ class _Session:
         driver, command = self.driver, self.options.command
         capped = driver.is_capped()
         if ended_by is None and not capped:
-            driver.sample(_sample)
+            driver.sample(self.readers.best_runs(self._files), _sample)
         self.readers.publish(self._files, self.console)
         if ended_by is not None:
             _warn(_kept(self.options))
