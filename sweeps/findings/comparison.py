@@ -296,8 +296,9 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
         return undecided(f"the next look is after {after} seeds{last}")
     if effect.sd is None:
         return undecided("one seed has no interval" if effect.n else "nothing to compare")
-    tested = len(results.sweep.looks[-1]["registered"])
-    return _doubted(undecided(*further(effect, tested)), arm, base)
+    last_look = results.sweep.looks[-1]
+    tested, margin = len(last_look["registered"]), last_look.get("margin")
+    return _doubted(undecided(*further(effect, tested, margin)), arm, base)
 
 
 def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
