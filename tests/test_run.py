@@ -1,6 +1,7 @@
 """The command line of a sweep: the commands it refuses, and real sweeps under Ray."""
 
 import csv
+import json
 import os
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fakes import Engine, driver, grid, v_shaped
 from sweeping import (
     RATES,
     STOPPING,
@@ -25,6 +27,7 @@ from typer.testing import CliRunner
 from sweeps import ledger as led
 from sweeps.engine.worker import SAMPLE_TOKENS
 from sweeps.exits import Code
+from sweeps.plan.request import read_request
 from sweeps.policies.base import BRANCH
 from sweeps.run import app
 from tinylm import config as cfg
@@ -347,3 +350,42 @@ def test_a_void_study_stays_void_when_it_is_run_again(compared: Any, scale: Path
     _, folder = compared
     again = run(command(folder.with_suffix(".yaml"), scale, folder))
     assert (again.returncode, "nothing is left to do" in again.stdout) == (Code.FAILED, True)
+
+
+@pytest.fixture
+def rates_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A space whose sweep is under results/ and has nothing left to do."""
+    monkeypatch.chdir(tmp_path)
+    tree = grid([1e-3, 4e-3], policy="none")
+    Path("rates.yaml").write_text(yaml.safe_dump(tree))
+    files = led.Files(Path("results/rates-smoke"))
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, read_request("./rates.yaml", "smoke", [], 0))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+        conductor.sample(conductor.sweep.trials.values(), lambda file: SAMPLE)
+    led.write_whole(files.summary, b"")
+    return "./rates.yaml"
+
+
+SAMPLE = {"text": "a", "tokens": 1, "temperature": 1.0, "top_p": 0.9, "seed": 0}
+
+
+def test_the_result_is_json_and_what_happens_goes_to_stderr(rates_done: str) -> None:
+    ran = CliRunner().invoke(app, [rates_done, "--scale", "smoke", "--json"])
+    facts = json.loads(ran.stdout)
+    assert (ran.exit_code, "nothing is left to do" in ran.stderr) == (0, True)
+    assert facts["answer"][0].startswith("lr=0.004 is the best of 2: validation loss 2.0000")
+    assert facts["next"][0].startswith("Widen: ")
+
+
+def test_the_plan_is_json_with_the_state_of_each_trial(rates_done: str) -> None:
+    ran = CliRunner().invoke(app, [rates_done, "--scale", "smoke", "--plan", "--json"])
+    facts = json.loads(ran.stdout)
+    assert [one["state"] for one in facts["trials"]] == ["finished", "finished"]
+    assert (facts["begun"]["kept"], facts["begun"]["new"], facts["full"]["tokens"]) == (
+        2,
+        0,
+        16_384,
+    )
+    assert "2 trials kept, 0 new, 0 withdrawn" in ran.stderr

@@ -61,6 +61,16 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1, allow_nan=False))
 
 
+def print_result_json(files: "Files") -> None:
+    """Print the result of a sweep for programs, whose analysis is written."""
+    from sweeps.findings.everything import Reader
+    from sweeps.report import analysis
+    from sweeps.report.best import kept
+
+    found = Reader().findings(files)
+    print_json(analysis.result(found, files.best if kept(files, found) else None))
+
+
 def readers() -> "Readers":
     """What a session needs of the side that reads; each is imported when it is called."""
     from sweeps.engine.session import Readers

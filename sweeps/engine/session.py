@@ -30,6 +30,7 @@ from sweeps.engine.machine import (
 )
 from sweeps.engine.view import (
     View,
+    planned,
     show_begun,
     show_choice,
     show_forecast,
@@ -70,8 +71,8 @@ class Readers:
     best_runs: Callable[[led.Files], Sequence[led.Trial]]  # whose checkpoints are the best
 
 
-def preview(request: Request, folder: Path, options: Options, console: Console) -> None:
-    """Print the trials of a request, what they cost, and how long they take here."""
+def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
+    """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
     if options.address == "local":
         require_a_slot(request)
     _refuse_audit(request, options.audit)
@@ -106,7 +107,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         if left is not None:
             show_begun(left, expected.tokens, console)
         console.print(f"time: unknown ({error})", highlight=False, markup=False)
-        return
+        return planned(folder, plan, load, expected, left)
     expected = forecast(request, load, speeds, slots)
     show_inits(load.configs, inits, console)
     show_forecast(request, expected, load.tokens, audit, console)
@@ -114,6 +115,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         show_begun(left, expected.tokens, console)
     if left is None or (left.tokens and left.cap is None):
         show_time(expected, speeds, slots, console, left)
+    return planned(folder, plan, load, expected, left)
 
 
 def with_choices(

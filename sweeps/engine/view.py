@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from operator import itemgetter
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -122,6 +123,41 @@ def show_plan(
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left | None) -> led.Row:
+    """A plan for programs: its trials, the tokens and FLOPs of the full grid, the forecast, and what a
+    sweep that has begun has of it."""
+    trials = [
+        {
+            "trial": one.trial,
+            "label": one.label,
+            "arm": one.arm,
+            "values": one.values,
+            "seed": one.config.run.seed,
+            "params": size(one.config.model)[0],
+            "tokens": one.config.budget.tokens,
+            "state": "new" if left is None else left.states[one.trial],
+        }
+        for one in plan.trials
+    ]
+    begun = left and {
+        "kept": left.kept,
+        "new": left.new,
+        "withdrawn": left.withdrawn,
+        "tokens_at_most": left.tokens,
+        "cap": left.cap and left.cap["cap"],
+    }
+    flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
+    return {
+        "sweep": str(folder),
+        "trials": trials,
+        "suggested": plan.suggested,
+        "notes": list(plan.notes),
+        "full": {"tokens": load.tokens, "flops": flops},
+        "forecast": expected.fields(),
+        "begun": begun,
+    }
 
 
 def looks_words(looks: Sequence[int]) -> str:

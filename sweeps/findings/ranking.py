@@ -6,7 +6,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
@@ -27,6 +27,7 @@ from sweeps.selection import (
 )
 from tinylm import config as cfg
 
+Side = Literal["low", "high"]
 # A value closer to a bound than this share of the sampled range is at its edge.
 EDGE_SHARE = 0.05
 # Values above these are not advised, although a config may have them.
@@ -258,7 +259,7 @@ class BestValue:
     tried: int
     lowest: float
     highest: float
-    edge: str | None  # `low` or `high`
+    edge: Side | None
     next: tuple[float, ...]  # past the edge: values to add to a list, or the new bound of a range
     beside: tuple[Neighbor, ...]
 
@@ -273,7 +274,7 @@ def _ratio(bounds: tuple[float, float]) -> float:
     return min(max((high / low) ** 0.25, _FACTORS[0]), _FACTORS[1])
 
 
-def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float, ...]:
+def _beyond(swept: SweptPath, tried: Sequence[float], side: Side) -> tuple[float, ...]:
     """The new bound of a range, or two values past the edge of a list, spaced like the tried ones; none
     that would cross zero."""
     sign = -1 if side == "low" else 1
@@ -311,7 +312,7 @@ def is_sensible(config: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return True
 
 
-def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> str | None:
+def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> Side | None:
     """`low` or `high` if no tried value brackets the best one on that side, else None."""
     if len(tried) < 2:
         return None

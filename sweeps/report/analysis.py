@@ -35,14 +35,21 @@ class Analysis:
     best: str  # the sentence that says where the best checkpoint is; empty if it is not kept
 
     def as_json(self) -> Row:
-        """The findings, the answer and the next steps in sentences, and the paths that were written."""
+        """The result, and the paths that were written."""
         return {
-            **self.findings.as_json(),
-            "answer": answer_words(self.findings),
-            "next": [step.words for step in steps_of(self.findings)],
-            "model": None if self.model is None else str(self.model),
+            **result(self.findings, self.model),
             "paths": [str(path) for path in self.paths],
         }
+
+
+def result(found: SearchFindings | StudyFindings, model: Path | None) -> Row:
+    """The findings, the answer and the next steps in sentences, and the folder of the best model."""
+    return {
+        **found.as_json(),
+        "answer": answer_words(found),
+        "next": [step.words for step in steps_of(found)],
+        "model": None if model is None else str(model),
+    }
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:

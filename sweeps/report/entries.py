@@ -143,8 +143,9 @@ def _verdict(one: Experiment) -> str:
 
 def _answer(one: Experiment) -> list[str]:
     """What a search chose; empty for a single config, which had no choice."""
-    is_choice = isinstance(one.findings, SearchFindings) and one.results.swept
-    return chosen_words(one.findings) if is_choice else []
+    if not isinstance(one.findings, SearchFindings) or not one.results.swept:
+        return []
+    return chosen_words(one.findings)
 
 
 def _caveats(one: Experiment) -> list[str]:

@@ -182,7 +182,8 @@ def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
     """The step to try values past the edge of what was tried."""
     space = results.space
     sides = [
-        f"the best `{best.path}`, {show(best.best)}, is the {_END[best.edge]}" for best in edges
+        f"the best `{best.path}`, {show(best.best)}, is the {'lowest' if best.edge == 'low' else 'highest'}"
+        for best in edges
     ]
     text = f"Widen: {' and '.join(sides)} that was tried."
     wider = {best.path: domain for best in edges if (domain := _wider(space, best))}
@@ -195,9 +196,6 @@ def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
         wide["search"] = {**space.search.model_dump(), "samples": 2 * space.search.samples}
         lines.append(f"`search: {_flow(wide['search'])}`")
     return Step(f"{text} Set {' and '.join(lines)} in the space. {_again(results)}", wide)
-
-
-_END = {"low": "lowest", "high": "highest"}
 
 
 def _flow(tree: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ def print_result(found: SearchFindings | StudyFindings, console: Console, best: 
     else:
         _print_ranking(found, console)
     for number, words in enumerate(head_words(found, best)):
-        console.print(Text(words, style="" if number else "bold"))
+        # Not broken into lines: commands are copied from here.
+        console.print(Text(words, style="" if number else "bold"), soft_wrap=True)
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
