@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from conducting import conduct, is_bare, study
 from fakes import MACHINE
+from ledgers import rewrite
 from typer.testing import CliRunner, Result
 
 from sweeps import ledger as led
@@ -164,3 +165,20 @@ def test_every_update_has_as_many_tokens_as_in_the_sweep(
     _, plan = planned("a.yaml")
     configs = [one.config for one in plan.trials]
     assert {(one.model.context_length, one.optim.batch_size) for one in configs} == sizes
+
+
+def test_an_arm_that_starts_too_high_gets_the_setting_that_lowers_it() -> None:
+    changes = {"model.tie_embeddings": True, "model.embedding_std": 1.0}
+
+    def worse(config: dict[str, Any], share: float) -> float:
+        return inner(config, share) + config["model"]["tie_embeddings"]
+
+    files = swept(study(arms={"tied": {"hypothesis": "Worse.", "set": changes}}), worse)
+    rows = led.read(files)
+    tied = {row["trial"] for row in rows if row["kind"] == "planned" and row["arm"] == "tied"}
+    rewrite(
+        files, [{**row, "loss_init": 25.0 if row.get("trial") in tied else 6.0} for row in rows]
+    )
+    assert ask("a.yaml").exit_code == 0
+    _, plan = planned("a.yaml")
+    assert plan.arms[1].changes == changes | {"model.embedding_std": "standard"}

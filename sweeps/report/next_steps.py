@@ -9,7 +9,7 @@ import yaml
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, changes, experiments
-from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
+from sweeps.findings.outcomes import HighInit, Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue, NotSettled
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
@@ -292,7 +292,7 @@ def _with_seeds(results: Results, further: int) -> tuple[str, Row]:
 
 def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     results = one.results
-    yield from map(Step, _mend_arm(one, arm))
+    yield from _mend_arm(one, arm)
     if doubts(one.runs, one.against):
         return  # as in a search
     ways: dict[str, tuple[str, Row | None]] = {
@@ -316,17 +316,31 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
         yield Step(f"More seeds: {arm.verdict.detail}.{level} {words} {_again(results)}", space)
 
 
-def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     """What to change where runs of an arm or of its baseline overfit or start too high."""
     overfitted = [found for run in (*one.runs, *one.against) if (found := overfit(run)) is not None]
     if overfitted:
-        yield _less_overfitting(overfitted)
-    own = "base" if one.is_baseline else f"arms.{arm.name}.set"
-    for whose, runs, where in (("the baseline's", one.against, "base"), ("its", one.runs, own)):
+        yield Step(_less_overfitting(overfitted))
+    own = "" if one.is_baseline else arm.name
+    for whose, runs, of in (("the baseline's", one.against, ""), ("its", one.runs, own)):
         if (high := high_init(runs)) is not None:
             words = init_words(high.loss, high.uniform, high.setting)
-            yield f"Initialize: {whose} {words}. Set it under `{where}`. {_again(one.results)}"
+            yield _initialize(one.results, f"Initialize: {whose} {words}.", high, of)
             return  # the arm shares what the base config sets
+
+
+def _initialize(results: Results, words: str, high: HighInit, arm: str) -> Step:
+    """The step to lower the loss at init of an arm, or without one in the base config: another sweep."""
+    tree: Row = results.sweep.request["space"] if results.sweep.request else {}
+    if not arm:
+        lower = {"base": high.setting} if high.setting else None
+        return Step(f"{words} Set it under `base`, in another folder.", lower, is_new=True)
+    own = tree.get("arms", {}).get(arm)
+    set_of_arm = own and {
+        "arms": {**tree["arms"], arm: {**own, "set": {**own["set"], **high.setting}}}
+    }
+    text = f"{words} Set it under `arms.{arm}.set`. {_again(results)}"
+    return Step(text, set_of_arm if high.setting else None)
 
 
 def _retuned(space: Space, arm: ArmFindings) -> str:
