@@ -353,6 +353,8 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.kind not in {"better", "worse"}:
         return
     advice = "Use this" if arm.verdict.kind == "better" else "Keep the baseline"
+    if arm.verdict.doubts:  # the difference may be due to them
+        advice = "Not settled"
     caveats = f" Caveats: {arm.caveats}" if arm.cautions else ""
     yield f"{advice}: in `{found.results.name}`, {_ran_at(arm)} is {arm.verdict.words}.{caveats}"
 
@@ -369,7 +371,8 @@ def _values_to_take(found: SearchFindings) -> Iterator[str]:
         yield f"`{results.name}`: {' '.join(chosen_words(found))}"
     if found.not_settled:
         paths = " and ".join(f"`{one.path}`" for one in found.not_settled)
-        yield f"`{results.name}`: not settled, because other values varied with it: {paths}."
+        them = "it" if len(found.not_settled) == 1 else "them"
+        yield f"`{results.name}`: not settled: {paths}, because other values varied with {them}."
     if found.answer.better is not None or found.not_settled:
         return
     unfinished = f" {unfinished_words(results)}" if found.unfinished else ""
