@@ -396,6 +396,17 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
     )
 
 
+def lowest_rate(results: Results) -> BestValue | None:
+    """The lowest learning rate of a sweep of rates, as its edge; what is below it is to be tried where all
+    trials diverged. None for one rate."""
+    swept = next((one for one in results.swept if one.path == LR), None)
+    if swept is None or len(swept.values) < 2:
+        return None
+    low, high = swept.values[0], swept.values[-1]
+    below = _beyond(swept, swept.values, "low")
+    return BestValue(LR, swept.name, low, len(swept.values), low, high, "low", below, ())
+
+
 @dataclass(frozen=True)
 class NotSettled:
     """A chosen value of one of several paths that varied together, which the runs do not show to be the

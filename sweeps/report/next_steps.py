@@ -10,7 +10,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, changes, experiments
 from sweeps.findings.outcomes import HighInit, Overfit, doubts, high_init, overfit
-from sweeps.findings.ranking import BestValue, NotSettled
+from sweeps.findings.ranking import BestValue, NotSettled, lowest_rate
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
@@ -144,6 +144,8 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     if found.answer.better is not None:
         words = f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
         yield Step(words, _EVERY_TRIAL)
+    if found.diverged and not found.winner and not found.unfinished:
+        yield _lower_rate(results, len(found.diverged))
     edges = [best for best in found.best if best.edge]
     if edges:
         yield _widen(results, edges)
@@ -180,12 +182,28 @@ def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
 
 def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
     """The step to try values past the edge of what was tried."""
-    space = results.space
     sides = [
         f"the best `{best.path}`, {show(best.best)}, is the {'lowest' if best.edge == 'low' else 'highest'}"
         for best in edges
     ]
-    text = f"Widen: {' and '.join(sides)} that was tried."
+    return _with_wider(results, edges, f"Widen: {' and '.join(sides)} that was tried.")
+
+
+def _lower_rate(results: Results, diverged: int) -> Step:
+    """The step after a search in which trials diverged and none finished."""
+    trials = quantity(len(results.trials), "trial")
+    text = f"Lower the learning rate: {diverged} of {trials} diverged, and none finished."
+    lowest = lowest_rate(results)
+    if lowest is not None:
+        return _with_wider(results, [lowest], text)
+    return Step(
+        f"{text} Set `optim.lr` below {show(results.base['optim']['lr'])}, in another folder."
+    )
+
+
+def _with_wider(results: Results, edges: Sequence[BestValue], text: str) -> Step:
+    """A step that adds values past edges to the space."""
+    space = results.space
     wider = {best.path: domain for best in edges if (domain := _wider(space, best))}
     if not wider:
         return Step(text)

@@ -123,6 +123,30 @@ def test_a_widened_range_of_whole_numbers_is_one_of_whole_numbers(tmp_path: Path
     assert "Set `model.d_ff: {int: [16384, 77824]}` and `" in step
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((1.0, 2.0), "Set `optim.lr: {grid: [0.25, 0.5, 1.0, 2.0]}` in the space."),
+        ((1.0,), "Set `optim.lr` below 0.002, in another folder."),
+    ],
+)
+def test_a_search_that_diverged_needs_lower_rates(
+    tmp_path: Path, values: tuple[float, ...], told: str
+) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": list(values)}} if len(values) > 1 else {})
+        for rate in values:
+            trial = tell.plan({"optim.lr": rate} if len(values) > 1 else {})
+            tell.start(trial)
+            tell.diverge(trial, EVERY)
+    (step,) = beginning(entry_of(tmp_path, "a"), "Lower the learning rate")
+    number = len(values)
+    assert (
+        f"{number} of {number} trial{'s' * (number > 1)} diverged, and none finished. {told}"
+        in step
+    )
+
+
 def test_a_search_that_draws_is_widened_with_more_samples(tmp_path: Path) -> None:
     """The draws that it has count as its first samples."""
     ended(tmp_path / "a", "optim.lr", {1e-3: 3.2, 1.9e-2: 3.0}, {"loguniform": [1e-3, 2e-2]})
