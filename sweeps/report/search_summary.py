@@ -171,6 +171,7 @@ def best_words(found: SearchFindings) -> list[str]:
     """The best value of each swept path, and whether it is at the edge of the tried range."""
     if not found.best:
         return []
+    together = {one.path for one in found.not_settled}
     among = "finished trials" if found.answer.better is None else "finished and audited trials"
     return [
         "## Best values",
@@ -179,21 +180,21 @@ def best_words(found: SearchFindings) -> list[str]:
         if found.results.to_target
         else f"Among {among}, by the mean over seeds {when(found.ranking.point)}:",
         "",
-        *(f"- {_best_value_words(best)}" for best in found.best),
+        *(f"- {_best_value_words(best, best.path in together)}" for best in found.best),
         "",
     ]
 
 
-def _best_value_words(best: BestValue) -> str:
+def _best_value_words(best: BestValue, varied_together: bool) -> str:
     beside = ", ".join(
         f"{show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
         for near in best.beside
     )
     early = any("stopped" in near.statuses and not near.audited for near in best.beside)
-    line = (
-        f"`{best.path}`: **{show(best.best)}** is the best of {best.tried} values from "
-        f"{show(best.lowest)} to {show(best.highest)}."
-    )
+    tried = f"{best.tried} values from {show(best.lowest)} to {show(best.highest)}"
+    what = f"is that of the best, of {tried}; not settled, because other values varied with it."
+    line = f"`{best.path}`: **{show(best.best)}** "
+    line += what if varied_together else f"is the best of {tried}."
     line += f" Next to it: {beside}." * bool(beside)
     line += " A stopped neighbor might have ended lower." * early
     if best.edge:
