@@ -104,7 +104,7 @@ def test_a_trial_that_takes_more_than_the_machine_has_exits_2(
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")
-    assert (code, "full grid: 32.8k tokens" in said) == (0, True), said
+    assert (code, "all trials in full: 32.8k tokens" in said) == (0, True), said
 
 
 # Real sweeps

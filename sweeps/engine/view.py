@@ -93,8 +93,8 @@ def show_choice(tried: Sequence[Tried], console: Console) -> None:
 def show_plan(
     request: Request, plan: Plan, load: Load, states: Mapping[str, str], console: Console
 ) -> None:
-    """Print the trials of a plan, with their states in a sweep that has begun, and what the full grid
-    costs."""
+    """Print the trials of a plan, with their states in a sweep that has begun, and what they cost
+    in full."""
     for note in plan.notes:
         console.print(note, highlight=False)
     if plan.trials:
@@ -122,11 +122,11 @@ def show_plan(
     for sentence in lengths.words if lengths is not None else ():
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
-    console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+    console.print(f"all trials in full: {count(load.tokens)} tokens, {count(flops)} FLOPs")
 
 
 def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left | None) -> led.Row:
-    """A plan for programs: its trials, the tokens and FLOPs of the full grid, the forecast, and what a
+    """A plan for programs: its trials, the tokens and FLOPs of all in full, the forecast, and what a
     sweep that has begun has of it."""
     trials = [
         {
@@ -246,7 +246,7 @@ def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator
 def show_forecast(
     request: Request, expected: Forecast, full: int, audit: float, console: Console
 ) -> None:
-    """Print how many tokens a sweep is expected to use, as a share of the full grid, and how many trials
+    """Print how many tokens a sweep is expected to use, as a share of all trials in full, and how many trials
     are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
@@ -254,7 +254,7 @@ def show_forecast(
         spread = f" (at least {count(low)}, at most {count(high)})"
     console.print(
         f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
-        f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
+        f"{expected.tokens / full:.0%} of all trials in full ({expected.basis})"
     )
     stages = ", ".join(
         f"{trials:.3g} at {_stage(stage)}" for stage, trials in expected.occupancy.items()
@@ -380,7 +380,7 @@ class View:
         full = sum(trial.budget for trial in trials)
         lines = Table.grid()
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
-        lines.add_row(f"{count(spent)} of about {count(total)} tokens (full grid: {count(full)})")
+        lines.add_row(f"{count(spent)} of about {count(total)} tokens (in full: {count(full)})")
         lines.add_row(f"{duration(passed)}{left}")
         return lines
 
