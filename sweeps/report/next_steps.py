@@ -249,7 +249,7 @@ def _settle(results: Results, one: NotSettled, run: Trial) -> Step:
     """The step to compare the values of one path at the chosen values of the others."""
     name = short_name(one.path)
     others = " and ".join(f"`{path}`" for path in one.others)
-    ran = "was run with one seed, and" if one.seeds == 1 else "is not settled:"
+    ran = "was compared on one seed, and" if one.seeds == 1 else "is not settled:"
     fixed = " and ".join(f"`{path}: {show(value)}`" for path, value in one.others.items())
     text = f"Not settled: `{one.path}`, {show(one.best)}, {ran} {others} varied with it."
     if len(one.values) < 2:
