@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import conduct, is_bare, study
+from conducting import NOPE, conduct, is_bare, study
 from fakes import MACHINE
-from ledgers import rewrite
+from ledgers import rewrite, studied
 from typer.testing import CliRunner, Result
 
 from sweeps import ledger as led
 from sweeps.commands.next import app
+from sweeps.findings.everything import findings
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request, read_request
+from sweeps.report.next_steps import as_yaml, space_of, steps_of
 
 PAIR = {
     "question": "Which pair?",
@@ -106,7 +108,9 @@ def test_more_seeds_of_a_study_keep_its_runs() -> None:
         return 3.0 + (1 - share) + is_bare(config) * (0.03 if seed % 2 else -0.01)
 
     files = swept(study(seeds=[0, 1, 2, 3]), open_question)
-    assert ask("more.yaml").exit_code == 0
+    results = studied(files)
+    asked = [step for step in steps_of(findings(results)) if "seeds" in (step.space or {})]
+    Path("more.yaml").write_text(as_yaml(space_of(results, asked[0]) or {}))
     _, plan = planned("more.yaml")
     assert led.fold(led.read(files)).trials.keys() < {one.trial for one in plan.trials}
 
@@ -182,3 +186,13 @@ def test_an_arm_that_starts_too_high_gets_the_setting_that_lowers_it() -> None:
     assert ask("a.yaml").exit_code == 0
     _, plan = planned("a.yaml")
     assert plan.arms[1].changes == changes | {"model.embedding_std": "standard"}
+
+
+@pytest.mark.parametrize("retune", [None, {"optim.lr": {"times": [0.5, 1, 2]}}])
+def test_an_arm_that_was_not_re_tuned_gets_a_grid(retune: dict[str, Any] | None) -> None:
+    arms = {"nope": {**NOPE, "retune": False}} if retune else {"nope": NOPE}
+    tree = study(arms=arms, **({"retune": retune} if retune else {}))
+    swept(tree, lambda config, share: inner(config, share) + 0.1 * is_bare(config))
+    assert ask("a.yaml").exit_code == 0
+    _, plan = planned("a.yaml")
+    assert [arm.retune for arm in plan.arms] == [True, True]

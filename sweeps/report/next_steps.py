@@ -323,10 +323,9 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
             way, space = ways[caution.kind]
             yield Step(f"Re-tune: {caution.text}. {way} {_again(results)}", space)
     if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
-        yield Step(
-            "Re-tune: it ran at the baseline's values, which may not be its best. "
-            f"{_retuned(results.space, arm)} {_again(results)}"
-        )
+        way, space = _retuned(results, arm)
+        text = "Re-tune: it ran at the baseline's values, which may not be its best."
+        yield Step(f"{text} {way} {_again(results)}", space)
     if arm.verdict.seeds is not None:
         words, space = _with_seeds(results, arm.verdict.seeds)
         looks = results.sweep.looks
@@ -361,14 +360,18 @@ def _initialize(results: Results, words: str, high: HighInit, arm: str) -> Step:
     return Step(text, set_of_arm if high.setting else None)
 
 
-def _retuned(space: Space, arm: ArmFindings) -> str:
-    """What to change in the space to re-tune an arm."""
+def _retuned(results: Results, arm: ArmFindings) -> tuple[str, Row | None]:
+    """What to change in the space to re-tune an arm, in words and as it is written."""
+    space, tree = results.space, results.sweep.request["space"] if results.sweep.request else {}
     if space.retune:
-        return f"Remove `arms.{arm.name}.retune: false`."
+        arms = tree.get("arms", {})
+        own = {name: value for name, value in arms.get(arm.name, {}).items() if name != "retune"}
+        return f"Remove `arms.{arm.name}.retune: false`.", {"arms": {**arms, arm.name: own}}
     scaled = space.each.scale if space.each else {}
     if LR in arm.runs.changes and LR not in scaled:  # the arms set the learning rate themselves
-        return "Add `retune` to the space."
-    return f"Add `retune: {{{LR}: {{times: [0.5, 1, 2]}}}}` to the space."
+        return "Add `retune` to the space.", None
+    retune = {LR: {"times": [0.5, 1, 2]}}
+    return f"Add `retune: {_flow(retune)}` to the space.", {"retune": retune}
 
 
 def _cut_short(one: Experiment) -> Iterator[Step]:
