@@ -444,7 +444,8 @@ def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, 
         ]
         if len(winner) == 1 or not any(len(group) == len(winner) for group in alone):
             best = chosen[swept.path]
-            values = _around(swept, best)
+            domain = results.space.space.get(swept.path)
+            values = _around(swept, best, domain.every() if domain is not None else None)
             kept = [x for x in values if is_sensible(winner[0].config, {**others, swept.path: x})]
             found.append(NotSettled(swept.path, best, len(winner), others, tuple(kept)))
     return tuple(sorted(found, key=lambda one: one.path == LR))
@@ -455,8 +456,9 @@ def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _around(swept: SweptPath, best: Any) -> list[Any]:
-    """The values of a path to compare with the best: those of a list, or five around it in a range."""
+def _around(swept: SweptPath, best: Any, every: Iterable[Any] | None) -> list[Any]:
+    """The values of a path to compare with the best: those of a list, or five around it in a range, of
+    whole numbers as many steps apart as `every` has them."""
     if swept.bounds is None:
         return list(swept.values)
     low, high = swept.bounds
@@ -465,7 +467,9 @@ def _around(swept: SweptPath, best: Any) -> list[Any]:
     else:
         near = [float(f"{best + n * (high - low) / 8:.3g}") for n in (-2, -1, 1, 2)]
         near = [x for x in near if low <= x <= high]
-    return sorted({best, *(map(round, near) if isinstance(best, int) else near)})
+    step = every.step if isinstance(every, range) else 1
+    whole = (best + step * round((x - best) / step) for x in near)
+    return sorted({best, *(whole if isinstance(best, int) else near)})
 
 
 def importance(results: Results) -> dict[str, float]:

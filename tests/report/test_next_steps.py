@@ -297,6 +297,23 @@ def test_the_values_around_a_draw_stay_within_a_linear_range(tmp_path: Path) -> 
     assert around_best(tmp_path, best, domains) == [0.93, 0.955, 0.98]
 
 
+def test_the_whole_numbers_around_a_draw_are_steps_apart(tmp_path: Path) -> None:
+    """Heads divide them; others could not be trained."""
+    domains = {
+        "optim.lr": {"loguniform": [1e-3, 0.1]},
+        "model.d_model": {"logint": [64, 512], "step": 16},
+    }
+    with story(tmp_path / "a") as tell:
+        tell.ask(domains)
+        for lr, width, val_loss in ((0.01, 128, 3.0), (0.009, 112, 3.5)):
+            trial = tell.plan({"optim.lr": lr, "model.d_model": width})
+            tell.start(trial)
+            tell.measure(trial, BUDGET, val_loss)
+            tell.finish(trial)
+    (first, _) = search_findings(studied(Files(tmp_path / "a"))).not_settled
+    assert (first.path, first.values) == ("model.d_model", (32, 64, 128, 256, 512))
+
+
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:
     (step,) = beginning(arm_of(tmp_path, retune=RETUNE), "Re-tune")
     assert "(try 0.00025). Extend the grid under `retune`." in step
