@@ -38,9 +38,9 @@ def about_words(found: Findings) -> list[str]:
     passes over the text, and a high loss at init."""
     race = [race_words(found.race)] if found.race is not None else []
     passes = [passes_of(found.results.trials)] if found.overfitted else []
-    # The caveats of each arm have its loss at init.
-    compared = isinstance(found, StudyFindings) and found.comparison is not None
-    init = "" if compared else init_of(found.results.trials)
+    arms = found.comparison.arms if isinstance(found, StudyFindings) and found.comparison else ()
+    told = {arm.name for arm in arms}  # the loss at init is in the caveats of each
+    init = init_of([trial for trial in found.results.trials if trial.arm not in told])
     said = [*race, *overfit_words(found), *passes, init]
     return [words for words in said if words]
 

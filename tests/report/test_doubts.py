@@ -59,6 +59,12 @@ def test_the_verdict_on_doubtful_arms_says_so_wherever_it_stands(folder: Path, t
     assert DOUBTS in TEXTS[text](folder)
 
 
+def test_the_loss_at_init_of_an_arm_stands_beside_its_verdict(folder: Path) -> None:
+    verdict, caveats, *_ = answer_words(Reader().under(folder)[0])
+    assert (verdict.partition(":")[0], caveats.partition(":")[0]) == ("nope", "Caveats of nope")
+    assert "nats above ln V" in caveats
+
+
 def test_the_row_of_a_baseline_that_overfitted_says_so(folder: Path) -> None:
     assert line_of(logged(folder), "| 1 |").endswith("| Reference. It overfitted |")
 
