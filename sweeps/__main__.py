@@ -13,13 +13,16 @@ COMMANDS = {
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the report of a running sweep.",
+    "next": "Write the search space of the next sweep after one.",
     "export": "Write the best model of a sweep for another program.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",
     "verify": "Train the first updates of trials again, and compare the losses.",
     "prune": "Delete files of a sweep that are no longer needed.",
 }
 # The others are `sweeps.COMMAND`.
-_ELSEWHERE = {name: f"sweeps.commands.{name}" for name in ("export", "ledger", "verify", "prune")}
+_ELSEWHERE = {
+    name: f"sweeps.commands.{name}" for name in ("next", "export", "ledger", "verify", "prune")
+}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -39,6 +39,7 @@ from sweeps.ledger import (
 )
 from sweeps.report.answer import answer_words
 from sweeps.report.best import best_model
+from sweeps.report.next_steps import steps_of
 from sweeps.report.tables import ARMS, CURVE, Table, arms_table, trials_table
 from tinylm import config as cfg
 
@@ -106,6 +107,12 @@ class LoadedSweep:
     def answer(self) -> list[str]:
         """The answer and its caveats, one sentence each, as every report has them."""
         return answer_words(self.found)
+
+    @property
+    def next_steps(self) -> list[str]:
+        """What to do next, as every report has it; `sweeps next` writes the space of the first that needs
+        one."""
+        return [step.words for step in steps_of(self.found)]
 
     @cached_property
     def findings(self) -> Row:

@@ -64,7 +64,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached
-    sampled       text from the checkpoint with the lowest final loss: trial, step, text, tokens (of
+    sampled       text from the checkpoint of the best run: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
 
 Rows of earlier versions are read as this version would have written them (`_current`). Kinds and fields

@@ -1,12 +1,25 @@
 """`python -m sweeps.run SPACE`: run a sweep, or resume it."""
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import Address, Allow, Slots, Tracker, command_line, console, readers
+from sweeps.commands.shared import (
+    Address,
+    Allow,
+    Slots,
+    Tracker,
+    command_line,
+    console,
+    print_json,
+    print_result_json,
+    readers,
+)
+from sweeps.ledger import Files
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,6 +66,12 @@ def main(
     address: Address = "local",
     tracker: Tracker = None,
     allow: Allow = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the result, or the plan, as JSON; what happens goes to stderr."
+        ),
+    ] = False,
 ) -> None:
     """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
@@ -60,19 +79,26 @@ def main(
         from sweeps.engine.machine import default_scale
         from sweeps.plan.request import read_request, sweep_folder
 
-        if not scale:
-            scale = default_scale()
-            print(f"no --scale given: using {scale}", flush=True)
-        request = read_request(space, scale, changes, seed)
-        folder = sweep_folder(request, out)
-        options = session.Options(
-            command_line("sweeps.run"), "--out", address, tracker, audit, slots, allow
-        )
-        if plan:
-            session.preview(request, folder, options, console())
-            return
-        exits.lose_unheard_output()
-        raise typer.Exit(session.run(request, folder, options, readers(), console()))
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            if not scale:
+                scale = default_scale()
+                print(f"no --scale given: using {scale}", flush=True)
+            request = read_request(space, scale, changes, seed)
+            folder = sweep_folder(request, out)
+            options = session.Options(
+                command_line("sweeps.run"), "--out", address, tracker, audit, slots, allow
+            )
+            if plan:
+                planned = session.preview(request, folder, options, console())
+            else:
+                exits.lose_unheard_output()
+                code = session.run(request, folder, options, readers(), console())
+        if as_json and plan:
+            print_json(planned)
+        elif as_json:
+            print_result_json(Files(folder))
+        if not plan:
+            raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ be planned: the part of a look follows from the number of its seeds and from the
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -496,6 +497,18 @@ def seeds_to_settle(mean: float, sd: float, alpha: float = ALPHA) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle) >= POWER else (middle, high)
     return high
+
+
+def seeds_to_bound(mean: float, sd: float, margin: float) -> int | None:
+    """The total number of seeds with which the t interval of a mean with this scatter is within the margin
+    on either side; None if `MOST_SEEDS` are not enough."""
+    numbers = range(2, MOST_SEEDS + 1)
+
+    def exceeds(n: int) -> bool:
+        return abs(mean) + t_quantile(n - 1) * sd / math.sqrt(n) > margin
+
+    position = bisect_left(numbers, True, key=lambda n: not exceeds(n))
+    return numbers[position] if position < len(numbers) else None
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def test_a_study_has_a_row_for_each_arm(tmp_path: Path) -> None:
 def test_the_answer_has_the_sentences_of_every_text(tmp_path: Path) -> None:
     files = ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.0, 2e-3: 3.1})
     assert sweeps.load(files.folder).answer[0].startswith("lr=0.001 is the best of 2: ")
+    assert sweeps.load(files.folder).next_steps[0].startswith("Widen: the best `optim.lr`, 0.001, ")
 
 
 def test_the_findings_are_those_of_the_summary(lr: Files, analysis: Analysis) -> None:

@@ -169,13 +169,14 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             conductor.begin({})
             Engine(conductor, v_shaped).run()
             conductor.sample(
+                conductor.sweep.trials.values(),
                 lambda file: {
                     "text": "one two",
                     "tokens": 2,
                     "temperature": 1.0,
                     "top_p": 0.9,
                     "seed": 0,
-                }
+                },
             )
         led.write_whole(ledger.files.summary, b"")
     return folder

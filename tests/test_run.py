@@ -1,6 +1,7 @@
 """The command line of a sweep: the commands it refuses, and real sweeps under Ray."""
 
 import csv
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fakes import Engine, driver, grid, v_shaped
 from sweeping import (
     RATES,
     STOPPING,
@@ -23,6 +25,7 @@ from typer.testing import CliRunner
 from sweeps import ledger as led
 from sweeps.engine.worker import SAMPLE_TOKENS
 from sweeps.exits import Code
+from sweeps.plan.request import read_request
 from sweeps.run import app
 
 # Refusals: nothing is started, nothing is written
@@ -97,7 +100,7 @@ def test_a_trial_that_takes_more_than_the_machine_has_exits_2(
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")
-    assert (code, "full grid: 32.8k tokens" in said) == (0, True), said
+    assert (code, "all trials in full: 32.8k tokens" in said) == (0, True), said
 
 
 # Real sweeps
@@ -158,13 +161,8 @@ def test_a_sweep_leaves_tables_and_figures(stopped: Ended) -> None:
 def test_a_sweep_keeps_text_from_its_best_checkpoint(stopped: Ended) -> None:
     sampled = stopped.sweep.sampled
     assert sampled is not None
-    assert (
-        sampled["trial"]
-        == min(
-            (trial for trial in stopped.sweep.trials.values() if trial.status == "finished"),
-            key=lambda trial: float(trial.curve[-1]["val_loss"]),
-        ).trial
-    )
+    best = json.loads(led.Files(stopped.folder).best_facts.read_text())
+    assert sampled["trial"] == best["trial"]
     assert sampled["text"] and 0 < sampled["tokens"] <= SAMPLE_TOKENS
 
 
@@ -294,3 +292,42 @@ def test_a_void_study_stays_void_when_it_is_run_again(compared: Any, scale: Path
     _, folder = compared
     again = run(command(folder.with_suffix(".yaml"), scale, folder))
     assert (again.returncode, "nothing is left to do" in again.stdout) == (Code.FAILED, True)
+
+
+@pytest.fixture
+def rates_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A space whose sweep is under results/ and has nothing left to do."""
+    monkeypatch.chdir(tmp_path)
+    tree = grid([1e-3, 4e-3], policy="none")
+    Path("rates.yaml").write_text(yaml.safe_dump(tree))
+    files = led.Files(Path("results/rates-smoke"))
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, read_request("./rates.yaml", "smoke", [], 0))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+        conductor.sample(conductor.sweep.trials.values(), lambda file: SAMPLE)
+    led.write_whole(files.summary, b"")
+    return "./rates.yaml"
+
+
+SAMPLE = {"text": "a", "tokens": 1, "temperature": 1.0, "top_p": 0.9, "seed": 0}
+
+
+def test_the_result_is_json_and_what_happens_goes_to_stderr(rates_done: str) -> None:
+    ran = CliRunner().invoke(app, [rates_done, "--scale", "smoke", "--json"])
+    facts = json.loads(ran.stdout)
+    assert (ran.exit_code, "nothing is left to do" in ran.stderr) == (0, True)
+    assert facts["answer"][0].startswith("lr=0.004 is the best of 2: validation loss 2.0000")
+    assert facts["next"][0].startswith("Widen: ")
+
+
+def test_the_plan_is_json_with_the_state_of_each_trial(rates_done: str) -> None:
+    ran = CliRunner().invoke(app, [rates_done, "--scale", "smoke", "--plan", "--json"])
+    facts = json.loads(ran.stdout)
+    assert [one["state"] for one in facts["trials"]] == ["finished", "finished"]
+    assert (facts["begun"]["kept"], facts["begun"]["new"], facts["full"]["tokens"]) == (
+        2,
+        0,
+        16_384,
+    )
+    assert "2 trials kept, 0 new, 0 withdrawn" in ran.stderr

@@ -34,6 +34,7 @@ from sweeps.stats import (
     possible,
     read_again,
     scatters_more,
+    seeds_to_bound,
     seeds_to_settle,
     spent,
     t_quantile,
@@ -99,6 +100,24 @@ def test_the_seeds_that_settle_a_difference_are_those_of_the_tables(
 ) -> None:
     """A paired t test at 5% with a power of 80%, by its effect in standard deviations."""
     assert seeds_to_settle(mean, 1.0) == seeds
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.0, 0.03), (0.01, 0.03), (0.0, 0.2)])
+def test_the_seeds_that_bound_a_difference_are_the_fewest_within_the_margin(
+    mean: float, sd: float
+) -> None:
+    needed = seeds_to_bound(mean, sd, 0.02)
+    assert needed is not None
+
+    def end(n: int) -> float:
+        return mean + float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n)
+
+    assert end(needed) <= 0.02 < end(needed - 1)
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.021, 0.0), (0.0, 1.0)])
+def test_a_difference_that_no_number_of_seeds_bounds(mean: float, sd: float) -> None:
+    assert seeds_to_bound(mean, sd, 0.02) is None
 
 
 def test_a_difference_that_no_number_of_seeds_settles() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.engine.session import Readers
-    from sweeps.ledger import Files, Sweep
+    from sweeps.ledger import Files, Sweep, Trial
 
 SweepName = Annotated[
     str,
@@ -61,11 +61,21 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1, allow_nan=False))
 
 
+def print_result_json(files: "Files") -> None:
+    """Print the result of a sweep for programs, whose analysis is written."""
+    from sweeps.findings.everything import Reader
+    from sweeps.report import analysis
+    from sweeps.report.best import kept
+
+    found = Reader().findings(files)
+    print_json(analysis.result(found, files.best if kept(files, found) else None))
+
+
 def readers() -> "Readers":
     """What a session needs of the side that reads; each is imported when it is called."""
     from sweeps.engine.session import Readers
 
-    return Readers(_publish, _void_arms)
+    return Readers(_publish, _void_arms, _best_runs)
 
 
 def _publish(files: "Files", console: "Console") -> None:
@@ -78,3 +88,10 @@ def _void_arms(sweep: "Sweep") -> list[str]:
     from sweeps.findings.arms import void_arms
 
     return void_arms(sweep)
+
+
+def _best_runs(files: "Files") -> "list[Trial]":
+    from sweeps.findings.best import best_runs
+    from sweeps.findings.everything import Reader
+
+    return best_runs(Reader().findings(files))

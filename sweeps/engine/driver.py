@@ -113,11 +113,21 @@ class _Choice:
 class Left:
     """What a sweep that has begun still has to do, and what it already has of its plan."""
 
-    states: dict[str, str]  # of the planned trials: a status, `new` or `restored`
+    states: dict[str, str]  # of the planned trials: a status, `unfinished`, `new` or `restored`
     withdrawn: list[str]  # labels of the trials that the space no longer has
     trained: int  # tokens, in trials of the plan
     tokens: int  # at most, from here
     cap: dict[str, Any] | None  # that is reached and keeps all of them from being trained
+
+    @property
+    def new(self) -> int:
+        """The number of planned trials that the sweep does not have."""
+        return Counter(self.states.values())["new"]
+
+    @property
+    def kept(self) -> int:
+        """The number of planned trials that the sweep has."""
+        return len(self.states) - self.new
 
 
 @dataclass
@@ -382,9 +392,10 @@ class Driver:
         )
 
     def _state(self, trial: str) -> str:
-        """What has become of a planned trial."""
+        """What has become of a planned trial, by a driver that trains nothing."""
         if trial in self.sweep.trials:
-            return self.sweep.trials[trial].status
+            status = self.sweep.trials[trial].status
+            return "unfinished" if status == "running" else status
         return "restored" if trial in self.sweep.withdrawn else "new"
 
     def _is_going(self, pool: str | None) -> bool:
@@ -533,19 +544,20 @@ class Driver:
                 standing = self.policy.standing(trial.trial)
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
-    def sample(self, write: Callable[[Path], dict[str, Any] | None]) -> None:
-        """Write down text sampled from the checkpoint with the lowest final loss, if that is new and the
-        file exists."""
-        metric, known = self.request.space.metric, self.sweep.sampled
-        finished = [one for one in self.sweep.trials.values() if one.status == "finished"]
-        best = min(finished, key=lambda trial: trial.curve[-1][metric], default=None)
-        if best is None or best.checkpoint is None:
+    def sample(
+        self, best: Iterable[led.Trial], write: Callable[[Path], dict[str, Any] | None]
+    ) -> None:
+        """Write down text sampled from the first of the best runs whose checkpoint exists, if that is new."""
+        files, known = self.ledger.files, self.sweep.sampled
+        saved = (
+            (run, files.checkpoint(run.checkpoint)) for run in best if run.checkpoint is not None
+        )
+        run, file = next(((run, file) for run, file in saved if file.is_file()), (None, None))
+        if run is None or file is None or (known is not None and known["trial"] == run.trial):
             return
-        file = self.ledger.files.checkpoint(best.checkpoint)
-        if (known is None or known["trial"] != best.trial) and file.is_file():
-            text = write(file)
-            if text is not None:
-                self._record("sampled", trial=best.trial, step=best.step, **text)
+        text = write(file)
+        if text is not None:
+            self._record("sampled", trial=run.trial, step=run.step, **text)
 
     @property
     def running(self) -> list[led.Trial]:

@@ -30,6 +30,7 @@ from sweeps.engine.machine import (
 )
 from sweeps.engine.view import (
     View,
+    planned,
     show_begun,
     show_choice,
     show_forecast,
@@ -67,10 +68,11 @@ class Readers:
 
     publish: Callable[[led.Files, Console], None]  # write and print the analysis
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
+    best_runs: Callable[[led.Files], Sequence[led.Trial]]  # whose checkpoints are the best
 
 
-def preview(request: Request, folder: Path, options: Options, console: Console) -> None:
-    """Print the trials of a request, what they cost, and how long they take here."""
+def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
+    """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
     if options.address == "local":
         require_a_slot(request)
     _refuse_audit(request, options.audit)
@@ -105,7 +107,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         if left is not None:
             show_begun(left, expected.tokens, console)
         console.print(f"time: unknown ({error})", highlight=False, markup=False)
-        return
+        return planned(folder, plan, load, expected, left)
     expected = forecast(request, load, speeds, slots)
     show_inits(load.configs, inits, console)
     show_forecast(request, expected, load.tokens, audit, console)
@@ -113,6 +115,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         show_begun(left, expected.tokens, console)
     if left is None or (left.tokens and left.cap is None):
         show_time(expected, speeds, slots, console, left)
+    return planned(folder, plan, load, expected, left)
 
 
 def with_choices(
@@ -328,7 +331,8 @@ class _Session:
         files = self._files
         print(f"{files.folder}: nothing is left to do; see {files.summary}", flush=True)
         self._tell_void()
-        self.driver.sample(_sample)  # if a crash prevented it
+        if self.driver.sweep.sampled is None:  # a crash prevented it
+            self.driver.sample(self.readers.best_runs(files), _sample)
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)
@@ -389,7 +393,7 @@ class _Session:
         driver, command = self.driver, self.options.command
         capped = driver.is_capped()
         if ended_by is None and not capped:
-            driver.sample(_sample)
+            driver.sample(self.readers.best_runs(self._files), _sample)
         self.readers.publish(self._files, self.console)
         if ended_by is not None:
             _warn(_kept(self.options))

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from operator import itemgetter
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -93,8 +93,8 @@ def show_choice(tried: Sequence[Tried], console: Console) -> None:
 def show_plan(
     request: Request, plan: Plan, load: Load, states: Mapping[str, str], console: Console
 ) -> None:
-    """Print the trials of a plan, with their states in a sweep that has begun, and what the full grid
-    costs."""
+    """Print the trials of a plan, with their states in a sweep that has begun, and what they cost
+    in full."""
     for note in plan.notes:
         console.print(note, highlight=False)
     if plan.trials:
@@ -122,7 +122,42 @@ def show_plan(
     for sentence in lengths.words if lengths is not None else ():
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
-    console.print(f"full grid: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+    console.print(f"all trials in full: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left | None) -> led.Row:
+    """A plan for programs: its trials, the tokens and FLOPs of all in full, the forecast, and what a
+    sweep that has begun has of it."""
+    trials = [
+        {
+            "trial": one.trial,
+            "label": one.label,
+            "arm": one.arm,
+            "values": one.values,
+            "seed": one.config.run.seed,
+            "params": size(one.config.model)[0],
+            "tokens": one.config.budget.tokens,
+            "state": "new" if left is None else left.states[one.trial],
+        }
+        for one in plan.trials
+    ]
+    begun = left and {
+        "kept": left.kept,
+        "new": left.new,
+        "withdrawn": left.withdrawn,
+        "tokens_at_most": left.tokens,
+        "cap": left.cap and left.cap["cap"],
+    }
+    flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
+    return {
+        "sweep": str(folder),
+        "trials": trials,
+        "suggested": plan.suggested,
+        "notes": list(plan.notes),
+        "full": {"tokens": load.tokens, "flops": flops},
+        "forecast": expected.fields(),
+        "begun": begun,
+    }
 
 
 def looks_words(looks: Sequence[int]) -> str:
@@ -150,10 +185,8 @@ def show_inits(configs: Sequence[cfg.Config], losses: Sequence[float], console: 
 def show_begun(left: Left, expected: int, console: Console) -> None:
     """Print what a sweep that has begun already has of its plan, what it no longer wants, and what is
     left; the whole plan is expected to take so many tokens."""
-    states = Counter(left.states.values())
-    new = states.pop("new", 0)
-    parts = [f"{sum(states.values())} kept", f"{new} new", f"{len(left.withdrawn)} withdrawn"]
-    console.print(f"begun: {', '.join(parts)}", highlight=False)
+    kept = quantity(left.kept, "trial")
+    console.print(f"{kept} kept, {left.new} new, {len(left.withdrawn)} withdrawn", highlight=False)
     if left.withdrawn:
         console.print(f"withdrawn: {', '.join(left.withdrawn[:_SHOWN])}", highlight=False)
     about = _about_left(left, expected)
@@ -213,7 +246,7 @@ def caps_reached(request: Request, tokens: int, hours: float | None) -> Iterator
 def show_forecast(
     request: Request, expected: Forecast, full: int, audit: float, console: Console
 ) -> None:
-    """Print how many tokens a sweep is expected to use, as a share of the full grid, and how many trials
+    """Print how many tokens a sweep is expected to use, as a share of all trials in full, and how many trials
     are expected to reach each rung."""
     low, high = expected.low, expected.high
     spread = "" if low == high else f" ({count(low)} to {count(high)})"
@@ -221,7 +254,7 @@ def show_forecast(
         spread = f" (at least {count(low)}, at most {count(high)})"
     console.print(
         f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
-        f"{expected.tokens / full:.0%} of the full grid ({expected.basis})"
+        f"{expected.tokens / full:.0%} of all trials in full ({expected.basis})"
     )
     stages = ", ".join(
         f"{trials:.3g} at {_stage(stage)}" for stage, trials in expected.occupancy.items()
@@ -347,7 +380,7 @@ class View:
         full = sum(trial.budget for trial in trials)
         lines = Table.grid()
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
-        lines.add_row(f"{count(spent)} of about {count(total)} tokens (full grid: {count(full)})")
+        lines.add_row(f"{count(spent)} of about {count(total)} tokens (in full: {count(full)})")
         lines.add_row(f"{duration(passed)}{left}")
         return lines
 

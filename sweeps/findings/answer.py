@@ -182,12 +182,14 @@ def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
     if results.context_lengths is not None:
         yield "context lengths"
     seeds = max(map(len, groups(results.trials)), default=0)
-    if seeds == 1 and (choice is None or choice.seeds == 1):
+    unfinished = results.having("unfinished")
+    has_losses = results.having("finished") or any(trial.curve for trial in unfinished)
+    if seeds == 1 and has_losses and (choice is None or choice.seeds == 1):
         yield "one seed"
     fresh = {status_of(trial) for trial in confirming(results)}
     if fresh & {"diverged", "failed"}:
         yield "lost"
     if "unfinished" in fresh:
         yield "confirming"
-    if results.having("unfinished") and not results.is_over:
+    if unfinished and not results.is_over:
         yield "unfinished"

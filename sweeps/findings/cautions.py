@@ -1,5 +1,6 @@
 """Caveats of a verdict: differences other than the change, lost runs, poor grids."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from sweeps import stats
 from sweeps.findings.answer import better
 from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
 from sweeps.findings.outcomes import high_init, outcome, overfit
+from sweeps.findings.ranking import HIGHEST
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.ledger import Trial
@@ -26,10 +28,11 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         edge = _edge(arm, path, value)
         if edge is not None:
             side, further = edge
+            told = f" (try {show(further)})" if further <= HIGHEST.get(path, math.inf) else ""
             yield Caution(
                 "grid edge",
                 f"its {short_name(path)} is the {side} of its re-tune grid, so the optimum may lie "
-                f"beyond it (try {show(further)})",
+                f"beyond it{told}",
             )
     yield from _better_in_audit(results, arm)
     if arm.failed:

@@ -381,7 +381,7 @@ def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdi
         found = undecided("one seed has no interval" if effect.n else "nothing to compare")
     else:
         tested = len(results.sweep.looks[-1]["registered"])
-        detail, seeds = further(effect, tested)
+        detail, seeds = further(effect, tested, results.sweep.looks[-1].get("margin"))
         took = "" if seeds is None else _time_words(results, base, arm, seeds)
         detail += took and f", in about {took}"
         found = _doubted(undecided(detail, seeds), arm, base)

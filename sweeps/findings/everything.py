@@ -16,12 +16,14 @@ from sweeps.findings.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.findings.ranking import (
     BestValue,
     Ended,
+    NotSettled,
     Ranking,
     Spread,
     Stopped,
     best_values,
     ended,
     importance,
+    not_settled,
     ranked,
     ranking,
     spread,
@@ -110,6 +112,7 @@ class SearchFindings(Findings):
     common: Ranking  # of all trials at the latest token count that they share
     missing: tuple[Trial, ...]  # trials without a record at that token count
     best: tuple[BestValue, ...]  # of the lowest known loss, audits included
+    not_settled: tuple[NotSettled, ...]  # of them, those that the runs do not settle
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
@@ -213,6 +216,7 @@ def search_findings(results: Results) -> SearchFindings:
     finished = ranking(results)
     chosen = None if results.to_target else selection(results, winner)
     found = answer(results, winner, chosen)
+    best = found.better.runs if found.better else winner
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     return SearchFindings(
         **vars(any_findings(results)),
@@ -223,7 +227,8 @@ def search_findings(results: Results) -> SearchFindings:
         audit=audit(results),
         common=ranked(results, results.trials, results.common),
         missing=tuple(absent),
-        best=best_values(results, found.better.runs if found.better else winner),
+        best=best_values(results, best),
+        not_settled=() if results.to_target else not_settled(results, best),
         selection=chosen,
         spread=spread(results),
         stability=None

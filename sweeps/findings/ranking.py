@@ -6,7 +6,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
@@ -25,9 +25,15 @@ from sweeps.selection import (
     predicts,
     same_point,
 )
+from tinylm import config as cfg
 
+Side = Literal["low", "high"]
 # A value closer to a bound than this share of the sampled range is at its edge.
 EDGE_SHARE = 0.05
+# Values above these are not advised, although a config may have them.
+HIGHEST = {LR: 1.0, "optim.weight_decay": 3.0, "model.dropout": 0.5}
+# A logarithmic range is widened at most by this factor, and values around the best one are that far apart.
+_FACTORS = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -253,8 +259,8 @@ class BestValue:
     tried: int
     lowest: float
     highest: float
-    edge: str | None  # `low` or `high`
-    next: tuple[float, ...]  # values past the edge to try
+    edge: Side | None
+    next: tuple[float, ...]  # past the edge: values to add to a list, or the new bound of a range
     beside: tuple[Neighbor, ...]
 
     def as_json(self) -> Row:
@@ -262,27 +268,51 @@ class BestValue:
         return asdict(self)
 
 
-def _beyond(swept: SweptPath, tried: Sequence[float], side: str) -> tuple[float, ...]:
-    """Two values past an edge, spaced like the tried ones; none that would cross zero."""
+def _ratio(bounds: tuple[float, float]) -> float:
+    """How far apart values of a logarithmic range are tried: a quarter of it, within `_FACTORS`."""
+    low, high = bounds
+    return min(max((high / low) ** 0.25, _FACTORS[0]), _FACTORS[1])
+
+
+def _beyond(swept: SweptPath, tried: Sequence[float], side: Side) -> tuple[float, ...]:
+    """The new bound of a range, or two values past the edge of a list, spaced like the tried ones; none
+    that would cross zero."""
+    sign = -1 if side == "low" else 1
     if swept.bounds is not None:
         low, high = swept.bounds
         start = low if side == "low" else high
-        ratio = (high / low) ** 0.25 if swept.log else 1.0
-        step = (high - low) / 4
+        # In round numbers: the bounds of a range are.
+        new = (
+            [float(f"{start * _ratio(swept.bounds) ** sign:.1g}")]
+            if swept.log
+            else [float(f"{start + sign * (high - low) / 4:.6g}")]
+        )
     else:
-        near, inner = (tried[0], tried[1]) if side == "low" else (tried[-1], tried[-2])
-        start = near
-        ratio = max(near, inner) / min(near, inner) if swept.log else 1.0
-        step = abs(near - inner)
-    sign = -1 if side == "low" else 1
-    new = [start * ratio ** (sign * n) if swept.log else start + sign * n * step for n in (1, 2)]
+        start, inner = (tried[0], tried[1]) if side == "low" else (tried[-1], tried[-2])
+        ratio = max(start, inner) / min(start, inner) if swept.log else 1.0
+        step = abs(start - inner)
+        new = [
+            start * ratio ** (sign * n) if swept.log else start + sign * n * step for n in (1, 2)
+        ]
     whole = all(isinstance(value, int) for value in tried)
-    rounded = [round(x) if whole else float(f"{x:.4g}") for x in new]
+    highest = HIGHEST.get(swept.path, math.inf)
+    rounded = [round(x) if whole else float(f"{min(x, highest):.4g}") for x in new]
     kept = [x for x in dict.fromkeys(rounded) if x not in tried]
     return tuple(x for x in kept if x > 0) if tried[0] >= 0 else tuple(kept)
 
 
-def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> str | None:
+def is_sensible(config: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether values are worth trying: a config accepts them, and none is above `HIGHEST`."""
+    if any(value > HIGHEST[path] for path, value in values.items() if path in HIGHEST):
+        return False
+    try:
+        cfg.overlay(cfg.validate(dict(config), "config"), values)
+    except cfg.ConfigError:
+        return False
+    return True
+
+
+def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> Side | None:
     """`low` or `high` if no tried value brackets the best one on that side, else None."""
     if len(tried) < 2:
         return None
@@ -328,13 +358,18 @@ def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, .
     """
     if not winner or results.budgets_differ or results.is_over:
         return ()
-    lengths = results.context_lengths
-    confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()
     return tuple(
         _best_value(results, swept, winner[0])
-        for swept in results.swept
-        if swept.numeric and swept.path in winner[0].values and swept.path not in confounded
+        for swept in _comparable(results)
+        if swept.numeric and swept.path in winner[0].values
     )
+
+
+def _comparable(results: Results) -> list[SweptPath]:
+    """The paths whose values the losses compare: not a context length with updates of its own size."""
+    lengths = results.context_lengths
+    confounded = {CONTEXT} if lengths is not None and lengths.updates_differ else set()
+    return [swept for swept in results.swept if swept.path not in confounded]
 
 
 def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
@@ -347,6 +382,7 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
     if swept.path == CONTEXT:  # only longer ones, into which the validation tokens can be cut
         _, block = predicts(winner.config)
         further = tuple(x for x in further if side == "high" and block % x == 0)
+    further = tuple(x for x in further if is_sensible(winner.config, {swept.path: x}))
     return BestValue(
         path=swept.path,
         name=swept.name,
@@ -358,6 +394,82 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
         next=further,
         beside=_beside(results, swept, tried, best) if swept.bounds is None else (),
     )
+
+
+def lowest_rate(results: Results) -> BestValue | None:
+    """The lowest learning rate of a sweep of rates, as its edge; what is below it is to be tried where all
+    trials diverged. None for one rate."""
+    swept = next((one for one in results.swept if one.path == LR), None)
+    if swept is None or len(swept.values) < 2:
+        return None
+    low, high = swept.values[0], swept.values[-1]
+    below = _beyond(swept, swept.values, "low")
+    return BestValue(LR, swept.name, low, len(swept.values), low, high, "low", below, ())
+
+
+@dataclass(frozen=True)
+class NotSettled:
+    """A chosen value of one of several paths that varied together, which the runs do not show to be the
+    best at the chosen values of the others."""
+
+    path: str
+    best: Any
+    seeds: int  # of the choice
+    others: dict[str, Any]  # the chosen values of the other paths
+    values: tuple[Any, ...]  # to compare at those: of a range, around the best
+
+
+def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, ...]:
+    """The paths whose chosen value is not settled, the learning rate last; empty if one path was varied.
+
+    A value is settled if it finished on several seeds, as did another value of its path with all other
+    values the same.
+    """
+    if sum(len(swept.values) > 1 for swept in results.swept) < 2:
+        return ()
+    if not winner or results.budgets_differ or results.is_over:
+        return ()
+    chosen = {path: _short(value) for path, value in winner[0].values.items()}
+    finished = groups(trial for trial in results.trials if trial.status == "finished")
+    found = []
+    for swept in _comparable(results):
+        if len(swept.values) < 2:
+            continue
+        others = {path: value for path, value in chosen.items() if path != swept.path}
+        alone = [
+            group
+            for group in finished
+            if {p for p, v in group[0].values.items() if winner[0].values.get(p) != v}
+            == {swept.path}
+        ]
+        if len(winner) == 1 or not any(len(group) == len(winner) for group in alone):
+            best = chosen[swept.path]
+            domain = results.space.space.get(swept.path)
+            values = _around(swept, best, domain.every() if domain is not None else None)
+            kept = [x for x in values if is_sensible(winner[0].config, {**others, swept.path: x})]
+            found.append(NotSettled(swept.path, best, len(winner), others, tuple(kept)))
+    return tuple(sorted(found, key=lambda one: one.path == LR))
+
+
+def _short(value: Any) -> Any:
+    """A value as it is shown: a number that was drawn, with four digits."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _around(swept: SweptPath, best: Any, every: Iterable[Any] | None) -> list[Any]:
+    """The values of a path to compare with the best: those of a list, or five around it in a range, of
+    whole numbers as many steps apart as `every` has them."""
+    if swept.bounds is None:
+        return list(swept.values)
+    low, high = swept.bounds
+    if swept.log:
+        near = [float(f"{best * _ratio(swept.bounds) ** n:.2g}") for n in (-2, -1, 1, 2)]
+    else:
+        near = [float(f"{best + n * (high - low) / 8:.3g}") for n in (-2, -1, 1, 2)]
+        near = [x for x in near if low <= x <= high]
+    step = every.step if isinstance(every, range) else 1
+    whole = (best + step * round((x - best) / step) for x in near)
+    return sorted({best, *(whole if isinstance(best, int) else near)})
 
 
 def importance(results: Results) -> dict[str, float]:

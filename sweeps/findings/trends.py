@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.findings.outcomes import overfit
+from sweeps.findings.outcomes import outcome, overfit
 from sweeps.findings.results import Results
 from sweeps.ledger import Trial
 from sweeps.selection import Point, at, records, same_point
@@ -78,7 +78,8 @@ class CutShort:
 
 def cut_short(results: Results, best: Trial) -> tuple[CutShort, ...]:
     """The stopped trials whose loss was falling faster than the best trial's at the same tokens (at the
-    same share of budgets that differ), except audited ones."""
+    same share of budgets that differ), and that would have caught up by the end if it had gone on so;
+    without the audited and the unstable ones."""
     metric = results.metric
     found = []
     for trial in results.having("stopped"):
@@ -87,10 +88,13 @@ def cut_short(results: Results, best: Trial) -> tuple[CutShort, ...]:
         before, last = records(trial)[-2:]
         points = [same_point(trial, record.tokens, best) for record in (before, last)]
         best_before, best_last = (at(best, point) for point in points)
-        if best_before is None or best_last is None or points[-1] is None:
+        if best_before is None or best_last is None or points[-1] is None or outcome(trial):
             continue
         fall = before.loss(metric) - last.loss(metric)
         best_fall = best_before.loss(metric) - best_last.loss(metric)
-        if round(fall, DIGITS) > round(best_fall, DIGITS):
+        left = (trial.budget - last.tokens) / (last.tokens - before.tokens)
+        behind = last.loss(metric) - best_last.loss(metric)
+        is_faster = round(fall, DIGITS) > round(best_fall, DIGITS)
+        if is_faster and behind <= (fall - best_fall) * left:
             found.append(CutShort(trial.label, points[-1], fall, best_fall))
     return tuple(found)

@@ -16,6 +16,7 @@ from sweeps.stats import (
     Effect,
     Noise,
     decide,
+    seeds_to_bound,
     seeds_to_settle,
 )
 
@@ -59,7 +60,7 @@ def judge(
     decision = decide(effect, p_holm, margin)
     if decision != "no conclusion":
         return settled(decision, effect, unit)
-    return undecided(*further(effect, tested))
+    return undecided(*further(effect, tested, margin))
 
 
 def settled(
@@ -76,14 +77,28 @@ def settled(
     return Verdict(decision, f"{decision} by {size} ({interval})")
 
 
-def further(effect: Effect, tested: int) -> tuple[str, int | None]:
-    """What would settle an open question, in words, and as a number of seeds; None if too many."""
+def further(effect: Effect, tested: int, margin: float | None = None) -> tuple[str, int | None]:
+    """What would settle an open question, in words, and as a number of seeds; None if too many.
+
+    A difference that is too small to be found is bounded: by the margin, within which there is none.
+    """
     assert effect.sd is not None
     needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested) if effect.sd else None
-    if needed is None:
-        text = f"more than {MOST_SEEDS} seeds would be needed to settle a difference so small"
-        return text, None
-    # The current number of seeds may be enough on average, but was not enough here.
-    more = max(1, needed - effect.n)
+    if needed is not None:
+        more = _more(needed, effect)
+        seeds = "1 more seed" if more == 1 else f"{more} more seeds"
+        return f"{seeds} would settle a difference of the size seen", more
+    bound = ""
+    if effect.low is not None and effect.high is not None:
+        bound = f"the difference is between {effect.low:+.4f} and {effect.high:+.4f}, and "
+    enough = seeds_to_bound(effect.mean, effect.sd, margin) if margin is not None else None
+    if enough is None:
+        return f"{bound}more than {MOST_SEEDS} seeds would be needed to find one so small", None
+    more = _more(enough, effect)
     seeds = "1 more seed" if more == 1 else f"{more} more seeds"
-    return f"{seeds} would settle a difference of the size seen", more
+    return f"{bound}{seeds} would show that none is larger than {margin:.4f}", more
+
+
+def _more(needed: int, effect: Effect) -> int:
+    """The further seeds: the current number may be enough on average, but was not enough here."""
+    return max(1, needed - effect.n)

@@ -16,6 +16,8 @@ from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files, Row
 from sweeps.report import best, log, notes, page
 from sweeps.report.answer import answer_words
+from sweeps.report.head import best_words
+from sweeps.report.next_steps import steps_of
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
@@ -30,15 +32,24 @@ class Analysis:
     paths: tuple[Path, ...]
     first: tuple[Path, ...]  # of these, the ones to open first
     model: Path | None  # the folder of the best model
+    best: str  # the sentence that says where the best checkpoint is; empty if it is not kept
 
     def as_json(self) -> Row:
-        """The findings, the answer in sentences, and the paths that were written."""
+        """The result, and the paths that were written."""
         return {
-            **self.findings.as_json(),
-            "answer": answer_words(self.findings),
-            "model": None if self.model is None else str(self.model),
+            **result(self.findings, self.model),
             "paths": [str(path) for path in self.paths],
         }
+
+
+def result(found: SearchFindings | StudyFindings, model: Path | None) -> Row:
+    """The findings, the answer and the next steps in sentences, and the folder of the best model."""
+    return {
+        **found.as_json(),
+        "answer": answer_words(found),
+        "next": [step.words for step in steps_of(found)],
+        "model": None if model is None else str(model),
+    }
 
 
 def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
@@ -48,6 +59,7 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
     """
     from sweeps.report import plots
 
+    model = best.write(files, found)  # which the texts name
     figures, figures_before = plots.draw(found), set(_figures(files))
     names = list(figures)
     paths = []
@@ -56,9 +68,14 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
         paths.append(path)
     for stale in figures_before.difference(paths):  # of a path that is no longer swept
         stale.unlink(missing_ok=True)
-    model = best.write(files, found)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
-    return Analysis(found, tuple(paths), (files.report, files.summary, *pictures), model)
+    return Analysis(
+        found,
+        tuple(paths),
+        (files.report, files.summary, *pictures),
+        model,
+        best_words(files, found),
+    )
 
 
 def _figures(files: Files) -> Iterator[Path]:
@@ -83,8 +100,8 @@ def _contents(
     yield files.curves_table, curves_csv(found.results)
     facts = {**found.as_json(), "figures": list(figures)}
     yield files.findings, json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n"
-    yield files.summary, markdown(found, list(figures)).encode()
-    yield files.report, page.html(page.page(found)).encode()
+    yield files.summary, markdown(found, list(figures), best_words(files, found)).encode()
+    yield files.report, page.html(page.page(found, best_words(files, found))).encode()
     if isinstance(found, StudyFindings) and found.comparison is not None:
         yield files.arms_table, arms_table(found.comparison).csv()
 
@@ -96,10 +113,10 @@ def print_path(path: Path, console: Console) -> None:
 
 
 def present(analysis: Analysis, console: Console) -> None:
-    """Print the ranking, the folder of the best model and the files to open first, each as a link on its
-    own line."""
-    print_result(analysis.findings, console)
-    for path in (*([analysis.model] if analysis.model else []), *analysis.first):
+    """Print the ranking, the answer and what to do next, and the files to open first, each as a link on
+    its own line."""
+    print_result(analysis.findings, console, analysis.best)
+    for path in analysis.first:
         print_path(path, console)
 
 

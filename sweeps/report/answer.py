@@ -20,9 +20,17 @@ def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     sentence per arm."""
     if isinstance(found, StudyFindings):
         return [*_of_study(found), *about_words(found)]
-    caveats = [_caveat(found, caveat) for caveat in found.answer.caveats]
-    chosen = [] if found.results.to_target else _of_search(found)
-    return [*chosen, *about_words(found), *caveats]
+    return [*chosen_words(found), *caveat_words(found)]
+
+
+def chosen_words(found: SearchFindings) -> list[str]:
+    """What a search chose, after what an audit found to be better; empty if trials ended at a target."""
+    return [] if found.results.to_target else list(_of_search(found))
+
+
+def caveat_words(found: SearchFindings) -> list[str]:
+    """What a reader of a search's answer has to know."""
+    return [*about_words(found), *(_caveat(found, caveat) for caveat in found.answer.caveats)]
 
 
 def about_words(found: Findings) -> list[str]:
@@ -30,14 +38,23 @@ def about_words(found: Findings) -> list[str]:
     passes over the text, and a high loss at init."""
     race = [race_words(found.race)] if found.race is not None else []
     passes = [passes_of(found.results.trials)] if found.overfitted else []
-    said = [*race, *overfit_words(found), *passes, init_of(found.results.trials)]
+    arms = found.comparison.arms if isinstance(found, StudyFindings) and found.comparison else ()
+    told = {arm.name for arm in arms}  # the loss at init is in the caveats of each
+    init = init_of([trial for trial in found.results.trials if trial.arm not in told])
+    said = [*race, *overfit_words(found), *passes, init]
     return [words for words in said if words]
 
 
-def _of_study(found: StudyFindings) -> list[str]:
-    if found.comparison is None:
-        return ["No arm is settled yet."]
-    return [f"{arm.name}: {arm.verdict.words}." for arm in found.comparison.arms[1:]]
+def _of_study(found: StudyFindings) -> Iterator[str]:
+    """The verdict on each arm with its caveats, then those of the baseline alone."""
+    arms = found.comparison.arms if found.comparison is not None else ()
+    if len(arms) < 2:
+        yield "No arm is settled yet."
+    for arm in (*arms[1:], *arms[:1]):
+        if not arm.runs.is_baseline:
+            yield f"{arm.name}: {arm.verdict.words}."
+        if arm.cautions:
+            yield f"Caveats of {arm.name}: {arm.caveats}"
 
 
 def better_words(found: Answer) -> str:

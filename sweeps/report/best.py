@@ -79,6 +79,12 @@ def checkpoints(files: Files, runs: Sequence[Trial]) -> Iterator[tuple[Trial, Pa
                 break
 
 
+def kept(files: Files, found: SearchFindings | StudyFindings) -> Trial | None:
+    """The run whose checkpoint is in the folder of the best model; None if it is none of the best runs."""
+    trial = _written(files).get("trial") if files.best_checkpoint.is_file() else None
+    return next((run for run in best_runs(found) if run.trial == trial), None)
+
+
 def best_model(
     files: Files, found: SearchFindings | StudyFindings, arm: str = ""
 ) -> tuple[list[Trial], Trial, Path]:

@@ -23,7 +23,7 @@ from sweeps.findings.experiments import (
 from sweeps.findings.outcomes import doubts
 from sweeps.findings.results import METRICS
 from sweeps.ledger import BASELINE, Row, Trial
-from sweeps.report.answer import better_words
+from sweeps.report.answer import better_words, caveat_words, chosen_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
@@ -55,6 +55,7 @@ class Entry:
     tokens_per_s: float | None  # median
     comparison: Comparison | None
     no_comparison: str  # why there is no comparison
+    answer: list[str]  # of a search: what it chose, with the loss to quote
     verdict: str
     doubts: str  # about its losses, if the verdict does not say so
     patterns: str
@@ -124,11 +125,12 @@ def _entry(one: Experiment) -> Entry:
         tokens_per_s=one.tokens_per_s,
         comparison=comparison if isinstance(comparison, Comparison) else None,
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
+        answer=_answer(one),
         verdict=_verdict(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
-        observations=[*observations(one), *_init(one), *_cautions(one)],
-        next_steps=list(next_steps(one)),
+        observations=list(dict.fromkeys([*_caveats(one), *observations(one), *_cautions(one)])),
+        next_steps=[step.words for step in next_steps(one)],
     )
 
 
@@ -139,11 +141,19 @@ def _verdict(one: Experiment) -> str:
     return one.arm.verdict.words if one.arm and not one.is_baseline else ""
 
 
-def _init(one: Experiment) -> Iterator[str]:
-    """A sentence if runs start far above a uniform guess; of an arm, a caution says it."""
+def _answer(one: Experiment) -> list[str]:
+    """What a search chose; empty for a single config, which had no choice."""
+    if not isinstance(one.findings, SearchFindings) or not one.results.swept:
+        return []
+    return chosen_words(one.findings)
+
+
+def _caveats(one: Experiment) -> list[str]:
+    """The caveats of a search; of an arm without a comparison, that its runs start too high."""
+    if isinstance(one.findings, SearchFindings):
+        return caveat_words(one.findings)
     words = init_of(one.runs) if one.arm is None else ""
-    if words:
-        yield words
+    return [words] if words else []
 
 
 def _cautions(one: Experiment) -> Iterator[str]:

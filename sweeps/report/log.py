@@ -5,7 +5,7 @@ import contextlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.report import notes
-from sweeps.report.answer import better_words, unfinished_words
+from sweeps.report.answer import better_words, chosen_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
+from sweeps.report.head import best_words
 from sweeps.report.markdown import escaped, paragraph, with_code
+from sweeps.report.next_steps import next_space, steps_of
+from sweeps.report.overfitting import init_of
 from sweeps.report.stability import stability_words
 from sweeps.text import (
     between,
@@ -149,15 +152,20 @@ class Section:
     key_change: str
     notes_cell: str  # of the table of all experiments
     block: Markdown  # of the notes in the log
+    best: str  # where the best checkpoint of the sweep is, in its first section
+    space: Markdown  # of the next sweep, the same
     notes: Markdown  # of the sweep, if they are not quoted above
     notes_path: str
 
 
-def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
+def _sections(
+    folder: Path, entries: Sequence[Entry], sweeps: Mapping[str, SearchFindings | StudyFindings]
+) -> Iterator[Section]:
     quoted: set[str] = set()
     groups = group_names([entry.terms for entry in entries])
     for entry, group in zip(entries, groups, strict=True):
         sweep, files = entry.sweep, Files(Path(entry.sweep))  # as the log links them
+        found, is_first = sweeps[sweep], sweep not in quoted
         changes = [f"{short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
@@ -174,7 +182,9 @@ def _sections(folder: Path, entries: Sequence[Entry]) -> Iterator[Section]:
                 )
             ),
             block=Markdown(notes.block(entry.name)),
-            notes=Markdown() if sweep in quoted else _own_notes(Files(folder / sweep)),
+            best=best_words(Files(folder / sweep), found) if is_first else "",
+            space=Markdown(next_space(found.results, steps_of(found)) if is_first else ""),
+            notes=_own_notes(Files(folder / sweep)) if is_first else Markdown(),
             notes_path=str(files.notes),
         )
         quoted.add(sweep)
@@ -189,7 +199,9 @@ def _content(
     names = {results.name for results in all_results}
     return {
         "results": str(folder),
-        "experiments": list(_sections(folder, entries)),
+        "experiments": list(
+            _sections(folder, entries, {found.results.name: found for found in all_findings})
+        ),
         "groups": group_words([entry.terms for entry in entries]),
         "commands": {
             results.name: portable(results.sweep.session.get("command", ""))
@@ -341,22 +353,34 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.kind not in {"better", "worse"}:
         return
     advice = "Use this" if arm.verdict.kind == "better" else "Keep the baseline"
+    if arm.verdict.doubts:  # the difference may be due to them
+        advice = "Not settled"
     caveats = f" Caveats: {arm.caveats}" if arm.cautions else ""
     yield f"{advice}: in `{found.results.name}`, {_ran_at(arm)} is {arm.verdict.words}.{caveats}"
 
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:
+    """The values that a search chose, with no more than its runs support."""
     results = found.results
+    doubtful = found.overfitted or init_of(results.trials)
+    if doubtful or any(outcome(trial) for trial in found.winner):
+        return
     if found.answer.better is not None:
         yield f"`{results.name}`: {better_words(found.answer)}"
-        return
-    if found.overfitted or any(outcome(trial) for trial in found.winner):
+    elif found.not_settled:
+        yield f"`{results.name}`: {' '.join(chosen_words(found))}"
+    if found.not_settled:
+        paths = " and ".join(f"`{one.path}`" for one in found.not_settled)
+        them = "it" if len(found.not_settled) == 1 else "them"
+        yield f"`{results.name}`: not settled: {paths}, because other values varied with {them}."
+    if found.answer.better is not None or found.not_settled:
         return
     unfinished = f" {unfinished_words(results)}" if found.unfinished else ""
+    seeds = f"with {quantity(len(found.winner), 'seed')}"
     for best in found.best:
         yield (
             f"`{best.path}`: in `{results.name}`, {show(best.best)} has the lowest "
             f"{METRICS[results.metric]} of the values tried from {show(best.lowest)} to "
-            f"{show(best.highest)}."
+            f"{show(best.highest)}, {seeds}."
             f"{' It is at the edge of that range.' * bool(best.edge)}{unfinished}"
         )

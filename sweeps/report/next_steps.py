@@ -1,31 +1,115 @@
-"""What to try next, by the rules of docs/experiment_log.md."""
+"""What to do next, by the rules of docs/experiment_log.md, and the search space that does it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
 
 from sweeps.findings.arms import ArmFindings
-from sweeps.findings.everything import SearchFindings
-from sweeps.findings.experiments import Experiment
-from sweeps.findings.outcomes import Overfit, doubts, high_init, overfit
-from sweeps.findings.ranking import BestValue
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.experiments import Experiment, changes, experiments
+from sweeps.findings.outcomes import HighInit, Overfit, doubts, high_init, overfit
+from sweeps.findings.ranking import BestValue, NotSettled, lowest_rate
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
-from sweeps.ledger import Trial
-from sweeps.plan.space import Looks, Space
+from sweeps.ledger import Row, Trial
+from sweeps.plan.space import BATCH, CONTEXT, Looks, Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
-from sweeps.text import between, init_words, named, portable, show, with_option
+from sweeps.text import (
+    between,
+    init_words,
+    named,
+    portable,
+    quantity,
+    short_name,
+    show,
+    with_option,
+)
+from tinylm import config as cfg
 
 MORE_SEEDS = 2  # additional seeds to run if the best has one seed
 _RANK_ALL = (
     "Set `schedule: {policy: none}` in the space, which trains and ranks the stopped trials."
 )
+_EVERY_TRIAL = {"schedule": {"policy": "none"}}
 LONG = 30  # longer lists of seeds are abbreviated
+SHOWN = 3  # steps beside the answer; the summary has all
 
 
-def next_steps(one: Experiment) -> Iterator[str]:
-    """What to try next, by the rules of docs/experiment_log.md; text in backquotes is code."""
+@dataclass(frozen=True)
+class Step:
+    """Something to do next."""
+
+    words: str  # what, why and how; text in backquotes is code
+    space: Row | None = None  # what differs in the space that does it; None if none does
+    is_new: bool = False  # whether that is the space of another sweep
+    path: str = ""  # whose best value it settles
+
+
+def steps_of(found: SearchFindings | StudyFindings) -> list[Step]:
+    """What to do next after a sweep; of a study, each arm's steps begin with its name."""
+    results = found.results
+    steps = [_resume(results)] if found.unfinished and not results.is_over else []
+    for one in experiments([found]):
+        arm = "" if one.arm is None else f"`{one.arm.name}`: "
+        for step in next_steps(one):
+            if step.words not in {known.words for known in steps}:
+                steps.append(replace(step, words=f"{arm}{step.words}"))
+    return steps
+
+
+def next_words(found: SearchFindings | StudyFindings) -> list[str]:
+    """The first steps, as they stand beside the answer; how many more there are."""
+    steps = [f"Next: {step.words}" for step in steps_of(found)]
+    more = len(steps) - SHOWN
+    rest = f"{quantity(more, 'more step')} in the summary." if more > 0 else ""
+    return [*steps[:SHOWN], *([rest] if rest else [])]
+
+
+def space_of(results: Results, step: Step) -> Row | None:
+    """The whole search space that takes a step, which runs at the scale of the sweep; None if the step
+    needs none."""
+    if step.space is None or results.sweep.request is None:
+        return None
+    base = cfg.flatten(results.base)
+    try:
+        scale = cfg.flatten(cfg.load(results.scale).model_dump())
+    except cfg.ConfigError:  # its file is gone
+        scale = {}
+    written: Row = results.sweep.request["space"]
+    changed = {path: value for path, value in base.items() if value != scale.get(path)}
+    changed |= step.space.get("base", {})
+    # Another sweep asks its own question, under the same conditions.
+    same = {name: written[name] for name in _CONDITIONS if name in written}
+    if step.path == CONTEXT and "match" in written:
+        same["match"] = written["match"]
+    kept = same if step.path else written
+    whole = {**kept, **step.space, "base": changed}
+    order = ("question", "base", *whole)
+    return {name: whole[name] for name in dict.fromkeys(order) if whole.get(name, {}) != {}}
+
+
+_CONDITIONS = ("metric", "resources", "caps", "target")
+
+
+def next_space(results: Results, steps: Sequence[Step]) -> str:
+    """The file of the space of the first step that is another sweep; empty if none is."""
+    first = next((step for step in steps if step.is_new and step.space is not None), None)
+    space = first and space_of(results, first)
+    return as_yaml(space) if space else ""
+
+
+def as_yaml(space: Row) -> str:
+    """A search space as its file."""
+    return yaml.safe_dump(space, sort_keys=False, default_flow_style=None, width=100)
+
+
+def next_steps(one: Experiment) -> Iterator[Step]:
+    """What to do next after an experiment, by the rules of docs/experiment_log.md."""
     if isinstance(one.findings, SearchFindings):
         yield from _next_of_search(one.findings, one)
     elif one.arm is not None and not one.arm.is_void:  # other values of a void arm are void too
@@ -45,33 +129,44 @@ def _again(results: Results, option: str = "") -> str:
     return f"Run the sweep again with `{option}`." if option else "Run the sweep again."
 
 
-def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
+def _resume(results: Results) -> Step:
+    left = unfinished_words(results)
+    return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(results)}")
+
+
+def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     results = found.results
     if found.unfinished and not results.is_over:
-        left = unfinished_words(results)
-        yield f"Resume: {left[:1].lower()}{left[1:]} {_again(results)}"
+        yield _resume(results)
     yield from _mend_search(found, one)
     if doubts(one.runs):
         return  # what is tried next, at other values or on more seeds, would have the same problem
     if found.answer.better is not None:
-        yield f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
-    for best in found.best:
-        if best.edge:
-            step = f"Widen: the best `{best.path}`, {show(best.best)}, is at the {best.edge} edge of what was tried."
-            wider = _wider(results.space, best)
-            yield f"{step} {wider} {_again(results)}" if wider else step
+        words = f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
+        yield Step(words, _EVERY_TRIAL)
+    if found.diverged and not found.winner and not found.unfinished:
+        yield _lower_rate(results, len(found.diverged))
+    edges = [best for best in found.best if best.edge]
+    if edges:
+        yield _widen(results, edges)
     yield from _cut_short(one)
-    if len(one.runs) == 1 and found.answer.better is None:
+    if found.not_settled:
+        better = found.answer.better
+        run = (found.winner if better is None else better.runs)[0]
+        yield from (_settle(results, path, run) for path in found.not_settled)
+    elif len(one.runs) == 1 and found.answer.better is None:
         yield _more_seeds_of_best(results, one.runs[0])
 
 
-def _mend_search(found: SearchFindings, one: Experiment) -> Iterator[str]:
+def _mend_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     """What to change where trials overfit or start too high."""
+    high = high_init(found.results.trials)
     if init := init_of(found.results.trials):
         where = "with `--set`" if found.results.is_named else "under `base`"
-        yield f"Initialize: {init} Set it {where}."
+        lower = {"base": high.setting} if high is not None and high.setting else None
+        yield Step(f"Initialize: {init} Set it {where}.", lower, is_new=True)
     if found.overfitted or one.overfitted:
-        yield _less_overfitting(found.overfitted or one.overfitted)
+        yield Step(_less_overfitting(found.overfitted or one.overfitted))
 
 
 def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
@@ -85,95 +180,201 @@ def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
     )
 
 
-def _wider(space: Space, best: BestValue) -> str:
-    """What to change in the space to try values past the edge; empty if there are none or the space
-    no longer has the path."""
+def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
+    """The step to try values past the edge of what was tried."""
+    sides = [
+        f"the best `{best.path}`, {show(best.best)}, is the {'lowest' if best.edge == 'low' else 'highest'}"
+        for best in edges
+    ]
+    return _with_wider(results, edges, f"Widen: {' and '.join(sides)} that was tried.")
+
+
+def _lower_rate(results: Results, diverged: int) -> Step:
+    """The step after a search in which trials diverged and none finished."""
+    trials = quantity(len(results.trials), "trial")
+    text = f"Lower the learning rate: {diverged} of {trials} diverged, and none finished."
+    lowest = lowest_rate(results)
+    if lowest is not None:
+        return _with_wider(results, [lowest], text)
+    return Step(
+        f"{text} Set `optim.lr` below {show(results.base['optim']['lr'])}, in another folder."
+    )
+
+
+def _with_wider(results: Results, edges: Sequence[BestValue], text: str) -> Step:
+    """A step that adds values past edges to the space."""
+    space = results.space
+    wider = {best.path: domain for best in edges if (domain := _wider(space, best))}
+    if not wider:
+        return Step(text)
+    lines = [f"`{path}: {_flow(domain)}`" for path, domain in wider.items()]
+    tree = results.sweep.request["space"]["space"] if results.sweep.request else {}
+    wide: Row = {"space": {**tree, **wider}}
+    if space.search is not None and space.search.method != "grid":  # else no draw would be new
+        wide["search"] = {**space.search.model_dump(), "samples": 2 * space.search.samples}
+        lines.append(f"`search: {_flow(wide['search'])}`")
+    return Step(f"{text} Set {' and '.join(lines)} in the space. {_again(results)}", wide)
+
+
+def _flow(tree: Mapping[str, Any]) -> str:
+    """A mapping in one line of YAML."""
+    written = yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=True, width=10**6)
+    return written.strip()
+
+
+def _wider(space: Space, best: BestValue) -> Row:
+    """The domain of a path with values past the edge; empty if there are none, the space no longer has the
+    path, or its domain has no bounds or list of its own."""
     domain = space.space.get(best.path)
     if domain is None or not best.next:
-        return ""
-    key = f"space.{best.path}.{domain.kind()}"
+        return {}
+    kind = domain.kind()
     if domain.bounds is None:
-        return f"Add {' and '.join(map(show, best.next))} to `{key}`."
+        listed = [*domain.values, *best.next]
+        return {kind: listed if best.edge == "high" else [*reversed(best.next), *domain.values]}
+    if kind not in {"uniform", "loguniform", "int", "logint"}:
+        return {}
     low, high = min(*domain.bounds, *best.next), max(*domain.bounds, *best.next)
-    return f"Set `{key}: [{low:.15g}, {high:.15g}]`."
+    if kind in {"uniform", "loguniform"}:
+        return {kind: [low, high]}
+    step = domain.model_dump().get("step", 1)
+    first, last = map(int, domain.bounds)
+    return {
+        **domain.model_dump(exclude_defaults=True),
+        kind: [first - (first - int(low)) // step * step, last + (int(high) - last) // step * step],
+    }
 
 
-def _more_seeds_of_best(results: Results, run: Trial) -> str:
+def _settle(results: Results, one: NotSettled, run: Trial) -> Step:
+    """The step to compare the values of one path at the chosen values of the others."""
+    name = short_name(one.path)
+    others = " and ".join(f"`{path}`" for path in one.others)
+    ran = "was compared on one seed, and" if one.seeds == 1 else "is not settled:"
+    fixed = " and ".join(f"`{path}: {show(value)}`" for path, value in one.others.items())
+    text = f"Not settled: `{one.path}`, {show(one.best)}, {ran} {others} varied with it."
+    if len(one.values) < 2:
+        return Step(text)
+    # What goes with the other values, such as a width that is a multiple of another, is in its config.
+    whole = {path: now for path, (_, now) in changes(results.base, run.config).items()}
+    own = {one.path, BATCH} if one.path == CONTEXT and results.space.match else {one.path}
+    base = {path: value for path, value in {**whole, **one.others}.items() if path not in own}
+    command = f"sweeps next {results.name} --path {one.path}"
+    space = {
+        "question": f"Which {name} is best at {named(one.others)}?",
+        "base": base,
+        "search": {"method": "grid"},
+        "space": {one.path: {"grid": list(one.values)}},
+        "seeds": list(range(1 + MORE_SEEDS)),
+        **_EVERY_TRIAL,
+    }
+    return Step(
+        f"{text} Fix {fixed}, and sweep `{one.path}` with {1 + MORE_SEEDS} seeds. `{command}` writes the "
+        "space.",
+        space,
+        is_new=True,
+        path=one.path,
+    )
+
+
+def _more_seeds_of_best(results: Results, run: Trial) -> Step:
     """The step to run more seeds, because one is not enough."""
     step = f"More seeds: {named(run.values) or 'it'} was run with one seed."
     if results.is_named:
         other = f"{results.name}-seed{run.seed + 1}"
         command = with_option(_command(results), "--name", other)
-        return f"{step} Run `{command} --set run.seed={run.seed + 1}`."
+        return Step(f"{step} Run `{command} --set run.seed={run.seed + 1}`.")
     if results.space.search is not None and results.space.search.method == "optuna":
-        return f"{step} Set `confirm: {MORE_SEEDS}` in the space. {_again(results)}"
-    return f"{step} {_with_seeds(results, MORE_SEEDS)} {_again(results)}"
+        text = f"{step} Set `confirm: {MORE_SEEDS}` in the space. {_again(results)}"
+        return Step(text, {"confirm": MORE_SEEDS})
+    words, space = _with_seeds(results, MORE_SEEDS)
+    return Step(f"{step} {words} {_again(results)}", space)
 
 
-def _with_seeds(results: Results, further: int) -> str:
-    """What to write in the space to run this many more seeds."""
+def _with_seeds(results: Results, further: int) -> tuple[str, Row]:
+    """What to write in the space to run this many more seeds, in words and as it is written."""
     seeds = results.space.seeds
     if isinstance(seeds, Looks):
         number = seeds.numbers[-1] + further
+        written = seeds.model_dump(exclude_none=True)
         if seeds.looks is not None:
-            return f"Add {number} to `seeds.looks` in the space."
-        return f"Set `seeds.at_most: {number}` in the space."
-    after = range(max(seeds) + 1, max(seeds) + 1 + further)
-    written = [str(seed) for seed in (*seeds, *after)]
-    if len(written) > LONG:
-        written = [*written[:3], "...", written[-1]]
-    return f"Set `seeds: [{', '.join(written)}]` in the space."
+            looks = {**written, "looks": [*seeds.looks, number]}
+            return f"Add {number} to `seeds.looks` in the space.", {"seeds": looks}
+        at_most = {**written, "at_most": number}
+        return f"Set `seeds.at_most: {number}` in the space.", {"seeds": at_most}
+    every = [*seeds, *range(max(seeds) + 1, max(seeds) + 1 + further)]
+    shown = [str(seed) for seed in every]
+    if len(shown) > LONG:
+        shown = [*shown[:3], "...", shown[-1]]
+    return f"Set `seeds: [{', '.join(shown)}]` in the space.", {"seeds": every}
 
 
-def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     results = one.results
     yield from _mend_arm(one, arm)
     if doubts(one.runs, one.against):
         return  # as in a search
-    ways = {
-        "grid edge": "Extend the grid under `retune`.",
-        "grid missed": "Use a finer grid under `retune`.",
-        "audit": _RANK_ALL,
+    ways: dict[str, tuple[str, Row | None]] = {
+        "grid edge": ("Extend the grid under `retune`.", None),
+        "grid missed": ("Use a finer grid under `retune`.", None),
+        "audit": (_RANK_ALL, _EVERY_TRIAL),
     }
     for caution in arm.cautions:
         if caution.kind in ways:
-            yield f"Re-tune: {caution.text}. {ways[caution.kind]} {_again(results)}"
+            way, space = ways[caution.kind]
+            yield Step(f"Re-tune: {caution.text}. {way} {_again(results)}", space)
     if not arm.runs.retuned and not one.has_twin and not one.is_baseline:
-        yield (
-            "Re-tune: it ran at the baseline's values, which may not be its best. "
-            f"{_retuned(results.space, arm)} {_again(results)}"
-        )
+        way, space = _retuned(results, arm)
+        text = "Re-tune: it ran at the baseline's values, which may not be its best."
+        yield Step(f"{text} {way} {_again(results)}", space)
     if arm.verdict.seeds is not None:
-        more = _with_seeds(results, arm.verdict.seeds)
+        words, space = _with_seeds(results, arm.verdict.seeds)
         looks = results.sweep.looks
         level = f" The verdict will be at level {arm.level + 5}%." if looks else ""
-        yield f"More seeds: {arm.verdict.detail}.{level} {more} {_again(results)}"
+        yield Step(f"More seeds: {arm.verdict.detail}.{level} {words} {_again(results)}", space)
 
 
-def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[str]:
+def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     """What to change where runs of an arm or of its baseline overfit or start too high."""
     overfitted = [found for run in (*one.runs, *one.against) if (found := overfit(run)) is not None]
     if overfitted:
-        yield _less_overfitting(overfitted)
-    own = "base" if one.is_baseline else f"arms.{arm.name}.set"
-    for whose, runs, where in (("the baseline's", one.against, "base"), ("its", one.runs, own)):
+        yield Step(_less_overfitting(overfitted))
+    own = "" if one.is_baseline else arm.name
+    for whose, runs, of in (("the baseline's", one.against, ""), ("its", one.runs, own)):
         if (high := high_init(runs)) is not None:
             words = init_words(high.loss, high.uniform, high.setting)
-            yield f"Initialize: {whose} {words}. Set it under `{where}`. {_again(one.results)}"
+            yield _initialize(one.results, f"Initialize: {whose} {words}.", high, of)
             return  # the arm shares what the base config sets
 
 
-def _retuned(space: Space, arm: ArmFindings) -> str:
-    """What to change in the space to re-tune an arm."""
+def _initialize(results: Results, words: str, high: HighInit, arm: str) -> Step:
+    """The step to lower the loss at init of an arm, or without one in the base config: another sweep."""
+    tree: Row = results.sweep.request["space"] if results.sweep.request else {}
+    if not arm:
+        lower = {"base": high.setting} if high.setting else None
+        return Step(f"{words} Set it under `base`, in another folder.", lower, is_new=True)
+    own = tree.get("arms", {}).get(arm)
+    set_of_arm = own and {
+        "arms": {**tree["arms"], arm: {**own, "set": {**own["set"], **high.setting}}}
+    }
+    text = f"{words} Set it under `arms.{arm}.set`. {_again(results)}"
+    return Step(text, set_of_arm if high.setting else None)
+
+
+def _retuned(results: Results, arm: ArmFindings) -> tuple[str, Row | None]:
+    """What to change in the space to re-tune an arm, in words and as it is written."""
+    space, tree = results.space, results.sweep.request["space"] if results.sweep.request else {}
     if space.retune:
-        return f"Remove `arms.{arm.name}.retune: false`."
+        arms = tree.get("arms", {})
+        own = {name: value for name, value in arms.get(arm.name, {}).items() if name != "retune"}
+        return f"Remove `arms.{arm.name}.retune: false`.", {"arms": {**arms, arm.name: own}}
     scaled = space.each.scale if space.each else {}
     if LR in arm.runs.changes and LR not in scaled:  # the arms set the learning rate themselves
-        return "Add `retune` to the space."
-    return f"Add `retune: {{{LR}: {{times: [0.5, 1, 2]}}}}` to the space."
+        return "Add `retune` to the space.", None
+    retune = {LR: {"times": [0.5, 1, 2]}}
+    return f"Add `retune: {_flow(retune)}` to the space.", {"retune": retune}
 
 
-def _cut_short(one: Experiment) -> Iterator[str]:
+def _cut_short(one: Experiment) -> Iterator[Step]:
     """Stopped trials whose loss was falling faster than the best trial's as far in its schedule."""
     early = [
         f"{cut.label} (by {cut.fall:.{DIGITS}f} against {cut.best_fall:.{DIGITS}f} since the previous "
@@ -183,7 +384,7 @@ def _cut_short(one: Experiment) -> Iterator[str]:
     if early:
         trials = "1 trial was" if len(early) == 1 else f"{len(early)} trials were"
         its = "its" if len(early) == 1 else "their"
-        yield (
+        yield Step(
             f"Audit: {trials} stopped while {its} loss was falling faster than the best trial's: "
             f"{', '.join(early)}. {_again(one.results, '--audit 1')}"
         )

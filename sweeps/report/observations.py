@@ -9,7 +9,7 @@ from sweeps.findings.outcomes import Overfit, outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
-from sweeps.report.answer import budgets_words, claim
+from sweeps.report.answer import ONE_SEED, budgets_words, claim
 from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words
 from sweeps.selection import Measured
@@ -33,7 +33,7 @@ def observations(one: Experiment) -> Iterator[str]:
     if isinstance(found, SearchFindings):
         yield from _chosen(found)
         lengths = found.results.context_lengths
-        yield from lengths.words if lengths is not None else ()
+        yield from [" ".join(lengths.words)] if lengths is not None else []
     if one.spike is not None:
         yield (
             "After warm-up, the smoothed training loss never rose more than "
@@ -67,7 +67,7 @@ def _problems(one: Experiment) -> Iterator[str]:
 
 def _count_of_seeds(finished: Sequence[Trial], ends: Sequence[Measured]) -> str:
     if len(finished) == 1:
-        return f"One seed ({finished[0].seed}): a difference smaller than the seed noise means nothing."
+        return ONE_SEED
     losses = [end.val_loss for end in ends]
     return (
         f"{len(finished)} seeds: final validation losses from {min(losses):.4f} to "
@@ -91,7 +91,7 @@ def _chosen(found: SearchFindings) -> Iterator[str]:
     elif chosen.optimism is not None:
         yield f"{it_is}, chosen by these losses. Expect new seeds to end {chosen.optimism:.4f} higher."
     else:
-        yield f"{it_is}, chosen by this loss, so it won partly by luck. How much is not known."
+        yield f"{it_is}, chosen by this loss, so it won partly by luck; one seed cannot say how much."
     if found.results.budgets_differ:
         yield budgets_words(found.results)
 

@@ -25,6 +25,7 @@ from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of,
 from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import group_names, group_words
+from sweeps.report.head import best_words, head_words
 from sweeps.report.stability import stability_words
 from sweeps.report.thinning import spread_points, thinned
 from sweeps.selection import Measured, last_record, when
@@ -33,8 +34,8 @@ from sweeps.text import loss, named, portable
 Content = dict[str, Any]  # the JSON in the page
 
 
-def page(found: SearchFindings | StudyFindings) -> Content:
-    """Everything that the page shows of a sweep."""
+def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
+    """Everything that the page shows of a sweep; `best` says where its best checkpoint is."""
     from sweeps.report.plots import look  # loads matplotlib
 
     results = found.results
@@ -48,7 +49,7 @@ def page(found: SearchFindings | StudyFindings) -> Content:
     return {
         "sweep": results.name,
         "question": results.question,
-        "verdict": verdict(found),
+        "verdict": [*verdict(found), *([best] if best else [])],
         "scale": results.scale,
         "metric": results.metric,
         "metric_name": METRICS[results.metric],
@@ -326,7 +327,7 @@ def write_index(folder: Path, reader: Reader) -> Path:
                 "to": results.latest[:16].replace("T", " "),
                 "planned": len(results.trials),
                 "unfinished": found.count("unfinished"),
-                "verdict": verdict(found),
+                "verdict": head_words(found, best_words(Files(folder / results.name), found)),
                 "group": f"group {group}, " if group else "",
                 "link": quote(str(Files(folder / results.name).report.relative_to(folder))),
             }

@@ -4,7 +4,7 @@ from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
 from sweeps.findings.results import METRICS, STATUSES, UNITS
-from sweeps.report.answer import POLICYS_RANKING, answer_words, claim
+from sweeps.report.answer import POLICYS_RANKING, claim
 from sweeps.report.markdown import (
     BITS,
     COMPUTE,
@@ -24,7 +24,6 @@ from sweeps.report.markdown import (
     sizes,
     steps,
     table,
-    with_code,
 )
 from sweeps.report.stability import stability_words
 from sweeps.selection import END, when
@@ -55,16 +54,12 @@ SEEDS = (
 )
 
 
+LUCK = "One seed cannot say how much."
+LUCK_OF_OTHERS = "Other values have fewer seeds, so the runs do not say how much."
 FAVORED = (
     "A longer run has a lower loss at the same share too, so early stopping favors the longer budgets; "
     "with `schedule: {policy: none}` every trial is trained to its end."
 )
-
-
-def head_words(found: SearchFindings) -> list[str]:
-    """The answer, and its caveats."""
-    first, *rest = map(with_code, answer_words(found))
-    return [f"**{first}**", "", *(line for words in rest for line in (words, ""))]
 
 
 def ranking_words(found: SearchFindings) -> list[str]:
@@ -176,6 +171,7 @@ def best_words(found: SearchFindings) -> list[str]:
     """The best value of each swept path, and whether it is at the edge of the tried range."""
     if not found.best:
         return []
+    together = {one.path for one in found.not_settled}
     among = "finished trials" if found.answer.better is None else "finished and audited trials"
     return [
         "## Best values",
@@ -184,29 +180,25 @@ def best_words(found: SearchFindings) -> list[str]:
         if found.results.to_target
         else f"Among {among}, by the mean over seeds {when(found.ranking.point)}:",
         "",
-        *(f"- {_best_value_words(best)}" for best in found.best),
+        *(f"- {_best_value_words(best, best.path in together)}" for best in found.best),
         "",
     ]
 
 
-def _best_value_words(best: BestValue) -> str:
+def _best_value_words(best: BestValue, varied_together: bool) -> str:
     beside = ", ".join(
         f"{show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
         for near in best.beside
     )
     early = any("stopped" in near.statuses and not near.audited for near in best.beside)
-    line = (
-        f"`{best.path}`: **{show(best.best)}** is the best of {best.tried} values from "
-        f"{show(best.lowest)} to {show(best.highest)}."
-    )
+    tried = f"{best.tried} values from {show(best.lowest)} to {show(best.highest)}"
+    what = f"is that of the best, of {tried}; not settled, because other values varied with it."
+    line = f"`{best.path}`: **{show(best.best)}** "
+    line += what if varied_together else f"is the best of {tried}."
     line += f" Next to it: {beside}." * bool(beside)
     line += " A stopped neighbor might have ended lower." * early
     if best.edge:
-        more = ", ".join(show(value) for value in best.next)
-        line += (
-            f" **It is at the {best.edge} edge of what was tried, so the optimum may lie beyond it.**"
-            f"{f' Try next: {more}.' if more else ''}"
-        )
+        line += f" **It is at the {best.edge} edge of what was tried, so the optimum may lie beyond it.**"
     return line
 
 
@@ -242,14 +234,13 @@ def selection_words(found: SearchFindings) -> list[str]:
         f"{escaped(named(chosen.values))} {claim(found.answer, chosen.among)}, with {seeds} and a mean "
         f"{metric} of {loss(chosen.mean)} {unit}. It was chosen by that loss, so it won partly by luck."
     )
-    if chosen.optimism is None:
-        why = "it has one seed" if chosen.seeds == 1 else "other values have fewer seeds"
-        text += f" How much is not known, because {why}."
-    elif chosen.is_stable:
-        text += " Leaving out any one seed gives the same choice."
-    else:
-        text += f" Seeds left out of the choice end {chosen.optimism:.4f} higher."
     confirmed, choice = chosen.confirmed, found.answer.choice
+    if chosen.is_stable:
+        text += " Leaving out any one seed gives the same choice."
+    elif chosen.optimism is not None:
+        text += f" Seeds left out of the choice end {chosen.optimism:.4f} higher."
+    elif not confirmed:  # which would show it
+        text += f" {LUCK}" if chosen.seeds == 1 else f" {LUCK_OF_OTHERS}"
     if choice is not None and choice.is_confirmed:
         text += (
             f" On {quantity(choice.seeds, 'fresh seed')} it ends at {loss(choice.loss)} "

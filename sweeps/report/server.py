@@ -19,6 +19,7 @@ from sweeps.findings.everything import findings
 from sweeps.findings.results import read_results
 from sweeps.ledger import Files
 from sweeps.report import page as report
+from sweeps.report.head import best_words
 
 HOST = "127.0.0.1"
 FEED = "/feed"
@@ -40,7 +41,8 @@ _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed co
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    return report.page(findings(read_results(files)))
+    found = findings(read_results(files))
+    return report.page(found, best_words(files, found))
 
 
 class Server(ThreadingHTTPServer):

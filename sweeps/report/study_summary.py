@@ -6,7 +6,7 @@ from sweeps.findings.everything import StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
-from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table, with_code
+from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
 from sweeps.stats import NOISE_MARGIN, POWER
@@ -75,7 +75,7 @@ _NOISE_OF = {
 
 
 def verdict_words(found: StudyFindings) -> list[str]:
-    """The arms compared with the baseline, with caveats and hypotheses, and the unsettled arms."""
+    """The arms compared with the baseline, with hypotheses, and the unsettled arms."""
     compared = found.comparison
     if compared is None:
         return ["## Arms", "", "The baseline is not settled.", "", *_unsettled_words(found)]
@@ -104,7 +104,6 @@ def verdict_words(found: StudyFindings) -> list[str]:
         *lines,
         *_dropped_words(compared),
         *_pairing_words(compared),
-        *_caution_words(compared),
         *_hypothesis_words(compared),
         *_unsettled_words(found),
     ]
@@ -160,11 +159,6 @@ def _bought(times: float) -> str:
         return "pairing bought no precision"
     many = f"{times:.1f}" if times < 10 else f"{times:,.0f}"
     return f"without pairing, the same precision would take {many} times the seeds"
-
-
-def _caution_words(compared: ArmsComparison) -> list[str]:
-    cautions = [f"`{arm.name}`: {with_code(arm.caveats)}" for arm in compared.arms if arm.cautions]
-    return ["Caveats:", "", *listed(cautions)] if cautions else []
 
 
 def _hypothesis_words(compared: ArmsComparison) -> list[str]:

@@ -9,36 +9,36 @@ from sweeps.findings.ranking import Ended
 from sweeps.findings.results import ENDINGS, METRICS, STATUSES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
-from sweeps.report.answer import about_words
+from sweeps.report.answer import answer_words
 from sweeps.report.markdown import (
     ID,
     REASON,
     TRIAL,
     Column,
     escaped,
+    listed,
     models,
     sizes,
     table,
     with_code,
 )
+from sweeps.report.next_steps import next_space, steps_of
 from sweeps.report.overfitting import overfit_section, passes_of
 from sweeps.report.race import race_table
 from sweeps.selection import when
 from sweeps.text import count, duration, quantity, sentence, whole
 
 
-def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str]) -> str:
-    """summary.md, with links to the figures of these names."""
-    lines = _title(found)
+def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str], best: str = "") -> str:
+    """summary.md, with links to the figures of these names; `best` says where the best checkpoint is."""
+    lines = [*_title(found), *_head_words(found, best)]
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
-        lines += [line for words in about_words(found) for line in (with_code(words), "")]
         lines += overfit_section(found)
         lines += study.tuning_words(found)
         lines += _noise_words(found)
         lines += _ended_words(found)
     else:
-        lines += search.head_words(found)
         lines += search.ranking_words(found)
         lines += overfit_section(found)
         lines += search.best_words(found)
@@ -84,6 +84,24 @@ def _title(found: Findings) -> list[str]:
         "",
     ]
     return lines + [line for note in found.notes for line in (escaped(sentence(note)), "")]
+
+
+def _head_words(found: SearchFindings | StudyFindings, best: str) -> list[str]:
+    """The answer with its caveats, the best checkpoint, and what to do next."""
+    first, *rest = map(with_code, [*answer_words(found), *([best] if best else [])])
+    steps = steps_of(found)
+    words = [with_code(step.words) for step in steps] or ["None suggested by the data."]
+    space = next_space(found.results, steps)
+    block = [f"The first that asks for a new sweep has this space:\n\n```yaml\n{space}```\n"]
+    return [
+        f"**{first}**",
+        "",
+        *(line for words in rest for line in (words, "")),
+        "## Next steps",
+        "",
+        *listed(words),
+        *(block if space else []),
+    ]
 
 
 def _ended_words(found: Findings) -> list[str]:

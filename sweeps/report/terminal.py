@@ -12,34 +12,36 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.ledger import AT_TARGET
-from sweeps.report.answer import about_words, answer_words
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
+from sweeps.report.head import head_words
 from sweeps.selection import last_record
 from sweeps.simulate.judge import Judgment
 from sweeps.text import count, duration, loss, signed, whole
 
 
-def print_result(found: SearchFindings | StudyFindings, console: Console) -> None:
-    """Print the result of a sweep as a table that fits in 80 columns."""
+def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
+    """Print the result of a sweep: a table that fits in 80 columns, and what the head of every text says;
+    `best` says where the best checkpoint is."""
     console.print(Text(found.results.question), style="bold")
     if isinstance(found, StudyFindings):
         _print_arms(found, console)
-        for words in about_words(found):
-            console.print(Text(words))
     else:
         _print_ranking(found, console)
+    for number, words in enumerate(head_words(found, best)):
+        # Not broken into lines: commands are copied from here.
+        console.print(Text(words, style="" if number else "bold"), soft_wrap=True)
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
-    """Print the verdict on each arm."""
+    """Print the arms with their losses; the verdicts follow in sentences."""
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", overflow="fold", max_width=24)
     for name in ("seeds", "loss", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", min_width=20)
+    table.add_column("verdict")
     for arm in found.comparison.arms if found.comparison is not None else ():
         mean, difference = loss(arm.mean), signed(arm.effect and arm.effect.mean)
-        table.add_row(*map(Text, (arm.name, str(arm.n), mean, difference, arm.verdict.words)))
+        table.add_row(*map(Text, (arm.name, str(arm.n), mean, difference, arm.verdict.kind)))
     console.print(table)
 
 
@@ -69,8 +71,6 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     console.print(table)
     if len(rows) > _PRINTED:
         console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
-    for number, words in enumerate(answer_words(found)):
-        console.print(Text(words, style="" if number else "bold"))
 
 
 def _ending(found: SearchFindings, result: TrialResult) -> str:

@@ -175,29 +175,46 @@ def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
         assert statuses(conductor.sweep)[0] == "paused"
 
 
-def test_the_checkpoint_with_the_lowest_loss_is_sampled_once(tmp_path: Path) -> None:
+def text_of(file: Path) -> dict[str, Any]:
+    """Text that stands for what a checkpoint writes."""
+    return {"text": file.parents[1].name}
+
+
+def test_the_first_of_the_best_runs_is_sampled_once(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE))
     asked_of: list[Path] = []
 
     def write(file: Path) -> dict[str, Any]:
         asked_of.append(file)
-        return {"text": file.parents[1].name}
+        return text_of(file)
 
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(grid(RATES, **NONE)))
-        conductor.sample(write)
-        conductor.sample(write)
-        best = next(t for t in conductor.sweep.trials.values() if t.label == "lr=0.004")
+        best = [*conductor.sweep.trials.values()][3:]
+        conductor.sample(best, write)
+        conductor.sample(best, write)
         assert len(asked_of) == 1
         assert conductor.sweep.sampled is not None
-        assert conductor.sweep.sampled["text"] == f"{best.trial}-1"
+        assert conductor.sweep.sampled["text"] == f"{best[0].trial}-1"
 
 
-def test_a_sweep_without_a_finished_trial_is_not_sampled(tmp_path: Path) -> None:
+def test_a_run_whose_checkpoint_is_gone_is_not_sampled(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        gone, kept = [*conductor.sweep.trials.values()][:2]
+        assert gone.checkpoint is not None
+        ledger.files.checkpoint(gone.checkpoint).unlink()
+        conductor.sample([gone, kept], text_of)
+        assert conductor.sweep.sampled is not None
+        assert conductor.sweep.sampled["trial"] == kept.trial
+
+
+def test_a_sweep_without_a_best_run_is_not_sampled(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), records=5)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(grid(RATES, **NONE)))
-        conductor.sample(lambda file: {"text": file.name})
+        conductor.sample([], text_of)
         assert conductor.sweep.sampled is None
 
 
@@ -980,8 +997,19 @@ def test_new_values_and_withdrawn_ones_are_told_apart(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES[:2], **NONE))
     found = left(tmp_path, grid(RATES[1:3], **NONE))
     assert list(found.states.values()) == ["finished", "new"]
+    assert (found.kept, found.new) == (1, 1)
     assert found.withdrawn == ["lr=0.0005"]
     assert found.tokens == next(iter(after.trials.values())).budget
+
+
+def test_an_interrupted_trial_is_unfinished(tmp_path: Path) -> None:
+    """Whether a driver trains it at the moment is not known."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:2], **NONE)))
+        conductor.begin({})
+        Engine(conductor, v_shaped, slots=1).run(1)
+    found = left(tmp_path, grid(RATES[:2], **NONE))
+    assert list(found.states.values()) == ["unfinished", "planned"]
 
 
 def test_a_stopped_trial_may_go_on_where_others_join_its_pool(tmp_path: Path) -> None:

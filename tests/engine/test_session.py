@@ -30,7 +30,9 @@ class Analysis:
 
     def readers(self) -> session.Readers:
         return session.Readers(
-            lambda files, console: self.published.append(files), lambda sweep: self.void
+            lambda files, console: self.published.append(files),
+            lambda sweep: self.void,
+            lambda files: [],
         )
 
 

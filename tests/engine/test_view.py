@@ -109,7 +109,7 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "full grid: 65.5k", "left"]
+    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "in full: 65.5k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
     assert cell in shown(tmp_path, terminal=True)

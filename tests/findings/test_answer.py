@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from ledgers import BASE, BUDGET, EVERY, FIRST, Story, audited_sweep, ended, loss, story, studied
+from ledgers import (
+    BASE,
+    BUDGET,
+    EVERY,
+    FIRST,
+    Story,
+    audited_sweep,
+    bowl,
+    ended,
+    loss,
+    rates,
+    story,
+    studied,
+)
 from rich.console import Console
 
 from sweeps.findings.answer import Answer, Better
@@ -14,6 +27,8 @@ from sweeps.findings.everything import Reader, SearchFindings, findings
 from sweeps.ledger import Files
 from sweeps.report import log, page, summary
 from sweeps.report.answer import answer_words
+from sweeps.report.best import write
+from sweeps.report.head import best_words
 from sweeps.report.terminal import print_result
 from tinylm import config as cfg
 
@@ -37,7 +52,8 @@ def better(files: Files) -> Better:
 
 def terminal(files: Files) -> str:
     stream = io.StringIO()
-    print_result(found(files), Console(file=stream, width=500))
+    best = best_words(files, found(files))
+    print_result(found(files), Console(file=stream, width=500), best)
     return stream.getvalue()
 
 
@@ -53,8 +69,10 @@ def logged(files: Files) -> str:
 
 TEXTS: Mapping[str, Callable[[Files], str]] = {
     "terminal": terminal,
-    "summary": lambda files: summary.markdown(found(files), []),
-    "page": lambda files: "\n".join(page.page(found(files))["verdict"]),
+    "summary": lambda files: summary.markdown(found(files), [], best_words(files, found(files))),
+    "page": lambda files: "\n".join(
+        page.page(found(files), best_words(files, found(files)))["verdict"]
+    ),
     "index": index,
     "log": logged,
 }
@@ -287,3 +305,55 @@ def test_a_trial_that_was_stopped_below_the_end_of_an_overfitted_best_is_told(
     lead = "The best trial overfitted: lr=0.002 had a lower loss when it was stopped"
     told = f"{lead} ({there} at {FIRST:,} tokens) than the best has at its end."
     assert said == ([told] if there else [])
+
+
+BEST = "Best checkpoint: `"
+RATES_OF = {1e-3: (3.3, 3.0), 2e-3: (3.0, 3.1), 4e-3: (3.5, 3.6)}
+
+
+@pytest.fixture
+def kept(tmp_path: Path, saved: Path) -> Files:
+    """A sweep of three rates with two seeds each, whose best checkpoint is kept."""
+    files, _ = rates(tmp_path / "s", saved, RATES_OF)
+    write(files, found(files))
+    return files
+
+
+def unquoted(text: str) -> str:
+    """A text without the signs that its format needs."""
+    return text.replace("&#39;", "'").replace("\\", "")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_says_the_answer_with_the_mean_of_the_seeds(kept: Files, text: str) -> None:
+    answer = "lr=0.002 is the best of 3: validation loss 3.0500 nats per token at 786,432 tokens, the mean over 2 seeds."
+    assert answer in unquoted(TEXTS[text](kept))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_says_where_the_best_checkpoint_is(kept: Files, text: str) -> None:
+    """That of the best values, although one run of others has a loss as low."""
+    assert f"{BEST}{kept.best}`, of lr=0.002." in unquoted(TEXTS[text](kept))
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if text != "page"])
+def test_every_text_says_the_next_step_with_its_command(tmp_path: Path, text: str) -> None:
+    files = ended(tmp_path / "s", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 2e-3))
+    step = (
+        "More seeds: lr=0.002 was run with one seed. Set `seeds: [0, 1, 2]` in the space. Run "
+        "`python -m sweeps.run lr`."
+    )
+    assert step in unquoted(TEXTS[text](files))
+
+
+def test_a_best_checkpoint_that_is_not_kept_is_not_named(tmp_path: Path) -> None:
+    files = ended(tmp_path / "s", "optim.lr", bowl([1e-3, 2e-3, 4e-3], 2e-3))
+    assert BEST not in terminal(files)
+
+
+@pytest.mark.parametrize("text", ["terminal", "log"])
+def test_the_answer_stands_after_the_table_and_before_the_next_steps(
+    kept: Files, text: str
+) -> None:
+    said = TEXTS[text](kept)
+    assert said.index("lr=0.002 is the best of 3") < said.index(BEST)

@@ -130,6 +130,20 @@ def test_a_longer_context_may_be_advised_and_a_shorter_one_not(
     assert edges == [f"{said} (try {further})" for further in told]
 
 
+@pytest.mark.parametrize(("highest", "told"), [(0.5, " (try 1)"), (1.0, "")])
+def test_no_value_is_to_be_tried_that_makes_no_sense(
+    tmp_path: Path, highest: float, told: str
+) -> None:
+    """No rate above 1."""
+    rows = rows_of(
+        tmp_path,
+        lambda c, s: 3.0 - c["optim"]["lr"] - s,
+        retune={"optim.lr": {"grid": [highest / 4, highest / 2, highest]}},
+    )
+    said = "its lr is the highest of its re-tune grid, so the optimum may lie beyond it"
+    assert ("grid edge", said + told) in of_arm(rows)
+
+
 def test_another_batch_size_alone_is_no_caveat(tmp_path: Path) -> None:
     """It is what the arm is about, and compared at equal tokens."""
     arms = {"small": {"hypothesis": "h", "set": {"optim.batch_size": 4}}}

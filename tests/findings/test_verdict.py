@@ -17,7 +17,13 @@ NOISE = Noise(0.01, 0.006, 0.02, 12)
         ([0.001, -0.001, 0.0005], 0.9, "no difference", "no difference larger than 0.00"),
         ([0.03, -0.01, 0.02], 0.4, "no conclusion", "more seeds would settle"),
         ([0.030, 0.032, 0.031], 0.2, "no conclusion", "1 more seed would settle"),
-        ([0.03, -0.03, 0.0], 1.0, "no conclusion", "more than 1000 seeds"),
+        (
+            [0.03, -0.03, 0.0],
+            1.0,
+            "no conclusion",
+            "the difference is between -0.0745 and +0.0745, and 9 more seeds would show that none is "
+            "larger than 0.0200",
+        ),
         ([0.03], None, "no conclusion", "one seed has no interval"),
     ],
 )
@@ -32,6 +38,15 @@ def test_the_four_verdicts(
 def test_a_difference_within_twice_the_noise_is_none(end: float, kind: str) -> None:
     """The noise is 0.01."""
     assert judge(Effect(9, 0.0, 0.001, -end, end, 1.0), 1.0, NOISE, UNIT).kind == kind
+
+
+def test_a_small_difference_without_a_noise_is_bounded_by_its_interval() -> None:
+    found = judge(effect([0.03, -0.03, 0.0]), 1.0, None, UNIT)
+    assert found.detail == (
+        "the difference is between -0.0745 and +0.0745, and more than 1000 seeds would be needed to find "
+        "one so small"
+    )
+    assert found.seeds is None
 
 
 def test_without_a_noise_there_is_no_verdict_of_no_difference() -> None:

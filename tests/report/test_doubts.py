@@ -50,13 +50,19 @@ TEXTS: Mapping[str, Callable[[Path], str]] = {
     "answer": lambda folder: "\n".join(answer_words(Reader().under(folder)[0])),
     "summary table": lambda folder: line_of(logged(folder), "| 2 |"),
     "ablations": lambda folder: line_of(logged(folder), "- `s/nope` ("),
-    "recommendation": lambda folder: line_of(logged(folder), "- Keep the baseline"),
+    "recommendation": lambda folder: line_of(logged(folder), "- Not settled: in"),
 }
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_verdict_on_doubtful_arms_says_so_wherever_it_stands(folder: Path, text: str) -> None:
     assert DOUBTS in TEXTS[text](folder)
+
+
+def test_the_loss_at_init_of_an_arm_stands_beside_its_verdict(folder: Path) -> None:
+    verdict, caveats, *_ = answer_words(Reader().under(folder)[0])
+    assert (verdict.partition(":")[0], caveats.partition(":")[0]) == ("nope", "Caveats of nope")
+    assert "nats above ln V" in caveats
 
 
 def test_the_row_of_a_baseline_that_overfitted_says_so(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
 
 def test_one_seed_is_said_to_be_one(text: str) -> None:
     said = section(text, "lr-cpu")
-    assert "One seed (0): a difference smaller than the seed noise means nothing." in said
+    assert "One seed: a difference smaller than the seed noise means nothing." in said
     assert "trials were stopped early. What the final losses would have been is not known." in said
 
 
@@ -127,8 +127,9 @@ def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = entries_under(tmp_path)
     assert (
-        "Widen: the best `optim.lr`, 0.004, is at the high edge of what was tried. Add 0.008 and 0.016 "
-        "to `space.optim.lr.grid`. Run `python -m sweeps.run lr`." in one.next_steps
+        "Widen: the best `optim.lr`, 0.004, is the highest that was tried. Set `optim.lr: {grid: [0.001, "
+        "0.002, 0.004, 0.008, 0.016]}` in the space. Run `python -m sweeps.run lr`."
+        in one.next_steps
     )
 
 

@@ -18,6 +18,7 @@ from ledgers import (
     studied,
 )
 
+from sweeps.findings.everything import search_findings
 from sweeps.ledger import Files, read
 from sweeps.report.entries import Entry, entries_under
 
@@ -103,23 +104,75 @@ def test_only_a_best_on_the_edge_needs_further_values(
 
 
 @pytest.mark.parametrize(
-    ("best", "bounds"), [(1.1e-3, "[0.0002236, 0.02]"), (1.9e-2, "[0.001, 0.08944]")]
+    ("best", "bounds"), [(1.1e-3, "[0.0005, 0.02]"), (1.9e-2, "[0.001, 0.04]")]
 )
 def test_a_range_whose_edge_is_best_is_to_be_widened(
     tmp_path: Path, best: float, bounds: str
 ) -> None:
-    """Two further values are a quarter of the range, on its logarithmic scale, apart."""
+    """By a quarter of it, on its logarithmic scale, to a round number."""
     rates = {rate: 3 + abs(math.log(rate / best)) for rate in (1.1e-3, 4e-3, 1.9e-2)}
     ended(tmp_path / "a", "optim.lr", rates, {"loguniform": [1e-3, 2e-2]})
     (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
-    assert f"Set `space.optim.lr.loguniform: {bounds}`. Run `" in step
+    assert f"Set `optim.lr: {{loguniform: {bounds}}}` and `" in step
 
 
 def test_a_widened_range_of_whole_numbers_is_one_of_whole_numbers(tmp_path: Path) -> None:
     sizes = {16_384: 3.2, 40_000: 3.1, 65_000: 3.0}
     ended(tmp_path / "a", "model.d_ff", sizes, {"int": [16_384, 65_536]})
     (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
-    assert "Set `space.model.d_ff.int: [16384, 90112]`." in step
+    assert "Set `model.d_ff: {int: [16384, 77824]}` and `" in step
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((1.0, 2.0), "Set `optim.lr: {grid: [0.25, 0.5, 1.0, 2.0]}` in the space."),
+        ((1.0,), "Set `optim.lr` below 0.002, in another folder."),
+    ],
+)
+def test_a_search_that_diverged_needs_lower_rates(
+    tmp_path: Path, values: tuple[float, ...], told: str
+) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": list(values)}} if len(values) > 1 else {})
+        for rate in values:
+            trial = tell.plan({"optim.lr": rate} if len(values) > 1 else {})
+            tell.start(trial)
+            tell.diverge(trial, EVERY)
+    (step,) = beginning(entry_of(tmp_path, "a"), "Lower the learning rate")
+    number = len(values)
+    assert (
+        f"{number} of {number} trial{'s' * (number > 1)} diverged, and none finished. {told}"
+        in step
+    )
+
+
+def test_a_search_that_draws_is_widened_with_more_samples(tmp_path: Path) -> None:
+    """The draws that it has count as its first samples."""
+    ended(tmp_path / "a", "optim.lr", {1e-3: 3.2, 1.9e-2: 3.0}, {"loguniform": [1e-3, 2e-2]})
+    (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
+    assert "and `search: {method: random, samples: 2}` in the space." in step
+
+
+@pytest.mark.parametrize(
+    ("path", "low", "high", "told"),
+    [
+        ("optim.weight_decay", 0.03, 1.0, "{loguniform: [0.03, 2.0]}"),
+        ("optim.weight_decay", 0.03, 2.9, "{loguniform: [0.03, 3.0]}"),
+        ("optim.weight_decay", 0.03, 3.0, ""),
+        ("optim.lr", 1e-2, 1.0, ""),
+        ("optim.beta1", 0.5, 0.95, ""),  # a config has it below 1
+    ],
+)
+def test_no_value_is_advised_that_makes_no_sense(
+    tmp_path: Path, path: str, low: float, high: float, told: str
+) -> None:
+    kind = "uniform" if path == "optim.beta1" else "loguniform"
+    files = ended(tmp_path / "a", path, {low: 3.2, high: 3.0}, {kind: [low, high]})
+    (best,) = search_findings(studied(files)).best
+    assert best.edge == "high"
+    (step,) = beginning(entry_of(tmp_path, "a"), "Widen")
+    assert (f"Set `{path}: {told}`" in step) if told else ("Set" not in step)
 
 
 @pytest.mark.parametrize(("more", "steps"), [(4e-5, 0), (6e-5, 1)])
@@ -138,6 +191,127 @@ def test_falls_of_the_loss_are_compared_by_the_digits_that_are_shown(
         tell.finish(best)
         tell.stop(stopped, 2 * EVERY, 5.5)
     assert len(beginning(entry_of(tmp_path, "a"), "Audit")) == steps
+
+
+@pytest.mark.parametrize(
+    ("behind", "more", "steps"), [(0.69, {}, 1), (0.71, {}, 0), (0.0, {"spike": 1.1}, 0)]
+)
+def test_only_a_sound_trial_that_could_catch_up_is_to_be_audited(
+    tmp_path: Path, behind: float, more: dict[str, float], steps: int
+) -> None:
+    """It gains 0.05 on the best per record, of which 14 are left."""
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        best, stopped = (tell.plan({"optim.lr": rate}) for rate in (1e-3, 2e-3))
+        for trial, first, fall in ((best, 6.0, 0.5), (stopped, 6.05 + behind, 0.55)):
+            tell.start(trial)
+            tell.measure(trial, EVERY, first)
+            tell.measure(trial, 2 * EVERY, first - fall, **(more if trial == stopped else {}))
+        tell.measure(best, BUDGET, 3.0)
+        tell.finish(best)
+        tell.stop(stopped, 2 * EVERY, 5.5)
+    assert len(beginning(entry_of(tmp_path, "a"), "Audit")) == steps
+
+
+PAIR = ("optim.lr", "optim.weight_decay")
+
+
+def two_paths(folder: Path, losses: dict[tuple[float, float], tuple[float, ...]]) -> Files:
+    """A finished search of two paths with these losses, one for each seed; each lists its values."""
+    lists = (sorted({values[number] for values in losses}) for number in (0, 1))
+    with story(folder) as tell:
+        tell.ask({path: {"grid": one} for path, one in zip(PAIR, lists, strict=True)})
+        for values, given in losses.items():
+            for seed, val_loss in enumerate(given):
+                trial = tell.plan(dict(zip(PAIR, values, strict=True)), seed)
+                tell.start(trial)
+                tell.measure(trial, BUDGET, val_loss)
+                tell.finish(trial)
+    return Files(folder)
+
+
+MIDDLE = (2e-3, 0.1)
+APART = {(1e-3, 0.01): (3.2, 3.2), (4e-3, 1.0): (3.1, 3.1)}
+
+
+@pytest.mark.parametrize(
+    ("losses", "paths"),
+    [
+        ({MIDDLE: (3.0,), (1e-3, 0.1): (3.1,), (2e-3, 1.0): (3.1,), (4e-3, 0.01): (3.2,)}, 2),
+        ({MIDDLE: (3.0, 3.0), **APART}, 2),  # no other run has one of its values
+        ({MIDDLE: (3.0, 3.0), (1e-3, 0.1): (3.1, 3.1), **APART}, 1),
+        ({MIDDLE: (3.0, 3.0), (1e-3, 0.1): (3.1, 3.1), (2e-3, 1.0): (3.1, 3.1), **APART}, 0),
+    ],
+)
+def test_a_value_is_settled_by_several_seeds_at_equal_other_values(
+    tmp_path: Path, losses: dict[tuple[float, float], tuple[float, ...]], paths: int
+) -> None:
+    two_paths(tmp_path / "a", losses)
+    assert len(beginning(entry_of(tmp_path, "a"), "Not settled")) == paths
+
+
+def test_a_value_that_is_not_settled_is_swept_alone(tmp_path: Path) -> None:
+    """The learning rate comes last."""
+    two_paths(
+        tmp_path / "a", {values: losses[:1] for values, losses in {MIDDLE: (3.0,), **APART}.items()}
+    )
+    (step, _) = beginning(entry_of(tmp_path, "a"), "Not settled")
+    assert step == (
+        "Not settled: `optim.weight_decay`, 0.1, was compared on one seed, and `optim.lr` varied with it. "
+        "Fix `optim.lr: 0.002`, and sweep `optim.weight_decay` with 3 seeds. `sweeps next a --path "
+        "optim.weight_decay` writes the space."
+    )
+
+
+def test_one_path_alone_is_not_confounded(tmp_path: Path) -> None:
+    ended(tmp_path / "a", "optim.lr", {1e-3: 3.2, 2e-3: 3.0, 4e-3: 3.1})
+    assert beginning(entry_of(tmp_path, "a"), "Not settled") == []
+
+
+def around_best(folder: Path, best: dict[str, float], domains: dict[str, Any]) -> list[Any]:
+    """The values to compare with the best one of the second path."""
+    with story(folder) as tell:
+        tell.ask(domains)
+        for values, val_loss in ((best, 3.0), ({path: x / 1.1 for path, x in best.items()}, 3.5)):
+            trial = tell.plan(values)
+            tell.start(trial)
+            tell.measure(trial, BUDGET, val_loss)
+            tell.finish(trial)
+    first = search_findings(studied(Files(folder))).not_settled[0]
+    return list(first.values)
+
+
+def test_the_values_around_a_draw_are_a_quarter_of_its_range_apart(tmp_path: Path) -> None:
+    """On its logarithmic scale; none is above what makes sense."""
+    domains = {
+        "optim.lr": {"loguniform": [1e-3, 0.1]},
+        "optim.weight_decay": {"loguniform": [0.01, 1]},
+    }
+    best = {"optim.lr": 0.061651760351308316, "optim.weight_decay": 0.52580976}
+    assert around_best(tmp_path, best, domains) == [0.053, 0.17, 0.5258, 1.7]
+
+
+def test_the_values_around_a_draw_stay_within_a_linear_range(tmp_path: Path) -> None:
+    domains = {"optim.lr": {"loguniform": [1e-3, 0.1]}, "optim.beta1": {"uniform": [0.8, 1.0]}}
+    best = {"optim.lr": 0.01, "optim.beta1": 0.98}
+    assert around_best(tmp_path, best, domains) == [0.93, 0.955, 0.98]
+
+
+def test_the_whole_numbers_around_a_draw_are_steps_apart(tmp_path: Path) -> None:
+    """Heads divide them; others could not be trained."""
+    domains = {
+        "optim.lr": {"loguniform": [1e-3, 0.1]},
+        "model.d_model": {"logint": [64, 512], "step": 16},
+    }
+    with story(tmp_path / "a") as tell:
+        tell.ask(domains)
+        for lr, width, val_loss in ((0.01, 128, 3.0), (0.009, 112, 3.5)):
+            trial = tell.plan({"optim.lr": lr, "model.d_model": width})
+            tell.start(trial)
+            tell.measure(trial, BUDGET, val_loss)
+            tell.finish(trial)
+    (first, _) = search_findings(studied(Files(tmp_path / "a"))).not_settled
+    assert (first.path, first.values) == ("model.d_model", (32, 64, 128, 256, 512))
 
 
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_sizes_stand_in_the_tables_where_the_models_differ(tmp_path: Path) -> No
 
 def test_the_summary_says_that_an_edge_need_not_be_the_optimum(tmp_path: Path) -> None:
     files = ended(tmp_path, "optim.lr", bowl([1e-3, 2e-3, 4e-3], 4e-3))
-    assert "the optimum may lie beyond it.** Try next: 0.008, 0.016." in words(files)
+    assert "the optimum may lie beyond it.**" in words(files)
 
 
 def test_what_a_stopped_neighbor_would_have_become_is_not_known(lr: Files) -> None:
@@ -122,7 +122,7 @@ def test_the_line_of_a_diverged_trial_names_its_step(lr: Files) -> None:
 
 
 def test_the_ranking_is_printed_with_the_finished_trials_first(lr: Files) -> None:
-    rates = re.findall(r" lr=([0-9.]+)", printed(lr))
+    rates = re.findall(r"(?m)^ .* lr=([0-9.]+)", printed(lr))
     assert rates == ["0.002", "0.001", "0.004", "0.008", "0.0005", "0.00025", "0.016", "0.032"]
 
 

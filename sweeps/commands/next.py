@@ -1,0 +1,114 @@
+"""Write the search space of the next sweep, which the results of one ask for.
+
+sweeps next NAME [FILE] [--path PATH]
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeps import exits
+from sweeps.commands.shared import SweepName
+from sweeps.ledger import Files, find_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sweeps.findings.everything import SearchFindings, StudyFindings
+    from sweeps.findings.results import Results
+    from sweeps.report.next_steps import Step
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    name: SweepName,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="The file to write; it must be new. Default: search_spaces/SPACE-next.yaml.",
+        ),
+    ] = None,
+    *,
+    path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Settle the value of this path, e.g. optim.weight_decay, at the best values of the "
+            "others. Default: the first next step that needs a space.",
+        ),
+    ] = "",
+) -> None:
+    """Write the search space of the next sweep, and print the command that runs it.
+
+    It is the first next step of the summary and of the log that changes the space.
+    """
+    with exits.reported():
+        from sweeps.findings.everything import Reader
+        from sweeps.plan.space import SPACES
+        from sweeps.report.next_steps import as_yaml, space_of, steps_of
+        from sweeps.text import short_name
+
+        files = find_sweep(name)
+        found = Reader().findings(files)
+        step = _settling(files, steps_of(found), path) if path else _first(files, found)
+        space = space_of(found.results, step)
+        assert space is not None  # the step has one
+        # Its sweep is named after it and the scale.
+        first = files.name.removesuffix(f"-{found.results.scale}")
+        last = f"-{short_name(path)}" if path else ""
+        target = file or SPACES / f"{first}-next{last}.yaml"
+        with exits.storing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with target.open("x") as stream:
+                    stream.write(f"# After the sweep {files.name}.\n{as_yaml(space)}")
+            except FileExistsError:
+                words = f"{target}: is there already; choose another: sweeps next {name} FILE"
+                raise exits.UsageError(words) from None
+        print(f"{target}: {step.words}")
+        print(f"Run: {_command(files, found.results, step, target)}")
+
+
+def _first(files: Files, found: "SearchFindings | StudyFindings") -> "Step":
+    """The first step that needs a space; `UsageError` if none does, or the sweep has not finished."""
+    from sweeps.report.next_steps import steps_of
+
+    steps = steps_of(found)
+    chosen = next((step for step in steps if step.space is not None), None)
+    if chosen is None or (found.unfinished and not found.results.is_over):
+        words = "\n".join(step.words for step in steps) or "None suggested by the data."
+        raise exits.UsageError(f"{files.name}: the next step needs no other space:\n{words}")
+    return chosen
+
+
+def _settling(files: Files, steps: "Sequence[Step]", path: str) -> "Step":
+    """The step that settles the value of a path; `UsageError` if there is none."""
+    from tinylm.config import did_you_mean
+
+    settling = {step.path: step for step in steps if step.path}
+    if path not in settling:
+        hint = did_you_mean(path, settling) or f"; there are {', '.join(settling) or 'none'}"
+        raise exits.UsageError(
+            f"--path {path}: not a path of {files.name} whose value is not settled{hint}"
+        )
+    return settling[path]
+
+
+def _command(files: Files, results: "Results", step: "Step", target: Path) -> str:
+    """The command that runs the space, in the folder of the sweep where it extends it."""
+    import shlex
+
+    assert results.sweep.request is not None  # it has results
+    seed = results.sweep.request["seed"]
+    parts = ["python", "-m", "sweeps.run", str(target), "--scale", results.scale]
+    parts += ["--seed", str(seed)] if seed else []
+    parts += [] if step.is_new else ["--out", str(files.folder)]
+    return shlex.join(parts)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,19 @@
+"""The head of every text on a sweep: its answer with the caveats, the best checkpoint, and what to do next."""
+
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.ledger import Files
+from sweeps.report.answer import answer_words
+from sweeps.report.best import kept
+from sweeps.report.next_steps import next_words
+
+
+def head_words(found: SearchFindings | StudyFindings, best: str = "") -> list[str]:
+    """The answer of a sweep with its caveats, where the best checkpoint is, and the next steps, one sentence
+    or more each."""
+    return [*answer_words(found), *([best] if best else []), *next_words(found)]
+
+
+def best_words(files: Files, found: SearchFindings | StudyFindings) -> str:
+    """Where the best checkpoint of a sweep is, and of which run; empty if it is not kept."""
+    run = kept(files, found)
+    return f"Best checkpoint: `{files.best}`, of {run.label}." if run is not None else ""
