@@ -14,6 +14,7 @@ from sweeps.findings.everything import Reader, SearchFindings, findings
 from sweeps.ledger import Files
 from sweeps.report import log, page, summary
 from sweeps.report.answer import answer_words
+from sweeps.report.index import write_index
 from sweeps.report.terminal import print_result
 from tinylm import config as cfg
 
@@ -43,7 +44,7 @@ def terminal(files: Files) -> str:
 
 def index(files: Files) -> str:
     folder = files.folder.parent
-    return page.write_index(folder, Reader()).read_text()
+    return write_index(folder, Reader()).read_text()
 
 
 def logged(files: Files) -> str:
