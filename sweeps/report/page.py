@@ -311,7 +311,7 @@ def _trials(
             **_facts(results, trial),
             "label": labels[trial.trial],
             "rank": ranks.get(trial.trial),
-            "at": [_shown(loss) for loss in _losses(results, trial, levels)],
+            "at": [shown_loss(loss) for loss in _losses(results, trial, levels)],
             "set": {path: v for path, v in config.items() if v != flat[0].get(path)},
             "command": _command(trial.trial, shipped, config),
             "marks": _marks(results, trial),
@@ -381,7 +381,7 @@ def _facts(results: Results, trial: Trial) -> Content:
         "values": trial.values,
         "params": trial.params,
         "flops_per_token": trial.flops_per_token,
-        "bits": last and _shown(last.bits_per_byte),
+        "bits": last and shown_loss(last.bits_per_byte),
         "ended": whole.tokens,
         "reason": reason_of(whole),
         "checkpoint": whole.checkpoint and whole.checkpoint["path"],
@@ -400,12 +400,12 @@ def _curve(results: Results, trial: Trial, points: int) -> Content:
         "step": [record.step for record in curve],
         "tokens": [record.tokens for record in curve],
         "seconds": [round(record.seconds, 2) for record in curve],
-        "loss": [_shown(record.loss(results.metric)) for record in curve],
-        "train_loss": [_shown(record.train_loss) for record in curve],
+        "loss": [shown_loss(record.loss(results.metric)) for record in curve],
+        "train_loss": [shown_loss(record.train_loss) for record in curve],
     }
 
 
-def _shown(loss: float | None) -> float | None:
+def shown_loss(loss: float | None) -> float | None:
     """A loss with more digits than the page shows of it."""
     return None if loss is None else round(loss, 6)
 
@@ -506,6 +506,13 @@ def provenance(results: Results) -> list[list[str]]:
         ["constraints.txt", session.get("constraints")],
     ]  # fmt: skip
     return [[name, str(value)] for name, value in lines if value]
+
+
+def page_palette() -> list[list[str]]:
+    """The colors of the figures, each on a light and on a dark page."""
+    from sweeps.report.plots import look  # loads matplotlib
+
+    return [look.page_colors(color, None) for color in look.OKABE_ITO]
 
 
 @cache

@@ -33,6 +33,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
 from sweeps import watch
+from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.outcomes import RULES
 from sweeps.ledger import Files
@@ -250,19 +251,23 @@ def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
-    """A sweep under way, and its page being served."""
+    """A sweep under way, and the pages of its folder being served."""
     with story(tmp_path / "lr-cpu") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         trial = tell.plan({"optim.lr": 1e-3})
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 3)
-        server = web.Server(Files(tmp_path / "lr-cpu"), 0)
+        server = web.Server(tmp_path, 0)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server, tell
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+PAGE = web.address_of("lr-cpu")
+LIVE_FEED = f"/lr-cpu/{web.FEED}"
 
 
 def ask(server: web.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
@@ -272,18 +277,50 @@ def ask(server: web.Server, path: str, host: str = "127.0.0.1") -> http.client.H
 
 
 def test_the_feed_begins_with_all_that_is_known(live: tuple[web.Server, Story]) -> None:
-    line = ask(live[0], web.FEED).readline().decode()
+    line = ask(live[0], LIVE_FEED).readline().decode()
     (trial,) = json.loads(line.removeprefix("data: "))["trials"]
     assert trial["tokens"] == [EVERY, 2 * EVERY, 3 * EVERY]
 
 
 @pytest.mark.parametrize(
-    ("path", "host", "status"), [("/", "evil.example", 403), ("/../x", "127.0.0.1", 404)]
+    ("path", "host", "status"),
+    [
+        ("/", "evil.example", 403),
+        ("/../x", "127.0.0.1", 404),
+        ("/lr-cpu/ledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/../ledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/%2e%2e%2fledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/away.md", "127.0.0.1", 404),
+        ("/../lr-cpu/feed", "127.0.0.1", 404),
+    ],
 )
 def test_nothing_else_is_served(
     live: tuple[web.Server, Story], path: str, host: str, status: int
 ) -> None:
+    analysis = live[0].folder / "lr-cpu" / "analysis"
+    analysis.mkdir()
+    (analysis / "away.md").symlink_to("/etc/passwd")
     assert ask(live[0], path, host).status == status
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html"])
+def test_the_index_links_the_page_of_each_sweep(live: tuple[web.Server, Story], path: str) -> None:
+    assert f'href="{PAGE[1:]}"' in ask(live[0], path).read().decode()
+
+
+def test_the_index_is_made_again_once_a_ledger_has_grown(live: tuple[web.Server, Story]) -> None:
+    server, tell = live
+    assert "results for 0 of 1" in ask(server, "/").read().decode()
+    tell.plan({"optim.lr": 2e-3})
+    assert "results for 0 of 2" in ask(server, "/").read().decode()
+
+
+def test_what_an_analysis_wrote_is_served_as_it_is(live: tuple[web.Server, Story]) -> None:
+    analysis = live[0].folder / "lr-cpu" / "analysis"
+    analysis.mkdir()
+    (analysis / "loss_vs_lr.png").write_bytes(b"picture")
+    answer = ask(live[0], "/lr-cpu/analysis/loss_vs_lr.png")
+    assert (answer.headers["Content-Type"], answer.read()) == ("image/png", b"picture")
 
 
 def raw(server: web.Server, *lines: str) -> str:
@@ -316,10 +353,10 @@ def test_only_its_own_host_name_is_answered(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.1:8266"])
 def test_its_own_host_names_are_answered(live: tuple[web.Server, Story], host: str) -> None:
-    assert raw(live[0], "GET / HTTP/1.1", f"Host: {host}", "").startswith("HTTP/1.0 200 ")
+    assert raw(live[0], f"GET {PAGE} HTTP/1.1", f"Host: {host}", "").startswith("HTTP/1.0 200 ")
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/compare.html", PAGE, "/nowhere"])
 def test_no_answer_is_framed_or_runs_scripts_of_others(
     live: tuple[web.Server, Story], path: str
 ) -> None:
@@ -331,7 +368,7 @@ def test_no_answer_is_framed_or_runs_scripts_of_others(
 
 
 def test_a_nonce_is_used_once(live: tuple[web.Server, Story]) -> None:
-    one, other = (ask(live[0], "/").headers["Content-Security-Policy"] for _ in range(2))
+    one, other = (ask(live[0], PAGE).headers["Content-Security-Policy"] for _ in range(2))
     assert one != other
 
 
@@ -360,10 +397,10 @@ def test_a_ledger_that_cannot_be_read_is_an_answer(
     why: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    file = live[0].files.ledger
+    file = live[0].folder / "lr-cpu" / "ledger.jsonl"
     file.rename(file.with_name("moved"))
     plant(file)
-    answer = ask(live[0], "/")
+    answer = ask(live[0], PAGE)
     assert (answer.status, why in answer.read().decode()) == (500, True)
     assert capfd.readouterr().err == ""
 
@@ -375,6 +412,17 @@ def test_an_unknown_sweep_is_refused_with_the_nearest(
     lr_sweep(Path("results/lr-cpu"))
     done = CliRunner().invoke(watch.app, ["lr-cp"])
     assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
+
+
+def test_a_port_that_is_taken_is_left_to_its_owner(
+    live: tuple[web.Server, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = live[0].server_port
+    monkeypatch.setattr(watch, "PORT", taken)
+    with watch._server(live[0].folder, None) as server:
+        assert server.server_port > taken
+    with pytest.raises(UsageError, match=f"--port {taken}: Address already in use"):
+        watch._server(live[0].folder, taken)
 
 
 @pytest.fixture(scope="module")
@@ -624,7 +672,7 @@ def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server,
     page = browser.new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    page.goto(f"http://127.0.0.1:{server.server_port}{PAGE}")
     points = page.locator("#curves .scatterlayer .point")
     page.wait_for_function("document.querySelectorAll('#curves .scatterlayer .point').length == 3")
     trial = next(iter(tell.attempts))

@@ -214,17 +214,6 @@ function redrawOn(drawAll) {
   }
 }
 
-// A table whose headings sort; missing values are always last. `order` is a column and a direction.
-function inOrder(rows, key, down) {
-  const missing = (value) => value === null || value === undefined || value === "";
-  return [...rows].sort((one, other) => {
-    const [a, b] = [key(one), key(other)];
-    if (missing(a) || missing(b)) return missing(a) - missing(b);
-    const less = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-    return down ? -less : less;
-  });
-}
-
 function element(name, text, more = {}) {
   const made = Object.assign(document.createElement(name), more);
   if (text !== undefined && text !== null) made.textContent = text;
