@@ -34,7 +34,6 @@ from sweeps.selection import Measured, Point, at, groups, last_record, when
 from sweeps.stats import NOISE_MARGIN
 from sweeps.text import loss, named, portable
 from tinylm import config as cfg
-from tinylm.yaml import parse as parse_yaml
 
 Content = dict[str, Any]  # the JSON in the page
 _PLAIN = re.compile(r"[\w./~-]+")  # texts that YAML may read as they are
@@ -361,9 +360,8 @@ def _command(name: str, shipped: Content | None, config: Content) -> str:
 
 def _yaml(value: Any) -> str:
     """A value of a config as `--set` reads it."""
-    is_plain = (
-        isinstance(value, str) and _PLAIN.fullmatch(value) and parse_yaml(value, "--set") == value
-    )
+    is_plain = isinstance(value, str) and _PLAIN.fullmatch(value) is not None
+    is_plain = is_plain and cfg.parse_assignments([f"it={value}"]) == {"it": value}
     return str(value) if is_plain else json.dumps(value)
 
 
