@@ -32,7 +32,7 @@ from ledgers import (
 from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
-from sweeps import watch
+from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.outcomes import RULES
@@ -436,7 +436,14 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """A page that was opened, and what it complained of or asked for."""
 
-    def __init__(self, browser: Browser, path: Path, fragment: str = "", **more: Any) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        path: Path,
+        fragment: str = "",
+        until: str = "body[data-drawn]",
+        **more: Any,
+    ) -> None:
         self.page: Page = browser.new_page(**more)
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -444,7 +451,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(f"{path.as_uri()}#{fragment}")
-        self.page.wait_for_selector("#curves .main-svg")
+        self.page.wait_for_selector(until)
 
 
 @pytest.fixture(scope="module")
@@ -682,6 +689,46 @@ def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server,
     )
     assert points.count() == 4
     assert complaints == []  # of the policy on scripts, for example
+
+
+@pytest.fixture(scope="module")
+def several(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The index of three sweeps, two of which can be compared."""
+    folder = tmp_path_factory.mktemp("several")
+    ended(folder / "lr", "optim.lr", {1e-3: (3.0, 3.1), 2e-3: (3.2, 3.3)})
+    ended(folder / "norm", "model.norm", {"post": (2.9, 3.04), "pre": (3.5, 3.5)})
+    shares_sweep(folder / "budgets")
+    return Visit(browser, index.write_index(folder, Reader()), "", "table")
+
+
+@needs_browser
+def test_the_index_sorts_by_loss(several: Visit) -> None:
+    several.page.locator("th button", has_text="loss").click()
+    rows = several.page.locator("#sweeps tbody tr")
+    names = rows.evaluate_all("(all) => all.map((row) => row.dataset.sweep)")
+    assert names == ["norm", "budgets", "lr"]
+    assert several.errors == []
+
+
+@needs_browser
+def test_checked_sweeps_are_compared_with_an_interval(several: Visit) -> None:
+    page = several.page
+    for name in ("lr", "norm"):
+        page.locator(f"tr[data-sweep={name}] input").check()
+    page.locator("#compare").click()
+    page.wait_for_selector("#curves .main-svg")
+    (said,) = (
+        page.locator("#losses tr", has_text="model")
+        .or_(page.locator("#losses tr", has_text="norm=post"))
+        .all_inner_texts()
+    )
+    half = stats.half_interval([-0.1, -0.06])
+    assert f"\u22120.0800 (\u2212{0.08 + half:.4f} to +{half - 0.08:.4f}" in said
+    assert page.locator("#why-not li").count() == 0
+    page.locator("input[name=budgets]").check()
+    assert "budget 1,572,864 tokens" in page.locator("#why-not").inner_text()
+    assert several.errors == []
+    page.go_back()
 
 
 def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ function curves() {
   return { traces: [...behind, ...colored, ...edgeMarks(drawn, layout), ...entries, ...colorBar(ends)], layout };
 }
 
+const LABELED = 5;  // of the best curves, where a color bar explains the others
+
 // At the upper edge, where trials diverged or failed, and where curves end above the axis.
 function edgeMarks(trials, layout) {
   const top = state.y === "log" ? 10 ** layout.yaxis.range[1] : layout.yaxis.range[1];
@@ -160,9 +162,10 @@ function curveLayout(trials, ends, colored) {
   layout.uirevision = `${state.x} ${state.y}`;
   if (isNarrow() || printing) return layout;
   layout.margin.r = 20 + Math.min(250, 15 + 6.6 * Math.max(0, ...ends.map((end) => end.text.length)));
-  const few = [...ends].sort((a, b) => a.y - b.y).slice(0, page.look.named).filter((end) => end.y <= range[1]);
+  const hasBar = colorBar(ends).length > 0;
+  const few = [...ends].sort((a, b) => a.y - b.y).slice(0, hasBar ? LABELED : page.look.named).filter((end) => end.y <= range[1]);
   const places = few.map((end) => ({ ...end, y: state.y === "log" ? Math.log10(end.y) : end.y }));
-  layout.annotations = labelsAt(places, layout.yaxis.range, 330);
+  layout.annotations = labelsAt(places, layout.yaxis.range, here("curves").offsetHeight - (hasBar ? 180 : 110));
   layout.legend = BELOW;
   return layout;
 }
@@ -225,6 +228,7 @@ function values() {
   layout.yaxis.range = range;
   layout.uirevision = `${swept.path} ${state.at}`;
   layout.dragmode = isNarrow() ? false : "select";
+  layout.selections = [];  // what was within the last one is chosen
   if (swept.numeric) valueTicks(layout.xaxis, swept, here("values").offsetWidth - 230, page.look.named);
   else Object.assign(layout.xaxis, { type: "category", categoryorder: "array", categoryarray: swept.values.map((value) => plain(show(value))) });
   const stable = rateMarks(layout, swept);
@@ -286,10 +290,13 @@ function endMarks(trials, x, levels, range) {
       name: { stopped: "stopped early there", audited: "end of an audit" }[kind] ?? kind, mode: "markers", cliponaxis: false,
       x: some.map(([trial]) => x(trial)), y: some.map(([, y]) => y), customdata: some.map(([trial]) => trial.id),
       text: some.map(([trial]) => who(trial)), hovertemplate: "%{text}<extra></extra>",
-      marker: { symbol, color: kind === "stopped" ? inks()[0] : color, size: kind === "stopped" ? 12 : 10, line: { width: 1.5, color } },
+      marker: kind === "stopped" ? { symbol, ...frameOf(some.length) } : { symbol, color, size: 10, line: { width: 1.5, color } },
     };
   });
 }
+
+// The frame of a stopped trial; smaller and lighter where they are many.
+const frameOf = (number) => number > 60 ? { color: GRAY, size: 7, opacity: 0.6 } : { color: inks()[0], size: number > page.look.named ? 9 : 12, line: { width: 1.5 } };
 
 // The edge of stability and the interval of the best rate, in the colors of the figures.
 function rateMarks(layout, swept) {
@@ -455,7 +462,7 @@ const ROWS = 60;  // that can be read
 function rungs() {
   const every = shown().filter((trial) => trial.marks.length || trial.ended);
   const trials = every.slice(0, ROWS);
-  if (!trials.some((trial) => trial.marks.some((mark) => mark.kind !== "finished"))) return null;
+  if (!every.some((trial) => trial.marks.some((mark) => mark.kind !== "finished"))) return null;
   here("rungs-words").textContent = every.length > ROWS ? `The first ${ROWS} of ${every.length} trials.` : "";
   const lines = { x: [], y: [], mode: "lines", line: { color: GRAY, width: 1.5 }, showlegend: false, hoverinfo: "skip", meta: { isDecoration: true } };
   const kinds = {};

@@ -22,7 +22,7 @@ function join(id) {
   chart.on("plotly_hover", (event) => light(idsAt(event)));
   chart.on("plotly_unhover", () => light([]));
   chart.on("plotly_click", (event) => idsAt(event).length && choose(idsAt(event), { toggle: true }));
-  chart.on("plotly_selected", (event) => event && choose(idsAt(event)));
+  chart.on("plotly_selected", (event) => event?.points.length && choose(idsAt(event)));
   if (id === "parallel") chart.on("plotly_restyle", () => choose(brushed(chart)));
 }
 
@@ -59,6 +59,7 @@ function showWords() {
 function showAll() {
   showWords();
   if (window.Plotly) Object.keys(CHARTS).forEach(drawChart);
+  light([]);  // the row that was hovered over is gone
 }
 
 for (const name of ["x", "y", "seeds", "best", "at", "path", "kind"]) {
@@ -75,8 +76,17 @@ window.addEventListener("hashchange", () => {
 redrawOn(showAll);
 
 showWords();
-load().then(() => {
-  showAll();
+// Draws the charts one by one, the first one at once.
+async function drawFirst() {
+  const ids = [...document.querySelectorAll(".chart")].map((chart) => chart.id);
+  for (const id of ids) {
+    drawChart(id);
+    await new Promise((done) => setTimeout(done));
+  }
+  document.body.dataset.drawn = "yes";
+}
+
+load().then(drawFirst).then(() => {
   if (!FEED) return;
   new EventSource(FEED).onmessage = (event) => {
     page = JSON.parse(event.data);
