@@ -223,12 +223,11 @@ def _importance(found: SearchFindings | StudyFindings) -> Content | None:
 
 def _colored_by(found: SearchFindings | StudyFindings) -> Content | None:
     """The path that the colors of curves show, if too many curves have colors for a legend."""
-    from sweeps.report.plots.trials import looks_of  # loads matplotlib
+    from sweeps.report.plots.trials import colored_path  # loads matplotlib
 
-    looks = None if isinstance(found, StudyFindings) else looks_of(found.results)
-    if looks is None or looks.ordered is None:
+    swept = None if isinstance(found, StudyFindings) else colored_path(found.results)
+    if swept is None:
         return None
-    swept = looks.ordered
     return {"path": swept.path, "log": swept.log, "low": swept.values[0], "high": swept.values[-1]}
 
 
@@ -360,9 +359,14 @@ def _command(name: str, shipped: Content | None, config: Content) -> str:
 
 def _yaml(value: Any) -> str:
     """A value of a config as `--set` reads it."""
-    is_plain = isinstance(value, str) and _PLAIN.fullmatch(value) is not None
-    is_plain = is_plain and cfg.parse_assignments([f"it={value}"]) == {"it": value}
-    return str(value) if is_plain else json.dumps(value)
+    return value if isinstance(value, str) and _is_plain(value) else json.dumps(value)
+
+
+@cache
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads a text as it is."""
+    known = _PLAIN.fullmatch(text) is not None
+    return known and cfg.parse_assignments([f"it={text}"]) == {"it": text}
 
 
 def _facts(results: Results, trial: Trial) -> Content:

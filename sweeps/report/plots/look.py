@@ -75,6 +75,8 @@ NAMED = 12
 # Viridis without its light end, which vanishes on paper.
 DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
+# Viridis without its dark end, which vanishes on a dark page.
+ON_DARK = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1.0, 256)))
 _ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses, below one another
 # The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
@@ -248,11 +250,10 @@ def for_page() -> dict[str, Any]:
 
 
 def page_colors(color: Any, share: float | None) -> list[str]:
-    """A color on a light and on a dark page; `share` is its place on the scale of ordered values, of which
-    the dark end would vanish."""
+    """A color on a light and on a dark page; `share` is its place on the scale of ordered values."""
     if share is None:
         return [to_hex(color), "#ececec" if to_hex(color) == "#000000" else to_hex(color)]
-    return [to_hex(color), to_hex(matplotlib.colormaps["viridis"](0.25 + 0.75 * share))]
+    return [to_hex(color), to_hex(ON_DARK(share))]
 
 
 def page_dash(dashes: Dashes) -> str:

@@ -96,10 +96,15 @@ def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
     return False, lambda t: f"{name}={show(t.value(path))}" if path in t.values else ""
 
 
+def colored_path(results: Results) -> SweptPath | None:
+    """The path that the colors of trials show; None if they only tell trials apart."""
+    return next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
+
+
 def looks_of(results: Results) -> Looks:
     """The look of each trial, and of each audit that has ended: by its value of the first numeric path
     that several were tried of, else by its name."""
-    ordered = next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
+    ordered = colored_path(results)
     trials = results.trials
     if ordered is not None:
         trials = sorted(
@@ -118,11 +123,12 @@ def looks_of(results: Results) -> Looks:
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colored = [trial for trial in trials if ordered.path in trial.values]
-    found = scale.to_rgba(np.array([trial.value(ordered.path) for trial in colored], float))
+    values = np.array([trial.value(ordered.path) for trial in colored], float)
+    found = scale.to_rgba(values)
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
     colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
-    shares = {t.trial: float(norm(t.value(ordered.path))) for t in colored}
+    shares = {t.trial: float(share) for t, share in zip(colored, norm(values), strict=True)}
     return Looks(colors, dashes, marks, None if apart else scale, ordered, names, shares)
 
 

@@ -32,8 +32,9 @@ function count(value, si = false) {
   return `${Number((value / 1000 ** step).toPrecision(3))}${names[step]}`;
 }
 
-// The color mixed with that of the page.
-function tint(color, strength) {
+// The color mixed with that of the page, less so on a dark one, where it would vanish.
+function tint(color, share) {
+  const strength = isDark() ? 0.4 + 0.6 * share : share;
   const ground = isDark() ? [22, 24, 27] : [255, 255, 255];
   const parts = [1, 3, 5].map((at, n) => Math.round(parseInt(color.slice(at, at + 2), 16) * strength + ground[n] * (1 - strength)));
   return `rgb(${parts.join(",")})`;

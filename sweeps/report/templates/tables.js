@@ -162,7 +162,7 @@ function factRow(name, cells, is = "") {
   const row = document.createElement("tr");
   row.append(element("th", name), ...cells.map((cell) => {
     const made = element("td");
-    made.append(is && cell ? element(is, cell) : String(cell ?? ""));
+    made.append(cell instanceof Node ? cell : is && cell ? element(is, cell) : String(cell ?? ""));
     return made;
   }));
   return row;
@@ -182,6 +182,7 @@ function factsOf(trials) {
     each("training time", seconds),
     each("parameters", (trial) => trial.params.toLocaleString("en")),
     each("checkpoint", (trial) => trial.checkpoint, "code"),
+    factRow("log", trials.map(() => element("a", "experiment log", { href: "../../EXPERIMENT_LOG.md" }))),
     each("train it again", (trial) => trial.command, "code"),
   ].filter((row) => [...row.cells].slice(1).some((cell) => cell.textContent));
 }
