@@ -12,7 +12,7 @@ COMMANDS = {
     "analyze": "Write tables, figures and a summary of sweeps.",
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
-    "watch": "Serve the report of a running sweep.",
+    "watch": "Serve the reports of the sweeps while they run.",
     "next": "Write the search space of the next sweep after one.",
     "export": "Write the best model of a sweep for another program.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",

@@ -77,6 +77,11 @@ class ResultsFolder:
         return self.folder / "index.html"
 
     @property
+    def compare(self) -> Path:
+        """The page that compares the experiments of the sweeps."""
+        return self.folder / "compare.html"
+
+    @property
     def mlflow(self) -> Path:
         """MLflow's database of all sweeps."""
         return self.folder / "mlflow.db"

@@ -1,43 +1,77 @@
-"""`python -m sweeps.watch NAME`: serve the report of a sweep while it runs."""
+"""`python -m sweeps.watch [NAME]`: serve the reports of the sweeps in a folder while they run."""
 
-from typing import Annotated
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import SweepName
-from sweeps.ledger import find_sweep
+from sweeps.ledger import RESULTS, find_sweep, find_sweeps
+
+if TYPE_CHECKING:
+    from sweeps.report.server import Server
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+PORT = 8266
+_TRIED = 100  # ports, from the default one
 
 
 @app.command()
 def main(
-    name: SweepName,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME or DIR]",
+            help="Name of a sweep under results/, or its folder. Default: the index of all sweeps.",
+        ),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0 picks a free one.")
-    ] = 8266,
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help=f"Port on 127.0.0.1. 0 picks a free one. Default: {PORT}, or the next free one.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve the report of a sweep as a web page that updates while the sweep runs."""
+    """Serve the reports of the sweeps as web pages that update while the sweeps run."""
     with exits.reported():
         exits.lose_unheard_output()
-        from sweeps.report.server import HOST, Server
+        from sweeps.report.server import HOST, address_of
 
-        files = find_sweep(name)
-        try:
-            server = Server(files, port)
-        except OSError as error:
-            raise exits.UsageError(
-                f"--port {port}: {error.strerror}; --port 0 picks a free one"
-            ) from error
-        with server:
+        if name is None:
+            find_sweeps([])  # says that there is none
+            folder, address, shown = RESULTS, "/", f"the sweeps under {RESULTS}/"
+        else:
+            sweep = find_sweep(name).folder.resolve()
+            folder, address, shown = sweep.parent, address_of(sweep.name), name
+        with _server(folder, port) as server:
             print(
-                f"http://{HOST}:{server.server_port} shows {name}; stop it with Ctrl-C", flush=True
+                f"http://{HOST}:{server.server_port}{address} shows {shown}; stop it with Ctrl-C",
+                flush=True,
             )
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
                 server.closing.set()
+
+
+def _server(folder: Path, port: int | None) -> "Server":
+    """A server at the port, or at the first free one from the default on; `UsageError` if it is taken."""
+    from sweeps.report.server import Server
+
+    number, last = (PORT, PORT + _TRIED) if port is None else (port, port)
+    while True:
+        try:
+            return Server(folder, number)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or number == last:
+                raise exits.UsageError(
+                    f"--port {number}: {error.strerror}; --port 0 picks a free one"
+                ) from error
+            number += 1
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from sweeps.findings.results import results_of
 from sweeps.ledger import Files, find_sweep, write_whole
 from sweeps.report import log, tables
 from sweeps.report.analysis import Analysis, present, publish, tell_left_out
-from sweeps.report.page import write_index
+from sweeps.report.index import write_index
 from sweeps.report.summary import markdown
 from sweeps.simulate.curves import read_curves
 

@@ -16,6 +16,7 @@ from sweeps.findings.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.findings.ranking import (
     BestValue,
     Ended,
+    Importance,
     NotSettled,
     Ranking,
     Spread,
@@ -117,7 +118,7 @@ class SearchFindings(Findings):
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
     front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
-    importance: dict[str, float]  # of each path, as a share; empty if it is not known
+    importance: Importance | None  # of each path; None if it is not known
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -235,7 +236,7 @@ def search_findings(results: Results) -> SearchFindings:
         if results.to_target
         else stability(results.audited(results.trials), results.metric),
         front=front(results),
-        importance={} if results.to_target else importance(results),
+        importance=None if results.to_target else importance(results),
     )
 
 

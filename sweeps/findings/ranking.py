@@ -472,18 +472,30 @@ def _around(swept: SweptPath, best: Any, every: Iterable[Any] | None) -> list[An
     return sorted({best, *(whole if isinstance(best, int) else near)})
 
 
-def importance(results: Results) -> dict[str, float]:
-    """The share of the spread of final losses that each path of a joint search explains (PED-ANOVA,
-    arXiv:2304.10255); empty for fewer than ten finished trials, equal losses or a single path."""
+@dataclass(frozen=True)
+class Importance:
+    """The share of the spread of losses that each path explains, at one point."""
+
+    point: Point
+    trials: int  # that were measured there
+    shares: dict[str, float]  # by path
+
+
+def importance(results: Results) -> Importance | None:
+    """The importance of each path of a joint search (PED-ANOVA, arXiv:2304.10255), where all trials were
+    last measured, so that early stopping takes none away; None for fewer than ten trials, equal losses or a
+    single path."""
     paths = [swept.path for swept in results.swept if len(swept.values) > 1]
+    point = results.final if results.common is None else results.common
     whole = [
         (trial, record.loss(results.metric))
-        for trial in results.having("finished")
-        if (record := at(trial, results.final)) is not None
+        for trial in results.trials
+        if trial.status not in {"diverged", "failed"}
+        and (record := at(trial, point)) is not None
         and all(path in trial.values for path in paths)
     ]
-    if len(paths) < 2 or len(whole) < 10 or len({loss for _, loss in whole}) == 1:
-        return {}
+    if point is None or len(paths) < 2 or len(whole) < 10 or len({loss for _, loss in whole}) == 1:
+        return None
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -502,4 +514,4 @@ def importance(results: Results) -> dict[str, float]:
     found: Mapping[str, float] = get_param_importances(
         study, evaluator=PedAnovaImportanceEvaluator()
     )
-    return dict(found)
+    return Importance(point, len(whole), dict(found))

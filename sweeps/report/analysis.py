@@ -14,7 +14,7 @@ from sweeps import ledger
 from sweeps.exits import StorageError, message_of
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import Files, Row
-from sweeps.report import best, log, notes, page
+from sweeps.report import best, index, log, notes, page
 from sweeps.report.answer import answer_words
 from sweeps.report.head import best_words
 from sweeps.report.next_steps import steps_of
@@ -129,7 +129,7 @@ def enter_in_log(reader: Reader) -> Path:
     """
     path = ledger.ResultsFolder().log
     try:
-        page.write_index(ledger.RESULTS, reader)
+        index.write_index(ledger.RESULTS, reader)
         return log.write(ledger.RESULTS, reader)
     except notes.NotesError as error:
         raise notes.NotesError(f"{path} is left as it is: {error}") from error

@@ -6,32 +6,36 @@ one compared that draws parallel coordinates and adds points in place.
 
 import base64
 import gzip
-from collections.abc import Sequence
+import json
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
-from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
-from sweeps.findings.experiments import Terms, experiments
+from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
-from sweeps.ledger import Files, ResultsFolder, Row, Trial, write_whole
+from sweeps.findings.stability import LR
+from sweeps.ledger import Row, Trial
 from sweeps.report.answer import answer_words
-from sweeps.report.entries import group_names, group_words
-from sweeps.report.head import best_words, head_words
+from sweeps.report.next_steps import steps_of
 from sweeps.report.stability import stability_words
 from sweeps.report.thinning import spread_points, thinned
-from sweeps.selection import Measured, last_record, when
+from sweeps.selection import Measured, Point, at, groups, last_record, when
+from sweeps.stats import NOISE_MARGIN
 from sweeps.text import loss, named, portable
+from tinylm import config as cfg
 
 Content = dict[str, Any]  # the JSON in the page
+_PLAIN = re.compile(r"[\w./~-]+")  # texts that YAML may read as they are
 
 
 def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
@@ -39,46 +43,45 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
     from sweeps.report.plots import look  # loads matplotlib
 
     results = found.results
-    counts = {status: found.count(status) for status in (*ENDINGS, "unfinished")}
-    audited = results.audited(results.trials)
-    stopped = {one.trial: trial.trial for trial, one in zip(results.trials, audited, strict=True)}
-    sound = [trial for trial in audited if trial.curve and trial.status != "diverged"]
-    curves = [[row[results.metric] for row in trial.curve] for trial in sound]
-    measured = [trial for trial in audited if trial.curve]
-    points = spread_points(len(measured))
+    trials = [*results.trials, *(result.trial for result in found.withdrawn)]
+    measured = [trial for trial in results.audited(trials) if trial.curve]
+    flat = [cfg.flatten(trial.config) for trial in trials]
     return {
         "sweep": results.name,
         "question": results.question,
         "verdict": [*verdict(found), *([best] if best else [])],
+        "next": [step.words for step in steps_of(found)],
         "scale": results.scale,
         "metric": results.metric,
         "metric_name": METRICS[results.metric],
         "unit": UNITS[results.metric],
         "from": results.begun,
         "to": results.latest,
-        "counts": {"planned": len(results.trials), **counts},
+        "counts": {
+            "planned": len(results.trials),
+            **{status: found.count(status) for status in (*ENDINGS, "unfinished")},
+        },
+        "main": _main(found),
+        "is_study": results.is_study,
+        "budgets_differ": results.budgets_differ,
+        "noise": _noise(found),
         "arms": _arms(found),
-        "table": table(found),
-        "swept": [
-            {"path": s.path, "numeric": s.numeric, "log": s.log, "values": list(s.values)}
-            for s in results.swept
-        ],
-        "trials": [_trial(results, trial, points) for trial in results.trials],
+        "swept": _swept(results),
+        "levels": _levels(results),
+        "rate": _rate(found),
+        "trials": _trials(found, trials, flat),
+        "config": flat[0] if flat else {},
+        "series": _series(found, trials),
+        "colored_by": _colored_by(found),
         "records": sum(len(trial.curve) for trial in measured),
-        "front": [stopped[one.trial] for one in found.front]
+        "front": [trial.trial.removesuffix("-audit") for trial in found.front]
         if isinstance(found, SearchFindings)
         else [],
-        "rungs": [_fate(results, trial) for trial in results.trials],
-        "compute_first": isinstance(found, SearchFindings) and results.budgets_differ,
         "gantt": gantt(found.timeline),
-        "importance": found.importance if isinstance(found, SearchFindings) else {},
+        "importance": _importance(found),
         "sample": _sample(results),
         "provenance": provenance(results),
         "look": look.for_page(),
-        "limits": {  # of the axes of losses
-            "curves": look.limits([loss for curve in curves for loss in curve]),
-            "last": look.limits([curve[-1] for curve in curves]),
-        },
     }
 
 
@@ -86,6 +89,22 @@ def verdict(found: SearchFindings | StudyFindings) -> list[str]:
     """The answer of the sweep in sentences, with the stability of training if rates were swept."""
     stable = found.stability if isinstance(found, SearchFindings) else None
     return [*answer_words(found), *stability_words(stable)[:1]]
+
+
+def _main(found: SearchFindings | StudyFindings) -> str:
+    """The picture that answers the question: the page shows it first."""
+    if isinstance(found, StudyFindings):
+        return "arms"
+    if found.results.budgets_differ:
+        return "compute"
+    return "values" if _value_paths(found.results) else "curves"
+
+
+def _noise(found: SearchFindings | StudyFindings) -> float | None:
+    """How far from zero the noise reaches in the forest plot; None if it is not known."""
+    compared = found.comparison if isinstance(found, StudyFindings) else None
+    noise = compared and compared.noise
+    return NOISE_MARGIN * noise.sd if noise else None
 
 
 def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
@@ -104,6 +123,7 @@ def _arm(arm: ArmFindings) -> Content:
         "difference": effect and effect.mean,
         "low": effect and effect.low,
         "high": effect and effect.high,
+        "seeds": list(arm.paired.values()),
         "p_holm": arm.p_holm,
         "verdict": arm.verdict.kind,
         "words": arm.verdict.words,
@@ -114,40 +134,142 @@ def _arm(arm: ArmFindings) -> Content:
     }
 
 
-def table(found: SearchFindings | StudyFindings) -> Content:
-    """The trials as a table: finished trials by rank, then the others; a study has no ranks."""
-    trial_results = found.ranking.trial_results if isinstance(found, SearchFindings) else ()
-    ranks = {result.trial.trial: result.rank for result in trial_results}
-    gone = [result.trial for result in found.withdrawn]
-    rows = [_table_row(one, ranks.get(one.trial)) for one in (*found.results.trials, *gone)]
-    rows.sort(key=lambda row: (row[0] is None, row[0] or 0, row[4] is None, row[4] or 0.0))
-    columns = [
-        "rank", "trial", "status", "problem", "validation loss", "bits per byte",
-        "training loss", "tokens", "seconds", "parameters", "why it ended",
-    ]  # fmt: skip
-    first = 0 if isinstance(found, SearchFindings) else 1
-    if isinstance(found, SearchFindings) and found.audit is not None:
-        audited = {t.label: _audited_loss(found.results, t) for t in found.results.trials}
-        columns.append("loss after its audit")
-        rows = [[*row, audited.get(row[1])] for row in rows]
-    return {"columns": columns[first:], "rows": [row[first:] for row in rows]}
-
-
-def _table_row(trial: Trial, rank: int | None) -> list[Any]:
-    last = last_record(trial)
+def _value_paths(results: Results) -> list[str]:
+    """The paths that the loss is drawn against: of a study, those of its re-tune grids."""
+    tuned = results.space.retune or {}
     return [
-        rank,
-        trial.label,
-        status_of(trial),
-        outcome(trial),
-        last and last.val_loss,
-        last and last.bits_per_byte,
-        last and last.train_loss,
-        last and last.tokens,
-        last and round(last.seconds),
-        trial.params,
-        reason_of(trial),
+        swept.path
+        for swept in results.swept
+        if len(swept.values) > 1 and (not results.is_study or swept.path in tuned)
     ]
+
+
+def _swept(results: Results) -> list[Content]:
+    drawn = _value_paths(results)
+    return [
+        {
+            "path": swept.path,
+            "name": swept.name,
+            "numeric": swept.numeric,
+            "log": swept.log,
+            "sampled": swept.bounds is not None,
+            "values": list(swept.values),
+            "drawn": swept.path in drawn,
+        }
+        for swept in results.swept
+    ]
+
+
+def _levels(results: Results) -> list[Content]:
+    """The points at which trials are compared, as the figures draw them; `common` is the latest that all
+    share, and at the last point trials have finished."""
+    from sweeps.report.plots.trials import levels_of  # loads matplotlib
+
+    return [
+        {
+            "words": when(level.point),
+            "strength": level.strength,
+            "last": level.last,
+            "common": level.point == results.common,
+        }
+        for level in levels_of(results)
+    ]
+
+
+def _rate(found: SearchFindings | StudyFindings) -> Content | None:
+    """What is known of the learning rate; None if nothing is."""
+    stable = found.stability if isinstance(found, SearchFindings) else None
+    if stable is None:
+        return None
+    fit = stable.fit
+    return {
+        "path": LR,
+        "lines": [
+            {"words": words, "rate": rate}
+            for words, rate in (
+                ("best", stable.best),
+                ("highest stable", stable.highest_stable),
+                ("first unstable", stable.first_unstable),
+                ("first diverging", stable.first_diverging),
+            )
+            if rate is not None
+        ],
+        "fit": fit and {"rate": fit.rate, "low": fit.low, "high": fit.high},
+    }
+
+
+def _importance(found: SearchFindings | StudyFindings) -> Content | None:
+    known = found.importance if isinstance(found, SearchFindings) else None
+    if known is None:
+        return None
+    return {
+        "shares": known.shares,
+        "words": (
+            f"Shares of the spread of the losses of {known.trials} trials {when(known.point)} (PED-ANOVA). "
+            f"{'' if known.point == found.results.final else 'Early losses may depend on other paths than final ones.'}"
+        ).strip(),
+    }
+
+
+def _colored_by(found: SearchFindings | StudyFindings) -> Content | None:
+    """The path that the colors of curves show, if too many curves have colors for a legend."""
+    from sweeps.report.plots.trials import colored_path  # loads matplotlib
+
+    swept = None if isinstance(found, StudyFindings) else colored_path(found.results)
+    if swept is None:
+        return None
+    return {"path": swept.path, "log": swept.log, "low": swept.values[0], "high": swept.values[-1]}
+
+
+def _series(found: SearchFindings | StudyFindings, trials: Sequence[Trial]) -> list[Content]:
+    """What the learning curves show: trials that differ only by their seeds, with a name, colors and
+    dashes; for a study its arms, and the trials of their re-tune grids."""
+    if isinstance(found, StudyFindings):
+        return list(_series_of_study(found, trials))
+    return list(_series_of_search(found.results, trials))
+
+
+def _series_of_search(results: Results, trials: Sequence[Trial]) -> Iterator[Content]:
+    from sweeps.report.plots import look  # loads matplotlib
+    from sweeps.report.plots.trials import looks_of
+
+    looks = looks_of(results)
+    for group in groups(trials):
+        first = group[0].trial
+        yield {
+            "name": named(group[0].values) or results.name,
+            "trials": [trial.trial for trial in group],
+            "kind": "run",
+            "colors": look.page_colors(looks.colors.get(first, "0.5"), looks.shares.get(first)),
+            "dash": look.page_dash(looks.dashes.get(first, "-")),
+        }
+
+
+def _series_of_study(found: StudyFindings, trials: Sequence[Trial]) -> Iterator[Content]:
+    from sweeps.report.plots import arms, look  # loads matplotlib
+
+    looks = arms.looks(found.settled)
+    runs = {trial.trial for arm in found.settled for trial in arm.runs.values()}
+    plain = (look.OKABE_ITO[0], look.DASHES[0])
+    for arm in found.settled:
+        color, dash = looks[arm.name]
+        yield {
+            "name": arm.name,
+            "trials": [trial.trial for trial in arm.runs.values()],
+            "kind": "run",
+            "colors": look.page_colors(color, None),
+            "dash": look.page_dash(dash),
+        }
+    for trial in trials:
+        if trial.trial not in runs:
+            color, _ = looks.get(trial.arm, plain)
+            yield {
+                "name": trial.label,
+                "trials": [trial.trial],
+                "kind": "re-tuning" if trial.role == "tuning" else "other",
+                "colors": look.page_colors(color, None),
+                "dash": "dot",
+            }
 
 
 def _first_at(curve: Sequence[Measured], tokens: int) -> int | None:
@@ -155,33 +277,129 @@ def _first_at(curve: Sequence[Measured], tokens: int) -> int | None:
     return next((number for number, one in enumerate(curve) if one.tokens >= tokens), None)
 
 
-def _trial(results: Results, trial: Trial, points: int) -> Content:
-    """A trial with its curve, thinned, one list per column; that of an audit begins with its trial's."""
+def _trials(
+    found: SearchFindings | StudyFindings, trials: Sequence[Trial], flat: Sequence[Content]
+) -> list[Content]:
+    """The trials, the best first: those that finished by loss, then the others by how far they got."""
+    from sweeps.report.plots.trials import levels_of  # loads matplotlib
+
+    results = found.results
+    levels = [level.point for level in levels_of(results)]
+    points = spread_points(sum(bool(trial.curve) for trial in trials))
+    ranked = found.ranking.trial_results if isinstance(found, SearchFindings) else ()
+    ranks = {result.trial.trial: result.rank for result in ranked}
+    labels = _labels(trials)
+    try:
+        shipped = cfg.flatten(cfg.load(results.scale).model_dump())
+    except cfg.ConfigError:  # the file of this scale is gone
+        shipped = None
+    content = [
+        {
+            **_curve(results, trial, points),
+            **_facts(results, trial),
+            "label": labels[trial.trial],
+            "rank": ranks.get(trial.trial),
+            "at": [shown_loss(loss) for loss in _losses(results, trial, levels)],
+            "set": {path: v for path, v in config.items() if v != flat[0].get(path)},
+            "command": _command(trial.trial, shipped, config),
+            "marks": _marks(results, trial),
+        }
+        for trial, config in zip(trials, flat, strict=True)
+    ]
+    if results.is_study:
+        return content
+    return sorted(content, key=_place)
+
+
+def _place(trial: Content) -> tuple[Any, ...]:
+    """Where a trial of a search is listed."""
+    if trial["rank"] is not None:
+        return 0, trial["rank"]
+    lost = trial["status"] in {"diverged", "failed", "withdrawn"}
+    loss = trial["loss"][-1] if trial["loss"] else math.inf
+    return 2 if lost else 1, -trial["ended"], loss
+
+
+def _labels(trials: Sequence[Trial]) -> dict[str, str]:
+    """The labels of the trials, each different: those that are alike have the id added."""
+    number = Counter(trial.label for trial in trials)
+    return {t.trial: f"{t.label} ({t.trial})" if number[t.label] > 1 else t.label for t in trials}
+
+
+def _losses(results: Results, trial: Trial, levels: Sequence[Point]) -> Iterator[float | None]:
+    """The loss at each level, with that of a finished audit; None if there is none, or the trial diverged."""
+    audit = results.ended_audit(trial)
+    whole = audit if audit is not None and audit.status == "finished" else trial
+    for level in levels:
+        record = None if whole.status == "diverged" else at(whole, level)
+        yield record and record.loss(results.metric)
+
+
+def _command(name: str, shipped: Content | None, config: Content) -> str:
+    """The command that trains a config outside the sweep; empty if its scale is not known."""
+    if shipped is None:
+        return ""
+    sets = [
+        f"--set {shlex.quote(f'{path}={_yaml(value)}')}"
+        for path, value in config.items()
+        if value != shipped.get(path)
+    ]
+    return " ".join(["python -m tinylm train --out", f"runs/{name}", *sets])
+
+
+def _yaml(value: Any) -> str:
+    """A value of a config as `--set` reads it."""
+    return value if isinstance(value, str) and _is_plain(value) else json.dumps(value)
+
+
+@cache
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads a text as it is."""
+    known = _PLAIN.fullmatch(text) is not None
+    return known and cfg.parse_assignments([f"it={text}"]) == {"it": text}
+
+
+def _facts(results: Results, trial: Trial) -> Content:
+    """What the table and the panel of a trial say of it."""
+    whole = results.ended_audit(trial) or trial
+    last = last_record(whole)
+    return {
+        "id": trial.trial,
+        "status": _status(whole),
+        "outcome": outcome(whole),
+        "seed": trial.seed,
+        "arm": trial.arm,
+        "role": trial.role,
+        "values": trial.values,
+        "params": trial.params,
+        "flops_per_token": trial.flops_per_token,
+        "bits": last and shown_loss(last.bits_per_byte),
+        "ended": whole.tokens,
+        "reason": reason_of(whole),
+        "checkpoint": whole.checkpoint and whole.checkpoint["path"],
+    }
+
+
+def _curve(results: Results, trial: Trial, points: int) -> Content:
+    """The curve of a trial, thinned, one list per column; that of an audit begins with its trial's."""
     audit = results.ended_audit(trial)
     whole = audit or trial
     end = trial.curve[-1]["tokens"] if trial.curve else 0
     drawn = thinned(whole, points, {*results.rungs_of(whole), end})
     curve = [Measured(whole.curve[number]) for number in drawn]
     return {
-        "id": trial.trial,
-        "label": trial.label,
-        "status": _status(whole),
-        "outcome": outcome(whole),
         "stopped_at": None if audit is None else _first_at(curve, end),
-        "seed": trial.seed,
-        "values": trial.values,
-        "flops_per_token": trial.flops_per_token,
         "step": [record.step for record in curve],
         "tokens": [record.tokens for record in curve],
         "seconds": [round(record.seconds, 2) for record in curve],
-        "loss": [_shown(record.loss(results.metric)) for record in curve],
-        "train_loss": [_shown(record.train_loss) for record in curve],
+        "loss": [shown_loss(record.loss(results.metric)) for record in curve],
+        "train_loss": [shown_loss(record.train_loss) for record in curve],
     }
 
 
-def _shown(loss: float) -> float:
+def shown_loss(loss: float | None) -> float | None:
     """A loss with more digits than the page shows of it."""
-    return round(loss, 6)
+    return None if loss is None else round(loss, 6)
 
 
 def _status(trial: Trial) -> str:
@@ -198,8 +416,8 @@ def _standing(results: Results, row: Row, trial: Trial) -> str:
     return f"score {loss(row.get('score'))}{rank}{share}"
 
 
-def _fate(results: Results, trial: Trial) -> Content:
-    """How far a trial got, the decision at each rung, and how it ended."""
+def _marks(results: Results, trial: Trial) -> list[Content]:
+    """The decision on a trial at each rung, and how it ended."""
     decisions = results.decisions.get(trial.trial, [])
     marks = [
         {
@@ -218,8 +436,7 @@ def _fate(results: Results, trial: Trial) -> Content:
         kind = outcome(audit) or "audited"
         words = audit.reason or f"loss {loss(_audited_loss(results, trial))}"
         marks.append({"kind": kind, "tokens": audit.tokens, "words": words})
-    tokens = (audit or trial).tokens
-    return {"label": trial.label, "status": status, "tokens": tokens, "marks": marks}
+    return marks
 
 
 def _audited_loss(results: Results, trial: Trial) -> float | None:
@@ -283,15 +500,23 @@ def provenance(results: Results) -> list[list[str]]:
     return [[name, str(value)] for name, value in lines if value]
 
 
+def page_palette() -> list[list[str]]:
+    """The colors of the figures, each on a light and on a dark page."""
+    from sweeps.report.plots import look  # loads matplotlib
+
+    return [look.page_colors(color, None) for color in look.OKABE_ITO]
+
+
 @cache
-def _plotly() -> str:
+def plotly() -> str:
     """The chart library, compressed to two fifths, as text; the page unpacks it."""
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
 
 
-def _render(name: str, **content: Any) -> str:
+def render(name: str, **content: Any) -> str:
+    """A template of the reports, filled in."""
     environment = Environment(
         loader=PackageLoader("sweeps.report"),
         autoescape=True,
@@ -305,39 +530,4 @@ def _render(name: str, **content: Any) -> str:
 def html(content: Content, feed: str = "", nonce: str = "") -> str:
     """The complete page; `feed` is the address that a live page gets its content from, and `nonce` the
     word by which its browser knows the page's own scripts."""
-    return _render("report.html", page=content, feed=feed, nonce=nonce, plotly=_plotly())
-
-
-def write_index(folder: Path, reader: Reader) -> Path:
-    """Write `index.html`, which lists the sweeps in a folder; returns its path."""
-    all_findings = reader.under(folder)
-    sweeps = []
-    terms: dict[str, Terms] = {}  # of the first experiment of each sweep
-    for one in experiments(all_findings):
-        terms.setdefault(one.results.name, one.terms)
-    groups = dict(zip(terms, group_names(list(terms.values())), strict=True))
-    for found in all_findings:
-        results = found.results
-        group = groups.get(results.name)
-        sweeps.append(
-            {
-                "name": results.name,
-                "question": results.question,
-                "scale": results.scale,
-                "to": results.latest[:16].replace("T", " "),
-                "planned": len(results.trials),
-                "unfinished": found.count("unfinished"),
-                "verdict": head_words(found, best_words(Files(folder / results.name), found)),
-                "group": f"group {group}, " if group else "",
-                "link": quote(str(Files(folder / results.name).report.relative_to(folder))),
-            }
-        )
-    path = ResultsFolder(folder).index
-    content = _render(
-        "index.html",
-        sweeps=sweeps,
-        groups=group_words(list(terms.values())),
-        left_out={name: message_of(why) for name, why in reader.left_out(folder).items()},
-    )
-    write_whole(path, content.encode())
-    return path
+    return render("report.html", page=content, feed=feed, nonce=nonce, plotly=plotly())

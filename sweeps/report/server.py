@@ -1,35 +1,42 @@
-"""The report of a sweep over HTTP: a page that follows the ledger while the sweep runs.
+"""The reports of the sweeps in a folder over HTTP: pages that follow their ledgers while the sweeps run.
 
-Reads only the ledger, so it may run in another process, or on another machine that sees results/.
+Reads only the ledgers, and the files that an analysis wrote. So it may run in another process, or on another
+machine that sees results/. The addresses are those of the files, so that links are the same as on the disk.
 """
 
 import json
+import os
 import re
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from sweeps import ledger
 from sweeps.exits import UsageError, message_of
-from sweeps.findings.everything import findings
+from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import read_results
-from sweeps.ledger import Files
+from sweeps.ledger import Files, ResultsFolder
+from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report.head import best_words
+from tinylm.files import read_file
 
 HOST = "127.0.0.1"
-FEED = "/feed"
+FEED = "feed"  # below the folder of a sweep
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0  # that a browser may take to send a request
 _OWN_HOST = re.compile(rf"({re.escape(HOST)}|localhost)(:[0-9]{{1,5}})?")
 # The chart library compiles what it draws with WebGL, and styles what it draws.
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}' 'unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 # Shown until the sweep begins; the page reloads itself.
 _WAITING = (
@@ -37,6 +44,11 @@ _WAITING = (
     b"<title>waiting</title><p>The sweep has not begun yet."
 )
 _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed connections
+_HTML = "text/html; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+# The files of an analysis that are served as they are.
+_KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".csv": _TEXT, ".md": _TEXT, ".json": _TEXT}
+_LONGEST = 50_000_000  # bytes of such a file
 
 
 def content(files: Files) -> report.Content:
@@ -45,15 +57,42 @@ def content(files: Files) -> report.Content:
     return report.page(found, best_words(files, found))
 
 
+def address_of(name: str) -> str:
+    """The address of the page of a sweep, below that of its server."""
+    return quote(f"/{Files(Path(name)).report}")
+
+
+def _size(files: Files) -> int:
+    try:
+        return files.ledger.stat().st_size
+    except OSError:  # the page says why it can't be read
+        return -1
+
+
 class Server(ThreadingHTTPServer):
-    """Serves the page of one sweep, and a feed of its content as the ledger grows."""
+    """Serves the pages of the sweeps in a folder, and feeds of their content as the ledgers grow."""
 
     daemon_threads = True
 
-    def __init__(self, files: Files, port: int) -> None:
-        self.files = files
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
         self.closing = threading.Event()
+        self._sizes: dict[str, int] = {}
+        self._reader = Reader()
         super().__init__((HOST, port), _Handler)
+
+    def sweep(self, name: str) -> Files | None:
+        """The sweep of a name in the folder; None if there is none."""
+        files = Files(self.folder / name)
+        is_name = bool(name) and "/" not in name and not name.startswith(".")
+        return files if is_name and os.path.lexists(files.ledger) else None
+
+    def reader(self) -> Reader:
+        """A reader of the ledgers as they are now, which does not read them again until one has grown."""
+        sizes = {files.name: _size(files) for files in ledger.sweeps(self.folder)}
+        if sizes != self._sizes:
+            self._sizes, self._reader = sizes, Reader()
+        return self._reader
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a connection that ended early."""
@@ -90,16 +129,46 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or not _OWN_HOST.fullmatch(hosts[0]):
             self.send_error(HTTPStatus.FORBIDDEN)
-        elif self.path == "/":
-            self._page()
-        elif self.path == FEED:
-            self._feed()
         else:
-            self.send_error(HTTPStatus.NOT_FOUND)
+            self._answer(unquote(self.path.partition("?")[0]))
 
-    def _page(self) -> None:
+    def _answer(self, path: str) -> None:
+        folder = self.server.folder
+        there = ResultsFolder(folder)
+        if path in {"/", f"/{there.index.name}"}:
+            self._page(lambda: index.index_html(folder, self.server.reader(), self._nonce))
+        elif path == f"/{there.compare.name}":
+            self._page(
+                lambda: index.compare_html(
+                    index.compared(folder, self.server.reader()), self._nonce
+                )
+            )
+        elif path == f"/{there.log.name}":
+            self._file(there.log)
+        else:
+            name, _, rest = path.removeprefix("/").partition("/")
+            files = self.server.sweep(name)
+            if files is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+            else:
+                self._of_sweep(files, rest)
+
+    def _of_sweep(self, files: Files, rest: str) -> None:
+        """Answer with a file of a sweep's analysis, its page or its feed."""
+        if rest == str(files.report.relative_to(files.folder)):
+            self._page(lambda: report.html(content(files), f"../{FEED}", self._nonce))
+        elif rest == FEED:
+            self._feed(files)
+        else:
+            folder, _, name = rest.rpartition("/")
+            if folder == files.analysis.name and ledger.is_name(name):
+                self._file(files.analysis / name)
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _page(self, make: Callable[[], str]) -> None:
         try:
-            body = report.html(content(self.server.files), FEED, self._nonce).encode()
+            body = make().encode()
         except ledger.LedgerError as error:
             self._cannot(message_of(error))
             return
@@ -109,8 +178,19 @@ class _Handler(BaseHTTPRequestHandler):
             code = message_of(error) if isinstance(error, OSError) else f"{type(error).__name__}"
             self._cannot(f"the ledger can't be shown: {code}")
             return
-        self._head("text/html; charset=utf-8", len(body))
-        self.wfile.write(body)
+        self._send_whole(_HTML, body)
+
+    def _file(self, path: Path) -> None:
+        """Answer with a file that an analysis wrote, not one that a link leads to."""
+        kind = _KINDS.get(path.suffix)
+        try:
+            found = None if kind is None else read_file(path, _LONGEST, follow=False)
+        except OSError:
+            found = None
+        if kind is None or found is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            self._send_whole(kind, found)
 
     def _cannot(self, why: str) -> None:
         self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=why)
@@ -130,17 +210,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def _feed(self) -> None:
+    def _send_whole(self, kind: str, body: bytes) -> None:
+        self._head(kind, len(body))
+        self.wfile.write(body)
+
+    def _feed(self, files: Files) -> None:
         """Server-sent events: the content of the page, whenever the ledger has grown."""
         self._head("text/event-stream", None)
         seen, silent = -1, 0.0
         try:
             while not self.server.closing.wait(0 if seen < 0 else POLL_SECONDS):
-                size = self.server.files.ledger.stat().st_size
+                size = files.ledger.stat().st_size
                 silent += POLL_SECONDS
                 if size != seen:
                     seen, silent = size, 0.0
-                    self._send(f"data: {json.dumps(content(self.server.files))}\n\n")
+                    self._send(f"data: {json.dumps(content(files))}\n\n")
                 elif silent >= _BEAT_SECONDS:
                     silent = 0.0
                     self._send(": still here\n\n")

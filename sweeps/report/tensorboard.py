@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.results import METRICS, Results, status_of
+from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Files, Trial
+from sweeps.selection import Point, at, when
 from tinylm.files import replacing_folder
 
 FIGURES = "figures"  # the run that has the figures
@@ -30,13 +31,24 @@ def _hyperparameters(results: Results, trial: Trial) -> dict[str, Any]:
     return {**values, "seed": trial.seed, "status": status_of(trial)}
 
 
+def _compared(results: Results) -> dict[str, Point]:
+    """The points at which trials are compared, by the name of the scalar that has the losses there."""
+    from sweeps.report.plots.trials import levels_of  # loads matplotlib
+
+    points = [level.point for level in levels_of(results)]
+    words = {point: f"{results.metric} {when(point)}".replace(",", "") for point in points}
+    return {re.sub(r"[^\w.-]+", "_", words[point]): point for point in points}
+
+
 def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
     from tensorboardX import SummaryWriter  # takes seconds if torch is installed
     from tensorboardX.summary import hparams
 
     with SummaryWriter(str(folder)) as writer:
-        # Its HParams tab shows the last value of each of these scalars.
-        for summary in hparams(_hyperparameters(results, trial), dict.fromkeys(METRICS)):
+        # Its HParams tab shows these scalars, each of one point: the last losses of trials that were stopped
+        # at different ones can't be compared.
+        points = _compared(results)
+        for summary in hparams(_hyperparameters(results, trial), dict.fromkeys(points)):
             writer.file_writer.add_summary(summary)
         # The time of day may be set while a sweep runs; the seconds of its sessions go on evenly.
         begun = datetime.fromisoformat(results.begun).timestamp()
@@ -44,6 +56,10 @@ def _write_trial(results: Results, trial: Trial, folder: Path) -> None:
             for name in SCALARS:
                 if row[name] is not None:
                     writer.add_scalar(name, row[name], row["step"], begun + seconds)
+        for name, point in points.items():
+            record = at(trial, point)
+            if record is not None:
+                writer.add_scalar(name, record.loss(results.metric), record.step, begun)
 
 
 def _write_figures(found: SearchFindings | StudyFindings, folder: Path) -> None:

@@ -29,6 +29,7 @@ from sweeps.report import log, page, summary
 from sweeps.report.answer import answer_words
 from sweeps.report.best import write
 from sweeps.report.head import best_words
+from sweeps.report.index import write_index
 from sweeps.report.terminal import print_result
 from tinylm import config as cfg
 
@@ -59,7 +60,7 @@ def terminal(files: Files) -> str:
 
 def index(files: Files) -> str:
     folder = files.folder.parent
-    return page.write_index(folder, Reader()).read_text()
+    return write_index(folder, Reader()).read_text()
 
 
 def logged(files: Files) -> str:

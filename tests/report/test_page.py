@@ -1,9 +1,11 @@
 """The report as a person opens it: from the disk, in a browser, without a network."""
 
 import http.client
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import threading
@@ -19,6 +21,8 @@ from ledgers import (
     Story,
     analyzed,
     audited_sweep,
+    ended,
+    loss,
     lr_sweep,
     shares_sweep,
     story,
@@ -28,12 +32,15 @@ from ledgers import (
 from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner
 
-from sweeps import watch
+from sweeps import stats, watch
+from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.outcomes import RULES
 from sweeps.ledger import Files
+from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report import server as web
+from tinylm import config as cfg
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 # A sandbox needs rights that a container has not; the rest calls home.
@@ -60,6 +67,14 @@ def written(folder: Path) -> Path:
     return next(path for path in analyzed(Files(folder)).paths if path.name == "report.html")
 
 
+def opened(folder: Path) -> Path:
+    """The report of a sweep, without the other files of an analysis."""
+    path = Files(folder).report
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report.html(page_of(folder)))
+    return path
+
+
 @pytest.fixture(scope="module")
 def lr_page(lr: Files) -> dict[str, Any]:
     return page_of(lr.folder)
@@ -75,12 +90,18 @@ def test_the_verdict_names_the_best_values_and_what_they_rest_on(lr_page: dict[s
 
 
 def test_the_table_is_ranked_and_the_rest_follows(lr_page: dict[str, Any]) -> None:
-    ranks = [row[0] for row in lr_page["table"]["rows"]]
-    assert ranks == [1, 2, *[None] * 6]
+    assert [trial["rank"] for trial in lr_page["trials"]] == [1, 2, *[None] * 6]
+
+
+def test_stopped_trials_are_listed_by_how_far_they_got_and_then_by_loss(
+    lr_page: dict[str, Any],
+) -> None:
+    stopped = [trial["label"] for trial in lr_page["trials"] if trial["status"] == "stopped"]
+    assert stopped == ["lr=0.004", "lr=0.008", "lr=0.0005", "lr=0.00025"]
 
 
 def test_every_decision_is_a_mark_at_its_rung(lr_page: dict[str, Any]) -> None:
-    fates = {fate["label"]: [m["kind"] for m in fate["marks"]] for fate in lr_page["rungs"]}
+    fates = {one["label"]: [m["kind"] for m in one["marks"]] for one in lr_page["trials"]}
     assert fates["lr=0.002"][-1] == "finished"
     assert fates["lr=0.032"][-1] == "non-finite"
     assert fates["lr=0.00025"][-1] == "stopped"
@@ -91,8 +112,7 @@ def test_an_audited_trial_has_the_whole_curve_and_both_its_ends(tmp_path: Path) 
     content = page_of(tmp_path / "s")
     trial = content["trials"][1]
     assert (trial["status"], trial["stopped_at"], trial["loss"]) == ("audited", 0, [5.0, 2.75])
-    assert [mark["kind"] for mark in content["rungs"][1]["marks"]] == ["stopped", "audited"]
-    assert content["table"]["rows"][1][-1] == 2.75
+    assert [mark["kind"] for mark in trial["marks"]] == ["stopped", "audited"]
 
 
 def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> None:
@@ -151,7 +171,7 @@ def test_the_path_that_the_loss_depends_on_has_the_larger_share(tmp_path: Path) 
         for number in range(25):
             rate, decay = (1 + number % 5) / 1e3, (1 + number // 5) / 1e2
             tell.whole(tell.plan({"optim.lr": rate, "optim.weight_decay": decay}), rate)
-    found = page_of(tmp_path / "s")["importance"]
+    found = page_of(tmp_path / "s")["importance"]["shares"]
     assert found["optim.lr"] > 0.9
     assert sum(found.values()) == pytest.approx(1.0)
 
@@ -162,7 +182,59 @@ def test_equal_losses_depend_on_no_path(tmp_path: Path) -> None:
         for number in range(10):
             values = {"optim.lr": (1 + number) / 1e3, "optim.weight_decay": (1 + number) / 1e2}
             tell.whole(tell.plan(values), 2e-3)
-    assert page_of(tmp_path / "s")["importance"] == {}
+    assert page_of(tmp_path / "s")["importance"] is None
+
+
+def test_importance_is_known_where_all_trials_were_measured_though_few_finish(
+    tmp_path: Path,
+) -> None:
+    two_draws(tmp_path / "s", 30)
+    words = page_of(tmp_path / "s")["importance"]["words"]
+    assert words.startswith(
+        f"Shares of the spread of the losses of 30 trials at {2 * EVERY:,} tokens"
+    )
+
+
+def test_losses_are_known_at_each_point_that_trials_are_compared_at(
+    lr_page: dict[str, Any],
+) -> None:
+    assert [level["words"] for level in lr_page["levels"]] == [
+        "at 98,304 tokens",
+        "at 294,912 tokens",
+        "at 786,432 tokens",
+    ]
+    known = {one["label"]: [loss is not None for loss in one["at"]] for one in lr_page["trials"]}
+    assert known["lr=0.002"] == [True, True, True]
+    assert known["lr=0.004"] == [True, True, False]
+    assert known["lr=0.016"] == [False, False, False]
+
+
+def test_no_two_trials_have_one_label(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 1.00001e-3]}})
+        for lr in (1e-3, 1.00001e-3):
+            tell.plan({"optim.lr": lr})
+    labels = [trial["label"] for trial in page_of(tmp_path / "s")["trials"]]
+    assert len(set(labels)) == 2
+    assert all(label.startswith("lr=0.001 (") for label in labels)
+
+
+def test_trials_that_differ_by_their_seeds_are_one_series(tmp_path: Path) -> None:
+    ended(tmp_path / "s", "optim.lr", {1e-3: (3.0, 3.1), 2e-3: (3.2, 3.3)})
+    series = page_of(tmp_path / "s")["series"]
+    assert [(one["name"], len(one["trials"])) for one in series] == [
+        ("lr=0.001", 2),
+        ("lr=0.002", 2),
+    ]
+
+
+def test_the_command_of_a_trial_gives_its_config(lr: Files, lr_page: dict[str, Any]) -> None:
+    given = {trial.trial: trial.config for trial in studied(lr).trials}
+    trial = lr_page["trials"][0]
+    words = shlex.split(trial["command"])
+    sets = [word for before, word in itertools.pairwise(words) if before == "--set"]
+    trained = cfg.overlay(cfg.load("cpu"), cfg.parse_assignments(sets))
+    assert trained.model_dump() == given[trial["id"]]
 
 
 def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Path) -> None:
@@ -172,26 +244,30 @@ def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Pat
 
 def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     lr_sweep(tmp_path / "lr-cpu")
-    text = report.write_index(tmp_path, Reader()).read_text()
+    text = index.write_index(tmp_path, Reader()).read_text()
     assert 'href="lr-cpu/analysis/report.html"' in text
     assert "lr=0.002 is the best of 8" in text
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
-    """A sweep under way, and its page being served."""
+    """A sweep under way, and the pages of its folder being served."""
     with story(tmp_path / "lr-cpu") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         trial = tell.plan({"optim.lr": 1e-3})
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 3)
-        server = web.Server(Files(tmp_path / "lr-cpu"), 0)
+        server = web.Server(tmp_path, 0)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server, tell
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+PAGE = web.address_of("lr-cpu")
+LIVE_FEED = f"/lr-cpu/{web.FEED}"
 
 
 def ask(server: web.Server, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
@@ -201,18 +277,50 @@ def ask(server: web.Server, path: str, host: str = "127.0.0.1") -> http.client.H
 
 
 def test_the_feed_begins_with_all_that_is_known(live: tuple[web.Server, Story]) -> None:
-    line = ask(live[0], web.FEED).readline().decode()
+    line = ask(live[0], LIVE_FEED).readline().decode()
     (trial,) = json.loads(line.removeprefix("data: "))["trials"]
     assert trial["tokens"] == [EVERY, 2 * EVERY, 3 * EVERY]
 
 
 @pytest.mark.parametrize(
-    ("path", "host", "status"), [("/", "evil.example", 403), ("/../x", "127.0.0.1", 404)]
+    ("path", "host", "status"),
+    [
+        ("/", "evil.example", 403),
+        ("/../x", "127.0.0.1", 404),
+        ("/lr-cpu/ledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/../ledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/%2e%2e%2fledger.jsonl", "127.0.0.1", 404),
+        ("/lr-cpu/analysis/away.md", "127.0.0.1", 404),
+        ("/../lr-cpu/feed", "127.0.0.1", 404),
+    ],
 )
 def test_nothing_else_is_served(
     live: tuple[web.Server, Story], path: str, host: str, status: int
 ) -> None:
+    analysis = live[0].folder / "lr-cpu" / "analysis"
+    analysis.mkdir()
+    (analysis / "away.md").symlink_to("/etc/passwd")
     assert ask(live[0], path, host).status == status
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html"])
+def test_the_index_links_the_page_of_each_sweep(live: tuple[web.Server, Story], path: str) -> None:
+    assert f'href="{PAGE[1:]}"' in ask(live[0], path).read().decode()
+
+
+def test_the_index_is_made_again_once_a_ledger_has_grown(live: tuple[web.Server, Story]) -> None:
+    server, tell = live
+    assert "results for 0 of 1" in ask(server, "/").read().decode()
+    tell.plan({"optim.lr": 2e-3})
+    assert "results for 0 of 2" in ask(server, "/").read().decode()
+
+
+def test_what_an_analysis_wrote_is_served_as_it_is(live: tuple[web.Server, Story]) -> None:
+    analysis = live[0].folder / "lr-cpu" / "analysis"
+    analysis.mkdir()
+    (analysis / "loss_vs_lr.png").write_bytes(b"picture")
+    answer = ask(live[0], "/lr-cpu/analysis/loss_vs_lr.png")
+    assert (answer.headers["Content-Type"], answer.read()) == ("image/png", b"picture")
 
 
 def raw(server: web.Server, *lines: str) -> str:
@@ -245,10 +353,10 @@ def test_only_its_own_host_name_is_answered(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.1:8266"])
 def test_its_own_host_names_are_answered(live: tuple[web.Server, Story], host: str) -> None:
-    assert raw(live[0], "GET / HTTP/1.1", f"Host: {host}", "").startswith("HTTP/1.0 200 ")
+    assert raw(live[0], f"GET {PAGE} HTTP/1.1", f"Host: {host}", "").startswith("HTTP/1.0 200 ")
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/compare.html", PAGE, "/nowhere"])
 def test_no_answer_is_framed_or_runs_scripts_of_others(
     live: tuple[web.Server, Story], path: str
 ) -> None:
@@ -260,7 +368,7 @@ def test_no_answer_is_framed_or_runs_scripts_of_others(
 
 
 def test_a_nonce_is_used_once(live: tuple[web.Server, Story]) -> None:
-    one, other = (ask(live[0], "/").headers["Content-Security-Policy"] for _ in range(2))
+    one, other = (ask(live[0], PAGE).headers["Content-Security-Policy"] for _ in range(2))
     assert one != other
 
 
@@ -289,10 +397,10 @@ def test_a_ledger_that_cannot_be_read_is_an_answer(
     why: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    file = live[0].files.ledger
+    file = live[0].folder / "lr-cpu" / "ledger.jsonl"
     file.rename(file.with_name("moved"))
     plant(file)
-    answer = ask(live[0], "/")
+    answer = ask(live[0], PAGE)
     assert (answer.status, why in answer.read().decode()) == (500, True)
     assert capfd.readouterr().err == ""
 
@@ -306,6 +414,17 @@ def test_an_unknown_sweep_is_refused_with_the_nearest(
     assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
 
 
+def test_a_port_that_is_taken_is_left_to_its_owner(
+    live: tuple[web.Server, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = live[0].server_port
+    monkeypatch.setattr(watch, "PORT", taken)
+    with watch._server(live[0].folder, None) as server:
+        assert server.server_port > taken
+    with pytest.raises(UsageError, match=f"--port {taken}: Address already in use"):
+        watch._server(live[0].folder, taken)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -317,15 +436,22 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """A page that was opened, and what it complained of or asked for."""
 
-    def __init__(self, browser: Browser, path: Path, **more: Any) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        path: Path,
+        fragment: str = "",
+        until: str = "body[data-drawn]",
+        **more: Any,
+    ) -> None:
         self.page: Page = browser.new_page(**more)
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("#curves .main-svg")
+        self.page.goto(f"{path.as_uri()}#{fragment}")
+        self.page.wait_for_selector(until)
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +459,7 @@ def rates(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
     """The report of eight rates."""
     folder = tmp_path_factory.mktemp("results") / "lr-cpu"
     lr_sweep(folder)
-    return Visit(browser, written(folder))
+    return Visit(browser, opened(folder))
 
 
 @needs_browser
@@ -359,7 +485,7 @@ def test_a_page_of_thinned_curves_says_how_many_records_it_draws(
         for number in range(1, 201):
             tell.measure(trial, number * BUDGET // 200, 9.0 - number / 100)
         tell.finish(trial)
-    said = Visit(browser, written(tmp_path / "s")).page.locator("#curve-points").text_content()
+    said = Visit(browser, opened(tmp_path / "s")).page.locator("#curve-points").text_content()
     assert said == "100 of 200 records are drawn. curves.csv has all of them."
 
 
@@ -389,8 +515,8 @@ def axis(visit: Visit, which: str) -> dict[str, Any]:
 @needs_browser
 def test_the_axis_switches_change_the_axes(rates: Visit) -> None:
     before = (axis(rates, "xaxis")["title"], axis(rates, "yaxis")["type"])
-    rates.page.select_option("#curve-x", "flops")
-    rates.page.select_option("#curve-y", "log")
+    rates.page.select_option("#x", "flops")
+    rates.page.select_option("#y", "log")
     after = (axis(rates, "xaxis")["title"], axis(rates, "yaxis")["type"])
     assert (before, after) == (("tokens", "linear"), ("FLOPs", "log"))
 
@@ -403,13 +529,115 @@ def column(visit: Visit, number: int) -> list[str]:
 def test_the_table_sorts_by_numbers_with_missing_ones_last(rates: Visit) -> None:
     heading = rates.page.locator("#trials th button", has_text="validation loss")
     heading.click()
-    up = column(rates, 5)
+    up = column(rates, 4)
     heading.click()
-    down = column(rates, 5)
+    down = column(rates, 4)
     numbers = [float(text) for text in up if text]
     assert numbers == sorted(numbers) and len(numbers) > 3
     assert [float(text) for text in down if text] == numbers[::-1]
     assert [bool(text) for text in up] == sorted((bool(text) for text in up), reverse=True)
+
+
+def afresh(visit: Visit) -> Page:
+    """The page as it was opened."""
+    visit.page.evaluate("change({ ...DEFAULTS })")
+    return visit.page
+
+
+def drawn(page: Page, chart: str) -> set[str]:
+    """The ids of the trials with a point in a chart."""
+    found: list[str] = page.evaluate(
+        f"document.getElementById('{chart}').data.flatMap((trace) => trace.customdata ?? [])"
+        ".filter(Boolean).flatMap((ids) => ids.split(','))"
+    )
+    return set(found)
+
+
+def ids(page: Page, status: str) -> set[str]:
+    """The ids of the trials with a status."""
+    found: list[str] = page.evaluate(
+        f"page.trials.filter((one) => one.status === '{status}').map((one) => one.id)"
+    )
+    return set(found)
+
+
+@needs_browser
+def test_a_status_that_is_left_out_is_left_out_everywhere(rates: Visit) -> None:
+    page = afresh(rates)
+    page.locator("#statuses input[name=stopped]").uncheck()
+    left = ids(page, "finished") | ids(page, "diverged")
+    rows = page.locator("#trials tbody tr").evaluate_all("(all) => all.map((r) => r.dataset.trial)")
+    assert (set(rows), drawn(page, "curves"), drawn(page, "rungs")) == (left, left, left)
+    assert drawn(page, "values") == left
+
+
+@needs_browser
+def test_the_best_are_those_at_the_top_of_the_table(rates: Visit) -> None:
+    page = afresh(rates)
+    page.select_option("#best", "3")
+    assert column(rates, 3) == ["0.002", "0.001", "0.004"]
+    assert len(drawn(page, "curves")) == 3
+
+
+@needs_browser
+def test_what_is_chosen_is_chosen_everywhere_and_stands_in_the_address(
+    browser: Browser, rates: Visit
+) -> None:
+    page = afresh(rates)
+    page.locator("#trials tbody input").nth(2).check()
+    (chosen,) = page.evaluate("[...chosen()]")
+    assert chosen in page.locator("#chosen").inner_text()
+    bright = "(t) => t.customdata?.includes(one) ? t.line?.width : 0"
+    widths = page.evaluate(f"(one) => document.getElementById('curves').data.map({bright})", chosen)
+    assert max(width or 0 for width in widths) == 2  # of a curve that is not faded
+    there = Path(page.url.partition("#")[0].removeprefix("file://"))
+    other = Visit(browser, there, fragment=page.url.partition("#")[2])
+    assert other.page.locator("#trials tr.chosen").get_attribute("data-trial") == chosen
+
+
+@needs_browser
+def test_two_chosen_trials_show_where_their_configs_differ(rates: Visit) -> None:
+    page = afresh(rates)
+    page.locator("#trials tbody input").nth(0).check()
+    page.locator("#trials tbody input").nth(1).check()
+    rows = page.locator("#chosen tr").all_inner_texts()
+    differing = rows[rows.index("Where their configs differ") + 1 :]
+    assert [row.split() for row in differing] == [["optim.lr", "0.002", "0.001"]]
+
+
+@needs_browser
+def test_losses_at_one_point_are_drawn_alone(rates: Visit) -> None:
+    page = afresh(rates)
+    page.select_option("#at", "0")
+    lines = "document.getElementById('values').data.filter((one) => one.mode.includes('lines') && one.customdata)"
+    assert page.evaluate(f"{lines}.map((one) => one.name)") == ["at 98,304 tokens"]
+
+
+@needs_browser
+def test_a_figure_is_kept_as_a_table(rates: Visit) -> None:
+    page = afresh(rates)
+    with page.expect_download() as saved:
+        page.locator("[data-figure=curves][data-kind=csv]").click()
+    assert saved.value.suggested_filename == "lr-cpu_curves.csv"
+    lines = Path(saved.value.path()).read_text().splitlines()
+    assert lines[0] == "series,trials,x,y,z"
+    assert sum(line.startswith("lr=0.002,") for line in lines) == 16
+
+
+@needs_browser
+def test_seeds_are_one_curve_until_they_are_taken_apart(browser: Browser, tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, seeds=[0, 1])
+        for lr in (1e-3, 2e-3):
+            for seed in (0, 1):
+                tell.whole(tell.plan({"optim.lr": lr}, seed), lr, seed / 10)
+    page = Visit(browser, opened(tmp_path / "s")).page
+    curve = "document.getElementById('curves').data.filter((one) => one.mode.includes('markers') && one.customdata)"
+    assert page.evaluate(f"{curve}.map((one) => one.name)") == ["lr=0.001 (n=2)", "lr=0.002 (n=2)"]
+    means = page.evaluate(f"{curve}.map((one) => one.y[15])")
+    assert means == [pytest.approx(loss(lr, BUDGET) + 0.05, abs=1e-5) for lr in (1e-3, 2e-3)]
+    page.select_option("#seeds", "single")
+    assert page.evaluate(f"{curve}.length") == 4
 
 
 @needs_browser
@@ -417,7 +645,7 @@ def test_hostile_words_are_text(browser: Browser, tmp_path: Path) -> None:
     arms = {"nope": {**NOPE, "hypothesis": HOSTILE}}
     tree = study(arms=arms) | {"question": HOSTILE}
     conduct(tmp_path / "s", tree, lambda c, s: 3.0 + 0.3 * is_bare(c) + c["run"]["seed"] / 99)
-    visit = Visit(browser, written(tmp_path / "s"))
+    visit = Visit(browser, opened(tmp_path / "s"))
     assert visit.page.evaluate("window.hacked") is None
     assert visit.page.locator("h1").text_content() == " ".join(SHOWN.split())
     assert SHOWN in visit.page.locator("#arm-table").inner_text()
@@ -431,14 +659,14 @@ def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
         trial = tell.plan({"optim.lr": 1e-3})
         tell.whole(trial, 1e-3)
         tell.sample(trial, HOSTILE)
-    visit = Visit(browser, written(tmp_path / "s"))
+    visit = Visit(browser, opened(tmp_path / "s"))
     assert visit.page.locator("#sample").text_content() == SHOWN
     assert visit.page.evaluate("window.hacked") is None
 
 
 @needs_browser
 def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
-    path = Path(re.sub("^file://", "", rates.page.url))
+    path = Path(rates.page.url.partition("#")[0].removeprefix("file://"))
     visit = Visit(browser, path, viewport={"width": 390, "height": 800}, color_scheme="dark")
     wider = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -451,7 +679,7 @@ def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server,
     page = browser.new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    page.goto(f"http://127.0.0.1:{server.server_port}{PAGE}")
     points = page.locator("#curves .scatterlayer .point")
     page.wait_for_function("document.querySelectorAll('#curves .scatterlayer .point').length == 3")
     trial = next(iter(tell.attempts))
@@ -461,6 +689,46 @@ def test_a_live_page_shows_a_new_point(browser: Browser, live: tuple[web.Server,
     )
     assert points.count() == 4
     assert complaints == []  # of the policy on scripts, for example
+
+
+@pytest.fixture(scope="module")
+def several(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The index of three sweeps, two of which can be compared."""
+    folder = tmp_path_factory.mktemp("several")
+    ended(folder / "lr", "optim.lr", {1e-3: (3.0, 3.1), 2e-3: (3.2, 3.3)})
+    ended(folder / "norm", "model.norm", {"post": (2.9, 3.04), "pre": (3.5, 3.5)})
+    shares_sweep(folder / "budgets")
+    return Visit(browser, index.write_index(folder, Reader()), "", "table")
+
+
+@needs_browser
+def test_the_index_sorts_by_loss(several: Visit) -> None:
+    several.page.locator("th button", has_text="loss").click()
+    rows = several.page.locator("#sweeps tbody tr")
+    names = rows.evaluate_all("(all) => all.map((row) => row.dataset.sweep)")
+    assert names == ["norm", "budgets", "lr"]
+    assert several.errors == []
+
+
+@needs_browser
+def test_checked_sweeps_are_compared_with_an_interval(several: Visit) -> None:
+    page = several.page
+    for name in ("lr", "norm"):
+        page.locator(f"tr[data-sweep={name}] input").check()
+    page.locator("#compare").click()
+    page.wait_for_selector("#curves .main-svg")
+    (said,) = (
+        page.locator("#losses tr", has_text="model")
+        .or_(page.locator("#losses tr", has_text="norm=post"))
+        .all_inner_texts()
+    )
+    half = stats.half_interval([-0.1, -0.06])
+    assert f"\u22120.0800 (\u2212{0.08 + half:.4f} to +{half - 0.08:.4f}" in said
+    assert page.locator("#why-not li").count() == 0
+    page.locator("input[name=budgets]").check()
+    assert "budget 1,572,864 tokens" in page.locator("#why-not").inner_text()
+    assert several.errors == []
+    page.go_back()
 
 
 def test_the_content_of_the_page_is_json(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import tensorboard as events
 
+AT_COMMON = f"val_loss_at_{EVERY}_tokens"  # where both trials were measured
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
@@ -51,7 +53,7 @@ def test_a_curve_holds_the_losses_of_the_ledger(resumed: EventAccumulator) -> No
 
 
 def test_every_scalar_is_there(resumed: EventAccumulator) -> None:
-    assert set(resumed.Tags()["scalars"]) == set(events.SCALARS)
+    assert set(resumed.Tags()["scalars"]) == {*events.SCALARS, AT_COMMON}
 
 
 def test_the_time_of_an_event_is_the_begin_of_the_sweep_and_the_seconds_until_then(
@@ -91,13 +93,14 @@ def test_the_hyperparameters_of_a_run_are_what_the_sweep_varied(files: Files) ->
     assert (found["optim.lr"].number_value, found["status"].string_value) == (1e-3, "unfinished")
 
 
-def test_the_metrics_of_the_hyperparameters_are_scalars_of_the_run(
+def test_the_metrics_of_the_hyperparameters_are_losses_at_equal_tokens(
     resumed: EventAccumulator,
 ) -> None:
     content = resumed.PluginTagToContent("hparams")["_hparams_/experiment"]
     metrics = HParamsPluginData.FromString(content).experiment.metric_infos
-    assert {metric.name.tag for metric in metrics} == {"val_loss", "bits_per_byte"}
-    assert {metric.name.tag for metric in metrics} <= set(resumed.Tags()["scalars"])
+    assert [metric.name.tag for metric in metrics] == [AT_COMMON]
+    (event,) = resumed.Scalars(AT_COMMON)
+    assert event.value == pytest.approx(loss(1e-3, EVERY))
 
 
 def test_the_figures_of_the_sweep_are_images(files: Files) -> None:

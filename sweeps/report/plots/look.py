@@ -75,6 +75,8 @@ NAMED = 12
 # Viridis without its light end, which vanishes on paper.
 DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
+# Viridis without its dark end, which vanishes on a dark page.
+ON_DARK = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1.0, 256)))
 _ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses, below one another
 # The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
@@ -214,18 +216,24 @@ _SYMBOLS = {
     "*": "star",
     "+": "cross-thin-open",
     "1": "y-down-open",
+    "o": "circle",
+    "D": "diamond",
+    "v": "triangle-down",
+    "p": "pentagon",
+    "h": "hexagon",
+    "<": "triangle-left",
+    ">": "triangle-right",
 }
 
 
 def for_page() -> dict[str, Any]:
-    """The colors, dashes and marks of the figures, as the report page needs them."""
-    viridis = matplotlib.colormaps["viridis"](np.linspace(0, 1, 10))
+    """The colors and marks of the figures, as the report page needs them."""
     return {
         "colors": OKABE_ITO,
-        "dashes": [_DASHES[dash] for dash in DASHES],
-        "viridis": [to_hex(color) for color in viridis],
-        "shades": [DARKEST, LIGHTEST],
         "named": NAMED,
+        "reach": REACH,
+        "shades": [page_colors(ORDERED(number / 9), number / 9) for number in range(10)],
+        "symbols": [_SYMBOLS[mark] for mark in MARKS],
         "marks": {
             "finished": ["circle", OKABE_ITO[0]],
             "stopped": ["square-open", OKABE_ITO[0]],
@@ -233,11 +241,24 @@ def for_page() -> dict[str, Any]:
             "promoted": ["triangle-right", OKABE_ITO[2]],
             "paused": ["line-ns-open", to_hex("0.5")],
             "unfinished": ["circle-open", to_hex("0.5")],
+            "withdrawn": ["circle-open", to_hex("0.7")],
             "above the axis": ["triangle-up", to_hex("0.5")],
             **{kind: [_SYMBOLS[mark], OKABE_ITO[1]] for kind, mark in CROSSES.items()},
         },
         "verdicts": {kind: to_hex(color) for kind, color in VERDICTS.items()},
     }
+
+
+def page_colors(color: Any, share: float | None) -> list[str]:
+    """A color on a light and on a dark page; `share` is its place on the scale of ordered values."""
+    if share is None:
+        return [to_hex(color), "#ececec" if to_hex(color) == "#000000" else to_hex(color)]
+    return [to_hex(color), to_hex(ON_DARK(share))]
+
+
+def page_dash(dashes: Dashes) -> str:
+    """Plotly's name of dashes."""
+    return _DASHES[dashes]
 
 
 def whole(results: Results, trials: Iterable[Trial]) -> list[Trial]:

@@ -66,7 +66,7 @@ X_AXES: dict[XAxis, str] = {
 
 
 @dataclass(frozen=True)
-class _Looks:
+class Looks:
     """The color and dashes of each trial, and the legend or color bar that explains them."""
 
     colors: dict[str, Any]  # by trial
@@ -75,6 +75,7 @@ class _Looks:
     scale: ScalarMappable | None  # of the color bar, if there is one
     ordered: SweptPath | None  # the path that the colors show
     names: dict[str, str]  # trial -> its name in the legend; empty for no entry
+    shares: dict[str, float]  # the place of a trial's value on the color scale, from 0 to 1
 
 
 def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
@@ -95,8 +96,15 @@ def _naming(results: Results) -> tuple[bool, Callable[[Trial], str]]:
     return False, lambda t: f"{name}={show(t.value(path))}" if path in t.values else ""
 
 
-def _looks(results: Results) -> _Looks:
-    ordered = next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
+def colored_path(results: Results) -> SweptPath | None:
+    """The path that the colors of trials show; None if they only tell trials apart."""
+    return next((s for s in results.swept if s.numeric and len(s.values) > 1), None)
+
+
+def looks_of(results: Results) -> Looks:
+    """The look of each trial, and of each audit that has ended: by its value of the first numeric path
+    that several were tried of, else by its name."""
+    ordered = colored_path(results)
     trials = results.trials
     if ordered is not None:
         trials = sorted(
@@ -111,15 +119,17 @@ def _looks(results: Results) -> _Looks:
     marks = {trial: mark_of(number[name]) for trial, name in names.items()}
     if ordered is None:
         plain = {t: OKABE_ITO[number[name] % len(OKABE_ITO)] for t, name in names.items()}
-        return _Looks(plain, dashes, marks, None, None, names)
+        return Looks(plain, dashes, marks, None, None, names, {})
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colored = [trial for trial in trials if ordered.path in trial.values]
-    found = scale.to_rgba(np.array([trial.value(ordered.path) for trial in colored], float))
+    values = np.array([trial.value(ordered.path) for trial in colored], float)
+    found = scale.to_rgba(values)
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
     colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
-    return _Looks(colors, dashes, marks, None if apart else scale, ordered, names)
+    shares = {t.trial: float(share) for t, share in zip(colored, norm(values), strict=True)}
+    return Looks(colors, dashes, marks, None if apart else scale, ordered, names, shares)
 
 
 def _audited(results: Results) -> dict[str, Trial]:
@@ -127,19 +137,19 @@ def _audited(results: Results) -> dict[str, Trial]:
     return {audit.trial: t for t in results.trials if (audit := results.ended_audit(t))}
 
 
-def _color_bar(figure: Figure, axes: Axes, looks: _Looks) -> None:
+def _color_bar(figure: Figure, axes: Axes, looks: Looks) -> None:
     if looks.scale is None or looks.ordered is None:
         return
     bar = figure.colorbar(looks.scale, ax=axes, label=plain(looks.ordered.path), pad=0.02)
     value_ticks(bar.ax.yaxis, looks.ordered)
 
 
-def _legend_color(looks: _Looks, trial: str) -> Any:
+def _legend_color(looks: Looks, trial: str) -> Any:
     """The color of a trial in a legend; gray where a color bar shows its colors."""
     return looks.colors[trial] if looks.scale is None else "0.3"
 
 
-def _curve_handles(results: Results, looks: _Looks, *, train: bool) -> list[Line2D]:
+def _curve_handles(results: Results, looks: Looks, *, train: bool) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
     handles = [
         entry(
@@ -190,7 +200,7 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
         say_nothing(axes, "nothing measured yet")
         return figure
     drawn = with_audits(results, results.trials)
-    looks, crosses = _looks(results), crosses_of(drawn)
+    looks, crosses = looks_of(results), crosses_of(drawn)
     train = len(measured) <= NAMED
     sound = [t for t in drawn if t.curve and t.status != "diverged"] or measured
     names = ("val_loss", "train_loss") if train else ("val_loss",)
@@ -236,7 +246,7 @@ def _curves(results: Results, drawn: Sequence[Trial], x: XAxis, divisor: float) 
         )
 
 
-def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: _Looks, *, train: bool) -> None:
+def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: Looks, *, train: bool) -> None:
     """Draw the curves: few of them one by one, with their training losses, and many by one call."""
     paths, colors, styles, dots = [], [], [], Marks(axes)
     for curve in curves:
@@ -457,7 +467,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     if not finished:
         say_nothing(axes, "nothing has finished yet")
         return figure
-    looks, crosses = _looks(results), crosses_of(with_audits(results, results.trials))
+    looks, crosses = looks_of(results), crosses_of(with_audits(results, results.trials))
     ends = {trial.trial: cost_and_loss(trial, results.metric) for trial in finished}
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
