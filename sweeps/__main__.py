@@ -10,6 +10,7 @@ import typer
 COMMANDS = {
     "run": "Run the sweep of a search space, or resume it.",
     "analyze": "Write tables, figures and a summary of sweeps.",
+    "new": "Write a search space for a question.",
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the reports of the sweeps while they run.",
@@ -21,7 +22,8 @@ COMMANDS = {
 }
 # The others are `sweeps.COMMAND`.
 _ELSEWHERE = {
-    name: f"sweeps.commands.{name}" for name in ("next", "export", "ledger", "verify", "prune")
+    name: f"sweeps.commands.{name}"
+    for name in ("new", "next", "export", "ledger", "verify", "prune")
 }
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import SweepName
+from sweeps.commands.shared import SweepName, write_new
 from sweeps.ledger import Files, find_sweep
 
 if TYPE_CHECKING:
@@ -61,14 +61,8 @@ def main(
         first = files.name.removesuffix(f"-{found.results.scale}")
         last = f"-{short_name(path)}" if path else ""
         target = file or SPACES / f"{first}-next{last}.yaml"
-        with exits.storing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with target.open("x") as stream:
-                    stream.write(f"# After the sweep {files.name}.\n{as_yaml(space)}")
-            except FileExistsError:
-                words = f"{target}: is there already; choose another: sweeps next {name} FILE"
-                raise exits.UsageError(words) from None
+        content = f"# After the sweep {files.name}.\n{as_yaml(space)}"
+        write_new(target, content, f"choose another: sweeps next {name} FILE")
         print(f"{target}: {step.words}")
         print(f"Run: {_command(files, found.results, step, target)}")
 

@@ -6,10 +6,12 @@ Importing it loads typer alone: `--help` answers at once.
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps import exits
 from sweeps.engine import Allowed, TrackerName
 from sweeps.exits import masked
 
@@ -54,6 +56,17 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def write_new(path: Path, content: str, advice: str) -> None:
+    """Write a file that is not there yet; `UsageError`, with advice, if it is."""
+    with exits.storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(content)
+        except FileExistsError:
+            raise exits.UsageError(f"{path}: is already there; {advice}") from None
 
 
 def print_json(content: Any) -> None:
