@@ -100,7 +100,9 @@ function curves() {
   if (!trials.length) return null;
   const bright = brightOnes(trials);
   const visible = new Map(trials.map((trial) => [trial.id, trial]));
-  const all = page.series.filter((series) => state.kind === "all" || series.kind === state.kind || !page.is_study);
+  const picked = chosen();
+  const isAsked = (series) => state.kind === "all" || series.kind === state.kind || series.trials.some((id) => picked.has(id));
+  const all = page.series.filter((series) => !page.is_study || isAsked(series));
   const [gray, colored, ends, drawn] = [[], [], [], []];
   for (const series of all) {
     const members = series.trials.filter((id) => visible.has(id)).map((id) => visible.get(id));
@@ -394,11 +396,21 @@ function between(points, size) {
   }));
 }
 
+// The two paths of the map: the chosen ones, else those that the loss depends on most.
+function pathsOfMap() {
+  const share = (swept) => page.importance?.shares[swept.path] ?? 0;
+  const numeric = varied().filter((swept) => swept.numeric);
+  const ranked = [...numeric].sort((a, b) => share(b) - share(a));
+  const across = numeric.find((swept) => swept.path === state.across) ?? numeric.find((swept) => ranked.slice(0, 2).includes(swept));
+  const up = ranked.find((swept) => swept.path === state.up && swept !== across) ?? ranked.find((swept) => swept !== across);
+  return [across, up].filter(Boolean);
+}
+
 function contour() {
-  const paths = varied().filter((swept) => swept.numeric);
+  const paths = pathsOfMap();
   const level = levelNumber();
   const trials = page.is_study ? [] : atLevel(level);
-  if (paths.length !== 2 || varied().length !== 2 || trials.length < 6) return null;
+  if (paths.length < 2 || trials.length < 6) return null;
   const [across, up] = paths.map((swept) => {
     const scale = swept.log ? Math.log10 : Number;
     const ends = [swept.values[0], swept.values[swept.values.length - 1]].map(scale);
@@ -419,7 +431,8 @@ function contour() {
   const layout = layoutOf(plain(across.swept.path), plain(up.swept.path));
   valueTicks(layout.xaxis, across.swept, here("contour").offsetWidth - 160, page.look.named);
   valueTicks(layout.yaxis, up.swept, 1e6, page.look.named);
-  here("contour-words").textContent = `${page.metric_name} ${page.levels[level].words}, between the trials that were measured there. Squares are trials that were stopped early.`;
+  here("contour-words").textContent = `${page.metric_name} ${page.levels[level].words}, between the trials that were measured there. Squares are trials that were stopped early.`
+    + (varied().length > 2 ? " The trials differ in other values too." : "");
   return { traces: [map, dots], layout };
 }
 

@@ -62,7 +62,7 @@ function showAll() {
   light([]);  // the row that was hovered over is gone
 }
 
-for (const name of ["x", "y", "seeds", "best", "at", "path", "kind"]) {
+for (const name of ["x", "y", "seeds", "best", "at", "path", "kind", "across", "up"]) {
   here(name).addEventListener("change", (event) => change({ [name]: event.target.value }));
 }
 for (const name of ["train", "only"]) {

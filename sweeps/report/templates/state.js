@@ -3,7 +3,7 @@
 let page = JSON.parse(here("content").textContent);
 const DEFAULTS = {
   x: "tokens", y: "linear", train: "", seeds: "merged", at: "all", path: "", best: "", hide: "withdrawn",
-  kind: "run", pick: "", only: "", sort: "",
+  kind: "run", across: "", up: "", pick: "", only: "", sort: "",
 };
 let state = { ...DEFAULTS, ...fromAddress() };
 

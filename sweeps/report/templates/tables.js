@@ -48,6 +48,10 @@ function fillFilters() {
   options("seeds", hasSeeds ? [["merged", "merged"], ["single", "single runs"]] : [], state.seeds);
   options("kind", page.series.some((series) => series.kind === "re-tuning") ? [["run", "arms"], ["re-tuning", "re-tuning"], ["all", "all"]] : [], state.kind);
   options("path", valuePaths().map((swept) => [swept.path, swept.path]), pathOf()?.path ?? "");
+  const numeric = varied().filter((swept) => swept.numeric).map((swept) => [swept.path, swept.path]);
+  const [across, up] = pathsOfMap();
+  options("across", numeric.length > 2 ? numeric : [], across?.path ?? "");
+  options("up", numeric.length > 2 ? numeric.filter(([path]) => path !== across.path) : [], up?.path ?? "");
   here("x").value = state.x;
   here("y").value = state.y;
   here("train").checked = Boolean(state.train);
