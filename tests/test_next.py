@@ -120,7 +120,7 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
     Path("mine.yaml").write_text("mine")
     again = ask("mine.yaml")
     assert (again.exit_code, Path("mine.yaml").read_text()) == (2, "mine")
-    assert "mine.yaml: is there already; choose another" in again.stderr
+    assert "mine.yaml: is already there; choose another" in again.stderr
 
 
 @pytest.mark.parametrize(

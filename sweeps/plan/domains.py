@@ -778,7 +778,7 @@ def _instead(value: object) -> str | None:
         return f"here it is {words}"
     if isinstance(value, str) and ("," in value or "(" in value):
         return f"write {_listing(_items(value))}" if "(" not in value else None
-    return "a value that every trial has stands under base"
+    return "a value that every trial has belongs under base"
 
 
 def _refuse_foreign(value: object) -> object:

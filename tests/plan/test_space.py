@@ -464,7 +464,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one value": (
         {"space": {"optim.beta2": 0.9}},
-        "space.optim.beta2: a value that every trial has stands under base, got 0.9",
+        "space.optim.beta2: a value that every trial has belongs under base, got 0.9",
     ),
     "a misspelled kind": (
         {"space": {"optim.lr": {"loguniforms": [1, 2]}}},
