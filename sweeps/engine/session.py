@@ -349,6 +349,8 @@ class _Session:
             for note in found.notes:
                 print(note, flush=True)
             limit = found.number
+        if self.options.address == "local":
+            print("starting Ray", flush=True)
         with tune.cluster(self.options.address, request.space.resources, limit) as cluster:
             slots = tune.slots(request.space.resources, request.base.run.device, limit)
             if cluster.dashboard:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.findings.compute import Compute
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
@@ -30,6 +31,18 @@ def print_result(found: SearchFindings | StudyFindings, console: Console, best: 
     for number, words in enumerate(head_words(found, best)):
         # Not broken into lines: commands are copied from here.
         console.print(Text(words, style="" if number else "bold"), soft_wrap=True)
+    if not found.unfinished:
+        console.print(_time_words(found.compute), highlight=False, soft_wrap=True)
+
+
+def _time_words(spent: Compute) -> str:
+    """How long the sweep took, and how long it was expected to take."""
+    took = f"Took {duration(spent.wall_clock)}, {count(spent.tokens)} tokens."
+    if spent.forecast is None:
+        return took
+    seconds = spent.forecast.seconds
+    training = f"{duration(seconds)} of training, " if seconds else ""
+    return f"{took} Forecast: {training}{count(spent.forecast.tokens)} tokens."
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:
