@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sweeps.findings.optimism import Selection, confirming
-from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
+from sweeps.outcomes import overfit
 from sweeps.selection import Point, at, groups, last_record, losses_by_seed
 
 Kind = Literal[

@@ -8,11 +8,12 @@ from typing import Any
 from sweeps import stats
 from sweeps.findings.answer import better
 from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
-from sweeps.findings.outcomes import high_init, outcome, overfit
+from sweeps.findings.doubts import high_init
 from sweeps.findings.ranking import HIGHEST
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.ledger import Trial
+from sweeps.outcomes import outcome, overfit
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import END, ContextLengths, best_record, context_lengths
 from sweeps.stats import NOISE_MARGIN

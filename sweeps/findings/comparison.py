@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
-from sweeps.findings.outcomes import doubts, outcome
+from sweeps.findings.doubts import doubts
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.findings.stability import LR
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
 from sweeps.ledger import BASELINE, Row, Version
+from sweeps.outcomes import outcome
 from sweeps.plan.space import BATCH
 from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible

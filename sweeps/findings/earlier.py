@@ -40,13 +40,11 @@ def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
 
     A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
     """
-    own = _begun(files)
+    arms = {name: row["changes"] for name, row in sweep.chosen.items() if name != BASELINE}
+    own = _begun(files) if arms else None
     if own is None or sweep.request is None:
         return {}
-    base = sweep.request["base"]
-    keys = {
-        name: _key(base, row["changes"]) for name, row in sweep.chosen.items() if name != BASELINE
-    }
+    keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
     others = [(files.name, _begun(files)) for files in ledger.sweeps(files.results.folder)]
     studies = [(name, study) for name, study in others if study is not None]
     before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once

@@ -12,7 +12,6 @@ from sweeps.findings.comparison import ArmsComparison, comparison
 from sweeps.findings.compute import Compute, Timeline, compute, front, timeline
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
-from sweeps.findings.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.findings.ranking import (
     BestValue,
     Ended,
@@ -36,6 +35,7 @@ from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Files, Row, Trial
+from sweeps.outcomes import RULES, Overfit, outcome, overfit
 from sweeps.selection import at, best_group, fastest_group
 from tinylm import config as cfg
 

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from sweeps import stats
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Throughput, throughput
+from sweeps.findings.doubts import Doubt, doubts
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirmed
-from sweeps.findings.outcomes import Doubt, Overfit, doubts, outcome, overfit
 from sweeps.findings.results import METRICS, UNITS, Results, tokens_per_s
 from sweeps.findings.trends import CutShort, Gap, Slope, cut_short, gap, slope
 from sweeps.ledger import AT_TARGET, BASELINE, Trial
+from sweeps.outcomes import Overfit, outcome, overfit
 from sweeps.selection import (
     NO_CHANGE,
     Measured,

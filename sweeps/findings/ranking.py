@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sweeps.findings.outcomes import overfit
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
 from sweeps.findings.stability import LR
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import overfit
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import (
     Measured,

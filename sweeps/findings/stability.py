@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sweeps.findings.outcomes import outcome, overfit
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import outcome, overfit
 from sweeps.selection import Metric, Point, at, final_point, losses_at
 from sweeps.stats import t_quantile
 

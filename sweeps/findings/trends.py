@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.findings.outcomes import outcome, overfit
 from sweeps.findings.results import Results
 from sweeps.ledger import Trial
+from sweeps.outcomes import outcome, overfit
 from sweeps.selection import Point, at, records, same_point
 
 TAIL = 0.1  # last part of a run that shows whether the loss still falls

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.findings.arms import ArmRuns
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, TrialResult, status_of
 from sweeps.findings.stability import Stability, stability
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import outcome
 from sweeps.selection import last_record
 
 

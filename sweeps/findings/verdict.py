@@ -7,7 +7,7 @@ weights (where the models share them), data order and validation windows. Lower 
 from dataclasses import dataclass
 from typing import Literal
 
-from sweeps.findings.outcomes import Doubt
+from sweeps.findings.doubts import Doubt
 from sweeps.stats import (
     ALPHA,
     MOST_SEEDS,

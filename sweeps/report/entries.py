@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sweeps.exits import UsageError
+from sweeps.findings.doubts import doubts
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.experiments import (
     Comparison,
@@ -20,7 +21,6 @@ from sweeps.findings.experiments import (
     compared,
     experiments,
 )
-from sweeps.findings.outcomes import doubts
 from sweeps.findings.results import METRICS
 from sweeps.ledger import BASELINE, Row, Trial
 from sweeps.report.answer import better_words, caveat_words, chosen_words

@@ -16,9 +16,9 @@ import jinja2
 from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, tokens_per_s
 from sweeps.ledger import Files, ResultsFolder, Row
+from sweeps.outcomes import outcome
 from sweeps.report import notes
 from sweeps.report.answer import better_words, chosen_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
+from sweeps.outcomes import outcome
 from sweeps.selection import Metric
 from sweeps.text import between, count, loss, whole
 

@@ -7,14 +7,15 @@ from typing import Any
 import yaml
 
 from sweeps.findings.arms import ArmFindings
+from sweeps.findings.doubts import HighInit, doubts, high_init
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, changes, experiments
-from sweeps.findings.outcomes import HighInit, Overfit, doubts, high_init, overfit
 from sweeps.findings.ranking import BestValue, NotSettled, lowest_rate
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import Overfit, overfit
 from sweeps.plan.space import BATCH, CONTEXT, Looks, Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from sweeps.findings.compute import Throughput
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.experiments import Experiment
-from sweeps.findings.outcomes import Overfit, outcome
 from sweeps.findings.results import status_of
 from sweeps.findings.trends import Gap, Slope
 from sweeps.ledger import Trial
+from sweeps.outcomes import Overfit, outcome
 from sweeps.report.answer import ONE_SEED, budgets_words, claim
 from sweeps.report.overfitting import passes_of
 from sweeps.report.race import race_words

@@ -3,9 +3,10 @@ overfitting."""
 
 from collections.abc import Sequence
 
+from sweeps.findings.doubts import high_init
 from sweeps.findings.everything import Findings
-from sweeps.findings.outcomes import Overfit, high_init
 from sweeps.ledger import Trial
+from sweeps.outcomes import Overfit
 from sweeps.report.markdown import Column, escaped, table
 from sweeps.text import (
     init_words,

@@ -21,10 +21,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.findings.stability import LR
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import outcome
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
 from sweeps.report.stability import stability_words

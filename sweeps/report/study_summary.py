@@ -3,9 +3,9 @@
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
+from sweeps.outcomes import outcome
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
 from sweeps.report.stability import stability_words
 from sweeps.selection import when

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
-from sweeps.findings.outcomes import RULES
 from sweeps.findings.ranking import Ended
 from sweeps.findings.results import ENDINGS, METRICS, STATUSES
+from sweeps.outcomes import RULES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
 from sweeps.report.answer import answer_words

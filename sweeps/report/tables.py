@@ -11,9 +11,9 @@ from typing import Any
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import METRICS, Results, reason_of, status_of, tokens_per_s, varied
 from sweeps.ledger import Row, Trial
+from sweeps.outcomes import outcome
 from sweeps.selection import Metric, best_record, last_record
 from sweeps.text import named
 

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import STATUSES, TrialResult
 from sweeps.ledger import AT_TARGET
+from sweeps.outcomes import outcome
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.report.head import head_words
 from sweeps.selection import last_record

@@ -7,7 +7,8 @@ import pytest
 from ledgers import BUDGET, EVERY, Story, read_often, story, studied
 
 from sweeps import ledger as led
-from sweeps.findings.outcomes import RULES, high_init, outcome, overfit
+from sweeps.findings.doubts import high_init
+from sweeps.outcomes import RULES, outcome, overfit
 from sweeps.report.plots.look import CROSSES
 from tinylm import config as cfg
 

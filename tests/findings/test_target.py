@@ -8,9 +8,9 @@ from conducting import conduct, facts_of, study
 from fakes import grid, v_shaped
 
 from sweeps.findings.everything import findings
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import results_of
 from sweeps.ledger import Files, read
+from sweeps.outcomes import outcome
 from sweeps.report.race import race_words
 from sweeps.report.summary import markdown
 

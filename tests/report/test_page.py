@@ -35,8 +35,8 @@ from typer.testing import CliRunner
 from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
-from sweeps.findings.outcomes import RULES
 from sweeps.ledger import Files
+from sweeps.outcomes import RULES
 from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report import server as web

@@ -23,10 +23,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from sweeps.findings.outcomes import outcome
 from sweeps.findings.results import Results, SweptPath
 from sweeps.findings.verdict import Kind
 from sweeps.ledger import Trial
+from sweeps.outcomes import outcome
 from sweeps.selection import Metric, last_record
 from sweeps.text import count, quantity, show
 
@@ -53,7 +53,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 Dashes = str | tuple[int, tuple[int, ...]]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":", (0, (9, 2)), (0, (9, 2, 1, 2)))
 MARKS = ("o", "D", "v", "p", "h", "<", ">")
-# The mark of each problem (`sweeps.findings.outcomes`).
+# The mark of each problem (`sweeps.outcomes`).
 CROSSES = {
     "non-finite": "x",
     "blown up": "X",

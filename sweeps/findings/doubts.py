@@ -1,4 +1,4 @@
-"""Problems of a run, and what casts doubt on the losses of runs."""
+"""What casts doubt on the losses of runs: overfitting, and a high loss at init."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.ledger import Trial
-from sweeps.outcomes import RULES, Overfit, outcome, overfit
+from sweeps.outcomes import overfit
 from tinylm import config as cfg
-
-__all__ = [  # with the rules of the ground, which the driver shares
-    "RULES", "Doubt", "HighInit", "Overfit", "doubts", "high_init", "outcome", "overfit",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
