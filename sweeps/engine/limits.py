@@ -11,6 +11,7 @@ from pathlib import Path
 from tinylm.machine import memory
 
 ROOT = Path("/")
+_ROUNDING = 1e-9  # 1 / 0.1 is 10
 _UNLIMITED = 2**60  # bytes; version 1 writes a number near 2**63 for no limit
 
 
@@ -58,6 +59,14 @@ def usable_memory(root: Path = ROOT) -> int:
         for number in _numbers("memory", name, root)
     ]
     return min([memory(), *(limit for limit in limits if limit < _UNLIMITED)])
+
+
+def room_for(takes: float, has: float, *, by_device: bool) -> int:
+    """How many trials a resource has room for, of which each takes a part; `by_device` if the part has to
+    be of one device, as that of GPUs."""
+    if by_device:
+        return int(has) * int(1 / takes + _ROUNDING) if takes <= 1 else 0
+    return int(has / takes + _ROUNDING)
 
 
 def kernel_kills(root: Path = ROOT) -> int:

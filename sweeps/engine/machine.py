@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sweeps import ledger as led
 from sweeps.engine.failures import Failure, failure_of
-from sweeps.engine.limits import kernel_kills, usable_cpus, usable_memory
+from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory
 from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from tinylm import config as cfg
@@ -97,7 +97,11 @@ def require_a_slot(request: Request) -> None:
 
 def _declared_slots(request: Request) -> int:
     """How many trials run at once by the resources that they declare; at least one."""
-    return max(1, min(int(has / takes) for takes, _, has in _at_once(request).values()))
+    rooms = (
+        room_for(takes, has, by_device=name == "gpus")
+        for name, (takes, _, has) in _at_once(request).items()
+    )
+    return max(1, min(rooms))
 
 
 def local_slots(
@@ -284,7 +288,7 @@ def slot_memory(request: Request) -> float:
         import torch
 
         memory = torch.cuda.get_device_properties(0).total_memory
-        return memory * min(1.0, resources.gpus)
+        return memory * resources.gpus
     if resources.memory is not None:
         return float(resources.memory)
     return usable_memory() / _declared_slots(request)

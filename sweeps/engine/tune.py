@@ -93,7 +93,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
-from sweeps.engine.limits import kernel_kills, usable_memory  # noqa: E402
+from sweeps.engine.limits import kernel_kills, room_for, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
@@ -392,7 +392,10 @@ class _Interrupt(Stopper):
 def _slots(resources: dict[str, float], limit: int | None) -> int:
     """How many attempts fit on the live nodes at once, `limit` at most."""
     found = sum(
-        min(int(node["Resources"].get(name, 0.0) / need) for name, need in resources.items())
+        min(
+            room_for(need, node["Resources"].get(name, 0.0), by_device=name == "GPU")
+            for name, need in resources.items()
+        )
         for node in ray.nodes()
         if node["Alive"]
     )

@@ -315,7 +315,11 @@ class Resources(Section):
     """The resources of one trial."""
 
     cpus: cfg.Positive = Field(default=1, description="CPU cores.")
-    gpus: cfg.Positive = Field(default=1, description="Used only if run.device is cuda.")
+    gpus: cfg.Positive = Field(
+        default=1,
+        description="A share of one GPU, at most 1: a trial trains on one device. Used only if run.device "
+        "is cuda.",
+    )
     memory: Bytes | None = Field(
         default=None,
         description="Memory of a trial in bytes, or as 2GB; by default it is estimated.",
@@ -783,6 +787,15 @@ def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
                 yield f"{part}.{path}", path, leaf
 
 
+def _several_gpus(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """More than one device a trial, which ledgers of earlier versions may have."""
+    resources = tree.get("resources")
+    gpus = resources.get("gpus") if isinstance(resources, Mapping) else None
+    if isinstance(gpus, int | float) and gpus > 1:
+        text = f"expected at most 1, got {gpus:g}: a trial trains on one device"
+        yield Problem("resources.gpus", text)
+
+
 def _wrong_values(space: Space) -> Iterator[Problem]:
     """Values that a path can't have, whatever the others are: one line for each place."""
     listed = [(where, path, leaf.ends()) for where, path, leaf in _leaves(space)]
@@ -1030,7 +1043,11 @@ def read(path: Path) -> tuple[Space, dict[str, Any]]:
         tree = read_mapping(path)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
-    found = [*(Problem(name, "empty") for name in _empty(tree)), *_wrong_paths(tree)]
+    found = [
+        *(Problem(name, "empty") for name in _empty(tree)),
+        *_wrong_paths(tree),
+        *_several_gpus(tree),
+    ]
     # Empty arms were meant to be a study, which has no search.
     around = [Problem("search", "")] if {"arms", "each"} & {one.path for one in found} else []
     space, wrong = _parsed(tree)

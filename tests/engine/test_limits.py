@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.limits import kernel_kills, usable_cpus, usable_memory
+from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory
 
 ALLOWED = len(os.sched_getaffinity(0))
 V1 = "4:memory:/job\n2:cpu,cpuacct:/job\n"
@@ -21,6 +21,19 @@ def machine(root: Path, groups: str, files: Mapping[str, str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
+
+
+@pytest.mark.parametrize(
+    ("takes", "has", "trials"),
+    [(0.6, 2, 2), (0.5, 2, 4), (0.1, 1, 10), (1 / 3, 4, 12), (1, 4, 4), (0.5, 0, 0), (2, 4, 0)],
+)
+def test_shares_of_gpus_are_packed_by_device(takes: float, has: float, trials: int) -> None:
+    assert room_for(takes, has, by_device=True) == trials
+
+
+@pytest.mark.parametrize(("takes", "has", "trials"), [(0.6, 2, 3), (0.1, 0.3, 3), (2, 5, 2)])
+def test_cpus_are_not(takes: float, has: float, trials: int) -> None:
+    assert room_for(takes, has, by_device=False) == trials
 
 
 @pytest.mark.parametrize(

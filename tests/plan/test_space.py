@@ -927,6 +927,13 @@ def test_a_mistake_hides_no_other(
     assert alone <= told(tmp_path, {**bad(name), **other})
 
 
+def test_a_trial_takes_one_device_at_most(tmp_path: Path) -> None:
+    assert told(tmp_path, {**grid([1e-3, 2e-3]), "resources": {"gpus": 1.5, "cpus": -1}}) == {
+        "resources.gpus: expected at most 1, got 1.5: a trial trains on one device",
+        "resources.cpus: expected a number above 0, got -1",
+    }
+
+
 MISTAKES = {
     "question": "q",
     "serch": 1,
