@@ -103,6 +103,11 @@ def sentence(clause: str) -> str:
     return f"{clause[:1].upper()}{clause[1:]}."
 
 
+def joined(words: Sequence[str]) -> str:
+    """Words as people list them: `a, b and c`."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
 def between(numbers: Iterable[int]) -> str:
     """One number, or the range of several."""
     several = sorted(set(numbers))

@@ -54,6 +54,8 @@ def main(
 
         files = find_sweep(name)
         found = Reader().findings(files)
+        if found.unfinished and not found.results.is_over:
+            raise exits.UsageError(f"{files.name}: has not finished; {steps_of(found)[0].words}")
         step = _settling(files, steps_of(found), path) if path else _first(files, found)
         space = space_of(found.results, step)
         assert space is not None  # the step has one
@@ -73,7 +75,7 @@ def _first(files: Files, found: "SearchFindings | StudyFindings") -> "Step":
 
     steps = steps_of(found)
     chosen = next((step for step in steps if step.space is not None), None)
-    if chosen is None or (found.unfinished and not found.results.is_over):
+    if chosen is None:
         words = "\n".join(step.words for step in steps) or "None suggested by the data."
         raise exits.UsageError(f"{files.name}: the next step needs no other space:\n{words}")
     return chosen

@@ -41,8 +41,9 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         yield Caution("grid failure", text)
     if not arm.is_baseline and results.space.retune and not arm.retuned:
         yield Caution("not re-tuned", "it runs at the baseline's re-tuned values")
-    for who, of_base in ((arm, ""), (base, " of the baseline")):
-        for status in ("diverged", "failed") if who is arm or not arm.is_baseline else ():
+    both = ((arm, ""), *(() if arm.is_baseline else ((base, " of the baseline"),)))
+    for who, of_base in both:
+        for status in ("diverged", "failed"):
             lost = who.having(status)
             if lost:
                 runs = f"{quantity(len(who.runs), 'run')}{of_base}"

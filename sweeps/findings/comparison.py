@@ -306,12 +306,10 @@ def _dropped(results: Results) -> Iterator[Dropped]:
             if any(version.agrees(one) for one in known.setdefault(name, [])):
                 continue
             known[name].append(version)
-            found, unit = Verdict("no conclusion", "no conclusion"), UNITS[metric]
+            found = Verdict("no conclusion", "no conclusion")
             if seen["decision"] != "no conclusion":
-                found = Verdict(seen["decision"], seen["decision"])
-                if seen["low"] is not None:
-                    words = f"{100 - _level(seen)}% interval"
-                    found = settled(seen["decision"], stats.Effect.of(seen), unit, words)
+                words = f"{100 - _level(seen)}% interval"
+                found = settled(seen["decision"], stats.Effect.of(seen), UNITS[metric], words)
             yield Dropped(name, seen["changes"], metric, len(seen["seeds"]), found)
 
 
@@ -339,10 +337,13 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
 def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
     seen, now = _seen(results, arm.name), arm.effect
-    if now is not None and (seen is None or seen["n"] < now.n):
-        arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
-    elif now is not None and seen is not None:
+    is_settled = (
+        seen is not None and seen["decision"] != "no conclusion" and seen["low"] is not None
+    )
+    if now is not None and seen is not None and (is_settled or seen["n"] >= now.n):
         arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
+    elif now is not None:  # more seeds than the look saw, by which no verdict is formed
+        arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     if seen is not None:
         arm = replace(arm, level=_level(seen))
     return replace(arm, verdict=_verdict_of(results, base, arm, seen))
@@ -365,6 +366,9 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     if decision == "no conclusion":
         return _lost(arm, base, decision) or _open(results, base, arm, seen)
     judged = settled(decision, stats.Effect.of(seen), UNITS[results.metric], arm.interval_words)
+    if seen["low"] is None:
+        whose = "the baseline's" if decision == "better" else "its"
+        told = [f"{whose} runs up to seed {seen['seeds'][-1]} diverged", *told]
     return _doubted(replace(judged, detail="; ".join(told)), arm, base)
 
 

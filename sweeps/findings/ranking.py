@@ -422,15 +422,15 @@ class NotSettled:
 def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, ...]:
     """The paths whose chosen value is not settled, the learning rate last; empty if one path was varied.
 
-    A value is settled if it finished on several seeds, as did another value of its path with all other
-    values the same.
+    A value is settled if it finished on several seeds, and runs of another value of its path, with all
+    other values the same, ended on as many: finished, stopped early or diverged.
     """
     if sum(len(swept.values) > 1 for swept in results.swept) < 2:
         return ()
     if not winner or results.budgets_differ or results.is_over:
         return ()
     chosen = {path: _short(value) for path, value in winner[0].values.items()}
-    finished = groups(trial for trial in results.trials if trial.status == "finished")
+    ended = groups(t for t in results.trials if t.status in {"finished", "stopped", "diverged"})
     found = []
     for swept in _comparable(results):
         if len(swept.values) < 2:
@@ -438,11 +438,11 @@ def not_settled(results: Results, winner: Sequence[Trial]) -> tuple[NotSettled, 
         others = {path: value for path, value in chosen.items() if path != swept.path}
         alone = [
             group
-            for group in finished
+            for group in ended
             if {p for p, v in group[0].values.items() if winner[0].values.get(p) != v}
             == {swept.path}
         ]
-        if len(winner) == 1 or not any(len(group) == len(winner) for group in alone):
+        if len(winner) == 1 or not any(len(group) >= len(winner) for group in alone):
             best = chosen[swept.path]
             domain = results.space.space.get(swept.path)
             values = _around(swept, best, domain.every() if domain is not None else None)

@@ -66,9 +66,9 @@ def judge(
 def settled(
     decision: Decision, effect: Effect, unit: str, interval_words: str = "95% interval"
 ) -> Verdict:
-    """The verdict that an effect settles, whose interval is of this kind."""
-    assert effect.low is not None
-    assert effect.high is not None
+    """The verdict that an effect settles, whose interval is of this kind; it has none where runs diverged."""
+    if effect.low is None or effect.high is None:
+        return Verdict(decision, decision)
     near, far = sorted((abs(effect.low), abs(effect.high)))
     if decision == "no difference":
         return Verdict(decision, f"no difference larger than {far:.4f} {unit}")

@@ -10,6 +10,7 @@ from tinylm.yaml import YamlError, parse
 _FACTORS = (1 / 4, 1 / 2, 1, 2, 4)  # of a number, or of what it lacks to 1
 _SIZES = (1 / 2, 1, 2)  # of a size of the model, a batch or a budget
 _FROM_ZERO = (0, 0.1, 0.2)  # of a share that is 0
+_LISTS = {"grid", "choice"}  # domains that a grid search can have
 _SAMPLES = 16  # of a search of several paths
 
 
@@ -25,17 +26,21 @@ def space_of(question: str, vary: Sequence[str], base: cfg.Config) -> dict[str, 
     for one in vary:
         path, equals, text = one.partition("=")
         try:
+            if path in space:
+                raise cfg.ConfigError([f"--vary {path}: is listed twice"])
             space[path] = _given(path, text) if equals else _domain(path, base, drawn=several)
         except cfg.ConfigError as error:
             wrong += error.problems
     if wrong:
         raise cfg.ConfigError(wrong)
-    search = {"method": "random", "samples": _SAMPLES} if several else {"method": "grid"}
+    ranges = [one for one in space.values() if isinstance(one, dict) and not _LISTS & one.keys()]
+    drawn = several or bool(ranges)
+    search = {"method": "random", "samples": _SAMPLES} if drawn else {"method": "grid"}
     return {"question": question, "search": search, "space": space}
 
 
 def _given(path: str, text: str) -> Any:
-    """The domain that was written for a path; a list is a grid, or what is drawn from."""
+    """The domain that was written for a path; a list is all that is tried, or what is drawn from."""
     try:
         found = parse(text, f"--vary {path}")
     except YamlError as error:
@@ -52,8 +57,9 @@ def _domain(path: str, base: cfg.Config, *, drawn: bool) -> dict[str, Any]:
     if isinstance(now, float) and now > 0:
         from_one = _is_near_one(path, now)
         values = [_times(now, factor, from_one=from_one) for factor in _FACTORS]
-        if drawn:
-            ends = [1 - value if from_one else value for value in values]
+        fit = [value for value in values if _fits(path, value, base)]
+        if drawn and len(fit) > 1:
+            ends = [1 - value if from_one else value for value in fit]
             kind = "one_minus_loguniform" if from_one else "loguniform"
             return {kind: sorted(map(_rounded, (ends[0], ends[-1])))}
     elif isinstance(now, int) and not isinstance(now, bool) and now > 0:

@@ -171,6 +171,7 @@ def _compared(one: Experiment, group: str) -> Content:
         "effect": effect
         and {
             "baseline": f"{results.name}/{one.against[0].arm}" if one.against else "",
+            "n": effect.n,
             "mean": effect.mean,
             "low": effect.low,
             "high": effect.high,

@@ -23,6 +23,7 @@ from sweeps.selection import when
 from sweeps.text import (
     between,
     init_words,
+    joined,
     named,
     portable,
     quantity,
@@ -55,11 +56,15 @@ def steps_of(found: SearchFindings | StudyFindings) -> list[Step]:
     """What to do next after a sweep; of a study, each arm's steps begin with its name."""
     results = found.results
     steps = [_resume(results)] if found.unfinished and not results.is_over else []
+    arms: dict[str, tuple[Step, list[str]]] = {}  # a step by its words, and the arms that it is for
     for one in experiments([found]):
-        arm = "" if one.arm is None else f"`{one.arm.name}`: "
         for step in next_steps(one):
-            if step.words not in {known.words for known in steps}:
-                steps.append(replace(step, words=f"{arm}{step.words}"))
+            names = arms.setdefault(step.words, (step, []))[1]
+            names += [] if one.arm is None else [f"`{one.arm.name}`"]
+    for step, names in arms.values():
+        if step.words not in {known.words for known in steps}:
+            head = f"{joined(names)}: " if names else ""
+            steps.append(replace(step, words=f"{head}{step.words}"))
     return steps
 
 
@@ -140,8 +145,10 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     if found.unfinished and not results.is_over:
         yield _resume(results)
     yield from _mend_search(found, one)
-    if doubts(one.runs):
-        return  # what is tried next, at other values or on more seeds, would have the same problem
+    if doubts(one.runs) or found.unfinished:
+        # What is tried next would have the same problem; and nothing is tried in a sweep that its target
+        # has ended, or before it has finished.
+        return
     if found.answer.better is not None:
         words = f"Rank all: a stopped trial was better. {_RANK_ALL} {_again(results)}"
         yield Step(words, _EVERY_TRIAL)
@@ -184,10 +191,9 @@ def _less_overfitting(overfitted: Sequence[Overfit]) -> str:
 def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
     """The step to try values past the edge of what was tried."""
     sides = [
-        f"the best `{best.path}`, {show(best.best)}, is the {'lowest' if best.edge == 'low' else 'highest'}"
-        for best in edges
+        f"the best `{best.path}`, {show(best.best)}, is at the {best.edge} end" for best in edges
     ]
-    return _with_wider(results, edges, f"Widen: {' and '.join(sides)} that was tried.")
+    return _with_wider(results, edges, f"Widen: {joined(sides)} of what was tried.")
 
 
 def _lower_rate(results: Results, diverged: int) -> Step:
@@ -249,10 +255,10 @@ def _wider(space: Space, best: BestValue) -> Row:
 def _settle(results: Results, one: NotSettled, run: Trial) -> Step:
     """The step to compare the values of one path at the chosen values of the others."""
     name = short_name(one.path)
-    others = " and ".join(f"`{path}`" for path in one.others)
-    ran = "was compared on one seed, and" if one.seeds == 1 else "is not settled:"
-    fixed = " and ".join(f"`{path}: {show(value)}`" for path, value in one.others.items())
-    text = f"Not settled: `{one.path}`, {show(one.best)}, {ran} {others} varied with it."
+    others = joined([f"`{path}`" for path in one.others])
+    ran = "compared on one seed while" if one.seeds == 1 else "because"
+    fixed = joined([f"`{path}: {show(value)}`" for path, value in one.others.items()])
+    text = f"Not settled: `{one.path}` (best: {show(one.best)}), {ran} {others} varied with it."
     if len(one.values) < 2:
         return Step(text)
     # What goes with the other values, such as a width that is a multiple of another, is in its config.

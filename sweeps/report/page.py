@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.compute import Timeline
@@ -515,6 +516,12 @@ def plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
 
 
+def _code(words: str) -> Markup:
+    """A sentence, in which text between backquotes is code."""
+    parts = enumerate(words.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in parts)
+
+
 def render(name: str, **content: Any) -> str:
     """A template of the reports, filled in."""
     environment = Environment(
@@ -523,6 +530,7 @@ def render(name: str, **content: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["code"] = _code
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment.get_template(f"{name}.j2").render(**content)
 

@@ -184,7 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with a file that an analysis wrote, not one that a link leads to."""
         kind = _KINDS.get(path.suffix)
         try:
-            found = None if kind is None else read_file(path, _LONGEST, follow=False)
+            own = path.resolve().is_relative_to(self.server.folder.resolve())
+            found = read_file(path, _LONGEST, follow=False) if own and kind else None
         except OSError:
             found = None
         if kind is None or found is None:
@@ -200,6 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", _POLICY.format(nonce=self._nonce))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         super().end_headers()
 
     def _head(self, kind: str, length: int | None) -> None:

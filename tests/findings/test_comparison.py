@@ -243,3 +243,33 @@ def test_the_correlation_over_seeds_is_that_of_the_losses(tmp_path: Path) -> Non
 def test_three_seeds_have_no_correlation(tmp_path: Path) -> None:
     conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: noisy(c, s, 0.25, 1.0))
     assert "correlation" not in arm(facts_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("how", "verdict", "words"),
+    [
+        ("arm", "worse", "worse: its runs up to seed 1 diverged"),
+        ("baseline", "better", "better: the baseline's runs up to seed 1 diverged"),
+    ],
+)
+def test_what_a_look_settled_by_divergence_stays_when_later_runs_do_not(
+    tmp_path: Path, how: str, verdict: str, words: str
+) -> None:
+    def lost(config: dict[str, Any], share: float) -> float:
+        diverges = is_bare(config) == (how == "arm") and config["run"]["seed"] < 2
+        return math.inf if diverges else noisy(config, share, 0.25, 1.0)
+
+    conduct(tmp_path, study(seeds=[0, 1]), lost)
+    conduct(tmp_path, study(seeds=SEEDS), lost)
+    found = arm(facts_of(tmp_path))
+    assert (found["verdict"], found["words"]) == (verdict, words)
+
+
+def test_a_settled_arm_keeps_the_numbers_of_its_look(tmp_path: Path) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: noisy(c, s, 0.25, 0.1))
+    numbers = ("difference", "low", "high", "p_holm", "words")
+    before = arm(facts_of(tmp_path))
+    conduct(tmp_path, study(seeds=[0, 1, 2, 3, 4]), lambda c, s: noisy(c, s, 0.25, 0.1))
+    after = arm(facts_of(tmp_path))
+    assert [after[name] for name in numbers] == [before[name] for name in numbers]
+    assert (before["n"], after["n"]) == (3, 5)

@@ -50,17 +50,32 @@ def test_values_that_are_given_are_taken() -> None:
     }
 
 
+def test_a_range_of_one_path_is_drawn_from() -> None:
+    found = space_of("q?", ["optim.lr={loguniform: [1e-4, 1e-2]}"], BASE)
+    assert found["search"] == {"method": "random", "samples": 16}
+
+
+def test_a_range_ends_where_the_config_does() -> None:
+    base = cfg.overlay(BASE, {"model.dropout": 0.3, "optim.beta2": 0.5})
+    found = space_of("q?", ["model.dropout", "optim.beta2"], base)["space"]
+    assert found == {
+        "model.dropout": {"loguniform": [0.075, 0.6]},
+        "optim.beta2": {"one_minus_loguniform": [0.125, 1.0]},
+    }
+
+
 @pytest.mark.parametrize("vary", [["optim.lr"], ["optim.lr", "model.ffn", "optim.beta1"]], ids=len)
 def test_a_draft_is_a_space(vary: list[str]) -> None:
     assert parse(space_of("q?", vary, BASE), "draft").space.keys() == set(vary)
 
 
 def test_all_paths_that_are_wrong_are_told() -> None:
-    vary = ["optim.learning_rate", "data.path", "optim.lr=[1e-3", "model.ffn"]
+    vary = ["optim.learning_rate", "data.path", "optim.lr=[1e-3", "model.ffn", "model.ffn"]
     with pytest.raises(cfg.ConfigError) as caught:
         varied(*vary)
     assert caught.value.problems == (
         "--vary optim.learning_rate: unknown path; did you mean 'optim.lr'?",
         "--vary data.path: say what to try, e.g. --vary 'data.path=[A, B]'",
         "--vary optim.lr: line 1 expected ',' or ']', but got '<stream end>'",
+        "--vary model.ffn: is listed twice",
     )

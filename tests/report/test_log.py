@@ -127,7 +127,7 @@ def test_a_value_on_the_edge_is_a_next_step(tmp_path: Path) -> None:
     ended(tmp_path / "lr-cpu", "optim.lr", {1e-3: 3.2, 2e-3: 3.1, 4e-3: 3.0})
     (one,) = entries_under(tmp_path)
     assert (
-        "Widen: the best `optim.lr`, 0.004, is the highest that was tried. Set `optim.lr: {grid: [0.001, "
+        "Widen: the best `optim.lr`, 0.004, is at the high end of what was tried. Set `optim.lr: {grid: [0.001, "
         "0.002, 0.004, 0.008, 0.016]}` in the space. Run `python -m sweeps.run lr`."
         in one.next_steps
     )

@@ -257,7 +257,7 @@ def test_a_value_that_is_not_settled_is_swept_alone(tmp_path: Path) -> None:
     )
     (step, _) = beginning(entry_of(tmp_path, "a"), "Not settled")
     assert step == (
-        "Not settled: `optim.weight_decay`, 0.1, was compared on one seed, and `optim.lr` varied with it. "
+        "Not settled: `optim.weight_decay` (best: 0.1), compared on one seed while `optim.lr` varied with it. "
         "Fix `optim.lr: 0.002`, and sweep `optim.weight_decay` with 3 seeds. `sweeps next a --path "
         "optim.weight_decay` writes the space."
     )

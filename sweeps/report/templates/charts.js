@@ -383,7 +383,7 @@ function importance() {
 // ---- several paths at once, at equal tokens
 
 const varied = () => page.swept.filter((swept) => swept.values.length > 1);
-const atLevel = (level) => shown().filter((trial) => trial.at[level] !== null && !isGone(trial) && varied().every((swept) => swept.path in trial.values));
+const atLevel = (level) => shown().filter((trial) => (trial.at[level] ?? null) !== null && !isGone(trial) && varied().every((swept) => swept.path in trial.values));
 
 const WIDTH = 0.15;  // of the kernel, as a share of each range
 

@@ -39,15 +39,21 @@ function whyNot(one, other) {
 
 // The difference of the losses, with an interval if at least two seeds finished in both.
 function difference(one, other) {
-  if (one.effect && one.effect.baseline === other.name) return one.effect;
+  if (one.effect?.baseline === other.name) return one.effect;
+  if (other.effect?.baseline === one.name) return negated(other.effect);
   const theirs = new Map(other.losses);
   const found = one.losses.filter(([seed]) => theirs.has(seed)).map(([seed, loss]) => loss - theirs.get(seed));
   if (!found.length) return null;
   const center = mean(found);
-  if (found.length < 2) return { mean: center, low: null, high: null };
+  if (found.length < 2) return { n: 1, mean: center, low: null, high: null };
   const error = Math.sqrt(sum(found.map((one) => (one - center) ** 2)) / (found.length - 1) / found.length);
   const half = page.reach[found.length] * error;
-  return { mean: center, low: center - half, high: center + half };
+  return { n: found.length, mean: center, low: center - half, high: center + half };
+}
+
+function negated({ n, mean, low, high }) {
+  const of = (value) => value === null ? null : -value;
+  return { n, mean: of(mean), low: of(high), high: of(low) };
 }
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
@@ -58,7 +64,8 @@ function differenceWords(one, other) {
   const found = difference(one, other);
   if (!found) return "no seed finished in both";
   const chosen = one.chosen || other.chosen ? "; values chosen by these losses" : "";
-  return found.low === null ? `${signed(found.mean)} (one seed: no interval${chosen})` : `${signed(found.mean)} (${signed(found.low)} to ${signed(found.high)}${chosen})`;
+  const seeds = found.n === 1 ? "one seed" : `${found.n} seeds so far`;
+  return found.low === null ? `${signed(found.mean)} (${seeds}: no interval${chosen})` : `${signed(found.mean)} (${signed(found.low)} to ${signed(found.high)}${chosen})`;
 }
 
 // ---- the page

@@ -86,12 +86,12 @@ async function drawFirst() {
   document.body.dataset.drawn = "yes";
 }
 
-load().then(drawFirst).then(() => {
+load().then(drawFirst, () => {
+  here("state").textContent += "; this browser is too old to draw the charts";
+}).finally(() => {
   if (!FEED) return;
   new EventSource(FEED).onmessage = (event) => {
     page = JSON.parse(event.data);
     showAll();
   };
-}, () => {
-  here("state").textContent += "; this browser is too old to draw the charts";
 });
