@@ -250,6 +250,34 @@ def test_a_value_is_settled_by_several_seeds_at_equal_other_values(
     assert len(beginning(entry_of(tmp_path, "a"), "Not settled")) == paths
 
 
+def test_a_neighbor_that_ended_early_settles_a_value_too(tmp_path: Path) -> None:
+    """It was stopped at one seed, and diverged at the other."""
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}, "optim.weight_decay": {"grid": [0.1, 1.0]}})
+        for values in ((2e-3, 0.1), (1e-3, 0.1), (2e-3, 1.0)):
+            for seed in (0, 1):
+                trial = tell.plan(dict(zip(PAIR, values, strict=True)), seed)
+                tell.start(trial)
+                tell.measure(trial, EVERY, 4.0)
+                if values == (2e-3, 0.1):
+                    tell.measure(trial, BUDGET, 3.0)
+                    tell.finish(trial)
+                elif seed:
+                    tell.diverge(trial, EVERY)
+                else:
+                    tell.stop(trial, EVERY, 4.0)
+    assert not beginning(entry_of(tmp_path, "a"), "Not settled")
+
+
+def test_before_a_sweep_has_finished_it_is_only_resumed(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+        tell.plan({"optim.lr": 1e-3})
+    steps = entry_of(tmp_path, "a").next_steps
+    assert [step.partition(":")[0] for step in steps] == ["Resume"]
+
+
 def test_a_value_that_is_not_settled_is_swept_alone(tmp_path: Path) -> None:
     """The learning rate comes last."""
     two_paths(

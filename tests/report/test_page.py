@@ -303,6 +303,15 @@ def test_nothing_else_is_served(
     assert ask(live[0], path, host).status == status
 
 
+def test_what_lies_behind_a_linked_folder_is_not_served(
+    live: tuple[web.Server, Story], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "own.json").write_text("{}")
+    (live[0].folder / "lr-cpu" / "analysis").symlink_to(elsewhere)
+    assert ask(live[0], "/lr-cpu/analysis/own.json", "127.0.0.1").status == 404
+
+
 @pytest.mark.parametrize("path", ["/", "/index.html"])
 def test_the_index_links_the_page_of_each_sweep(live: tuple[web.Server, Story], path: str) -> None:
     assert f'href="{PAGE[1:]}"' in ask(live[0], path).read().decode()
