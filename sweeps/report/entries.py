@@ -277,23 +277,24 @@ def _letters(number: int) -> str:
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def group_words(all_terms: Sequence[Terms]) -> list[str]:
-    """That losses can be compared within a group only, and what each group is, by the terms that
-    differ between groups; empty if there is one group."""
+def group_terms(all_terms: Sequence[Terms]) -> dict[str, str]:
+    """What each group is by its letter, in the terms that differ between groups; empty if there is one
+    group."""
     firsts: dict[str, Terms] = {}
     for name, one in zip(group_names(all_terms), all_terms, strict=True):
         firsts.setdefault(name, one)
     pairs = itertools.combinations(firsts.values(), 2)
     differ = {term for one, other in pairs for term in one.differing(other)}
-    if not differ:
-        return []
-    return [
-        "Losses can be compared within a group only.",
-        *(
-            f"Group {name}: "
-            + ", ".join(
-                f"{term} {_term_words(one, term)}" for term in get_args(Term) if term in differ
-            )
-            for name, one in firsts.items()
-        ),
-    ]
+    ordered = [term for term in get_args(Term) if term in differ]
+    words = {
+        name: ", ".join(f"{term} {_term_words(one, term)}" for term in ordered)
+        for name, one in firsts.items()
+    }
+    return words if differ else {}
+
+
+def group_words(all_terms: Sequence[Terms]) -> list[str]:
+    """That losses can be compared within a group only, and what each group is; empty if there is one."""
+    groups = group_terms(all_terms)
+    lines = [f"Group {name}: {words}" for name, words in groups.items()]
+    return ["Losses can be compared within a group only.", *lines] if groups else []

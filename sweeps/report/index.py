@@ -11,10 +11,10 @@ from urllib.parse import quote
 from sweeps import stats
 from sweeps.exits import message_of
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
-from sweeps.findings.experiments import Experiment, Terms, experiments
+from sweeps.findings.experiments import Experiment, experiments
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.ledger import Files, ResultsFolder, Trial, write_whole
-from sweeps.report.entries import group_names, group_words
+from sweeps.report.entries import group_names, group_terms, group_words
 from sweeps.report.head import best_words, head_words
 from sweeps.report.page import Content, page_palette, plotly, render, shown_loss
 from sweeps.report.thinning import thinned
@@ -37,17 +37,18 @@ def write_index(folder: Path, reader: Reader) -> Path:
 def index_html(folder: Path, reader: Reader, nonce: str = "") -> str:
     """The page that lists the sweeps in a folder, the last one first."""
     all_findings = reader.under(folder)
-    terms: dict[str, Terms] = {}  # of the first experiment of each sweep
-    for one in experiments(all_findings):
-        terms.setdefault(one.results.name, one.terms)
-    groups = dict(zip(terms, group_names(list(terms.values())), strict=True))
+    every = list(experiments(all_findings))
+    terms = [one.terms for one in every]
+    groups: dict[str, str] = {}  # of the first experiment of each sweep
+    for one, group in zip(every, group_names(terms), strict=True):
+        groups.setdefault(one.results.name, group)
     return render(
         "index.html",
         sweeps=[
             _listed(found, folder, groups.get(found.results.name, ""))
             for found in reversed(all_findings)
         ],
-        groups=group_words(list(terms.values())),
+        groups=group_words(terms),
         left_out={name: message_of(why) for name, why in reader.left_out(folder).items()},
         nonce=nonce,
     )
@@ -129,17 +130,13 @@ def _pictures(results: Results, files: Files) -> Iterator[Path]:
 
 def compared(folder: Path, reader: Reader) -> Content:
     """What the page holds that compares the experiments of the sweeps in a folder."""
-    every = [one for one in experiments(reader.under(folder)) if one.begun]
+    every = list(experiments(reader.under(folder)))
     terms = [one.terms for one in every]
-    letters = group_names(terms)
-    most = max((len(one.runs) for one in every), default=1)
+    lettered = zip(every, group_names(terms), strict=True)
+    most = max((len(one.runs) for one in every if one.begun), default=1)
     return {
-        "experiments": [_compared(one, group) for one, group in zip(every, letters, strict=True)],
-        "groups": {
-            group: words
-            for words in group_words(terms)[1:]
-            for group in [words.removeprefix("Group ").partition(":")[0]]
-        },
+        "experiments": [_compared(one, group) for one, group in lettered if one.begun],
+        "groups": group_terms(terms),
         "colors": page_palette(),
         # How many standard errors an interval reaches, by the number of seeds.
         "reach": [None, None, *(stats.t_quantile(n - 1) for n in range(2, most + 1))],

@@ -33,7 +33,7 @@ const lossOf = (one) => one.losses.length ? mean(one.losses.map(([, loss]) => lo
 function whyNot(one, other) {
   if (one.metric !== other.metric) return `they are compared by ${one.metric_name}, and it by ${other.metric_name}`;
   if (one.group === other.group) return "";
-  const terms = (some) => (page.groups[some.group] ?? "").replace(/^Group \w+: /, "");
+  const terms = (some) => page.groups[some.group] ?? "";
   return `they have ${terms(one)}; it has ${terms(other)}`;
 }
 
