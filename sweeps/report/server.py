@@ -77,8 +77,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
         self.closing = threading.Event()
-        self._sizes: dict[str, int] = {}
-        self._reader = Reader()
+        # The sizes of the ledgers, and what read them: one attribute, since requests are threads.
+        self._latest: tuple[dict[str, int], Reader] = ({}, Reader())
         super().__init__((HOST, port), _Handler)
 
     def sweep(self, name: str) -> Files | None:
@@ -90,9 +90,11 @@ class Server(ThreadingHTTPServer):
     def reader(self) -> Reader:
         """A reader of the ledgers as they are now, which does not read them again until one has grown."""
         sizes = {files.name: _size(files) for files in ledger.sweeps(self.folder)}
-        if sizes != self._sizes:
-            self._sizes, self._reader = sizes, Reader()
-        return self._reader
+        known, reader = self._latest
+        if sizes != known:
+            reader = Reader()
+            self._latest = (sizes, reader)
+        return reader
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a connection that ended early."""

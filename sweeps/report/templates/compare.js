@@ -71,7 +71,6 @@ function differenceWords(one, other) {
 // ---- the page
 
 function fillPicks() {
-  const sweeps = unique(page.experiments.map((one) => one.sweep));
   here("picks").replaceChildren(...page.experiments.map((one) => {
     const label = element("label");
     const box = element("input", null, { type: "checkbox", checked: state.pick.includes(one.name), name: one.name });
@@ -79,7 +78,7 @@ function fillPicks() {
     label.append(box, ` ${one.name}`);
     return label;
   }));
-  here("choice").hidden = sweeps.length < 2 && page.experiments.length < 2;
+  here("choice").hidden = page.experiments.length < 2;
   here("x").value = state.x;
   here("against").replaceChildren(...picked().map((one) => new Option(one.name, one.name)));
   here("against").value = reference()?.name ?? "";
