@@ -27,7 +27,7 @@ _NOTE = re.compile(
 _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
 _LARGEST = 10**9  # bytes of a file
 _SAVING_SECONDS = 2.0  # time that an editor may take to write a file
-_EDITING_SECONDS = 0.1  # time that a program may take to read a file, change it and write it
+_EDITING_SECONDS = 0.5  # time that a program may take to read a file, change it and write it
 
 
 class NotesError(UsageError):
