@@ -15,7 +15,6 @@ from sweeps.ledger import Files, find_sweep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sweeps.findings.everything import SearchFindings, StudyFindings
     from sweeps.findings.results import Results
     from sweeps.report.next_steps import Step
 
@@ -54,9 +53,10 @@ def main(
 
         files = find_sweep(name)
         found = Reader().findings(files)
+        steps = steps_of(found)
         if found.unfinished and not found.results.is_over:
-            raise exits.UsageError(f"{files.name}: has not finished; {steps_of(found)[0].words}")
-        step = _settling(files, steps_of(found), path) if path else _first(files, found)
+            raise exits.UsageError(f"{files.name}: has not finished; {steps[0].words}")
+        step = _settling(files, steps, path) if path else _first(files, steps)
         space = space_of(found.results, step)
         assert space is not None  # the step has one
         # Its sweep is named after it and the scale.
@@ -69,11 +69,8 @@ def main(
         print(f"Run: {_command(files, found.results, step, target)}")
 
 
-def _first(files: Files, found: "SearchFindings | StudyFindings") -> "Step":
-    """The first step that needs a space; `UsageError` if none does, or the sweep has not finished."""
-    from sweeps.report.next_steps import steps_of
-
-    steps = steps_of(found)
+def _first(files: Files, steps: "Sequence[Step]") -> "Step":
+    """The first step that needs a space; `UsageError` if none does."""
     chosen = next((step for step in steps if step.space is not None), None)
     if chosen is None:
         words = "\n".join(step.words for step in steps) or "None suggested by the data."

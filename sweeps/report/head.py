@@ -10,7 +10,12 @@ from sweeps.report.next_steps import next_words
 def head_words(found: SearchFindings | StudyFindings, best: str = "") -> list[str]:
     """The answer of a sweep with its caveats, where the best checkpoint is, and the next steps, one sentence
     or more each."""
-    return [*answer_words(found), *([best] if best else []), *next_words(found)]
+    return [*answer_and_best(found, best), *next_words(found)]
+
+
+def answer_and_best(found: SearchFindings | StudyFindings, best: str) -> list[str]:
+    """The answer of a sweep with its caveats, and where the best checkpoint is, if `best` says so."""
+    return [*answer_words(found), *([best] if best else [])]
 
 
 def best_words(files: Files, found: SearchFindings | StudyFindings) -> str:

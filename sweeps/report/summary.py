@@ -9,7 +9,7 @@ from sweeps.findings.results import ENDINGS, METRICS, STATUSES
 from sweeps.outcomes import RULES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
-from sweeps.report.answer import answer_words
+from sweeps.report.head import answer_and_best
 from sweeps.report.markdown import (
     ID,
     REASON,
@@ -88,7 +88,7 @@ def _title(found: Findings) -> list[str]:
 
 def _head_words(found: SearchFindings | StudyFindings, best: str) -> list[str]:
     """The answer with its caveats, the best checkpoint, and what to do next."""
-    first, *rest = map(with_code, [*answer_words(found), *([best] if best else [])])
+    first, *rest = map(with_code, answer_and_best(found, best))
     steps = steps_of(found)
     words = [with_code(step.words) for step in steps] or ["None suggested by the data."]
     space = next_space(found.results, steps)
