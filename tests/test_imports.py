@@ -93,16 +93,28 @@ def loaded(modules: list[str], names: set[str]) -> dict[str, set[str]]:
     return {line.split()[0]: set(line.split()[1:]) for line in said}
 
 
+def in_turn(floors: dict[str, set[str]]) -> list[list[str]]:
+    """The modules in lists, one for each interpreter. What a module of a list may load, none after it is
+    forbidden to have loaded."""
+    lists: list[list[str]] = []
+    for module in sorted(floors, key=lambda name: -len(floors[name])):
+        fits = (one for one in lists if floors[one[-1]] >= floors[module])
+        found = next(fits, None)
+        if found is None:
+            lists.append([module])
+        else:
+            found.append(module)
+    return lists
+
+
 @pytest.fixture(scope="module")
 def above() -> dict[str, set[str]]:
-    """What each module loads that it must not. Those of a floor share an interpreter."""
-    floors: dict[frozenset[str], list[str]] = {}
-    for module, names in FORBIDDEN.items():
-        floors.setdefault(frozenset(names), []).append(module)
+    """What each module loads that it must not."""
     found: dict[str, set[str]] = {}
-    for floor, modules in floors.items():
-        found |= loaded(modules, set(floor))
-    return found
+    for modules in in_turn(FORBIDDEN):
+        every = {name for module in modules for name in FORBIDDEN[module]}
+        found |= loaded(modules, every)
+    return {module: names & FORBIDDEN[module] for module, names in found.items()}
 
 
 @pytest.mark.parametrize("module", FORBIDDEN)

@@ -258,7 +258,7 @@ def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 3)
         server = web.Server(tmp_path, 0)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield server, tell
         server.shutdown()
