@@ -13,6 +13,9 @@ SWEEP := .venv/.ready-sweep
 DEV := .venv/.ready-dev
 BENCH := .venv/.ready-bench
 
+# Python keeps what it has compiled, which the many processes of a sweep and of the tests would do again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep analyze test test-all test-faults check bench schema architecture dashboard tensorboard audit clean
 

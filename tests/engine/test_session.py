@@ -15,6 +15,7 @@ from sweeps.engine import session
 from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
 from sweeps.exits import Code, RefusedError
+from sweeps.plan.request import Request
 from tinylm import config as cfg
 
 RATES = [1e-3, 4e-3]
@@ -36,12 +37,20 @@ class Analysis:
         )
 
 
+def asked(folder: Path, question: str = "Which rate?", **base: float) -> Request:
+    """Two rates on the text beside the folder of their sweep, with changes of its base."""
+    text = {"data.corpus": "text", "data.path": str(folder.parent / "text.txt")}
+    tree = {**grid(RATES, policy="none"), "base": {**text, "model.vocab_size": 257, **base}}
+    return request({**tree, "question": question})
+
+
 @pytest.fixture
 def done(tmp_path: Path) -> Path:
     """The folder of a sweep that has nothing left to do, and no analysis."""
     folder = tmp_path / "rates"
+    (tmp_path / "text.txt").write_text("one two three\n" * 4000)
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, request({**grid(RATES, policy="none"), "base": {}}))
+        conductor = driver(ledger, asked(folder))
         conductor.begin({})
         Engine(conductor, v_shaped).run()
     return folder
@@ -49,7 +58,7 @@ def done(tmp_path: Path) -> Path:
 
 def again(folder: Path, analysis: Analysis, **base: float) -> int:
     """The exit code of a session that asks for the same sweep, with changes of its base."""
-    what = request({**grid(RATES, policy="none"), "base": base})
+    what = asked(folder, **base)
     return session.run(what, folder, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
 
 
@@ -124,10 +133,8 @@ def test_a_change_of_the_space_that_needs_no_training_is_written_and_told(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     analysis = Analysis()
-    question = {**grid(RATES, policy="none"), "base": {}, "question": "Again?"}
-    code = session.run(
-        request(question), done, OPTIONS, analysis.readers(), Console(file=io.StringIO())
-    )
+    what = asked(done, "Again?")
+    code = session.run(what, done, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
     sweep = led.fold(led.read(led.Files(done)))
     assert sweep.request and sweep.request["space"]["question"] == "Again?"
     assert (code, len(analysis.published)) == (0, 1)
