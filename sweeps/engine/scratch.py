@@ -26,6 +26,13 @@ _LOCK = "driver.lock"  # locked as long as the driver lives
 LONGEST = 107 - len("/pymp-12345678/listener-12345678")
 
 
+def require_a_place() -> None:
+    """Raise `StorageError` if a Ray of its own can't start here."""
+    require_short_paths()
+    require_descriptors()
+    require_room()
+
+
 def require_short_paths() -> None:
     """Raise `StorageError` if the folder for temporary files has no room for a socket's name."""
     folder = tempfile.gettempdir()

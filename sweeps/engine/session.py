@@ -28,6 +28,7 @@ from sweeps.engine.machine import (
     require_a_slot,
     this_machine,
 )
+from sweeps.engine.scratch import require_a_place
 from sweeps.engine.view import (
     View,
     planned,
@@ -45,6 +46,7 @@ from sweeps.simulate.forecast import Forecast, forecast
 from sweeps.text import cap_amount, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
+from tinylm.documents import HUB
 from tinylm.machine import CHOICES, Tried, as_begun, choose, to_choose
 from tinylm.signals import Interrupted
 
@@ -88,7 +90,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
         check_files(config)
     left = None
     if before:
-        driver = _driver(ledger, request, plan, machine, facts, options)
+        driver = _driver(ledger, request, plan, machine, facts, options, downloads=False)
         refuse_other_bits(driver.sweep, request)
         left = driver.left()
     read = passes(load.configs, facts)
@@ -178,6 +180,8 @@ def _run(
         require_a_slot(request)
     with exits.storing(folder):
         before = list(led.rows(files, {"sweep", "planned"}))
+        if options.address == "local" and not before:  # what is done needs no Ray
+            require_a_place()  # before a text is prepared, which may take long
         if options.address == "local" and request.base.run.device != "cpu":
             from tinylm import train
 
@@ -206,11 +210,13 @@ def _driver(
     machine: Machine,
     facts: CorpusFacts,
     options: Options,
+    *,
+    downloads: bool = True,
 ) -> Driver:
     """The driver of a sweep; `RefusedError`, with advice, if its folder has another base or corpus."""
     try:
         driver = Driver(ledger, request, plan, machine, facts, options.audit)
-        refuse_other_corpus(driver.sweep, facts)
+        refuse_other_corpus(driver.sweep, facts, downloads=downloads)
         if options.allow != "code":
             refuse_other_code(driver, _program)
     except RefusedError as error:
@@ -228,12 +234,15 @@ def _callbacks(tracker: TrackerName | None, files: led.Files) -> list[Any]:
     return [trackers.tracker(tracker, files)]
 
 
-def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts) -> None:
-    """Raise `RefusedError` if the documents of unfinished trials have changed."""
+def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts, *, downloads: bool = True) -> None:
+    """Raise `RefusedError` if the documents of unfinished trials have changed; without `downloads`, those
+    of a corpus that is downloaded are not looked at."""
     for trial in sweep.trials.values():
         if trial.status in {"finished", "diverged"}:
             continue
         config = cfg.validate(trial.config, trial.label)
+        if not downloads and config.data.corpus in HUB:
+            continue
         digest = facts.corpus(config).digest
         if digest != trial.corpus:
             where = config.data.path or config.data.corpus

@@ -97,9 +97,7 @@ from sweeps.engine.limits import kernel_kills, room_for, usable_memory  # noqa: 
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
-    require_descriptors,
-    require_room,
-    require_short_paths,
+    require_a_place,
     require_token,
 )
 from sweeps.engine.silence import Silence  # noqa: E402
@@ -532,9 +530,7 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
     """
     require_token(os.environ)
     if address == "local":
-        require_short_paths()
-        require_descriptors()
-        require_room()
+        require_a_place()
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
         used = Cluster(own=address == "local")

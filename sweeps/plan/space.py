@@ -809,10 +809,16 @@ def _wrong_values(space: Space) -> Iterator[Problem]:
     if space.each is not None and not isinstance(space.each.values, PowersOfTwo):
         listed.append((f"each.values: {space.each.path}", space.each.path, space.each.values))
     for where, path, values in listed:
-        if path in cfg.PATHS:
-            yield from (Problem(where, fault) for fault in cfg.value_problems(path, values))
-        if cfg.FASTEST in values and where != f"base.{path}":
+        if where != f"base.{path}" and any(_means_fastest(path, value) for value in values):
             yield Problem(where, f"{cfg.FASTEST} is for the base: it is the same for all trials")
+        elif path in cfg.PATHS:
+            yield from (Problem(where, fault) for fault in cfg.value_problems(path, values))
+
+
+def _means_fastest(path: str, value: object) -> bool:
+    """Whether a value of a path is `fastest`, or is spelled much like it."""
+    is_choice = path in cfg.PATHS and cfg.FASTEST in cfg.choices(path)
+    return is_choice and isinstance(value, str) and cfg.nearest(value, [cfg.FASTEST]) is not None
 
 
 def _wrong_multiples(space: Space) -> Iterator[Problem]:

@@ -1,7 +1,8 @@
 """What a session does when nothing is left to train: no Ray, and the exit code of what was found."""
 
 import io
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from sweeps import ledger as led
 from sweeps.engine import session
 from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
-from sweeps.exits import Code, RefusedError
+from sweeps.exits import Code, RefusedError, StorageError
 from sweeps.plan.request import Request
 from tinylm import config as cfg
+from tinylm.data import Corpus
 
 RATES = [1e-3, 4e-3]
 OPTIONS = session.Options("python -m sweeps.run lr", "--out")
@@ -37,7 +39,7 @@ class Analysis:
         )
 
 
-def asked(folder: Path, question: str = "Which rate?", **base: float) -> Request:
+def asked(folder: Path, base: Mapping[str, float], question: str = "Which rate?") -> Request:
     """Two rates on the text beside the folder of their sweep, with changes of its base."""
     text = {"data.corpus": "text", "data.path": str(folder.parent / "text.txt")}
     tree = {**grid(RATES, policy="none"), "base": {**text, "model.vocab_size": 257, **base}}
@@ -50,7 +52,7 @@ def done(tmp_path: Path) -> Path:
     folder = tmp_path / "rates"
     (tmp_path / "text.txt").write_text("one two three\n" * 4000)
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, asked(folder))
+        conductor = driver(ledger, asked(folder, {}))
         conductor.begin({})
         Engine(conductor, v_shaped).run()
     return folder
@@ -58,7 +60,7 @@ def done(tmp_path: Path) -> Path:
 
 def again(folder: Path, analysis: Analysis, **base: float) -> int:
     """The exit code of a session that asks for the same sweep, with changes of its base."""
-    what = asked(folder, **base)
+    what = asked(folder, base)
     return session.run(what, folder, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
 
 
@@ -112,28 +114,52 @@ def test_a_refused_sweep_says_what_to_do(done: Path) -> None:
         again(done, Analysis(), **{"optim.weight_decay": 0.3})
 
 
-def test_a_changed_corpus_is_refused_while_trials_are_unfinished(
-    tmp_path: Path, tiny: cfg.Config
-) -> None:
+def planned(config: cfg.Config) -> led.Sweep:
+    """A sweep with one trial, planned on a corpus that has changed since."""
+    row = {"label": "lr=1", "config": config.model_dump(), "values": {}, "seed": 0, "params": 1}
+    row |= {"flops_per_token": 1, "unigram_entropy": 1.0, "train_tokens": 1, "draws": None}
+    row |= {"kind": "planned", "trial": "a" * 12, "role": "search", "corpus": "another"}
     sweep = led.Sweep()
-    planned = {"label": "lr=1", "config": tiny.model_dump(), "values": {}, "seed": 0, "params": 1}
-    planned |= {
-        "flops_per_token": 1,
-        "corpus": "c" * 16,
-        "trial": "a",
-        "kind": "planned",
-        "role": "search",
-    }
-    sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", **planned})
+    sweep.observe({"seq": 0, "time": "2026-01-01T00:00:00+00:00", "arm": None, "grid": None, **row})
+    return sweep
+
+
+def test_a_changed_corpus_is_refused_while_trials_are_unfinished(tiny: cfg.Config) -> None:
     with pytest.raises(RefusedError, match="has changed since the sweep began"):
-        session.refuse_other_corpus(sweep, CorpusFacts(lambda message: None))
+        session.refuse_other_corpus(planned(tiny), CorpusFacts(lambda message: None))
+
+
+class Unreachable(CorpusFacts):
+    """Corpora that can't be had."""
+
+    def corpus(self, config: cfg.Config) -> Corpus:
+        raise cfg.ConfigError([f"{config.data.corpus} can't be downloaded"])
+
+
+def test_a_plan_of_a_sweep_that_began_elsewhere_downloads_nothing() -> None:
+    sweep = planned(request({**grid(RATES), "base": {"data.corpus": "tinystories"}}).base)
+    facts = Unreachable(lambda message: None)
+    session.refuse_other_corpus(sweep, facts, downloads=False)
+    with pytest.raises(cfg.ConfigError, match="tinystories can't be downloaded"):
+        session.refuse_other_corpus(sweep, facts)
+
+
+def test_where_ray_cannot_start_no_text_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("four five six\n" * 4000)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/".ljust(99, "a"))
+    with pytest.raises(StorageError, match="Set TMPDIR to a shorter path"):
+        again(tmp_path / "rates", Analysis())
+    assert "preparing" not in capsys.readouterr().out
+    assert not (tmp_path / "rates").exists()
 
 
 def test_a_change_of_the_space_that_needs_no_training_is_written_and_told(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     analysis = Analysis()
-    what = asked(done, "Again?")
+    what = asked(done, {}, "Again?")
     code = session.run(what, done, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
     sweep = led.fold(led.read(led.Files(done)))
     assert sweep.request and sweep.request["space"]["question"] == "Again?"

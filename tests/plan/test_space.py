@@ -398,6 +398,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"run.precision": {"choice": ["fp32", "fastest"]}}, "search": {"method": "grid"}},
         "space.run.precision: fastest is for the base: it is the same for all trials",
     ),
+    "what is spelled like fastest in a trial": (
+        {"space": {"run.compile": {"grid": ["fast", True]}}, "search": {"method": "grid"}},
+        "space.run.compile: fastest is for the base: it is the same for all trials",
+    ),
     "updates matched where none differ": (
         {"match": "tokens_per_update"},
         "match: nothing here varies model.context_length",
