@@ -13,6 +13,7 @@ from sweeps.commands.shared import (
     Address,
     Allow,
     AsJson,
+    Gpus,
     Slots,
     Tracker,
     command_line,
@@ -44,6 +45,7 @@ def main(
         str, typer.Option(help="The hypothesis or question, for the experiment log.")
     ] = "",
     slots: Slots = None,
+    gpus: Gpus = None,
     address: Address = "local",
     tracker: Tracker = None,
     allow: Allow = None,
@@ -63,7 +65,7 @@ def main(
         command = command_line("sweeps.experiment")
         exits.lose_unheard_output()
         options = session.Options(
-            command, "--name", address=address, tracker=tracker, slots=slots, allow=allow
+            command, "--name", address=address, tracker=tracker, slots=slots, gpus=gpus, allow=allow
         )
         raise typer.Exit(session.run(request, RESULTS / name, options, readers(), console()))
 

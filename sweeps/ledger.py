@@ -841,7 +841,7 @@ _OF_SWEEPS = {
 }  # fmt: skip
 _NOT_KEPT = {  # of a record, in a curve
     "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",
-    "worker",
+    "worker", "device",
 }  # fmt: skip
 
 

@@ -39,7 +39,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
-                  worker (host and process that trained it); at a rung, with decayed scores,
+                  worker (host and process that trained it), device (its GPU, if Ray gave it one); at
+                  a rung, with decayed scores,
                   decayed_val_loss, decayed_bits_per_byte and branch_tokens
     checkpointed  trial, attempt, step, tokens, path (relative to the sweep's folder)
     unusable      a checkpoint is damaged or missing, and the trial goes on from the one before: trial,
@@ -58,7 +59,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
-                  `blown up`), reason, worker
+                  `blown up`), reason, worker, device
     failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `hung`: it was
                   silent for too long, or `error`), reason, traceback, final (false: this session tries
                   again)
@@ -157,7 +158,7 @@ _FIELDS: Mapping[str, str] = {
         "trial=id attempt=count step=size tokens=size seconds=number train_loss=number "
         "val_loss=number bits_per_byte=number lr=number grad_norm=number|null peak_loss?=number|null "
         "loss_init?=number|null spike?=number|null first_losses?=numbers tokens_per_s=number|null "
-        "last=flag peak_memory?=count worker?=text decayed_val_loss?=number|null "
+        "last=flag peak_memory?=count worker?=text device?=text decayed_val_loss?=number|null "
         "decayed_bits_per_byte?=number|null branch_tokens?=count"
     ),
     "checkpointed": "trial=id attempt=count step=count tokens=count path=text",
@@ -176,7 +177,7 @@ _FIELDS: Mapping[str, str] = {
     "audited": "trial=id of=id stopped=count share=number",
     "diverged": (
         "trial=id attempt=count step=count tokens=count peak_loss?=number|null loss_init?=number|null "
-        "how?=text reason=text worker?=text"
+        "how?=text reason=text worker?=text device?=text"
     ),
     "failed": "trial=id attempt=count how=text reason=text traceback?=text final=flag",
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",

@@ -11,6 +11,7 @@ from sweeps import exits
 from sweeps.commands.shared import (
     Address,
     Allow,
+    Gpus,
     Slots,
     Tracker,
     command_line,
@@ -63,6 +64,7 @@ def main(
         ),
     ] = 0.0,
     slots: Slots = None,
+    gpus: Gpus = None,
     address: Address = "local",
     tracker: Tracker = None,
     allow: Allow = None,
@@ -86,7 +88,7 @@ def main(
             request = read_request(space, scale, changes, seed)
             folder = sweep_folder(request, out)
             options = session.Options(
-                command_line("sweeps.run"), "--out", address, tracker, audit, slots, allow
+                command_line("sweeps.run"), "--out", address, tracker, audit, slots, gpus, allow
             )
             if plan:
                 planned = session.preview(request, folder, options, console())

@@ -25,6 +25,8 @@ from typer.testing import CliRunner
 from sweeps import ledger as led
 from sweeps.engine.worker import SAMPLE_TOKENS
 from sweeps.exits import Code
+from sweeps.findings.compute import timeline
+from sweeps.findings.everything import Reader
 from sweeps.plan.request import read_request
 from sweeps.run import app
 
@@ -122,9 +124,10 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, scale: Path) -> Ended:
-    """A sweep with early stopping and an audit."""
+    """A sweep with early stopping and an audit, on two GPUs that Ray believes in."""
     folder = tmp_path_factory.mktemp("with a space")
-    asked = command(write_space(folder, STOPPING), scale, folder / "rates", "--audit", "1")
+    space = write_space(folder, STOPPING)
+    asked = command(space, scale, folder / "rates", "--audit", "1", "--gpus", "2")
     return Ended(asked, *run_watched(asked), folder / "rates")
 
 
@@ -135,6 +138,12 @@ def test_a_sweep_succeeds(stopped: Ended) -> None:
 def test_a_sweep_stops_some_trials_and_finishes_others(stopped: Ended) -> None:
     trials = stopped.sweep.trials.values()
     assert {trial.status for trial in trials} == {"finished", "stopped"}
+
+
+def test_a_gpu_trains_one_trial_at_a_time(stopped: Ended) -> None:
+    """Also after a promotion; a slot is of a device that was free when its attempts began."""
+    devices = timeline(Reader().findings(led.Files(stopped.folder)).results).slots
+    assert devices in {("GPU 0",), ("GPU 0", "GPU 1")}
 
 
 def test_a_sweep_prints_the_dashboard_the_ranking_and_the_paths(stopped: Ended) -> None:

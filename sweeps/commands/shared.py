@@ -33,6 +33,14 @@ Slots = Annotated[
     int | None,
     typer.Option(min=1, help="Trials at once, at most. Default: what CPUs, GPUs and memory allow."),
 ]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="GPUs that Ray has. Default: those that it finds, where run.device is cuda. Trials on CPUs "
+        "queue for them too, so that scheduling over GPUs can be tried without any.",
+    ),
+]
 Tracker = Annotated[
     TrackerName | None, typer.Option(help="Also report the trials to this tracker.")
 ]

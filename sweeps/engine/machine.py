@@ -56,9 +56,9 @@ def _may_have_gpu() -> bool:
     return True
 
 
-def this_machine(request: Request) -> Machine:
-    """What planning a request needs to know of this machine."""
-    return Machine(size, lambda config: fits(config, slot_memory(request)))
+def this_machine(request: Request, gpus: int | None = None) -> Machine:
+    """What planning a request needs to know of this machine, or of one with so many GPUs."""
+    return Machine(size, lambda config: fits(config, slot_memory(request, gpus)))
 
 
 @dataclass(frozen=True)
@@ -69,37 +69,47 @@ class Slots:
     notes: tuple[str, ...] = ()  # why they are fewer than the processors would run
 
 
-def _at_once(request: Request) -> dict[str, tuple[float, str, float]]:
+def _at_once(request: Request, gpus: int | None) -> dict[str, tuple[float, str, float]]:
     """For each resource of a trial that is limited here: how much it takes, the unit, how much there
-    is."""
+    is. GPUs are those that are declared, else those that are found where trials run on them."""
     resources = request.space.resources
     found = {"cpus": (float(resources.cpus), "CPUs", usable_cpus())}
-    if request.base.run.device == "cuda":
-        import torch
-
-        found["gpus"] = (float(resources.gpus), "GPUs", float(torch.cuda.device_count()))
+    if gpus is not None or request.base.run.device == "cuda":
+        found["gpus"] = (float(resources.gpus), "GPUs", float(gpus or _devices()))
     if resources.memory is not None:
         found["memory"] = (resources.memory / 1e9, "GB of memory", usable_memory() / 1e9)
     return found
 
 
-def require_a_slot(request: Request) -> None:
-    """Raise `UsageError` if a trial takes more than this machine has."""
+def _devices() -> int:
+    """How many CUDA devices torch finds."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def require_a_slot(request: Request, gpus: int | None = None) -> None:
+    """Raise `UsageError` if a trial takes more than this machine has, or if more GPUs are declared than it
+    has where trials run on them."""
+    device = request.base.run.device
+    if gpus is not None and device == "cuda" and gpus > _devices():
+        has = _devices()
+        raise UsageError(f"--gpus {gpus}: run.device is cuda, and this machine has {has} GPUs")
     wrong = [
         f"{request.source}: resources.{name}: a trial takes {takes:g} {unit}, but only {has:g} "
         "can be used here"
-        for name, (takes, unit, has) in _at_once(request).items()
+        for name, (takes, unit, has) in _at_once(request, gpus).items()
         if takes > has
     ]
     if wrong:
         raise UsageError("\n".join(wrong))
 
 
-def _declared_slots(request: Request) -> int:
+def _declared_slots(request: Request, gpus: int | None) -> int:
     """How many trials run at once by the resources that they declare; at least one."""
     rooms = (
         room_for(takes, has, by_device=name == "gpus")
-        for name, (takes, _, has) in _at_once(request).items()
+        for name, (takes, _, has) in _at_once(request, gpus).items()
     )
     return max(1, min(rooms))
 
@@ -108,14 +118,15 @@ def local_slots(
     request: Request,
     configs: Sequence[cfg.Config],
     limit: int | None = None,
+    gpus: int | None = None,
     peaks: Peaks | None = None,
 ) -> Slots:
-    """How many trials of these configs this machine runs at once, `limit` at most.
+    """How many trials of these configs this machine runs at once, `limit` at most, on so many GPUs.
 
     If the space does not say how much memory a trial takes, it is estimated; measured if it may be too
     much. A config that does not fit even alone limits no other.
     """
-    most = _declared_slots(request)
+    most = _declared_slots(request, gpus)
     if limit is not None:
         most = min(most, limit)
     if request.space.resources.memory is not None:
@@ -280,7 +291,7 @@ def _product_flops(config: cfg.Config) -> float:
     return measure.product_flops(config)
 
 
-def slot_memory(request: Request) -> float:
+def slot_memory(request: Request, gpus: int | None = None) -> float:
     """Bytes of memory of a slot: a share of a GPU's, or what a trial declares, or an equal part of
     what this job may use."""
     resources = request.space.resources
@@ -291,7 +302,7 @@ def slot_memory(request: Request) -> float:
         return memory * resources.gpus
     if resources.memory is not None:
         return float(resources.memory)
-    return usable_memory() / _declared_slots(request)
+    return usable_memory() / _declared_slots(request, gpus)
 
 
 def _peak(config: cfg.Config) -> float:

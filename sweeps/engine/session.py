@@ -39,7 +39,7 @@ from sweeps.engine.view import (
     show_plan,
     show_time,
 )
-from sweeps.exits import Code, RefusedError, StorageError
+from sweeps.exits import Code, RefusedError, StorageError, UsageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, Request
 from sweeps.simulate.forecast import Forecast, forecast
@@ -61,6 +61,7 @@ class Options:
     tracker: TrackerName | None = None
     audit: float = 0.0  # share of the stopped trials to train to the end
     slots: int | None = None  # trials at once, at most
+    gpus: int | None = None  # that a Ray of its own has; None for those that it finds
     allow: Allowed | None = None  # a difference that would be refused
 
 
@@ -75,15 +76,14 @@ class Readers:
 
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
     """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
-    if options.address == "local":
-        require_a_slot(request)
+    _require_a_slot(request, options)
     _refuse_audit(request, options.audit)
     ledger = led.ReadLedger(led.Files(folder))
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
     before = list(led.rows(ledger.files, {"sweep", "planned"}))
     request, tried = with_choices(request, before, lambda note: console.print(note, style="dim"))
     show_choice(tried, console)
-    machine = this_machine(request)
+    machine = this_machine(request, options.gpus)
     plan = pl.plan(request, machine, pl.earlier_draws(before, request.seed))
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
@@ -97,7 +97,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     show_plan(request, plan, load, left.states if left else {}, console)
     if read:
         console.print(sentence(passes_words(read)), highlight=False)
-    found = local_slots(request, load.configs, options.slots)
+    found = local_slots(request, load.configs, options.slots, options.gpus)
     for note in found.notes:
         console.print(note, highlight=False)
     slots, audit = found.number, options.audit
@@ -139,6 +139,14 @@ def with_choices(
     return replace(request, base=base), tried
 
 
+def _require_a_slot(request: Request, options: Options) -> None:
+    """Raise `UsageError` if a trial can never start, or GPUs are declared of a cluster that has its own."""
+    if options.address == "local":
+        require_a_slot(request, options.gpus)
+    elif options.gpus is not None:
+        raise UsageError(f"--gpus {options.gpus}: a running cluster has its own; leave --gpus out")
+
+
 def _refuse_audit(request: Request, audit: float) -> None:
     """Raise `ConfigError` if trials are to be audited that end at a target."""
     target = request.space.target
@@ -176,8 +184,7 @@ def _run(
     """Run what is left to do of a sweep, and write its analysis; the exit code."""
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
-    if options.address == "local":
-        require_a_slot(request)
+    _require_a_slot(request, options)
     with exits.storing(folder):
         before = list(led.rows(files, {"sweep", "planned"}))
         if options.address == "local" and not before:  # what is done needs no Ray
@@ -188,7 +195,7 @@ def _run(
             train.require(request.base.run.device)
         request, tried = with_choices(request, before, console.print)
         show_choice(tried, console)
-        machine = this_machine(request)
+        machine = this_machine(request, options.gpus)
         earlier = pl.earlier_draws(before, request.seed)
         plan = pl.plan(request, machine, earlier)
         console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
@@ -354,14 +361,17 @@ class _Session:
         request, limit = self.driver.request, self.options.slots
         if self.options.address == "local":
             configs = pl.load(request, self.driver.plan).configs
-            found = local_slots(request, configs, limit)
+            found = local_slots(request, configs, limit, self.options.gpus)
             for note in found.notes:
                 print(note, flush=True)
             limit = found.number
         if self.options.address == "local":
             print("starting Ray", flush=True)
-        with tune.cluster(self.options.address, request.space.resources, limit) as cluster:
-            slots = tune.slots(request.space.resources, request.base.run.device, limit)
+        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray finds
+        gpus = gpus if self.options.gpus is None else self.options.gpus
+        resources = request.space.resources
+        with tune.cluster(self.options.address, resources, limit, gpus) as cluster:
+            slots = tune.slots(resources, limit)
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)

@@ -170,6 +170,8 @@ class TrialActor(tune.Trainable):
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         with told():
             event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
+        if devices := ray.get_gpu_ids():
+            event["device"] = ", ".join(f"GPU {number}" for number in devices)
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
@@ -522,9 +524,11 @@ def _leave(code: int) -> None:
 
 
 @contextlib.contextmanager
-def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[Cluster]:
-    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials, or the
-    one at an address.
+def cluster(
+    address: str, resources: Resources, limit: int | None, gpus: int | None
+) -> Iterator[Cluster]:
+    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials and so many
+    GPUs (None for those that it finds), or the one at an address.
 
     Raises `ClusterError` if the cluster can't be started or reached.
     """
@@ -535,7 +539,7 @@ def cluster(address: str, resources: Resources, limit: int | None) -> Iterator[C
     with private_folder() as parent:
         used = Cluster(own=address == "local")
         try:
-            used.connect(address, _settings(address, parent, resources, limit))
+            used.connect(address, _settings(address, parent, resources, limit, gpus))
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -557,7 +561,7 @@ def _join(address: str, settings: dict[str, Any]) -> Any:
 
 
 def _settings(
-    address: str, parent: Path, resources: Resources, limit: int | None
+    address: str, parent: Path, resources: Resources, limit: int | None, gpus: int | None
 ) -> dict[str, Any]:
     """How Ray is started or joined."""
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -566,7 +570,7 @@ def _settings(
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
         settings |= {"_memory": usable_memory()}
-        settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus)}
+        settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus), "num_gpus": gpus}
     else:
         # The workers of a running cluster don't have this process's environment.
         passed = {name: os.environ[name] for name in _PASSED}
@@ -580,9 +584,9 @@ def _settings(
     return settings
 
 
-def slots(resources: Resources, device: str, limit: int | None) -> int:
+def slots(resources: Resources, limit: int | None) -> int:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    takes = _takes(resources, device)
+    takes = _takes(resources)
     found = _slots(takes, limit)
     if found == 0:
         needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
@@ -590,9 +594,10 @@ def slots(resources: Resources, device: str, limit: int | None) -> int:
     return found
 
 
-def _takes(resources: Resources, device: str) -> dict[str, float]:
+def _takes(resources: Resources) -> dict[str, float]:
+    """What a trial takes of the cluster; GPUs where it has some, also where trials run on CPUs."""
     takes = {"CPU": float(resources.cpus)}
-    if device == "cuda":
+    if ray.cluster_resources().get("GPU"):
         takes["GPU"] = float(resources.gpus)
     if resources.memory is not None:
         takes["memory"] = float(resources.memory)
@@ -612,8 +617,8 @@ def run(
     `more` are further Tune callbacks. `ClusterError` if the cluster is lost, or if Ray ends while work is
     left. Errors of the ledger and its disk are raised as they are.
     """
-    space, settings = driver.request.space, driver.request.base.run
-    conversation = _Conversation(driver, _takes(space.resources, settings.device), limit, update)
+    takes = _takes(driver.request.space.resources)
+    conversation = _Conversation(driver, takes, limit, update)
 
     tuner = tune.Tuner(
         TrialActor,

@@ -1,5 +1,6 @@
 """The compute that a sweep used: tokens, FLOPs and seconds, and when its attempts ran."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class Bar:
     """An attempt at a trial, in seconds of the sweep's sessions from the first start of a trial."""
 
     label: str  # of the trial
-    slot: int  # of the machine, from 0
+    slot: int  # in `Timeline.slots`
     begin: float
     end: float
 
@@ -101,24 +102,33 @@ class Timeline:
     """When each attempt ran, and how busy the slots were."""
 
     bars: tuple[Bar, ...]
+    slots: tuple[str, ...]  # their names: the devices, where Ray gave some
     utilization: float | None  # the share of slots in use, over all sessions
 
 
 def timeline(results: Results) -> Timeline:
-    """When each attempt ran, each on the first slot that was free."""
+    """When each attempt ran, each on the first slot of its device that was free by its first record."""
     attempts = results.attempts
     first = attempts[0].begun if attempts else 0.0
+    free: dict[tuple[str, int], float] = {}  # when each slot of a device was free again
+    taken = []
+    for each in attempts:
+        by = each.begun if each.measured is None else each.measured
+        slots = ((each.device, number) for number in itertools.count())
+        slot = next(one for one in slots if free.get(one, by) <= by)
+        taken.append((each, slot, max(each.begun, free.get(slot, 0.0))))
+        free[slot] = each.ended if each.is_over else math.inf
+    order = {slot: position for position, slot in enumerate(sorted(free))}
     bars = [
-        Bar(
-            results.sweep.find(each.trial).label,
-            each.slot,
-            each.begun - first,
-            each.ended - first,
-        )
-        for each in attempts
+        Bar(results.sweep.find(each.trial).label, order[slot], begun - first, each.ended - first)
+        for each, slot, begun in taken
     ]
     room = results.sweep.seconds * _slots(results)
-    return Timeline(tuple(bars), results.sweep.busy_seconds / room if room else None)
+    return Timeline(
+        bars=tuple(bars),
+        slots=tuple(device or f"slot {number + 1}" for device, number in order),
+        utilization=results.sweep.busy_seconds / room if room else None,
+    )
 
 
 def _slots(results: Results) -> int:

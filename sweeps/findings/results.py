@@ -58,12 +58,16 @@ class SweptPath:
 
 @dataclass
 class Attempt:
-    """An attempt at a trial, on the first slot of the machine that was free."""
+    """An attempt at a trial."""
 
     trial: str
-    slot: int  # from 0
     begun: float  # when its first and last row were written, as `Sweep.seconds`
     ended: float
+    measured: float | None = (
+        None  # when its first record was; it may have waited for its slot until then
+    )
+    device: str = ""  # that trained it, if Ray gave it one
+    is_over: bool = False
 
 
 class _Attempts:
@@ -77,16 +81,19 @@ class _Attempts:
         """Fold one row in, which was written after so many seconds of the sweep."""
         kind, trial = row["kind"], row.get("trial")
         if kind == "session":  # earlier attempts died with their driver
+            for each in self._running.values():
+                each.is_over = True
             self._running.clear()
         elif kind == "started":
-            taken = {each.slot for each in self._running.values()}
-            slot = next(n for n in itertools.count() if n not in taken)
-            self._running[row["trial"]] = Attempt(row["trial"], slot, now, now)
+            self._running[row["trial"]] = Attempt(row["trial"], now, now)
             self.found.append(self._running[row["trial"]])
         elif trial in self._running:
-            self._running[trial].ended = now
+            attempt = self._running[trial]
+            attempt.ended = now
+            if kind == "measured" and attempt.measured is None:
+                attempt.measured, attempt.device = now, row.get("device", "")
             if kind in ATTEMPT_ENDS:
-                del self._running[trial]
+                self._running.pop(trial).is_over = True
 
 
 @dataclass(frozen=True)

@@ -317,8 +317,8 @@ class Resources(Section):
     cpus: cfg.Positive = Field(default=1, description="CPU cores.")
     gpus: cfg.Positive = Field(
         default=1,
-        description="A share of one GPU, at most 1: a trial trains on one device. Used only if run.device "
-        "is cuda.",
+        description="A share of one GPU, at most 1: a trial trains on one device. Counts only if run.device "
+        "is cuda, or if Ray has GPUs.",
     )
     memory: Bytes | None = Field(
         default=None,

@@ -458,7 +458,7 @@ def gantt(timeline: Timeline) -> Content:
         }
         for one in timeline.bars
     ]
-    return {"bars": bars, "utilization": timeline.utilization}
+    return {"bars": bars, "slots": timeline.slots, "utilization": timeline.utilization}
 
 
 def _sample(results: Results) -> Content | None:

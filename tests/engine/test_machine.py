@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,22 @@ def test_trials_at_once_are_limited_by_what_the_job_may_use() -> None:
 
 def test_trials_at_once_are_limited_by_the_command() -> None:
     assert local_slots(rates(cpus=usable_cpus() / 4), [BASE], 3).number == 3
+
+
+@pytest.mark.parametrize(("share", "most"), [(1, 2), (0.5, 4), (0.6, 2)])
+def test_trials_at_once_are_limited_by_declared_gpus(share: float, most: int) -> None:
+    assert local_slots(rates(cpus=usable_cpus() / 8, gpus=share), [BASE], gpus=2).number == most
+
+
+def test_without_declared_gpus_trials_on_cpus_take_none() -> None:
+    assert local_slots(rates(cpus=usable_cpus() / 8, gpus=1), [BASE]).number == 8
+
+
+def test_more_gpus_than_the_machine_has_are_refused_where_trials_run_on_them() -> None:
+    asked = rates(gpus=1)
+    on_gpus = replace(asked, base=cfg.overlay(asked.base, {"run.device": "cuda"}))
+    with pytest.raises(UsageError, match=r"--gpus 99: run\.device is cuda, and this machine has"):
+        require_a_slot(on_gpus, 99)
 
 
 def test_trials_at_once_are_limited_by_declared_memory() -> None:

@@ -15,7 +15,7 @@ from sweeps import ledger as led
 from sweeps.engine import session
 from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
-from sweeps.exits import Code, RefusedError, StorageError
+from sweeps.exits import Code, RefusedError, StorageError, UsageError
 from sweeps.plan.request import Request
 from tinylm import config as cfg
 from tinylm.data import Corpus
@@ -142,6 +142,18 @@ def test_a_plan_of_a_sweep_that_began_elsewhere_downloads_nothing() -> None:
     session.refuse_other_corpus(sweep, facts, downloads=False)
     with pytest.raises(cfg.ConfigError, match="tinystories can't be downloaded"):
         session.refuse_other_corpus(sweep, facts)
+
+
+def test_gpus_are_not_declared_of_a_running_cluster(tmp_path: Path) -> None:
+    options = replace(OPTIONS, address="auto", gpus=2)
+    with pytest.raises(UsageError, match="--gpus 2: a running cluster has its own"):
+        session.run(
+            asked(tmp_path, {}),
+            tmp_path,
+            options,
+            Analysis().readers(),
+            Console(file=io.StringIO()),
+        )
 
 
 def test_where_ray_cannot_start_no_text_is_prepared(

@@ -132,6 +132,18 @@ def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> No
     ]
 
 
+def test_the_slots_are_devices_where_ray_gave_some(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        trials = [tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3, 4e-3)]
+        for trial, device in zip(trials, ("GPU 1", "GPU 0", "GPU 1"), strict=True):
+            tell.start(trial)
+            tell.measure(trial, EVERY, 3.0, device=device)
+    gantt = page_of(tmp_path / "s")["gantt"]
+    assert [*gantt["slots"]] == ["GPU 0", "GPU 1", "GPU 1"]
+    assert [bar["slot"] for bar in gantt["bars"]] == [1, 0, 2]
+
+
 def test_a_stopped_trial_frees_its_slot(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})

@@ -500,7 +500,7 @@ function rungs() {
 }
 
 function gantt() {
-  const { bars, utilization } = page.gantt;
+  const { bars, slots, utilization } = page.gantt;
   if (!bars.length) return null;
   here("utilization").textContent = utilization === null ? "" : `${(100 * utilization).toFixed(0)}% of the slots' time was used.`;
   const colors = palette();
@@ -510,9 +510,8 @@ function gantt() {
     marker: { color: bars.map((bar) => colors[trials.indexOf(bar.trial) % colors.length]), line: { width: 1, color: isDark() ? "#16181b" : "#ffffff" } },
     text: bars.map((bar) => `<b>${plain(bar.trial)}</b><br>${bar.from.toFixed(0)} s to ${bar.to.toFixed(0)} s`), textposition: "none", hovertemplate: "%{text}<extra></extra>",
   };
-  const slots = [...Array(Math.max(...bars.map((bar) => bar.slot + 1))).keys()];
   const layout = layoutOf("seconds since the first start", "");
-  layout.yaxis = { ...layout.yaxis, tickvals: slots, ticktext: slots.map((n) => `slot ${n + 1}`), range: [slots.length - 0.4, -0.6] };
+  layout.yaxis = { ...layout.yaxis, tickvals: [...slots.keys()], ticktext: slots, range: [slots.length - 0.4, -0.6] };
   here("gantt").style.height = `${8 + 2.2 * slots.length}rem`;
   return { traces: [trace], layout };
 }
