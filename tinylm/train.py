@@ -134,14 +134,19 @@ def start(config: cfg.Config) -> State:
     return State(model, optim.adamw(model, config), LossWatch())
 
 
-def require(device: str) -> None:
-    """Raise `ConfigError` if a device is not available."""
+def is_available(device: str) -> bool:
+    """Whether a device can be used here."""
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available[device]:
+    return available[device]
+
+
+def require(device: str) -> None:
+    """Raise `ConfigError` if a device is not available."""
+    if not is_available(device):
         raise cfg.ConfigError(
             [f"run.device: {device} is not available here; use --set run.device=cpu"]
         )

@@ -559,6 +559,21 @@ class Driver:
         if text is not None:
             self._record("sampled", trial=run.trial, step=run.step, **text)
 
+    def test(
+        self,
+        runs: Iterable[led.Trial],
+        read: Callable[[led.Trial, Path | None], dict[str, Any] | None],
+    ) -> None:
+        """Write down what runs lose on the test text, by their last checkpoints, each run once."""
+        known, files = self.sweep.tests, self.ledger.files
+        found = {}
+        for run in runs:
+            file = None if run.checkpoint is None else files.checkpoint(run.checkpoint)
+            if run.trial not in known and (losses := read(run, file)) is not None:
+                found[run.trial] = losses
+        if found:
+            self._record("tested", trials=found)
+
     @property
     def running(self) -> list[led.Trial]:
         """The trials and audits that are being trained."""

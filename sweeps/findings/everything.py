@@ -33,6 +33,7 @@ from sweeps.findings.ranking import (
 from sweeps.findings.results import ENDINGS, Results, read_results
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
+from sweeps.findings.tested import SearchRuns, Tested, search_runs, tested_search, tested_study
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Files, Row, Trial
 from sweeps.outcomes import RULES, Overfit, outcome, overfit
@@ -119,6 +120,8 @@ class SearchFindings(Findings):
     stability: Stability | None
     front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
     importance: Importance | None  # of each path; None if it is not known
+    to_test: SearchRuns  # the runs that read the test text
+    tested: Tested | None  # None before they did
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -139,6 +142,7 @@ class SearchFindings(Findings):
             },
             **self._tail(),
             "stability": self.stability and self.stability.as_json(),
+            **_tested_json(self.tested),
         }
 
 
@@ -150,6 +154,7 @@ class StudyFindings(Findings):
     comparison: ArmsComparison | None  # None if the baseline is not settled
     unsettled: tuple[Unsettled, ...]
     tuning: tuple[Tuning, ...]
+    tested: Tested | None  # None before the test text was read
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -159,7 +164,12 @@ class StudyFindings(Findings):
             "unsettled": [asdict(one) for one in self.unsettled],
             "tuning": [one.as_json() for one in self.tuning],
             **self._tail(),
+            **_tested_json(self.tested),
         }
+
+
+def _tested_json(tested: Tested | None) -> Row:
+    return {} if tested is None else {"tested": tested.as_json()}
 
 
 def findings(results: Results) -> SearchFindings | StudyFindings:
@@ -199,12 +209,14 @@ def study_findings(results: Results) -> StudyFindings:
     settled = arms_of(results.sweep)
     grids = tuning(results, settled)
     waiting = unsettled(results, settled, grids)
+    compared = comparison(results, settled, waiting)
     return StudyFindings(
         **vars(any_findings(results)),
         settled=tuple(settled),
-        comparison=comparison(results, settled, waiting),
+        comparison=compared,
         unsettled=waiting,
         tuning=grids,
+        tested=tested_study(results, compared),
     )
 
 
@@ -219,6 +231,7 @@ def search_findings(results: Results) -> SearchFindings:
     found = answer(results, winner, chosen)
     best = found.better.runs if found.better else winner
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
+    testing = search_runs(results, best)
     return SearchFindings(
         **vars(any_findings(results)),
         answer=found,
@@ -237,6 +250,8 @@ def search_findings(results: Results) -> SearchFindings:
         else stability(results.audited(results.trials), results.metric),
         front=front(results),
         importance=None if results.to_target else importance(results),
+        to_test=testing,
+        tested=tested_search(results, testing),
     )
 
 

@@ -8,6 +8,7 @@ from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
+from sweeps.report.tested import tested_words
 from sweeps.selection import when
 from sweeps.text import between, loss, named, quantity, tally
 
@@ -17,10 +18,10 @@ ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
 def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     """The answer of a sweep: what it chose with the loss to quote, and the caveats; for a study, one
-    sentence per arm."""
+    sentence per arm; and what the test text says."""
     if isinstance(found, StudyFindings):
-        return [*_of_study(found), *about_words(found)]
-    return [*chosen_words(found), *caveat_words(found)]
+        return [*_of_study(found), *tested_words(found), *about_words(found)]
+    return [*chosen_words(found), *tested_words(found), *caveat_words(found)]
 
 
 def chosen_words(found: SearchFindings) -> list[str]:

@@ -33,6 +33,7 @@ class Analysis:
             lambda files, console: self.published.append(files),
             lambda sweep: self.void,
             lambda files: [],
+            lambda files: [],
         )
 
 

@@ -1,0 +1,134 @@
+"""Sentences on the test text, which is read once, when a sweep has ended."""
+
+from collections.abc import Iterator
+
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.results import UNITS
+from sweeps.findings.tested import ArmTested, Tested
+from sweeps.report.markdown import Column, table
+from sweeps.stats import Effect
+from sweeps.text import loss, named, signed
+
+WENT_ON = "The sweep went on after the test text had been read, so it is no longer a text that nobody has looked at."
+
+
+def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
+    """What the test text says of the choice of a search, or of the arms of a study; empty before it was
+    read."""
+    tested, unit = found.tested, UNITS[found.results.metric]
+    if tested is None:
+        return []
+    if isinstance(found, SearchFindings):
+        said = list(_of_search(found, tested, unit))
+    else:
+        said = _of_study(tested, unit)
+    return [*said, *_caveats(tested)]
+
+
+def _of_search(found: SearchFindings, tested: Tested, unit: str) -> Iterator[str]:
+    if tested.chosen is None:
+        return
+    one, values = tested.chosen, found.to_test.chosen[0].values
+    mean = f", the mean over {one.runs} seeds" if one.runs > 1 else ""
+    yield (
+        f"On the test text, which was read once, at the end, {named(values) or 'the config'} has a loss of "
+        f"{loss(one.test)} {unit} ({loss(one.validation)} on the validation text){mean}."
+    )
+    if tested.flattery is not None:
+        yield flattery_words(tested.flattery, unit, "that of the base config")
+    elif not found.to_test.is_base:
+        yield (
+            "By how much choosing flatters its validation loss is not known: the base config was not "
+            "trained to the end on the same seeds."
+        )
+
+
+def flattery_words(found: Effect, unit: str, others: str) -> str:
+    """By how much choosing flatters a validation loss."""
+    interval = interval_words(found)
+    if found.mean > 0:
+        return (
+            f"Choosing flatters its validation loss by {loss(found.mean)} {unit} ({interval}): from the "
+            f"validation text to the test text it rises by that much more than {others}."
+        )
+    return (
+        f"Choosing does not flatter its validation loss: from the validation text to the test text it rises by "
+        f"{loss(-found.mean)} {unit} less than {others} ({interval})."
+    )
+
+
+def interval_words(found: Effect) -> str:
+    """The interval of an effect over seeds; that one seed has none."""
+    if found.low is None or found.high is None:
+        return "one seed has no interval"
+    return f"95% interval {found.low:+.4f} to {found.high:+.4f}, {found.n} seeds"
+
+
+def _of_study(tested: Tested, unit: str) -> list[str]:
+    arms = [
+        f"{one.arm} {signed(one.test.mean)} ({signed(one.validation)} on the validation text)"
+        for one in tested.arms
+    ]
+    if not arms:
+        return []
+    return [
+        f"On the test text, which was read once, at the end, the differences from the baseline in {unit} are: "
+        f"{', '.join(arms)}."
+    ]
+
+
+def _caveats(tested: Tested) -> Iterator[str]:
+    if tested.unread:
+        have = "run has" if tested.unread == 1 else "runs have"
+        yield f"{tested.unread} {have} not read the test text."
+    if tested.went_on:
+        yield WENT_ON
+
+
+ARMS = (
+    Column[ArmTested]("arm", lambda one: f"`{one.arm}`", is_text=True),
+    Column[ArmTested]("seeds", lambda one: str(one.test.n)),
+    Column[ArmTested]("on the validation text", lambda one: signed(one.validation)),
+    Column[ArmTested]("on the test text", lambda one: signed(one.test.mean)),
+    Column[ArmTested]("95% interval", lambda one: _interval(one.test)),
+    Column[ArmTested]("flattery", lambda one: signed(one.flattery.mean)),
+    Column[ArmTested]("its 95% interval", lambda one: _interval(one.flattery)),
+)
+
+
+def _interval(found: Effect) -> str:
+    known = found.low is not None and found.high is not None
+    return f"{found.low:+.4f} to {found.high:+.4f}" if known else ""
+
+
+def tested_section(found: StudyFindings) -> list[str]:
+    """The arms of a study on the test text, for the summary; empty before it was read."""
+    tested = found.tested
+    if tested is None or not tested.arms:
+        return []
+    return [
+        "## The test text",
+        "",
+        f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
+        f"{tested.tokens:,} tokens of a text that chose nothing and was read once, at the end. Flattery is by "
+        "how much the validation text makes an arm look better than the test text does. Intervals are t "
+        "intervals over seeds.",
+        "",
+        *table(tested.arms, *ARMS),
+    ]
+
+
+def arm_words(found: StudyFindings, name: str) -> list[str]:
+    """What the test text says of an arm; empty before it was read."""
+    tested, unit = found.tested, UNITS[found.results.metric]
+    of_arm = [one for one in tested.arms if one.arm == name] if tested is not None else []
+    if tested is None or not of_arm:
+        return []
+    (one,) = of_arm
+    return [
+        f"On the test text, which was read once, at the end, it differs from the baseline by "
+        f"{signed(one.test.mean)} {unit} ({interval_words(one.test)}), on the validation text by "
+        f"{signed(one.validation)}.",
+        flattery_words(one.flattery, unit, "that of the baseline"),
+        *([WENT_ON] if tested.went_on else []),
+    ]
