@@ -33,7 +33,7 @@ from sweeps.findings.ranking import (
 from sweeps.findings.results import ENDINGS, Results, read_results
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
-from sweeps.findings.tested import SearchRuns, Tested, search_runs, tested_search, tested_study
+from sweeps.findings.tested import OnTestText, SearchRuns, search_runs, tested_search, tested_study
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Files, Row, Trial
 from sweeps.outcomes import RULES, Overfit, outcome, overfit
@@ -121,7 +121,7 @@ class SearchFindings(Findings):
     front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
     importance: Importance | None  # of each path; None if it is not known
     to_test: SearchRuns  # the runs that read the test text
-    tested: Tested | None  # None before they did
+    tested: OnTestText | None  # None before they did
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -154,7 +154,7 @@ class StudyFindings(Findings):
     comparison: ArmsComparison | None  # None if the baseline is not settled
     unsettled: tuple[Unsettled, ...]
     tuning: tuple[Tuning, ...]
-    tested: Tested | None  # None before the test text was read
+    tested: OnTestText | None  # None before the test text was read
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -168,7 +168,7 @@ class StudyFindings(Findings):
         }
 
 
-def _tested_json(tested: Tested | None) -> Row:
+def _tested_json(tested: OnTestText | None) -> Row:
     return {} if tested is None else {"tested": tested.as_json()}
 
 

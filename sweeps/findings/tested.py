@@ -30,7 +30,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class ArmTested:
+class ArmOnTestText:
     """The mean difference of an arm from the baseline on both texts, over the same seeds."""
 
     arm: str
@@ -40,7 +40,7 @@ class ArmTested:
 
 
 @dataclass(frozen=True)
-class Tested:
+class OnTestText:
     """What is known of the test text. Flattery is by how much the validation text flatters a choice."""
 
     tokens: int  # that were read
@@ -49,7 +49,7 @@ class Tested:
     chosen: Losses | None = None  # of a search: the values that it chose
     base: Losses | None = None  # of a search: its base config, if it was trained and not chosen
     flattery: stats.Effect | None = None  # of a search
-    arms: tuple[ArmTested, ...] = ()  # of a study
+    arms: tuple[ArmOnTestText, ...] = ()  # of a study
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -104,7 +104,7 @@ def _with_test_text(runs: Sequence[Trial]) -> tuple[Trial, ...]:
     )
 
 
-def tested_search(results: Results, runs: SearchRuns) -> Tested | None:
+def tested_search(results: Results, runs: SearchRuns) -> OnTestText | None:
     """What is known of the test text of a search; None if none of its runs has read it."""
     found = _begun(results, runs.every)
     if found is None:
@@ -120,7 +120,7 @@ def tested_search(results: Results, runs: SearchRuns) -> Tested | None:
     )
 
 
-def tested_study(results: Results, compared: ArmsComparison | None) -> Tested | None:
+def tested_study(results: Results, compared: ArmsComparison | None) -> OnTestText | None:
     """What is known of the test text of a study; None if none of its runs has read it."""
     found = _begun(results, study_runs(compared))
     if found is None or compared is None:
@@ -130,7 +130,7 @@ def tested_study(results: Results, compared: ArmsComparison | None) -> Tested | 
     return replace(found, arms=tuple(one for one in each if one is not None))
 
 
-def _arm(results: Results, arm: ArmFindings, base: ArmFindings) -> ArmTested | None:
+def _arm(results: Results, arm: ArmFindings, base: ArmFindings) -> ArmOnTestText | None:
     """The differences of an arm on both texts; None if no seed of it is known on the test text."""
     own, other = (
         _both(results, [one.runs.runs[seed] for seed in arm.paired]) for one in (arm, base)
@@ -141,7 +141,7 @@ def _arm(results: Results, arm: ArmFindings, base: ArmFindings) -> ArmTested | N
     seeds = [seed for seed in own if seed in other]
     validation = statistics.fmean(own[seed].validation - other[seed].validation for seed in seeds)
     test = stats.effect([own[seed].test - other[seed].test for seed in seeds])
-    return ArmTested(arm.name, validation, test, flattery)
+    return ArmOnTestText(arm.name, validation, test, flattery)
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,11 @@ def _flattery(own: Mapping[int, _Both], base: Mapping[int, _Both]) -> stats.Effe
     return stats.effect(more) if more else None
 
 
-def _begun(results: Results, runs: Sequence[Trial]) -> Tested | None:
+def _begun(results: Results, runs: Sequence[Trial]) -> OnTestText | None:
     """What is known of the test text without the losses; None if none of the runs has read it."""
     tests = results.sweep.tests
     read = [tests[run.trial]["tokens"] for run in runs if run.trial in tests]
     if not read:
         return None
     went_on = results.sweep.went_on or len(results.sweep.tested) > 1
-    return Tested(max(read), went_on, len(runs) - len(read))
+    return OnTestText(max(read), went_on, len(runs) - len(read))

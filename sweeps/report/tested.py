@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import UNITS
-from sweeps.findings.tested import ArmTested, Tested
+from sweeps.findings.tested import ArmOnTestText, OnTestText
 from sweeps.report.markdown import Column, table
 from sweeps.stats import Effect
 from sweeps.text import loss, named, signed
@@ -25,13 +25,18 @@ def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
     return [*said, *_caveats(tested)]
 
 
-def _of_search(found: SearchFindings, tested: Tested, unit: str) -> Iterator[str]:
+def _lead(tested: OnTestText) -> str:
+    """The beginning of a sentence on the test text."""
+    return "On the test text," + " which was read once, at the end," * (not tested.went_on)
+
+
+def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator[str]:
     if tested.chosen is None:
         return
     one, values = tested.chosen, found.to_test.chosen[0].values
     mean = f", the mean over {one.runs} seeds" if one.runs > 1 else ""
     yield (
-        f"On the test text, which was read once, at the end, {named(values) or 'the config'} has a loss of "
+        f"{_lead(tested)} {named(values) or 'the config'} has a loss of "
         f"{loss(one.test)} {unit} ({loss(one.validation)} on the validation text){mean}."
     )
     if tested.flattery is not None:
@@ -64,20 +69,17 @@ def interval_words(found: Effect) -> str:
     return f"95% interval {found.low:+.4f} to {found.high:+.4f}, {found.n} seeds"
 
 
-def _of_study(tested: Tested, unit: str) -> list[str]:
+def _of_study(tested: OnTestText, unit: str) -> list[str]:
     arms = [
         f"{one.arm} {signed(one.test.mean)} ({signed(one.validation)} on the validation text)"
         for one in tested.arms
     ]
     if not arms:
         return []
-    return [
-        f"On the test text, which was read once, at the end, the differences from the baseline in {unit} are: "
-        f"{', '.join(arms)}."
-    ]
+    return [f"{_lead(tested)} the differences from the baseline in {unit} are: {', '.join(arms)}."]
 
 
-def _caveats(tested: Tested) -> Iterator[str]:
+def _caveats(tested: OnTestText) -> Iterator[str]:
     if tested.unread:
         have = "run has" if tested.unread == 1 else "runs have"
         yield f"{tested.unread} {have} not read the test text."
@@ -86,13 +88,13 @@ def _caveats(tested: Tested) -> Iterator[str]:
 
 
 ARMS = (
-    Column[ArmTested]("arm", lambda one: f"`{one.arm}`", is_text=True),
-    Column[ArmTested]("seeds", lambda one: str(one.test.n)),
-    Column[ArmTested]("on the validation text", lambda one: signed(one.validation)),
-    Column[ArmTested]("on the test text", lambda one: signed(one.test.mean)),
-    Column[ArmTested]("95% interval", lambda one: _interval(one.test)),
-    Column[ArmTested]("flattery", lambda one: signed(one.flattery.mean)),
-    Column[ArmTested]("its 95% interval", lambda one: _interval(one.flattery)),
+    Column[ArmOnTestText]("arm", lambda one: f"`{one.arm}`", is_text=True),
+    Column[ArmOnTestText]("seeds", lambda one: str(one.test.n)),
+    Column[ArmOnTestText]("on the validation text", lambda one: signed(one.validation)),
+    Column[ArmOnTestText]("on the test text", lambda one: signed(one.test.mean)),
+    Column[ArmOnTestText]("95% interval", lambda one: _interval(one.test)),
+    Column[ArmOnTestText]("flattery", lambda one: signed(one.flattery.mean)),
+    Column[ArmOnTestText]("its 95% interval", lambda one: _interval(one.flattery)),
 )
 
 
@@ -126,7 +128,7 @@ def arm_words(found: StudyFindings, name: str) -> list[str]:
         return []
     (one,) = of_arm
     return [
-        f"On the test text, which was read once, at the end, it differs from the baseline by "
+        f"{_lead(tested)} it differs from the baseline by "
         f"{signed(one.test.mean)} {unit} ({interval_words(one.test)}), on the validation text by "
         f"{signed(one.validation)}.",
         flattery_words(one.flattery, unit, "that of the baseline"),
