@@ -49,17 +49,21 @@ def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator
 
 
 def flattery_words(found: Effect, unit: str, others: str) -> str:
-    """By how much choosing flatters a validation loss."""
-    interval = interval_words(found)
-    if found.mean > 0:
-        return (
-            f"Choosing flatters its validation loss by {loss(found.mean)} {unit} ({interval}): from the "
-            f"validation text to the test text it rises by that much more than {others}."
-        )
+    """By how much choosing flatters a validation loss, if it does."""
+    more = "more" if found.mean > 0 else "less"
     return (
-        f"Choosing does not flatter its validation loss: from the validation text to the test text it rises by "
-        f"{loss(-found.mean)} {unit} less than {others} ({interval})."
+        f"From the validation text to the test text, its loss rises by {loss(abs(found.mean))} {unit} {more} than "
+        f"{others} ({interval_words(found)}): {_conclusion(found)}."
     )
+
+
+def _conclusion(found: Effect) -> str:
+    if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
+        return "that choosing by the validation text flatters it is not shown"
+    if found.mean <= 0:
+        return "choosing by the validation text does not flatter it"
+    verb = "may flatter" if found.low is None else "flatters"
+    return f"choosing by the validation text {verb} it by that much"
 
 
 def interval_words(found: Effect) -> str:

@@ -1,18 +1,18 @@
 """What the loss on the test text says of a choice by the validation text."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducting import conduct, is_bare, study
-from ledgers import BASE, Story, ended, story, studied
+from ledgers import BASE, Story, ended, read_of, story, studied, tell_tested
 
 from sweeps import ledger as led
 from sweeps.findings.best import to_test
 from sweeps.findings.everything import SearchFindings, StudyFindings, findings
 from sweeps.findings.tested import OnTestText
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Trial
 
 BASE_LR = BASE.optim.lr
 LOSSES = {BASE_LR: (3.0, 3.1, 3.2), 4e-3: (2.8, 3.0, 3.05)}
@@ -20,22 +20,14 @@ LOSSES = {BASE_LR: (3.0, 3.1, 3.2), 4e-3: (2.8, 3.0, 3.05)}
 TESTS = {BASE_LR: (3.5, 3.6, 3.7), 4e-3: (3.31, 3.52, 3.58)}
 
 
-def read(test: Any, *, infinite: bool = False) -> dict[str, Any]:
-    """What a run has read of the test text."""
-    loss = None if infinite else test
-    return {"loss": loss, "bits_per_byte": loss, "tokens": 16_384, "split": "ab" * 8}
+def by_rate(tests: Mapping[float, tuple[float, ...]]) -> Callable[[Trial], float | None]:
+    """The losses of the runs of some rates, one for each seed."""
 
+    def loss_of(trial: Trial) -> float | None:
+        rate = trial.value("optim.lr")
+        return tests[rate][trial.seed] if rate in tests else None
 
-def tell_tested(files: Files, tests: Mapping[float, tuple[float, ...]]) -> None:
-    """Write down what runs of these rates have lost, by seed."""
-    with led.Ledger(files) as ledger:
-        known = led.fold(ledger.rows()).trials.values()
-        rows = {
-            trial.trial: read(tests[trial.value("optim.lr")][trial.seed])
-            for trial in known
-            if trial.value("optim.lr") in tests
-        }
-        ledger.append("tested", trials=rows)
+    return loss_of
 
 
 def known_of(files: Files) -> OnTestText | None:
@@ -46,7 +38,7 @@ def known_of(files: Files) -> OnTestText | None:
 def search(tmp_path: Path) -> Files:
     """A search with three seeds that has read its test text."""
     files = ended(tmp_path / "s", "optim.lr", LOSSES)
-    tell_tested(files, TESTS)
+    tell_tested(files, by_rate(TESTS))
     return files
 
 
@@ -74,7 +66,7 @@ def test_flattery_is_how_much_more_the_loss_rises_than_that_of_the_base_config(
 
 def test_without_the_base_config_there_is_no_flattery(tmp_path: Path) -> None:
     files = ended(tmp_path / "s", "optim.lr", {1e-3: 3.0, 4e-3: 2.8})
-    tell_tested(files, {4e-3: (3.3,)})
+    tell_tested(files, by_rate({4e-3: (3.3,)}))
     found = known_of(files)
     assert found is not None
     assert (found.base, found.flattery) == (None, None)
@@ -92,7 +84,7 @@ def test_a_loss_that_is_not_finite_is_not_known(tmp_path: Path) -> None:
     files = ended(tmp_path / "s", "optim.lr", {4e-3: 2.8})
     with led.Ledger(files) as ledger:
         (trial,) = led.fold(ledger.rows()).trials
-        ledger.append("tested", trials={trial: read(0.0, infinite=True)})
+        ledger.append("tested", trials={trial: read_of(None)})
     found = known_of(files)
     assert found is not None
     assert found.chosen is None
@@ -100,9 +92,7 @@ def test_a_loss_that_is_not_finite_is_not_known(tmp_path: Path) -> None:
 
 def test_a_run_whose_checkpoint_was_gone_is_counted(tmp_path: Path) -> None:
     files = ended(tmp_path / "s", "optim.lr", LOSSES)
-    with led.Ledger(files) as ledger:
-        first = next(t for t in led.fold(ledger.rows()).trials.values() if t.seed == 0)
-        ledger.append("tested", trials={first.trial: read(3.5)})
+    tell_tested(files, lambda trial: 3.5 if trial.label == "lr=0.002" else None)
     found = known_of(files)
     assert found is not None
     assert found.unread == 5
@@ -147,7 +137,7 @@ def test_a_sweep_whose_values_are_withdrawn_has_looked_at_its_test_text(search: 
 
 
 def test_a_test_text_that_is_read_twice_was_looked_at(search: Files) -> None:
-    tell_tested(search, {BASE_LR: TESTS[BASE_LR]})
+    tell_tested(search, by_rate({BASE_LR: TESTS[BASE_LR]}))
     assert went_on(search)
 
 
@@ -160,7 +150,7 @@ def test_a_session_that_trains_nothing_leaves_the_test_text_new(search: Files) -
 def test_reading_the_test_text_takes_none_of_the_time_of_the_sweep(tmp_path: Path) -> None:
     files = ended(tmp_path / "s", "optim.lr", LOSSES)
     before = studied(files).sweep.seconds
-    tell_tested(files, TESTS)
+    tell_tested(files, by_rate(TESTS))
     assert studied(files).sweep.seconds == before
 
 
@@ -168,11 +158,9 @@ def test_reading_the_test_text_takes_none_of_the_time_of_the_sweep(tmp_path: Pat
 def arms(tmp_path: Path) -> Files:
     """A study with three seeds whose arm is worse by 0.2 on the validation text, and by 0.25 on the test text."""
     conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: arm_loss(c))
-    with led.Ledger(Files(tmp_path)) as ledger:
-        trials = led.fold(ledger.rows()).trials.values()
-        rows = {t.trial: read(arm_loss(t.config) + 0.4 + 0.05 * is_bare(t.config)) for t in trials}
-        ledger.append("tested", trials=rows)
-    return Files(tmp_path)
+    files = Files(tmp_path)
+    tell_tested(files, lambda t: arm_loss(t.config) + 0.4 + 0.05 * is_bare(t.config))
+    return files
 
 
 def arm_loss(config: dict[str, Any]) -> float:

@@ -6,29 +6,41 @@ from sweeps.report.tested import flattery_words
 from sweeps.stats import Effect
 
 
-def effect(mean: float, n: int = 3) -> Effect:
-    known = n > 1
-    return (
-        Effect(n, mean, 0.01, mean - 0.02, mean + 0.02, 0.3)
-        if known
-        else Effect(n, mean, None, None, None, None)
+def words(mean: float, half: float | None) -> str:
+    """What is said of flattery with an interval of this half width; None for one seed."""
+    one = Effect(1, mean, None, None, None, None)
+    found = one if half is None else Effect(3, mean, 0.01, mean - half, mean + half, 0.3)
+    return flattery_words(found, "nats per token", "that of the baseline")
+
+
+def test_the_flattery_is_told_with_what_it_is_measured_by() -> None:
+    assert words(0.0123, 0.01) == (
+        "From the validation text to the test text, its loss rises by 0.0123 nats per token more than that of the "
+        "baseline (95% interval +0.0023 to +0.0223, 3 seeds): choosing by the validation text flatters it by that "
+        "much."
     )
 
 
-def test_a_loss_that_rises_more_is_flattered() -> None:
-    assert flattery_words(effect(0.0123), "nats per token", "that of the baseline") == (
-        "Choosing flatters its validation loss by 0.0123 nats per token (95% interval -0.0077 to +0.0323, 3 "
-        "seeds): from the validation text to the test text it rises by that much more than that of the baseline."
-    )
+@pytest.mark.parametrize(
+    ("mean", "half", "conclusion"),
+    [
+        (0.0123, 0.02, "that choosing by the validation text flatters it is not shown."),
+        (-0.0123, 0.02, "that choosing by the validation text flatters it is not shown."),
+        (-0.0123, 0.01, "choosing by the validation text does not flatter it."),
+        (-0.0123, None, "choosing by the validation text does not flatter it."),
+        (0.0, None, "choosing by the validation text does not flatter it."),
+        (0.0123, None, "choosing by the validation text may flatter it by that much."),
+    ],
+)
+def test_no_more_is_concluded_than_the_interval_shows(
+    mean: float, half: float | None, conclusion: str
+) -> None:
+    assert words(mean, half).endswith(f": {conclusion}")
 
 
-@pytest.mark.parametrize("mean", [0.0, -0.0123])
-def test_a_loss_that_rises_less_is_not_flattered(mean: float) -> None:
-    words = flattery_words(effect(mean), "nats per token", "that of the baseline")
-    assert words.startswith("Choosing does not flatter its validation loss: ")
-    assert f"it rises by {-mean:.4f} nats per token less than that of the baseline" in words
+def test_a_loss_that_rises_less_has_no_minus_sign() -> None:
+    assert "rises by 0.0123 nats per token less than" in words(-0.0123, 0.02)
 
 
 def test_one_seed_has_no_interval() -> None:
-    words = flattery_words(effect(0.0123, n=1), "nats per token", "that of the baseline")
-    assert "(one seed has no interval)" in words
+    assert "(one seed has no interval)" in words(0.0123, None)

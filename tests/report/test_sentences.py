@@ -18,6 +18,7 @@ from ledgers import (
     BUDGET,
     EVERY,
     FIRST,
+    Story,
     audited_sweep,
     bowl,
     ended,
@@ -28,6 +29,7 @@ from ledgers import (
     starts_high,
     story,
     studied,
+    tell_tested,
 )
 
 from sweeps import ledger as led
@@ -121,6 +123,26 @@ def searches(folder: Path) -> None:
         spiking = tell.plan({"optim.lr": 8e-3})
         tell.start(spiking)
         tell.measure(spiking, EVERY, 5.0, spike=3.0)
+
+
+def held_out(folder: Path) -> None:
+    """Sweeps that have read their test text, at the end and before it."""
+
+    def harder(trial: led.Trial) -> float:
+        """The test text is harder, the more so for what was chosen by the other one."""
+        more = 0.01 * (trial.value("optim.lr") == 4e-3 or is_bare(trial.config))
+        return float(trial.curve[-1]["val_loss"]) + 0.3 + more * (1 + trial.seed)
+
+    losses = {BASE.optim.lr: (3.0, 3.1), 4e-3: (2.8, 3.0)}
+    tell_tested(ended(folder / "tested", "optim.lr", losses), harder)
+    alone = ended(folder / "tested-alone", "optim.lr", {1e-3: 2.9, 4e-3: 2.8})
+    tell_tested(alone, harder)
+    again = ended(folder / "tested-again", "optim.lr", losses)
+    tell_tested(again, lambda trial: None if trial.seed else 3.0)
+    with led.Ledger(again) as ledger:
+        Story(ledger).plan({"optim.lr": 8e-3})
+    conduct(folder / "tested-study", study(seeds=SEEDS), lambda c, s: seeded(c, s, -0.25, 0.01))
+    tell_tested(led.Files(folder / "tested-study"), harder)
 
 
 def lengths(folder: Path) -> None:
@@ -232,6 +254,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     searches(folder)
     singles(folder)
+    held_out(folder)
     lengths(folder)
     studies(folder)
     found = all_findings(folder)
