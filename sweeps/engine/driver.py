@@ -80,6 +80,8 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
         different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
     elif "eval.block" in found:
         different.append("  (where model.context_length varies, all trials predict the same block)")
+    if "data.test_fraction" in found and not before["base"]["data"]["test_fraction"]:
+        different.append("  (to keep its training text, set data.test_fraction: 0.0 under base)")
     if different:
         raise RefusedError(
             "\n".join(["the sweep in this folder has another base config:", *different])

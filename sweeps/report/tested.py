@@ -112,11 +112,12 @@ def tested_section(found: StudyFindings) -> list[str]:
     tested = found.tested
     if tested is None or not tested.arms:
         return []
+    read_once = " and was read once, at the end" * (not tested.went_on)
     return [
         "## The test text",
         "",
         f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
-        f"{tested.tokens:,} tokens of a text that chose nothing and was read once, at the end. Flattery is by "
+        f"{tested.tokens:,} tokens of a text that chose nothing{read_once}. Flattery is by "
         "how much the validation text makes an arm look better than the test text does. Intervals are t "
         "intervals over seeds.",
         "",
