@@ -620,7 +620,8 @@ class Sweep:
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
-    went_on: bool = False  # whether anything was planned, withdrawn or measured after one of these
+    is_tested: bool = False  # whether nothing was planned, withdrawn or measured after the last of these
+    went_on: bool = False  # whether anything was after one of them
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     spent_tokens: int = 0  # trained in total; repeated work counts again
@@ -687,6 +688,8 @@ class Sweep:
         """
         try:
             self._tick(row)
+            if self.is_tested and row["kind"] in _GOES_ON:
+                self.is_tested, self.went_on = False, True
             self._observe(row)
         except KeyError as error:
             raise damaged(self.source, row["seq"], f"there is no trial {error}") from error
@@ -710,7 +713,6 @@ class Sweep:
 
     def _observe(self, row: Row) -> None:
         kind = row["kind"]
-        self.went_on |= bool(self.tested) and kind in _GOES_ON
         if kind not in _OF_SWEEPS:
             self._observe_trial(row)
         elif kind == "sweep":
@@ -746,6 +748,7 @@ class Sweep:
             for trial in row["trials"]:
                 self.find(trial)
             self.tested.append(row)
+            self.is_tested = True
             return
         trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
         for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):

@@ -334,7 +334,8 @@ class _Session:
         self._tell_void()
         if self.driver.sweep.sampled is None:  # a crash prevented it
             self.driver.sample(self.readers.best_runs(files), _sample)
-        self._test()  # the same
+        if not self.driver.sweep.is_tested:  # the same
+            self._test()
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)

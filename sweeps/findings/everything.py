@@ -31,6 +31,7 @@ from sweeps.findings.ranking import (
     withdrawn,
 )
 from sweeps.findings.results import ENDINGS, Results, read_results
+from sweeps.findings.risk import Risk, risk
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
 from sweeps.findings.tested import OnTestText, SearchRuns, search_runs, tested_search, tested_study
@@ -118,6 +119,7 @@ class SearchFindings(Findings):
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
+    risk: Risk | None  # of the best values
     front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
     importance: Importance | None  # of each path; None if it is not known
     to_test: SearchRuns  # the runs that read the test text
@@ -142,6 +144,7 @@ class SearchFindings(Findings):
             },
             **self._tail(),
             "stability": self.stability and self.stability.as_json(),
+            **({"risk": self.risk.as_json()} if self.risk and self.risk.matters else {}),
             **_tested_json(self.tested),
         }
 
@@ -232,6 +235,8 @@ def search_findings(results: Results) -> SearchFindings:
     best = found.better.runs if found.better else winner
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     testing = search_runs(results, best)
+    trials = results.audited(results.trials)
+    stable = None if results.to_target else stability(trials, results.metric)
     return SearchFindings(
         **vars(any_findings(results)),
         answer=found,
@@ -245,9 +250,8 @@ def search_findings(results: Results) -> SearchFindings:
         not_settled=() if results.to_target else not_settled(results, best),
         selection=chosen,
         spread=spread(results),
-        stability=None
-        if results.to_target
-        else stability(results.audited(results.trials), results.metric),
+        stability=stable,
+        risk=risk(results, best, stable),
         front=front(results),
         importance=None if results.to_target else importance(results),
         to_test=testing,

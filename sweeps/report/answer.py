@@ -8,6 +8,7 @@ from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
+from sweeps.report.risk import risk_words
 from sweeps.report.tested import tested_words
 from sweeps.selection import when
 from sweeps.text import between, loss, named, quantity, tally
@@ -31,7 +32,8 @@ def chosen_words(found: SearchFindings) -> list[str]:
 
 def caveat_words(found: SearchFindings) -> list[str]:
     """What a reader of a search's answer has to know."""
-    return [*about_words(found), *(_caveat(found, caveat) for caveat in found.answer.caveats)]
+    caveats = (_caveat(found, caveat) for caveat in found.answer.caveats)
+    return [*risk_words(found.risk), *about_words(found), *caveats]
 
 
 def about_words(found: Findings) -> list[str]:

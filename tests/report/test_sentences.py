@@ -145,6 +145,27 @@ def held_out(folder: Path) -> None:
     tell_tested(led.Files(folder / "tested-study"), harder)
 
 
+def risky(folder: Path) -> None:
+    """Searches whose best rate is half the lowest unstable one: with two seeds, with one, and with fresh
+    seeds of which one diverges."""
+    for name, seeds in (("near-edge", [0, 1]), ("near-edge-once", [0]), ("near-edge-fresh", [0])):
+        with story(folder / name) as tell:
+            more = {"confirm": 2} if name == "near-edge-fresh" else {}
+            tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}}, seeds=seeds, **more)
+            for seed in seeds:
+                tell.whole(tell.plan({"optim.lr": 2e-3}, seed), 2e-3)
+                unstable = tell.plan({"optim.lr": 4e-3}, seed)
+                tell.start(unstable)
+                tell.diverge(unstable, 5 * EVERY)
+            if more:
+                again = [tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in (2000, 2001)]
+                fresh = dict(zip(("2000", "2001"), again, strict=True))
+                tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=fresh)
+                tell.whole(again[0], 2e-3)
+                tell.start(again[1])
+                tell.diverge(again[1], 5 * EVERY)
+
+
 def lengths(folder: Path) -> None:
     """Searches of a context length, with equal batches and with equal updates."""
     space = {"model.context_length": {"grid": [16, 32, 64]}, "optim.lr": {"grid": [1e-3, 4e-3]}}
@@ -255,6 +276,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     searches(folder)
     singles(folder)
     held_out(folder)
+    risky(folder)
     lengths(folder)
     studies(folder)
     found = all_findings(folder)
