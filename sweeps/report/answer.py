@@ -19,10 +19,11 @@ ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
 def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     """The answer of a sweep: what it chose with the loss to quote, and the caveats; for a study, one
-    sentence per arm; and what the test text says."""
+    sentence per arm; what the test text says, and how risky the choice is."""
     if isinstance(found, StudyFindings):
         return [*_of_study(found), *tested_words(found), *about_words(found)]
-    return [*chosen_words(found), *tested_words(found), *caveat_words(found)]
+    more = [*tested_words(found), *risk_words(found.risk)]
+    return [*chosen_words(found), *more, *caveat_words(found)]
 
 
 def chosen_words(found: SearchFindings) -> list[str]:
@@ -33,7 +34,7 @@ def chosen_words(found: SearchFindings) -> list[str]:
 def caveat_words(found: SearchFindings) -> list[str]:
     """What a reader of a search's answer has to know."""
     caveats = (_caveat(found, caveat) for caveat in found.answer.caveats)
-    return [*risk_words(found.risk), *about_words(found), *caveats]
+    return [*about_words(found), *caveats]
 
 
 def about_words(found: Findings) -> list[str]:

@@ -27,6 +27,7 @@ from sweeps.report.answer import better_words, caveat_words, chosen_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
+from sweeps.report.risk import risk_words
 from sweeps.report.tested import arm_words, tested_words
 from sweeps.text import quantity, show, times
 from tinylm import config as cfg
@@ -132,7 +133,9 @@ def _entry(one: Experiment) -> Entry:
         test=_test(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
-        observations=list(dict.fromkeys([*_caveats(one), *observations(one), *_cautions(one)])),
+        observations=list(
+            dict.fromkeys([*_caveats(one), *observations(one), *_risk(one), *_cautions(one)])
+        ),
         next_steps=[step.words for step in next_steps(one)],
     )
 
@@ -164,6 +167,11 @@ def _caveats(one: Experiment) -> list[str]:
         return caveat_words(one.findings)
     words = init_of(one.runs) if one.arm is None else ""
     return [words] if words else []
+
+
+def _risk(one: Experiment) -> list[str]:
+    """How risky the choice of a search is."""
+    return risk_words(one.findings.risk) if isinstance(one.findings, SearchFindings) else []
 
 
 def _cautions(one: Experiment) -> Iterator[str]:

@@ -316,6 +316,15 @@ def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> N
         driver(ledger, request(other))
 
 
+def test_a_sweep_from_before_the_test_text_is_told_how_it_keeps_its_text(tmp_path: Path) -> None:
+    sweep(tmp_path, {**grid(RATES), "base": {"data.test_fraction": 0.0}}, records=1)
+    with (
+        led.Ledger(led.Files(tmp_path)) as ledger,
+        pytest.raises(RefusedError, match=r"set data.test_fraction: 0.0 under base"),
+    ):
+        driver(ledger, request(grid(RATES)))
+
+
 def lengths(*values: int) -> dict[str, Any]:
     """A grid of context lengths, or of one rate if there are none."""
     space = {"model.context_length": {"grid": list(values)}} if values else {}
