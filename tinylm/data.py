@@ -326,12 +326,13 @@ def _token_file(split: str) -> str:
 
 @dataclass(frozen=True)
 class _Need:
-    """What a split has to have: its setting, its name, so many tokens, and for what."""
+    """What a split has to have: its setting, its name, so many tokens, and for what; and what else would do."""
 
     setting: str
     name: str
     tokens: int
     what: str
+    advice: str = ""
 
     def problem(self, has: int, documents: int, most: str = "") -> str:
         """What is wrong with a split of so many tokens in so many documents; empty if nothing is."""
@@ -339,7 +340,7 @@ class _Need:
             return ""
         return (
             f"{self.setting}: the {self.name} split has {most}{has} tokens in {_documents(documents)}, "
-            f"{self.what} needs {self.tokens}"
+            f"{self.what} needs {self.tokens}{self.advice}"
         )
 
 
@@ -352,7 +353,7 @@ def _needs(config: cfg.Config) -> list[_Need]:
         _Need("data.corpus", "validation", windows, "eval.tokens"),
     ]
     share = f"data.test_fraction {config.data.test_fraction:g}"
-    test = [_Need(share, "test", windows, "eval.tokens")]
+    test = [_Need(share, "test", windows, "eval.tokens", "; 0 holds out no test text")]
     return [*needs, *(test if config.data.test_fraction else [])]
 
 
