@@ -619,6 +619,11 @@ class Sweep:
     ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
+    tested: list[Row] = field(default_factory=list)  # the `tested` rows
+    is_tested: bool = (
+        False  # whether nothing was planned, withdrawn or measured after the last of these
+    )
+    went_on: bool = False  # whether anything was after one of them
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     spent_tokens: int = 0  # trained in total; repeated work counts again
@@ -669,6 +674,11 @@ class Sweep:
                 return seen
         return None
 
+    @property
+    def tests(self) -> dict[str, Row]:
+        """What runs lost on the test text, by trial."""
+        return {trial: one for row in self.tested for trial, one in row["trials"].items()}
+
     def audit(self, trial: str) -> Trial | None:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
         return self.audits.get(self.audit_of.get(trial, ""))
@@ -680,6 +690,8 @@ class Sweep:
         """
         try:
             self._tick(row)
+            if self.is_tested and row["kind"] in _GOES_ON:
+                self.is_tested, self.went_on = False, True
             self._observe(row)
         except KeyError as error:
             raise damaged(self.source, row["seq"], f"there is no trial {error}") from error
@@ -690,7 +702,7 @@ class Sweep:
         """Count the time since the previous row, if that row is of the same session: by `t`, or in a
         ledger of version 0.1 by the time of day."""
         t, now = row.get("t"), datetime.fromisoformat(row["time"])
-        if row["kind"] not in {"sweep", "session", "sampled"}:
+        if row["kind"] not in {"sweep", "session", "sampled", "tested"}:
             passed = 0.0
             if t is not None and self._t is not None:
                 passed = t - self._t
@@ -722,7 +734,7 @@ class Sweep:
                 if planned.value(path) != value:
                     raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
-        elif kind in {"chosen", "confirming", "sampled", "look"}:
+        elif kind in {"chosen", "confirming", "sampled", "tested", "look"}:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
@@ -730,9 +742,15 @@ class Sweep:
             self._move(row["trial"], away=kind == "withdrawn")
 
     def _conclude(self, row: Row) -> None:
-        """Keep what was seen at a look; or chosen, confirmed or sampled, of trials that are known."""
+        """Keep what was seen at a look; or chosen, confirmed, sampled or tested, of trials that are known."""
         if row["kind"] == "look":
             self.looks.append(row)
+            return
+        if row["kind"] == "tested":
+            for trial in row["trials"]:
+                self.find(trial)
+            self.tested.append(row)
+            self.is_tested = True
             return
         trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
         for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):
@@ -836,9 +854,11 @@ def _most_seeds(request: Row) -> int:
 
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
-    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "look", "audited",
+    "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "confirming", "look", "audited",
     "withdrawn", "restored",
 }  # fmt: skip
+# Kinds after which a test text that was read has been looked at.
+_GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}
 _NOT_KEPT = {  # of a record, in a curve
     "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",
     "worker", "device",

@@ -67,6 +67,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   `target`, which it reached
     sampled       text from the checkpoint of the best run: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
+    tested        the test text was read, by the last checkpoints of the runs of the chosen values and of the
+                  baseline: trials (by id: loss, bits_per_byte, on so many tokens of it, and split, the
+                  digest of the whole text in tokens)
 
 Rows of earlier versions are read as this version would have written them (`_current`). Kinds and fields
 of a later version are skipped, and said once. Each row is validated where it is read, here and nowhere
@@ -182,7 +185,10 @@ _FIELDS: Mapping[str, str] = {
     "failed": "trial=id attempt=count how=text reason=text traceback?=text final=flag",
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",
     "sampled": "trial=id step=count text=text tokens=count temperature=number top_p=number seed=count",
+    "tested": "trials=tested",
 }
+# Of a trial in a `tested`.
+_TESTED = "loss=number|null bits_per_byte=number|null tokens=count split=text"
 # Of an arm in a `look`.
 _SEEN = (
     "seeds=counts changes=values values=values|null trial=id|null against=id|null looks=counts n=count "
@@ -232,6 +238,7 @@ def _types() -> dict[str, Any]:
         f"{name}|null": of.nullable_schema(types[name]) for name in ("number", "values", "id")
     }
     types["seen"] = of.dict_schema(text, _tree(_SEEN, types), strict=True)
+    types["tested"] = of.dict_schema(name, _tree(_TESTED, types), strict=True)
     return types | {f"{name}|null": of.nullable_schema(one) for name, one in types.items()}
 
 

@@ -569,3 +569,13 @@ def noise_of_runs(
     if over_seeds is None or scatters_more(repeated, over_seeds):
         return repeated, "repeats"
     return over_seeds, "seeds"
+
+
+def share_interval(found: int, of: int) -> tuple[float, float]:
+    """The 95% interval of a share, of which so many of some independent cases were found (Clopper and
+    Pearson, Biometrika 26, 1934)."""
+    from scipy import special
+
+    low = float(special.betaincinv(found, of - found + 1, ALPHA / 2)) if found else 0.0
+    high = float(special.betaincinv(found + 1, of - found, 1 - ALPHA / 2)) if found < of else 1.0
+    return low, high

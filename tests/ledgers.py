@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from sweeps import ledger
 from sweeps.findings.everything import findings
 from sweeps.findings.results import Results, results_of
-from sweeps.ledger import Files, Ledger
+from sweeps.ledger import Files, Ledger, Trial, fold
 from sweeps.report.analysis import Analysis, write
 from sweeps.text import show
 from tinylm import config as cfg
@@ -166,6 +166,19 @@ def story(folder: Path) -> Iterator[Story]:
     """A writer of the ledger of a new sweep in the folder."""
     with Ledger(Files(folder)) as ledger:
         yield Story(ledger)
+
+
+def tell_tested(files: Files, loss_of: Callable[[Trial], float | None]) -> None:
+    """Write down what runs of a sweep lose on its test text; nothing of those for which it is None."""
+    with Ledger(files) as ledger:
+        losses = {t.trial: loss_of(t) for t in fold(ledger.rows()).trials.values()}
+        rows = {trial: read_of(loss) for trial, loss in losses.items() if loss is not None}
+        ledger.append("tested", trials=rows)
+
+
+def read_of(loss: float | None) -> dict[str, Any]:
+    """What a run has read of the test text; None for a loss that is not finite."""
+    return {"loss": loss, "bits_per_byte": loss, "tokens": 16_384, "split": "ab" * 8}
 
 
 RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)

@@ -200,7 +200,7 @@ TESTS = "\n".join(path.read_text() for path in (HERE / "tests").rglob("test_*.py
 NAMED = [
     (named(page), test)
     for page in PAGES
-    for test in dict.fromkeys(re.findall(r"\btest_[a-z0-9_]+\b(?!\.py)", page.read_text()))
+    for test in dict.fromkeys(re.findall(r"(?<![.\w])test_[a-z0-9_]+\b(?!\.py)", page.read_text()))
 ]
 
 

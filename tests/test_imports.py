@@ -190,6 +190,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "seed": 0,
                 },
             )
+            losses = {"loss": 3.0, "bits_per_byte": 1.0, "tokens": 2048, "split": "ab" * 8}
+            conductor.test(conductor.sweep.trials.values(), lambda run, file: losses)
         led.write_whole(ledger.files.summary, b"")
     return folder
 

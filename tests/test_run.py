@@ -79,7 +79,7 @@ def test_a_wrong_command_exits_2_with_rule_and_value(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"caf\xe9 ole", "not UTF-8"), (b"too small", "the training split has at most 9 tokens")],
+    [(b"caf\xe9 ole", "not UTF-8"), (b"too small", "the training split has at most 8 tokens")],
 )
 def test_a_bad_corpus_exits_2(tmp_path: Path, content: bytes, message: str) -> None:
     space = write_space(tmp_path, STOPPING)

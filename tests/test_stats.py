@@ -540,3 +540,10 @@ def test_pairing_saves_the_variance_that_both_share() -> None:
 )
 def test_what_pairing_bought_is_not_always_known(own: list[float], base: list[float]) -> None:
     assert pairing(own, base) is None
+
+
+@pytest.mark.parametrize(("found", "of"), [(0, 6), (1, 6), (3, 7), (6, 6)])
+def test_the_interval_of_a_share_is_the_exact_one(found: int, of: int) -> None:
+    low, high = stats_module.share_interval(found, of)
+    exact = stats.binomtest(found, of).proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high))

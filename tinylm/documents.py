@@ -1,9 +1,12 @@
-"""The documents of a corpus, and which of them are held out for validation.
+"""The documents of a corpus, and which of them are held out for validation and for the test.
 
 Of documents without a split of their own, each is held out by a hash of its text and
 `data.split_seed`, so equal documents are on the same side. Where that gives no sound split (few
 documents, or one that is most of the text), whole documents are held out by their size; where that
 gives none either, the end of the longest document is held out.
+
+The test text is taken in the same way from what is left to train on, so that the validation text does
+not depend on `data.test_fraction`.
 """
 
 import hashlib
@@ -40,20 +43,35 @@ _DRAWN = 10_000  # documents that are looked at when whole documents are held ou
 _KEYS = 2**64
 
 Advance = Callable[[int], None]  # told how many characters were read
-# A part of a document, whether the document ends with it, and whether it is held out; None where
-# the split decides.
-SidedPiece = tuple[str, bool, bool | None]
+SIDES = TRAIN, VALIDATION, TEST = 0, 1, 2  # what a document is for
+# A part of a document, whether the document ends with it, and its side; None where the split decides.
+SidedPiece = tuple[str, bool, int | None]
 
 
 @dataclass(frozen=True)
-class Split:
-    """A rule that holds documents out, by their keys, or by position in the longest one."""
+class Rule:
+    """Holds documents out for one side, by their keys, or by position in the longest one."""
 
     holds: Callable[[int], bool]
     document: int | None = None  # the number of the document whose end is held out
     offset: int = 0  # bytes of this document before its end
     slack: int = 0  # bytes that the end may be longer or shorter, to begin at a break of the text
     note: str = ""  # what people should know about it
+
+
+@dataclass(frozen=True)
+class Split:
+    """The side of each document: that of its files, except that training documents may be the test's."""
+
+    validation: Rule
+    test: Rule
+
+    def of(self, document: "Document") -> int:
+        """The side of a document."""
+        side = document.side
+        if side is None:
+            side = VALIDATION if self.validation.holds(document.key) else TRAIN
+        return TEST if side == TRAIN and self.test.holds(document.key) else side
 
 
 @dataclass(frozen=True)
@@ -72,9 +90,11 @@ class Survey:
     digest: str
     train: Side
     validation: Side
-    held: bytes  # for each document, 1 if it is held out
+    test: Side
+    sides: bytes  # of each document
     split: Split
     longest: "Document | None"  # of the documents that have no side of their own
+    longest_training: "Document | None"
 
 
 def _speeches() -> list[Path]:
@@ -138,17 +158,17 @@ def _uncut(data: cfg.Data, downloads: Path) -> Iterator[SidedPiece]:
     """The pieces of a corpus as its files have them."""
     if data.corpus in HUB:
         data = data.model_copy(update={"separator": "endoftext"})
-        for side, name in zip((False, True), HUB[data.corpus][1], strict=True):
+        for side, name in zip((TRAIN, VALIDATION), HUB[data.corpus][1], strict=True):
             file = _from_hub(data.corpus, name, downloads)
             yield from ((*piece, side) for piece in texts.documents(file, data))
     elif data.corpus == "text":
         files = texts.sources(data)
-        unless_split = False if files.validation else None
+        unless_split = TRAIN if files.validation else None
         for file in files.training:
             yield from ((*piece, unless_split) for piece in texts.documents(file, data))
         setting = "data.path" if data.validation_path is None else "data.validation_path"
         for file in files.validation:
-            yield from ((*piece, True) for piece in texts.documents(file, data, setting))
+            yield from ((*piece, VALIDATION) for piece in texts.documents(file, data, setting))
     else:
         whole = {"sotu": _sotu, "python": _python}[data.corpus]
         yield from ((*piece, None) for piece in texts.pieces((text, True) for text in whole()))
@@ -193,24 +213,26 @@ def stamp(data: cfg.Data, vocab_size: int, downloads: Path) -> tuple[str, int] |
 def pieces(data: cfg.Data, split: Split, downloads: Path) -> Iterator[SidedPiece]:
     """The pieces of every document that is not empty; `ConfigError` if a file can't be read."""
     stream = _uncut(data, downloads)
-    return stream if split.document is None else _with_end_held(stream, split)
+    for side, rule in ((VALIDATION, split.validation), (TEST, split.test)):
+        stream = stream if rule.document is None else _with_end_held(stream, rule, side)
+    return stream
 
 
-def _with_end_held(stream: Iterator[SidedPiece], split: Split) -> Iterator[SidedPiece]:
-    """The same pieces, with the end of one document as a document of its own, held out."""
+def _with_end_held(stream: Iterator[SidedPiece], rule: Rule, held: int) -> Iterator[SidedPiece]:
+    """The same pieces, with the end of one document as a document of its own, on another side."""
     number = place = 0
     in_end = False
-    for text, ends, _ in stream:
-        size = len(text.encode()) if number == split.document else 0
-        if number == split.document and not in_end and place + size > split.offset:
-            before = text.encode()[: split.offset - place].decode("utf-8", "ignore")
-            cut = _break(text, len(before), split.slack)
-            yield text[:cut].rstrip(), True, False
+    for text, ends, side in stream:
+        size = len(text.encode()) if number == rule.document else 0
+        if number == rule.document and not in_end and place + size > rule.offset:
+            before = text.encode()[: rule.offset - place].decode("utf-8", "ignore")
+            cut = _break(text, len(before), rule.slack)
+            yield text[:cut].rstrip(), True, TRAIN
             if rest := text[cut:].lstrip():
-                yield rest, ends, True
+                yield rest, ends, held
             in_end = not ends
         else:
-            yield text, ends, in_end
+            yield text, ends, held if in_end else side
             in_end = in_end and not ends
         place += size
         number += ends
@@ -235,7 +257,7 @@ class Document:
     digest: bytes
     bytes: int
     characters: int
-    side: bool | None
+    side: int | None
 
 
 def _read(data: cfg.Data, split: Split, downloads: Path, advance: Advance) -> Iterator[Document]:
@@ -259,66 +281,126 @@ def _read(data: cfg.Data, split: Split, downloads: Path, advance: Advance) -> It
 
 def survey(data: cfg.Data, vocab_size: int, downloads: Path, advance: Advance) -> Survey:
     """The corpus, read once, or a few times if it has few documents, with its split."""
-    fraction = data.validation_fraction
-    by_hash = Split(lambda key: key < fraction * _KEYS)
-    found = _survey(data, by_hash, vocab_size, downloads, advance)
-    total = found.train.bytes + found.validation.bytes
-    if found.longest is None or _is_sound(found, fraction):
+
+    def read(split: Split) -> Survey:
+        return _survey(data, split, vocab_size, downloads, advance)
+
+    def documents(split: Split) -> Iterator[Document]:
+        return _read(data, split, downloads, advance)
+
+    held, tested = data.validation_fraction, data.test_fraction
+    by_hash = Rule(lambda key: key < held * _KEYS)
+    # From the other end of the keys: more validation text takes none of the test text.
+    found = read(Split(by_hash, Rule(lambda key: key >= (1 - tested) * _KEYS)))
+    found = _with_validation(found, held, read, documents)
+    return _with_test(found, tested, read, documents) if tested else found
+
+
+def _with_validation(
+    found: Survey,
+    fraction: float,
+    read: Callable[[Split], Survey],
+    documents: Callable[[Split], Iterator[Document]],
+) -> Survey:
+    """The survey with a sound split between validation and the rest."""
+    held, left = found.validation.bytes, found.train.bytes + found.test.bytes
+    if found.longest is None or _is_sound(held, left, fraction):
         return found
-    if len(found.held) > 1:
-        chosen = _by_size(_read(data, by_hash, downloads, advance), total, fraction)
-        split = Split(
+    test, total, one = found.split.test, held + left, len(found.sides) == 1
+    if not one:
+        chosen = _by_size(((d.key, d.bytes) for d in documents(found.split)), total, fraction)
+        rule = Rule(
             chosen.__contains__, note="so few documents are held out by their size, not one by one"
         )
-        found = _survey(data, split, vocab_size, downloads, advance)
-        if _is_sound(found, fraction):
+        found = read(Split(rule, test))
+        if _is_sound(found.validation.bytes, found.train.bytes + found.test.bytes, fraction):
             return found
     assert found.longest is not None
-    end = max(1, round(total * fraction))
-    split = Split(
-        lambda key: False,
-        found.longest.number,
-        max(1, found.longest.bytes - end),
-        end // 8,
+    note = (
         "the end of the only document is held out; data.separator says what is between documents"
-        if len(found.held) == 1
-        else "one document is most of the text: its end is held out",
+        if one
+        else "one document is most of the text: its end is held out"
     )
-    return _survey(data, split, vocab_size, downloads, advance)
+    return read(Split(_end_of(found.longest, total * fraction, note), test))
+
+
+def _with_test(
+    found: Survey,
+    fraction: float,
+    read: Callable[[Split], Survey],
+    documents: Callable[[Split], Iterator[Document]],
+) -> Survey:
+    """The survey with a sound split between the test and what is left to train on."""
+    held, left = found.test.bytes, found.train.bytes
+    if _is_sound(held, left, fraction):
+        return found
+    validation, total = found.split.validation, found.train.bytes + found.test.bytes
+    others = (
+        (_KEYS - document.key, document.bytes)
+        for document, side in zip(documents(found.split), found.sides, strict=True)
+        if side != VALIDATION
+    )
+    chosen = _by_size(others, total, fraction)
+    by_size = Rule(
+        lambda key: _KEYS - key in chosen,
+        note="so few documents are held out for the test by their size, not one by one",
+    )
+    found = read(Split(validation, by_size))
+    if _is_sound(found.test.bytes, found.train.bytes, fraction) or found.longest_training is None:
+        return found
+    note = "one document is most of the training text: its end is held out for the test"
+    return read(Split(validation, _end_of(found.longest_training, total * fraction, note)))
+
+
+def _end_of(document: Document, size: float, note: str) -> Rule:
+    """The rule that holds out the end of a document, of about so many bytes."""
+    end = max(1, round(size))
+    offset = max(1, document.bytes - end)
+    return Rule(lambda key: False, document.number, offset, end // 8, note)
 
 
 def _survey(
     data: cfg.Data, split: Split, vocab_size: int, downloads: Path, advance: Advance
 ) -> Survey:
     content = hashlib.sha256(f"{FORMAT}:{vocab_size}".encode())
-    held = bytearray()
-    documents, sizes, characters = [0, 0], [0, 0], [0, 0]
-    longest = None
+    sides = bytearray()
+    documents, sizes, characters = ([0] * len(SIDES) for _ in range(3))
+    longest = longest_training = None
     for document in _read(data, split, downloads, advance):
-        side = split.holds(document.key) if document.side is None else document.side
-        content.update(b"\1" if side else b"\0")
+        side = split.of(document)
+        content.update(bytes([side]))
         content.update(document.digest)
-        held.append(side)
+        sides.append(side)
         documents[side] += 1
         sizes[side] += document.bytes
         characters[side] += document.characters
         if document.side is None and (longest is None or document.bytes > longest.bytes):
             longest = document
-    train, validation = map(Side, documents, sizes, characters)
-    return Survey(content.hexdigest()[:16], train, validation, bytes(held), split, longest)
+        if side == TRAIN and (longest_training is None or document.bytes > longest_training.bytes):
+            longest_training = document
+    train, validation, test = map(Side, documents, sizes, characters)
+    return Survey(
+        digest=content.hexdigest()[:16],
+        train=train,
+        validation=validation,
+        test=test,
+        sides=bytes(sides),
+        split=split,
+        longest=longest,
+        longest_training=longest_training,
+    )
 
 
-def _is_sound(found: Survey, fraction: float) -> bool:
-    """Whether a tenth of what is to be held out is, and half of what is to be trained on is left."""
-    held, left = found.validation.bytes, found.train.bytes
+def _is_sound(held: int, left: int, fraction: float) -> bool:
+    """Whether a tenth of what is to be held out is, and half of what is to be left is left, in bytes."""
     total = held + left
     return held >= total * fraction / 10 and left >= total * (1 - fraction) / 2
 
 
-def _by_size(documents: Iterator[Document], total: int, fraction: float) -> frozenset[int]:
-    """The keys of documents that have at least a fraction of the text, drawn in the order of their
-    keys, without those that would leave too little."""
-    drawn = heapq.nsmallest(_DRAWN, ((document.key, document.bytes) for document in documents))
+def _by_size(documents: Iterator[tuple[int, int]], total: int, fraction: float) -> frozenset[int]:
+    """The keys of documents, of these keys and sizes, that have at least a fraction of the text, drawn in
+    the order of their keys, without those that would leave too little."""
+    drawn = heapq.nsmallest(_DRAWN, documents)
     chosen, held = set(), 0
     for key, equal in groupby(drawn, itemgetter(0)):
         size = sum(size for _, size in equal)

@@ -134,14 +134,19 @@ def start(config: cfg.Config) -> State:
     return State(model, optim.adamw(model, config), LossWatch())
 
 
-def require(device: str) -> None:
-    """Raise `ConfigError` if a device is not available."""
+def is_available(device: str) -> bool:
+    """Whether a device can be used here."""
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available[device]:
+    return available[device]
+
+
+def require(device: str) -> None:
+    """Raise `ConfigError` if a device is not available."""
+    if not is_available(device):
         raise cfg.ConfigError(
             [f"run.device: {device} is not available here; use --set run.device=cpu"]
         )
@@ -231,8 +236,13 @@ def _losses(forward: Forward, window_BT: Tensor, config: cfg.Config) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple[float, float]:
-    """Validation loss in nats per token, and bits per byte, over the fixed windows.
+def evaluate(
+    forward: Forward,
+    corpus: data.Corpus,
+    config: cfg.Config,
+    split: Literal["validation", "test"] = "validation",
+) -> tuple[float, float]:
+    """The loss on a split in nats per token, and bits per byte, over the fixed windows.
 
     The loss is the mean over all positions of the windows: a token at the start of one is predicted
     from few tokens before it, one at the end from almost `model.context_length`.
@@ -244,7 +254,9 @@ def evaluate(forward: Forward, corpus: data.Corpus, config: cfg.Config) -> tuple
     """
     length = config.model.context_length
     block = config.eval_block
-    blocks = data.validation_windows(corpus.validation, config.eval.tokens // block, block)
+    tokens = corpus.validation if split == "validation" else corpus.test
+    assert tokens is not None  # the corpus has the splits that its config asks for
+    blocks = data.fixed_windows(tokens, config.eval.tokens // block, block)
     windows = data.cut(blocks, length)
     bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
     nats = text_nats = 0.0

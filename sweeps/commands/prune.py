@@ -56,8 +56,9 @@ def main(
 
 def best_trials(files: led.Files, sweep: led.Sweep) -> set[str]:
     """The trials that `best/` and an export can use: the finished runs of the best values, of the sweep
-    and of each arm. They are all that finished if this version does not know the space of the sweep."""
-    from sweeps.findings.best import best_runs
+    and of each arm; and those that still have to read the test text. They are all that finished if this
+    version does not know the space of the sweep."""
+    from sweeps.findings.best import best_runs, to_test
     from sweeps.findings.everything import Reader, StudyFindings
     from tinylm.config import ConfigError
 
@@ -66,7 +67,8 @@ def best_trials(files: led.Files, sweep: led.Sweep) -> set[str]:
     except (ConfigError, exits.UsageError):
         return {one.trial for one in sweep.everything if one.status == "finished"}
     arms = [arm.name for arm in found.settled] if isinstance(found, StudyFindings) else []
-    return {run.trial for arm in ("", *arms) for run in best_runs(found, arm)}
+    unread = {run.trial for run in to_test(found)} - sweep.tests.keys()
+    return unread | {run.trial for arm in ("", *arms) for run in best_runs(found, arm)}
 
 
 def _print(files: led.Files, found: "Pruning") -> None:

@@ -16,6 +16,8 @@ from sweeps.engine import Allowed, TrackerName
 from sweeps.exits import masked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from sweeps.engine.session import Readers
@@ -96,7 +98,7 @@ def readers() -> "Readers":
     """What a session needs of the side that reads; each is imported when it is called."""
     from sweeps.engine.session import Readers
 
-    return Readers(_publish, _void_arms, _best_runs)
+    return Readers(_publish, _void_arms, _best_runs, _to_test)
 
 
 def _publish(files: "Files", console: "Console") -> None:
@@ -116,3 +118,10 @@ def _best_runs(files: "Files") -> "list[Trial]":
     from sweeps.findings.everything import Reader
 
     return best_runs(Reader().findings(files))
+
+
+def _to_test(files: "Files") -> "Sequence[Trial]":
+    from sweeps.findings.best import to_test
+    from sweeps.findings.everything import Reader
+
+    return to_test(Reader().findings(files))

@@ -80,6 +80,8 @@ def refuse_other_base(before: led.Row | None, request: Request) -> None:
         different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
     elif "eval.block" in found:
         different.append("  (where model.context_length varies, all trials predict the same block)")
+    if "data.test_fraction" in found and not before["base"]["data"]["test_fraction"]:
+        different.append("  (to keep its training text, set data.test_fraction: 0.0 under base)")
     if different:
         raise RefusedError(
             "\n".join(["the sweep in this folder has another base config:", *different])
@@ -558,6 +560,21 @@ class Driver:
         text = write(file)
         if text is not None:
             self._record("sampled", trial=run.trial, step=run.step, **text)
+
+    def test(
+        self,
+        runs: Iterable[led.Trial],
+        read: Callable[[led.Trial, Path | None], dict[str, Any] | None],
+    ) -> None:
+        """Write down what runs lose on the test text, by their last checkpoints, each run once."""
+        known, files = self.sweep.tests, self.ledger.files
+        found = {}
+        for run in runs:
+            file = None if run.checkpoint is None else files.checkpoint(run.checkpoint)
+            if run.trial not in known and (losses := read(run, file)) is not None:
+                found[run.trial] = losses
+        if found:
+            self._record("tested", trials=found)
 
     @property
     def running(self) -> list[led.Trial]:

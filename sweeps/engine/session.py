@@ -72,6 +72,7 @@ class Readers:
     publish: Callable[[led.Files, Console], None]  # write and print the analysis
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
     best_runs: Callable[[led.Files], Sequence[led.Trial]]  # whose checkpoints are the best
+    to_test: Callable[[led.Files], Sequence[led.Trial]]  # the runs that read the test text
 
 
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
@@ -349,6 +350,8 @@ class _Session:
         self._tell_void()
         if self.driver.sweep.sampled is None:  # a crash prevented it
             self.driver.sample(self.readers.best_runs(files), _sample)
+        if not self.driver.sweep.is_tested:  # the same
+            self._test()
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
             self.readers.publish(files, self.console)
@@ -413,13 +416,15 @@ class _Session:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
         driver, command = self.driver, self.options.command
         capped = driver.is_capped()
+        failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         if ended_by is None and not capped:
             driver.sample(self.readers.best_runs(self._files), _sample)
+            if not failed:  # else the next session tries again, and may choose others
+                self._test()
         self.readers.publish(self._files, self.console)
         if ended_by is not None:
             _warn(_kept(self.options))
             return exits.by_signal(ended_by)
-        failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         for trial in failed:
             _warn(f"failed: {trial.label}: {trial.reason}")
         if failed:
@@ -433,6 +438,13 @@ class _Session:
             )
             return Code.CAPPED
         return exit_code(self.driver.sweep, self.readers.void_arms(self.driver.sweep))
+
+    def _test(self) -> None:
+        """Have the test text read, if the sweep has one and it is new to a run of the chosen values or of the
+        baseline."""
+        trials = self.driver.sweep.trials.values()
+        if any(trial.value("data.test_fraction") for trial in trials):
+            self.driver.test(self.readers.to_test(self._files), _read_test_text)
 
     def _tell_void(self) -> None:
         for arm in self.readers.void_arms(self.driver.sweep):
@@ -448,6 +460,20 @@ def _sample(file: Path) -> led.Row | None:
         return sample_text(file)
     except CheckpointError as error:  # what was measured is valid without it
         _warn(f"no sample text: {error}")
+        return None
+
+
+def _read_test_text(run: led.Trial, file: Path | None) -> led.Row | None:
+    """What a run loses on the test text; None, and a warning, if that can't be known."""
+    from sweeps.engine.worker import read_test_text
+    from tinylm.checkpoint import CheckpointError
+
+    try:
+        if file is None or not file.is_file():
+            raise CheckpointError("its checkpoint is gone")
+        return read_test_text(file, run.corpus)
+    except (CheckpointError, cfg.ConfigError) as error:  # what was measured is valid without it
+        _warn(f"no test loss of {run.label}: {error}")
         return None
 
 

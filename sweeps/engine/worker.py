@@ -1,5 +1,8 @@
-"""One attempt at a trial, and the text that a checkpoint writes: all that loads a model."""
+"""One attempt at a trial, the text that a checkpoint writes and its loss on the test text: all that loads a
+model."""
 
+import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -86,4 +89,30 @@ def sample_text(file: Path) -> Row:
         "temperature": TEMPERATURE,
         "top_p": TOP_P,
         "seed": SAMPLE_SEED,
+    }
+
+
+def read_test_text(file: Path, digest: str) -> Row:
+    """What the model of a checkpoint loses on the test text of the corpus with this digest: loss and
+    bits_per_byte (None if not finite), tokens (how many were read) and split (the digest of the text in tokens).
+
+    `CheckpointError` if the file is not a whole checkpoint, and `ConfigError` if the device or the corpus
+    is not here.
+    """
+    trained = checkpoint.load_model(file)
+    config = trained.config
+    if not train.is_available(config.run.device):
+        raise cfg.ConfigError([f"run.device: {config.run.device} is not available here"])
+    corpus = data.find(digest) or data.prepare(config)
+    if corpus.digest != digest or corpus.test is None:
+        where = config.data.path or config.data.corpus
+        raise cfg.ConfigError([f"{where}: has changed: its digest was {digest}"])
+    torch.set_num_threads(config.run.threads)
+    model = trained.model.to(config.run.device)
+    loss, bits_per_byte = train.evaluate(model, corpus, config, "test")
+    return {
+        "loss": loss if math.isfinite(loss) else None,
+        "bits_per_byte": bits_per_byte if math.isfinite(bits_per_byte) else None,
+        "tokens": config.eval.tokens // config.eval_block * config.eval_block,
+        "split": hashlib.sha256(corpus.test.ids.tobytes()).hexdigest()[:16],
     }

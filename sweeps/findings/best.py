@@ -1,10 +1,11 @@
-"""The runs whose checkpoints are the best that a sweep has."""
+"""The runs whose checkpoints are the best that a sweep has, and those that read its test text."""
 
 import math
 from collections.abc import Sequence
 
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.tested import study_runs
 from sweeps.ledger import Trial
 from sweeps.selection import last_record
 
@@ -25,6 +26,14 @@ def best_runs(found: SearchFindings | StudyFindings, arm: str = "") -> list[Tria
         if run.status == "finished" and (end := last_record(run)) is not None
     }
     return sorted((run for run in runs if run.trial in ends), key=lambda run: ends[run.trial])
+
+
+def to_test(found: SearchFindings | StudyFindings) -> Sequence[Trial]:
+    """The runs that read the test text when the sweep has ended: those of the chosen values and of the
+    baseline; of a study, those that its arms are compared by."""
+    if isinstance(found, SearchFindings):
+        return found.to_test.every
+    return study_runs(found.comparison)
 
 
 def _of_search(found: SearchFindings) -> Sequence[Trial]:

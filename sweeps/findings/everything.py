@@ -31,8 +31,10 @@ from sweeps.findings.ranking import (
     withdrawn,
 )
 from sweeps.findings.results import ENDINGS, Results, read_results
+from sweeps.findings.risk import Risk, risk
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
+from sweeps.findings.tested import OnTestText, SearchRuns, search_runs, tested_search, tested_study
 from sweeps.findings.tuning import Tuning, Unsettled, tuning, unsettled
 from sweeps.ledger import Files, Row, Trial
 from sweeps.outcomes import RULES, Overfit, outcome, overfit
@@ -117,8 +119,11 @@ class SearchFindings(Findings):
     selection: Selection | None
     spread: tuple[Spread, ...]  # at the common token count
     stability: Stability | None
+    risk: Risk | None  # of the best values
     front: tuple[Trial, ...]  # the best for their compute of those that finished, audits included
     importance: Importance | None  # of each path; None if it is not known
+    to_test: SearchRuns  # the runs that read the test text
+    tested: OnTestText | None  # None before they did
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -139,6 +144,8 @@ class SearchFindings(Findings):
             },
             **self._tail(),
             "stability": self.stability and self.stability.as_json(),
+            **({"risk": self.risk.as_json()} if self.risk and self.risk.matters else {}),
+            **_tested_json(self.tested),
         }
 
 
@@ -150,6 +157,7 @@ class StudyFindings(Findings):
     comparison: ArmsComparison | None  # None if the baseline is not settled
     unsettled: tuple[Unsettled, ...]
     tuning: tuple[Tuning, ...]
+    tested: OnTestText | None  # None before the test text was read
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""
@@ -159,7 +167,12 @@ class StudyFindings(Findings):
             "unsettled": [asdict(one) for one in self.unsettled],
             "tuning": [one.as_json() for one in self.tuning],
             **self._tail(),
+            **_tested_json(self.tested),
         }
+
+
+def _tested_json(tested: OnTestText | None) -> Row:
+    return {} if tested is None else {"tested": tested.as_json()}
 
 
 def findings(results: Results) -> SearchFindings | StudyFindings:
@@ -199,12 +212,14 @@ def study_findings(results: Results) -> StudyFindings:
     settled = arms_of(results.sweep)
     grids = tuning(results, settled)
     waiting = unsettled(results, settled, grids)
+    compared = comparison(results, settled, waiting)
     return StudyFindings(
         **vars(any_findings(results)),
         settled=tuple(settled),
-        comparison=comparison(results, settled, waiting),
+        comparison=compared,
         unsettled=waiting,
         tuning=grids,
+        tested=tested_study(results, compared),
     )
 
 
@@ -219,6 +234,9 @@ def search_findings(results: Results) -> SearchFindings:
     found = answer(results, winner, chosen)
     best = found.better.runs if found.better else winner
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
+    testing = search_runs(results, best)
+    trials = results.audited(results.trials)
+    stable = None if results.to_target else stability(trials, results.metric)
     return SearchFindings(
         **vars(any_findings(results)),
         answer=found,
@@ -232,11 +250,12 @@ def search_findings(results: Results) -> SearchFindings:
         not_settled=() if results.to_target else not_settled(results, best),
         selection=chosen,
         spread=spread(results),
-        stability=None
-        if results.to_target
-        else stability(results.audited(results.trials), results.metric),
+        stability=stable,
+        risk=risk(results, best, stable),
         front=front(results),
         importance=None if results.to_target else importance(results),
+        to_test=testing,
+        tested=tested_search(results, testing),
     )
 
 

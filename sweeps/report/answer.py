@@ -8,6 +8,8 @@ from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
+from sweeps.report.risk import risk_words
+from sweeps.report.tested import tested_words
 from sweeps.selection import when
 from sweeps.text import between, loss, named, quantity, tally
 
@@ -17,10 +19,11 @@ ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
 
 def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     """The answer of a sweep: what it chose with the loss to quote, and the caveats; for a study, one
-    sentence per arm."""
+    sentence per arm; what the test text says, and how risky the choice is."""
     if isinstance(found, StudyFindings):
-        return [*_of_study(found), *about_words(found)]
-    return [*chosen_words(found), *caveat_words(found)]
+        return [*_of_study(found), *tested_words(found), *about_words(found)]
+    more = [*tested_words(found), *risk_words(found.risk)]
+    return [*chosen_words(found), *more, *caveat_words(found)]
 
 
 def chosen_words(found: SearchFindings) -> list[str]:
@@ -30,7 +33,8 @@ def chosen_words(found: SearchFindings) -> list[str]:
 
 def caveat_words(found: SearchFindings) -> list[str]:
     """What a reader of a search's answer has to know."""
-    return [*about_words(found), *(_caveat(found, caveat) for caveat in found.answer.caveats)]
+    caveats = (_caveat(found, caveat) for caveat in found.answer.caveats)
+    return [*about_words(found), *caveats]
 
 
 def about_words(found: Findings) -> list[str]:

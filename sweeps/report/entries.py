@@ -27,6 +27,8 @@ from sweeps.report.answer import better_words, caveat_words, chosen_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
+from sweeps.report.risk import risk_words
+from sweeps.report.tested import arm_words, tested_words
 from sweeps.text import quantity, show, times
 from tinylm import config as cfg
 
@@ -57,6 +59,7 @@ class Entry:
     no_comparison: str  # why there is no comparison
     answer: list[str]  # of a search: what it chose, with the loss to quote
     verdict: str
+    test: list[str]  # what the test text says
     doubts: str  # about its losses, if the verdict does not say so
     patterns: str
     observations: list[str]
@@ -127,9 +130,12 @@ def _entry(one: Experiment) -> Entry:
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         answer=_answer(one),
         verdict=_verdict(one),
+        test=_test(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
-        observations=list(dict.fromkeys([*_caveats(one), *observations(one), *_cautions(one)])),
+        observations=list(
+            dict.fromkeys([*_caveats(one), *observations(one), *_risk(one), *_cautions(one)])
+        ),
         next_steps=[step.words for step in next_steps(one)],
     )
 
@@ -148,12 +154,24 @@ def _answer(one: Experiment) -> list[str]:
     return chosen_words(one.findings)
 
 
+def _test(one: Experiment) -> list[str]:
+    """What the test text says of the choice of a search, or of an arm."""
+    if isinstance(one.findings, SearchFindings):
+        return tested_words(one.findings)
+    return [] if one.arm is None else arm_words(one.findings, one.arm.name)
+
+
 def _caveats(one: Experiment) -> list[str]:
     """The caveats of a search; of an arm without a comparison, that its runs start too high."""
     if isinstance(one.findings, SearchFindings):
         return caveat_words(one.findings)
     words = init_of(one.runs) if one.arm is None else ""
     return [words] if words else []
+
+
+def _risk(one: Experiment) -> list[str]:
+    """How risky the choice of a search is."""
+    return risk_words(one.findings.risk) if isinstance(one.findings, SearchFindings) else []
 
 
 def _cautions(one: Experiment) -> Iterator[str]:

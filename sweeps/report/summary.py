@@ -25,6 +25,7 @@ from sweeps.report.markdown import (
 from sweeps.report.next_steps import next_space, steps_of
 from sweeps.report.overfitting import overfit_section, passes_of
 from sweeps.report.race import race_table
+from sweeps.report.tested import tested_section
 from sweeps.selection import when
 from sweeps.text import count, duration, quantity, sentence, whole
 
@@ -35,6 +36,7 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str], best
     if isinstance(found, StudyFindings):
         lines += study.verdict_words(found)
         lines += overfit_section(found)
+        lines += tested_section(found)
         lines += study.tuning_words(found)
         lines += _noise_words(found)
         lines += _ended_words(found)

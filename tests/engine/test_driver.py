@@ -210,6 +210,44 @@ def test_a_run_whose_checkpoint_is_gone_is_not_sampled(tmp_path: Path) -> None:
         assert conductor.sweep.sampled["trial"] == kept.trial
 
 
+def losses_of(run: led.Trial, file: Path | None) -> dict[str, Any] | None:
+    """What a run loses on the test text; None without its checkpoint."""
+    if file is None or not file.is_file():
+        return None
+    return {"loss": 3.0, "bits_per_byte": 1.0, "tokens": 2048, "split": run.trial}
+
+
+def test_each_run_reads_the_test_text_once(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        first, second, *_ = conductor.sweep.trials.values()
+        conductor.test([first], losses_of)
+        conductor.test([first, second], losses_of)
+        conductor.test([first, second], losses_of)
+    rows = [row["trials"] for row in led.read(led.Files(tmp_path)) if row["kind"] == "tested"]
+    assert [list(trials) for trials in rows] == [[first.trial], [second.trial]]
+
+
+def test_a_run_whose_checkpoint_is_gone_reads_no_test_text(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        gone, kept, *_ = conductor.sweep.trials.values()
+        assert gone.checkpoint is not None
+        ledger.files.checkpoint(gone.checkpoint).unlink()
+        conductor.test([gone, kept], losses_of)
+        assert list(conductor.sweep.tests) == [kept.trial]
+
+
+def test_without_a_run_no_test_text_is_read(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        conductor.test([], losses_of)
+        assert conductor.sweep.tested == []
+
+
 def test_a_sweep_without_a_best_run_is_not_sampled(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), records=5)
     with led.Ledger(led.Files(tmp_path)) as ledger:
@@ -276,6 +314,15 @@ def test_another_base_config_is_refused_with_the_difference(tmp_path: Path) -> N
         pytest.raises(RefusedError, match=r"optim.weight_decay: 0.1 there, 0.3 here"),
     ):
         driver(ledger, request(other))
+
+
+def test_a_sweep_from_before_the_test_text_is_told_how_it_keeps_its_text(tmp_path: Path) -> None:
+    sweep(tmp_path, {**grid(RATES), "base": {"data.test_fraction": 0.0}}, records=1)
+    with (
+        led.Ledger(led.Files(tmp_path)) as ledger,
+        pytest.raises(RefusedError, match=r"set data.test_fraction: 0.0 under base"),
+    ):
+        driver(ledger, request(grid(RATES)))
 
 
 def lengths(*values: int) -> dict[str, Any]:

@@ -79,6 +79,19 @@ def test_the_runs_of_every_arm_stay_and_those_of_the_re_tune_grids_go(tmp_path: 
     assert kept(led.Files(tmp_path)) == runs
 
 
+def test_the_runs_that_have_to_read_the_test_text_stay_until_they_have(tmp_path: Path) -> None:
+    """They are those of the best rate, and of the base config's, 3e-3."""
+    files = led.Files(tmp_path)
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, request(grid([1e-3, 3e-3, 4e-3], **NONE)))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+        assert found(files) == {prune.ENDED: 1}
+        losses = {"loss": 3.0, "bits_per_byte": 1.0, "tokens": 2048, "split": "ab" * 8}
+        conductor.test(conductor.sweep.trials.values(), lambda run, file: losses)
+    assert found(files) == {prune.ENDED: 2}
+
+
 def test_the_runs_of_the_best_mean_stay_and_not_the_lowest_run(tmp_path: Path) -> None:
     tree = {**grid(RATES[:2], **NONE), "seeds": [0, 1, 2]}
     lucky = {(RATES[0], 0): 1.0}

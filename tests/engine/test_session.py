@@ -29,6 +29,7 @@ class Analysis:
     """Stands in for the analysis: counts how often it is published, and knows the void arms."""
 
     void: Sequence[str] = ()
+    tested: Sequence[led.Trial] = ()
     published: list[led.Files] = field(default_factory=list)
 
     def readers(self) -> session.Readers:
@@ -36,6 +37,7 @@ class Analysis:
             lambda files, console: self.published.append(files),
             lambda sweep: self.void,
             lambda files: [],
+            lambda files: self.tested,
         )
 
 
@@ -94,6 +96,34 @@ def test_failed_trials_exit_3_and_4_if_none_succeeded(
         conductor.begin({})
         Engine(conductor, how).run()
         assert session.exit_code(conductor.sweep, []) == code
+
+
+def test_the_test_text_is_read_where_a_crash_prevented_it(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoints of this sweep are none, so what is tried is told."""
+    trial = next(iter(led.fold(led.read(led.Files(done))).trials.values()))
+    again(done, Analysis(tested=[trial]))
+    assert "no test loss of lr=0.001: " in capsys.readouterr().err
+
+
+def test_a_sweep_without_a_test_fraction_asks_for_no_runs(tmp_path: Path) -> None:
+    folder, tree = tmp_path / "rates", grid(RATES, policy="none")
+    tree["base"] = {"data.test_fraction": 0.0}
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+    readers = replace(Analysis().readers(), to_test=lambda files: pytest.fail("asked"))
+    assert session.run(request(tree), folder, OPTIONS, readers, Console(file=io.StringIO())) == 0
+
+
+def test_a_run_whose_checkpoint_is_gone_is_told(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = next(iter(led.fold(led.read(led.Files(done))).trials.values()))
+    assert session._read_test_text(trial, done / "checkpoint.pt") is None
+    assert capsys.readouterr().err == "no test loss of lr=0.001: its checkpoint is gone\n"
 
 
 def test_a_missing_analysis_is_written(done: Path) -> None:

@@ -18,6 +18,7 @@ from ledgers import (
     BUDGET,
     EVERY,
     FIRST,
+    Story,
     audited_sweep,
     bowl,
     ended,
@@ -28,6 +29,7 @@ from ledgers import (
     starts_high,
     story,
     studied,
+    tell_tested,
 )
 
 from sweeps import ledger as led
@@ -121,6 +123,47 @@ def searches(folder: Path) -> None:
         spiking = tell.plan({"optim.lr": 8e-3})
         tell.start(spiking)
         tell.measure(spiking, EVERY, 5.0, spike=3.0)
+
+
+def held_out(folder: Path) -> None:
+    """Sweeps that have read their test text, at the end and before it."""
+
+    def harder(trial: led.Trial) -> float:
+        """The test text is harder, the more so for what was chosen by the other one."""
+        more = 0.01 * (trial.value("optim.lr") == 4e-3 or is_bare(trial.config))
+        return float(trial.curve[-1]["val_loss"]) + 0.3 + more * (1 + trial.seed)
+
+    losses = {BASE.optim.lr: (3.0, 3.1), 4e-3: (2.8, 3.0)}
+    tell_tested(ended(folder / "tested", "optim.lr", losses), harder)
+    alone = ended(folder / "tested-alone", "optim.lr", {1e-3: 2.9, 4e-3: 2.8})
+    tell_tested(alone, harder)
+    again = ended(folder / "tested-again", "optim.lr", losses)
+    tell_tested(again, lambda trial: None if trial.seed else 3.0)
+    with led.Ledger(again) as ledger:
+        Story(ledger).plan({"optim.lr": 8e-3})
+    conduct(folder / "tested-study", study(seeds=SEEDS), lambda c, s: seeded(c, s, -0.25, 0.01))
+    tell_tested(led.Files(folder / "tested-study"), harder)
+
+
+def risky(folder: Path) -> None:
+    """Searches whose best rate is half the lowest unstable one: with two seeds, with one, and with fresh
+    seeds of which one diverges."""
+    for name, seeds in (("near-edge", [0, 1]), ("near-edge-once", [0]), ("near-edge-fresh", [0])):
+        with story(folder / name) as tell:
+            more = {"confirm": 2} if name == "near-edge-fresh" else {}
+            tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}}, seeds=seeds, **more)
+            for seed in seeds:
+                tell.whole(tell.plan({"optim.lr": 2e-3}, seed), 2e-3)
+                unstable = tell.plan({"optim.lr": 4e-3}, seed)
+                tell.start(unstable)
+                tell.diverge(unstable, 5 * EVERY)
+            if more:
+                again = [tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in (2000, 2001)]
+                fresh = dict(zip(("2000", "2001"), again, strict=True))
+                tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=fresh)
+                tell.whole(again[0], 2e-3)
+                tell.start(again[1])
+                tell.diverge(again[1], 5 * EVERY)
 
 
 def lengths(folder: Path) -> None:
@@ -232,6 +275,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     searches(folder)
     singles(folder)
+    held_out(folder)
+    risky(folder)
     lengths(folder)
     studies(folder)
     found = all_findings(folder)

@@ -23,19 +23,19 @@ from tinylm import config as cfg
 from tinylm import data, documents, texts
 from tinylm.data import END_OF_TEXT, Corpus, Tokens
 
-SOTU = cfg.load("smoke").data
+SOTU = cfg.load("smoke").data.model_copy(update={"test_fraction": 0.0})
 
 
-def split(asked: cfg.Data) -> list[tuple[bool, str]]:
-    """Every document of a corpus, and whether it is held out."""
+def split(asked: cfg.Data) -> list[tuple[int, str]]:
+    """Every document of a corpus with its side."""
     downloads = data.cache_folder() / "raw"
     survey = documents.survey(asked, 307, downloads, lambda done: None)
-    found: list[tuple[bool, str]] = []
+    found: list[tuple[int, str]] = []
     parts: list[str] = []
     for text, ends, _ in documents.pieces(asked, survey.split, downloads):
         parts.append(text)
         if ends:
-            found.append((bool(survey.held[len(found)]), "".join(parts)))
+            found.append((survey.sides[len(found)], "".join(parts)))
             parts = []
     return found
 
@@ -79,11 +79,11 @@ def test_every_window_of_the_split_can_be_drawn_and_no_other() -> None:
 
 def test_validation_windows_are_evenly_spread_from_the_first_token_to_the_last() -> None:
     tokens = Tokens(np.arange(2 * 19 + 14, dtype=np.uint16), 1)
-    assert data.validation_windows(tokens, 3, 13)[:, 0].tolist() == [0, 19, 38]
-    assert data.validation_windows(tokens, 3, 13)[-1, -1] == tokens.ids[-1]
+    assert data.fixed_windows(tokens, 3, 13)[:, 0].tolist() == [0, 19, 38]
+    assert data.fixed_windows(tokens, 3, 13)[-1, -1] == tokens.ids[-1]
 
 
-BLOCKS = data.validation_windows(Tokens(np.arange(997, dtype=np.uint16), 1), 3, 2 * 3 * 5 * 7)
+BLOCKS = data.fixed_windows(Tokens(np.arange(997, dtype=np.uint16), 1), 3, 2 * 3 * 5 * 7)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 6, 7, 30, 105, 210])
@@ -107,9 +107,9 @@ def decoded(corpus: Corpus, tokens: Tokens) -> str:
     return corpus.tokenizer().decode(tokens.ids.tolist(), skip_special_tokens=False)
 
 
-def side(config: cfg.Config, held: bool) -> list[str]:
+def side(config: cfg.Config, held: int) -> list[str]:
     """The documents of one side of the split."""
-    return [text for validation, text in split(config.data) if validation is held]
+    return [text for which, text in split(config.data) if which == held]
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -503,6 +503,110 @@ def test_validation_files_are_the_validation_text(
     assert (side(config, False), side(config, True)) == (texts[:40], texts[40:])
 
 
+def with_test(config: cfg.Config, fraction: float) -> cfg.Config:
+    """The config that holds a test text out as well."""
+    return cfg.overlay(config, {"data.test_fraction": fraction})
+
+
+@pytest.mark.parametrize("sizes", [[100] * 61, [100] * 11, [9000, 1], [9000]])
+def test_the_validation_text_is_the_same_with_and_without_a_test_text(
+    tiny: cfg.Config, tmp_path: Path, sizes: list[int]
+) -> None:
+    config = text_config(tiny, numbered(tmp_path, sizes), validation_fraction=0.1)
+    tested = with_test(config, 0.1)
+    assert side(tested, documents.VALIDATION) == side(config, documents.VALIDATION)
+
+
+@pytest.mark.parametrize("sizes", [[100] * 61, [100] * 11, [9000, 1], [9000]])
+def test_the_test_text_is_about_its_fraction_of_the_text(
+    tiny: cfg.Config, tmp_path: Path, sizes: list[int]
+) -> None:
+    config = text_config(tiny, numbered(tmp_path, sizes), validation_fraction=0.1)
+    held = sum(map(len, side(with_test(config, 0.1), documents.TEST))) / len("word ")
+    assert 0.05 * sum(sizes) < held < 0.3 * sum(sizes)
+
+
+def test_test_documents_were_training_documents(tiny: cfg.Config) -> None:
+    tested = with_test(tiny, 0.1)
+    held = side(tested, documents.TEST)
+    assert sorted([*side(tested, documents.TRAIN), *held]) == sorted(side(tiny, documents.TRAIN))
+    assert held
+
+
+def test_a_larger_validation_text_takes_nothing_of_the_test_text(tiny: cfg.Config) -> None:
+    tested = with_test(tiny, 0.1)
+    larger = cfg.overlay(tested, {"data.validation_fraction": 0.4})
+    assert side(larger, documents.TEST) == side(tested, documents.TEST)
+
+
+def test_of_one_document_the_test_text_is_what_stands_before_the_validation_text(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    paragraphs = [f"{n}" + " word" * 20 for n in range(100)]
+    (tmp_path / "x.txt").write_text("\n\n".join(paragraphs))
+    config = with_test(text_config(tiny, tmp_path, validation_fraction=0.1), 0.2)
+    (trained,), (held,), (tested,) = (side(config, number) for number in documents.SIDES)
+    assert "\n\n".join((trained, tested, held)).split("\n\n") == paragraphs
+    assert 16 <= len(tested.split("\n\n")) <= 21
+
+
+def test_the_test_text_is_taken_from_training_files_where_files_say_the_split(
+    tiny: cfg.Config, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text(END_OF_TEXT.join(texts[:40]))
+    (tmp_path / "valid.txt").write_text(END_OF_TEXT.join(texts[40:]))
+    config = with_test(text_config(tiny, tmp_path), 0.2)
+    tested = side(config, documents.TEST)
+    assert side(config, documents.VALIDATION) == texts[40:]
+    assert tested
+    assert set(tested) < set(texts[:40])
+
+
+def test_a_corpus_has_its_test_tokens(tiny: cfg.Config) -> None:
+    config = with_test(tiny, 0.2)
+    prepared = data.prepare(config)
+    assert prepared.test is not None
+    held = prepared.tokenizer().decode(prepared.test.ids.tolist(), skip_special_tokens=False)
+    assert held == "".join(text + END_OF_TEXT for text in side(config, documents.TEST))
+
+
+def test_a_corpus_without_a_test_fraction_has_no_test_tokens(corpus: Corpus) -> None:
+    assert corpus.test is None
+
+
+def test_the_last_given_ids_are_validation_and_those_before_them_the_test(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    ids = np.arange(10_000, dtype=np.uint16) % 1000
+    prepared = data.prepare(with_test(given_ids(tiny, tmp_path), 0.2))
+    assert prepared.test is not None
+    found = (prepared.train.ids, prepared.test.ids, prepared.validation.ids)
+    assert [len(part) for part in found] == [7000, 2000, 1000]
+    assert np.array_equal(np.concatenate(found), ids)
+
+
+def test_a_test_text_too_small_for_its_windows_is_refused_with_path_rule_and_value(
+    tiny: cfg.Config, tmp_path: Path
+) -> None:
+    (tmp_path / "x.txt").write_text(words(4000, 1))
+    config = with_test(text_config(tiny, tmp_path / "x.txt"), 0.0001)
+    with pytest.raises(cfg.ConfigError) as caught:
+        data.prepare(config)
+    assert caught.value.problems[0].startswith(
+        f"{tmp_path}/x.txt: data.test_fraction 0.0001: the test"
+    )
+    rest = "tokens in 1 document, eval.tokens needs 91; 0 holds out no test text"
+    assert caught.value.problems[0].endswith(rest)
+
+
+def test_fractions_that_leave_no_training_text_are_refused(tiny: cfg.Config) -> None:
+    with pytest.raises(cfg.ConfigError) as caught:
+        with_test(tiny, 0.8)
+    assert caught.value.problems == (
+        "--set: data: validation_fraction 0.2 and test_fraction 0.8 leave no text to train on",
+    )
+
+
 def test_a_text_that_cannot_be_large_enough_is_refused_before_it_is_tokenized(
     tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -556,11 +660,11 @@ def test_a_preparation_that_was_killed_goes_on_where_it_was(
 
 @pytest.mark.fault("token files that a power cut shortened", "written anew")
 def test_token_files_that_a_power_cut_shortened_are_written_anew(tmp_path: Path) -> None:
-    with data._TokenFiles(tmp_path) as files:
-        files.write(False, np.arange(7, dtype=np.uint16))
+    with data._TokenFiles(tmp_path, ["train", "validation"]) as files:
+        files.write(documents.TRAIN, np.arange(7, dtype=np.uint16))
         files.save(3)
     (tmp_path / "train.bin").write_bytes(b"")
-    with data._TokenFiles(tmp_path) as files:
+    with data._TokenFiles(tmp_path, ["train", "validation"]) as files:
         assert files.pieces == 0
 
 
@@ -709,9 +813,9 @@ READ_TWICE = """
 import json
 from tinylm import config, data, documents
 stories = config.load("tinystories_17m").data
-rule = documents.Split(lambda key: False)
+none = documents.Rule(lambda key: False)
 def read():
-    found = documents.pieces(stories, rule, data.cache_folder() / "raw")
+    found = documents.pieces(stories, documents.Split(none, none), data.cache_folder() / "raw")
     return [[held, text] for text, _, held in found]
 try:
     print(json.dumps([read(), read()]))
@@ -739,10 +843,10 @@ def test_tinystories_come_from_the_hub_once_with_the_split_of_their_files(
     endpoint, asked = hub
     train, validation = FILES
     stories = [
-        [False, f"Once in {train}."],
-        [False, "The end — fin."],
-        [True, f"Once in {validation}."],
-        [True, "The end — fin."],
+        [0, f"Once in {train}."],
+        [0, "The end — fin."],
+        [1, f"Once in {validation}."],
+        [1, "The end — fin."],
     ]
     assert json.loads(read_tinystories(endpoint, tmp_path)) == [stories, stories]
     downloads = [line for line in asked if line.startswith("GET TinyStories")]
@@ -770,7 +874,7 @@ def test_tinystories_put_into_their_place_need_no_hub(
     (folder / FILES[0]).write_text(f"one{END_OF_TEXT}two")
     (folder / FILES[1]).write_text("three")
     stories = cfg.load("tinystories_17m").data
-    assert split(stories) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(stories) == [(0, "one"), (0, "two"), (1, "three")]
 
 
 def test_openwebtext_is_read_compressed_or_not(
@@ -783,7 +887,7 @@ def test_openwebtext_is_read_compressed_or_not(
         stream.write(f"one{END_OF_TEXT}two")
     (folder / "owt_valid.txt").write_text("three")
     texts = SOTU.model_copy(update={"corpus": "openwebtext"})
-    assert split(texts) == [(False, "one"), (False, "two"), (True, "three")]
+    assert split(texts) == [(0, "one"), (0, "two"), (1, "three")]
 
 
 def test_a_compressed_file_that_was_cut_is_refused(
@@ -822,9 +926,15 @@ def kept(tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> c
     monkeypatch.setattr(data, "SETTLED", -(2**62))
     file = tmp_path / "text.txt"
     file.write_text(END_OF_TEXT.join(words(37, seed) for seed in range(61)), encoding="utf-8")
-    config = text_config(tiny, file)
+    config = text_config(tiny, file, test_fraction=0.2)
     data.prepare(config)
     return config
+
+
+PREPARED = (
+    *("train.bin", "validation.bin", "test.bin"),
+    *("bytes_of_token.npy", "tokenizer.json", "corpus.json"),
+)
 
 
 def flip(file: Path) -> None:
@@ -866,7 +976,7 @@ def cut(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        *((name, flip) for name in (*data._FILES, "corpus.json")),
+        *((name, flip) for name in PREPARED),
         *(("train.bin", how) for how in (Path.unlink, emptied, cut, a_folder, a_fifo)),
         ("bytes_of_token.npy", pickled),
         ("bytes_of_token.npy", fractions),

@@ -166,7 +166,7 @@ def test_the_bytes_of_the_targets_are_about_those_they_spell(
     tiny: cfg.Config, corpus: Corpus
 ) -> None:
     """Windows that begin or end within a character spell a replacement for it: some bytes more."""
-    targets = data.validation_windows(corpus.validation, 7, 13)[:, 1:]
+    targets = data.fixed_windows(corpus.validation, 7, 13)[:, 1:]
     spelled = corpus.tokenizer().decode_batch(targets.tolist(), skip_special_tokens=True)
     spelled_bytes = corpus.bytes_of_token[targets].sum()
     assert abs(sum(len(text.encode()) for text in spelled) - spelled_bytes) < 0.2 * spelled_bytes
@@ -396,7 +396,7 @@ def test_the_evaluation_batch_changes_no_loss(
 
 def test_the_validation_loss_is_the_mean_over_the_windows(tiny: cfg.Config, corpus: Corpus) -> None:
     model = start(tiny).model
-    window_BT = torch.from_numpy(data.validation_windows(corpus.validation, 7, 13))
+    window_BT = torch.from_numpy(data.fixed_windows(corpus.validation, 7, 13))
     with torch.no_grad():
         chance_BTV = model(window_BT[:, :-1]).log_softmax(-1)
     expected = -chance_BTV.gather(-1, window_BT[:, 1:, None]).double().mean().item()
@@ -443,7 +443,7 @@ def test_bits_per_byte_leave_out_the_ends_of_documents(
 ) -> None:
     """All tokens but `<|endoftext|>` are equally probable: each costs ln(306 + e**end_logit)."""
     config = cfg.overlay(tiny, {"eval.tokens": 31 * 13})
-    targets = data.validation_windows(corpus.validation, 31, 13)[:, 1:]
+    targets = data.fixed_windows(corpus.validation, 31, 13)[:, 1:]
     end = corpus.tokenizer().token_to_id(END_OF_TEXT)
     ends, bytes_ = int((targets == end).sum()), int(corpus.bytes_of_token[targets].sum())
     assert ends > 0

@@ -1,0 +1,141 @@
+"""Sentences on the test text, which is read once, when a sweep has ended."""
+
+from collections.abc import Iterator
+
+from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.results import UNITS
+from sweeps.findings.tested import ArmOnTestText, OnTestText
+from sweeps.report.markdown import Column, table
+from sweeps.stats import Effect
+from sweeps.text import loss, named, signed
+
+WENT_ON = "The sweep went on after the test text had been read, so it is no longer a text that nobody has looked at."
+
+
+def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
+    """What the test text says of the choice of a search, or of the arms of a study; empty before it was
+    read."""
+    tested, unit = found.tested, UNITS[found.results.metric]
+    if tested is None:
+        return []
+    if isinstance(found, SearchFindings):
+        said = list(_of_search(found, tested, unit))
+    else:
+        said = _of_study(tested, unit)
+    return [*said, *_caveats(tested)]
+
+
+def _lead(tested: OnTestText) -> str:
+    """The beginning of a sentence on the test text."""
+    return "On the test text," + " which was read once, at the end," * (not tested.went_on)
+
+
+def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator[str]:
+    if tested.chosen is None:
+        return
+    one, values = tested.chosen, found.to_test.chosen[0].values
+    mean = f", the mean over {one.runs} seeds" if one.runs > 1 else ""
+    yield (
+        f"{_lead(tested)} {named(values) or 'the config'} has a loss of "
+        f"{loss(one.test)} {unit} ({loss(one.validation)} on the validation text){mean}."
+    )
+    if tested.flattery is not None:
+        yield flattery_words(tested.flattery, unit, "that of the base config")
+    elif not found.to_test.is_base:
+        yield (
+            "By how much choosing flatters its validation loss is not known: the base config was not "
+            "trained to the end on the same seeds."
+        )
+
+
+def flattery_words(found: Effect, unit: str, others: str) -> str:
+    """By how much choosing flatters a validation loss, if it does."""
+    more = "more" if found.mean > 0 else "less"
+    return (
+        f"From the validation text to the test text, its loss rises by {loss(abs(found.mean))} {unit} {more} than "
+        f"{others} ({interval_words(found)}): {_conclusion(found)}."
+    )
+
+
+def _conclusion(found: Effect) -> str:
+    if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
+        return "that choosing by the validation text flatters it is not shown"
+    if found.mean <= 0:
+        return "choosing by the validation text does not flatter it"
+    verb = "may flatter" if found.low is None else "flatters"
+    return f"choosing by the validation text {verb} it by that much"
+
+
+def interval_words(found: Effect) -> str:
+    """The interval of an effect over seeds; that one seed has none."""
+    if found.low is None or found.high is None:
+        return "one seed has no interval"
+    return f"95% interval {found.low:+.4f} to {found.high:+.4f}, {found.n} seeds"
+
+
+def _of_study(tested: OnTestText, unit: str) -> list[str]:
+    arms = [
+        f"{one.arm} {signed(one.test.mean)} ({signed(one.validation)} on the validation text)"
+        for one in tested.arms
+    ]
+    if not arms:
+        return []
+    return [f"{_lead(tested)} the differences from the baseline in {unit} are: {', '.join(arms)}."]
+
+
+def _caveats(tested: OnTestText) -> Iterator[str]:
+    if tested.unread:
+        have = "run has" if tested.unread == 1 else "runs have"
+        yield f"{tested.unread} {have} not read the test text."
+    if tested.went_on:
+        yield WENT_ON
+
+
+ARMS = (
+    Column[ArmOnTestText]("arm", lambda one: f"`{one.arm}`", is_text=True),
+    Column[ArmOnTestText]("seeds", lambda one: str(one.test.n)),
+    Column[ArmOnTestText]("on the validation text", lambda one: signed(one.validation)),
+    Column[ArmOnTestText]("on the test text", lambda one: signed(one.test.mean)),
+    Column[ArmOnTestText]("95% interval", lambda one: _interval(one.test)),
+    Column[ArmOnTestText]("flattery", lambda one: signed(one.flattery.mean)),
+    Column[ArmOnTestText]("its 95% interval", lambda one: _interval(one.flattery)),
+)
+
+
+def _interval(found: Effect) -> str:
+    known = found.low is not None and found.high is not None
+    return f"{found.low:+.4f} to {found.high:+.4f}" if known else ""
+
+
+def tested_section(found: StudyFindings) -> list[str]:
+    """The arms of a study on the test text, for the summary; empty before it was read."""
+    tested = found.tested
+    if tested is None or not tested.arms:
+        return []
+    read_once = " and was read once, at the end" * (not tested.went_on)
+    return [
+        "## The test text",
+        "",
+        f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
+        f"{tested.tokens:,} tokens of a text that chose nothing{read_once}. Flattery is by "
+        "how much the validation text makes an arm look better than the test text does. Intervals are t "
+        "intervals over seeds.",
+        "",
+        *table(tested.arms, *ARMS),
+    ]
+
+
+def arm_words(found: StudyFindings, name: str) -> list[str]:
+    """What the test text says of an arm; empty before it was read."""
+    tested, unit = found.tested, UNITS[found.results.metric]
+    of_arm = [one for one in tested.arms if one.arm == name] if tested is not None else []
+    if tested is None or not of_arm:
+        return []
+    (one,) = of_arm
+    return [
+        f"{_lead(tested)} it differs from the baseline by "
+        f"{signed(one.test.mean)} {unit} ({interval_words(one.test)}), on the validation text by "
+        f"{signed(one.validation)}.",
+        flattery_words(one.flattery, unit, "that of the baseline"),
+        *([WENT_ON] if tested.went_on else []),
+    ]
