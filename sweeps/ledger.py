@@ -8,6 +8,7 @@ sweep to one that does not exist.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import platform
 import re
@@ -611,6 +612,9 @@ class Sweep:
     withdrawn: dict[str, Trial] = field(default_factory=dict)
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
+    horizons: dict[int, Row] = field(
+        default_factory=dict
+    )  # the last `horizon` row of each number of tokens
     confirming: Row | None = None  # the last `confirming` row
     looks: list[Row] = field(default_factory=list)  # the `look` rows
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
@@ -722,7 +726,7 @@ class Sweep:
                 if planned.value(path) != value:
                     raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
-        elif kind in {"chosen", "confirming", "sampled", "look"}:
+        elif kind in {"chosen", "confirming", "horizon", "sampled", "look"}:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
@@ -735,10 +739,13 @@ class Sweep:
             self.looks.append(row)
             return
         trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
-        for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):
+        others = (row.get(name, ()) for name in ("repeats", "grid", "rates"))
+        for trial in itertools.chain(trials, *others):
             self.find(trial)
         if row["kind"] == "chosen":
             self.chosen[row["arm"]] = row
+        elif row["kind"] == "horizon":
+            self.horizons[row["tokens"]] = row
         elif row["kind"] == "confirming":
             self.confirming = row
         else:
@@ -764,6 +771,7 @@ class Sweep:
             self.ends.append(_most_seeds(row))
         # They belong to the previous request; those that still apply are written again.
         self.chosen.clear()
+        self.horizons.clear()
         self.confirming = None
 
     def _begin_audit(self, row: Row) -> None:
@@ -836,8 +844,8 @@ def _most_seeds(request: Row) -> int:
 
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
-    "sweep", "forecast", "sampled", "session", "planned", "chosen", "confirming", "look", "audited",
-    "withdrawn", "restored",
+    "sweep", "forecast", "sampled", "session", "planned", "chosen", "horizon", "confirming", "look",
+    "audited", "withdrawn", "restored",
 }  # fmt: skip
 _NOT_KEPT = {  # of a record, in a curve
     "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",

@@ -27,6 +27,7 @@ from sweeps.report.answer import better_words, caveat_words, chosen_words
 from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
+from sweeps.report.speedup import arm_words, target_words
 from sweeps.text import quantity, show, times
 from tinylm import config as cfg
 
@@ -57,6 +58,7 @@ class Entry:
     no_comparison: str  # why there is no comparison
     answer: list[str]  # of a search: what it chose, with the loss to quote
     verdict: str
+    speedup: str  # of an arm, in tokens of the baseline; empty if it is not known
     doubts: str  # about its losses, if the verdict does not say so
     patterns: str
     observations: list[str]
@@ -127,6 +129,7 @@ def _entry(one: Experiment) -> Entry:
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         answer=_answer(one),
         verdict=_verdict(one),
+        speedup=_speedup(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
         observations=list(dict.fromkeys([*_caveats(one), *observations(one), *_cautions(one)])),
@@ -139,6 +142,15 @@ def _verdict(one: Experiment) -> str:
     if isinstance(one.findings, SearchFindings):
         return better_words(one.findings.answer)
     return one.arm.verdict.words if one.arm and not one.is_baseline else ""
+
+
+def _speedup(one: Experiment) -> str:
+    """What an arm is worth, and what it took to the target, if the study says."""
+    compared = one.findings.comparison if isinstance(one.findings, StudyFindings) else None
+    if one.arm is None or compared is None:
+        return ""
+    said = (arm_words(one.arm, compared), target_words(one.arm, one.results))
+    return ". ".join(words[:1].upper() + words[1:] for words in said if words)
 
 
 def _answer(one: Experiment) -> list[str]:
