@@ -731,7 +731,7 @@ class Scaling:
         return Straight(own, middle - own, float(low), float(high))
 
 
-_WORTHS = 20_000  # draws of what an arm is worth
+_WORTHS = 10_000  # draws of what an arm is worth
 _LEAST_DROP = 1e-3  # of a drop: no draw makes the loss rise with the tokens
 
 

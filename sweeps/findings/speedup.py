@@ -132,7 +132,7 @@ def _horizon(
         tokens=tokens,
         values=values,
         tried=len(tried),
-        edge=ends.get(values and values.get(LR)),
+        edge=ends.get((values or {}).get(LR)),
         losses=losses_by_seed(runs, results.metric) if values is not None else {},
         runs=tuple(runs),
     )
