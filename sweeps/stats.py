@@ -709,7 +709,9 @@ class Scaling:
         above, below, draw = self._draws()
         half = (found.high - found.low) / 2
         scale = half / float(special.stdtrit(found.n - 1, 1 - level / 2))
-        differences = found.mean + scale * draw.standard_t(found.n - 1, _WORTHS)
+        # Of equal parts of the distribution, so that its quantiles are exact.
+        parts = (draw.permutation(_WORTHS) + 0.5) / _WORTHS
+        differences = found.mean + scale * special.stdtrit(found.n - 1, parts)
         times = _times(self.law.low, self.law.high, above, below, differences)
         low, high = np.quantile(times, [level / 2, 1 - level / 2])
         return Speedup(self.law.times(found.mean), float(low), float(high))
