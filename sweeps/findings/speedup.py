@@ -48,6 +48,7 @@ class Speedups:
     scaling: stats.Scaling | None
     straight: stats.Straight | None
     why_not: str  # why there is no scaling; empty if there is
+    is_tuned: bool  # whether the learning rate was tuned at the baseline's own tokens, too
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -58,6 +59,7 @@ class Speedups:
             "spread": self.scaling and self.scaling.spread,
             "straight": self.straight and {**asdict(self.straight), "fits": self.straight.fits},
             "why_not": self.why_not,
+            "tuned": self.is_tuned,
         }
 
 
@@ -73,8 +75,9 @@ def speedups(results: Results) -> Speedups | None:
     others = [_of_row(results, row, budget) for row in rows]
     every = tuple(sorted((*others, own), key=lambda one: one.tokens))
     why_not = _why_not(others)
+    is_tuned = LR in (results.space.retune or {})
     if why_not:
-        return Speedups(every, None, None, why_not)
+        return Speedups(every, None, None, why_not, is_tuned)
     low, high = others
     seeds = [seed for seed in own.losses if seed in low.losses and seed in high.losses]
     found = stats.scaling(
@@ -83,14 +86,12 @@ def speedups(results: Results) -> Speedups | None:
         [low.losses[seed] - own.losses[seed] for seed in seeds],
         [own.losses[seed] - high.losses[seed] for seed in seeds],
     )
-    if found is None and len(seeds) > 1:
-        return Speedups(every, None, None, "the baseline's loss does not fall with its tokens")
     if found is None:
-        return Speedups(
-            every, None, None, "the baseline has not finished at all of them on two seeds"
-        )
+        flat = "the baseline's loss does not fall with its tokens"
+        few = "the baseline has not finished at all of them on two seeds"
+        return Speedups(every, None, None, flat if len(seeds) > 1 else few, is_tuned)
     middle = sum(own.losses[seed] for seed in seeds) / len(seeds)
-    return Speedups(every, found, found.straight(middle), "")
+    return Speedups(every, found, found.straight(middle), "", is_tuned)
 
 
 def _why_not(others: list[Horizon]) -> str:

@@ -28,7 +28,7 @@ from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
 from sweeps.report.speedup import arm_words, target_words
-from sweeps.text import quantity, show, times
+from sweeps.text import quantity, sentence, show, times
 from tinylm import config as cfg
 
 
@@ -132,7 +132,9 @@ def _entry(one: Experiment) -> Entry:
         speedup=_speedup(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
-        observations=list(dict.fromkeys([*_caveats(one), *observations(one), *_cautions(one)])),
+        observations=list(
+            dict.fromkeys([*_caveats(one), *observations(one), *_to_target(one), *_cautions(one)])
+        ),
         next_steps=[step.words for step in next_steps(one)],
     )
 
@@ -145,12 +147,15 @@ def _verdict(one: Experiment) -> str:
 
 
 def _speedup(one: Experiment) -> str:
-    """What an arm is worth, and what it took to the target, if the study says."""
+    """What an arm is worth in tokens of the baseline; empty if that is not known."""
     compared = one.findings.comparison if isinstance(one.findings, StudyFindings) else None
-    if one.arm is None or compared is None:
-        return ""
-    said = (arm_words(one.arm, compared), target_words(one.arm, one.results))
-    return ". ".join(words[:1].upper() + words[1:] for words in said if words)
+    return "" if one.arm is None or compared is None else arm_words(one.arm, compared)
+
+
+def _to_target(one: Experiment) -> list[str]:
+    """What an arm took to the target of its study."""
+    words = "" if one.arm is None else target_words(one.arm, one.results)
+    return [sentence(words)] if words else []
 
 
 def _answer(one: Experiment) -> list[str]:

@@ -26,7 +26,7 @@ def times_words(number: float, known: Scaling) -> str:
 def range_words(found: Speedup, known: Scaling) -> str:
     """The interval of a speedup: 1.09x to 1.25x; one bound where all of it is beyond a horizon."""
     low, high = times_words(found.low, known), times_words(found.high, known)
-    return low if low == high else f"{low} to {high}"
+    return low if found.low == found.high else f"{low} to {high}"
 
 
 def time_words(found: ArmSpeedup, known: Scaling) -> str:
@@ -74,6 +74,11 @@ def speedup_sentences(compared: ArmsComparison) -> Iterator[str]:
 
 def _cautions(found: Speedups) -> Iterator[str]:
     """What a reader of speedups has to know."""
+    if not found.is_tuned:
+        yield (
+            "The baseline's learning rate was tuned at the other numbers of tokens, but not at its own, so the token "
+            "speedups may be off. Add `optim.lr` under `retune`."
+        )
     for one in found.horizons:
         if one.edge is not None:
             further = "lower" if one.edge == "lowest" else "higher"

@@ -2,12 +2,11 @@
 
 import json
 import math
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import arm, conduct, dead, facts_of, is_bare, study, summarized
+from conducting import RETUNE, arm, conduct, dead, facts_of, is_bare, law, study, summarized, worth
 from fakes import Loss
 from ledgers import rewrite, studied
 
@@ -16,23 +15,6 @@ from sweeps.findings.everything import findings
 from sweeps.report.answer import answer_words
 
 SPEEDUP = {"horizons": [0.5, 2], "seeds": 3}
-
-
-def law(tokens: float) -> float:
-    """The loss of the baseline by its tokens, as multiples of 8192."""
-    return float(2.0 + 1.5 * tokens**-0.4)
-
-
-def worth(times: float, noise: float = 1e-4) -> Loss:
-    """Losses of an arm that has the loss of the baseline at this many times the tokens."""
-
-    def how(config: dict[str, Any], share: float) -> float:
-        tokens = config["budget"]["tokens"] / 8192 * (times if is_bare(config) else 1)
-        seed = config["run"]["seed"]
-        draw = random.Random(f"{seed} {tokens}")
-        return law(tokens) + draw.gauss(0, noise) + (1 - share)
-
-    return how
 
 
 def told(folder: Path, how: Loss, **more: Any) -> dict[str, Any]:
@@ -188,6 +170,14 @@ def test_a_rate_at_the_edge_is_a_caution(tmp_path: Path, best: float, side: str,
     said = f"At 0.5 times the tokens, the baseline's best learning rate is the {edge} of 3."
     assert said in summarized(tmp_path)
     assert f"the token speedups {side} 1x are too high" in summarized(tmp_path)
+
+
+@pytest.mark.parametrize(("more", "number"), [({"retune": RETUNE}, 0), ({}, 1)])
+def test_a_rate_that_was_tuned_elsewhere_alone_is_a_caution(
+    tmp_path: Path, more: dict[str, Any], number: int
+) -> None:
+    told(tmp_path, worth(1.25), **more)
+    assert summarized(tmp_path).count("- The baseline's learning rate was tuned at") == number
 
 
 TARGET = {"val_loss": 3.6, "ends": "nothing"}
