@@ -72,6 +72,8 @@ def speedups(results: Results) -> Speedups | None:
     budget: int = results.base["budget"]["tokens"]
     own = _horizon(results, 1.0, budget, chosen["values"], runs)
     rows = sorted(results.sweep.horizons.values(), key=lambda row: int(row["tokens"]))
+    # Those of other values that the baseline had before are withdrawn.
+    rows = [row for row in rows if results.sweep.trials.keys() >= set(row["rates"])]
     others = [_of_row(results, row, budget) for row in rows]
     every = tuple(sorted((*others, own), key=lambda one: one.tokens))
     why_not = _why_not(others)

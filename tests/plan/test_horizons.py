@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conducting import RETUNE, conduct, is_bare, study
-from fakes import MACHINE, driver, problems, request
+from fakes import MACHINE, Loss, driver, problems, request
 
 from sweeps import ledger as led
 from sweeps.plan import horizons
@@ -134,6 +134,34 @@ def test_a_horizon_at_which_every_rate_diverges_has_no_values(tmp_path: Path) ->
 
     sweep = conduct(tmp_path, study(retune=RETUNE, seeds=[0, 1, 2], **SPEEDUP), how)
     assert (sweep.horizons[16384]["values"], sweep.horizons[16384]["trials"]) == (None, {})
+
+
+def fails(*, at: float, tokens: int) -> Loss:
+    """Losses of which those at a rate and at this many tokens are never measured."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        if (config["optim"]["lr"], config["budget"]["tokens"]) == (at, tokens):
+            raise ArithmeticError
+        return by_tokens(config, share)
+
+    return how
+
+
+def test_a_rate_that_fails_again_writes_no_further_row(tmp_path: Path) -> None:
+    tree = study(retune=RETUNE) | {"seeds": [0, 1, 2]} | SPEEDUP
+    how = fails(at=2e-3, tokens=4096)
+    rows = [conduct(tmp_path, tree, how).horizons[4096]["seq"] for _ in range(2)]
+    assert rows[0] == rows[1]
+
+
+def test_values_that_change_take_their_horizons_with_them(tmp_path: Path) -> None:
+    tree = study(retune=RETUNE) | {"seeds": [0, 1, 2]} | SPEEDUP
+    before = conduct(tmp_path, tree, fails(at=4e-3, tokens=8192))
+    after = conduct(tmp_path, tree, by_tokens)
+    whole = conducted(tmp_path / "whole")
+    rates = [sweep.horizons[4096]["rates"] for sweep in (before, after, whole)]
+    assert rates[0] != rates[1] == rates[2]
+    assert set(rates[0]) - set(rates[1]) <= after.withdrawn.keys()
 
 
 def test_horizons_are_exact_shares_of_the_tokens() -> None:
