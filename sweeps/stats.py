@@ -699,7 +699,7 @@ class Scaling:
 
         The noise of both is carried through by draws: the difference from a t distribution of which `level`
         is outside its interval, whatever kind that is, so that the speedup's interval has a 1 where the
-        difference's has a 0; the drops from theirs.
+        difference's has a 0; the drops from theirs. The law is drawn as well (see `_shaped`).
         """
         import numpy as np
         from scipy import special
@@ -713,8 +713,27 @@ class Scaling:
         parts = (draw.permutation(_WORTHS) + 0.5) / _WORTHS
         differences = found.mean + scale * special.stdtrit(found.n - 1, parts)
         times = _times(self.law.low, self.law.high, above, below, differences)
+        times = self._shaped(times, above, below, differences, draw.standard_normal(_WORTHS))
         low, high = np.quantile(times, [level / 2, 1 - level / 2])
         return Speedup(self.law.times(found.mean), float(low), float(high))
+
+    def _shaped(self, times: Any, above: Any, below: Any, differences: Any, normal: Any) -> Any:
+        """Draws of speedups, as if the loss between the horizons followed the law only roughly.
+
+        Whatever the law, the slope of a curve that flattens, on average from its own tokens to any others between the
+        horizons, is between those of the lines to the two horizons (along the logarithm of the tokens). What the
+        two say of a speedup are the limits of its draws, six standard deviations apart.
+        """
+        import numpy as np
+
+        law = self.law
+        slopes = above / -math.log(law.low), below / math.log(law.high)
+        one, other = (-differences / slope for slope in slopes)
+        least, most = np.minimum(one, other), np.maximum(one, other)
+        drawn = np.log(times) + normal * (most - least) / 6
+        inside = (times > law.low) & (times < law.high)
+        kept = np.exp(np.clip(drawn, least, most))
+        return np.where(inside, np.clip(kept, law.low, law.high), times)
 
     def straight(self, middle: float) -> Straight:
         """How far a straight law is from the loss in the middle."""

@@ -88,14 +88,38 @@ def test_the_interval_of_a_speedup_has_a_1_at_the_end_where_that_of_the_differen
     assert worth.high == pytest.approx(1.0, abs=2e-3)
 
 
+STEADY = Law(0.5, 2.0, 0.4, 0.4)  # equal drops, so that any law between the horizons is a line
+
+
 def test_without_noise_at_the_horizons_the_interval_is_that_of_the_difference() -> None:
     found = effect([-0.10, -0.06, -0.08, -0.07])
-    worth = known(spread=0.0).speedup(found)
+    worth = Scaling(STEADY, 0.0, 3).speedup(found)
     assert worth is not None
     assert found.low is not None
     assert found.high is not None
-    ends = law().times(found.high), law().times(found.low)
-    assert (worth.low, worth.high) == pytest.approx(ends, rel=1e-2)
+    ends = STEADY.times(found.high), STEADY.times(found.low)
+    assert (worth.low, worth.high) == pytest.approx(ends, rel=1e-3)
+
+
+def test_a_curve_that_bends_widens_the_interval() -> None:
+    found = effect([-0.0801, -0.0800, -0.0799])
+    one, other = (Scaling(Law(0.5, 2.0, above, 0.4), 0.0, 3).speedup(found) for above in (0.4, 0.6))
+    assert one is not None
+    assert other is not None
+    assert other.high / other.low > one.high / one.low
+
+
+@pytest.mark.parametrize("differences", [[-0.081, -0.080, -0.079], [0.079, 0.080, 0.081]])
+def test_no_end_of_an_interval_is_beyond_what_a_curve_that_flattens_can_do(
+    differences: list[float],
+) -> None:
+    found = effect(differences)
+    worth = Scaling(Law(0.5, 2.0, 0.6, 0.4), 0.0, 3).speedup(found)
+    assert worth is not None
+    assert found.low is not None
+    assert found.high is not None
+    octaves = [-end / slope for end in (found.low, found.high) for slope in (0.6, 0.4)]
+    assert 2 ** min(octaves) <= worth.low <= worth.high <= 2 ** max(octaves)
 
 
 def test_noise_at_the_horizons_widens_the_interval() -> None:

@@ -28,7 +28,7 @@ from tinylm import data, train
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "horizons_smoke.csv"
-SHARES = (0.5, 1.0, 1.125, 1.25, 1.5, 2.0)  # of the tokens
+SHARES = (0.5, 0.75, 1.0, 1.125, 1.25, 1.5, 2.0)  # of the tokens
 RATES = (0.012, 0.024, 0.048)  # the best at 1 and its neighbors
 FIELDS = ("share", "lr", "seed", "val_loss")
 
@@ -103,30 +103,43 @@ def whole_seeds(losses: Losses) -> list[int]:
     return sorted(seed for seed in known if all((*one, seed) in losses for one in needed))
 
 
-def law_of(losses: Losses, seeds: Sequence[int]) -> Law:
+ARMS = (1.125, 1.25, 1.5)  # shares of the tokens
+OUTER = ((0.5, 2.0), (0.75, 1.5))  # horizons
+
+
+def law_of(losses: Losses, seeds: Sequence[int], outer: tuple[float, float]) -> Law:
     """The law of the means over all seeds, at the best rate of each horizon."""
 
     def mean(share: float) -> float:
         return min(statistics.fmean(losses[share, lr, seed] for seed in seeds) for lr in RATES)
 
-    low, middle, high = mean(SHARES[0]), mean(1.0), mean(SHARES[-1])
-    return Law(SHARES[0], SHARES[-1], low - middle, middle - high)
+    low, middle, high = mean(outer[0]), mean(1.0), mean(outer[1])
+    return Law(*outer, low - middle, middle - high)
 
 
-def study(losses: Losses, share: float, seeds: Sequence[int], of_horizons: int) -> Speedup | None:
+def difference(losses: Losses, share: float, seeds: Sequence[int]) -> float:
+    """The difference between the means over all seeds at a share of the tokens and at all of them."""
+    of = {at: statistics.fmean(losses[at, RATES[1], seed] for seed in seeds) for at in (1.0, share)}
+    return of[share] - of[1.0]
+
+
+def study(
+    losses: Losses,
+    share: float,
+    seeds: Sequence[int],
+    of_horizons: int,
+    outer: tuple[float, float],
+) -> Speedup | None:
     """What a study says an arm is worth that is the baseline with a share of its tokens. The last seed is the one
     of re-tune grids, on which each horizon chooses its rate."""
     *own, tuning = seeds
     middle = RATES[1]  # of the baseline and the arm
-    low, high = (
-        {seed: losses[horizon, best, seed] for seed in own[:of_horizons]}
-        for horizon in (SHARES[0], SHARES[-1])
-        for best in [min(RATES, key=lambda lr: losses[horizon, lr, tuning])]
-    )
+    best = {at: min(RATES, key=lambda lr, at=at: losses[at, lr, tuning]) for at in outer}  # type: ignore[misc]
+    low, high = ({seed: losses[at, best[at], seed] for seed in own[:of_horizons]} for at in outer)
     base = {seed: losses[1.0, middle, seed] for seed in own}
     above = [low[seed] - base[seed] for seed in low]
     below = [base[seed] - high[seed] for seed in high]
-    found = scaling(SHARES[0], SHARES[-1], above, below)
+    found = scaling(*outer, above, below)
     differences = [losses[share, middle, seed] - base[seed] for seed in own]
     return None if found is None else found.speedup(effect(differences))
 
@@ -136,20 +149,21 @@ def check(studies: Annotated[int, typer.Option(min=1)] = 2000, out: Path | None 
     """Print how often the intervals cover the truth, and write it as JSON."""
     losses = recorded()
     seeds = whole_seeds(losses)
-    law, found = law_of(losses, seeds), []
-    print(f"{len(seeds)} seeds; law through the means: exponent {law.exponent:.3f}")
-    for share, number, of_horizons in itertools.product(SHARES[2:-1], (3, 5, 8, 12), (2, 3, 5)):
-        if of_horizons > number:
+    found: list[dict[str, Any]] = []
+    for outer, number, of_horizons, share in itertools.product(OUTER, (3, 5, 8, 12), (2, 3), ARMS):
+        if share >= outer[1]:
             continue
         draw = random.Random(f"{share} {number} {of_horizons}")  # noqa: S311 no secret
         drawn = [
-            study(losses, share, draw.sample(seeds, number + 1), of_horizons)
+            study(losses, share, draw.sample(seeds, number + 1), of_horizons, outer)
             for _ in range(studies)
         ]
         known = [one for one in drawn if one is not None]
         covers = sum(one.low <= share <= one.high for one in known)
         row: dict[str, Any] = {
+            "outer": outer,
             "share": share,
+            "by_the_means": law_of(losses, seeds, outer).times(difference(losses, share, seeds)),
             "seeds": number,
             "of_horizons": of_horizons,
             "coverage": rate(covers, len(known)),
@@ -157,7 +171,7 @@ def check(studies: Annotated[int, typer.Option(min=1)] = 2000, out: Path | None 
             "too_low": sum(one.high < share for one in known) / len(known),
             "median": statistics.median(one.times for one in known),
             "width": statistics.median(one.high / one.low for one in known),
-            "bound": sum(one.high >= SHARES[-1] for one in known) / len(known),
+            "bound": sum(one.high >= outer[1] for one in known) / len(known),
         }
         found.append(row)
         print(json.dumps(row))
