@@ -5,7 +5,7 @@
 
 An arm that is the baseline with 1.25 times the tokens has a speedup of 1.25. `record` trains the baseline at
 0.5 to 2 times the tokens of `seeds.yaml` at scale smoke, at three rates and on many seeds, and writes the
-final losses to horizons_smoke.csv; it goes on where it was ended. It takes about half an hour on one core.
+final losses to horizons_smoke.csv; it goes on where it was ended. It takes an hour on one core.
 `check` makes studies of them, without training anything.
 """
 

@@ -201,7 +201,7 @@ def _how(found: Speedups, known: Scaling) -> str:
         f"Its loss by tokens D is taken as E + A D^-b with b = {law.exponent:.2f}, through its losses at "
         f"{law.low:g}, 1 and {law.high:g} times the tokens (on {quantity(known.seeds, 'seed')}); beyond these there "
         "are only bounds. The interval carries the noise of the difference and of the baseline's drops, which "
-        f"spread over seeds by {known.spread:.0%} of their size. Check in the middle: a law without E, through the "
+        f"spread over seeds by {known.spread:.0%} of their size, and allows for a law that holds only roughly. Check in the middle: a law without E, through the "
         f"outer two, predicts {loss(straight.predicted)} and misses by {signed(straight.miss)} (95% interval "
         f"{signed(straight.low)} to {signed(straight.high)}), {misses}. In time: times the arm's tokens/s over the "
         "baseline's, as measured."
