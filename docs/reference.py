@@ -52,6 +52,7 @@ SECTIONS = {
     "resources": "Resources",
     "caps": "Caps",
     "target": "Target",
+    "speedup": "Speedup",
 }
 DOMAIN = "a domain"
 # How a value of a model is written in a table.

@@ -18,6 +18,7 @@ The words of this project, as the code uses them:
     audit       a stopped trial that is trained to the end anyway, to see what stopping it cost
     outcome     the problem of a trial, by a stated rule: spiked, stuck, overfitted, ...
     look        the moment when verdicts are formed, after so many seeds; between looks there is none
+    horizon     a number of tokens at which the baseline is trained, to say what an arm is worth in tokens
     verdict     the conclusion that the runs of an arm support about its difference from the baseline
     record      what the training loop yields at an evaluation
     row         one line of the ledger; a `measured` row holds a record

@@ -8,6 +8,7 @@ sweep to one that does not exist.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import platform
 import re
@@ -611,6 +612,9 @@ class Sweep:
     withdrawn: dict[str, Trial] = field(default_factory=dict)
     decisions: list[Row] = field(default_factory=list)  # paused, promoted and stopped rows
     chosen: dict[str, Row] = field(default_factory=dict)  # the last `chosen` row of each arm
+    horizons: dict[int, Row] = field(
+        default_factory=dict
+    )  # the last `horizon` row of each number of tokens
     confirming: Row | None = None  # the last `confirming` row
     looks: list[Row] = field(default_factory=list)  # the `look` rows
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
@@ -734,7 +738,7 @@ class Sweep:
                 if planned.value(path) != value:
                     raise ValueError(f"{path} has another value in its config")
             self.trials[planned.trial] = planned
-        elif kind in {"chosen", "confirming", "sampled", "tested", "look"}:
+        elif kind in {"chosen", "confirming", "horizon", "sampled", "tested", "look"}:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
@@ -753,10 +757,13 @@ class Sweep:
             self.is_tested = True
             return
         trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
-        for trial in (*trials, *row.get("repeats", ()), *row.get("grid", ())):
+        others = (row.get(name, ()) for name in ("repeats", "grid", "rates"))
+        for trial in itertools.chain(trials, *others):
             self.find(trial)
         if row["kind"] == "chosen":
             self.chosen[row["arm"]] = row
+        elif row["kind"] == "horizon":
+            self.horizons[row["tokens"]] = row
         elif row["kind"] == "confirming":
             self.confirming = row
         else:
@@ -782,6 +789,7 @@ class Sweep:
             self.ends.append(_most_seeds(row))
         # They belong to the previous request; those that still apply are written again.
         self.chosen.clear()
+        self.horizons.clear()
         self.confirming = None
 
     def _begin_audit(self, row: Row) -> None:
@@ -854,8 +862,8 @@ def _most_seeds(request: Row) -> int:
 
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
-    "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "confirming", "look", "audited",
-    "withdrawn", "restored",
+    "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
+    "look", "audited", "withdrawn", "restored",
 }  # fmt: skip
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}

@@ -35,6 +35,10 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   sd of the differences, low and high of its repeated interval; boundary, the t statistic
                   that is a difference; spent, the share of the level so far; p, sequential; p_holm;
                   matters, as asked when it was decided; decision)
+    horizon       the baseline is trained at another number of tokens, to say what an arm is worth in tokens:
+                  tokens, rates (trials, which differ in their learning rate), values (of the best of these;
+                  null until they have ended, and if none finished), score, failed (how many of these failed),
+                  seeds, trials (its runs at these values, by seed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
@@ -104,8 +108,9 @@ _MEMORY = re.compile(
 
 # Why a trial is trained, in the order below: to find the best values of a sweep; to find those of an
 # arm, in its re-tune grid; as a run of an arm at settled values; to measure how much equal runs differ;
-# to run the best of a search on fresh seeds; to see what stopping another trial cost.
-Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit"]
+# to run the best of a search on fresh seeds; to see what stopping another trial cost; to see how the loss of
+# a baseline depends on its tokens.
+Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit", "horizon"]
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -154,6 +159,10 @@ _FIELDS: Mapping[str, str] = {
     "look": (
         "metric=text ends=counts registered=texts noise=noise|null matters=number|null "
         "margin=number|null arms=seen"
+    ),
+    "horizon": (
+        "tokens=size rates=ids values=values|null score=number|null failed=count seeds=counts "
+        "trials=ids_by_name"
     ),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": "trial=id attempt=count step=count checkpoint?=text|null",

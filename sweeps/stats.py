@@ -579,3 +579,210 @@ def share_interval(found: int, of: int) -> tuple[float, float]:
     low = float(special.betaincinv(found, of - found + 1, ALPHA / 2)) if found else 0.0
     high = float(special.betaincinv(found + 1, of - found, 1 - ALPHA / 2)) if found < of else 1.0
     return low, high
+
+
+@final
+@dataclass(frozen=True)
+class Law:
+    """The loss of a baseline by its tokens: E + A D^-b (Hoffmann et al., 2022, arXiv:2203.15556), with the E, A
+    and b that go through its losses at three horizons: its own tokens, and lower and higher shares of them.
+
+    So an arm with the baseline's loss is worth exactly its tokens. A law of two parameters, which goes through the
+    outer two, would say otherwise (see `Straight`).
+    """
+
+    low: float  # the shares of its own tokens
+    high: float
+    above: float  # by how much its loss is higher at the lower share
+    below: float  # and lower at the higher one
+
+    @property
+    def exponent(self) -> float:
+        """The b; below 0 where the loss falls faster the more tokens there are."""
+        return float(_exponent(self.low, self.high, self.above, self.below))
+
+    def times(self, difference: float) -> float:
+        """The share of the tokens at which the baseline's loss is higher by a difference; the lower or the
+        higher share where it is beyond."""
+        return float(_times(self.low, self.high, self.above, self.below, difference))
+
+    def difference(self, times: float) -> float:
+        """By how much the baseline's loss is higher at a share of the tokens."""
+        b = self.exponent
+        return self.above * math.expm1(-b * math.log(times)) / math.expm1(-b * math.log(self.low))
+
+
+_STEEPEST = 20.0  # exponent, up or down
+_NEARLY_ZERO = 1e-12
+
+
+@lru_cache(maxsize=8)
+def _drops(low: float, high: float) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+    """Exponents, and the logarithms of the ratios between the two drops of a loss that has them."""
+    import numpy as np
+
+    exponents = np.linspace(-_STEEPEST, _STEEPEST, 4000)  # 0 is not among them
+    ratios = np.expm1(-exponents * math.log(low)) / -np.expm1(-exponents * math.log(high))
+    return exponents, np.log(ratios)
+
+
+def _exponent(low: float, high: float, above: Any, below: Any) -> Any:
+    """The exponent of the law with these drops."""
+    import numpy as np
+
+    exponents, ratios = _drops(low, high)
+    found = np.interp(np.log(above) - np.log(below), ratios, exponents)
+    return np.where(
+        found == 0, _NEARLY_ZERO, found
+    )  # where the law is one of the logarithm of the tokens
+
+
+def _times(low: float, high: float, above: Any, below: Any, difference: Any) -> Any:
+    """`Law.times` of numbers or arrays."""
+    import numpy as np
+
+    b = _exponent(low, high, above, below)
+    share = difference * np.expm1(-b * math.log(low)) / above
+    inside = (difference < above) & (difference > -below)
+    found = np.exp(-np.log1p(np.where(inside, share, 0.0)) / b)
+    beyond = np.where(difference > 0, low, high)
+    return np.clip(np.where(inside, found, beyond), low, high)
+
+
+@final
+@dataclass(frozen=True)
+class Straight:
+    """How far the straight law A D^-b (Kaplan et al., 2020, arXiv:2001.08361) through the losses at the outer
+    two horizons is from the loss in the middle."""
+
+    predicted: float
+    miss: float  # measured less predicted
+    low: float  # 95% interval of that
+    high: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it misses by no more than the noise."""
+        return self.low <= 0 <= self.high
+
+
+@final
+@dataclass(frozen=True)
+class Speedup:
+    """How many times its tokens the baseline needs for the loss of an arm, with an interval. A number that is
+    one of the outer horizons is a bound: it is so little, or so much, or beyond."""
+
+    times: float
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True)
+class Scaling:
+    """How the loss of a baseline depends on its tokens, as far as runs at three horizons say."""
+
+    law: Law
+    spread: float  # of a drop over seeds, as a share of it
+    seeds: int  # on which the drops were measured
+
+    @property
+    def freedom(self) -> int:
+        """The degrees of freedom of the spread."""
+        return 2 * (self.seeds - 1)
+
+    def _draws(self) -> "tuple[NDArray[np.float64], NDArray[np.float64], np.random.Generator]":
+        """Draws of both drops, from what the seeds say about them. The same at every call."""
+        import numpy as np
+
+        draw = np.random.default_rng(0)
+        chi = draw.chisquare(self.freedom, _WORTHS)
+        spread = self.spread * np.sqrt(self.freedom / chi / self.seeds)
+        one, other = (
+            np.maximum(drop * (1 + spread * draw.standard_normal(_WORTHS)), drop * _LEAST_DROP)
+            for drop in (self.law.above, self.law.below)
+        )
+        return one, other, draw
+
+    def speedup(self, found: Effect, level: float = ALPHA) -> Speedup | None:
+        """What an arm is worth whose difference from the baseline is this effect; None without an interval.
+
+        The noise of both is carried through by draws: the difference from a t distribution of which `level`
+        is outside its interval, whatever kind that is, so that the speedup's interval has a 1 where the
+        difference's has a 0; the drops from theirs. The law is drawn as well (see `_shaped`).
+        """
+        import numpy as np
+        from scipy import special
+
+        if found.low is None or found.high is None or found.sd is None:
+            return None
+        above, below, draw = self._draws()
+        half = (found.high - found.low) / 2
+        scale = half / float(special.stdtrit(found.n - 1, 1 - level / 2))
+        # Of equal parts of the distribution, so that its quantiles are exact.
+        parts = (draw.permutation(_WORTHS) + 0.5) / _WORTHS
+        differences = found.mean + scale * special.stdtrit(found.n - 1, parts)
+        times = _times(self.law.low, self.law.high, above, below, differences)
+        times = self._shaped(times, above, below, differences, draw.standard_normal(_WORTHS))
+        low, high = np.quantile(times, [level / 2, 1 - level / 2])
+        return Speedup(self.law.times(found.mean), float(low), float(high))
+
+    def _shaped(self, times: Any, above: Any, below: Any, differences: Any, normal: Any) -> Any:
+        """Draws of speedups, as if the loss between the horizons followed the law only roughly.
+
+        Whatever the law, the slope of a curve that flattens, on average from its own tokens to any others between the
+        horizons, is between those of the lines to the two horizons (along the logarithm of the tokens). What the
+        two say of a speedup are the limits of its draws, six standard deviations apart.
+        """
+        import numpy as np
+
+        law = self.law
+        slopes = above / -math.log(law.low), below / math.log(law.high)
+        one, other = (-differences / slope for slope in slopes)
+        least, most = np.minimum(one, other), np.maximum(one, other)
+        drawn = np.log(times) + normal * (most - least) / 6
+        inside = (times > law.low) & (times < law.high)
+        kept = np.exp(np.clip(drawn, least, most))
+        return np.where(inside, np.clip(kept, law.low, law.high), times)
+
+    def straight(self, middle: float) -> Straight:
+        """How far a straight law is from the loss in the middle."""
+        import numpy as np
+
+        above, below, _ = self._draws()
+        share = -math.log(self.law.low) / math.log(self.law.high / self.law.low)
+
+        def predicted(above: Any, below: Any) -> Any:
+            low = np.log(middle + above)
+            lowest = np.maximum(middle - below, middle * _LEAST_DROP)
+            return np.exp(low + share * (np.log(lowest) - low))
+
+        low, high = np.quantile(middle - predicted(above, below), [ALPHA / 2, 1 - ALPHA / 2])
+        own = float(predicted(self.law.above, self.law.below))
+        return Straight(own, middle - own, float(low), float(high))
+
+
+_WORTHS = 10_000  # draws of what an arm is worth
+_LEAST_DROP = 1e-3  # of a drop: no draw makes the loss rise with the tokens
+
+
+def scaling(
+    low: float, high: float, above: Sequence[float], below: Sequence[float]
+) -> Scaling | None:
+    """How a loss depends on tokens, given by how much it was higher at the lower share of them, and lower at the
+    higher one, on each seed; None with fewer than two seeds, or if it does not fall.
+
+    Drops are paired by seed. Their spread is taken to be the same share of both drops, and is pooled: the noise of a
+    run shrinks where the curve gets flat.
+    """
+    seeds = len(above)
+    if seeds < 2 or len(below) != seeds:
+        return None
+    means = statistics.fmean(above), statistics.fmean(below)
+    if min(means) <= 0:
+        return None
+    shares = [
+        statistics.variance(drops) / mean**2
+        for drops, mean in zip((above, below), means, strict=True)
+    ]
+    return Scaling(Law(low, high, *means), math.sqrt(statistics.fmean(shares)), seeds)

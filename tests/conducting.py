@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def noisy(config: dict[str, Any], share: float, gap: float, apart: float = 0.0) 
     seed = config["run"]["seed"]
     own = (0.01 if seed % 2 else -0.01) * apart * is_bare(config)
     return 3.0 + 0.01 * seed + (gap + own) * is_bare(config) + (1 - share)
+
+
+def law(tokens: float) -> float:
+    """A loss of the baseline by its tokens, as multiples of 8192."""
+    return float(2.0 + 1.5 * tokens**-0.4)
+
+
+def worth(times: float, noise: float = 1e-4) -> Callable[[dict[str, Any], float], float]:
+    """Losses of an arm that has the loss of the baseline at this many times the tokens."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        tokens = config["budget"]["tokens"] / 8192 * (times if is_bare(config) else 1)
+        draw = random.Random(f"{config['run']['seed']} {tokens}")
+        return law(tokens) + draw.gauss(0, noise) + (1 - share)
+
+    return how
 
 
 OF_LOOKS = {"looks", "seeds", "metric", "matters", "arms"}  # fields of the request

@@ -22,7 +22,7 @@ from sortedcontainers import SortedSet
 from sweeps import ledger as led
 from sweeps.engine.looks import Study
 from sweeps.exits import RefusedError
-from sweeps.plan import arms
+from sweeps.plan import arms, horizons
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
@@ -106,7 +106,7 @@ def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
 class _Choice:
     """A choice that is settled now: its row, and the trials that follow from it."""
 
-    kind: Literal["chosen", "confirming", "look"]
+    kind: Literal["chosen", "confirming", "look", "horizon"]
     fields: dict[str, Any]
     runs: list[PlannedTrial]
 
@@ -374,7 +374,7 @@ class Driver:
         own = [
             one
             for one in trials
-            if one.seed in self.request.seeds or one.role in {"tuning", "confirm"}
+            if one.seed in self.request.seeds or one.role in {"tuning", "confirm", "horizon"}
         ]
         full = sum(one.config["budget"]["tokens"] for one in own)
         study, _ = self._study()
@@ -693,10 +693,22 @@ class Driver:
                 repeats = [one.trial for one in runs if one.role == "repeat"]
                 fields |= {"trials": _by_seed(runs), "repeats": repeats}
                 yield _Choice("chosen", fields, runs)
-        if settled and self._is_idle() and (found := study.look()) is not None:
-            yield _Choice("look", found, [])
+        if settled and self._is_idle():
+            if (found := study.look()) is not None:
+                yield _Choice("look", found, [])
+            else:
+                yield from self._horizons()
         if self.request.space.confirm:
             yield from self._confirmation()
+
+    def _horizons(self) -> Iterator[_Choice]:
+        """What the baseline is to be trained on at other numbers of tokens, once there is no more to look at."""
+        chosen = self.sweep.chosen.get(led.BASELINE)
+        if chosen is None:
+            return
+        for one in horizons.found(self.request, self.plan.arms[0], chosen, self.sweep):
+            if _differs(one.fields, self.sweep.horizons.get(one.fields["tokens"])):
+                yield _Choice("horizon", one.fields, one.runs)
 
     def _study(self) -> tuple[Study, dict[str, dict[str, Any]]]:
         """The arms whose values are settled, and what settled them."""

@@ -18,7 +18,9 @@ from sweeps import ledger as led
 from sweeps.engine.driver import Driver, Left
 from sweeps.engine.machine import size
 from sweeps.plan import arms
+from sweeps.plan.horizons import FACTORS
 from sweeps.plan.request import PlannedTrial, Request
+from sweeps.plan.space import Speedup
 from sweeps.plan.trials import Load, Plan
 from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast
@@ -65,11 +67,31 @@ def _chosen(row: led.Row) -> str:
     return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
+def _horizon(row: led.Row) -> str:
+    """What the baseline is to be trained on at another number of tokens, in a few words."""
+    tried = quantity(len(row["rates"]), "learning rate")
+    if row["values"] is None:
+        return f"to be tuned on {tried}"
+    on = quantity(len(row["trials"]), "seed")
+    return f"runs at {named(row['values'])}, the best of {tried}, on {on}"
+
+
 def _seen(seen: led.Row) -> str:
     """What a look found of an arm, in a few words."""
     found = seen["decision"]
     found = "not settled" if found == "no conclusion" else found
     return f"{found}, after {quantity(len(seen['seeds']), 'seed')}"
+
+
+def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
+    """What a row that is of no trial says, each after what it is about."""
+    match row["kind"]:
+        case "chosen" | "confirming":
+            yield row.get("arm", "best values"), _chosen(row)
+        case "horizon":
+            yield f"baseline at {count(row['tokens'])} tokens", _horizon(row)
+        case "look":
+            yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
 
 
 def _capped(row: led.Row) -> str:
@@ -112,6 +134,8 @@ def show_plan(
         console.print(f"then {of_arms}, each arm at its best {paths}")
     if len(request.looks) > 1:
         console.print(looks_words(request.looks), highlight=False)
+    if space.speedup is not None:
+        console.print(speedup_words(space.speedup), highlight=False)
     if space.confirm:
         console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
     if space.target and space.target.ends != "nothing":
@@ -158,6 +182,16 @@ def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left
         "forecast": expected.fields(),
         "begun": begun,
     }
+
+
+def speedup_words(asked: Speedup) -> str:
+    """What a study trains to say what its arms are worth in tokens."""
+    each = quantity(len(FACTORS) + asked.seeds, "run")
+    low, high = asked.horizons
+    return (
+        f"then the baseline at {low:g} and {high:g} times the tokens, {each} each: {len(FACTORS)} learning rates, "
+        f"and the best of them on {quantity(asked.seeds, 'seed')}"
+    )
 
 
 def looks_words(looks: Sequence[int]) -> str:
@@ -396,15 +430,9 @@ class View:
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
     def _sentence(self, row: led.Row) -> str:
-        if row["kind"] in {"chosen", "confirming"}:
-            return f"{row['time'][11:19]}  {row.get('arm', 'best values'):24s}  {_chosen(row)}"
-        if row["kind"] == "look":
-            return "\n".join(
-                f"{row['time'][11:19]}  {arm:24s}  {_seen(seen)}"
-                for arm, seen in row["arms"].items()
-            )
         if "trial" not in row:
-            return ""
+            clock = row["time"][11:19]
+            return "\n".join(f"{clock}  {who:24s}  {what}" for who, what in _of_sweep(row))
         trial = self._driver.sweep.find(row["trial"])
         label = trial.label
         match row["kind"]:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, Literal
 
 from sweeps import stats
@@ -176,6 +176,49 @@ class Caution:
 
 
 @dataclass(frozen=True)
+class ArmSpeedup:
+    """What an arm is worth in tokens of the baseline, and at the speeds of both in time."""
+
+    tokens: stats.Speedup
+    pace: float | None  # the arm's tokens per second, as a share of the baseline's
+
+    @property
+    def time(self) -> stats.Speedup | None:
+        """How many times its training time the baseline needs for the arm's loss; the speeds are taken as
+        measured, without an interval."""
+        if self.pace is None:
+            return None
+        return stats.Speedup(*(self.pace * one for one in astuple(self.tokens)))
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return {
+            "tokens": asdict(self.tokens),
+            "pace": self.pace,
+            "time": self.time and asdict(self.time),
+        }
+
+
+@dataclass(frozen=True)
+class ToTarget:
+    """What the runs of an arm took to the target: means over those that reached it, each at its first record
+    at or below it."""
+
+    reached: int
+    runs: int  # that have a record
+    steps: float | None  # None if no run reached it
+    tokens: float | None
+    seconds: float | None
+    # The baseline's tokens and seconds as multiples of the arm's, on the seeds on which both reached it.
+    times_tokens: float | None
+    times_seconds: float | None
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class ArmFindings:
     """An arm, its losses, and its difference from the baseline."""
 
@@ -193,6 +236,10 @@ class ArmFindings:
     outcomes: tuple[str, ...]
     cautions: tuple[Caution, ...]
     level: int = 5  # of its verdict, in percent; its interval covers the truth in the rest
+    speedup: ArmSpeedup | None = (
+        None  # None where the study asks for none, and where it is not known
+    )
+    to_target: ToTarget | None = None  # None where the study has no target
 
     @property
     def name(self) -> str:
@@ -270,4 +317,6 @@ class ArmFindings:
             "cautions": [caution.text for caution in self.cautions],
             **({"level": self.level} if self.level != 5 else {}),
             **({} if self.pairing is None else {"correlation": self.pairing.correlation}),
+            **({} if self.speedup is None else {"speedup": self.speedup.as_json()}),
+            **({} if self.to_target is None else {"to_target": self.to_target.as_json()}),
         }

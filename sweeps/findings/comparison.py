@@ -13,7 +13,9 @@ from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
 from sweeps.findings.doubts import doubts
 from sweeps.findings.results import METRICS, UNITS, Results
+from sweeps.findings.speedup import Speedups, speedup, speedups
 from sweeps.findings.stability import LR
+from sweeps.findings.target import to_target
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
 from sweeps.ledger import BASELINE, Row, Version
@@ -65,11 +67,17 @@ class ArmsComparison:
     arms: tuple[ArmFindings, ...]  # the baseline first
     critical_batch: CriticalBatch | None
     dropped: tuple[Dropped, ...]
+    speedups: Speedups | None = None  # None where the study asks for none
 
     @property
     def seeds(self) -> list[int]:
         """The seeds of the baseline."""
         return list(self.arms[0].runs.runs)
+
+    @property
+    def scaling(self) -> stats.Scaling | None:
+        """How the baseline's loss depends on its tokens, if the study asks for it and it is known."""
+        return None if self.speedups is None else self.speedups.scaling
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -83,6 +91,7 @@ class ArmsComparison:
             "arms": [arm.as_json() for arm in self.arms],
             "critical_batch": self.critical_batch and asdict(self.critical_batch),
             **({"dropped": [one.as_json() for one in self.dropped]} if self.dropped else {}),
+            **({} if self.speedups is None else {"speedups": self.speedups.as_json()}),
         }
 
 
@@ -136,15 +145,30 @@ def comparison(
         for arm in judged[1:]
     ]
     records = [record for trial in compared if (record := at(trial, point)) is not None]
+    worth = speedups(results)
+    every = [_worth(results, judged[0], arm, worth) for arm in (judged[0], *cautioned)]
     return ArmsComparison(
         point=point,
         steps=tuple(sorted({record.step for record in records})),
         noise=noise,
         noise_of=noise_of,
         unit=UNITS[results.metric],
-        arms=(judged[0], *cautioned),
+        arms=tuple(every),
         critical_batch=_critical_batch(results, judged, noise),
         dropped=tuple(_dropped(results)),
+        speedups=worth,
+    )
+
+
+def _worth(
+    results: Results, base: ArmFindings, arm: ArmFindings, known: Speedups | None
+) -> ArmFindings:
+    """An arm with what it is worth in tokens of the baseline, and what it took to the target."""
+    target = results.space.target
+    return replace(
+        arm,
+        speedup=None if known is None or arm.runs.is_baseline else speedup(arm, base, known),
+        to_target=None if target is None else to_target(arm.runs, base.runs, target),
     )
 
 

@@ -171,8 +171,8 @@ class Results:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """The trials that answer the question, in plan order: all trials of a study; those of a search
-        that do not repeat a run."""
+        """The trials that answer the question, in plan order: those of a study but for other horizons; those of
+        a search that do not repeat a run."""
         return _answering(self.sweep, self.space)
 
     def programs_words(self, trials: Iterable[Trial]) -> str:
@@ -230,8 +230,12 @@ _PROGRAM_WORDS = {"code": "the training code", "torch": "torch"}
 
 
 def _answering(sweep: Sweep, space: Space) -> list[Trial]:
-    trials = sweep.trials.values()
-    return [trial for trial in trials if space.is_study or trial.role == "search"]
+    is_one = space.is_study
+    return [
+        trial
+        for trial in sweep.trials.values()
+        if (trial.role != "horizon" if is_one else trial.role == "search")
+    ]
 
 
 def status_of(trial: Trial) -> str:

@@ -66,6 +66,7 @@ Samples = cfg.Count
 Again = Annotated[int, Field(le=1000)]  # runs of one config
 # The numbers of seeds after which a study is looked at, unless it says others.
 LOOKS = (3, 5, 8, 12)
+MOST_TIMES = 100  # the tokens of the baseline, to say what an arm is worth
 MOST_LOOKS = 20  # the boundary of each is found by simulation, given those before
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -387,6 +388,35 @@ class Target(Section):
         return limit
 
 
+class Speedup(Section):
+    """How many tokens an arm is worth: the baseline is also trained at a lower and a higher number of tokens, each
+    with its whole schedule, at the best of three learning rates."""
+
+    horizons: Annotated[
+        list[Annotated[float, Field(gt=0, le=MOST_TIMES)]],
+        Field(min_length=2, max_length=2),
+        with_rule(
+            "expected two shares of budget.tokens, one below 1 and then one above it, e.g. [0.5, 2]"
+        ),
+    ] = Field(
+        default=[0.5, 2],
+        description="The lower and the higher number of tokens, as shares of budget.tokens; a larger speedup "
+        "than the second is only bounded by it.",
+    )
+    seeds: Annotated[Again, Field(ge=2)] = Field(
+        default=2,
+        description="The number of the study's seeds on which the baseline is trained at each.",
+    )
+
+    @model_validator(mode="after")
+    def _around(self) -> Self:
+        low, high = self.horizons
+        if not low < 1 < high:
+            text = f"expected one below 1 and then one above it, got [{low:g}, {high:g}]"
+            raise RuleError([Problem("horizons", text)])
+        return self
+
+
 def _listed(value: Value | list[Value]) -> list[Value]:
     return value if isinstance(value, list) else [value]
 
@@ -512,6 +542,11 @@ class Space(Section):
         description="A loss to reach, e.g. {val_loss: 1.45}: the tokens and the time that each trial "
         "takes to it are reported.",
     )
+    speedup: Speedup | None = Field(
+        default=None,
+        description="What each arm is worth in tokens of the baseline: it is also trained at fewer and at more "
+        "tokens, e.g. {horizons: [0.5, 2], seeds: 2}. Default: not.",
+    )
 
     @property
     def is_study(self) -> bool:
@@ -566,6 +601,9 @@ class Space(Section):
             yield Problem(
                 "target.ends", "a study compares whole runs; add ends: nothing to report the target"
             )
+        if self.speedup is not None and self.speedup.seeds > len(self.every_seed):
+            text = f"the study has {len(self.every_seed)}, got {self.speedup.seeds}"
+            yield Problem("speedup.seeds", text)
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
@@ -594,8 +632,9 @@ class Space(Section):
     def _wrong_search(self) -> Iterator[Problem]:
         if isinstance(self.seeds, Looks):
             yield Problem("seeds", "only a study has looks; list the seeds, e.g. [0, 1]")
-        if self.matters is not None:
-            yield Problem("matters", "only for studies, which compare arms with a baseline")
+        for name in ("matters", "speedup"):
+            if getattr(self, name) is not None:
+                yield Problem(name, "only for studies, which compare arms with a baseline")
         if self.search is None:
             yield Problem(
                 "search", "missing; expected {method: grid} or {method: random, samples: N}"
@@ -910,6 +949,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
         "resources": Resources,
         "caps": Caps,
         "target": Target,
+        "speedup": Speedup,
         "seeds": Looks if isinstance(tree.get("seeds"), dict) else None,
         "schedule": SCHEDULES.get(str(policy)),
         "constraint": Constraint,

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from sweeps import ledger as led
-from sweeps.plan import arms
+from sweeps.plan import arms, horizons
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
@@ -90,6 +90,7 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
         runs = len(request.seeds) + space.repeats - 1
         what = f"{len(planned_arms)} arms, {runs} times each,"
         _refuse_too_many(request, "seeds", what, len(planned_arms) * runs)
+        horizons.check(request, planned_arms[0])
         known = [trial for arm in planned_arms for trial in arms.tuning(request, arm)]
         if not space.retune:
             first = request.looks[0]
@@ -386,6 +387,8 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep
         elif choice["values"] is not None:
             every = arms.runs(request, arm, choice["values"], request.looks[-1])
             wanted |= {one.trial for one in every}
+        if arm.name == led.BASELINE:
+            wanted |= set(horizons.wanted(request, arm, sweep))
     if request.space.confirm:
         again = sweep.confirming
         wanted |= (
@@ -465,4 +468,5 @@ def load(request: Request, planned: Plan, most: Mapping[str, int] | None = None)
         early = {one.trial for one in first}
         every = arms.runs(request, arm, {}, (most or {}).get(arm.name, request.looks[-1]))
         further += [one.config for one in every if one.trial not in early]
+    free += [one.config for arm in planned.arms[:1] for one in horizons.likely(request, arm)]
     return Load(list(pools.values()), free, further)

@@ -9,6 +9,7 @@ from sweeps.findings.results import METRICS, UNITS, Results, status_of
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
 from sweeps.report.risk import risk_words
+from sweeps.report.speedup import speedup_sentences, target_sentences
 from sweeps.report.tested import tested_words
 from sweeps.selection import when
 from sweeps.text import between, loss, named, quantity, tally
@@ -59,6 +60,9 @@ def _of_study(found: StudyFindings) -> Iterator[str]:
             yield f"{arm.name}: {arm.verdict.words}."
         if arm.cautions:
             yield f"Caveats of {arm.name}: {arm.caveats}"
+    if found.comparison is not None:
+        yield from speedup_sentences(found.comparison)
+        yield from target_sentences(found.comparison, found.results)
 
 
 def better_words(found: Answer) -> str:

@@ -28,8 +28,9 @@ from sweeps.report.next_steps import next_steps
 from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
 from sweeps.report.risk import risk_words
-from sweeps.report.tested import arm_words, tested_words
-from sweeps.text import quantity, show, times
+from sweeps.report.speedup import speedup_words, target_words
+from sweeps.report.tested import arm_test_words, tested_words
+from sweeps.text import quantity, sentence, show, times
 from tinylm import config as cfg
 
 
@@ -59,6 +60,7 @@ class Entry:
     no_comparison: str  # why there is no comparison
     answer: list[str]  # of a search: what it chose, with the loss to quote
     verdict: str
+    speedup: str  # of an arm, in tokens of the baseline; empty if it is not known
     test: list[str]  # what the test text says
     doubts: str  # about its losses, if the verdict does not say so
     patterns: str
@@ -130,11 +132,20 @@ def _entry(one: Experiment) -> Entry:
         no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
         answer=_answer(one),
         verdict=_verdict(one),
+        speedup=_speedup(one),
         test=_test(one),
         doubts="" if in_verdict else " and ".join(doubt.words for doubt in doubts(one.runs)),
         patterns=_patterns(one),
         observations=list(
-            dict.fromkeys([*_caveats(one), *observations(one), *_risk(one), *_cautions(one)])
+            dict.fromkeys(
+                [
+                    *_caveats(one),
+                    *observations(one),
+                    *_risk(one),
+                    *_to_target(one),
+                    *_cautions(one),
+                ]
+            )
         ),
         next_steps=[step.words for step in next_steps(one)],
     )
@@ -145,6 +156,18 @@ def _verdict(one: Experiment) -> str:
     if isinstance(one.findings, SearchFindings):
         return better_words(one.findings.answer)
     return one.arm.verdict.words if one.arm and not one.is_baseline else ""
+
+
+def _speedup(one: Experiment) -> str:
+    """What an arm is worth in tokens of the baseline; empty if that is not known."""
+    compared = one.findings.comparison if isinstance(one.findings, StudyFindings) else None
+    return "" if one.arm is None or compared is None else speedup_words(one.arm, compared)
+
+
+def _to_target(one: Experiment) -> list[str]:
+    """What an arm took to the target of its study."""
+    words = "" if one.arm is None else target_words(one.arm, one.results)
+    return [sentence(words)] if words else []
 
 
 def _answer(one: Experiment) -> list[str]:
@@ -158,7 +181,7 @@ def _test(one: Experiment) -> list[str]:
     """What the test text says of the choice of a search, or of an arm."""
     if isinstance(one.findings, SearchFindings):
         return tested_words(one.findings)
-    return [] if one.arm is None else arm_words(one.findings, one.arm.name)
+    return [] if one.arm is None else arm_test_words(one.findings, one.arm.name)
 
 
 def _caveats(one: Experiment) -> list[str]:

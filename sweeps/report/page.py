@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweeps.findings.arms import ArmFindings
+from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
@@ -28,6 +29,7 @@ from sweeps.ledger import Row, Trial
 from sweeps.outcomes import outcome
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
+from sweeps.report.speedup import speedup_words, ticks
 from sweeps.report.stability import stability_words
 from sweeps.report.thinning import spread_points, thinned
 from sweeps.selection import Measured, Point, at, groups, last_record, when
@@ -67,6 +69,7 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         "budgets_differ": results.budgets_differ,
         "noise": _noise(found),
         "arms": _arms(found),
+        "speedups": _speedups(found),
         "swept": _swept(results),
         "levels": _levels(results),
         "rate": _rate(found),
@@ -112,10 +115,28 @@ def _arms(found: SearchFindings | StudyFindings) -> list[Content]:
     """The arms of a study, the baseline first; empty for a search."""
     if isinstance(found, SearchFindings) or found.comparison is None:
         return []
-    return [_arm(arm) for arm in found.comparison.arms]
+    return [_arm(arm, found.comparison) for arm in found.comparison.arms]
 
 
-def _arm(arm: ArmFindings) -> Content:
+def _speedups(found: SearchFindings | StudyFindings) -> list[Content]:
+    """Where speedups stand on the axis of the differences; empty if they are not known."""
+    compared = found.comparison if isinstance(found, StudyFindings) else None
+    if compared is None:
+        return []
+    ends = [one for arm in compared.arms for one in arm.paired.values()]
+    ends += [
+        one
+        for arm in compared.arms
+        if (e := arm.effect)
+        for one in (e.low, e.high)
+        if one is not None
+    ]
+    room = 0.05 * (max(ends, default=0.0) - min(ends, default=0.0))
+    low, high = min(ends, default=0.0) - room, max(ends, default=0.0) + room
+    return [{"at": at, "name": name} for at, name in ticks(compared, min(low, 0.0), max(high, 0.0))]
+
+
+def _arm(arm: ArmFindings, compared: ArmsComparison) -> Content:
     effect = arm.effect
     return {
         "arm": arm.name,
@@ -128,6 +149,7 @@ def _arm(arm: ArmFindings) -> Content:
         "p_holm": arm.p_holm,
         "verdict": arm.verdict.kind,
         "words": arm.verdict.words,
+        "speedup": speedup_words(arm, compared),
         "hypothesis": arm.runs.hypothesis,
         "changes": named(arm.runs.changes),
         "chosen": named(arm.runs.chosen or {}),

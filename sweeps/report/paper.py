@@ -11,6 +11,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, UNITS, Results
 from sweeps.ledger import Files
 from sweeps.report.markdown import escaped
+from sweeps.report.speedup import range_words, times_words
 from sweeps.report.study_summary import allows_for_looks, interval_kinds
 from sweeps.selection import groups, losses_at, when
 from sweeps.stats import half_interval
@@ -152,17 +153,29 @@ def _of_study(results: Results, compared: ArmsComparison) -> PaperTable:
             signed(arm.effect and arm.effect.mean),
             _interval_of(arm, kinds),
             probability(arm.p_holm),
+            *([_worth(arm, compared)] if compared.speedups is not None else []),
             arm.verdict.words,
         )
         for arm in compared.arms
     ]
+    worth = " and its token speedup with that interval" * (compared.speedups is not None)
     caption = (
         f"{results.question} The {_loss_of(results)} {when(compared.point)}, the mean over n seeds; "
         f"the difference from the baseline, paired by seed, with its {_kind_of_interval(results, compared)}; "
-        "and its p-value, adjusted for all arms (Holm). Lower is better."
+        f"and its p-value, adjusted for all arms (Holm){';' * bool(worth)}{worth}. Lower is better."
     )
-    columns = ("arm", "n", "loss", "difference", kinds, "p", "verdict")
+    more = ("speedup",) * bool(worth)
+    columns = ("arm", "n", "loss", "difference", kinds, "p", *more, "verdict")
     return PaperTable(columns, rows, caption)
+
+
+def _worth(arm: ArmFindings, compared: ArmsComparison) -> str:
+    """The token speedup of an arm with its interval; empty if it is not known."""
+    known = compared.scaling
+    if arm.speedup is None or known is None:
+        return ""
+    tokens = arm.speedup.tokens
+    return f"{times_words(tokens.times, known)} ({range_words(tokens, known)})"
 
 
 def _kind_of_interval(results: Results, compared: ArmsComparison) -> str:

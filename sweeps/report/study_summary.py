@@ -7,6 +7,7 @@ from sweeps.findings.results import METRICS, STATUSES, Results
 from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.outcomes import outcome
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
+from sweeps.report.speedup import speedup_section
 from sweeps.report.stability import stability_words
 from sweeps.selection import when
 from sweeps.stats import NOISE_MARGIN, POWER
@@ -103,6 +104,7 @@ def verdict_words(found: StudyFindings) -> list[str]:
     return [
         *lines,
         *_dropped_words(compared),
+        *speedup_section(compared, found.results),
         *_pairing_words(compared),
         *_hypothesis_words(compared),
         *_unsettled_words(found),

@@ -152,8 +152,18 @@ def _curve_lines(
 
 def arms_table(compared: ArmsComparison) -> Table:
     """One row per arm, the baseline first. `level` is that of the verdict, in percent: the interval from
-    `low` to `high` covers the truth in the rest. `correlation` is that with the baseline over seeds."""
-    return Table(ARMS, [_arm_row(arm) for arm in compared.arms])
+    `low` to `high` covers the truth in the rest. `correlation` is that with the baseline over seeds.
+
+    Where the study asks for speedups, there are columns for them: a `speedup` or an end of its interval that is one
+    of the horizons is a bound. Where it has a target, the columns `target_*` say what it took.
+    """
+    more = _SPEEDUP * (compared.speedups is not None)
+    more += _TARGET * any(arm.to_target is not None for arm in compared.arms)
+    return Table((*ARMS, *more), [_arm_row(arm) for arm in compared.arms])
+
+
+_SPEEDUP = ("speedup", "speedup_low", "speedup_high", "speedup_time")
+_TARGET = ("target_reached", "target_steps", "target_tokens", "target_seconds")
 
 
 def _arm_row(arm: ArmFindings) -> Row:
@@ -165,4 +175,20 @@ def _arm_row(arm: ArmFindings) -> Row:
         "loss": arm.mean,
         "level": None if arm.runs.is_baseline else arm.level,
         "cautions": arm.caveats,
+        **dict(zip(_SPEEDUP, _speedup_cells(arm), strict=True)),
+        **dict(zip(_TARGET, _target_cells(arm), strict=True)),
     }
+
+
+def _speedup_cells(arm: ArmFindings) -> tuple[float | None, ...]:
+    if arm.speedup is None:
+        return (None,) * len(_SPEEDUP)
+    tokens, time = arm.speedup.tokens, arm.speedup.time
+    return tokens.times, tokens.low, tokens.high, time and time.times
+
+
+def _target_cells(arm: ArmFindings) -> tuple[float | None, ...]:
+    found = arm.to_target
+    if found is None:
+        return (None,) * len(_TARGET)
+    return found.reached, found.steps, found.tokens, found.seconds

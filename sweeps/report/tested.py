@@ -125,7 +125,7 @@ def tested_section(found: StudyFindings) -> list[str]:
     ]
 
 
-def arm_words(found: StudyFindings, name: str) -> list[str]:
+def arm_test_words(found: StudyFindings, name: str) -> list[str]:
     """What the test text says of an arm; empty before it was read."""
     tested, unit = found.tested, UNITS[found.results.metric]
     of_arm = [one for one in tested.arms if one.arm == name] if tested is not None else []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, RETUNE, conduct, is_bare, loss, study
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, study, worth
 from ledgers import (
     BASE,
     BUDGET,
@@ -150,7 +150,7 @@ def risky(folder: Path) -> None:
     seeds of which one diverges."""
     for name, seeds in (("near-edge", [0, 1]), ("near-edge-once", [0]), ("near-edge-fresh", [0])):
         with story(folder / name) as tell:
-            more = {"confirm": 2} if name == "near-edge-fresh" else {}
+            more: dict[str, Any] = {"confirm": 2} if name == "near-edge-fresh" else {}
             tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}}, seeds=seeds, **more)
             for seed in seeds:
                 tell.whole(tell.plan({"optim.lr": 2e-3}, seed), 2e-3)
@@ -243,6 +243,10 @@ def studies(folder: Path) -> None:
     more = folder / "sequential-dropped"
     conduct(more, study(seeds=SEEDS, arms={"nope": NOPE, "wide": wide}), widened)
     conduct(more, study(seeds=SEEDS), widened)
+    asked = study(seeds=SEEDS, speedup={"seeds": 3}, target={"val_loss": 3.6, "ends": "nothing"})
+    conduct(folder / "worth", asked, worth(1.25))
+    conduct(folder / "worth-less", asked, worth(0.3))
+    conduct(folder / "worth-open", asked, worth(1.01, noise=0.02), records=90)
     conduct(
         folder / "repeats",
         study(seeds=SEEDS, repeats=3),

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms
+from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.everything import StudyFindings
 from sweeps.findings.results import Results
 from sweeps.findings.stability import by_rate
@@ -39,6 +40,7 @@ from sweeps.report.plots.look import (
 )
 from sweeps.report.plots.rates import level_entries, plot_rates, rate_axis, shown_losses
 from sweeps.report.plots.trials import X_AXES, XAxis, end_of, place_on
+from sweeps.report.speedup import ticks
 from sweeps.selection import Metric, last_record, records
 from sweeps.stats import NOISE_MARGIN
 from sweeps.text import count, show
@@ -87,6 +89,7 @@ def forest(found: StudyFindings) -> Figure:
     axes.set_yticks([-row for row in range(len(arms))], [brief(arm.name, 26) for arm in arms])
     axes.set_ylim(-len(arms) + 0.4, 0.6)
     axes.grid(visible=False, axis="y")
+    _speedup_axis(axes, compared)
     seen = {arm.verdict.kind for arm in arms}
     handles += [
         entry(kind, color=color, marker="o", ms=6)
@@ -96,6 +99,16 @@ def forest(found: StudyFindings) -> Figure:
     handles.append(entry("a seed", color="0.4", marker="|", ls="", ms=8))
     add_legend(figure, handles)
     return figure
+
+
+def _speedup_axis(axes: Axes, compared: ArmsComparison) -> None:
+    """Draw what differences are worth in tokens of the baseline, along the top."""
+    found = ticks(compared, *axes.get_xlim())
+    if found:
+        top = axes.secondary_xaxis("top")
+        top.set_xticks([at for at, _ in found], [name for _, name in found])
+        top.set_xlabel("token speedup")
+        axes.set_xlim(axes.get_xlim())
 
 
 def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:

@@ -346,7 +346,14 @@ function arms() {
     layout.shapes = [{ type: "rect", x0: -page.noise, x1: page.noise, y0: 0, y1: 1, yref: "paper", layer: "below", fillcolor: GRAY, opacity: 0.18, line: { width: 0 } }];
     seen.push(entry("within the noise", { mode: "markers", marker: { symbol: "square", size: 12, color: GRAY, opacity: 0.3 } }));
   }
-  return { traces: [...traces, dots, ...seen], layout };
+  const worth = [];
+  if (page.speedups.length) {
+    layout.xaxis2 = { ...layout.xaxis, overlaying: "x", matches: "x", side: "top", title: { text: "token speedup" }, zeroline: false, showgrid: false,
+      tickvals: page.speedups.map((tick) => tick.at), ticktext: page.speedups.map((tick) => tick.name) };
+    layout.margin = { ...layout.margin, t: 56 };
+    worth.push({ x: [0], y: [0], xaxis: "x2", mode: "markers", marker: { opacity: 0 }, showlegend: false, hoverinfo: "skip", meta: { isDecoration: true } });
+  }
+  return { traces: [...traces, dots, ...seen, ...worth], layout };
 }
 
 function compute() {

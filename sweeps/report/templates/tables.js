@@ -134,9 +134,11 @@ function fillArms() {
   here("arm-table").tBodies[0].replaceChildren(...page.arms.map((arm) => {
     const p = arm.p_holm === null ? "" : arm.p_holm < 0.0005 ? "< 0.001" : arm.p_holm.toFixed(3);
     const verdict = arm === page.arms[0] ? "the baseline" : arm.verdict;
-    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict, arm.hypothesis, arm.cautions];
+    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict, arm.speedup, arm.hypothesis, arm.cautions];
     return tableRow(cells.map((cell, n) => [cell, head[n]]));
   }));
+  const isKnown = page.arms.some((arm) => arm.speedup);
+  for (const row of here("arm-table").rows) row.cells[head.indexOf("token speedup")].hidden = !isKnown;
 }
 
 // ---- the chosen trials

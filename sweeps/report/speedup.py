@@ -1,0 +1,234 @@
+"""What arms are worth in tokens and in time, in sentences and tables."""
+
+import math
+from collections.abc import Iterator
+
+from sweeps.findings.arms import ArmFindings, ArmSpeedup
+from sweeps.findings.comparison import ArmsComparison
+from sweeps.findings.results import METRICS, Results
+from sweeps.findings.speedup import Horizon, Speedups
+from sweeps.report.markdown import Column, listed, table
+from sweeps.stats import Scaling, Speedup
+from sweeps.text import duration, loss, named, quantity, sentence, signed, whole
+
+_ENDS = 1e-9  # how near to a horizon a number is a bound
+
+
+def times_words(number: float, known: Scaling) -> str:
+    """A speedup: 1.17x; at an outer horizon it is a bound: less than 0.5x, more than 2x."""
+    if number <= known.law.low + _ENDS:
+        return f"less than {known.law.low:g}x"
+    if number >= known.law.high - _ENDS:
+        return f"more than {known.law.high:g}x"
+    return f"{number:.2f}x"
+
+
+def range_words(found: Speedup, known: Scaling) -> str:
+    """The interval of a speedup: 1.09x to 1.25x; one bound where all of it is beyond a horizon."""
+    low, high = times_words(found.low, known), times_words(found.high, known)
+    return low if found.low == found.high else f"{low} to {high}"
+
+
+def time_words(found: ArmSpeedup, known: Scaling) -> str:
+    """The speedup in time, at the speeds of both; empty if these are not known."""
+    if found.pace is None or found.time is None:
+        return ""
+    law, tokens = known.law, found.tokens.times
+    bound = "less than " * (tokens <= law.low + _ENDS) + "more than " * (tokens >= law.high - _ENDS)
+    return f"{bound}{found.time.times:.2f}x"
+
+
+def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
+    """What an arm is worth, as a clause that ends without a period; empty if that is not known.
+
+    What a number means is said only where the verdict is that there is a difference.
+    """
+    found, known = arm.speedup, compared.scaling
+    if found is None or known is None:
+        return ""
+    tokens = found.tokens
+    said = f"{times_words(tokens.times, known)} ({arm.interval_words} {range_words(tokens, known)})"
+    is_bound = not known.law.low + _ENDS < tokens.times < known.law.high - _ENDS
+    if arm.verdict.kind in {"better", "worse"} and not is_bound:
+        more = "more" if tokens.times > 1 else "fewer"
+        said += f": the baseline needs {abs(tokens.times - 1):.0%} {more} tokens for the same loss"
+    in_time = time_words(found, known)
+    if in_time and found.pace is not None:
+        said += (
+            f"; at {found.pace:.2f} times the baseline's tokens/s, it is {in_time} in training time"
+        )
+    return said
+
+
+def speedup_sentences(compared: ArmsComparison) -> Iterator[str]:
+    """What each arm is worth, why that is not known, and what a reader has to know of it."""
+    found = compared.speedups
+    for arm in compared.arms:
+        if words := speedup_words(arm, compared):
+            yield f"Token speedup of {arm.name}: {words}."
+    if found is not None and found.why_not:
+        yield f"No token speedups: {found.why_not}."
+    if found is not None and found.scaling is not None:
+        yield from _cautions(found)
+
+
+def _cautions(found: Speedups) -> Iterator[str]:
+    """What a reader of speedups has to know."""
+    if not found.is_tuned:
+        yield (
+            "The baseline's learning rate was tuned at the other numbers of tokens, but not at its own, so the token "
+            "speedups may be off. Add `optim.lr` under `retune`."
+        )
+    for one in found.horizons:
+        if one.edge is not None:
+            further = "lower" if one.edge == "lowest" else "higher"
+            side = "above" if one.share > 1 else "below"
+            yield (
+                f"At {one.share:g} times the tokens, the baseline's best learning rate is the {one.edge} of "
+                f"{one.tried}. If an even {further} one is better, the token speedups {side} 1x are too high."
+            )
+
+
+_TICKS = (
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+    1.1,
+    1.2,
+    1.35,
+    1.5,
+    1.75,
+    2.0,
+    3.0,
+    4.0,
+    6.0,
+    10.0,
+)
+
+
+def ticks(compared: ArmsComparison, low: float, high: float) -> list[tuple[float, str]]:
+    """Where speedups stand on an axis of differences with these ends, and their names; none if they are not
+    known. Those that would be too close to another are left out, beginning with the ones far from 1x."""
+    known = compared.scaling
+    if known is None:
+        return []
+    law, kept = known.law, list[tuple[float, str]]()
+    shares = {law.low, law.high, *(share for share in _TICKS if law.low < share < law.high)}
+    for share in sorted(shares, key=lambda share: abs(math.log(share))):
+        at = law.difference(share)
+        if low <= at <= high and all(abs(at - other) >= (high - low) / 12 for other, _ in kept):
+            kept.append((at, f"{share:g}x"))
+    return sorted(kept)
+
+
+def target_words(arm: ArmFindings, results: Results) -> str:
+    """What the runs of an arm took to the target, beside the baseline's; empty without a target."""
+    found, target = arm.to_target, results.space.target
+    if found is None or target is None or not found.runs:
+        return ""
+    goal = f"{METRICS[target.metric]} {target.limit:g}"
+    if found.steps is None or found.tokens is None or found.seconds is None:
+        return f"none of {quantity(found.runs, 'run')} reached {goal}"
+    some = "" if found.reached == found.runs else f"{found.reached} of {found.runs} runs reached "
+    some = some or "reached "
+    said = (
+        f"{some}{goal} after {whole(found.steps)} steps, {whole(found.tokens)} tokens and "
+        f"{duration(found.seconds)} of training"
+    )
+    if found.times_tokens is None or found.times_seconds is None or arm.runs.is_baseline:
+        return said
+    return (
+        f"{said}; on the same seeds, the baseline took {found.times_tokens:.2f} times the tokens and "
+        f"{found.times_seconds:.2f} times the time"
+    )
+
+
+def target_sentences(compared: ArmsComparison, results: Results) -> Iterator[str]:
+    """What each arm took to the target."""
+    for arm in compared.arms:
+        if words := target_words(arm, results):
+            yield f"{arm.name}: {words}."
+
+
+def speedup_section(compared: ArmsComparison, results: Results) -> list[str]:
+    """The section of the summary on what arms are worth; empty if nobody asked."""
+    found = compared.speedups
+    if found is None:
+        return _target_section(compared, results)
+    lines = ["## Token speedup", ""]
+    if found.scaling is None:
+        lines += [sentence(f"not known: {found.why_not}"), ""]
+    else:
+        lines += [_how(found, found.scaling), ""]
+        lines += table([arm for arm in compared.arms if arm.speedup], *_arms(found.scaling))
+    lines += [_HORIZONS, "", *table(found.horizons, *_OF_HORIZON)]
+    lines += listed(list(_cautions(found)) if found.scaling is not None else [])
+    return [*lines, *_target_section(compared, results)]
+
+
+_HORIZONS = (
+    "The baseline by its tokens, with a whole schedule for each number of them, at the best of the learning rates "
+    "that were tried on the seed of re-tune grids:"
+)
+
+
+def _target_section(compared: ArmsComparison, results: Results) -> list[str]:
+    lines = [
+        f"`{arm.name}`: {words}." for arm in compared.arms if (words := target_words(arm, results))
+    ]
+    told = "## Steps and time to the target"
+    return (
+        [told, "", "Each run at its first record at or below it.", "", *listed(lines)]
+        if lines
+        else []
+    )
+
+
+def _how(found: Speedups, known: Scaling) -> str:
+    """What the numbers mean, the law behind them, and how a simpler one fares."""
+    law, straight = known.law, found.straight
+    assert straight is not None  # where there is a law
+    misses = "within the noise" if straight.fits else "more than the noise, so the curve bends"
+    return (
+        "How many times its tokens the baseline needs for the loss of an arm. "
+        f"Its loss by tokens D is taken as E + A D^-b with b = {law.exponent:.2f}, through its losses at "
+        f"{law.low:g}, 1 and {law.high:g} times the tokens (on {quantity(known.seeds, 'seed')}); beyond these there "
+        "are only bounds. The interval carries the noise of the difference and of the baseline's drops, which "
+        f"spread over seeds by {known.spread:.0%} of their size, and allows for a law that holds only roughly. Check in the middle: a law without E, through the "
+        f"outer two, predicts {loss(straight.predicted)} and misses by {signed(straight.miss)} (95% interval "
+        f"{signed(straight.low)} to {signed(straight.high)}), {misses}. In time: times the arm's tokens/s over the "
+        "baseline's, as measured."
+    )
+
+
+def _arms(known: Scaling) -> tuple[Column[ArmFindings], ...]:
+    def of(arm: ArmFindings) -> ArmSpeedup:
+        assert arm.speedup is not None  # only such arms are in the table
+        return arm.speedup
+
+    return (
+        Column("arm", lambda a: f"`{a.name}`", is_text=True),
+        Column("speedup", lambda a: times_words(of(a).tokens.times, known)),
+        Column("interval", lambda a: f"{range_words(of(a).tokens, known)} ({a.interval_words})"),
+        Column("tokens/s", lambda a: "" if (pace := of(a).pace) is None else f"{pace:.2f}x"),
+        Column("in time", lambda a: time_words(of(a), known)),
+    )
+
+
+_OF_HORIZON = (
+    Column[Horizon]("tokens", lambda h: whole(h.tokens)),
+    Column[Horizon]("share", lambda h: f"{h.share:g}x"),
+    Column[Horizon]("runs at", lambda h: named(h.values or {}), True),
+    Column[Horizon]("seeds", lambda h: f"{len(h.losses)} of {len(h.runs)}"),
+    Column[Horizon](
+        "mean loss",
+        lambda h: loss(sum(h.losses.values()) / len(h.losses)) if h.losses else "",
+    ),
+)

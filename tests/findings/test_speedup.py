@@ -1,0 +1,207 @@
+"""What an arm is worth in tokens of the baseline."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducting import RETUNE, arm, conduct, dead, facts_of, is_bare, law, study, summarized, worth
+from fakes import Loss
+from ledgers import rewrite, studied
+
+from sweeps import ledger as led
+from sweeps.findings.everything import findings
+from sweeps.report.answer import answer_words
+
+SPEEDUP = {"horizons": [0.5, 2], "seeds": 3}
+
+
+def told(folder: Path, how: Loss, **more: Any) -> dict[str, Any]:
+    """The content of summary.json of a study of four seeds."""
+    tree = study(speedup=SPEEDUP) | {"seeds": [0, 1, 2, 3]} | more
+    conduct(folder, tree, how)
+    return facts_of(folder)
+
+
+def tokens_of(facts: dict[str, Any]) -> dict[str, float]:
+    """The token speedup of the arm, with its interval."""
+    found: dict[str, float] = arm(facts)["speedup"]["tokens"]
+    return found
+
+
+@pytest.mark.parametrize("times", [0.6, 0.8, 0.95, 1.05, 1.25, 1.8])
+def test_an_arm_that_is_the_baseline_with_more_tokens_is_worth_them(
+    tmp_path: Path, times: float
+) -> None:
+    assert tokens_of(told(tmp_path, worth(times)))["times"] == pytest.approx(times, rel=1e-3)
+
+
+def test_the_interval_covers_what_the_arm_is_worth(tmp_path: Path) -> None:
+    found = tokens_of(told(tmp_path, worth(1.25, noise=3e-3)))
+    assert found["low"] < 1.25 < found["high"]
+
+
+@pytest.mark.parametrize(("times", "bound"), [(0.3, 0.5), (3.0, 2.0)])
+def test_beyond_the_horizons_there_is_only_a_bound(
+    tmp_path: Path, times: float, bound: float
+) -> None:
+    assert set(tokens_of(told(tmp_path, worth(times))).values()) == {bound}
+
+
+@pytest.mark.parametrize(("times", "words"), [(0.3, "less than 0.5x"), (3.0, "more than 2x")])
+def test_a_bound_is_told_as_one(tmp_path: Path, times: float, words: str) -> None:
+    told(tmp_path, worth(times))
+    assert f"Token speedup of nope: {words} (95% interval {words})" in summarized(tmp_path)
+
+
+def test_a_difference_is_told_in_tokens(tmp_path: Path) -> None:
+    told(tmp_path, worth(1.25))
+    assert "the baseline needs 25% more tokens for the same loss" in summarized(tmp_path)
+
+
+def test_a_worse_arm_is_told_in_fewer_tokens(tmp_path: Path) -> None:
+    told(tmp_path, worth(0.8))
+    assert "the baseline needs 20% fewer tokens for the same loss" in summarized(tmp_path)
+
+
+def test_an_open_question_is_told_without_a_claim(tmp_path: Path) -> None:
+    facts = told(tmp_path, worth(1.05, noise=2e-2))
+    assert arm(facts)["verdict"] == "no conclusion"
+    assert "tokens for the same loss" not in summarized(tmp_path)
+    assert "Token speedup of nope: 1." in summarized(tmp_path)
+
+
+def test_a_void_arm_is_worth_nothing(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        return dead(config, share) + law(config["budget"]["tokens"] / 8192)
+
+    facts = told(tmp_path, how)
+    assert arm(facts)["verdict"] == "void"
+    assert "speedup" not in arm(facts)
+
+
+def test_the_baseline_has_no_speedup(tmp_path: Path) -> None:
+    assert "speedup" not in arm(told(tmp_path, worth(1.25)), "baseline")
+
+
+def test_an_arm_with_a_run_that_diverged_has_no_speedup(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        is_lost = is_bare(config) and config["run"]["seed"] == 1
+        return math.inf if is_lost else worth(1.25)(config, share)
+
+    assert "speedup" not in arm(told(tmp_path, how))
+
+
+def test_nothing_is_known_where_the_baseline_diverges_at_a_horizon(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        return math.inf if config["budget"]["tokens"] > 8192 else worth(1.25)(config, share)
+
+    facts = told(tmp_path, how)
+    assert "speedup" not in arm(facts)
+    assert facts["arms"]["speedups"]["why_not"] == "the baseline diverged at 2 times the tokens"
+
+
+def test_nothing_is_known_where_more_tokens_do_not_help(tmp_path: Path) -> None:
+    facts = told(tmp_path, lambda config, share: 3.0 + 0.1 * is_bare(config) + (1 - share))
+    assert (
+        facts["arms"]["speedups"]["why_not"] == "the baseline's loss does not fall with its tokens"
+    )
+
+
+def test_between_the_looks_there_is_no_speedup(tmp_path: Path) -> None:
+    conduct(tmp_path, study(speedup=SPEEDUP) | {"seeds": [0, 1, 2, 3]}, worth(1.25), records=70)
+    facts = facts_of(tmp_path)
+    assert "speedup" not in arm(facts)
+    assert facts["arms"]["speedups"]["why_not"].endswith("yet")
+
+
+def test_a_straight_law_is_checked_in_the_middle(tmp_path: Path) -> None:
+    straight = told(tmp_path, worth(1.25))["arms"]["speedups"]["straight"]
+    predicted = math.sqrt(law(0.5) * law(2))
+    assert straight["predicted"] == pytest.approx(predicted, abs=1e-3)
+    assert not straight["fits"]
+
+
+def test_other_horizons_do_not_change_the_verdict(tmp_path: Path) -> None:
+    with_them = arm(told(tmp_path / "with", worth(1.25)))
+    conduct(tmp_path / "without", study() | {"seeds": [0, 1, 2, 3]}, worth(1.25))
+    without = arm(facts_of(tmp_path / "without"))
+    assert {name: with_them[name] for name in without} == without
+
+
+def test_other_horizons_are_no_trials_of_the_comparison(tmp_path: Path) -> None:
+    facts = told(tmp_path, worth(1.25))
+    assert facts["arms"]["tokens"] == 8192
+    assert facts["trials"]["planned"] == 8
+
+
+def slower(folder: Path, pace: float) -> None:
+    """Rewrite the ledger of a study so that the arm trains at this share of the baseline's speed."""
+    files = led.Files(folder)
+    rows = led.read(files)
+    bare = {row["trial"] for row in rows if row["kind"] == "planned" and row["arm"] == "nope"}
+    for row in rows:
+        if row["kind"] == "measured" and row["trial"] in bare:
+            row["seconds"] /= pace
+    rewrite(files, rows)
+
+
+def test_an_arm_that_is_better_a_token_and_slower_a_second_says_both(tmp_path: Path) -> None:
+    told(tmp_path, worth(1.25))
+    slower(tmp_path, 0.4)
+    facts = facts_of(tmp_path)
+    assert arm(facts)["speedup"]["time"]["times"] == pytest.approx(0.5, rel=1e-3)
+    assert "at 0.40 times the baseline's tokens/s, it is 0.50x in training time" in summarized(
+        tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "side", "edge"),
+    [(1e-4, "below", "lowest"), (1.0, "below", "highest")],
+)
+def test_a_rate_at_the_edge_is_a_caution(tmp_path: Path, best: float, side: str, edge: str) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        off = abs(math.log2(config["optim"]["lr"] / best)) / 100
+        return worth(1.25)(config, share) + off * (config["budget"]["tokens"] < 8192)
+
+    told(tmp_path, how)
+    said = f"At 0.5 times the tokens, the baseline's best learning rate is the {edge} of 3."
+    assert said in summarized(tmp_path)
+    assert f"the token speedups {side} 1x are too high" in summarized(tmp_path)
+
+
+@pytest.mark.parametrize(("more", "number"), [({"retune": RETUNE}, 0), ({}, 1)])
+def test_a_rate_that_was_tuned_elsewhere_alone_is_a_caution(
+    tmp_path: Path, more: dict[str, Any], number: int
+) -> None:
+    told(tmp_path, worth(1.25), **more)
+    assert summarized(tmp_path).count("- The baseline's learning rate was tuned at") == number
+
+
+TARGET = {"val_loss": 3.6, "ends": "nothing"}
+
+
+def test_an_arm_says_what_it_took_to_the_target(tmp_path: Path) -> None:
+    conduct(tmp_path, study(target=TARGET) | {"seeds": [0, 1]}, worth(1.6, noise=0.0))
+    slower(tmp_path, 0.5)
+    facts = facts_of(tmp_path)
+    found, base = arm(facts)["to_target"], arm(facts, "baseline")["to_target"]
+    assert (found["reached"], found["runs"]) == (2, 2)
+    assert found["times_tokens"] == pytest.approx(base["tokens"] / found["tokens"])
+    assert found["times_seconds"] == pytest.approx(found["times_tokens"] / 2)
+
+
+def test_an_arm_that_does_not_reach_the_target_says_so(tmp_path: Path) -> None:
+    target = {"val_loss": 0.1, "ends": "nothing"}
+    conduct(tmp_path, study(target=target) | {"seeds": [0, 1]}, worth(1.6))
+    assert "nope: none of 2 runs reached validation loss 0.1." in answer_words(
+        findings(studied(led.Files(tmp_path)))
+    )
+
+
+def test_a_study_that_asks_for_neither_says_neither(tmp_path: Path) -> None:
+    conduct(tmp_path, study() | {"seeds": [0, 1, 2]}, worth(1.25))
+    assert "speedup" not in json.dumps(facts_of(tmp_path))
+    assert "to_target" not in json.dumps(facts_of(tmp_path))
