@@ -10,10 +10,11 @@ from conducting import doubtful, is_bare
 from ledgers import read_often, starts_high, story
 from rich.console import Console
 
-from sweeps.findings.everything import Reader
+from sweeps.findings.everything import Reader, StudyFindings
 from sweeps.report import log
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import Entry, entries_under
+from sweeps.report.plots.arms import forest
 from sweeps.report.terminal import print_comparison, print_experiments, print_result
 
 DOUBTS = "and both overfitted, and it has a high loss at init"
@@ -63,6 +64,13 @@ def test_the_loss_at_init_of_an_arm_stands_beside_its_verdict(folder: Path) -> N
     verdict, caveats, *_ = answer_words(Reader().under(folder)[0])
     assert (verdict.partition(":")[0], caveats.partition(":")[0]) == ("nope", "Caveats of nope")
     assert "nats above ln V" in caveats
+
+
+def test_the_forest_plot_says_so(folder: Path) -> None:
+    (found,) = Reader().under(folder)
+    assert isinstance(found, StudyFindings)
+    words = [text.get_text() for text in forest(found).axes[0].texts]
+    assert words == ["both overfitted and it has a high loss at init"]
 
 
 def test_the_row_of_a_baseline_that_overfitted_says_so(folder: Path) -> None:

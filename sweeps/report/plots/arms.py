@@ -112,7 +112,8 @@ def _speedup_axis(axes: Axes, compared: ArmsComparison) -> None:
 
 
 def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
-    """Draw one arm: its interval and mean, or the verdict in words if there is no difference."""
+    """Draw one arm: its interval and mean, hollow where the runs cast doubt on it, or the verdict in words if
+    there is no difference."""
     color, effect = VERDICTS[arm.verdict.kind], arm.effect
     if effect is None:
         axes.text(0, y, f" {arm.verdict.headline}", va="center", color=color)
@@ -122,7 +123,13 @@ def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
     if effect.low is not None and effect.high is not None:
         ends = [effect.low, effect.high]
         axes.plot(ends, [y, y], "-", color=color, lw=2.2, solid_capstyle="butt")
-    axes.plot(effect.mean, y, "o", color=color, ms=7)
+    doubts = " and ".join(doubt.words for doubt in arm.verdict.doubts)
+    axes.plot(effect.mean, y, "o", color=color, mfc="white" if doubts else color, ms=7)
+    if doubts:
+        axes.annotate(
+            doubts, (0.99, y), (0, 7), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+            ha="right", fontsize=7,
+        )  # fmt: skip
 
 
 def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
