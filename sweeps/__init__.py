@@ -9,6 +9,8 @@ The words of this project, as the code uses them:
     study       a sweep that compares named arms with a baseline
     arm         one change of the baseline; the baseline itself is an arm as well
     trial       one config, trained once; its id is the digest of the config
+    value       what a search varies, in a search of several paths their values together: the trials that
+                differ only by seed are repeats of one value
     attempt     one stretch of a trial on one worker, from its last checkpoint to its next stop
     rung        a share of a trial's own token budget at which a policy compares trials
     pool        the trials that a policy compares with one another

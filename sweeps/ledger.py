@@ -39,6 +39,7 @@ from tinylm.files import open_file, replacing
 RESULTS = Path("results")
 BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
+VALUES = "values"  # what a search stops and promotes: values, of which seeds are repeats
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 # Kinds of rows that end an attempt.
 ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
@@ -602,6 +603,8 @@ class Sweep:
     """The fold of a ledger's rows."""
 
     request: Row | None = None  # the last `sweep` row
+    # Whether each seed of a value is stopped or promoted alone, as in sweeps that earlier versions began.
+    judges_each_seed: bool = False
     asked_seeds: set[int] = field(default_factory=set)  # of --seed, in all `sweep` rows
     sessions: list[Row] = field(default_factory=list)
     trials: dict[str, Trial] = field(default_factory=dict)  # in the order they were planned
@@ -783,6 +786,8 @@ class Sweep:
             self.registered, self.ends = self.request, [_most_seeds(self.request)]
 
     def _ask(self, row: Row) -> None:
+        if self.request is None:
+            self.judges_each_seed = row.get("judged") != VALUES
         self.request = row
         self.asked_seeds.add(row["seed"])
         if self.ends and _most_seeds(row) > self.ends[-1]:

@@ -50,7 +50,7 @@ def main(
     ] = None,
     finish: Annotated[
         int | None,
-        typer.Option(help="Finish at least this many trials. Default: 1."),
+        typer.Option(help="Finish at least this many values. Default: 1."),
     ] = None,
     score: Annotated[
         str | None,

@@ -6,7 +6,8 @@ never set; durations are made of it) and, last, `sum` (see `Lines`). Ledgers of 
 and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
 
     sweep         the request: space (as written), source, base (resolved config), scale, seed,
-                  bits (see `BITS`; missing in ledgers of version 0.1); of a study also looks (the numbers
+                  bits (see `BITS`; missing in ledgers of version 0.1), judged (see `VALUES`; missing in
+                  ledgers in which each seed is judged alone); of a study also looks (the numbers
                   of seeds after which it is looked at; missing in ledgers of versions that took none),
                   seeds, metric, matters (null for the default) and arms (by name, with hypothesis and
                   changes)
@@ -15,8 +16,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
-    forecast      what the request is expected to take: tokens, low, high, seconds, occupancy
-                  (tokens, or share of each trial's own budget -> trials), basis
+    forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
+                  start), seconds, occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
                   re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
@@ -137,7 +138,7 @@ def damaged(source: Path | str, number: int, why: object) -> LedgerError:
 _FIELDS: Mapping[str, str] = {
     "sweep": (
         "space=tree base=tree scale=text seed=count source?=text bits?=text looks?=counts seeds?=counts metric?=text "
-        "matters?=number|null arms?=tree"
+        "matters?=number|null arms?=tree judged?=text"
     ),
     "session": (
         "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
@@ -145,7 +146,8 @@ _FIELDS: Mapping[str, str] = {
         "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
     "forecast": (
-        "tokens=size low=count high=count seconds=number|null occupancy?=numbers_by_name basis=text"
+        "tokens=size low=count high=count trials?=number fewest?=count most?=count seconds=number|null "
+        "occupancy?=numbers_by_name basis=text"
     ),
     "planned": (
         "trial=id label=text config=tree values=values seed=count role=role arm=text grid=text "

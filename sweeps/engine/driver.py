@@ -34,6 +34,7 @@ from tinylm import config as cfg
 from tinylm.files import sync
 
 RETRIES = 2  # attempts that a session makes after a trial's first failure
+_RELEASES = {"promoted", "finished", "failed"}  # kinds after which a value may want a further seed
 _CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
 _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
@@ -115,7 +116,9 @@ class _Choice:
 class Left:
     """What a sweep that has begun still has to do, and what it already has of its plan."""
 
-    states: dict[str, str]  # of the planned trials: a status, `unfinished`, `new` or `restored`
+    # Of the planned trials: a status, `unfinished`, `new`, `restored`, or `not needed` for a further seed of a
+    # value that is ruled out.
+    states: dict[str, str]
     withdrawn: list[str]  # labels of the trials that the space no longer has
     trained: int  # tokens, in trials of the plan
     tokens: int  # at most, from here
@@ -129,7 +132,7 @@ class Left:
     @property
     def kept(self) -> int:
         """The number of planned trials that the sweep has."""
-        return len(self.states) - self.new
+        return sum(state not in {"new", "not needed"} for state in self.states.values())
 
 
 @dataclass
@@ -162,7 +165,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.sweep.source = str(self.ledger.files.ledger)
-        self.policy, self._score = self.request.policy(), self.request.score_field
+        self._score = self.request.score_field
+        self.policy = self._new_policy()  # which has the rungs
         for row in self.ledger.rows():
             self.sweep.observe(row)
             self._remember(row)
@@ -173,7 +177,7 @@ class Driver:
         """Set up the policy, and what has reached the target, from the ledger, as if what is not wanted had
         never been planned."""
         self._gone = frozenset(self._unwanted())
-        self.policy = self.request.policy()
+        self.policy = self._new_policy()
         for row in self._past:
             self._advise(row)
         self._at_target.clear()
@@ -181,6 +185,10 @@ class Driver:
             if trial.trial not in self._gone:
                 self._watch_target(trial)
         self._index()
+
+    def _new_policy(self) -> Pools:
+        """The policy before any row."""
+        return self.request.policy(each_seed=self.sweep.judges_each_seed)
 
     def _index(self) -> None:
         """Find the trials that may start without a promotion, after a change that any may be affected by."""
@@ -255,6 +263,8 @@ class Driver:
                 self._index()
             elif kind not in _CONSULTED and "trial" in row:
                 self._place(row["trial"])
+        if any(row["kind"] in _RELEASES for row in rows):
+            self._plan_due()  # at once: a value is judged by the seeds that it has
         return rows
 
     def _free(self, trial: led.Trial, before: Sequence[led.Row]) -> None:
@@ -343,7 +353,7 @@ class Driver:
         trials, gone = self.sweep.trials, set(self._unwanted())
         left = [trial for trial in self.sweep.attempted if trial.trial not in gone]
         return (
-            any(new.trial not in trials for new in self.plan.trials)
+            bool(self._to_plan())
             or any(trial.status in {"running", "failed"} for trial in left)
             or any(self._is_ready(trial) for trial in left if trial.role != "audit")
             or self.policy.promotion(idle=True) is not None
@@ -379,19 +389,33 @@ class Driver:
         full = sum(one.config["budget"]["tokens"] for one in own)
         study, _ = self._study()
         most = study.most_seeds() if study.arms else {}
-        unplanned = pl.load(self.request, self.plan, most).tokens - full
+        needless = {one.trial: one.config.budget.tokens for one in self._needless()}
+        unplanned = pl.load(self.request, self.plan, most).tokens - full - sum(needless.values())
         chosen = [
             new for choice in self._choices() for new in choice.runs if new.trial not in known
         ]
         begun = self._to_train(trials)
         return Left(
-            states={one.trial: self._state(one.trial) for one in self.plan.trials},
+            states={
+                one.trial: "not needed" if one.trial in needless else self._state(one.trial)
+                for one in self.plan.trials
+            },
             withdrawn=[known[trial].label for trial in self.sweep.trials if trial in self._gone],
             trained=sum(one.tokens for one in own),
             tokens=max(0, unplanned, sum(new.config.budget.tokens for new in chosen))
             + sum(one.budget - one.tokens for one in begun),
             cap=self.reached_cap(),
         )
+
+    def _needless(self) -> Iterator[PlannedTrial]:
+        """The further seeds of values that are ruled out, in pools where nothing else can be promoted."""
+        pools = {one.pool for one in self.plan.trials}
+        going = {pool for pool in pools if self._is_going(pool)}
+        for one in self.plan.trials:
+            if one.pool is None or one.pool in going or one.trial in self.sweep.trials:
+                continue
+            if not self.policy.wants_seed(one.pool, one.values):
+                yield one
 
     def _state(self, trial: str) -> str:
         """What has become of a planned trial, by a driver that trains nothing."""
@@ -406,8 +430,9 @@ class Driver:
             return False
         ids = [one.trial for one in self.plan.trials if one.pool == pool]
         rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        is_whole = len(rivals) == len(ids) and self._suggestion() is None
-        return not is_whole or not self._is_settled(rivals, pool)
+        known = [one.values for one in rivals]
+        has_new = any(one.values not in known for one in self._to_plan(pool))
+        return has_new or self._suggestion() is not None or self._is_racing(rivals, pool)
 
     @property
     def to_resume(self) -> list[led.Trial]:
@@ -448,8 +473,9 @@ class Driver:
         self._clean()
         if new and forecast is not None:
             self._record("forecast", **forecast)
-        self._plan(self.plan.trials)
+        self._plan_due()
         self._withdraw()
+        self._plan_due()  # of values whose first seed was withdrawn
         while self._choose():
             pass
         for trial in self.sweep.attempted:
@@ -459,11 +485,14 @@ class Driver:
 
     def _asked(self) -> dict[str, Any]:
         """The fields of the `sweep` row."""
+        asked = self.request.row()
+        if not self.sweep.judges_each_seed:
+            asked["judged"] = led.VALUES
         if not self.request.space.is_study:
-            return self.request.row()
+            return asked
         space = self.request.space
         return {
-            **self.request.row(),
+            **asked,
             "looks": list(self.request.looks),
             "seeds": self.request.seeds,
             "metric": space.metric,
@@ -474,6 +503,26 @@ class Driver:
                 if arm.name != led.BASELINE
             },
         }
+
+    def _to_plan(self, pool: str | None = None) -> list[PlannedTrial]:
+        """The planned trials, or those of a pool, that are not written down yet and may start: of the
+        trials that differ only by seed the first, and the next once the policy wants it."""
+        found, values = [], set[str]()
+        for one in self.plan.trials:
+            if one.trial in self.sweep.trials or (pool is not None and one.pool != pool):
+                continue
+            if one.pool is not None and not self.sweep.judges_each_seed:
+                value = json.dumps([one.pool, one.values])
+                if value in values or not self.policy.wants_seed(one.pool, one.values):
+                    continue
+                values.add(value)
+            found.append(one)
+        return found
+
+    def _plan_due(self) -> None:
+        """Write down the planned trials that may start."""
+        while new := self._to_plan():
+            self._plan(new)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
         """Write down the trials that are new or restored, many rows at a time."""
@@ -746,7 +795,7 @@ class Driver:
             return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
         ids = [one.trial for one in self.plan.trials if one.pool == arm.pool]
         grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        if len(grid) < len(ids) or not self._is_settled(grid, arm.pool):
+        if not self._is_settled(grid, arm.pool):
             return None
         finished = [trial for trial in grid if trial.status == "finished"]
         failed = sum(trial.status == "failed" for trial in grid)
@@ -764,8 +813,12 @@ class Driver:
 
     def _is_settled(self, trials: list[led.Trial], pool: str) -> bool:
         """Whether nothing is left to do for the trials of a pool."""
+        return not self._is_racing(trials, pool) and not self._to_plan(pool)
+
+    def _is_racing(self, trials: list[led.Trial], pool: str) -> bool:
+        """Whether trials of a pool are to be trained further, of those that are written down."""
         going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
-        return not going and self.policy.of(pool).promotion(idle=True) is None
+        return going or self.policy.of(pool).promotion(idle=True) is not None
 
     def _confirmation(self) -> Iterator[_Choice]:
         """The best of a search, to be run again on fresh seeds, once nothing else is left to do."""

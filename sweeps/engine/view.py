@@ -124,6 +124,8 @@ def show_plan(
     if len(plan.trials) > _SHOWN:
         console.print(f"and {quantity(len(plan.trials) - _SHOWN, 'more trial')}")
     space = request.space
+    if seeds_wait(request):
+        console.print(SEEDS)
     if plan.suggested:
         samples = quantity(plan.suggested, "trial")
         console.print(f"{samples}, suggested by Optuna while the sweep runs")
@@ -147,6 +149,18 @@ def show_plan(
         console.print(sentence, highlight=False)
     flops = sum(size(config.model)[1] * config.budget.tokens for config in load.configs)
     console.print(f"all trials in full: {count(load.tokens)} tokens, {count(flops)} FLOPs")
+
+
+SEEDS = (
+    "further seeds of a value start once it is promoted on its first seed; from then on they are promoted or "
+    "stopped together, by the mean of their losses"
+)
+
+
+def seeds_wait(request: Request) -> bool:
+    """Whether the further seeds of values start only when their first one has passed a rung."""
+    space = request.space
+    return not space.is_study and len(request.seeds) > 1 and bool(space.schedule.shares())
 
 
 def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left | None) -> led.Row:
@@ -290,6 +304,11 @@ def show_forecast(
         f"with policy {request.space.schedule.policy}: about {count(expected.tokens)} tokens{spread}, "
         f"{expected.tokens / full:.0%} of all trials in full ({expected.basis})"
     )
+    if seeds_wait(request):
+        spread = f" (at least {expected.fewest}, at most {expected.most})"
+        about = "about " if expected.fewest < expected.most else ""
+        trials = quantity(round(expected.trials), "trial")
+        console.print(f"{about}{trials} will start{spread if about else ''}", highlight=False)
     stages = ", ".join(
         f"{trials:.3g} at {_stage(stage)}" for stage, trials in expected.occupancy.items()
     )

@@ -1,11 +1,13 @@
 """What audits show about trials that were stopped early."""
 
 import math
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sweeps.findings.results import Results, TrialResult
-from sweeps.ledger import Row
-from sweeps.selection import Point, at, last_record, losses_at
+from sweeps.ledger import Row, Trial
+from sweeps.selection import Point, at, groups, last_record, losses_at
 from sweeps.stats import CONFIDENCE
 
 
@@ -26,8 +28,8 @@ class Audit:
 
     stopped: int
     audited: int
-    top: int  # the schedule finishes at least this many trials
-    false_kills: int  # audited trials whose final loss is among the `top` lowest of all
+    top: int  # the schedule finishes at least this many values
+    false_kills: int  # audited trials whose final loss is among the `top` lowest of all values
     rate: float  # false kills per audited trial
     low: float  # 95% interval of the rate among all stopped trials (Clopper and Pearson, 1934)
     high: float
@@ -61,6 +63,12 @@ def _trial_results(results: Results, point: Point | None) -> list[Audited]:
     ]
 
 
+def _means(results: Results, trials: Iterable[Trial], point: Point | None) -> list[float]:
+    """The mean loss of each value over its seeds: as many values finish as the schedule asks for."""
+    losses = (losses_at(group, point, results.metric) for group in groups(trials))
+    return [statistics.fmean(each) for each in losses if each]
+
+
 def audit(results: Results) -> Audit | None:
     """The results of the audited trials; None without an audit, and where the target has ended trials,
     which were trained for less than an audit.
@@ -73,10 +81,11 @@ def audit(results: Results) -> Audit | None:
     trial_results = _trial_results(results, point)
     if not trial_results or results.to_target:
         return None
-    ranked = losses_at(results.having("finished"), point, results.metric)
+    ranked = _means(results, results.having("finished"), point)
     top = results.space.schedule.finishers
     losses = [loss for result in trial_results if (loss := result.loss(results.metric)) is not None]
-    bar = max(sorted([*ranked, *losses])[:top], default=-math.inf)
+    lost = _means(results, [result.trial for result in trial_results], point)
+    bar = max(sorted([*ranked, *lost])[:top], default=-math.inf)
     false = sum(loss <= bar for loss in losses)
     stopped = len(results.having("stopped"))
     low = high = false / len(trial_results)

@@ -17,6 +17,7 @@ from sweeps.findings.ranking import (
     Ended,
     Importance,
     NotSettled,
+    RankedValue,
     Ranking,
     Spread,
     Stopped,
@@ -25,6 +26,7 @@ from sweeps.findings.ranking import (
     importance,
     not_settled,
     ranked,
+    ranked_values,
     ranking,
     spread,
     stopped,
@@ -109,6 +111,7 @@ class SearchFindings(Findings):
 
     answer: Answer
     ranking: Ranking  # of the finished trials
+    values: tuple[RankedValue, ...]  # of which these are seeds; none if no value has several
     winner: tuple[Trial, ...]  # the finished trials of the best values, one per seed
     stopped: tuple[Stopped, ...]
     audit: Audit | None
@@ -241,6 +244,7 @@ def search_findings(results: Results) -> SearchFindings:
         **vars(any_findings(results)),
         answer=found,
         ranking=finished,
+        values=ranked_values(results),
         winner=tuple(winner),
         stopped=stopped(results, finished.leader),
         audit=audit(results),

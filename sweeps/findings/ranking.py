@@ -117,6 +117,57 @@ def ranking(results: Results) -> Ranking:
 
 
 @dataclass(frozen=True)
+class RankedValue:
+    """A value with finished trials, compared with others by their mean at one point."""
+
+    rank: int
+    trials: tuple[Trial, ...]  # that finished, one per seed
+    planned: int  # trials that were begun
+    losses: tuple[float, ...]
+    behind: float  # the mean less that of the best
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What its trials share."""
+        return self.trials[0].values
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.losses)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation; None for one seed."""
+        return statistics.stdev(self.losses) if len(self.losses) > 1 else None
+
+
+def ranked_values(results: Results) -> tuple[RankedValue, ...]:
+    """The values by the mean over their finished seeds, best first, after those with the most seeds the
+    others; none where no value has several trials, or where trials end at a target."""
+    planned = groups(results.trials)
+    if results.to_target or max(map(len, planned), default=0) < 2:
+        return ()
+    number = {trial.trial: len(group) for group in planned for trial in group}
+    found = []
+    for group in groups(t for t in results.having("finished") if t.role == "search"):
+        losses = losses_at(group, results.final, results.metric)
+        if losses:
+            found.append((group, losses))
+    most = max((len(losses) for _, losses in found), default=0)
+    found.sort(key=lambda pair: (len(pair[1]) < most, statistics.fmean(pair[1])))
+    return tuple(
+        RankedValue(
+            rank,
+            tuple(group),
+            number[group[0].trial],
+            tuple(losses),
+            statistics.fmean(losses) - statistics.fmean(found[0][1]),
+        )
+        for rank, (group, losses) in enumerate(found, start=1)
+    )
+
+
+@dataclass(frozen=True)
 class Stopped(TrialResult):
     """A trial that was stopped early, compared with the leader as far in its schedule."""
 

@@ -72,9 +72,10 @@ class Request:
         """The tokens of every trial that competes with others; None if each has its own."""
         return None if BUDGET in self.space.space else self.base.budget.tokens
 
-    def policy(self) -> Pools:
-        """The space's policy before any row; each re-tune grid has its own."""
-        return Pools(self.space.schedule, self.score_field, self.budget)
+    def policy(self, *, each_seed: bool = False) -> Pools:
+        """The space's policy before any row; each re-tune grid has its own. It decides on values as a
+        whole, or on each of their seeds."""
+        return Pools(self.space.schedule, self.score_field, self.budget, each_seed=each_seed)
 
     @property
     def score_field(self) -> str:

@@ -519,8 +519,9 @@ class Space(Section):
     )
     seeds: Seeds = Field(
         default=[0],
-        description="A list of seeds; in a study also {looks: [3, 5, 8, 12], until: settled}: seeds are "
-        "added to the arms that are not settled.",
+        description="A list of seeds. In a search they are repeats of each value, which continues or stops as a "
+        "whole; in a study there are also {looks: [3, 5, 8, 12], until: settled}: seeds are added to the arms "
+        "that are not settled.",
     )
     matters: cfg.Positive | None = Field(
         default=None,

@@ -65,6 +65,9 @@ class Policy(Protocol):
 
     rungs: tuple[int, ...]  # tokens at which trials pause, stop or are promoted, lowest first
 
+    def rungs_of(self, trial: str) -> tuple[int, ...]:
+        """Those of the rungs at which a planned trial is decided on."""
+
     def observe(self, row: Row) -> None:
         """Update the state by one row of the ledger; kinds that do not matter change nothing."""
 
@@ -114,7 +117,7 @@ Grace = Annotated[
 ]
 FINISH = 1
 Finish = Annotated[
-    Count, Field(description="The least number of trials that finish.", default=FINISH)
+    Count, Field(description="The least number of values that finish.", default=FINISH)
 ]
 
 
@@ -156,7 +159,7 @@ class Schedule(Section):
 
     @property
     def finishers(self) -> int:
-        """The least number of trials that finish; policies with the setting `finish` return it."""
+        """The least number of values that finish; policies with the setting `finish` return it."""
         return FINISH
 
     @property

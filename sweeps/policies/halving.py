@@ -97,6 +97,10 @@ class Halving:
         self.running: dict[str, int] = {}
         self.finished: set[str] = set()
 
+    def rungs_of(self, trial: str) -> tuple[int, ...]:
+        """All rungs."""
+        return self.rungs
+
     def observe(self, row: Row) -> None:
         """Update the state by one row of the ledger."""
         kind = row["kind"]

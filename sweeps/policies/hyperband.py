@@ -41,6 +41,10 @@ class Hyperband:
         self._dealt = [0] * (count + 1)
         self._bracket_of: dict[str, Sha] = {}
 
+    def rungs_of(self, trial: str) -> tuple[int, ...]:
+        """The rungs of the trial's bracket."""
+        return self._bracket_of[trial].rungs
+
     def observe(self, row: Row) -> None:
         """Update the state by one row of the ledger."""
         if row["kind"] == "planned":

@@ -27,6 +27,10 @@ class RunAll:
 
     rungs: tuple[int, ...] = ()
 
+    def rungs_of(self, trial: str) -> tuple[int, ...]:
+        """None."""
+        return self.rungs
+
     def observe(self, row: Row) -> None:
         """Nothing changes."""
 

@@ -1,29 +1,36 @@
 """A policy for each pool of trials that compete, at rungs that are shares of each trial's own budget."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from sweeps.ledger import Row, pool_of
-from sweeps.policies.base import Decision, Policy, Promotion, Schedule, Stop
+from sweeps.policies.base import Decision, Promotion, Schedule, Stop
+from sweeps.policies.values import Values
 
 
 class Pools:
     """One policy for each pool: only the scores of its own pool stop or promote a trial.
 
-    A search has one pool, a study one for the re-tune grid of each arm. Rows and decisions have the
+    A search has one pool, a study one for the re-tune grid of each arm. The trials of a pool that differ
+    only by seed continue or stop together, unless `each_seed` is its own. Rows and decisions have the
     tokens of their trial. The policies know one budget only, to which each trial's tokens are scaled.
     It is the budget of all trials or, if each has its own (`budget` is None), the smallest one at which
     every rung is a whole number of tokens. In that case policies see no records between the rungs, since other
     budgets have none at the same share.
     """
 
-    def __init__(self, schedule: Schedule, field: str, budget: int | None) -> None:
+    def __init__(
+        self, schedule: Schedule, field: str, budget: int | None, *, each_seed: bool = False
+    ) -> None:
         self._schedule = schedule
         self._field = field
+        self._each_seed = each_seed
         self._has_one_budget = budget is not None
         self._whole = budget or schedule.least_budget
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[str, Values] = {}
         self._pool: dict[str, str | None] = {}
         self._budget: dict[str, int] = {}
         self._rungs: dict[int, tuple[int, ...]] = {}  # by budget
@@ -40,13 +47,17 @@ class Pools:
         share = f"{Fraction(rung, budget)} of its budget"
         return tokens if self._has_one_budget else f"{share} ({tokens})"
 
-    def of(self, pool: str) -> Policy:
+    def of(self, pool: str) -> Values:
         """The policy of a pool, which sees all its trials scaled to one budget."""
         if pool not in self._policies:
-            self._policies[pool] = self._schedule.policy_at(self.rungs(self._whole), self._field)
+            self._policies[pool] = Values(self._schedule, self.rungs(self._whole), self._field)
         return self._policies[pool]
 
-    def _policy(self, trial: str) -> Policy:
+    def wants_seed(self, pool: str, values: Mapping[str, Any]) -> bool:
+        """Whether a further seed of values may start, or their first one."""
+        return self._each_seed or self.of(pool).wants_seed(json.dumps(values))
+
+    def _policy(self, trial: str) -> Values:
         pool = self._pool[trial]
         assert pool is not None  # a trial without a pool is never decided on
         return self.of(pool)
@@ -65,6 +76,8 @@ class Pools:
         if row["kind"] == "planned":
             self._pool[row["trial"]] = pool_of(row["role"], row["arm"], row["grid"])
             self._budget[row["trial"]] = row["config"]["budget"]["tokens"]
+            value = row["trial"] if self._each_seed else json.dumps(row["values"])
+            row = {**row, "value": value}
         if "trial" not in row:
             for policy in self._policies.values():
                 policy.observe(row)

@@ -20,6 +20,10 @@ class Stopping:
         self._stopped: set[str] = set()
         self._passed: set[tuple[str, int]] = set()
 
+    def rungs_of(self, trial: str) -> tuple[int, ...]:
+        """All rungs."""
+        return self.rungs
+
     def observe(self, row: Row) -> None:
         """Update the state by one row of the ledger."""
         if row["kind"] == "stopped" and row["rung"] in self.rung_at:

@@ -110,11 +110,17 @@ def _so_far(found: SearchFindings) -> str:
     results, so_far = found.results, found.common
     if not so_far.trial_results or not found.unfinished:
         return ""
-    first, number = so_far.trial_results[0], len(so_far.trial_results)
-    lowest = f"lowest of {number} losses" if number > 1 else "only loss"
-    value = f"{loss(first.loss(results.metric))} {UNITS[results.metric]}"
+    measured = [group for group in found.spread if group.mean is not None]
+    most = max(group.n for group in measured)
+    first = min((g for g in measured if g.n == most), key=lambda g: g.mean or 0.0)
+    number, what = len(measured), "mean losses" if most > 1 else "losses"
+    lowest = f"lowest of {number} {what}" if number > 1 else f"only {what.removesuffix('es')}"
+    value = f"{loss(first.mean)} {UNITS[results.metric]}"
     point = when(so_far.point)
-    return f" {point[:1].upper()}{point[1:]}, {first.trial.label} has the {lowest} so far: {value}."
+    name = named(first.values) or "the config"
+    return (
+        f" {point[:1].upper()}{point[1:]}, {name} has the {lowest} so far: {value}{_over(first.n)}."
+    )
 
 
 def claim(found: Answer, among: int) -> str:

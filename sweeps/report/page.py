@@ -23,6 +23,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.ranking import RankedValue
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.findings.stability import LR
 from sweeps.ledger import Row, Trial
@@ -311,6 +312,9 @@ def _trials(
     points = spread_points(sum(bool(trial.curve) for trial in trials))
     ranked = found.ranking.trial_results if isinstance(found, SearchFindings) else ()
     ranks = {result.trial.trial: result.rank for result in ranked}
+    values = found.values if isinstance(found, SearchFindings) else ()
+    ranks |= {trial.trial: value.rank for value in values for trial in value.trials}
+    over_seeds = {trial.trial: _over_seeds(value) for value in values for trial in value.trials}
     labels = _labels(trials)
     try:
         shipped = cfg.flatten(cfg.load(results.scale).model_dump())
@@ -322,6 +326,7 @@ def _trials(
             **_facts(results, trial),
             "label": labels[trial.trial],
             "rank": ranks.get(trial.trial),
+            "over_seeds": over_seeds.get(trial.trial),
             "at": [shown_loss(loss) for loss in _losses(results, trial, levels)],
             "set": {path: v for path, v in config.items() if v != flat[0].get(path)},
             "command": _command(trial.trial, shipped, config),
@@ -332,6 +337,12 @@ def _trials(
     if results.is_study:
         return content
     return sorted(content, key=_place)
+
+
+def _over_seeds(value: RankedValue) -> str:
+    """The mean of a value over its seeds, with their standard deviation and number."""
+    spread = "" if value.std is None else f" ± {loss(value.std)}"
+    return f"{loss(value.mean)}{spread} (n = {len(value.losses)})"
 
 
 def _place(trial: Content) -> tuple[Any, ...]:

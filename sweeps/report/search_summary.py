@@ -2,7 +2,7 @@
 
 from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
-from sweeps.findings.ranking import BestValue, Ranked, Spread, Stopped
+from sweeps.findings.ranking import BestValue, Ranked, RankedValue, Spread, Stopped
 from sweeps.findings.results import METRICS, STATUSES, UNITS
 from sweeps.report.answer import POLICYS_RANKING, claim
 from sweeps.report.markdown import (
@@ -54,12 +54,39 @@ SEEDS = (
 )
 
 
+VALUES = (
+    Column[RankedValue]("rank", lambda v: whole(v.rank)),
+    Column[RankedValue]("values", lambda v: escaped(named(v.values)) or "nothing varied", True),
+    Column[RankedValue]("n", lambda v: f"{len(v.losses)} of {v.planned}"),
+    Column[RankedValue]("mean", lambda v: loss(v.mean)),
+    Column[RankedValue]("std", lambda v: loss(v.std)),
+    Column[RankedValue]("min", lambda v: loss(min(v.losses))),
+    Column[RankedValue]("max", lambda v: loss(max(v.losses))),
+    Column[RankedValue]("behind", lambda v: loss(v.behind)),
+)
+
+
 LUCK = "One seed cannot say how much."
 LUCK_OF_OTHERS = "Other values have fewer seeds, so the runs do not say how much."
 FAVORED = (
     "A longer run has a lower loss at the same share too, so early stopping favors the longer budgets; "
     "with `schedule: {policy: none}` every trial is trained to its end."
 )
+
+
+def values_words(found: SearchFindings) -> list[str]:
+    """The values by the mean over their seeds, where they have several."""
+    if not found.values:
+        return []
+    fewer = len({len(value.losses) for value in found.values}) > 1
+    return [
+        "## Finished values",
+        "",
+        f"Ranked by the mean {METRICS[found.results.metric]} over seeds {when(found.ranking.point)} (std is the "
+        "sample standard deviation)." + " Values with fewer finished seeds come last." * fewer,
+        "",
+        *table(found.values, *VALUES),
+    ]
 
 
 def ranking_words(found: SearchFindings) -> list[str]:

@@ -41,6 +41,7 @@ def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str], best
         lines += _noise_words(found)
         lines += _ended_words(found)
     else:
+        lines += search.values_words(found)
         lines += search.ranking_words(found)
         lines += overfit_section(found)
         lines += search.best_words(found)

@@ -1,5 +1,6 @@
 """Tables for the terminal: the result of a sweep, experiments, replays of policies."""
 
+import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,9 @@ from sweeps.ledger import AT_TARGET
 from sweeps.outcomes import outcome
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.report.head import head_words
-from sweeps.selection import last_record
+from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import Judgment
-from sweeps.text import count, duration, loss, signed, whole
+from sweeps.text import count, duration, loss, named, signed, whole
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
@@ -59,10 +60,15 @@ def _print_arms(found: StudyFindings, console: Console) -> None:
 
 
 _PRINTED = 24
+_SHORT: Mapping[Metric, str] = {"val_loss": "val loss", "bits_per_byte": "bits/byte"}
 
 
 def _print_ranking(found: SearchFindings, console: Console) -> None:
-    """Print the trials: the finished ones by rank, then the others."""
+    """Print the trials: the finished ones by rank, then the others. Where seeds are repeats, print the
+    values."""
+    if found.values:
+        _print_values(found, console)
+        return
     unequal = found.results.budgets_differ
     ended = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
     rest = (*ended, *found.withdrawn)
@@ -84,6 +90,50 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
     console.print(table)
     if len(rows) > _PRINTED:
         console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
+
+
+def _print_values(found: SearchFindings, console: Console) -> None:
+    """Print the values, each with the mean over its seeds: those that finished by rank, then the others."""
+    others = (*found.stopped, *found.unfinished, *found.diverged, *found.failed)
+    results: dict[str, TrialResult] = {one.trial.trial: one for one in others}
+    results |= {one.trial.trial: one for one in found.ranking.trial_results}
+    rank = {value.trials[0].trial: value.rank for value in found.values}
+    best = [trial for value in found.values for trial in value.trials]
+    rows = [
+        _printed_value(found, [results[one.trial] for one in group if one.trial in results], rank)
+        for group in groups([*best, *(one.trial for one in others)])
+    ]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("value", overflow="fold")
+    for name in ("seeds", _SHORT[found.results.metric], "std", "at tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for row in rows[:_PRINTED]:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    if len(rows) > _PRINTED:
+        console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
+
+
+def _printed_value(
+    found: SearchFindings, group: Sequence[TrialResult], rank: Mapping[str, int]
+) -> tuple[str, ...]:
+    """The cells of a value: of its finished trials, or of those that got as far as the furthest."""
+    finished = [one for one in group if one.status == "finished"]
+    most = max((one.record.tokens for one in finished or group if one.record), default=None)
+    measured = [one for one in finished or group if one.record and one.record.tokens == most]
+    losses = [x for one in measured if (x := one.loss(found.results.metric)) is not None]
+    endings = dict.fromkeys(_ending(found, one) for one in group)
+    return (
+        whole(rank.get(group[0].trial.trial)),
+        named(group[0].trial.values) or "config",
+        str(len(losses)),
+        loss(statistics.fmean(losses) if losses else None),
+        loss(statistics.stdev(losses) if len(losses) > 1 else None),
+        whole(most),
+        textwrap.shorten("; ".join(endings), 34, placeholder="…"),
+    )
 
 
 def _ending(found: SearchFindings, result: TrialResult) -> str:

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import itertools
 import math
 import random
+import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,6 +31,13 @@ class Curve:
     seconds: tuple[float, ...]  # since its start
     decayed: Mapping[int, float] = field(default_factory=dict)  # by tokens, after a decay branch
     scale: Fraction = Fraction(1)  # the trial trains this many tokens for each of the curve's
+    values: str | None = None  # shared by trials that differ only by seed; None for one without any
+    seed: int = 0
+
+    @property
+    def value(self) -> str:
+        """What it is named by among values, of which seeds are repeats."""
+        return self.trial if self.values is None else self.values
 
     @property
     def final(self) -> float:
@@ -160,7 +169,44 @@ def read_curves(path: Path) -> list[Curve]:
     wrong = wrong or [f"{path}: {problem}" for problem in _useless(curves)]
     if wrong:
         raise ConfigError(wrong)
-    return curves
+    return _by_value(curves, {trial: lines[0][1] for trial, lines in by_trial.items()})
+
+
+def _by_value(curves: Sequence[Curve], first: Mapping[str, Mapping[str, str]]) -> list[Curve]:
+    """The curves with what they share with those that differ only by seed, by the first row of each; as
+    they are where several have the same values and the same seed."""
+    names = [name for name in first[curves[0].trial] if "." in name]
+    seeds = {trial: row.get("seed", "") for trial, row in first.items()}
+    values = {trial: " ".join(row[name] for name in names) for trial, row in first.items()}
+    pairs = {(values[curve.trial], seeds[curve.trial]) for curve in curves}
+    if len(pairs) < len(curves) or not all(seed.isdecimal() for seed in seeds.values()):
+        return list(curves)
+    return [
+        replace(curve, values=values[curve.trial], seed=int(seeds[curve.trial])) for curve in curves
+    ]
+
+
+def by_value(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """The curves of each value, in their order."""
+    found: dict[str, list[Curve]] = {}
+    for curve in curves:
+        found.setdefault(curve.value, []).append(curve)
+    return found
+
+
+def mean_curve(value: str, seeds: Sequence[Curve]) -> Curve:
+    """The mean of the curves of a value, where all have a score; if one diverged, it diverges there."""
+    if len(seeds) == 1:
+        return replace(seeds[0], trial=value)
+    scores = [dict(zip(curve.tokens, curve.scores, strict=True)) for curve in seeds]
+    shared = sorted(set.intersection(*map(set, scores)))
+    means = {tokens: statistics.fmean(each[tokens] for each in scores) for tokens in shared}
+    end = min((curve.tokens[-1] for curve in seeds if curve.diverged), default=None)
+    if end is not None:
+        means = {tokens: mean for tokens, mean in means.items() if tokens < end} | {end: math.inf}
+    parts = [set(curve.label.split()) for curve in seeds]
+    label = " ".join(word for word in seeds[0].label.split() if word in set.intersection(*parts))
+    return Curve(value, label or value, tuple(means), tuple(means.values()), tuple(means))
 
 
 def _useless(curves: Sequence[Curve]) -> Iterator[str]:
@@ -192,8 +238,13 @@ def ended_early(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def arrivals(curves: Sequence[Curve], repeats: int, seed: int) -> list[list[Curve]]:
-    """The curves in random orders, one for each repeat."""
-    return [
-        random.Random(f"{seed} {number}").sample(list(curves), len(curves))  # noqa: S311 no secret
+    """The curves in random orders of their values, one for each repeat; first the first seeds of all."""
+    values = list(by_value(curves).values())
+    orders = (
+        random.Random(f"{seed} {number}").sample(values, len(values))  # noqa: S311 no secret
         for number in range(repeats)
+    )
+    return [
+        [curve for turn in itertools.zip_longest(*order) for curve in turn if curve]
+        for order in orders
     ]

@@ -17,6 +17,7 @@ from sweeps.plan.request import Request
 from sweeps.plan.space import parse
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
+from sweeps.policies.values import Values
 from sweeps.simulate.curves import SCORE, Curve, arrivals, reaches
 from sweeps.simulate.machine import replay
 from tinylm import config as cfg
@@ -40,6 +41,9 @@ class Forecast:
     # reach it.
     occupancy: dict[int | str, float]
     basis: str  # what the forecast is based on
+    trials: float  # that start, as tokens: further seeds only of values that pass their first rung
+    fewest: int
+    most: int
 
     def fields(self) -> dict[str, Any]:
         """The fields of the ledger's `forecast` row."""
@@ -102,17 +106,31 @@ def _made_up(rungs: Sequence[int], budgets: Sequence[int]) -> list[Curve]:
 
 
 def _draw(
-    pool: Sequence[Curve], speeds: Sequence[float], scales: Sequence[Fraction]
+    pool: Sequence[Curve],
+    configs: Sequence[cfg.Config],
+    speeds: Sequence[float],
+    scales: Sequence[Fraction],
 ) -> list[Curve]:
-    """A curve of the pool for every trial, at the trial's speed and scale; each is used once before any
-    is used again."""
+    """A curve of the pool for every trial, at the trial's speed and scale. Each is used once before any is
+    used again; trials that differ only by seed have the same."""
     drawn = []
-    for number, (curve, speed, scale) in enumerate(
-        zip(itertools.cycle(pool), speeds, scales, strict=False)
-    ):
+    values: dict[cfg.Config, int] = {}
+    for number, (config, speed, scale) in enumerate(zip(configs, speeds, scales, strict=True)):
+        first_seed = config.model_copy(update={"run": config.run.model_copy(update={"seed": 0})})
+        value = values.setdefault(first_seed, len(values))
+        curve = pool[value % len(pool)]
         pace = speed / float(scale)
         seconds = tuple(tokens / pace for tokens in curve.tokens)
-        drawn.append(replace(curve, trial=str(number), seconds=seconds, scale=scale))
+        drawn.append(
+            replace(
+                curve,
+                trial=str(number),
+                seconds=seconds,
+                scale=scale,
+                values=str(value),
+                seed=config.run.seed,
+            )
+        )
     return drawn
 
 
@@ -152,6 +170,9 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
         ),
         low=sum(min(part.tokens) for part in parts),
         high=sum(max(part.tokens) for part in parts) + further.tokens[0],
+        trials=sum(part.reached(0) for part in parts) + share * further.reached(0),
+        fewest=sum(min(map(len, part.reaches)) for part in parts),
+        most=sum(max(map(len, part.reaches)) for part in [*parts, further]),
         seconds=seconds if speeds else None,
         occupancy={
             name: sum(part.reached(at) for part in parts) + share * further.reached(at)
@@ -201,8 +222,8 @@ def _replayed(
     scales = [Fraction(config.budget.tokens, whole) for config in configs]
     results = [
         replay(
-            _draw(order, speeds, scales),
-            schedule.policy_at(rungs, SCORE),
+            _draw(order, configs, speeds, scales),
+            Values(schedule, rungs, SCORE),
             slots,
             float(schedule.branch),
         )
@@ -224,6 +245,9 @@ def _to_their_ends(configs: Sequence[cfg.Config], speeds: Sequence[float], slots
         else min(config.budget.tokens, round(speed * config.budget.seconds))
         for config, speed in zip(configs, speeds, strict=True)
     ]
-    curves = _draw(_made_up((), tokens), speeds, [Fraction(1)] * len(tokens))
+    curves = [
+        replace(curve, seconds=tuple(tokens / speed for tokens in curve.tokens))
+        for curve, speed in zip(_made_up((), tokens), speeds, strict=True)
+    ]
     result = replay(curves, RunAll(), slots)
     return _Part([sum(tokens)], result.seconds, result.busy, [tokens])

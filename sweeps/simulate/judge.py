@@ -4,12 +4,13 @@ import math
 import statistics
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sweeps.policies import Schedule
-from sweeps.simulate.curves import SCORE, Curve, ended_early, reaches
+from sweeps.policies.values import Values
+from sweeps.simulate.curves import SCORE, Curve, by_value, ended_early, mean_curve, reaches
 from sweeps.simulate.machine import ReplayResult, replay
 from sweeps.stats import half_interval
 from tinylm.config import ConfigError
@@ -28,8 +29,9 @@ class Interval:
 class Judgment:
     """What replays of the same curves cost and found, on average."""
 
-    # The final score of the chosen trial minus the best in the pool. The chosen trial is the best
-    # that finished; if none did, the best at the last rung that any reached.
+    # Trials that differ only by seed are one here. The final score of the chosen trial minus the best in
+    # the pool. The chosen trial is the best that finished; if none did, the best at the last rung that any
+    # reached.
     regret: Interval
     best_kept: float  # the share of replays in which the best trial finished
     cost: float  # tokens, as a share of training all curves to the end
@@ -77,23 +79,42 @@ def _chosen(alive: Sequence[Curve], result: ReplayResult) -> Curve:
     return min(alive, key=standing)
 
 
+def _of_values(result: ReplayResult, groups: Mapping[str, Sequence[Curve]]) -> ReplayResult:
+    """A result with values in place of trials: those whose trials all finished, or of which one diverged,
+    and how far all came that were trained."""
+    ended, lost = set(result.finished), set(result.diverged)
+    finished, diverged, reached = [], [], {}
+    for value, seeds in groups.items():
+        trials = [seed.trial for seed in seeds]
+        begun = [trial for trial in trials if trial in result.reached]
+        reached[value] = min((result.reached[trial] for trial in begun), default=0)
+        if not lost.isdisjoint(trials):
+            diverged.append(value)
+        elif ended.issuperset(begun or trials):
+            finished.append(value)
+    return replace(result, finished=finished, diverged=diverged, reached=reached)
+
+
 def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) -> Judgment:
-    """What replays of the same curves cost and found; stopping one of the best `top` is a false kill."""
+    """What replays of the same curves cost and found; stopping one of the best `top` is a false kill.
+    Trials that differ only by seed are one, with the mean of their scores."""
+    groups = by_value(curves)
+    values = [mean_curve(value, seeds) for value, seeds in groups.items()]
     ranked = sorted(
-        (curve for curve in curves if not curve.diverged), key=lambda curve: curve.final
+        (curve for curve in values if not curve.diverged), key=lambda curve: curve.final
     )
     best = {curve.trial for curve in ranked if curve.final == ranked[0].final}
     full = sum(curve.tokens[-1] for curve in curves)
-    labels = Counter(curve.label for curve in curves)
-    results = list(replays)
+    labels = Counter(curve.label for curve in values)
+    results = [_of_values(result, groups) for result in replays]
     regrets, false_kills, chosen = [], [], Counter[str]()
     for result in results:
         finished = set(result.finished)
-        winner = _chosen([curve for curve in curves if curve.trial not in result.diverged], result)
+        winner = _chosen([curve for curve in values if curve.trial not in result.diverged], result)
         chosen[winner.label if labels[winner.label] == 1 else winner.trial] += 1
         regrets.append(winner.final - ranked[0].final)
         good = sorted(ranked, key=lambda curve: (curve.final, curve.trial not in finished))[:top]
-        killed = len(curves) - len(finished) - len(result.diverged)
+        killed = len(values) - len(finished) - len(result.diverged)
         lost = sum(curve.trial not in finished for curve in good)
         false_kills.append(lost / killed if killed else 0.0)
     return Judgment(
@@ -152,7 +173,7 @@ def judged(
     return judge(
         curves,
         (
-            replay(order, schedule.policy_at(rungs, SCORE), workers, float(schedule.branch))
+            replay(order, Values(schedule, rungs, SCORE), workers, float(schedule.branch))
             for order in orders
         ),
         top,

@@ -5,11 +5,13 @@ The policy is the same class that runs a sweep; workers, trials and the clock ar
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.policies import Policy, Promotion, Stop
+from sweeps.policies.values import Values
 from sweeps.simulate.curves import SCORE, Curve
 
 
@@ -39,11 +41,12 @@ class _ReplayTrial:
 class Replay:
     """The virtual machine: workers that train recorded trials for a policy."""
 
-    def __init__(self, policy: Policy, workers: int, branch: float = 0.0) -> None:
+    def __init__(self, policy: Policy | Values, workers: int, branch: float = 0.0) -> None:
         self._policy = policy
         self._branch = branch
         self._runs: dict[str, _ReplayTrial] = {}
-        self._waiting: list[str] = []
+        self._waiting: deque[str] = deque()
+        self._later: dict[str, list[Curve]] = {}  # further seeds of values that have begun
         self._free = workers
         self._now = 0.0
         # (time, number, trial) of every running attempt: when it reaches its next stop.
@@ -55,9 +58,10 @@ class Replay:
         """Plan trials in this order and train until nothing is left to do; run again to extend."""
         self._observe("session")
         for curve in curves:
-            self._runs[curve.trial] = _ReplayTrial(curve)
-            self._observe("planned", trial=curve.trial)
-        self._waiting = [curve.trial for curve in reversed(curves)]
+            if isinstance(self._policy, Values) and not self._policy.wants_seed(curve.value):
+                self._later.setdefault(curve.value, []).append(curve)
+            else:
+                self._plan(curve)
         self._fill()
         while self._due:
             self._now, _, trial = heapq.heappop(self._due)
@@ -68,6 +72,19 @@ class Replay:
         self.result.reached = {trial: run.tokens for trial, run in self._runs.items()}
         return self.result
 
+    def _plan(self, curve: Curve) -> None:
+        self._runs[curve.trial] = _ReplayTrial(curve)
+        self._observe("planned", trial=curve.trial, value=curve.value, seed=curve.seed)
+        self._waiting.append(curve.trial)
+
+    def _promote(self, promotion: Promotion) -> None:
+        """Promote a trial, and plan the other seeds of its value if it wants them now."""
+        self._observe("promoted", **promotion.fields())
+        value = self._runs[promotion.trial].curve.value
+        if isinstance(self._policy, Values) and self._policy.wants_seed(value):
+            for curve in self._later.pop(value, ()):
+                self._plan(curve)
+
     def _fill(self) -> None:
         """Give every free worker something to do, in the same order as the driver."""
         while self._free:
@@ -75,10 +92,10 @@ class Replay:
             if promotion is None and not self._waiting:
                 promotion = self._policy.promotion(idle=True)
             if promotion is not None:
-                self._observe("promoted", **promotion.fields())
+                self._promote(promotion)
                 trial = promotion.trial
             elif self._waiting:
-                trial = self._waiting.pop()
+                trial = self._waiting.popleft()
             else:
                 return
             self._free -= 1
@@ -143,15 +160,16 @@ class Replay:
             self._observe("stopped", trial=trial, **decision.fields())
             return False
         if isinstance(decision, Promotion):
-            self._observe("promoted", **decision.fields())
+            self._promote(decision)
         self._depart(run)
         return True
 
 
 def replay(
-    curves: Sequence[Curve], policy: Policy, workers: int, branch: float = 0.0
+    curves: Sequence[Curve], policy: Policy | Values, workers: int, branch: float = 0.0
 ) -> ReplayResult:
-    """What happens to the trials when they are planned in this order under a new policy.
+    """What happens to the trials when they are planned in this order under a new policy; it is one for
+    `Values` where several of them differ only by seed.
 
     With a branch, every arrival at a rung costs that share of the tokens so far in addition, and its
     score is the curve's decayed score if it has one.

@@ -301,6 +301,120 @@ def test_a_study_chooses_the_better_rate_that_its_grid_is_extended_by(tmp_path: 
     assert chosen == {"baseline": {"optim.lr": 0.096}, "nope": {"optim.lr": 0.096}}
 
 
+SEEDS = {**grid(RATES), "seeds": [0, 1]}
+
+
+def by_rate(of: led.Sweep) -> dict[float, list[str]]:
+    """The statuses of the trials of each rate, by seed."""
+    found: dict[float, list[str]] = {}
+    for trial in of.trials.values():
+        found.setdefault(trial.value("optim.lr"), []).append(trial.status)
+    return found
+
+
+def test_only_values_that_pass_the_first_rung_are_trained_on_further_seeds(tmp_path: Path) -> None:
+    ends = by_rate(sweep(tmp_path, SEEDS))
+    two = {2e-3: ["stopped"] * 2, 4e-3: ["finished"] * 2}
+    assert ends == {rate: ["stopped"] for rate in RATES} | two
+
+
+def test_all_seeds_of_a_value_have_the_same_decision(tmp_path: Path) -> None:
+    after = sweep(tmp_path, SEEDS)
+    rows = [row for row in after.decisions if row["kind"] == "promoted" and row["rung"] == 3072]
+    names = ("rung", "to", "score", "rank", "arrived", "forced")
+    numbers = [{name: row[name] for name in names} for row in rows]
+    assert len(rows) == 2 and numbers[0] == numbers[1]
+
+
+def lucky(config: dict[str, Any], share: float) -> float:
+    """Losses by which a rate of 2e-3 leads on its first seed at every rung, and 4e-3 in the mean."""
+    rate, seed = config["optim"]["lr"], config["run"]["seed"]
+    return v_shaped(config, share) + {2e-3: (-0.3, 0.9)}.get(rate, (0.0, 0.0))[seed]
+
+
+def test_a_value_is_kept_by_the_mean_over_its_seeds(tmp_path: Path) -> None:
+    ends = by_rate(sweep(tmp_path, SEEDS, lucky))
+    assert (ends[2e-3], ends[4e-3]) == (["stopped"] * 2, ["finished"] * 2)
+
+
+@pytest.mark.parametrize("records", [1, 8, 9, 10, 11, 12, 14, 16, 18, 22, 30])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_crash_at_any_record_leaves_no_seed_of_a_value_behind(
+    tmp_path: Path, records: int, slots: int
+) -> None:
+    sweep(tmp_path, SEEDS, lucky, records=records, slots=slots)
+    ends = by_rate(sweep(tmp_path, SEEDS, lucky, slots=slots))
+    assert ends[4e-3] == ["finished"] * 2
+    assert all(len(set(each)) == 1 for each in ends.values())
+
+
+def test_a_crash_before_the_seeds_of_a_promoted_value_are_planned_is_mended(tmp_path: Path) -> None:
+    sweep(tmp_path, SEEDS)
+    file = led.Files(tmp_path).ledger
+    lines = file.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"kind":"promoted"' in line)
+    file.write_text("".join(lines[: cut + 1]))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(SEEDS))
+        conductor.begin({})
+        assert by_rate(conductor.sweep)[4e-3] == ["planned", "planned"]
+
+
+@pytest.mark.parametrize("before", [[0], [0, 1]])
+def test_seeds_that_are_added_later_are_those_of_values_that_finished(
+    tmp_path: Path, before: list[int]
+) -> None:
+    first = by_rate(sweep(tmp_path, {**SEEDS, "seeds": before}))
+    after = by_rate(sweep(tmp_path, {**SEEDS, "seeds": [0, 1, 2]}))
+    assert after == {**first, 4e-3: ["finished"] * 3}
+
+
+def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, SEEDS)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(SEEDS))
+        left = conductor.left()
+    assert (left.tokens, left.new, left.kept) == (0, 0, 10)
+    assert list(left.states.values()).count("not needed") == 6
+    assert conductor.is_done()
+
+
+def test_of_seeds_that_are_added_those_of_finished_values_are_left(tmp_path: Path) -> None:
+    sweep(tmp_path, SEEDS)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        left = driver(ledger, request({**SEEDS, "seeds": [0, 1, 2]})).left()
+    assert (left.new, left.tokens) == (1, 8192)
+
+
+def test_a_value_whose_first_seed_is_withdrawn_is_judged_by_the_others(tmp_path: Path) -> None:
+    sweep(tmp_path, SEEDS)
+    after = sweep(tmp_path, {**SEEDS, "seeds": [1]})
+    assert {trial.seed for trial in after.trials.values()} == {1}
+    assert by_rate(after)[4e-3] == ["finished"]
+
+
+def first_fails(config: dict[str, Any], share: float) -> float:
+    if config["optim"]["lr"] == 4e-3 and config["run"]["seed"] == 0:
+        raise ZeroDivisionError
+    return v_shaped(config, share)
+
+
+def test_a_value_whose_first_seed_fails_is_judged_by_the_next(tmp_path: Path) -> None:
+    assert by_rate(sweep(tmp_path, SEEDS, first_fails))[4e-3] == ["failed", "finished"]
+
+
+def test_a_value_whose_first_seed_diverges_gets_no_further_one(tmp_path: Path) -> None:
+    assert by_rate(sweep(tmp_path, SEEDS, diverging))[3.2e-2] == ["diverged"]
+
+
+def test_in_a_sweep_of_an_earlier_version_each_seed_is_judged_alone(tmp_path: Path) -> None:
+    """Its `sweep` row does not say that seeds are repeats."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        ledger.append("sweep", **request(SEEDS).row())
+    after = sweep(tmp_path, SEEDS, lucky)
+    assert len(after.trials) == 16 and by_rate(after)[2e-3] == ["finished", "stopped"]
+
+
 def test_dropping_the_schedule_finishes_what_was_stopped(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES))
     assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8
@@ -531,7 +645,7 @@ def test_one_checkpoint_a_trial_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("checkpoint.pt"))) == 8
 
 
-def test_seeds_are_trials_of_their_own(tmp_path: Path) -> None:
+def test_every_seed_of_a_value_has_a_trial(tmp_path: Path) -> None:
     after = sweep(tmp_path, {**grid(RATES[:2], **NONE), "seeds": [3, 5]})
     assert [(t.label, t.seed) for t in after.trials.values()] == [
         ("lr=0.0005 seed=3", 3),

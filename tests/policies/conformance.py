@@ -158,7 +158,8 @@ def with_budgets(rows: Iterable[Row], budgets: Sequence[int]) -> list[Row]:
         budget = budgets[int(row["trial"])]
         counts = {"tokens", "rung", "to"} & {name for name in row if row[name] is not None}
         scaled = {name: row[name] * budget // BUDGET for name in counts}
-        return {**row, **scaled, "config": {"budget": {"tokens": budget}}, **SEARCH}
+        values = {"values": {"n": row["trial"]}, "seed": 0}
+        return {**row, **scaled, "config": {"budget": {"tokens": budget}}, **values, **SEARCH}
 
     return [with_budget(row) if "trial" in row else row for row in rows]
 

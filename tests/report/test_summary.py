@@ -104,6 +104,9 @@ def test_several_seeds_are_not_called_one(tmp_path: Path) -> None:
     assert ONE_SEED not in words(files)
 
 
+LR = "optim.lr"
+
+
 def printed(files: Files, width: int = 80) -> str:
     """The ranking as a terminal shows it."""
     stream = io.StringIO()
@@ -238,3 +241,50 @@ def test_a_stopped_trial_that_blew_up_is_told_apart(tmp_path: Path) -> None:
     assert "stopped early, blown up" in stream.getvalue()
     stopped = summary.markdown(found, []).partition("## Stopped early")[2].partition("##")[0]
     assert "| blown up |" in stopped
+
+
+TWO_SEEDS = {1e-3: (3.0, 3.4), 2e-3: (3.1, 3.1), 4e-3: (3.5, 3.5)}
+
+
+def test_values_are_ranked_by_the_mean_over_their_seeds(tmp_path: Path) -> None:
+    """The single best run is one of 0.001, whose mean is 3.2."""
+    rows = re.findall(
+        r"^ +(\d) +lr=(\S+) +(\d) +(\S+) +(\S+)",
+        printed(ended(tmp_path, LR, TWO_SEEDS)),
+        re.MULTILINE,
+    )
+    assert rows == [
+        ("1", "0.002", "2", "3.1000", "0.0000"),
+        ("2", "0.001", "2", "3.2000", "0.2828"),
+        ("3", "0.004", "2", "3.5000", "0.0000"),
+    ]
+
+
+def test_the_summary_has_a_line_for_each_value_with_its_spread(tmp_path: Path) -> None:
+    text = words(ended(tmp_path, LR, TWO_SEEDS))
+    assert "| 1 | lr=0.002 | 2 of 2 | 3.1000 | 0.0000 | 3.1000 | 3.1000 | 0.0000 |" in text
+    assert "| 2 | lr=0.001 | 2 of 2 | 3.2000 | 0.2828 | 3.0000 | 3.4000 | 0.1000 |" in text
+
+
+def test_a_value_with_fewer_finished_seeds_comes_last(tmp_path: Path) -> None:
+    """As in the answer: its one seed may have been lucky."""
+    text = words(ended(tmp_path, LR, {1e-3: (2.0,), 2e-3: (3.1, 3.1)}))
+    assert "| 2 | lr=0.001 | 1 of 1 | 2.0000 |  | 2.0000 | 2.0000 | -1.1000 |" in text
+    assert "Values with fewer finished seeds come last." in text
+    assert "**lr=0.002 is the best of 2" in text
+
+
+def test_with_one_seed_there_are_no_values_beside_the_trials(tmp_path: Path) -> None:
+    assert "## Finished values" not in words(ended(tmp_path, LR, {1e-3: 3.0, 2e-3: 3.1}))
+
+
+def test_of_several_seeds_an_unfinished_sweep_names_the_value_that_leads(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({LR: {"grid": [1e-3, 2e-3]}})
+        for rate, losses in {1e-3: (3.0, 3.4), 2e-3: (3.1, 3.1)}.items():
+            for seed, loss in enumerate(losses):
+                trial = tell.plan({LR: rate}, seed)
+                tell.start(trial)
+                tell.measure(trial, EVERY, loss)
+    said = f"At {EVERY:,} tokens, lr=0.002 has the lowest of 2 mean losses so far: 3.1000 nats per token"
+    assert f"{said} (mean over 2 seeds)." in words(Files(tmp_path))

@@ -77,6 +77,15 @@ def test_the_trials_that_get_to_each_rung_are_counted() -> None:
     assert found.occupancy == {BUDGET // 8: 8.0, 3 * BUDGET // 8: 2.0, BUDGET: 1.0}
 
 
+def test_further_seeds_are_those_of_the_values_that_pass_the_first_rung(tmp_path: Path) -> None:
+    """Two of eight, of which one finishes."""
+    what = request({**grid(RATES), "seeds": [0, 1]})
+    found = expected(what)
+    assert found.occupancy == {BUDGET // 8: 10.0, 3 * BUDGET // 8: 4.0, BUDGET: 2.0}
+    assert (found.trials, found.fewest, found.most) == (10.0, 10, 10)
+    assert found.tokens == run(tmp_path / "s", what).spent_tokens
+
+
 BUDGETS = {
     **grid([1.0]),
     "space": {"budget.tokens": {"grid": [BUDGET, 2 * BUDGET, 5 * BUDGET]}},

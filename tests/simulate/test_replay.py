@@ -198,6 +198,36 @@ def test_where_nothing_finishes_the_best_of_those_that_came_furthest_is_chosen(
     assert (found["finished"], found["chosen"], found["best_kept"]) == (0, {"b": 1}, 0)
 
 
+SEEDS = "trial,tokens,score,optim.lr,seed\n" + "".join(
+    f"t{rate}s{seed},{tokens},{score + seed * rate},{rate}e-3,{seed}\n"
+    for rate, score in ((1, 3), (2, 2), (4, 1))
+    for seed in (0, 1)
+    for tokens in (10, 20, 80)
+)
+
+
+def test_seeds_of_a_value_are_replayed_as_one(tmp_path: Path) -> None:
+    """By their means, 3.5, 3 and 3. The first seed leads at 4e-3, whose second is the worst of all."""
+    found = json.loads(run(file(tmp_path, SEEDS), "--repeats", "5", "--json").stdout)
+    assert (found["chosen"], found["finished"]) == ({"lr=4e-3": 5}, 1)
+    assert found["regret"]["mean"] == 0.0
+
+
+def test_of_values_with_seeds_only_those_that_pass_the_first_rung_are_replayed_whole(
+    tmp_path: Path,
+) -> None:
+    """Three first seeds to 10 of 80 tokens, the best of them to the end, and its second seed: 180 of 480."""
+    found = json.loads(run(file(tmp_path, SEEDS), "--order", "given", "--json").stdout)
+    assert found["cost"] == pytest.approx(180 / 480)
+
+
+def test_trials_with_equal_values_and_seeds_are_replayed_one_by_one(tmp_path: Path) -> None:
+    found = json.loads(
+        run(file(tmp_path, SEEDS.replace(",1\n", ",0\n")), "--policy", "none", "--json").stdout
+    )
+    assert found["finished"] == 6
+
+
 def test_curves_that_end_early_are_counted(tmp_path: Path) -> None:
     text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
     result = run(file(tmp_path, text), "--json", "--repeats", "2")

@@ -91,6 +91,7 @@ function columns() {
     ...(!page.is_study && (paths.length > MOST_PATHS || !paths.length) ? [{ name: "trial", of: (trial) => trial.label }] : paths.slice(0, MOST_PATHS).map(value)),
     ...(seeds ? [{ name: "seed", of: (trial) => trial.seed, words: String }] : []),
     { name: page.metric_name, of: last, words: lossWords },
+    ...(page.trials.some((trial) => trial.over_seeds) ? [{ name: "mean over seeds", of: (trial) => trial.over_seeds }] : []),
     { name: "tokens", of: (trial) => trial.tokens.length ? trial.tokens[trial.tokens.length - 1] : null },
     { name: "status", of: statusOf },
   ];
