@@ -150,7 +150,7 @@ def risky(folder: Path) -> None:
     seeds of which one diverges."""
     for name, seeds in (("near-edge", [0, 1]), ("near-edge-once", [0]), ("near-edge-fresh", [0])):
         with story(folder / name) as tell:
-            more = {"confirm": 2} if name == "near-edge-fresh" else {}
+            more: dict[str, Any] = {"confirm": 2} if name == "near-edge-fresh" else {}
             tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}}, seeds=seeds, **more)
             for seed in seeds:
                 tell.whole(tell.plan({"optim.lr": 2e-3}, seed), 2e-3)
