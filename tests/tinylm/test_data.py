@@ -873,7 +873,7 @@ def test_tinystories_put_into_their_place_need_no_hub(
     folder.mkdir(parents=True)
     (folder / FILES[0]).write_text(f"one{END_OF_TEXT}two")
     (folder / FILES[1]).write_text("three")
-    stories = cfg.load("tinystories_17m").data
+    stories = SOTU.model_copy(update={"corpus": "tinystories"})
     assert split(stories) == [(0, "one"), (0, "two"), (1, "three")]
 
 
