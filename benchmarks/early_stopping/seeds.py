@@ -1,6 +1,6 @@
 """Where the further seeds of a value should begin: the table of docs/validation.md.
 
-    python benchmarks/early_stopping/seeds.py [--repeats 200]
+    python benchmarks/early_stopping/seeds.py [--repeats 200] [--noise 0.1]
 
 Replays the default policy on recordings of several seeds (curves/ and curves/seeds/, see record.py), in random
 orders of the values and of the seeds, and prints a Markdown table. Nothing is trained.
@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from study import HERE, WORKERS, load, noise, table
+from study import HERE, WORKERS, load, table
+from study import noise as noise_of
 
 from sweeps.policies import DEFAULT_SCHEDULE
 from sweeps.policies.values import Values
@@ -38,7 +39,7 @@ def recorded() -> Iterator[tuple[str, list[Curve], float]]:
         values = by_value(curves).values()
         whole = [seed for value in values if len(value) == len(seeds) for seed in value]
         if len(seeds) > 1:
-            yield name, whole, noise(pools)["sigma"]
+            yield name, whole, noise_of(pools)["sigma"]
 
 
 def orders(curves: Sequence[Curve], repeats: int) -> Iterator[list[Curve]]:
@@ -91,10 +92,26 @@ def judged(curves: Sequence[Curve], how: str, finish: int, repeats: int, sigma: 
     ]
 
 
-def main(repeats: Annotated[int, typer.Option(min=2, help="Replays of each way.")] = 200) -> None:
+def noisier(curves: Sequence[Curve], sd: float) -> list[Curve]:
+    """The curves with a constant of this standard deviation added to the scores of each, drawn at random."""
+    draw = random.Random(0)  # noqa: S311 no secret
+    found = []
+    for curve in curves:
+        more = draw.gauss(0, sd)
+        scores = tuple(score + more for score in curve.scores)
+        decayed = {tokens: score + more for tokens, score in curve.decayed.items()}
+        found.append(replace(curve, scores=scores, decayed=decayed))
+    return found
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=2, help="Replays of each way.")] = 200,
+    noise: Annotated[float, typer.Option(min=0, help="Noise to add between seeds, in nats.")] = 0.0,
+) -> None:
     """Print the table."""
     rows = []
-    for (name, curves, sigma), finish in itertools.product(recorded(), (1, 2, 3)):
+    for (name, recording, sigma), finish in itertools.product(recorded(), (1, 2, 3)):
+        curves = noisier(recording, noise)
         values, seeds = len(by_value(curves)), len({curve.seed for curve in curves})
         for how in (EACH, *ALONE, "one seed"):
             cells = judged(curves, how, finish, repeats, sigma)
