@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -263,8 +264,10 @@ class Driver:
                 self._index()
             elif kind not in _CONSULTED and "trial" in row:
                 self._place(row["trial"])
-        if any(row["kind"] in _RELEASES for row in rows):
-            self._plan_due()  # at once: a value is judged by the seeds that it has
+        for row in rows:
+            if row["kind"] in _RELEASES and not self._is_free(self.sweep.find(row["trial"])):
+                # At once: a value is judged by the seeds that it has.
+                self._plan_seeds(self.sweep.find(row["trial"]))
         return rows
 
     def _free(self, trial: led.Trial, before: Sequence[led.Row]) -> None:
@@ -504,24 +507,41 @@ class Driver:
             },
         }
 
-    def _to_plan(self, pool: str | None = None) -> list[PlannedTrial]:
-        """The planned trials, or those of a pool, that are not written down yet and may start: of the
-        trials that differ only by seed the first, and the next once the policy wants it."""
-        found, values = [], set[str]()
+    @cached_property
+    def _by_value(self) -> dict[str, list[PlannedTrial]]:
+        """The planned trials of each pool that differ only by seed, by what they share."""
+        found: dict[str, list[PlannedTrial]] = {}
         for one in self.plan.trials:
-            if one.trial in self.sweep.trials or (pool is not None and one.pool != pool):
-                continue
-            if one.pool is not None and not self.sweep.judges_each_seed:
-                value = json.dumps([one.pool, one.values])
-                if value in values or not self.policy.wants_seed(one.pool, one.values):
-                    continue
-                values.add(value)
-            found.append(one)
+            found.setdefault(_value(one), []).append(one)
         return found
+
+    def _next_seeds(self, seeds: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """Of trials that differ only by seed, those that are not written down yet and may start: the next
+        one, once the policy wants it."""
+        left = [one for one in seeds if one.trial not in self.sweep.trials]
+        if not left or left[0].pool is None or self.sweep.judges_each_seed:
+            return left
+        return left[:1] if self.policy.wants_seed(left[0].pool, left[0].values) else []
+
+    def _to_plan(self, pool: str | None = None) -> list[PlannedTrial]:
+        """The planned trials, or those of a pool, that are not written down yet and may start; in plan
+        order."""
+        new = {
+            one.trial
+            for seeds in self._by_value.values()
+            if pool is None or seeds[0].pool == pool
+            for one in self._next_seeds(seeds)
+        }
+        return [one for one in self.plan.trials if one.trial in new] if new else []
 
     def _plan_due(self) -> None:
         """Write down the planned trials that may start."""
         while new := self._to_plan():
+            self._plan(new)
+
+    def _plan_seeds(self, of: led.Trial) -> None:
+        """Write down the further seeds of a trial's value that may start."""
+        while new := self._next_seeds(self._by_value.get(_value(of), ())):
             self._plan(new)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
@@ -1013,6 +1033,11 @@ class Driver:
             rung=tokens,
             score=score[self.request.score_field],
         )
+
+
+def _value(trial: PlannedTrial | led.Trial) -> str:
+    """What the trials of a pool share that differ only by seed."""
+    return json.dumps([trial.pool, trial.values])
 
 
 def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:
