@@ -155,7 +155,7 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
 HEAD = """
 from sweeps.engine.tune import cluster, ray
 from sweeps.plan.space import Resources
-with cluster("local", Resources(), None):
+with cluster("local", Resources(), None, None):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
 """
