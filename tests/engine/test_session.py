@@ -108,14 +108,15 @@ def test_the_test_text_is_read_where_a_crash_prevented_it(
 
 
 def test_a_sweep_without_a_test_fraction_asks_for_no_runs(tmp_path: Path) -> None:
-    folder, tree = tmp_path / "rates", grid(RATES, policy="none")
-    tree["base"] = {"data.test_fraction": 0.0}
+    folder = tmp_path / "rates"
+    (tmp_path / "text.txt").write_text("one two three\n" * 4000)
+    what = asked(folder, {"data.test_fraction": 0.0})
     with led.Ledger(led.Files(folder)) as ledger:
-        conductor = driver(ledger, request(tree))
+        conductor = driver(ledger, what)
         conductor.begin({})
         Engine(conductor, v_shaped).run()
     readers = replace(Analysis().readers(), to_test=lambda files: pytest.fail("asked"))
-    assert session.run(request(tree), folder, OPTIONS, readers, Console(file=io.StringIO())) == 0
+    assert session.run(what, folder, OPTIONS, readers, Console(file=io.StringIO())) == 0
 
 
 def test_a_run_whose_checkpoint_is_gone_is_told(
