@@ -42,9 +42,7 @@ class Risk:
     """What has become of the runs near the best values, and the expected losses."""
 
     values: dict[str, Any]  # the best
-    runs: (
-        int  # that ended near them, without those that failed for another reason than their losses
-    )
+    runs: int  # that ended near them, but for those that failed for other reasons than their losses
     beside: int  # of these, at other values than the best
     stopped: int  # of these runs, early
     wrong: tuple[str, ...]  # what happened to each of those that went wrong, from `RULES`

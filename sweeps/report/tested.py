@@ -59,11 +59,11 @@ def flattery_words(found: Effect, unit: str, others: str) -> str:
 
 def _conclusion(found: Effect) -> str:
     if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
-        return "that choosing by the validation text flatters it is not shown"
+        return "the runs do not show that choosing on the validation text flatters it"
     if found.mean <= 0:
-        return "choosing by the validation text does not flatter it"
+        return "choosing on the validation text does not flatter it"
     verb = "may flatter" if found.low is None else "flatters"
-    return f"choosing by the validation text {verb} it by that much"
+    return f"choosing on the validation text {verb} it by that much"
 
 
 def interval_words(found: Effect) -> str:
@@ -117,7 +117,7 @@ def tested_section(found: StudyFindings) -> list[str]:
         "## The test text",
         "",
         f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
-        f"{tested.tokens:,} tokens of a text that chose nothing{read_once}. Flattery is by "
+        f"{tested.tokens:,} tokens of a text that no choice was made on{read_once}. Flattery is by "
         "how much the validation text makes an arm look better than the test text does. Intervals are t "
         "intervals over seeds.",
         "",
