@@ -16,7 +16,7 @@ def words(mean: float, half: float | None) -> str:
 def test_the_flattery_is_told_with_what_it_is_measured_by() -> None:
     assert words(0.0123, 0.01) == (
         "From the validation text to the test text, its loss rises by 0.0123 nats per token more than that of the "
-        "baseline (95% interval +0.0023 to +0.0223, 3 seeds): choosing by the validation text flatters it by that "
+        "baseline (95% interval +0.0023 to +0.0223, 3 seeds): choosing on the validation text flatters it by that "
         "much."
     )
 
@@ -24,12 +24,12 @@ def test_the_flattery_is_told_with_what_it_is_measured_by() -> None:
 @pytest.mark.parametrize(
     ("mean", "half", "conclusion"),
     [
-        (0.0123, 0.02, "that choosing by the validation text flatters it is not shown."),
-        (-0.0123, 0.02, "that choosing by the validation text flatters it is not shown."),
-        (-0.0123, 0.01, "choosing by the validation text does not flatter it."),
-        (-0.0123, None, "choosing by the validation text does not flatter it."),
-        (0.0, None, "choosing by the validation text does not flatter it."),
-        (0.0123, None, "choosing by the validation text may flatter it by that much."),
+        (0.0123, 0.02, "the runs do not show that choosing on the validation text flatters it."),
+        (-0.0123, 0.02, "the runs do not show that choosing on the validation text flatters it."),
+        (-0.0123, 0.01, "choosing on the validation text does not flatter it."),
+        (-0.0123, None, "choosing on the validation text does not flatter it."),
+        (0.0, None, "choosing on the validation text does not flatter it."),
+        (0.0123, None, "choosing on the validation text may flatter it by that much."),
     ],
 )
 def test_no_more_is_concluded_than_the_interval_shows(
