@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import itertools
+import json
 import os
 import platform
 import re
@@ -60,6 +61,11 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
     if role == "tuning":
         return f"{arm} {grid}"
     return "" if role == "search" else None
+
+
+def value_of(values: Mapping[str, Any]) -> str:
+    """The key of a value: what the trials share that differ only by seed, in whatever order it is written."""
+    return json.dumps(values, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Which trials are compared, and where: at equal training tokens, or each at the end of its budget."""
 
-import json
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +8,7 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Any, Literal, final
 
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import Row, Trial, value_of
 from tinylm import config as cfg
 
 Metric = Literal["val_loss", "bits_per_byte"]  # lower is better
@@ -284,7 +283,7 @@ def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
     """The trials grouped by values, so that those in a group differ only by seed; in plan order."""
     found: dict[str, list[Trial]] = {}
     for trial in trials:
-        found.setdefault(json.dumps(trial.values), []).append(trial)
+        found.setdefault(value_of(trial.values), []).append(trial)
     return list(found.values())
 
 

@@ -508,9 +508,9 @@ class Driver:
         }
 
     @cached_property
-    def _by_value(self) -> dict[str, list[PlannedTrial]]:
+    def _by_value(self) -> dict[tuple[str | None, str], list[PlannedTrial]]:
         """The planned trials of each pool that differ only by seed, by what they share."""
-        found: dict[str, list[PlannedTrial]] = {}
+        found: dict[tuple[str | None, str], list[PlannedTrial]] = {}
         for one in self.plan.trials:
             found.setdefault(_value(one), []).append(one)
         return found
@@ -853,7 +853,7 @@ class Driver:
         fields: dict[str, Any] = {
             "values": best[0].values,
             "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
-            "tried": len({json.dumps(trial.values) for trial in tried}),
+            "tried": len({led.value_of(trial.values) for trial in tried}),
             "seeds": [one.config.run.seed for one in planned],
         }
         if _differs(fields, self.sweep.confirming):
@@ -1035,9 +1035,9 @@ class Driver:
         )
 
 
-def _value(trial: PlannedTrial | led.Trial) -> str:
+def _value(trial: PlannedTrial | led.Trial) -> tuple[str | None, str]:
     """What the trials of a pool share that differ only by seed."""
-    return json.dumps([trial.pool, trial.values])
+    return trial.pool, led.value_of(trial.values)
 
 
 def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:

@@ -1,12 +1,11 @@
 """The noise of a run: how much losses of one config differ, over seeds and over repeats."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sweeps import stats
 from sweeps.findings.results import Results
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import Row, Trial, value_of
 from sweeps.selection import Point, losses_at, records
 
 
@@ -47,13 +46,13 @@ def seed_noise(results: Results) -> SeedNoise | None:
     """
     again = "run.repeat"
     over_seeds: dict[str, list[Trial]] = {}
-    repeated: dict[str, list[Trial]] = {}
+    repeated: dict[tuple[str, int], list[Trial]] = {}
     for trial in results.sweep.trials.values():
-        values = {path: value for path, value in trial.values.items() if path != again}
+        value = value_of({path: one for path, one in trial.values.items() if path != again})
         if trial.role == "search":
-            over_seeds.setdefault(json.dumps(values), []).append(trial)
+            over_seeds.setdefault(value, []).append(trial)
         if trial.role != "tuning" and trial.status == "finished":
-            repeated.setdefault(json.dumps([values, trial.seed]), []).append(trial)
+            repeated.setdefault((value, trial.seed), []).append(trial)
     # Seeds that survived early stopping have a smaller spread than all seeds.
     whole = [each for each in over_seeds.values() if all(t.status == "finished" for t in each)]
     losses = [losses_at(each, results.final, results.metric) for each in whole]

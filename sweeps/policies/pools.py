@@ -1,12 +1,11 @@
 """A policy for each pool of trials that compete, at rungs that are shares of each trial's own budget."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from sweeps.ledger import Row, pool_of
+from sweeps.ledger import Row, pool_of, value_of
 from sweeps.policies.base import Decision, Promotion, Schedule, Stop
 from sweeps.policies.values import Values
 
@@ -55,7 +54,7 @@ class Pools:
 
     def wants_seed(self, pool: str, values: Mapping[str, Any]) -> bool:
         """Whether a further seed of values may start, or their first one."""
-        return self._each_seed or self.of(pool).wants_seed(json.dumps(values))
+        return self._each_seed or self.of(pool).wants_seed(value_of(values))
 
     def _policy(self, trial: str) -> Values:
         pool = self._pool[trial]
@@ -76,7 +75,7 @@ class Pools:
         if row["kind"] == "planned":
             self._pool[row["trial"]] = pool_of(row["role"], row["arm"], row["grid"])
             self._budget[row["trial"]] = row["config"]["budget"]["tokens"]
-            value = row["trial"] if self._each_seed else json.dumps(row["values"])
+            value = row["trial"] if self._each_seed else value_of(row["values"])
             row = {**row, "value": value}
         if "trial" not in row:
             for policy in self._policies.values():

@@ -369,6 +369,15 @@ def test_seeds_that_are_added_later_are_those_of_values_that_finished(
     assert after == {**first, 4e-3: ["finished"] * 3}
 
 
+def test_values_are_the_same_in_whatever_order_a_space_has_its_paths(tmp_path: Path) -> None:
+    paths = {"optim.lr": {"grid": RATES[:4]}, "optim.weight_decay": {"grid": [0.1, 0.2]}}
+    tree = {**SEEDS, "space": paths}
+    before = sweep(tmp_path, tree)
+    after = sweep(tmp_path, {**tree, "space": dict(reversed(paths.items()))})
+    assert len(before.trials) < 16
+    assert (list(after.trials), statuses(after)) == (list(before.trials), statuses(before))
+
+
 def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) -> None:
     sweep(tmp_path, SEEDS)
     with led.Ledger(led.Files(tmp_path)) as ledger:
