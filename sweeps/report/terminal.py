@@ -79,17 +79,8 @@ def _print_ranking(found: SearchFindings, console: Console) -> None:
         _printed(found, result, rank)
         for result, rank in [*trial_results, *((one, None) for one in rest)]
     ]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("trial", overflow="fold")
-    for name in ("val loss", "FLOPs" if unequal else "bits/byte", "at tokens"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    for row in rows[:_PRINTED]:
-        table.add_row(*map(Text, row))
-    console.print(table)
-    if len(rows) > _PRINTED:
-        console.print(f"and {len(rows) - _PRINTED} more", highlight=False)
+    numbers = ("val loss", "FLOPs" if unequal else "bits/byte", "at tokens")
+    _print_rows("trial", numbers, rows, console)
 
 
 def _print_values(found: SearchFindings, console: Console) -> None:
@@ -103,10 +94,18 @@ def _print_values(found: SearchFindings, console: Console) -> None:
         _printed_value(found, [results[one.trial] for one in group if one.trial in results], rank)
         for group in groups([*best, *(one.trial for one in others)])
     ]
+    numbers = ("seeds", _SHORT[found.results.metric], "std", "at tokens")
+    _print_rows("value", numbers, rows, console)
+
+
+def _print_rows(
+    of: str, numbers: Sequence[str], rows: Sequence[Sequence[str]], console: Console
+) -> None:
+    """Print a table of ranks: of what, its numbers, and how each ended; the first rows of it."""
     table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
-    table.add_column("value", overflow="fold")
-    for name in ("seeds", _SHORT[found.results.metric], "std", "at tokens"):
+    table.add_column(of, overflow="fold")
+    for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for row in rows[:_PRINTED]:
