@@ -6,6 +6,7 @@ Importing it loads typer alone: `--help` answers at once.
 import json
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.engine.session import Readers
+    from sweeps.findings.everything import SearchFindings, StudyFindings
     from sweeps.ledger import Files, Sweep, Trial
 
 SweepName = Annotated[
@@ -98,7 +100,14 @@ def readers() -> "Readers":
     """What a session needs of the side that reads; each is imported when it is called."""
     from sweeps.engine.session import Readers
 
-    return Readers(_publish, _void_arms, _best_runs, _to_test)
+    # Both are asked at the end of a session, and nothing between them changes what they find.
+    found = cache(_findings)
+    return Readers(
+        _publish,
+        _void_arms,
+        lambda files: _best_runs(found(files)),
+        lambda files: _to_test(found(files)),
+    )
 
 
 def _publish(files: "Files", console: "Console") -> None:
@@ -113,15 +122,19 @@ def _void_arms(sweep: "Sweep") -> list[str]:
     return void_arms(sweep)
 
 
-def _best_runs(files: "Files") -> "list[Trial]":
+def _findings(files: "Files") -> "SearchFindings | StudyFindings":
+    from sweeps.findings.everything import Reader
+
+    return Reader().findings(files)
+
+
+def _best_runs(found: "SearchFindings | StudyFindings") -> "list[Trial]":
     from sweeps.findings.best import best_runs
-    from sweeps.findings.everything import Reader
 
-    return best_runs(Reader().findings(files))
+    return best_runs(found)
 
 
-def _to_test(files: "Files") -> "Sequence[Trial]":
+def _to_test(found: "SearchFindings | StudyFindings") -> "Sequence[Trial]":
     from sweeps.findings.best import to_test
-    from sweeps.findings.everything import Reader
 
-    return to_test(Reader().findings(files))
+    return to_test(found)
