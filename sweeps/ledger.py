@@ -633,9 +633,7 @@ class Sweep:
     forecast: Row | None = None  # the last `forecast` row
     sampled: Row | None = None  # the last `sampled` row
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
-    is_tested: bool = (
-        False  # whether nothing was planned, withdrawn or measured after the last of these
-    )
+    is_tested: bool = False  # whether the sweep has not gone on since the last of these
     went_on: bool = False  # whether anything was after one of them
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way

@@ -75,7 +75,8 @@ def _at_once(request: Request, gpus: int | None) -> dict[str, tuple[float, str, 
     resources = request.space.resources
     found = {"cpus": (float(resources.cpus), "CPUs", usable_cpus())}
     if gpus is not None or request.base.run.device == "cuda":
-        found["gpus"] = (float(resources.gpus), "GPUs", float(gpus or _devices()))
+        has = _devices() if gpus is None else gpus
+        found["gpus"] = (float(resources.gpus), "GPUs", float(has))
     if resources.memory is not None:
         found["memory"] = (resources.memory / 1e9, "GB of memory", usable_memory() / 1e9)
     return found
@@ -91,9 +92,8 @@ def _devices() -> int:
 def require_a_slot(request: Request, gpus: int | None = None) -> None:
     """Raise `UsageError` if a trial takes more than this machine has, or if more GPUs are declared than it
     has where trials run on them."""
-    device = request.base.run.device
-    if gpus is not None and device == "cuda" and gpus > _devices():
-        has = _devices()
+    on_gpus = request.base.run.device == "cuda"
+    if gpus is not None and on_gpus and gpus > (has := _devices()):
         raise UsageError(f"--gpus {gpus}: run.device is cuda, and this machine has {has} GPUs")
     wrong = [
         f"{request.source}: resources.{name}: a trial takes {takes:g} {unit}, but only {has:g} "

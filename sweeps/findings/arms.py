@@ -236,9 +236,7 @@ class ArmFindings:
     outcomes: tuple[str, ...]
     cautions: tuple[Caution, ...]
     level: int = 5  # of its verdict, in percent; its interval covers the truth in the rest
-    speedup: ArmSpeedup | None = (
-        None  # None where the study asks for none, and where it is not known
-    )
+    speedup: ArmSpeedup | None = None  # None where the study asks for none or it is not known
     to_target: ToTarget | None = None  # None where the study has no target
 
     @property

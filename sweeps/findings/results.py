@@ -63,9 +63,7 @@ class Attempt:
     trial: str
     begun: float  # when its first and last row were written, as `Sweep.seconds`
     ended: float
-    measured: float | None = (
-        None  # when its first record was; it may have waited for its slot until then
-    )
+    measured: float | None = None  # when its first record was; until then it may have waited
     device: str = ""  # that trained it, if Ray gave it one
     is_over: bool = False
 

@@ -14,13 +14,17 @@ from sweeps.text import duration, loss, named, quantity, sentence, signed, whole
 _ENDS = 1e-9  # how near to a horizon a number is a bound
 
 
+def _bound(number: float, known: Scaling) -> str:
+    """What is said before a speedup that is at an outer horizon: there it is a bound."""
+    if number <= known.law.low + _ENDS:
+        return "less than "
+    return "more than " if number >= known.law.high - _ENDS else ""
+
+
 def times_words(number: float, known: Scaling) -> str:
     """A speedup: 1.17x; at an outer horizon it is a bound: less than 0.5x, more than 2x."""
-    if number <= known.law.low + _ENDS:
-        return f"less than {known.law.low:g}x"
-    if number >= known.law.high - _ENDS:
-        return f"more than {known.law.high:g}x"
-    return f"{number:.2f}x"
+    bound = _bound(number, known)
+    return f"{bound}{number:g}x" if bound else f"{number:.2f}x"
 
 
 def range_words(found: Speedup, known: Scaling) -> str:
@@ -33,9 +37,7 @@ def time_words(found: ArmSpeedup, known: Scaling) -> str:
     """The speedup in time, at the speeds of both; empty if these are not known."""
     if found.pace is None or found.time is None:
         return ""
-    law, tokens = known.law, found.tokens.times
-    bound = "less than " * (tokens <= law.low + _ENDS) + "more than " * (tokens >= law.high - _ENDS)
-    return f"{bound}{found.time.times:.2f}x"
+    return f"{_bound(found.tokens.times, known)}{found.time.times:.2f}x"
 
 
 def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
@@ -48,8 +50,7 @@ def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
         return ""
     tokens = found.tokens
     said = f"{times_words(tokens.times, known)} ({arm.interval_words} {range_words(tokens, known)})"
-    is_bound = not known.law.low + _ENDS < tokens.times < known.law.high - _ENDS
-    if arm.verdict.kind in {"better", "worse"} and not is_bound:
+    if arm.verdict.kind in {"better", "worse"} and not _bound(tokens.times, known):
         more = "more" if tokens.times > 1 else "fewer"
         said += f": the baseline needs {abs(tokens.times - 1):.0%} {more} tokens for the same loss"
     in_time = time_words(found, known)
@@ -90,27 +91,8 @@ def _cautions(found: Speedups) -> Iterator[str]:
 
 
 _TICKS = (
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    1.0,
-    1.1,
-    1.2,
-    1.35,
-    1.5,
-    1.75,
-    2.0,
-    3.0,
-    4.0,
-    6.0,
-    10.0,
-)
+    0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 3.0, 4.0, 6.0, 10.0,
+)  # fmt: skip
 
 
 def ticks(compared: ArmsComparison, low: float, high: float) -> list[tuple[float, str]]:
