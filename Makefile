@@ -44,9 +44,6 @@ sweep: $(SWEEP) ## run the sweep of the search space SPACE, or resume it
 analyze: $(SWEEP) ## write tables and figures of all sweeps, or of those in ARGS
 	$(SWEEPS) analyze $(ARGS)
 
-# Real sweeps wait for Ray half of their time: a process more than there are cores.
-test-all check: export PYTEST_XDIST_AUTO_NUM_WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-
 test: $(DEV) ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
