@@ -7,23 +7,26 @@ nanoGPT, whose folder the variable NANOGPT names. A peer that is missing is skip
 embeddings, as nanoGPT has, equal shapes, and parameters within 5% of ours; a model outside is an error.
 Each makes its own updates: zeroed gradients, loss, backward, clipping to norm 1, fused AdamW.
 
-Every model runs in each precision, eager and compiled. All of them take turns in one process, in an
-order that turns around every round. The clock counts the CPU seconds of the process. With one thread
-these are the seconds that an idle machine takes; on a busy one they are less disturbed than wall-clock
-seconds, which are written to the JSON file too. What counts is the ratio within one run.
+Every model runs in each precision, eager and compiled, each in a process of its own: how it uses memory
+is a part of its speed. They take turns, in an order that turns around every round. The clock counts the
+CPU seconds of the process. With one thread these are the seconds that an idle machine takes; on a busy
+one they are less disturbed than wall-clock seconds, which are written to the JSON file too. What counts
+is the ratio within one run.
 """
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +44,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "wide": {
         "model.d_model": 256, "model.context_length": 256, "model.n_heads": 8, "model.d_ff": 688,
         "optim.batch_size": 8,
+    },
+    "tinystories_17m": {
+        "model.vocab_size": 10_000, "model.context_length": 256, "model.d_model": 512,
+        "model.n_heads": 16, "model.d_ff": 1344, "optim.batch_size": 8,
     },
 }  # fmt: skip
 PRECISIONS = ("fp32", "bf16")
@@ -154,13 +161,12 @@ def peer_update(model: nn.Module, loss_of: LossOf, config: cfg.Config) -> Update
 
 @dataclass
 class Contender:
-    """A model in one setting, and what was measured."""
+    """A trainer in one setting, and what was measured of it."""
 
     name: str
     precision: str
     compiled: bool
-    params: int
-    update: Update
+    params: int = 0
     first_seconds: float = 0.0  # wall-clock, of the first two updates: with compiling
     cpu_seconds: list[float] = field(default_factory=list)  # of an update, by round
     wall_seconds: list[float] = field(default_factory=list)
@@ -170,64 +176,75 @@ class Contender:
         """CPU seconds of an update."""
         return statistics.median(self.cpu_seconds)
 
-
-def settings_of(
-    name: str, config: cfg.Config, precisions: list[str], compiled: list[bool]
-) -> Iterator[Contender]:
-    """A trainer in every setting; `Missing` if it is not here."""
-    ours = size(config.model).params
-    for precision, whether in product(precisions, compiled):
-        here = cfg.overlay(config, {"run.precision": precision, "run.compile": whether})
-        if name == OURS:
-            yield Contender(name, precision, whether, ours, measure.updates(here))
-            continue
-        model, loss_of = PEERS[name](config.model)
-        params = sum(p.numel() for p in model.parameters())
-        if abs(params / ours - 1) > 0.05:
-            raise SystemExit(f"{name} has {params:,} parameters, {OURS} {ours:,}")
-        yield Contender(name, precision, whether, params, peer_update(model.train(), loss_of, here))
+    def prepared(self, config: cfg.Config) -> Update:
+        """Its update, with its parameters counted; `Missing` if the trainer is not here."""
+        here = cfg.overlay(config, {"run.precision": self.precision, "run.compile": self.compiled})
+        ours = size(config.model).params
+        if self.name == OURS:
+            self.params = ours
+            return measure.updates(here)
+        model, loss_of = PEERS[self.name](config.model)
+        self.params = sum(p.numel() for p in model.parameters())
+        if abs(self.params / ours - 1) > 0.05:
+            raise Missing(f"it has {self.params:,} parameters, {OURS} {ours:,}")
+        return peer_update(model.train(), loss_of, here)
 
 
-def contenders(config: cfg.Config, precisions: list[str], compiled: list[bool]) -> list[Contender]:
-    """All trainers that are here, in every setting; says which are missing."""
-    found: list[Contender] = []
-    for name in (OURS, *PEERS):
-        try:
-            found += settings_of(name, config, precisions, compiled)
-        except Missing as missing:
-            print(f"{name} is skipped: {missing}")
-    return found
-
-
-def timed(contender: Contender, updates: int) -> tuple[float, float]:
+def timed(update: Update, updates: int) -> tuple[float, float]:
     """CPU seconds and wall-clock seconds of an update."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(updates):
-        contender.update()
+        update()
     return (time.process_time() - cpu) / updates, (time.perf_counter() - wall) / updates
 
 
-def race(entered: list[Contender], rounds: int, updates: int) -> list[Contender]:
-    """Those that can run here, with what was measured of them."""
+def lane(contender: Contender, config: cfg.Config, updates: int, pipe: Connection) -> None:
+    """The process of a contender: sends its parameters and the seconds of its first updates, or why it
+    can't run; then, each time it is asked, the seconds of an update."""
+    torch.set_num_threads(1)
+    try:
+        update = contender.prepared(config)
+        start = time.perf_counter()
+        update()
+        update()
+    except Exception as error:  # noqa: BLE001 a compiler may raise anything
+        pipe.send(str(error) if isinstance(error, Missing) else f"{error!r:.300}")
+        return
+    pipe.send((contender.params, time.perf_counter() - start))
+    while pipe.recv():
+        pipe.send(timed(update, updates))
+
+
+def race(
+    entered: list[Contender], config: cfg.Config, rounds: int, updates: int
+) -> list[Contender]:
+    """Those that can run here, with what was measured of them; says why others can't."""
+    processes = multiprocessing.get_context("spawn")
+    pipes: dict[int, Connection] = {}
     able = []
     for one in entered:
-        start = time.perf_counter()
-        try:
-            one.update()
-            one.update()
-        except Exception as error:  # noqa: BLE001 a compiler may raise anything
-            print(
-                f"{one.name} {one.precision} compiled={one.compiled} can't run here: {error!r:.300}"
-            )
+        pipe, other = processes.Pipe()
+        processes.Process(target=lane, args=(one, config, updates, other), daemon=True).start()
+        first = pipe.recv()
+        if isinstance(first, str):
+            print(f"{one.name} {one.precision} {_how(one)} is skipped: {first}")
             continue
-        one.first_seconds = time.perf_counter() - start
+        one.params, one.first_seconds = first
+        pipes[id(one)] = pipe
         able.append(one)
     for number in range(rounds):
         for one in able if number % 2 == 0 else reversed(able):
-            cpu, wall = timed(one, updates)
+            pipes[id(one)].send(True)
+            cpu, wall = pipes[id(one)].recv()
             one.cpu_seconds.append(cpu)
             one.wall_seconds.append(wall)
+    for pipe in pipes.values():
+        pipe.send(False)
     return able
+
+
+def _how(one: Contender) -> str:
+    return "compiled" if one.compiled else "eager"
 
 
 def processor() -> str:
@@ -262,11 +279,12 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON.")] = None,
 ) -> None:
     """Print the training speed of tinylm and its peers, medians over rounds."""
-    torch.set_num_threads(1)
     changes = {"model.tie_embeddings": True, **SHAPES[shape]}
     config = cfg.overlay(cfg.load("cpu"), changes)
-    compiled = [False] if eager_only else [False, True]
-    able = race(contenders(config, precision or [*PRECISIONS], compiled), rounds, updates)
+    settings = product(
+        (OURS, *PEERS), precision or PRECISIONS, (False,) if eager_only else (False, True)
+    )
+    able = race([Contender(*setting) for setting in settings], config, rounds, updates)
     print(
         f"{processor()}, one thread, {versions()}, shape {shape}, {rounds} rounds of {updates} updates"
     )
@@ -285,11 +303,10 @@ def main(
     for one in sorted(able, key=lambda one: -ratios[id(one)]):
         speed, ratio = config.tokens_per_step / one.median, ratios[id(one)]
         print(
-            f"{one.name:16s} {one.precision:5s} {'compiled' if one.compiled else 'eager':9s} "
+            f"{one.name:16s} {one.precision:5s} {_how(one):9s} "
             f"{one.params:10,} {one.first_seconds:8.1f} {speed:9,.0f} {ratio:6.2f}"
         )
-        row = {key: value for key, value in vars(one).items() if key != "update"}
-        rows.append({**row, "tokens_per_cpu_second": speed, "ratio_to_our_best": ratio})
+        rows.append({**asdict(one), "tokens_per_cpu_second": speed, "ratio_to_our_best": ratio})
     if out is not None:
         table = {
             "processor": processor(), "versions": versions(), "shape": shape,
