@@ -34,10 +34,17 @@ class RMSNorm(nn.Module):
 class NoPosition(nn.Module):
     """No position information besides the causal mask."""
 
+    future_TT: Tensor  # added to scores: minus infinity where a key is ahead of its query, else 0
+
+    def __init__(self, context_length: int) -> None:
+        super().__init__()
+        future_TT = torch.full((context_length, context_length), -math.inf).triu(1)
+        self.register_buffer("future_TT", future_TT, persistent=False)
+
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
         """The module of a config."""
-        return cls()
+        return cls(c.context_length)
 
     def embed(self, x_BTD: Tensor) -> Tensor:
         """The embeddings of a window, with their positions."""
@@ -52,7 +59,7 @@ class LearnedPosition(NoPosition):
     """Adds a learned vector for each position to the embeddings."""
 
     def __init__(self, context_length: int, d_model: int) -> None:
-        super().__init__()
+        super().__init__(context_length)
         self.weight = nn.Parameter(torch.empty(context_length, d_model))
 
     @classmethod
@@ -69,7 +76,7 @@ class Rope(NoPosition):
     turn_THk2: Tensor  # cosine and sine for each pair of each head
 
     def __init__(self, n_heads: int, head_width: int, context_length: int, theta: float) -> None:
-        super().__init__()
+        super().__init__(context_length)
         rate_k = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
         angle_Tk = torch.outer(torch.arange(context_length, dtype=torch.float64), rate_k)
         turn_Tk2 = torch.stack((angle_Tk.cos(), angle_Tk.sin()), -1).float()
@@ -101,19 +108,26 @@ POSITION: dict[str, type[NoPosition]] = {
 }
 
 
-def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float = 0.0) -> Tensor:
+def attend(
+    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, future_TT: Tensor, dropout: float = 0.0
+) -> Tensor:
     """Causal scaled dot-product attention, shape (B, H, T, K), with dropout of its weights."""
     if q_BHTK.device.type != "cpu" or q_BHTK.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(
             q_BHTK, k_BHTK, v_BHTK, dropout_p=dropout, is_causal=True
         )
-    # The fused kernel's backward pass is several times slower in bf16 than in fp32 on a CPU.
+    # The fused kernel's backward pass is several times slower in bf16 than in fp32 on a CPU. Of the
+    # scores of the first half of the queries, those that lie in the second half are not computed. t and
+    # s: queries of a half, and the keys up to its end.
     T, K = q_BHTK.shape[-2:]
-    score_BHTT = (q_BHTK @ k_BHTK.transpose(-2, -1)) * (1.0 / math.sqrt(K))
-    future_TT = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).triu(1)
-    weight_BHTT = score_BHTT.masked_fill(future_TT, float("-inf")).softmax(-1)
-    weight_BHTT = F.dropout(weight_BHTT, dropout)
-    return weight_BHTT.to(v_BHTK.dtype) @ v_BHTK
+    q_BHTK = q_BHTK * (1.0 / math.sqrt(K))
+    halves = []
+    for first, end in ((0, T // 2), (T // 2, T)):
+        score_BHts = q_BHTK[..., first:end, :] @ k_BHTK[..., :end, :].transpose(-2, -1)
+        weight_BHts = (score_BHts + future_TT[first:end, :end]).softmax(-1)
+        weight_BHts = F.dropout(weight_BHts, dropout).to(v_BHTK.dtype)
+        halves.append(weight_BHts @ v_BHTK[..., :end, :])
+    return torch.cat(halves, -2)
 
 
 class Attention(nn.Module):
@@ -135,7 +149,7 @@ class Attention(nn.Module):
         k_BTHK = position.rotate(self.k_norm(k_BTHK))
         dropout = self.dropout if self.training else 0.0
         q_BHTK, k_BHTK, v_BHTK = (x.transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHK))
-        y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, dropout)
+        y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, position.future_TT, dropout)
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))
 
 
@@ -276,16 +290,20 @@ class _CrossEntropy(torch.autograd.Function):
         loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
         dweight_VD = torch.zeros_like(weight_VD)
         for first in range(0, len(x_ND), rows):
-            x_nD = x_ND[first : first + rows].to(dtype)
+            x_nD = x_ND[first : first + rows]
             target_n1 = target_N[first : first + rows, None]
-            chance_nV = F.linear(x_nD, w_VD).float().log_softmax(-1)
-            loss -= chance_nV.gather(1, target_n1).sum()
-            chance_nV.exp_().scatter_add_(
-                1, target_n1, -torch.ones_like(target_n1, dtype=torch.float)
-            )
-            dlogit_nV = chance_nV.div_(len(x_ND)).to(dtype)
-            dx_ND[first : first + rows] = dlogit_nV @ w_VD
-            dweight_VD += dlogit_nV.T @ x_nD
+            logit_nV = F.linear(x_nD.to(dtype), w_VD)
+            highest_n1 = logit_nV.amax(-1, keepdim=True).float()
+            logit_n1 = logit_nV.gather(1, target_n1).float() - highest_n1
+            # The probabilities times their sum: by it is divided where there are fewer numbers.
+            chance_nV = (logit_nV.float() - highest_n1).exp()
+            sum_n1 = chance_nV.sum(-1, keepdim=True)
+            loss += (sum_n1.log() - logit_n1).sum()
+            dtarget_n1 = (logit_n1.exp() - sum_n1).to(dtype)
+            dlogit_nV = chance_nV.to(dtype).scatter_(1, target_n1, dtarget_n1)
+            scale_n1 = 1.0 / (sum_n1 * len(x_ND))
+            dx_ND[first : first + rows] = (dlogit_nV @ w_VD).float() * scale_n1
+            dweight_VD += dlogit_nV.T @ (x_nD.float() * scale_n1).to(dtype)
         ctx.save_for_backward(dx_ND, dweight_VD)
         return loss / len(x_ND)
 

@@ -33,8 +33,6 @@ from tinylm import config as cfg
 from tinylm import data, train
 
 RUNGS = (1 / 16, 1 / 8, 1 / 4, 3 / 8)  # of the budget, with a decay branch
-# Freed pages stay with the process; see sweeps.engine.tune.
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 def branched(state: train.State, corpus: data.Corpus, config: cfg.Config) -> float:
@@ -113,5 +111,4 @@ def main(
 
 
 if __name__ == "__main__":
-    os.environ.update(MEMORY)
     typer.run(main)

@@ -52,9 +52,6 @@ os.environ.update(
         "TUNE_MAX_PENDING_TRIALS_PG": "1000",
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         "TUNE_WARN_THRESHOLD_S": "10",
-        # Freed tensors stay with the process: returning their pages costs a fifth of the speed.
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     }
 )
 
@@ -112,8 +109,6 @@ if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
 
 _KNOCK_SECONDS = 5
-# Settings of the above that the workers of a running cluster need too.
-_PASSED = ["RAY_CHDIR_TO_TRIAL_DIR", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
@@ -573,8 +568,11 @@ def _settings(
         settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus), "num_gpus": gpus}
     else:
         # The workers of a running cluster don't have this process's environment.
-        passed = {name: os.environ[name] for name in _PASSED}
-        environment = {"env_vars": {**passed, "TINYLM_CACHE": str(cache_folder().resolve())}}
+        needed = {
+            "RAY_CHDIR_TO_TRIAL_DIR": os.environ["RAY_CHDIR_TO_TRIAL_DIR"],
+            "TINYLM_CACHE": str(cache_folder().resolve()),
+        }
+        environment = {"env_vars": needed}
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:
         # Ray starts workers through a shell and does not quote the path of the interpreter.

@@ -16,6 +16,7 @@ from tinylm.model import (
     BLOCK,
     FFN,
     POSITION,
+    NoPosition,
     RMSNorm,
     Rope,
     Transformer,
@@ -241,28 +242,41 @@ def vectors(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+FUTURE = NoPosition(13).future_TT
+
+
 def test_attention_has_its_closed_form() -> None:
     q, k, v = (vectors(2, 3, 13, 14, seed=seed).double() for seed in range(3))
     score = q @ k.mT / math.sqrt(14) + torch.full((13, 13), -math.inf).triu(1)
     expected = (score.exp() / score.exp().sum(-1, keepdim=True)) @ v
-    torch.testing.assert_close(attend(q, k, v), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(attend(q, k, v, FUTURE), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_attention_in_bf16_equals_the_fused_kernel_within_the_error_of_bf16() -> None:
     """Scores up to 4, weights and sums are rounded to 8 bits each; values reach 4."""
     q, k, v = (vectors(2, 3, 13, 14, seed=seed).bfloat16() for seed in range(3))
     exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
-    torch.testing.assert_close(attend(q, k, v).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
+    torch.testing.assert_close(attend(q, k, v, FUTURE).float(), exact, rtol=0, atol=4 * 4 * 2**-9)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 12])
+def test_attention_in_bf16_to_a_part_of_the_window_equals_that_of_the_whole_window(
+    length: int,
+) -> None:
+    q, k, v = (vectors(2, 3, 13, 14, seed=seed).bfloat16() for seed in range(3))
+    part = attend(q[..., :length, :], k[..., :length, :], v[..., :length, :], FUTURE)
+    whole = attend(q, k, v, FUTURE)[..., :length, :]
+    torch.testing.assert_close(part.float(), whole.float(), rtol=0, atol=4 * 4 * 2**-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_takes_whole_weights_of_attention_and_scales_the_others(dtype: torch.dtype) -> None:
     q, k = (vectors(2, 3, 13, 14, seed=seed).to(dtype) for seed in range(2))
     values = torch.eye(13).expand(2, 3, 13, 13).to(dtype)  # so that what comes out are the weights
-    all_BHTT = attend(q, k, values)
+    all_BHTT = attend(q, k, values, FUTURE)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        some_BHTT = attend(q, k, values, dropout=0.75)
+        some_BHTT = attend(q, k, values, FUTURE, dropout=0.75)
     kept = some_BHTT != 0
     assert 0.2 < kept[all_BHTT != 0].float().mean() < 0.3
     torch.testing.assert_close(some_BHTT[kept], 4 * all_BHTT[kept], rtol=2**-7, atol=0)
