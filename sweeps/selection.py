@@ -152,6 +152,19 @@ def losses_by_seed(runs: Iterable[Trial], metric: Metric) -> dict[int, float]:
     }
 
 
+def means_on_shared_seeds(
+    own: Mapping[int, float], other: Mapping[int, float]
+) -> tuple[float, float]:
+    """The means of losses by seed and of others, over the seeds that both have; over all of each where they
+    share none."""
+    shared = own.keys() & other.keys()
+    one, another = (
+        statistics.fmean(losses[seed] for seed in losses if seed in shared or not shared)
+        for losses in (own, other)
+    )
+    return one, another
+
+
 def budgets(trials: Iterable[Trial]) -> set[tuple[int, float | None]]:
     """The different budgets of the trials: tokens, and seconds if the budget is one of time."""
     return {(t.config["budget"]["tokens"], t.config["budget"]["seconds"]) for t in trials}

@@ -9,7 +9,14 @@ from sweeps.findings.optimism import Selection, confirming
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
 from sweeps.outcomes import overfit
-from sweeps.selection import Point, at, groups, last_record, losses_by_seed
+from sweeps.selection import (
+    Point,
+    at,
+    groups,
+    last_record,
+    losses_by_seed,
+    means_on_shared_seeds,
+)
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -164,12 +171,10 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
         is_audited = any(trial.role == "audit" for trial in group)
         if not is_audited or (winner and group[0].values == winner[0].values):
             continue
-        seeds = (own.keys() & chosen.keys()) or own.keys()
-        loss = statistics.fmean(own[seed] for seed in seeds)
-        beside = [chosen[seed] for seed in seeds & chosen.keys()] or list(chosen.values())
-        against = statistics.fmean(beside) if beside else None
-        if against is None or loss < against:
-            found.append(Better(tuple(group), len(seeds), loss, against, among=1))
+        seeds = len((own.keys() & chosen.keys()) or own)
+        loss, against = means_on_shared_seeds(own, chosen or own)
+        if not chosen or loss < against:
+            found.append(Better(tuple(group), seeds, loss, against if chosen else None, among=1))
     if not found:
         return None
     best = min(found, key=lambda one: one.loss - (one.chosen or 0.0))

@@ -13,6 +13,7 @@ from ledgers import (
     EVERY,
     FIRST,
     Story,
+    audited_seeds,
     audited_sweep,
     bowl,
     ended,
@@ -167,23 +168,7 @@ def test_the_edge_of_a_range_is_judged_by_the_lowest_known_loss(tmp_path: Path) 
 
 def seeded(folder: Path, chosen: Mapping[int, float], audits: Mapping[int, float]) -> Files:
     """A rate with these losses by seed, and another one that was stopped, with those of its audits."""
-    with story(folder) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
-        for seed, val_loss in chosen.items():
-            trial = tell.plan({"optim.lr": 1e-3}, seed)
-            tell.start(trial)
-            tell.measure(trial, BUDGET, val_loss)
-            tell.finish(trial)
-        for seed, val_loss in audits.items():
-            stopped = tell.plan({"optim.lr": 2e-3}, seed)
-            tell.start(stopped)
-            tell.measure(stopped, FIRST, 5.0)
-            tell.stop(stopped, FIRST, 5.0)
-            tell.ledger.append("audited", trial=f"{stopped}-audit", of=stopped, stopped=1, share=1)
-            tell.start(f"{stopped}-audit")
-            tell.measure(f"{stopped}-audit", BUDGET, val_loss)
-            tell.finish(f"{stopped}-audit")
-    return Files(folder)
+    return audited_seeds(folder, chosen, audits, by_value=True)
 
 
 def test_an_audited_seed_is_compared_with_the_same_seed(tmp_path: Path) -> None:
