@@ -389,6 +389,18 @@ def effect(differences: Sequence[float]) -> Effect:
     return Effect(n, mean, sd, mean - half, mean + half, p)
 
 
+def widened(found: Effect, like: Effect) -> Effect:
+    """An effect whose t interval is as many times as wide as it would be, as that of another effect, which
+    allows for several looks; without an interval if that one has none."""
+    if found.low is None or found.high is None or like.sd == 0:
+        return found
+    if like.low is None or like.high is None or like.sd is None:
+        return replace(found, low=None, high=None, p=None)
+    plain = t_quantile(like.n - 1) * like.sd / math.sqrt(like.n)
+    half = (found.high - found.low) / 2 * (like.high - like.low) / 2 / plain
+    return replace(found, low=found.mean - half, high=found.mean + half, p=None)
+
+
 @final
 @dataclass(frozen=True)
 class Outlook:
