@@ -25,6 +25,7 @@ Kind = Literal[
 Caveat = Literal[
     "budgets differ",  # a longer run has a lower loss
     "context lengths",  # how their losses and updates compare
+    "rival",  # other values, with fewer seeds, may be better
     "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
@@ -72,6 +73,16 @@ class Better:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Values that have finished on fewer seeds than the choice, and are better on those that both have."""
+
+    values: dict[str, Any]
+    seeds: int  # that both have
+    loss: float  # the mean over these
+    chosen: float  # of the choice
+
+
+@dataclass(frozen=True)
 class StoppedLower:
     """A trial that was stopped at a lower loss than the overfitted choice has at its end."""
 
@@ -91,6 +102,7 @@ class Answer:
     caveats: tuple[Caveat, ...]
     unequal: tuple[Unequal, ...]
     stopped_lower: tuple[StoppedLower, ...]  # the lowest first
+    rival: Rival | None
 
 
 def answer(results: Results, winner: Sequence[Trial], selected: Selection | None) -> Answer:
@@ -99,10 +111,12 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
     choice = _choice(results, selected) if selected is not None else None
     audited = None if results.to_target else better(results, winner, results.trials)
     lower = sorted(_stopped_lower(results, winner), key=lambda one: one.loss)
-    caveats = list(_caveats(results, choice))
+    beside = None if results.to_target else rival(results, winner)
+    caveats: list[Caveat] = ["rival"] if beside is not None else []
+    caveats += _caveats(results, choice)
     caveats += ["stopped lower"] if lower else []
     unequal = tuple(_unequal(results))
-    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower))
+    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower), beside)
 
 
 def _unequal(results: Results) -> Iterator[Unequal]:
@@ -179,6 +193,27 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
         return None
     best = min(found, key=lambda one: one.loss - (one.chosen or 0.0))
     return replace(best, among=len(found))
+
+
+def rival(results: Results, winner: Sequence[Trial]) -> Rival | None:
+    """The values that are the farthest below the winner on the seeds that both have, among those that have
+    finished on fewer; None if there are none. A value of which a seed diverged is no rival."""
+    chosen = _finals(results, winner)
+    ended = [t for t in results.trials if t.status in {"finished", "diverged"}]
+    found = []
+    for group in groups(ended):
+        own = _finals(results, group)
+        shared = len(own.keys() & chosen.keys())
+        if shared and len(own) < len(chosen) and all(t.status == "finished" for t in group):
+            loss, against = means_on_shared_seeds(own, chosen)
+            if loss < against:
+                found.append(Rival(group[0].values, shared, loss, against))
+    return min(found, key=lambda one: one.loss - one.chosen, default=None)
+
+
+def _finals(results: Results, runs: Sequence[Trial]) -> dict[int, float]:
+    """The losses of runs where finished trials are compared, by seed."""
+    return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, results.final))}
 
 
 def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
