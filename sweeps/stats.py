@@ -754,8 +754,8 @@ class Scaling:
         least, most = np.minimum(one, other), np.maximum(one, other)
         drawn = np.log(times) + normal * (most - least) / 6
         inside = (times > law.low) & (times < law.high)
-        kept = np.exp(np.clip(drawn, least, most))
-        return np.where(inside, np.clip(kept, law.low, law.high), times)
+        kept = np.clip(np.clip(drawn, least, most), math.log(law.low), math.log(law.high))
+        return np.where(inside, np.clip(np.exp(kept), law.low, law.high), times)
 
     def straight(self, middle: float) -> Straight:
         """How far a straight law is from the loss in the middle."""
