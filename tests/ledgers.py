@@ -130,11 +130,20 @@ class Story:
         more = {"rung": rung, "score": score, "rank": 7, "arrived": 8}
         self.ledger.append("stopped", trial=trial, reason=reason, **more)
 
-    def diverge(self, trial: str, tokens: int, reason: str = "training loss nan at step") -> None:
-        """Let the trial diverge after this many tokens."""
+    def diverge(
+        self, trial: str, tokens: int, reason: str = "training loss nan at step", **more: Any
+    ) -> None:
+        """Let the trial diverge after this many tokens; `more` are further fields of the row."""
         step = tokens // BASE.tokens_per_step
         how = "non-finite" if " nan " in reason else "blown up"
-        more = {"step": step, "tokens": tokens, "peak_loss": 14.0, "loss_init": 7.7, "how": how}
+        more = {
+            **more,
+            "step": step,
+            "tokens": tokens,
+            "peak_loss": 14.0,
+            "loss_init": 7.7,
+            "how": how,
+        }
         self._append("diverged", trial, reason=f"{reason} {step}", **more)
 
     def fail(self, trial: str, reason: str, **more: Any) -> None:

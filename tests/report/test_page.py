@@ -144,6 +144,15 @@ def test_the_slots_are_devices_where_ray_gave_some(tmp_path: Path) -> None:
     assert [bar["slot"] for bar in gantt["bars"]] == [1, 0, 2]
 
 
+def test_a_trial_that_diverged_before_its_first_record_has_its_device(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.diverge(trial, EVERY // 2, device="GPU 1")
+    assert [*page_of(tmp_path / "s")["gantt"]["slots"]] == ["GPU 1"]
+
+
 def test_a_stopped_trial_frees_its_slot(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
