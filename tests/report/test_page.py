@@ -35,7 +35,7 @@ from typer.testing import CliRunner
 from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Ledger
 from sweeps.outcomes import RULES
 from sweeps.report import index
 from sweeps.report import page as report
@@ -116,7 +116,8 @@ def test_an_audited_trial_has_the_whole_curve_and_both_its_ends(tmp_path: Path) 
 
 
 def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> None:
-    with story(tmp_path / "s") as tell:
+    with Ledger(Files(tmp_path / "s"), clock=itertools.count().__next__) as ledger:
+        tell = Story(ledger)
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
         one, two, three = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3, 4e-3))
         tell.start(one)
