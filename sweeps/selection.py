@@ -143,6 +143,13 @@ def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> l
     return [record.loss(metric) for record in measured if record is not None]
 
 
+def losses_by_seed_at(
+    runs: Iterable[Trial], point: Point | None, metric: Metric
+) -> dict[int, float]:
+    """The losses of the runs that were measured at the point, by seed."""
+    return {run.seed: record.loss(metric) for run in runs if (record := at(run, point))}
+
+
 def losses_by_seed(runs: Iterable[Trial], metric: Metric) -> dict[int, float]:
     """The final losses of the runs that finished, by seed."""
     return {

@@ -390,8 +390,8 @@ def effect(differences: Sequence[float]) -> Effect:
 
 
 def widened(found: Effect, like: Effect) -> Effect:
-    """An effect whose t interval is as many times as wide as it would be, as that of another effect, which
-    allows for several looks; without an interval if that one has none."""
+    """An effect whose t interval is made wider by the factor by which that of another effect, which allows for
+    several looks, is wider than a t interval; without an interval if the other one has none."""
     if found.low is None or found.high is None or like.sd == 0:
         return found
     if like.low is None or like.high is None or like.sd is None:

@@ -15,6 +15,7 @@ from sweeps.selection import (
     groups,
     last_record,
     losses_by_seed,
+    losses_by_seed_at,
     means_on_shared_seeds,
 )
 
@@ -174,14 +175,10 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
     seeds that both have; None if an audit found nothing better."""
     finished = [t for t in results.audited(trials) if t.status == "finished"]
     point = results.point_of([*winner, *finished])
-
-    def losses(runs: Sequence[Trial]) -> dict[int, float]:
-        return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, point))}
-
-    chosen = losses(winner)
+    chosen = losses_by_seed_at(winner, point, results.metric)
     found = []
     for group in groups(finished):
-        own = losses(group)
+        own = losses_by_seed_at(group, point, results.metric)
         is_audited = any(trial.role == "audit" for trial in group)
         if not is_audited or (winner and group[0].values == winner[0].values):
             continue
@@ -198,22 +195,17 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
 def rival(results: Results, winner: Sequence[Trial]) -> Rival | None:
     """The values that are the farthest below the winner on the seeds that both have, among those that have
     finished on fewer; None if there are none. A value of which a seed diverged is no rival."""
-    chosen = _finals(results, winner)
+    chosen = losses_by_seed_at(winner, results.final, results.metric)
     ended = [t for t in results.trials if t.status in {"finished", "diverged"}]
     found = []
     for group in groups(ended):
-        own = _finals(results, group)
+        own = losses_by_seed_at(group, results.final, results.metric)
         shared = len(own.keys() & chosen.keys())
         if shared and len(own) < len(chosen) and all(t.status == "finished" for t in group):
             loss, against = means_on_shared_seeds(own, chosen)
             if loss < against:
                 found.append(Rival(group[0].values, shared, loss, against))
     return min(found, key=lambda one: one.loss - one.chosen, default=None)
-
-
-def _finals(results: Results, runs: Sequence[Trial]) -> dict[int, float]:
-    """The losses of runs where finished trials are compared, by seed."""
-    return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, results.final))}
 
 
 def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row, Trial
-from sweeps.selection import Point, at, groups, last_record, means_on_shared_seeds
+from sweeps.selection import (
+    Point,
+    at,
+    groups,
+    last_record,
+    losses_by_seed_at,
+    means_on_shared_seeds,
+)
 from sweeps.stats import CONFIDENCE
 
 
@@ -74,7 +81,7 @@ def _losses(
     """The losses of each choice by seed, without choices of which a run diverged."""
     found = []
     for runs in choices:
-        ends = {t.seed: end.loss(results.metric) for t in runs if (end := at(t, point))}
+        ends = losses_by_seed_at(runs, point, results.metric)
         if ends and all(run.status == "finished" for run in runs):
             found.append(ends)
     return found
@@ -98,9 +105,14 @@ def audit(results: Results) -> Audit | None:
     trial_results = _trial_results(results, point)
     if not trial_results or results.to_target:
         return None
-    kept = [trial for trial in results.trials if trial.status in {"finished", "diverged"}]
-    ranked = _losses(results, _choices(results, kept), point)
-    choices = _choices(results, [result.trial for result in trial_results])
+    diverged = results.having("diverged")
+    ranked = _losses(results, _choices(results, [*results.having("finished"), *diverged]), point)
+    audits = [result.trial for result in trial_results]
+    choices = [
+        runs
+        for runs in _choices(results, [*audits, *diverged])
+        if any(run.role == "audit" for run in runs)
+    ]
     lost = _losses(results, choices, point)
     top = results.space.schedule.finishers
     false = sum(sum(gap < 0 for gap in _above(one, [*ranked, *lost])) < top for one in lost)

@@ -19,13 +19,10 @@ def _share_words(found: Risk) -> str:
     """How many of the runs near the best values went wrong."""
     where = f"At {named(found.values) or 'the config'}"
     where += f" and within a factor of {NEAR:g} of it" * bool(found.beside)
-    runs, interval = (
-        quantity(found.runs, "run"),
-        f"95% interval {found.low:.0%} to {found.high:.0%}",
-    )
-    early = (
-        f" Not counted: {quantity(found.stopped, 'run')} stopped early." if found.stopped else ""
-    )
+    runs = quantity(found.runs, "run")
+    interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
+    left = quantity(found.stopped, "run")
+    early = f" Not counted: {left} stopped early." if found.stopped else ""
     if not found.wrong:
         return f"{where}, none of {runs} went wrong ({interval}).{early}"
     share = len(found.wrong) / found.runs

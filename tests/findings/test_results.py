@@ -15,6 +15,7 @@ from ledgers import (
     EVERY,
     FIRST,
     SECOND,
+    Story,
     audited_seeds,
     audited_sweep,
     bowl,
@@ -426,6 +427,17 @@ def test_the_seeds_of_a_value_are_one_false_kill(tmp_path: Path) -> None:
     audit = facts(files)["audit"]
     assert (audit["choices"], audit["false_kills"], audit["rate"]) == (1, 1, 1.0)
     assert audit["regret"] == 0.25
+
+
+def test_a_value_of_which_a_seed_diverged_was_rightly_stopped(tmp_path: Path) -> None:
+    files = audited_seeds(tmp_path, {0: 3.0, 1: 3.0}, {0: 2.0}, by_value=True)
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        lost = tell.plan({"optim.lr": 2e-3}, 1)
+        tell.start(lost)
+        tell.diverge(lost, FIRST)
+    audit = facts(files)["audit"]
+    assert (audit["audited"], audit["false_kills"]) == (1, 0)
 
 
 def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:
