@@ -124,10 +124,10 @@ class LoadedSweep:
     def trials(self) -> "pd.DataFrame":
         """A row per trial, with the columns of `analysis/trials.csv`.
 
-        They are the id (`trial`), `label`, `arm`, `status`, `outcome` (a problem by a stated rule), `reason`,
-        `seed`, the varied paths, `params`, and of the run `steps`, `tokens`, losses, `seconds` and
-        `tokens_per_s`. `*_final` is the last value that was measured: of a stopped trial, the one where
-        it stopped.
+        They are the id (`trial`), `label`, `arm`, `role` (what it was trained for), `status`, `outcome` (a
+        problem by a stated rule), `reason`, `seed`, the varied paths, `params`, and of the run `steps`,
+        `tokens`, losses, `seconds` and `tokens_per_s`. `*_final` is the last value that was measured: of a
+        stopped trial, the one where it stopped.
         """
         return _frame(trials_table(self.found.results))
 

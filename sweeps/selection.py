@@ -143,6 +143,13 @@ def losses_at(trials: Iterable[Trial], point: Point | None, metric: Metric) -> l
     return [record.loss(metric) for record in measured if record is not None]
 
 
+def losses_by_seed_at(
+    runs: Iterable[Trial], point: Point | None, metric: Metric
+) -> dict[int, float]:
+    """The losses of the runs that were measured at the point, by seed."""
+    return {run.seed: record.loss(metric) for run in runs if (record := at(run, point))}
+
+
 def losses_by_seed(runs: Iterable[Trial], metric: Metric) -> dict[int, float]:
     """The final losses of the runs that finished, by seed."""
     return {
@@ -150,6 +157,19 @@ def losses_by_seed(runs: Iterable[Trial], metric: Metric) -> dict[int, float]:
         for trial in runs
         if trial.status == "finished" and (end := last_record(trial)) is not None
     }
+
+
+def means_on_shared_seeds(
+    own: Mapping[int, float], other: Mapping[int, float]
+) -> tuple[float, float]:
+    """The means of losses by seed and of others, over the seeds that both have; over all of each where they
+    share none."""
+    shared = own.keys() & other.keys()
+    one, another = (
+        statistics.fmean(losses[seed] for seed in losses if seed in shared or not shared)
+        for losses in (own, other)
+    )
+    return one, another
 
 
 def budgets(trials: Iterable[Trial]) -> set[tuple[int, float | None]]:

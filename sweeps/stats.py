@@ -389,6 +389,18 @@ def effect(differences: Sequence[float]) -> Effect:
     return Effect(n, mean, sd, mean - half, mean + half, p)
 
 
+def widened(found: Effect, like: Effect) -> Effect:
+    """An effect whose t interval is made wider by the factor by which that of another effect, which allows for
+    several looks, is wider than a t interval; without an interval if the other one has none."""
+    if found.low is None or found.high is None or like.sd == 0:
+        return found
+    if like.low is None or like.high is None or like.sd is None:
+        return replace(found, low=None, high=None, p=None)
+    plain = t_quantile(like.n - 1) * like.sd / math.sqrt(like.n)
+    half = (found.high - found.low) / 2 * (like.high - like.low) / 2 / plain
+    return replace(found, low=found.mean - half, high=found.mean + half, p=None)
+
+
 @final
 @dataclass(frozen=True)
 class Outlook:
@@ -742,8 +754,8 @@ class Scaling:
         least, most = np.minimum(one, other), np.maximum(one, other)
         drawn = np.log(times) + normal * (most - least) / 6
         inside = (times > law.low) & (times < law.high)
-        kept = np.exp(np.clip(drawn, least, most))
-        return np.where(inside, np.clip(kept, law.low, law.high), times)
+        kept = np.clip(np.clip(drawn, least, most), math.log(law.low), math.log(law.high))
+        return np.where(inside, np.clip(np.exp(kept), law.low, law.high), times)
 
     def straight(self, middle: float) -> Straight:
         """How far a straight law is from the loss in the middle."""

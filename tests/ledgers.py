@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from sweeps import ledger
 from sweeps.findings.everything import findings
 from sweeps.findings.results import Results, results_of
-from sweeps.ledger import Files, Ledger, Trial, fold
+from sweeps.ledger import VALUES, Files, Ledger, Trial, fold
 from sweeps.report.analysis import Analysis, write
 from sweeps.text import show
 from tinylm import config as cfg
@@ -43,13 +43,23 @@ class Story:
     ledger: Ledger
     attempts: dict[str, int] = field(default_factory=dict)
 
-    def ask(self, space: Mapping[str, Any], question: str = "Which rate?", **more: Any) -> None:
+    def ask(
+        self,
+        space: Mapping[str, Any],
+        question: str = "Which rate?",
+        *,
+        by_value: bool = False,
+        **more: Any,
+    ) -> None:
         """Write the request and a session."""
         drawn = not all("grid" in domain for domain in space.values())
         search = {"method": "random", "samples": 1} if drawn else {"method": "grid"}
         written = {"question": question, "search": search, "space": dict(space), **more}
         base = BASE.model_dump()
-        self.ledger.append("sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml")
+        judged = {"judged": VALUES} if by_value else {}
+        self.ledger.append(
+            "sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml", **judged
+        )
         self.ledger.append(
             "session", command="python -m sweeps.run lr", versions={}, machine={}, slots=2
         )
@@ -120,11 +130,20 @@ class Story:
         more = {"rung": rung, "score": score, "rank": 7, "arrived": 8}
         self.ledger.append("stopped", trial=trial, reason=reason, **more)
 
-    def diverge(self, trial: str, tokens: int, reason: str = "training loss nan at step") -> None:
-        """Let the trial diverge after this many tokens."""
+    def diverge(
+        self, trial: str, tokens: int, reason: str = "training loss nan at step", **more: Any
+    ) -> None:
+        """Let the trial diverge after this many tokens; `more` are further fields of the row."""
         step = tokens // BASE.tokens_per_step
         how = "non-finite" if " nan " in reason else "blown up"
-        more = {"step": step, "tokens": tokens, "peak_loss": 14.0, "loss_init": 7.7, "how": how}
+        more = {
+            **more,
+            "step": step,
+            "tokens": tokens,
+            "peak_loss": 14.0,
+            "loss_init": 7.7,
+            "how": how,
+        }
         self._append("diverged", trial, reason=f"{reason} {step}", **more)
 
     def fail(self, trial: str, reason: str, **more: Any) -> None:
@@ -216,6 +235,36 @@ def audited_sweep(
                 tell.finish(audit)
             else:
                 tell.diverge(audit, SECOND)
+    return Files(folder)
+
+
+def audited_seeds(
+    folder: Path,
+    chosen: Mapping[int, float],
+    audits: Mapping[int, float],
+    *,
+    by_value: bool,
+    top: int = 1,
+) -> Files:
+    """A rate with these losses by seed, and another one that was stopped, with those of its audits."""
+    with story(folder) as tell:
+        schedule = {"policy": "asha", "grace": "1/8", "finish": top}
+        rates = {"optim.lr": {"grid": [1e-3, 2e-3]}}
+        tell.ask(rates, schedule=schedule, by_value=by_value)
+        for seed, val_loss in chosen.items():
+            trial = tell.plan({"optim.lr": 1e-3}, seed)
+            tell.start(trial)
+            tell.measure(trial, BUDGET, val_loss)
+            tell.finish(trial)
+        for seed, val_loss in audits.items():
+            stopped = tell.plan({"optim.lr": 2e-3}, seed)
+            tell.start(stopped)
+            tell.measure(stopped, FIRST, 5.0)
+            tell.stop(stopped, FIRST, 5.0)
+            tell.ledger.append("audited", trial=f"{stopped}-audit", of=stopped, stopped=1, share=1)
+            tell.start(f"{stopped}-audit")
+            tell.measure(f"{stopped}-audit", BUDGET, val_loss)
+            tell.finish(f"{stopped}-audit")
     return Files(folder)
 
 

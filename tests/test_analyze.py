@@ -51,7 +51,7 @@ def run(*arguments: str) -> Result:
 
 def test_trials_csv_has_these_columns(lr: Files) -> None:
     assert ",".join(cells(lr)[0]) == (
-        "trial,label,arm,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
+        "trial,label,arm,role,status,outcome,reason,seed,optim.lr,params,steps,tokens,train_loss_final,val_loss_final,"
         "val_loss_best,step_best,bits_per_byte_final,seconds,tokens_per_s,val_loss_audited"
     )
 

@@ -142,6 +142,17 @@ def test_one_difference_has_no_interval() -> None:
     assert known().speedup(effect([-0.1])) is None
 
 
+@pytest.mark.parametrize("drops", [(1e-12, 1e-12), (1e-12, 1e3), (1e3, 1e-12), (1e3, 1e3)])
+@pytest.mark.parametrize("differences", [[-1e3, 1e3], [-5.0, 5.0], [-1e-9, 2e-9], [0.0, 0.0]])
+def test_extreme_numbers_are_bounded_by_the_horizons(
+    drops: tuple[float, float], differences: list[float]
+) -> None:
+    """Without a warning, which would be an error here."""
+    worth = Scaling(Law(1e-6, 1e6, *drops), 10.0, 2).speedup(effect(differences))
+    assert worth is not None
+    assert 1e-6 <= worth.low <= worth.high <= 1e6
+
+
 def test_the_same_numbers_give_the_same_interval() -> None:
     found = effect([-0.10, -0.06, -0.08])
     assert known().speedup(found) == known().speedup(found)

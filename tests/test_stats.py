@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from sweeps.stats import (
     seeds_to_settle,
     spent,
     t_quantile,
+    widened,
 )
 
 SEVERAL = st.lists(st.floats(-1, 1), min_size=3, max_size=9).filter(
@@ -547,3 +549,20 @@ def test_the_interval_of_a_share_is_the_exact_one(found: int, of: int) -> None:
     low, high = stats_module.share_interval(found, of)
     exact = stats.binomtest(found, of).proportion_ci(0.95, "exact")
     assert (low, high) == pytest.approx((exact.low, exact.high))
+
+
+def test_an_interval_is_widened_by_as_much_as_another_one_is_wider() -> None:
+    found, like = effect([0.1, 0.2, 0.4]), effect([1.0, 2.0, 3.0, 5.0])
+    assert found.high is not None and like.low is not None and like.high is not None
+    doubled = replace(
+        like, low=like.mean - 2 * (like.mean - like.low), high=2 * like.high - like.mean
+    )
+    high = widened(found, doubled).high
+    assert high is not None
+    assert high - found.mean == pytest.approx(2 * (found.high - found.mean))
+
+
+def test_an_interval_is_not_widened_by_one_that_is_not_known() -> None:
+    like = Effect(3, 0.1, 0.01, None, None, None)
+    found = widened(effect([0.1, 0.2, 0.4]), like)
+    assert (found.low, found.high) == (None, None)

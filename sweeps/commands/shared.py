@@ -41,8 +41,8 @@ Gpus = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="GPUs that Ray has. Default: those that it finds, where run.device is cuda. Trials on CPUs "
-        "queue for them too, so that scheduling over GPUs can be tried without any.",
+        help="The number of GPUs that trials share. Default: those that Ray finds if run.device is cuda, else "
+        "none. If run.device is cpu, trials train on the CPU, but only as many at once as would fit on these GPUs.",
     ),
 ]
 Tracker = Annotated[

@@ -21,6 +21,7 @@ from sweeps.engine.failures import Failure, failure_of
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory
 from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
+from sweeps.text import quantity
 from tinylm import config as cfg
 from tinylm import data, documents
 from tinylm.machine import keep, kept, measured_here, shape
@@ -94,7 +95,8 @@ def require_a_slot(request: Request, gpus: int | None = None) -> None:
     has where trials run on them."""
     on_gpus = request.base.run.device == "cuda"
     if gpus is not None and on_gpus and gpus > (has := _devices()):
-        raise UsageError(f"--gpus {gpus}: run.device is cuda, and this machine has {has} GPUs")
+        here = f"this machine has {quantity(has, 'GPU')}"
+        raise UsageError(f"--gpus {gpus}: run.device is cuda, and {here}")
     wrong = [
         f"{request.source}: resources.{name}: a trial takes {takes:g} {unit}, but only {has:g} "
         "can be used here"

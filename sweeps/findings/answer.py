@@ -9,7 +9,15 @@ from sweeps.findings.optimism import Selection, confirming
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Trial
 from sweeps.outcomes import overfit
-from sweeps.selection import Point, at, groups, last_record, losses_by_seed
+from sweeps.selection import (
+    Point,
+    at,
+    groups,
+    last_record,
+    losses_by_seed,
+    losses_by_seed_at,
+    means_on_shared_seeds,
+)
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -18,6 +26,7 @@ Kind = Literal[
 Caveat = Literal[
     "budgets differ",  # a longer run has a lower loss
     "context lengths",  # how their losses and updates compare
+    "rival",  # other values, with fewer seeds, may be better
     "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
@@ -65,6 +74,16 @@ class Better:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Values that have finished on fewer seeds than the choice, and are better on those that both have."""
+
+    values: dict[str, Any]
+    seeds: int  # that both have
+    loss: float  # the mean over these
+    chosen: float  # of the choice
+
+
+@dataclass(frozen=True)
 class StoppedLower:
     """A trial that was stopped at a lower loss than the overfitted choice has at its end."""
 
@@ -84,6 +103,7 @@ class Answer:
     caveats: tuple[Caveat, ...]
     unequal: tuple[Unequal, ...]
     stopped_lower: tuple[StoppedLower, ...]  # the lowest first
+    rival: Rival | None
 
 
 def answer(results: Results, winner: Sequence[Trial], selected: Selection | None) -> Answer:
@@ -92,10 +112,12 @@ def answer(results: Results, winner: Sequence[Trial], selected: Selection | None
     choice = _choice(results, selected) if selected is not None else None
     audited = None if results.to_target else better(results, winner, results.trials)
     lower = sorted(_stopped_lower(results, winner), key=lambda one: one.loss)
-    caveats = list(_caveats(results, choice))
+    beside = None if results.to_target else rival(results, winner)
+    caveats: list[Caveat] = ["rival"] if beside is not None else []
+    caveats += _caveats(results, choice)
     caveats += ["stopped lower"] if lower else []
     unequal = tuple(_unequal(results))
-    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower))
+    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower), beside)
 
 
 def _unequal(results: Results) -> Iterator[Unequal]:
@@ -153,27 +175,37 @@ def better(results: Results, winner: Sequence[Trial], trials: Sequence[Trial]) -
     seeds that both have; None if an audit found nothing better."""
     finished = [t for t in results.audited(trials) if t.status == "finished"]
     point = results.point_of([*winner, *finished])
-
-    def losses(runs: Sequence[Trial]) -> dict[int, float]:
-        return {t.seed: end.loss(results.metric) for t in runs if (end := at(t, point))}
-
-    chosen = losses(winner)
+    chosen = losses_by_seed_at(winner, point, results.metric)
     found = []
     for group in groups(finished):
-        own = losses(group)
+        own = losses_by_seed_at(group, point, results.metric)
         is_audited = any(trial.role == "audit" for trial in group)
         if not is_audited or (winner and group[0].values == winner[0].values):
             continue
-        seeds = (own.keys() & chosen.keys()) or own.keys()
-        loss = statistics.fmean(own[seed] for seed in seeds)
-        beside = [chosen[seed] for seed in seeds & chosen.keys()] or list(chosen.values())
-        against = statistics.fmean(beside) if beside else None
-        if against is None or loss < against:
-            found.append(Better(tuple(group), len(seeds), loss, against, among=1))
+        seeds = len((own.keys() & chosen.keys()) or own)
+        loss, against = means_on_shared_seeds(own, chosen or own)
+        if not chosen or loss < against:
+            found.append(Better(tuple(group), seeds, loss, against if chosen else None, among=1))
     if not found:
         return None
     best = min(found, key=lambda one: one.loss - (one.chosen or 0.0))
     return replace(best, among=len(found))
+
+
+def rival(results: Results, winner: Sequence[Trial]) -> Rival | None:
+    """The values that are the farthest below the winner on the seeds that both have, among those that have
+    finished on fewer; None if there are none. A value of which a seed diverged is no rival."""
+    chosen = losses_by_seed_at(winner, results.final, results.metric)
+    ended = [t for t in results.trials if t.status in {"finished", "diverged"}]
+    found = []
+    for group in groups(ended):
+        own = losses_by_seed_at(group, results.final, results.metric)
+        shared = len(own.keys() & chosen.keys())
+        if shared and len(own) < len(chosen) and all(t.status == "finished" for t in group):
+            loss, against = means_on_shared_seeds(own, chosen)
+            if loss < against:
+                found.append(Rival(group[0].values, shared, loss, against))
+    return min(found, key=lambda one: one.loss - one.chosen, default=None)
 
 
 def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:

@@ -209,7 +209,8 @@ class ToTarget:
     steps: float | None  # None if no run reached it
     tokens: float | None
     seconds: float | None
-    # The baseline's tokens and seconds as multiples of the arm's, on the seeds on which both reached it.
+    shared: int  # seeds on which the baseline reached it, too
+    # The baseline's tokens and seconds as multiples of the arm's, on the shared seeds.
     times_tokens: float | None
     times_seconds: float | None
 

@@ -1,13 +1,19 @@
 """What audits show about trials that were stopped early."""
 
 import math
-import statistics
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row, Trial
-from sweeps.selection import Point, at, groups, last_record, losses_at
+from sweeps.selection import (
+    Point,
+    at,
+    groups,
+    last_record,
+    losses_by_seed_at,
+    means_on_shared_seeds,
+)
 from sweeps.stats import CONFIDENCE
 
 
@@ -26,15 +32,15 @@ class Audited(TrialResult):
 class Audit:
     """Stopped trials that an audit trained in full, and how many should not have been stopped."""
 
-    stopped: int
-    audited: int
-    top: int  # the schedule finishes at least this many values
-    false_kills: int  # audited trials whose final loss is among the `top` lowest of all values
-    rate: float  # false kills per audited trial
-    low: float  # 95% interval of the rate among all stopped trials (Clopper and Pearson, 1934)
+    stopped: int  # trials
+    audited: int  # trials
+    choices: int  # audited values; trials in ledgers in which each seed is judged alone
+    top: int  # the schedule finishes at least this many choices
+    false_kills: int  # audited choices whose final mean loss is among the `top` lowest of all
+    rate: float  # false kills per audited choice
+    low: float  # 95% interval of the rate among all stopped ones (Clopper and Pearson, 1934)
     high: float
-    # The final loss of the best ranked trial less the best audited one's, at least 0; None if no trial
-    # is ranked.
+    # How far the best audited choice ends below all that finished, at least 0; None if none finished.
     regret: float | None
     point: Point | None
     trial_results: tuple[Audited, ...]  # best first; diverged trials have no loss
@@ -44,6 +50,7 @@ class Audit:
         return {
             "stopped": self.stopped,
             "audited": self.audited,
+            **({"choices": self.choices} if self.choices != self.audited else {}),
             "top": self.top,
             "false_kills": self.false_kills,
             "rate": self.rate,
@@ -63,10 +70,27 @@ def _trial_results(results: Results, point: Point | None) -> list[Audited]:
     ]
 
 
-def _means(results: Results, trials: Iterable[Trial], point: Point | None) -> list[float]:
-    """The mean loss of each value over its seeds: as many values finish as the schedule asks for."""
-    losses = (losses_at(group, point, results.metric) for group in groups(trials))
-    return [statistics.fmean(each) for each in losses if each]
+def _choices(results: Results, trials: Sequence[Trial]) -> list[list[Trial]]:
+    """What the policy continued or stopped as one: the seeds of a value, or each trial."""
+    return [[one] for one in trials] if results.sweep.judges_each_seed else groups(trials)
+
+
+def _losses(
+    results: Results, choices: Sequence[Sequence[Trial]], point: Point | None
+) -> list[dict[int, float]]:
+    """The losses of each choice by seed, without choices of which a run diverged."""
+    found = []
+    for runs in choices:
+        ends = losses_by_seed_at(runs, point, results.metric)
+        if ends and all(run.status == "finished" for run in runs):
+            found.append(ends)
+    return found
+
+
+def _above(losses: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> list[float]:
+    """How far others are above a choice, each over the seeds that it shares."""
+    means = (means_on_shared_seeds(losses, other) for other in others)
+    return [other - own for own, other in means]
 
 
 def audit(results: Results) -> Audit | None:
@@ -81,30 +105,34 @@ def audit(results: Results) -> Audit | None:
     trial_results = _trial_results(results, point)
     if not trial_results or results.to_target:
         return None
-    ranked = _means(results, results.having("finished"), point)
+    diverged = results.having("diverged")
+    ranked = _losses(results, _choices(results, [*results.having("finished"), *diverged]), point)
+    audits = [result.trial for result in trial_results]
+    choices = [
+        runs
+        for runs in _choices(results, [*audits, *diverged])
+        if any(run.role == "audit" for run in runs)
+    ]
+    lost = _losses(results, choices, point)
     top = results.space.schedule.finishers
-    losses = [loss for result in trial_results if (loss := result.loss(results.metric)) is not None]
-    lost = _means(results, [result.trial for result in trial_results], point)
-    bar = max(sorted([*ranked, *lost])[:top], default=-math.inf)
-    false = sum(loss <= bar for loss in losses)
+    false = sum(sum(gap < 0 for gap in _above(one, [*ranked, *lost])) < top for one in lost)
     stopped = len(results.having("stopped"))
-    low = high = false / len(trial_results)
+    low = high = false / len(choices)
     if len(trial_results) < stopped:
         from scipy import stats  # takes a second
 
-        interval = stats.binomtest(false, len(trial_results)).proportion_ci(
-            CONFIDENCE, method="exact"
-        )
+        interval = stats.binomtest(false, len(choices)).proportion_ci(CONFIDENCE, method="exact")
         low, high = float(interval.low), float(interval.high)
     return Audit(
         stopped=stopped,
         audited=len(trial_results),
+        choices=len(choices),
         top=top,
         false_kills=false,
-        rate=false / len(trial_results),
+        rate=false / len(choices),
         low=low,
         high=high,
-        regret=max(0.0, min(ranked) - min(losses, default=math.inf)) if ranked else None,
+        regret=max([0.0, *(min(_above(one, ranked)) for one in lost)]) if ranked else None,
         point=point,
         trial_results=tuple(
             sorted(trial_results, key=lambda result: result.loss(results.metric) or math.inf)

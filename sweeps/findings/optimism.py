@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.ledger import Row, Trial
-from sweeps.selection import at, groups, losses_at, losses_by_seed
+from sweeps.selection import groups, losses_at, losses_by_seed, losses_by_seed_at
 
 # A smaller optimism is 0.0000 in the four digits that losses are shown with.
 NO_OPTIMISM = 5e-5
@@ -57,11 +57,7 @@ def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
     if not winner or point is None:
         return None
     losses = [
-        {
-            trial.seed: record.loss(results.metric)
-            for trial in group
-            if (record := at(trial, point)) is not None
-        }
+        losses_by_seed_at(group, point, results.metric)
         for group in groups(finished)
         if len(group) == len(winner)
     ]

@@ -88,8 +88,9 @@ class _Attempts:
         elif trial in self._running:
             attempt = self._running[trial]
             attempt.ended = now
+            attempt.device = row.get("device", attempt.device)
             if kind == "measured" and attempt.measured is None:
-                attempt.measured, attempt.device = now, row.get("device", "")
+                attempt.measured = now
             if kind in ATTEMPT_ENDS:
                 self._running.pop(trial).is_over = True
 

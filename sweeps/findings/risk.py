@@ -42,15 +42,17 @@ class Risk:
     """What has become of the runs near the best values, and the expected losses."""
 
     values: dict[str, Any]  # the best
-    runs: int  # that ended near them, but for those that failed for other reasons than their losses
+    # Near them, that finished or went wrong; not those that failed for other reasons than their losses.
+    runs: int
     beside: int  # of these, at other values than the best
-    stopped: int  # of these runs, early
+    stopped: int  # other runs near them, which were stopped early before anything went wrong
     wrong: tuple[str, ...]  # what happened to each of those that went wrong, from `RULES`
     low: float  # 95% interval of the share of runs that go wrong (Clopper and Pearson)
     high: float
     edge: float | None  # the lowest unstable rate, if the best rate is near it
     expected: Expected | None  # of the best values; None for a single seed
     safest: Expected | None  # the lowest one; None if no values have several seeds
+    rivals: int  # other values with an expected loss
 
     @property
     def matters(self) -> bool:
@@ -60,7 +62,8 @@ class Risk:
     def as_json(self) -> Row:
         """The fields of summary.json."""
         both = {"expected": self.expected, "safest": self.safest}
-        return {**asdict(self), **{name: one and one.as_json() for name, one in both.items()}}
+        known = {name: value for name, value in asdict(self).items() if name != "rivals"}
+        return {**known, **{name: one and one.as_json() for name, one in both.items()}}
 
 
 def risk(results: Results, best: Sequence[Trial], stable: Stability | None) -> Risk | None:
@@ -72,8 +75,10 @@ def risk(results: Results, best: Sequence[Trial], stable: Stability | None) -> R
     )
     ended = [one for one in every if one.status in {"finished", "stopped", "diverged"}]
     values = best[0].values
-    near = [one for one in ended if _is_near(results, one.values, values)]
-    wrong = [kind for one in near if (kind := outcome(one)) in UNSTABLE]
+    kinds = [(one, outcome(one)) for one in ended if _is_near(results, one.values, values)]
+    wrong = [kind for _, kind in kinds if kind in UNSTABLE]
+    # How a run that was stopped would have gone on is not known.
+    near = [one for one, kind in kinds if one.status != "stopped" or kind in UNSTABLE]
     low, high = stats.share_interval(len(wrong), len(near))
     expected = list(_expected(results, ended, values))
     first = None if stable is None else stable.first_unstable
@@ -82,13 +87,14 @@ def risk(results: Results, best: Sequence[Trial], stable: Stability | None) -> R
         values=values,
         runs=len(near),
         beside=sum(one.values != values for one in near),
-        stopped=sum(one.status == "stopped" for one in near),
+        stopped=len(kinds) - len(near),
         wrong=tuple(sorted(wrong, key=list(RULES).index)),
         low=low,
         high=high,
         edge=first if is_near_edge else None,
         expected=next((one for one in expected if one.values == values), None),
         safest=min(expected, key=lambda one: one.loss, default=None),
+        rivals=sum(one.values != values for one in expected),
     )
 
 

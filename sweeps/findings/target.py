@@ -50,6 +50,7 @@ def to_target(arm: ArmRuns, base: ArmRuns, target: Target) -> ToTarget:
         steps=fmean(one.step for one in own.values()) if own else None,
         tokens=fmean(one.tokens for one in own.values()) if own else None,
         seconds=fmean(one.seconds for one in own.values()) if own else None,
+        shared=len(both),
         times_tokens=times(lambda one: one.tokens),
         times_seconds=times(lambda one: one.seconds),
     )

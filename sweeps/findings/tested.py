@@ -31,12 +31,17 @@ class Losses:
 
 @dataclass(frozen=True)
 class ArmOnTestText:
-    """The mean difference of an arm from the baseline on both texts, over the same seeds."""
+    """The mean difference of an arm from the baseline on both texts, over the same seeds.
+
+    The looks at the validation text decided how many seeds there are. So the intervals are wider than t
+    intervals by as much as that of the verdict.
+    """
 
     arm: str
     validation: float
     test: stats.Effect
     flattery: stats.Effect
+    level: int  # of the intervals, in percent, as that of the verdict
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class OnTestText:
     base: Losses | None = None  # of a search: its base config, if it was trained and not chosen
     flattery: stats.Effect | None = None  # of a search
     arms: tuple[ArmOnTestText, ...] = ()  # of a study
+    other_text: bool = False  # of a search: whether the base config read another text
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -109,14 +115,15 @@ def tested_search(results: Results, runs: SearchRuns) -> OnTestText | None:
     found = _begun(results, runs.every)
     if found is None:
         return None
-    one_text = len({run.corpus for run in runs.every}) == 1
+    other_text = len({run.corpus for run in runs.every}) > 1
     return replace(
         found,
         chosen=_losses(results, runs.fresh or runs.chosen),
         base=_losses(results, runs.base),
-        flattery=_flattery(_both(results, runs.chosen), _both(results, runs.base))
-        if one_text
-        else None,
+        flattery=None
+        if other_text
+        else _flattery(_both(results, runs.chosen), _both(results, runs.base)),
+        other_text=other_text,
     )
 
 
@@ -141,7 +148,9 @@ def _arm(results: Results, arm: ArmFindings, base: ArmFindings) -> ArmOnTestText
     seeds = [seed for seed in own if seed in other]
     validation = statistics.fmean(own[seed].validation - other[seed].validation for seed in seeds)
     test = stats.effect([own[seed].test - other[seed].test for seed in seeds])
-    return ArmOnTestText(arm.name, validation, test, flattery)
+    if results.sweep.is_looked_at and arm.effect is not None:
+        test, flattery = (stats.widened(one, arm.effect) for one in (test, flattery))
+    return ArmOnTestText(arm.name, validation, test, flattery, arm.level)
 
 
 @dataclass(frozen=True)

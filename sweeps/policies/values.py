@@ -65,7 +65,8 @@ class Values:
     """A policy for trials of which several differ only by seed: together they continue or stop.
 
     The policy inside sees one trial for each value. It arrives at a rung when all its seeds have, except
-    those that failed, with the mean of their scores over the seeds that the first value had there; a seed
+    those that failed, with the mean of their scores on the seeds that the first value had there. Where it
+    lacks some of these, its mean is corrected for how hard they are, as the first value's scores show. A seed
     that diverged makes that infinite. The first seed trains alone up to rung number `alone`; the others start
     when the value has passed it (`wants_seed`). A seed that is added later starts unless the value waits.
     """
@@ -80,7 +81,8 @@ class Values:
         self._alone = alone
         self._values: dict[str, _Value] = {}  # by what its trials share
         self._seeds: dict[str, _Seed] = {}  # by trial
-        self._common: dict[Tokens, set[int]] = {}  # the seeds of the first value that arrived
+        # The scores of the first value that arrived with finite ones, by seed.
+        self._first: dict[Tokens, dict[int, float]] = {}
         self._due: dict[str, Promotion] = {}  # of trials whose value was promoted with another seed
         # Values that wait although the policy decides on arrival: a seed that they waited for has failed.
         self._undecided: dict[str, int] = {}
@@ -214,12 +216,24 @@ class Values:
     def _arrive(self, value: _Value, tokens: Tokens) -> None:
         value.arrived.add(tokens)
         scores = {seed.number: seed.scores[tokens] for seed in value.seeds if tokens in seed.scores}
-        common = self._common.setdefault(tokens, set(scores)) & scores.keys() or scores.keys()
-        mean = statistics.fmean(scores[number] for number in common)
-        if any(seed.has_diverged for seed in value.seeds):
-            mean = math.inf
+        has_diverged = any(seed.has_diverged for seed in value.seeds)
+        mean = math.inf if has_diverged else self._mean(tokens, scores)
         self._tell(value, {"kind": "measured", "tokens": tokens, self._field: mean})
         self._join(value, tokens)
+
+    def _mean(self, tokens: Tokens, scores: dict[int, float]) -> float:
+        """The mean of a value's scores by seed, as if it had the seeds of the first value that arrived there:
+        that one's mean, and the mean difference from it over the seeds that both have; its own mean where they
+        have none in common."""
+        if all(map(math.isfinite, scores.values())):
+            self._first.setdefault(tokens, scores)
+        first = self._first.get(tokens, scores)
+        shared = first.keys() & scores.keys() or scores.keys()
+        mean = statistics.fmean(scores[number] for number in shared)
+        if shared < first.keys():
+            of_first = statistics.fmean(first[number] for number in shared)
+            mean += statistics.fmean(first.values()) - of_first
+        return mean
 
     def _join(self, value: _Value, tokens: Tokens) -> None:
         """Let a value that has arrived wait, if a seed of it does already."""

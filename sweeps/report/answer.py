@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sweeps.findings.answer import Answer, Caveat, Choice, StoppedLower
+from sweeps.findings.answer import Answer, Caveat, Choice, Rival, StoppedLower
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
 from sweeps.findings.results import METRICS, UNITS, Results, status_of
@@ -200,6 +200,14 @@ def _stopped_lower_words(lower: Sequence[StoppedLower]) -> str:
     )
 
 
+def _rival_words(rival: Rival) -> str:
+    """That values with fewer seeds than the choice may be better."""
+    return (
+        f"{named(rival.values)} has finished on fewer seeds, but has a lower loss on the {quantity(rival.seeds, 'seed')} "
+        f"that both have: {loss(rival.loss)} against {loss(rival.chosen)}. Train it on the others before choosing."
+    )
+
+
 def _caveat(found: SearchFindings, caveat: Caveat) -> str:
     results = found.results
     fresh = [status_of(trial) for trial in confirming(results)]
@@ -209,6 +217,8 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
         case "context lengths":
             lengths = results.context_lengths
             return " ".join(lengths.words) if lengths is not None else ""
+        case "rival":
+            return "" if found.answer.rival is None else _rival_words(found.answer.rival)
         case "one seed":
             return ONE_SEED
         case "lost":

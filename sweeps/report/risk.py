@@ -19,13 +19,14 @@ def _share_words(found: Risk) -> str:
     """How many of the runs near the best values went wrong."""
     where = f"At {named(found.values) or 'the config'}"
     where += f" and within a factor of {NEAR:g} of it" * bool(found.beside)
-    early = f" ({found.stopped} stopped early)" if found.stopped else ""
-    runs = f"{quantity(found.runs, 'run')}{early}"
+    runs = quantity(found.runs, "run")
     interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
+    left = quantity(found.stopped, "run")
+    early = f" Not counted: {left} stopped early." if found.stopped else ""
     if not found.wrong:
-        return f"{where}, none of {runs} went wrong ({interval})."
+        return f"{where}, none of {runs} went wrong ({interval}).{early}"
     share = len(found.wrong) / found.runs
-    return f"{where}, {len(found.wrong)} of {runs} went wrong: {tally(found.wrong)} ({share:.0%}, {interval})."
+    return f"{where}, {len(found.wrong)} of {runs} went wrong: {tally(found.wrong)} ({share:.0%}, {interval}).{early}"
 
 
 def _edge_words(found: Risk) -> str:
@@ -39,12 +40,17 @@ def _edge_words(found: Risk) -> str:
             f"{said} With one seed to the end, the loss to expect of the best rate on another seed is not known; "
             "`seeds: [0, 1, 2]` shows it."
         )
+    over = f"mean over {own.seeds} seeds, those that went wrong included"
+    if not found.rivals:
+        return (
+            f"{said} The expected loss of the best rate is {_value(own)} ({over}). No other values ended on as many "
+            "seeds to compare it with."
+        )
     if math.isinf(safest.loss):
         return (
             f"{said} A seed of the best rate diverged, so its expected loss is infinite, and no values that ended on "
             "as many seeds have a lower one."
         )
-    over = f"mean over {own.seeds} seeds, those that went wrong included"
     if safest.loss >= own.loss:
         return f"{said} The best rate has the lowest expected loss as well: {_value(own)} ({over})."
     return (

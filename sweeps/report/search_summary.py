@@ -148,6 +148,8 @@ def audit_words(found: SearchFindings) -> list[str]:
     interval, drawn = f" (95% interval {audit.low:.0%} to {audit.high:.0%})", ", drawn at random,"
     if audit.audited == audit.stopped:
         interval, drawn = "", ""  # every stopped trial was audited
+    # Values with several seeds are judged as one.
+    of_values = f" of {quantity(audit.choices, 'value')}" if audit.choices != audit.audited else ""
     regret = (
         "No trial is ranked."
         if audit.regret is None
@@ -162,7 +164,7 @@ def audit_words(found: SearchFindings) -> list[str]:
         "",
         f"{audit.audited} of {quantity(audit.stopped, 'stopped trial')}{drawn} "
         f"{'was' if audit.audited == 1 else 'were'} trained to the end, but not ranked. "
-        f"{audit.false_kills} would have been {among}, a false-kill rate of {audit.rate:.0%}"
+        f"{audit.false_kills}{of_values} would have been {among}, a false-kill rate of {audit.rate:.0%}"
         f"{interval}. {regret}",
         "",
         f"{when(audit.point).capitalize()} (trials without a loss diverged):",

@@ -55,9 +55,8 @@ def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
         said += f": the baseline needs {abs(tokens.times - 1):.0%} {more} tokens for the same loss"
     in_time = time_words(found, known)
     if in_time and found.pace is not None:
-        said += (
-            f"; at {found.pace:.2f} times the baseline's tokens/s, it is {in_time} in training time"
-        )
+        pace = f"at {found.pace:.2f} times the baseline's tokens/s"
+        said += f"; {pace}, that is a speedup of {in_time} in training time"
     return said
 
 
@@ -127,7 +126,8 @@ def target_words(arm: ArmFindings, results: Results) -> str:
     if found.times_tokens is None or found.times_seconds is None or arm.runs.is_baseline:
         return said
     return (
-        f"{said}; on the same seeds, the baseline took {found.times_tokens:.2f} times the tokens and "
+        f"{said}; over {quantity(found.shared, 'seed')} on which both did, the baseline took "
+        f"{found.times_tokens:.2f} times the tokens and "
         f"{found.times_seconds:.2f} times the time"
     )
 
@@ -179,14 +179,15 @@ def _how(found: Speedups, known: Scaling) -> str:
     assert straight is not None  # where there is a law
     misses = "within the noise" if straight.fits else "more than the noise, so the curve bends"
     return (
-        "How many times its tokens the baseline needs for the loss of an arm. "
-        f"Its loss by tokens D is taken as E + A D^-b with b = {law.exponent:.2f}, through its losses at "
-        f"{law.low:g}, 1 and {law.high:g} times the tokens (on {quantity(known.seeds, 'seed')}); beyond these there "
-        "are only bounds. The interval carries the noise of the difference and of the baseline's drops, which "
-        f"spread over seeds by {known.spread:.0%} of their size, and allows for a law that holds only roughly. Check in the middle: a law without E, through the "
-        f"outer two, predicts {loss(straight.predicted)} and misses by {signed(straight.miss)} (95% interval "
-        f"{signed(straight.low)} to {signed(straight.high)}), {misses}. In time: times the arm's tokens/s over the "
-        "baseline's, as measured."
+        "The speedup says how many times its tokens the baseline needs to reach the loss of an arm. The baseline's loss "
+        "with D tokens is taken as E + A D^-b. The curve through its losses at "
+        f"{law.low:g}, 1 and {law.high:g} times the tokens, on {quantity(known.seeds, 'seed')}, has b = "
+        f"{law.exponent:.2f}. Beyond these numbers of tokens there are only bounds. The interval allows for the noise of "
+        "the difference and of the baseline's losses, and for a law that holds only roughly. From one of these losses to "
+        f"the next, the drop varies over seeds by {known.spread:.0%} of its size. As a check, a law without E through the "
+        f"outer two losses predicts {loss(straight.predicted)} in the middle. The measured loss differs from that by "
+        f"{signed(straight.miss)} (95% interval {signed(straight.low)} to {signed(straight.high)}). That is {misses}. The "
+        "speedup in time is the speedup times the arm's tokens/s, divided by the baseline's tokens/s."
     )
 
 

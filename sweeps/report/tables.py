@@ -74,7 +74,7 @@ def trials_table(results: Results) -> Table:
     it diverged, past its last record.
     """
     paths = [swept.path for swept in results.swept]
-    head = ("trial", "label", "arm", "status", "outcome", "reason", "seed")
+    head = ("trial", "label", "arm", "role", "status", "outcome", "reason", "seed")
     columns = (*head, *paths, "params", *MEASURED, "val_loss_audited")
     trials = [trial for trial in results.sweep.everything if trial.role != "audit"]
     rows = [_trial_row(trial, results.sweep.audit(trial.trial), paths) for trial in trials]
@@ -89,6 +89,7 @@ def _trial_row(trial: Trial, audit: Trial | None, paths: Sequence[str]) -> Row:
         "trial": trial.trial,
         "label": trial.label,
         "arm": trial.arm or None,
+        "role": trial.role,
         "status": status_of(trial),
         "outcome": outcome(trial),
         "reason": reason_of(trial),

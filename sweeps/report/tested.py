@@ -1,15 +1,15 @@
 """Sentences on the test text, which is read once, when a sweep has ended."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import UNITS
 from sweeps.findings.tested import ArmOnTestText, OnTestText
 from sweeps.report.markdown import Column, table
 from sweeps.stats import Effect
-from sweeps.text import loss, named, signed
+from sweeps.text import loss, named, quantity, signed
 
-WENT_ON = "The sweep went on after the test text had been read, so it is no longer a text that nobody has looked at."
+WENT_ON = "The sweep went on after the test text had been read, so later choices may depend on it."
 
 
 def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
@@ -42,35 +42,37 @@ def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator
     if tested.flattery is not None:
         yield flattery_words(tested.flattery, unit, "that of the base config")
     elif not found.to_test.is_base:
-        yield (
-            "By how much choosing flatters its validation loss is not known: the base config was not "
-            "trained to the end on the same seeds."
+        why = (
+            "it was evaluated on another text than the base config"
+            if tested.other_text
+            else "the base config was not trained to the end on the same seeds"
         )
+        yield f"By how much choosing flatters its validation loss is not known: {why}."
 
 
-def flattery_words(found: Effect, unit: str, others: str) -> str:
+def flattery_words(found: Effect, unit: str, others: str, level: int = 5) -> str:
     """By how much choosing flatters a validation loss, if it does."""
-    more = "more" if found.mean > 0 else "less"
+    higher = "higher" if found.mean > 0 else "lower"
     return (
-        f"From the validation text to the test text, its loss rises by {loss(abs(found.mean))} {unit} {more} than "
-        f"{others} ({interval_words(found)}): {_conclusion(found)}."
+        f"Its loss on the test text minus that on the validation text is {loss(abs(found.mean))} {unit} {higher} than "
+        f"{others} ({interval_words(found, level)}): {_conclusion(found)}."
     )
 
 
 def _conclusion(found: Effect) -> str:
-    if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
+    if found.low is None or found.high is None or found.low <= 0 <= found.high:
         return "the runs do not show that choosing on the validation text flatters it"
-    if found.mean <= 0:
+    if found.mean < 0:
         return "choosing on the validation text does not flatter it"
-    verb = "may flatter" if found.low is None else "flatters"
-    return f"choosing on the validation text {verb} it by that much"
+    return "choosing on the validation text flatters it by that much"
 
 
-def interval_words(found: Effect) -> str:
-    """The interval of an effect over seeds; that one seed has none."""
+def interval_words(found: Effect, level: int = 5) -> str:
+    """The interval of an effect over seeds at a level in percent, or why there is none."""
     if found.low is None or found.high is None:
-        return "one seed has no interval"
-    return f"95% interval {found.low:+.4f} to {found.high:+.4f}, {found.n} seeds"
+        seeds = quantity(found.n, "seed")
+        return "one seed has no interval" if found.n == 1 else f"{seeds}, no look at them yet"
+    return f"{100 - level}% interval {found.low:+.4f} to {found.high:+.4f}, {found.n} seeds"
 
 
 def _of_study(tested: OnTestText, unit: str) -> list[str]:
@@ -85,21 +87,22 @@ def _of_study(tested: OnTestText, unit: str) -> list[str]:
 
 def _caveats(tested: OnTestText) -> Iterator[str]:
     if tested.unread:
-        have = "run has" if tested.unread == 1 else "runs have"
-        yield f"{tested.unread} {have} not read the test text."
+        yield f"The test loss of {quantity(tested.unread, 'run')} is missing."
     if tested.went_on:
         yield WENT_ON
 
 
-ARMS = (
-    Column[ArmOnTestText]("arm", lambda one: f"`{one.arm}`", is_text=True),
-    Column[ArmOnTestText]("seeds", lambda one: str(one.test.n)),
-    Column[ArmOnTestText]("on the validation text", lambda one: signed(one.validation)),
-    Column[ArmOnTestText]("on the test text", lambda one: signed(one.test.mean)),
-    Column[ArmOnTestText]("95% interval", lambda one: _interval(one.test)),
-    Column[ArmOnTestText]("flattery", lambda one: signed(one.flattery.mean)),
-    Column[ArmOnTestText]("its 95% interval", lambda one: _interval(one.flattery)),
-)
+def _columns(arms: Sequence[ArmOnTestText]) -> tuple[Column[ArmOnTestText], ...]:
+    kinds = " or ".join(sorted({f"{100 - one.level}% interval" for one in arms}, reverse=True))
+    return (
+        Column("arm", lambda one: f"`{one.arm}`", is_text=True),
+        Column("seeds", lambda one: str(one.test.n)),
+        Column("on the validation text", lambda one: signed(one.validation)),
+        Column("on the test text", lambda one: signed(one.test.mean)),
+        Column(kinds, lambda one: _interval(one.test)),
+        Column("flattery", lambda one: signed(one.flattery.mean)),
+        Column(f"its {kinds}", lambda one: _interval(one.flattery)),
+    )
 
 
 def _interval(found: Effect) -> str:
@@ -112,6 +115,9 @@ def tested_section(found: StudyFindings) -> list[str]:
     tested = found.tested
     if tested is None or not tested.arms:
         return []
+    looked = ", widened for the looks by the same factor as those of the verdicts" * (
+        len(found.results.space.looks) > 1
+    )
     read_once = " and was read once, at the end" * (not tested.went_on)
     return [
         "## The test text",
@@ -119,9 +125,9 @@ def tested_section(found: StudyFindings) -> list[str]:
         f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
         f"{tested.tokens:,} tokens of a text that no choice was made on{read_once}. Flattery is by "
         "how much the validation text makes an arm look better than the test text does. Intervals are t "
-        "intervals over seeds.",
+        f"intervals over seeds{looked}.",
         "",
-        *table(tested.arms, *ARMS),
+        *table(tested.arms, *_columns(tested.arms)),
     ]
 
 
@@ -134,8 +140,8 @@ def arm_test_words(found: StudyFindings, name: str) -> list[str]:
     (one,) = of_arm
     return [
         f"{_lead(tested)} it differs from the baseline by "
-        f"{signed(one.test.mean)} {unit} ({interval_words(one.test)}), on the validation text by "
+        f"{signed(one.test.mean)} {unit} ({interval_words(one.test, one.level)}), on the validation text by "
         f"{signed(one.validation)}.",
-        flattery_words(one.flattery, unit, "that of the baseline"),
+        flattery_words(one.flattery, unit, "that of the baseline", one.level),
         *([WENT_ON] if tested.went_on else []),
     ]

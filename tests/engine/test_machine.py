@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fakes import grid, request
 
 from sweeps.engine.limits import usable_cpus, usable_memory
@@ -30,6 +31,7 @@ from sweeps.engine.machine import (
 )
 from sweeps.exits import UsageError
 from sweeps.plan.request import Request
+from sweeps.text import quantity
 from tinylm import config as cfg
 from tinylm.machine import keep, measured_here
 
@@ -173,7 +175,8 @@ def test_without_declared_gpus_trials_on_cpus_take_none() -> None:
 def test_more_gpus_than_the_machine_has_are_refused_where_trials_run_on_them() -> None:
     asked = rates(gpus=1)
     on_gpus = replace(asked, base=cfg.overlay(asked.base, {"run.device": "cuda"}))
-    with pytest.raises(UsageError, match=r"--gpus 99: run\.device is cuda, and this machine has"):
+    here = f"this machine has {quantity(torch.cuda.device_count(), 'GPU')}"
+    with pytest.raises(UsageError, match=rf"^--gpus 99: run\.device is cuda, and {here}$"):
         require_a_slot(on_gpus, 99)
 
 

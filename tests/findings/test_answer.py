@@ -12,7 +12,9 @@ from ledgers import (
     BUDGET,
     EVERY,
     FIRST,
+    SECOND,
     Story,
+    audited_seeds,
     audited_sweep,
     bowl,
     ended,
@@ -25,7 +27,7 @@ from rich.console import Console
 
 from sweeps.findings.answer import Answer, Better
 from sweeps.findings.everything import Reader, SearchFindings, findings
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Ledger
 from sweeps.report import log, page, summary
 from sweeps.report.answer import answer_words
 from sweeps.report.best import write
@@ -167,23 +169,7 @@ def test_the_edge_of_a_range_is_judged_by_the_lowest_known_loss(tmp_path: Path) 
 
 def seeded(folder: Path, chosen: Mapping[int, float], audits: Mapping[int, float]) -> Files:
     """A rate with these losses by seed, and another one that was stopped, with those of its audits."""
-    with story(folder) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
-        for seed, val_loss in chosen.items():
-            trial = tell.plan({"optim.lr": 1e-3}, seed)
-            tell.start(trial)
-            tell.measure(trial, BUDGET, val_loss)
-            tell.finish(trial)
-        for seed, val_loss in audits.items():
-            stopped = tell.plan({"optim.lr": 2e-3}, seed)
-            tell.start(stopped)
-            tell.measure(stopped, FIRST, 5.0)
-            tell.stop(stopped, FIRST, 5.0)
-            tell.ledger.append("audited", trial=f"{stopped}-audit", of=stopped, stopped=1, share=1)
-            tell.start(f"{stopped}-audit")
-            tell.measure(f"{stopped}-audit", BUDGET, val_loss)
-            tell.finish(f"{stopped}-audit")
-    return Files(folder)
+    return audited_seeds(folder, chosen, audits, by_value=True)
 
 
 def test_an_audited_seed_is_compared_with_the_same_seed(tmp_path: Path) -> None:
@@ -198,6 +184,30 @@ def test_a_lucky_seed_that_the_choice_does_not_have_counts_nothing(tmp_path: Pat
 def test_audited_seeds_are_a_mean(tmp_path: Path) -> None:
     one = better(seeded(tmp_path, {0: 3.0, 1: 3.5}, {0: 2.5, 1: 3.5}))
     assert (one.seeds, one.loss, one.chosen) == (2, 3.0, 3.25)
+
+
+def test_values_with_fewer_seeds_that_are_better_on_those_are_told(tmp_path: Path) -> None:
+    one = found(ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.0, 2.7), 2e-3: (2.9, 2.9)}))
+    assert one.winner[0].values == {"optim.lr": 1e-3}
+    assert (
+        "lr=0.002 has finished on fewer seeds, but has a lower loss on the 2 seeds that both have: 2.9000 against "
+        "3.0000. Train it on the others before choosing."
+    ) in answer_words(one)
+
+
+def test_values_with_fewer_seeds_that_are_worse_on_those_are_no_rival(tmp_path: Path) -> None:
+    """2.95 is below the mean of 3.0, but not below 2.9 on the same seed."""
+    assert answer(ended(tmp_path, "optim.lr", {1e-3: (2.9, 3.1), 2e-3: (2.95,)})).rival is None
+
+
+def test_values_of_which_a_seed_diverged_are_no_rival(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.0), 2e-3: (2.9,)})
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        lost = tell.plan({"optim.lr": 2e-3}, 1)
+        tell.start(lost)
+        tell.diverge(lost, SECOND)
+    assert answer(files).rival is None
 
 
 def test_values_without_effect_are_told_to_tie(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from ledgers import (
     EVERY,
     FIRST,
     SECOND,
+    Story,
+    audited_seeds,
     audited_sweep,
     bowl,
     ended,
@@ -404,6 +406,38 @@ def test_the_regret_of_an_audit_is_what_the_best_stopped_trial_wins(
     tmp_path: Path, end: float, regret: float
 ) -> None:
     assert facts(audited_sweep(tmp_path, {2.0: end}))["audit"]["regret"] == regret
+
+
+def test_where_each_seed_was_judged_alone_the_best_trials_are_the_bar(tmp_path: Path) -> None:
+    """Two trials finish, of one rate; both audits end above them."""
+    files = audited_seeds(tmp_path, {0: 3.0, 1: 3.1}, {0: 3.2, 1: 3.3}, by_value=False, top=2)
+    audit = facts(files)["audit"]
+    assert (audit["audited"], audit["false_kills"]) == (2, 0)
+
+
+def test_a_value_that_was_stopped_on_its_first_seed_is_ranked_on_that_seed(tmp_path: Path) -> None:
+    """2.9 is below the mean of 3.1, but not below 2.8 on the same seed."""
+    files = audited_seeds(tmp_path, {0: 2.8, 1: 3.2, 2: 3.3}, {0: 2.9}, by_value=True)
+    audit = facts(files)["audit"]
+    assert (audit["false_kills"], audit["regret"]) == (0, 0.0)
+
+
+def test_the_seeds_of_a_value_are_one_false_kill(tmp_path: Path) -> None:
+    files = audited_seeds(tmp_path, {0: 3.0, 1: 3.0}, {0: 2.0, 1: 3.5}, by_value=True)
+    audit = facts(files)["audit"]
+    assert (audit["choices"], audit["false_kills"], audit["rate"]) == (1, 1, 1.0)
+    assert audit["regret"] == 0.25
+
+
+def test_a_value_of_which_a_seed_diverged_was_rightly_stopped(tmp_path: Path) -> None:
+    files = audited_seeds(tmp_path, {0: 3.0, 1: 3.0}, {0: 2.0}, by_value=True)
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        lost = tell.plan({"optim.lr": 2e-3}, 1)
+        tell.start(lost)
+        tell.diverge(lost, FIRST)
+    audit = facts(files)["audit"]
+    assert (audit["audited"], audit["false_kills"]) == (1, 0)
 
 
 def test_audited_trials_are_not_ranked(tmp_path: Path) -> None:

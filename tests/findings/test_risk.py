@@ -70,9 +70,26 @@ def test_a_run_that_ran_out_of_memory_says_nothing_of_training(tmp_path: Path) -
     assert (found.runs, found.wrong) == (1, ())
 
 
-def test_runs_that_were_stopped_early_are_counted_apart(tmp_path: Path) -> None:
+def test_stable_runs_that_were_stopped_early_are_counted_apart(tmp_path: Path) -> None:
     found = risk_of(lr_sweep(tmp_path / "s"))
-    assert (found.runs, found.stopped) == (3, 1)
+    assert (found.runs, found.stopped) == (2, 1)
+
+
+def test_a_run_that_spiked_before_it_was_stopped_went_wrong(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}})
+        tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+        stopped = tell.plan({"optim.lr": 4e-3})
+        tell.start(stopped)
+        tell.measure(stopped, FIRST, 5.0, spike=3.0)
+        tell.stop(stopped, FIRST, 5.0)
+    found = risk_of(Files(tmp_path))
+    assert (found.runs, found.stopped, found.wrong) == (2, 0, ("spiked",))
+
+
+def test_values_with_fewer_seeds_are_not_compared_by_expected_loss(tmp_path: Path) -> None:
+    found = risk_of(rates(tmp_path, {2e-3: (2.9,), 4e-3: (3.2, 3.3), 8e-3: (math.inf,)}))
+    assert (found.expected, found.rivals) == (found.safest, 0)
 
 
 @pytest.mark.parametrize(("unstable", "edge"), [(1.5e-2, 1.5e-2), (1.6e-2, None)])

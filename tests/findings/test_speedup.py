@@ -152,8 +152,9 @@ def test_an_arm_that_is_better_a_token_and_slower_a_second_says_both(tmp_path: P
     slower(tmp_path, 0.4)
     facts = facts_of(tmp_path)
     assert arm(facts)["speedup"]["time"]["times"] == pytest.approx(0.5, rel=1e-3)
-    assert "at 0.40 times the baseline's tokens/s, it is 0.50x in training time" in summarized(
-        tmp_path
+    assert (
+        "at 0.40 times the baseline's tokens/s, that is a speedup of 0.50x in training time"
+        in summarized(tmp_path)
     )
 
 
@@ -191,6 +192,18 @@ def test_an_arm_says_what_it_took_to_the_target(tmp_path: Path) -> None:
     assert (found["reached"], found["runs"]) == (2, 2)
     assert found["times_tokens"] == pytest.approx(base["tokens"] / found["tokens"])
     assert found["times_seconds"] == pytest.approx(found["times_tokens"] / 2)
+
+
+def test_times_to_the_target_name_the_seeds_on_which_both_reached_it(tmp_path: Path) -> None:
+    """The baseline does not reach it on one of three seeds."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        misses = not is_bare(config) and config["run"]["seed"] == 1
+        return worth(1.6, noise=0.0)(config, share) + misses
+
+    conduct(tmp_path, study(target=TARGET) | {"seeds": [0, 1, 2]}, how)
+    assert arm(facts_of(tmp_path))["to_target"]["shared"] == 2
+    assert "over 2 seeds on which both did, the baseline took" in summarized(tmp_path)
 
 
 def test_an_arm_that_does_not_reach_the_target_says_so(tmp_path: Path) -> None:

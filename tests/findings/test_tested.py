@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from conducting import conduct, is_bare, study
-from ledgers import BASE, Story, ended, read_of, story, studied, tell_tested
+from ledgers import BASE, BUDGET, Story, ended, read_of, story, studied, tell_tested
 
 from sweeps import ledger as led
 from sweeps.findings.best import to_test
 from sweeps.findings.everything import SearchFindings, StudyFindings, findings
 from sweeps.findings.tested import OnTestText
 from sweeps.ledger import Files, Trial
+from sweeps.report import tested as words
+from sweeps.stats import t_quantile
 
 BASE_LR = BASE.optim.lr
 LOSSES = {BASE_LR: (3.0, 3.1, 3.2), 4e-3: (2.8, 3.0, 3.05)}
@@ -181,3 +183,45 @@ def test_a_study_reads_the_runs_that_its_arms_are_compared_by(arms: Files) -> No
     assert isinstance(found, StudyFindings)
     compared = {run.trial for arm in found.settled for run in arm.runs.values()}
     assert {run.trial for run in to_test(found)} == compared
+
+
+def test_after_several_looks_its_intervals_are_wider_as_that_of_the_verdict(tmp_path: Path) -> None:
+    """Both differ from the differences on the validation text only by a constant."""
+    seeds = {"looks": [3, 5]}
+    conduct(tmp_path, study(seeds=seeds), lambda c, s: scattered(c))
+    files = Files(tmp_path)
+    tell_tested(files, lambda t: scattered(t.config) * (1 + is_bare(t.config)))
+    compared, found = findings(studied(files)), known_of(files)
+    assert isinstance(compared, StudyFindings) and compared.comparison is not None
+    assert found is not None
+    verdict, (arm,) = compared.comparison.arms[1].effect, found.arms
+    assert verdict is not None and verdict.sd is not None
+    assert verdict.low is not None and verdict.high is not None
+    assert arm.test.low is not None and arm.test.high is not None and arm.test.sd is not None
+    errors = (verdict.high - verdict.low) / verdict.sd
+    assert (arm.test.high - arm.test.low) / arm.test.sd == pytest.approx(errors)
+    assert errors > 2 * t_quantile(4) / 5**0.5
+
+
+def scattered(config: dict[str, Any]) -> float:
+    """The losses of an arm scatter over seeds by more than those of the baseline."""
+    seed = config["run"]["seed"]
+    return 3.0 + 0.01 * seed + is_bare(config) * 0.07 * (seed * 7 % 5)
+
+
+def test_a_base_config_that_read_another_text_is_told(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [BASE_LR, 4e-3]}})
+        for rate, loss, corpus in ((BASE_LR, 3.0, "a" * 16), (4e-3, 2.8, "b" * 16)):
+            trial = tell.plan({"optim.lr": rate}, corpus=corpus)
+            tell.start(trial)
+            tell.measure(trial, BUDGET, loss)
+            tell.finish(trial)
+    files = Files(tmp_path / "s")
+    tell_tested(files, by_rate({BASE_LR: (3.5,), 4e-3: (3.3,)}))
+    found = findings(studied(files))
+    assert found.tested is not None and found.tested.flattery is None
+    assert words.tested_words(found)[1] == (
+        "By how much choosing flatters its validation loss is not known: it was evaluated on another text than the "
+        "base config."
+    )

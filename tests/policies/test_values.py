@@ -184,6 +184,21 @@ def test_values_are_compared_over_the_seeds_of_the_first_that_arrived() -> None:
     assert policy.standing("c0").score == 5.5
 
 
+def test_a_value_that_lacks_a_seed_is_compared_on_those_that_both_have() -> None:
+    """Seed 1 is harder by 4. On seed 0, b is 1 above a, although its mean is lower."""
+    policy = waiting({"a0": 1.0, "c0": 7.0, "a1": 5.0, "c1": 7.0}, alone=0)
+    failed = {"kind": "failed", "trial": "b1", "final": True}
+    seen(policy, [planned("b1"), failed, *paused("b0", 2.0)])
+    assert policy.standing("b0").score == 4.0
+    promotion = policy.promotion(idle=True)
+    assert promotion is not None and (promotion.trial, promotion.score) == ("a0", 3.0)
+
+
+def test_a_score_that_is_not_finite_is_no_measure_of_a_seed() -> None:
+    policy = waiting({"a0": math.inf, "a1": 5.0, "b0": 2.0, "c0": 1.0, "c1": 5.0}, alone=0)
+    assert [policy.standing(trial).score for trial in ("a0", "b0", "c0")] == [None, 2.0, 1.0]
+
+
 def test_a_seed_that_is_added_to_a_finished_value_runs_to_the_end() -> None:
     policy = waiting({"a0": 1.0, "b0": 2.0, "c0": 3.0})
     promote(policy, policy.promotion(idle=True))

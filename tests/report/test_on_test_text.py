@@ -15,7 +15,7 @@ def words(mean: float, half: float | None) -> str:
 
 def test_the_flattery_is_told_with_what_it_is_measured_by() -> None:
     assert words(0.0123, 0.01) == (
-        "From the validation text to the test text, its loss rises by 0.0123 nats per token more than that of the "
+        "Its loss on the test text minus that on the validation text is 0.0123 nats per token higher than that of the "
         "baseline (95% interval +0.0023 to +0.0223, 3 seeds): choosing on the validation text flatters it by that "
         "much."
     )
@@ -27,9 +27,8 @@ def test_the_flattery_is_told_with_what_it_is_measured_by() -> None:
         (0.0123, 0.02, "the runs do not show that choosing on the validation text flatters it."),
         (-0.0123, 0.02, "the runs do not show that choosing on the validation text flatters it."),
         (-0.0123, 0.01, "choosing on the validation text does not flatter it."),
-        (-0.0123, None, "choosing on the validation text does not flatter it."),
-        (0.0, None, "choosing on the validation text does not flatter it."),
-        (0.0123, None, "choosing on the validation text may flatter it by that much."),
+        (-0.0123, None, "the runs do not show that choosing on the validation text flatters it."),
+        (0.0123, None, "the runs do not show that choosing on the validation text flatters it."),
     ],
 )
 def test_no_more_is_concluded_than_the_interval_shows(
@@ -38,8 +37,8 @@ def test_no_more_is_concluded_than_the_interval_shows(
     assert words(mean, half).endswith(f": {conclusion}")
 
 
-def test_a_loss_that_rises_less_has_no_minus_sign() -> None:
-    assert "rises by 0.0123 nats per token less than" in words(-0.0123, 0.02)
+def test_a_smaller_difference_has_no_minus_sign() -> None:
+    assert "is 0.0123 nats per token lower than" in words(-0.0123, 0.02)
 
 
 def test_one_seed_has_no_interval() -> None:

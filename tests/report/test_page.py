@@ -35,7 +35,7 @@ from typer.testing import CliRunner
 from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
-from sweeps.ledger import Files
+from sweeps.ledger import Files, Ledger
 from sweeps.outcomes import RULES
 from sweeps.report import index
 from sweeps.report import page as report
@@ -116,7 +116,8 @@ def test_an_audited_trial_has_the_whole_curve_and_both_its_ends(tmp_path: Path) 
 
 
 def test_attempts_that_run_at_once_have_slots_of_their_own(tmp_path: Path) -> None:
-    with story(tmp_path / "s") as tell:
+    with Ledger(Files(tmp_path / "s"), clock=itertools.count().__next__) as ledger:
+        tell = Story(ledger)
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
         one, two, three = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3, 4e-3))
         tell.start(one)
@@ -142,6 +143,15 @@ def test_the_slots_are_devices_where_ray_gave_some(tmp_path: Path) -> None:
     gantt = page_of(tmp_path / "s")["gantt"]
     assert [*gantt["slots"]] == ["GPU 0", "GPU 1", "GPU 1"]
     assert [bar["slot"] for bar in gantt["bars"]] == [1, 0, 2]
+
+
+def test_a_trial_that_diverged_before_its_first_record_has_its_device(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.diverge(trial, EVERY // 2, device="GPU 1")
+    assert [*page_of(tmp_path / "s")["gantt"]["slots"]] == ["GPU 1"]
 
 
 def test_a_stopped_trial_frees_its_slot(tmp_path: Path) -> None:

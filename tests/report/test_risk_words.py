@@ -6,9 +6,9 @@ from dataclasses import replace
 from sweeps.findings.risk import Expected, Risk
 from sweeps.report.risk import risk_words
 
-SAFE = Risk({"optim.lr": 8e-3}, 6, 4, 0, (), 0.0, 0.459, None, None, None)
+SAFE = Risk({"optim.lr": 8e-3}, 6, 4, 0, (), 0.0, 0.459, None, None, None, 0)
 OWN = Expected({"optim.lr": 8e-3}, 3, 3.25)
-NEAR_EDGE = replace(SAFE, edge=1.6e-2, expected=OWN, safest=OWN)
+NEAR_EDGE = replace(SAFE, edge=1.6e-2, expected=OWN, safest=OWN, rivals=2)
 
 
 def test_a_search_far_from_trouble_says_nothing_of_risk() -> None:
@@ -18,8 +18,8 @@ def test_a_search_far_from_trouble_says_nothing_of_risk() -> None:
 def test_the_share_of_runs_that_went_wrong_has_its_interval() -> None:
     found = replace(SAFE, stopped=1, wrong=("non-finite", "spiked"), low=0.043, high=0.777)
     assert risk_words(found) == [
-        "At lr=0.008 and within a factor of 2 of it, 2 of 6 runs (1 stopped early) went wrong: 1 non-finite, 1 "
-        "spiked (33%, 95% interval 4% to 78%)."
+        "At lr=0.008 and within a factor of 2 of it, 2 of 6 runs went wrong: 1 non-finite, 1 spiked (33%, 95% "
+        "interval 4% to 78%). Not counted: 1 run stopped early."
     ]
 
 
@@ -51,6 +51,14 @@ def test_near_the_edge_another_rate_may_be_recommended() -> None:
     assert words.endswith(
         " By expected loss lr=0.004 is the better choice: 3.3000 against infinite, because a run diverged (mean over "
         "3 seeds, those that went wrong included)."
+    )
+
+
+def test_near_the_edge_the_best_rate_may_have_nothing_to_be_compared_with() -> None:
+    _, words = risk_words(replace(NEAR_EDGE, rivals=0))
+    assert words.endswith(
+        " The expected loss of the best rate is 3.2500 (mean over 3 seeds, those that went wrong included). No other "
+        "values ended on as many seeds to compare it with."
     )
 
 

@@ -15,7 +15,7 @@ from sweeps.report import log, paper
 from sweeps.report.page import page
 from sweeps.report.plots import arms as drawn
 from sweeps.report.speedup import ticks
-from sweeps.report.tables import ARMS, arms_table
+from sweeps.report.tables import ARMS, arms_table, trials_table
 
 NEW = ("speedup", "speedup_low", "speedup_high", "speedup_time")
 
@@ -40,6 +40,14 @@ def test_the_table_of_arms_has_the_speedup_and_its_interval(better: StudyFinding
     assert table.columns == (*ARMS, *NEW)
     assert table.rows[1]["speedup"] == pytest.approx(1.25, rel=1e-3)
     assert table.rows[1]["speedup_low"] < 1.25 < table.rows[1]["speedup_high"]
+
+
+def test_the_table_of_trials_tells_runs_at_other_horizons_from_those_of_the_baseline(
+    better: StudyFindings,
+) -> None:
+    rows = trials_table(better.results).rows
+    roles = {(row["role"], row["tokens"]) for row in rows if row["arm"] == "baseline"}
+    assert roles == {("run", 8192), ("horizon", 4096), ("horizon", 16384)}
 
 
 def test_the_baseline_has_empty_cells(better: StudyFindings) -> None:

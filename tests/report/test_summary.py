@@ -10,6 +10,7 @@ from ledgers import (
     BUDGET,
     EVERY,
     FIRST,
+    audited_seeds,
     audited_sweep,
     bowl,
     ended,
@@ -155,6 +156,11 @@ def test_an_audit_says_its_rate_with_the_interval_and_what_it_implies(tmp_path: 
     assert "2 of 3 stopped trials, drawn at random, were trained to the end" in said
     assert "a false-kill rate of 50% (95% interval 1% to 99%)" in said
     assert "The best of them ends 0.2500 below the best ranked trial." in said
+
+
+def test_the_seeds_of_an_audited_value_are_told_as_one(tmp_path: Path) -> None:
+    said = words(audited_seeds(tmp_path, {0: 3.0, 1: 3.0}, {0: 2.0, 1: 3.5}, by_value=True))
+    assert "1 of 1 value would have been the best, a false-kill rate of 100%" in said
 
 
 def test_an_audit_in_which_alone_something_finished_is_told(tmp_path: Path) -> None:
