@@ -1,5 +1,6 @@
 """Ledgers of version 0.1, written before planned rows had a role: read as they were read then."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -29,10 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def to_12_digits(text: str) -> str:
+    """A text whose long numbers have 12 digits: the last of a fit depend on the processor's linear
+    algebra."""
+    return re.sub(r"\d+\.\d{10,}(e-?\d+)?", lambda number: f"{float(number[0]):.12g}", text)
+
+
 @pytest.mark.parametrize(("sweep", "name"), WRITTEN)
 def test_an_old_ledger_says_what_it_said(folder: Path, sweep: str, name: str) -> None:
     now = (folder / sweep / "analysis" / name).read_text()
-    assert now == (FIXTURES / sweep / name).read_text()
+    assert to_12_digits(now) == to_12_digits((FIXTURES / sweep / name).read_text())
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
