@@ -38,8 +38,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   matters, as asked when it was decided; decision)
     horizon       the baseline is trained at another number of tokens, to say what an arm is worth in tokens:
                   tokens, rates (trials, which differ in their learning rate), values (of the best of these;
-                  null until they have ended, and if none finished), score, failed (how many of these failed),
-                  seeds, trials (its runs at these values, by seed)
+                  null until they have ended, and if none finished), failed (how many of these failed),
+                  trials (its runs at these values, by seed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
@@ -162,10 +162,7 @@ _FIELDS: Mapping[str, str] = {
         "metric=text ends=counts registered=texts noise=noise|null matters=number|null "
         "margin=number|null arms=seen"
     ),
-    "horizon": (
-        "tokens=size rates=ids values=values|null score=number|null failed=count seeds=counts "
-        "trials=ids_by_name"
-    ),
+    "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": "trial=id attempt=count step=count checkpoint?=text|null",
     "measured": (
