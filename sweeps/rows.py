@@ -58,7 +58,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     capped        its attempt ended because a cap was reached, or another trial reached the target that
                   ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
-                  counts for the others: trial
+                  counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
     audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
