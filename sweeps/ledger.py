@@ -692,6 +692,11 @@ class Sweep:
         """What runs lost on the test text, by trial."""
         return {trial: one for row in self.tested for trial, one in row["trials"].items()}
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all runs have read the test text that were to read it when the sweep had ended."""
+        return self.is_tested and self.tests.keys() >= set(self.tested[-1]["runs"])
+
     def audit(self, trial: str) -> Trial | None:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
         return self.audits.get(self.audit_of.get(trial, ""))
@@ -760,7 +765,7 @@ class Sweep:
             self.looks.append(row)
             return
         if row["kind"] == "tested":
-            for trial in row["trials"]:
+            for trial in (*row["trials"], *row["runs"]):
                 self.find(trial)
             self.tested.append(row)
             self.is_tested = True

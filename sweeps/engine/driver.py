@@ -634,10 +634,11 @@ class Driver:
 
     def test(
         self,
-        runs: Iterable[led.Trial],
+        runs: Collection[led.Trial],
         read: Callable[[led.Trial, Path | None], dict[str, Any] | None],
     ) -> None:
-        """Write down what runs lose on the test text, by their last checkpoints, each run once."""
+        """Write down what runs lose on the test text, by their last checkpoints, each run once; of those for
+        which it is None, a later call may know it."""
         known, files = self.sweep.tests, self.ledger.files
         found = {}
         for run in runs:
@@ -645,7 +646,7 @@ class Driver:
             if run.trial not in known and (losses := read(run, file)) is not None:
                 found[run.trial] = losses
         if found:
-            self._record("tested", trials=found)
+            self._record("tested", runs=[run.trial for run in runs], trials=found)
 
     @property
     def running(self) -> list[led.Trial]:
