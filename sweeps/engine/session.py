@@ -371,11 +371,10 @@ class _Session:
             limit = found.number
         if self.options.address == "local":
             print("starting Ray", flush=True)
-        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray finds
+        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray has
         gpus = gpus if self.options.gpus is None else self.options.gpus
-        resources = request.space.resources
-        with tune.cluster(self.options.address, resources, limit, gpus) as cluster:
-            slots = tune.slots(resources, limit)
+        with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
+            slots = tune.slots(cluster, limit)
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
