@@ -43,7 +43,9 @@ SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no
 VALUES = "values"  # what a search stops and promotes: values, of which seeds are repeats
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 # Kinds of rows that end an attempt.
-ATTEMPT_ENDS = {"paused", "stopped", "capped", "finished", "diverged", "failed", "unusable"}
+ATTEMPT_ENDS = {
+    "paused", "stopped", "capped", "finished", "diverged", "failed", "unusable", "withdrawn",
+}  # fmt: skip
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -690,6 +692,11 @@ class Sweep:
         """What runs lost on the test text, by trial."""
         return {trial: one for row in self.tested for trial, one in row["trials"].items()}
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all runs have read the test text that were to read it when the sweep had ended."""
+        return self.is_tested and self.tests.keys() >= set(self.tested[-1]["runs"])
+
     def audit(self, trial: str) -> Trial | None:
         """The audit of a stopped trial by the trial's id, if it was drawn."""
         return self.audits.get(self.audit_of.get(trial, ""))
@@ -758,7 +765,7 @@ class Sweep:
             self.looks.append(row)
             return
         if row["kind"] == "tested":
-            for trial in row["trials"]:
+            for trial in (*row["trials"], *row["runs"]):
                 self.find(trial)
             self.tested.append(row)
             self.is_tested = True
@@ -777,12 +784,15 @@ class Sweep:
             self.sampled = row
 
     def _move(self, trial: str, *, away: bool) -> None:
-        """Withdraw a trial with its audit, or restore them."""
+        """Withdraw a trial with its audit, which ends its attempt, or restore them."""
         for name, home in ((trial, self.trials), (self.audit_of.get(trial), self.audits)):
             if name is not None:
                 source, target = (home, self.withdrawn) if away else (self.withdrawn, home)
                 target[name] = source.pop(name)
                 target[name].is_withdrawn = away
+                if name in self.running:
+                    self.running.discard(name)
+                    target[name].status = "planned"
 
     def _register(self) -> None:
         """Keep what is asked as it was before the first run of an arm ended."""

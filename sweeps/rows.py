@@ -38,8 +38,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   matters, as asked when it was decided; decision)
     horizon       the baseline is trained at another number of tokens, to say what an arm is worth in tokens:
                   tokens, rates (trials, which differ in their learning rate), values (of the best of these;
-                  null until they have ended, and if none finished), score, failed (how many of these failed),
-                  seeds, trials (its runs at these values, by seed)
+                  null until they have ended, and if none finished), failed (how many of these failed),
+                  trials (its runs at these values, by seed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
@@ -58,7 +58,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     capped        its attempt ended because a cap was reached, or another trial reached the target that
                   ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
-                  counts for the others: trial
+                  counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
     audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
@@ -73,8 +73,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     sampled       text from the checkpoint of the best run: trial, step, text, tokens (of
                   the text), temperature, top_p, seed
     tested        the test text was read, by the last checkpoints of the runs of the chosen values and of the
-                  baseline: trials (by id: loss, bits_per_byte, on so many tokens of it, and split, the
-                  digest of the whole text in tokens)
+                  baseline: runs (all of these, also those that read it before or could not), trials (by id:
+                  loss, bits_per_byte, on so many tokens of it, and split, the digest of the whole text in
+                  tokens)
 
 Rows of earlier versions are read as this version would have written them (`_current`). Kinds and fields
 of a later version are skipped, and said once. Each row is validated where it is read, here and nowhere
@@ -162,10 +163,7 @@ _FIELDS: Mapping[str, str] = {
         "metric=text ends=counts registered=texts noise=noise|null matters=number|null "
         "margin=number|null arms=seen"
     ),
-    "horizon": (
-        "tokens=size rates=ids values=values|null score=number|null failed=count seeds=counts "
-        "trials=ids_by_name"
-    ),
+    "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": "trial=id attempt=count step=count checkpoint?=text|null",
     "measured": (
@@ -196,7 +194,7 @@ _FIELDS: Mapping[str, str] = {
     "failed": "trial=id attempt=count how=text reason=text traceback?=text final=flag",
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",
     "sampled": "trial=id step=count text=text tokens=count temperature=number top_p=number seed=count",
-    "tested": "trials=tested",
+    "tested": "runs=ids trials=tested",
 }
 # Of a trial in a `tested`.
 _TESTED = "loss=number|null bits_per_byte=number|null tokens=count split=text"
@@ -512,7 +510,15 @@ def _arms(stream: IO[bytes]) -> dict[str, str]:
     return arms
 
 
-_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look"}  # kinds that have changed
+_CHANGED = {
+    "planned",
+    "sweep",
+    "chosen",
+    "session",
+    "failed",
+    "look",
+    "tested",
+}  # kinds that have changed
 
 
 def _current(row: Row, arms: Mapping[str, str]) -> Row:
@@ -522,7 +528,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
     older confirmation is a `chosen` row with an empty arm. An older session has a command without its
     `folder_option`. Older failures say in their text how they came about. Older looks say of no arm which
-    bound it was decided by. Older configs lack the fields in `tinylm.config.IMPLIED`.
+    bound it was decided by. Older `tested` rows name no run that could not read the text. Older configs
+    lack the fields in `tinylm.config.IMPLIED`.
     """
     from tinylm import config as cfg  # loads pydantic
 
@@ -543,6 +550,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     if row["kind"] == "look":
         arms_seen = {name: {"matters": row["matters"], **one} for name, one in row["arms"].items()}
         return {**row, "arms": arms_seen}
+    if row["kind"] == "tested":
+        return {"runs": list(row["trials"]), **row}
     if row["kind"] == "failed" and "how" not in row:
         memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
         return {**row, "how": OUT_OF_MEMORY if memory else "error"}

@@ -155,7 +155,7 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
 HEAD = """
 from sweeps.engine.tune import cluster, ray
 from sweeps.plan.space import Resources
-with cluster("local", Resources(), None, None):
+with cluster("local", Resources(), None, 1):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
 """
@@ -163,7 +163,8 @@ with cluster("local", Resources(), None, None):
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """A Ray with room for one trial that sweeps share: to start one takes as long as half of them."""
+    """A Ray with room for one trial, and a GPU that it believes in, that sweeps share: to start one takes as
+    long as half of them."""
     with subprocess.Popen(
         [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as head:

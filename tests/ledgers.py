@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from sweeps import ledger
+from sweeps.findings.best import to_test
 from sweeps.findings.everything import findings
 from sweeps.findings.results import Results, results_of
 from sweeps.ledger import VALUES, Files, Ledger, Trial, fold
@@ -189,10 +190,11 @@ def story(folder: Path) -> Iterator[Story]:
 
 def tell_tested(files: Files, loss_of: Callable[[Trial], float | None]) -> None:
     """Write down what runs of a sweep lose on its test text; nothing of those for which it is None."""
+    runs = [run.trial for run in to_test(findings(studied(files)))]
     with Ledger(files) as ledger:
         losses = {t.trial: loss_of(t) for t in fold(ledger.rows()).trials.values()}
         rows = {trial: read_of(loss) for trial, loss in losses.items() if loss is not None}
-        ledger.append("tested", trials=rows)
+        ledger.append("tested", runs=runs, trials=rows)
 
 
 def read_of(loss: float | None) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conducting import NOPE, conduct, is_bare, study
-from fakes import MACHINE
+from fakes import MACHINE, Engine, driver
 from ledgers import rewrite, studied
 from typer.testing import CliRunner, Result
 
@@ -13,8 +14,9 @@ from sweeps import ledger as led
 from sweeps.commands.next import app
 from sweeps.findings.everything import findings
 from sweeps.plan import trials as pl
-from sweeps.plan.request import Request, read_request
+from sweeps.plan.request import Request, experiment_request, read_request
 from sweeps.report.next_steps import as_yaml, space_of, steps_of
+from tinylm import config as cfg
 
 PAIR = {
     "question": "Which pair?",
@@ -196,3 +198,25 @@ def test_an_arm_that_was_not_re_tuned_gets_a_grid(retune: dict[str, Any] | None)
     assert ask("a.yaml").exit_code == 0
     _, plan = planned("a.yaml")
     assert [arm.retune for arm in plan.arms] == [True, True]
+
+
+def test_an_experiment_of_a_file_asks_for_a_sweep_at_the_scale_in_that_file() -> None:
+    high = {"model.tie_embeddings": True, "model.embedding_std": 1.0}
+    config = cfg.overlay(cfg.load("smoke"), high)
+    Path("mine").mkdir()
+    Path("mine/own.yaml").write_text(yaml.safe_dump(config.model_dump()))
+    asked = experiment_request("s", "mine/own.yaml", [], "")
+    files = led.Files(Path("results/s"))
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, asked)
+        conductor.begin({"folder_option": "--name", "command": "python -m sweeps.experiment"})
+        Engine(conductor, inner).run()
+    rows = [
+        {**row, **({"loss_init": 25.0} if row["kind"] == "measured" else {})}
+        for row in led.read(files)
+    ]
+    rewrite(files, rows)
+    said = ask("a.yaml").stdout.splitlines()[-1]
+    assert said == "Run: python -m sweeps.run a.yaml --scale mine/own.yaml"
+    again = read_request("a.yaml", "mine/own.yaml", [], 0)
+    assert again.base.model == config.model.model_copy(update={"embedding_std": "standard"})

@@ -277,6 +277,12 @@ def test_a_dead_switch_is_void_and_exits_3(compared: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_trial_on_a_cpu_takes_no_gpu_of_a_running_cluster(compared: Any) -> None:
+    rows = led.read(led.Files(compared[1]))
+    assert not [row for row in rows if row["kind"] == "measured" and "device" in row]
+
+
+@pytest.mark.slow
 def test_a_study_ends_with_a_verdict_on_every_arm(compared: Any) -> None:
     done, folder = compared
     assert "void: its runs equal the baseline's" in done.stdout

@@ -54,7 +54,7 @@ def main(
         files = find_sweep(name)
         found = Reader().findings(files)
         steps = steps_of(found)
-        if found.unfinished and not found.results.is_over:
+        if found.is_unfinished:
             raise exits.UsageError(f"{files.name}: has not finished; {steps[0].words}")
         step = _settling(files, steps, path) if path else _first(files, steps)
         space = space_of(found.results, step)

@@ -152,7 +152,7 @@ class Driver:
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung
     # What to do with a trial once the checkpoint that it is saving has arrived.
-    _due: dict[str, Literal["pause", "finish", "cap"]] = field(default_factory=dict)
+    _due: dict[str, Literal["pause", "finish", "cap", "withdraw"]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
     # Each trial's place in the order of starting, trials that were begun first; and the places of those
@@ -312,7 +312,8 @@ class Driver:
         if new is None:
             self._at_target.pop(trial.trial, None)
             new = first_at_most(trial, target.metric, target.limit)
-        if new is not None and new.loss(target.metric) <= target.limit and not trial.is_withdrawn:
+        is_asked = not trial.is_withdrawn and trial.trial not in self._gone
+        if new is not None and new.loss(target.metric) <= target.limit and is_asked:
             self._at_target.setdefault(trial.trial, new.loss(target.metric))
 
     def _is_over(self, trial: led.Trial) -> bool:
@@ -579,10 +580,11 @@ class Driver:
         return pl.unwanted(self.request, self.machine, self.plan, self.sweep)
 
     def _withdraw(self) -> None:
-        """Write down which trials the space no longer has."""
+        """Write down which trials the space no longer has; of one that is being trained, `saved` does it."""
         unwanted = self._unwanted()
         for trial in unwanted:
-            self._record("withdrawn", trial=trial)
+            if trial not in self.sweep.running:
+                self._record("withdrawn", trial=trial)
         if unwanted or self._gone:
             self._consult()
 
@@ -632,10 +634,11 @@ class Driver:
 
     def test(
         self,
-        runs: Iterable[led.Trial],
+        runs: Collection[led.Trial],
         read: Callable[[led.Trial, Path | None], dict[str, Any] | None],
     ) -> None:
-        """Write down what runs lose on the test text, by their last checkpoints, each run once."""
+        """Write down what runs lose on the test text, by their last checkpoints, each run once; of those for
+        which it is None, a later call may know it."""
         known, files = self.sweep.tests, self.ledger.files
         found = {}
         for run in runs:
@@ -643,7 +646,7 @@ class Driver:
             if run.trial not in known and (losses := read(run, file)) is not None:
                 found[run.trial] = losses
         if found:
-            self._record("tested", trials=found)
+            self._record("tested", runs=[run.trial for run in runs], trials=found)
 
     @property
     def running(self) -> list[led.Trial]:
@@ -951,6 +954,9 @@ class Driver:
         if self._is_over(trial):
             self._due[trial_id] = "finish"
             return False
+        if trial_id in self._gone:
+            self._due[trial_id] = "withdraw"
+            return False
         decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])
         if decided == "pause":
             self._due[trial_id] = "pause"
@@ -985,6 +991,9 @@ class Driver:
             self._finish(trial)
         elif due == "pause":
             self._pause(trial, trial.tokens)
+        elif due == "withdraw":
+            self._record("withdrawn", trial=trial_id)
+            self._consult()
         elif due == "cap":
             cap = self.reached_cap()
             assert cap is not None  # a cap that was reached stays reached

@@ -16,6 +16,7 @@ from sweeps import exits
 from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.driver import Driver, refuse_other_bits
+from sweeps.engine.failures import failure_of
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
@@ -350,7 +351,7 @@ class _Session:
         self._tell_void()
         if self.driver.sweep.sampled is None:  # a crash prevented it
             self.driver.sample(self.readers.best_runs(files), _sample)
-        if not self.driver.sweep.is_tested:  # the same
+        if not self.driver.sweep.is_read:  # the same, or a run could not read it
             self._test()
         ledger, summary = files.ledger, files.summary
         if not summary.exists() or summary.stat().st_mtime < ledger.stat().st_mtime:
@@ -370,11 +371,10 @@ class _Session:
             limit = found.number
         if self.options.address == "local":
             print("starting Ray", flush=True)
-        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray finds
+        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray has
         gpus = gpus if self.options.gpus is None else self.options.gpus
-        resources = request.space.resources
-        with tune.cluster(self.options.address, resources, limit, gpus) as cluster:
-            slots = tune.slots(resources, limit)
+        with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
+            slots = tune.slots(cluster, limit)
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
@@ -415,7 +415,9 @@ class _Session:
     def _conclude(self, ended_by: int | None) -> int:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
         driver, command = self.driver, self.options.command
-        capped = driver.is_capped()
+        cap = driver.reached_cap()
+        # A target that was reached ends a sweep; a cap keeps it from ending.
+        capped = cap is not None and cap["cap"] != "target" and driver.has_work()
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         if ended_by is None and not capped:
             driver.sample(self.readers.best_runs(self._files), _sample)
@@ -430,8 +432,7 @@ class _Session:
         if failed:
             _warn(f"To try the failed trials again: {command}")
         self._tell_void()
-        cap = driver.reached_cap()
-        if cap is not None and cap["cap"] != "target" and capped:
+        if cap is not None and capped:
             _warn(
                 f"caps.{cap['cap']}: used {cap_amount(cap['cap'], cap['used'], cap['limit'])}. "
                 f"Raise it in {driver.request.source}, then resume: {command}"
@@ -452,14 +453,13 @@ class _Session:
 
 
 def _sample(file: Path) -> led.Row | None:
-    """Text that a checkpoint writes; None, and a warning, if the checkpoint is damaged."""
+    """Text that a checkpoint writes; None, and a warning, if it can't."""
     from sweeps.engine.worker import sample_text
-    from tinylm.checkpoint import CheckpointError
 
     try:
         return sample_text(file)
-    except CheckpointError as error:  # what was measured is valid without it
-        _warn(f"no sample text: {error}")
+    except Exception as error:  # noqa: BLE001 whatever it is, what was measured is valid without it
+        _warn(f"no sample text: {failure_of(error).reason}")
         return None
 
 
@@ -472,8 +472,8 @@ def _read_test_text(run: led.Trial, file: Path | None) -> led.Row | None:
         if file is None or not file.is_file():
             raise CheckpointError("its checkpoint is gone")
         return read_test_text(file, run.corpus)
-    except (CheckpointError, cfg.ConfigError) as error:  # what was measured is valid without it
-        _warn(f"no test loss of {run.label}: {error}")
+    except Exception as error:  # noqa: BLE001 as of sample text
+        _warn(f"no test loss of {run.label}: {failure_of(error).reason}")
         return None
 
 

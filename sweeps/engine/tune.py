@@ -429,6 +429,7 @@ class Cluster:
 
     def __init__(self, *, own: bool) -> None:
         self.dashboard = ""  # its URL
+        self.takes: dict[str, float] = {}  # of it, each trial
         self._own = own
         self._address = ""  # HOST:PORT of the head of one that was running
         self._answered = time.monotonic()
@@ -522,8 +523,8 @@ def _leave(code: int) -> None:
 def cluster(
     address: str, resources: Resources, limit: int | None, gpus: int | None
 ) -> Iterator[Cluster]:
-    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials and so many
-    GPUs (None for those that it finds), or the one at an address.
+    """A Ray cluster while the context lasts: a new one (`local`) with room for so many trials, or the one at
+    an address. Trials use so many GPUs of it: 0 for none, None for those that it has.
 
     Raises `ClusterError` if the cluster can't be started or reached.
     """
@@ -535,6 +536,7 @@ def cluster(
         used = Cluster(own=address == "local")
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
+            used.takes = _takes(resources, gpus)
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -582,20 +584,19 @@ def _settings(
     return settings
 
 
-def slots(resources: Resources, limit: int | None) -> int:
+def slots(cluster: Cluster, limit: int | None) -> int:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    takes = _takes(resources)
-    found = _slots(takes, limit)
+    found = _slots(cluster.takes, limit)
     if found == 0:
-        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
+        needs = " and ".join(f"{need:g} {name}" for name, need in cluster.takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
     return found
 
 
-def _takes(resources: Resources) -> dict[str, float]:
-    """What a trial takes of the cluster; GPUs where it has some, also where trials run on CPUs."""
+def _takes(resources: Resources, gpus: int | None) -> dict[str, float]:
+    """What a trial takes of the cluster: no GPU if trials use 0 of them, or if it has none."""
     takes = {"CPU": float(resources.cpus)}
-    if ray.cluster_resources().get("GPU"):
+    if gpus != 0 and ray.cluster_resources().get("GPU"):
         takes["GPU"] = float(resources.gpus)
     if resources.memory is not None:
         takes["memory"] = float(resources.memory)
@@ -615,8 +616,7 @@ def run(
     `more` are further Tune callbacks. `ClusterError` if the cluster is lost, or if Ray ends while work is
     left. Errors of the ledger and its disk are raised as they are.
     """
-    takes = _takes(driver.request.space.resources)
-    conversation = _Conversation(driver, takes, limit, update)
+    conversation = _Conversation(driver, cluster.takes, limit, update)
 
     tuner = tune.Tuner(
         TrialActor,

@@ -67,6 +67,11 @@ class Findings:
         programs = self.results.programs_words(self.results.trials)
         return [*notes, programs] if programs else notes
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something is left to train of what the sweep asks, unless its target has ended it."""
+        return bool(self.unfinished) and not self.results.is_over
+
     def count(self, status: str) -> int:
         """The number of trials with this status in the tables."""
         return len(self.results.having(status))
@@ -86,7 +91,7 @@ class Findings:
             "metric": results.metric,
             "from": results.begun,
             "to": results.latest,
-            "trials": {"planned": len(results.trials), **counts},
+            "trials": {"planned": len(results.asked), **counts},
             "seeds": sorted({trial.seed for trial in results.trials}),
             "notes": self.notes,
             "diverged": [result.as_json() for result in self.diverged],
@@ -161,6 +166,13 @@ class StudyFindings(Findings):
     unsettled: tuple[Unsettled, ...]
     tuning: tuple[Tuning, ...]
     tested: OnTestText | None  # None before the test text was read
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something is left to train, which may be trials at other horizons that are not planned yet."""
+        worth = None if self.comparison is None else self.comparison.speedups
+        waits = worth is not None and worth.is_unfinished and not self.results.is_over
+        return super().is_unfinished or waits
 
     def as_json(self) -> Row:
         """The content of summary.json, the figures aside."""

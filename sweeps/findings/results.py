@@ -174,6 +174,11 @@ class Results:
         a search that do not repeat a run."""
         return _answering(self.sweep, self.space)
 
+    @cached_property
+    def asked(self) -> list[Trial]:
+        """The trials that answer the question, and those of a study at other horizons; in plan order."""
+        return list(self.sweep.trials.values()) if self.is_study else self.trials
+
     def programs_words(self, trials: Iterable[Trial]) -> str:
         """What is said of trials that more than one program trained; empty if one did."""
         by_trial = [self.sweep.programs(trial) for trial in trials]
@@ -221,8 +226,8 @@ class Results:
         return audit if ended and trial.status == "stopped" else None
 
     def having(self, status: str) -> list[Trial]:
-        """The trials with this status in the tables, in plan order."""
-        return [trial for trial in self.trials if status_of(trial) == status]
+        """The trials with this status in the tables, in plan order; of a study also those at other horizons."""
+        return [trial for trial in self.asked if status_of(trial) == status]
 
 
 _PROGRAM_WORDS = {"code": "the training code", "torch": "torch"}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmSpeedup
-from sweeps.findings.results import Results
+from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.findings.stability import LR
 from sweeps.ledger import BASELINE, Row, Trial
 from sweeps.selection import losses_by_seed
@@ -22,22 +22,28 @@ class Horizon:
     share: float  # of the tokens of all arms
     tokens: int
     values: dict[str, Any] | None  # None until the learning rates have ended, and if none finished
-    tried: int  # learning rates; 0 for the baseline's own tokens, whose rate its re-tune grid chose
+    rates: tuple[Trial, ...]  # none at the baseline's own tokens, whose rate its re-tune grid chose
+    failed: int  # how many of these failed
     edge: Literal["lowest", "highest"] | None  # whether the best rate is at an end of those tried
     losses: dict[int, float]  # of the finished runs, by seed
-    runs: tuple[Trial, ...]
+    runs: tuple[Trial, ...]  # at the values of the best rate
 
     @property
     def has_ended(self) -> bool:
-        """Whether no run is left to train."""
-        return bool(self.runs) and all(
-            one.status in {"finished", "diverged", "failed"} for one in self.runs
-        )
+        """Whether nothing is left to train."""
+        ended = all(status_of(one) in ENDINGS for one in (*self.rates, *self.runs))
+        is_chosen = bool(self.runs) or all(one.status != "finished" for one in self.rates)
+        return ended and is_chosen
+
+    @property
+    def lost(self) -> list[Trial]:
+        """The runs that did not finish, where nothing is left to train; all rates if none of them finished."""
+        return [one for one in self.runs or self.rates if one.status != "finished"]
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
-        parts = (self.share, self.tokens, self.values, self.edge, self.losses)
-        return dict(zip(("share", "tokens", "values", "edge", "losses"), parts, strict=True))
+        names = ("share", "tokens", "values", "edge", "failed", "losses")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Speedups:
     straight: stats.Straight | None
     why_not: str  # why there is no scaling; empty if there is
     is_tuned: bool  # whether the learning rate was tuned at the baseline's own tokens, too
+    is_unfinished: bool  # whether something is left to train at other numbers of tokens
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -68,18 +75,22 @@ def speedups(results: Results) -> Speedups | None:
     asked, chosen = results.space.speedup, results.sweep.chosen.get(BASELINE)
     if asked is None or chosen is None:
         return None
-    runs = [results.sweep.trials[one] for one in chosen["trials"].values()]
-    budget: int = results.base["budget"]["tokens"]
-    own = _horizon(results, 1.0, budget, chosen["values"], runs)
+    trials, budget = results.sweep.trials, int(results.base["budget"]["tokens"])
+    middle = {**chosen, "tokens": budget, "rates": [], "failed": 0}
+    own = _horizon(results, middle, budget)
     rows = sorted(results.sweep.horizons.values(), key=lambda row: int(row["tokens"]))
     # Those of other values that the baseline had before are withdrawn.
-    rows = [row for row in rows if results.sweep.trials.keys() >= set(row["rates"])]
-    others = [_of_row(results, row, budget) for row in rows]
+    rows = [row for row in rows if trials.keys() >= set(row["rates"])]
+    others = [_horizon(results, row, budget) for row in rows]
     every = tuple(sorted((*others, own), key=lambda one: one.tokens))
-    why_not = _why_not(others)
     is_tuned = LR in (results.space.retune or {})
-    if why_not:
-        return Speedups(every, None, None, why_not, is_tuned)
+    waits = _waits(others, len(asked.horizons)) if own.values is not None else ""
+
+    def without(why_not: str) -> Speedups:
+        return Speedups(every, None, None, why_not, is_tuned, is_unfinished=bool(waits))
+
+    if why_not := waits or _lost(own, others):
+        return without(why_not)
     low, high = others
     seeds = [seed for seed in own.losses if seed in low.losses and seed in high.losses]
     found = stats.scaling(
@@ -91,50 +102,42 @@ def speedups(results: Results) -> Speedups | None:
     if found is None:
         flat = "the baseline's loss does not fall with its tokens"
         few = "the baseline has not finished at all of them on two seeds"
-        return Speedups(every, None, None, flat if len(seeds) > 1 else few, is_tuned)
-    middle = sum(own.losses[seed] for seed in seeds) / len(seeds)
-    return Speedups(every, found, found.straight(middle), "", is_tuned)
+        return without(flat if len(seeds) > 1 else few)
+    loss = sum(own.losses[seed] for seed in seeds) / len(seeds)
+    return Speedups(every, found, found.straight(loss), "", is_tuned, is_unfinished=False)
 
 
-def _why_not(others: list[Horizon]) -> str:
-    """Why runs at the lower and the higher number of tokens say nothing yet; empty if they do."""
-    if len(others) < 2:
-        return "the baseline has not been trained at other numbers of tokens yet"
+def _waits(others: list[Horizon], asked: int) -> str:
+    """What is left to train at so many other numbers of tokens; empty if nothing is."""
     for one in others:
         if not one.has_ended:
             return f"the baseline has not finished at {one.share:g} times the tokens yet"
-        lost = [run.status for run in one.runs if run.status != "finished"]
-        if lost:
-            return f"the baseline {lost[0]} at {one.share:g} times the tokens"
-    return ""
+    few = "the baseline has not been trained at other numbers of tokens yet"
+    return few if len(others) < asked else ""
 
 
-def _of_row(results: Results, row: Row, budget: int) -> Horizon:
+def _lost(own: Horizon, others: list[Horizon]) -> str:
+    """Why runs that have ended say nothing; empty if they do."""
+    if own.values is None:
+        return "the baseline diverged at every value of its re-tune grid"
+    lost = ((run.status, one.share) for one in others for run in one.lost)
+    return next((f"the baseline {how} at {share:g} times the tokens" for how, share in lost), "")
+
+
+def _horizon(results: Results, row: Row, budget: int) -> Horizon:
     """The horizon of a row."""
-    trials = results.sweep.trials
-    runs = [trials[one] for one in row["trials"].values()] or [trials[one] for one in row["rates"]]
-    return _horizon(
-        results, row["tokens"] / budget, row["tokens"], row["values"], runs, tuple(row["rates"])
-    )
-
-
-def _horizon(
-    results: Results,
-    share: float,
-    tokens: int,
-    values: dict[str, Any] | None,
-    runs: list[Trial],
-    rates: tuple[str, ...] = (),
-) -> Horizon:
-    tried = sorted(results.sweep.trials[one].value(LR) for one in rates)
+    values, trials = row["values"], results.sweep.trials
+    rates, runs = ([trials[one] for one in of] for of in (row["rates"], row["trials"].values()))
+    tried = sorted(one.value(LR) for one in rates)
     ends: dict[Any, Literal["lowest", "highest"]] = {}
     if tried and values is not None:
         ends = {tried[0]: "lowest", tried[-1]: "highest"}
     return Horizon(
-        share=share,
-        tokens=tokens,
+        share=row["tokens"] / budget,
+        tokens=row["tokens"],
         values=values,
-        tried=len(tried),
+        rates=tuple(rates),
+        failed=row["failed"],
         edge=ends.get((values or {}).get(LR)),
         losses=losses_by_seed(runs, results.metric) if values is not None else {},
         runs=tuple(runs),

@@ -49,7 +49,7 @@ class OnTestText:
     """What is known of the test text. Flattery is by how much the validation text flatters a choice."""
 
     tokens: int  # that were read
-    went_on: bool  # whether the sweep went on after it was read
+    went_on: bool  # whether the sweep went on after it was read, or now chooses other runs
     unread: int  # runs that have not read it
     chosen: Losses | None = None  # of a search: the values that it chose
     base: Losses | None = None  # of a search: its base config, if it was trained and not chosen
@@ -200,5 +200,6 @@ def _begun(results: Results, runs: Sequence[Trial]) -> OnTestText | None:
     read = [tests[run.trial]["tokens"] for run in runs if run.trial in tests]
     if not read:
         return None
-    went_on = results.sweep.went_on or len(results.sweep.tested) > 1
+    now = {run.trial for run in runs}
+    went_on = results.sweep.went_on or any(set(row["runs"]) != now for row in results.sweep.tested)
     return OnTestText(max(read), went_on, len(runs) - len(read))

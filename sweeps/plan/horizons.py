@@ -117,15 +117,14 @@ def found(
         best = min(finished, key=lambda one: float(one.curve[-1][metric])) if is_chosen else None
         own = None if best is None else _without_budget(best.values)
         planned = tried if own is None else runs(request, baseline, own, tokens)
-        again = [] if own is None else planned
         fields = {
             "tokens": tokens,
             "rates": ids,
             "values": own,
-            "score": best and best.curve[-1][metric],
             "failed": sum(sweep.trials[one].status == "failed" for one in ended),
-            "seeds": [one.config.run.seed for one in again],
-            "trials": {str(one.config.run.seed): one.trial for one in again},
+            "trials": {}
+            if own is None
+            else {str(one.config.run.seed): one.trial for one in planned},
         }
         yield Choice(fields, planned)
 

@@ -187,7 +187,7 @@ def experiment_request(name: str, config: str, changes: list[str], why: str) -> 
         "seeds": [base.run.seed],
         "schedule": {"policy": "none"},
     }
-    return Request(Space.model_validate(written), written, config, base, Path(config).stem, 0)
+    return Request(Space.model_validate(written), written, config, base, config, 0)
 
 
 def sweep_folder(request: Request, out: Path | None) -> Path:

@@ -319,7 +319,7 @@ class Resources(Section):
     gpus: cfg.Positive = Field(
         default=1,
         description="A share of one GPU, at most 1: a trial trains on one device. Counts only if run.device "
-        "is cuda, or if Ray has GPUs.",
+        "is cuda, or with --gpus.",
     )
     memory: Bytes | None = Field(
         default=None,

@@ -383,7 +383,8 @@ def unwanted(request: Request, machine: Machine, planned: Plan, sweep: led.Sweep
     for arm in planned.arms:
         choice = sweep.chosen.get(arm.name)
         if choice is None:  # not settled again: it may choose as before
-            wanted |= {trial.trial for trial in sweep.trials.values() if trial.arm == arm.name}
+            runs = (one for one in sweep.trials.values() if one.role != "tuning")
+            wanted |= {one.trial for one in runs if one.arm == arm.name}
         elif choice["values"] is not None:
             every = arms.runs(request, arm, choice["values"], request.looks[-1])
             wanted |= {one.trial for one in every}

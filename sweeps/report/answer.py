@@ -172,7 +172,7 @@ def _basis(choice: Choice) -> str:
 
 def unfinished_words(results: Results) -> str:
     """How many trials have not finished, and that what they have measured is not final."""
-    going, every = results.having("unfinished"), quantity(len(results.trials), "trial")
+    going, every = results.having("unfinished"), quantity(len(results.asked), "trial")
     measured = sum(bool(trial.curve) for trial in going)
     said = []
     if measured == 1:

@@ -114,8 +114,8 @@ def _text(trial: Trial) -> str:
 
 
 def _state(found: SearchFindings | StudyFindings) -> str:
-    planned, unfinished = len(found.results.trials), found.count("unfinished")
-    if unfinished:
+    planned, unfinished = len(found.results.asked), found.count("unfinished")
+    if found.is_unfinished or unfinished:
         return f"results for {planned - unfinished} of {planned}"
     lost = tally(["diverged"] * found.count("diverged") + ["failed"] * found.count("failed"))
     return f"complete ({lost})" if lost else "complete"

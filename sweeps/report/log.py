@@ -305,7 +305,7 @@ def _ran_at(arm: ArmFindings) -> str:
 
 
 def _dynamics(found: SearchFindings | StudyFindings) -> str:
-    trials = found.results.trials
+    trials = found.results.asked
     troubles = tally(kind for trial in trials if (kind := outcome(trial)))
     ended = f"{found.count('finished')} of {quantity(len(trials), 'trial')} finished"
     problems = (

@@ -54,8 +54,7 @@ class Step:
 
 def steps_of(found: SearchFindings | StudyFindings) -> list[Step]:
     """What to do next after a sweep; of a study, each arm's steps begin with its name."""
-    results = found.results
-    steps = [_resume(results)] if found.unfinished and not results.is_over else []
+    steps = [_resume(found)] if found.is_unfinished else []
     arms: dict[str, tuple[Step, list[str]]] = {}  # a step by its words, and the arms that it is for
     for one in experiments([found]):
         for step in next_steps(one):
@@ -135,15 +134,18 @@ def _again(results: Results, option: str = "") -> str:
     return f"Run the sweep again with `{option}`." if option else "Run the sweep again."
 
 
-def _resume(results: Results) -> Step:
-    left = unfinished_words(results)
-    return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(results)}")
+def _resume(found: SearchFindings | StudyFindings) -> Step:
+    left = unfinished_words(found.results)
+    if not left and isinstance(found, StudyFindings) and found.comparison is not None:
+        worth = found.comparison.speedups
+        left = "" if worth is None else f"{worth.why_not}."
+    return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(found.results)}")
 
 
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     results = found.results
-    if found.unfinished and not results.is_over:
-        yield _resume(results)
+    if found.is_unfinished:
+        yield _resume(found)
     yield from _mend_search(found, one)
     if doubts(one.runs) or found.unfinished:
         # What is tried next would have the same problem; and nothing is tried in a sweep that its target

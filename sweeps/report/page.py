@@ -62,7 +62,7 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         "from": results.begun,
         "to": results.latest,
         "counts": {
-            "planned": len(results.trials),
+            "planned": len(results.asked),
             **{status: found.count(status) for status in (*ENDINGS, "unfinished")},
         },
         "main": _main(found),

@@ -80,12 +80,17 @@ def _cautions(found: Speedups) -> Iterator[str]:
             "speedups may be off. Add `optim.lr` under `retune`."
         )
     for one in found.horizons:
+        side = "above" if one.share > 1 else "below"
+        if one.failed:
+            yield (
+                f"At {one.share:g} times the tokens, {one.failed} of {len(one.rates)} learning rates of the baseline "
+                f"failed. If a better one is among them, the token speedups {side} 1x are too high."
+            )
         if one.edge is not None:
             further = "lower" if one.edge == "lowest" else "higher"
-            side = "above" if one.share > 1 else "below"
             yield (
                 f"At {one.share:g} times the tokens, the baseline's best learning rate is the {one.edge} of "
-                f"{one.tried}. If an even {further} one is better, the token speedups {side} 1x are too high."
+                f"{len(one.rates)}. If an even {further} one is better, the token speedups {side} 1x are too high."
             )
 
 
@@ -209,7 +214,7 @@ _OF_HORIZON = (
     Column[Horizon]("tokens", lambda h: whole(h.tokens)),
     Column[Horizon]("share", lambda h: f"{h.share:g}x"),
     Column[Horizon]("runs at", lambda h: named(h.values or {}), True),
-    Column[Horizon]("seeds", lambda h: f"{len(h.losses)} of {len(h.runs)}"),
+    Column[Horizon]("seeds", lambda h: f"{len(h.losses)} of {len(h.runs)}" if h.runs else ""),
     Column[Horizon](
         "mean loss",
         lambda h: loss(sum(h.losses.values()) / len(h.losses)) if h.losses else "",

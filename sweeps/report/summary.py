@@ -72,10 +72,10 @@ REACHED = (
 
 def _title(found: Findings) -> list[str]:
     results = found.results
-    planned, unfinished = len(results.trials), found.count("unfinished")
+    planned, unfinished = len(results.asked), found.count("unfinished")
     counts = {status: found.count(status) for status in ENDINGS}
     parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
-    state = "**unfinished:** " * (bool(unfinished) and not results.is_over)
+    state = "**unfinished:** " * found.is_unfinished
     state += f"results for {planned - unfinished} of {quantity(planned, 'trial')}"
     lines = [
         f"# {escaped(results.question)}",

@@ -32,7 +32,7 @@ def print_result(found: SearchFindings | StudyFindings, console: Console, best: 
     for number, words in enumerate(head_words(found, best)):
         # Not broken into lines: commands are copied from here.
         console.print(Text(words, style="" if number else "bold"), soft_wrap=True)
-    if not found.unfinished:
+    if not found.is_unfinished:
         console.print(_time_words(found.compute), highlight=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conducting import conduct, study
+from conducting import loss as losses
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 from faults import LOST, rows_lost
 
@@ -1128,6 +1129,47 @@ def test_a_sweep_with_a_value_to_withdraw_is_not_done(tmp_path: Path) -> None:
         assert (conductor.is_done(), conductor.has_work()) == (False, False)
         conductor.begin({})
         assert conductor.is_done()
+
+
+def narrowed(folder: Path, how: Loss = losses) -> led.Sweep:
+    """A study whose best rate is removed while the runs at it are being trained, resumed on five slots."""
+    schedule = {"policy": "asha", "eta": 3, "grace": "1/4"}
+    tree, rates = study(schedule=schedule), [1e-3, 4e-3, 1.6e-2]
+    sweep(folder, tree | {"retune": {"optim.lr": {"grid": rates}}}, losses, slots=5, records=23)
+    left = tree | {"retune": {"optim.lr": {"grid": [rates[0], rates[2]]}}}
+    return sweep(folder, left, how, slots=5)
+
+
+def test_a_run_that_is_being_trained_when_its_values_are_given_up_is_withdrawn(
+    tmp_path: Path,
+) -> None:
+    after = narrowed(tmp_path)
+    given_up = [trial for trial in after.withdrawn.values() if trial.role == "run"]
+    assert [(one.label, one.status) for one in given_up] == [
+        ("baseline lr=0.004 seed=0", "planned"),
+        ("baseline lr=0.004 seed=1", "planned"),
+    ]
+    assert all(0 < one.tokens < one.budget for one in given_up) and not after.running
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+def test_a_run_that_fails_after_its_values_were_given_up_is_withdrawn_too(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        rows = led.read(led.Files(tmp_path))
+        chosen = [row["values"] for row in rows if row.get("arm") == "baseline" and "tried" in row]
+        if config["optim"]["lr"] == 4e-3 and chosen[-1] == {"optim.lr": 1e-3}:
+            raise ZeroDivisionError
+        return losses(config, share)
+
+    after = narrowed(tmp_path, how)
+    assert len([one for one in after.withdrawn.values() if one.reason]) == 2
+    assert set(statuses(after)) == {"finished", "stopped"}
+
+
+def test_a_grid_that_loses_its_best_value_chooses_from_the_others(tmp_path: Path) -> None:
+    narrowed(tmp_path)
+    chosen = [row["values"] for row in led.read(led.Files(tmp_path)) if row["kind"] == "chosen"]
+    assert None not in chosen
 
 
 def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Engine, driver, grid, request, v_shaped
+from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
@@ -16,9 +16,12 @@ from sweeps.engine import session
 from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
 from sweeps.exits import Code, RefusedError, StorageError, UsageError
+from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from tinylm import config as cfg
-from tinylm.data import Corpus
+from tinylm import train
+from tinylm.checkpoint import save
+from tinylm.data import Corpus, prepare
 
 RATES = [1e-3, 4e-3]
 OPTIONS = session.Options("python -m sweeps.run lr", "--out")
@@ -41,11 +44,13 @@ class Analysis:
         )
 
 
-def asked(folder: Path, base: Mapping[str, float], question: str = "Which rate?") -> Request:
+def asked(
+    folder: Path, base: Mapping[str, float], question: str = "Which rate?", **more: Any
+) -> Request:
     """Two rates on the text beside the folder of their sweep, with changes of its base."""
     text = {"data.corpus": "text", "data.path": str(folder.parent / "text.txt")}
     tree = {**grid(RATES, policy="none"), "base": {**text, "model.vocab_size": 257, **base}}
-    return request({**tree, "question": question})
+    return request({**tree, "question": question, **more})
 
 
 @pytest.fixture
@@ -105,6 +110,53 @@ def test_the_test_text_is_read_where_a_crash_prevented_it(
     trial = next(iter(led.fold(led.read(led.Files(done))).trials.values()))
     again(done, Analysis(tested=[trial]))
     assert "no test loss of lr=0.001: " in capsys.readouterr().err
+
+
+def test_a_test_text_that_was_read_in_part_is_read_to_the_end(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = led.fold(led.read(led.Files(done))).trials.values()
+    read = {"loss": 3.0, "bits_per_byte": 1.0, "tokens": 2048, "split": "ab"}
+    with led.Ledger(led.Files(done)) as ledger:
+        runs = [first.trial, second.trial]
+        ledger.append("tested", runs=runs, trials={first.trial: read})
+    again(done, Analysis(tested=[first, second]))
+    said = capsys.readouterr().err
+    assert ("no test loss of lr=0.004: " in said, "lr=0.001" in said) == (True, False)
+
+
+def test_a_sweep_that_its_target_has_ended_reads_its_test_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "rates"
+    (tmp_path / "text.txt").write_text("one two three\n" * 4000)
+    what = asked(folder, {}, target={"val_loss": 2.5, "ends": "sweep"})
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = Driver(ledger, what, pl.plan(what, MACHINE), MACHINE, CorpusFacts(print))
+        conductor.begin({})
+        Engine(conductor, v_shaped, slots=1).run()
+        assert conductor.is_capped()
+        trials = list(conductor.sweep.trials.values())
+    analysis = Analysis(tested=trials[:1])
+    ended = session.run(what, folder, OPTIONS, analysis.readers(), Console(file=io.StringIO()))
+    assert "no test loss of lr=0.001: " in capsys.readouterr().err
+    assert (ended, analysis.published) == (0, [led.Files(folder)])
+
+
+def test_a_text_that_cannot_be_prepared_again_is_told(
+    tiny: cfg.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    config = cfg.overlay(tiny, {"data.test_fraction": 0.2})
+    corpus, file = prepare(config), tmp_path / "checkpoint.pt"
+    save(file, train.start(config), corpus, config)
+    run = replace(next(iter(planned(config).trials.values())), corpus=corpus.digest)
+    no_folder = tmp_path / "cache"
+    no_folder.write_text("")
+    monkeypatch.setenv("TINYLM_CACHE", str(no_folder))
+    assert session._read_test_text(run, file) is None
+    said = capsys.readouterr().err
+    assert said.startswith(f"no test loss of {run.label}: FileExistsError: ")
+    assert said.count("\n") == 1
 
 
 def test_a_sweep_without_a_test_fraction_asks_for_no_runs(tmp_path: Path) -> None:

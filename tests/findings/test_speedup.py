@@ -2,17 +2,31 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import RETUNE, arm, conduct, dead, facts_of, is_bare, law, study, summarized, worth
+from conducting import (
+    RETUNE,
+    arm,
+    conduct,
+    dead,
+    facts_of,
+    is_bare,
+    law,
+    loss,
+    study,
+    summarized,
+    worth,
+)
 from fakes import Loss
 from ledgers import rewrite, studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
 from sweeps.report.answer import answer_words
+from sweeps.report.next_steps import steps_of
 
 SPEEDUP = {"horizons": [0.5, 2], "seeds": 3}
 
@@ -133,7 +147,72 @@ def test_other_horizons_do_not_change_the_verdict(tmp_path: Path) -> None:
 def test_other_horizons_are_no_trials_of_the_comparison(tmp_path: Path) -> None:
     facts = told(tmp_path, worth(1.25))
     assert facts["arms"]["tokens"] == 8192
-    assert facts["trials"]["planned"] == 8
+    assert [one["n"] for one in facts["arms"]["arms"]] == [4, 4]
+
+
+def losing(role: Callable[[dict[str, Any]], bool]) -> Loss:
+    """Losses of which those at twice the tokens are never measured for some configs."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        if config["budget"]["tokens"] > 8192 and role(config):
+            raise ArithmeticError
+        return worth(1.25)(config, share)
+
+    return how
+
+
+def test_a_rate_that_failed_at_a_horizon_is_told(tmp_path: Path) -> None:
+    facts = told(tmp_path, losing(lambda config: config["optim"]["lr"] == 6e-3))
+    assert (facts["trials"]["failed"], len(facts["failed"])) == (1, 1)
+    said = answer_words(findings(studied(led.Files(tmp_path))))
+    assert (
+        "At 2 times the tokens, 1 of 3 learning rates of the baseline failed. If a better one is among them, the "
+        "token speedups above 1x are too high."
+    ) in said
+
+
+def test_a_run_that_failed_at_a_horizon_is_told(tmp_path: Path) -> None:
+    facts = told(tmp_path, losing(lambda config: config["run"]["seed"] == 1))
+    assert (facts["trials"]["failed"], "speedup" in arm(facts)) == (1, False)
+    assert "1 failed" in summarized(tmp_path)
+    assert "No token speedups: the baseline failed at 2 times the tokens." in summarized(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("records", "left"),
+    [
+        (64, "the baseline has not been trained at other numbers of tokens yet."),
+        (
+            66,
+            "2 of 14 trials have not finished; their losses so far are not final. No result yet for 4 of 14 trials.",
+        ),
+        (124, "the baseline has not finished at 0.5 times the tokens yet."),
+    ],
+    ids=["before the first", "within the rates", "before the runs"],
+)
+def test_a_study_that_was_interrupted_at_its_horizons_is_resumed(
+    tmp_path: Path, records: int, left: str
+) -> None:
+    conduct(tmp_path, study(speedup=SPEEDUP) | {"seeds": [0, 1, 2, 3]}, worth(1.25), records)
+    found = findings(studied(led.Files(tmp_path)))
+    assert steps_of(found)[0].words == f"Resume: {left} Run the sweep again."
+    assert "**unfinished:** " in summarized(tmp_path)
+
+
+def test_a_study_whose_horizons_are_trained_is_finished(tmp_path: Path) -> None:
+    told(tmp_path, worth(1.25))
+    assert "unfinished" not in summarized(tmp_path)
+
+
+def test_a_baseline_without_values_waits_for_no_horizons(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        return loss(config, share) if is_bare(config) else math.inf
+
+    facts = told(tmp_path, how, retune=RETUNE)
+    assert facts["arms"]["speedups"]["why_not"] == (
+        "the baseline diverged at every value of its re-tune grid"
+    )
+    assert "unfinished" not in summarized(tmp_path)
 
 
 def slower(folder: Path, pace: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conducting import conduct, is_bare, study
-from ledgers import BASE, BUDGET, Story, ended, read_of, story, studied, tell_tested
+from ledgers import BASE, BUDGET, Story, ended, read_of, rewrite, story, studied, tell_tested
 
 from sweeps import ledger as led
 from sweeps.findings.best import to_test
@@ -86,7 +86,7 @@ def test_a_loss_that_is_not_finite_is_not_known(tmp_path: Path) -> None:
     files = ended(tmp_path / "s", "optim.lr", {4e-3: 2.8})
     with led.Ledger(files) as ledger:
         (trial,) = led.fold(ledger.rows()).trials
-        ledger.append("tested", trials={trial: read_of(None)})
+        ledger.append("tested", runs=[trial], trials={trial: read_of(None)})
     found = known_of(files)
     assert found is not None
     assert found.chosen is None
@@ -138,8 +138,35 @@ def test_a_sweep_whose_values_are_withdrawn_has_looked_at_its_test_text(search: 
     assert went_on(search)
 
 
-def test_a_test_text_that_is_read_twice_was_looked_at(search: Files) -> None:
-    tell_tested(search, by_rate({BASE_LR: TESTS[BASE_LR]}))
+def test_a_test_text_that_other_runs_read_later_was_looked_at(search: Files) -> None:
+    with led.Ledger(search) as ledger:
+        (*_, last) = led.fold(ledger.rows()).trials
+        ledger.append("tested", runs=[last], trials={last: read_of(3.0)})
+    assert went_on(search)
+
+
+def test_a_test_text_that_is_read_to_the_end_later_is_new(tmp_path: Path) -> None:
+    files = ended(tmp_path / "s", "optim.lr", LOSSES)
+    tell_tested(files, by_rate({4e-3: TESTS[4e-3]}))
+    tell_tested(files, by_rate({BASE_LR: TESTS[BASE_LR]}))
+    found = known_of(files)
+    assert found is not None
+    assert (found.went_on, found.unread) == (False, 0)
+
+
+def test_a_sweep_that_chooses_by_another_metric_has_looked_at_its_test_text(
+    search: Files,
+) -> None:
+    rows = led.read(search)
+    asked = next(row for row in rows if row["kind"] == "sweep")
+    best = {row["trial"] for row in rows if row.get("values") == {"optim.lr": BASE_LR}}
+    for row in rows:
+        if row["kind"] == "measured":
+            row["bits_per_byte"] = 1.0 if row["trial"] in best else 2.0
+    rewrite(search, rows)
+    with led.Ledger(search) as ledger:
+        kept = {name: asked[name] for name in asked if name not in {"seq", "time", "t", "kind"}}
+        ledger.append("sweep", **kept | {"space": asked["space"] | {"metric": "bits_per_byte"}})
     assert went_on(search)
 
 

@@ -200,6 +200,13 @@ def singles(folder: Path) -> None:
             tell.diverge(trial, 5 * EVERY)
 
 
+def failing_longer(config: dict[str, Any], share: float) -> float:
+    """The highest rate of the baseline at twice the tokens fails."""
+    if config["budget"]["tokens"] > 8192 and config["optim"]["lr"] == 6e-3:
+        raise ArithmeticError
+    return worth(1.25)(config, share)
+
+
 def studies(folder: Path) -> None:
     """Studies with every kind of verdict and caution."""
     twins = {"nope": NOPE, "same": {**NOPE, "retune": False}}
@@ -247,6 +254,7 @@ def studies(folder: Path) -> None:
     conduct(folder / "worth", asked, worth(1.25))
     conduct(folder / "worth-less", asked, worth(0.3))
     conduct(folder / "worth-open", asked, worth(1.01, noise=0.02), records=90)
+    conduct(folder / "worth-failed", asked, failing_longer)
     conduct(
         folder / "repeats",
         study(seeds=SEEDS, repeats=3),

@@ -133,10 +133,10 @@ def canvas(results: Results) -> tuple[Figure, Axes]:
     seeds = len(
         {trial.seed for trial in results.trials if trial.role != "tuning"}
     )  # those that are compared
-    ended = len(results.trials) - len(results.having("unfinished"))
+    ended = len(results.asked) - len(results.having("unfinished"))
     parts = [
         results.name,
-        f"results for {ended} of {quantity(len(results.trials), 'trial')}",
+        f"results for {ended} of {quantity(len(results.asked), 'trial')}",
         *([f"{size} parameters"] if size else []),
         *(["one seed" if seeds == 1 else f"{seeds} seeds"] if seeds else []),
     ]
