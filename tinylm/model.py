@@ -270,7 +270,7 @@ class Transformer(nn.Module):
 
 
 # Logits that exist at once in `cross_entropy`: a CPU keeps them in its caches, and a GPU is kept busy.
-_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**19, 2**26
+_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**20, 2**26
 _MOST_CHUNKS = 8  # of one compiled graph
 _LEAST_ROWS = 256  # of logits at once; the weights are read, and their gradient added to, as often
 
