@@ -215,16 +215,41 @@ def lane(contender: Contender, config: cfg.Config, updates: int, pipe: Connectio
         pipe.send(timed(update, updates))
 
 
+def started(contender: Contender, config: cfg.Config, updates: int) -> Connection:
+    """The pipe to a new process of a contender."""
+    processes = multiprocessing.get_context("spawn")
+    pipe, other = processes.Pipe()
+    processes.Process(target=lane, args=(contender, config, updates, other), daemon=True).start()
+    return pipe
+
+
+def together(one: Contender, config: cfg.Config, rounds: int, updates: int) -> float:
+    """How many times the updates of one process two make at once: the median over rounds, by wall-clock."""
+    pipes = [started(one, config, updates) for _ in range(2)]
+    for pipe in pipes:
+        pipe.recv()
+    times = []
+    for _ in range(rounds):
+        seconds = []
+        for asked in (pipes[:1], pipes):
+            for pipe in asked:
+                pipe.send(True)
+            seconds.append(max(pipe.recv()[1] for pipe in asked))
+        alone, both = seconds
+        times.append(2 * alone / both)
+    for pipe in pipes:
+        pipe.send(False)
+    return statistics.median(times)
+
+
 def race(
     entered: list[Contender], config: cfg.Config, rounds: int, updates: int
 ) -> list[Contender]:
     """Those that can run here, with what was measured of them; says why others can't."""
-    processes = multiprocessing.get_context("spawn")
     pipes: dict[int, Connection] = {}
     able = []
     for one in entered:
-        pipe, other = processes.Pipe()
-        processes.Process(target=lane, args=(one, config, updates, other), daemon=True).start()
+        pipe = started(one, config, updates)
         first = pipe.recv()
         if isinstance(first, str):
             print(f"{one.name} {one.precision} {_how(one)} is skipped: {first}")
@@ -307,10 +332,13 @@ def main(
             f"{one.params:10,} {one.first_seconds:8.1f} {speed:9,.0f} {ratio:6.2f}"
         )
         rows.append({**asdict(one), "tokens_per_cpu_second": speed, "ratio_to_our_best": ratio})
+    twice = together(best, config, rounds, 10 * updates)
+    print(f"two at once make {twice:.2f} times the updates of one, by wall-clock")
     if out is not None:
         table = {
             "processor": processor(), "versions": versions(), "shape": shape,
             "config": config.model_dump(), "rounds": rounds, "updates": updates, "rows": rows,
+            "two_at_once": twice,
         }  # fmt: skip
         out.write_text(json.dumps(table, indent=1) + "\n")
 

@@ -127,6 +127,8 @@ def start(config: cfg.Config) -> State:
     """A run before its first update; `ConfigError` if its device is not available."""
     # What is compiled is kept for later runs; torch would set a folder that a reboot empties.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data.cache_folder() / "compiled"))
+    # So is the traced loss. torch leaves out functions with gradients of their own by default.
+    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD", "1")
     assert cfg.FASTEST not in {config.run.precision, config.run.compile}  # see machine.choose
     require(config.run.device)
     if config.run.device == "cpu":
@@ -220,12 +222,18 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
 
     def loss(window_BT: Tensor) -> Tensor:
-        with _autocast(config):
-            x_BTD = model.features(window_BT[:, :-1])
+        x_BTD = model.features(window_BT[:, :-1])
         target_N = window_BT[:, 1:].flatten()
         return cross_entropy(x_BTD.flatten(0, 1), model.head.weight, target_N, dtype)
 
-    return _compiled(loss) if config.run.compile else loss
+    chosen = _compiled(loss) if config.run.compile else loss
+
+    # Not a part of what is compiled: torch keeps no traced graph that enters autocast.
+    def in_precision(window_BT: Tensor) -> Tensor:
+        with _autocast(config):
+            return chosen(window_BT)
+
+    return in_precision
 
 
 def _compiled(loss: Loss) -> Loss:
