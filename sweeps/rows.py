@@ -510,15 +510,8 @@ def _arms(stream: IO[bytes]) -> dict[str, str]:
     return arms
 
 
-_CHANGED = {
-    "planned",
-    "sweep",
-    "chosen",
-    "session",
-    "failed",
-    "look",
-    "tested",
-}  # kinds that have changed
+# Kinds that have changed.
+_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look", "tested"}
 
 
 def _current(row: Row, arms: Mapping[str, str]) -> Row:
