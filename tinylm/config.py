@@ -321,20 +321,32 @@ class Run(Section):
     device: Literal["cpu", "cuda", "mps"] = Field(
         default="cpu", description="Where the model is trained."
     )
-    precision: Literal["fp32", "bf16", "fastest"] = Field(
+    precision: Literal["fp32", "tf32", "bf16", "fastest"] = Field(
         default="fp32",
-        description="bf16 is autocast: weights and optimizer stay fp32. fastest is measured before a "
+        description="bf16 is autocast: weights and optimizer stay fp32. tf32, on cuda only, is fp32 whose "
+        "matrix products round their factors to TF32. fastest, of fp32 and bf16, is measured before a "
         "sweep or a run begins, and the same for all its trials.",
     )
     compile: bool | Literal["fastest"] = Field(
         default=False,
         description="Compile the model with torch.compile; fastest is measured, as for precision.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="On cuda, use only algorithms that give the same bits each time, some of them slower; "
+        "a CPU always does.",
+    )
     threads: Count = Field(default=1, description="CPU threads that torch uses.")
     accumulate: Count = Field(default=1, description="Micro-batches per update.")
     checkpoint_every_tokens: Count = Field(
         description="Training tokens between two checkpoints; a multiple of eval.every_tokens."
     )
+
+    @model_validator(mode="after")
+    def _tf32(self) -> Self:
+        if self.precision == "tf32" and self.device != "cuda":
+            raise ValueError(f"precision tf32 needs device cuda, got {self.device}; use fp32")
+        return self
 
 
 def block_tokens(block: str | int, context_length: int) -> int:
@@ -409,6 +421,7 @@ IMPLIED: Mapping[str, Any] = MappingProxyType(
         "data.test_fraction": 0.0,
         "model.dropout": 0.0,
         "eval.block": "window",
+        "run.deterministic": False,
     }
 )
 
