@@ -170,7 +170,7 @@ _FIELDS: Mapping[str, str] = {
         "trial=id attempt=count step=size tokens=size seconds=number train_loss=number "
         "val_loss=number bits_per_byte=number lr=number grad_norm=number|null peak_loss?=number|null "
         "loss_init?=number|null spike?=number|null first_losses?=numbers tokens_per_s=number|null "
-        "last=flag peak_memory?=count worker?=text device?=text decayed_val_loss?=number|null "
+        "mfu?=number|null compile_seconds?=number last=flag peak_memory?=count worker?=text device?=text decayed_val_loss?=number|null "
         "decayed_bits_per_byte?=number|null branch_tokens?=count"
     ),
     "checkpointed": "trial=id attempt=count step=count tokens=count path=text",

@@ -40,7 +40,7 @@ from tinylm.texts import END_OF_TEXT as END_OF_TEXT
 
 Tell = Callable[[str], None]  # told what people should know
 
-_CHUNK = 2**24  # tokens counted at a time
+CHUNK = 2**24  # tokens counted at a time
 _BATCH = 2**20  # characters tokenized at a time
 _SAVED = 2**24  # characters tokenized between two saved states
 SETTLED = (
@@ -68,8 +68,8 @@ class Tokens:
     def unigram_entropy(self) -> float:
         """Nats per token of the best model that knows only how frequent each token is."""
         counts = np.zeros(MAX_VOCABULARY, np.int64)
-        for first in range(0, len(self.ids), _CHUNK):
-            counts += np.bincount(self.ids[first : first + _CHUNK], minlength=MAX_VOCABULARY)
+        for first in range(0, len(self.ids), CHUNK):
+            counts += np.bincount(self.ids[first : first + CHUNK], minlength=MAX_VOCABULARY)
         share = counts[counts > 0] / len(self.ids)
         return float(-(share * np.log(share)).sum())
 
@@ -99,10 +99,14 @@ class Corpus:
         return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
 
 
+def starts(tokens: Tokens, size: int, length: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Where `size` windows of `length + 1` tokens begin, a pure function of (seed, step)."""
+    return np.random.default_rng([seed, step]).integers(0, len(tokens.ids) - length, size)
+
+
 def batch(tokens: Tokens, size: int, length: int, seed: int, step: int) -> NDArray[np.int64]:
     """`size` windows of `length + 1` training tokens, a pure function of (seed, step)."""
-    start = np.random.default_rng([seed, step]).integers(0, len(tokens.ids) - length, size)
-    return tokens.windows(start, length + 1)
+    return tokens.windows(starts(tokens, size, length, seed, step), length + 1)
 
 
 def fixed_windows(tokens: Tokens, count: int, length: int) -> NDArray[np.int64]:
@@ -686,7 +690,7 @@ def _given_ids(data: cfg.Data, files: texts.Sources) -> Iterator[tuple[int, NDAr
     place = 0
     for file in (*files.training, *files.validation):
         with file.open("rb") as stream:
-            while len(ids := np.fromfile(stream, np.uint16, _CHUNK)):
+            while len(ids := np.fromfile(stream, np.uint16, CHUNK)):
                 if file in files.validation:
                     yield VALIDATION, ids
                     continue

@@ -68,6 +68,33 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+# Peak rates of matrix products without sparsity in 1e12 FLOPs per second: bf16 (summed in fp32), tf32,
+# fp32. From NVIDIA's datasheets of the H100, H200, B200, A100, L40S, L4 and A10, and the white papers of
+# the architectures Ada and Ampere for RTX 4090 and 3090. The first name that a device's name contains.
+_PEAKS: Mapping[str, tuple[float, float, float]] = {
+    "B200": (2250, 1100, 75),
+    "H200": (989, 495, 67),
+    "H100 PCIe": (756, 378, 51),
+    "H100 NVL": (835, 418, 60),
+    "H100": (989, 495, 67),
+    "A100": (312, 156, 19.5),
+    "L40S": (362, 183, 91.6),
+    "L4": (121, 60, 30.3),
+    "A10": (125, 62.5, 31.2),
+    "RTX 4090": (165, 82.6, 82.6),
+    "RTX 3090": (71, 35.6, 35.6),
+}
+
+
+def peak_rate(device: str, precision: str) -> float | None:
+    """FLOPs per second of matrix products at most, on the CUDA device with this name; None if unknown."""
+    words = f" {device} ".replace("-", " ")
+    for name, rates in _PEAKS.items():
+        if f" {name} " in words:
+            return rates[("bf16", "tf32", "fp32").index(precision)] * 1e12
+    return None
+
+
 def memory() -> int:
     """Bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

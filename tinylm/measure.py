@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tinylm import config as cfg
 from tinylm import data, train
@@ -28,30 +29,38 @@ class Probe(NamedTuple):
     loss_init: float  # of random tokens, before any update; nats per token
 
 
-def updates(config: cfg.Config) -> Callable[[], float]:
-    """A function that makes one more update of a new run, which needs no corpus, and returns the loss
-    before it."""
-    torch.set_num_threads(config.run.threads)
-    state = train.start(config)
-    loss_of = train.loss_function(state.model, config)
+def _corpus(config: cfg.Config) -> data.Corpus:
+    """Random tokens, enough for an update."""
     ids = np.random.default_rng(0).integers(
         0, config.model.vocab_size, config.tokens_per_step + config.model.context_length, np.uint16
     )
     tokens = data.Tokens(ids, documents=1)
-    corpus = data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
+    return data.Corpus(Path(), tokens, tokens, np.ones(config.model.vocab_size, np.int64))
 
-    def update() -> float:
-        loss, _ = train.update(state, loss_of, corpus, config, config.optim.lr)
-        return loss.item()  # waits for the device
+
+def updates(config: cfg.Config) -> Callable[[], Tensor]:
+    """A function that makes one more update of a new run, which needs no corpus, and returns the loss
+    before it, still on the device."""
+    torch.set_num_threads(config.run.threads)
+    updater = train.Updater(train.start(config), _corpus(config), config)
+
+    def update() -> Tensor:
+        loss, _ = updater.update(config.optim.lr)
+        return loss
 
     return update
 
 
 def memory(config: cfg.Config) -> int:
-    """Peak memory of the first two updates of a run in bytes, as `train.peak_memory` counts it."""
-    update = updates(config)
-    update()
-    update()
+    """Peak memory of two updates and a batch of an evaluation in bytes, as `train.peak_memory` counts it."""
+    torch.set_num_threads(config.run.threads)
+    state, corpus = train.start(config), _corpus(config)
+    updater = train.Updater(state, corpus, config)
+    for _ in range(2):
+        updater.update(config.optim.lr)
+    batch = config.eval.batch_size * config.model.context_length
+    one = cfg.overlay(config, {"eval.tokens": batch, "eval.block": "window"})
+    train.evaluate(state.model, corpus, one)
     return train.peak_memory(config.run.device)
 
 
@@ -60,19 +69,27 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
 
     It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
     """
-    update, losses = updates(config), []
+    update = updates(config)
 
-    def timed() -> float:
+    def timed(number: int) -> tuple[float, float]:
+        """Seconds of some updates, and the loss before the last of them."""
         start = clock()
-        losses.append(update())
-        return clock() - start
+        losses = [update() for _ in range(number)]
+        loss = losses[-1].item()  # waits for the device
+        return clock() - start, loss
 
-    times = [timed()]  # compiles, allocates
-    if times[0] < PROBE_SECONDS:
-        times = [timed()]
-    while len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
-        times.append(timed())
-    return Probe(len(times) * config.tokens_per_step / math.fsum(times), losses[0])
+    seconds, loss_init = timed(1)  # compiles, allocates
+    if seconds >= PROBE_SECONDS:
+        return Probe(config.tokens_per_step / seconds, loss_init)
+    together = 1
+    if config.run.device == "cuda":
+        timed(1)  # records the graph of an update
+        together = PROBE_UPDATES
+    times = [timed(together)[0]]
+    while together * len(times) < PROBE_UPDATES and math.fsum(times) < PROBE_SECONDS:
+        times.append(timed(together)[0])
+    tokens = together * len(times) * config.tokens_per_step
+    return Probe(tokens / math.fsum(times), loss_init)
 
 
 def speeds(
@@ -89,11 +106,15 @@ def speeds(
 
     def measure(number: int) -> None:
         update = updates(configs[number])  # anew: the memory of one setting is enough
-        update()  # compiles, allocates
+        update().item()  # compiles, allocates
+        together = 1
+        if configs[number].run.device == "cuda":
+            update().item()  # records the graph of an update
+            together = 10
         start, tokens, passed = clock(), 0, 0.0
         while passed < ROUND_SECONDS:
-            update()
-            tokens += configs[number].tokens_per_step
+            [update() for _ in range(together)][-1].item()  # waits for the device
+            tokens += together * configs[number].tokens_per_step
             passed = clock() - start
         measured.setdefault(number, []).append(tokens / passed)
 
@@ -129,7 +150,8 @@ def product_flops(config: cfg.Config, clock: train.Clock = time.perf_counter) ->
     on_gpu = config.run.device == "cuda"
     size = 8192 if on_gpu else 1024
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    factor = torch.ones(size, size, device=config.run.device, dtype=dtype)
+    # Of random numbers: those of ones or zeros may be faster.
+    factor = torch.randn(size, size, device=config.run.device, dtype=dtype)
     best = math.inf
     for _ in range(PRODUCTS):
         start = clock()

@@ -73,4 +73,5 @@ def adamw(model: nn.Module, config: cfg.Config) -> torch.optim.AdamW:
         betas=(c.beta1, c.beta2),
         eps=c.eps,
         fused=config.run.device != "mps",
+        capturable=config.run.device == "cuda",
     )

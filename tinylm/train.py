@@ -25,9 +25,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinylm import config as cfg
-from tinylm import data, optim
+from tinylm import data, machine, optim
 from tinylm.model import Transformer, build, cross_entropy, stream
 from tinylm.optim import Progress
+from tinylm.size import size
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 Loss = Callable[[Tensor], Tensor]  # token ids (B, T + 1) -> mean cross-entropy in nats
@@ -52,8 +53,12 @@ class Record:
     spike: float  # largest rise of the smoothed training loss above its minimum, after warm-up
     first_losses: tuple[float, ...]  # of the first `FIRST_LOSSES` updates; in the first record only
     tokens_per_s: float  # since the last record
+    mfu: (
+        float | None
+    )  # share of the device's peak rate that these are; None where that is not known
+    compile_seconds: float  # before the first update here, in `seconds` neither; 0 in later records
     last: bool  # whether the run is finished
-    peak_memory: int  # bytes: of the CUDA allocator in this run, else of the process so far
+    peak_memory: int  # bytes: taken from the CUDA device in this run, else of the process so far
 
 
 @dataclass
@@ -75,7 +80,11 @@ def train(
     The state may be saved between two records. Raises `Diverged`.
     """
     torch.set_num_threads(config.run.threads)
-    loss_of = loss_function(state.model, config)
+    updater = Updater(state, corpus, config)
+    compile_seconds = 0.0 if is_over(state, config) else _timed(updater.prepare, config, clock)
+    peak = _peak_rate(config)
+    # A device that computes by itself is waited for at records only.
+    waits = config.run.device != "cuda" or config.budget.seconds is not None
     while not is_over(state, config):
         step_before, seconds_before, started = state.step, state.seconds, clock()
         losses: list[float] = []
@@ -83,12 +92,12 @@ def train(
         record_is_due = False
         while not record_is_due:
             rate = optim.learning_rate(_after_next_update(state, config), config.optim)
-            loss, norm = update(state, loss_of, corpus, config, rate)
+            loss, norm = updater.update(rate)
             pending.append(loss)
             state.seconds = seconds_before + (_now(clock, config) - started)
             tokens = state.step * config.tokens_per_step
             record_is_due = tokens % config.eval.every_tokens == 0 or is_over(state, config)
-            if record_is_due or len(pending) == _FETCH_UPDATES:
+            if record_is_due or (waits and len(pending) == _FETCH_UPDATES):
                 latest = torch.stack(pending).tolist()
                 state.watch.observe(latest, state.step, state.seconds, config)
                 losses += latest
@@ -99,6 +108,7 @@ def train(
         if not math.isfinite(val_loss):
             reason = f"validation loss {val_loss} at step {state.step}"
             raise Diverged("non-finite", reason, state.step, config, state.watch)
+        speed = (state.step - step_before) * config.tokens_per_step / passed
         yield Record(
             step=state.step,
             tokens=tokens,
@@ -112,15 +122,33 @@ def train(
             loss_init=state.watch.loss_init,
             spike=state.watch.spike,
             first_losses=() if step_before else tuple(losses[:FIRST_LOSSES]),
-            tokens_per_s=(state.step - step_before) * config.tokens_per_step / passed,
+            tokens_per_s=speed,
+            mfu=None if peak is None else speed * size(config.model).flops_per_token / peak,
+            compile_seconds=compile_seconds,
             last=is_over(state, config),
             peak_memory=peak_memory(config.run.device),
         )
+        compile_seconds = 0.0
 
 
 FIRST_LOSSES = 10  # updates at the start whose losses are kept, to distinguish two runs
-# Losses are fetched from the device this often: each fetch waits for the device.
-_FETCH_UPDATES = 10
+_FETCH_UPDATES = 10  # after which losses are looked at, at the latest, where they are at hand
+
+
+def _timed(action: Callable[[], None], config: cfg.Config, clock: Clock) -> float:
+    """The seconds that something takes, until the device is done with it."""
+    started = clock()
+    action()
+    if config.run.device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - started
+
+
+def _peak_rate(config: cfg.Config) -> float | None:
+    """FLOPs per second of the run's device at best, if that is known."""
+    if config.run.device != "cuda":
+        return None
+    return machine.peak_rate(torch.cuda.get_device_name(), config.run.precision)
 
 
 def start(config: cfg.Config) -> State:
@@ -134,7 +162,9 @@ def start(config: cfg.Config) -> State:
     if config.run.device == "cpu":
         _keep_freed_memory()
     if config.run.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # of an earlier run in the same process
+        _set_arithmetic(config)
+        torch.cuda.empty_cache()  # what an earlier run in the same process has left
+        torch.cuda.reset_peak_memory_stats()
     model = build(config.model, config.run.seed).to(config.run.device)
     return State(model, optim.adamw(model, config), LossWatch())
 
@@ -150,6 +180,17 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_MMAP_THRESHOLD, 2**30)
+
+
+def _set_arithmetic(config: cfg.Config) -> None:
+    """Compute on CUDA devices as a config says, whatever an earlier run in this process did."""
+    tf32 = config.run.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    if config.run.deterministic:
+        # Without it, torch refuses to multiply matrices.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.run.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def is_available(device: str) -> bool:
@@ -170,29 +211,117 @@ def require(device: str) -> None:
         )
 
 
-def update(
-    state: State, loss_of: Loss, corpus: data.Corpus, config: cfg.Config, rate: float
-) -> tuple[Tensor, Tensor]:
-    """Make one update of the state; its loss and gradient norm, still on the device."""
-    c = config.optim
-    windows = data.batch(
-        corpus.train, c.batch_size, config.model.context_length, config.run.seed, state.step
-    )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    total = torch.zeros((), device=config.run.device)
-    with _dropout(state, config):
-        for micro in np.split(windows, config.run.accumulate):
-            window_BT = torch.from_numpy(micro).to(config.run.device)
-            loss = loss_of(window_BT) / config.run.accumulate
-            loss.backward()
-            total += loss.detach()
-    limit = math.inf if c.clip_norm == "none" else c.clip_norm
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.step += 1
-    return total, norm
+class Feed:
+    """The training windows of a run on its device: the same as those of `data.batch`."""
+
+    def __init__(self, tokens: data.Tokens, config: cfg.Config) -> None:
+        self._tokens, self._config = tokens, config
+        self._on_device = None  # the token ids, where they fit
+        if config.run.device == "cuda" and _fits(tokens.ids.nbytes):
+            self._on_device = _copied(tokens, config.run.device)
+            self._offset_T = torch.arange(config.model.context_length + 1, device="cuda")
+
+    def windows(self, step: int) -> Tensor:
+        """The windows of the update after `step`, (B, T + 1)."""
+        c, seed = self._config, self._config.run.seed
+        count, length = c.optim.batch_size, c.model.context_length
+        if self._on_device is None:
+            window_BT = torch.from_numpy(data.batch(self._tokens, count, length, seed, step))
+            return _moved(window_BT, c.run.device)
+        start_B = torch.from_numpy(data.starts(self._tokens, count, length, seed, step))
+        start_B = _moved(start_B, c.run.device)
+        # The ids are unsigned; torch has hardly any operations on such.
+        return self._on_device[start_B[:, None] + self._offset_T].long() & 0xFFFF
+
+
+def _moved(values: Tensor, device: str) -> Tensor:
+    """Values on a device; a CUDA device copies them while the program goes on."""
+    if device != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def _fits(size: int) -> bool:
+    """Whether token ids of so many bytes may stay in the memory of the CUDA device."""
+    free, _ = torch.cuda.mem_get_info()
+    return size <= free // 8
+
+
+def _copied(tokens: data.Tokens, device: str) -> Tensor:
+    """The ids of tokens on a device, as signed numbers of 16 bits."""
+    ids = torch.empty(len(tokens.ids), dtype=torch.int16, device=device)
+    for first in range(0, len(ids), data.CHUNK):
+        part = tokens.ids[first : first + data.CHUNK].astype(np.int16)
+        ids[first : first + len(part)] = torch.from_numpy(part)
+    return ids
+
+
+class Updater:
+    """Makes the updates of a run. On a CUDA device they are recorded once, as a CUDA graph, and then
+    replayed: the host would take longer to launch the kernels of a small model than they run."""
+
+    def __init__(self, state: State, corpus: data.Corpus, config: cfg.Config) -> None:
+        self._state, self._config = state, config
+        self._feed = Feed(corpus.train, config)
+        self._loss_of = loss_function(state.model, config)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._updates = 0  # that this object has made
+        on_cuda = config.run.device == "cuda"
+        # Dropout draws other masks for each update, from a seed that is not on the device.
+        self._records = on_cuda and not config.model.dropout
+        self._rate = torch.zeros((), device="cuda") if on_cuda else None
+
+    def prepare(self) -> None:
+        """Compile what is to be compiled, and load kernels; the state stays as it is."""
+        if self._config.run.compile or self._config.run.device == "cuda":
+            self._losses(self._feed.windows(self._state.step))
+            self._state.optimizer.zero_grad(set_to_none=True)
+
+    def update(self, rate: float) -> tuple[Tensor, Tensor]:
+        """Make one update of the state; its loss and gradient norm, still on the device."""
+        window_BT = self._feed.windows(self._state.step)
+        if self._rate is not None:
+            self._rate.fill_(rate)
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = rate if self._rate is None else self._rate
+        if self._records and self._updates == 1:  # the first one makes the state of the optimizer
+            self._record(window_BT)
+        if self._graph is None:
+            loss, norm = self._make(window_BT)
+        else:
+            self._window_BT.copy_(window_BT)
+            self._graph.replay()
+            loss, norm = self._loss.clone(), self._norm.clone()
+        self._state.step += 1
+        self._updates += 1
+        return loss, norm
+
+    def _record(self, window_BT: Tensor) -> None:
+        """Record an update of windows of this shape; it is not made."""
+        self._window_BT, self._graph = window_BT.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._loss, self._norm = self._make(self._window_BT)
+
+    def _make(self, window_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Change the weights by one update."""
+        loss = self._losses(window_BT)
+        clip_norm = self._config.optim.clip_norm
+        limit = math.inf if clip_norm == "none" else clip_norm
+        norm = nn.utils.clip_grad_norm_(self._state.model.parameters(), limit)
+        self._state.optimizer.step()
+        self._state.optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+    def _losses(self, window_BT: Tensor) -> Tensor:
+        """Add the gradients of windows; their mean loss."""
+        parts = self._config.run.accumulate
+        total = torch.zeros((), device=self._config.run.device)
+        with _dropout(self._state, self._config):
+            for micro_BT in window_BT.split(len(window_BT) // parts):
+                loss = self._loss_of(micro_BT) / parts
+                loss.backward()
+                total += loss.detach()
+        return total
 
 
 @contextlib.contextmanager
@@ -245,18 +374,35 @@ def _compiled(loss: Loss) -> Loss:
     return torch.compile(loss, dynamic=False)
 
 
-def _losses(forward: Forward, window_BT: Tensor, config: cfg.Config) -> Tensor:
-    """The loss of every token of windows except the first, (B, T)."""
-    with _autocast(config):
+# Logits that an evaluation has in fp32 at once, at most.
+_LOGITS = {"cpu": 0, "mps": 0, "cuda": 2**26}
+
+
+def _evaluation(forward: Forward, config: cfg.Config) -> Loss:
+    """A function of windows (B, T + 1): the loss of every token of them except the first, (B * T)."""
+
+    def losses(window_BT: Tensor) -> Tensor:
         logit_BTV = forward(window_BT[:, :-1])
-    # A window at a time: the logarithms of all probabilities would need as much memory as the logits.
-    pairs = zip(logit_BTV, window_BT[:, 1:], strict=True)
-    return torch.stack(
-        [
-            F.cross_entropy(logit_TV.float(), target_T, reduction="none")
-            for logit_TV, target_T in pairs
-        ]
-    )
+        # Few windows at a time: the logarithms of all probabilities would need as much memory as the
+        # logits.
+        windows = max(1, _LOGITS[config.run.device] // logit_BTV[0].numel())
+        pairs = zip(logit_BTV.split(windows), window_BT[:, 1:].split(windows), strict=True)
+        return torch.cat(
+            [
+                F.cross_entropy(
+                    logit_bTV.flatten(0, 1).float(), target_bT.flatten(), reduction="none"
+                )
+                for logit_bTV, target_bT in pairs
+            ]
+        )
+
+    chosen = _compiled(losses) if config.run.compile and config.run.device == "cuda" else losses
+
+    def in_precision(window_BT: Tensor) -> Tensor:
+        with _autocast(config):
+            return chosen(window_BT)
+
+    return in_precision
 
 
 @torch.no_grad()
@@ -283,16 +429,21 @@ def evaluate(
     blocks = data.fixed_windows(tokens, config.eval.tokens // block, block)
     windows = data.cut(blocks, length)
     bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
-    nats = text_nats = 0.0
-    for first in range(0, len(windows), config.eval.batch_size):
-        part = slice(first, first + config.eval.batch_size)
-        window_BT = torch.from_numpy(windows[part]).to(config.run.device)
-        loss_N = _losses(forward, window_BT, config).flatten()
+    window_BT = _moved(torch.from_numpy(windows), config.run.device)
+    is_text_BT = _moved(torch.from_numpy(bytes_BT > 0), config.run.device)
+    losses_of, at_once = _evaluation(forward, config), config.eval.batch_size
+    sums = []  # of batches; they stay on the device
+    for window_bT, is_text_bT in zip(
+        window_BT.split(at_once), is_text_BT.split(at_once), strict=True
+    ):
+        loss_n = losses_of(window_bT)
         if config.run.device != "mps":  # which has no fp64
-            loss_N = loss_N.double()
-        is_text_N = torch.from_numpy(bytes_BT[part] > 0).to(config.run.device).flatten()
-        nats += loss_N.sum().item()
-        text_nats += (loss_N * is_text_N).sum().item()
+            loss_n = loss_n.double()
+        sums.append(torch.stack((loss_n.sum(), (loss_n * is_text_bT.flatten()).sum())))
+    nats = text_nats = 0.0
+    for of_all, of_text in torch.stack(sums).tolist():
+        nats += of_all
+        text_nats += of_text
     return nats / bytes_BT.size, text_nats / math.log(2) / int(bytes_BT.sum())
 
 
@@ -316,9 +467,9 @@ def _now(clock: Clock, config: cfg.Config) -> float:
 
 
 def peak_memory(device: str) -> int:
-    """Peak memory so far in bytes: of tensors on a CUDA device, else of this process."""
+    """Peak memory so far in bytes: taken from a CUDA device for tensors, else of this process."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved()
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage if sys.platform == "darwin" else usage * 1024
 

@@ -20,7 +20,7 @@ from tinylm.train import start, train
 
 # 20 records and 10 checkpoints
 CADENCE = {"eval.every_tokens": 10 * 65, "run.checkpoint_every_tokens": 20 * 65}
-CLOCK = ("seconds", "tokens_per_s", "peak_memory")
+CLOCK = ("seconds", "tokens_per_s", "compile_seconds", "peak_memory")
 
 
 def call(*arguments: object) -> Any:

@@ -24,12 +24,11 @@ from tinylm.train import (
     LossWatch,
     Record,
     State,
+    Updater,
     decay_branch,
     evaluate,
-    loss_function,
     start,
     train,
-    update,
 )
 
 # Training loss, validation loss and gradient norm of each record of the tiny run.
@@ -39,7 +38,7 @@ GOLDEN = [
     (5.43366, 5.51330, 1.17225),
     (5.52199, 5.49487, 1.13425),
 ]
-CLOCK = {"seconds", "tokens_per_s", "peak_memory"}
+CLOCK = {"seconds", "tokens_per_s", "compile_seconds", "mfu", "peak_memory"}
 
 
 def facts(record: Record) -> dict[str, float]:
@@ -214,7 +213,7 @@ def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
 def loss_of_update(state: State, corpus: Corpus, config: cfg.Config) -> float:
     """The training loss of an update that changes no weight."""
     still = cfg.overlay(config, {"optim.weight_decay": 0.0})
-    return update(state, loss_function(state.model, still), corpus, still, 0.0)[0].item()
+    return Updater(state, corpus, still).update(0.0)[0].item()
 
 
 @pytest.mark.parametrize("changes", [{}, {"run.seed": 1}], ids=["step", "seed"])
@@ -236,7 +235,7 @@ def test_an_evaluation_is_without_dropout(tiny: cfg.Config, corpus: Corpus) -> N
     config = cfg.overlay(tiny, {"model.dropout": 0.3})
     state = start(config)
     assert evaluate(state.model, corpus, config) == evaluate(start(tiny).model, corpus, tiny)
-    update(state, loss_function(state.model, config), corpus, config, 0.0)
+    Updater(state, corpus, config).update(0.0)
     assert not state.model.training
 
 
