@@ -141,6 +141,7 @@ class TrialActor(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
         self._job = Job.from_json(config["job"])
+        self._gpu = float(config["resources"].get("GPU", 0.0))
         self._attempt: Attempt | None = None
         self._events = self._train()
         print(f"{self._job.name}: attempt {self._job.attempt}", flush=True)
@@ -149,7 +150,7 @@ class TrialActor(tune.Trainable):
         """The events of the attempt."""
         from sweeps.engine.worker import Attempt  # loads torch, which the driver does not need
 
-        self._attempt = Attempt(self._job)
+        self._attempt = Attempt(self._job, self._gpu)
         yield from self._attempt.events()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -531,6 +532,9 @@ def cluster(
     require_token(os.environ)
     if address == "local":
         require_a_place()
+        # Of each worker; by default, torch compiles with as many processes as there are cores.
+        threads = max(1, (os.cpu_count() or 1) // (limit or 1))
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
         used = Cluster(own=address == "local")

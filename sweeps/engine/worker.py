@@ -16,16 +16,21 @@ from tinylm import checkpoint, data, train
 from tinylm import config as cfg
 from tinylm.generate import generate
 
+# Bytes of a GPU's memory that a process takes besides its tensors, for its context and kernels.
+_CONTEXT = 600e6
 SAMPLE_TOKENS = 200
 TEMPERATURE, TOP_P, SAMPLE_SEED = 0.8, 0.95, 0
 
 
 class Attempt:
-    """One attempt at a trial. Iterating over `events` trains; `save` is for between two events."""
+    """One attempt at a trial, which has a share of a GPU. Iterating over `events` trains; `save` is for
+    between two events."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, gpu: float = 0.0) -> None:
         self.job = job
         self.config = cfg.validate(job.config, job.label)
+        if self.config.run.device == "cuda" and 0.0 < gpu < 1.0:
+            _keep_to_share(gpu)
         self.corpus = data.find(job.corpus) or data.prepare(self.config)
         if self.corpus.digest != job.corpus:
             raise ValueError(
@@ -75,6 +80,13 @@ class Attempt:
             "decayed_bits_per_byte": last and last.bits_per_byte,
             "branch_tokens": updates * self.config.tokens_per_step,
         }
+
+
+def _keep_to_share(gpu: float) -> None:
+    """Leave the memory of the GPU that is not this process's share to the others: who needs more than its
+    own runs out of memory alone."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(max(0.0, gpu - _CONTEXT / total))
 
 
 def sample_text(file: Path) -> Row:
