@@ -218,7 +218,7 @@ class Feed:
         self._tokens, self._config = tokens, config
         self._on_device = None  # the token ids, where they fit
         if config.run.device == "cuda" and _fits(tokens.ids.nbytes):
-            self._on_device = _copied(tokens, config.run.device)
+            self._on_device = on_device(tokens, config.run.device)
             self._offset_T = torch.arange(config.model.context_length + 1, device="cuda")
 
     def windows(self, step: int) -> Tensor:
@@ -229,9 +229,7 @@ class Feed:
             window_BT = torch.from_numpy(data.batch(self._tokens, count, length, seed, step))
             return _moved(window_BT, c.run.device)
         start_B = torch.from_numpy(data.starts(self._tokens, count, length, seed, step))
-        start_B = _moved(start_B, c.run.device)
-        # The ids are unsigned; torch has hardly any operations on such.
-        return self._on_device[start_B[:, None] + self._offset_T].long() & 0xFFFF
+        return windows_of(self._on_device, _moved(start_B, c.run.device), self._offset_T)
 
 
 def _moved(values: Tensor, device: str) -> Tensor:
@@ -247,13 +245,19 @@ def _fits(size: int) -> bool:
     return size <= free // 8
 
 
-def _copied(tokens: data.Tokens, device: str) -> Tensor:
-    """The ids of tokens on a device, as signed numbers of 16 bits."""
+def on_device(tokens: data.Tokens, device: str) -> Tensor:
+    """The ids of tokens on a device, as signed numbers of 16 bits: torch has hardly any operations on
+    unsigned ones."""
     ids = torch.empty(len(tokens.ids), dtype=torch.int16, device=device)
     for first in range(0, len(ids), data.CHUNK):
         part = tokens.ids[first : first + data.CHUNK].astype(np.int16)
         ids[first : first + len(part)] = torch.from_numpy(part)
     return ids
+
+
+def windows_of(ids: Tensor, start_B: Tensor, offset_T: Tensor) -> Tensor:
+    """The ids at each offset from each start, of what `on_device` returns; (B, T), unsigned."""
+    return ids[start_B[:, None] + offset_T].long() & 0xFFFF
 
 
 class Updater:

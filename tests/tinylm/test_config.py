@@ -142,6 +142,13 @@ def test_overlay_refuses_with_source_path_rule_and_value(
     assert problem in str(caught.value)
 
 
+def test_tf32_is_for_cuda() -> None:
+    on_cuda = cfg.overlay(cfg.load("smoke"), {"run.device": "cuda", "run.precision": "tf32"})
+    assert on_cuda.run.precision == "tf32"
+    with pytest.raises(cfg.ConfigError, match="run: precision tf32 needs device cuda, got cpu"):
+        cfg.overlay(on_cuda, {"run.device": "cpu"})
+
+
 def test_a_value_that_has_two_kinds_is_refused_under_the_path_that_was_written() -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         cfg.overlay(SMOKE, {"model.init_std": -1.0})

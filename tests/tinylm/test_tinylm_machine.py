@@ -28,6 +28,27 @@ def test_the_fastest_setting_is_chosen(speeds: tuple[float | None, ...], chosen:
     assert fastest(tried(*speeds)).name == str(chosen)
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "tera"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", 989),
+        ("NVIDIA H100 PCIe", "bf16", 756),
+        ("NVIDIA H200", "tf32", 495),
+        ("NVIDIA A100-SXM4-40GB", "fp32", 19.5),
+        ("NVIDIA L40S", "bf16", 362),
+        ("NVIDIA L4", "bf16", 121),
+        ("NVIDIA GeForce RTX 4090", "tf32", 82.6),
+        ("NVIDIA A10G", "bf16", None),
+        ("Tesla T4", "fp32", None),
+    ],
+)
+def test_the_peak_rate_is_that_of_the_device_and_precision(
+    device: str, precision: str, tera: float | None
+) -> None:
+    rate = machine.peak_rate(device, precision)
+    assert rate == (None if tera is None else pytest.approx(tera * 1e12))
+
+
 def test_what_a_config_states_is_not_chosen(tiny: cfg.Config) -> None:
     assert choose(tiny, print) == (tiny, [])
 

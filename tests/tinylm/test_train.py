@@ -27,8 +27,10 @@ from tinylm.train import (
     Updater,
     decay_branch,
     evaluate,
+    on_device,
     start,
     train,
+    windows_of,
 )
 
 # Training loss, validation loss and gradient norm of each record of the tiny run.
@@ -208,6 +210,28 @@ def test_a_run_resumes_from_a_state_at_the_end_without_a_record(
     tiny: cfg.Config, corpus: Corpus, whole: tuple[list[Record], State]
 ) -> None:
     assert list(train(whole[1], corpus, tiny)) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # torch's, of its own modules
+def test_to_prepare_changes_nothing(tiny: cfg.Config, corpus: Corpus) -> None:
+    """What a compiler makes is left out: it is the pass through the model that may change a state."""
+    state, other = start(tiny), start(tiny)
+    updater = Updater(state, corpus, cfg.overlay(tiny, {"run.compile": True}))
+    with torch.compiler.set_stance("force_eager"):
+        updater.prepare()
+    assert state.step == 0 and same(weights(state), weights(other))
+    losses = [Updater(one, corpus, tiny).update(0.0)[0].item() for one in (state, other)]
+    assert losses[0] == losses[1]
+
+
+def test_ids_on_a_device_are_those_of_the_file() -> None:
+    """They are kept there as signed numbers of 16 bits."""
+    ids = np.array([0, 1, 32_767, 32_768, 65_535], np.uint16)
+    copied = on_device(data.Tokens(ids, documents=1), "cpu")
+    assert windows_of(copied, torch.tensor([0, 2]), torch.arange(3)).tolist() == [
+        [0, 1, 32_767],
+        [32_767, 32_768, 65_535],
+    ]
 
 
 def loss_of_update(state: State, corpus: Corpus, config: cfg.Config) -> float:
