@@ -259,6 +259,8 @@ class Lane:
 
     def wait(self) -> None:
         """Wait for the first updates."""
+        if self.contender.skipped or self.contender.params:
+            return
         try:
             first = self._pipe.recv()
         except EOFError:
@@ -271,8 +273,7 @@ class Lane:
     @property
     def is_ready(self) -> bool:
         """Whether the contender can run here; waits for its first updates."""
-        if not (self.contender.skipped or self.contender.params):
-            self.wait()
+        self.wait()
         return not self.contender.skipped
 
     def begin(self, updates: int) -> None:
