@@ -17,7 +17,7 @@ BENCH := .venv/.ready-bench
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all test-faults check bench schema architecture dashboard tensorboard audit clean
+.PHONY: help setup sweep analyze test test-all test-faults check bench gpu schema architecture dashboard tensorboard audit clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -61,6 +61,10 @@ check: $(DEV) ## run what CI runs: format, lint, types, all tests but those of f
 
 bench: $(BENCH) ## measure the speed of training beside other trainers; NANOGPT=DIR adds nanoGPT
 	$(BIN)/python -m benchmarks.trainer $(ARGS)
+
+# On the Python at hand, which has a torch that knows the device; nothing is installed.
+gpu: ## check and measure training on one CUDA GPU; NANOGPT=DIR adds nanoGPT
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 schema: $(SWEEP) ## write what the settings are: search_spaces/schema.json for editors, docs/config.md, docs/spaces.md
 	$(BIN)/python -m sweeps.plan.space > .venv/schema.json

