@@ -7,8 +7,8 @@ with which the speed is compared; the sweep runs where Ray can be imported. With
 skipped, which the table says.
 
 Each section runs in a process of its own, with a time limit. Those that only check run first and at the same
-time; those whose seconds count run alone, one after the other. The JSON file is written anew whenever a
-section ends. The clocks, the power limit and the modes of the device stay as they are.
+time; those whose seconds count run alone, one after the other. The JSON file is written anew after each
+finding. The clocks, the power limit and the modes of the device stay as they are.
 
 Shapes are those of the shipped configs. `--device cpu` runs what a CPU can at the shape of `smoke`, to see
 that the program works; its figures say nothing about a GPU.
@@ -37,6 +37,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -413,47 +414,67 @@ def ending(config: cfg.Config, share: float) -> tuple[str, str]:
 # Speed
 
 
+Entered = tuple[str, list[Contender]]  # the name of a shape, and who is measured at it
+
+
 def speed(device: str) -> Iterator[Finding]:
     """Tokens per second beside nanoGPT, and as shipped."""
-    waves = (("cpu", "tinystories_17m"), ("baseline_17m",)) if is_cuda(device) else (("cpu",),)
-    for shapes in waves:
-        configs = [shaped(name, device) for name in shapes]
+    for wave in _waves(device):
+        configs = [shaped(name, device) for name, _ in wave]
         lanes = [
-            trainer.opened(_entered(name, device), config)
-            for name, config in zip(shapes, configs, strict=True)
+            trainer.opened(entered, config)
+            for config, (_, entered) in zip(configs, wave, strict=True)
         ]
-        for of_shape in lanes:
-            for lane in of_shape:
-                lane.wait()
-        for name, config, of_shape in zip(shapes, configs, lanes, strict=True):
+        for lane in itertools.chain(*lanes):
+            lane.wait()  # all of a wave compile at the same time, and none while others are measured
+        for config, of_shape, (name, entered) in zip(configs, lanes, wave, strict=True):
             able = trainer.race(of_shape, ROUNDS, None if is_cuda(device) else 2)
-            yield from _speeds(name, config, [lane.contender for lane in of_shape], able)
+            yield from _speeds(name, config, entered, able)
 
 
-TIED = {"model.tie_embeddings": True}
+def _waves(device: str) -> list[list[Entered]]:
+    """Who is on the device at the same time: its memory does not hold all of them."""
+    if not is_cuda(device):
+        return [[("cpu", [*_tied("fp32", False), Contender(OURS, "fp32", compiled=False)])]]
+
+    def compiled() -> list[Contender]:
+        return _tied("bf16", True)
+
+    def shipped() -> Contender:
+        return Contender(OURS, "bf16", compiled=True)
+
+    return [
+        [
+            ("cpu", [*compiled(), shipped(), *_tied("bf16", False)]),
+            ("tinystories_17m", [*compiled(), shipped()]),
+            ("baseline_17m", [shipped()]),
+        ],
+        [("baseline_17m", compiled())],
+    ]
 
 
-def _entered(name: str, device: str) -> list[Contender]:
-    """Ours and nanoGPT with tied embeddings, and ours as shipped."""
-    precision, compiled = ("bf16", True) if is_cuda(device) else ("fp32", False)
-    entered = [Contender(one, precision, compiled, dict(TIED)) for one in (OURS, "nanoGPT")]
-    entered.append(Contender(OURS, precision, compiled))
-    if is_cuda(device) and name == "cpu":
-        entered += [Contender(one, precision, False, dict(TIED)) for one in (OURS, "nanoGPT")]
-    return entered
+def _tied(precision: str, compiled: bool) -> list[Contender]:
+    """Ours and nanoGPT, both with tied embeddings."""
+    changes = {"model.tie_embeddings": True}
+    return [Contender(name, precision, compiled, changes) for name in (OURS, "nanoGPT")]
 
 
 def _speeds(
     shape: str, config: cfg.Config, entered: Sequence[Contender], able: Sequence[Contender]
 ) -> Iterator[Finding]:
     """What was measured of the contenders at a shape."""
-    device, is_large = config.run.device, shape != "cpu"
+    device = config.run.device
     peak = _peak_rate(device, "bf16")
     for one in entered:
         how = "as shipped" if not one.changes else "compiled" if one.compiled else "eager"
         name = f"{shape}: {one.name}, {how}"
         if one.skipped:
-            yield skipped(name, one.skipped)
+            is_asked_for = one.name == OURS or "NANOGPT" in os.environ
+            yield (
+                Check(name, one.skipped, "runs", False)
+                if is_asked_for
+                else skipped(name, one.skipped)
+            )
             continue
         rate = one.speed(config)
         yield Figure(name, rate, "tokens/s")
@@ -470,7 +491,7 @@ def _speeds(
         if name == OURS and ("nanoGPT", compiled) in tied:
             ratio = tied[OURS, compiled].ratio(tied["nanoGPT", compiled], device)
             what = f"{shape}: speed over nanoGPT's, {'compiled' if compiled else 'eager'}"
-            yield at_least(what, ratio, SPEED) if is_large else Figure(what, ratio)
+            yield at_least(what, ratio, SPEED) if shape != "cpu" else Figure(what, ratio)
 
 
 # Sharing the device
@@ -677,7 +698,7 @@ def storing(device: str) -> Iterator[Finding]:
 
 def compiling(device: str) -> Iterator[Finding]:
     """The seconds until a new process has made its first updates, with and without what was compiled
-    before."""
+    before. Other sections compile at the same time; alone, it would take less."""
     config = shaped("tinystories_17m", device, {"run.compile": True})
     with tempfile.TemporaryDirectory() as folder:
         for what in ("nothing compiled", "all compiled"):
@@ -833,15 +854,24 @@ def safely(section: Section, device: str) -> Iterator[Finding]:
 
 
 class Sections:
-    """Runs sections, each in a process of its own."""
+    """Runs sections, each in a process of its own, and writes each finding to a JSON file."""
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, out: Path | None = None) -> None:
+        self._device, self._out = device, out
         self._running: set[BaseProcess] = set()
+        self._reports: list[Report] = []
+        self._writing = Lock()
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first section began."""
+        return time.perf_counter() - self._start
 
     def run(self, name: str) -> Report:
         """What a section finds within its time limit."""
         report, start = Report(name), time.perf_counter()
+        self._reports.append(report)
         limit = LIMITS.get(name, LIMIT)
         processes = multiprocessing.get_context("spawn")
         pipe, other = processes.Pipe(duplex=False)
@@ -855,19 +885,30 @@ class Sections:
                 if one is None:
                     break
                 report.findings.append(one)
+                report.seconds = time.perf_counter() - start
+                self._write()
             else:
                 report.findings.append(Check("ends", "no", f"within {limit:g} s", False))
         except EOFError:
             report.findings.append(Check("ends", "its process died", "without an error", False))
-        self._end(process)
+        self._running.discard(process)
+        _kill(process)  # also what the section may have left
+        process.join()
         report.seconds = time.perf_counter() - start
+        self._write()
         return report
 
-    def _end(self, process: BaseProcess) -> None:
-        """End what a section may have left."""
-        self._running.discard(process)
-        _kill(process)
-        process.join()
+    def _write(self) -> None:
+        """Write what was found so far."""
+        if self._out is None:
+            return
+        with self._writing, replacing(self._out) as stream:
+            found = {
+                "device": self._device,
+                "seconds": round(self.seconds, 1),
+                "sections": {one.name: one.as_json() for one in self._reports},
+            }
+            stream.write(json.dumps(found, indent=1).encode() + b"\n")
 
     def stop(self) -> None:
         """Stop all that run."""
@@ -881,17 +922,6 @@ def _kill(process: BaseProcess) -> None:
     with suppress(ProcessLookupError):  # its session has ended, or is not there yet
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-
-
-def write(path: Path, device: str, reports: Sequence[Report], seconds: float) -> None:
-    """Write what was found so far as JSON."""
-    found = {
-        "device": device,
-        "seconds": round(seconds, 1),
-        "sections": {one.name: one.as_json() for one in reports},
-    }
-    with replacing(path) as stream:
-        stream.write(json.dumps(found, indent=1).encode() + b"\n")
 
 
 def reported(sections: Sections, names: Sequence[str]) -> Iterator[Report]:
@@ -934,20 +964,18 @@ def main(
             file=sys.stderr,
         )
         raise typer.Exit(2)
-    sections, reports, start = Sections(device), list[Report](), time.perf_counter()
+    sections, checks = Sections(device, out), list[Check]()
     with exits.reported():
         try:
             for report in reported(sections, only or list(SECTIONS)):
-                reports.append(report)
+                checks += report.checks
                 print("\n".join(report.lines), flush=True)
-                if out is not None:
-                    write(out, device, reports, time.perf_counter() - start)
         finally:
             sections.stop()
-    checks = [one for report in reports for one in report.checks]
     failed = [one for one in checks if not one.passed]
-    seconds = time.perf_counter() - start
-    print(f"{len(checks) - len(failed)} of {len(checks)} checks passed, in {seconds:.0f} s")
+    print(
+        f"{len(checks) - len(failed)} of {len(checks)} checks passed, in {sections.seconds:.0f} s"
+    )
     raise typer.Exit(1 if failed else 0)
 
 
