@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -373,7 +373,7 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
         target_N = window_BT[:, 1:].flatten()
         return cross_entropy(x_BTD.flatten(0, 1), model.head.weight, target_N, dtype)
 
-    chosen = _compiled(loss) if config.run.compile else loss
+    chosen = _compiled(loss, config.run.device) if config.run.compile else loss
 
     # Not a part of what is compiled: torch keeps no traced graph that enters autocast.
     def in_precision(window_BT: Tensor) -> Tensor:
@@ -383,13 +383,24 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
     return in_precision
 
 
-def _compiled(loss: Loss) -> Loss:
+def _compiled(loss: Loss, device: str) -> Loss:
     """The loss, compiled for exactly the shapes that it is called with. So what earlier runs in this
     process had compiled changes no later one; a run of their shapes takes it over."""
     limits = torch.compiler.config
     limits.recompile_limit = limits.accumulated_recompile_limit = _COMPILED_SHAPES
     limits.fail_on_recompile_limit_hit = True  # else it goes on without, slowly
-    return torch.compile(loss, dynamic=False)
+    return torch.compile(loss, dynamic=False, options=_options() if device == "cuda" else None)
+
+
+def _options() -> dict[str, str | int | bool | Callable[..., Any]]:
+    """What the compiler is told for GPUs: to write a concatenation part by part. As one kernel, which
+    selects among its inputs, that of the gradients of queries, keys and values takes a twelfth of an
+    update."""
+    from torch import _inductor
+
+    names = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
+    known = _inductor.list_options()  # they differ by version
+    return {name: 0 for name in names if name in known}
 
 
 # Logits that an evaluation has in fp32 at once, at most.
@@ -414,7 +425,8 @@ def _losses_function(forward: Forward, config: cfg.Config) -> Loss:
             ]
         )
 
-    chosen = _compiled(losses) if config.run.compile and config.run.device == "cuda" else losses
+    on_gpu = config.run.compile and config.run.device == "cuda"
+    chosen = _compiled(losses, config.run.device) if on_gpu else losses
 
     def in_precision(window_BT: Tensor) -> Tensor:
         with _autocast(config):
