@@ -74,6 +74,7 @@ class Rope(NoPosition):
     """Rotates adjacent pairs by angles that grow with the position (RoFormer, arXiv:2104.09864, eq. 15)."""
 
     turn_THk2: Tensor  # cosine and sine for each pair of each head
+    sine_THk2: Tensor  # by which the other value of the pair is multiplied: -sine and sine
 
     def __init__(self, n_heads: int, head_width: int, context_length: int, theta: float) -> None:
         super().__init__(context_length)
@@ -83,15 +84,22 @@ class Rope(NoPosition):
         # Heads have equal angles; a table without their axis would be read in short pieces, slowly.
         turn_THk2 = turn_Tk2.unsqueeze(1).repeat(1, n_heads, 1, 1)
         self.register_buffer("turn_THk2", turn_THk2, persistent=False)
+        sine_THk = turn_THk2[..., 1]
+        self.register_buffer("sine_THk2", torch.stack((-sine_THk, sine_THk), -1), persistent=False)
 
     @classmethod
     def of(cls, c: cfg.Model) -> Self:
         return cls(c.n_heads, c.d_model // c.n_heads, c.context_length, c.rope_theta)
 
     def rotate(self, x_BTHK: Tensor) -> Tensor:
-        turn_THk2 = self.turn_THk2[: x_BTHK.shape[-3]]
+        length, on_cpu = x_BTHK.shape[-3], x_BTHK.device.type == "cpu"
+        turn_THk2 = self.turn_THk2[:length]
         pair_BTHk2 = x_BTHK.float().unflatten(-1, (-1, 2))
-        if pair_BTHk2.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not on_cpu:
+            # Its gradient reads each value twice; that of a stack selects among several.
+            other_BTHk2 = pair_BTHk2.flip(-1) * self.sine_THk2[:length]
+            rotated_BTHk2 = pair_BTHk2 * turn_THk2[..., :1] + other_BTHk2
+        elif not torch.compiler.is_compiling():
             # One product of complex numbers; compilers fuse real ones, and cannot compile complex ones.
             product_BTHk = torch.view_as_complex(pair_BTHk2) * torch.view_as_complex(turn_THk2)
             rotated_BTHk2 = torch.view_as_real(product_BTHk)
@@ -270,7 +278,7 @@ class Transformer(nn.Module):
 
 
 # Logits that exist at once in `cross_entropy`: a CPU keeps them in its caches, and a GPU is kept busy.
-_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**20, 2**26
+_LOGITS_ON_CPU, _LOGITS_ON_GPU = 2**20, 2**28
 _MOST_CHUNKS = 8  # of one compiled graph
 _LEAST_ROWS = 256  # of logits at once; the weights are read, and their gradient added to, as often
 
@@ -286,6 +294,7 @@ class _CrossEntropy(torch.autograd.Function):
         rows = max(_LEAST_ROWS, budget // len(weight_VD))
         if torch.compiler.is_compiling():  # which writes every chunk out
             rows = max(rows, -(-len(x_ND) // _MOST_CHUNKS))
+        rows = -(-len(x_ND) // -(-len(x_ND) // rows))  # as many chunks, of about equal size
         w_VD = weight_VD.to(dtype)
         loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
         dweight_VD = torch.zeros_like(weight_VD)

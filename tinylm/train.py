@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -79,9 +79,12 @@ def train(
 
     The state may be saved between two records. Raises `Diverged`.
     """
+    if is_over(state, config):
+        return
     torch.set_num_threads(config.run.threads)
     updater = Updater(state, corpus, config)
-    compile_seconds = 0.0 if is_over(state, config) else _timed(updater.prepare, config, clock)
+    evaluation = Evaluation(state.model, corpus, config)
+    compile_seconds = _timed(updater.prepare, config, clock)
     peak = _peak_rate(config)
     # A device that computes by itself is waited for at records only.
     waits = config.run.device != "cuda" or config.budget.seconds is not None
@@ -104,7 +107,7 @@ def train(
                 pending = []
         passed = _now(clock, config) - started
         state.seconds = seconds_before + passed
-        val_loss, bits_per_byte = evaluate(state.model, corpus, config)
+        val_loss, bits_per_byte = evaluation.measure()
         if not math.isfinite(val_loss):
             reason = f"validation loss {val_loss} at step {state.step}"
             raise Diverged("non-finite", reason, state.step, config, state.watch)
@@ -260,55 +263,66 @@ def windows_of(ids: Tensor, start_B: Tensor, offset_T: Tensor) -> Tensor:
     return ids[start_B[:, None] + offset_T].long() & 0xFFFF
 
 
+class _Replayed:
+    """A function without arguments. If `on`, a CUDA device is told of its kernels once, in the second
+    call, as a CUDA graph, which later calls replay: the host would take longer to launch the kernels of
+    a small model than they run. What a call returns is new."""
+
+    def __init__(self, function: Callable[[], tuple[Tensor, ...]], on: bool) -> None:
+        self._function, self._on = function, on
+        self._calls = 0  # the first one allocates what stays, and compiles
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        self._calls += 1
+        if not self._on or self._calls == 1:
+            return self._function()
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):  # which runs nothing
+                self._results = self._function()
+        self._graph.replay()
+        return tuple(result.clone() for result in self._results)
+
+
 class Updater:
-    """Makes the updates of a run. On a CUDA device they are recorded once, as a CUDA graph, and then
-    replayed: the host would take longer to launch the kernels of a small model than they run."""
+    """Makes the updates of a run."""
 
     def __init__(self, state: State, corpus: data.Corpus, config: cfg.Config) -> None:
         self._state, self._config = state, config
         self._feed = Feed(corpus.train, config)
         self._loss_of = loss_function(state.model, config)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._updates = 0  # that this object has made
-        on_cuda = config.run.device == "cuda"
-        # Dropout draws other masks for each update, from a seed that is not on the device.
-        self._records = on_cuda and not config.model.dropout
-        self._rate = torch.zeros((), device="cuda") if on_cuda else None
+        self._on_cuda = config.run.device == "cuda"
+        # Dropout draws its masks from a seed that the host sets for each update.
+        self._make = _Replayed(self._update, self._on_cuda and not config.model.dropout)
+        if self._on_cuda:  # where a graph looks for them
+            shape = (config.optim.batch_size, config.model.context_length + 1)
+            self._window_BT = torch.empty(shape, dtype=torch.int64, device="cuda")
+            self._rate = torch.empty((), device="cuda")
 
     def prepare(self) -> None:
         """Compile what is to be compiled, and load kernels; the state stays as it is."""
-        if self._config.run.compile or self._config.run.device == "cuda":
+        if self._config.run.compile or self._on_cuda:
             self._losses(self._feed.windows(self._state.step))
             self._state.optimizer.zero_grad(set_to_none=True)
 
     def update(self, rate: float) -> tuple[Tensor, Tensor]:
         """Make one update of the state; its loss and gradient norm, still on the device."""
         window_BT = self._feed.windows(self._state.step)
-        if self._rate is not None:
-            self._rate.fill_(rate)
-        for group in self._state.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate
-        if self._records and self._updates == 1:  # the first one makes the state of the optimizer
-            self._record(window_BT)
-        if self._graph is None:
-            loss, norm = self._make(window_BT)
-        else:
+        if self._on_cuda:
             self._window_BT.copy_(window_BT)
-            self._graph.replay()
-            loss, norm = self._loss.clone(), self._norm.clone()
+            self._rate.fill_(rate)
+        else:
+            self._window_BT = window_BT
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = self._rate if self._on_cuda else rate
+        loss, norm = self._make()
         self._state.step += 1
-        self._updates += 1
         return loss, norm
 
-    def _record(self, window_BT: Tensor) -> None:
-        """Record an update of windows of this shape; it is not made."""
-        self._window_BT, self._graph = window_BT.clone(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._loss, self._norm = self._make(self._window_BT)
-
-    def _make(self, window_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Change the weights by one update."""
-        loss = self._losses(window_BT)
+    def _update(self) -> tuple[Tensor, Tensor]:
+        """Change the weights."""
+        loss = self._losses(self._window_BT)
         clip_norm = self._config.optim.clip_norm
         limit = math.inf if clip_norm == "none" else clip_norm
         norm = nn.utils.clip_grad_norm_(self._state.model.parameters(), limit)
@@ -359,7 +373,7 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
         target_N = window_BT[:, 1:].flatten()
         return cross_entropy(x_BTD.flatten(0, 1), model.head.weight, target_N, dtype)
 
-    chosen = _compiled(loss) if config.run.compile else loss
+    chosen = _compiled(loss, config.run.device) if config.run.compile else loss
 
     # Not a part of what is compiled: torch keeps no traced graph that enters autocast.
     def in_precision(window_BT: Tensor) -> Tensor:
@@ -369,20 +383,31 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
     return in_precision
 
 
-def _compiled(loss: Loss) -> Loss:
+def _compiled(loss: Loss, device: str) -> Loss:
     """The loss, compiled for exactly the shapes that it is called with. So what earlier runs in this
     process had compiled changes no later one; a run of their shapes takes it over."""
     limits = torch.compiler.config
     limits.recompile_limit = limits.accumulated_recompile_limit = _COMPILED_SHAPES
     limits.fail_on_recompile_limit_hit = True  # else it goes on without, slowly
-    return torch.compile(loss, dynamic=False)
+    return torch.compile(loss, dynamic=False, options=_options() if device == "cuda" else None)
+
+
+def _options() -> dict[str, str | int | bool | Callable[..., Any]]:
+    """What the compiler is told for GPUs: to write a concatenation part by part. As one kernel, which
+    selects among its inputs, that of the gradients of queries, keys and values takes a twelfth of an
+    update."""
+    from torch import _inductor
+
+    names = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
+    known = _inductor.list_options()  # they differ by version
+    return {name: 0 for name in names if name in known}
 
 
 # Logits that an evaluation has in fp32 at once, at most.
 _LOGITS = {"cpu": 0, "mps": 0, "cuda": 2**26}
 
 
-def _evaluation(forward: Forward, config: cfg.Config) -> Loss:
+def _losses_function(forward: Forward, config: cfg.Config) -> Loss:
     """A function of windows (B, T + 1): the loss of every token of them except the first, (B * T)."""
 
     def losses(window_BT: Tensor) -> Tensor:
@@ -400,7 +425,8 @@ def _evaluation(forward: Forward, config: cfg.Config) -> Loss:
             ]
         )
 
-    chosen = _compiled(losses) if config.run.compile and config.run.device == "cuda" else losses
+    on_gpu = config.run.compile and config.run.device == "cuda"
+    chosen = _compiled(losses, config.run.device) if on_gpu else losses
 
     def in_precision(window_BT: Tensor) -> Tensor:
         with _autocast(config):
@@ -409,14 +435,11 @@ def _evaluation(forward: Forward, config: cfg.Config) -> Loss:
     return in_precision
 
 
-@torch.no_grad()
-def evaluate(
-    forward: Forward,
-    corpus: data.Corpus,
-    config: cfg.Config,
-    split: Literal["validation", "test"] = "validation",
-) -> tuple[float, float]:
-    """The loss on a split in nats per token, and bits per byte, over the fixed windows.
+Split = Literal["validation", "test"]
+
+
+class Evaluation:
+    """Measures the loss of a model on a split, over the fixed windows.
 
     The loss is the mean over all positions of the windows: a token at the start of one is predicted
     from few tokens before it, one at the end from almost `model.context_length`.
@@ -426,29 +449,49 @@ def evaluate(
     corpus of many short documents look harder than its text is. The loss in nats per token counts
     `<|endoftext|>` like any other token.
     """
-    length = config.model.context_length
-    block = config.eval_block
-    tokens = corpus.validation if split == "validation" else corpus.test
-    assert tokens is not None  # the corpus has the splits that its config asks for
-    blocks = data.fixed_windows(tokens, config.eval.tokens // block, block)
-    windows = data.cut(blocks, length)
-    bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
-    window_BT = _moved(torch.from_numpy(windows), config.run.device)
-    is_text_BT = _moved(torch.from_numpy(bytes_BT > 0), config.run.device)
-    losses_of, at_once = _evaluation(forward, config), config.eval.batch_size
-    sums = []  # of batches; they stay on the device
-    for window_bT, is_text_bT in zip(
-        window_BT.split(at_once), is_text_BT.split(at_once), strict=True
-    ):
-        loss_n = losses_of(window_bT)
-        if config.run.device != "mps":  # which has no fp64
-            loss_n = loss_n.double()
-        sums.append(torch.stack((loss_n.sum(), (loss_n * is_text_bT.flatten()).sum())))
-    nats = text_nats = 0.0
-    for of_all, of_text in torch.stack(sums).tolist():
-        nats += of_all
-        text_nats += of_text
-    return nats / bytes_BT.size, text_nats / math.log(2) / int(bytes_BT.sum())
+
+    def __init__(
+        self, forward: Forward, corpus: data.Corpus, config: cfg.Config, split: Split = "validation"
+    ) -> None:
+        block, self._config = config.eval_block, config
+        tokens = corpus.validation if split == "validation" else corpus.test
+        assert tokens is not None  # the corpus has the splits that its config asks for
+        blocks = data.fixed_windows(tokens, config.eval.tokens // block, block)
+        windows = data.cut(blocks, config.model.context_length)
+        bytes_BT = corpus.bytes_of_token[windows[:, 1:]]
+        self._tokens, self._bytes = bytes_BT.size, int(bytes_BT.sum())
+        self._window_BT = _moved(torch.from_numpy(windows), config.run.device)
+        self._is_text_BT = _moved(torch.from_numpy(bytes_BT > 0), config.run.device)
+        self._losses_of = _losses_function(forward, config)
+        self._sum = _Replayed(self._sums, on=config.run.device == "cuda")
+
+    @torch.no_grad()
+    def measure(self) -> tuple[float, float]:
+        """The loss in nats per token, and bits per byte."""
+        nats = text_nats = 0.0
+        for of_all, of_text in self._sum()[0].tolist():
+            nats += of_all
+            text_nats += of_text
+        return nats / self._tokens, text_nats / math.log(2) / self._bytes
+
+    def _sums(self) -> tuple[Tensor]:
+        """The nats of all tokens and of text, of each batch; still on the device."""
+        at_once, sums = self._config.eval.batch_size, []
+        for window_bT, is_text_bT in zip(
+            self._window_BT.split(at_once), self._is_text_BT.split(at_once), strict=True
+        ):
+            loss_n = self._losses_of(window_bT)
+            if self._config.run.device != "mps":  # which has no fp64
+                loss_n = loss_n.double()
+            sums.append(torch.stack((loss_n.sum(), (loss_n * is_text_bT.flatten()).sum())))
+        return (torch.stack(sums),)
+
+
+def evaluate(
+    forward: Forward, corpus: data.Corpus, config: cfg.Config, split: Split = "validation"
+) -> tuple[float, float]:
+    """The loss on a split in nats per token, and bits per byte, as `Evaluation` measures them."""
+    return Evaluation(forward, corpus, config, split).measure()
 
 
 def _after_next_update(state: State, config: cfg.Config) -> Progress:
