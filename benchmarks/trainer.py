@@ -249,7 +249,7 @@ class Lane:
 
     def __init__(self, contender: Contender, config: cfg.Config) -> None:
         self.contender = contender
-        self._device = config.run.device
+        self._is_waited_for = True
         processes = multiprocessing.get_context("spawn")
         self._pipe, other = processes.Pipe()
         arguments = (contender, config, other)
@@ -259,8 +259,9 @@ class Lane:
 
     def wait(self) -> None:
         """Wait for the first updates."""
-        if self.contender.skipped or self.contender.params:
+        if not self._is_waited_for:
             return
+        self._is_waited_for = False
         try:
             first = self._pipe.recv()
         except EOFError:

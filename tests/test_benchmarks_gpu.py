@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from benchmarks import gpu
+from benchmarks import gpu, trainer
 from benchmarks.gpu import Check, Figure, Finding, Report
 from benchmarks.trainer import Contender
 
@@ -108,3 +108,9 @@ def test_a_ratio_is_that_of_the_same_rounds() -> None:
 def test_on_a_cuda_device_the_wall_clock_counts() -> None:
     one = Contender("a", "fp32", compiled=False, cpu_seconds=[1.0], wall_seconds=[5.0])
     assert one.seconds("cuda") == [5.0]
+
+
+def test_two_at_once_are_two_processes_of_a_contender_that_has_raced() -> None:
+    config = gpu.shaped("cpu", "cpu")
+    raced = Contender(trainer.OURS, "fp32", compiled=False, params=1)
+    assert 0 < trainer.together(raced, config, rounds=1, updates=2) < 10
