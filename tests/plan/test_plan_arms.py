@@ -118,6 +118,11 @@ def test_the_baseline_is_repeated_where_equal_runs_may_differ() -> None:
     assert repeats == [0, 0, 1, 2, 0, 0]
 
 
+def test_no_run_is_repeated_where_equal_ones_are_equal_bit_for_bit() -> None:
+    what = request(study(base={"run.device": "cuda", "run.deterministic": True}))
+    assert {one.config.run.repeat for one in pl.plan(what, MACHINE).trials} == {0}
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown path": (
         {"arms": {"nope": {**NOPE, "set": {"model.positon": "none"}}}},
