@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -222,17 +222,14 @@ def reference(config: cfg.Config) -> dict[float, float]:
         return {rate: one.result() for rate, one in each.items()}
 
 
-def compared(config: cfg.Config, seeds: Sequence[int]) -> Iterator[Run]:
-    """Every system with every seed, in an order that turns."""
-    for number, seed in enumerate(seeds):
-        seeded = cfg.overlay(config, {"run.seed": seed})
-        in_full = reference(seeded)
-        lowest = min(in_full.values())
-        names = list(SYSTEMS)
-        for system in names[number % len(names) :] + names[: number % len(names)]:
-            seconds, answer = measured(system, seeded)
-            regret = in_full[answer.rate] - lowest
-            yield Run(system, seed, seconds, answer.rate, answer.tokens, regret)
+def compared(config: cfg.Config, turn: int, in_full: Mapping[float, float]) -> Iterator[Run]:
+    """Every system, in an order that depends on whose turn it is, beside the final losses of all rates."""
+    names, lowest = list(SYSTEMS), min(in_full.values())
+    first = turn % len(names)
+    for system in names[first:] + names[:first]:
+        seconds, answer = measured(system, config)
+        regret = in_full[answer.rate] - lowest
+        yield Run(system, config.run.seed, seconds, answer.rate, answer.tokens, regret)
 
 
 @app.command()
@@ -252,13 +249,18 @@ def main(
     whole, runs = len(RATES) * config.budget.tokens, list[Run]()
     print(f"{machine.processor()}, {os.cpu_count()} cores, scale {scale}, {len(RATES)} rates")
     print(f"{'':16s} {'seed':>6s} {'seconds':>8s} {'tokens':>7s} {'rate':>8s} {'regret':>8s}")
-    for run in compared(config, range(seeds)):
-        runs.append(run)
-        print(_line(run.system, str(run.seed), [run], whole), flush=True)
+    finals = {}
+    for seed in range(seeds):
+        seeded = cfg.overlay(config, {"run.seed": seed})
+        finals[seed] = reference(seeded)
+        for run in compared(seeded, seed, finals[seed]):
+            runs.append(run)
+            print(_line(run.system, str(run.seed), [run], whole), flush=True)
     for name in SYSTEMS:
         print(_line(name, "median", [run for run in runs if run.system == name], whole))
     if out is not None:
-        found = {"scale": scale, "tokens": whole, "runs": [asdict(run) for run in runs]}
+        found = {"config": config.model_dump(), "tokens": whole, "final_losses": finals}
+        found |= {"processor": machine.processor(), "runs": [asdict(run) for run in runs]}
         out.write_text(json.dumps(found, indent=1) + "\n")
 
 
