@@ -223,10 +223,10 @@ def batches(device: str) -> Iterator[Finding]:
     yield at_most("batches that differ from the CPU's", different, 0)
 
 
-def first_losses(config: cfg.Config) -> list[float]:
-    """The training losses of the first updates of a run."""
+def first_losses(config: cfg.Config, *, recorded: bool = True) -> list[float]:
+    """The training losses of the first updates of a run; `recorded` is that of the updater."""
     corpus = data.prepare(config)
-    updater = train.Updater(train.start(config), corpus, config)
+    updater = train.Updater(train.start(config), corpus, config, recorded=recorded)
     losses: list[Tensor] = []
     for number in range(1, UPDATES + 1):
         progress = optim.Progress.after(number, 0.0, config)
@@ -248,9 +248,12 @@ def traces(device: str) -> Iterator[Finding]:
         if precision == "tf32" and compile_it:
             continue
         changed = cfg.overlay(config, {"run.precision": precision, "run.compile": compile_it})
-        distance = _distance(first_losses(changed), reference)
+        losses = first_losses(changed)
+        distance = _distance(losses, reference)
         how = f"{precision}{', compiled' if compile_it else ''}"
         yield at_most(f"{how}: nats from the CPU's losses", distance, TRACE_NATS[precision])
+        apart = _distance(losses, first_losses(changed, recorded=False))
+        yield at_most(f"{how}: nats from those without a CUDA graph", apart, 0.0)
 
 
 def _distance(losses: Sequence[float], others: Sequence[float]) -> float:

@@ -20,13 +20,14 @@ run.
 
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from multiprocessing.connection import Connection
@@ -309,7 +310,9 @@ class Lane:
 
 def together(one: Contender, config: cfg.Config, rounds: int, updates: int) -> float:
     """How many times the updates of one process two make at once: the median over rounds, by wall-clock."""
-    lanes = [lane for lane in opened([one, one], config) if lane.is_ready]
+    lanes = opened([replace(one), replace(one)], config)
+    if not all(lane.is_ready for lane in lanes):
+        return math.nan
     times = []
     for _ in range(rounds):
         seconds = []

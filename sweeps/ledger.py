@@ -888,7 +888,7 @@ _OF_SWEEPS = {
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}
 _NOT_KEPT = {  # of a record, in a curve
     "seq", "time", "t", "kind", "trial", "attempt", "loss_init", "peak_loss", "last", "peak_memory",
-    "worker", "device",
+    "worker", "device", "mfu", "compile_seconds",
 }  # fmt: skip
 
 

@@ -216,6 +216,8 @@ def _resume_optimizer(path: Path, state: train.State, saved: dict[str, Any]) -> 
             [*map(tuple, row[:2]), *row[2:]] for row in there
         ]
         optimizer.load_state_dict(saved)
+        for group in optimizer.param_groups:  # not as the program that has saved it had it
+            group["capturable"] = state.optimizer.defaults["capturable"]
         kept = {
             id(parameter): all(
                 tensor.isfinite().all() and (tensor.numel() == 1 or tensor.shape == parameter.shape)

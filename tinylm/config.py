@@ -343,9 +343,11 @@ class Run(Section):
     )
 
     @model_validator(mode="after")
-    def _tf32(self) -> Self:
+    def _arithmetic(self) -> Self:
         if self.precision == "tf32" and self.device != "cuda":
             raise ValueError(f"precision tf32 needs device cuda, got {self.device}; use fp32")
+        if self.deterministic and self.device == "mps":
+            raise ValueError("deterministic needs device cuda or cpu, got mps")
         return self
 
 
@@ -404,6 +406,12 @@ class Config(Section):
     def eval_block(self) -> int:
         """Consecutive validation tokens that are cut into windows."""
         return block_tokens(self.eval.block, self.model.context_length)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether equal runs on equal machines are equal bit for bit."""
+        exact = self.run.device == "cpu" or self.run.deterministic
+        return exact and self.budget.seconds is None
 
     @property
     def steps(self) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -70,14 +71,13 @@ def processor() -> str:
 
 # Peak rates of matrix products without sparsity in 1e12 FLOPs per second: bf16 (summed in fp32), tf32,
 # fp32. From NVIDIA's datasheets of the H100, H200, B200, A100, L40S, L4 and A10, and the white papers of
-# the architectures Ada and Ampere for RTX 4090 and 3090. The first name that a device's name contains.
+# the architectures Ada and Ampere for RTX 4090 and 3090. By the whole name of a device, as a pattern.
 _PEAKS: Mapping[str, tuple[float, float, float]] = {
     "B200": (2250, 1100, 75),
     "H200": (989, 495, 67),
     "H100 PCIe": (756, 378, 51),
-    "H100 NVL": (835, 418, 60),
-    "H100": (989, 495, 67),
-    "A100": (312, 156, 19.5),
+    "H100( SXM.*| 80GB HBM3)?": (989, 495, 67),
+    "A100[ -](SXM4|PCIE|PCIe|80GB)(-[48]0GB| PCIe)?": (312, 156, 19.5),
     "L40S": (362, 183, 91.6),
     "L4": (121, 60, 30.3),
     "A10": (125, 62.5, 31.2),
@@ -88,9 +88,9 @@ _PEAKS: Mapping[str, tuple[float, float, float]] = {
 
 def peak_rate(device: str, precision: str) -> float | None:
     """FLOPs per second of matrix products at most, on the CUDA device with this name; None if unknown."""
-    words = f" {device} ".replace("-", " ")
+    model = device.removeprefix("NVIDIA ").removeprefix("GeForce ")
     for name, rates in _PEAKS.items():
-        if f" {name} " in words:
+        if re.fullmatch(name, model):
             return rates[("bf16", "tf32", "fp32").index(precision)] * 1e12
     return None
 
@@ -162,7 +162,9 @@ def fastest(tried: Sequence[Tried]) -> Tried:
 def shape(config: cfg.Config) -> str:
     """A digest of everything in a config that speed and memory depend on, of the processor and the GPU."""
     run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
-    where = [processor(), *_gpu(config.run.device)]
+    # A GPU keeps memory for evaluations.
+    batch = [config.eval.batch_size] if config.run.device == "cuda" else []
+    where = [processor(), *_gpu(config.run.device), *batch]
     return cfg.digest([config.model.model_dump(), config.optim.batch_size, run, *where])
 
 

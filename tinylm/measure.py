@@ -52,15 +52,19 @@ def updates(config: cfg.Config) -> Callable[[], Tensor]:
 
 
 def memory(config: cfg.Config) -> int:
-    """Peak memory of two updates and a batch of an evaluation in bytes, as `train.peak_memory` counts it."""
+    """Peak memory of the first two updates of a run in bytes, as `train.peak_memory` counts it; on CUDA also
+    of a batch of an evaluation, whose memory the device keeps for it."""
     torch.set_num_threads(config.run.threads)
     state, corpus = train.start(config), _corpus(config)
     updater = train.Updater(state, corpus, config)
     for _ in range(2):
         updater.update(config.optim.lr)
-    batch = config.eval.batch_size * config.model.context_length
-    one = cfg.overlay(config, {"eval.tokens": batch, "eval.block": "window"})
-    train.evaluate(state.model, corpus, one)
+    if config.run.device == "cuda":
+        batch = config.eval.batch_size * config.model.context_length
+        one = cfg.overlay(config, {"eval.tokens": batch, "eval.block": "window"})
+        evaluation = train.Evaluation(state.model, corpus, one)
+        for _ in range(2):
+            evaluation.measure()
     return train.peak_memory(config.run.device)
 
 
@@ -147,6 +151,7 @@ def product_flops(config: cfg.Config, clock: train.Clock = time.perf_counter) ->
     """FLOPs per second of a large matrix product on the device, in the precision and with the
     threads of a run; the best of `PRODUCTS`."""
     torch.set_num_threads(config.run.threads)
+    train.set_arithmetic(config)
     on_gpu = config.run.device == "cuda"
     size = 8192 if on_gpu else 1024
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32

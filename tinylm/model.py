@@ -294,7 +294,8 @@ class _CrossEntropy(torch.autograd.Function):
         rows = max(_LEAST_ROWS, budget // len(weight_VD))
         if torch.compiler.is_compiling():  # which writes every chunk out
             rows = max(rows, -(-len(x_ND) // _MOST_CHUNKS))
-        rows = -(-len(x_ND) // -(-len(x_ND) // rows))  # as many chunks, of about equal size
+        if x_ND.device.type != "cpu":  # where sums have always been taken in this order
+            rows = -(-len(x_ND) // -(-len(x_ND) // rows))  # as many chunks, of about equal size
         w_VD = weight_VD.to(dtype)
         loss, dx_ND = x_ND.new_zeros(()), torch.empty_like(x_ND)
         dweight_VD = torch.zeros_like(weight_VD)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from tinylm.size import size
 
 Forward = Callable[[Tensor], Tensor]  # token ids (B, T) -> logits (B, T, V)
 Loss = Callable[[Tensor], Tensor]  # token ids (B, T + 1) -> mean cross-entropy in nats
+Losses = Callable[[Tensor], Tensor]  # the same -> cross-entropy of each but the first, (B * T)
 _COMPILED_SHAPES = 1000  # in one process, at most
 Clock = Callable[[], float]  # seconds since some fixed moment
 
@@ -56,7 +58,9 @@ class Record:
     mfu: (
         float | None
     )  # share of the device's peak rate that these are; None where that is not known
-    compile_seconds: float  # before the first update here, in `seconds` neither; 0 in later records
+    # Until the first update of this process could begin: of compiling it, and on CUDA of loading kernels.
+    # No part of `seconds`; 0 in later records.
+    compile_seconds: float
     last: bool  # whether the run is finished
     peak_memory: int  # bytes: taken from the CUDA device in this run, else of the process so far
 
@@ -73,18 +77,23 @@ class State:
 
 
 def train(
-    state: State, corpus: data.Corpus, config: cfg.Config, clock: Clock = time.perf_counter
+    state: State,
+    corpus: data.Corpus,
+    config: cfg.Config,
+    clock: Clock = time.perf_counter,
+    *,
+    recorded: bool = True,
 ) -> Iterator[Record]:
     """A record at every `eval.every_tokens` and at the end; the state moves with them.
 
-    The state may be saved between two records. Raises `Diverged`.
+    The state may be saved between two records. Raises `Diverged`. `recorded` is that of `Updater`.
     """
     if is_over(state, config):
         return
     torch.set_num_threads(config.run.threads)
-    updater = Updater(state, corpus, config)
+    updater = Updater(state, corpus, config, recorded=recorded)
     evaluation = Evaluation(state.model, corpus, config)
-    compile_seconds = _timed(updater.prepare, config, clock)
+    compile_seconds = _timed(updater.prepare, config, clock) if updater.must_prepare else 0.0
     peak = _peak_rate(config)
     # A device that computes by itself is waited for at records only.
     waits = config.run.device != "cuda" or config.budget.seconds is not None
@@ -164,8 +173,8 @@ def start(config: cfg.Config) -> State:
     require(config.run.device)
     if config.run.device == "cpu":
         _keep_freed_memory()
+    set_arithmetic(config)
     if config.run.device == "cuda":
-        _set_arithmetic(config)
         torch.cuda.empty_cache()  # what an earlier run in the same process has left
         torch.cuda.reset_peak_memory_stats()
     model = build(config.model, config.run.seed).to(config.run.device)
@@ -185,14 +194,15 @@ def _keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)
 
 
-def _set_arithmetic(config: cfg.Config) -> None:
-    """Compute on CUDA devices as a config says, whatever an earlier run in this process did."""
+def set_arithmetic(config: cfg.Config) -> None:
+    """Compute as a config says, whatever an earlier run in this process did."""
     tf32 = config.run.precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    if config.run.deterministic:
+    deterministic = config.run.deterministic and config.run.device == "cuda"
+    if deterministic:
         # Without it, torch refuses to multiply matrices.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.run.deterministic)
+    torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -214,14 +224,21 @@ def require(device: str) -> None:
         )
 
 
+# Of the arrays of training tokens of the feeds that are in use, which a decay branch shares with its run.
+_ids_on_device: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+
+
 class Feed:
     """The training windows of a run on its device: the same as those of `data.batch`."""
 
     def __init__(self, tokens: data.Tokens, config: cfg.Config) -> None:
         self._tokens, self._config = tokens, config
         self._on_device = None  # the token ids, where they fit
-        if config.run.device == "cuda" and _fits(tokens.ids.nbytes):
-            self._on_device = on_device(tokens, config.run.device)
+        if config.run.device == "cuda":
+            self._on_device = _ids_on_device.get(id(tokens.ids))
+            if self._on_device is None and tokens.ids.nbytes <= available_memory() // 8:
+                self._on_device = on_device(tokens, config.run.device)
+                _ids_on_device[id(tokens.ids)] = self._on_device
             self._offset_T = torch.arange(config.model.context_length + 1, device="cuda")
 
     def windows(self, step: int) -> Tensor:
@@ -242,10 +259,11 @@ def _moved(values: Tensor, device: str) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def _fits(size: int) -> bool:
-    """Whether token ids of so many bytes may stay in the memory of the CUDA device."""
-    free, _ = torch.cuda.mem_get_info()
-    return size <= free // 8
+def available_memory() -> int:
+    """Bytes of the CUDA device that this process may still take."""
+    free, total = torch.cuda.mem_get_info()
+    share = torch.cuda.get_per_process_memory_fraction()
+    return min(free, int(share * total) - torch.cuda.memory_reserved())
 
 
 def on_device(tokens: data.Tokens, device: str) -> Tensor:
@@ -264,47 +282,55 @@ def windows_of(ids: Tensor, start_B: Tensor, offset_T: Tensor) -> Tensor:
 
 
 class _Replayed:
-    """A function without arguments. If `on`, a CUDA device is told of its kernels once, in the second
-    call, as a CUDA graph, which later calls replay: the host would take longer to launch the kernels of
-    a small model than they run. What a call returns is new."""
+    """Calls a function of no arguments, always the same one. If `on`, its second call is recorded as a CUDA
+    graph, and that and all later calls replay it: the host would take longer to launch the kernels of a small
+    model than they run. What a call returns is new."""
 
-    def __init__(self, function: Callable[[], tuple[Tensor, ...]], on: bool) -> None:
-        self._function, self._on = function, on
+    def __init__(self, *, on: bool) -> None:
+        self._on = on
         self._calls = 0  # the first one allocates what stays, and compiles
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self) -> tuple[Tensor, ...]:
+    # The function is passed to each call: a method that is kept here would keep its object, and a run alive.
+    def __call__(self, function: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         self._calls += 1
         if not self._on or self._calls == 1:
-            return self._function()
+            return function()
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):  # which runs nothing
-                self._results = self._function()
+                self._results = function()
         self._graph.replay()
         return tuple(result.clone() for result in self._results)
 
 
 class Updater:
-    """Makes the updates of a run."""
+    """Makes the updates of a run; on a CUDA device as a graph unless told not to record one, which takes
+    memory of its own."""
 
-    def __init__(self, state: State, corpus: data.Corpus, config: cfg.Config) -> None:
+    def __init__(
+        self, state: State, corpus: data.Corpus, config: cfg.Config, *, recorded: bool = True
+    ) -> None:
         self._state, self._config = state, config
         self._feed = Feed(corpus.train, config)
         self._loss_of = loss_function(state.model, config)
         self._on_cuda = config.run.device == "cuda"
         # Dropout draws its masks from a seed that the host sets for each update.
-        self._make = _Replayed(self._update, self._on_cuda and not config.model.dropout)
+        self._make = _Replayed(on=self._on_cuda and recorded and not config.model.dropout)
         if self._on_cuda:  # where a graph looks for them
             shape = (config.optim.batch_size, config.model.context_length + 1)
             self._window_BT = torch.empty(shape, dtype=torch.int64, device="cuda")
             self._rate = torch.empty((), device="cuda")
 
+    @property
+    def must_prepare(self) -> bool:
+        """Whether there is something to prepare."""
+        return self._on_cuda or bool(self._config.run.compile)
+
     def prepare(self) -> None:
         """Compile what is to be compiled, and load kernels; the state stays as it is."""
-        if self._config.run.compile or self._on_cuda:
-            self._losses(self._feed.windows(self._state.step))
-            self._state.optimizer.zero_grad(set_to_none=True)
+        self._losses(self._feed.windows(self._state.step))
+        self._state.optimizer.zero_grad(set_to_none=True)
 
     def update(self, rate: float) -> tuple[Tensor, Tensor]:
         """Make one update of the state; its loss and gradient norm, still on the device."""
@@ -316,7 +342,7 @@ class Updater:
             self._window_BT = window_BT
         for group in self._state.optimizer.param_groups:
             group["lr"] = self._rate if self._on_cuda else rate
-        loss, norm = self._make()
+        loss, norm = self._make(self._update)
         self._state.step += 1
         return loss, norm
 
@@ -383,8 +409,8 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
     return in_precision
 
 
-def _compiled(loss: Loss, device: str) -> Loss:
-    """The loss, compiled for exactly the shapes that it is called with. So what earlier runs in this
+def _compiled(loss: Callable[[Tensor], Tensor], device: str) -> Callable[[Tensor], Tensor]:
+    """A loss or losses, compiled for exactly the shapes that it is called with. So what earlier runs in this
     process had compiled changes no later one; a run of their shapes takes it over."""
     limits = torch.compiler.config
     limits.recompile_limit = limits.accumulated_recompile_limit = _COMPILED_SHAPES
@@ -407,8 +433,8 @@ def _options() -> dict[str, str | int | bool | Callable[..., Any]]:
 _LOGITS = {"cpu": 0, "mps": 0, "cuda": 2**26}
 
 
-def _losses_function(forward: Forward, config: cfg.Config) -> Loss:
-    """A function of windows (B, T + 1): the loss of every token of them except the first, (B * T)."""
+def _losses_function(forward: Forward, config: cfg.Config, *, compiled: bool) -> Losses:
+    """The losses of a model, for an evaluation."""
 
     def losses(window_BT: Tensor) -> Tensor:
         logit_BTV = forward(window_BT[:, :-1])
@@ -425,8 +451,7 @@ def _losses_function(forward: Forward, config: cfg.Config) -> Loss:
             ]
         )
 
-    on_gpu = config.run.compile and config.run.device == "cuda"
-    chosen = _compiled(losses, config.run.device) if on_gpu else losses
+    chosen = _compiled(losses, config.run.device) if compiled else losses
 
     def in_precision(window_BT: Tensor) -> Tensor:
         with _autocast(config):
@@ -439,7 +464,8 @@ Split = Literal["validation", "test"]
 
 
 class Evaluation:
-    """Measures the loss of a model on a split, over the fixed windows.
+    """Measures the loss of a model on a split, over the fixed windows. On a CUDA device it is compiled, if
+    the config says so, and recorded; not if it is made `once`.
 
     The loss is the mean over all positions of the windows: a token at the start of one is predicted
     from few tokens before it, one at the end from almost `model.context_length`.
@@ -451,7 +477,13 @@ class Evaluation:
     """
 
     def __init__(
-        self, forward: Forward, corpus: data.Corpus, config: cfg.Config, split: Split = "validation"
+        self,
+        forward: Forward,
+        corpus: data.Corpus,
+        config: cfg.Config,
+        split: Split = "validation",
+        *,
+        once: bool = False,
     ) -> None:
         block, self._config = config.eval_block, config
         tokens = corpus.validation if split == "validation" else corpus.test
@@ -462,14 +494,16 @@ class Evaluation:
         self._tokens, self._bytes = bytes_BT.size, int(bytes_BT.sum())
         self._window_BT = _moved(torch.from_numpy(windows), config.run.device)
         self._is_text_BT = _moved(torch.from_numpy(bytes_BT > 0), config.run.device)
-        self._losses_of = _losses_function(forward, config)
-        self._sum = _Replayed(self._sums, on=config.run.device == "cuda")
+        often = config.run.device == "cuda" and not once
+        compiled = often and bool(config.run.compile)
+        self._losses_of = _losses_function(forward, config, compiled=compiled)
+        self._add = _Replayed(on=often)
 
     @torch.no_grad()
     def measure(self) -> tuple[float, float]:
         """The loss in nats per token, and bits per byte."""
         nats = text_nats = 0.0
-        for of_all, of_text in self._sum()[0].tolist():
+        for of_all, of_text in self._add(self._sums)[0].tolist():
             nats += of_all
             text_nats += of_text
         return nats / self._tokens, text_nats / math.log(2) / self._bytes
@@ -491,7 +525,7 @@ def evaluate(
     forward: Forward, corpus: data.Corpus, config: cfg.Config, split: Split = "validation"
 ) -> tuple[float, float]:
     """The loss on a split in nats per token, and bits per byte, as `Evaluation` measures them."""
-    return Evaluation(forward, corpus, config, split).measure()
+    return Evaluation(forward, corpus, config, split, once=True).measure()
 
 
 def _after_next_update(state: State, config: cfg.Config) -> Progress:
@@ -616,8 +650,15 @@ def decay_branch(
             "run.checkpoint_every_tokens": whole,
         },
     )
+    model = copy.deepcopy(state.model)
+    optimizer = optim.adamw(model, config)
+    optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
+    copied = State(model, optimizer, copy.copy(state.watch), state.step, state.seconds)
+    # A second graph would need as much memory as that of the run.
+    on_cuda = config.run.device == "cuda"
+    recorded = on_cuda and torch.cuda.memory_reserved() < available_memory() // 2
     try:
-        (last,) = train(copy.deepcopy(state), corpus, branch)
+        (last,) = train(copied, corpus, branch, recorded=recorded)
     except Diverged:
         return None
     return last

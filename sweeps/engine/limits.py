@@ -40,6 +40,16 @@ def _numbers(controller: str, name: str, root: Path) -> list[list[int]]:
     return [[int(word) for word in line] for line in words if line and "max" not in line]
 
 
+# Bytes of a GPU's memory that a process takes besides its tensors, for its context and kernels.
+_CONTEXT = 600e6
+
+
+def gpu_memory(total: float, share: float) -> float:
+    """Bytes for the tensors of a process that has this share of a GPU with so many bytes; one that has all
+    of it may take what there is."""
+    return total if share >= 1.0 else max(0.0, share * total - _CONTEXT)
+
+
 def usable_cpus(root: Path = ROOT) -> float:
     """How many CPUs the job may use; a quota may be a part of one."""
     known = hasattr(os, "sched_getaffinity")  # not on a Mac

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sweeps import ledger as led
 from sweeps.engine.failures import Failure, failure_of
-from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory
+from sweeps.engine.limits import gpu_memory, kernel_kills, room_for, usable_cpus, usable_memory
 from sweeps.exits import UsageError
 from sweeps.plan.request import Machine, Request
 from sweeps.text import quantity
@@ -300,8 +300,8 @@ def slot_memory(request: Request, gpus: int | None = None) -> float:
     if request.base.run.device == "cuda":
         import torch
 
-        memory = torch.cuda.get_device_properties(0).total_memory
-        return memory * resources.gpus
+        total = torch.cuda.get_device_properties(0).total_memory
+        return gpu_memory(total, resources.gpus)
     if resources.memory is not None:
         return float(resources.memory)
     return usable_memory() / _declared_slots(request, gpus)

@@ -90,7 +90,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
-from sweeps.engine.limits import kernel_kills, room_for, usable_memory  # noqa: E402
+from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
@@ -533,7 +533,7 @@ def cluster(
     if address == "local":
         require_a_place()
         # Of each worker; by default, torch compiles with as many processes as there are cores.
-        threads = max(1, (os.cpu_count() or 1) // (limit or 1))
+        threads = max(1, min(32, int(usable_cpus()) // (limit or 1)))
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:

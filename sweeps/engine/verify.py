@@ -221,9 +221,8 @@ def compare(
     causes = [f"{change.what}: {change.words}" for change in changes] or [
         "code, data, versions and machine are those of the sweep"
     ]
-    elsewhere = trial.config["run"]["device"] != "cpu" or any(
-        change.what != "code" for change in changes
-    )
+    repeatable = cfg.validate(trial.config, trial.label).is_repeatable
+    elsewhere = not repeatable or any(change.what != "code" for change in changes)
     close = whole and elsewhere and max(same) <= TOLERANCE
     words = "\n".join([reason, *causes])
     return Verified(trial, "close" if close else "differs", len(same), updates, words)

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 
 from sweeps.engine.driver import Job
+from sweeps.engine.limits import gpu_memory
 from sweeps.ledger import Row
 from tinylm import checkpoint, data, train
 from tinylm import config as cfg
 from tinylm.generate import generate
 
-# Bytes of a GPU's memory that a process takes besides its tensors, for its context and kernels.
-_CONTEXT = 600e6
 SAMPLE_TOKENS = 200
 TEMPERATURE, TOP_P, SAMPLE_SEED = 0.8, 0.95, 0
 
@@ -29,7 +28,8 @@ class Attempt:
     def __init__(self, job: Job, gpu: float = 0.0) -> None:
         self.job = job
         self.config = cfg.validate(job.config, job.label)
-        if self.config.run.device == "cuda" and 0.0 < gpu < 1.0:
+        train.require(self.config.run.device)
+        if self.config.run.device == "cuda" and gpu:
             _keep_to_share(gpu)
         self.corpus = data.find(job.corpus) or data.prepare(self.config)
         if self.corpus.digest != job.corpus:
@@ -83,10 +83,10 @@ class Attempt:
 
 
 def _keep_to_share(gpu: float) -> None:
-    """Leave the memory of the GPU that is not this process's share to the others: who needs more than its
-    own runs out of memory alone."""
+    """Limit the tensors of this process to its share of the GPU's memory, so that it alone runs out of memory
+    if it needs more."""
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(max(0.0, gpu - _CONTEXT / total))
+    torch.cuda.set_per_process_memory_fraction(gpu_memory(total, gpu) / total)
 
 
 def sample_text(file: Path) -> Row:

@@ -297,9 +297,7 @@ def runs(
     request: Request, arm: PlannedArm, tuned: Mapping[str, Value], seeds: int
 ) -> list[PlannedTrial]:
     """The trials of an arm on so many seeds, at its tuned values; the baseline's repeats come last."""
-    run = request.base.run
-    exact = (run.device == "cpu" or run.deterministic) and request.base.budget.seconds is None
-    least = 1 if exact else REPEATS  # equal runs may differ
+    least = 1 if request.base.is_repeatable else REPEATS
     repeats = max(request.space.repeats, least) if arm.name == BASELINE else 1
     found = []
     for seed, repeat in [

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory
+from sweeps.engine.limits import (
+    gpu_memory,
+    kernel_kills,
+    room_for,
+    usable_cpus,
+    usable_memory,
+)
 
 ALLOWED = len(os.sched_getaffinity(0))
 V1 = "4:memory:/job\n2:cpu,cpuacct:/job\n"
@@ -34,6 +40,15 @@ def test_shares_of_gpus_are_packed_by_device(takes: float, has: float, trials: i
 @pytest.mark.parametrize(("takes", "has", "trials"), [(0.6, 2, 3), (0.1, 0.3, 3), (2, 5, 2)])
 def test_cpus_are_not(takes: float, has: float, trials: int) -> None:
     assert room_for(takes, has, by_device=False) == trials
+
+
+@pytest.mark.parametrize(
+    ("share", "gigabytes"), [(1.0, 24.0), (0.5, 11.4), (0.1, 1.8), (0.01, 0.0)]
+)
+def test_the_tensors_of_a_share_leave_room_for_what_else_a_process_needs(
+    share: float, gigabytes: float
+) -> None:
+    assert gpu_memory(24e9, share) == pytest.approx(gigabytes * 1e9)
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,17 @@ def test_an_optimizer_of_another_run_is_refused(
         checkpoint.load(sealed(file, content), corpus, tiny)
 
 
+def test_an_optimizer_is_of_the_kind_of_this_version_whatever_a_checkpoint_says(
+    file: Path, corpus: Corpus, tiny: cfg.Config
+) -> None:
+    """A CUDA graph can't hold an optimizer of the kind that an older version saved."""
+    content = torch.load(file, weights_only=True)
+    for group in content["optimizer"]["param_groups"]:
+        group["capturable"] = True
+    loaded = checkpoint.load(sealed(file, content), corpus, tiny)
+    assert {group["capturable"] for group in loaded.optimizer.param_groups} == {False}
+
+
 def test_a_context_that_does_not_fit_in_memory_is_refused(file: Path) -> None:
     """The table of its angles is in no file."""
     content = torch.load(file, weights_only=True)

@@ -149,6 +149,20 @@ def test_tf32_is_for_cuda() -> None:
         cfg.overlay(on_cuda, {"run.device": "cpu"})
 
 
+def test_a_run_repeats_bit_for_bit_on_a_cpu_or_where_it_is_asked_to() -> None:
+    smoke = cfg.load("smoke")
+    cases: dict[bool, list[dict[str, object]]] = {
+        True: [{}, {"run.device": "cuda", "run.deterministic": True}],
+        False: [{"run.device": "cuda"}, {"run.device": "mps"}, {"budget.seconds": 1.0}],
+    }
+    for expected, changes in cases.items():
+        assert [cfg.overlay(smoke, one).is_repeatable for one in changes] == [expected] * len(
+            changes
+        )
+    with pytest.raises(cfg.ConfigError, match="deterministic needs device cuda or cpu, got mps"):
+        cfg.overlay(smoke, {"run.device": "mps", "run.deterministic": True})
+
+
 def test_a_value_that_has_two_kinds_is_refused_under_the_path_that_was_written() -> None:
     with pytest.raises(cfg.ConfigError) as caught:
         cfg.overlay(SMOKE, {"model.init_std": -1.0})

@@ -1,10 +1,13 @@
 """Training: the same numbers however a run is cut into pieces."""
 
 import dataclasses
+import gc
+import itertools
 import math
 import os
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,6 +225,38 @@ def test_to_prepare_changes_nothing(tiny: cfg.Config, corpus: Corpus) -> None:
     assert state.step == 0 and same(weights(state), weights(other))
     losses = [Updater(one, corpus, tiny).update(0.0)[0].item() for one in (state, other)]
     assert losses[0] == losses[1]
+
+
+def test_a_run_that_has_ended_leaves_no_memory(tiny: cfg.Config, corpus: Corpus) -> None:
+    """At once, not when Python looks for what refers to itself: the next run needs the memory."""
+    gc.disable()
+    try:
+        state = start(tiny)
+        for _ in train(state, corpus, tiny):
+            decay_branch(state, corpus, tiny, 1)
+        model = weakref.ref(state.model)
+        del state
+        assert model() is None
+    finally:
+        gc.enable()
+
+
+def test_arithmetic_is_that_of_the_last_run(tiny: cfg.Config) -> None:
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(True)
+    start(tiny)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # torch's, of its own modules
+def test_only_the_first_record_has_seconds_of_compiling(tiny: cfg.Config, corpus: Corpus) -> None:
+    assert {record.compile_seconds for record in train(start(tiny), corpus, tiny)} == {0.0}
+    compiled = cfg.overlay(tiny, {"run.compile": True})
+    ticks = itertools.count()
+    with torch.compiler.set_stance("force_eager"):
+        records = list(train(start(tiny), corpus, compiled, clock=lambda: float(next(ticks))))
+    assert [record.compile_seconds for record in records] == [1.0, *[0.0] * (len(records) - 1)]
 
 
 def test_ids_on_a_device_are_those_of_the_file() -> None:
