@@ -592,6 +592,11 @@ class Trial:
         return self.by_hand == "stop"
 
     @property
+    def is_untried(self) -> bool:
+        """Whether somebody stopped it before its first record, so that nothing is known of it."""
+        return self.is_stopped_by_hand and not self.curve
+
+    @property
     def pool(self) -> str | None:
         """The key that it shares with the trials that its policy compares it with; None for none."""
         return pool_of(self.role, self.arm, self.grid)

@@ -166,7 +166,7 @@ def find_trial(sweep: Sweep, name: str) -> Trial:
     has it; `UsageError` with the nearest name, or all that match, if there is none or several."""
     every = sweep.attempted
     found = [one for one in every if name in {one.trial, one.label}]
-    if not found and name:
+    if not found:
         found = [one for one in every if one.trial.startswith(name) or name in one.label]
     if len(found) == 1:
         return found[0]

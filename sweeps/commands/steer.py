@@ -49,7 +49,11 @@ def main(
 
         files = led.find_sweep(name)
         if action == "end" and trial:
-            raise exits.UsageError(f"{trial}: end is about the whole sweep; to end a trial: stop")
+            raise exits.UsageError(
+                f"{trial}: end is about the whole sweep; a trial is ended by stop"
+            )
+        if action != "end" and not trial:
+            raise exits.UsageError(f"{action}: which trial? Its label or its id follows")
         one = None if action == "end" else steering.find_trial(_sweep(files), trial)
         _require_driver(files)
         if one is not None and (why := steering.why_not(one, action)):
