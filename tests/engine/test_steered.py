@@ -141,6 +141,22 @@ def test_a_trial_that_is_to_be_finished_is_trained_to_its_end(
     assert finished >= {rate, 4e-3}
 
 
+@pytest.mark.parametrize("policy", ["asha", "sha", "i_epoch", "median", "asha_stopping"])
+def test_a_trial_that_is_to_be_finished_while_it_trains_neither_pauses_nor_holds_up_the_others(
+    tmp_path: Path, policy: str
+) -> None:
+    """The worst of three has had one record of the two before the first rung; a better one goes on from there
+    before it has finished."""
+    with going(tmp_path, grid([0.256, 4e-3, 8e-3], policy=policy, grace="1/4")) as engine:
+        engine.run(1)
+        asked(engine, "finish", 0.256)
+        engine.run()
+    trial, best = (of_rate(engine.driver, rate) for rate in (0.256, 4e-3))
+    assert (trial.status, trial.attempt, best.status) == ("finished", 1, "finished")
+    rows = [(row["kind"], row.get("trial")) for row in led.read(led.Files(tmp_path))]
+    assert rows.index(("promoted", best.trial)) < rows.index(("finished", trial.trial))
+
+
 @pytest.mark.parametrize("policy", ["asha", "sha", "i_epoch"])
 def test_a_trial_that_waits_at_a_rung_is_no_candidate_once_it_is_stopped(
     tmp_path: Path, policy: str
@@ -365,18 +381,70 @@ def test_no_further_seed_starts_of_a_value_whose_first_is_stopped_before_its_run
 def test_a_value_of_which_a_seed_is_stopped_is_judged_by_the_others(tmp_path: Path) -> None:
     """The best value has passed its first rung when its second seed is stopped; the first goes on."""
     with going(tmp_path, SEEDS) as engine:
-
-        def seeds() -> list[led.Trial]:
-            trials = engine.driver.sweep.trials.values()
-            return [one for one in trials if one.value("optim.lr") == 4e-3]
-
-        while len(seeds()) < 2:
+        while len(seeds_of(engine.driver, 4e-3)) < 2:
             engine.run(1)
-        ask(engine.driver.ledger.files, Request("stop", seeds()[1].trial))
+        ask(engine.driver.ledger.files, Request("stop", seeds_of(engine.driver, 4e-3)[1].trial))
         engine.run()
         assert not engine.driver.has_work()
     ends = [one.status for one in read(tmp_path).trials.values() if one.value("optim.lr") == 4e-3]
     assert ends == ["finished", "stopped"]
+
+
+def seeds_of(conductor: Driver, rate: float) -> list[led.Trial]:
+    """The trials of a rate, by seed."""
+    trials = conductor.sweep.trials.values()
+    return [one for one in trials if one.value("optim.lr") == rate]
+
+
+def test_a_value_has_finished_once_its_last_seed_is_stopped(tmp_path: Path) -> None:
+    """So the policy lets no other value finish in its place."""
+    tree = {**grid([2e-3, 4e-3], policy="asha", grace="1/8"), "seeds": [0, 1]}
+    with going(tmp_path, tree, slots=1) as engine:
+        while not any(one.status == "finished" for one in seeds_of(engine.driver, 4e-3)):
+            engine.run(1)
+        left = [one for one in seeds_of(engine.driver, 4e-3) if one.status != "finished"]
+        ask(engine.driver.ledger.files, Request("stop", left[0].trial))
+        engine.run()
+    ends = [(one.value("optim.lr"), one.status) for one in read(tmp_path).trials.values()]
+    assert sorted(ends) == [(2e-3, "stopped"), (4e-3, "finished"), (4e-3, "stopped")]
+
+
+def test_a_seed_whose_value_was_promoted_is_not_promoted_once_it_is_stopped(tmp_path: Path) -> None:
+    tree = {**grid(RATES, policy="asha", grace="1/8"), "seeds": [0, 1]}
+    with going(tmp_path, tree, slots=1) as engine:
+
+        def promoted() -> list[led.Row]:
+            rows = engine.driver.sweep.decisions
+            return [row for row in rows if row["kind"] == "promoted" and row["rung"] > FIRST_RUNG]
+
+        while not promoted():
+            engine.run(1)
+        (first,) = promoted()
+        rate = engine.driver.sweep.trials[first["trial"]].value("optim.lr")
+        (other,) = [t for t in seeds_of(engine.driver, rate) if t.trial != first["trial"]]
+        assert other.status == "paused"
+        ask(engine.driver.ledger.files, Request("stop", other.trial))
+        engine.run()
+        assert not any(row["trial"] == other.trial for row in promoted())
+    assert read(tmp_path).trials[other.trial].status == "stopped"
+
+
+def test_what_is_left_of_a_sweep_is_without_what_somebody_stopped(tmp_path: Path) -> None:
+    with going(tmp_path, grid([1e-3, 4e-3], policy="none")) as engine:
+        engine.run(2)
+        asked(engine, "stop", 1e-3)
+        engine.run(1)
+        assert engine.driver.left().tokens == 8192 - 1024
+
+
+def test_an_arm_all_of_whose_grid_was_stopped_is_not_settled(tmp_path: Path) -> None:
+    tree = study(retune={"optim.lr": {"grid": [1e-3, 4e-3]}})
+    with going(tmp_path, tree, losses) as engine:
+        for one in list(engine.driver.sweep.trials.values()):
+            if one.arm == "nope":
+                ask(engine.driver.ledger.files, Request("stop", one.trial))
+        engine.run()
+    assert read(tmp_path).chosen.keys() == {"baseline"}
 
 
 def stopping_nope(
