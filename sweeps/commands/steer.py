@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_WAIT_SECONDS = 5  # for the driver to take a request
 _PAUSE_SECONDS = 0.1  # between two looks whether it has
 
 
@@ -38,6 +37,12 @@ def main(
             help="A trial, by its id, its label or a part of it that no other has; none for end."
         ),
     ] = "",
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds to wait until it is done; it is done all the same afterwards."
+        ),
+    ] = 5.0,
 ) -> None:
     """Stop or finish a trial of a running sweep, or end the sweep early; the ledger says that you did.
 
@@ -61,7 +66,7 @@ def main(
         request = steering.Request(action, "" if one is None else one.trial)
         with exits.storing(files.requests):
             steering.ask(files, request)
-            taken = _is_taken(files, request)
+            taken = _is_taken(files, request, wait)
         print(_done(files, request) if taken else _waiting(files, request))
 
 
@@ -80,12 +85,12 @@ def _require_driver(files: led.Files) -> None:
         )
 
 
-def _is_taken(files: led.Files, request: "Request") -> bool:
-    """Wait a moment for the driver to take a request; whether it has. If the driver has ended, the request
-    is withdrawn, and it is an error."""
+def _is_taken(files: led.Files, request: "Request", wait: float) -> bool:
+    """Wait so many seconds for the driver to take a request; whether it has. If the driver has ended, the
+    request is withdrawn, and it is an error."""
     from sweeps import steering
 
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + wait
     while steering.waits(files, request) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
     if not steering.waits(files, request):

@@ -256,15 +256,12 @@ def status_words(trial: Trial) -> str:
 
 def steered_words(trials: Sequence[Trial], noun: str, of: str = "") -> str:
     """How many of some trials somebody stopped, or had trained to their end; empty if none."""
-    counts = [
-        (sum(trial.by_hand == action for trial in trials), words)
-        for action, words in (("stop", BY_HAND), ("finish", "trained to the end by hand"))
-    ]
-    parts = [
-        f"{count} of {quantity(len(trials), noun)}{of} {'was' if count == 1 else 'were'} {words}"
-        for count, words in counts
-        if count
-    ]
+    parts = list[str]()
+    for action, words in (("stop", BY_HAND), ("finish", "trained to the end by hand")):
+        count = sum(trial.by_hand == action for trial in trials)
+        if count:
+            among = "" if parts else f" of {quantity(len(trials), noun)}{of}"
+            parts.append(f"{count}{among} {'was' if count == 1 else 'were'} {words}")
     return " and ".join(parts)
 
 
