@@ -3,6 +3,8 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import yaml
 from conducting import conduct
 from fakes import grid
-from sweeping import command, count_rows, wait_for_rows, write_space
+from sweeping import RATES, command, count_rows, wait_for_rows, write_space
 from typer.testing import CliRunner, Result
 
 from sweeps import ledger as led
@@ -70,18 +72,17 @@ def test_a_driver_is_noticed_while_it_has_the_ledger_alone(done: led.Files) -> N
     assert [before, during, led.has_driver(done)] == [False, True, False]
 
 
-RATES = [1e-3, 4e-3, 1.6e-2, 6.4e-2]
+LONG = 1000  # times the budget: no trial ends by itself while a test lasts
 
 
 @dataclass(frozen=True)
 class Steered:
-    """A sweep that was steered, what the command said, and the sessions that trained it."""
+    """A sweep that was steered to its end, what the command said, and its two sessions."""
 
     folder: Path
     said: dict[str, subprocess.CompletedProcess[str]]
-    first: tuple[int, str]  # how it ended, and what it printed
-    began: int  # attempts of the first session
-    last: subprocess.CompletedProcess[str]  # the same command again
+    sessions: list[tuple[int, str]]  # how each ended, and what it printed
+    begun: int  # attempts of the first
 
     @property
     def sweep(self) -> led.Sweep:
@@ -96,24 +97,31 @@ def steer(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
 
 
+@contextmanager
+def running(asked: list[str], ends: list[tuple[int, str]]) -> Iterator[None]:
+    """A session that runs while the context lasts, and has to end by itself then."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(asked, stdout=pipe, stderr=subprocess.STDOUT, text=True) as run:
+        yield
+        printed = run.communicate(timeout=900)[0]
+    ends.append((run.returncode, printed))
+
+
 @pytest.fixture(scope="module")
 def steered(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Steered:
-    """A sweep of four rates on one slot. While the first trains, it is stopped, the worst is to be finished, and
-    the third is stopped; while the second trains, the sweep is ended."""
+    """A sweep of four rates on one slot. While the first trains, the last is to be finished, the third is
+    stopped, and so is the first; then the sweep is ended, and the second stopped. The same command goes on
+    with the last, until it is stopped as well."""
     folder = tmp_path_factory.mktemp("steered")
     out = folder / "results" / "rates"
-    tree = yaml.safe_load(scale.read_text())
-    longer = cfg.overlay(
-        cfg.validate(tree, "scale"), {"budget.tokens": tree["budget"]["tokens"] * 40}
-    )
-    long_scale = folder / "long.yaml"
-    long_scale.write_text(yaml.safe_dump(longer.model_dump()))
-    space = write_space(folder, {"policy": "asha", "eta": 2, "grace": "1/4"}, RATES)
-    asked = command(space, long_scale, out, "--address", address)
-    said = {}
-    with subprocess.Popen(
-        asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as run:
+    base = cfg.validate(yaml.safe_load(scale.read_text()), "scale")
+    long = folder / "long.yaml"
+    config = cfg.overlay(base, {"budget.tokens": base.budget.tokens * LONG})
+    long.write_text(yaml.safe_dump(config.model_dump()))
+    space = write_space(folder, {"policy": "none"}, RATES)
+    asked = command(space, long, out, "--address", address)
+    said, ends = {}, list[tuple[int, str]]()
+    with running(asked, ends):
         wait_for_rows(out, "measured", 2)
         (out / "steer").mkdir(exist_ok=True)
         (out / "steer" / "stop-nobody").symlink_to(space)
@@ -122,21 +130,27 @@ def steered(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str)
         said["first"] = steer(out, "stop", "lr=0.001")
         wait_for_rows(out, "started", 2)
         said["end"] = steer(out, "end")
-        printed = run.communicate(timeout=900)[0]
-    began = count_rows(out, "started")
-    again = subprocess.run(asked, capture_output=True, text=True, timeout=900, check=False)
-    return Steered(out, said, (run.returncode, printed), began, again)
+        said["second"] = steer(out, "stop", "lr=0.004")
+    begun = count_rows(out, "started")
+    with running(asked, ends):
+        wait_for_rows(out, "started", begun + 1)
+        said["last"] = steer(out, "stop", "lr=0.064")
+    return Steered(out, said, ends, begun)
 
 
 @pytest.mark.slow
 def test_the_command_says_what_the_driver_did(steered: Steered) -> None:
-    tokens = f"{steered.trial('lr=0.001').tokens:,}"
-    budget = f"{steered.trial('lr=0.064').budget:,}"
+    def stopped(label: str) -> str:
+        return f"{label}: stopped at {steered.trial(label).tokens:,} tokens\n"
+
+    budget = f"0 of {steered.trial('lr=0.064').budget:,} tokens so far"
     assert {name: one.stdout for name, one in steered.said.items()} == {
-        "first": f"lr=0.001: stopped at {tokens} tokens\n",
+        "finish": f"lr=0.064: is trained to its end, whatever the policy says ({budget})\n",
         "third": "lr=0.016: stopped at 0 tokens\n",
-        "finish": f"lr=0.064: is trained to its end, whatever the policy says (0 of {budget} tokens so far)\n",
+        "first": stopped("lr=0.001"),
         "end": "rates: nothing new starts; the sweep ends after what trains now: lr=0.004\n",
+        "second": stopped("lr=0.004"),
+        "last": stopped("lr=0.064"),
     }
     assert {one.returncode for one in steered.said.values()} == {0}
 
@@ -144,17 +158,23 @@ def test_the_command_says_what_the_driver_did(steered: Steered) -> None:
 @pytest.mark.slow
 def test_the_ledger_has_a_row_for_each_request_in_their_order(steered: Steered) -> None:
     rows = [row for row in led.read(led.Files(steered.folder)) if row["kind"] == "steered"]
-    labels = [steered.sweep.trials[row["trial"]].label for row in rows if "trial" in row]
-    assert [row["action"] for row in rows] == ["finish", "stop", "stop", "end"]
-    assert labels == ["lr=0.064", "lr=0.016", "lr=0.001"]
+    trials = steered.sweep.trials
+    assert [(r["action"], trials[r["trial"]].label if "trial" in r else "") for r in rows] == [
+        ("finish", "lr=0.064"),
+        ("stop", "lr=0.016"),
+        ("stop", "lr=0.001"),
+        ("end", ""),
+        ("stop", "lr=0.004"),
+        ("stop", "lr=0.064"),
+    ]
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_ended_exits_with_75_its_analysis_and_how_to_resume(
     steered: Steered,
 ) -> None:
-    code, said = steered.first
-    assert (code, steered.began) == (75, 2)
+    code, said = steered.sessions[0]
+    assert (code, steered.begun) == (75, 2)
     assert "ended by hand before all was trained. To resume: " in said
     assert "summary.md" in said
 
@@ -163,26 +183,36 @@ def test_a_sweep_that_is_ended_exits_with_75_its_analysis_and_how_to_resume(
 def test_the_same_command_trains_the_rest_and_nothing_of_what_was_stopped(
     steered: Steered,
 ) -> None:
-    assert steered.last.returncode == 0, steered.last.stderr
-    ends = {one.label: (one.status, one.by_hand) for one in steered.sweep.trials.values()}
-    assert ends == {
-        "lr=0.001": ("stopped", "stop"),
-        "lr=0.004": ("finished", None),
-        "lr=0.016": ("stopped", "stop"),
-        "lr=0.064": ("finished", "finish"),
-    }
-    assert steered.trial("lr=0.016").attempt == 0
+    code, said = steered.sessions[1]
+    assert code == 0, said
+    trials = steered.sweep.trials.values()
+    assert [(one.status, one.attempt) for one in trials] == [
+        ("stopped", 1),
+        ("stopped", 1),
+        ("stopped", 0),
+        ("stopped", 1),
+    ]
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_stopped_keeps_the_checkpoint_of_its_last_record(
+    steered: Steered,
+) -> None:
+    trial = steered.trial("lr=0.001")
+    assert trial.checkpoint is not None
+    assert trial.checkpoint["tokens"] == trial.tokens > 0
+    assert led.Files(steered.folder).checkpoint(trial.checkpoint).is_file()
 
 
 @pytest.mark.slow
 def test_the_table_of_trials_says_who_stopped_them(steered: Steered) -> None:
     with led.Files(steered.folder).trials_table.open(newline="") as stream:
-        reasons = {row["label"]: row["reason"] for row in csv.DictReader(stream)}
-    assert (reasons["lr=0.001"], reasons["lr=0.016"]) == ("stopped by hand",) * 2
+        reasons = [row["reason"] for row in csv.DictReader(stream)]
+    assert reasons == ["stopped by hand"] * 4
 
 
 @pytest.mark.slow
 def test_what_was_no_request_is_all_that_is_left_of_them(steered: Steered) -> None:
     left = [file.name for file in led.Files(steered.folder).requests.iterdir()]
     assert left == ["stop-nobody"]
-    assert steered.first[1].count("left alone: 'stop-nobody'") == 1
+    assert steered.sessions[0][1].count("left alone: 'stop-nobody'") == 1
