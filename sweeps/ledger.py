@@ -975,7 +975,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
         cap = row["cap"]
         trial.status = "planned"
         trial.reason = "the sweep reached its target" if cap == "target" else f"reached caps.{cap}"
-    elif kind == "failed":
+    elif kind == "failed" and not trial.is_stopped_by_hand:
         trial.status = "failed" if row["final"] else "planned"
         trial.reason, trial.how = row["reason"], row["how"]
     elif kind in {"finished", "diverged"}:
