@@ -121,10 +121,11 @@ def steered(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str)
     space = write_space(folder, {"policy": "none"}, RATES)
     asked = command(space, long, out, "--address", address)
     said, ends = {}, list[tuple[int, str]]()
+    (out / "steer").mkdir(parents=True)
+    (out / "steer" / "end").touch()  # left by an earlier driver
+    (out / "steer" / "stop-nobody").symlink_to(space)
     with running(asked, ends):
         wait_for_rows(out, "measured", 2)
-        (out / "steer").mkdir(exist_ok=True)
-        (out / "steer" / "stop-nobody").symlink_to(space)
         said["finish"] = steer(out, "finish", "lr=0.064")
         said["third"] = steer(out, "stop", "lr=0.016")
         said["first"] = steer(out, "stop", "lr=0.001")

@@ -9,6 +9,8 @@ import pytest
 from conducting import NOPE, conduct, study
 from conducting import loss as losses
 from fakes import Engine, Loss, driver, grid, request, v_shaped
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver
@@ -507,3 +509,41 @@ def test_an_audit_can_be_stopped(tmp_path: Path) -> None:
         ask(ledger.files, Request("stop", audit.trial))
         engine.run()
         assert (audit.status, conductor.has_work()) == ("stopped", False)
+
+
+STEERED = st.lists(
+    st.tuples(st.integers(1, 9), st.sampled_from(["stop", "finish"]), st.integers(0, 20)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    policy=st.sampled_from(POLICIES),
+    grace=st.sampled_from(["1/8", "1/4"]),
+    seeds=st.integers(1, 3),
+    slots=st.integers(1, 3),
+    steered=STEERED,
+)
+@settings(max_examples=50)
+def test_whatever_is_asked_and_when_every_trial_ends_as_it_was_asked(
+    tmp_path_factory: pytest.TempPathFactory,
+    policy: str,
+    grace: str,
+    seeds: int,
+    slots: int,
+    steered: list[tuple[int, Any, int]],
+) -> None:
+    more = {} if policy == "none" else {"grace": grace}
+    tree = {**grid(RATES[:5], policy=policy, **more), "seeds": list(range(seeds))}
+    with going(tmp_path_factory.mktemp("steered"), tree, slots=slots) as engine:
+        for records, action, number in steered:
+            engine.run(records)
+            trials = list(engine.driver.sweep.trials.values())
+            ask(engine.driver.ledger.files, Request(action, trials[number % len(trials)].trial))
+        engine.run(1000)
+        assert not (engine.running or engine.driver.has_work())
+        found = engine.driver.sweep.trials.values()
+        ends = {"stop": "stopped", "finish": "finished"}
+        assert all(one.status == ends[one.by_hand] for one in found if one.by_hand in ends)
+        assert {one.status for one in found} <= {"finished", "stopped"}
