@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweeps.exits import Code, CommandError, UsageError
-from sweeps.ledger import Action, Files, Sweep, Trial
+from sweeps.ledger import Action, Files, Sweep, Trial, fold, has_driver, rows
 from sweeps.rows import tell
 
 LOOK_SECONDS: Final = 1.0  # between two looks of a driver
@@ -177,6 +177,31 @@ def find_trial(sweep: Sweep, name: str) -> Trial:
     names = [text for one in every for text in (one.label, one.trial)]
     hint = did_you_mean(name, names) or f"; there are {_listed(every) or 'none'}"
     raise UsageError(f"{name}: no such trial{hint}")
+
+
+def require_driver(files: Files) -> None:
+    """Raise `NotRunningError` if no driver runs the sweep."""
+    if not has_driver(files):
+        raise NotRunningError(
+            f"{files.folder}: the sweep is not running, so there is nothing to steer"
+        )
+
+
+def request_of(files: Files, action: Action, name: str = "") -> Request:
+    """The request to do something with the trial of a name, or with the sweep. `UsageError` if there is no
+    such trial, or it can't be steered so; `NotRunningError` if no driver runs the sweep."""
+    if action == "end":
+        if name:
+            raise UsageError(f"{name}: end is about the whole sweep; a trial is ended by stop")
+        require_driver(files)
+        return Request(action)
+    if not name:
+        raise UsageError(f"{action}: which trial? Its label or its id follows")
+    trial = find_trial(fold(rows(files), str(files.ledger)), name)
+    require_driver(files)
+    if why := why_not(trial, action):
+        raise UsageError(f"{trial.label}: {why}; nothing was changed")
+    return Request(action, trial.trial)
 
 
 def _listed(trials: list[Trial]) -> str:

@@ -254,7 +254,9 @@ ARROWS = {
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
     "sweeps.simulate": LOW | WORK | {"sweeps.stats", "sweeps.text"},
     "sweeps.findings": LOW | FINDINGS,
-    "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
+    "sweeps.report": LOW
+    | FINDINGS
+    | {"sweeps.findings", "sweeps.simulate.judge", "sweeps.steering"},
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK

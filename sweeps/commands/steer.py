@@ -53,17 +53,7 @@ def main(
         from sweeps import steering
 
         files = led.find_sweep(name)
-        if action == "end" and trial:
-            raise exits.UsageError(
-                f"{trial}: end is about the whole sweep; a trial is ended by stop"
-            )
-        if action != "end" and not trial:
-            raise exits.UsageError(f"{action}: which trial? Its label or its id follows")
-        one = None if action == "end" else steering.find_trial(_sweep(files), trial)
-        _require_driver(files)
-        if one is not None and (why := steering.why_not(one, action)):
-            raise exits.UsageError(f"{one.label}: {why}; nothing was changed")
-        request = steering.Request(action, "" if one is None else one.trial)
+        request = steering.request_of(files, action, trial)
         with exits.storing(files.requests):
             steering.ask(files, request)
             taken = _is_taken(files, request, wait)
@@ -73,16 +63,6 @@ def main(
 def _sweep(files: led.Files) -> led.Sweep:
     """What the ledger says now."""
     return led.fold(led.rows(files), str(files.ledger))
-
-
-def _require_driver(files: led.Files) -> None:
-    """Raise `NotRunningError` if no driver runs the sweep."""
-    from sweeps.steering import NotRunningError
-
-    if not led.has_driver(files):
-        raise NotRunningError(
-            f"{files.folder}: the sweep is not running, so there is nothing to steer"
-        )
 
 
 def _is_taken(files: led.Files, request: "Request", wait: float) -> bool:
@@ -97,7 +77,7 @@ def _is_taken(files: led.Files, request: "Request", wait: float) -> bool:
         return True
     if not led.has_driver(files):
         steering.withdraw(files, request)
-        _require_driver(files)
+        steering.require_driver(files)
     return False
 
 

@@ -569,7 +569,7 @@ def render(name: str, **content: Any) -> str:
     return environment.get_template(f"{name}.j2").render(**content)
 
 
-def html(content: Content, feed: str = "", nonce: str = "") -> str:
-    """The complete page; `feed` is the address that a live page gets its content from, and `nonce` the
-    word by which its browser knows the page's own scripts."""
-    return render("report.html", page=content, feed=feed, nonce=nonce, plotly=plotly())
+def html(content: Content, feed: str = "", nonce: str = "", steer: str = "") -> str:
+    """The complete page; `feed` is the address that a live page gets its content from, `nonce` the word by
+    which its browser knows the page's own scripts, and `steer` the address that requests to steer go to."""
+    return render("report.html", page=content, feed=feed, nonce=nonce, plotly=plotly(), steer=steer)
