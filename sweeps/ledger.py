@@ -677,6 +677,7 @@ class Sweep:
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
     is_tested: bool = False  # whether the sweep has not gone on since the last of these
     went_on: bool = False  # whether anything was after one of them
+    is_ending: bool = False  # whether somebody asked that nothing new starts in the last session
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     spent_tokens: int = 0  # trained in total; repeated work counts again
@@ -799,6 +800,7 @@ class Sweep:
 
     def _begin_session(self, row: Row) -> None:
         self.sessions.append(row)
+        self.is_ending = False
         self.running.clear()
         for trial in self.everything:
             if trial.status in {"running", "failed"}:  # this session tries again
@@ -840,7 +842,8 @@ class Sweep:
                     target[name].status = "planned"
 
     def _steer(self, row: Row) -> None:
-        if "trial" not in row:  # it is of the session alone
+        if "trial" not in row:
+            self.is_ending = True
             return
         trial = self.find(row["trial"])
         trial.by_hand = row["action"]

@@ -380,6 +380,15 @@ def test_a_trial_that_was_stopped_before_its_first_record_is_not_tried(files: le
     assert trial_after(files, [STOP]).is_untried
 
 
+def test_a_sweep_ends_early_until_the_next_session_begins(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        driver(ledger, request(grid([1e-3]))).begin({})
+        ledger.append("steered", action="end")
+        ending = led.fold(led.read(files)).is_ending
+        ledger.append("session")
+    assert [ending, led.fold(led.read(files)).is_ending] == [True, False]
+
+
 def test_an_action_that_there_is_not_is_damage(files: led.Files) -> None:
     with pytest.raises(led.LedgerError, match="action"):
         trial_after(files, [("steered", {"action": "double"})])

@@ -22,7 +22,8 @@ from tinylm import config as cfg
 
 @pytest.fixture
 def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> led.Files:
-    """A sweep under results/ that no driver runs: a trial has finished, one has not started."""
+    """A sweep under results/ that no driver runs: two trials have finished, one trained
+    when its driver died."""
     monkeypatch.chdir(tmp_path)
     folder = Path("results/lr")
     conduct(folder, grid([1e-3, 2e-3, 4e-3], policy="none"), lambda c, s: 3 - s, records=17)
@@ -63,6 +64,17 @@ def test_what_can_not_be_asked_exits_with_2_and_writes_nothing(
         result = ask(*arguments)
         assert (result.exit_code, said in result.stderr) == (2, True)
         assert not done.requests.exists()
+
+
+def test_a_request_that_no_driver_takes_in_time_is_told_and_waits(done: led.Files) -> None:
+    with led.Ledger(done):
+        said = {one: ask("lr", *one.split(), "--wait", "0") for one in ("stop lr=0.004", "end")}
+        waiting = sorted(file.name for file in done.requests.iterdir())
+    assert [(one.exit_code, one.stdout) for one in said.values()] == [
+        (0, "lr=0.004: trains now; it will be stopped at its next record\n"),
+        (0, "lr: asked; the driver has not answered yet\n"),
+    ]
+    assert [name.partition("-")[0] for name in waiting] == ["end", "stop"]
 
 
 def test_a_driver_is_noticed_while_it_has_the_ledger_alone(done: led.Files) -> None:

@@ -71,14 +71,14 @@ def _is_taken(files: led.Files, request: "Request", wait: float) -> bool:
     from sweeps import steering
 
     deadline = time.monotonic() + wait
-    while steering.waits(files, request) and time.monotonic() < deadline:
+    while steering.waits(files, request):
+        if not led.has_driver(files):
+            steering.withdraw(files, request)
+            steering.require_driver(files)
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PAUSE_SECONDS)
-    if not steering.waits(files, request):
-        return True
-    if not led.has_driver(files):
-        steering.withdraw(files, request)
-        steering.require_driver(files)
-    return False
+    return True
 
 
 def _done(files: led.Files, request: "Request") -> str:
@@ -87,6 +87,8 @@ def _done(files: led.Files, request: "Request") -> str:
 
     sweep = _sweep(files)
     if request.action == "end":
+        if not sweep.is_ending:
+            raise exits.UsageError(f"{files.name}: the sweep has ended; nothing was changed")
         going = ", ".join(sweep.find(one).label for one in sorted(sweep.running)) or "nothing"
         return f"{files.name}: nothing new starts; the sweep ends after what trains now: {going}"
     trial = sweep.find(request.trial)
@@ -101,10 +103,11 @@ def _done(files: led.Files, request: "Request") -> str:
 
 def _waiting(files: led.Files, request: "Request") -> str:
     """When a request will be taken that the driver has not taken yet."""
-    if request.action != "stop":
-        return f"{files.name}: asked; the driver has not answered yet"
-    trial = _sweep(files).find(request.trial)
-    return f"{trial.label}: trains now; it will be stopped at its next record"
+    if request.action == "stop":
+        trial = _sweep(files).find(request.trial)
+        if trial.status == "running":
+            return f"{trial.label}: trains now; it will be stopped at its next record"
+    return f"{files.name}: asked; the driver has not answered yet"
 
 
 if __name__ == "__main__":
