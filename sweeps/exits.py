@@ -12,7 +12,8 @@
     |   `-- UnreadableCheckpointError  it may be whole, but not here, or is of another version
     |-- StorageError      7   a file or folder can't be read or written       (tinylm.exits)
     |-- ClusterError      8   the cluster can't be reached, or was lost       (engine.tune)
-    `-- RefusedError      9   the command would change what was measured      (tinylm.exits)
+    |-- RefusedError      9   the command would change what was measured      (tinylm.exits)
+    `-- NotRunningError   9   no driver runs the sweep that is to be steered  (steering)
 
 An `OSError` from elsewhere ends a command with 7, a `KeyboardInterrupt` with 130, and a pipe whose
 reader has ended one that only prints with 141. Everything else is a

@@ -30,6 +30,7 @@ from typing import IO, Any, ClassVar, Final, Self
 from sweeps.exits import LockedError, StorageError, UsageError
 from sweeps.rows import LONGEST_TEXT as LONGEST_TEXT
 from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
+from sweeps.rows import Action as Action
 from sweeps.rows import LedgerError as LedgerError
 from sweeps.rows import Lines, damaged, sealed, tell
 from sweeps.rows import Role as Role
@@ -42,10 +43,11 @@ BASELINE = "baseline"  # the arm that the others of a study are compared with
 SETTLED = {"finished", "diverged", "stopped"}  # statuses of trials that need no more training
 VALUES = "values"  # what a search stops and promotes: values, of which seeds are repeats
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
-# Kinds of rows that end an attempt.
-ATTEMPT_ENDS = {
+# Kinds of rows that end an attempt; a `steered` row that stops its trial does, too.
+_ATTEMPT_ENDS = {
     "paused", "stopped", "capped", "finished", "diverged", "failed", "unusable", "withdrawn",
 }  # fmt: skip
+BY_HAND: Final = "stopped by hand"  # why a trial was stopped that somebody stopped, not the policy
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -68,6 +70,11 @@ def pool_of(role: str, arm: str, grid: str) -> str | None:
 def value_of(values: Mapping[str, Any]) -> str:
     """The key of a value: what the trials share that differ only by seed, in whatever order it is written."""
     return json.dumps(values, sort_keys=True)
+
+
+def ends_attempt(row: Row) -> bool:
+    """Whether a row of a trial ends the attempt that is under way."""
+    return row["kind"] in _ATTEMPT_ENDS or (row["kind"] == "steered" and row["action"] == "stop")
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,11 @@ class Files:
     def driver(self) -> Path:
         """Which process runs the sweep, while one does."""
         return self.folder / ".driver"
+
+    @property
+    def requests(self) -> Path:
+        """What people ask of the driver, a file each; see `sweeps.steering`."""
+        return self.folder / "steer"
 
     @property
     def notes(self) -> Path:
@@ -336,6 +348,22 @@ def _driver_words(files: Files) -> str:
         return f" ({files.driver.read_text().strip()[:_LONGEST_DRIVER]})"
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def has_driver(files: Files) -> bool:
+    """Whether a driver runs a sweep now, whose ledger exists."""
+    stream = open_ledger(files)
+    if stream is None:
+        return False
+    with stream:  # which gives the lock back
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    return False
 
 
 class ReadLedger:
@@ -543,6 +571,8 @@ class Trial:
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
     is_withdrawn: bool = False  # the space no longer has it
+    # How somebody steered it last, if anybody did: to stop it, or to train it to its end.
+    by_hand: Action | None = None
 
     def __post_init__(self) -> None:
         self.find_lowest()
@@ -555,6 +585,16 @@ class Trial:
     def checkpoint(self) -> Row | None:
         """The `checkpointed` row that it resumes from; None for its beginning."""
         return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def is_stopped_by_hand(self) -> bool:
+        """Whether somebody stopped it, not the policy."""
+        return self.by_hand == "stop"
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether somebody stopped it before its first record, so that nothing is known of it."""
+        return self.is_stopped_by_hand and not self.curve
 
     @property
     def pool(self) -> str | None:
@@ -637,6 +677,7 @@ class Sweep:
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
     is_tested: bool = False  # whether the sweep has not gone on since the last of these
     went_on: bool = False  # whether anything was after one of them
+    is_ending: bool = False  # whether somebody asked that nothing new starts in the last session
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     busy_seconds: float = 0.0  # the same, summed over the attempts under way
     spent_tokens: int = 0  # trained in total; repeated work counts again
@@ -740,11 +781,7 @@ class Sweep:
         elif kind == "forecast":
             self.forecast = row
         elif kind == "session":
-            self.sessions.append(row)
-            self.running.clear()
-            for trial in self.everything:
-                if trial.status in {"running", "failed"}:  # this session tries again
-                    trial.status, trial.reason = "planned", ""
+            self._begin_session(row)
         elif kind == "planned":
             names = Trial.__dataclass_fields__
             planned = Trial(**{name: value for name, value in row.items() if name in names})
@@ -756,8 +793,18 @@ class Sweep:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
+        elif kind == "steered":
+            self._steer(row)
         else:
             self._move(row["trial"], away=kind == "withdrawn")
+
+    def _begin_session(self, row: Row) -> None:
+        self.sessions.append(row)
+        self.is_ending = False
+        self.running.clear()
+        for trial in self.everything:
+            if trial.status in {"running", "failed"}:  # this session tries again
+                trial.status, trial.reason = "planned", ""
 
     def _conclude(self, row: Row) -> None:
         """Keep what was seen at a look; or chosen, confirmed, sampled or tested, of trials that are known."""
@@ -793,6 +840,19 @@ class Sweep:
                 if name in self.running:
                     self.running.discard(name)
                     target[name].status = "planned"
+
+    def _steer(self, row: Row) -> None:
+        if "trial" not in row:
+            self.is_ending = True
+            return
+        trial = self.find(row["trial"])
+        trial.by_hand = row["action"]
+        if trial.is_stopped_by_hand:
+            trial.status, trial.reason = "stopped", BY_HAND
+            trial.checkpoints = trial.checkpoints[-1:]
+            self.running.discard(trial.trial)
+        elif trial.status != "running":
+            trial.status, trial.reason = "planned", ""
 
     def _register(self) -> None:
         """Keep what is asked as it was before the first run of an arm ended."""
@@ -882,7 +942,7 @@ def _most_seeds(request: Row) -> int:
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
-    "look", "audited", "withdrawn", "restored",
+    "look", "audited", "withdrawn", "restored", "steered",
 }  # fmt: skip
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}
@@ -918,7 +978,7 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
         cap = row["cap"]
         trial.status = "planned"
         trial.reason = "the sweep reached its target" if cap == "target" else f"reached caps.{cap}"
-    elif kind == "failed":
+    elif kind == "failed" and not trial.is_stopped_by_hand:
         trial.status = "failed" if row["final"] else "planned"
         trial.reason, trial.how = row["reason"], row["how"]
     elif kind in {"finished", "diverged"}:

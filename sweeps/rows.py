@@ -60,6 +60,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
                   counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
+    steered       somebody steered the sweep by hand: action (`stop`: the trial gets no further tokens, which ends
+                  its attempt; `finish`: it is trained to its end, whatever the policy says; `end`: nothing
+                  new starts in this session), trial (of `stop` and `finish`), tokens (that it had then)
     audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
                   it was drawn from), share
@@ -113,6 +116,8 @@ _MEMORY = re.compile(
 # to run the best of a search on fresh seeds; to see what stopping another trial cost; to see how the loss of
 # a baseline depends on its tokens.
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit", "horizon"]
+# What people may ask of a running sweep.
+Action = Literal["stop", "finish", "end"]
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -186,6 +191,7 @@ _FIELDS: Mapping[str, str] = {
     "capped": "trial=id attempt=count cap=text limit=number used=number",
     "withdrawn": "trial=id",
     "restored": "trial=id",
+    "steered": "action=action trial?=id tokens?=count",
     "audited": "trial=id of=id stopped=count share=number",
     "diverged": (
         "trial=id attempt=count step=count tokens=count peak_loss?=number|null loss_init?=number|null "
@@ -232,6 +238,7 @@ def _types() -> dict[str, Any]:
         "flag": flag,
         "tree": tree,
         "role": of.literal_schema(list(get_args(Role))),
+        "action": of.literal_schema(list(get_args(Action))),
         "values": of.dict_schema(text, value, strict=True),
         "texts": of.list_schema(text, strict=True),
         "ids": of.list_schema(name, strict=True),

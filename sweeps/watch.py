@@ -1,6 +1,7 @@
 """`python -m sweeps.watch [NAME]`: serve the reports of the sweeps in a folder while they run."""
 
 import errno
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,19 +36,32 @@ def main(
             help=f"Port on 127.0.0.1. 0 picks a free one. Default: {PORT}, or the next free one.",
         ),
     ] = None,
+    steer: Annotated[
+        bool,
+        typer.Option(
+            "--steer",
+            help="Let who has the printed address, which holds a token, stop and finish trials of NAME and end "
+            "the sweep from its page.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the reports of the sweeps as web pages that update while the sweeps run."""
     with exits.reported():
         exits.lose_unheard_output()
-        from sweeps.report.server import HOST, address_of
+        from sweeps.report.server import HOST, PARAMETER, address_of
 
+        if steer and name is None:
+            raise exits.UsageError("--steer: name the sweep that is to be steered")
         if name is None:
             find_sweeps([])  # says that there is none
             folder, address, shown = RESULTS, "/", f"the sweeps under {RESULTS}/"
         else:
             sweep = find_sweep(name).folder.resolve()
             folder, address, shown = sweep.parent, address_of(sweep.name), name
-        with _server(folder, port) as server:
+        token = secrets.token_urlsafe() if steer else ""
+        if token:
+            address, shown = f"{address}?{PARAMETER}={token}", f"{shown} and steers it"
+        with _server(folder, port, token) as server:
             print(
                 f"http://{HOST}:{server.server_port}{address} shows {shown}; stop it with Ctrl-C",
                 flush=True,
@@ -58,14 +72,14 @@ def main(
                 server.closing.set()
 
 
-def _server(folder: Path, port: int | None) -> "Server":
+def _server(folder: Path, port: int | None, token: str = "") -> "Server":
     """A server at the port, or at the first free one from the default on; `UsageError` if it is taken."""
     from sweeps.report.server import Server
 
     number, last = (PORT, PORT + _TRIED) if port is None else (port, port)
     while True:
         try:
-            return Server(folder, number)
+            return Server(folder, number, token)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or number == last:
                 raise exits.UsageError(

@@ -54,6 +54,14 @@ def conduct(
     return led.fold(led.read(led.Files(folder)))
 
 
+def steer(folder: Path, action: led.Action, choose: Callable[[led.Trial], bool]) -> None:
+    """Stop or finish by hand, between two sessions, the trials that are chosen."""
+    with led.Ledger(led.Files(folder)) as ledger:
+        trials = led.fold(ledger.rows()).trials.values()
+        for one in [trial for trial in trials if choose(trial)]:
+            ledger.append("steered", action=action, trial=one.trial, tokens=one.tokens)
+
+
 def facts_of(folder: Path) -> dict[str, Any]:
     """The content of summary.json, without the figures."""
     facts: dict[str, Any] = json.loads(json.dumps(findings(studied(led.Files(folder))).as_json()))

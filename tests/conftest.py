@@ -189,7 +189,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the real sweeps: they are few and long, and would leave a core idle at the end. Tests of
     faults carry what they inject and expect."""
-    long = {"test_caps.py", "test_faults.py", "test_resume.py", "test_run.py", "test_spaces.py"}
+    long = {
+        *("test_caps.py", "test_faults.py", "test_resume.py", "test_run.py", "test_spaces.py"),
+        "test_steer.py",
+    }
     items.sort(key=lambda item: item.path.name not in long)
     for item in items:
         for mark in item.iter_markers("fault"):

@@ -1,5 +1,6 @@
 """Fakes of what the driver depends on: facts, an engine without Ray, trials without training."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +68,9 @@ def grid(rates: list[float], **schedule: Any) -> dict[str, Any]:
 
 
 def driver(ledger: led.ReadLedger, what: Request, audit: float = 0.0) -> Driver:
-    """A driver for a request."""
+    """A driver for a request, which looks for what people ask at every turn."""
     plan = pl.plan(what, MACHINE, pl.earlier_draws(ledger.rows(), what.seed))
-    return Driver(ledger, what, plan, MACHINE, facts, audit)
+    return Driver(ledger, what, plan, MACHINE, facts, audit, itertools.count().__next__)
 
 
 def v_shaped(config: dict[str, Any], share: float) -> float:

@@ -49,6 +49,7 @@ FORBIDDEN = {
     "sweeps.api": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
+    "sweeps.steering": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.text": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.plan.space": {"torch", "ray", "pandas", "matplotlib", "optuna"},
     "sweeps.policies": {"torch", "ray", "pandas", "matplotlib"},
@@ -231,7 +232,9 @@ PARTS = {
     "sweeps.engine.silence",
 }
 READING = {"sweeps.findings", "sweeps.report"}
-COMMAND = LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair"}
+COMMAND = (
+    LOW | WORK | ENGINE | READING | {"sweeps.commands.shared", "sweeps.repair", "sweeps.steering"}
+)
 ARROWS = {
     "tinylm": set[str](),
     "sweeps": {"sweeps.api"},  # the package's own __init__
@@ -244,15 +247,20 @@ ARROWS = {
     "sweeps.rows": LOW | {"sweeps.stats"},
     "sweeps.ledger": LOW | {"sweeps.rows"},
     "sweeps.repair": LOW | {"sweeps.rows", "sweeps.ledger"},
+    "sweeps.steering": LOW | {"sweeps.rows", "sweeps.ledger"},
     "sweeps.selection": LOW | {"sweeps.ledger", "sweeps.stats"},
     "sweeps.outcomes": LOW | {"sweeps.ledger", "sweeps.selection"},
     "sweeps.policies": LOW | {"sweeps.ledger"},
     "sweeps.plan": LOW | {"sweeps.policies", "sweeps.ledger", "sweeps.text", "tinylm"},
     "sweeps.simulate": LOW | WORK | {"sweeps.stats", "sweeps.text"},
     "sweeps.findings": LOW | FINDINGS,
-    "sweeps.report": LOW | FINDINGS | {"sweeps.findings", "sweeps.simulate.judge"},
-    "sweeps.engine": LOW | WORK | ENGINE,
-    "sweeps.engine.driver": LOW | WORK | {"sweeps.selection", "sweeps.engine.looks"},
+    "sweeps.report": LOW
+    | FINDINGS
+    | {"sweeps.findings", "sweeps.simulate.judge", "sweeps.steering"},
+    "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
+    "sweeps.engine.driver": LOW
+    | WORK
+    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.steering"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER,

@@ -347,6 +347,53 @@ def test_what_an_older_attempt_still_says_is_passed_over(files: led.Files) -> No
     assert trial_after(files, rows).curve[-1]["val_loss"] == 4.0
 
 
+STOP: tuple[str, dict[str, object]] = ("steered", {"action": "stop", "tokens": 10})
+FINISH: tuple[str, dict[str, object]] = ("steered", {"action": "finish", "tokens": 10})
+
+
+def test_a_trial_that_somebody_stopped_stays_so_whatever_comes(files: led.Files) -> None:
+    failed: dict[str, object] = {"attempt": 1, "how": "died", "reason": "late", "final": False}
+    with led.Ledger(files) as ledger:
+        conductor = driver(ledger, request(grid([1e-3])))
+        conductor.begin({})
+        (name,) = conductor.sweep.trials
+        for kind, fields in [begin(1, 0), point(1, 1, 5.0), STOP, ("failed", failed)]:
+            ledger.append(kind, trial=name, **fields)
+        ledger.append("session")
+    after = led.fold(led.read(files))
+    trial = after.trials[name]
+    assert (trial.status, trial.reason, trial.tokens) == ("stopped", "stopped by hand", 10)
+    assert (trial.is_untried, after.running) == (False, set())
+
+
+def test_a_trial_that_is_to_be_finished_goes_on_from_where_it_was_stopped(files: led.Files) -> None:
+    trial = trial_after(files, [begin(1, 0), point(1, 1, 5.0), STOP, FINISH])
+    assert (trial.status, trial.by_hand, len(trial.curve)) == ("planned", "finish", 1)
+
+
+def test_a_trial_that_is_to_be_finished_keeps_its_slot(files: led.Files) -> None:
+    trial = trial_after(files, [begin(1, 0), point(1, 1, 5.0), FINISH])
+    assert (trial.status, trial.by_hand) == ("running", "finish")
+
+
+def test_a_trial_that_was_stopped_before_its_first_record_is_not_tried(files: led.Files) -> None:
+    assert trial_after(files, [STOP]).is_untried
+
+
+def test_a_sweep_ends_early_until_the_next_session_begins(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        driver(ledger, request(grid([1e-3]))).begin({})
+        ledger.append("steered", action="end")
+        ending = led.fold(led.read(files)).is_ending
+        ledger.append("session")
+    assert [ending, led.fold(led.read(files)).is_ending] == [True, False]
+
+
+def test_an_action_that_there_is_not_is_damage(files: led.Files) -> None:
+    with pytest.raises(led.LedgerError, match="action"):
+        trial_after(files, [("steered", {"action": "double"})])
+
+
 def test_repeated_work_is_spent_again(files: led.Files) -> None:
     rows = [begin(1, 0), point(1, 1, 5.0), point(1, 2, 4.0), begin(2, 1), point(2, 2, 4.0)]
     trial_after(files, rows)

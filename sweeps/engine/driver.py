@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,7 @@ from typing import Any, Literal, Self
 from sortedcontainers import SortedSet
 
 from sweeps import ledger as led
+from sweeps import steering
 from sweeps.engine.looks import Study
 from sweeps.exits import RefusedError
 from sweeps.plan import arms, horizons
@@ -148,11 +150,14 @@ class Driver:
     # Config -> params, flops_per_token, corpus, ...; passed in, since counting needs torch.
     facts: Callable[[cfg.Config], dict[str, Any]]
     audit: float = 0.0  # share of the stopped trials to train to the end as well
+    clock: Callable[[], float] = time.monotonic  # by which requests are looked for
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung
     # What to do with a trial once the checkpoint that it is saving has arrived.
-    _due: dict[str, Literal["pause", "finish", "cap", "withdraw"]] = field(default_factory=dict)
+    _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop"]] = field(
+        default_factory=dict
+    )
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
     # Each trial's place in the order of starting, trials that were begun first; and the places of those
@@ -163,10 +168,15 @@ class Driver:
     _gone: frozenset[str] = frozenset()
     _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
     _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
+    _inbox: steering.Inbox = field(init=False)
+    # Requests to stop a trial that is being trained, by trial: they are done at its next record.
+    _to_stop: dict[str, steering.Request] = field(default_factory=dict)
+    _ends: bool = False  # whether somebody asked that nothing new starts in this session
 
     def __post_init__(self) -> None:
         self.sweep.source = str(self.ledger.files.ledger)
         self._score = self.request.score_field
+        self._inbox = steering.Inbox(self.ledger.files, self.clock)
         self.policy = self._new_policy()  # which has the rungs
         for row in self.ledger.rows():
             self.sweep.observe(row)
@@ -344,13 +354,44 @@ class Driver:
                 return {"cap": cap, "limit": limit, "used": amount}
         return None
 
+    def take_requests(self) -> None:
+        """Do what people asked of the sweep since they were last looked for, which is once a second."""
+        if not self._inbox.is_due():
+            return
+        self._to_stop.clear()
+        for request in self._inbox.look():
+            trial = self._steerable(request)
+            if trial is not None and trial.status == "running" and request.action == "stop":
+                self._to_stop[request.trial] = request
+            else:
+                self._take(request, trial)
+
+    def _steerable(self, request: steering.Request) -> led.Trial | None:
+        """The trial of a request, if it can be steered so."""
+        known = self.sweep.trials.get(request.trial) or self.sweep.audits.get(request.trial)
+        return None if known is None or steering.why_not(known, request.action) else known
+
+    def _take(self, request: steering.Request, trial: led.Trial | None) -> None:
+        """Do what is asked, of a trial that can be steered so or of the sweep, and remove the request."""
+        if request.action == "end" and not self._ends:
+            self._record("steered", action=request.action)
+            self._ends = True
+        elif trial is not None:
+            self._record("steered", action=request.action, trial=trial.trial, tokens=trial.tokens)
+        self._inbox.remove(request)
+
+    @property
+    def is_ended_by_hand(self) -> bool:
+        """Whether somebody asked that nothing new starts in this session, and something could."""
+        return self._ends and self.has_work()
+
     def is_look_due(self) -> bool:
         """Whether a study is to be looked at now, which trains nothing; `begin` does it."""
         return any(choice.kind == "look" for choice in self._choices())
 
     def is_capped(self) -> bool:
-        """Whether a cap is reached and work is left that it prevents."""
-        return self.reached_cap() is not None and self.has_work()
+        """Whether a cap is reached, or the session is ended by hand, and work is left that this prevents."""
+        return (self._ends or self.reached_cap() is not None) and self.has_work()
 
     def has_work(self) -> bool:
         """Whether anything is left to train, caps aside; writes nothing."""
@@ -458,7 +499,7 @@ class Driver:
 
     def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
         """Whether a trial may be trained further, where some pools are going."""
-        if trial.status == "diverged" or self._is_over(trial):
+        if trial.status == "diverged" or trial.is_stopped_by_hand or self._is_over(trial):
             return False
         if trial.is_withdrawn or trial.status not in {"paused", "stopped"}:
             return True
@@ -593,7 +634,7 @@ class Driver:
         if self._is_over(trial):
             self._finish(trial)
             return
-        if not self._is_free(trial) and self._decide(trial, saved["tokens"]) == "pause":
+        if self._is_judged(trial) and self._decide(trial, saved["tokens"]) == "pause":
             self._pause(trial, saved["tokens"])
 
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
@@ -656,7 +697,8 @@ class Driver:
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials.
         None while it depends on running trials, and when all is done."""
-        if self.reached_cap():
+        self.take_requests()
+        if self._ends or self.reached_cap():
             self._look()  # which trains nothing
             return None
         trial = self._next_trial()
@@ -726,6 +768,10 @@ class Driver:
     def _is_free(self, trial: led.Trial) -> bool:
         """Whether a trial runs to the end, without early stopping."""
         return trial.pool is None
+
+    def _is_judged(self, trial: led.Trial) -> bool:
+        """Whether the policy decides on a trial; not on one that somebody has steered."""
+        return not self._is_free(trial) and trial.by_hand is None
 
     def _choose(self) -> bool:
         """Write down the choices that are settled now (values of arms, the best to confirm), and plan
@@ -822,7 +868,7 @@ class Driver:
             return None
         finished = [trial for trial in grid if trial.status == "finished"]
         failed = sum(trial.status == "failed" for trial in grid)
-        if failed and not finished:
+        if not finished and (failed or any(trial.is_stopped_by_hand for trial in grid)):
             return None
         score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
         best = min(finished, key=lambda trial: score[trial.trial], default=None)
@@ -871,7 +917,9 @@ class Driver:
         if not self.audit:
             return []
         stopped = [
-            trial for trial in self.sweep.trials.values() if trial.status in {"stopped", "paused"}
+            trial
+            for trial in self.sweep.trials.values()
+            if trial.status in {"stopped", "paused"} and not trial.is_stopped_by_hand
         ]
         fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
         drawn = len(stopped) - len(fresh)
@@ -887,7 +935,10 @@ class Driver:
         if self._to_audit():
             self.end()
         drawn = self._to_audit()
-        stopped = sum(trial.status == "stopped" for trial in self.sweep.trials.values())
+        stopped = sum(
+            trial.status == "stopped" and not trial.is_stopped_by_hand
+            for trial in self.sweep.trials.values()
+        )
         for trial in drawn:
             self._record(
                 "audited",
@@ -901,7 +952,7 @@ class Driver:
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
-        if trial.trial in self._gone:
+        if trial.trial in self._gone or trial.is_stopped_by_hand:
             return False
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the current policy does not have.
@@ -957,7 +1008,11 @@ class Driver:
         if trial_id in self._gone:
             self._due[trial_id] = "withdraw"
             return False
-        decided = "on" if self._is_free(trial) else self._decide(trial, event["tokens"])
+        self.take_requests()
+        if trial_id in self._to_stop:
+            self._due[trial_id] = "stop"
+            return False
+        decided = self._decide(trial, event["tokens"]) if self._is_judged(trial) else "on"
         if decided == "pause":
             self._due[trial_id] = "pause"
             return False
@@ -991,6 +1046,8 @@ class Driver:
             self._finish(trial)
         elif due == "pause":
             self._pause(trial, trial.tokens)
+        elif due == "stop":
+            self._take(steering.Request("stop", trial_id), trial)
         elif due == "withdraw":
             self._record("withdrawn", trial=trial_id)
             self._consult()

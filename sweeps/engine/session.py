@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sweeps import exits
+from sweeps import exits, steering
 from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.driver import Driver, refuse_other_bits
@@ -208,8 +208,12 @@ def _run(
             console.print(note, highlight=False)
         callbacks = _callbacks(options.tracker, files)
         with led.Ledger(files) as ledger:
-            driver = _driver(ledger, request, plan, machine, facts, options)
-            return _Session(driver, options, readers, console, tried).run(callbacks)
+            steering.clear(files)
+            try:
+                driver = _driver(ledger, request, plan, machine, facts, options)
+                return _Session(driver, options, readers, console, tried).run(callbacks)
+            finally:
+                steering.clear(files)
 
 
 def _driver(
@@ -418,8 +422,9 @@ class _Session:
         cap = driver.reached_cap()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = cap is not None and cap["cap"] != "target" and driver.has_work()
+        by_hand = driver.is_ended_by_hand
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
-        if ended_by is None and not capped:
+        if ended_by is None and not capped and not by_hand:
             driver.sample(self.readers.best_runs(self._files), _sample)
             if not failed:  # else the next session tries again, and may choose others
                 self._test()
@@ -437,6 +442,9 @@ class _Session:
                 f"caps.{cap['cap']}: used {cap_amount(cap['cap'], cap['used'], cap['limit'])}. "
                 f"Raise it in {driver.request.source}, then resume: {command}"
             )
+            return Code.CAPPED
+        if by_hand:
+            _warn(f"ended by hand before all was trained. To resume: {command}")
             return Code.CAPPED
         return exit_code(self.driver.sweep, self.readers.void_arms(self.driver.sweep))
 

@@ -90,8 +90,17 @@ def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
             yield row.get("arm", "best values"), _chosen(row)
         case "horizon":
             yield f"baseline at {count(row['tokens'])} tokens", _horizon(row)
+        case "steered":
+            yield "sweep", "ends by hand: nothing new starts"
         case "look":
             yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
+
+
+def _steered(row: led.Row) -> str:
+    """How somebody steered a trial."""
+    if row["action"] == "stop":
+        return f"{led.BY_HAND} at {row['tokens']:,} tokens"
+    return "by hand: to be trained to its end, whatever the policy says"
 
 
 def _capped(row: led.Row) -> str:
@@ -409,12 +418,13 @@ class View:
 
     def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
         last = trial.curve[-1] if trial.curve else None
-        rungs = () if trial.pool is None else self._driver.policy.rungs(trial.budget)
+        is_judged = trial.pool is not None and trial.by_hand is None
+        rungs = self._driver.policy.rungs(trial.budget) if is_judged else ()
         after = [rung for rung in rungs if rung > trial.tokens]
         starting = trial.status == "running" and last is None
         return (
             trial.label,
-            "starting" if starting else trial.status,
+            led.BY_HAND if trial.is_stopped_by_hand else "starting" if starting else trial.status,
             count(trial.tokens),
             count(trial.budget),
             count(after[0]) if after and trial.status in {"planned", "running"} else "",
@@ -465,6 +475,8 @@ class View:
                 rank = f"rank {row['rank']} of {row['arrived']}"
                 rung = self._driver.policy.rung_words(trial.budget, row["rung"])
                 what = f"promoted at {rung}: {rank}{why}"
+            case "steered":
+                what = _steered(row)
             case "stopped" | "diverged" | "failed":
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":

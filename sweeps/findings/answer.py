@@ -30,6 +30,7 @@ Caveat = Literal[
     "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
+    "steered",  # somebody stopped trials, or had them trained to their end
     "unfinished",  # trials have not finished
     "stopped lower",  # a stopped trial had a lower loss than the overfitted choice has at its end
 ]
@@ -223,5 +224,7 @@ def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
         yield "lost"
     if "unfinished" in fresh:
         yield "confirming"
+    if any(trial.by_hand for trial in [*results.trials, *confirming(results)]):
+        yield "steered"
     if unfinished and not results.is_over:
         yield "unfinished"

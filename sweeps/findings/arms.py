@@ -157,6 +157,7 @@ CautionKind = Literal[
     "grid edge",  # the best value may lie beyond the re-tune grid
     "grid failure",  # trials of the re-tune grid failed
     "not re-tuned",  # the arm runs at the baseline's values
+    "steered",  # somebody stopped trials, or had them trained to their end
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
     "programs",  # trained by several versions of the code or of torch

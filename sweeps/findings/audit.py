@@ -116,7 +116,7 @@ def audit(results: Results) -> Audit | None:
     lost = _losses(results, choices, point)
     top = results.space.schedule.finishers
     false = sum(sum(gap < 0 for gap in _above(one, [*ranked, *lost])) < top for one in lost)
-    stopped = len(results.having("stopped"))
+    stopped = sum(not trial.is_stopped_by_hand for trial in results.having("stopped"))
     low = high = false / len(choices)
     if len(trial_results) < stopped:
         from scipy import stats  # takes a second

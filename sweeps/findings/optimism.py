@@ -63,9 +63,10 @@ def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
     ]
     seeds = sorted(set.intersection(*(set(each) for each in losses)))
     mean = statistics.fmean(losses_at(winner, point, results.metric))
+    ended = [t for t in results.trials if status_of(t) in ENDINGS and not t.is_untried]
     return Selection(
         values=winner[0].values,
-        among=len(groups(trial for trial in results.trials if status_of(trial) in ENDINGS)),
+        among=len(groups(ended)),
         seeds=len(winner),
         mean=mean,
         optimism=_optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,

@@ -400,8 +400,9 @@ def _neighbor(results: Results, path: str, value: float) -> Neighbor:
 def best_values(results: Results, winner: Sequence[Trial]) -> tuple[BestValue, ...]:
     """The winner's value of each numeric path with several, whether it is at the edge, and what to try.
 
-    The edge is that of all planned values, except those whose trials all failed: a value that
-    diverged or was stopped early brackets the best one, a failed one does not. Where the budgets
+    The edge is that of all planned values, except those whose trials all failed, or were stopped by hand
+    before their first record: a value that diverged or was stopped early brackets the best one, a failed
+    one does not. Where the budgets
     differ there are none: a longer run has the lower loss whatever the other values are. Nor is there a
     best context length where the updates of one have more tokens than those of another. The learning
     rate has no edge where trials overfitted: the rate that ends best is the one that learned least. Where
@@ -424,7 +425,8 @@ def _comparable(results: Results) -> list[SweptPath]:
 
 
 def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
-    alive = {varied(t, swept.path) for t in results.trials if t.status != "failed"}
+    known = [t for t in results.trials if t.status != "failed" and not t.is_untried]
+    alive = {varied(t, swept.path) for t in known}
     tried = [value for value in swept.values if value in alive]
     best = winner.value(swept.path)
     learned_least = swept.path == LR and any(overfit(trial) for trial in results.trials)

@@ -16,7 +16,7 @@ from typing import Any
 from sweeps import ledger
 from sweeps.exits import UsageError
 from sweeps.findings.earlier import Elsewhere, studied_elsewhere
-from sweeps.ledger import AT_TARGET, ATTEMPT_ENDS, Files, Row, Sweep, Trial
+from sweeps.ledger import AT_TARGET, BY_HAND, Files, Row, Sweep, Trial, ends_attempt
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
     END,
@@ -91,7 +91,7 @@ class _Attempts:
             attempt.device = row.get("device", attempt.device)
             if kind == "measured" and attempt.measured is None:
                 attempt.measured = now
-            if kind in ATTEMPT_ENDS:
+            if ends_attempt(row):
                 self._running.pop(trial).is_over = True
 
 
@@ -249,11 +249,28 @@ def status_of(trial: Trial) -> str:
     return trial.status if trial.status in ENDINGS else "unfinished"
 
 
+def status_words(trial: Trial) -> str:
+    """The status of a trial as tables name it."""
+    return BY_HAND if trial.is_stopped_by_hand else STATUSES[status_of(trial)]
+
+
+def steered_words(trials: Sequence[Trial], noun: str, of: str = "") -> str:
+    """How many of some trials somebody stopped, or had trained to their end; empty if none."""
+    parts = list[str]()
+    for action, words in (("stop", BY_HAND), ("finish", "trained to the end by hand")):
+        count = sum(trial.by_hand == action for trial in trials)
+        if count:
+            among = "" if parts else f" of {quantity(len(trials), noun)}{of}"
+            parts.append(f"{count}{among} {'was' if count == 1 else 'were'} {words}")
+    return " and ".join(parts)
+
+
 def reason_of(trial: Trial) -> str:
     """The reason why a trial ended; its state if it has not ended. A ledger does not say whether the
     driver of a trial that has begun still runs."""
     state = "not finished" if trial.status == "running" else trial.status
-    return trial.reason or (state if status_of(trial) == "unfinished" else "")
+    by_hand = "trained to its end by hand" if trial.by_hand == "finish" else ""
+    return trial.reason or (state if status_of(trial) == "unfinished" else by_hand)
 
 
 def tokens_per_s(trial: Trial) -> float | None:

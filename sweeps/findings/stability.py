@@ -178,7 +178,7 @@ def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
         unmeasured=len(rates) - len(measured),
         highest_whole=max((r for r in losses if first is None or r < first), default=None),
         stopped_unseen=sum(
-            t.status == "stopped" and outcome(t) not in UNSTABLE
+            t.status == "stopped" and outcome(t) not in UNSTABLE and not t.is_untried
             for each in rates.values()
             for t in each
         ),

@@ -79,11 +79,12 @@ class CutShort:
 def cut_short(results: Results, best: Trial) -> tuple[CutShort, ...]:
     """The stopped trials whose loss was falling faster than the best trial's at the same tokens (at the
     same share of budgets that differ), and that would have caught up by the end if it had gone on so;
-    without the audited and the unstable ones."""
+    without the audited and the unstable ones, and those that somebody stopped."""
     metric = results.metric
     found = []
     for trial in results.having("stopped"):
-        if len(trial.curve) < 2 or results.sweep.audit(trial.trial) is not None:
+        is_audited = results.sweep.audit(trial.trial) is not None
+        if len(trial.curve) < 2 or is_audited or trial.is_stopped_by_hand:
             continue
         before, last = records(trial)[-2:]
         points = [same_point(trial, record.tokens, best) for record in (before, last)]

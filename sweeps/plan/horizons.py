@@ -33,7 +33,7 @@ LR = "optim.lr"
 # Of the baseline's rate. A re-tune grid usually goes in steps of 2, so the baseline is tuned as closely at the other
 # horizons as at its own; the best rate moves by less than a step where the tokens double.
 FACTORS = (0.5, 1.0, 2.0)
-_ENDED = {"finished", "diverged", "failed"}
+_ENDED = {"finished", "diverged", "failed", "stopped"}
 
 
 def horizons(request: Request) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import math
 
 from sortedcontainers import SortedList
 
-from sweeps.ledger import ATTEMPT_ENDS, Row
+from sweeps.ledger import Row, ends_attempt
 from sweeps.policies.base import (
     NOT_FINITE,
     Arrivals,
@@ -123,10 +123,11 @@ class Halving:
         if kind == "started":
             left = (tokens for tokens, r in self.rung_at.items() if trial in r.promoted)
             self.running[trial] = max(left, default=0)
-        elif kind in ATTEMPT_ENDS:
+        elif ends_attempt(row):
             self.running.pop(trial, None)
-        if kind in {"started", "finished", "diverged"}:
-            # The sweep's policy before this one may have continued it from where it waited.
+        if kind in {"started", "finished", "diverged", "steered"}:
+            # The sweep's policy before this one may have continued it from where it waited, or somebody
+            # has decided for the policy.
             for rung in self.rung_at.values():
                 rung.leave(trial)
         if kind == "finished":

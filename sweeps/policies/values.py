@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from sweeps.ledger import ATTEMPT_ENDS, Row
+from sweeps.ledger import Row, ends_attempt
 from sweeps.policies.base import Decision, Promotion, Schedule, Stop, score_in
 
 # A value passes this many rungs on its first seed, before its others start. By then the policy has ruled out most
@@ -29,11 +29,12 @@ class _Seed:
     is_failed: bool = False
     is_over: bool = False  # finished or diverged
     has_diverged: bool = False
+    is_by_hand: bool = False  # somebody stopped it, or has it trained to its end
 
     @property
     def is_awaited(self) -> bool:
         """Whether its value is not judged at a rung without it."""
-        return not self.is_failed and not self.is_over
+        return not (self.is_failed or self.is_over or self.is_by_hand)
 
 
 @dataclass
@@ -69,6 +70,9 @@ class Values:
     lacks some of these, its mean is corrected for how hard they are, as the first value's scores show. A seed
     that diverged makes that infinite. The first seed trains alone up to rung number `alone`; the others start
     when the value has passed it (`wants_seed`). A seed that is added later starts unless the value waits.
+
+    A seed that somebody steers is out of the policy's hands: its scores so far stay, but later ones don't
+    count, it is never promoted, and neither its value nor the policy waits for it.
     """
 
     def __init__(
@@ -123,7 +127,11 @@ class Values:
 
     def _observe(self, seed: _Seed, row: Row) -> None:
         value, kind = seed.value, row["kind"]
-        if kind == "measured":
+        if seed.is_by_hand:
+            return
+        if kind == "steered":
+            self._release(seed, row)
+        elif kind == "measured":
             if row["tokens"] in self.rungs or self._schedule.scores_all:
                 seed.scores.setdefault(row["tokens"], score_in(row, self._field))
                 value.pending.add(row["tokens"])
@@ -137,11 +145,30 @@ class Values:
             seed.is_failed = row["final"]
         elif kind in {"finished", "diverged"}:
             self._end(seed, row)
-        if kind in ATTEMPT_ENDS:
+        if kind == "steered" or ends_attempt(row):
             seed.is_running = False
             if not any(other.is_running for other in value.seeds):
                 self._tell(value, row, kind="capped")
         self._settle(value)
+
+    def _release(self, seed: _Seed, row: Row) -> None:
+        """Let go of a trial that somebody has steered; its value waits on if other seeds of it do."""
+        value = seed.value
+        seed.is_by_hand, seed.waits_at = True, None
+        self._due.pop(seed.trial, None)
+        if value.waits and all(other.waits_at is None for other in value.seeds):
+            value.waits = False
+            self._undecided.pop(value.name, None)
+            self._tell(value, row)
+        self._finish(value, row)
+
+    def _finish(self, value: _Value, row: Row) -> None:
+        """Tell the policy that a value has finished, once one of its seeds has, and it waits for no other."""
+        finished = any(seed.is_over and not seed.has_diverged for seed in value.seeds)
+        going = any(seed.is_awaited or seed.has_diverged for seed in value.seeds)
+        if finished and not going:
+            value.has_finished = True
+            self._tell(value, row, kind="finished")
 
     def _start(self, seed: _Seed, row: Row) -> None:
         value, left = seed.value, seed.waits_at
@@ -199,11 +226,8 @@ class Values:
             for rung in [rung for rung in value.rungs if rung not in value.arrived][:1]:
                 value.arrived.add(rung)
                 self._join(value, rung)
-        elif not seed.has_diverged and not any(
-            other.is_awaited or other.has_diverged for other in value.seeds
-        ):
-            value.has_finished = True
-            self._tell(value, row)
+        elif not seed.has_diverged:
+            self._finish(value, row)
 
     def _settle(self, value: _Value) -> None:
         """Let a value arrive wherever all its seeds have a score that are awaited."""

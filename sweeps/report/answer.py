@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from sweeps.findings.answer import Answer, Caveat, Choice, Rival, StoppedLower
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
-from sweeps.findings.results import METRICS, UNITS, Results, status_of
+from sweeps.findings.results import METRICS, UNITS, Results, status_of, steered_words
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
 from sweeps.report.risk import risk_words
 from sweeps.report.speedup import speedup_sentences, target_sentences
 from sweeps.report.tested import tested_words
 from sweeps.selection import when
-from sweeps.text import between, loss, named, quantity, tally
+from sweeps.text import between, loss, named, quantity, sentence, tally
 
 POLICYS_RANKING = "The ranking is the policy's, without the audited trials."
 ONE_SEED = "One seed: a difference smaller than the seed noise means nothing."
@@ -226,6 +226,8 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
             return f"Of {quantity(len(fresh), 'fresh seed')}, {lost}."
         case "confirming":
             return f"No result yet for {fresh.count('unfinished')} of {quantity(len(fresh), 'fresh seed')}."
+        case "steered":
+            return sentence(steered_words([*results.trials, *confirming(results)], "trial"))
         case "unfinished":
             return unfinished_words(results)
         case "stopped lower":

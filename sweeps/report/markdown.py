@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sweeps.findings.results import STATUSES, TrialResult
+from sweeps.findings.results import TrialResult, status_words
 from sweeps.outcomes import outcome
 from sweeps.selection import Metric
 from sweeps.text import between, count, loss, whole
@@ -62,7 +62,7 @@ def table(lines: Sequence[Line], *columns: Column[Line]) -> list[str]:
 
 
 TRIAL = Column[TrialResult]("trial", lambda p: escaped(p.trial.label), is_text=True)
-STATUS = Column[TrialResult]("status", lambda p: STATUSES[p.status], is_text=True)
+STATUS = Column[TrialResult]("status", lambda p: status_words(p.trial), is_text=True)
 REASON = Column[TrialResult]("reason", lambda p: escaped(p.reason), is_text=True)
 PROBLEM = Column[TrialResult]("problem", lambda p: outcome(p.trial), is_text=True)
 ID = Column[TrialResult]("id", lambda p: f"`{p.trial.trial}`", is_text=True)

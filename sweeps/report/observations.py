@@ -140,7 +140,9 @@ def _throughput(speed: Throughput) -> str:
 def _stopped_early(found: SearchFindings) -> str:
     """How many trials were stopped early, and whether an audit trained any of them to the end."""
     stopped, trials = len(found.stopped), quantity(len(found.results.trials), "trial")
-    text = f"{stopped} of {trials} {'was' if stopped == 1 else 'were'} stopped early."
+    by_hand = sum(one.trial.is_stopped_by_hand for one in found.stopped)
+    who = f", {by_hand} of them by hand" if by_hand else ""
+    text = f"{stopped} of {trials} {'was' if stopped == 1 else 'were'} stopped early{who}."
     audit = found.audit
     if audit is None:
         return f"{text} What the final losses would have been is not known."

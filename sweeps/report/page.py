@@ -26,7 +26,7 @@ from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.ranking import RankedValue
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.findings.stability import LR
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import BY_HAND, Row, Trial
 from sweeps.outcomes import outcome
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
@@ -410,6 +410,7 @@ def _facts(results: Results, trial: Trial) -> Content:
         "bits": last and shown_loss(last.bits_per_byte),
         "ended": whole.tokens,
         "reason": reason_of(whole),
+        "by_hand": BY_HAND if whole.is_stopped_by_hand else "",
         "checkpoint": whole.checkpoint and whole.checkpoint["path"],
     }
 
@@ -462,8 +463,8 @@ def _marks(results: Results, trial: Trial) -> list[Content]:
         for row in decisions
     ]
     status = status_of(trial)
-    if status in {"finished", "diverged", "failed"}:
-        kind = status if status == "finished" else outcome(trial)
+    if status in {"finished", "diverged", "failed"} or trial.is_stopped_by_hand:
+        kind = status if status in {"finished", "stopped"} else outcome(trial)
         marks.append({"kind": kind, "tokens": trial.tokens, "words": reason_of(trial)})
     audit = results.ended_audit(trial)
     if audit is not None:
@@ -568,7 +569,7 @@ def render(name: str, **content: Any) -> str:
     return environment.get_template(f"{name}.j2").render(**content)
 
 
-def html(content: Content, feed: str = "", nonce: str = "") -> str:
-    """The complete page; `feed` is the address that a live page gets its content from, and `nonce` the
-    word by which its browser knows the page's own scripts."""
-    return render("report.html", page=content, feed=feed, nonce=nonce, plotly=plotly())
+def html(content: Content, feed: str = "", nonce: str = "", steer: str = "") -> str:
+    """The complete page; `feed` is the address that a live page gets its content from, `nonce` the word by
+    which its browser knows the page's own scripts, and `steer` the address that requests to steer go to."""
+    return render("report.html", page=content, feed=feed, nonce=nonce, plotly=plotly(), steer=steer)

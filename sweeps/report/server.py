@@ -1,6 +1,7 @@
 """The reports of the sweeps in a folder over HTTP: pages that follow their ledgers while the sweeps run.
 
-Reads only the ledgers, and the files that an analysis wrote. So it may run in another process, or on another
+Reads only the ledgers, and the files that an analysis wrote; with a token it also takes requests to steer a
+running sweep, and writes them for its driver. So it may run in another process, or on another
 machine that sees results/. The addresses are those of the files, so that links are the same as on the disk.
 """
 
@@ -15,11 +16,11 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, unquote
 
-from sweeps import ledger
-from sweeps.exits import UsageError, message_of
+from sweeps import ledger, steering
+from sweeps.exits import CommandError, UsageError, message_of
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import read_results
 from sweeps.ledger import Files, ResultsFolder
@@ -30,6 +31,10 @@ from tinylm.files import read_file
 
 HOST = "127.0.0.1"
 FEED = "feed"  # below the folder of a sweep
+STEER = "steer"  # the same
+PARAMETER = "steer"  # of an address that steers: the token
+HEADER = "X-Steer"  # with the token in a request to steer, which no page of another site can set
+_LONGEST_REQUEST = 1000  # bytes of such a request
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0  # that a browser may take to send a request
 _OWN_HOST = re.compile(rf"({re.escape(HOST)}|localhost)(:[0-9]{{1,5}})?")
@@ -74,8 +79,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, token: str = "") -> None:
         self.folder = folder
+        self.token = token  # of those who may steer; empty if nobody may
         self.closing = threading.Event()
         # The sizes of the ledgers, and what read them: one attribute, since requests are threads.
         self._latest: tuple[dict[str, int], Reader] = ({}, Reader())
@@ -127,12 +133,49 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._patience.cancel()
-        # A page of another site must not read this page through its own host name.
-        hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not _OWN_HOST.fullmatch(hosts[0]):
-            self.send_error(HTTPStatus.FORBIDDEN)
-        else:
+        if self._is_own_host():
             self._answer(unquote(self.path.partition("?")[0]))
+        else:
+            self.send_error(HTTPStatus.FORBIDDEN)
+
+    def do_POST(self) -> None:
+        given = self.headers.get(HEADER, "").encode(errors="replace")
+        knows = secrets.compare_digest(given, self.server.token.encode())
+        if not (self.server.token and knows and self._is_own_host()):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        name, _, rest = unquote(self.path).removeprefix("/").partition("/")
+        files = self.server.sweep(name)
+        if files is None or rest != STEER:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        status, words = self._steer(files)
+        self._patience.cancel()
+        self._send_whole(_TEXT, words.encode(), status)
+
+    def _is_own_host(self) -> bool:
+        """Whether the request is for this server: a page of another site must not read this page, or steer,
+        through its own host name."""
+        hosts = self.headers.get_all("Host", [])
+        return len(hosts) == 1 and _OWN_HOST.fullmatch(hosts[0]) is not None
+
+    def _steer(self, files: Files) -> tuple[HTTPStatus, str]:
+        """Ask the driver of a sweep for what the body says; the status of the answer, and what it says."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _LONGEST_REQUEST:
+            return HTTPStatus.BAD_REQUEST, "a request has at most 1,000 bytes"
+        try:
+            asked = json.loads(self.rfile.read(int(length)))
+            action, trial = asked["action"], asked["trial"]
+            if action not in get_args(ledger.Action) or not isinstance(trial, str):
+                raise ValueError
+        except (ValueError, TypeError, KeyError):
+            return HTTPStatus.BAD_REQUEST, "not a request to steer"
+        try:
+            steering.ask(files, steering.request_of(files, action, trial))
+        except (CommandError, OSError) as error:
+            return HTTPStatus.CONFLICT, message_of(error)
+        return HTTPStatus.ACCEPTED, "Asked. The page shows when it is done."
 
     def _answer(self, path: str) -> None:
         folder = self.server.folder
@@ -158,7 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _of_sweep(self, files: Files, rest: str) -> None:
         """Answer with a file of a sweep's analysis, its page or its feed."""
         if rest == str(files.report.relative_to(files.folder)):
-            self._page(lambda: report.html(content(files), f"../{FEED}", self._nonce))
+            steer = f"../{STEER}" if self.server.token else ""
+            self._page(lambda: report.html(content(files), f"../{FEED}", self._nonce, steer))
         elif rest == FEED:
             self._feed(files)
         else:
@@ -206,16 +250,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         super().end_headers()
 
-    def _head(self, kind: str, length: int | None) -> None:
-        self.send_response(HTTPStatus.OK)
+    def _head(self, kind: str, length: int | None, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Cache-Control", "no-store")
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def _send_whole(self, kind: str, body: bytes) -> None:
-        self._head(kind, len(body))
+    def _send_whole(self, kind: str, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._head(kind, len(body), status)
         self.wfile.write(body)
 
     def _feed(self, files: Files) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.results import STATUSES, TrialResult
+from sweeps.findings.results import TrialResult, status_words
 from sweeps.ledger import AT_TARGET
 from sweeps.outcomes import outcome
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
@@ -147,10 +147,10 @@ def _ending(found: SearchFindings, result: TrialResult) -> str:
         case "unfinished":
             return textwrap.shorten(result.reason, 24, placeholder="…")
         case "finished" | "stopped":
-            how = "at the target" if result.trial.how == AT_TARGET else STATUSES[result.status]
+            how = "at the target" if result.trial.how == AT_TARGET else status_words(result.trial)
             return ", ".join(filter(None, (how, outcome(result.trial))))
-        case status:
-            return STATUSES[status]
+        case _:
+            return status_words(result.trial)
 
 
 def _printed(found: SearchFindings, result: TrialResult, rank: int | None) -> tuple[str, ...]:

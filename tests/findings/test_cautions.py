@@ -14,6 +14,7 @@ from conducting import (
     facts_of_study,
     is_bare,
     loss,
+    steer,
     study,
 )
 from ledgers import rewrite
@@ -313,3 +314,29 @@ def test_a_better_rate_that_an_audit_finds_in_a_grid_is_pointed_out(
     cautions = arm(facts_of(tmp_path))["cautions"]
     was = "a stopped trial of its re-tune grid was better: lr=0.001 ended at 2.2030, the chosen lr=0.016"
     assert any(text.startswith(was) for text in cautions) == told
+
+
+def test_runs_that_somebody_stopped_are_pointed_out_with_those_of_the_baseline(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, study(seeds=SEEDS), records=1)
+    steer(tmp_path, "stop", lambda one: one.seed == 3 or (one.arm == "nope" and one.seed == 2))
+    conduct(tmp_path, study(seeds=SEEDS))
+    facts = facts_of(tmp_path)
+    assert arm(facts)["cautions"] == [
+        "2 of 4 runs were stopped by hand",
+        "1 of 4 runs of the baseline was stopped by hand",
+    ]
+    assert arm(facts, "baseline")["cautions"] == ["1 of 4 runs was stopped by hand"]
+
+
+def test_a_re_tune_grid_that_somebody_steered_is_pointed_out(tmp_path: Path) -> None:
+    asked = study(seeds=SEEDS, retune=RETUNE)
+    conduct(tmp_path, asked, records=1)
+    steer(tmp_path, "stop", lambda one: one.arm == "nope" and one.value("optim.lr") == 1.6e-2)
+    steer(tmp_path, "finish", lambda one: one.arm == "nope" and one.value("optim.lr") == 4e-3)
+    conduct(tmp_path, asked)
+    assert (
+        "1 of 3 trials of its re-tune grid was stopped by hand and 1 was trained to the end by hand"
+        in arm(facts_of(tmp_path))["cautions"]
+    )

@@ -10,6 +10,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from sweeps.outcomes import RULES
 from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report import server as web
+from sweeps.steering import Inbox, Request
 from tinylm import config as cfg
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -271,21 +273,38 @@ def test_the_index_lists_every_sweep_with_its_verdict(tmp_path: Path) -> None:
     assert "lr=0.002 is the best of 8" in text
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
-    """A sweep under way, and the pages of its folder being served."""
-    with story(tmp_path / "lr-cpu") as tell:
+@contextmanager
+def served(folder: Path, token: str = "") -> Iterator[tuple[web.Server, Story]]:
+    """A sweep under way, and the pages of its folder being served, to be steered by who has the token."""
+    with story(folder / "lr-cpu") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
         trial = tell.plan({"optim.lr": 1e-3})
         tell.start(trial)
         tell.train(trial, 1e-3, 1, 3)
-        server = web.Server(tmp_path, 0)
+        server = web.Server(folder, 0, token)
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield server, tell
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
+    """A sweep under way, and the pages of its folder being served."""
+    with served(tmp_path) as found:
+        yield found
+
+
+TOKEN = "a-token"
+
+
+@pytest.fixture
+def steered(tmp_path: Path) -> Iterator[tuple[web.Server, Files, str]]:
+    """Pages that steer a sweep under way, the sweep, and the id of the trial that trains."""
+    with served(tmp_path, TOKEN) as (server, tell):
+        yield server, tell.ledger.files, next(iter(tell.attempts))
 
 
 PAGE = web.address_of("lr-cpu")
@@ -702,6 +721,117 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
     wider = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (wider, ground) == (False, "rgb(22, 24, 27)")
+
+
+def post(
+    server: web.Server, body: str, token: str = TOKEN, path: str = "/lr-cpu/steer", **more: str
+) -> tuple[int, str]:
+    """The status and the text of the answer to a request to steer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=300)
+    connection.request("POST", path, body, {web.HEADER: token, **more})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def wish(action: str, trial: str = "") -> str:
+    return json.dumps({"action": action, "trial": trial})
+
+
+@pytest.mark.parametrize("action", ["stop", "finish"])
+def test_a_request_to_steer_with_the_token_waits_for_the_driver(
+    steered: tuple[web.Server, Files, str], action: Any
+) -> None:
+    server, files, trial = steered
+    assert post(server, wish(action, trial))[0] == 202
+    assert Inbox(files).look() == [Request(action, trial)]
+
+
+def test_a_sweep_is_ended_from_its_page(steered: tuple[web.Server, Files, str]) -> None:
+    server, files, _ = steered
+    assert post(server, wish("end"))[0] == 202
+    assert Inbox(files).look() == [Request("end")]
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (403, {"token": "another"}),
+        (403, {"token": ""}),
+        (403, {"Host": "evil.example"}),
+        (404, {"path": "/nobody/steer"}),
+        (404, {"path": "/lr-cpu/feed"}),
+        (404, {"path": "/../lr-cpu/steer"}),
+        (400, {"body": "{"}),
+        (400, {"body": "[]"}),
+        (400, {"body": wish("double")}),
+        (400, {"body": json.dumps({"action": [], "trial": ""})}),
+        (400, {"body": json.dumps({"action": "stop", "trial": 3})}),
+        (400, {"body": wish("end") + " " * 1000}),
+        (409, {"body": wish("stop", "nobody")}),
+        (409, {"body": wish("stop")}),
+    ],
+)
+def test_what_is_no_request_to_steer_changes_nothing(
+    steered: tuple[web.Server, Files, str], status: int, how: dict[str, str]
+) -> None:
+    server, files, _ = steered
+    assert post(server, **{"body": wish("end"), **how})[0] == status
+    assert not files.requests.exists()
+
+
+def test_a_sweep_that_does_not_run_is_not_steered_from_its_page(
+    steered: tuple[web.Server, Files, str], tmp_path: Path
+) -> None:
+    lr_sweep(tmp_path / "done")
+    status, said = post(steered[0], wish("end"), path="/done/steer")
+    assert (status, "the sweep is not running" in said) == (409, True)
+
+
+def test_without_a_token_nobody_steers(live: tuple[web.Server, Story]) -> None:
+    assert [post(live[0], wish("end"), token)[0] for token in ("", TOKEN)] == [403, 403]
+    assert 'STEER = "";' in ask(live[0], PAGE).read().decode()
+
+
+def test_the_token_is_in_no_page(steered: tuple[web.Server, Files, str]) -> None:
+    """Every user of the machine can read the pages."""
+    text = ask(steered[0], PAGE).read().decode()
+    assert 'STEER = "../steer";' in text
+    assert TOKEN not in text
+
+
+def test_watch_steers_a_sweep_that_is_named(tmp_path: Path) -> None:
+    said = CliRunner().invoke(watch.app, ["--steer"])
+    assert (said.exit_code, "name the sweep" in said.stderr) == (2, True)
+
+
+@needs_browser
+def test_a_page_with_the_token_steers_and_takes_it_out_of_the_address(
+    browser: Browser, steered: tuple[web.Server, Files, str]
+) -> None:
+    server, files, trial = steered
+    page = browser.new_page()
+    address = f"http://127.0.0.1:{server.server_port}{PAGE}"
+    page.goto(f"{address}?{web.PARAMETER}={TOKEN}#pick={trial}")
+    page.locator("#chosen button", has_text="stop").click()
+    page.wait_for_function("document.querySelector('#steer-words').textContent != ''")
+    assert Inbox(files).look() == [Request("stop", trial)]
+    assert page.url.startswith(address) and TOKEN not in page.url
+    page.reload()
+    page.locator("#end").click()
+    page.wait_for_function("document.querySelector('#steer-words').textContent != ''")
+    assert Inbox(files).look() == [Request("end"), Request("stop", trial)]
+
+
+@needs_browser
+def test_a_page_without_the_token_has_no_buttons_to_steer(
+    browser: Browser, steered: tuple[web.Server, Files, str]
+) -> None:
+    server, _, trial = steered
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}{PAGE}#pick={trial}")
+    page.wait_for_selector("body[data-drawn]")
+    assert page.locator("#chosen td").count() > 0
+    assert (page.locator("#chosen button").count(), page.locator("#end").is_visible()) == (0, False)
 
 
 @needs_browser

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, RETUNE, conduct, is_bare, loss, study, worth
+from conducting import NOPE, RETUNE, conduct, is_bare, loss, steer, study, worth
 from ledgers import (
     BASE,
     BUDGET,
@@ -180,6 +180,23 @@ def lengths(folder: Path) -> None:
     conduct(folder / "matched", {**tree, "match": "tokens_per_update"}, how)
 
 
+def steered(folder: Path) -> None:
+    """Sweeps of which somebody stopped trials, or had them trained to their end."""
+    rates = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2]
+    tree = {"question": "Which rate?", "space": {"optim.lr": {"grid": rates}}}
+    tree |= {"search": {"method": "grid"}, "schedule": {"policy": "asha", "grace": "1/8"}}
+    conduct(folder / "steered", tree, loss, records=1)
+    steer(folder / "steered", "stop", lambda one: one.value("optim.lr") == 2e-3)
+    steer(folder / "steered", "finish", lambda one: one.value("optim.lr") == 3.2e-2)
+    conduct(folder / "steered", tree, loss)
+    asked = study(seeds=SEEDS, retune=RETUNE)
+    conduct(folder / "steered-study", asked, records=1)
+    steer(folder / "steered-study", "finish", lambda one: one.value("optim.lr") == 1.6e-2)
+    conduct(folder / "steered-study", asked, records=50)
+    steer(folder / "steered-study", "stop", lambda one: one.role == "run" and one.seed > 1)
+    conduct(folder / "steered-study", asked)
+
+
 def singles(folder: Path) -> None:
     """Experiments of one config."""
     with story(folder / "baseline_cpu") as tell:
@@ -290,6 +307,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     held_out(folder)
     risky(folder)
     lengths(folder)
+    steered(folder)
     studies(folder)
     found = all_findings(folder)
     names = [one.results.name for one in found]

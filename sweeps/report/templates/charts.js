@@ -6,7 +6,7 @@ const along = (trial, x) => x === "flops" ? trial.tokens.map((tokens) => tokens 
 const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
 const palette = () => page.look.colors.map((color) => color === "#000000" ? inks()[0] : color);
 const last = (trial) => trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
-const statusOf = (trial) => [trial.status === "stopped" ? "stopped early" : trial.status, trial.outcome]
+const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome]
   .filter((word, n, words) => word && words.indexOf(word) === n).join(", ");
 
 const who = (trial) => [

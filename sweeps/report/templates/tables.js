@@ -182,6 +182,7 @@ function factsOf(trials) {
   return [
     each("id", (trial) => trial.id, "code"),
     each("status", statusOf),
+    ...(STEER_TOKEN ? [each("steer", steerButtons)] : []),
     each("why it ended", (trial) => trial.reason),
     each(page.metric_name, loss),
     each("bits per byte", (trial) => trial.bits === null ? "" : trial.bits.toFixed(4)),

@@ -1,0 +1,210 @@
+"""What people may ask of a running sweep: to stop a trial, to finish one, or to end after those that train.
+
+The driver is the ledger's only writer, so a request is a file that it looks for: `stop-TRIAL`,
+`finish-TRIAL` or `end` in a folder of the sweep. The name says all, the file is empty and nobody reads it: it
+is there or it is not. The driver writes a row, acts, and removes the file.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sweeps.exits import Code, CommandError, UsageError
+from sweeps.ledger import Action, Files, Sweep, Trial, fold, has_driver, rows
+from sweeps.rows import tell
+
+LOOK_SECONDS: Final = 1.0  # between two looks of a driver
+_MOST = 1000  # files that a look sees
+_SHOWN = 12  # labels in a message
+_NAME = re.compile(r"(?:(stop|finish)-([A-Za-z0-9_-]{1,100})|(end))")
+
+
+class NotRunningError(CommandError):
+    """No driver runs the sweep that is to be steered."""
+
+    code = Code.REFUSED
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks of a running sweep."""
+
+    action: Action
+    trial: str = ""  # its id; empty for `end`
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        return f"{self.action}-{self.trial}" if self.trial else self.action
+
+
+def _request(name: str) -> Request | None:
+    """The request of a file with this name; None for a file of somebody else."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    action, trial, _ = found.groups()
+    if action is None:
+        return Request("end")
+    return Request("stop" if action == "stop" else "finish", trial)
+
+
+def ask(files: Files, request: Request) -> None:
+    """Write a request; no change if it waits already."""
+    files.requests.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (files.requests / request.file_name).open("x").close()
+
+
+def waits(files: Files, request: Request) -> bool:
+    """Whether no driver has taken a request yet."""
+    return os.path.lexists(files.requests / request.file_name)
+
+
+def withdraw(files: Files, request: Request) -> None:
+    """Remove a request that no driver will take, and the folder if it is empty without it."""
+    (files.requests / request.file_name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        files.requests.rmdir()
+
+
+def clear(files: Files) -> None:
+    """Remove all requests, which an earlier driver has left."""
+    inbox = Inbox(files)
+    for request in inbox.look():
+        inbox.remove(request)
+    with contextlib.suppress(OSError):  # it is not there, or holds other files
+        files.requests.rmdir()
+
+
+class Inbox:
+    """The requests that wait for the driver of a sweep. Only what is in the folder itself is ever removed; a
+    link is not followed, and what is no request is left alone and said once."""
+
+    def __init__(self, files: Files, clock: Callable[[], float] = lambda: 0.0) -> None:
+        self._files = files
+        self._clock = clock
+        self._looked = -math.inf
+        self._has_told = False
+
+    def is_due(self) -> bool:
+        """Whether it is time to look again."""
+        return self._clock() - self._looked >= LOOK_SECONDS
+
+    def look(self) -> list[Request]:
+        """The requests that wait, by name."""
+        self._looked = self._clock()
+        found, others = list[Request](), list[str]()
+        with self._opened() as folder:
+            if folder is None:
+                return []
+            with os.scandir(folder) as entries:
+                for entry in itertools.islice(entries, _MOST):
+                    request = _request(entry.name)
+                    if request is not None and entry.is_file(follow_symlinks=False):
+                        found.append(request)
+                    else:
+                        others.append(entry.name)
+        if others:
+            names = ", ".join(map(ascii, sorted(others)[:_SHOWN]))
+            self._tell(f"not a request to steer, and left alone: {names}")
+        return sorted(found, key=lambda one: one.file_name)
+
+    def remove(self, request: Request) -> None:
+        """Remove a request."""
+        with self._opened() as folder:
+            if folder is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(request.file_name, dir_fd=folder)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """The folder of the requests; None if there is none. An error with it is said, and harms nothing."""
+        folder = None
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            folder = os.open(self._files.requests, flags)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._tell(f"no requests to steer are taken: {error.strerror}")
+        try:
+            yield folder
+        except OSError as error:
+            self._tell(f"requests to steer can't be taken: {error.strerror}")
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _tell(self, message: str) -> None:
+        if not self._has_told:
+            self._has_told = True
+            tell(f"{self._files.requests}: {message}")
+
+
+_ENDED = {"finished": "it has finished", "diverged": "it has diverged", "failed": "it has failed"}
+
+
+def why_not(trial: Trial, action: Action) -> str:
+    """Why a trial can't be stopped or finished; empty if it can."""
+    if trial.status in _ENDED:
+        return _ENDED[trial.status]
+    if action == "stop":
+        return "it is stopped already" if trial.status == "stopped" else ""
+    if trial.pool is None or trial.by_hand == "finish":
+        return "it is trained to its end already"
+    return ""
+
+
+def find_trial(sweep: Sweep, name: str) -> Trial:
+    """The trial or audit of an id or a label, or the only one whose id begins with the name or whose label
+    has it; `UsageError` with the nearest name, or all that match, if there is none or several."""
+    every = sweep.attempted
+    found = [one for one in every if name in {one.trial, one.label}]
+    if not found:
+        found = [one for one in every if one.trial.startswith(name) or name in one.label]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{name}: several trials match: {_listed(found)}")
+    from tinylm.config import did_you_mean  # loads pydantic
+
+    names = [text for one in every for text in (one.label, one.trial)]
+    hint = did_you_mean(name, names) or f"; there are {_listed(every) or 'none'}"
+    raise UsageError(f"{name}: no such trial{hint}")
+
+
+def require_driver(files: Files) -> None:
+    """Raise `NotRunningError` if no driver runs the sweep."""
+    if not has_driver(files):
+        raise NotRunningError(
+            f"{files.folder}: the sweep is not running, so there is nothing to steer"
+        )
+
+
+def request_of(files: Files, action: Action, name: str = "") -> Request:
+    """The request to do something with the trial of a name, or with the sweep. `UsageError` if there is no
+    such trial, or it can't be steered so; `NotRunningError` if no driver runs the sweep."""
+    if action == "end":
+        if name:
+            raise UsageError(f"{name}: end is about the whole sweep; a trial is ended by stop")
+        require_driver(files)
+        return Request(action)
+    if not name:
+        raise UsageError(f"{action}: which trial? Its label or its id follows")
+    trial = find_trial(fold(rows(files), str(files.ledger)), name)
+    require_driver(files)
+    if why := why_not(trial, action):
+        raise UsageError(f"{trial.label}: {why}; nothing was changed")
+    return Request(action, trial.trial)
+
+
+def _listed(trials: list[Trial]) -> str:
+    """Trials by label and id; the first of many."""
+    more = f" and {len(trials) - _SHOWN} more" if len(trials) > _SHOWN else ""
+    return ", ".join(f"{one.label} ({one.trial})" for one in trials[:_SHOWN]) + more
