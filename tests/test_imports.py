@@ -263,7 +263,7 @@ ARROWS = {
     | {"sweeps.selection", "sweeps.engine.looks", "sweeps.steering"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
-    "sweeps.engine.worker": LOW | DRIVER,
+    "sweeps.engine.worker": LOW | DRIVER | {"sweeps.engine.limits"},
     "sweeps.engine.tune": LOW
     | DRIVER
     | PARTS
