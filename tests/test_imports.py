@@ -225,6 +225,7 @@ FINDINGS = {
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
 PARTS = {
+    "sweeps.engine.address",
     "sweeps.engine.failures",
     "sweeps.engine.limits",
     "sweeps.engine.scratch",

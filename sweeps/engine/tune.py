@@ -20,17 +20,16 @@ import platform
 import secrets
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeps.exits import Code, CommandError, StorageError
+from sweeps.exits import ClusterError, Code, StorageError
 
 # Read by Ray when it is imported, by its daemons and by the workers.
 os.environ.update(
@@ -88,6 +87,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_memory  # noqa: E402
@@ -108,7 +108,8 @@ from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E4
 if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
 
-_KNOCK_SECONDS = 5
+_ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
+_END_SECONDS = 5  # that processes have to end after they were killed
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
@@ -122,12 +123,6 @@ usage.tag_callbacks = lambda callbacks: False
 class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable)  # noqa: SLF001
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-
-
-class ClusterError(CommandError):
-    """The cluster can't be reached, or was lost."""
-
-    code = Code.CLUSTER
 
 
 class TrialActor(tune.Trainable):
@@ -239,7 +234,7 @@ class _Work(Searcher):
         job = None
         running = len(self._conversation.driver.running)
         # Not within `guard`: a cluster that is gone never answers.
-        slots = _slots(self._conversation.resources, self._conversation.limit)
+        slots = _slots(self._conversation.resources, _live(), self._conversation.limit)
         with self._conversation.guard():
             if self._conversation.over:
                 job = None
@@ -385,25 +380,23 @@ class _Interrupt(Stopper):
         return self._conversation.over
 
 
-def _slots(resources: dict[str, float], limit: int | None) -> int:
-    """How many attempts fit on the live nodes at once, `limit` at most."""
+def _slots(
+    takes: Mapping[str, float], nodes: Iterable[Mapping[str, float]], limit: int | None
+) -> int:
+    """How many attempts fit on nodes with these resources at once, `limit` at most."""
     found = sum(
         min(
-            room_for(need, node["Resources"].get(name, 0.0), by_device=name == "GPU")
-            for name, need in resources.items()
+            room_for(need, has.get(name, 0.0), by_device=name == "GPU")
+            for name, need in takes.items()
         )
-        for node in ray.nodes()
-        if node["Alive"]
+        for has in nodes
     )
     return found if limit is None else min(found, limit)
 
 
-def _knock(address: str) -> None:
-    """Raise `OSError` at once if nothing listens at HOST:PORT; Ray itself tries for minutes."""
-    where = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    host, colon, port = where.rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+def _live() -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager
@@ -452,13 +445,12 @@ class Cluster:
             dead = {kind for kind, _ in worker.global_worker.node.dead_processes()} & _NEEDED
             return f"the cluster was lost: Ray's {min(dead)} has died" if dead else ""
         now = time.monotonic()
-        if now - self._answered > _KNOCK_SECONDS:
-            try:
-                _knock(self._address)
+        if now - self._answered > _ASK_SECONDS:
+            why = addresses.answers(self._address)
+            if not why:
                 self._answered = time.monotonic()
-            except OSError as error:
-                if now - self._answered > _LOST_SECONDS:
-                    return f"the cluster was lost: {self._address} does not answer ({error})"
+            elif now - self._answered > _LOST_SECONDS:
+                return f"the cluster was lost: {why}"
         return ""
 
     def give_up(self, code: int) -> None:
@@ -493,7 +485,7 @@ class Cluster:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(left, timeout=_KNOCK_SECONDS)
+        psutil.wait_procs(left, timeout=_END_SECONDS)
         for process in left:  # those whose parents were among them are ours now
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
@@ -540,7 +532,7 @@ def cluster(
         used = Cluster(own=address == "local")
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
-            used.takes = _takes(resources, gpus)
+            used.takes = _takes(resources, gpus, _live())
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -551,10 +543,10 @@ def cluster(
 
 def _join(address: str, settings: dict[str, Any]) -> Any:
     """What `ray.init` answers; `ClusterError` if it can't start or reach a cluster."""
+    where = address if address == addresses.LOCAL else addresses.joined(address)
     try:
-        _knock(address)
         with _own_signals():
-            return ray.init(address=address, **settings)
+            return ray.init(address=where, **settings)
     except Exception as error:  # Ray raises many kinds
         lines = [line.strip() for line in str(error).splitlines()] or [""]
         reason = lines[0] or lines[-1]
@@ -588,19 +580,39 @@ def _settings(
     return settings
 
 
+def require_cluster(address: str) -> None:
+    """Raise `ClusterError` if the cluster at an address does not answer, or this machine is no node of it."""
+    addresses.joined(address)
+
+
 def slots(cluster: Cluster, limit: int | None) -> int:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    found = _slots(cluster.takes, limit)
+    return _some_slots(cluster.takes, _live(), limit)
+
+
+def slots_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> int:
+    """How many trials the cluster at an address would run at once, `limit` at most, without joining it;
+    `ClusterError` if it does not answer, or can't run any."""
+    nodes = addresses.ask(address).nodes
+    return _some_slots(_takes(resources, gpus, nodes), nodes, limit)
+
+
+def _some_slots(
+    takes: Mapping[str, float], nodes: Sequence[Mapping[str, float]], limit: int | None
+) -> int:
+    found = _slots(takes, nodes, limit)
     if found == 0:
-        needs = " and ".join(f"{need:g} {name}" for name, need in cluster.takes.items())
+        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
     return found
 
 
-def _takes(resources: Resources, gpus: int | None) -> dict[str, float]:
-    """What a trial takes of the cluster: no GPU if trials use 0 of them, or if it has none."""
+def _takes(
+    resources: Resources, gpus: int | None, nodes: Iterable[Mapping[str, float]]
+) -> dict[str, float]:
+    """What a trial takes of the nodes: no GPU if trials use 0 of them, or if there is none."""
     takes = {"CPU": float(resources.cpus)}
-    if gpus != 0 and ray.cluster_resources().get("GPU"):
+    if gpus != 0 and any(has.get("GPU") for has in nodes):
         takes["GPU"] = float(resources.gpus)
     if resources.memory is not None:
         takes["memory"] = float(resources.memory)
