@@ -16,6 +16,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
+    node          a node of the cluster is left out: host (and its address), reason
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
                   start), seconds, occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -146,6 +147,7 @@ _FIELDS: Mapping[str, str] = {
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
         "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
+    "node": "host=text reason=text",
     "forecast": (
         "tokens=size low=count high=count trials?=number fewest?=count most?=count seconds=number|null "
         "occupancy?=numbers_by_name basis=text"

@@ -16,13 +16,8 @@ from pathlib import Path
 import pytest
 from sweeping import descendants
 
-HOST = "127.0.0.1"
-# What a user exports before `ray start`, and what keeps it on this machine.
-ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+HOST = "127.0.0.2"  # 127.0.0.1 is replaced by Ray where a node joins
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 # A namespace in which this user may mount file systems.

@@ -228,6 +228,8 @@ PARTS = {
     "sweeps.engine.address",
     "sweeps.engine.failures",
     "sweeps.engine.limits",
+    "sweeps.engine.preflight",
+    "sweeps.engine.provenance",
     "sweeps.engine.scratch",
     "sweeps.engine.silence",
 }

@@ -1018,6 +1018,10 @@ class Driver:
             final=self._failures[trial_id] > RETRIES,
         )
 
+    def leave_out(self, host: str, reason: str) -> None:
+        """Write down that a node of the cluster may not train, and why."""
+        self._record("node", host=host, reason=reason[:_REASON])
+
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target
         early = {}

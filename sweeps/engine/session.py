@@ -405,17 +405,29 @@ class _Session:
             print("starting Ray", flush=True)
         gpus = _gpus(request, self.options)
         with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
-            slots = tune.slots(cluster, limit)
+            left_out = cluster.check(self._files.folder, self._corpora())
+            try:
+                slots = tune.slots(cluster, limit)
+            except ClusterError as error:
+                raise ClusterError("\n".join([str(error), *map(str, left_out)])) from error
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
             expected = self._begin(cluster.dashboard, slots)
+            for node in left_out:
+                _warn(str(node))
+                self.driver.leave_out(node.host, node.reason)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
                 ended_by = tune.run(self.driver, cluster, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():
                     self.driver.end()
         return ended_by
+
+    def _corpora(self) -> dict[str, dict[str, Any]]:
+        """The corpora that trials read, by their digests: each as a config."""
+        configs = pl.load(self.driver.request, self.driver.plan).configs
+        return {self.driver.facts(one)["corpus"]: one.model_dump() for one in configs}
 
     def _begin(self, dashboard: str, slots: int) -> Forecast:
         """Write down that a session begins; what the sweep is expected to take."""

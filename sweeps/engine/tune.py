@@ -92,6 +92,7 @@ from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
+from sweeps.engine.preflight import ANSWER_SECONDS, Corpora, Nodes, Refusal  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_a_place,
@@ -115,6 +116,7 @@ _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one ma
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
+_NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
@@ -130,8 +132,11 @@ class TrialActor(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """The CPUs and GPUs that the attempt takes."""
-        return tune.PlacementGroupFactory([config["resources"]])
+        """The CPUs and GPUs that the attempt takes, and the nodes that it may not run on."""
+        if not config["without"]:
+            return tune.PlacementGroupFactory([config["resources"]])
+        others = {_NODE_LABEL: f"!in({','.join(config['without'])})"}
+        return tune.PlacementGroupFactory([config["resources"]], bundle_label_selector=[others])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
@@ -181,7 +186,7 @@ class _Conversation:
     """What the objects that Ray Tune calls share."""
 
     driver: Driver
-    resources: dict[str, float]  # of an attempt
+    cluster: "Cluster"
     limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
@@ -234,8 +239,12 @@ class _Work(Searcher):
         job = None
         running = len(self._conversation.driver.running)
         # Not within `guard`: a cluster that is gone never answers.
-        slots = _slots(self._conversation.resources, _live(), self._conversation.limit)
+        cluster, limit = self._conversation.cluster, self._conversation.limit
+        refused = cluster.refused_since()
+        slots = _slots(cluster.takes, cluster.nodes(), limit)
         with self._conversation.guard():
+            for node in refused:
+                self._conversation.driver.leave_out(node.host, node.reason)
             if self._conversation.over:
                 job = None
             elif running < slots:
@@ -247,7 +256,7 @@ class _Work(Searcher):
             self._conversation.exhausted = not running and not self._conversation.over
             return None if running and not self._conversation.over else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
-        return {"job": job.to_json(), "resources": self._conversation.resources}
+        return {"job": job.to_json(), "resources": cluster.takes, "without": cluster.left_out()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -394,11 +403,6 @@ def _slots(
     return found if limit is None else min(found, limit)
 
 
-def _live() -> list[dict[str, float]]:
-    """The resources of each node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep signals for the driver while Ray starts."""
@@ -425,6 +429,7 @@ class Cluster:
         self.dashboard = ""  # its URL
         self.takes: dict[str, float] = {}  # of it, each trial
         self._own = own
+        self._checked: Nodes | None = None  # of a cluster that was running
         self._address = ""  # HOST:PORT of the head of one that was running
         self._answered = time.monotonic()
         self._given_up = False
@@ -438,6 +443,28 @@ class Cluster:
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
         self._answered = time.monotonic()
+
+    def check(self, folder: Path, corpora: Corpora) -> list[Refusal]:
+        """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder;
+        those that are left out."""
+        if self._own:
+            return []
+        self._checked = Nodes(folder, corpora)
+        return self._checked.look(ANSWER_SECONDS)
+
+    def refused_since(self) -> list[Refusal]:
+        """The nodes that joined since, and are left out."""
+        return self._checked.look() if self._checked else []
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that may train."""
+        if self._checked:
+            return self._checked.alive()
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def left_out(self) -> list[str]:
+        """Ray's ids of the nodes that may not train."""
+        return sorted(self._checked.refused) if self._checked else []
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""
@@ -532,7 +559,7 @@ def cluster(
         used = Cluster(own=address == "local")
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
-            used.takes = _takes(resources, gpus, _live())
+            used.takes = _takes(resources, gpus, used.nodes())
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -587,7 +614,7 @@ def require_cluster(address: str) -> None:
 
 def slots(cluster: Cluster, limit: int | None) -> int:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    return _some_slots(cluster.takes, _live(), limit)
+    return _some_slots(cluster.takes, cluster.nodes(), limit)
 
 
 def slots_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> int:
@@ -632,7 +659,7 @@ def run(
     `more` are further Tune callbacks. `ClusterError` if the cluster is lost, or if Ray ends while work is
     left. Errors of the ledger and its disk are raised as they are.
     """
-    conversation = _Conversation(driver, cluster.takes, limit, update)
+    conversation = _Conversation(driver, cluster, limit, update)
 
     tuner = tune.Tuner(
         TrialActor,
