@@ -66,8 +66,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker, device
-    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `hung`: it was
-                  silent for too long, or `error`), reason, traceback, final (false: this session tries
+    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `node`: that was
+                  lost, `hung`: it was silent for too long, or `error`), reason, traceback, final (false: this session tries
                   again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached

@@ -105,3 +105,71 @@ def test_a_node_that_joins_later_is_looked_at_too(
         driver.wait(900)
     assert [one[:36] for one in left_out(out)] == ["this program can't be imported there"]
     assert count_rows(out, "failed") == 0
+
+
+LONG = ["--set", f"budget.tokens={65 * 1000}"]  # trials long enough to lose their node
+WAITS = "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
+
+
+def test_without_a_node_for_trials_a_sweep_waits_for_one(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    out = tmp_path / "rates"
+    with (
+        node(head, "--num-cpus=1") as only,
+        subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver,
+    ):
+        wait_for_rows(out, "checkpointed", 2)
+        only.kill()
+        assert driver.stderr is not None
+        said = driver.stderr.readline()
+        with node(head, "--num-cpus=1"):
+            said += driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.DONE, said
+    assert said.splitlines() == [f"{WAITS}10 min", "a node has joined; going on"]
+    started = [row for row in led.read(led.Files(out)) if row["kind"] == "started"]
+    assert any(row["step"] > 0 for row in started)
+    failed = [row["how"] for row in led.read(led.Files(out)) if row["kind"] == "failed"]
+    assert failed == ["node"]
+
+
+# The command with another time that it waits.
+IMPATIENT = """
+import runpy
+from sweeps.engine import tune
+tune.WAIT_SECONDS = 3.0
+runpy.run_module("sweeps.run", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    out = tmp_path / "rates"
+    words = [asked[0], "-c", IMPATIENT, *asked[3:], *LONG]
+    with (
+        node(head, "--num-cpus=1") as only,
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as driver,
+    ):
+        wait_for_rows(out, "checkpointed", 2)
+        only.kill()
+        said = driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.CLUSTER, said
+    assert said.splitlines()[:2] == [
+        f"{WAITS}3 s",
+        "the cluster has had no node that can run a trial for 3 s",
+    ]
+    assert "To resume: " in said and led.Files(out).summary.exists()
+
+
+def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[str]) -> None:
+    out = tmp_path / "rates"
+    with node(None, "--num-cpus=1") as head:
+        asked[asked.index("--address") + 1] = head.address
+        with subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "checkpointed", 2)
+            head.kill()
+            said = driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.CLUSTER, said
+    assert f"the cluster was lost: {head.address}: nothing listens there" in said
+    assert "To resume: " in said and led.Files(out).summary.exists()

@@ -262,7 +262,7 @@ ARROWS = {
     "sweeps.engine.tune": LOW
     | DRIVER
     | PARTS
-    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space"},
+    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space", "sweeps.text"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
     "sweeps.commands.shared": {"sweeps.exits", "sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(

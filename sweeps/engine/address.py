@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,13 @@ class Head:
     """The head of a cluster, which has answered."""
 
     address: str  # HOST:PORT
-    nodes: tuple[Mapping[str, float], ...]  # the resources of each node that is alive
-    is_here: bool  # whether this machine is one of them
+    alive: Mapping[str, Mapping[str, float]]  # Ray's id of each node that is alive -> its resources
+    is_here: bool  # whether this machine is one of these nodes
+
+    @property
+    def nodes(self) -> list[Mapping[str, float]]:
+        """The resources of each node that is alive."""
+        return list(self.alive.values())
 
 
 def require_address(address: str) -> None:
@@ -107,16 +112,21 @@ def ask(address: str) -> Head:
     return _answer(where, named)
 
 
-def answers(address: str) -> str:
-    """Why the head at HOST:PORT does not answer; empty if it does."""
+def again(address: str) -> Head:
+    """What a head that has answered before, at HOST:PORT, says now; `ClusterError` if it does not answer."""
     try:
         _connect(address, address)
-        _call(address, "CheckAlive")
-    except ClusterError as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 grpc's, which is not loaded here
-        return f"{address}: {_code(error)}"
-    return ""
+        return _head(address, _call(address, "GetAllNodeInfo").node_info_list)
+    except Exception as error:
+        if code := _code(error):
+            raise ClusterError(f"{address}: Ray's head does not answer ({code})") from error
+        raise
+
+
+def _head(where: str, nodes: Iterable[Any]) -> Head:
+    alive = [node for node in nodes if node.state == node.ALIVE]
+    here = any(Path(node.raylet_socket_name).exists() for node in alive)
+    return Head(where, {node.node_id.hex(): node.resources_total for node in alive}, here)
 
 
 def _connect(where: str, named: str) -> None:
@@ -187,9 +197,7 @@ def _answer(where: str, named: str) -> Head:
             "it again with `RAY_AUTH_MODE=token ray start ..` on every machine; or, on a network that you "
             "trust, run this command with RAY_AUTH_MODE=disabled"
         )
-    alive = [node for node in nodes if node.state == node.ALIVE]
-    here = any(Path(node.raylet_socket_name).exists() for node in alive)
-    return Head(where, tuple(node.resources_total for node in alive), here)
+    return _head(where, nodes)
 
 
 def _refused(with_token: bool) -> str:

@@ -37,6 +37,7 @@ os.environ.update(
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_ENABLE_AUTO_CONNECT": "0",  # after a cluster was lost, Tune would start a Ray of its own
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
         # Ray's first workers load what an attempt needs while the driver gets ready; they are kept until
@@ -101,6 +102,7 @@ from sweeps.engine.scratch import (  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
+from sweeps.text import duration  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
 _END_SECONDS = 5  # that processes have to end after they were killed
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
+WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
@@ -249,12 +252,11 @@ class _Work(Searcher):
                 job = None
             elif running < slots:
                 job = self._conversation.driver.next_job()
-            elif not running:
-                raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
-            # No attempt is running, so there is nothing to wait for.
-            self._conversation.exhausted = not running and not self._conversation.over
-            return None if running and not self._conversation.over else Searcher.FINISHED
+            # Else no attempt is running, so there is nothing to wait for.
+            waits = (running or not slots) and not self._conversation.over
+            self._conversation.exhausted = not waits and not self._conversation.over
+            return None if waits else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
         return {"job": job.to_json(), "resources": cluster.takes, "without": cluster.left_out()}
 
@@ -431,7 +433,8 @@ class Cluster:
         self._own = own
         self._checked: Nodes | None = None  # of a cluster that was running
         self._address = ""  # HOST:PORT of the head of one that was running
-        self._answered = time.monotonic()
+        self._answered = self._asked = time.monotonic()
+        self._without: float | None = None  # since when it has no node for a trial
         self._given_up = False
         if own and sys.platform == "linux":
             # Processes whose parent has died stay children of the driver, and end with it.
@@ -442,7 +445,7 @@ class Cluster:
         context = _join(address, settings)
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
-        self._answered = time.monotonic()
+        self._answered = self._asked = time.monotonic()
 
     def check(self, folder: Path, corpora: Corpora) -> list[Refusal]:
         """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder;
@@ -472,13 +475,34 @@ class Cluster:
             dead = {kind for kind, _ in worker.global_worker.node.dead_processes()} & _NEEDED
             return f"the cluster was lost: Ray's {min(dead)} has died" if dead else ""
         now = time.monotonic()
-        if now - self._answered > _ASK_SECONDS:
-            why = addresses.answers(self._address)
-            if not why:
-                self._answered = time.monotonic()
-            elif now - self._answered > _LOST_SECONDS:
-                return f"the cluster was lost: {why}"
-        return ""
+        if now - self._asked < _ASK_SECONDS:
+            return ""
+        try:
+            head = addresses.again(self._address)
+        except ClusterError as error:
+            return f"the cluster was lost: {error}" if now - self._answered > _LOST_SECONDS else ""
+        self._asked = self._answered = time.monotonic()
+        return self._missed({k: has for k, has in head.alive.items() if k not in self.left_out()})
+
+    def _missed(self, nodes: Mapping[str, Mapping[str, float]]) -> str:
+        """Why the cluster's nodes, which have these resources, are not waited for any longer; empty while they
+        can run trials or are waited for, which is said."""
+        if _slots(self.takes, nodes.values(), None):
+            if self._without is not None:
+                print("a node has joined; going on", file=sys.stderr, flush=True)
+            self._without = None
+            return ""
+        if self._without is None:
+            self._without = time.monotonic()
+            print(
+                "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
+                f"{duration(WAIT_SECONDS)}",
+                file=sys.stderr,
+                flush=True,
+            )
+        if time.monotonic() - self._without < WAIT_SECONDS:
+            return ""
+        return f"the cluster has had no node that can run a trial for {duration(WAIT_SECONDS)}"
 
     def give_up(self, code: int) -> None:
         """End Ray's processes at once, and this one with an exit code when its command has ended: Ray
