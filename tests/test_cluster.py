@@ -1,15 +1,24 @@
 """Real sweeps on Ray clusters of several nodes, as a user runs them; all nodes are on this machine."""
 
+import contextlib
+import functools
+import os
+import re
+import shutil
+import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import HOST, Node, needs_mounts, node
-from sweeping import RATES, command, count_rows, curves, run, wait_for_rows, write_space
+from clusters import HOST, Node, free_port, needs_mounts, node
+from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
+from sweeps.engine.limits import usable_cpus
 from sweeps.exits import Code
 
 ROOT = Path(__file__).parents[1]
@@ -173,3 +182,81 @@ def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[
     assert driver.returncode == Code.CLUSTER, said
     assert f"the cluster was lost: {head.address}: nothing listens there" in said
     assert "To resume: " in said and led.Files(out).summary.exists()
+
+
+SIX = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
+
+
+def test_six_trials_share_four_declared_gpus(tmp_path: Path, scale: Path) -> None:
+    """Never two at a time on one device, and what is promoted goes on where one is free."""
+    out, space = tmp_path / "rates", write_space(tmp_path, STOPPING, SIX)
+    space.write_text(f"{space.read_text()}resources: {{cpus: 0.25, gpus: 1}}\n")
+    every = dict.fromkeys(("eval.every_tokens", "run.checkpoint_every_tokens"), 65 * 100)
+    sizes = {"budget.tokens": 65 * 1600, **every}
+    long = [part for name in sizes for part in ("--set", f"{name}={sizes[name]}")]
+    done = run(command(space, scale, out, "--gpus", "4", *long))
+    rows = led.read(led.Files(out))
+    assert done.returncode == Code.DONE, done.stderr
+    assert [row["slots"] for row in rows if row["kind"] == "session"] == [4]
+    holders: dict[str, str] = {}  # device -> trial that trains on it
+    used = set()
+    for row in rows:
+        if row["kind"] == "measured":
+            used.add(row["device"])
+            assert holders.setdefault(row["device"], row["trial"]) == row["trial"]
+        elif row["kind"] in led.ATTEMPT_ENDS:
+            holders = {device: trial for device, trial in holders.items() if trial != row["trial"]}
+    assert used == {"GPU 0", "GPU 1", "GPU 2", "GPU 3"}
+    started = [row["trial"] for row in rows if row["kind"] == "started"]
+    assert len(started) > len(set(started)) == len(SIX)  # some were promoted
+
+
+def recipe() -> list[str]:
+    """The commands of the README: on the first machine, on the others, and on one of them."""
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("### More than one machine\n")[2].partition("\n## ")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Path]:
+    """A folder for the files of Ray nodes that go on after their command; they are killed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if f"{folder}/ray".encode() in file.read_bytes():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_commands_of_the_readme_join_two_machines(tmp_path: Path) -> None:
+    """Each has a home of its own, and both are this machine."""
+    head, port = tmp_path / "head", str(free_port())
+    own = {
+        "HEAD:.ray": f"{head}/.ray",
+        "scp ": "cp ",
+        "HEAD": HOST,
+        "6379": port,
+        "/shared": str(tmp_path / "shared"),
+        "sweeps run lr": f"'{sys.executable}' -m sweeps.run lr --scale smoke",
+    }
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with machines() as folder:
+        for name, script in zip(("head", "other", "other"), recipe(), strict=True):
+            home = tmp_path / name
+            home.mkdir(exist_ok=True)
+            typed = functools.reduce(lambda text, pair: text.replace(*pair), own.items(), script)
+            done = subprocess.run(
+                ["bash", "-e", "-c", typed],
+                env={**outer, "PATH": path, "HOME": str(home), "RAY_TMPDIR": str(folder)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    rows = led.read(led.Files(tmp_path / "shared" / "results" / "lr"))
+    assert [row["slots"] for row in rows if row["kind"] == "session"] == [2 * int(usable_cpus())]
