@@ -17,7 +17,7 @@ BENCH := .venv/.ready-bench
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep analyze test test-all test-faults check bench gpu schema architecture dashboard tensorboard audit clean
+.PHONY: help setup sweep analyze test test-all test-faults test-cluster check bench gpu schema architecture dashboard tensorboard audit clean
 
 help: ## print this
 	@echo "make TARGET [SPACE=lr] [SCALE=cpu] [ARGS=...]"
@@ -52,6 +52,9 @@ test-all: $(DEV) ## run all tests: also kills and failures, every shipped space,
 
 test-faults: $(DEV) ## inject the faults that can be, and print what was seen and which rows were lost
 	$(BIN)/python -m pytest -m fault $(ARGS)
+
+test-cluster: $(DEV) ## run sweeps on Ray clusters of several nodes, and on GPUs that are declared
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 check: $(DEV) ## run what CI runs: format, lint, types, all tests but those of failing machines
 	$(BIN)/python -m ruff format --check .

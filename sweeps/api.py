@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeps.exits import (
+    ClusterError,
     Code,
     CommandError,
     LockedError,
@@ -24,6 +25,7 @@ from sweeps.exits import (
     StorageError,
     UsageError,
     by_signal,
+    refuse_url,
 )
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.ledger import (
@@ -213,6 +215,8 @@ def sweep(
     scale = scale or default_scale()
     assigned = [f"{path}={json.dumps(_plain(value))}" for path, value in (changes or {}).items()]
     folder = None if out is None else Path(out)
+    if folder is not None:
+        refuse_url("out", folder)
     if isinstance(space, Mapping):
         folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
         source = Files(folder).space
@@ -331,6 +335,7 @@ _ERRORS = {
     Code.LOCKED: LockedError,
     Code.DAMAGED: LedgerError,
     Code.STORAGE: StorageError,
+    Code.CLUSTER: ClusterError,
     Code.REFUSED: RefusedError,
 }
 
@@ -344,10 +349,6 @@ def conclude(code: int, said: str) -> None:
         warnings.warn(said or f"the sweep ended with exit code {code}", stacklevel=4)
     elif code in _ERRORS:
         raise _ERRORS[Code(code)](said)
-    elif code == Code.CLUSTER:
-        from sweeps.engine.tune import ClusterError
-
-        raise ClusterError(said)
     elif code:
         raise RuntimeError(f"the sweep ended with exit code {code}: {said}")
     elif said:

@@ -11,7 +11,7 @@
     |-- CheckpointError   6   a checkpoint is damaged, or of another run      (tinylm.checkpoint)
     |   `-- UnreadableCheckpointError  it may be whole, but not here, or is of another version
     |-- StorageError      7   a file or folder can't be read or written       (tinylm.exits)
-    |-- ClusterError      8   the cluster can't be reached, or was lost       (engine.tune)
+    |-- ClusterError      8   the cluster can't be reached, or was lost
     |-- RefusedError      9   the command would change what was measured      (tinylm.exits)
     `-- NotRunningError   9   no driver runs the sweep that is to be steered  (steering)
 
@@ -20,6 +20,9 @@ reader has ended one that only prints with 141. Everything else is a
 bug and keeps its traceback. `tinylm.exits` has the codes and maps exceptions to them. This module is
 at the ground: the ledger imports it.
 """
+
+import re
+from pathlib import Path
 
 from tinylm.exits import (
     Code,
@@ -36,6 +39,7 @@ from tinylm.messages import masked, message_of
 from tinylm.streams import lose_unheard_output
 
 __all__ = [
+    "ClusterError",
     "Code",
     "CommandError",
     "LockedError",
@@ -47,6 +51,7 @@ __all__ = [
     "lose_unheard_output",
     "masked",
     "message_of",
+    "refuse_url",
     "reported",
     "storing",
 ]
@@ -56,3 +61,19 @@ class UsageError(CommandError, ValueError):
     """What the user wrote is wrong."""
 
     code = Code.USAGE
+
+
+class ClusterError(CommandError):
+    """The cluster can't be reached, or was lost."""
+
+    code = Code.CLUSTER
+
+
+def refuse_url(option: str, path: Path) -> None:
+    """Raise `UsageError` if a path to be written is a URL: it would be a local folder named `s3:`."""
+    scheme, *rest = path.parts or ("",)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", scheme):
+        raise UsageError(
+            f"{option} {scheme}//{'/'.join(rest)}: expected a path; results are written to a local or mounted "
+            "file system"
+        )

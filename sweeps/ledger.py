@@ -751,7 +751,8 @@ class Sweep:
             self._tick(row)
             if self.is_tested and row["kind"] in _GOES_ON:
                 self.is_tested, self.went_on = False, True
-            self._observe(row)
+            if row["kind"] not in _ONLY_TOLD:
+                self._observe(row)
         except KeyError as error:
             raise damaged(self.source, row["seq"], f"there is no trial {error}") from error
         except (TypeError, ValueError) as error:
@@ -944,6 +945,7 @@ _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
     "look", "audited", "withdrawn", "restored", "steered",
 }  # fmt: skip
+_ONLY_TOLD = {"node"}  # kinds that change nothing
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}
 _NOT_KEPT = {  # of a record, in a curve

@@ -86,6 +86,7 @@ def main(
     named = {"eta": eta, "grace": grace, "finish": finish, "score": score}
     given = {name: value for name, value in named.items() if value is not None}
     with exits.reported():
+        exits.refuse_url("--out", out)
         if compare and out.suffix not in _FIGURES:
             raise exits.UsageError(
                 f"--out {out}: expected a file name ending in .svg, .png or .pdf"

@@ -16,6 +16,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
+    node          a node of the cluster is left out: host (and its address), reason
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
                   start), seconds, occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -68,8 +69,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   it was drawn from), share
     diverged      trial, attempt, step, tokens, peak_loss, loss_init, how (`non-finite` or
                   `blown up`), reason, worker, device
-    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `hung`: it was
-                  silent for too long, or `error`), reason, traceback, final (false: this session tries
+    failed        trial, attempt, how (`out of memory`, `storage`, `died`: its process, `node`: that was
+                  lost, `hung`: it was silent for too long, or `error`), reason, traceback, final (false: this session tries
                   again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached
@@ -151,6 +152,7 @@ _FIELDS: Mapping[str, str] = {
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
         "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
+    "node": "host=text reason=text",
     "forecast": (
         "tokens=size low=count high=count trials?=number fewest?=count most?=count seconds=number|null "
         "occupancy?=numbers_by_name basis=text"

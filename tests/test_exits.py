@@ -42,6 +42,7 @@ def ended(error: BaseException) -> int:
         (CheckpointError("x"), 6),
         (exits.StorageError("x"), 7),
         (FileNotFoundError(2, "gone", "x"), 7),
+        (exits.ClusterError("x"), 8),
         (exits.RefusedError("x"), 9),
         (KeyboardInterrupt(), 130),
     ],
@@ -49,13 +50,6 @@ def ended(error: BaseException) -> int:
 )
 def test_an_error_ends_a_command_with_its_code(error: BaseException, code: int) -> None:
     assert ended(error) == code
-
-
-def test_a_lost_cluster_ends_a_command_with_8() -> None:
-    """Read in a process of its own: its module loads Ray."""
-    program = "from sweeps.engine.tune import ClusterError; print(int(ClusterError.code))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert done.stdout.strip() == b"8"
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import OWN_MOUNTS, needs_mounts
 from faults import LOST, SEEN, rows_lost
 from sweeping import (
     RATES,
@@ -33,20 +34,6 @@ ROOT = Path(__file__).parents[1]
 TWO = RATES[:2]
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
-# A namespace in which this user may mount file systems.
-OWN_MOUNTS = ["unshare", "--map-root-user", "--mount", "bash", "-c"]
-
-
-def can_mount() -> bool:
-    """Whether a small file system can be mounted here, for a process alone."""
-    asked = [*OWN_MOUNTS, "mount -t tmpfs -o size=1m none /tmp"]
-    try:
-        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-needs_mounts = pytest.mark.skipif(not can_mount(), reason="file systems can't be mounted here")
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 

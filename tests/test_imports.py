@@ -226,8 +226,11 @@ FINDINGS = {
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
 PARTS = {
+    "sweeps.engine.address",
     "sweeps.engine.failures",
     "sweeps.engine.limits",
+    "sweeps.engine.preflight",
+    "sweeps.engine.provenance",
     "sweeps.engine.scratch",
     "sweeps.engine.silence",
 }
@@ -267,7 +270,7 @@ ARROWS = {
     "sweeps.engine.tune": LOW
     | DRIVER
     | PARTS
-    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space"},
+    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space", "sweeps.text"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
     "sweeps.commands.shared": {"sweeps.exits", "sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(

@@ -46,6 +46,10 @@ class ConfigError(CommandError, ValueError):
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[str, ...]]]:
+        """The error again in another process: by default it would be made from its message."""
+        return type(self), (self.problems,)
+
     @property
     def shown(self) -> str:
         """The first problems, and the number of the others."""

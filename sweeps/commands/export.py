@@ -37,6 +37,7 @@ def main(
         from sweeps.findings.everything import Reader
         from sweeps.report.best import best_model, card
 
+        exits.refuse_url("DIR", folder)
         files, arm = _named(name)
         found = Reader().findings(files)
         runs, run, file = best_model(files, found, arm)

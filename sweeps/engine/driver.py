@@ -36,6 +36,7 @@ from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
 from tinylm.files import sync
 
+LOSSES = 10  # of its node, after which a trial fails in a session: it may be what ends them
 RETRIES = 2  # attempts that a session makes after a trial's first failure
 _RELEASES = {"promoted", "finished", "failed"}  # kinds after which a value may want a further seed
 _CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
@@ -159,6 +160,7 @@ class Driver:
         default_factory=dict
     )
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
+    _losses: Counter[str] = field(default_factory=Counter)  # the same, of the nodes of trials
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
     # Each trial's place in the order of starting, trials that were begun first; and the places of those
     # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
@@ -1057,14 +1059,15 @@ class Driver:
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
-        """Write down that an attempt failed; it is retried up to `RETRIES` times per session, and as often
-        as there are damaged checkpoints before it."""
+        """Write down that an attempt failed; it is retried up to `RETRIES` times per session (`LOSSES` times
+        if it lost its node), and as often as there are damaged checkpoints before it."""
         self._due.pop(trial_id, None)
         trial = self.sweep.find(trial_id)
         if how == "checkpoint" and trial.checkpoint is not None:
             self._cannot_use(trial, trial.checkpoint, reason)
             return
-        self._failures[trial_id] += 1
+        counted = self._losses if how == "node" else self._failures
+        counted[trial_id] += 1
         self._record(
             "failed",
             trial=trial_id,
@@ -1072,8 +1075,12 @@ class Driver:
             how=how,
             reason=reason[:_REASON],
             traceback=traceback[-led.LONGEST_TEXT :],
-            final=self._failures[trial_id] > RETRIES,
+            final=self._failures[trial_id] > RETRIES or self._losses[trial_id] > LOSSES,
         )
+
+    def leave_out(self, host: str, reason: str) -> None:
+        """Write down that a node of the cluster may not train, and why."""
+        self._record("node", host=host, reason=reason[:_REASON])
 
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target

@@ -16,13 +16,15 @@ from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 from sweeps.text import duration
 from tinylm.exits import chain
 
-How = Literal["out of memory", "storage", "checkpoint", "died", "hung", "error"]
+How = Literal["out of memory", "storage", "checkpoint", "died", "hung", "node", "error"]
 
 _TRACEBACK = 8000  # characters at the end of one that are kept
 _STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
 _MEMORY_TYPES = {"MemoryError", "OutOfMemoryError"}
 # Tells what an attempt's process raised from all that Ray writes around it.
 _MARK = "AttemptError: "
+# What Ray says of an actor whose node is gone, or can't be reached.
+_NODE_IS_GONE = re.compile(r"The actor \S+ is unavailable: |its node has died")
 _MARKED = re.compile(rf"{_MARK}(\{{.*\}})$", re.MULTILINE)
 
 
@@ -104,6 +106,9 @@ def failure_in(text: str, killed: bool) -> Failure:
         return Failure(
             OUT_OF_MEMORY, "the kernel killed the worker process: out of memory", text[-_TRACEBACK:]
         )
+    if _NODE_IS_GONE.search(text):
+        reason = "the node that trained it was lost, or can't be reached"
+        return Failure("node", reason, text[-_TRACEBACK:])
     reason = (
         "the worker process was killed or crashed (with SIGKILL often for lack of memory; the "
         "kernel's log would say)"

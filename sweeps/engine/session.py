@@ -15,6 +15,7 @@ from rich.console import Console
 from sweeps import exits, steering
 from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
+from sweeps.engine.address import LOCAL, require_address
 from sweeps.engine.driver import Driver, refuse_other_bits
 from sweeps.engine.failures import failure_of
 from sweeps.engine.machine import (
@@ -40,7 +41,7 @@ from sweeps.engine.view import (
     show_plan,
     show_time,
 )
-from sweeps.exits import Code, RefusedError, StorageError, UsageError
+from sweeps.exits import ClusterError, Code, RefusedError, StorageError, UsageError
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, Request
 from sweeps.simulate.forecast import Forecast, forecast
@@ -58,7 +59,7 @@ class Options:
 
     command: str  # the command line, which resumes the sweep when it is run again
     folder_option: str  # the option that chooses the sweep's folder
-    address: str = "local"  # or that of a running Ray cluster
+    address: str = LOCAL  # or that of a running Ray cluster
     tracker: TrackerName | None = None
     audit: float = 0.0  # share of the stopped trials to train to the end
     slots: int | None = None  # trials at once, at most
@@ -79,6 +80,7 @@ class Readers:
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
     """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
     _require_a_slot(request, options)
+    at_once = None if options.address == LOCAL else _slots_there(request, options)
     _refuse_audit(request, options.audit)
     ledger = led.ReadLedger(led.Files(folder))
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
@@ -99,10 +101,8 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     show_plan(request, plan, load, left.states if left else {}, console)
     if read:
         console.print(sentence(passes_words(read)), highlight=False)
-    found = local_slots(request, load.configs, options.slots, options.gpus)
-    for note in found.notes:
-        console.print(note, highlight=False)
-    slots, audit = found.number, options.audit
+    slots = at_once or _slots_here(request, load.configs, options, console)
+    audit = options.audit
     try:
         speeds, inits = probes(load.configs, lambda note: console.print(note, style="dim"))
     except (cfg.ConfigError, ProbeError) as error:
@@ -120,6 +120,31 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     if left is None or (left.tokens and left.cap is None):
         show_time(expected, speeds, slots, console, left)
     return planned(folder, plan, load, expected, left)
+
+
+def _slots_there(request: Request, options: Options) -> int:
+    """How many trials the cluster would run at once; `ClusterError` if it does not answer, or can't run any."""
+    from sweeps.engine import tune
+
+    gpus = _gpus(request, options)
+    return tune.slots_of(options.address, request.space.resources, options.slots, gpus)
+
+
+def _slots_here(
+    request: Request, configs: Sequence[cfg.Config], options: Options, console: Console
+) -> int:
+    """How many trials this machine would run at once; notes on it are printed."""
+    found = local_slots(request, configs, options.slots, options.gpus)
+    for note in found.notes:
+        console.print(note, highlight=False)
+    return found.number
+
+
+def _gpus(request: Request, options: Options) -> int | None:
+    """How many GPUs trials use: 0 for none, None for those that Ray has."""
+    if options.gpus is not None:
+        return options.gpus
+    return 0 if request.base.run.device == "cpu" else None
 
 
 def with_choices(
@@ -142,11 +167,24 @@ def with_choices(
 
 
 def _require_a_slot(request: Request, options: Options) -> None:
-    """Raise `UsageError` if a trial can never start, or GPUs are declared of a cluster that has its own."""
-    if options.address == "local":
+    """Raise `UsageError` if a trial can never start, the address is none, or GPUs are declared of a cluster
+    that has its own."""
+    require_address(options.address)
+    if options.address == LOCAL:
         require_a_slot(request, options.gpus)
     elif options.gpus is not None:
         raise UsageError(f"--gpus {options.gpus}: a running cluster has its own; leave --gpus out")
+
+
+def _require_ray(options: Options) -> None:
+    """Raise `StorageError` if a Ray of its own can't start here, or `ClusterError` if that at the
+    address can't be joined."""
+    if options.address == LOCAL:
+        require_a_place()
+    else:
+        from sweeps.engine import tune
+
+        tune.require_cluster(options.address)
 
 
 def _refuse_audit(request: Request, audit: float) -> None:
@@ -189,9 +227,9 @@ def _run(
     _require_a_slot(request, options)
     with exits.storing(folder):
         before = list(led.rows(files, {"sweep", "planned"}))
-        if options.address == "local" and not before:  # what is done needs no Ray
-            require_a_place()  # before a text is prepared, which may take long
-        if options.address == "local" and request.base.run.device != "cpu":
+        if not before:  # what is done needs no Ray
+            _require_ray(options)  # before a text is prepared, which may take long
+        if options.address == LOCAL and request.base.run.device != "cpu":
             from tinylm import train
 
             train.require(request.base.run.device)
@@ -328,8 +366,6 @@ class _Session:
 
     def _do_rest(self, callbacks: list[Any]) -> int:
         """Do what is left to do, which is something; the exit code."""
-        from sweeps.engine import tune
-
         # Only rows may be left: of a change of the space, or those that an earlier driver did not reach.
         if self.driver.is_look_due() or not self.driver.has_work():
             self.driver.begin({**self._fields(), "dashboard": None, "slots": 0}, None)
@@ -342,8 +378,8 @@ class _Session:
         try:
             with exits.storing(self._files.folder):
                 ended_by = self._train(callbacks)
-        except (tune.ClusterError, StorageError) as error:
-            if isinstance(error, tune.ClusterError) and self.driver.sweep.spent_tokens:
+        except (ClusterError, StorageError) as error:
+            if isinstance(error, ClusterError) and self.driver.sweep.spent_tokens:
                 self.readers.publish(self._files, self.console)
             raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
         return self._conclude(ended_by)
@@ -367,28 +403,35 @@ class _Session:
         from sweeps.engine import tune
 
         request, limit = self.driver.request, self.options.slots
-        if self.options.address == "local":
+        if self.options.address == LOCAL:
             configs = pl.load(request, self.driver.plan).configs
-            found = local_slots(request, configs, limit, self.options.gpus)
-            for note in found.notes:
-                print(note, flush=True)
-            limit = found.number
-        if self.options.address == "local":
+            limit = _slots_here(request, configs, self.options, self.console)
             print("starting Ray", flush=True)
-        gpus = 0 if request.base.run.device == "cpu" else None  # None for those that Ray has
-        gpus = gpus if self.options.gpus is None else self.options.gpus
+        gpus = _gpus(request, self.options)
         with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
-            slots = tune.slots(cluster, limit)
+            left_out = cluster.check(self._files.folder, self._corpora())
+            try:
+                slots = tune.slots(cluster, limit)
+            except ClusterError as error:
+                raise ClusterError("\n".join([str(error), *map(str, left_out)])) from error
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
             expected = self._begin(cluster.dashboard, slots)
+            for node in left_out:
+                _warn(str(node))
+                self.driver.leave_out(node.host, node.reason)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
                 ended_by = tune.run(self.driver, cluster, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():
                     self.driver.end()
         return ended_by
+
+    def _corpora(self) -> dict[str, dict[str, Any]]:
+        """The corpora that trials read, by their digests: each as a config."""
+        configs = pl.load(self.driver.request, self.driver.plan).configs
+        return {self.driver.facts(one)["corpus"]: one.model_dump() for one in configs}
 
     def _begin(self, dashboard: str, slots: int) -> Forecast:
         """Write down that a session begins; what the sweep is expected to take."""
@@ -399,7 +442,7 @@ class _Session:
         # Without a speed, it is not known how many tokens fit into a budget in seconds.
         unknown = speeds is None and request.base.budget.seconds is not None
         session = {**self._fields(), "dashboard": dashboard, "slots": slots}
-        if self.options.address == "local":
+        if self.options.address == LOCAL:
             session["product_flops"] = product_flops(request.base)
         self.driver.begin(session, None if unknown else expected.fields())
         return expected

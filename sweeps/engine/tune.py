@@ -20,17 +20,16 @@ import platform
 import secrets
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweeps.exits import Code, CommandError, StorageError
+from sweeps.exits import ClusterError, Code, StorageError
 
 # Read by Ray when it is imported, by its daemons and by the workers.
 os.environ.update(
@@ -38,6 +37,7 @@ os.environ.update(
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_ENABLE_AUTO_CONNECT": "0",  # after a cluster was lost, Tune would start a Ray of its own
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
         # Ray's first workers load what an attempt needs while the driver gets ready; they are kept until
@@ -88,10 +88,12 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
+from sweeps.engine.preflight import ANSWER_SECONDS, Corpora, Nodes, Refusal  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_a_place,
@@ -100,6 +102,7 @@ from sweeps.engine.scratch import (  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
+from sweeps.text import duration  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
@@ -108,12 +111,15 @@ from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E4
 if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
 
-_KNOCK_SECONDS = 5
+_ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
+_END_SECONDS = 5  # that processes have to end after they were killed
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
+WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
+_NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
@@ -124,19 +130,16 @@ class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-class ClusterError(CommandError):
-    """The cluster can't be reached, or was lost."""
-
-    code = Code.CLUSTER
-
-
 class TrialActor(tune.Trainable):
     """The process of one attempt."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """The CPUs and GPUs that the attempt takes."""
-        return tune.PlacementGroupFactory([config["resources"]])
+        """The CPUs and GPUs that the attempt takes, and the nodes that it may not run on."""
+        if not config["without"]:
+            return tune.PlacementGroupFactory([config["resources"]])
+        others = {_NODE_LABEL: f"!in({','.join(config['without'])})"}
+        return tune.PlacementGroupFactory([config["resources"]], bundle_label_selector=[others])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
@@ -186,7 +189,7 @@ class _Conversation:
     """What the objects that Ray Tune calls share."""
 
     driver: Driver
-    resources: dict[str, float]  # of an attempt
+    cluster: "Cluster"
     limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
@@ -239,20 +242,23 @@ class _Work(Searcher):
         job = None
         running = len(self._conversation.driver.running)
         # Not within `guard`: a cluster that is gone never answers.
-        slots = _slots(self._conversation.resources, self._conversation.limit)
+        cluster, limit = self._conversation.cluster, self._conversation.limit
+        refused = cluster.refused_since()
+        slots = _slots(cluster.takes, cluster.nodes(), limit)
         with self._conversation.guard():
+            for node in refused:
+                self._conversation.driver.leave_out(node.host, node.reason)
             if self._conversation.over:
                 job = None
             elif running < slots:
                 job = self._conversation.driver.next_job()
-            elif not running:
-                raise ClusterError("the cluster lost all nodes that can run a trial")
         if job is None:
-            # No attempt is running, so there is nothing to wait for.
-            self._conversation.exhausted = not running and not self._conversation.over
-            return None if running and not self._conversation.over else Searcher.FINISHED
+            # Else no attempt is running, so there is nothing to wait for.
+            waits = (running or not slots) and not self._conversation.over
+            self._conversation.exhausted = not waits and not self._conversation.over
+            return None if waits else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
-        return {"job": job.to_json(), "resources": self._conversation.resources}
+        return {"job": job.to_json(), "resources": cluster.takes, "without": cluster.left_out()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -387,25 +393,18 @@ class _Interrupt(Stopper):
         return self._conversation.over
 
 
-def _slots(resources: dict[str, float], limit: int | None) -> int:
-    """How many attempts fit on the live nodes at once, `limit` at most."""
+def _slots(
+    takes: Mapping[str, float], nodes: Iterable[Mapping[str, float]], limit: int | None
+) -> int:
+    """How many attempts fit on nodes with these resources at once, `limit` at most."""
     found = sum(
         min(
-            room_for(need, node["Resources"].get(name, 0.0), by_device=name == "GPU")
-            for name, need in resources.items()
+            room_for(need, has.get(name, 0.0), by_device=name == "GPU")
+            for name, need in takes.items()
         )
-        for node in ray.nodes()
-        if node["Alive"]
+        for has in nodes
     )
     return found if limit is None else min(found, limit)
-
-
-def _knock(address: str) -> None:
-    """Raise `OSError` at once if nothing listens at HOST:PORT; Ray itself tries for minutes."""
-    where = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    host, colon, port = where.rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 @contextlib.contextmanager
@@ -434,8 +433,10 @@ class Cluster:
         self.dashboard = ""  # its URL
         self.takes: dict[str, float] = {}  # of it, each trial
         self._own = own
+        self._checked: Nodes | None = None  # of a cluster that was running
         self._address = ""  # HOST:PORT of the head of one that was running
-        self._answered = time.monotonic()
+        self._answered = self._asked = time.monotonic()
+        self._without: float | None = None  # since when it has no node for a trial
         self._given_up = False
         if own and sys.platform == "linux":
             # Processes whose parent has died stay children of the driver, and end with it.
@@ -446,7 +447,29 @@ class Cluster:
         context = _join(address, settings)
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
-        self._answered = time.monotonic()
+        self._answered = self._asked = time.monotonic()
+
+    def check(self, folder: Path, corpora: Corpora) -> list[Refusal]:
+        """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder;
+        those that are left out."""
+        if self._own:
+            return []
+        self._checked = Nodes(folder, corpora)
+        return self._checked.look(ANSWER_SECONDS)
+
+    def refused_since(self) -> list[Refusal]:
+        """The nodes that joined since, and are left out."""
+        return self._checked.look() if self._checked else []
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that may train."""
+        if self._checked:
+            return self._checked.alive()
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def left_out(self) -> list[str]:
+        """Ray's ids of the nodes that may not train."""
+        return sorted(self._checked.refused) if self._checked else []
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""
@@ -454,14 +477,34 @@ class Cluster:
             dead = {kind for kind, _ in worker.global_worker.node.dead_processes()} & _NEEDED
             return f"the cluster was lost: Ray's {min(dead)} has died" if dead else ""
         now = time.monotonic()
-        if now - self._answered > _KNOCK_SECONDS:
-            try:
-                _knock(self._address)
-                self._answered = time.monotonic()
-            except OSError as error:
-                if now - self._answered > _LOST_SECONDS:
-                    return f"the cluster was lost: {self._address} does not answer ({error})"
-        return ""
+        if now - self._asked < _ASK_SECONDS:
+            return ""
+        try:
+            head = addresses.again(self._address)
+        except ClusterError as error:
+            return f"the cluster was lost: {error}" if now - self._answered > _LOST_SECONDS else ""
+        self._asked = self._answered = time.monotonic()
+        return self._missed({k: has for k, has in head.alive.items() if k not in self.left_out()})
+
+    def _missed(self, nodes: Mapping[str, Mapping[str, float]]) -> str:
+        """Why the cluster's nodes, which have these resources, are not waited for any longer; empty while they
+        can run trials or are waited for, which is said."""
+        if _slots(self.takes, nodes.values(), None):
+            if self._without is not None:
+                print("a node has joined; going on", file=sys.stderr, flush=True)
+            self._without = None
+            return ""
+        if self._without is None:
+            self._without = time.monotonic()
+            print(
+                "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
+                f"{duration(WAIT_SECONDS)}",
+                file=sys.stderr,
+                flush=True,
+            )
+        if time.monotonic() - self._without < WAIT_SECONDS:
+            return ""
+        return f"the cluster has had no node that can run a trial for {duration(WAIT_SECONDS)}"
 
     def give_up(self, code: int) -> None:
         """End Ray's processes at once, and this one with an exit code when its command has ended: Ray
@@ -495,7 +538,7 @@ class Cluster:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(left, timeout=_KNOCK_SECONDS)
+        psutil.wait_procs(left, timeout=_END_SECONDS)
         for process in left:  # those whose parents were among them are ours now
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
@@ -542,7 +585,7 @@ def cluster(
         used = Cluster(own=address == "local")
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
-            used.takes = _takes(resources, gpus)
+            used.takes = _takes(resources, gpus, used.nodes())
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -553,10 +596,10 @@ def cluster(
 
 def _join(address: str, settings: dict[str, Any]) -> Any:
     """What `ray.init` answers; `ClusterError` if it can't start or reach a cluster."""
+    where = address if address == addresses.LOCAL else addresses.joined(address)
     try:
-        _knock(address)
         with _own_signals():
-            return ray.init(address=address, **settings)
+            return ray.init(address=where, **settings)
     except Exception as error:  # Ray raises many kinds
         lines = [line.strip() for line in str(error).splitlines()] or [""]
         reason = lines[0] or lines[-1]
@@ -590,19 +633,39 @@ def _settings(
     return settings
 
 
+def require_cluster(address: str) -> None:
+    """Raise `ClusterError` if the cluster at an address does not answer, or this machine is no node of it."""
+    addresses.joined(address)
+
+
 def slots(cluster: Cluster, limit: int | None) -> int:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    found = _slots(cluster.takes, limit)
+    return _some_slots(cluster.takes, cluster.nodes(), limit)
+
+
+def slots_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> int:
+    """How many trials the cluster at an address would run at once, `limit` at most, without joining it;
+    `ClusterError` if it does not answer, or can't run any."""
+    nodes = addresses.ask(address).nodes
+    return _some_slots(_takes(resources, gpus, nodes), nodes, limit)
+
+
+def _some_slots(
+    takes: Mapping[str, float], nodes: Sequence[Mapping[str, float]], limit: int | None
+) -> int:
+    found = _slots(takes, nodes, limit)
     if found == 0:
-        needs = " and ".join(f"{need:g} {name}" for name, need in cluster.takes.items())
+        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
     return found
 
 
-def _takes(resources: Resources, gpus: int | None) -> dict[str, float]:
-    """What a trial takes of the cluster: no GPU if trials use 0 of them, or if it has none."""
+def _takes(
+    resources: Resources, gpus: int | None, nodes: Iterable[Mapping[str, float]]
+) -> dict[str, float]:
+    """What a trial takes of the nodes: no GPU if trials use 0 of them, or if there is none."""
     takes = {"CPU": float(resources.cpus)}
-    if gpus != 0 and ray.cluster_resources().get("GPU"):
+    if gpus != 0 and any(has.get("GPU") for has in nodes):
         takes["GPU"] = float(resources.gpus)
     if resources.memory is not None:
         takes["memory"] = float(resources.memory)
@@ -622,7 +685,7 @@ def run(
     `more` are further Tune callbacks. `ClusterError` if the cluster is lost, or if Ray ends while work is
     left. Errors of the ledger and its disk are raised as they are.
     """
-    conversation = _Conversation(driver, cluster.takes, limit, update)
+    conversation = _Conversation(driver, cluster, limit, update)
 
     tuner = tune.Tuner(
         TrialActor,

@@ -92,6 +92,8 @@ def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
             yield f"baseline at {count(row['tokens'])} tokens", _horizon(row)
         case "steered":
             yield "sweep", "ends by hand: nothing new starts"
+        case "node":
+            yield row["host"], f"left out: {row['reason']}"
         case "look":
             yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
 
@@ -450,7 +452,8 @@ class View:
     def _tell(self) -> None:
         for row in self._driver.take_news():
             # The table shows the states of trials.
-            line = self._sentence(row) if self._live is None or row["kind"] == "unusable" else ""
+            told = self._live is None or row["kind"] in {"unusable", "node"}
+            line = self._sentence(row) if told else ""
             if line:
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sweeps.exits import refuse_url
 from sweeps.ledger import BITS, LONGEST_NAME, RESULTS, Role, is_name, pool_of
 from sweeps.plan.domains import Multiple, Value
 from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
@@ -194,6 +195,7 @@ def sweep_folder(request: Request, out: Path | None) -> Path:
     """The folder of a request's sweep: `--out`, else `results/<space>-<scale>`."""
     name = f"{Path(request.source).stem}-{Path(request.scale).stem}".replace(" ", "_")
     folder = out if out is not None else RESULTS / name
+    refuse_url("--out", folder)
     wrong = []
     if not is_name(folder.name.replace(" ", "_")) or ".." in folder.parts:
         wrong.append(

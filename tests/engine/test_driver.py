@@ -614,6 +614,17 @@ def test_a_failure_of_many_words_is_a_row_that_can_be_read(tmp_path: Path) -> No
     assert (row["kind"], row["traceback"][-4:]) == ("failed", "yend")
 
 
+def test_the_loss_of_nodes_does_not_use_up_the_attempts_of_a_trial(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        for how in ["node"] * (RETRIES + 1) + ["died"] * RETRIES:
+            job = conductor.next_job()
+            assert job is not None
+            conductor.failed(job.trial, how, "", "")
+        assert conductor.next_job() is not None
+
+
 def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> None:
     first = sweep(tmp_path, grid(RATES, **NONE), records=3)
     folder = led.Files(tmp_path).checkpoints / f"{next(iter(first.trials))}-7"

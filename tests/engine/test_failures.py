@@ -127,3 +127,14 @@ def test_a_process_that_ended_without_a_word_died() -> None:
 )
 def test_only_a_damaged_checkpoint_is_one(error: Exception, how: str) -> None:
     assert failure_of(error).how == how
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The actor 4604f1a2 is unavailable: The actor is temporarily unavailable: RpcError",
+        "The actor died because its node has died. Node Id: 0a1b",
+    ],
+)
+def test_a_lost_node_is_told_from_a_process_that_died(text: str) -> None:
+    assert failure_in(f"Failure # 1\n{text}", killed=False).how == "node"

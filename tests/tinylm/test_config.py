@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -344,3 +345,11 @@ def test_a_loss_at_init_more_than_a_nat_above_ln_v_is_high(
     tiny: cfg.Config, above: float, high: bool
 ) -> None:
     assert tiny.model.starts_high(math.log(tiny.model.vocab_size) + above) is high
+
+
+def test_an_error_crosses_processes_whole() -> None:
+    error = pickle.loads(pickle.dumps(cfg.ConfigError(["a.b: wrong", "a.c: wrong too"])))
+    assert (error.problems, str(error)) == (
+        ("a.b: wrong", "a.c: wrong too"),
+        "a.b: wrong\na.c: wrong too",
+    )

@@ -1,0 +1,104 @@
+"""Real Ray clusters on the loopback address, whose nodes are started as a user starts them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sweeping import descendants
+
+HOST = "127.0.0.2"  # 127.0.0.1 is replaced by Ray where a node joins
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+# A namespace in which this user may mount file systems.
+OWN_MOUNTS = ["unshare", "--map-root-user", "--mount", "bash", "-c"]
+
+
+def can_mount() -> bool:
+    """Whether a small file system can be mounted here, for a process alone."""
+    asked = [*OWN_MOUNTS, "mount -t tmpfs -o size=1m none /tmp"]
+    try:
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="file systems can't be mounted here")
+
+
+@dataclass
+class Node:
+    """A node of a cluster: `ray start`, which runs until it is stopped."""
+
+    process: subprocess.Popen[bytes]
+    address: str  # HOST:PORT of the head
+    folder: Path  # of Ray's files
+
+    def kill(self) -> None:
+        """Kill it, as a power cut does."""
+        for one in reversed(descendants(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])
+
+
+@contextlib.contextmanager
+def node(
+    head: Node | None = None, *more: str, within: str = "", **environment: str
+) -> Iterator[Node]:
+    """A node while the context lasts: of the cluster of a head, or a head. A script may mount things `within`
+    which it runs; `$1` is its folder, and the rest its command."""
+    # The paths of Ray's sockets have to be short.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    address = head.address if head else f"{HOST}:{free_port()}"
+    asked = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        "--disable-usage-stats",
+    ]
+    if head:
+        asked += [f"--address={address}", f"--node-ip-address={HOST}", *more]
+    else:
+        asked += ["--head", f"--node-ip-address={HOST}", f"--port={address.partition(':')[2]}"]
+        asked += [f"--temp-dir={folder}", "--include-dashboard=false", *more]
+    said = folder.with_suffix(".said")
+    if within:
+        asked = [*OWN_MOUNTS, within, "bash", str(folder), *asked]
+    with said.open("wb") as stream:
+        environment = {**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(folder), **environment}
+        process = subprocess.Popen(
+            asked, stdout=stream, stderr=subprocess.STDOUT, env=environment, cwd=folder
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in said.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        yield Node(process, address, folder)
+    finally:
+        started = Node(process, address, folder)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        started.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        said.unlink()

@@ -1,0 +1,262 @@
+"""Real sweeps on Ray clusters of several nodes, as a user runs them; all nodes are on this machine."""
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import HOST, Node, free_port, needs_mounts, node
+from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
+
+from sweeps import ledger as led
+from sweeps.engine.limits import usable_cpus
+from sweeps.exits import Code
+
+ROOT = Path(__file__).parents[1]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+TWO = RATES[:2]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Node]:
+    """A head that trains nothing."""
+    with node(None, "--num-cpus=0") as started:
+        yield started
+
+
+@pytest.fixture
+def asked(tmp_path: Path, scale: Path, head: Node) -> list[str]:
+    """The command of a sweep of two rates on the cluster."""
+    space = write_space(tmp_path, {"policy": "none"}, TWO)
+    return command(space, scale, tmp_path / "rates", "--address", head.address)
+
+
+@pytest.fixture
+def whole(trained: dict[str, Any]) -> dict[str, Any]:
+    """The curves of whole runs."""
+    return dict(list(trained.items())[: len(TWO)])
+
+
+def left_out(sweep: Path) -> list[str]:
+    return [row["reason"] for row in led.read(led.Files(sweep)) if row["kind"] == "node"]
+
+
+# A node without this program; one that has another disk where the sweep is; one whose code is another; and one
+# whose clock is an hour ahead.
+NO_PROGRAM = f'mount -t tmpfs none "{ROOT}/tinylm"; exec "${{@:2}}"'
+OTHER_DISK = 'mkdir -p "$SWEEP" && mount -t tmpfs none "$SWEEP"; exec "${@:2}"'
+OTHER_CODE = f"""
+cp -r "{ROOT}/tinylm" "$1/other" && echo "UNLIKE = 1" >> "$1/other/optim.py"
+mount --bind "$1/other" "{ROOT}/tinylm"; exec "${{@:2}}"
+"""
+AHEAD = """
+mkdir "$1/ahead"
+echo "import time; real = time.time; time.time = lambda: real() + 3600" > "$1/ahead/sitecustomize.py"
+PYTHONPATH="$1/ahead:$PYTHONPATH" exec "${@:2}"
+"""
+REASONS = [
+    (NO_PROGRAM, "this program can't be imported there"),
+    (OTHER_DISK, "it does not see what this machine writes into"),
+    (OTHER_CODE, "the training code of tinylm is"),
+    (AHEAD, "its clock is 3600 s ahead"),
+]
+
+
+@needs_mounts
+@pytest.mark.parametrize(("within", "reason"), REASONS, ids=["program", "folder", "code", "clock"])
+def test_a_node_that_lacks_something_is_left_out_and_burns_no_attempt(
+    tmp_path: Path, asked: list[str], head: Node, whole: Any, within: str, reason: str
+) -> None:
+    out = tmp_path / "rates"
+    with (
+        node(head, "--num-cpus=1", within=within, SWEEP=str(out)),
+        node(head, "--num-cpus=1"),
+    ):
+        done = run(asked)
+    assert (done.returncode, count_rows(out, "failed")) == (Code.DONE, 0), done.stderr
+    assert [one.startswith(reason) for one in left_out(out)] == [True], left_out(out)
+    assert f"{HOST}): left out: {reason}" in done.stderr
+    assert curves(out) == whole
+    assert not list(out.glob(".word-*"))
+
+
+@needs_mounts
+def test_where_every_node_is_left_out_nothing_is_begun(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    with node(head, "--num-cpus=1", within=NO_PROGRAM):
+        done = run(asked)
+    rows = list(led.read(led.Files(tmp_path / "rates")))
+    assert (done.returncode, rows) == (Code.CLUSTER, []), done.stderr
+    assert "no node has the 1 CPU that a trial needs" in done.stderr
+    assert "left out: this program can't be imported there" in done.stderr
+
+
+@needs_mounts
+def test_a_node_that_joins_later_is_looked_at_too(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    out, long = tmp_path / "rates", ["--set", f"budget.tokens={65 * 100_000}"]
+    with node(head, "--num-cpus=1"), subprocess.Popen([*asked, *long]) as driver:
+        wait_for_rows(out, "measured", 1)
+        with node(head, "--num-cpus=1", within=NO_PROGRAM):
+            wait_for_rows(out, "node", 1)
+        driver.terminate()
+        driver.wait(900)
+    assert [one[:36] for one in left_out(out)] == ["this program can't be imported there"]
+    assert count_rows(out, "failed") == 0
+
+
+LONG = ["--set", f"budget.tokens={65 * 1000}"]  # trials long enough to lose their node
+WAITS = "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
+
+
+def test_without_a_node_for_trials_a_sweep_waits_for_one(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    out = tmp_path / "rates"
+    with (
+        node(head, "--num-cpus=1") as only,
+        subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver,
+    ):
+        wait_for_rows(out, "checkpointed", 2)
+        only.kill()
+        assert driver.stderr is not None
+        said = driver.stderr.readline()
+        with node(head, "--num-cpus=1"):
+            said += driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.DONE, said
+    assert said.splitlines() == [f"{WAITS}10 min", "a node has joined; going on"]
+    started = [row for row in led.read(led.Files(out)) if row["kind"] == "started"]
+    assert any(row["step"] > 0 for row in started)
+    failed = [row["how"] for row in led.read(led.Files(out)) if row["kind"] == "failed"]
+    assert failed == ["node"]
+
+
+# The command with another time that it waits.
+IMPATIENT = """
+import runpy
+from sweeps.engine import tune
+tune.WAIT_SECONDS = 3.0
+runpy.run_module("sweeps.run", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
+    tmp_path: Path, asked: list[str], head: Node
+) -> None:
+    out = tmp_path / "rates"
+    words = [asked[0], "-c", IMPATIENT, *asked[3:], *LONG]
+    with (
+        node(head, "--num-cpus=1") as only,
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as driver,
+    ):
+        wait_for_rows(out, "checkpointed", 2)
+        only.kill()
+        said = driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.CLUSTER, said
+    assert said.splitlines()[:2] == [
+        f"{WAITS}3 s",
+        "the cluster has had no node that can run a trial for 3 s",
+    ]
+    assert "To resume: " in said and led.Files(out).summary.exists()
+
+
+def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[str]) -> None:
+    out = tmp_path / "rates"
+    with node(None, "--num-cpus=1") as head:
+        asked[asked.index("--address") + 1] = head.address
+        with subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "checkpointed", 2)
+            head.kill()
+            said = driver.communicate(timeout=900)[1]
+    assert driver.returncode == Code.CLUSTER, said
+    assert f"the cluster was lost: {head.address}: nothing listens there" in said
+    assert "To resume: " in said and led.Files(out).summary.exists()
+
+
+SIX = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
+
+
+def test_six_trials_share_four_declared_gpus(tmp_path: Path, scale: Path) -> None:
+    """Never two at a time on one device, and what is promoted goes on where one is free."""
+    out, space = tmp_path / "rates", write_space(tmp_path, STOPPING, SIX)
+    space.write_text(f"{space.read_text()}resources: {{cpus: 0.25, gpus: 1}}\n")
+    every = dict.fromkeys(("eval.every_tokens", "run.checkpoint_every_tokens"), 65 * 100)
+    sizes = {"budget.tokens": 65 * 1600, **every}
+    long = [part for name in sizes for part in ("--set", f"{name}={sizes[name]}")]
+    done = run(command(space, scale, out, "--gpus", "4", *long))
+    rows = led.read(led.Files(out))
+    assert done.returncode == Code.DONE, done.stderr
+    assert [row["slots"] for row in rows if row["kind"] == "session"] == [4]
+    holders: dict[str, str] = {}  # device -> trial that trains on it
+    used = set()
+    for row in rows:
+        if row["kind"] == "measured":
+            used.add(row["device"])
+            assert holders.setdefault(row["device"], row["trial"]) == row["trial"]
+        elif led.ends_attempt(row):
+            holders = {device: trial for device, trial in holders.items() if trial != row["trial"]}
+    assert used == {"GPU 0", "GPU 1", "GPU 2", "GPU 3"}
+    started = [row["trial"] for row in rows if row["kind"] == "started"]
+    assert len(started) > len(set(started)) == len(SIX)  # some were promoted
+
+
+def recipe() -> list[str]:
+    """The commands of the README: on the first machine, on the others, and on one of them."""
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("### More than one machine\n")[2].partition("\n## ")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Path]:
+    """A folder for the files of Ray nodes that go on after their command; they are killed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if f"{folder}/ray".encode() in file.read_bytes():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_commands_of_the_readme_join_two_machines(tmp_path: Path) -> None:
+    """Each has a home of its own, and both are this machine."""
+    head, port = tmp_path / "head", str(free_port())
+    own = {
+        "HEAD:.ray": f"{head}/.ray",
+        "scp ": "cp ",
+        "HEAD": HOST,
+        "6379": port,
+        "/shared": str(tmp_path / "shared"),
+        "sweeps run lr": f"'{sys.executable}' -m sweeps.run lr --scale smoke",
+    }
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with machines() as folder:
+        for name, script in zip(("head", "other", "other"), recipe(), strict=True):
+            home = tmp_path / name
+            home.mkdir(exist_ok=True)
+            typed = functools.reduce(lambda text, pair: text.replace(*pair), own.items(), script)
+            done = subprocess.run(
+                ["bash", "-e", "-c", typed],
+                env={**outer, "PATH": path, "HOME": str(home), "RAY_TMPDIR": str(folder)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    rows = led.read(led.Files(tmp_path / "shared" / "results" / "lr"))
+    assert [row["slots"] for row in rows if row["kind"] == "session"] == [2 * int(usable_cpus())]
