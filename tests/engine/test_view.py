@@ -170,7 +170,10 @@ def test_a_value_with_the_name_of_another_column_is_named_by_its_path(tmp_path: 
     assert heading(table) >= {"budget.tokens", "tokens"}
 
 
-@pytest.mark.parametrize(("more", "first"), [({}, "arm seed"), ({"retune": RETUNE}, "arm lr role")])
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [({}, {"arm", "seed"}), ({"retune": RETUNE}, {"arm", "lr", "role"})],
+)
 def test_a_study_has_columns_of_the_arm_and_the_values_tuned(
     tmp_path: Path, more: dict[str, Any], asked: set[str]
 ) -> None:
