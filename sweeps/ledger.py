@@ -89,6 +89,11 @@ class ResultsFolder:
         return self.folder / "EXPERIMENT_LOG.md"
 
     @property
+    def log_page(self) -> Path:
+        """The same as a page."""
+        return self.folder / "EXPERIMENT_LOG.html"
+
+    @property
     def index(self) -> Path:
         """The page that links the sweeps' reports."""
         return self.folder / "index.html"

@@ -95,20 +95,16 @@ def main(
             raise exits.UsageError(
                 f"--policy {policy}: --compare replays all policies; leave out one of the two"
             )
-        from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
-        from sweeps.report.terminal import print_replays, warn_of_short
+        from sweeps.policies import DEFAULT_SCHEDULE
+        from sweeps.report.terminal import print_recommended, print_replays, warn_of_short
         from sweeps.simulate.curves import arrivals, ended_early, read_curves
         from sweeps.simulate.judge import check_reach, judged
-        from sweeps.simulate.settings import fitting, settings
+        from sweeps.simulate.settings import every, settings
 
         one = policy or DEFAULT_SCHEDULE.policy
-        chosen = (
-            {each: fitting(each, given) for each in SCHEDULES}
-            if compare
-            else {one: settings(one, given)}
-        )
         path = _curves(name)
         curves = read_curves(path)
+        chosen = every(given, curves) if compare else {one: settings(one, given)}
         for schedule in chosen.values():
             check_reach(curves, schedule, str(path))
         warn_of_short(len(ended_early(curves)), len(curves))
@@ -124,6 +120,11 @@ def main(
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
             print_replays(results, timed, console())
+            if compare:
+                dumps = {each: schedule.model_dump() for each, schedule in chosen.items()}
+                # The policy stands first.
+                written = {each: {"policy": dump["policy"], **dump} for each, dump in dumps.items()}
+                print_recommended(results, written, console())
         if compare:
             from sweeps.report import plots
 

@@ -190,7 +190,7 @@ def test_an_arm_that_starts_too_high_gets_the_setting_that_lowers_it() -> None:
     assert plan.arms[1].changes == changes | {"model.embedding_std": "standard"}
 
 
-@pytest.mark.parametrize("retune", [None, {"optim.lr": {"times": [0.5, 1, 2]}}])
+@pytest.mark.parametrize("retune", [None, {"optim.lr": {"times": [1, 8, 64]}}])
 def test_an_arm_that_was_not_re_tuned_gets_a_grid(retune: dict[str, Any] | None) -> None:
     arms = {"nope": {**NOPE, "retune": False}} if retune else {"nope": NOPE}
     tree = study(arms=arms, **({"retune": retune} if retune else {}))
@@ -198,6 +198,30 @@ def test_an_arm_that_was_not_re_tuned_gets_a_grid(retune: dict[str, Any] | None)
     assert ask("a.yaml").exit_code == 0
     _, plan = planned("a.yaml")
     assert [arm.retune for arm in plan.arms] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("retune", "wider"),
+    [
+        ({"grid": [4e-3, 1e-3, 1.6e-2]}, {"grid": [2.5e-4, 1e-3, 4e-3, 1.6e-2]}),
+        ({"times": [1, 2, 4]}, {"times": [0.5, 1, 2, 4]}),
+    ],
+)
+def test_an_arm_on_the_edge_of_its_grid_gets_a_wider_one(
+    retune: dict[str, Any], wider: dict[str, Any]
+) -> None:
+    """The sweep is extended: all its trials are kept."""
+
+    def low_is_best(config: dict[str, Any], share: float) -> float:
+        return 3.0 + config["optim"]["lr"] + (1 - share) + 0.1 * is_bare(config)
+
+    files = swept(study(retune={"optim.lr": retune}), low_is_best)
+    assert ask("a.yaml").exit_code == 0
+    request, plan = planned("a.yaml")
+    assert request.space.model_dump()["retune"]["optim.lr"] == wider
+    before = led.fold(led.read(files)).trials.values()
+    grids = {one.trial for one in before if one.role == "tuning"}
+    assert grids < {one.trial for one in plan.trials}
 
 
 def test_an_experiment_of_a_file_asks_for_a_sweep_at_the_scale_in_that_file() -> None:

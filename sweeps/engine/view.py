@@ -1,13 +1,16 @@
 """What a sweep prints: its plan before it runs, then a live table in a terminal or lines in a file."""
 
 import math
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from operator import itemgetter
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -33,6 +36,7 @@ from sweeps.text import (
     loss,
     named,
     quantity,
+    short_name,
     show,
 )
 from tinylm import config as cfg
@@ -49,6 +53,8 @@ _STYLES = {
     "failed": "red",
     "finished": "green",
 }
+_ROLES = {"tuning": "re-tune", "confirm": "confirm", "audit": "audit", "horizon": "horizon"}
+_LONGEST = 24  # characters of a value in the live table
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
@@ -96,6 +102,13 @@ def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
             yield row["host"], f"left out: {row['reason']}"
         case "look":
             yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
+
+
+def _state(trial: led.Trial) -> str:
+    """The state of a trial, in a few words."""
+    if trial.is_stopped_by_hand:
+        return led.BY_HAND
+    return "starting" if trial.status == "running" and not trial.curve else trial.status
 
 
 def _steered(row: led.Row) -> str:
@@ -361,6 +374,37 @@ def show_time(
     )
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of the live table, and how readily it is left out where there is no room."""
+
+    name: str
+    cells: Sequence[str]
+    is_number: bool = True
+    spare: float = -math.inf  # the highest goes first; of -inf it stays
+
+    @property
+    def heading(self) -> str:
+        """The name on lines that are hardly longer than a number."""
+        return "\n".join(textwrap.wrap(self.name.replace("_", " "), 8, break_long_words=False))
+
+    @property
+    def width(self) -> int:
+        """The characters of the longest line."""
+        return min(_LONGEST, max(map(cell_len, [*self.heading.split("\n"), *self.cells])))
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that have room beside one another, two spaces apart."""
+    kept = list(columns)
+    while sum(column.width + 2 for column in kept) - 2 > width:
+        most = max(kept, key=lambda column: column.spare)
+        if most.spare == -math.inf:
+            break
+        kept.remove(most)
+    return kept
+
+
 class View:
     """The display of one session of a driver."""
 
@@ -402,37 +446,73 @@ class View:
     def _draw(self) -> Group:
         metric = self._driver.request.space.metric
         trials = sorted(self._driver.sweep.attempted, key=lambda trial: _order(trial, metric))
-        room = max(3, self._console.size.height - 8)
+        room = max(3, self._console.size.height - 9)
+        shown = trials[:room]
+        columns = fitting([*self._asked(shown), *self._reached(shown)], self._console.size.width)
         table = Table(box=None, pad_edge=False)
-        # Numbers are never cut off; a long label may be.
-        longest = max(12, self._console.size.width - 58)
-        table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=longest)
-        table.add_column("state", no_wrap=True)
-        for name in ("tokens", "of", "next rung", metric.replace("_", " "), "tokens/s"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for trial in trials[:room]:
-            cells = (Text(cell) for cell in self._cells(trial, metric))  # a label is not markup
+        for column in columns:
+            table.add_column(
+                Text(column.heading),
+                justify="right" if column.is_number else "left",
+                vertical="bottom",
+                no_wrap=True,
+                overflow="ellipsis",
+                max_width=_LONGEST,
+            )
+        for number, trial in enumerate(shown):
+            cells = (Text(column.cells[number]) for column in columns)  # a value is not markup
             table.add_row(*cells, style=_STYLES[trial.status])
         parts: list[RenderableType] = [table]
         if len(trials) > room:
             parts.append(Text(f"and {len(trials) - room} more", style="dim"))
         return Group(*parts, Text(), self._progress())
 
-    def _cells(self, trial: led.Trial, metric: str) -> tuple[str, ...]:
-        last = trial.curve[-1] if trial.curve else None
+    def _asked(self, trials: Sequence[led.Trial]) -> Iterator[Column]:
+        """What tells the trials apart: the arm, a column for each varied path, the seed and the role."""
+        space, planned = self._driver.request.space, self._driver.sweep.trials.values()
+        varied = dict.fromkeys(path for trial in planned for path in trial.values)
+        if space.is_study:  # the name of an arm says the rest
+            yield Column("arm", [trial.arm for trial in trials], is_number=False)
+            tuned = {*(space.retune or {}), "run.repeat"}
+            varied = {path: None for path in varied if path in tuned}
+        names = [*map(short_name, varied), "tokens"]
+        for rank, path in enumerate(varied):
+            name = short_name(path)
+            yield Column(
+                name if names.count(name) == 1 else path,
+                [show(trial.values.get(path)) for trial in trials],
+                is_number=not any(isinstance(trial.values.get(path), str) for trial in trials),
+                spare=rank - len(varied),  # the last goes first
+            )
+        if len({trial.seed for trial in planned}) > 1:
+            yield Column("seed", [str(trial.seed) for trial in trials])
+        if any(trial.role in _ROLES for trial in trials):
+            yield Column("role", [_ROLES.get(trial.role, "") for trial in trials], is_number=False)
+
+    def _reached(self, trials: Sequence[led.Trial]) -> Iterator[Column]:
+        """How far the trials are, and their losses."""
+        space = self._driver.request.space
+        last = [trial.curve[-1] if trial.curve else None for trial in trials]
+        begun = [_state(trial) for trial in trials]
+        speeds = [
+            f"{record['tokens_per_s']:.0f}" if record and trial.status == "running" else ""
+            for trial, record in zip(trials, last, strict=True)
+        ]
+        yield Column("state", begun, is_number=False)
+        yield Column("tokens", [count(trial.tokens) for trial in trials], spare=1)
+        yield Column("of", [count(trial.budget) for trial in trials], spare=4)
+        if space.schedule.shares():
+            yield Column("next rung", [self._next_rung(trial) for trial in trials], spare=3)
+        yield Column(
+            space.metric, [loss(record[space.metric]) if record else "" for record in last]
+        )
+        yield Column("tokens/s", speeds, spare=2)
+
+    def _next_rung(self, trial: led.Trial) -> str:
         is_judged = trial.pool is not None and trial.by_hand is None
         rungs = self._driver.policy.rungs(trial.budget) if is_judged else ()
         after = [rung for rung in rungs if rung > trial.tokens]
-        starting = trial.status == "running" and last is None
-        return (
-            trial.label,
-            led.BY_HAND if trial.is_stopped_by_hand else "starting" if starting else trial.status,
-            count(trial.tokens),
-            count(trial.budget),
-            count(after[0]) if after and trial.status in {"planned", "running"} else "",
-            loss(last[metric]) if last else "",
-            f"{last['tokens_per_s']:.0f}" if last and trial.status == "running" else "",
-        )
+        return count(after[0]) if after and trial.status in {"planned", "running"} else ""
 
     def _progress(self) -> Table:
         sweep = self._driver.sweep
@@ -441,7 +521,8 @@ class View:
         total = max(self._expected, spent)
         passed = self._clock() - self._begun
         here = spent - self._spent_before
-        left = f", about {duration((total - spent) * passed / here)} left" if here else ""
+        rest = total - spent
+        left = f", about {duration(rest * passed / here)} left" if here and rest else ""
         full = sum(trial.budget for trial in trials)
         lines = Table.grid()
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))

@@ -26,7 +26,7 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
     """The cautions on an arm from its runs and the baseline's."""
     yield from _unequal(results, base, arm)
     for path, value in (arm.chosen or {}).items():
-        edge = _edge(arm, path, value)
+        edge = edge_of(arm, path, value)
         if edge is not None:
             side, further = edge
             told = f" (try {show(further)})" if further <= HIGHEST.get(path, math.inf) else ""
@@ -163,7 +163,7 @@ def _of_contexts(contexts: ContextLengths, trial: Trial, first: Trial) -> Iterat
         yield Caution("updates", text)
 
 
-def _edge(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
+def edge_of(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbor, and a value to try
     there: at the same distance as the neighbor on the other side. No shorter context is one to try."""
     tried = sorted({trial.value(path) for trial in arm.grid})

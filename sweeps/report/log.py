@@ -1,4 +1,4 @@
-"""`results/EXPERIMENT_LOG.md`: every experiment of all sweeps, filled from their ledgers, with the
+"""`results/EXPERIMENT_LOG.md` and the same as a page: every experiment of all sweeps, filled from their ledgers, with the
 notes that people wrote in it or in a sweep's `notes.md`."""
 
 import contextlib
@@ -17,9 +17,9 @@ from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, Results, tokens_per_s
-from sweeps.ledger import Files, ResultsFolder, Row
+from sweeps.ledger import Files, ResultsFolder, Row, write_whole
 from sweeps.outcomes import outcome
-from sweeps.report import notes
+from sweeps.report import log_page, notes
 from sweeps.report.answer import better_words, chosen_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.head import best_words
@@ -124,7 +124,8 @@ def _own_notes(files: Files) -> Markdown:
 
 
 def write(folder: Path, reader: Reader) -> Path:
-    """Write the log of the sweeps in a folder and keep people's notes; returns its path.
+    """Write the log of the sweeps in a folder, and the same as a page, and keep people's notes; returns
+    the path of the log.
 
     Raises `NotesError` and leaves the log unchanged if a note in it has no end.
     """
@@ -135,6 +136,8 @@ def write(folder: Path, reader: Reader) -> Path:
     content = _template().render(**_content(folder, all_findings), left_out=left_out)
     path = ResultsFolder(folder).log
     copy = notes.write(path, content.encode())
+    whole_log = read_file(path, notes.LARGEST).decode(errors="replace")  # with people's notes
+    write_whole(ResultsFolder(folder).log_page, log_page.html(whole_log).encode())
     if copy is not None:
         print(
             f"{path} was not written by this program, or was cut off: it is now {copy}",

@@ -7,16 +7,17 @@ from typing import Any
 import yaml
 
 from sweeps.findings.arms import ArmFindings
+from sweeps.findings.cautions import edge_of
 from sweeps.findings.doubts import HighInit, doubts, high_init
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, changes, experiments
-from sweeps.findings.ranking import BestValue, NotSettled, lowest_rate
+from sweeps.findings.ranking import BestValue, NotSettled, is_sensible, lowest_rate
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
 from sweeps.ledger import Row, Trial
 from sweeps.outcomes import Overfit, overfit
-from sweeps.plan.space import BATCH, CONTEXT, Looks, Space
+from sweeps.plan.space import BATCH, CONTEXT, Looks, Space, Times
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import init_of, passes_of
 from sweeps.selection import when
@@ -323,7 +324,7 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     if doubts(one.runs, one.against):
         return  # as in a search
     ways: dict[str, tuple[str, Row | None]] = {
-        "grid edge": ("Extend the grid under `retune`.", None),
+        "grid edge": _extended(results, arm),
         "grid missed": ("Use a finer grid under `retune`.", None),
         "audit": (_RANK_ALL, _EVERY_TRIAL),
     }
@@ -340,6 +341,31 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
         looks = results.sweep.looks
         level = f" The verdict will be at level {arm.level + 5}%." if looks else ""
         yield Step(f"More seeds: {arm.verdict.detail}.{level} {words} {_again(results)}", space)
+
+
+def _extended(results: Results, arm: ArmFindings) -> tuple[str, Row | None]:
+    """What to change in the space where values that an arm's grid chose are at its edge, in words and as it
+    is written."""
+    wider: Row = {}
+    for path, chosen in (arm.runs.chosen or {}).items():
+        domain, edge = (results.space.retune or {}).get(path), edge_of(arm.runs, path, chosen)
+        if domain is None or edge is None:
+            continue
+        side, further = edge
+        further = round(further) if isinstance(chosen, int) else float(f"{further:.4g}")
+        if further == chosen or not is_sensible(arm.runs.grid[0].config, {path: further}):
+            continue
+        if isinstance(domain, Times):  # of the value that the arm has
+            end = min(domain.times) if side == "lowest" else max(domain.times)
+            wider[path] = {"times": sorted([*domain.times, float(f"{end * further / chosen:.4g}")])}
+        else:
+            wider[path] = {"grid": sorted([*domain.values, further])}
+    if not wider:
+        return "Extend the grid under `retune`.", None
+    tree = results.sweep.request["space"]["retune"] if results.sweep.request else {}
+    lines = [f"`{path}: {_flow(domain)}`" for path, domain in wider.items()]
+    words = f"Extend the grid: set {' and '.join(lines)} under `retune`."
+    return words, {"retune": {**tree, **wider}}
 
 
 def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:

@@ -25,7 +25,7 @@ _NOTE = re.compile(
 )
 # A marker without its partner, or one that is not at the beginning of a line.
 _STRAY = re.compile(rb"^[ \t]*<!-- (end of )?notes: (\S*)", re.MULTILINE)
-_LARGEST = 10**9  # bytes of a file
+LARGEST = 10**9  # bytes of a file
 _SAVING_SECONDS = 2.0  # time that an editor may take to write a file
 _EDITING_SECONDS = 0.5  # time that a program may take to read a file, change it and write it
 
@@ -100,7 +100,7 @@ def _settled(path: Path, clock: Callable[[], float]) -> bytes | None:
     until = clock() + _SAVING_SECONDS
     while True:
         try:
-            content = read_file(path, _LARGEST)
+            content = read_file(path, LARGEST)
         except FileNotFoundError:
             return None
         if content.endswith(LAST) or clock() > until:
@@ -127,7 +127,7 @@ def _exchanged(ours: Path, path: Path) -> bool:
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        return read_file(path, _LARGEST) == content
+        return read_file(path, LARGEST) == content
     except OSError:  # something else
         return False
 

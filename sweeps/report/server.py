@@ -190,6 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif path == f"/{there.log.name}":
             self._file(there.log)
+        elif path == f"/{there.log_page.name}":
+            self._file(there.log_page, _HTML)
         else:
             name, _, rest = path.removeprefix("/").partition("/")
             files = self.server.sweep(name)
@@ -226,9 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send_whole(_HTML, body)
 
-    def _file(self, path: Path) -> None:
-        """Answer with a file that an analysis wrote, not one that a link leads to."""
-        kind = _KINDS.get(path.suffix)
+    def _file(self, path: Path, kind: str | None = None) -> None:
+        """Answer with a file that an analysis wrote, not one that a link leads to; its suffix says of which
+        kind it is, if nothing else does."""
+        kind = kind or _KINDS.get(path.suffix)
         try:
             own = path.resolve().is_relative_to(self.server.folder.resolve())
             found = read_file(path, _LONGEST, follow=False) if own and kind else None

@@ -12,12 +12,13 @@ from rich.text import Text
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import TrialResult, status_words
-from sweeps.ledger import AT_TARGET
+from sweeps.ledger import AT_TARGET, Row
 from sweeps.outcomes import outcome
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.report.head import head_words
+from sweeps.report.next_steps import as_yaml
 from sweeps.selection import Metric, groups, last_record
-from sweeps.simulate.judge import Judgment
+from sweeps.simulate.judge import KEPT, Judgment, recommended
 from sweeps.text import count, duration, loss, named, signed, whole
 
 
@@ -253,6 +254,20 @@ def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console
             f"{result.utilization:.0%}",
         )
     console.print(table)
+
+
+def print_recommended(
+    results: Mapping[str, Judgment], schedules: Mapping[str, Row], console: Console
+) -> None:
+    """Print the schedule that the replays speak for, as it stands in a space; nothing if curves that end
+    early speak for none."""
+    name = recommended(results)
+    if name is None:
+        return
+    kept = f"kept the best in at least {KEPT:.0%} of the replays of these curves"
+    console.print(Text(f"The cheapest that {kept} is {name}. In a space:"))
+    schedule = as_yaml({"schedule": schedules[name]}).rstrip()
+    console.print(Text(schedule), soft_wrap=True)
 
 
 def warn_of_short(short: int, curves: int) -> None:

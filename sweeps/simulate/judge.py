@@ -132,6 +132,29 @@ def judge(curves: Sequence[Curve], replays: Iterable[ReplayResult], top: int) ->
     )
 
 
+KEPT = 0.95  # the share of replays in which a policy that is recommended kept the best
+
+
+def recommended(results: Mapping[str, Judgment]) -> str | None:
+    """The cheapest policy that kept the best often enough; None where curves end early, so that it is not
+    known which is the best."""
+    good = {name: found for name, found in results.items() if found.best_kept >= KEPT}
+    if not good or any(found.short for found in results.values()):
+        return None
+    return min(good, key=lambda name: (good[name].cost, good[name].regret.mean))
+
+
+def _bare(curve: Curve, rungs: Sequence[int]) -> list[int]:
+    """The rungs of a curve at which it has no decayed score."""
+    return [rung for rung in rungs if rung < curve.tokens[-1] and rung not in curve.decayed]
+
+
+def has_decayed(curves: Sequence[Curve], schedule: Schedule) -> bool:
+    """Whether all curves have decayed scores at the rungs of a schedule."""
+    rungs = rounded_rungs(schedule, max(curve.tokens[-1] for curve in curves))
+    return not any(_bare(curve, rungs) for curve in curves)
+
+
 def check_reach(curves: Sequence[Curve], schedule: Schedule, source: str) -> None:
     """Raise `ConfigError` if a trial has no score at the first rung and did not diverge before it, or
     if scores are decayed ones and a rung has none."""
@@ -154,7 +177,7 @@ def check_reach(curves: Sequence[Curve], schedule: Schedule, source: str) -> Non
         for curve in missed
     ]
     for curve in curves if schedule.branch else ():
-        bare = [r for r in rungs if r < curve.tokens[-1] and r not in curve.decayed]
+        bare = _bare(curve, rungs)
         if bare:
             wrong.append(f"{source}: trial {curve.trial} has no decayed score at {bare[0]} tokens")
     if wrong:

@@ -1,11 +1,13 @@
 """The settings of a policy by its name, for replays; what is not given has the default of a space."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES, Schedule
+from sweeps.simulate.curves import Curve
+from sweeps.simulate.judge import has_decayed
 from tinylm.config import ConfigError, did_you_mean, problems
 
 
@@ -23,6 +25,20 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
     except ValidationError as error:
         found = problems(error, schedule.model_fields)
         raise ConfigError(problem.line(f"--policy {name}") for problem in found) from error
+
+
+def every(given: Mapping[str, Any], curves: Sequence[Curve]) -> dict[str, Schedule]:
+    """The settings of every policy by its name; without a given score, one that can be judged by raw and by
+    decayed scores of the curves has both."""
+    found = {}
+    for name in SCHEDULES:
+        decayed = None if "score" in given else fitting(name, {**given, "score": "decayed"})
+        if decayed is not None and decayed.branch and has_decayed(curves, decayed):
+            found[f"{name} (raw)"] = fitting(name, given)
+            found[f"{name} (decayed)"] = decayed
+        else:
+            found[name] = fitting(name, given)
+    return found
 
 
 def fitting(name: str, given: Mapping[str, Any]) -> Schedule:

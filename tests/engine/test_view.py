@@ -1,7 +1,9 @@
 """What a person sees while a sweep runs."""
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conducting import RETUNE, study
@@ -24,11 +26,12 @@ def shown(
     height: int = 40,
     records: float = 7,
     what: Request | None = None,
+    width: int = 100,
 ) -> str:
     """All that is printed while a sweep runs for a number of records, which take 70 seconds."""
     now = [0.0]
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=100, height=height, no_color=True)
+    console = Console(file=file, force_terminal=terminal, width=width, height=height, no_color=True)
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, what or request(grid(RATES)))
         view = View(conductor, 10**5, console, lambda: now[0])
@@ -76,7 +79,7 @@ def test_a_rung_of_budgets_that_differ_is_named_as_a_share(tmp_path: Path, line:
 
 def test_the_next_rung_is_one_of_the_trials_own_budget(tmp_path: Path) -> None:
     table = shown(tmp_path, terminal=True, records=3, what=request(BUDGETS))
-    rows = [line for line in table.splitlines() if "tokens=16384" in line]
+    rows = [line for line in drawn(table) if line.strip().startswith("16384")]
     assert "4.1k" in rows[-1]
 
 
@@ -111,10 +114,72 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["lr=0.001", "starting", "paused", "8.19k", "next rung", "in full: 65.5k", "left"]
+    "cell", ["0.001", "starting", "paused", "8.19k", "rung", "in full: 65.5k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
     assert cell in shown(tmp_path, terminal=True)
+
+
+MANY = {
+    "question": "Which values?",
+    "search": {"method": "random", "samples": 8},
+    "space": {
+        "optim.lr": {"loguniform": [1e-4, 1e-2]},
+        "optim.weight_decay": {"loguniform": [1e-3, 1.0]},
+        "optim.beta2": {"uniform": [0.9, 0.99]},
+        "optim.batch_size": {"choice": [2, 4, 8]},
+        "model.position": {"choice": ["rope", "none"]},
+    },
+    "seeds": [0, 1],
+    "schedule": {"policy": "none"},
+}
+
+
+def drawn(output: str) -> list[str]:
+    """The lines that a terminal shows last, without the codes that move its cursor and change colors."""
+    last = output.rpartition("\x1b[2K")[2]
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last).splitlines()
+
+
+def heading(output: str) -> set[str]:
+    """The words above the last table."""
+    lines = drawn(output)
+    end = next(number for number, line in enumerate(lines) if "state" in line)
+    return {word for line in lines[: end + 1] for word in line.split()}
+
+
+def test_each_varied_value_has_a_column(tmp_path: Path) -> None:
+    table = shown(tmp_path, terminal=True, what=request(MANY), width=120)
+    words = "weight batch val lr decay beta2 size position seed state tokens of loss tokens/s"
+    assert heading(table) == set(words.split())
+
+
+def test_a_narrow_table_keeps_the_values_and_leaves_out_how_far_trials_are(tmp_path: Path) -> None:
+    table = shown(tmp_path, terminal=True, what=request(MANY), width=74)
+    kept = "weight batch val lr decay beta2 size position seed state loss"
+    assert heading(table) == set(kept.split())
+
+
+def test_no_line_of_a_terminal_is_longer_than_it_is_wide(tmp_path: Path) -> None:
+    table = shown(tmp_path, terminal=True, what=request(MANY), width=80)
+    assert max(map(len, drawn(table))) <= 80
+
+
+def test_a_value_with_the_name_of_another_column_is_named_by_its_path(tmp_path: Path) -> None:
+    table = shown(tmp_path, terminal=True, what=request(BUDGETS))
+    assert heading(table) >= {"budget.tokens", "tokens"}
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [({}, {"arm", "seed"}), ({"retune": RETUNE}, {"arm", "lr", "role"})],
+)
+def test_a_study_has_columns_of_the_arm_and_the_values_tuned(
+    tmp_path: Path, more: dict[str, Any], asked: set[str]
+) -> None:
+    table = shown(tmp_path, terminal=True, what=request(study(**more)), records=3)
+    reached = "state tokens of val loss tokens/s"
+    assert heading(table) == asked | set(reached.split())
 
 
 def test_the_time_left_is_that_of_the_tokens_left_at_the_speed_so_far(tmp_path: Path) -> None:

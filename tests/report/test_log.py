@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sweeps import analyze
 from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
-from sweeps.report import log, notes
+from sweeps.report import log, log_page, notes
 from sweeps.report.entries import entries_under
 from tinylm import config as cfg
 
@@ -80,7 +80,7 @@ def test_the_fields_of_the_template_come_in_its_order(text: str) -> None:
 
 
 def test_no_placeholder_is_left(text: str) -> None:
-    told = text.replace("`seeds: [0, 1, 2]`", "")
+    told = re.sub(r"`[\w.]+: [^`\n]*`", "", text)  # settings to write into a space
     assert re.findall(r"\[[^\]]*\](?!\()|To be filled|None|nan", told) == []
 
 
@@ -411,3 +411,45 @@ def test_notes_that_are_no_small_file_of_the_sweep_are_not_quoted(
     log.begin_notes(files)
     assert log._own_notes(files) == f"> `notes.md`: {why}; it is not quoted here."
     assert capsys.readouterr().err == f"{files.notes}: {why}; it is not quoted in the log\n"
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> str:
+    return write(results).with_suffix(".html").read_text()
+
+
+def test_the_page_has_what_the_log_has(page: str, text: str) -> None:
+    titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert re.findall(r'<h2 id="part-\d+">(.*)</h2>', page) == titles
+    assert re.findall(r'<li><a href="#part-\d+">(.*)</a></li>', page) == titles
+    assert "<table>" in page
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    assert "default-src 'none'" in page
+    assert (
+        re.findall(r"<(script|img|iframe|object|embed|link(?! rel=.icon. href=.data:,.>))", page)
+        == []
+    )
+
+
+def test_a_name_in_the_contents_is_not_escaped_as_in_markdown() -> None:
+    contents = log_page.html("## Experiment 1: layer\\_norm & more\n").partition("</nav>")[0]
+    assert "layer_norm &amp; more" in contents
+
+
+HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(1)>
+[a](javascript:alert(1)) ![b](https://example.org/b.png)
+</main><b>bold</b>
+"""
+
+
+def test_notes_are_on_the_page_and_html_in_them_is_text(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    path = write(tmp_path)
+    marker = "<!-- notes: lr-cpu -->\n"
+    path.write_text(path.read_text().replace(marker, marker + HOSTILE))
+    page = write(tmp_path).with_suffix(".html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "[a](javascript:alert(1))" in page
+    assert re.findall("<script|<img src=.?x|<b>|href=.?javascript|notes: ", page) == []

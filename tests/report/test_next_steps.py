@@ -344,7 +344,8 @@ def test_the_whole_numbers_around_a_draw_are_steps_apart(tmp_path: Path) -> None
 
 def test_an_arm_on_the_edge_of_its_grid_is_to_be_re_tuned(tmp_path: Path) -> None:
     (step,) = beginning(arm_of(tmp_path, retune=RETUNE), "Re-tune")
-    assert "(try 0.00025). Extend the grid under `retune`." in step
+    told = "Extend the grid: set `optim.lr: {grid: [0.00025, 0.001, 0.004, 0.016]}` under `retune`."
+    assert f"(try 0.00025). {told}" in step
 
 
 @pytest.mark.parametrize(

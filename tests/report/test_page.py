@@ -373,6 +373,12 @@ def test_what_an_analysis_wrote_is_served_as_it_is(live: tuple[web.Server, Story
     assert (answer.headers["Content-Type"], answer.read()) == ("image/png", b"picture")
 
 
+def test_the_log_is_served_as_a_page(live: tuple[web.Server, Story]) -> None:
+    (live[0].folder / "EXPERIMENT_LOG.html").write_bytes(b"log")
+    answer = ask(live[0], "/EXPERIMENT_LOG.html")
+    assert (answer.headers["Content-Type"], answer.read()) == ("text/html; charset=utf-8", b"log")
+
+
 def raw(server: web.Server, *lines: str) -> str:
     """What comes back for the lines of a request, until the connection is closed."""
     with socket.create_connection((web.HOST, server.server_port), timeout=300) as connection:

@@ -4,6 +4,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledgers import (
     BUDGET,
@@ -21,6 +22,7 @@ from ledgers import (
 )
 from matplotlib.axes import Axes
 from matplotlib.cbook import is_math_text
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sweeps.findings.everything import findings
@@ -30,7 +32,7 @@ from sweeps.report import plots
 from sweeps.report.analysis import Analysis
 from sweeps.report.plots import look
 from sweeps.report.plots.trials import XAxis, learning_curves, loss_against
-from sweeps.text import show
+from sweeps.text import named, show
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +249,64 @@ def test_the_labels_of_values_never_overlap(tmp_path: Path, name: str, axis: str
     assert not [row for row in rows if row[0] == row[1] and row[2] == row[3]]
 
 
-def test_seeds_share_a_name_in_the_legend(tmp_path: Path) -> None:
+def names_at_ends(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_seeds_share_a_name(tmp_path: Path) -> None:
     of = studied(ended(tmp_path, "model.norm", {"pre": (3.0, 3.1), "post": (3.1, 3.2)}))
-    assert legend(learning_curves(of, "step"))[:2] == ["norm=pre", "norm=post"]
+    assert names_at_ends(learning_curves(of, "step")) == ["norm=pre", "norm=post"]
+
+
+def test_curves_that_went_to_the_end_are_colored_and_named_there(rates: Results) -> None:
+    figure = learning_curves(rates, "tokens")
+    finished = [trial for trial in rates.trials if trial.status == "finished"]
+    assert set(names_at_ends(figure)) == {trial.label for trial in finished}
+    colors = {str(text.get_color()) for text in figure.axes[0].texts}
+    assert len(colors) == len(finished)
+
+
+def test_curves_that_were_stopped_or_lost_are_thin_and_gray(rates: Results) -> None:
+    figure = learning_curves(rates, "tokens")
+    (lines,) = figure.axes[0].collections
+    others = [t for t in rates.trials if t.curve and t.status != "finished"]
+    assert len(lines.get_paths()) == len(others) > 0
+    assert {to_hex(color) for color in np.atleast_2d(lines.get_edgecolor())} == {to_hex(look.GRAY)}
+    assert "stopped early, or lost" in legend(figure)
+
+
+def test_where_all_were_lost_the_curves_are_colored(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        for rate in (1e-3, 2e-3):
+            trial = tell.plan({"optim.lr": rate})
+            tell.start(trial)
+            tell.measure(trial, FIRST, 3.0)
+            tell.diverge(trial, FIRST)
+    figure = learning_curves(studied(Files(tmp_path)), "tokens")
+    assert "stopped early, or lost" not in legend(figure)
+
+
+def test_of_many_curves_the_best_are_named(many: Results) -> None:
+    names = names_at_ends(learning_curves(many, "tokens"))
+    best = sorted(many.trials, key=lambda trial: trial.curve[-1]["val_loss"])[:5]
+    assert names == [named(trial.values) for trial in best]
+
+
+@pytest.mark.parametrize(
+    ("places", "moved"),
+    [
+        ([0.2, 0.5], [0.2, 0.5]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.0, 0.0], [0.0, 0.1]),
+        ([1.0, 1.0], [0.9, 1.0]),
+        ([], []),
+    ],
+)
+def test_names_at_ends_move_as_little_as_keeps_them_apart(
+    places: list[float], moved: list[float]
+) -> None:
+    assert look.spread(places, 0.1) == pytest.approx(moved)
 
 
 def test_the_line_goes_through_the_mean_of_the_seeds(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import yaml
 from ledgers import lr_sweep
 from typer.testing import CliRunner
 
+from sweeps.plan.space import Space
 from sweeps.policies import DEFAULT_SCHEDULE, SCHEDULES
 from sweeps.policies.asha import Asha
 from sweeps.policies.none import RunAll
@@ -151,6 +153,11 @@ def test_a_diverged_trial_is_no_kill() -> None:
     assert judge(pool, [replay(pool, RunAll(), 1)], 2).false_kills == 0.0
 
 
+RATES = {
+    "question": "Which?",
+    "search": {"method": "grid"},
+    "space": {"optim.lr": {"grid": [1e-3, 2e-3]}},
+}
 GOOD = "trial,tokens,score,optim.lr\n" + "".join(
     f"t{n},{tokens},{n + 90 / tokens},{n}e-3\n" for n in range(1, 10) for tokens in (10, 20, 80)
 )
@@ -271,6 +278,46 @@ def test_all_policies_are_compared_and_drawn(tmp_path: Path) -> None:
     result = run(file(tmp_path), "--compare", "--json", "--repeats", "3", "--out", str(out))
     assert set(json.loads(result.stdout)) == set(SCHEDULES)
     assert all(name in out.read_text() for name in SCHEDULES)
+
+
+DECAYED = "trial,tokens,score,decayed,optim.lr\n" + "".join(
+    f"t{n},{tokens},{n + 90 / tokens},{n + 45 / tokens if tokens < 80 else ''},{n}e-3\n"
+    for n in range(1, 10)
+    for tokens in (10, 20, 30, 40, 50, 60, 70, 80)
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [([], {"asha (raw)", "asha (decayed)"}), (["--score", "decayed"], {"asha"})],
+)
+def test_where_curves_have_decayed_scores_both_scores_are_compared(
+    tmp_path: Path, options: list[str], rows: set[str]
+) -> None:
+    common = ("--compare", "--json", "--repeats", "2", "--out", str(tmp_path / "out.svg"))
+    found = json.loads(run(file(tmp_path, DECAYED), *common, *options).stdout)
+    assert {name for name in found if name.partition(" ")[0] == "asha"} == rows
+    assert "none" in found
+
+
+def test_a_comparison_ends_with_the_schedule_to_paste(tmp_path: Path) -> None:
+    """Curves that never cross: every policy keeps the best, and the cheapest is recommended."""
+    out = ("--out", str(tmp_path / "out.svg"))
+    path = file(tmp_path)
+    found = json.loads(run(path, "--compare", "--json", "--repeats", "3", *out).stdout)
+    cheapest = min(found, key=lambda name: found[name]["cost"])
+    said = run(path, "--compare", "--repeats", "3", *out).stdout
+    (line,) = [line for line in said.splitlines() if line.startswith("schedule: ")]
+    schedule = yaml.safe_load(line)["schedule"]
+    assert schedule["policy"] == cheapest
+    Space.model_validate({**RATES, "schedule": schedule})
+
+
+def test_curves_that_end_early_recommend_nothing(tmp_path: Path) -> None:
+    text = "trial,tokens,score\na,10,1\na,40,1\nb,10,2\nb,80,2\n"
+    out = ("--out", str(tmp_path / "out.svg"))
+    said = run(file(tmp_path, text), "--compare", "--repeats", "2", *out).stdout
+    assert "schedule: " not in said
 
 
 def test_a_table_shows_every_policy(tmp_path: Path) -> None:

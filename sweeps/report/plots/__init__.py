@@ -41,8 +41,10 @@ def to_open_first(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in _FIRST or name.startswith(_AGAINST)]
 
 
-def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
-    """Every figure of a sweep by its name."""
+def figures(
+    found: SearchFindings | StudyFindings, *, named_at_end: bool = True
+) -> dict[str, Figure]:
+    """Every figure of a sweep by its name; curves are named at their ends or in a legend."""
     if isinstance(found, StudyFindings):
         return arms.figures(found)
     results = found.results
@@ -52,7 +54,9 @@ def figures(found: SearchFindings | StudyFindings) -> dict[str, Figure]:
     drawn |= {f"{_AGAINST}{swept.name}": loss_against(results, swept) for swept in results.swept}
     if any(swept.path == LR for swept in results.swept) and by_rate(results.trials):
         drawn["edge_of_stability"] = edge_of_stability(found)
-    return drawn | {f"loss_by_{x}": learning_curves(results, x) for x in X_AXES}
+    return drawn | {
+        f"loss_by_{x}": learning_curves(results, x, named_at_end=named_at_end) for x in X_AXES
+    }
 
 
 def write_cost_against_regret(found: Mapping[str, Judgment], out: Path) -> None:

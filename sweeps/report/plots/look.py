@@ -10,6 +10,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
@@ -77,6 +78,7 @@ DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
 # Viridis without its dark end, which vanishes on a dark page.
 ON_DARK = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1.0, 256)))
+GRAY = "0.65"  # of curves that were stopped early or lost
 _ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses, below one another
 # The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
@@ -330,10 +332,50 @@ def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
     ]
 
 
-def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Add a legend outside the axes."""
-    if handles:
+def add_legend(figure: Figure, handles: Sequence[Line2D], *, below: bool = False) -> None:
+    """Add a legend outside the axes, beside or below them."""
+    if handles and below:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    elif handles:
         figure.legend(handles=handles, loc="outside right center")
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a curve, and its name."""
+
+    x: float
+    y: float
+    name: str
+    color: Any
+
+
+_LINE = 0.046  # of the height of axes, for a line of text
+
+
+def name_ends(axes: Axes, ends: Iterable[End]) -> None:
+    """Write the names of curves beside the axes, each as high as its curve ends or as near to that as the
+    others leave room, with a thin line between the two."""
+    low, high = axes.get_ylim()
+    ordered = sorted(ends, key=lambda end: end.y)
+    heights = spread([(min(end.y, high) - low) / (high - low) for end in ordered], _LINE)
+    for end, height in zip(ordered, heights, strict=True):
+        axes.annotate(
+            plain(end.name), (end.x, min(end.y, high)), (1.02, height), textcoords="axes fraction",
+            va="center", color=end.color, fontsize=8, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": end.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def spread(places: Sequence[float], apart: float) -> list[float]:
+    """The places, which ascend, moved as little as keeps them this far apart between 0 and 1."""
+    from scipy.optimize import isotonic_regression
+
+    steps = apart * np.arange(len(places))
+    if not len(steps):
+        return []
+    moved = isotonic_regression(np.array(places) - steps).x
+    return [float(place) for place in np.clip(moved, 0.0, max(0.0, 1.0 - steps[-1])) + steps]
 
 
 def say_nothing(axes: Axes, words: str) -> None:

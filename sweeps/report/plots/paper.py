@@ -33,7 +33,7 @@ _ROW = 0.13  # inches, of a legend
 def draw(found: SearchFindings | StudyFindings) -> dict[str, bytes]:
     """Every figure of a sweep by its name, as the content of a PDF file."""
     with matplotlib.style.context(["default", _STYLE]):
-        return {name: _pdf(figure) for name, figure in figures(found).items()}
+        return {name: _pdf(figure) for name, figure in figures(found, named_at_end=False).items()}
 
 
 def _pdf(figure: Figure) -> bytes:

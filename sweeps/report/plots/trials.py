@@ -4,7 +4,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from sweeps.findings.compute import cost_and_loss
-from sweeps.findings.results import Results, SweptPath
+from sweeps.findings.results import Results, SweptPath, status_of
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
     AUDITED,
     CROSSES,
     DASHES,
+    GRAY,
     LOSSES,
     MARKS,
     NAMED,
@@ -32,6 +33,7 @@ from sweeps.report.plots.look import (
     STOPPED,
     Color,
     Dashes,
+    End,
     Marks,
     add_cross,
     add_legend,
@@ -45,6 +47,7 @@ from sweeps.report.plots.look import (
     mark_above,
     mark_of,
     mark_trouble,
+    name_ends,
     plain,
     say_nothing,
     set_limit,
@@ -57,6 +60,8 @@ from sweeps.report.thinning import spread_points, thinned
 from sweeps.selection import END, Measured, Point, at, last_record, when
 from sweeps.text import count, named, show
 
+_BEST = 5  # curves that are named where a color bar explains the others
+Place = Callable[[Measured], float]
 XAxis = Literal["step", "tokens", "seconds"]
 X_AXES: dict[XAxis, str] = {
     "step": "updates",
@@ -75,6 +80,7 @@ class Looks:
     scale: ScalarMappable | None  # of the color bar, if there is one
     ordered: SweptPath | None  # the path that the colors show
     names: dict[str, str]  # trial -> its name in the legend; empty for no entry
+    apart: bool  # whether the names tell all values apart
     shares: dict[str, float]  # the place of a trial's value on the color scale, from 0 to 1
 
 
@@ -119,7 +125,7 @@ def looks_of(results: Results) -> Looks:
     marks = {trial: mark_of(number[name]) for trial, name in names.items()}
     if ordered is None:
         plain = {t: OKABE_ITO[number[name] % len(OKABE_ITO)] for t, name in names.items()}
-        return Looks(plain, dashes, marks, None, None, names, {})
+        return Looks(plain, dashes, marks, None, None, names, apart, {})
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colored = [trial for trial in trials if ordered.path in trial.values]
@@ -129,7 +135,7 @@ def looks_of(results: Results) -> Looks:
     colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
     shares = {t.trial: float(share) for t, share in zip(colored, norm(values), strict=True)}
-    return Looks(colors, dashes, marks, None if apart else scale, ordered, names, shares)
+    return Looks(colors, dashes, marks, None if apart else scale, ordered, names, apart, shares)
 
 
 def _audited(results: Results) -> dict[str, Trial]:
@@ -149,17 +155,48 @@ def _legend_color(looks: Looks, trial: str) -> Any:
     return looks.colors[trial] if looks.scale is None else "0.3"
 
 
-def _curve_handles(results: Results, looks: Looks, *, train: bool) -> list[Line2D]:
+def _bright(results: Results) -> set[str]:
+    """The trials whose curves are colored: those that were not stopped early or lost, and audits that
+    finished, with their trials; all if there are none."""
+    whole_ones = {
+        name
+        for trial, end in zip(results.trials, whole(results, results.trials), strict=True)
+        if end.curve and status_of(end) in {"finished", "unfinished"}
+        for name in (trial.trial, end.trial)
+    }
+    return whole_ones or {trial.trial for trial in with_audits(results, results.trials)}
+
+
+def _ends(results: Results, looks: Looks, bright: set[str], place: Place) -> list[End]:
+    """The ends of the colored curves, of those with one name the furthest; where a color bar explains the
+    others, those of the best."""
+    found: dict[str, End] = {}
+    for trial in whole(results, results.trials):
+        last = last_record(trial)
+        if trial.trial in bright and last is not None:
+            name = looks.names[trial.trial] if looks.apart else named(trial.values)
+            words = textwrap.shorten(name, 34, placeholder="…")
+            end = End(place(last), last.val_loss, words, looks.colors[trial.trial])
+            found[name] = max(found.get(name, end), end, key=lambda end: (end.x, -end.y))
+    return sorted(found.values(), key=lambda end: end.y)[: NAMED if looks.apart else _BEST]
+
+
+def _curve_handles(
+    results: Results, looks: Looks, *, named_at_end: bool, gray: bool, train: bool
+) -> list[Line2D]:
     first = {name: trial for trial, name in reversed(looks.names.items()) if name}
+    names = [] if named_at_end and looks.apart else dict.fromkeys(looks.names.values())
     handles = [
         entry(
             textwrap.shorten(name, 34, placeholder="…"),
             color=_legend_color(looks, first[name]),
             ls=looks.dashes[first[name]],
         )
-        for name in dict.fromkeys(looks.names.values())
+        for name in names
         if name
     ]
+    if gray:
+        handles.append(entry("stopped early, or lost", color=GRAY, lw=0.7))
     if train:
         handles.append(entry("thin: training loss", color="0.5", lw=0.7))
     return handles + ending_entries(results, results.trials, ms=6)
@@ -188,9 +225,10 @@ def end_of(trial: Trial, x: XAxis) -> float | None:
             return last and last.seconds
 
 
-def learning_curves(results: Results, x: XAxis) -> Figure:
+def learning_curves(results: Results, x: XAxis, *, named_at_end: bool = True) -> Figure:
     """The validation loss of each trial against x, and of the audits from where their trials were
-    stopped; with few trials, the training loss as well."""
+    stopped; with few trials, the training loss as well. Those that were stopped early or lost are gray,
+    and the names of the others stand at the ends of their curves or in the legend."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
@@ -205,7 +243,14 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
     sound = [t for t in drawn if t.curve and t.status != "diverged"] or measured
     names = ("val_loss", "train_loss") if train else ("val_loss",)
     set_limit(axes, [row[name] for name in names for trial in sound for row in trial.curve])
-    _draw_curves(axes, _curves(results, drawn, x, divisor), looks, train=train)
+    bright = _bright(results)
+    gray = [trial.trial for trial in drawn if trial.curve and trial.trial not in bright]
+    named_at_end = (
+        named_at_end and not results.budgets_differ and (looks.apart or looks.scale is not None)
+    )
+    if named_at_end:
+        looks = replace(looks, colors=looks.colors | dict.fromkeys(gray, GRAY))
+    _draw_curves(axes, _curves(results, drawn, x, divisor), looks, set(gray), train=train)
     marks = Marks(axes)
     ends = [_mark_end(marks, trial, x, divisor, looks.colors[trial.trial]) for trial in drawn]
     marks.draw()
@@ -213,9 +258,14 @@ def learning_curves(results: Results, x: XAxis) -> Figure:
     if x == "tokens":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     _color_bar(figure, axes, looks)
-    handles = _curve_handles(results, looks, train=train)
+    if named_at_end:
+        ends_of = _ends(results, looks, bright, lambda record: place_on(x, record) / divisor)
+        name_ends(axes, ends_of)
+    handles = _curve_handles(
+        results, looks, named_at_end=named_at_end, gray=named_at_end and bool(gray), train=train
+    )
     handles += [entry("ends above the axis", **ABOVE)] if any(ends) else []
-    add_legend(figure, [*handles, *cross_entries(crosses)])
+    add_legend(figure, [*handles, *cross_entries(crosses)], below=named_at_end)
     return figure
 
 
@@ -246,13 +296,16 @@ def _curves(results: Results, drawn: Sequence[Trial], x: XAxis, divisor: float) 
         )
 
 
-def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: Looks, *, train: bool) -> None:
-    """Draw the curves: few of them one by one, with their training losses, and many by one call."""
-    paths, colors, styles, dots = [], [], [], Marks(axes)
-    for curve in curves:
+def _draw_curves(
+    axes: Axes, curves: Iterable[_Curve], looks: Looks, gray: set[str], *, train: bool
+) -> None:
+    """Draw the curves: few of them one by one, with their training losses, and many by one call; the gray
+    ones thin, behind the others and without training losses."""
+    paths, colors, styles, widths, dots = [], [], [], [], Marks(axes)
+    for curve in sorted(curves, key=lambda curve: curve.trial.trial not in gray):
         name = curve.trial.trial
         color, dashes = looks.colors[name], looks.dashes[name]
-        if train:
+        if train and name not in gray:
             axes.plot(curve.along, curve.train_losses, ls=dashes, color=color, lw=0.7, alpha=0.6)
             width = 1.0 if curve.trial.role == "audit" else 1.6
             axes.plot(curve.along, curve.losses, ls=dashes, color=color, lw=width)
@@ -260,10 +313,11 @@ def _draw_curves(axes: Axes, curves: Iterable[_Curve], looks: Looks, *, train: b
             paths.append(list(zip(curve.along, curve.losses, strict=True)))
             colors.append(color)
             styles.append(dashes)
+            widths.append(0.7 if name in gray else 1.0)
         if len(curve.along) == 1:
             dots.add(curve.along[0], curve.losses[0], marker="o", color=color, ms=3)
     if paths:
-        lines = LineCollection(paths, colors=colors, linestyles=styles, linewidths=1.0)
+        lines = LineCollection(paths, colors=colors, linestyles=styles, linewidths=widths)
         axes.add_collection(lines)
         axes.autoscale_view(scaley=False)
     dots.draw()

@@ -190,7 +190,7 @@ function factsOf(trials) {
     each("training time", seconds),
     each("parameters", (trial) => trial.params.toLocaleString("en")),
     each("checkpoint", (trial) => trial.checkpoint, "code"),
-    factRow("log", trials.map(() => element("a", "experiment log", { href: "../../EXPERIMENT_LOG.md" }))),
+    factRow("log", trials.map(() => element("a", "experiment log", { href: "../../EXPERIMENT_LOG.html" }))),
     each("train it again", (trial) => trial.command, "code"),
   ].filter((row) => [...row.cells].slice(1).some((cell) => cell.textContent));
 }
