@@ -31,7 +31,7 @@ from sweeps.ledger import Files
 from sweeps.report import plots
 from sweeps.report.analysis import Analysis
 from sweeps.report.plots import look
-from sweeps.report.plots.trials import XAxis, learning_curves, loss_against
+from sweeps.report.plots.trials import XAxis, learning_curves, looks_of, loss_against
 from sweeps.text import named, show
 
 
@@ -105,6 +105,15 @@ def line_x(line: object) -> set[float]:
 
 def test_stopped_trials_have_their_own_mark(against_lr: Figure) -> None:
     assert spots(against_lr.axes[0], "s") == {2.5e-4, 5e-4, 4e-3, 8e-3}
+
+
+def test_finished_values_have_colors_of_the_whole_scale_however_near_they_are(
+    rates: Results,
+) -> None:
+    looks = looks_of(rates)
+    ended = {looks.shares[t.trial] for t in rates.trials if t.status == "finished"}
+    assert sorted(ended) == pytest.approx([n / (len(ended) - 1) for n in range(len(ended))])
+    assert len(ended) > 1
 
 
 @pytest.fixture(scope="module")

@@ -129,12 +129,14 @@ def looks_of(results: Results) -> Looks:
     norm = (LogNorm if ordered.log else Normalize)(ordered.values[0], ordered.values[-1])
     scale = ScalarMappable(norm, ORDERED)
     colored = [trial for trial in trials if ordered.path in trial.values]
-    values = np.array([trial.value(ordered.path) for trial in colored], float)
-    found = scale.to_rgba(values)
+    places = norm(np.array([trial.value(ordered.path) for trial in colored], float))
+    ends = sorted({p for p, t in zip(places, colored, strict=True) if status_of(t) == "finished"})
+    if apart and len(ends) > 1:  # without a color bar: so that near values look different
+        places = np.interp(places, ends, np.linspace(0.0, 1.0, len(ends)))
+    shares = {t.trial: float(place) for t, place in zip(colored, places, strict=True)}
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
-    colors |= {t.trial: tuple(color) for t, color in zip(colored, found, strict=True)}
+    colors |= {trial: ORDERED(share) for trial, share in shares.items()}
     colors |= {audit: colors[trial.trial] for audit, trial in audited.items()}
-    shares = {t.trial: float(share) for t, share in zip(colored, norm(values), strict=True)}
     return Looks(colors, dashes, marks, None if apart else scale, ordered, names, apart, shares)
 
 
