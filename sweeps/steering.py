@@ -161,13 +161,29 @@ def why_not(trial: Trial, action: Action) -> str:
     return ""
 
 
+_ID_START = 4  # characters of an id that name a trial, at least
+
+
+def _words_of(label: str) -> set[str]:
+    """The words of a label, and the values in them."""
+    words = label.split()
+    return {*words, *(word.rpartition("=")[2] for word in words)}
+
+
 def find_trial(sweep: Sweep, name: str) -> Trial:
     """The trial or audit of an id or a label, or the only one whose id begins with the name or whose label
-    has it; `UsageError` with the nearest name, or all that match, if there is none or several."""
+    has all its words, or the values of them; `UsageError` with the nearest name, or all that match, if there
+    is none or several."""
     every = sweep.attempted
     found = [one for one in every if name in {one.trial, one.label}]
     if not found:
-        found = [one for one in every if one.trial.startswith(name) or name in one.label]
+        words = set(name.split())
+        found = [
+            one
+            for one in every
+            if (len(name) >= _ID_START and one.trial.startswith(name))
+            or (words and words <= _words_of(one.label))
+        ]
     if len(found) == 1:
         return found[0]
     if found:

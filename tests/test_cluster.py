@@ -23,6 +23,8 @@ from sweeps.exits import Code
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+# On several nodes, a minute each; `make check` leaves these to `make test-cluster`.
+several = pytest.mark.system
 TWO = RATES[:2]
 
 
@@ -71,6 +73,7 @@ REASONS = [
 ]
 
 
+@several
 @needs_mounts
 @pytest.mark.parametrize(("within", "reason"), REASONS, ids=["program", "folder", "code", "clock"])
 def test_a_node_that_lacks_something_is_left_out_and_burns_no_attempt(
@@ -89,6 +92,7 @@ def test_a_node_that_lacks_something_is_left_out_and_burns_no_attempt(
     assert not list(out.glob(".word-*"))
 
 
+@several
 @needs_mounts
 def test_where_every_node_is_left_out_nothing_is_begun(
     tmp_path: Path, asked: list[str], head: Node
@@ -101,6 +105,7 @@ def test_where_every_node_is_left_out_nothing_is_begun(
     assert "left out: this program can't be imported there" in done.stderr
 
 
+@several
 @needs_mounts
 def test_a_node_that_joins_later_is_looked_at_too(
     tmp_path: Path, asked: list[str], head: Node
@@ -120,6 +125,7 @@ LONG = ["--set", f"budget.tokens={65 * 1000}"]  # trials long enough to lose the
 WAITS = "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
 
 
+@several
 def test_without_a_node_for_trials_a_sweep_waits_for_one(
     tmp_path: Path, asked: list[str], head: Node
 ) -> None:
@@ -151,6 +157,7 @@ runpy.run_module("sweeps.run", run_name="__main__", alter_sys=True)
 """
 
 
+@several
 def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
     tmp_path: Path, asked: list[str], head: Node
 ) -> None:
@@ -171,6 +178,7 @@ def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
     assert "To resume: " in said and led.Files(out).summary.exists()
 
 
+@several
 def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[str]) -> None:
     out = tmp_path / "rates"
     with node(None, "--num-cpus=1") as head:
@@ -232,6 +240,7 @@ def machines() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@several
 def test_the_commands_of_the_readme_join_two_machines(tmp_path: Path) -> None:
     """Each has a home of its own, and both are this machine."""
     head, port = tmp_path / "head", str(free_port())

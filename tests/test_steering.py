@@ -166,8 +166,13 @@ def test_a_label_is_meant_although_another_one_has_it_as_a_part(sweep: led.Sweep
 
 
 def test_a_part_that_several_have_is_told_with_all_of_them(sweep: led.Sweep) -> None:
-    with pytest.raises(UsageError, match=r"several trials match: lr=0\.001 \(\w+\), lr=0\.002"):
-        find_trial(sweep, "lr=0.00")
+    with pytest.raises(UsageError, match=r"several trials match: lr=0\.25 \(\w+\), lr=0\.25 "):
+        find_trial(sweep, "0.25")
+
+
+def test_a_part_of_a_number_is_no_trial(sweep: led.Sweep) -> None:
+    with pytest.raises(UsageError, match=r"lr=0\.2: no such trial; did you mean 'lr=0\.25'"):
+        find_trial(sweep, "lr=0.2")
 
 
 def test_an_unknown_trial_is_told_with_the_nearest_one(sweep: led.Sweep) -> None:

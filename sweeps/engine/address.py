@@ -125,7 +125,7 @@ def again(address: str) -> Head:
 
 def _head(where: str, nodes: Iterable[Any]) -> Head:
     alive = [node for node in nodes if node.state == node.ALIVE]
-    here = any(Path(node.raylet_socket_name).exists() for node in alive)
+    here = any(_is_there(Path(node.raylet_socket_name)) for node in alive)
     return Head(where, {node.node_id.hex(): node.resources_total for node in alive}, here)
 
 
@@ -198,6 +198,14 @@ def _answer(where: str, named: str) -> Head:
             "trust, run this command with RAY_AUTH_MODE=disabled"
         )
     return _head(where, nodes)
+
+
+def _is_there(socket: Path) -> bool:
+    """Whether this machine has a socket; one that it may not look at is no node of this user."""
+    try:
+        return socket.exists()
+    except OSError:
+        return False
 
 
 def _refused(with_token: bool) -> str:

@@ -37,6 +37,15 @@ class Refusal:
         return f"{self.host}: left out: {self.reason}"
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A task that looks at a node."""
+
+    task: Any
+    since: float  # seconds, by the monotonic clock
+    time: float  # the same, by the time of day
+
+
 @dataclass
 class Nodes:
     """The nodes of a cluster that may train trials of the sweep in a folder."""
@@ -45,7 +54,7 @@ class Nodes:
     corpora: Corpora
     refused: dict[str, Refusal] = field(default_factory=dict)  # by Ray's id of a node
     _good: set[str] = field(default_factory=set)
-    _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # task, and since when
+    _asked: dict[str, "_Asked"] = field(default_factory=dict)
     _known: dict[str, Any] = field(default_factory=dict)  # what is sent to each node
 
     def __post_init__(self) -> None:
@@ -71,16 +80,16 @@ class Nodes:
         if new:
             file.write_text(self._known["word"])
         for name in new:
-            self._asked[name] = (_ask(name, self._known), time.monotonic())
-        tasks = [task for task, _ in self._asked.values()]
+            self._asked[name] = _Asked(_ask(name, self._known), time.monotonic(), time.time())
+        tasks = [asked.task for asked in self._asked.values()]
         ready = set(ray.wait(tasks, num_returns=len(tasks), timeout=seconds)[0]) if tasks else set()
         found = []
-        for name, (task, since) in list(self._asked.items()):
-            late = time.monotonic() - since > ANSWER_SECONDS
-            if task in ready or late or name not in nodes:
+        for name, asked in list(self._asked.items()):
+            late = time.monotonic() - asked.since > ANSWER_SECONDS
+            if asked.task in ready or late or name not in nodes:
                 del self._asked[name]
-            if name in nodes and (task in ready or late):
-                reason = self._answer(name, task) if task in ready else _LATE
+            if name in nodes and (asked.task in ready or late):
+                reason = self._answer(asked) if asked.task in ready else _LATE
                 if reason:
                     self.refused[name] = Refusal(_host(nodes[name]), reason)
                     found.append(self.refused[name])
@@ -90,22 +99,27 @@ class Nodes:
             file.unlink(missing_ok=True)
         return found
 
-    def _answer(self, name: str, task: Any) -> str:
+    def unchecked(self) -> set[str]:
+        """Ray's ids of the nodes that are refused, or have not answered yet."""
+        return self.refused.keys() | self._asked.keys()
+
+    def _answer(self, asked: "_Asked") -> str:
         """What a node lacks by its answer; empty if it lacks nothing."""
         try:
-            answer = ray.get(task)
+            answer = ray.get(asked.task)
         except Exception as error:  # noqa: BLE001 whatever it is, the node can't run a trial
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return f"a task fails there: {lines[-1] if lines else type(error).__name__}"
-        if answer["lacks"]:
-            return str(answer["lacks"])
-        off = answer["time"] - time.time()
         written = self.folder / answer["file"]
         try:
             same = written.read_text() == self._known["word"]
             written.unlink()
         except OSError:
             same = False
+        if answer["lacks"]:
+            return str(answer["lacks"])
+        # It has answered at some time since it was asked.
+        off = max(0.0, answer["time"] - time.time()) - max(0.0, asked.time - answer["time"])
         if not same:
             return _SHARED.format(folder=self._known["folder"])
         if abs(off) > _CLOCK_SECONDS:
@@ -113,9 +127,7 @@ class Nodes:
         return ""
 
 
-_LATE = (
-    f"no worker process starts there within {ANSWER_SECONDS:.0f} s; Ray's logs on it may say why"
-)
+_LATE = f"it has not answered within {ANSWER_SECONDS:.0f} s; Ray's logs on it may say why"
 _SHARED = (
     "what it writes into {folder} does not arrive here; the folder has to be on storage that all nodes "
     "share, under the same path"

@@ -465,7 +465,7 @@ class _Session:
         cap = driver.reached_cap()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = cap is not None and cap["cap"] != "target" and driver.has_work()
-        by_hand = driver.is_ended_by_hand
+        by_hand = driver.is_ended_by_hand and cap is None
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         if ended_by is None and not capped and not by_hand:
             driver.sample(self.readers.best_runs(self._files), _sample)

@@ -254,7 +254,9 @@ class _Work(Searcher):
                 job = self._conversation.driver.next_job()
         if job is None:
             # Else no attempt is running, so there is nothing to wait for.
-            waits = (running or not slots) and not self._conversation.over
+            driver = self._conversation.driver
+            for_a_slot = not slots and not driver.is_capped() and driver.has_work()
+            waits = (running or for_a_slot) and not self._conversation.over
             self._conversation.exhausted = not waits and not self._conversation.over
             return None if waits else Searcher.FINISHED
         self._conversation.trial_of[trial_id] = job.trial
@@ -468,8 +470,8 @@ class Cluster:
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def left_out(self) -> list[str]:
-        """Ray's ids of the nodes that may not train."""
-        return sorted(self._checked.refused) if self._checked else []
+        """Ray's ids of the nodes that may not train, or not yet."""
+        return sorted(self._checked.unchecked()) if self._checked else []
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""

@@ -166,7 +166,7 @@ def _of_contexts(contexts: ContextLengths, trial: Trial, first: Trial) -> Iterat
 def edge_of(arm: ArmRuns, path: str, value: Any) -> tuple[str, float] | None:
     """The side, lowest or highest, on which a chosen number has no tried neighbor, and a value to try
     there: at the same distance as the neighbor on the other side. No shorter context is one to try."""
-    tried = sorted({trial.value(path) for trial in arm.grid})
+    tried = sorted({trial.value(path) for trial in arm.grid if not trial.is_untried})
     if len(tried) < 2 or type(value) not in {int, float}:
         return None
     if path == LR and any(overfit(trial) for trial in arm.grid):

@@ -3,7 +3,7 @@
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
-from sweeps.findings.results import METRICS, STATUSES, Results
+from sweeps.findings.results import METRICS, Results, status_words
 from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.outcomes import outcome
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
@@ -65,7 +65,7 @@ COSTS = (
 
 TUNED = Column[Tuned]("tuned", lambda p: escaped(named(p.tuned)), is_text=True)
 WHAT_HAPPENED = Column[Tuned](
-    "what happened", lambda p: escaped(outcome(p.trial) or STATUSES[p.status]), is_text=True
+    "what happened", lambda p: escaped(outcome(p.trial) or status_words(p.trial)), is_text=True
 )
 
 

@@ -112,8 +112,10 @@ def test_finished_values_have_colors_of_the_whole_scale_however_near_they_are(
 ) -> None:
     looks = looks_of(rates)
     ended = {looks.shares[t.trial] for t in rates.trials if t.status == "finished"}
-    assert sorted(ended) == pytest.approx([n / (len(ended) - 1) for n in range(len(ended))])
-    assert len(ended) > 1
+    assert sorted(ended) == pytest.approx(
+        [0.15 + 0.7 * n / (len(ended) - 1) for n in range(len(ended))]
+    )
+    assert len({*looks.shares.values()}) == len({t.value("optim.lr") for t in rates.trials})
 
 
 @pytest.fixture(scope="module")

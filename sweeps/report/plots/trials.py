@@ -132,7 +132,8 @@ def looks_of(results: Results) -> Looks:
     places = norm(np.array([trial.value(ordered.path) for trial in colored], float))
     ends = sorted({p for p, t in zip(places, colored, strict=True) if status_of(t) == "finished"})
     if apart and len(ends) > 1:  # without a color bar: so that near values look different
-        places = np.interp(places, ends, np.linspace(0.0, 1.0, len(ends)))
+        spread = np.linspace(0.15, 0.85, len(ends))
+        places = np.interp(places, [-0.01, *ends, 1.01], [0.0, *spread, 1.0])
     shares = {t.trial: float(place) for t, place in zip(colored, places, strict=True)}
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
     colors |= {trial: ORDERED(share) for trial, share in shares.items()}
