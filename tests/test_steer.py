@@ -48,7 +48,7 @@ def test_without_a_driver_it_is_one_sentence_and_exit_code_9(
 WRONG = [
     (["lrr", "stop", "lr=0.004"], "did you mean 'lr'"),
     (["lr", "stop", "lr=0.0044"], "no such trial; did you mean 'lr=0.004'"),
-    (["lr", "stop", "lr="], "no such trial; did you mean "),
+    (["lr", "stop", "lr="], "lr=: no such trial"),
     (["lr", "stop", "lr=0.001"], "lr=0.001: it has finished; nothing was changed"),
     (["lr", "finish", "lr=0.001"], "lr=0.001: it has finished; nothing was changed"),
     (["lr", "stop"], "which trial?"),
