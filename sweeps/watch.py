@@ -40,8 +40,8 @@ def main(
         bool,
         typer.Option(
             "--steer",
-            help="Let who has the printed address, which holds a token, stop and finish trials of NAME and end "
-            "the sweep from its page.",
+            help="Let who has the printed address, which holds a token, stop and finish trials from the page of "
+            "NAME, and of other sweeps in its folder, and end these sweeps.",
         ),
     ] = False,
 ) -> None:
