@@ -52,21 +52,25 @@ class Node:
         self.process.wait()
 
 
-def free_port() -> int:
+def free_port(host: str = HOST) -> int:
     with socket.socket() as found:
-        found.bind((HOST, 0))
+        found.bind((host, 0))
         return int(found.getsockname()[1])
 
 
 @contextlib.contextmanager
 def node(
-    head: Node | None = None, *more: str, within: str = "", **environment: str
+    head: Node | None = None,
+    *more: str,
+    within: str = "",
+    host: str = HOST,
+    **environment: str,
 ) -> Iterator[Node]:
     """A node while the context lasts: of the cluster of a head, or a head. A script may mount things `within`
     which it runs; `$1` is its folder, and the rest its command."""
     # The paths of Ray's sockets have to be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    address = head.address if head else f"{HOST}:{free_port()}"
+    address = head.address if head else f"{host}:{free_port(host)}"
     asked = [
         sys.executable,
         "-m",
@@ -76,15 +80,17 @@ def node(
         "--disable-usage-stats",
     ]
     if head:
-        asked += [f"--address={address}", f"--node-ip-address={HOST}", *more]
+        asked += [f"--address={address}", f"--node-ip-address={host}", *more]
     else:
-        asked += ["--head", f"--node-ip-address={HOST}", f"--port={address.partition(':')[2]}"]
+        asked += ["--head", f"--node-ip-address={host}", f"--port={address.partition(':')[2]}"]
         asked += [f"--temp-dir={folder}", "--include-dashboard=false", *more]
     said = folder.with_suffix(".said")
     if within:
         asked = [*OWN_MOUNTS, within, "bash", str(folder), *asked]
     with said.open("wb") as stream:
-        environment = {**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(folder), **environment}
+        # Without the settings that a sweep of this process has made for a Ray of its own.
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or "AUTH" in k}
+        environment = {**ours, **ENVIRONMENT, "RAY_TMPDIR": str(folder), **environment}
         process = subprocess.Popen(
             asked, stdout=stream, stderr=subprocess.STDOUT, env=environment, cwd=folder
         )

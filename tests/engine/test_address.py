@@ -129,7 +129,7 @@ def test_a_driver_without_a_token_is_told(asked: Asked, head: Node) -> None:
 def open_head() -> Iterator[Node]:
     """A head that lets everybody in."""
     alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else it listens on all interfaces
-    with node(None, "--num-cpus=1", RAY_AUTH_MODE="disabled", **alone) as started:
+    with node(None, "--num-cpus=1", host="127.0.0.1", RAY_AUTH_MODE="disabled", **alone) as started:
         yield started
 
 
