@@ -180,7 +180,6 @@ def look(device: str) -> Iterator[Finding]:
     yield Figure("CPU cores", os.cpu_count() or 1)
     for precision in ("bf16", "tf32", "fp32") if is_cuda(device) else ("fp32",):
         changed = cfg.overlay(config, {"run.precision": precision})
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         yield Figure(f"product in {precision}", measure.product_flops(changed) / 1e12, "TFLOP/s")
         peak = _peak_rate(device, precision)
         if peak is not None:

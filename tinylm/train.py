@@ -55,9 +55,7 @@ class Record:
     spike: float  # largest rise of the smoothed training loss above its minimum, after warm-up
     first_losses: tuple[float, ...]  # of the first `FIRST_LOSSES` updates; in the first record only
     tokens_per_s: float  # since the last record
-    mfu: (
-        float | None
-    )  # share of the device's peak rate that these are; None where that is not known
+    mfu: float | None  # the share of the device's peak rate; None where that is not known
     # Until the first update of this process could begin: of compiling it, and on CUDA of loading kernels.
     # No part of `seconds`; 0 in later records.
     compile_seconds: float
@@ -401,10 +399,18 @@ def loss_function(model: Transformer, config: cfg.Config) -> Loss:
 
     chosen = _compiled(loss, config.run.device) if config.run.compile else loss
 
-    # Not a part of what is compiled: torch keeps no traced graph that enters autocast.
+    return _in_precision(chosen, config)
+
+
+def _in_precision(
+    loss: Callable[[Tensor], Tensor], config: cfg.Config
+) -> Callable[[Tensor], Tensor]:
+    """A loss or losses in the precision of a config. No part of what is compiled: torch keeps no traced
+    graph that enters autocast."""
+
     def in_precision(window_BT: Tensor) -> Tensor:
         with _autocast(config):
-            return chosen(window_BT)
+            return loss(window_BT)
 
     return in_precision
 
@@ -452,12 +458,7 @@ def _losses_function(forward: Forward, config: cfg.Config, *, compiled: bool) ->
         )
 
     chosen = _compiled(losses, config.run.device) if compiled else losses
-
-    def in_precision(window_BT: Tensor) -> Tensor:
-        with _autocast(config):
-            return chosen(window_BT)
-
-    return in_precision
+    return _in_precision(chosen, config)
 
 
 Split = Literal["validation", "test"]

@@ -577,14 +577,14 @@ def cluster(
     Raises `ClusterError` if the cluster can't be started or reached.
     """
     require_token(os.environ)
-    if address == "local":
+    if address == addresses.LOCAL:
         require_a_place()
         # Of each worker; by default, torch compiles with as many processes as there are cores.
         threads = max(1, min(32, int(usable_cpus()) // (limit or 1)))
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
     # Ray makes its folders readable by everyone; a private parent folder protects them.
     with private_folder() as parent:
-        used = Cluster(own=address == "local")
+        used = Cluster(own=address == addresses.LOCAL)
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
             used.takes = _takes(resources, gpus, used.nodes())
@@ -614,7 +614,7 @@ def _settings(
     """How Ray is started or joined."""
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     environment: dict[str, Any] = {}
-    if address == "local":
+    if address == addresses.LOCAL:
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
         settings |= {"_memory": usable_memory()}
