@@ -823,7 +823,8 @@ class Sweep:
             self.tested.append(row)
             self.is_tested = True
             return
-        trials = [row["trial"]] if row["kind"] == "sampled" else row["trials"].values()
+        is_text = row["kind"] == "sampled"
+        trials = [one["trial"] for one in row["texts"]] if is_text else row["trials"].values()
         others = (row.get(name, ()) for name in ("repeats", "grid", "rates"))
         for trial in itertools.chain(trials, *others):
             self.find(trial)

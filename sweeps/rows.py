@@ -74,8 +74,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   again)
     finished      trial, attempt, step, tokens; how and reason if it ended before its budget: how is
                   `target`, which it reached
-    sampled       text from the checkpoint of the best run: trial, step, text, tokens (of
-                  the text), temperature, top_p, seed
+    sampled       texts from the checkpoints of the best run and of one of the baseline: texts (of the best
+                  run first; each with trial, step, temperature, top_p, seed, text and tokens, its length)
     tested        the test text was read, by the last checkpoints of the runs of the chosen values and of the
                   baseline: runs (all of these, also those that read it before or could not), trials (by id:
                   loss, bits_per_byte, on so many tokens of it, and split, the digest of the whole text in
@@ -201,11 +201,13 @@ _FIELDS: Mapping[str, str] = {
     ),
     "failed": "trial=id attempt=count how=text reason=text traceback?=text final=flag",
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",
-    "sampled": "trial=id step=count text=text tokens=count temperature=number top_p=number seed=count",
+    "sampled": "texts=sampled",
     "tested": "runs=ids trials=tested",
 }
 # Of a trial in a `tested`.
 _TESTED = "loss=number|null bits_per_byte=number|null tokens=count split=text"
+# Of a text in a `sampled`.
+_SAMPLED = "trial=id step=count temperature=number top_p=number seed=count text=text tokens=count"
 # Of an arm in a `look`.
 _SEEN = (
     "seeds=counts changes=values values=values|null trial=id|null against=id|null looks=counts n=count "
@@ -257,6 +259,7 @@ def _types() -> dict[str, Any]:
     }
     types["seen"] = of.dict_schema(text, _tree(_SEEN, types), strict=True)
     types["tested"] = of.dict_schema(name, _tree(_TESTED, types), strict=True)
+    types["sampled"] = of.list_schema(_tree(_SAMPLED, types), strict=True, min_length=1)
     return types | {f"{name}|null": of.nullable_schema(one) for name, one in types.items()}
 
 
@@ -520,7 +523,7 @@ def _arms(stream: IO[bytes]) -> dict[str, str]:
 
 
 # Kinds that have changed.
-_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look", "tested"}
+_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look", "tested", "sampled"}
 
 
 def _current(row: Row, arms: Mapping[str, str]) -> Row:
@@ -530,8 +533,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     null for a trial that runs to the end, whose arm only the first `chosen` row with it names. An
     older confirmation is a `chosen` row with an empty arm. An older session has a command without its
     `folder_option`. Older failures say in their text how they came about. Older looks say of no arm which
-    bound it was decided by. Older `tested` rows name no run that could not read the text. Older configs
-    lack the fields in `tinylm.config.IMPLIED`.
+    bound it was decided by. Older `tested` rows name no run that could not read the text. Older `sampled`
+    rows have one text. Older configs lack the fields in `tinylm.config.IMPLIED`.
     """
     from tinylm import config as cfg  # loads pydantic
 
@@ -554,6 +557,10 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
         return {**row, "arms": arms_seen}
     if row["kind"] == "tested":
         return {"runs": list(row["trials"]), **row}
+    if row["kind"] == "sampled" and "texts" not in row:
+        names = ("trial", "step", "temperature", "top_p", "seed", "text", "tokens")
+        text = {name: row[name] for name in names}
+        return {**{name: row[name] for name in row if name not in names}, "texts": [text]}
     if row["kind"] == "failed" and "how" not in row:
         memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
         return {**row, "how": OUT_OF_MEMORY if memory else "error"}

@@ -162,10 +162,11 @@ class Story:
         self.train(trial, lr, 1, BUDGET // EVERY, plus)
         self.finish(trial)
 
-    def sample(self, trial: str, text: str) -> None:
-        """Write text sampled from the trial's checkpoint."""
-        how = {"tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": 0}
-        self.ledger.append("sampled", trial=trial, step=512, text=text, **how)
+    def sample(self, **texts: str) -> None:
+        """Write a text sampled from the checkpoint of each of these trials."""
+        how = {"step": 512, "tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": 0}
+        each = [{"trial": trial, "text": text, **how} for trial, text in texts.items()]
+        self.ledger.append("sampled", texts=each)
 
     def _append(self, kind: str, trial: str, **fields: Any) -> None:
         self.ledger.append(kind, trial=trial, attempt=self.attempts[trial], **fields)

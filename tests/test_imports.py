@@ -181,16 +181,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             conductor = driver(ledger, what)
             conductor.begin({})
             Engine(conductor, v_shaped).run()
-            conductor.sample(
-                conductor.sweep.trials.values(),
-                lambda file: {
-                    "text": "one two",
-                    "tokens": 2,
-                    "temperature": 1.0,
-                    "top_p": 0.9,
-                    "seed": 0,
-                },
-            )
+            text = {"text": "a", "tokens": 1, "temperature": 1.0, "top_p": 0.9, "seed": 0}
+            conductor.sample([conductor.sweep.trials.values()], lambda file: [text])
             losses = {"loss": 3.0, "bits_per_byte": 1.0, "tokens": 2048, "split": "ab" * 8}
             conductor.test(conductor.sweep.trials.values(), lambda run, file: losses)
         led.write_whole(ledger.files.summary, b"")

@@ -51,6 +51,14 @@ def test_the_trials_of_an_old_ledger_have_the_ids_of_today(sweep: str) -> None:
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_one_sample_of_an_old_ledger_is_read(sweep: str) -> None:
+    sampled = led.fold(led.read(led.Files(FIXTURES / sweep))).sampled
+    assert sampled is not None
+    (text,) = sampled["texts"]
+    assert (text["temperature"], text["top_p"], text["seed"]) == (0.8, 0.95, 0)
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
 def test_nothing_is_left_to_do_in_an_old_ledger(folder: Path, sweep: str) -> None:
     space, scale = FIXTURES / sweep / "space.yaml", FIXTURES / "smoke.yaml"
     command = [sys.executable, "-m", "sweeps.run", str(space)]

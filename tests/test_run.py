@@ -171,8 +171,12 @@ def test_a_sweep_keeps_text_from_its_best_checkpoint(stopped: Ended) -> None:
     sampled = stopped.sweep.sampled
     assert sampled is not None
     best = json.loads(led.Files(stopped.folder).best_facts.read_text())
-    assert sampled["trial"] == best["trial"]
-    assert sampled["text"] and 0 < sampled["tokens"] <= SAMPLE_TOKENS
+    first, *_ = texts = sampled["texts"]
+    assert first["trial"] == best["trial"]
+    assert len({(text["trial"], text["temperature"], text["top_p"]) for text in texts}) == len(
+        texts
+    )
+    assert first["text"] and 0 < first["tokens"] <= SAMPLE_TOKENS
 
 
 def test_the_same_command_again_does_nothing_and_says_so(stopped: Ended) -> None:
@@ -320,7 +324,7 @@ def rates_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         conductor = driver(ledger, read_request("./rates.yaml", "smoke", [], 0))
         conductor.begin({})
         Engine(conductor, v_shaped).run()
-        conductor.sample(conductor.sweep.trials.values(), lambda file: SAMPLE)
+        conductor.sample([conductor.sweep.trials.values()], lambda file: [SAMPLE])
     led.write_whole(files.summary, b"")
     return "./rates.yaml"
 

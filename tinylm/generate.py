@@ -33,10 +33,11 @@ def generate(
     end = trained.tokenizer.token_to_id(END_OF_TEXT)
     assert end is not None  # every vocabulary begins with it
     ids = trained.tokenizer.encode(prompt).ids or [end]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draws on every device
+    device = next(trained.model.parameters(), torch.empty(0)).device
     for _ in range(max_tokens):
-        window_BT = torch.tensor([ids[-trained.config.model.context_length :]])
-        logit_V = trained.model(window_BT)[0, -1].float()
+        window_BT = torch.tensor([ids[-trained.config.model.context_length :]], device=device)
+        logit_V = trained.model(window_BT)[0, -1].float().cpu()
         if temperature == 0:
             token = int(logit_V.argmax())
         else:

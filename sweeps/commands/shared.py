@@ -105,7 +105,7 @@ def readers() -> "Readers":
     return Readers(
         _publish,
         _void_arms,
-        lambda files: _best_runs(found(files)),
+        lambda files: _to_sample(found(files)),
         lambda files: _to_test(found(files)),
     )
 
@@ -128,10 +128,10 @@ def _findings(files: "Files") -> "SearchFindings | StudyFindings":
     return Reader().findings(files)
 
 
-def _best_runs(found: "SearchFindings | StudyFindings") -> "list[Trial]":
-    from sweeps.findings.best import best_runs
+def _to_sample(found: "SearchFindings | StudyFindings") -> "Sequence[Sequence[Trial]]":
+    from sweeps.findings.best import to_sample
 
-    return best_runs(found)
+    return to_sample(found)
 
 
 def _to_test(found: "SearchFindings | StudyFindings") -> "Sequence[Trial]":

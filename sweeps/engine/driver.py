@@ -661,19 +661,35 @@ class Driver:
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
     def sample(
-        self, best: Iterable[led.Trial], write: Callable[[Path], dict[str, Any] | None]
+        self,
+        groups: Iterable[Iterable[led.Trial]],
+        write: Callable[[Path], Sequence[dict[str, Any]]],
     ) -> None:
-        """Write down text sampled from the first of the best runs whose checkpoint exists, if that is new."""
-        files, known = self.ledger.files, self.sweep.sampled
-        saved = (
-            (run, files.checkpoint(run.checkpoint)) for run in best if run.checkpoint is not None
-        )
-        run, file = next(((run, file) for run, file in saved if file.is_file()), (None, None))
-        if run is None or file is None or (known is not None and known["trial"] == run.trial):
+        """Write down texts sampled from the first run of each group whose checkpoint exists, if these runs
+        are others than before."""
+        chosen = {
+            run.trial: (run, file)
+            for group in groups
+            for run, file in itertools.islice(self._saved(group), 1)
+        }
+        known = self.sweep.sampled or {"texts": []}
+        if chosen.keys() == {text["trial"] for text in known["texts"]}:
             return
-        text = write(file)
-        if text is not None:
-            self._record("sampled", trial=run.trial, step=run.step, **text)
+        texts = [
+            {"trial": run.trial, "step": run.step, **text}
+            for run, file in chosen.values()
+            for text in write(file)
+        ]
+        if texts:
+            self._record("sampled", texts=texts)
+
+    def _saved(self, runs: Iterable[led.Trial]) -> Iterator[tuple[led.Trial, Path]]:
+        """The runs whose checkpoints exist, with these."""
+        for run in runs:
+            if run.checkpoint is not None:
+                file = self.ledger.files.checkpoint(run.checkpoint)
+                if file.is_file():
+                    yield run, file
 
     def test(
         self,

@@ -57,7 +57,7 @@ def find(
 ) -> Pruning:
     """What can be deleted of a sweep that no driver runs, and of the folders of drivers in `temporary`; with
     `stopped` also what an audit, or a change of the space, would resume from. The trials in `best`, and
-    the one whose text was sampled, keep their checkpoints. Deletes nothing.
+    those whose texts were sampled, keep their checkpoints. Deletes nothing.
 
     `LedgerError` if a row names a checkpoint outside of the sweep.
     """
@@ -72,7 +72,7 @@ def find(
             if saved["trial"] == trial.trial  # an audit begins from that of another trial
         }
         if sweep.sampled is not None:
-            best = best | {sweep.sampled["trial"]}
+            best = best | {text["trial"] for text in sweep.sampled["texts"]}
         for file in _checkpoints(files, sweep):
             trial = owner.get(file.resolve())
             why = "" if trial is None else _why(trial, best, stopped=stopped)

@@ -73,7 +73,7 @@ class Readers:
 
     publish: Callable[[led.Files, Console], None]  # write and print the analysis
     void_arms: Callable[[led.Sweep], Sequence[str]]  # the arms that had no effect
-    best_runs: Callable[[led.Files], Sequence[led.Trial]]  # whose checkpoints are the best
+    to_sample: Callable[[led.Files], Sequence[Sequence[led.Trial]]]  # the best runs, the baseline's
     to_test: Callable[[led.Files], Sequence[led.Trial]]  # the runs that read the test text
 
 
@@ -390,7 +390,7 @@ class _Session:
         print(f"{files.folder}: nothing is left to do; see {files.summary}", flush=True)
         self._tell_void()
         if self.driver.sweep.sampled is None:  # a crash prevented it
-            self.driver.sample(self.readers.best_runs(files), _sample)
+            self.driver.sample(self.readers.to_sample(files), _sample)
         if not self.driver.sweep.is_read:  # the same, or a run could not read it
             self._test()
         ledger, summary = files.ledger, files.summary
@@ -468,7 +468,7 @@ class _Session:
         by_hand = driver.is_ended_by_hand and cap is None
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         if ended_by is None and not capped and not by_hand:
-            driver.sample(self.readers.best_runs(self._files), _sample)
+            driver.sample(self.readers.to_sample(self._files), _sample)
             if not failed:  # else the next session tries again, and may choose others
                 self._test()
         self.readers.publish(self._files, self.console)
@@ -503,15 +503,15 @@ class _Session:
             _warn(f"void: arm {arm} did not apply: its losses equal the baseline's")
 
 
-def _sample(file: Path) -> led.Row | None:
-    """Text that a checkpoint writes; None, and a warning, if it can't."""
-    from sweeps.engine.worker import sample_text
+def _sample(file: Path) -> list[led.Row]:
+    """Texts that a checkpoint writes; none, and a warning, if it can't."""
+    from sweeps.engine.worker import sample_texts
 
     try:
-        return sample_text(file)
+        return sample_texts(file)
     except Exception as error:  # noqa: BLE001 whatever it is, what was measured is valid without it
         _warn(f"no sample text: {failure_of(error).reason}")
-        return None
+        return []
 
 
 def _read_test_text(run: led.Trial, file: Path | None) -> led.Row | None:

@@ -1,4 +1,4 @@
-"""One attempt at a trial, the text that a checkpoint writes and its loss on the test text: all that loads a
+"""One attempt at a trial, the texts that a checkpoint writes and its loss on the test text: all that loads a
 model."""
 
 import hashlib
@@ -17,8 +17,8 @@ from tinylm import checkpoint, data, train
 from tinylm import config as cfg
 from tinylm.generate import generate
 
-SAMPLE_TOKENS = 200
-TEMPERATURE, TOP_P, SAMPLE_SEED = 0.8, 0.95, 0
+SAMPLE_TOKENS, SAMPLE_SEED = 256, 0
+TEMPERATURES, TOP_P = (0.7, 1.0), (0.9, 1.0)
 
 
 class Attempt:
@@ -89,19 +89,36 @@ def _keep_to_share(gpu: float) -> None:
     torch.cuda.set_per_process_memory_fraction(gpu_memory(total, gpu) / total)
 
 
-def sample_text(file: Path) -> Row:
-    """A document that the model of a checkpoint writes: text, tokens (how many), temperature, top_p
-    and seed. `CheckpointError` if the file is not a whole checkpoint."""
+def sample_texts(file: Path) -> list[Row]:
+    """The documents that the model of a checkpoint writes, one for each temperature and top-p: temperature,
+    top_p, seed, text and tokens (how many it has). `CheckpointError` if the file is not a whole checkpoint,
+    and `ConfigError` if the device is not here."""
     trained = checkpoint.load_model(file)
-    torch.set_num_threads(trained.config.run.threads)
-    ids = list(generate(trained, "", SAMPLE_TOKENS, TEMPERATURE, TOP_P, SAMPLE_SEED))
+    _use(trained)
+    return [
+        _sampled(trained, temperature, top_p) for temperature in TEMPERATURES for top_p in TOP_P
+    ]
+
+
+def _sampled(trained: checkpoint.TrainedModel, temperature: float, top_p: float) -> Row:
+    ids = list(generate(trained, "", SAMPLE_TOKENS, temperature, top_p, SAMPLE_SEED))
     return {
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": SAMPLE_SEED,
         "text": trained.tokenizer.decode(ids),
         "tokens": len(ids),
-        "temperature": TEMPERATURE,
-        "top_p": TOP_P,
-        "seed": SAMPLE_SEED,
     }
+
+
+def _use(trained: checkpoint.TrainedModel) -> None:
+    """Move a model to the device that it was trained on, with as many threads; `ConfigError` if that device is
+    not here."""
+    run = trained.config.run
+    if not train.is_available(run.device):
+        raise cfg.ConfigError([f"run.device: {run.device} is not available here"])
+    torch.set_num_threads(run.threads)
+    trained.model.to(run.device)
 
 
 def read_test_text(file: Path, digest: str) -> Row:
@@ -113,15 +130,12 @@ def read_test_text(file: Path, digest: str) -> Row:
     """
     trained = checkpoint.load_model(file)
     config = trained.config
-    if not train.is_available(config.run.device):
-        raise cfg.ConfigError([f"run.device: {config.run.device} is not available here"])
+    _use(trained)
     corpus = data.find(digest) or data.prepare(config)
     if corpus.digest != digest or corpus.test is None:
         where = config.data.path or config.data.corpus
         raise cfg.ConfigError([f"{where}: has changed: its digest was {digest}"])
-    torch.set_num_threads(config.run.threads)
-    model = trained.model.to(config.run.device)
-    loss, bits_per_byte = train.evaluate(model, corpus, config, "test")
+    loss, bits_per_byte = train.evaluate(trained.model, corpus, config, "test")
     return {
         "loss": loss if math.isfinite(loss) else None,
         "bits_per_byte": bits_per_byte if math.isfinite(bits_per_byte) else None,

@@ -1,4 +1,5 @@
-"""The runs whose checkpoints are the best that a sweep has, and those that read its test text."""
+"""The runs whose checkpoints are the best that a sweep has, those that write its sample texts, and those that
+read its test text."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +7,7 @@ from collections.abc import Sequence
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.tested import study_runs
-from sweeps.ledger import Trial
+from sweeps.ledger import BASELINE, Trial
 from sweeps.selection import last_record
 
 
@@ -26,6 +27,16 @@ def best_runs(found: SearchFindings | StudyFindings, arm: str = "") -> list[Tria
         if run.status == "finished" and (end := last_record(run)) is not None
     }
     return sorted((run for run in runs if run.trial in ends), key=lambda run: ends[run.trial])
+
+
+def to_sample(found: SearchFindings | StudyFindings) -> Sequence[Sequence[Trial]]:
+    """The runs of which one writes sample texts: the best, and those of the baseline; of a search, those at
+    the values of the base config."""
+    if isinstance(found, SearchFindings):
+        return best_runs(found), found.to_test.base
+    if found.comparison is None:  # no baseline
+        return [best_runs(found)]
+    return best_runs(found), best_runs(found, BASELINE)
 
 
 def to_test(found: SearchFindings | StudyFindings) -> Sequence[Trial]:

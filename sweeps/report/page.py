@@ -84,7 +84,7 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         else [],
         "gantt": gantt(found.timeline),
         "importance": _importance(found),
-        "sample": _sample(results),
+        "samples": _samples(results),
         "provenance": provenance(results),
         "look": look.for_page(),
     }
@@ -495,22 +495,29 @@ def gantt(timeline: Timeline) -> Content:
     return {"bars": bars, "slots": timeline.slots, "utilization": timeline.utilization}
 
 
-def _sample(results: Results) -> Content | None:
-    """Text sampled from the best checkpoint, and how it was sampled; None if there is none."""
-    row = results.sweep.sampled
-    if row is None:
+def _samples(results: Results) -> Content | None:
+    """The texts sampled from the best checkpoint and from the baseline's, by how they were sampled; None if
+    there are none."""
+    if results.sweep.sampled is None:
         return None
-    trial = results.sweep.find(row["trial"])
-    end = last_record(trial)
-    assert end is not None  # it has a checkpoint
+    texts = results.sweep.sampled["texts"]
+    settings = {(text["temperature"], text["top_p"]): list[Content]() for text in texts}
+    for text in texts:
+        trial = results.sweep.find(text["trial"])
+        end = last_record(trial)
+        assert end is not None  # it has a checkpoint
+        where = f"{METRICS[results.metric]} {end.loss(results.metric):.4f}"
+        words = f"{trial.label}, {text['step']:,} updates, {where}"
+        settings[text["temperature"], text["top_p"]].append({"of": words, "text": text["text"]})
     return {
-        "text": row["text"],
         "words": (
-            f"{trial.label} after {row['step']:,} updates, {METRICS[results.metric]} "
-            f"{end.loss(results.metric):.4f} {UNITS[results.metric]}: the first {row['tokens']:,} tokens of a new "
-            f"document, at temperature {row['temperature']:g} and top-p {row['top_p']:g} (seed "
-            f"{row['seed']})."
+            f"Each is the beginning of a new document: {max(text['tokens'] for text in texts)} tokens, "
+            "or fewer if the model ended it."
         ),
+        "settings": [
+            {"words": f"temperature {temperature:g}, top-p {top_p:g}", "texts": one}
+            for (temperature, top_p), one in settings.items()
+        ],
     }
 
 

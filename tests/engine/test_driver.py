@@ -12,7 +12,7 @@ from fakes import Engine, Loss, driver, grid, request, v_shaped
 from faults import LOST, rows_lost
 
 from sweeps import ledger as led
-from sweeps.engine.driver import RETRIES, Left, refuse_other_bits
+from sweeps.engine.driver import RETRIES, Driver, Left, refuse_other_bits
 from sweeps.exits import RefusedError
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
@@ -176,27 +176,54 @@ def test_a_crash_between_checkpoint_and_pause_is_mended(tmp_path: Path) -> None:
         assert statuses(conductor.sweep)[0] == "paused"
 
 
-def text_of(file: Path) -> dict[str, Any]:
-    """Text that stands for what a checkpoint writes."""
-    return {"text": file.parents[1].name}
+def text_of(file: Path) -> list[dict[str, Any]]:
+    """A text that stands for what a checkpoint writes."""
+    return [{"text": file.parents[1].name, **HOW}]
+
+
+HOW = {"tokens": 1, "temperature": 1.0, "top_p": 0.9, "seed": 0}
+
+
+def sampled_of(driver: Driver) -> list[str]:
+    """The texts that were sampled last."""
+    assert driver.sweep.sampled is not None
+    return [text["text"] for text in driver.sweep.sampled["texts"]]
 
 
 def test_the_first_of_the_best_runs_is_sampled_once(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE))
     asked_of: list[Path] = []
 
-    def write(file: Path) -> dict[str, Any]:
+    def write(file: Path) -> list[dict[str, Any]]:
         asked_of.append(file)
         return text_of(file)
 
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(grid(RATES, **NONE)))
         best = [*conductor.sweep.trials.values()][3:]
-        conductor.sample(best, write)
-        conductor.sample(best, write)
+        conductor.sample([best], write)
+        conductor.sample([best], write)
         assert len(asked_of) == 1
-        assert conductor.sweep.sampled is not None
-        assert conductor.sweep.sampled["text"] == f"{best[0].trial}-1"
+        assert sampled_of(conductor) == [f"{best[0].trial}-1"]
+
+
+def test_the_baseline_is_sampled_after_the_best_run(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        base, best = [*conductor.sweep.trials.values()][:2]
+        conductor.sample([[best], []], text_of)
+        conductor.sample([[best], [base]], text_of)
+        assert sampled_of(conductor) == [f"{best.trial}-1", f"{base.trial}-1"]
+
+
+def test_a_best_run_of_the_baseline_is_sampled_once(tmp_path: Path) -> None:
+    sweep(tmp_path, grid(RATES, **NONE))
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES, **NONE)))
+        best = next(iter(conductor.sweep.trials.values()))
+        conductor.sample([[best], [best]], text_of)
+        assert sampled_of(conductor) == [f"{best.trial}-1"]
 
 
 def test_a_run_whose_checkpoint_is_gone_is_not_sampled(tmp_path: Path) -> None:
@@ -206,9 +233,8 @@ def test_a_run_whose_checkpoint_is_gone_is_not_sampled(tmp_path: Path) -> None:
         gone, kept = [*conductor.sweep.trials.values()][:2]
         assert gone.checkpoint is not None
         ledger.files.checkpoint(gone.checkpoint).unlink()
-        conductor.sample([gone, kept], text_of)
-        assert conductor.sweep.sampled is not None
-        assert conductor.sweep.sampled["trial"] == kept.trial
+        conductor.sample([[gone, kept]], text_of)
+        assert sampled_of(conductor) == [f"{kept.trial}-1"]
 
 
 def losses_of(run: led.Trial, file: Path | None) -> dict[str, Any] | None:
@@ -253,7 +279,7 @@ def test_a_sweep_without_a_best_run_is_not_sampled(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), records=5)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(grid(RATES, **NONE)))
-        conductor.sample([], text_of)
+        conductor.sample([[], []], text_of)
         assert conductor.sweep.sampled is None
 
 

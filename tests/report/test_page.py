@@ -4,13 +4,16 @@ import http.client
 import itertools
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +180,18 @@ def test_a_sweep_under_way_says_how_many_trials_have_no_result(tmp_path: Path) -
     assert "No result yet for 1 of 2 trials." in verdict
 
 
-def test_text_of_the_best_checkpoint_is_shown_with_how_it_was_sampled(tmp_path: Path) -> None:
+def test_sample_texts_stand_side_by_side_with_how_they_were_sampled(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3]}})
-        trial = tell.plan({"optim.lr": 1e-3})
-        tell.whole(trial, 1e-3)
-        assert page_of(tmp_path / "s")["sample"] is None
-        tell.sample(trial, "Once upon a time")
-    sample = page_of(tmp_path / "s")["sample"]
-    assert sample["text"] == "Once upon a time"
-    assert sample["words"].startswith("lr=0.001 after 512 updates, validation loss 3.")
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        best, base = tell.plan({"optim.lr": 1e-3}), tell.plan({"optim.lr": 2e-3})
+        tell.whole(best, 1e-3)
+        tell.whole(base, 2e-3)
+        assert page_of(tmp_path / "s")["samples"] is None
+        tell.sample(**{best: "Once upon a time", base: "Twice"})
+    (setting,) = page_of(tmp_path / "s")["samples"]["settings"]
+    assert setting["words"] == "temperature 0.8, top-p 0.95"
+    assert [one["text"] for one in setting["texts"]] == ["Once upon a time", "Twice"]
+    assert setting["texts"][1]["of"].startswith("lr=0.002, 512 updates, validation loss 3.")
 
 
 def test_the_path_that_the_loss_depends_on_has_the_larger_share(tmp_path: Path) -> None:
@@ -470,6 +475,48 @@ def test_an_unknown_sweep_is_refused_with_the_nearest(
     assert (done.exit_code, "did you mean 'lr-cpu'?" in done.output) == (2, True)
 
 
+def test_in_a_pipe_the_text_of_a_running_sweep_is_printed_once(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        said = CliRunner().invoke(watch.app, [str(tmp_path / "s"), "--text"])
+    assert (said.exit_code, said.stdout.count("lr=0.001: validation loss 3.")) == (0, 1)
+
+
+def test_in_a_terminal_the_text_follows_the_sweep_to_its_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sweeps.watch", str(tmp_path / "s"), "--text"]
+    outer, inner = pty.openpty()
+    with ExitStack() as driving:
+        tell = driving.enter_context(story(tmp_path / "s"))
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        with subprocess.Popen(command, stdout=inner, stdin=inner, stderr=inner) as process:
+            os.close(inner)
+            read_until(outer, "The sweep is running")
+            tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
+            read_until(outer, "best of 2")
+            read_until(outer, "The sweep is running")
+            driving.close()
+            rest = read_until(outer, "best of 2")
+            assert (process.wait(), "The sweep is running" in rest) == (0, False)
+
+
+def read_until(terminal: int, words: str) -> str:
+    """What a program writes to a terminal, up to these words."""
+    said = ""
+    while words not in said:
+        said += os.read(terminal, 4096).decode()
+    return said
+
+
+@pytest.mark.parametrize(
+    "options", [["--text"], ["s", "--text", "--steer"], ["s", "--text", "--port", "0"]]
+)
+def test_the_text_is_of_one_sweep_and_serves_no_page(options: list[str]) -> None:
+    said = CliRunner().invoke(watch.app, options)
+    assert (said.exit_code, "--text: " in said.output) == (2, True)
+
+
 def test_a_port_that_is_taken_is_left_to_its_owner(
     live: tuple[web.Server, Story], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -714,9 +761,9 @@ def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         trial = tell.plan({"optim.lr": 1e-3})
         tell.whole(trial, 1e-3)
-        tell.sample(trial, HOSTILE)
+        tell.sample(**{trial: HOSTILE})
     visit = Visit(browser, opened(tmp_path / "s"))
-    assert visit.page.locator("#sample").text_content() == SHOWN
+    assert visit.page.locator("#samples blockquote").text_content() == SHOWN
     assert visit.page.evaluate("window.hacked") is None
 
 

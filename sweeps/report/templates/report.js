@@ -47,7 +47,7 @@ function drawChart(id) {
 
 function showWords() {
   fillHead();
-  fillSample();
+  fillSamples();
   fillFilters();
   fillArms();
   fillTrials();

@@ -8,11 +8,20 @@ function fillHead() {
   here("next").replaceChildren(...page.next.map((words) => sentence("li", words)));
 }
 
-function fillSample() {
-  here("sample-section").hidden = !page.sample;
-  if (!page.sample) return;
-  here("sample-words").textContent = page.sample.words;
-  here("sample").textContent = page.sample.text.trim();
+function fillSamples() {
+  here("samples-section").hidden = !page.samples;
+  if (!page.samples) return;
+  here("samples-words").textContent = page.samples.words;
+  const shown = page.samples.settings.flatMap(({ words, texts }) => {
+    const side = element("div", null, { className: "side-by-side" });
+    side.append(...texts.map(({ of, text }) => {
+      const figure = element("figure");
+      figure.append(element("figcaption", of, { className: "small" }), element("blockquote", text.trim() || "(it ended the document at once)", { dir: "auto" }));
+      return figure;
+    }));
+    return [element("h3", words), side];
+  });
+  here("samples").replaceChildren(...shown);
 }
 
 // ---- filters
