@@ -1,6 +1,6 @@
 """The reports of the sweeps in a folder over HTTP: pages that follow their ledgers while the sweeps run.
 
-Reads only the ledgers, and the files that an analysis wrote; with a token it also takes requests to steer a
+Reads only the ledgers, the files that an analysis wrote and pictures of people's notes; with a token it also takes requests to steer a
 running sweep, and writes them for its driver. So it may run in another process, or on another
 machine that sees results/. The addresses are those of the files, so that links are the same as on the disk.
 """
@@ -16,7 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote, unquote
 
 from sweeps import ledger, steering
@@ -27,6 +27,7 @@ from sweeps.ledger import Files, ResultsFolder
 from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report.head import best_words
+from sweeps.report.log_page import is_local
 from tinylm.files import read_file
 
 HOST = "127.0.0.1"
@@ -51,8 +52,16 @@ _WAITING = (
 _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed connections
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
-# The files of an analysis that are served as they are.
-_KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".csv": _TEXT, ".md": _TEXT, ".json": _TEXT}
+# The files of an analysis that are served as they are; pictures also from elsewhere, for people's notes.
+_PICTURES = {
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+_KINDS = {**_PICTURES, ".csv": _TEXT, ".md": _TEXT, ".json": _TEXT}
 _LONGEST = 50_000_000  # bytes of such a file
 
 
@@ -72,6 +81,16 @@ def _size(files: Files) -> int:
         return files.ledger.stat().st_size
     except OSError:  # the page says why it can't be read
         return -1
+
+
+def _request(body: bytes) -> steering.Request | None:
+    """The request to steer that a browser sent; None if it is none."""
+    try:
+        asked = json.loads(body)
+        request = steering.Request(asked["action"], asked["trial"])
+        return request if steering.named(request.file_name) == request else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 class Server(ThreadingHTTPServer):
@@ -150,7 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         status, words = self._steer(files)
-        self._patience.cancel()
         self._send_whole(_TEXT, words.encode(), status)
 
     def _is_own_host(self) -> bool:
@@ -160,22 +178,24 @@ class _Handler(BaseHTTPRequestHandler):
         return len(hosts) == 1 and _OWN_HOST.fullmatch(hosts[0]) is not None
 
     def _steer(self, files: Files) -> tuple[HTTPStatus, str]:
-        """Ask the driver of a sweep for what the body says; the status of the answer, and what it says."""
+        """Ask the driver of a sweep for what the body says; the status of the answer, and what it says. The driver
+        judges it: nothing is read here, however large the ledger is."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LONGEST_REQUEST:
             return HTTPStatus.BAD_REQUEST, "a request has at most 1,000 bytes"
-        try:
-            asked = json.loads(self.rfile.read(int(length)))
-            action, trial = asked["action"], asked["trial"]
-            if action not in get_args(ledger.Action) or not isinstance(trial, str):
-                raise ValueError
-        except (ValueError, TypeError, KeyError):
+        body = self.rfile.read(int(length))
+        self._patience.cancel()
+        request = _request(body)
+        if request is None:
             return HTTPStatus.BAD_REQUEST, "not a request to steer"
         try:
-            steering.ask(files, steering.request_of(files, action, trial))
+            steering.ask_driver(files, request)
         except (CommandError, OSError) as error:
             return HTTPStatus.CONFLICT, message_of(error)
-        return HTTPStatus.ACCEPTED, "Asked. The page shows when it is done."
+        return (
+            HTTPStatus.ACCEPTED,
+            "Asked. The page shows when it is done; the driver says if it can't be.",
+        )
 
     def _answer(self, path: str) -> None:
         folder = self.server.folder
@@ -192,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(there.log)
         elif path == f"/{there.log_page.name}":
             self._file(there.log_page, _HTML)
+        elif Path(path).suffix in _PICTURES and is_local(path.removeprefix("/")):
+            self._file(folder / path.removeprefix("/"))
         else:
             name, _, rest = path.removeprefix("/").partition("/")
             files = self.server.sweep(name)
@@ -229,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_whole(_HTML, body)
 
     def _file(self, path: Path, kind: str | None = None) -> None:
-        """Answer with a file that an analysis wrote, not one that a link leads to; its suffix says of which
+        """Answer with a file of the results folder, not one that a link leads to; its suffix says of which
         kind it is, if nothing else does."""
         kind = kind or _KINDS.get(path.suffix)
         try:
