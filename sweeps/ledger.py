@@ -338,13 +338,17 @@ def read(files: Files) -> list[Row]:
     return list(rows(files))
 
 
+def _who() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
+
+
 def _say_driver(files: Files) -> None:
     """Write down which process runs a sweep, for people: the lock is what counts."""
     since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     with contextlib.suppress(OSError):
         files.driver.unlink(missing_ok=True)  # of a driver that was killed
         with files.driver.open("x") as stream:
-            stream.write(f"process {os.getpid()} on {platform.node()}, since {since} UTC\n")
+            stream.write(f"{_who()}, since {since} UTC\n")
 
 
 def _driver_words(files: Files) -> str:
@@ -369,6 +373,11 @@ def has_driver(files: Files) -> bool:
             if error.errno not in _NO_LOCKS:
                 raise
     return False
+
+
+def has_other_driver(files: Files) -> bool:
+    """Whether a driver in another process runs a sweep now, whose ledger exists."""
+    return has_driver(files) and not _driver_words(files).startswith(f" ({_who()},")
 
 
 class ReadLedger:

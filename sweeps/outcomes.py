@@ -9,6 +9,7 @@ from sweeps.selection import Measured, best_record, last_record
 SPIKE_NATS = 1.0
 ABOVE_INIT_NATS = 1.0  # a run whose last loss exceeds its loss at init by more has blown up
 OVERFIT_NATS = 0.05
+LEARNING_NATS = 0.05  # a run whose loss falls by more in its second half still learns
 
 RULES = {
     "non-finite": "a loss was not a finite number",
@@ -18,7 +19,7 @@ RULES = {
     "spiked": "after warm-up, the training loss, smoothed over about ten updates, rose more than "
     f"{SPIKE_NATS:g} nat above its minimum, but the run continued",
     "stuck": "the run finished, but its validation loss was never below the unigram entropy of the "
-    "corpus",
+    f"corpus, and fell by less than {LEARNING_NATS:g} nats in the second half of the run",
     "overfitted": f"the last validation loss was more than {OVERFIT_NATS:g} nats above the lowest one, "
     f"and the last training loss more than {OVERFIT_NATS:g} nats below that one and below the training "
     "loss beside it",
@@ -49,12 +50,20 @@ def outcome(trial: Trial) -> str:
         and (best := best_record(trial)) is not None
         and best.val_loss >= entropy
         and not overfitted
+        and not _still_learns(trial)
         and trial.how != AT_TARGET
     ):
         return "stuck"
     if last is not None and (last.spike or 0.0) > SPIKE_NATS:
         return "spiked"
     return "overfitted" if overfitted else ""
+
+
+def _still_learns(trial: Trial) -> bool:
+    """Whether the validation loss of a run fell in its second half."""
+    half = [row for row in trial.curve if 2 * row["tokens"] <= trial.tokens]
+    fall = half[-1]["val_loss"] - trial.curve[-1]["val_loss"] if half else 0.0
+    return bool(fall > LEARNING_NATS)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Story:
         question: str = "Which rate?",
         *,
         by_value: bool = False,
+        scale: str = "cpu",
         **more: Any,
     ) -> None:
         """Write the request and a session."""
@@ -59,7 +60,7 @@ class Story:
         base = BASE.model_dump()
         judged = {"judged": VALUES} if by_value else {}
         self.ledger.append(
-            "sweep", space=written, base=base, scale="cpu", seed=0, source="lr.yaml", **judged
+            "sweep", space=written, base=base, scale=scale, seed=0, source="lr.yaml", **judged
         )
         self.ledger.append(
             "session", command="python -m sweeps.run lr", versions={}, machine={}, slots=2

@@ -65,7 +65,7 @@ def main(
         target = file or SPACES / f"{first}-next{last}.yaml"
         content = f"# After the sweep {files.name}.\n{as_yaml(space)}"
         write_new(target, content, f"choose another: sweeps next {name} FILE")
-        print(f"{target}: {step.words}")
+        print(f"{target}: {step.why}")
         print(f"Run: {_command(files, found.results, step, target)}")
 
 

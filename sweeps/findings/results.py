@@ -113,6 +113,7 @@ class Results:
     common: int | None  # latest shared by all measured trials that neither diverged nor failed
     # Sweeps in the same results folder that studied an arm, too, by arm.
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    is_running: bool = False  # whether a driver in another process ran it when it was read
 
     @property
     def question(self) -> str:
@@ -258,7 +259,7 @@ def steered_words(trials: Sequence[Trial], noun: str, of: str = "") -> str:
     """How many of some trials somebody stopped, or had trained to their end; empty if none."""
     parts = list[str]()
     stopped = sum(trial.is_stopped_by_hand for trial in trials)
-    finished = sum(trial.is_finished_by_hand for trial in trials)
+    finished = sum(one.is_finished_by_hand and one.status == "finished" for one in trials)
     for count, words in ((stopped, BY_HAND), (finished, "trained to the end by hand")):
         if count:
             among = "" if parts else f" of {quantity(len(trials), noun)}{of}"
@@ -379,7 +380,8 @@ def read_results(files: Files) -> Results:
     """What the ledger of a sweep says, and which sweeps beside it studied the same before; errors as of
     `results_of`, and `LedgerError` if it is damaged."""
     found = results_of(files.name, ledger.rows(files))
-    return replace(found, elsewhere=studied_elsewhere(files, found.sweep))
+    elsewhere = studied_elsewhere(files, found.sweep)
+    return replace(found, elsewhere=elsewhere, is_running=ledger.has_other_driver(files))
 
 
 def results_of(name: str, rows: Iterable[Row]) -> Results:

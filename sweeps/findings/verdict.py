@@ -10,7 +10,6 @@ from typing import Literal
 from sweeps.findings.doubts import Doubt
 from sweeps.stats import (
     ALPHA,
-    MOST_SEEDS,
     NOISE_MARGIN,
     Decision,
     Effect,
@@ -93,7 +92,7 @@ def further(effect: Effect, tested: int, margin: float | None = None) -> tuple[s
         bound = f"the difference is between {effect.low:+.4f} and {effect.high:+.4f}, and "
     enough = seeds_to_bound(effect.mean, effect.sd, margin) if margin is not None else None
     if enough is None:
-        return f"{bound}more than {MOST_SEEDS} seeds would be needed to find one so small", None
+        return f"{bound}more seeds would not settle so small a difference", None
     more = _more(enough, effect)
     seeds = "1 more seed" if more == 1 else f"{more} more seeds"
     return f"{bound}{seeds} would show that none is larger than {margin:.4f}", more

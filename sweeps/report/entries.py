@@ -226,14 +226,18 @@ def configuration(trial: Trial) -> list[str]:
     )
     corpus = f"{config.data.corpus} {config.data.path}" if config.data.path else config.data.corpus
     lowest = optim.lr * optim.lr_final_fraction
-    often = "" if trial.passes is None else f", read about {times(trial.passes, trial.passes)}"
+    often = ""
+    if trial.passes is not None:
+        few = trial.passes < 1
+        read = f"{trial.passes:.2g} of it" if few else f"about {times(trial.passes, trial.passes)}"
+        often = f", read {read}"
     clip = "none" if optim.clip_norm == "none" else f"gradient clipping at {optim.clip_norm:g}"
     return [
         f"Model: {model.n_layers} layers, {model.d_model} hidden dim, {model.n_heads} heads, "
         f"{model.d_ff} FFN dim ({trial.params:,} parameters); norm {model.norm}, position "
         f"{model.position}, FFN {model.ffn}",
         f"Training: {end}, batch size {optim.batch_size}, context length {model.context_length}",
-        f"Learning rate: {optim.lr:g} (peak), {lowest:g} (min), {warmup}, {decay}",
+        f"Learning rate: {show(optim.lr)} (peak), {show(lowest)} (min), {warmup}, {decay}",
         f"Optimizer: AdamW (β1={optim.beta1:g}, β2={optim.beta2:g}, weight "
         f"decay={optim.weight_decay:g})",
         f"Regularization: {clip}",

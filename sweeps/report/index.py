@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from sweeps import stats
 from sweeps.exits import message_of
+from sweeps.findings.best import best_runs
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, experiments
 from sweeps.findings.results import METRICS, UNITS, Results
@@ -90,15 +91,14 @@ def _listed(found: SearchFindings | StudyFindings, folder: Path, group: str) -> 
 
 
 def _best(found: SearchFindings | StudyFindings) -> tuple[str, float | None, str]:
-    """What has the lowest known loss, that loss, and where it was measured."""
+    """What the best checkpoint is of, its loss, and where that was measured."""
     if isinstance(found, StudyFindings):
+        runs = best_runs(found)
         arms = [] if found.comparison is None else found.comparison.arms
-        means = [(arm.mean, arm.name) for arm in arms if arm.mean is not None]
-        if not means:
+        best = next((arm for arm in arms if runs and arm.name == runs[0].arm), None)
+        if best is None or best.mean is None:
             return "", None, ""
-        best, name = min(means)
-        ended = [trial for trial in found.results.trials if trial.status == "finished"]
-        return name, best, when(found.results.point_of(ended))
+        return best.name, best.mean, when(found.results.point_of(runs))
     answer = found.answer
     if answer.better is not None:
         return named(answer.better.values), answer.better.loss, f"{when(answer.point)}, in an audit"

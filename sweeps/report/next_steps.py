@@ -1,5 +1,6 @@
 """What to do next, by the rules of docs/experiment_log.md, and the search space that does it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +53,11 @@ class Step:
     space: Row | None = None  # what differs in the space that does it; None if none does
     is_new: bool = False  # whether that is the space of another sweep
     path: str = ""  # whose best value it settles
+
+    @property
+    def why(self) -> str:
+        """The sentence that says why."""
+        return re.split(r"(?<=[.]) (?=[A-Z])", self.words, maxsplit=1)[0]
 
 
 def steps_of(found: SearchFindings | StudyFindings) -> list[Step]:
@@ -143,6 +149,8 @@ def _resume(found: SearchFindings | StudyFindings) -> Step:
     if not left and isinstance(found, StudyFindings) and found.comparison is not None:
         worth = found.comparison.speedups
         left = "" if worth is None else f"{worth.why_not}."
+    if found.results.is_running:
+        return Step(f"Wait: the sweep is running; {left[:1].lower()}{left[1:]}")
     return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(found.results)}")
 
 
@@ -352,7 +360,11 @@ def _next_of_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     if arm.verdict.seeds is not None:
         words, space = _with_seeds(results, arm.verdict.seeds)
         looks = results.sweep.looks
-        level = f" The verdict will be at level {arm.level + 5}%." if looks else ""
+        level = (
+            f" The verdict will have an error rate of {arm.level + 5}% in place of 5%."
+            if looks
+            else ""
+        )
         yield Step(f"More seeds: {arm.verdict.detail}.{level} {words} {_again(results)}", space)
 
 

@@ -329,7 +329,7 @@ def _trials(
             "over_seeds": over_seeds.get(trial.trial),
             "at": [shown_loss(loss) for loss in _losses(results, trial, levels)],
             "set": {path: v for path, v in config.items() if v != flat[0].get(path)},
-            "command": _command(trial.trial, shipped, config),
+            "command": _command(results.scale, trial.trial, shipped, config),
             "marks": _marks(results, trial),
         }
         for trial, config in zip(trials, flat, strict=True)
@@ -369,7 +369,7 @@ def _losses(results: Results, trial: Trial, levels: Sequence[Point]) -> Iterator
         yield record and record.loss(results.metric)
 
 
-def _command(name: str, shipped: Content | None, config: Content) -> str:
+def _command(scale: str, name: str, shipped: Content | None, config: Content) -> str:
     """The command that trains a config outside the sweep; empty if its scale is not known."""
     if shipped is None:
         return ""
@@ -378,7 +378,8 @@ def _command(name: str, shipped: Content | None, config: Content) -> str:
         for path, value in config.items()
         if value != shipped.get(path)
     ]
-    return " ".join(["python -m tinylm train --out", f"runs/{name}", *sets])
+    words = ["python -m tinylm train --config", shlex.quote(scale), "--out", f"runs/{name}", *sets]
+    return " ".join(words)
 
 
 def _yaml(value: Any) -> str:

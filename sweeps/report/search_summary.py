@@ -225,7 +225,10 @@ def _best_value_words(best: BestValue, varied_together: bool) -> str:
     tried = f"{best.tried} values from {show(best.lowest)} to {show(best.highest)}"
     what = f"is that of the best, of {tried}; not settled, because other values varied with it."
     line = f"`{best.path}`: **{show(best.best)}** "
-    line += what if varied_together else f"is the best of {tried}."
+    if best.tried == 1:
+        line += "is the only value that was tried."
+    else:
+        line += what if varied_together else f"is the best of {tried}."
     line += f" Next to it: {beside}." * bool(beside)
     line += " A stopped neighbor might have ended lower." * early
     if best.edge:

@@ -2,7 +2,7 @@
 
 from sweeps.findings.stability import FIT_FACTOR, Stability
 from sweeps.selection import when
-from sweeps.text import loss, show
+from sweeps.text import loss, quantity, show
 
 
 def stability_words(found: Stability | None) -> list[str]:
@@ -22,20 +22,24 @@ def _edge_words(found: Stability) -> str:
         line = (
             f"Edge of stability: {show(found.highest_stable)} is the highest stable rate and "
             f"{show(found.first_unstable)} the lowest unstable one "
-            f"({' and '.join(found.unstable_how)}). The best rate is {_times(found.edge_ratio)}the highest "
-            "stable one."
+            f"({' and '.join(found.unstable_how)}). {_compared('highest stable rate', found.edge_ratio)}"
         )
     if found.first_diverging is not None:
         line += (
-            f" The lowest rate that diverged is {show(found.first_diverging)}. The best rate is "
-            f"{_times(found.diverging_ratio)}that."
+            f" The lowest rate that diverged is {show(found.first_diverging)}"
+            f"{_times(found.diverging_ratio)}."
         )
     if found.unmeasured:
         line += f" Rates not measured: {found.unmeasured}."
     if found.stopped_unseen:
         by_hand = f", {found.stopped_by_hand} of them by hand" * bool(found.stopped_by_hand)
-        line += f" Trials that were stable until they were stopped{'' if by_hand else ' early'}: "
-        line += f"{found.stopped_unseen}{by_hand}."
+        trials = quantity(found.stopped_unseen, "trial")
+        was = (
+            "was stable until it was"
+            if found.stopped_unseen == 1
+            else "were stable until they were"
+        )
+        line += f" {trials} {was} stopped{'' if by_hand else ' early'}{by_hand}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
         line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
     if found.overfitted:
@@ -46,9 +50,16 @@ def _edge_words(found: Stability) -> str:
     return line
 
 
+def _compared(what: str, ratio: float | None) -> str:
+    """How a rate compares with the best one, which is this part of it."""
+    if ratio == 1:
+        return f"The best rate is the {what}."
+    return f"The {what} is {1 / ratio:.3g} times the best one." if ratio else ""
+
+
 def _times(ratio: float | None) -> str:
-    """A ratio as the factor of a phrase; empty for a ratio of one."""
-    return "" if ratio is None or ratio == 1 else f"{ratio:.3g} times "
+    """How many times the best rate a rate is, of which that is this part; empty where it is not known."""
+    return f", {1 / ratio:.3g} times the best one" if ratio else ""
 
 
 def _fit_words(found: Stability) -> str:

@@ -1,10 +1,12 @@
 """Tables for the terminal: the result of a sweep, experiments, replays of policies."""
 
+import re
 import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,15 +33,35 @@ def print_result(found: SearchFindings | StudyFindings, console: Console, best: 
     else:
         _print_ranking(found, console)
     for number, words in enumerate(head_words(found, best)):
-        # Not broken into lines: commands are copied from here.
-        console.print(Text(words, style="" if number else "bold"), soft_wrap=True)
+        for line in broken(words, console.width):
+            console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
     if not found.is_unfinished:
         console.print(_time_words(found.compute), highlight=False, soft_wrap=True)
 
 
+# A word, or a text between backquotes with what surrounds it, which is never broken.
+_UNBROKEN = re.compile(r"(?:[^\s`]|`[^`]*`)+|`")
+
+
+def broken(words: str, width: int) -> list[str]:
+    """Sentences as lines that fit; a text between backquotes, such as a command that is copied, stays whole."""
+    lines = [""]
+    for word in _UNBROKEN.findall(words):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and cell_len(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def _time_words(spent: Compute) -> str:
-    """How long the sweep took, and how long it was expected to take."""
-    took = f"Took {duration(spent.wall_clock)}, {count(spent.tokens)} tokens."
+    """How long the sweep took, and how long it was expected to take; audits are not in a forecast."""
+    audits = spent.tokens_audit
+    tokens = f"{count(spent.tokens - audits)} tokens" + f", and {count(audits)} in audits" * bool(
+        audits
+    )
+    took = f"Took {duration(spent.wall_clock)}, {tokens}."
     if spent.forecast is None:
         return took
     seconds = spent.forecast.seconds

@@ -47,7 +47,10 @@ def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator
             if tested.other_text
             else "the base config was not trained to the end on the same seeds"
         )
-        yield f"By how much choosing flatters its validation loss is not known: {why}."
+        yield (
+            "It was chosen by its validation loss, which is therefore a little too good; by how much is not known, "
+            f"because {why}."
+        )
 
 
 def flattery_words(found: Effect, unit: str, others: str, level: int = 5) -> str:

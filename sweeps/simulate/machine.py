@@ -100,7 +100,7 @@ class Replay:
                 return
             self._free -= 1
             self._observe("started", trial=trial)
-            self._depart(self._runs[trial])
+            self._depart(self._runs[trial], begins=True)
 
     def _observe(self, kind: str, **fields: Any) -> None:
         self._policy.observe({"kind": kind, **fields})
@@ -118,12 +118,17 @@ class Replay:
         share = (rung - low) / (high - low)
         return rung, curve.seconds[after - 1] * (1 - share) + curve.seconds[after] * share
 
-    def _depart(self, run: _ReplayTrial) -> None:
+    def passes(self, seconds: float, *, begins: bool) -> float:
+        """How long a worker takes for so many seconds of training; `begins` where an attempt does. These
+        workers start at once and never fail."""
+        return seconds
+
+    def _depart(self, run: _ReplayTrial, *, begins: bool) -> None:
         tokens, seconds = self._next_stop(run)
         if tokens < run.curve.tokens[-1]:  # a rung, and the branch there at the speed so far
             seconds += seconds * self._branch
         self._pushed += 1
-        due = self._now + seconds - run.seconds
+        due = self._now + self.passes(seconds - run.seconds, begins=begins)
         heapq.heappush(self._due, (due, self._pushed, run.curve.trial))
 
     def _arrive(self, run: _ReplayTrial) -> bool:
@@ -161,7 +166,7 @@ class Replay:
             return False
         if isinstance(decision, Promotion):
             self._promote(decision)
-        self._depart(run)
+        self._depart(run, begins=False)
         return True
 
 

@@ -258,13 +258,17 @@ def test_trials_that_differ_by_their_seeds_are_one_series(tmp_path: Path) -> Non
     ]
 
 
-def test_the_command_of_a_trial_gives_its_config(lr: Files, lr_page: dict[str, Any]) -> None:
-    given = {trial.trial: trial.config for trial in studied(lr).trials}
-    trial = lr_page["trials"][0]
+@pytest.mark.parametrize("scale", ["cpu", "smoke"])
+def test_the_command_of_a_trial_gives_its_config(tmp_path: Path, scale: str) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, scale=scale)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+    (trial,) = page_of(tmp_path / "s")["trials"]
+    *_, config = studied(Files(tmp_path / "s")).trials
     words = shlex.split(trial["command"])
-    sets = [word for before, word in itertools.pairwise(words) if before == "--set"]
-    trained = cfg.overlay(cfg.load("cpu"), cfg.parse_assignments(sets))
-    assert trained.model_dump() == given[trial["id"]]
+    after = {flag: [b for a, b in itertools.pairwise(words) if a == flag] for flag in words}
+    trained = cfg.overlay(cfg.load(*after["--config"]), cfg.parse_assignments(after["--set"]))
+    assert trained.model_dump() == config.config
 
 
 def test_a_page_of_a_sweep_of_thirty_trials_is_below_six_megabytes(tmp_path: Path) -> None:

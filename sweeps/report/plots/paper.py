@@ -81,5 +81,5 @@ def _thin(axis: Axis) -> None:
     if isinstance(axis.get_major_locator(), FixedLocator):
         labels = [text.get_text().strip() for text in axis.get_ticklabels()]
         places = list(axis.get_majorticklocs())
-        every = math.ceil(len(places) / _LABELS)
+        every = max(1, math.ceil(len(places) / _LABELS))
         axis.set_ticks(places[::every], labels=labels[::every])
