@@ -14,7 +14,7 @@ COMMANDS = {
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
     "watch": "Serve the reports of the sweeps while they run.",
-    "steer": "Stop or finish a trial of a running sweep, or end the sweep early.",
+    "steer": "Stop or finish a trial of a sweep, or end a running sweep early.",
     "next": "Write the search space of the next sweep after one.",
     "export": "Write the best model of a sweep for another program.",
     "ledger": "Check the ledger of a sweep, or save what can be saved of a damaged one.",

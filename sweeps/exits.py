@@ -13,7 +13,7 @@
     |-- StorageError      7   a file or folder can't be read or written       (tinylm.exits)
     |-- ClusterError      8   the cluster can't be reached, or was lost
     |-- RefusedError      9   the command would change what was measured      (tinylm.exits)
-    `-- NotRunningError   9   no driver runs the sweep that is to be steered  (steering)
+    `-- NotRunningError   9   no driver runs the sweep that is to be ended    (steering)
 
 An `OSError` from elsewhere ends a command with 7, a `KeyboardInterrupt` with 130, and a pipe whose
 reader has ended one that only prints with 141. Everything else is a

@@ -1,8 +1,9 @@
-"""What people may ask of a running sweep: to stop a trial, to finish one, or to end after those that train.
+"""What people may ask of a sweep: to stop a trial, to finish one, or to end after those that train.
 
-The driver is the ledger's only writer, so a request is a file that it looks for: `stop-TRIAL`,
-`finish-TRIAL` or `end` in a folder of the sweep. The name says all, the file is empty and nobody reads it: it
-is there or it is not. The driver writes a row, acts, and removes the file.
+A driver is its ledger's only writer, so a request is a file that it looks for: `stop-TRIAL`, `finish-TRIAL`
+or `end` in a folder of the sweep. The name says all, the file is empty and nobody reads it: it is there or
+it is not. The driver writes a row, acts, and removes the file. Where no driver runs, whoever asks writes the
+row: the next driver acts on it.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sweeps.exits import Code, CommandError, UsageError
-from sweeps.ledger import Action, Files, Sweep, Trial, fold, has_driver, rows
+from sweeps.exits import Code, CommandError, LockedError, UsageError
+from sweeps.ledger import Action, Files, Ledger, Row, Sweep, Trial, fold, has_driver, rows
 from sweeps.rows import tell
 
 LOOK_SECONDS: Final = 1.0  # between two looks of a driver
@@ -25,14 +26,14 @@ _NAME = re.compile(r"(?:(stop|finish)-([A-Za-z0-9_-]{1,100})|(end))")
 
 
 class NotRunningError(CommandError):
-    """No driver runs the sweep that is to be steered."""
+    """No driver runs the sweep that is to be ended, or steered from its page."""
 
     code = Code.REFUSED
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks of a running sweep."""
+    """What somebody asks of a sweep."""
 
     action: Action
     trial: str = ""  # its id; empty for `end`
@@ -43,7 +44,7 @@ class Request:
         return f"{self.action}-{self.trial}" if self.trial else self.action
 
 
-def _request(name: str) -> Request | None:
+def named(name: str) -> Request | None:
     """The request of a file with this name; None for a file of somebody else."""
     found = _NAME.fullmatch(name)
     if found is None:
@@ -73,24 +74,58 @@ def withdraw(files: Files, request: Request) -> None:
         files.requests.rmdir()
 
 
-def clear(files: Files) -> None:
-    """Remove all requests, which an earlier driver has left."""
-    inbox = Inbox(files)
-    for request in inbox.look():
-        inbox.remove(request)
+def settle(files: Files) -> list[Request] | None:
+    """Do what waits in a sweep that no driver runs, as far as that can be done; what was done. None if a driver
+    runs it, which looks for itself. What is refused is said. The folder is removed if it is empty then.
+
+    Errors as of `Ledger`, and the requests stay.
+    """
+    inbox, done = Inbox(files, is_silent=True), list[Request]()
+    try:
+        if inbox.look():
+            with Ledger(files, clock=lambda: 0.0) as ledger:  # the row is of no session
+                sweep = fold(ledger.rows(), str(files.ledger))
+                for request in inbox.look():
+                    if why := _late(sweep, request):
+                        refuse(files, why)
+                    else:
+                        sweep.observe(ledger.append("steered", **fields_of(sweep, request)))
+                        done.append(request)
+                    inbox.remove(request)
+    except LockedError:
+        return None
     with contextlib.suppress(OSError):  # it is not there, or holds other files
         files.requests.rmdir()
+    return done
+
+
+def refuse(files: Files, why: str) -> None:
+    """Say why nothing is done of a request."""
+    tell(f"{files.folder}: {why}")
+
+
+def _late(sweep: Sweep, request: Request) -> str:
+    """Why nothing can be done of a request where no driver runs; empty if it can."""
+    if request.action == "end":
+        return "end was asked for when nothing was training; nothing was changed"
+    return refusal(sweep, request)
 
 
 class Inbox:
     """The requests that wait for the driver of a sweep. Only what is in the folder itself is ever removed; a
     link is not followed, and what is no request is left alone and said once."""
 
-    def __init__(self, files: Files, clock: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        files: Files,
+        clock: Callable[[], float] = lambda: 0.0,
+        *,
+        is_silent: bool = False,
+    ) -> None:
         self._files = files
         self._clock = clock
         self._looked = -math.inf
-        self._has_told = False
+        self._has_told = is_silent
 
     def is_due(self) -> bool:
         """Whether it is time to look again."""
@@ -105,7 +140,7 @@ class Inbox:
                 return []
             with os.scandir(folder) as entries:
                 for entry in itertools.islice(entries, _MOST):
-                    request = _request(entry.name)
+                    request = named(entry.name)
                     if request is not None and entry.is_file(follow_symlinks=False):
                         found.append(request)
                     else:
@@ -156,9 +191,31 @@ def why_not(trial: Trial, action: Action) -> str:
         return _ENDED[trial.status]
     if action == "stop":
         return "it is stopped already" if trial.status == "stopped" else ""
-    if trial.pool is None or trial.by_hand == "finish":
-        return "it is trained to its end already"
-    return ""
+    is_free = trial.pool is None and not trial.is_stopped_by_hand
+    return "it is trained to its end already" if is_free or trial.by_hand == "finish" else ""
+
+
+def _trial_of(sweep: Sweep, request: Request) -> Trial | None:
+    """The trial or the audit that a request is about; None for the sweep, and if there is no such trial."""
+    return sweep.trials.get(request.trial) or sweep.audits.get(request.trial)
+
+
+def refusal(sweep: Sweep, request: Request) -> str:
+    """Why nothing can be done of a request; empty if it can."""
+    if request.action == "end":
+        return ""
+    trial = _trial_of(sweep, request)
+    if trial is None:
+        return f"{request.action} {request.trial}: no such trial; nothing was changed"
+    why = why_not(trial, request.action)
+    return f"{request.action} {trial.label}: {why}; nothing was changed" if why else ""
+
+
+def fields_of(sweep: Sweep, request: Request) -> Row:
+    """The fields of the row of a request that can be done."""
+    trial = _trial_of(sweep, request)
+    of_trial = {} if trial is None else {"trial": trial.trial, "tokens": trial.tokens}
+    return {"action": request.action, **of_trial}
 
 
 _ID_START = 4  # characters of an id that name a trial, at least
@@ -195,26 +252,40 @@ def find_trial(sweep: Sweep, name: str) -> Trial:
     raise UsageError(f"{name}: no such trial{hint}")
 
 
-def require_driver(files: Files) -> None:
-    """Raise `NotRunningError` if no driver runs the sweep."""
-    if not has_driver(files):
-        raise NotRunningError(
-            f"{files.folder}: the sweep is not running, so there is nothing to steer"
-        )
+def require_driver(files: Files, request: Request) -> None:
+    """Raise `NotRunningError` if no driver runs the sweep, with what can be done then."""
+    if has_driver(files):
+        return
+    command = f"sweeps steer {files.name} {request.action} {request.trial}"
+    instead = f"; `{command}` in a terminal is for its next run"
+    what = ", so there is nothing to end" if request.action == "end" else instead
+    raise NotRunningError(f"{files.folder}: the sweep is not running{what}")
+
+
+def ask_driver(files: Files, request: Request) -> None:
+    """Write a request for the driver, which judges it: a ledger that may be large is not read for it.
+    `NotRunningError` if no driver runs the sweep."""
+    require_driver(files, request)
+    ask(files, request)
+    if waits(files, request):
+        try:
+            require_driver(files, request)
+        except NotRunningError:  # it ended just now
+            withdraw(files, request)
+            raise
 
 
 def request_of(files: Files, action: Action, name: str = "") -> Request:
     """The request to do something with the trial of a name, or with the sweep. `UsageError` if there is no
-    such trial, or it can't be steered so; `NotRunningError` if no driver runs the sweep."""
+    such trial, or it can't be steered so; `NotRunningError` if the sweep is to be ended and does not run."""
     if action == "end":
         if name:
             raise UsageError(f"{name}: end is about the whole sweep; a trial is ended by stop")
-        require_driver(files)
+        require_driver(files, Request(action))
         return Request(action)
     if not name:
         raise UsageError(f"{action}: which trial? Its label or its id follows")
     trial = find_trial(fold(rows(files), str(files.ledger)), name)
-    require_driver(files)
     if why := why_not(trial, action):
         raise UsageError(f"{trial.label}: {why}; nothing was changed")
     return Request(action, trial.trial)

@@ -34,15 +34,47 @@ def ask(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-@pytest.mark.parametrize("arguments", [["stop", "lr=0.004"], ["finish", "lr=0.004"], ["end"]])
-def test_without_a_driver_it_is_one_sentence_and_exit_code_9(
-    done: led.Files, arguments: list[str]
-) -> None:
+def test_a_sweep_that_does_not_run_can_not_be_ended(done: led.Files) -> None:
     before = done.ledger.read_bytes()
-    result = ask("lr", *arguments)
-    said = "results/lr: the sweep is not running, so there is nothing to steer\n"
+    result = ask("lr", "end")
+    said = "results/lr: the sweep is not running, so there is nothing to end\n"
     assert (result.exit_code, result.stderr, result.stdout) == (9, said, "")
     assert (done.ledger.read_bytes(), done.requests.exists()) == (before, False)
+
+
+def of_rate(files: led.Files, label: str) -> led.Trial:
+    return next(t for t in led.fold(led.read(files)).trials.values() if t.label == label)
+
+
+def test_a_trial_that_was_stopped_is_taken_back_after_the_sweep_and_trained_by_its_next_run(
+    done: led.Files,
+) -> None:
+    space = grid([1e-3, 2e-3, 4e-3], policy="none")
+    stopped = ask("lr", "stop", "lr=0.004")
+    assert (stopped.exit_code, stopped.stdout) == (0, "lr=0.004: stopped at 1,024 tokens\n")
+    conduct(done.folder, space, lambda c, s: 3 - s)
+    assert of_rate(done, "lr=0.004").status == "stopped"
+    result = ask("lr", "finish", "lr=0.004")
+    said = "lr=0.004: will be trained to its end (1,024 of 8,192 tokens so far) by: sweeps run\n"
+    assert (result.exit_code, result.stdout, done.requests.exists()) == (0, said, False)
+    conduct(done.folder, space, lambda c, s: 3 - s)
+    assert of_rate(done, "lr=0.004").status == "finished"
+
+
+def test_what_takes_a_stop_back_names_the_command_that_ran_the_sweep(done: led.Files) -> None:
+    with led.Ledger(done) as ledger:
+        ledger.append("session", command="/venv/bin/python3 -m sweeps.run lr --scale cpu", slots=1)
+    assert "by: python -m sweeps.run lr --scale cpu" in ask("lr", "finish", "lr=0.004").stdout
+
+
+def test_what_an_earlier_driver_did_not_take_is_done_with_the_next_request(
+    done: led.Files,
+) -> None:
+    done.requests.mkdir()
+    (done.requests / f"stop-{of_rate(done, 'lr=0.004').trial}").touch()
+    conduct(done.folder, grid([1e-3, 2e-3, 4e-3, 8e-3], policy="none"), lambda c, s: 3 - s, 0)
+    ask("lr", "finish", "lr=0.008")
+    assert of_rate(done, "lr=0.004").by_hand == "stop"
 
 
 WRONG = [
@@ -72,7 +104,7 @@ def test_a_request_that_no_driver_takes_in_time_is_told_and_waits(done: led.File
         waiting = sorted(file.name for file in done.requests.iterdir())
     assert [(one.exit_code, one.stdout) for one in said.values()] == [
         (0, "lr=0.004: trains now; it will be stopped at its next record\n"),
-        (0, "lr: asked; the driver has not answered yet\n"),
+        (0, "lr: asked; the driver has not answered yet, which it does at its end at the latest\n"),
     ]
     assert [name.partition("-")[0] for name in waiting] == ["end", "stop"]
 

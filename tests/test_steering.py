@@ -10,7 +10,7 @@ from ledgers import BUDGET, story
 from sweeps import ledger as led
 from sweeps import steering
 from sweeps.exits import UsageError
-from sweeps.steering import Inbox, Request, ask, clear, find_trial, waits, why_not
+from sweeps.steering import Inbox, Request, ask, find_trial, settle, waits, why_not
 
 STOP, FINISH, END = Request("stop", "a1"), Request("finish", "b-2_c"), Request("end")
 
@@ -56,11 +56,79 @@ def test_a_request_that_nobody_took_leaves_nothing(files: led.Files) -> None:
     assert not files.requests.exists()
 
 
-def test_what_an_earlier_driver_left_is_removed_with_its_folder(files: led.Files) -> None:
-    ask(files, STOP)
+@pytest.fixture
+def over(tmp_path: Path) -> led.Files:
+    """A sweep that no driver runs: one rate has finished, one is stopped, and one trained when its driver was
+    killed."""
+    with story(tmp_path / "over") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}, trial="whole"), 1e-3)
+        stopped = tell.plan({"optim.lr": 2e-3}, trial="stopped")
+        tell.start(stopped)
+        tell.measure(stopped, BUDGET // 8, 5.0)
+        tell.stop(stopped, BUDGET // 8, 5.0)
+        killed = tell.plan({"optim.lr": 4e-3}, trial="killed")
+        tell.start(killed)
+        tell.measure(killed, BUDGET // 8, 5.0)
+    return led.Files(tmp_path / "over")
+
+
+def ends(files: led.Files) -> dict[str, tuple[str, str | None]]:
+    trials = led.fold(led.read(files)).trials
+    return {name: (trial.status, trial.by_hand) for name, trial in trials.items()}
+
+
+def test_a_row_that_is_written_between_two_sessions_takes_no_time(over: led.Files) -> None:
+    before = led.fold(led.read(over)).seconds
+    ask(over, Request("stop", "killed"))
+    settle(over)
+    assert led.fold(led.read(over)).seconds == before
+
+
+def test_where_no_driver_runs_what_waits_is_written_and_its_folder_removed(
+    over: led.Files,
+) -> None:
+    asked = [Request("finish", "stopped"), Request("stop", "killed")]
+    for one in asked:
+        ask(over, one)
+    assert settle(over) == asked
+    assert ends(over) == {
+        "whole": ("finished", None),
+        "stopped": ("planned", "finish"),
+        "killed": ("stopped", "stop"),
+    }
+    assert not over.requests.exists()
+
+
+REFUSED = [
+    (END, "end was asked for when nothing was training"),
+    (Request("stop", "whole"), "stop lr=0.001: it has finished"),
+    (Request("stop", "nobody"), "stop nobody: no such trial"),
+]
+
+
+@pytest.mark.parametrize(("request_", "said"), REFUSED, ids=[why for _, why in REFUSED])
+def test_what_can_not_be_done_without_a_driver_is_told_and_removed(
+    over: led.Files, request_: Request, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ends(over)
+    ask(over, request_)
+    assert (settle(over), ends(over), over.requests.exists()) == ([], before, False)
+    assert capsys.readouterr().err == f"{over.folder}: {said}; nothing was changed\n"
+
+
+def test_what_is_asked_of_a_driver_is_left_to_it(over: led.Files) -> None:
+    ask(over, Request("finish", "stopped"))
+    with led.Ledger(over):
+        assert settle(over) is None
+    assert waits(over, Request("finish", "stopped"))
+
+
+def test_what_is_asked_of_a_sweep_that_has_not_begun_leaves_no_ledger(
+    files: led.Files, capsys: pytest.CaptureFixture[str]
+) -> None:
     ask(files, END)
-    clear(files)
-    assert not files.requests.exists()
+    assert (settle(files), files.ledger.exists()) == ([], False)
 
 
 def link(path: Path) -> None:
@@ -93,7 +161,7 @@ def test_what_is_no_file_is_no_request_and_stays(
 def test_a_file_of_another_name_is_no_request_and_stays(files: led.Files, name: str) -> None:
     files.requests.mkdir()
     (files.requests / name).touch()
-    clear(files)
+    settle(files)
     assert (Inbox(files).look(), (files.requests / name).exists()) == ([], True)
 
 
@@ -120,7 +188,7 @@ def test_a_folder_that_is_a_link_is_neither_read_nor_emptied(
     elsewhere.mkdir()
     (elsewhere / "end").touch()
     files.requests.symlink_to(elsewhere)
-    clear(files)
+    settle(files)
     assert (Inbox(files).look(), (elsewhere / "end").exists()) == ([], True)
     assert "no requests to steer are taken" in capsys.readouterr().err
 
@@ -149,6 +217,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> led.Sweep:
         tell.plan({"optim.lr": 0.25})
         tell.plan({"optim.lr": 0.25}, 1)
         tell.plan({}, role="run", label="arm seed=0", trial="arm")
+        gone = tell.plan({}, role="run", label="arm seed=1", trial="gone")
+        tell.ledger.append("steered", action="stop", trial=gone, tokens=0)
     return led.fold(led.read(led.Files(folder)))
 
 
@@ -187,7 +257,8 @@ def test_an_unknown_trial_is_told_with_the_nearest_one(sweep: led.Sweep) -> None
         ("lr=0.002", "", ""),
         ("lr=0.004", "it is stopped already", ""),
         ("lr=0.25", "", ""),
-        ("arm", "", "it is trained to its end already"),
+        ("arm seed=0", "", "it is trained to its end already"),
+        ("arm seed=1", "it is stopped already", ""),
     ],
 )
 def test_what_can_be_asked_of_a_trial(sweep: led.Sweep, name: str, stop: str, finish: str) -> None:

@@ -1,4 +1,4 @@
-"""Stop or finish a trial of a running sweep, or end the sweep early.
+"""Stop or finish a trial of a sweep, also after it has ended, or end a running sweep early.
 
 sweeps steer NAME stop|finish TRIAL
 sweeps steer NAME end
@@ -12,6 +12,7 @@ import typer
 from sweeps import exits
 from sweeps import ledger as led
 from sweeps.commands.shared import SweepName
+from sweeps.text import portable
 
 if TYPE_CHECKING:
     from sweeps.steering import Request
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _PAUSE_SECONDS = 0.1  # between two looks whether it has
+_GONE = "the request is gone, but the ledger has no row of it, so it was not done; ask again"
 
 
 @app.command()
@@ -28,7 +30,8 @@ def main(
         Literal["stop", "finish", "end"],
         typer.Argument(
             help="stop: the trial gets no further tokens. finish: it is trained to its end, whatever the "
-            "policy says. end: nothing new starts, and the sweep ends after what trains now.",
+            "policy says, also after it was stopped. end: nothing new starts, and the sweep ends after what "
+            "trains now.",
         ),
     ],
     trial: Annotated[
@@ -44,10 +47,11 @@ def main(
         ),
     ] = 5.0,
 ) -> None:
-    """Stop or finish a trial of a running sweep, or end the sweep early; the ledger says that you did.
+    """Stop or finish a trial of a sweep, or end a running sweep early; the ledger says that you did.
 
     A trial that trains now is stopped at its next record. After end, the same command as before goes on
-    with the sweep. Exits with 9 if no driver runs it.
+    with the sweep. If the sweep is not running, stop and finish are for its next run: finish takes back
+    that a trial was stopped, and `sweeps run` then trains it. end exits with 9 if the sweep is not running.
     """
     with exits.reported():
         from sweeps import steering
@@ -56,7 +60,11 @@ def main(
         request = steering.request_of(files, action, trial)
         with exits.storing(files.requests):
             steering.ask(files, request)
-            taken = _is_taken(files, request, wait)
+            try:
+                taken = _is_taken(files, request, wait)
+            except exits.CommandError:
+                steering.withdraw(files, request)
+                raise
         print(_done(files, request) if taken else _waiting(files, request))
 
 
@@ -66,39 +74,42 @@ def _sweep(files: led.Files) -> led.Sweep:
 
 
 def _is_taken(files: led.Files, request: "Request", wait: float) -> bool:
-    """Wait so many seconds for the driver to take a request; whether it has. If the driver has ended, the
-    request is withdrawn, and it is an error."""
+    """Wait so many seconds for the driver to take a request, which is taken here if none runs; whether it was."""
     from sweeps import steering
 
     deadline = time.monotonic() + wait
-    while steering.waits(files, request):
+    while True:
         if not led.has_driver(files):
-            steering.withdraw(files, request)
-            steering.require_driver(files)
+            steering.settle(files)
+        if not steering.waits(files, request):
+            return True
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE_SECONDS)
-    return True
 
 
 def _done(files: led.Files, request: "Request") -> str:
-    """What the driver did of a request; `UsageError` if it found that it could do nothing."""
+    """What was done of a request; `UsageError` if nothing could be, `NotRunningError` if the sweep ended by itself."""
     from sweeps import steering
 
     sweep = _sweep(files)
     if request.action == "end":
         if not sweep.is_ending:
-            raise exits.UsageError(f"{files.name}: the sweep has ended; nothing was changed")
+            steering.require_driver(files, request)
+            raise exits.UsageError(f"{files.name}: {_GONE}")
         going = ", ".join(sweep.find(one).label for one in sorted(sweep.running)) or "nothing"
         return f"{files.name}: nothing new starts; the sweep ends after what trains now: {going}"
     trial = sweep.find(request.trial)
     if trial.by_hand != request.action:
-        why = steering.why_not(trial, request.action) or "the sweep has ended"
-        raise exits.UsageError(f"{trial.label}: {why}; nothing was changed")
+        why = steering.why_not(trial, request.action)
+        raise exits.UsageError(f"{trial.label}: {f'{why}; nothing was changed' if why else _GONE}")
     if request.action == "stop":
         return f"{trial.label}: stopped at {trial.tokens:,} tokens"
     budget = f"{trial.tokens:,} of {trial.budget:,} tokens so far"
-    return f"{trial.label}: is trained to its end, whatever the policy says ({budget})"
+    if led.has_driver(files):
+        return f"{trial.label}: is trained to its end, whatever the policy says ({budget})"
+    command = portable(sweep.session.get("command", "")) or "sweeps run"
+    return f"{trial.label}: will be trained to its end ({budget}) by: {command}"
 
 
 def _waiting(files: led.Files, request: "Request") -> str:
@@ -107,7 +118,7 @@ def _waiting(files: led.Files, request: "Request") -> str:
         trial = _sweep(files).find(request.trial)
         if trial.status == "running":
             return f"{trial.label}: trains now; it will be stopped at its next record"
-    return f"{files.name}: asked; the driver has not answered yet"
+    return f"{files.name}: asked; the driver has not answered yet, which it does at its end at the latest"
 
 
 if __name__ == "__main__":

@@ -141,8 +141,8 @@ class Left:
 
 @dataclass
 class Driver:
-    """Conducts one sweep; the only caller of the ledger's `append_all`. With a ledger that is only read,
-    it says what is left to do."""
+    """Conducts one sweep, whose rows are written here alone, but for those of `steering.settle`. With a ledger
+    that is only read, it says what is left to do."""
 
     ledger: led.ReadLedger
     request: Request
@@ -171,8 +171,8 @@ class Driver:
     _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
     _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
     _inbox: steering.Inbox = field(init=False)
-    # Requests to stop a trial that is being trained, by trial: they are done at its next record.
-    _to_stop: dict[str, steering.Request] = field(default_factory=dict)
+    # Trials that are being trained and are to be stopped at their next record.
+    _to_stop: set[str] = field(default_factory=set)
     _ends: bool = False  # whether somebody asked that nothing new starts in this session
 
     def __post_init__(self) -> None:
@@ -362,24 +362,18 @@ class Driver:
             return
         self._to_stop.clear()
         for request in self._inbox.look():
-            trial = self._steerable(request)
-            if trial is not None and trial.status == "running" and request.action == "stop":
-                self._to_stop[request.trial] = request
+            if request.action == "stop" and request.trial in self.sweep.running:
+                self._to_stop.add(request.trial)
             else:
-                self._take(request, trial)
+                self._take(request)
 
-    def _steerable(self, request: steering.Request) -> led.Trial | None:
-        """The trial of a request, if it can be steered so."""
-        known = self.sweep.trials.get(request.trial) or self.sweep.audits.get(request.trial)
-        return None if known is None or steering.why_not(known, request.action) else known
-
-    def _take(self, request: steering.Request, trial: led.Trial | None) -> None:
-        """Do what is asked, of a trial that can be steered so or of the sweep, and remove the request."""
-        if request.action == "end" and not self._ends:
-            self._record("steered", action=request.action)
-            self._ends = True
-        elif trial is not None:
-            self._record("steered", action=request.action, trial=trial.trial, tokens=trial.tokens)
+    def _take(self, request: steering.Request) -> None:
+        """Do what is asked, or say why nothing can be done of it, and remove the request."""
+        if why := steering.refusal(self.sweep, request):
+            steering.refuse(self.ledger.files, why)
+        elif request.action != "end" or not self._ends:
+            self._record("steered", **steering.fields_of(self.sweep, request))
+            self._ends = self._ends or request.action == "end"
         self._inbox.remove(request)
 
     @property
@@ -1049,7 +1043,7 @@ class Driver:
         elif due == "pause":
             self._pause(trial, trial.tokens)
         elif due == "stop":
-            self._take(steering.Request("stop", trial_id), trial)
+            self._take(steering.Request("stop", trial_id))
         elif due == "withdraw":
             self._record("withdrawn", trial=trial_id)
             self._consult()

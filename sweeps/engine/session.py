@@ -245,13 +245,12 @@ def _run(
         for note in plan.notes:
             console.print(note, highlight=False)
         callbacks = _callbacks(options.tracker, files)
+        steering.settle(files)  # what was asked of a driver that was killed
         with led.Ledger(files) as ledger:
-            steering.clear(files)
-            try:
-                driver = _driver(ledger, request, plan, machine, facts, options)
-                return _Session(driver, options, readers, console, tried).run(callbacks)
-            finally:
-                steering.clear(files)
+            driver = _driver(ledger, request, plan, machine, facts, options)
+            session = _Session(driver, options, readers, console, tried)
+            code = session.run(callbacks)
+        return session.settle(code)
 
 
 def _driver(
@@ -343,6 +342,9 @@ def exit_code(sweep: led.Sweep, void: Sequence[str]) -> Code:
     return Code.FAILED if failed or void else Code.DONE
 
 
+_LATE: dict[led.Action, str] = {"stop": "{} is stopped", "finish": "{} is to be trained to its end"}
+
+
 @dataclass(frozen=True)
 class _Session:
     """A driver whose ledger is open, until its command ends."""
@@ -363,6 +365,21 @@ class _Session:
             return self._repeat()
         refuse_other_bits(self.driver.sweep, self.driver.request)
         return self._do_rest(callbacks)
+
+    def settle(self, code: int) -> int:
+        """Do what was asked while the analysis was written, now that the ledger is closed; the exit code of a
+        session that had this one."""
+        done = steering.settle(self._files)
+        if not done:
+            return code
+        self.readers.publish(self._files, self.console)
+        labels = {one.trial: one.label for one in self.driver.sweep.attempted}
+        for one in done:
+            _warn(f"{_LATE[one.action].format(labels[one.trial])}, as was asked at the end")
+        if all(one.action == "stop" for one in done):
+            return code
+        _warn(f"To go on: {self.options.command}")
+        return Code.CAPPED if code == Code.DONE else code
 
     def _do_rest(self, callbacks: list[Any]) -> int:
         """Do what is left to do, which is something; the exit code."""

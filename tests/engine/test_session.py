@@ -12,6 +12,7 @@ from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
+from sweeps import steering
 from sweeps.engine import session
 from sweeps.engine.driver import Driver
 from sweeps.engine.machine import CorpusFacts
@@ -29,15 +30,23 @@ OPTIONS = session.Options("python -m sweeps.run lr", "--out")
 
 @dataclass
 class Analysis:
-    """Stands in for the analysis: counts how often it is published, and knows the void arms."""
+    """Stands in for the analysis: counts how often it is published, and knows the void arms. Somebody asks for
+    something while it is written for the first time."""
 
     void: Sequence[str] = ()
     tested: Sequence[led.Trial] = ()
+    late: Sequence[steering.Request] = ()
     published: list[led.Files] = field(default_factory=list)
+
+    def publish(self, files: led.Files) -> None:
+        for one in [] if self.published else self.late:
+            assert led.has_driver(files)
+            steering.ask(files, one)
+        self.published.append(files)
 
     def readers(self) -> session.Readers:
         return session.Readers(
-            lambda files, console: self.published.append(files),
+            lambda files, console: self.publish(files),
             lambda sweep: self.void,
             lambda files: [],
             lambda files: self.tested,
@@ -190,6 +199,73 @@ def test_an_analysis_that_is_there_is_kept(done: Path) -> None:
     analysis = Analysis()
     again(done, analysis)
     assert analysis.published == []
+
+
+def of_rate(folder: Path, rate: float) -> led.Trial:
+    trials = led.fold(led.read(led.Files(folder))).trials.values()
+    return next(one for one in trials if one.value("optim.lr") == rate)
+
+
+def stopped_at_its_start(folder: Path) -> Path:
+    """A sweep of which one rate has finished, and the other was stopped by hand before it began."""
+    (folder.parent / "text.txt").write_text("one two three\n" * 4000)
+    what = asked(folder, {})
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = Driver(ledger, what, pl.plan(what, MACHINE), MACHINE, CorpusFacts(print))
+        conductor.begin({})
+        rate = next(t for t in conductor.sweep.trials.values() if t.value("optim.lr") == 4e-3)
+        steering.ask(ledger.files, steering.Request("stop", rate.trial))
+        Engine(conductor, v_shaped).run()
+    return folder
+
+
+def test_a_trial_that_is_taken_back_while_the_analysis_is_written_is_left_for_the_next_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stopped_at_its_start(tmp_path / "rates")
+    wish = steering.Request("finish", of_rate(folder, 4e-3).trial)
+    analysis = Analysis(late=[wish])
+    assert (again(folder, analysis), len(analysis.published)) == (Code.CAPPED, 2)
+    assert capsys.readouterr().err == (
+        "lr=0.004 is to be trained to its end, as was asked at the end\n"
+        "To go on: python -m sweeps.run lr\n"
+    )
+    assert not led.Files(folder).requests.exists()
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, asked(folder, {}))
+        conductor.begin({})
+        Engine(conductor, v_shaped).run()
+    assert of_rate(folder, 4e-3).status == "finished"
+
+
+LATE: dict[str, tuple[led.Action, str]] = {
+    "end": ("end", "end was asked for when nothing was training; nothing was changed"),
+    "a finished trial": ("stop", "stop lr=0.001: it has finished; nothing was changed"),
+}
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_what_can_not_be_done_while_the_analysis_is_written_is_told(
+    done: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    action, why = LATE[what]
+    trial = "" if action == "end" else of_rate(done, 1e-3).trial
+    analysis = Analysis(late=[steering.Request(action, trial)])
+    assert (again(done, analysis), len(analysis.published)) == (0, 1)
+    assert capsys.readouterr().err == f"{done}: {why}\n"
+    assert not led.Files(done).requests.exists()
+
+
+def test_what_was_asked_of_a_driver_that_was_killed_is_done_before_the_next_one(
+    tmp_path: Path,
+) -> None:
+    folder = stopped_at_its_start(tmp_path / "rates")
+    trial = of_rate(folder, 4e-3).trial
+    with led.Ledger(led.Files(folder)) as ledger:
+        ledger.append("steered", action="finish", trial=trial, tokens=0)
+    steering.ask(led.Files(folder), steering.Request("stop", trial))
+    assert again(folder, Analysis()) == 0
+    assert of_rate(folder, 4e-3).is_stopped_by_hand
 
 
 def test_a_refused_sweep_says_what_to_do(done: Path) -> None:

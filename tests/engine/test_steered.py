@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver
-from sweeps.steering import Request, ask, waits
+from sweeps.steering import Request, ask, settle, waits
 
 RATES = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0.128, 0.256]
 POLICIES = ["asha", "sha", "hyperband", "i_epoch", "median", "asha_stopping", "none"]
@@ -209,7 +209,9 @@ def test_a_trial_that_was_stopped_can_be_finished_after_all(tmp_path: Path) -> N
     assert steered(tmp_path) == [("stop", 2048), ("finish", 2048)]
 
 
-def test_a_request_about_a_trial_that_has_ended_changes_nothing(tmp_path: Path) -> None:
+def test_a_request_about_a_trial_that_has_ended_changes_nothing_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with going(tmp_path, schedule("none")) as engine:
         while of_rate(engine.driver, 1e-3).status != "finished":
             engine.run(1)
@@ -217,14 +219,29 @@ def test_a_request_about_a_trial_that_has_ended_changes_nothing(tmp_path: Path) 
         engine.run()
         assert not waits(engine.driver.ledger.files, one)
     assert steered(tmp_path) == []
+    said = "stop lr=0.001: it has finished; nothing was changed\n"
+    assert capsys.readouterr().err == f"{tmp_path}: {said}"
 
 
-def test_a_request_about_a_trial_that_there_is_not_changes_nothing(tmp_path: Path) -> None:
+def test_a_request_about_a_trial_that_there_is_not_changes_nothing_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with going(tmp_path, schedule("none")) as engine:
         ask(engine.driver.ledger.files, Request("finish", "nobody"))
         engine.run()
         assert not waits(engine.driver.ledger.files, Request("finish", "nobody"))
     assert steered(tmp_path) == []
+    said = "finish nobody: no such trial; nothing was changed\n"
+    assert capsys.readouterr().err == f"{tmp_path}: {said}"
+
+
+def test_a_run_of_a_study_that_was_stopped_can_be_finished_after_all(tmp_path: Path) -> None:
+    tree = study(seeds=[0, 1, 2, 3])
+    after = stopping_nope(tmp_path, tree, lambda one: one.arm == "nope" and one.seed == 2)
+    gone = next(one for one in after.trials.values() if one.is_stopped_by_hand)
+    ask(led.Files(tmp_path), Request("finish", gone.trial))
+    settle(led.Files(tmp_path))
+    assert conduct(tmp_path, tree, losses).trials[gone.trial].status == "finished"
 
 
 def test_a_trial_that_diverges_at_the_record_at_which_it_would_be_stopped_has_diverged(
