@@ -38,7 +38,8 @@ from tinylm.files import sync
 
 LOSSES = 10  # of its node, after which a trial fails in a session: it may be what ends them
 RETRIES = 2  # attempts that a session makes after a trial's first failure
-_RELEASES = {"promoted", "finished", "failed"}  # kinds after which a value may want a further seed
+# Kinds of rows of a trial after which its value may want a further seed.
+_RELEASES = {"promoted", "finished", "failed", "steered"}
 _CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
 _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
@@ -277,7 +278,8 @@ class Driver:
             elif kind not in _CONSULTED and "trial" in row:
                 self._place(row["trial"])
         for row in rows:
-            if row["kind"] in _RELEASES and not self._is_free(self.sweep.find(row["trial"])):
+            is_of_trial = row["kind"] in _RELEASES and "trial" in row
+            if is_of_trial and not self._is_free(self.sweep.find(row["trial"])):
                 # At once: a value is judged by the seeds that it has.
                 self._plan_seeds(self.sweep.find(row["trial"]))
         return rows

@@ -72,7 +72,8 @@ class Values:
     when the value has passed it (`wants_seed`). A seed that is added later starts unless the value waits.
 
     A seed that somebody steers is out of the policy's hands: its scores so far stay, but later ones don't
-    count, it is never promoted, and neither its value nor the policy waits for it.
+    count, it is never promoted, and neither its value nor the policy waits for it. A value all of whose seeds are
+    steered gets no further one.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class Values:
         known = self._values.get(value)
         if known is None or all(seed.is_failed for seed in known.seeds):
             return True
-        if known.waits:
-            return False
         alone = known.rungs[: self._alone]
+        if known.waits or (alone and all(seed.is_by_hand for seed in known.seeds)):
+            return False
         return not alone or alone[-1] in known.passed or known.is_free
 
     def observe(self, row: Row) -> None:

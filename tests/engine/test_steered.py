@@ -397,6 +397,27 @@ def test_no_further_seed_starts_of_a_value_whose_first_is_stopped_before_its_run
     assert [t.seed for t in read(tmp_path).trials.values() if t.value("optim.lr") == 4e-3] == [0]
 
 
+def test_no_further_seed_starts_of_a_value_that_waits_and_whose_only_one_is_stopped(
+    tmp_path: Path,
+) -> None:
+    """It waits at its second rung when the sweep is ended; then it is stopped, and a seed more is asked for."""
+    with going(tmp_path, schedule("asha"), slots=1) as engine:
+
+        def waiting() -> list[led.Trial]:
+            trials = engine.driver.sweep.trials.values()
+            return [t for t in trials if t.status == "paused" and t.tokens > FIRST_RUNG]
+
+        while not waiting():
+            engine.run(1)
+        one = waiting()[0]
+    with going(tmp_path, SEEDS) as engine:
+        ask(engine.driver.ledger.files, Request("stop", one.trial))
+        engine.run()
+        assert not engine.driver.has_work()
+    rate = one.value("optim.lr")
+    assert [t.seed for t in read(tmp_path).trials.values() if t.value("optim.lr") == rate] == [0]
+
+
 def test_a_value_of_which_a_seed_is_stopped_is_judged_by_the_others(tmp_path: Path) -> None:
     """The best value has passed its first rung when its second seed is stopped; the first goes on."""
     with going(tmp_path, SEEDS) as engine:

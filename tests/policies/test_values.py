@@ -142,6 +142,18 @@ def test_a_value_that_waits_gets_no_further_seed() -> None:
     assert not policy.wants_seed("a")
 
 
+@pytest.mark.parametrize("action", ["stop", "finish"])
+def test_a_value_that_waits_gets_no_further_seed_once_its_only_one_is_steered(
+    action: str,
+) -> None:
+    """It has passed its first rung, and waits at the second."""
+    policy = waiting({"a0": 1.0, "b0": 2.0, "c0": 3.0}, alone=1)
+    promote(policy, policy.promotion(idle=True))
+    seen(policy, paused("a0", 1.0, 30)[1:])
+    policy.observe({"kind": "steered", "trial": "a0", "action": action})
+    assert not policy.wants_seed("a")
+
+
 def test_a_value_whose_first_seed_failed_gets_another() -> None:
     policy = seen(values(), measured("a0", 1.0)[:2])
     failed = {"kind": "failed", "trial": "a0"}
