@@ -16,7 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote, unquote
 
 from sweeps import ledger, steering
@@ -72,6 +72,16 @@ def _size(files: Files) -> int:
         return files.ledger.stat().st_size
     except OSError:  # the page says why it can't be read
         return -1
+
+
+def _request(body: bytes) -> steering.Request | None:
+    """The request to steer that a browser sent; None if it is none."""
+    try:
+        asked = json.loads(body)
+        request = steering.Request(asked["action"], asked["trial"])
+        return request if steering.named(request.file_name) == request else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 class Server(ThreadingHTTPServer):
@@ -150,7 +160,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         status, words = self._steer(files)
-        self._patience.cancel()
         self._send_whole(_TEXT, words.encode(), status)
 
     def _is_own_host(self) -> bool:
@@ -160,22 +169,24 @@ class _Handler(BaseHTTPRequestHandler):
         return len(hosts) == 1 and _OWN_HOST.fullmatch(hosts[0]) is not None
 
     def _steer(self, files: Files) -> tuple[HTTPStatus, str]:
-        """Ask the driver of a sweep for what the body says; the status of the answer, and what it says."""
+        """Ask the driver of a sweep for what the body says; the status of the answer, and what it says. The driver
+        judges it: nothing is read here, however large the ledger is."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LONGEST_REQUEST:
             return HTTPStatus.BAD_REQUEST, "a request has at most 1,000 bytes"
-        try:
-            asked = json.loads(self.rfile.read(int(length)))
-            action, trial = asked["action"], asked["trial"]
-            if action not in get_args(ledger.Action) or not isinstance(trial, str):
-                raise ValueError
-        except (ValueError, TypeError, KeyError):
+        body = self.rfile.read(int(length))
+        self._patience.cancel()
+        request = _request(body)
+        if request is None:
             return HTTPStatus.BAD_REQUEST, "not a request to steer"
         try:
-            steering.ask(files, steering.request_of(files, action, trial))
+            steering.ask_driver(files, request)
         except (CommandError, OSError) as error:
             return HTTPStatus.CONFLICT, message_of(error)
-        return HTTPStatus.ACCEPTED, "Asked. The page shows when it is done."
+        return (
+            HTTPStatus.ACCEPTED,
+            "Asked. The page shows when it is done; the driver says if it can't be.",
+        )
 
     def _answer(self, path: str) -> None:
         folder = self.server.folder

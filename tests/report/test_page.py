@@ -773,8 +773,9 @@ def test_a_sweep_is_ended_from_its_page(steered: tuple[web.Server, Files, str]) 
         (400, {"body": json.dumps({"action": [], "trial": ""})}),
         (400, {"body": json.dumps({"action": "stop", "trial": 3})}),
         (400, {"body": wish("end") + " " * 1000}),
-        (409, {"body": wish("stop", "nobody")}),
-        (409, {"body": wish("stop")}),
+        (400, {"body": wish("end", "nobody")}),
+        (400, {"body": wish("stop", "../nobody")}),
+        (400, {"body": wish("stop")}),
     ],
 )
 def test_what_is_no_request_to_steer_changes_nothing(
@@ -788,9 +789,23 @@ def test_what_is_no_request_to_steer_changes_nothing(
 def test_a_sweep_that_does_not_run_is_not_steered_from_its_page(
     steered: tuple[web.Server, Files, str], tmp_path: Path
 ) -> None:
-    lr_sweep(tmp_path / "done")
-    status, said = post(steered[0], wish("end"), path="/done/steer")
-    assert (status, "the sweep is not running" in said) == (409, True)
+    done = lr_sweep(tmp_path / "done")
+    status, said = post(steered[0], wish("finish", "a1"), path="/done/steer")
+    assert (status, said) == (
+        409,
+        f"{done.folder}: the sweep is not running; `sweeps steer done finish a1` in a terminal is for its next run",
+    )
+    assert not done.requests.exists()
+
+
+def test_the_ledger_is_not_read_for_a_request_to_steer(
+    steered: tuple[web.Server, Files, str],
+) -> None:
+    """It may be large, and the driver judges what is asked."""
+    server, files, trial = steered
+    files.ledger.write_bytes(b"no ledger at all")
+    assert post(server, wish("stop", trial))[0] == 202
+    assert Inbox(files).look() == [Request("stop", trial)]
 
 
 def test_without_a_token_nobody_steers(live: tuple[web.Server, Story]) -> None:
