@@ -533,7 +533,8 @@ class View:
     def _tell(self) -> None:
         for row in self._driver.take_news():
             # The table shows the states of trials.
-            told = self._live is None or row["kind"] in {"unusable", "node"}
+            is_of_sweep = row["kind"] == "steered" and "trial" not in row
+            told = self._live is None or row["kind"] in {"unusable", "node"} or is_of_sweep
             line = self._sentence(row) if told else ""
             if line:
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from fakes import Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
+from sweeps import steering
 from sweeps.engine.view import View, show_forecast, show_inits
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast
@@ -107,6 +108,19 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_a_terminal_too(tmp_path: Pa
             conductor.failed(conductor.running[0].trial, "checkpoint", "x.pt: damaged", "trace")
             view.update()
     assert "the checkpoint of step 4 can't be used: x.pt: damaged" in file.getvalue()
+
+
+def test_that_a_sweep_was_ended_by_hand_is_told_in_a_terminal_too(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES)))
+        conductor.begin({})
+        file = io.StringIO()
+        view = View(conductor, 1_000, Console(file=file, width=200, force_terminal=True))
+        with view.shown():
+            steering.ask(ledger.files, steering.Request("end"))
+            Engine(conductor, v_shaped).run(1)
+            view.update()
+    assert "ends by hand: nothing new starts" in file.getvalue()
 
 
 def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
