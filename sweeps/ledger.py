@@ -597,6 +597,11 @@ class Trial:
         return self.by_hand == "stop"
 
     @property
+    def is_finished_by_hand(self) -> bool:
+        """Whether somebody has it trained to its end, where its policy could have stopped it."""
+        return self.by_hand == "finish" and self.pool is not None
+
+    @property
     def is_untried(self) -> bool:
         """Whether somebody stopped it before its first record, so that nothing is known of it."""
         return self.is_stopped_by_hand and not self.curve

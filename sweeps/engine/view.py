@@ -3,7 +3,7 @@
 import math
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -64,18 +64,24 @@ def _order(trial: led.Trial, metric: str) -> tuple[int, int, float]:
     return _FIRST.index(trial.status), -trial.tokens, score
 
 
-def _chosen(row: led.Row) -> str:
+def _by_hand(sweep: led.Sweep, trials: Iterable[str]) -> int:
+    """How many of the trials somebody stopped."""
+    return sum(sweep.find(one).is_stopped_by_hand for one in trials)
+
+
+def _chosen(row: led.Row, sweep: led.Sweep) -> str:
     """The choice of an arm's values, or of those to confirm, in a few words."""
+    number = row["tried"] - _by_hand(sweep, row.get("grid", ()))
     if row["values"] is None:
-        return f"diverged at each of {quantity(row['tried'], 'value')}"
-    tried = f"the best of {quantity(row['tried'], 'value')}"
+        return f"diverged at each of {quantity(number, 'value')}"
+    tried = f"the best of {quantity(number, 'value')}"
     at = f" at {named(row['values'])}, {tried}," if row["tried"] else ""
     return f"runs{at} on {quantity(len(row['trials']), 'seed')}"
 
 
-def _horizon(row: led.Row) -> str:
+def _horizon(row: led.Row, sweep: led.Sweep) -> str:
     """What the baseline is to be trained on at another number of tokens, in a few words."""
-    tried = quantity(len(row["rates"]), "learning rate")
+    tried = quantity(len(row["rates"]) - _by_hand(sweep, row["rates"]), "learning rate")
     if row["values"] is None:
         return f"to be tuned on {tried}"
     on = quantity(len(row["trials"]), "seed")
@@ -89,13 +95,13 @@ def _seen(seen: led.Row) -> str:
     return f"{found}, after {quantity(len(seen['seeds']), 'seed')}"
 
 
-def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
-    """What a row that is of no trial says, each after what it is about."""
+def _of_sweep(row: led.Row, sweep: led.Sweep) -> Iterator[tuple[str, str]]:
+    """What a row that is of no trial of a sweep says, each after what it is about."""
     match row["kind"]:
         case "chosen" | "confirming":
-            yield row.get("arm", "best values"), _chosen(row)
+            yield row.get("arm", "best values"), _chosen(row, sweep)
         case "horizon":
-            yield f"baseline at {count(row['tokens'])} tokens", _horizon(row)
+            yield f"baseline at {count(row['tokens'])} tokens", _horizon(row, sweep)
         case "steered":
             yield "sweep", "ends by hand: nothing new starts"
         case "node":
@@ -546,7 +552,9 @@ class View:
     def _sentence(self, row: led.Row) -> str:
         if "trial" not in row:
             clock = row["time"][11:19]
-            return "\n".join(f"{clock}  {who:24s}  {what}" for who, what in _of_sweep(row))
+            return "\n".join(
+                f"{clock}  {who:24s}  {what}" for who, what in _of_sweep(row, self._driver.sweep)
+            )
         trial = self._driver.sweep.find(row["trial"])
         label = trial.label
         match row["kind"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sweeps.findings.optimism import Selection, confirming
-from sweeps.findings.results import Results, status_of
+from sweeps.findings.results import Results, status_of, steered_words
 from sweeps.ledger import Trial
 from sweeps.outcomes import overfit
 from sweeps.selection import (
@@ -209,6 +209,12 @@ def rival(results: Results, winner: Sequence[Trial]) -> Rival | None:
     return min(found, key=lambda one: one.loss - one.chosen, default=None)
 
 
+def every_run(results: Results) -> list[Trial]:
+    """The trials that answer the question of a search, the fresh seeds of its choice, and repeats of runs."""
+    repeats = [trial for trial in results.sweep.trials.values() if trial.role == "repeat"]
+    return [*results.trials, *confirming(results), *repeats]
+
+
 def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
     if results.budgets_differ:
         yield "budgets differ"
@@ -224,7 +230,7 @@ def _caveats(results: Results, choice: Choice | None) -> Iterator[Caveat]:
         yield "lost"
     if "unfinished" in fresh:
         yield "confirming"
-    if any(trial.by_hand for trial in [*results.trials, *confirming(results)]):
+    if steered_words(every_run(results), "trial"):
         yield "steered"
     if unfinished and not results.is_over:
         yield "unfinished"

@@ -124,6 +124,9 @@ def void_arms(sweep: Sweep) -> list[str]:
 
 
 def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
+    repeats = [one for one in base.repeats if one.status == "finished"]
+    if base.repeats and not repeats:  # how much equal runs differ is not known
+        return False
     if base.repeats:  # equal runs differ here; the spread is known for the first seed
         seeds = list(base.runs)[:1]
     else:
@@ -142,9 +145,7 @@ def _is_void(base: ArmRuns, arm: ArmRuns) -> bool:
         for one, other in pairs
         if one.status == other.status and one.status in {"finished", "diverged"}
     ]
-    return bool(ended) and all(
-        _same(one, other, base.repeats) for one, other in pairs if other.curve
-    )
+    return bool(ended) and all(_same(one, other, repeats) for one, other in pairs if other.curve)
 
 
 CautionKind = Literal[

@@ -10,7 +10,7 @@ from sweeps.findings.answer import better
 from sweeps.findings.arms import ArmFindings, ArmRuns, Caution
 from sweeps.findings.doubts import high_init
 from sweeps.findings.ranking import HIGHEST
-from sweeps.findings.results import Results, steered_words
+from sweeps.findings.results import Results, back_words, steered_words
 from sweeps.findings.stability import LR
 from sweeps.ledger import Trial
 from sweeps.outcomes import outcome, overfit
@@ -48,7 +48,7 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
             if lost:
                 runs = f"{quantity(len(who.runs), 'run')}{of_base}"
                 yield Caution("lost runs", f"{len(lost)} of {runs} {status}")
-    yield from _steered(base, arm)
+    yield from _steered(results, base, arm)
     for kind, problem in (("spiked", "spiked"), ("stuck", "got stuck")):
         count = sum(outcome(trial) == kind for trial in arm.runs.values())
         if count:
@@ -61,13 +61,19 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
     yield from _high_init(base, arm)
 
 
-def _steered(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
-    """The cautions that somebody stopped runs of an arm or its baseline, or had them trained to their end."""
+def _steered(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
+    """The cautions that somebody stopped runs of an arm or its baseline, or had them trained to their end; how
+    to train one after all."""
     of_arm = [("run", "", [*arm.runs.values()]), ("trial", " of its re-tune grid", arm.grid)]
     of_base = [("run", " of the baseline", [*base.runs.values()])]
-    for noun, of, trials in of_arm if arm.is_baseline else of_arm + of_base:
+    repeats = [("repeat", " of the baseline's first run", base.repeats)]
+    every = [*of_arm, *([] if arm.is_baseline else of_base), *repeats]
+    is_told = False
+    for noun, of, trials in every:
         if words := steered_words(trials, noun, of):
-            yield Caution("steered", words)
+            back = "" if is_told else back_words(results, trials)
+            is_told = is_told or bool(back)
+            yield Caution("steered", "; ".join(filter(None, (words, back))))
 
 
 def _overfitted(base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:

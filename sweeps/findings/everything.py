@@ -1,6 +1,6 @@
 """All findings of a sweep, computed once; tables, figures, pages and logs are made from them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import ledger
@@ -179,7 +179,7 @@ class StudyFindings(Findings):
         return {
             **self._head(),
             "arms": self.comparison and self.comparison.as_json(),
-            "unsettled": [asdict(one) for one in self.unsettled],
+            "unsettled": [one.as_json() for one in self.unsettled],
             "tuning": [one.as_json() for one in self.tuning],
             **self._tail(),
             **_tested_json(self.tested),

@@ -36,7 +36,7 @@ from tinylm.config import is_number
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
 # The names of the statuses in tables.
 STATUSES = {status: status for status in (*ENDINGS, "unfinished", "withdrawn")}
-STATUSES["stopped"] = "stopped early"
+STATUSES |= {"stopped": "stopped early", BY_HAND: BY_HAND}
 METRICS: dict[Metric, str] = {
     "val_loss": "validation loss",
     "bits_per_byte": "validation bits per byte",
@@ -257,19 +257,27 @@ def status_words(trial: Trial) -> str:
 def steered_words(trials: Sequence[Trial], noun: str, of: str = "") -> str:
     """How many of some trials somebody stopped, or had trained to their end; empty if none."""
     parts = list[str]()
-    for action, words in (("stop", BY_HAND), ("finish", "trained to the end by hand")):
-        count = sum(trial.by_hand == action for trial in trials)
+    stopped = sum(trial.is_stopped_by_hand for trial in trials)
+    finished = sum(trial.is_finished_by_hand for trial in trials)
+    for count, words in ((stopped, BY_HAND), (finished, "trained to the end by hand")):
         if count:
             among = "" if parts else f" of {quantity(len(trials), noun)}{of}"
             parts.append(f"{count}{among} {'was' if count == 1 else 'were'} {words}")
     return " and ".join(parts)
 
 
+def back_words(results: Results, trials: Sequence[Trial]) -> str:
+    """How to train one after all of the trials that somebody stopped; empty if nobody stopped any."""
+    if not any(trial.is_stopped_by_hand for trial in trials):
+        return ""
+    return f"to train one after all: `sweeps steer {results.name} finish TRIAL`"
+
+
 def reason_of(trial: Trial) -> str:
     """The reason why a trial ended; its state if it has not ended. A ledger does not say whether the
     driver of a trial that has begun still runs."""
     state = "not finished" if trial.status == "running" else trial.status
-    by_hand = "trained to its end by hand" if trial.by_hand == "finish" else ""
+    by_hand = "trained to its end by hand" if trial.is_finished_by_hand else ""
     return trial.reason or (state if status_of(trial) == "unfinished" else by_hand)
 
 

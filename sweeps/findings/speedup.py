@@ -11,7 +11,7 @@ from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmSpeedup
 from sweeps.findings.results import ENDINGS, Results, status_of
 from sweeps.findings.stability import LR
-from sweeps.ledger import BASELINE, Row, Trial
+from sweeps.ledger import BASELINE, BY_HAND, Row, Trial
 from sweeps.selection import losses_by_seed
 
 
@@ -36,9 +36,18 @@ class Horizon:
         return ended and is_chosen
 
     @property
+    def tried(self) -> list[Trial]:
+        """The rates without those that somebody stopped."""
+        return [one for one in self.rates if not one.is_stopped_by_hand]
+
+    @property
     def lost(self) -> list[Trial]:
-        """The runs that did not finish, where nothing is left to train; all rates if none of them finished."""
-        return [one for one in self.runs or self.rates if one.status != "finished"]
+        """The runs that did not finish, where nothing is left to train; all rates if none of them finished. Runs
+        that somebody stopped are left out if others finished."""
+        runs = self.runs or self.rates
+        has_finished = any(one.status == "finished" for one in runs)
+        lost = [one for one in runs if one.status != "finished"]
+        return [one for one in lost if not (has_finished and one.is_stopped_by_hand)]
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -120,15 +129,19 @@ def _lost(own: Horizon, others: list[Horizon]) -> str:
     """Why runs that have ended say nothing; empty if they do."""
     if own.values is None:
         return "the baseline diverged at every value of its re-tune grid"
-    lost = ((run.status, one.share) for one in others for run in one.lost)
-    return next((f"the baseline {how} at {share:g} times the tokens" for how, share in lost), "")
+    lost = [(run, one.share) for one in others for run in one.lost]
+    if not lost:
+        return ""
+    run, share = lost[0]
+    how = f"was {BY_HAND}" if run.is_stopped_by_hand else run.status
+    return f"the baseline {how} at {share:g} times the tokens"
 
 
 def _horizon(results: Results, row: Row, budget: int) -> Horizon:
     """The horizon of a row."""
     values, trials = row["values"], results.sweep.trials
     rates, runs = ([trials[one] for one in of] for of in (row["rates"], row["trials"].values()))
-    tried = sorted(one.value(LR) for one in rates)
+    tried = sorted(one.value(LR) for one in rates if not one.is_stopped_by_hand)
     ends: dict[Any, Literal["lowest", "highest"]] = {}
     if tried and values is not None:
         ends = {tried[0]: "lowest", tried[-1]: "highest"}

@@ -81,8 +81,25 @@ class Unsettled:
     """An arm without runs, because its values are not settled yet."""
 
     arm: str
-    tried: int  # trials of its re-tune grid; 0 if it waits for the baseline's grid
-    ended: int  # trials of the grid that have ended
+    grid: tuple[Trial, ...]  # its re-tune grid; none if it waits for the baseline's
+
+    @property
+    def ended(self) -> int:
+        """How many trials of the grid have ended."""
+        return sum(status_of(trial) != "unfinished" for trial in self.grid)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its grid can't choose values, because somebody stopped trials of it and none finished."""
+        has_ended = self.ended == len(self.grid)
+        has_finished = any(trial.status == "finished" for trial in self.grid)
+        stopped = any(trial.is_stopped_by_hand for trial in self.grid)
+        return has_ended and stopped and not has_finished
+
+    def as_json(self) -> Row:
+        """The fields of summary.json."""
+        stopped = {"stopped_by_hand": True} if self.is_stopped else {}
+        return {"arm": self.arm, "tried": len(self.grid), "ended": self.ended, **stopped}
 
 
 def unsettled(
@@ -93,8 +110,5 @@ def unsettled(
     grids = {tuning.arm: tuning.trials for tuning in tunings}
     names = dict.fromkeys([*grids, *(results.space.arms or {})])
     return tuple(
-        Unsettled(name, len(grid), sum(status_of(trial) != "unfinished" for trial in grid))
-        for name in names
-        if name not in settled
-        for grid in (grids.get(name, []),)
+        Unsettled(name, tuple(grids.get(name, ()))) for name in names if name not in settled
     )

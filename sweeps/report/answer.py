@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from sweeps.findings.answer import Answer, Caveat, Choice, Rival, StoppedLower
+from sweeps.findings.answer import Answer, Caveat, Choice, Rival, StoppedLower, every_run
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
-from sweeps.findings.results import METRICS, UNITS, Results, status_of, steered_words
+from sweeps.findings.results import (
+    METRICS,
+    UNITS,
+    Results,
+    back_words,
+    status_of,
+    steered_words,
+)
 from sweeps.report.overfitting import init_of, overfit_words, passes_of
 from sweeps.report.race import race_words
 from sweeps.report.risk import risk_words
@@ -55,13 +62,17 @@ def _of_study(found: StudyFindings) -> Iterator[str]:
     arms = found.comparison.arms if found.comparison is not None else ()
     if len(arms) < 2:
         yield "No arm is settled yet."
+    for one in found.unsettled:
+        if one.is_stopped:
+            said = steered_words(one.grid, "trial")
+            yield f"The re-tune grid of {one.arm} chose no values: {said}."
     for arm in (*arms[1:], *arms[:1]):
         if not arm.runs.is_baseline:
             yield f"{arm.name}: {arm.verdict.words}."
         if arm.cautions:
             yield f"Caveats of {arm.name}: {arm.caveats}"
     if found.comparison is not None:
-        yield from speedup_sentences(found.comparison)
+        yield from speedup_sentences(found.comparison, found.results)
         yield from target_sentences(found.comparison, found.results)
 
 
@@ -227,7 +238,9 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
         case "confirming":
             return f"No result yet for {fresh.count('unfinished')} of {quantity(len(fresh), 'fresh seed')}."
         case "steered":
-            return sentence(steered_words([*results.trials, *confirming(results)], "trial"))
+            runs = every_run(results)
+            said = (steered_words(runs, "trial"), back_words(results, runs))
+            return " ".join(sentence(words) for words in said if words)
         case "unfinished":
             return unfinished_words(results)
         case "stopped lower":

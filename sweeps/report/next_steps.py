@@ -15,6 +15,7 @@ from sweeps.findings.ranking import BestValue, NotSettled, is_sensible, lowest_r
 from sweeps.findings.results import Results
 from sweeps.findings.stability import LR
 from sweeps.findings.trends import DIGITS
+from sweeps.findings.tuning import Unsettled
 from sweeps.ledger import Row, Trial
 from sweeps.outcomes import Overfit, overfit
 from sweeps.plan.space import BATCH, CONTEXT, Looks, Space, Times
@@ -56,6 +57,8 @@ class Step:
 def steps_of(found: SearchFindings | StudyFindings) -> list[Step]:
     """What to do next after a sweep; of a study, each arm's steps begin with its name."""
     steps = [_resume(found)] if found.is_unfinished else []
+    if isinstance(found, StudyFindings):
+        steps += [_take_back(found.results, one) for one in found.unsettled if one.is_stopped]
     arms: dict[str, tuple[Step, list[str]]] = {}  # a step by its words, and the arms that it is for
     for one in experiments([found]):
         for step in next_steps(one):
@@ -141,6 +144,16 @@ def _resume(found: SearchFindings | StudyFindings) -> Step:
         worth = found.comparison.speedups
         left = "" if worth is None else f"{worth.why_not}."
     return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(found.results)}")
+
+
+def _take_back(results: Results, one: Unsettled) -> Step:
+    """The step after somebody stopped so many trials of an arm's re-tune grid that it chose no values."""
+    furthest = max(one.grid, key=lambda trial: trial.tokens)
+    steer = f"sweeps steer {results.name} finish {furthest.trial}"
+    return Step(
+        f"Take back: the re-tune grid of `{one.arm}` chose no values, because it was stopped by hand. "
+        f"Run `{steer}` (`{furthest.label}`) and the same for the others. {_again(results)}"
+    )
 
 
 def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from sweeps.findings.arms import ArmFindings, ArmSpeedup
 from sweeps.findings.comparison import ArmsComparison
-from sweeps.findings.results import METRICS, Results
+from sweeps.findings.results import METRICS, Results, back_words, steered_words
 from sweeps.findings.speedup import Horizon, Speedups
 from sweeps.report.markdown import Column, listed, table
 from sweeps.stats import Scaling, Speedup
@@ -60,7 +60,7 @@ def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
     return said
 
 
-def speedup_sentences(compared: ArmsComparison) -> Iterator[str]:
+def speedup_sentences(compared: ArmsComparison, results: Results) -> Iterator[str]:
     """What each arm is worth, why that is not known, and what a reader has to know of it."""
     found = compared.speedups
     for arm in compared.arms:
@@ -68,12 +68,35 @@ def speedup_sentences(compared: ArmsComparison) -> Iterator[str]:
             yield f"Token speedup of {arm.name}: {words}."
     if found is not None and found.why_not:
         yield f"No token speedups: {found.why_not}."
-    if found is not None and found.scaling is not None:
-        yield from _cautions(found)
+    if found is not None:
+        yield from _cautions(found, results)
 
 
-def _cautions(found: Speedups) -> Iterator[str]:
-    """What a reader of speedups has to know."""
+def _cautions(found: Speedups, results: Results) -> Iterator[str]:
+    """What a reader of speedups, or of the reason why there are none, has to know."""
+    if found.scaling is not None:
+        yield from _cautions_of_law(found)
+    yield from _steered(found, results)
+
+
+def _steered(found: Speedups, results: Results) -> Iterator[str]:
+    """What somebody stopped at other numbers of tokens, and how to train it after all."""
+    outer = [one for one in found.horizons if one.rates]
+    for one in outer:
+        side = "above" if one.share > 1 else "below"
+        for noun, trials in (("learning rate", one.rates), ("run", one.runs)):
+            if words := steered_words(trials, noun, " of the baseline"):
+                better = (
+                    f" If a better one is among them, the token speedups {side} 1x are too high."
+                )
+                is_rate = found.scaling is not None and trials is one.rates
+                yield f"At {one.share:g} times the tokens, {words}.{better * is_rate}"
+    if words := back_words(results, [run for one in outer for run in (*one.rates, *one.runs)]):
+        yield sentence(words)
+
+
+def _cautions_of_law(found: Speedups) -> Iterator[str]:
+    """What a reader of speedups has to know of how they were found."""
     if not found.is_tuned:
         yield (
             "The baseline's learning rate was tuned at the other numbers of tokens, but not at its own, so the token "
@@ -90,7 +113,7 @@ def _cautions(found: Speedups) -> Iterator[str]:
             further = "lower" if one.edge == "lowest" else "higher"
             yield (
                 f"At {one.share:g} times the tokens, the baseline's best learning rate is the {one.edge} of "
-                f"{len(one.rates)}. If an even {further} one is better, the token speedups {side} 1x are too high."
+                f"{len(one.tried)}. If an even {further} one is better, the token speedups {side} 1x are too high."
             )
 
 
@@ -156,7 +179,7 @@ def speedup_section(compared: ArmsComparison, results: Results) -> list[str]:
         lines += [_how(found, found.scaling), ""]
         lines += table([arm for arm in compared.arms if arm.speedup], *_arms(found.scaling))
     lines += [_HORIZONS, "", *table(found.horizons, *_OF_HORIZON)]
-    lines += listed(list(_cautions(found)) if found.scaling is not None else [])
+    lines += listed(list(_cautions(found, results)))
     return [*lines, *_target_section(compared, results)]
 
 

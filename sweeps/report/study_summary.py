@@ -3,7 +3,7 @@
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison, CriticalBatch
 from sweeps.findings.everything import StudyFindings
-from sweeps.findings.results import METRICS, Results, status_words
+from sweeps.findings.results import METRICS, Results, status_words, steered_words
 from sweeps.findings.tuning import Tuned, Unsettled
 from sweeps.outcomes import outcome
 from sweeps.report.markdown import LOSS, TOKENS, Column, escaped, listed, sizes, table
@@ -180,9 +180,11 @@ def _unsettled_words(found: StudyFindings) -> list[str]:
 
 
 def _waiting_words(one: Unsettled) -> str:
-    if not one.tried:
+    if not one.grid:
         return "it waits for the values that the baseline's re-tune grid will choose."
-    return f"its re-tune grid has results for {one.ended} of {quantity(one.tried, 'trial')}."
+    if one.is_stopped:
+        return f"its re-tune grid chose no values: {steered_words(one.grid, 'trial')}."
+    return f"its re-tune grid has results for {one.ended} of {quantity(len(one.grid), 'trial')}."
 
 
 def tuning_words(found: StudyFindings) -> list[str]:

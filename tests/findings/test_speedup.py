@@ -20,13 +20,14 @@ from conducting import (
     summarized,
     worth,
 )
-from fakes import Loss
+from fakes import Engine, Loss, driver, request
 from ledgers import rewrite, studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
+from sweeps.steering import Request, ask
 
 SPEEDUP = {"horizons": [0.5, 2], "seeds": 3}
 
@@ -297,3 +298,50 @@ def test_a_study_that_asks_for_neither_says_neither(tmp_path: Path) -> None:
     conduct(tmp_path, study() | {"seeds": [0, 1, 2]}, worth(1.25))
     assert "speedup" not in json.dumps(facts_of(tmp_path))
     assert "to_target" not in json.dumps(facts_of(tmp_path))
+
+
+def stopping(folder: Path, choose: Callable[[led.Trial], bool], how: Loss) -> list[str]:
+    """What is said of a study of which somebody stops trials at twice the tokens as soon as they are planned."""
+    tree = study(speedup=SPEEDUP) | {"seeds": [0, 1, 2, 3]}
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        engine, left = Engine(conductor, how), True
+        while left:
+            engine.run(1)
+            trials = conductor.sweep.trials.values()
+            found = [one for one in trials if one.budget > 8192 and choose(one)]
+            for one in found:
+                ask(ledger.files, Request("stop", one.trial))
+            left = not found
+        engine.run()
+    return answer_words(findings(studied(led.Files(folder))))
+
+
+def test_a_rate_that_somebody_stopped_at_a_horizon_is_told_and_is_none_of_those_tried(
+    tmp_path: Path,
+) -> None:
+    said = stopping(tmp_path / "s", lambda one: one.value("optim.lr") == 6e-3, worth(1.25))
+    assert (
+        "At 2 times the tokens, 1 of 3 learning rates of the baseline was stopped by hand. If a better one is "
+        "among them, the token speedups above 1x are too high."
+    ) in said
+    assert "To train one after all: `sweeps steer s finish TRIAL`." in said
+    at_half, at_twice = [words for words in said if "best learning rate is the" in words]
+    assert ("the lowest of 3." in at_half, "the lowest of 2." in at_twice) == (True, True)
+
+
+def test_a_run_that_somebody_stopped_at_a_horizon_is_told_and_left_out(tmp_path: Path) -> None:
+    said = stopping(tmp_path / "s", lambda one: one.seed == 1, worth(1.25))
+    assert "At 2 times the tokens, 1 of 3 runs of the baseline was stopped by hand." in said
+    assert any(words.startswith("Token speedup of nope: 1.25x") for words in said)
+
+
+def test_a_horizon_all_of_whose_rates_somebody_stopped_says_why_nothing_is_known(
+    tmp_path: Path,
+) -> None:
+    said = stopping(tmp_path / "s", lambda one: one.role == "horizon", worth(1.25))
+    assert "No token speedups: the baseline was stopped by hand at 2 times the tokens." in said
+    assert (
+        "At 2 times the tokens, 3 of 3 learning rates of the baseline were stopped by hand." in said
+    )

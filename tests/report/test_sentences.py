@@ -195,6 +195,15 @@ def steered(folder: Path) -> None:
     conduct(folder / "steered-study", asked, records=50)
     steer(folder / "steered-study", "stop", lambda one: one.role == "run" and one.seed > 1)
     conduct(folder / "steered-study", asked)
+    conduct(folder / "steered-grid", asked, records=1)
+    steer(folder / "steered-grid", "stop", lambda one: one.arm == "baseline")
+    conduct(folder / "steered-grid", asked)
+    asked = study(seeds=SEEDS, speedup={"seeds": 3}, repeats=3)
+    conduct(folder / "steered-worth", asked, worth(1.25), records=1)
+    steer(folder / "steered-worth", "stop", lambda one: one.value("run.repeat") == 2)
+    conduct(folder / "steered-worth", asked, worth(1.25), records=82)
+    steer(folder / "steered-worth", "stop", lambda one: one.value("optim.lr") == 6e-3)
+    conduct(folder / "steered-worth", asked, worth(1.25))
 
 
 def singles(folder: Path) -> None:
