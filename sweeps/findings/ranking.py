@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, tokens_per_s, varied
 from sweeps.findings.stability import LR
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import BY_HAND, Row, Trial
 from sweeps.outcomes import overfit
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import (
@@ -296,7 +296,7 @@ class Neighbor:
     """A value of a list next to the best one, and how its trials ended."""
 
     value: float
-    statuses: tuple[str, ...]
+    statuses: tuple[str, ...]  # BY_HAND for those that somebody stopped
     audited: bool  # whether all its stopped trials were audited
 
 
@@ -392,7 +392,7 @@ def _neighbor(results: Results, path: str, value: float) -> Neighbor:
     early = [trial for trial in trials if trial.status == "stopped"]
     return Neighbor(
         value,
-        tuple(sorted({status_of(trial) for trial in trials})),
+        tuple(sorted({BY_HAND if t.is_stopped_by_hand else status_of(t) for t in trials})),
         all(trial.trial in results.sweep.audit_of for trial in early),
     )
 

@@ -45,7 +45,7 @@ class Risk:
     # Near them, that finished or went wrong; not those that failed for other reasons than their losses.
     runs: int
     beside: int  # of these, at other values than the best
-    stopped: int  # other runs near them, which were stopped early before anything went wrong
+    stopped: int  # other runs near them, which were stopped before anything went wrong
     wrong: tuple[str, ...]  # what happened to each of those that went wrong, from `RULES`
     low: float  # 95% interval of the share of runs that go wrong (Clopper and Pearson)
     high: float

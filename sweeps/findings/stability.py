@@ -114,20 +114,23 @@ class Stability:
     diverging_ratio: float | None  # best rate / first diverging rate
     unmeasured: int  # rates without a record
     highest_whole: float | None  # the highest stable rate with a finished trial
-    stopped_unseen: int  # trials that were stable until they were stopped early
+    stopped_unseen: int  # trials that were stable until they were stopped
+    stopped_by_hand: int  # of these, by somebody, not by the policy
     overfitted: tuple[float, ...]  # the rates at which a trial overfitted, ascending
     point: Point  # where the final losses are compared
     rates: int
     rates_finished: int
+    rates_to_audit: int  # of the others, those of which an audit would train a trial to its end
     fit: Fit | None
     sensitivity: Sensitivity | None
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
         fields = asdict(self)
-        del fields["sensitivity"], fields["fit"], fields["point"]
-        if not self.overfitted:
-            del fields["overfitted"]
+        del fields["sensitivity"], fields["fit"], fields["point"], fields["rates_to_audit"]
+        for name in ("overfitted", "stopped_by_hand"):
+            if not fields[name]:
+                del fields[name]
         rates = {name: fields.pop(name) for name in ("rates", "rates_finished")}
         fields |= {"tokens": self.point, **rates, "fit": self.fit and asdict(self.fit)}
         found = self.sensitivity
@@ -165,6 +168,13 @@ def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
     ]
     highest = max(rate for rate in measured if first is None or rate < first)
     how = {outcome(t) for t in unstable[first]} & UNSTABLE if first is not None else set()
+    unseen = [
+        t
+        for each in rates.values()
+        for t in each
+        if t.status == "stopped" and outcome(t) not in UNSTABLE and not t.is_untried
+    ]
+    others = [each for rate, each in rates.items() if rate not in losses]
     return Stability(
         best=best,
         lowest=min(rates),
@@ -177,18 +187,21 @@ def stability(trials: Sequence[Trial], metric: Metric) -> Stability | None:
         diverging_ratio=best / min(diverging) if diverging else None,
         unmeasured=len(rates) - len(measured),
         highest_whole=max((r for r in losses if first is None or r < first), default=None),
-        stopped_unseen=sum(
-            t.status == "stopped" and outcome(t) not in UNSTABLE and not t.is_untried
-            for each in rates.values()
-            for t in each
-        ),
+        stopped_unseen=len(unseen),
+        stopped_by_hand=sum(t.is_stopped_by_hand for t in unseen),
         overfitted=tuple(r for r, each in rates.items() if any(overfit(t) for t in each)),
         point=point,
         rates=len(rates),
         rates_finished=len(losses),
+        rates_to_audit=sum(any(map(_may_be_audited, each)) for each in others),
         fit=fit(losses),
         sensitivity=_sensitivity(rates, metric),
     )
+
+
+def _may_be_audited(trial: Trial) -> bool:
+    """Whether an audit may train a trial to its end."""
+    return trial.status == "stopped" and not trial.is_stopped_by_hand
 
 
 def _sensitivity(rates: Mapping[float, Sequence[Trial]], metric: Metric) -> Sensitivity | None:

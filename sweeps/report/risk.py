@@ -22,7 +22,9 @@ def _share_words(found: Risk) -> str:
     runs = quantity(found.runs, "run")
     interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
     left = quantity(found.stopped, "run")
-    early = f" Not counted: {left} stopped early." if found.stopped else ""
+    early = f" Not counted: {left} that {'was' if found.stopped == 1 else 'were'} stopped." * bool(
+        found.stopped
+    )
     if not found.wrong:
         return f"{where}, none of {runs} went wrong ({interval}).{early}"
     share = len(found.wrong) / found.runs

@@ -4,6 +4,7 @@ from sweeps.findings.audit import Audited
 from sweeps.findings.everything import SearchFindings
 from sweeps.findings.ranking import BestValue, Ranked, RankedValue, Spread, Stopped
 from sweeps.findings.results import METRICS, STATUSES, UNITS
+from sweeps.ledger import BY_HAND
 from sweeps.report.answer import POLICYS_RANKING, claim
 from sweeps.report.markdown import (
     BITS,
@@ -219,7 +220,8 @@ def _best_value_words(best: BestValue, varied_together: bool) -> str:
         f"{show(near.value)} ({'/'.join(STATUSES[s] for s in near.statuses)})"
         for near in best.beside
     )
-    early = any("stopped" in near.statuses and not near.audited for near in best.beside)
+    stopped = {"stopped", BY_HAND}
+    early = any(stopped & {*near.statuses} and not near.audited for near in best.beside)
     tried = f"{best.tried} values from {show(best.lowest)} to {show(best.highest)}"
     what = f"is that of the best, of {tried}; not settled, because other values varied with it."
     line = f"`{best.path}`: **{show(best.best)}** "

@@ -33,7 +33,9 @@ def _edge_words(found: Stability) -> str:
     if found.unmeasured:
         line += f" Rates not measured: {found.unmeasured}."
     if found.stopped_unseen:
-        line += f" Trials that were stable until they were stopped early: {found.stopped_unseen}."
+        by_hand = f", {found.stopped_by_hand} of them by hand" * bool(found.stopped_by_hand)
+        line += f" Trials that were stable until they were stopped{'' if by_hand else ' early'}: "
+        line += f"{found.stopped_unseen}{by_hand}."
     if found.highest_whole is not None and found.highest_whole < found.highest_stable:
         line += f" The highest rate that was stable to the end is {show(found.highest_whole)}."
     if found.overfitted:
@@ -65,9 +67,16 @@ def _fit_words(found: Stability) -> str:
         were = "was" if found.rates_finished == 1 else "were"
         return (
             f"Only {found.rates_finished} of {found.rates} rates {were} trained to the end, too few to "
-            "fit a parabola. `--audit 1` trains the others to the end."
+            f"fit a parabola.{_audit_words(found)}"
         )
     return "No parabola is fitted: the lowest loss is not bracketed."
+
+
+def _audit_words(found: Stability) -> str:
+    """Which of the rates that were not trained to the end an audit would train; empty if none."""
+    number, others = found.rates_to_audit, found.rates - found.rates_finished
+    which = "the others" if number == others else f"{number} of the others"
+    return f" `--audit 1` trains {which} to the end." if number else ""
 
 
 def _sensitivity_words(found: Stability) -> list[str]:

@@ -1,11 +1,12 @@
 """summary.md: the findings of a sweep in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.ranking import Ended
-from sweeps.findings.results import ENDINGS, METRICS, STATUSES
+from sweeps.findings.results import ENDINGS, METRICS, status_words
 from sweeps.outcomes import RULES
 from sweeps.report import search_summary as search
 from sweeps.report import study_summary as study
@@ -73,8 +74,8 @@ REACHED = (
 def _title(found: Findings) -> list[str]:
     results = found.results
     planned, unfinished = len(results.asked), found.count("unfinished")
-    counts = {status: found.count(status) for status in ENDINGS}
-    parts = [f"{count} {STATUSES[status]}" for status, count in counts.items() if count]
+    counts = Counter(status_words(one) for status in ENDINGS for one in results.having(status))
+    parts = [f"{count} {ending}" for ending, count in counts.items()]
     state = "**unfinished:** " * found.is_unfinished
     state += f"results for {planned - unfinished} of {quantity(planned, 'trial')}"
     lines = [

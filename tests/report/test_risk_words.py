@@ -19,7 +19,7 @@ def test_the_share_of_runs_that_went_wrong_has_its_interval() -> None:
     found = replace(SAFE, stopped=1, wrong=("non-finite", "spiked"), low=0.043, high=0.777)
     assert risk_words(found) == [
         "At lr=0.008 and within a factor of 2 of it, 2 of 6 runs went wrong: 1 non-finite, 1 spiked (33%, 95% "
-        "interval 4% to 78%). Not counted: 1 run stopped early."
+        "interval 4% to 78%). Not counted: 1 run that was stopped."
     ]
 
 
