@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jinja2
 
@@ -120,7 +120,18 @@ def _own_notes(files: Files) -> Markdown:
         return Markdown(f"> `{files.notes.name}`: {error.strerror}; it is not quoted here.")
     if text.split() == _HEADINGS.split():
         return Markdown()
+    text = _PICTURE.sub(lambda found: _from_log(files, found), text)
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
+
+
+_PICTURE = re.compile(r"(!\[[^\]\n]*\]\(<?)([^\s<>()]+)")
+
+
+def _from_log(files: Files, found: re.Match[str]) -> str:
+    """A picture in the notes of a sweep by its path from the log, if it is a file beside them."""
+    begin, path = found.groups()
+    is_beside = log_page.is_local(path) and (files.folder / unquote(path)).is_file()
+    return f"{begin}{quote(files.name)}/{path}" if is_beside else found[0]
 
 
 def write(folder: Path, reader: Reader) -> Path:

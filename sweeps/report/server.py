@@ -1,6 +1,6 @@
 """The reports of the sweeps in a folder over HTTP: pages that follow their ledgers while the sweeps run.
 
-Reads only the ledgers, and the files that an analysis wrote; with a token it also takes requests to steer a
+Reads only the ledgers, the files that an analysis wrote and pictures of people's notes; with a token it also takes requests to steer a
 running sweep, and writes them for its driver. So it may run in another process, or on another
 machine that sees results/. The addresses are those of the files, so that links are the same as on the disk.
 """
@@ -27,6 +27,7 @@ from sweeps.ledger import Files, ResultsFolder
 from sweeps.report import index
 from sweeps.report import page as report
 from sweeps.report.head import best_words
+from sweeps.report.log_page import is_local
 from tinylm.files import read_file
 
 HOST = "127.0.0.1"
@@ -51,8 +52,16 @@ _WAITING = (
 _BEAT_SECONDS = 15.0  # between comments on an idle feed, which detect closed connections
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
-# The files of an analysis that are served as they are.
-_KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".csv": _TEXT, ".md": _TEXT, ".json": _TEXT}
+# The files of an analysis that are served as they are; pictures also from elsewhere, for people's notes.
+_PICTURES = {
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+_KINDS = {**_PICTURES, ".csv": _TEXT, ".md": _TEXT, ".json": _TEXT}
 _LONGEST = 50_000_000  # bytes of such a file
 
 
@@ -203,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(there.log)
         elif path == f"/{there.log_page.name}":
             self._file(there.log_page, _HTML)
+        elif Path(path).suffix in _PICTURES and is_local(path.removeprefix("/")):
+            self._file(folder / path.removeprefix("/"))
         else:
             name, _, rest = path.removeprefix("/").partition("/")
             files = self.server.sweep(name)
@@ -240,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_whole(_HTML, body)
 
     def _file(self, path: Path, kind: str | None = None) -> None:
-        """Answer with a file that an analysis wrote, not one that a link leads to; its suffix says of which
+        """Answer with a file of the results folder, not one that a link leads to; its suffix says of which
         kind it is, if nothing else does."""
         kind = kind or _KINDS.get(path.suffix)
         try:

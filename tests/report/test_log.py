@@ -453,3 +453,38 @@ def test_notes_are_on_the_page_and_html_in_them_is_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "[a](javascript:alert(1))" in page
     assert re.findall("<script|<img src=.?x|<b>|href=.?javascript|notes: ", page) == []
+
+
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+@pytest.mark.parametrize("source", ["curves/a%20b.png", "./lr/plot.svg", DOT])
+def test_a_picture_of_the_results_folder_is_on_the_page(source: str) -> None:
+    assert f'<img src="{source}" alt="b" />' in log_page.html(f"![b]({source})")
+
+
+REMOTE = [
+    "https://example.org/b.png",
+    "//example.org/b.png",
+    "/b.png",
+    "../b.png",
+    "lr/../../b.png",
+    "lr/%2e%2e/%2e%2e/b.png",
+    r"\\example.org\b.png",
+    "HTTP://example.org",
+    "http://[",
+]
+
+
+@pytest.mark.parametrize("source", REMOTE)
+def test_any_other_picture_is_a_link_and_not_loaded(source: str) -> None:
+    page = log_page.html(f"![b]({source})")
+    assert ("<img" in page, ">b</a>" in page) == (False, True)
+
+
+def test_a_picture_beside_the_notes_of_a_sweep_is_found_from_the_log(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    (tmp_path / "lr-cpu" / "loss 1.png").write_bytes(b"")
+    (tmp_path / "lr-cpu" / "notes.md").write_text("![b](loss%201.png) ![c](lr-cpu/elsewhere.png)\n")
+    text = write(tmp_path).read_text()
+    assert "> ![b](lr-cpu/loss%201.png) ![c](lr-cpu/elsewhere.png)\n" in text

@@ -1,5 +1,6 @@
 """The report as a person opens it: from the disk, in a browser, without a network."""
 
+import base64
 import http.client
 import itertools
 import json
@@ -38,7 +39,7 @@ from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
 from sweeps.ledger import Files, Ledger
 from sweeps.outcomes import RULES
-from sweeps.report import index
+from sweeps.report import index, log_page
 from sweeps.report import page as report
 from sweeps.report import server as web
 from sweeps.steering import Inbox, Request
@@ -298,6 +299,7 @@ def live(tmp_path: Path) -> Iterator[tuple[web.Server, Story]]:
 
 
 TOKEN = "a-token"
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
 @pytest.fixture
@@ -371,6 +373,41 @@ def test_what_an_analysis_wrote_is_served_as_it_is(live: tuple[web.Server, Story
     (analysis / "loss_vs_lr.png").write_bytes(b"picture")
     answer = ask(live[0], "/lr-cpu/analysis/loss_vs_lr.png")
     assert (answer.headers["Content-Type"], answer.read()) == ("image/png", b"picture")
+
+
+def test_a_picture_of_somebodys_notes_is_served_and_nothing_beside_it(
+    live: tuple[web.Server, Story],
+) -> None:
+    folder = live[0].folder
+    (folder / "my notes").mkdir()
+    (folder / "my notes" / "a b.jpg").write_bytes(b"picture")
+    (folder / "my notes" / "away.png").symlink_to("/etc/hostname")
+    (folder / "my notes" / "a.txt").write_bytes(b"text")
+    answer = ask(live[0], "/my%20notes/a%20b.jpg")
+    assert (answer.headers["Content-Type"], answer.read()) == ("image/jpeg", b"picture")
+    others = ("/my%20notes/away.png", "/my%20notes/a.txt", "/../secret.png", "/%2e%2e/secret.png")
+    assert [ask(live[0], path).status for path in others] == [404] * 4
+
+
+@needs_browser
+@pytest.mark.parametrize("is_served", [False, True], ids=["file", "served"])
+def test_a_browser_shows_the_pictures_of_notes_and_asks_nobody_else(
+    browser: Browser, live: tuple[web.Server, Story], is_served: bool
+) -> None:
+    server = live[0]
+    text = (
+        f"![a](lr-cpu/a.gif) ![b]({DOT}) ![c](https://example.org/c.png) ![d](//example.org/d.png)"
+    )
+    (server.folder / "lr-cpu" / "a.gif").write_bytes(base64.b64decode(DOT.partition(",")[2]))
+    path = server.folder / "EXPERIMENT_LOG.html"
+    path.write_text(log_page.html(text))
+    page, requests = browser.new_page(), list[str]()
+    page.on("request", lambda request: requests.append(request.url))
+    address = f"http://127.0.0.1:{server.server_port}/{path.name}"
+    page.goto(address if is_served else path.as_uri())
+    page.wait_for_load_state("load")
+    widths = page.evaluate("[...document.images].map((one) => one.naturalWidth)")
+    assert (widths, [url for url in requests if "example.org" in url]) == ([1, 1], [])
 
 
 def test_the_log_is_served_as_a_page(live: tuple[web.Server, Story]) -> None:
