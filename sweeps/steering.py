@@ -87,7 +87,7 @@ def settle(files: Files) -> list[Request] | None:
                 sweep = fold(ledger.rows(), str(files.ledger))
                 for request in inbox.look():
                     if why := _late(sweep, request):
-                        tell(f"{files.folder}: {why}")
+                        refuse(files, why)
                     else:
                         sweep.observe(ledger.append("steered", **fields_of(sweep, request)))
                         done.append(request)
@@ -97,6 +97,11 @@ def settle(files: Files) -> list[Request] | None:
     with contextlib.suppress(OSError):  # it is not there, or holds other files
         files.requests.rmdir()
     return done
+
+
+def refuse(files: Files, why: str) -> None:
+    """Say why nothing is done of a request."""
+    tell(f"{files.folder}: {why}")
 
 
 def _late(sweep: Sweep, request: Request) -> str:
