@@ -32,7 +32,6 @@ from sweeps.plan.request import Machine, PlannedTrial, Request
 from sweeps.plan.space import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
-from sweeps.rows import tell
 from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
 from tinylm.files import sync
