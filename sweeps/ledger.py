@@ -33,6 +33,7 @@ from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
 from sweeps.rows import Action as Action
 from sweeps.rows import LedgerError as LedgerError
 from sweeps.rows import Lines, damaged, sealed, tell
+from sweeps.rows import NodeState as NodeState
 from sweeps.rows import Role as Role
 from sweeps.rows import Row as Row
 from sweeps.rows import says_out_of_memory as says_out_of_memory

@@ -1078,9 +1078,10 @@ class Driver:
             final=self._failures[trial_id] > RETRIES or self._losses[trial_id] > LOSSES,
         )
 
-    def leave_out(self, host: str, reason: str) -> None:
-        """Write down that a node of the cluster may not train, and why."""
-        self._record("node", host=host, reason=reason[:_REASON])
+    def note(self, node: dict[str, Any]) -> None:
+        """Write down what has happened to a node of the cluster."""
+        cut = {"reason": node["reason"][:_REASON]} if "reason" in node else {}
+        self._record("node", **node | cut)
 
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target

@@ -35,6 +35,7 @@ from sweeps.text import (
     inits_words,
     loss,
     named,
+    node_words,
     quantity,
     short_name,
     show,
@@ -99,7 +100,7 @@ def _of_sweep(row: led.Row) -> Iterator[tuple[str, str]]:
         case "steered":
             yield "sweep", "ends by hand: nothing new starts"
         case "node":
-            yield row["host"], f"left out: {row['reason']}"
+            yield row["host"], node_words(row)
         case "look":
             yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
 
