@@ -45,7 +45,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   trials (its runs at these values, by seed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
-    started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
+    started       a worker begins an attempt, which may have waited for it: trial, attempt, step (that it
+                  resumes from), checkpoint, worker (host and process), address (of its host), device (its GPU,
+                  if Ray gave it one); the last three are missing if no worker came up
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it), device (its GPU, if Ray gave it one); at
                   a rung, with decayed scores,
@@ -176,7 +178,9 @@ _FIELDS: Mapping[str, str] = {
     ),
     "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
-    "started": "trial=id attempt=count step=count checkpoint?=text|null",
+    "started": (
+        "trial=id attempt=count step=count checkpoint?=text|null worker?=text address?=text device?=text"
+    ),
     "measured": (
         "trial=id attempt=count step=size tokens=size seconds=number train_loss=number "
         "val_loss=number bits_per_byte=number lr=number grad_norm=number|null peak_loss?=number|null "

@@ -118,6 +118,7 @@ WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
+_WHERE_SECONDS = 5  # that a worker has to say where it is
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
 _NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -168,10 +169,12 @@ class TrialActor(tune.Trainable):
         # the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         with told():
-            event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
-        if devices := ray.get_gpu_ids():
-            event["device"] = ", ".join(f"GPU {number}" for number in devices)
+            event = next(self._events) | _worker()
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def where(self) -> dict[str, str]:
+        """Where this worker is: `worker`, `address` and, if Ray gave it a GPU, `device`."""
+        return {**_worker(), "address": ray.util.get_node_ip_address()}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save a checkpoint to the sweep's storage."""
@@ -182,6 +185,22 @@ class TrialActor(tune.Trainable):
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
         assert self._attempt is not None  # it has reported
         self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
+
+
+def _worker() -> dict[str, str]:
+    """The host and process of this worker, and its GPU, if Ray gave it one."""
+    found = {"worker": f"{platform.node()}:{os.getpid()}"}
+    if devices := ray.get_gpu_ids():
+        found["device"] = ", ".join(f"GPU {number}" for number in devices)
+    return found
+
+
+def _where(trial: Trial) -> dict[str, str]:
+    """What the worker of an attempt says of where it is; empty if it does not answer."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        asked = trial.temporary_state.ray_actor.where.remote()
+        return ray.get(asked, timeout=_WHERE_SECONDS)
+    return {}
 
 
 @dataclass(repr=False)  # Tune formats it into messages that nobody sees, for each report
@@ -240,7 +259,7 @@ class _Work(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
-        running = len(self._conversation.driver.running)
+        running = len(self._conversation.driver.under_way)
         # Not within `guard`: a cluster that is gone never answers.
         cluster, limit = self._conversation.cluster, self._conversation.limit
         events = cluster.look()
@@ -309,6 +328,10 @@ class _Notes(Callback):
         begun = self._conversation.driver.sweep.find(self._conversation.trial_of[trial.trial_id])
         expected = record_seconds(cfg.validate(begun.config, begun.label))
         self._silence.started(trial.trial_id, expected or 0.0)
+        if self._conversation.error is None:
+            where = _where(trial)
+            with self._conversation.guard():
+                self._conversation.driver.began(begun.trial, **where)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -543,6 +543,12 @@ class View:
         decayed = "decayed " if self._driver.request.space.schedule.branch else ""
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
+    def _where(self, row: led.Row) -> str:
+        """On which host of a cluster an attempt began, and on which device; empty if it says neither."""
+        host = row.get("worker", "").rpartition(":")[0] if self._driver.sweep.nodes else ""
+        parts = [part for part in (host, row.get("device", "")) if part]
+        return f" on {', '.join(parts)}" if parts else ""
+
     def _sentence(self, row: led.Row) -> str:
         if "trial" not in row:
             clock = row["time"][11:19]
@@ -552,6 +558,7 @@ class View:
         match row["kind"]:
             case "started":
                 what = f"resumed at step {row['step']}" if row["step"] else "started"
+                what += self._where(row)
             case "paused":
                 rung = self._driver.policy.rung_words(trial.budget, row["rung"])
                 what = f"paused at {rung}, {self._score(row['score'])}"
