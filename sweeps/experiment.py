@@ -21,6 +21,7 @@ from sweeps.commands.shared import (
     print_json,
     readers,
 )
+from sweeps.engine.address import LOCAL
 from sweeps.ledger import RESULTS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +47,7 @@ def main(
     ] = "",
     slots: Slots = None,
     gpus: Gpus = None,
-    address: Address = "local",
+    address: Address = LOCAL,
     tracker: Tracker = None,
     allow: Allow = None,
 ) -> None:

@@ -33,6 +33,7 @@ from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
 from sweeps.rows import Action as Action
 from sweeps.rows import LedgerError as LedgerError
 from sweeps.rows import Lines, damaged, sealed, tell
+from sweeps.rows import NodeState as NodeState
 from sweeps.rows import Role as Role
 from sweeps.rows import Row as Row
 from sweeps.rows import says_out_of_memory as says_out_of_memory
@@ -692,13 +693,17 @@ class Sweep:
     registered: Row | None = None
     ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the last `forecast` row
+    nodes: list[tuple[float, Row]] = field(
+        default_factory=list
+    )  # `node` rows, and when as `seconds`
     sampled: Row | None = None  # the last `sampled` row
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
     is_tested: bool = False  # whether the sweep has not gone on since the last of these
     went_on: bool = False  # whether anything was after one of them
     is_ending: bool = False  # whether somebody asked that nothing new starts in the last session
     seconds: float = 0.0  # of all sessions, by a clock that is never set
-    busy_seconds: float = 0.0  # the same, summed over the attempts under way
+    training_seconds: float = 0.0  # of these, those in which an attempt was under way
+    busy_seconds: float = 0.0  # the same, summed over the attempts
     spent_tokens: int = 0  # trained in total; repeated work counts again
     spent_flops: int = 0  # of these tokens
     running: set[str] = field(default_factory=set)  # trials and audits whose attempts are under way
@@ -770,8 +775,7 @@ class Sweep:
             self._tick(row)
             if self.is_tested and row["kind"] in _GOES_ON:
                 self.is_tested, self.went_on = False, True
-            if row["kind"] not in _ONLY_TOLD:
-                self._observe(row)
+            self._observe(row)
         except KeyError as error:
             raise damaged(self.source, row["seq"], f"there is no trial {error}") from error
         except (TypeError, ValueError) as error:
@@ -789,6 +793,7 @@ class Sweep:
                 passed = (now - self._time).total_seconds()
             passed = max(0.0, passed)  # the time of day may be set back
             self.seconds += passed
+            self.training_seconds += passed if self.running else 0.0
             self.busy_seconds += passed * len(self.running)
         self._t, self._time = t, now
 
@@ -815,6 +820,8 @@ class Sweep:
             self._begin_audit(row)
         elif kind == "steered":
             self._steer(row)
+        elif kind == "node":
+            self.nodes.append((self.seconds, row))
         else:
             self._move(row["trial"], away=kind == "withdrawn")
 
@@ -963,9 +970,8 @@ def _most_seeds(request: Row) -> int:
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
-    "look", "audited", "withdrawn", "restored", "steered",
+    "look", "audited", "withdrawn", "restored", "steered", "node",
 }  # fmt: skip
-_ONLY_TOLD = {"node"}  # kinds that change nothing
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}
 _NOT_KEPT = {  # of a record, in a curve

@@ -16,7 +16,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
-    node          a node of the cluster is left out: host (and its address), reason
+    node          of a running cluster: node (Ray's id), host (and its address), state (`joined`: it may train;
+                  `refused`: it is left out; `lost`), slots (trials that it runs at once, of one that joined),
+                  reason (why it is left out)
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
                   start), seconds, occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -43,7 +45,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   trials (its runs at these values, by seed)
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
-    started       an attempt begins: trial, attempt, step (that it resumes from), checkpoint
+    started       a worker begins an attempt, which may have waited for it: trial, attempt, step (that it
+                  resumes from), checkpoint, worker (host and process), address (of its host), device (its GPU,
+                  if Ray gave it one); the last three are missing if no worker came up
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it), device (its GPU, if Ray gave it one); at
                   a rung, with decayed scores,
@@ -119,6 +123,8 @@ _MEMORY = re.compile(
 Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit", "horizon"]
 # What people may ask of a running sweep.
 Action = Literal["stop", "finish", "end"]
+# What may have happened to a node of a cluster.
+NodeState = Literal["joined", "refused", "lost"]
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -152,7 +158,7 @@ _FIELDS: Mapping[str, str] = {
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
         "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
-    "node": "host=text reason=text",
+    "node": "node?=text host=text state=node slots?=count reason?=text",
     "forecast": (
         "tokens=size low=count high=count trials?=number fewest?=count most?=count seconds=number|null "
         "occupancy?=numbers_by_name basis=text"
@@ -172,7 +178,9 @@ _FIELDS: Mapping[str, str] = {
     ),
     "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
-    "started": "trial=id attempt=count step=count checkpoint?=text|null",
+    "started": (
+        "trial=id attempt=count step=count checkpoint?=text|null worker?=text address?=text device?=text"
+    ),
     "measured": (
         "trial=id attempt=count step=size tokens=size seconds=number train_loss=number "
         "val_loss=number bits_per_byte=number lr=number grad_norm=number|null peak_loss?=number|null "
@@ -243,6 +251,7 @@ def _types() -> dict[str, Any]:
         "tree": tree,
         "role": of.literal_schema(list(get_args(Role))),
         "action": of.literal_schema(list(get_args(Action))),
+        "node": of.literal_schema(list(get_args(NodeState))),
         "values": of.dict_schema(text, value, strict=True),
         "texts": of.list_schema(text, strict=True),
         "ids": of.list_schema(name, strict=True),
@@ -523,7 +532,9 @@ def _arms(stream: IO[bytes]) -> dict[str, str]:
 
 
 # Kinds that have changed.
-_CHANGED = {"planned", "sweep", "chosen", "session", "failed", "look", "tested", "sampled"}
+_CHANGED = {
+    "planned", "sweep", "chosen", "session", "failed", "look", "tested", "sampled", "node",
+}  # fmt: skip
 
 
 def _current(row: Row, arms: Mapping[str, str]) -> Row:
@@ -534,7 +545,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
     older confirmation is a `chosen` row with an empty arm. An older session has a command without its
     `folder_option`. Older failures say in their text how they came about. Older looks say of no arm which
     bound it was decided by. Older `tested` rows name no run that could not read the text. Older `sampled`
-    rows have one text. Older configs lack the fields in `tinylm.config.IMPLIED`.
+    rows have one text. Older `node` rows are of nodes that were left out. Older configs lack the fields in
+    `tinylm.config.IMPLIED`.
     """
     from tinylm import config as cfg  # loads pydantic
 
@@ -561,6 +573,8 @@ def _current(row: Row, arms: Mapping[str, str]) -> Row:
         names = ("trial", "step", "temperature", "top_p", "seed", "text", "tokens")
         text = {name: row[name] for name in names}
         return {**{name: row[name] for name in row if name not in names}, "texts": [text]}
+    if row["kind"] == "node":
+        return {"state": "refused", **row}
     if row["kind"] == "failed" and "how" not in row:
         memory = says_out_of_memory(f"{row.get('reason')} {row.get('traceback')}")
         return {**row, "how": OUT_OF_MEMORY if memory else "error"}

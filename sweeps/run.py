@@ -20,6 +20,7 @@ from sweeps.commands.shared import (
     print_result_json,
     readers,
 )
+from sweeps.engine.address import LOCAL
 from sweeps.ledger import Files
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -65,7 +66,7 @@ def main(
     ] = 0.0,
     slots: Slots = None,
     gpus: Gpus = None,
-    address: Address = "local",
+    address: Address = LOCAL,
     tracker: Tracker = None,
     allow: Allow = None,
     as_json: Annotated[

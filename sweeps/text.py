@@ -68,6 +68,13 @@ def cap_amount(cap: str, *amounts: float) -> str:
     return f"{' of '.join(map(count, amounts))} {UNITS_OF_CAPS[cap]}"
 
 
+def node_words(row: Mapping[str, Any]) -> str:
+    """What happened to a node of a cluster: it joined, is left out, or was lost."""
+    if row["state"] == "joined":
+        return f"joined: {quantity(row['slots'], 'trial')} at once"
+    return f"left out: {row['reason']}" if row["state"] == "refused" else "lost"
+
+
 def portable(command: str) -> str:
     """A command that names its interpreter without a path, and no secrets."""
     first, *rest = shlex.split(masked(command)) or [""]

@@ -79,12 +79,17 @@ def v_shaped(config: dict[str, Any], share: float) -> float:
 
 
 class Engine:
-    """Runs jobs on a number of slots in turn, one record at a time; `loss` may be infinite or raise."""
+    """Runs jobs on a number of slots in turn, one record at a time; `loss` may be infinite or raise. If there are
+    fewer workers than slots, jobs wait for one."""
 
-    def __init__(self, driver: Driver, loss: Loss, slots: int = 2) -> None:
+    def __init__(
+        self, driver: Driver, loss: Loss, slots: int = 2, workers: int | None = None
+    ) -> None:
         self.driver = driver
         self.loss = loss
         self.slots = slots
+        self.workers = workers or slots
+        self.queue: list[Job] = []
         self.running: list[tuple[Job, int]] = []
         self.decayed: Callable[[dict[str, Any]], float] = lambda config: loss(config, 1.0)
         self.jobs: list[Job] = []
@@ -93,14 +98,13 @@ class Engine:
     def run(self, records: float = math.inf) -> None:
         """Run until nothing is left to do, or until this many records were reported."""
         while records > 0:
-            while len(self.running) < self.slots and (job := self.driver.next_job()):
+            while len(self.running) + len(self.queue) < self.slots and (
+                job := self.driver.next_job()
+            ):
                 self.jobs.append(job)
-                step = "0" if job.checkpoint is None else Path(job.checkpoint).read_text()
-                if step.isdecimal():
-                    self.running.append((job, int(step)))
-                else:
-                    why = f"{job.checkpoint}: damaged"
-                    self.driver.failed(job.trial, "checkpoint", why, "trace")
+                self.queue.append(job)
+                self._begin()
+            self._begin()
             self.most = max(self.most, len(self.running))
             if not self.running:
                 if not self.driver.is_capped():
@@ -108,6 +112,18 @@ class Engine:
                 return
             self._advance(*self.running.pop(0))
             records -= 1
+
+    def _begin(self) -> None:
+        """Begin the jobs that wait for a worker, while one is free."""
+        while self.queue and len(self.running) < self.workers:
+            job = self.queue.pop(0)
+            self.driver.began(job.trial)
+            step = "0" if job.checkpoint is None else Path(job.checkpoint).read_text()
+            if step.isdecimal():
+                self.running.append((job, int(step)))
+            else:
+                why = f"{job.checkpoint}: damaged"
+                self.driver.failed(job.trial, "checkpoint", why, "trace")
 
     def _advance(self, job: Job, step: int) -> None:
         config = cfg.validate(job.config, job.label)

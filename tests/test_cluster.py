@@ -49,7 +49,11 @@ def whole(trained: dict[str, Any]) -> dict[str, Any]:
 
 
 def left_out(sweep: Path) -> list[str]:
-    return [row["reason"] for row in led.read(led.Files(sweep)) if row["kind"] == "node"]
+    return [row["reason"] for row in node_rows(sweep) if row["state"] == "refused"]
+
+
+def node_rows(sweep: Path) -> list[led.Row]:
+    return [row for row in led.read(led.Files(sweep)) if row["kind"] == "node"]
 
 
 # A node without this program; one that has another disk where the sweep is; one whose code is another; and one
@@ -114,7 +118,7 @@ def test_a_node_that_joins_later_is_looked_at_too(
     with node(head, "--num-cpus=1"), subprocess.Popen([*asked, *long]) as driver:
         wait_for_rows(out, "measured", 1)
         with node(head, "--num-cpus=1", within=NO_PROGRAM):
-            wait_for_rows(out, "node", 1)
+            wait_for_rows(out, "node", 2)
         driver.terminate()
         driver.wait(900)
     assert [one[:36] for one in left_out(out)] == ["this program can't be imported there"]
@@ -146,6 +150,7 @@ def test_without_a_node_for_trials_a_sweep_waits_for_one(
     assert any(row["step"] > 0 for row in started)
     failed = [row["how"] for row in led.read(led.Files(out)) if row["kind"] == "failed"]
     assert failed == ["node"]
+    assert [row["state"] for row in node_rows(out)] == ["joined", "lost", "joined"]
 
 
 # The command with another time that it waits.

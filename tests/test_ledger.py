@@ -730,6 +730,12 @@ def test_a_ledger_that_is_no_file_is_damage(files: led.Files, kind: str) -> None
         led.read(files)
 
 
+def test_an_older_row_of_a_node_is_of_one_that_was_left_out(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("node", host="a (10.0.0.1)", reason="it has no torch")
+    assert led.read(files)[0]["state"] == "refused"
+
+
 # Clocks
 
 

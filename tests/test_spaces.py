@@ -64,6 +64,7 @@ def test_a_shipped_space_is_trained_to_its_end(
         driver = Driver(ledger, asked, pl.plan(asked, machine), machine, CorpusFacts(print))
         driver.begin({})
         while (job := driver.next_job()) is not None:
+            driver.began(job.trial)
             train(driver, job)
         driver.end()
     assert driver.is_done()

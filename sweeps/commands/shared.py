@@ -14,6 +14,7 @@ import typer
 
 from sweeps import exits
 from sweeps.engine import Allowed, TrackerName
+from sweeps.engine.address import AUTO, LOCAL
 from sweeps.exits import masked
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ SweepName = Annotated[
 ]
 Address = Annotated[
     str,
-    typer.Option(help="Use a running Ray cluster (auto or HOST:PORT), or start Ray here (local)."),
+    typer.Option(
+        help=f"Use a running Ray cluster ({AUTO} or HOST:PORT), or start Ray here ({LOCAL})."
+    ),
 ]
 Slots = Annotated[
     int | None,

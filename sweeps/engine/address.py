@@ -42,24 +42,28 @@ def require_address(address: str) -> None:
     """Raise `UsageError` if a text is no address of a cluster; with `auto`, if that in $RAY_ADDRESS is none."""
     given = os.environ.get(_VARIABLE, "")
     if address == AUTO and given:
-        _require(given, f"{_VARIABLE}={given}")
+        if given in {AUTO, LOCAL}:
+            raise UsageError(
+                f"{_VARIABLE}={given}: --address {AUTO} takes the address from this variable, and {given} is "
+                f"none; set it to HOST:PORT, or unset it: unset {_VARIABLE}"
+            )
+        _require(given, f"{_VARIABLE}={given}", "HOST:PORT")
     elif address not in {AUTO, LOCAL}:
-        _require(address, f"--address {address}")
+        _require(address, f"--address {address}", f"HOST:PORT, {AUTO} or {LOCAL}")
 
 
-def _require(address: str, named: str) -> None:
-    """Raise `UsageError` if a text is not HOST:PORT."""
+def _require(address: str, named: str, expected: str) -> None:
+    """Raise `UsageError`, which says what is expected, if a text is not HOST:PORT."""
     scheme, _, rest = address.rpartition("://")
     host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
     if scheme:
         raise UsageError(
-            f"{named}: expected HOST:PORT, auto or local. A sweep does not run through {scheme}://: run it "
+            f"{named}: expected {expected}. A sweep does not run through {scheme}://: run it "
             f"on a node of the cluster, with the port of `ray start --head`: --address {host}:{_PORT}"
         )
     if _parts(address) is None:
         raise UsageError(
-            f"{named}: expected HOST:PORT, auto or local; the port is that of `ray start --head`, "
-            f"by default {_PORT}"
+            f"{named}: expected {expected}; the port is that of `ray start --head`, by default {_PORT}"
         )
 
 

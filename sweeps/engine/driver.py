@@ -160,8 +160,10 @@ class Driver:
     _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop"]] = field(
         default_factory=dict
     )
+    # Trials whose jobs wait for a worker -> the fields of the row when it begins.
+    _queued: dict[str, dict[str, Any]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
-    _losses: Counter[str] = field(default_factory=Counter)  # the same, of the nodes of trials
+    _losses: Counter[str] = field(default_factory=Counter)  # the same, of nodes and their workers
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
     # Each trial's place in the order of starting, trials that were begun first; and the places of those
     # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
@@ -194,6 +196,8 @@ class Driver:
         self.policy = self._new_policy()
         for row in self._past:
             self._advise(row)
+        for trial_id in self._queued:
+            self._advise({"kind": "started", "trial": trial_id})
         self._at_target.clear()
         for trial in self.sweep.trials.values():
             if trial.trial not in self._gone:
@@ -344,7 +348,7 @@ class Driver:
             ends = [x for t, x in self._at_target.items() if sweep.trials[t].status == "finished"]
             if ends:
                 return {"cap": "target", "limit": target.limit, "used": min(ends)}
-        hours = sweep.seconds / 3600
+        hours = sweep.training_seconds / 3600
         used = {
             "tokens": sweep.spent_tokens,
             "flops": sweep.spent_flops,
@@ -364,7 +368,8 @@ class Driver:
             return
         self._to_stop.clear()
         for request in self._inbox.look():
-            if request.action == "stop" and request.trial in self.sweep.running:
+            under_way = request.trial in self.sweep.running or request.trial in self._queued
+            if request.action == "stop" and under_way:
                 self._to_stop.add(request.trial)
             else:
                 self._take(request)
@@ -397,7 +402,7 @@ class Driver:
         left = [trial for trial in self.sweep.attempted if trial.trial not in gone]
         return (
             bool(self._to_plan())
-            or any(trial.status in {"running", "failed"} for trial in left)
+            or any(self._is_under_way(trial) or trial.status == "failed" for trial in left)
             or any(self._is_ready(trial) for trial in left if trial.role != "audit")
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
@@ -622,7 +627,7 @@ class Driver:
         """Write down which trials the space no longer has; of one that is being trained, `saved` does it."""
         unwanted = self._unwanted()
         for trial in unwanted:
-            if trial not in self.sweep.running:
+            if not self._is_under_way(self.sweep.trials[trial]):
                 self._record("withdrawn", trial=trial)
         if unwanted or self._gone:
             self._consult()
@@ -704,13 +709,17 @@ class Driver:
             self._record("tested", runs=[run.trial for run in runs], trials=found)
 
     @property
-    def running(self) -> list[led.Trial]:
-        """The trials and audits that are being trained."""
-        return [self.sweep.find(trial) for trial in self.sweep.running]
+    def under_way(self) -> list[led.Trial]:
+        """The trials and audits that are being trained, or whose jobs wait for a worker."""
+        return [self.sweep.find(trial) for trial in {*self.sweep.running, *self._queued}]
+
+    def _is_under_way(self, trial: led.Trial) -> bool:
+        """Whether a trial or audit is being trained, or its job waits for a worker."""
+        return trial.status == "running" or trial.trial in self._queued
 
     def next_job(self) -> Job | None:
-        """The next job for a free slot: interrupted trials first, then promotions, then new trials.
-        None while it depends on running trials, and when all is done."""
+        """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
+        until a worker `began`. None while it depends on running trials, and when all is done."""
         self.take_requests()
         if self._ends or self.reached_cap():
             self._look()  # which trains nothing
@@ -719,23 +728,30 @@ class Driver:
         if trial is None:
             return None
         saved, file = self._usable(trial)
-        self._record(
-            "started",
-            trial=trial.trial,
-            attempt=trial.attempt + 1,
-            step=saved["step"] if saved is not None else 0,
-            checkpoint=saved["path"] if saved is not None else None,
-        )
-        return Job(
+        job = Job(
             trial=trial.trial,
             label=trial.label,
-            attempt=trial.attempt,
+            attempt=trial.attempt + 1,
             config=trial.config,
             corpus=trial.corpus,
             rungs=() if self._is_free(trial) else self._rungs(trial),
             branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
             checkpoint=str(file.resolve()) if file is not None else None,
         )
+        self._queued[trial.trial] = {
+            "attempt": job.attempt,
+            "step": saved["step"] if saved is not None else 0,
+            "checkpoint": saved["path"] if saved is not None else None,
+        }
+        self._place(trial.trial)
+        # The policy counts it as running from now on, or it would promote another in its place.
+        self._advise({"kind": "started", "trial": trial.trial})
+        return job
+
+    def began(self, trial_id: str, **where: str) -> None:
+        """Write down that a worker begins the job of a trial, and where: its `worker`, `address` and `device`,
+        as far as they are known."""
+        self._record("started", trial=trial_id, **self._queued.pop(trial_id), **where)
 
     def _usable(self, trial: led.Trial) -> tuple[led.Row | None, Path | None]:
         """The checkpoint to resume a trial from, its row and its file, after writing down which later ones
@@ -860,7 +876,7 @@ class Driver:
             bool(self.plan.arms)
             and self.sweep.is_looked_at
             and not self._ready
-            and trials.keys().isdisjoint(self.sweep.running)
+            and not any(one.trial in trials for one in self.under_way)
             and all(new.trial in trials for new in self.plan.trials)
             and self.policy.promotion(idle=True) is None
         )
@@ -900,7 +916,7 @@ class Driver:
 
     def _is_racing(self, trials: list[led.Trial], pool: str) -> bool:
         """Whether trials of a pool are to be trained further, of those that are written down."""
-        going = any(self._is_ready(trial) or trial.status == "running" for trial in trials)
+        going = any(self._is_ready(trial) or self._is_under_way(trial) for trial in trials)
         return going or self.policy.of(pool).promotion(idle=True) is not None
 
     def _confirmation(self) -> Iterator[_Choice]:
@@ -944,7 +960,7 @@ class Driver:
 
     def _waiting_audit(self) -> led.Trial | None:
         """The first audit that waits for a slot; None before every trial is decided."""
-        if any(trial in self.sweep.trials for trial in self.sweep.running):
+        if any(one.trial in self.sweep.trials for one in self.under_way):
             return None
         if self._to_audit():
             self.end()
@@ -962,11 +978,12 @@ class Driver:
                 share=self.audit,
             )
         audits = self.sweep.audits.values()
-        return next((audit for audit in audits if audit.status == "planned"), None)
+        waiting = (one for one in audits if one.status == "planned")
+        return next((one for one in waiting if one.trial not in self._queued), None)
 
     def _is_ready(self, trial: led.Trial) -> bool:
         """Whether a trial may start without a promotion."""
-        if trial.trial in self._gone or trial.is_stopped_by_hand:
+        if trial.trial in self._gone or trial.is_stopped_by_hand or trial.trial in self._queued:
             return False
         if trial.status in {"paused", "stopped"}:
             # Paused at a rung that the current policy does not have.
@@ -1072,13 +1089,16 @@ class Driver:
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
         """Write down that an attempt failed; it is retried up to `RETRIES` times per session (`LOSSES` times
-        if it lost its node), and as often as there are damaged checkpoints before it."""
+        if it lost its node, or never had a worker), and as often as there are damaged checkpoints before it."""
         self._due.pop(trial_id, None)
         trial = self.sweep.find(trial_id)
+        is_without_worker = trial_id in self._queued
+        if is_without_worker:
+            self.began(trial_id)
+        counted = self._losses if how == "node" or is_without_worker else self._failures
         if how == "checkpoint" and trial.checkpoint is not None:
             self._cannot_use(trial, trial.checkpoint, reason)
             return
-        counted = self._losses if how == "node" else self._failures
         counted[trial_id] += 1
         self._record(
             "failed",
@@ -1090,9 +1110,10 @@ class Driver:
             final=self._failures[trial_id] > RETRIES or self._losses[trial_id] > LOSSES,
         )
 
-    def leave_out(self, host: str, reason: str) -> None:
-        """Write down that a node of the cluster may not train, and why."""
-        self._record("node", host=host, reason=reason[:_REASON])
+    def note(self, node: dict[str, Any]) -> None:
+        """Write down what has happened to a node of the cluster."""
+        cut = {"reason": node["reason"][:_REASON]} if "reason" in node else {}
+        self._record("node", **node | cut)
 
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target

@@ -1,49 +1,130 @@
-"""A look at each node of a running cluster before it trains: whether it has this program, the sweep's folder and
-the corpora.
+"""A look at each node of a running cluster before it trains: whether a trial can run there.
 
-A node that lacks something is left out, so that no attempt at a trial is spent on it. Import
-`sweeps.engine.tune` before this module: it makes the settings that Ray reads.
+A node that lacks something is left out, so that no attempt at a trial is spent on it. It is looked at again
+after `AGAIN_SECONDS`, or at once when it comes back as a new node; one that is slow joins when it has answered.
+Import `sweeps.engine.tune` before this module: it makes the settings that Ray reads.
 """
 
+import contextlib
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweeps.engine.provenance import program
+from sweeps.engine.provenance import engine_code, program
+from sweeps.ledger import NodeState
 from tinylm.data import cache_folder
 
-ANSWER_SECONDS = 60.0  # in which a node has to answer; its first worker may have to start
+FIRST_SECONDS = (
+    60.0  # that a session waits for slow nodes before its first trial, if another can train
+)
+AGAIN_SECONDS = 300.0  # after which a node that lacks something is looked at again
 _CLOCK_SECONDS = 60.0  # by which the clock of a node may differ from this machine's
+_WORD = ".word-"  # how the names of files begin that are written to look at the sweep's folder
+_ROOM = 100_000_000  # bytes on a disk besides those of checkpoints
+_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 where Ray keeps objects, if it is large enough
+_MEMORY_ROOM = 64_000_000  # bytes there
 
-Corpora = Mapping[str, Mapping[str, Any]]  # digest -> a config with that corpus
+Known = Mapping[str, Any]  # what a node is told
+Look = Callable[[Known], str]  # what a node lacks, found there; empty if nothing
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A node that is left out, and why."""
+class Needs:
+    """What the trials of a sweep need."""
+
+    corpora: Mapping[str, Mapping[str, Any]]  # digest -> a config with that corpus
+    device: str
+    checkpoint: int  # bytes of the largest
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the look at a node, which is a task there."""
+
+    look: Look
+    seconds: float  # in which it has to answer
+    late: str  # what is said of a node that has not
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a node."""
+
+    node: str  # Ray's id
+    host: str  # as people know it
+    state: NodeState
+    slots: int = 0  # trials that it runs at once, if it has joined
+    reason: str = ""  # why it is left out, if it is
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a `node` row."""
+        fields: dict[str, Any] = {"node": self.node, "host": self.host, "state": self.state}
+        fields |= {"slots": self.slots} if self.state == "joined" else {}
+        return fields | ({"reason": self.reason} if self.reason else {})
+
+
+class Tasks(Protocol):
+    """What the look at nodes needs of a cluster."""
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes that are alive, as Ray describes them."""
+
+    def start(self, node: str, look: Look, known: Known) -> Any:
+        """A task on a node, begun now."""
+
+    def answer(self, task: Any) -> tuple[str, float] | None:
+        """What a look has found, and the time of day there; None as long as it has not. The error of a task that
+        failed is raised."""
+
+    def wait(self, tasks: Sequence[Any], seconds: float) -> None:
+        """Return when one of the tasks has ended, or after so many seconds."""
+
+    def now(self) -> float:
+        """Seconds by a clock that is never set."""
+
+
+class RayTasks:
+    """Tasks on the nodes of the cluster that this process has joined."""
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        return [node for node in ray.nodes() if node["Alive"]]
+
+    def start(self, node: str, look: Look, known: Known) -> Any:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+        return ray.remote(_timed).options(**options).remote(look, dict(known))
+
+    def answer(self, task: Any) -> tuple[str, float] | None:
+        ready, _ = ray.wait([task], timeout=0)
+        return ray.get(task) if ready else None
+
+    def wait(self, tasks: Sequence[Any], seconds: float) -> None:
+        ray.wait(list(tasks), timeout=seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+
+@dataclass
+class _Looked:
+    """How far the look at a node is."""
 
     host: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.host}: left out: {self.reason}"
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A task that looks at a node."""
-
-    task: Any
-    since: float  # seconds, by the monotonic clock
-    time: float  # the same, by the time of day
+    part: int = 0  # the one that is under way, or in which the node lacked something
+    task: Any = None  # of this part; None once it has answered
+    since: float = 0.0  # when that began, as `Tasks.now`
+    time: float = 0.0  # the same, by the time of day
+    ended: float | None = None  # when the node was found to lack something, as `Tasks.now`
+    told: tuple[int, bool] | None = None  # the part that was told to lack something or to be late
+    is_good: bool = False
 
 
 @dataclass
@@ -51,91 +132,158 @@ class Nodes:
     """The nodes of a cluster that may train trials of the sweep in a folder."""
 
     folder: Path
-    corpora: Corpora
-    refused: dict[str, Refusal] = field(default_factory=dict)  # by Ray's id of a node
-    _good: set[str] = field(default_factory=set)
-    _asked: dict[str, "_Asked"] = field(default_factory=dict)
-    _known: dict[str, Any] = field(default_factory=dict)  # what is sent to each node
+    needs: Needs
+    slots: Callable[[Mapping[str, float]], int]  # trials at once, by the resources of a node
+    tasks: Tasks = field(default_factory=RayTasks)
+    parts: Sequence[Part] = ()  # `PARTS`, if empty
+    _alive: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # nodes that have slots
+    _looked: dict[str, _Looked] = field(default_factory=dict)  # the same, by Ray's id
+    _known: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.parts = self.parts or PARTS
         here = program()
         self._known = {
-            "program": {"code": here["code"], **here["versions"]},
+            "program": {"code": here["code"], "engine": engine_code(), **here["versions"]},
             "folder": str(self.folder.resolve()),
             "word": secrets.token_hex(8),
             "cache": str(cache_folder().resolve()),
-            "corpora": {digest: dict(config) for digest, config in self.corpora.items()},
+            "corpora": {digest: dict(config) for digest, config in self.needs.corpora.items()},
+            "device": self.needs.device,
+            "checkpoint": self.needs.checkpoint,
         }
 
-    def alive(self) -> list[dict[str, float]]:
-        """The resources of each node that is alive and lacks nothing."""
-        return [node["Resources"] for node in _alive() if node["NodeID"] in self._good]
+    def first_look(self) -> list[Event]:
+        """Look at all nodes until each has joined or is left out, slow ones for no longer than
+        `FIRST_SECONDS` if another has joined; what happened to them."""
+        self.close()  # what a driver that was killed has left
+        begun, events = self.tasks.now(), self.look()
+        while slow := [one.task for one in self._looked.values() if one.task and not one.told]:
+            has_some = any(one.is_good for one in self._looked.values())
+            if has_some and self.tasks.now() - begun > FIRST_SECONDS:
+                break
+            self.tasks.wait(slow, 1.0)
+            events += self.look()
+        return events
 
-    def look(self, seconds: float = 0.0) -> list[Refusal]:
-        """Ask the nodes that are new, and wait so long for answers; the nodes that are refused since the last
-        call."""
-        nodes = {node["NodeID"]: node for node in _alive()}
-        file = self.folder / f".word-{self._known['word']}"
-        new = nodes.keys() - self._good - self.refused.keys() - self._asked.keys()
-        if new:
-            file.write_text(self._known["word"])
-        for name in new:
-            self._asked[name] = _Asked(_ask(name, self._known), time.monotonic(), time.time())
-        tasks = [asked.task for asked in self._asked.values()]
-        ready = set(ray.wait(tasks, num_returns=len(tasks), timeout=seconds)[0]) if tasks else set()
-        found = []
-        for name, asked in list(self._asked.items()):
-            late = time.monotonic() - asked.since > ANSWER_SECONDS
-            if asked.task in ready or late or name not in nodes:
-                del self._asked[name]
-            if name in nodes and (asked.task in ready or late):
-                reason = self._answer(asked) if asked.task in ready else _LATE
-                if reason:
-                    self.refused[name] = Refusal(_host(nodes[name]), reason)
-                    found.append(self.refused[name])
-                else:
-                    self._good.add(name)
-        if not self._asked:
-            file.unlink(missing_ok=True)
-        return found
+    def look(self) -> list[Event]:
+        """Go on with the look at each node; what happened to nodes since the last call."""
+        alive = {
+            node["NodeID"]: node for node in self.tasks.nodes() if self.slots(node["Resources"])
+        }
+        events = []
+        for name in self._looked.keys() - alive.keys():
+            gone = self._looked.pop(name)
+            if gone.is_good:
+                events.append(Event(name, gone.host, "lost"))
+        self._alive = alive
+        for name, node in alive.items():
+            looked = self._looked.setdefault(name, _Looked(_host(node)))
+            events += self._go_on(name, looked)
+        if not any(one.task for one in self._looked.values()):
+            self._word().unlink(missing_ok=True)
+        return events
 
-    def unchecked(self) -> set[str]:
-        """Ray's ids of the nodes that are refused, or have not answered yet."""
-        return self.refused.keys() | self._asked.keys()
+    def resources(self) -> list[Mapping[str, float]]:
+        """The resources of each node that has joined, by the last look."""
+        return [node["Resources"] for name, node in self._alive.items() if self.has_joined(name)]
 
-    def _answer(self, asked: "_Asked") -> str:
-        """What a node lacks by its answer; empty if it lacks nothing."""
+    def has_joined(self, node: str) -> bool:
+        """Whether a node may train, by Ray's id."""
+        looked = self._looked.get(node)
+        return looked is not None and looked.is_good
+
+    def left_out(self) -> list[str]:
+        """Ray's ids of the nodes that may not train, or not yet."""
+        return sorted(name for name, one in self._looked.items() if not one.is_good)
+
+    def close(self) -> None:
+        """Remove what was written into the sweep's folder for nodes that have not answered."""
+        with contextlib.suppress(OSError):  # of storage that is gone
+            for file in self.folder.glob(f"{_WORD}*"):
+                file.unlink(missing_ok=True)
+
+    def _word(self, of: str = "") -> Path:
+        """The file with this machine's word, or with what a node has written."""
+        return self.folder / f"{_WORD}{self._known['word']}{of and f'-{of}'}"
+
+    def _go_on(self, name: str, looked: _Looked) -> Iterator[Event]:
+        """Take the answers of a node, and ask it what is next; what happened to it."""
+        if looked.is_good:
+            return
+        if looked.ended is not None and self.tasks.now() - looked.ended >= AGAIN_SECONDS:
+            looked.ended = None
+        while looked.ended is None:
+            if looked.task is None:
+                self._ask(name, looked, 0)
+            if (found := self._found(name, looked)) is None:
+                part = self.parts[looked.part]
+                if self.tasks.now() - looked.since > part.seconds:
+                    yield from self._refuse(name, looked, part.late, is_late=True)
+                return
+            if found:
+                looked.task, looked.ended = None, self.tasks.now()
+                yield from self._refuse(name, looked, found, is_late=False)
+            elif looked.part + 1 < len(self.parts):
+                self._ask(name, looked, looked.part + 1)
+            else:
+                looked.task, looked.is_good = None, True
+                slots = self.slots(self._alive[name]["Resources"])
+                yield Event(name, looked.host, "joined", slots)
+                return
+
+    def _ask(self, name: str, looked: _Looked, part: int) -> None:
+        """Begin a part of the look at a node."""
+        has = self._alive[name]["Resources"]
+        known = self._known | {
+            "node": name,
+            "slots": self.slots(has),
+            "gpus": int(has.get("GPU", 0)),
+            "objects": has.get("object_store_memory", 0),
+        }
+        self._word().write_text(known["word"])
+        looked.part, looked.since, looked.time = part, self.tasks.now(), time.time()
+        looked.task = self.tasks.start(name, self.parts[part].look, known)
+
+    def _refuse(self, name: str, looked: _Looked, reason: str, *, is_late: bool) -> Iterator[Event]:
+        """Leave a node out; an event if this was not told at the look before."""
+        if looked.told != (looked.part, is_late):
+            looked.told = (looked.part, is_late)
+            yield Event(name, looked.host, "refused", reason=reason)
+
+    def _found(self, name: str, looked: _Looked) -> str | None:
+        """What a node lacks by the part that is under way, empty if nothing; None if it has not answered."""
         try:
-            answer = ray.get(asked.task)
+            answer = self.tasks.answer(looked.task)
         except Exception as error:  # noqa: BLE001 whatever it is, the node can't run a trial
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return f"a task fails there: {lines[-1] if lines else type(error).__name__}"
-        written = self.folder / answer["file"]
+        if answer is None:
+            return None
+        lacks, at = answer
+        # It has answered at some time since it was asked.
+        off = max(0.0, at - time.time()) - max(0.0, looked.time - at)
+        if not lacks and abs(off) > _CLOCK_SECONDS:
+            return f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it"
+        if not lacks and self.parts[looked.part].look is _lacks_folder:
+            return self._unseen(name)
+        return lacks
+
+    def _unseen(self, name: str) -> str:
+        """What is wrong with the word that a node has written into the sweep's folder; empty if nothing."""
+        written = self._word(name)
         try:
             same = written.read_text() == self._known["word"]
             written.unlink()
         except OSError:
             same = False
-        if answer["lacks"]:
-            return str(answer["lacks"])
-        # It has answered at some time since it was asked.
-        off = max(0.0, answer["time"] - time.time()) - max(0.0, asked.time - answer["time"])
-        if not same:
-            return _SHARED.format(folder=self._known["folder"])
-        if abs(off) > _CLOCK_SECONDS:
-            return f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it"
-        return ""
+        return "" if same else _NOT_SHARED.format(folder=self._known["folder"])
 
 
-_LATE = f"it has not answered within {ANSWER_SECONDS:.0f} s; Ray's logs on it may say why"
-_SHARED = (
+_NOT_SHARED = (
     "what it writes into {folder} does not arrive here; the folder has to be on storage that all nodes "
     "share, under the same path"
 )
-
-
-def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _host(node: Mapping[str, Any]) -> str:
@@ -143,37 +291,32 @@ def _host(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def _ask(node: str, known: Mapping[str, Any]) -> Any:
-    """A task on a node that looks at what it has."""
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
-    return ray.remote(_look).options(**options).remote(dict(known), node)
-
-
 # What follows runs on a node, which may not have this module: it is sent as code, and imports what it needs.
 
 
-def _look(known: dict[str, Any], node: str) -> dict[str, Any]:
-    """What the node on which this runs lacks of what is known here (empty if nothing), its time, and the file that
-    it has written into the sweep's folder."""
+def _timed(look: Look, known: Known) -> tuple[str, float]:
+    """What a look finds on the node on which this runs, and the time of day there."""
     import time
 
-    written = f".word-{known['word']}-{node}"
-    lacks = _lacks_program(known) or _lacks_folder(known, written) or _lacks_corpora(known)
-    return {"lacks": lacks, "file": written, "time": time.time()}
+    return look(known), time.time()
 
 
-def _lacks_program(known: dict[str, Any]) -> str:
+def _lacks_nothing(known: Known) -> str:
+    return ""
+
+
+def _lacks_program(known: Known) -> str:
     import sys
 
     try:
         from sweeps.engine import worker  # noqa: F401 what a trial needs
-        from sweeps.engine.provenance import program
+        from sweeps.engine.provenance import engine_code, program
 
         found = program()
+        here = {"code": found["code"], "engine": engine_code(), **found["versions"]}
     except Exception as error:  # noqa: BLE001 of a package that is not there, or is broken
         return f"this program can't be imported there ({error}); install it for {sys.executable}"
-    here = {"code": found["code"], **found["versions"]}
+    names = {"code": "the training code of tinylm", "engine": "the code of sweeps.engine"}
     for name, wanted in known["program"].items():
         pair = [here[name], wanted]
         if name == "python":  # its last number changes nothing
@@ -181,17 +324,17 @@ def _lacks_program(known: dict[str, Any]) -> str:
         else:  # torch for a CPU or for CUDA
             same = len({one.partition("+")[0] for one in pair}) == 1
         if not same:
-            what = "the training code of tinylm" if name == "code" else name
+            what = names.get(name, name)
             return f"{what} is {pair[0]} there and {wanted} here; install the same on all nodes"
     return ""
 
 
-def _lacks_folder(known: dict[str, Any], written: str) -> str:
+def _lacks_folder(known: Known) -> str:
     from pathlib import Path
 
     folder, word = Path(known["folder"]), known["word"]
     try:
-        seen = (folder / f".word-{word}").read_text() == word
+        seen = (folder / f"{_WORD}{word}").read_text() == word
     except OSError:
         seen = False
     if not seen:
@@ -199,14 +342,43 @@ def _lacks_folder(known: dict[str, Any], written: str) -> str:
             f"it does not see what this machine writes into {folder}; the folder has to be on storage that "
             "all nodes share, under the same path"
         )
+    written = folder / f"{_WORD}{word}-{known['node']}"
     try:
-        (folder / written).write_text(word)
+        new = written.with_name(f"{written.name}-new")
+        new.write_text(word)
+        new.replace(written)
     except OSError as error:
         return f"it can't write into {folder}: {error.strerror}"
     return ""
 
 
-def _lacks_corpora(known: dict[str, Any]) -> str:
+def _lacks_room(known: Known) -> str:
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    # Each trial keeps two checkpoints, and writes them to the folder for temporary files first.
+    one = known["slots"] * known["checkpoint"]
+    for place, needs in ((tempfile.gettempdir(), one), (known["folder"], 2 * one)):
+        free = shutil.disk_usage(place).free
+        if free < needs + _ROOM:
+            return (
+                f"{place} has {free / 1e9:.2g} GB of room there, and checkpoints of "
+                f"{known['slots']} trials need {(needs + _ROOM) / 1e9:.2g} GB; make room"
+            )
+    memory = Path(_MEMORY_FOLDER)
+    if memory.is_dir():
+        found = shutil.disk_usage(memory)
+        # Where it is too small for all objects, Ray has put them elsewhere.
+        if found.total >= known["objects"] and found.free < _MEMORY_ROOM:
+            return (
+                f"{memory} has {found.free / 1e6:.0f} MB of room there, and Ray keeps objects in it; make "
+                "room, or give it more (docker run --shm-size=2g)"
+            )
+    return ""
+
+
+def _lacks_corpora(known: Known) -> str:
     from pathlib import Path
 
     from tinylm import config, data
@@ -222,5 +394,40 @@ def _lacks_corpora(known: dict[str, Any]) -> str:
         return f"it has neither the prepared corpus in {known['cache']} nor the text: {error}"
     return ""
 
+
+def _lacks_device(known: Known) -> str:
+    if known["device"] != "cuda":
+        return ""
+    import os
+
+    import torch
+
+    os.environ.pop(
+        "CUDA_VISIBLE_DEVICES", None
+    )  # of a task without a GPU, which Ray may leave empty
+    found = torch.cuda.device_count()
+    if found < max(1, known["gpus"]):
+        return (
+            f"Ray has {known['gpus']} GPUs there, and torch {torch.__version__} finds {found} CUDA devices; "
+            "install NVIDIA's driver, or torch for CUDA, or start that node with --num-gpus"
+        )
+    return ""
+
+
+# The first begins a worker of Ray's, the second imports torch, perhaps over a network.
+PARTS = (
+    Part(
+        _lacks_nothing, 60.0, "Ray has run no task there within 60 s; Ray's logs on it may say why"
+    ),
+    Part(
+        _lacks_program,
+        180.0,
+        "it has not imported this program within 3 min; is its disk too slow?",
+    ),
+    Part(_lacks_folder, 60.0, "it has not read and written in the sweep's folder within 60 s"),
+    Part(_lacks_room, 60.0, "it has not told how much room its disks have within 60 s"),
+    Part(_lacks_corpora, 60.0, "it has not looked at the corpora within 60 s"),
+    Part(_lacks_device, 60.0, "it has not told how many CUDA devices it has within 60 s"),
+)
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import tokenize
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,9 +35,18 @@ def _git(*arguments: str) -> str | None:
 def code(folder: Path = _ROOT / "tinylm") -> str:
     """A digest of the code that trains: of what is run, whatever its comments and docstrings say, and
     whatever the version of Python."""
+    return _digest(folder / f"{name}.py" for name in _TRAINING)
+
+
+def engine_code(folder: Path = _ROOT / "sweeps" / "engine") -> str:
+    """The same of the code that runs trainings, on both sides of a worker."""
+    return _digest(sorted(folder.glob("*.py")))
+
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name in _TRAINING:
-        digest.update(_what_runs((folder / f"{name}.py").read_text(encoding="utf-8")).encode())
+    for file in files:
+        digest.update(_what_runs(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -45,12 +45,17 @@ from sweeps.exits import ClusterError, Code, RefusedError, StorageError, UsageEr
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, Request
 from sweeps.simulate.forecast import Forecast, forecast
-from sweeps.text import cap_amount, passes_words, sentence
+from sweeps.text import cap_amount, node_words, passes_words, sentence
 from tinylm import config as cfg
 from tinylm.data import check_files
 from tinylm.documents import HUB
 from tinylm.machine import CHOICES, Tried, as_begun, choose, to_choose
 from tinylm.signals import Interrupted
+
+if TYPE_CHECKING:
+    from sweeps.engine.preflight import Needs
+
+_CHECKPOINT_BYTES = 12  # a parameter: the weight and two moments
 
 
 @dataclass(frozen=True)
@@ -426,18 +431,22 @@ class _Session:
             print("starting Ray", flush=True)
         gpus = _gpus(request, self.options)
         with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
-            left_out = cluster.check(self._files.folder, self._corpora())
+            events = [one.fields() for one in cluster.check(self._files.folder, self._needs())]
+            left_out = [
+                f"{one['host']}: {node_words(one)}" for one in events if one["state"] == "refused"
+            ]
             try:
                 slots = tune.slots(cluster, limit)
             except ClusterError as error:
-                raise ClusterError("\n".join([str(error), *map(str, left_out)])) from error
+                raise ClusterError("\n".join([str(error), *left_out])) from error
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
             expected = self._begin(cluster.dashboard, slots)
-            for node in left_out:
-                _warn(str(node))
-                self.driver.leave_out(node.host, node.reason)
+            for words in left_out:
+                _warn(words)
+            for event in events:
+                self.driver.note(event)
             view = View(self.driver, expected.tokens, self.console)
             with view.shown():
                 ended_by = tune.run(self.driver, cluster, view.update, limit, callbacks)
@@ -445,10 +454,19 @@ class _Session:
                     self.driver.end()
         return ended_by
 
-    def _corpora(self) -> dict[str, dict[str, Any]]:
-        """The corpora that trials read, by their digests: each as a config."""
+    def _needs(self) -> "Needs":
+        """What the trials need of a node."""
+        from sweeps.engine.preflight import Needs
+
         configs = pl.load(self.driver.request, self.driver.plan).configs
-        return {self.driver.facts(one)["corpus"]: one.model_dump() for one in configs}
+        facts = [self.driver.facts(one) for one in configs]
+        return Needs(
+            corpora={
+                fact["corpus"]: one.model_dump() for fact, one in zip(facts, configs, strict=True)
+            },
+            device=self.driver.request.base.run.device,
+            checkpoint=_CHECKPOINT_BYTES * max(fact["params"] for fact in facts),
+        )
 
     def _begin(self, dashboard: str, slots: int) -> Forecast:
         """Write down that a session begins; what the sweep is expected to take."""

@@ -93,7 +93,7 @@ from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
-from sweeps.engine.preflight import ANSWER_SECONDS, Corpora, Nodes, Refusal  # noqa: E402
+from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_a_place,
@@ -118,6 +118,7 @@ WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
+_WHERE_SECONDS = 5  # that a worker has to say where it is
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
 _NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -168,10 +169,12 @@ class TrialActor(tune.Trainable):
         # the dashboard's Cluster page lists the workers by it.
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         with told():
-            event = next(self._events) | {"worker": f"{platform.node()}:{os.getpid()}"}
-        if devices := ray.get_gpu_ids():
-            event["device"] = ", ".join(f"GPU {number}" for number in devices)
+            event = next(self._events) | _worker()
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+
+    def where(self) -> dict[str, str]:
+        """Where this worker is: `worker`, `address` and, if Ray gave it a GPU, `device`."""
+        return {**_worker(), "address": ray.util.get_node_ip_address()}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save a checkpoint to the sweep's storage."""
@@ -182,6 +185,22 @@ class TrialActor(tune.Trainable):
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""
         assert self._attempt is not None  # it has reported
         self._attempt.save(Path(checkpoint_dir) / Files.CHECKPOINT)
+
+
+def _worker() -> dict[str, str]:
+    """The host and process of this worker, and its GPU, if Ray gave it one."""
+    found = {"worker": f"{platform.node()}:{os.getpid()}"}
+    if devices := ray.get_gpu_ids():
+        found["device"] = ", ".join(f"GPU {number}" for number in devices)
+    return found
+
+
+def _where(trial: Trial) -> dict[str, str]:
+    """What the worker of an attempt says of where it is; empty if it does not answer."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        asked = trial.temporary_state.ray_actor.where.remote()
+        return ray.get(asked, timeout=_WHERE_SECONDS)
+    return {}
 
 
 @dataclass(repr=False)  # Tune formats it into messages that nobody sees, for each report
@@ -240,14 +259,14 @@ class _Work(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
-        running = len(self._conversation.driver.running)
+        running = len(self._conversation.driver.under_way)
         # Not within `guard`: a cluster that is gone never answers.
         cluster, limit = self._conversation.cluster, self._conversation.limit
-        refused = cluster.refused_since()
+        events = cluster.look()
         slots = _slots(cluster.takes, cluster.nodes(), limit)
         with self._conversation.guard():
-            for node in refused:
-                self._conversation.driver.leave_out(node.host, node.reason)
+            for event in events:
+                self._conversation.driver.note(event.fields())
             if self._conversation.over:
                 job = None
             elif running < slots:
@@ -309,6 +328,10 @@ class _Notes(Callback):
         begun = self._conversation.driver.sweep.find(self._conversation.trial_of[trial.trial_id])
         expected = record_seconds(cfg.validate(begun.config, begun.label))
         self._silence.started(trial.trial_id, expected or 0.0)
+        if self._conversation.error is None:
+            where = _where(trial)
+            with self._conversation.guard():
+                self._conversation.driver.began(begun.trial, **where)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -451,27 +474,27 @@ class Cluster:
         self._address = context.address_info["gcs_address"]
         self._answered = self._asked = time.monotonic()
 
-    def check(self, folder: Path, corpora: Corpora) -> list[Refusal]:
+    def check(self, folder: Path, needs: Needs) -> list[Event]:
         """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder;
-        those that are left out."""
+        which of them may, and which are left out."""
         if self._own:
             return []
-        self._checked = Nodes(folder, corpora)
-        return self._checked.look(ANSWER_SECONDS)
+        self._checked = Nodes(folder, needs, lambda has: _slots(self.takes, [has], None))
+        return self._checked.first_look()
 
-    def refused_since(self) -> list[Refusal]:
-        """The nodes that joined since, and are left out."""
+    def look(self) -> list[Event]:
+        """What has happened to the nodes of a cluster that was running since they were last looked at."""
         return self._checked.look() if self._checked else []
 
-    def nodes(self) -> list[dict[str, float]]:
+    def nodes(self) -> list[Mapping[str, float]]:
         """The resources of each node that may train."""
         if self._checked:
-            return self._checked.alive()
+            return self._checked.resources()
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
-        return sorted(self._checked.unchecked()) if self._checked else []
+        return self._checked.left_out() if self._checked else []
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""
@@ -486,12 +509,13 @@ class Cluster:
         except ClusterError as error:
             return f"the cluster was lost: {error}" if now - self._answered > _LOST_SECONDS else ""
         self._asked = self._answered = time.monotonic()
-        return self._missed({k: has for k, has in head.alive.items() if k not in self.left_out()})
+        joined = self._checked.has_joined if self._checked else bool
+        return self._missed([has for name, has in head.alive.items() if joined(name)])
 
-    def _missed(self, nodes: Mapping[str, Mapping[str, float]]) -> str:
+    def _missed(self, nodes: Iterable[Mapping[str, float]]) -> str:
         """Why the cluster's nodes, which have these resources, are not waited for any longer; empty while they
         can run trials or are waited for, which is said."""
-        if _slots(self.takes, nodes.values(), None):
+        if _slots(self.takes, nodes, None):
             if self._without is not None:
                 print("a node has joined; going on", file=sys.stderr, flush=True)
             self._without = None
@@ -519,6 +543,8 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; end the processes of an own one."""
+        if self._checked:
+            self._checked.close()
         if not self._given_up:
             ray.shutdown()
             _listen_again()

@@ -35,6 +35,7 @@ from sweeps.text import (
     inits_words,
     loss,
     named,
+    node_words,
     quantity,
     short_name,
     show,
@@ -105,7 +106,7 @@ def _of_sweep(row: led.Row, sweep: led.Sweep) -> Iterator[tuple[str, str]]:
         case "steered":
             yield "sweep", "ends by hand: nothing new starts"
         case "node":
-            yield row["host"], f"left out: {row['reason']}"
+            yield row["host"], node_words(row)
         case "look":
             yield from ((arm, _seen(seen)) for arm, seen in row["arms"].items())
 
@@ -549,6 +550,12 @@ class View:
         decayed = "decayed " if self._driver.request.space.schedule.branch else ""
         return f"{decayed}loss {'not finite' if score is None else f'{score:.4f}'}"
 
+    def _where(self, row: led.Row) -> str:
+        """On which host of a cluster an attempt began, and on which device; empty if it says neither."""
+        host = row.get("worker", "").rpartition(":")[0] if self._driver.sweep.nodes else ""
+        parts = [part for part in (host, row.get("device", "")) if part]
+        return f" on {', '.join(parts)}" if parts else ""
+
     def _sentence(self, row: led.Row) -> str:
         if "trial" not in row:
             clock = row["time"][11:19]
@@ -560,6 +567,7 @@ class View:
         match row["kind"]:
             case "started":
                 what = f"resumed at step {row['step']}" if row["step"] else "started"
+                what += self._where(row)
             case "paused":
                 rung = self._driver.policy.rung_words(trial.budget, row["rung"])
                 what = f"paused at {rung}, {self._score(row['score'])}"

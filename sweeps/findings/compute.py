@@ -102,7 +102,10 @@ class Timeline:
     """When each attempt ran, and how busy the slots were."""
 
     bars: tuple[Bar, ...]
-    slots: tuple[str, ...]  # their names: the devices, where Ray gave some
+    slots: tuple[
+        str, ...
+    ]  # their names: hosts, if several trained, and devices, where Ray gave some
+    nodes: tuple[tuple[float, Row], ...]  # `node` rows, and their seconds as those of bars
     utilization: float | None  # the share of slots in use, over all sessions
 
 
@@ -110,11 +113,14 @@ def timeline(results: Results) -> Timeline:
     """When each attempt ran, each on the first slot of its device that was free by its first record."""
     attempts = results.attempts
     first = attempts[0].begun if attempts else 0.0
-    free: dict[tuple[str, int], float] = {}  # when each slot of a device was free again
+    is_one = len({each.host for each in attempts if each.host}) < 2
+    # When each slot of a device of a host was free again.
+    free: dict[tuple[str, str, int], float] = {}
     taken = []
     for each in attempts:
         by = each.begun if each.measured is None else each.measured
-        slots = ((each.device, number) for number in itertools.count())
+        host = "" if is_one else each.host
+        slots = ((host, each.device, number) for number in itertools.count())
         slot = next(one for one in slots if free.get(one, by) <= by)
         taken.append((each, slot, max(each.begun, free.get(slot, 0.0))))
         free[slot] = each.ended if each.is_over else math.inf
@@ -126,7 +132,10 @@ def timeline(results: Results) -> Timeline:
     room = results.sweep.seconds * _slots(results)
     return Timeline(
         bars=tuple(bars),
-        slots=tuple(device or f"slot {number + 1}" for device, number in order),
+        slots=tuple(
+            f"{host} {device or f'slot {number + 1}'}".strip() for host, device, number in order
+        ),
+        nodes=tuple((at - first, row) for at, row in results.sweep.nodes),
         utilization=results.sweep.busy_seconds / room if room else None,
     )
 

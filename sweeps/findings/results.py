@@ -64,7 +64,8 @@ class Attempt:
     begun: float  # when its first and last row were written, as `Sweep.seconds`
     ended: float
     measured: float | None = None  # when its first record was; until then it may have waited
-    device: str = ""  # that trained it, if Ray gave it one
+    host: str = ""  # that trained it, if it is known
+    device: str = ""  # the same, if Ray gave it one
     is_over: bool = False
 
 
@@ -83,16 +84,23 @@ class _Attempts:
                 each.is_over = True
             self._running.clear()
         elif kind == "started":
-            self._running[row["trial"]] = Attempt(row["trial"], now, now)
+            self._running[row["trial"]] = _placed(Attempt(row["trial"], now, now), row)
             self.found.append(self._running[row["trial"]])
         elif trial in self._running:
-            attempt = self._running[trial]
+            attempt = _placed(self._running[trial], row)
             attempt.ended = now
-            attempt.device = row.get("device", attempt.device)
             if kind == "measured" and attempt.measured is None:
                 attempt.measured = now
             if ends_attempt(row):
                 self._running.pop(trial).is_over = True
+
+
+def _placed(attempt: Attempt, row: Row) -> Attempt:
+    """An attempt with its host and device, if a row of it has them."""
+    if not attempt.host and "worker" in row:
+        attempt.host = row["worker"].rpartition(":")[0]
+    attempt.device = row.get("device", attempt.device)
+    return attempt
 
 
 @dataclass(frozen=True)

@@ -337,13 +337,15 @@ class Caps(Section):
 
     tokens: cfg.Positive | None = Field(default=None, description="Training tokens.")
     flops: cfg.Positive | None = Field(default=None, description="FLOPs of training.")
-    hours: cfg.Positive | None = Field(default=None, description="Hours of wall-clock time.")
+    hours: cfg.Positive | None = Field(
+        default=None, description="Hours in which a trial trains, however many do at once."
+    )
     gpu_hours: cfg.Positive | None = Field(
         default=None,
         description="Hours in which trials hold GPUs, times the number of GPUs they hold.",
     )
     money: cfg.Positive | None = Field(
-        default=None, description="Hours of wall-clock time times price_per_hour, in its currency."
+        default=None, description="These hours times price_per_hour, in its currency."
     )
     price_per_hour: cfg.Positive | None = Field(
         default=None, description="The price of an hour of all machines of the sweep."

@@ -35,7 +35,7 @@ from sweeps.report.stability import stability_words
 from sweeps.report.thinning import spread_points, thinned
 from sweeps.selection import Measured, Point, at, groups, last_record, when
 from sweeps.stats import NOISE_MARGIN
-from sweeps.text import loss, named, portable
+from sweeps.text import loss, named, node_words, portable
 from tinylm import config as cfg
 
 Content = dict[str, Any]  # the JSON in the page
@@ -483,7 +483,8 @@ def _audited_loss(results: Results, trial: Trial) -> float | None:
 
 
 def gantt(timeline: Timeline) -> Content:
-    """When each attempt ran, on which slot of the machine, and how busy the slots were."""
+    """When each attempt ran, on which slot of the machine, how busy the slots were, and what happened to the
+    nodes of a cluster."""
     bars = [
         {
             "trial": one.label,
@@ -493,7 +494,12 @@ def gantt(timeline: Timeline) -> Content:
         }
         for one in timeline.bars
     ]
-    return {"bars": bars, "slots": timeline.slots, "utilization": timeline.utilization}
+    nodes = [
+        {"at": round(max(0.0, at), 3), "words": f"{row['host']}: {node_words(row)}"}
+        for at, row in timeline.nodes
+    ]
+    use = timeline.utilization
+    return {"bars": bars, "slots": timeline.slots, "utilization": use, "nodes": nodes}
 
 
 def _samples(results: Results) -> Content | None:

@@ -38,6 +38,17 @@ def test_a_variable_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch)
         require_address("auto")
 
 
+@pytest.mark.parametrize("given", ["auto", "local"])
+def test_a_variable_that_names_no_cluster_is_refused_with_what_to_set(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    with pytest.raises(
+        UsageError, match=rf"^RAY_ADDRESS={given}: .*; set it to HOST:PORT, or unset"
+    ):
+        require_address("auto")
+
+
 Asked = list[str]
 
 

@@ -12,6 +12,7 @@ from fakes import Engine, Loss, driver, grid, request, v_shaped
 from faults import LOST, rows_lost
 
 from sweeps import ledger as led
+from sweeps import steering
 from sweeps.engine.driver import RETRIES, Driver, Left, refuse_other_bits
 from sweeps.exits import RefusedError
 
@@ -24,7 +25,8 @@ def sweep(folder: Path, tree: dict[str, Any], loss: Loss = v_shaped, **how: Any)
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, request(tree), how.get("audit", 0.0))
         conductor.begin({})
-        Engine(conductor, loss, how.get("slots", 2)).run(how.get("records", math.inf))
+        engine = Engine(conductor, loss, how.get("slots", 2), how.get("workers"))
+        engine.run(how.get("records", math.inf))
     return led.fold(led.read(led.Files(folder)))
 
 
@@ -635,6 +637,7 @@ def test_a_failure_of_many_words_is_a_row_that_can_be_read(tmp_path: Path) -> No
         conductor.begin({})
         job = conductor.next_job()
         assert job is not None
+        conductor.began(job.trial)
         conductor.failed(job.trial, "error", "x" * 10**7, "y" * 10**7 + "end")
     row = led.read(led.Files(tmp_path))[-1]
     assert (row["kind"], row["traceback"][-4:]) == ("failed", "yend")
@@ -647,8 +650,23 @@ def test_the_loss_of_nodes_does_not_use_up_the_attempts_of_a_trial(tmp_path: Pat
         for how in ["node"] * (RETRIES + 1) + ["died"] * RETRIES:
             job = conductor.next_job()
             assert job is not None
+            conductor.began(job.trial)
             conductor.failed(job.trial, how, "", "")
         assert conductor.next_job() is not None
+
+
+@pytest.mark.fault("workers that don't come up", "none counts as a failed attempt")
+def test_a_worker_that_never_came_up_does_not_use_up_an_attempt(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        for _ in range(RETRIES + 1):
+            job = conductor.next_job()
+            assert job is not None
+            conductor.failed(job.trial, "died", "", "")
+        assert conductor.next_job() is not None
+    attempts = [row["attempt"] for row in led.read(led.Files(tmp_path)) if row["kind"] == "started"]
+    assert attempts == [1, 2, 3]
 
 
 def test_what_no_row_names_is_deleted_by_the_next_session(tmp_path: Path) -> None:
@@ -938,10 +956,8 @@ def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float]
         tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
         conductor = driver(ledger, request(tree))
         conductor.begin({})
-        conductor.next_job()
-        conductor.next_job()
         before = conductor.reached_cap()
-        conductor.sweep.seconds += 7200
+        conductor.sweep.training_seconds += 7200
         conductor.sweep.busy_seconds += 2 * 7200
         reached = conductor.reached_cap()
     assert before is None and reached is not None and reached["cap"] == cap
@@ -967,7 +983,7 @@ def test_the_clock_of_a_sweep_stands_still_between_its_sessions() -> None:
 
 def test_attempts_are_busy_from_their_start_to_their_end() -> None:
     of = clocked(("session", 0), ("planned", 1), ("started", 3), ("paused", 10), ("forecast", 50))
-    assert (of.seconds, of.busy_seconds) == (50, 7)
+    assert (of.seconds, of.training_seconds, of.busy_seconds) == (50, 7, 7)
 
 
 def test_an_audit_trains_a_share_of_the_stopped_trials_to_their_ends(tmp_path: Path) -> None:
@@ -1512,3 +1528,69 @@ def test_trials_that_were_begun_go_on_before_new_ones_start(tmp_path: Path) -> N
         begun = [trial.trial for trial in conductor.sweep.trials.values() if trial.curve]
         jobs = [conductor.next_job(), conductor.next_job()]
     assert len(begun) == 2 and [job and job.trial for job in jobs] == begun
+
+
+# Jobs that wait for a worker
+
+
+def test_a_job_that_waits_for_a_worker_is_not_started(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        job = conductor.next_job()
+        assert job is not None
+        assert not [row for row in ledger.rows() if row["kind"] == "started"]
+        conductor.began(job.trial, worker="host:7", address="10.0.0.1", device="GPU 0")
+        (row,) = [row for row in ledger.rows() if row["kind"] == "started"]
+    assert (row["attempt"], row["step"], row["checkpoint"]) == (1, 0, None)
+    assert (row["worker"], row["address"], row["device"]) == ("host:7", "10.0.0.1", "GPU 0")
+
+
+def test_a_job_that_waits_is_handed_out_once_and_is_work(tmp_path: Path) -> None:
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], **NONE)))
+        conductor.begin({})
+        job = conductor.next_job()
+        assert job is not None and conductor.next_job() is None
+        assert [trial.trial for trial in conductor.under_way] == [job.trial]
+        assert conductor.has_work()
+
+
+@pytest.mark.parametrize("schedule", [NONE, {}, *SCHEDULES], ids=str)
+def test_jobs_that_wait_change_no_curve_and_are_all_trained(
+    tmp_path: Path, schedule: dict[str, Any], whole: Any
+) -> None:
+    after = sweep(tmp_path, grid(RATES, **schedule), slots=4, workers=1)
+    found = curves(after)
+    assert found == {label: whole[label][: len(curve)] for label, curve in found.items()}
+    assert all(found.values()) and set(statuses(after)) <= {"finished", "stopped"}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_round_waits_for_jobs_that_wait(tmp_path: Path, workers: int) -> None:
+    """No trial leaves a rung before those are there whose jobs wait for a worker."""
+    tree = grid(RATES, policy="sha", eta=2, grace="1/8")
+    alone = sweep(tmp_path / "alone", tree, slots=1)
+    queued = sweep(tmp_path / "queued", tree, slots=6, workers=workers)
+    assert statuses(queued) == statuses(alone)
+
+
+@pytest.mark.parametrize("records", range(1, 20, 3))
+@pytest.mark.fault("a crash while jobs wait for a worker", "the curves of whole runs")
+def test_a_crash_while_jobs_wait_loses_nothing(tmp_path: Path, records: int, whole: Any) -> None:
+    sweep(tmp_path, grid(RATES, **NONE), slots=4, workers=1, records=records)
+    assert curves(sweep(tmp_path, grid(RATES, **NONE), slots=4, workers=2)) == whole
+
+
+def test_a_trial_that_is_to_be_stopped_while_it_waits_is_stopped(tmp_path: Path) -> None:
+    """At its first record, as one that has begun."""
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:2], **NONE)))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped, 2, 1)
+        engine.run(1)
+        (waiting,) = engine.queue
+        steering.ask(led.Files(tmp_path), steering.Request("stop", waiting.trial))
+        engine.run()
+    one = led.fold(led.read(led.Files(tmp_path))).trials[waiting.trial]
+    assert (one.status, one.is_stopped_by_hand, len(one.curve)) == ("stopped", True, 1)

@@ -105,7 +105,7 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_a_terminal_too(tmp_path: Pa
         terminal = Console(file=file, width=200, force_terminal=True)
         view = View(conductor, 1_000, terminal)
         with view.shown():
-            conductor.failed(conductor.running[0].trial, "checkpoint", "x.pt: damaged", "trace")
+            conductor.failed(conductor.under_way[0].trial, "checkpoint", "x.pt: damaged", "trace")
             view.update()
     assert "the checkpoint of step 4 can't be used: x.pt: damaged" in file.getvalue()
 
@@ -121,6 +121,31 @@ def test_that_a_sweep_was_ended_by_hand_is_told_in_a_terminal_too(tmp_path: Path
             Engine(conductor, v_shaped).run(1)
             view.update()
     assert "ends by hand: nothing new starts" in file.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_happens_to_nodes_is_told_and_where_attempts_begin(
+    tmp_path: Path, terminal: bool
+) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=200, force_terminal=terminal)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(grid(RATES[:1], policy="none")))
+        conductor.begin({})
+        view = View(conductor, 1_000, console)
+        with view.shown():
+            conductor.note({"host": "a (10.0.0.1)", "state": "joined", "slots": 1})
+            conductor.note({"host": "b (10.0.0.2)", "state": "refused", "reason": "no torch"})
+            job = conductor.next_job()
+            assert job is not None
+            conductor.began(job.trial, worker="a:7", address="10.0.0.1", device="GPU 0")
+            conductor.note({"host": "a (10.0.0.1)", "state": "lost"})
+            view.update()
+    said = file.getvalue()
+    assert re.search(r"a \(10\.0\.0\.1\) +joined: 1 trial at once\n", said)
+    assert re.search(r"b \(10\.0\.0\.2\) +left out: no torch\n", said)
+    assert re.search(r"a \(10\.0\.0\.1\) +lost\n", said)
+    assert terminal or re.search(r"lr=0\.0005 +started on a, GPU 0\n", said)
 
 
 def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:

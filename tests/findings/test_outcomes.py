@@ -19,6 +19,7 @@ def problem_of(folder: Path, **how: Any) -> str:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         trial = tell.plan({"optim.lr": 1e-3}, unigram_entropy=how.get("entropy"))
         tell.start(trial)
+        tell.measure(trial, BUDGET // 2, how.get("half", how.get("loss", 3.0)))
         tell.measure(trial, BUDGET, how.get("loss", 3.0), spike=how.get("spike", 0.0))
         how.get("end", lambda tell, trial: tell.finish(trial))(tell, trial)
     return outcome(led.fold(led.read(led.Files(folder))).trials[trial])
@@ -28,6 +29,8 @@ def problem_of(folder: Path, **how: Any) -> str:
     ("how", "kind"),
     [
         ({}, ""),
+        ({"half": 3.04, "entropy": 3.0}, "stuck"),
+        ({"half": 3.06, "entropy": 3.0}, ""),  # it still learns
         ({"entropy": 3.1}, ""),
         ({"entropy": 3.0}, "stuck"),
         ({"loss": 8.69}, ""),  # 0.99 above the loss at init, 7.7

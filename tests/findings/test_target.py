@@ -97,7 +97,7 @@ def test_a_trial_that_ended_at_the_target_was_not_stuck(tmp_path: Path) -> None:
     target = {"target": {"val_loss": 12.25, "ends": "trial"}}
 
     def loss(config: dict[str, Any], share: float) -> float:
-        return 10.0 + v_shaped(config, share)
+        return 10.0 + v_shaped(config, 1.0 if config["optim"]["lr"] == 2.0 else share)
 
     conduct(tmp_path, grid([4e-3, 2.0], policy="none") | target, loss)
     found = results_of("sweep", read(Files(tmp_path)))

@@ -249,6 +249,6 @@ def test_a_base_config_that_read_another_text_is_told(tmp_path: Path) -> None:
     found = findings(studied(files))
     assert found.tested is not None and found.tested.flattery is None
     assert words.tested_words(found)[1] == (
-        "By how much choosing flatters its validation loss is not known: it was evaluated on another text than the "
-        "base config."
+        "It was chosen by its validation loss, which is therefore a little too good; by how much is not known, "
+        "because it was evaluated on another text than the base config."
     )

@@ -43,8 +43,7 @@ def test_a_difference_within_twice_the_noise_is_none(end: float, kind: str) -> N
 def test_a_small_difference_without_a_noise_is_bounded_by_its_interval() -> None:
     found = judge(effect([0.03, -0.03, 0.0]), 1.0, None, UNIT)
     assert found.detail == (
-        "the difference is between -0.0745 and +0.0745, and more than 1000 seeds would be needed to find "
-        "one so small"
+        "the difference is between -0.0745 and +0.0745, and more seeds would not settle so small a difference"
     )
     assert found.seeds is None
 

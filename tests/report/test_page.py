@@ -151,6 +151,37 @@ def test_the_slots_are_devices_where_ray_gave_some(tmp_path: Path) -> None:
     assert [bar["slot"] for bar in gantt["bars"]] == [1, 0, 2]
 
 
+def test_the_slots_are_of_hosts_where_several_trained(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3]}})
+        trials = [tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3, 4e-3)]
+        workers = ({"worker": "b:7"}, {"worker": "a:7", "device": "GPU 0"}, {"worker": "b:8"})
+        for trial, where in zip(trials, workers, strict=True):
+            tell.start(trial)
+            tell.measure(trial, EVERY, 3.0, **where)
+    assert [*page_of(tmp_path / "s")["gantt"]["slots"]] == ["a GPU 0", "b slot 1", "b slot 2"]
+
+
+def test_what_happened_to_nodes_is_beside_the_slots(tmp_path: Path) -> None:
+    nodes: list[dict[str, Any]] = [
+        {"host": "a (10.0.0.1)", "state": "joined", "slots": 2},
+        {"host": "b (10.0.0.2)", "state": "refused", "reason": "it has no torch"},
+        {"host": "a (10.0.0.1)", "state": "lost"},
+    ]
+    with Ledger(Files(tmp_path / "s"), clock=itertools.count().__next__) as ledger:
+        tell = Story(ledger)
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        ledger.append("node", **nodes[0])
+        tell.start(tell.plan({"optim.lr": 1e-3}))
+        ledger.append("node", **nodes[1])
+        ledger.append("node", **nodes[2])
+    assert page_of(tmp_path / "s")["gantt"]["nodes"] == [
+        {"at": 0.0, "words": "a (10.0.0.1): joined: 2 trials at once"},
+        {"at": 1.0, "words": "b (10.0.0.2): left out: it has no torch"},
+        {"at": 2.0, "words": "a (10.0.0.1): lost"},
+    ]
+
+
 def test_a_trial_that_diverged_before_its_first_record_has_its_device(tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})

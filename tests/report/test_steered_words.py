@@ -72,7 +72,7 @@ def test_the_log_says_so_and_how_many_of_those_that_stopped_early(files: Files) 
 
 SAID = [
     "Next to it: 0.001 (stopped by hand), 0.008 (stopped early).",
-    "Trials that were stable until they were stopped: 3, 1 of them by hand.",
+    "3 trials were stable until they were stopped, 1 of them by hand.",
     "too few to fit a parabola. `--audit 1` trains 2 of the others to the end.",
     "2 finished, 2 stopped by hand, 2 stopped early.",
 ]

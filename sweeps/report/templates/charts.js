@@ -507,8 +507,10 @@ function rungs() {
 }
 
 function gantt() {
-  const { bars, slots, utilization } = page.gantt;
+  const { bars, slots, utilization, nodes } = page.gantt;
   if (!bars.length) return null;
+  here("nodes").hidden = !nodes.length;
+  here("nodes").replaceChildren(...nodes.slice(-ROWS).map((node) => element("li", `${node.at.toFixed(0)} s: ${node.words}`)));
   here("utilization").textContent = utilization === null ? "" : `${(100 * utilization).toFixed(0)}% of the slots' time was used.`;
   const colors = palette();
   const trials = unique(bars.map((bar) => bar.trial));
