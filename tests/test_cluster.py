@@ -184,6 +184,27 @@ def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
 
 
 @several
+def test_a_trial_that_waits_for_another_sweep_is_not_started(
+    tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
+) -> None:
+    first, out = tmp_path / "first", tmp_path / "rates"
+    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
+    with node(head, "--num-cpus=1"), subprocess.Popen([*before, *LONG]) as busy:
+        wait_for_rows(first, "measured", 1)
+        done = run(asked)
+        assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
+    ended = [row["time"] for row in led.read(led.Files(first)) if row["kind"] == "finished"]
+    rows = led.read(led.Files(out))
+    started = [row for row in rows if row["kind"] == "started"]
+    assert len(ended) == len(started) == len(TWO)
+    assert max(ended) < min(row["time"] for row in started)
+    assert {row["address"] for row in started} == {HOST}
+    sweep = led.fold(rows)
+    assert sweep.training_seconds < sweep.seconds
+    assert curves(out) == whole
+
+
+@several
 def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[str]) -> None:
     out = tmp_path / "rates"
     with node(None, "--num-cpus=1") as head:
