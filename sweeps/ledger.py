@@ -653,11 +653,16 @@ class Version:
     against: str | None  # the baseline's
     changes: Row
     seeds: list[int]
+    variance: str  # of its differences in its test
 
     @classmethod
-    def of(cls, seen: Row, metric: str) -> "Version":
-        """The version that a look in a metric has seen."""
-        return cls(metric, *(seen[name] for name in ("trial", "against", "changes", "seeds")))
+    def of(cls, seen: Row, look: Row) -> "Version":
+        """The version of an arm that a look has seen."""
+        variance = look.get("variance", "own")
+        trial, against, changes, seeds = (
+            seen[name] for name in ("trial", "against", "changes", "seeds")
+        )
+        return cls(look["metric"], trial, against, changes, seeds, variance)
 
     def agrees(self, other: "Version") -> bool:
         """Whether it is the same version with as many seeds, or more, or fewer."""
@@ -748,7 +753,7 @@ class Sweep:
         first look."""
         for row in reversed(self.looks):
             seen: Row | None = row["arms"].get(arm)
-            if seen is not None and version.agrees(Version.of(seen, row["metric"])):
+            if seen is not None and version.agrees(Version.of(seen, row)):
                 return seen
         return None
 

@@ -9,8 +9,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   bits (see `BITS`; missing in ledgers of version 0.1), judged (see `VALUES`; missing in
                   ledgers in which each seed is judged alone); of a study also looks (the numbers
                   of seeds after which it is looked at; missing in ledgers of versions that took none),
-                  seeds, metric, matters (null for the default) and arms (by name, with hypothesis and
-                  changes)
+                  seeds, metric, matters (null for the default), variance (own if it is missing) and arms
+                  (by name, with hypothesis and changes)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), code (digest of the code that trains),
                   allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
@@ -32,13 +32,14 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   of its re-tune grid), failed (how many of these failed)
     look          verdicts are formed: metric, ends (the most seeds that were planned when the first run finished,
                   and after each time that more were planned), registered (arms that were planned then),
-                  noise (null if it is not known), matters (as asked), margin (within which there is no
-                  difference), arms (by name: seeds that it was planned to have; n, on how many it was
+                  noise (null if it is not known), matters (as asked), variance (own if it is missing),
+                  margin (within which there is no difference), arms (by name: seeds that it was planned to have; n, on how many it was
                   compared; its values and changes; trial and against, its run and the baseline's on the
                   first seed; looks, the numbers of differences at all its looks; the mean and
                   sd of the differences, low and high of its repeated interval; boundary, the t statistic
                   that is a difference; spent, the share of the level so far; p, sequential; p_holm;
-                  matters, as asked when it was decided; decision)
+                  matters, as asked when it was decided; decision; where the variance was pooled,
+                  rests, the degrees of freedom that the other arms gave at all its looks)
     horizon       the baseline is trained at another number of tokens, to say what an arm is worth in tokens:
                   tokens, rates (trials, which differ in their learning rate), values (of the best of these;
                   null until they have ended, and if none finished), failed (how many of these failed),
@@ -103,7 +104,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, get_args
 
 from sweeps.exits import Code, CommandError
-from sweeps.stats import Decision
+from sweeps.stats import Decision, Variance
 
 if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
@@ -151,7 +152,7 @@ def damaged(source: Path | str, number: int, why: object) -> LedgerError:
 _FIELDS: Mapping[str, str] = {
     "sweep": (
         "space=tree base=tree scale=text seed=count source?=text bits?=text looks?=counts seeds?=counts metric?=text "
-        "matters?=number|null arms?=tree judged?=text"
+        "matters?=number|null variance?=variance arms?=tree judged?=text"
     ),
     "session": (
         "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
@@ -173,7 +174,7 @@ _FIELDS: Mapping[str, str] = {
         "repeats=ids place=count hypothesis=text changes=values retuned=flag grid=ids failed=count"
     ),
     "look": (
-        "metric=text ends=counts registered=texts noise=noise|null matters=number|null "
+        "metric=text ends=counts registered=texts noise=noise|null matters=number|null variance?=variance "
         "margin=number|null arms=seen"
     ),
     "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
@@ -221,7 +222,7 @@ _SEEN = (
     "seeds=counts changes=values values=values|null trial=id|null against=id|null looks=counts n=count "
     "mean=number|null "
     "sd=number|null low=number|null high=number|null p=number|null p_holm=number|null "
-    "boundary=number|null spent=number matters=number|null decision=decision"
+    "boundary=number|null spent=number matters=number|null decision=decision rests?=counts"
 )
 _OF_EVERY = "seq=count time=text t?=number"
 LONGEST_TEXT = 2**20  # characters
@@ -263,6 +264,7 @@ def _types() -> dict[str, Any]:
     }
     types["noise"] = _tree("sd=number low=number high=number freedom=count of=text", types)
     types["decision"] = of.literal_schema(list(get_args(Decision)))
+    types["variance"] = of.literal_schema(list(get_args(Variance)))
     types |= {
         f"{name}|null": of.nullable_schema(types[name]) for name in ("number", "values", "id")
     }
@@ -278,7 +280,12 @@ def _tree(fields: str, types: Mapping[str, Any]) -> Any:
 
     parts = (one.partition("=") for one in fields.split())
     return of.typed_dict_schema(
-        {name: of.typed_dict_field(types[type_]) for name, _, type_ in parts},
+        {
+            name.removesuffix("?"): of.typed_dict_field(
+                types[type_], required=not name.endswith("?")
+            )
+            for name, _, type_ in parts
+        },
         extra_behavior="ignore",
     )
 

@@ -11,7 +11,7 @@ be planned: the part of a look follows from the number of its seeds and from the
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -28,6 +28,12 @@ ALPHA = 1 - CONFIDENCE
 POWER = 0.8
 MOST_SEEDS = 1000
 NOISE_MARGIN = 2.0  # a difference within this many noise standard deviations is no difference
+# Degrees of freedom that a pooled variance has from the rest of the study, beside the arm's own.
+SHARED = 2
+# Its boundaries hold where the differences of an arm have up to so many times the variance that the rest says:
+# (1 + 4) / 2, if the arm or the baseline has four times the variance of the others.
+RATIO = 2.5
+Variance = Literal["own", "pooled"]  # of an arm's differences in its test
 # Draws of the process of t statistics: the level of all looks together is then between 4.9% and 5.1%.
 _DRAWS = 2**19
 _FUTURES = 10_000  # draws of how a study goes on
@@ -35,6 +41,7 @@ _SELDOM = 0.1
 _NEARLY_ONE = 1 - 1e-12
 _STEPS = 40  # halvings that find a boundary
 _LEVELS = 60  # for each of which boundaries are found, to find the level of a statistic
+_LEAST, _LEAST_POOLED = 1e-6, 2e-4  # of these levels; a pooled statistic is known by its draws only
 
 
 @final
@@ -84,7 +91,7 @@ def spent(seeds: int, ends: Sequence[int]) -> float:
 
 
 def boundaries(
-    looks: Sequence[int], ends: Sequence[int], level: float = ALPHA
+    looks: Sequence[int], ends: Sequence[int], level: float = ALPHA, rests: Sequence[int] = ()
 ) -> tuple[float, ...]:
     """What the absolute paired t statistic has to exceed at each look for a difference, by the number of
     seeds at each look. Without a difference, the chance to exceed it at some look is `level` times what
@@ -95,7 +102,12 @@ def boundaries(
     exceeded before), which is counted in draws of the process. So the first boundary is the quantile of
     a t test, and the others are that of a test at the same level, and a little closer. No normal approximation
     is used, which is far off at three seeds.
+
+    Where the variance is pooled, `rests` are the degrees of freedom of the `Rest` at each look. Then all is
+    counted in draws, of an arm whose differences have `RATIO` times the variance that the rest says.
     """
+    if any(rests):
+        return _pooled_boundaries(tuple(looks), tuple(ends), level, tuple(rests))
     return _boundaries(tuple(looks), tuple(ends), level)
 
 
@@ -121,6 +133,50 @@ def _boundaries(looks: tuple[int, ...], ends: tuple[int, ...], level: float) -> 
             exceeds = _statistics(looks)[position] > found[-1]
             crossed = exceeds if crossed is None else crossed | exceeds
     return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _pooled_boundaries(
+    looks: tuple[int, ...], ends: tuple[int, ...], level: float, rests: tuple[int, ...]
+) -> tuple[float, ...]:
+    import numpy as np
+
+    found: list[float] = []
+    before, left = 0.0, np.ones(_DRAWS, dtype=bool)  # the draws that have exceeded none
+    for seeds, statistic in zip(looks, _pooled_statistics(looks, rests), strict=True):
+        now = level * spent(seeds, ends)
+        exceed, ordered = round((now - before) * _DRAWS), statistic[left]
+        place = len(ordered) - exceed - 1
+        found.append(float(np.partition(ordered, place)[place]) if now > before else math.inf)
+        left &= statistic <= found[-1]
+        before = now
+    return tuple(found)
+
+
+@lru_cache(maxsize=2)
+def _pooled_statistics(
+    looks: tuple[int, ...], rests: tuple[int, ...]
+) -> "list[NDArray[np.float64]]":
+    """Draws of the absolute pooled t statistic at each look, of normal differences with mean 0 that have
+    `RATIO` times the variance of the rest. The same at every call."""
+    import numpy as np
+
+    own, others = np.random.default_rng([0, 0]), np.random.default_rng([0, 1])
+    total, squares, shared = (np.zeros(_DRAWS) for _ in range(3))
+    found, seeds, known = [], 0, 0
+    for n, freedom in zip(looks, rests, strict=True):
+        for _ in range(n - seeds):
+            values = own.standard_normal(_DRAWS)
+            total += values
+            squares += values * values
+        if freedom > known:
+            shared += others.chisquare(freedom - known, _DRAWS)
+        seeds, known = n, max(known, freedom)
+        variance = (squares - total * total / n) / (n - 1)
+        if freedom:
+            variance = pooled(n, variance, shared / known / RATIO)
+        found.append(np.abs(total / n) / np.sqrt(variance / n))
+    return found
 
 
 def _root(seeds: int, spends: float, crossers: "NDArray[np.float64]", high: float) -> float:
@@ -159,12 +215,20 @@ def _statistics(looks: tuple[int, ...]) -> "list[NDArray[np.float64]]":
     return [at[n] for n in looks]
 
 
-def _level_reached(looks: Sequence[int], ends: Sequence[int], statistic: float) -> float:
+def _level_reached(
+    looks: Sequence[int], ends: Sequence[int], statistic: float, rests: Sequence[int] = ()
+) -> float:
     """The smallest level at which an absolute t statistic exceeds the boundary of the last look; 1 if none
-    does. It is interpolated, to within 0.5% of itself."""
+    does. It is interpolated, to within 0.5% of itself. Of a pooled statistic no level below
+    `_LEAST_POOLED` is known."""
     import numpy as np
     from scipy import special
 
+    if any(rests):
+        bounds, levels = _levels(tuple(looks), tuple(ends), tuple(rests))
+        if statistic <= math.exp(bounds[0]):
+            return 1.0
+        return min(1.0, math.exp(np.interp(math.log(statistic), bounds, levels)))
     spends = np.diff([0.0, *(spent(n, ends) for n in looks)])[-1]
     most = float(2 * special.stdtr(looks[-1] - 1, -statistic) / spends)
     if len(looks) == 1:
@@ -179,19 +243,65 @@ def _level_reached(looks: Sequence[int], ends: Sequence[int], statistic: float) 
 
 @lru_cache(maxsize=64)
 def _levels(
-    looks: tuple[int, ...], ends: tuple[int, ...]
+    looks: tuple[int, ...], ends: tuple[int, ...], rests: tuple[int, ...] = ()
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
     """Rising boundaries of the last look, and the levels whose boundaries they are; as logarithms."""
     import numpy as np
 
     most = 0.999 / spent(looks[-1], ends)  # at which nearly everything is spent
-    levels = np.sort([*np.geomspace(1e-6, most, _LEVELS), ALPHA])[::-1]
-    bounds = np.array([boundaries(looks, ends, float(level))[-1] for level in levels])
-    return np.log(bounds), np.log(levels)
+    least = _LEAST_POOLED if any(rests) else _LEAST
+    levels = np.sort([*np.geomspace(least, most, _LEVELS), ALPHA])[::-1]
+    bounds = np.array([boundaries(looks, ends, float(level), rests)[-1] for level in levels])
+    return np.log(np.maximum.accumulate(bounds)), np.log(levels)
+
+
+@final
+@dataclass(frozen=True)
+class Rest:
+    """What the contrasts between the other arms of a study say of the variance of paired differences."""
+
+    freedom: int  # degrees of freedom
+    variance: float
+
+
+def rest(
+    base: Sequence[float], own: Sequence[float], others: Sequence[Sequence[float]]
+) -> Rest | None:
+    """The rest of a study beside an arm: losses on its seeds, or on the first of these; None if it has fewer than
+    `SHARED` degrees of freedom.
+
+    It is the residual of a two-way layout (an effect of the arm and one of the seed; Scheffe, The Analysis of
+    Variance, 1959), less the part of the arm's own differences: that of contrasts between each other arm and the
+    mean of all before it, by falling numbers of seeds. If all runs have one variance, it does not depend on the
+    arm's differences.
+    """
+    total = [a + b for a, b in zip(base, own, strict=False)]
+    squares, freedom = 0.0, 0
+    by_seeds = sorted(others, key=len, reverse=True)
+    for number, losses in enumerate(by_seeds, start=2):
+        contrasts = [loss - sum_ / number for loss, sum_ in zip(losses, total, strict=False)]
+        if len(contrasts) < 2:
+            break
+        of_contrasts = statistics.variance(contrasts) * (len(contrasts) - 1)
+        squares += of_contrasts * number / (number + 1)
+        freedom += len(contrasts) - 1
+        total = [loss + sum_ for loss, sum_ in zip(losses, total, strict=False)]
+    return Rest(freedom, 2 * squares / freedom) if freedom >= SHARED else None
+
+
+def pooled(seeds: int, own: Any, of_rest: Any) -> Any:
+    """The variance of paired differences, of the arm's own and that of the rest, which counts as `SHARED` degrees
+    of freedom: a moderated variance (Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004), whose weight is fixed."""
+    return ((seeds - 1) * own + SHARED * of_rest) / (seeds - 1 + SHARED)
 
 
 def effect_at_look(
-    differences: Sequence[float], looks: Sequence[int], ends: Sequence[int], before: float = 1.0
+    differences: Sequence[float],
+    looks: Sequence[int],
+    ends: Sequence[int],
+    before: float = 1.0,
+    rests: Sequence[int] = (),
+    shared: Rest | None = None,
 ) -> Effect:
     """The mean of the differences at the last look, its repeated interval and its sequential p-value, which
     was `before` at the look before.
@@ -201,13 +311,16 @@ def effect_at_look(
     a boundary would have been exceeded so far (Liu and Anderson, JASA 103, 2008). Holm's correction of such
     p-values keeps the level over all arms and looks (Maurer and Bretz, Stat. Biopharm. Res. 5, 2013).
     With one look, at the end, they are the t interval and the p-value of the t test.
+
+    A `shared` rest of the study is pooled with the variance; `rests` are its degrees of freedom at each look.
     """
     found = effect(differences)
     if found.sd is None or found.p is None:
         return found
-    error = found.sd / math.sqrt(found.n)
-    half = boundaries(looks, ends)[-1] * error
-    now = found.p if not error else _level_reached(looks, ends, abs(found.mean) / error)
+    variance = found.sd**2 if shared is None else pooled(found.n, found.sd**2, shared.variance)
+    error = math.sqrt(variance / found.n)
+    half = boundaries(looks, ends, rests=rests)[-1] * error
+    now = found.p if not error else _level_reached(looks, ends, abs(found.mean) / error, rests)
     return replace(found, low=found.mean - half, high=found.mean + half, p=min(before, now))
 
 
@@ -290,6 +403,9 @@ class Seen:
     effect: Effect | None  # at the last of these; None without a difference
     p_holm: float | None = None
     decision: Decision = "no conclusion"
+    rests: tuple[
+        int, ...
+    ] = ()  # degrees of freedom of the rest at each look; 0 where none was pooled
 
     @property
     def is_settled(self) -> bool:
@@ -306,6 +422,7 @@ def look(
     margin: float | None,
     changed: Collection[str] = (),
     can_be: Mapping[str, Collection[Decision]] = MappingProxyType({}),
+    variance: Variance = "own",
 ) -> dict[str, Seen]:
     """What a look finds of each arm, from the losses by seed, the baseline's first, and from what the look
     `before` found. The ends are those of `spent`; within the margin there is no difference.
@@ -313,12 +430,14 @@ def look(
     The registered arms are corrected for each other, those with no losses yet among them: that an arm is
     added later changes nothing about them. The others are corrected for all arms, and for what was looked at
     of arms before they were `changed`. Arms with the same losses are one test, and one whose losses are the
-    baseline's is none. What an arm `can_be` is what is `possible`, if that is not everything.
+    baseline's is none. What an arm `can_be` is what is `possible`, if that is not everything. A variance that is
+    pooled is that of the arms whose runs did not go wrong.
     """
     paired = {
         name: [own[seed] - base[seed] for seed in base if seed in own] for name, own in arms.items()
     }
-    seen = {name: _seen(paired[name], before.get(name), ends) for name in arms}
+    beside = _beside(base, arms) if variance == "pooled" else {}
+    seen = {name: _seen(paired[name], before.get(name), ends, beside.get(name)) for name in arms}
     every = (*registered, *changed, *arms)
     tests: dict[str, tuple[object, float]] = {name: (name, 1.0) for name in every}
     for name, one in seen.items():
@@ -342,6 +461,30 @@ def look(
     }
 
 
+_Beside = Callable[[int], Rest | None]  # the rest of the study, at so many of the arm's seeds
+
+
+def _beside(
+    base: Mapping[int, float], arms: Mapping[str, Mapping[int, float]]
+) -> dict[str, _Beside]:
+    """The rest of the study for each arm that has losses on the first seeds, without a gap; arms with the same
+    losses are one, and those with the baseline's are none."""
+    seeds = list(base)
+    losses = {
+        name: tuple(own[seed] for seed in seeds if seed in own)
+        for name, own in arms.items()
+        if set(seeds[: len(own.keys() & base.keys())]) <= own.keys()
+    }
+    of_base = tuple(base.values())
+    distinct = {own for own in losses.values() if own != of_base[: len(own)]}
+
+    def of(own: tuple[float, ...]) -> _Beside:
+        others = sorted(distinct - {own})
+        return lambda n: rest(of_base[:n], own[:n], [one[:n] for one in others])
+
+    return {name: of(own) for name, own in losses.items() if own in distinct}
+
+
 def _decided(seen: Seen, margin: float | None, can_be: Collection[Decision] | None) -> Decision:
     """What is decided on an arm that is not settled."""
     if can_be is not None and len(can_be) == 1:
@@ -359,11 +502,16 @@ def read_again(seen: Seen, margin: float | None) -> Decision:
     return "no difference" if is_within(seen.effect, margin) else "no conclusion"
 
 
-def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]) -> Seen:
+def _seen(
+    differences: Sequence[float],
+    before: Seen | None,
+    ends: Sequence[int],
+    beside: _Beside | None = None,
+) -> Seen:
     """What a look finds of an arm, before the correction for others. A study that was extended, and has no
     looks from before, is taken to have been looked at where it was to end."""
     if before is None and (early := [n for n in ends[:-1] if 2 <= n < len(differences)]):
-        before = _seen(differences[: early[-1]], None, ends[: len(early)])
+        before = _seen(differences[: early[-1]], None, ends[: len(early)], beside)
     earlier = before or Seen((), None)
     if earlier.is_settled or len(differences) <= max(earlier.looks, default=0):
         return earlier
@@ -371,7 +519,10 @@ def _seen(differences: Sequence[float], before: Seen | None, ends: Sequence[int]
         return Seen((), effect(differences))
     looks = (*earlier.looks, len(differences))
     p = earlier.effect.p if earlier.effect is not None else None
-    return Seen(looks, effect_at_look(differences, looks, ends, 1.0 if p is None else p))
+    shared = None if beside is None else beside(len(differences))
+    rests = (*earlier.rests, 0 if shared is None else shared.freedom)
+    found = effect_at_look(differences, looks, ends, 1.0 if p is None else p, rests, shared)
+    return Seen(looks, found, rests=rests if beside is not None else ())
 
 
 def effect(differences: Sequence[float]) -> Effect:
@@ -418,6 +569,7 @@ def outlook(
     ends: Sequence[int],
     level: float,
     margin: float | None,
+    rests: Sequence[int] = (),
 ) -> Outlook | None:
     """What the looks that are `left`, of these numbers of seeds, are likely to find of an arm after its own
     looks: a difference at this level (a part of `ALPHA`, for several arms), or an interval within the
@@ -425,7 +577,8 @@ def outlook(
 
     The true difference and its scatter over seeds are drawn from what the seeds so far say about them (the
     normal distribution with the reference prior; Box and Tiao, Bayesian Inference, 1973), and the further
-    seeds from these. The same at every call.
+    seeds from these. What was pooled from the rest of the study, as `rests` say, stays as it is. The same at every
+    call.
     """
     import numpy as np
 
@@ -436,15 +589,20 @@ def outlook(
     truth = found.mean + sd / math.sqrt(n) * draw.standard_normal(_FUTURES)
     total = np.full(_FUTURES, n * found.mean)
     squares = np.full(_FUTURES, (n - 1) * found.sd**2 + n * found.mean**2)
-    every = (*looks, *left)
-    differ, cover = (boundaries(every, ends, one)[len(looks) :] for one in (level, ALPHA))
+    every, shared = (*looks, *left), 0.0  # the last is a sum of squares
+    if any(rests) and found.low is not None and found.high is not None:
+        error = (found.high - found.low) / 2 / boundaries(looks, ends, rests=rests)[-1]
+        shared = max(0.0, error**2 * n * (n - 1 + SHARED) - (n - 1) * found.sd**2)
+    further = [*rests, *[rests[-1]] * len(left)] if shared else []
+    freedom = SHARED if shared else 0
+    differ, cover = (boundaries(every, ends, one, further)[len(looks) :] for one in (level, ALPHA))
     settled, shares = np.zeros(_FUTURES, dtype=bool), []
     for seeds, to_differ, to_cover in zip(left, differ, cover, strict=True):
         for _ in range(seeds - n):
             value = truth + sd * draw.standard_normal(_FUTURES)
             total, squares = total + value, squares + value * value
         n = max(n, seeds)
-        error = np.sqrt((squares - total * total / n) / (n - 1) / n)
+        error = np.sqrt((squares - total * total / n + shared) / (n - 1 + freedom) / n)
         off = np.abs(total / n)
         settled |= off > to_differ * error
         if margin is not None:

@@ -107,7 +107,7 @@ def worth(times: float, noise: float = 1e-4) -> Callable[[dict[str, Any], float]
     return how
 
 
-OF_LOOKS = {"looks", "seeds", "metric", "matters", "arms"}  # fields of the request
+OF_LOOKS = {"looks", "seeds", "metric", "matters", "variance", "arms"}  # fields of the request
 
 
 def without_looks(folder: Path) -> None:

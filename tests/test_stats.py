@@ -16,10 +16,12 @@ from sweeps import stats as stats_module
 from sweeps.stats import (
     ALPHA,
     POWER,
+    RATIO,
     Decision,
     Effect,
     Fate,
     Outlook,
+    Rest,
     Seen,
     alike,
     boundaries,
@@ -31,9 +33,11 @@ from sweeps.stats import (
     look,
     outlook,
     pairing,
+    pooled,
     pooled_noise,
     possible,
     read_again,
+    rest,
     scatters_more,
     seeds_to_bound,
     seeds_to_settle,
@@ -566,3 +570,132 @@ def test_an_interval_is_not_widened_by_one_that_is_not_known() -> None:
     like = Effect(3, 0.1, 0.01, None, None, None)
     found = widened(effect([0.1, 0.2, 0.4]), like)
     assert (found.low, found.high) == (None, None)
+
+
+RESTS = (14, 28, 49, 77)  # degrees of freedom of the rest of a study of eight arms
+
+
+def noisy_studies(ratio: float, number: int = 100_000) -> Any:
+    """Paired t statistics with a pooled variance at each look, of arms without a difference that have so many times
+    the variance of the rest."""
+    draw = np.random.default_rng(2)
+    differences = math.sqrt(ratio) * draw.normal(size=(number, max(LOOKS)))
+    found, known, shared = [], 0, np.zeros(number)
+    for n, freedom in zip(LOOKS, RESTS, strict=True):
+        shared, known = shared + draw.chisquare(freedom - known, number), freedom
+        variance = pooled(n, differences[:, :n].var(1, ddof=1), shared / freedom)
+        found.append(np.abs(differences[:, :n].mean(1)) / np.sqrt(variance / n))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("position", range(len(LOOKS)))
+def test_pooled_studies_spend_their_level_at_the_largest_ratio_of_variances(position: int) -> None:
+    bounds = np.array(boundaries(LOOKS, ENDS, rests=RESTS))[:, None]
+    ever = (noisy_studies(RATIO) > bounds)[: position + 1].any(0).mean()
+    expected = ALPHA * spent(LOOKS[position], ENDS)
+    assert ever == pytest.approx(expected, abs=5 * math.sqrt(expected / 100_000))
+
+
+def test_pooled_studies_spend_less_where_all_variances_are_equal() -> None:
+    bounds = np.array(boundaries(LOOKS, ENDS, rests=RESTS))[:, None]
+    assert (noisy_studies(1.0) > bounds).any(0).mean() < ALPHA / 2
+
+
+def test_boundaries_of_looks_that_pooled_nothing_are_the_own_ones() -> None:
+    assert boundaries(LOOKS, ENDS, rests=(0, 0, 0, 0)) == boundaries(LOOKS, ENDS)
+
+
+def test_a_pooled_look_depends_on_those_before_it_alone() -> None:
+    two = boundaries(LOOKS[:2], ENDS, rests=RESTS[:2])
+    assert two == boundaries(LOOKS, ENDS, rests=RESTS)[:2]
+
+
+def losses_of(arms: int, seeds: int) -> list[list[float]]:
+    """Losses of a baseline and arms."""
+    return np.random.default_rng(3).normal(size=(arms + 1, seeds)).tolist()
+
+
+def test_the_rest_is_the_residual_of_the_two_way_layout_less_the_own_part() -> None:
+    """By least squares, with arms of 5, 5, 3 and 2 seeds."""
+    base, own, *others = losses_of(4, 5)
+    others = [others[0], others[1][:3], others[2][:2]]
+    layout = [(a, s) for a, one in enumerate((base, own, *others)) for s in range(len(one))]
+    design = np.array([np.eye(10)[a] + np.eye(10)[5 + s] for a, s in layout])
+    losses = np.array([loss for one in (base, own, *others) for loss in one])
+    fitted = design @ np.linalg.lstsq(design, losses, rcond=None)[0]
+    mine = np.var([a - b for a, b in zip(own, base, strict=True)], ddof=1) * 4 / 2
+    found = rest(base, own, others)
+    assert found is not None and found.freedom == 4 + 2 + 1
+    assert found.variance * 7 / 2 == pytest.approx(float(((losses - fitted) ** 2).sum() - mine))
+
+
+def test_the_rest_has_no_part_of_the_effects_of_arms_and_seeds() -> None:
+    base, own, *others = losses_of(3, 4)
+    moved = [[loss + 5 * a + s for s, loss in enumerate(one)] for a, one in enumerate(others, 2)]
+    ours = [[loss + s + gap for s, loss in enumerate(one)] for gap, one in ((0, base), (5, own))]
+    found, before = rest(ours[0], ours[1], moved), rest(base, own, others)
+    assert found is not None and before is not None
+    assert found.variance == pytest.approx(before.variance)
+
+
+def test_a_single_arm_has_no_rest() -> None:
+    base, own = losses_of(1, 5)
+    assert rest(base, own, []) is None
+
+
+def study_of(losses: list[list[float]]) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
+    """The losses by seed of a baseline and of arms."""
+    base, *arms = (dict(enumerate(one)) for one in losses)
+    return base, {str(number): own for number, own in enumerate(arms)}
+
+
+def test_a_pooled_interval_is_that_of_the_moderated_variance() -> None:
+    base, arms = study_of(losses_of(3, 3))
+    seen = look(base, arms, {}, ENDS, list(arms), None, variance="pooled")["1"]
+    own, *others = ([*arms[name].values()] for name in ("1", "0", "2"))
+    shared = rest([*base.values()], own, others)
+    assert seen.effect is not None and seen.effect.sd is not None and shared is not None
+    error = math.sqrt((2 * seen.effect.sd**2 + 2 * shared.variance) / 4 / 3)
+    assert seen.rests == (4,)
+    assert seen.effect.high == pytest.approx(
+        seen.effect.mean + error * boundaries([3], ENDS, rests=[4])[0]
+    )
+
+
+def test_an_arm_that_lost_a_run_is_not_pooled() -> None:
+    base, arms = study_of(losses_of(3, 5))
+    del arms["0"][2]
+    found = look(base, arms, {}, ENDS, list(arms), None, variance="pooled")
+    assert {name: one.rests for name, one in found.items()} == {"0": (), "1": (4,), "2": (4,)}
+
+
+def test_arms_with_the_losses_of_another_or_of_the_baseline_add_nothing() -> None:
+    base, arms = study_of(losses_of(3, 3))
+    more = arms | {"same": arms["0"], "void": base}
+    found, other = (
+        look(base, one, {}, ENDS, list(one), None, variance="pooled")["1"] for one in (arms, more)
+    )
+    assert found.effect == other.effect
+
+
+@pytest.mark.parametrize(("times", "is_below"), [(1.001, True), (0.999, False)])
+def test_a_pooled_p_value_is_below_the_level_where_the_boundary_is_exceeded(
+    times: float, is_below: bool
+) -> None:
+    shared = Rest(14, 1.0)
+    bound = boundaries([3], ENDS, rests=[14])[0]
+    differences = [times * bound * math.sqrt(0.5 / 3)] * 3
+    found = effect_at_look(differences, [3], ENDS, rests=[14], shared=shared)
+    assert found.p is not None and (found.p < ALPHA) is is_below
+
+
+def test_an_outlook_of_a_pooled_arm_goes_on_with_the_same_rest() -> None:
+    """What is pooled settles three seeds that scatter, and whose difference is clear beside the rest."""
+    shared = Rest(14, 0.01**2)
+    differences = [0.05, 0.06, 0.07]
+    together = effect_at_look(differences, [3], [12], rests=[14], shared=shared)
+    own = effect_at_look(differences, [3], [12])
+    with_rest = outlook(together, [3], [5], [12], ALPHA / 8, None, [14])
+    alone = outlook(own, [3], [5], [12], ALPHA / 8, None)
+    assert with_rest is not None and alone is not None
+    assert with_rest.chance > alone.chance

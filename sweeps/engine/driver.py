@@ -545,6 +545,7 @@ class Driver:
             "seeds": self.request.seeds,
             "metric": space.metric,
             "matters": space.matters,
+            "variance": space.variance,
             "arms": {
                 arm.name: {"hypothesis": arm.hypothesis, "changes": dict(arm.changes)}
                 for arm in self.plan.arms

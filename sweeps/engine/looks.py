@@ -48,6 +48,7 @@ class Study:
             against=self._first(led.BASELINE),
             changes=dict(self.arms[name].changes),
             seeds=self.request.seeds,
+            variance=self.request.space.variance,
         )
 
     def _read_again(self, name: str, found: led.Row) -> led.Row:
@@ -131,13 +132,17 @@ class Study:
         ends = self.sweep.ends or [self.request.looks[-1]]
         earlier = {name: _seen(seen) for name, seen in before.items()}
         changed = self._changed(losses)
-        found = stats.look(base, losses, earlier, ends, registered, margin, changed, can_be)
+        variance = self.request.space.variance
+        found = stats.look(
+            base, losses, earlier, ends, registered, margin, changed, can_be, variance
+        )
         return {
             "metric": metric,
             "ends": ends,
             "registered": registered,
             "noise": noise,
             "matters": self.request.space.matters,
+            "variance": variance,
             "margin": margin,
             "arms": {
                 name: before[name]
@@ -217,7 +222,7 @@ class Study:
     def _looked_at(self, name: str) -> list[led.Version]:
         """The versions of an arm that looks have seen."""
         rows = [row for row in self.sweep.looks if name in row["arms"]]
-        return [led.Version.of(row["arms"][name], row["metric"]) for row in rows]
+        return [led.Version.of(row["arms"][name], row) for row in rows]
 
     def _changed(self, names: Collection[str]) -> list[str]:
         """A name for each test that looks made of other runs than those that the arms have now."""
@@ -257,10 +262,11 @@ class Study:
             "high": effect and effect.high,
             "p": effect and effect.p,
             "p_holm": seen.p_holm,
-            "boundary": stats.boundaries(looks, ends)[-1] if looks else None,
+            "boundary": stats.boundaries(looks, ends, rests=seen.rests)[-1] if looks else None,
             "spent": stats.ALPHA * stats.spent(looks[-1], ends) if looks else 0.0,
             "matters": self.request.space.matters,
             "decision": seen.decision,
+            **({"rests": list(seen.rests)} if seen.rests else {}),
         }
 
     def _fate(self, name: str, seeds: int) -> stats.Fate:
@@ -283,4 +289,6 @@ def _before(name: str, number: int) -> str:
 def _seen(row: led.Row) -> stats.Seen:
     """What a look found of an arm, from its row."""
     effect = stats.Effect.of(row) if row["n"] else None
-    return stats.Seen(tuple(row["looks"]), effect, row["p_holm"], row["decision"])
+    return stats.Seen(
+        tuple(row["looks"]), effect, row["p_holm"], row["decision"], tuple(row.get("rests", ()))
+    )

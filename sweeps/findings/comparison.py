@@ -311,7 +311,9 @@ def _version(results: Results, name: str) -> Version:
     """The version of an arm that is compared now."""
     own, other = (results.sweep.chosen[who] for who in (name, BASELINE))
     trial, against = (who["trials"].get(str(other["seeds"][0])) for who in (own, other))
-    return Version(results.metric, trial, against, own["changes"], other["seeds"])
+    return Version(
+        results.metric, trial, against, own["changes"], other["seeds"], results.space.variance
+    )
 
 
 def _seen(results: Results, name: str) -> Row | None:
@@ -326,7 +328,7 @@ def _dropped(results: Results) -> Iterator[Dropped]:
     for row in reversed(results.sweep.looks):
         metric: Metric = row["metric"]
         for name, seen in row["arms"].items():
-            version = Version.of(seen, metric)
+            version = Version.of(seen, row)
             if any(version.agrees(one) for one in known.setdefault(name, [])):
                 continue
             known[name].append(version)
@@ -430,7 +432,9 @@ def _ahead(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> str:
     if doubts(list(arm.runs.runs.values()), list(base.runs.values())) or not seen["looks"]:
         return ""  # more seeds are not the question
     ends = results.sweep.ends or left[-1:]
-    found = stats.outlook(effect, seen["looks"], left, ends, level, look["margin"])
+    found = stats.outlook(
+        effect, seen["looks"], left, ends, level, look["margin"], seen.get("rests", ())
+    )
     if found is None:
         return ""
     if found.most is None:
@@ -474,6 +478,13 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
+    variance = look.get("variance", "own")
+    is_late = registered.get("variance", "own") != variance
+    if any(seen.get("rests", ())):
+        late = ", which was chosen after results were seen" if is_late else ""
+        yield f"with a variance pooled over the arms{late}"
+    elif is_late and variance == "own":
+        yield "without the pooled variance that was registered"
     margin = stats.margin_of(registered.get("matters"), look["noise"])
     if seen["decision"] == "no difference" and not stats.is_within(stats.Effect.of(seen), margin):
         yield "within a bound that was chosen after results were seen"

@@ -530,6 +530,12 @@ class Space(Section):
         description="The smallest difference of interest, in the units of the metric: an arm whose "
         "interval is within it makes no difference. Default: two standard deviations of the noise.",
     )
+    variance: Literal["own", "pooled"] = Field(
+        default="own",
+        description="The variance of an arm's paired differences in its test. pooled adds what the other arms say of "
+        "it, which finds large differences with fewer seeds in studies of several arms, and small ones with more; it "
+        "holds if no run has more than four times the variance of another arm's.",
+    )
     repeats: Annotated[Again, Field(ge=1)] = Field(
         default=1, description="How many times the first seed is run."
     )
@@ -635,8 +641,8 @@ class Space(Section):
     def _wrong_search(self) -> Iterator[Problem]:
         if isinstance(self.seeds, Looks):
             yield Problem("seeds", "only a study has looks; list the seeds, e.g. [0, 1]")
-        for name in ("matters", "speedup"):
-            if getattr(self, name) is not None:
+        for name in ("matters", "variance", "speedup"):
+            if name in self.model_fields_set:
                 yield Problem(name, "only for studies, which compare arms with a baseline")
         if self.search is None:
             yield Problem(

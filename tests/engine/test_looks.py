@@ -664,3 +664,40 @@ def test_an_old_study_that_is_extended_was_looked_at_where_it_was_to_end(tmp_pat
     without_looks(tmp_path)
     sweep = looked(tmp_path, OPEN, seeds=[0, 1, 2, 3, 4])
     assert [row["arms"]["nope"]["looks"] for row in sweep.looks] == [[3, 5]]
+
+
+def test_a_pooled_variance_is_said_with_the_verdict(tmp_path: Path) -> None:
+    sweep = looked(tmp_path, CLEAR, variance="pooled")
+    assert sweep.looks[0]["arms"]["nope"]["rests"] == [2]
+    assert arm(facts_of(tmp_path))["words"].endswith(": with a variance pooled over the arms")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("own", "pooled", "pooled over the arms, which was chosen after results were seen"),
+        ("pooled", "own", "without the pooled variance that was registered"),
+    ],
+)
+def test_another_variance_after_results_were_seen_is_told(
+    tmp_path: Path, before: str, after: str, words: str
+) -> None:
+    looked(tmp_path, CLEAR, variance=before)
+    looked(tmp_path, CLEAR, variance=after)
+    said = arm(facts_of(tmp_path))["words"]
+    assert (words in said, "changed after results were seen" in said) == (True, True)
+
+
+def test_a_variance_that_is_changed_back_finds_its_verdict_again(tmp_path: Path) -> None:
+    looked(tmp_path, CLEAR)
+    before = arm(facts_of(tmp_path))["words"]
+    looked(tmp_path, CLEAR, variance="pooled")
+    looked(tmp_path, CLEAR)
+    assert arm(facts_of(tmp_path))["words"] == before
+
+
+def test_a_look_that_is_resumed_keeps_what_was_pooled(tmp_path: Path) -> None:
+    before = looked(tmp_path, OPEN, variance="pooled")
+    after = looked(tmp_path, OPEN, variance="pooled")
+    assert after.looks == before.looks
+    assert [len(row["arms"]["nope"]["rests"]) for row in after.looks] == [1, 2, 3]

@@ -630,6 +630,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"matters": 0.1},
         "matters: only for studies, which compare arms with a baseline",
     ),
+    "a variance that is not known": (
+        {"variance": "shared"},
+        "variance: expected 'own' or 'pooled', got \"shared\"",
+    ),
+    "a pooled variance in a search": (
+        {"variance": "pooled"},
+        "variance: only for studies, which compare arms with a baseline",
+    ),
     "a difference of interest of zero": (
         {"matters": 0},
         "matters: expected a number above 0, got 0",
