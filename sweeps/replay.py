@@ -99,12 +99,15 @@ def main(
         from sweeps.report.terminal import print_recommended, print_replays, warn_of_short
         from sweeps.simulate.curves import arrivals, ended_early, read_curves
         from sweeps.simulate.judge import check_reach, judged
-        from sweeps.simulate.settings import every, settings
+        from sweeps.simulate.settings import every, settings, shipped
 
         one = policy or DEFAULT_SCHEDULE.policy
         path = _curves(name)
         curves = read_curves(path)
-        chosen = every(given, curves) if compare else {one: settings(one, given)}
+        if compare:
+            chosen = every(given, curves)
+        else:
+            chosen = {one: settings(one, given) if policy else shipped(given, curves)}
         for schedule in chosen.values():
             check_reach(curves, schedule, str(path))
         warn_of_short(len(ended_early(curves)), len(curves))

@@ -729,14 +729,16 @@ class Driver:
         if trial is None:
             return None
         saved, file = self._usable(trial)
+        # An audit too: a replay of its curve needs the scores that a policy would see.
+        is_scored = not self._is_free(trial) or trial.role == "audit"
         job = Job(
             trial=trial.trial,
             label=trial.label,
             attempt=trial.attempt + 1,
             config=trial.config,
             corpus=trial.corpus,
-            rungs=() if self._is_free(trial) else self._rungs(trial),
-            branch=0.0 if self._is_free(trial) else float(self.request.space.schedule.branch),
+            rungs=self._rungs(trial) if is_scored else (),
+            branch=float(self.request.space.schedule.branch) if is_scored else 0.0,
             checkpoint=str(file.resolve()) if file is not None else None,
         )
         self._queued[trial.trial] = {

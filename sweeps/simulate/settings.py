@@ -27,6 +27,14 @@ def settings(name: str, given: Mapping[str, Any]) -> Schedule:
         raise ConfigError(problem.line(f"--policy {name}") for problem in found) from error
 
 
+def shipped(given: Mapping[str, Any], curves: Sequence[Curve]) -> Schedule:
+    """The settings of a space that names no policy, with those that are given; by decayed scores, without a given
+    score, where the curves have them."""
+    name = DEFAULT_SCHEDULE.policy
+    whole = settings(name, {"score": DEFAULT_SCHEDULE.score, **given})
+    return whole if has_decayed(curves, whole) or "score" in given else settings(name, given)
+
+
 def every(given: Mapping[str, Any], curves: Sequence[Curve]) -> dict[str, Schedule]:
     """The settings of every policy by its name; without a given score, one that can be judged by raw and by
     decayed scores of the curves has both."""

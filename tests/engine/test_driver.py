@@ -1124,6 +1124,16 @@ def test_audits_of_branched_trials_go_on_after_a_crash(tmp_path: Path, records: 
     assert {audit.status for audit in after.audits.values()} == {"finished"}
 
 
+def test_audits_have_the_decayed_scores_that_a_policy_would_compare(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid(RATES, **DECAYED), audit=1.0)
+    rungs = set(request(grid(RATES, **DECAYED)).space.schedule.rungs(8 * 1024))
+    scored = [
+        {row["tokens"] for row in audit.curve if "decayed_val_loss" in row}
+        for audit in after.audits.values()
+    ]
+    assert scored == [rungs] * len(after.audits)
+
+
 def test_bits_per_byte_of_two_definitions_are_not_joined(tmp_path: Path) -> None:
     tree = grid([1e-3], **NONE) | {"metric": "bits_per_byte"}
     after = sweep(tmp_path, tree, records=2)
