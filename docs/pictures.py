@@ -43,6 +43,7 @@ def main(results: Path, sweep: str, other: Annotated[str | None, typer.Argument(
         take(browser, "phone", report, PHONE)
         take(browser, "paper", report, PAPER, media="print")
         take(browser, "index", results / "index.html", (DESKTOP[0], 600))
+        take(browser, "log", results / "EXPERIMENT_LOG.html", DESKTOP)
         if other is not None:
             take(browser, "compare", results / "compare.html", DESKTOP, f"sweeps={sweep},{other}")
         browser.close()

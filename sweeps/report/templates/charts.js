@@ -438,7 +438,7 @@ function contour() {
   const layout = layoutOf(plain(across.swept.path), plain(up.swept.path));
   valueTicks(layout.xaxis, across.swept, here("contour").offsetWidth - 160, page.look.named);
   valueTicks(layout.yaxis, up.swept, 1e6, page.look.named);
-  here("contour-words").textContent = `${page.metric_name} ${page.levels[level].words}, between the trials that were measured there. Squares are trials that were stopped early.`
+  here("contour-words").textContent = `${page.metric_name} ${page.levels[level].words}, between the trials that were measured there.${page.trials.some((one) => one.status === "stopped") ? " Squares are trials that were stopped early." : ""}`
     + (varied().length > 2 ? " The trials differ in other values too." : "");
   return { traces: [map, dots], layout };
 }

@@ -64,8 +64,9 @@ function differenceWords(one, other) {
   const found = difference(one, other);
   if (!found) return "no seed finished in both";
   const chosen = one.chosen || other.chosen ? "; values chosen by these losses" : "";
-  const seeds = found.n === 1 ? "one seed" : `${found.n} seeds so far`;
-  return found.low === null ? `${signed(found.mean)} (${seeds}: no interval${chosen})` : `${signed(found.mean)} (${signed(found.low)} to ${signed(found.high)}${chosen})`;
+  const seeds = found.n === 1 ? "one shared seed" : `${found.n} shared seeds`;
+  const interval = found.low === null ? "no interval" : `${signed(found.low)} to ${signed(found.high)}`;
+  return `${signed(found.mean)} (${interval}; ${seeds}${chosen})`;
 }
 
 // ---- the page
@@ -127,7 +128,7 @@ function drawCurves() {
   const dashes = ["solid", "dash", "dashdot", "dot"];
   const traces = some.flatMap((one, n) => curveOf(one, colorOf(n), dashes[Math.floor(n / 7) % 4]));
   const layout = layoutOf(AXES[state.x], units.length > 1 ? "loss" : units[0]);
-  layout.yaxis.range = limits(some.flatMap((one) => one.curve.mean), REACH);
+  layout.yaxis.range = limits(some.flatMap((one) => [...one.curve.mean, ...one.curve.low]), REACH);
   layout.xaxis.rangemode = "tozero";
   layout.xaxis.exponentformat = state.x === "flops" ? "SI" : "B";
   layout.uirevision = state.x;
