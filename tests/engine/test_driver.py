@@ -679,9 +679,9 @@ def test_what_people_put_into_the_folder_of_an_attempt_stays(tmp_path: Path) -> 
     """Beside a checkpoint that a later one replaces, and one that no row names."""
     first = sweep(tmp_path, grid(RATES, **NONE), records=3)
     files = led.Files(tmp_path)
-    begun = next(trial for trial in first.trials.values() if trial.checkpoint)
-    saved = files.folder / begun.checkpoint["path"]
-    unnamed = files.checkpoints / f"{begun.trial}-7" / "checkpoint_9" / files.CHECKPOINT
+    row = next(one for trial in first.trials.values() for one in trial.checkpoints)
+    saved = files.checkpoint(row)
+    unnamed = files.checkpoints / f"{row['trial']}-7" / "checkpoint_9" / files.CHECKPOINT
     mine = [
         saved.with_name("thesis.txt"),
         saved.parents[1] / "checkpoint_mine" / files.CHECKPOINT,
