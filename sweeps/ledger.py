@@ -105,6 +105,11 @@ class ResultsFolder:
         return self.folder / "compare.html"
 
     @property
+    def written(self) -> Path:
+        """The digests of what was written into it; see `sweeps.report.written`."""
+        return self.folder / ".written"
+
+    @property
     def mlflow(self) -> Path:
         """MLflow's database of all sweeps."""
         return self.folder / "mlflow.db"
@@ -229,6 +234,11 @@ class Files:
     def analysis(self) -> Path:
         """The folder of everything that is derived from the ledger and can be rewritten."""
         return self.folder / "analysis"
+
+    @property
+    def written(self) -> Path:
+        """The digests of what was written into that folder; see `sweeps.report.written`."""
+        return self.folder / ".written"
 
     @property
     def summary(self) -> Path:

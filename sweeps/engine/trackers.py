@@ -214,6 +214,8 @@ def _wandb(files: Files) -> Tracker:
         """Raises the error that ended a run's wandb process. Gives the process its key as an argument: Ray
         logs the environments that it is asked for."""
 
+        _remote_logger_class: Any
+
         def _start_logging_actor(
             self, trial: TrackedRun, exclude_results: list[str], **settings: Any
         ) -> None:
