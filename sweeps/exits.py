@@ -35,7 +35,7 @@ from tinylm.exits import (
     reported,
     storing,
 )
-from tinylm.messages import masked, message_of
+from tinylm.messages import masked, masked_words, message_of
 from tinylm.streams import lose_unheard_output
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "code_of",
     "lose_unheard_output",
     "masked",
+    "masked_words",
     "message_of",
     "refuse_url",
     "reported",

@@ -50,6 +50,7 @@ _ATTEMPT_ENDS = {
 }  # fmt: skip
 BY_HAND: Final = "stopped by hand"  # why a trial was stopped that somebody stopped, not the policy
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
+_SAVED = r"checkpoint_\d+"  # how Ray Tune names the folder of a checkpoint
 _LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -103,6 +104,11 @@ class ResultsFolder:
     def compare(self) -> Path:
         """The page that compares the experiments of the sweeps."""
         return self.folder / "compare.html"
+
+    @property
+    def written(self) -> Path:
+        """The digests of what was written into it; see `sweeps.report.written`."""
+        return self.folder / ".written"
 
     @property
     def mlflow(self) -> Path:
@@ -170,10 +176,12 @@ class Files:
         return self.folder / "checkpoints"
 
     def checkpoint(self, row: Row) -> Path:
-        """The file that a `checkpointed` row names; `LedgerError` if it is not in a folder below
-        `checkpoints`, or is there by a link that leads out of it."""
+        """The file that a `checkpointed` row names; `LedgerError` if that is not one of an attempt at its
+        trial, or is there by a link that leads out of `checkpoints`."""
         file = self.folder / row["path"]
-        if self.checkpoints.resolve() not in file.resolve().parent.parents:
+        own = rf"checkpoints/{re.escape(row['trial'])}-\d+/{_SAVED}/{re.escape(self.CHECKPOINT)}"
+        is_inside = self.checkpoints.resolve() in file.resolve().parents
+        if not is_inside or re.fullmatch(own, row["path"], re.ASCII) is None:
             why = f"path {row['path']!r} is not a checkpoint of this sweep"
             raise damaged(self.ledger, row["seq"], why)
         return file
@@ -186,6 +194,22 @@ class Files:
             for folder in self.checkpoints.glob("*-*/")
             if folder.name.rpartition("-")[0] in known and not folder.is_symlink()
         ]
+
+    def saved(self, attempt: Path) -> list[Path]:
+        """The folders of checkpoints in the folder of an attempt, by their names, without links."""
+        return [
+            folder
+            for folder in attempt.glob("checkpoint_*/")
+            if re.fullmatch(_SAVED, folder.name, re.ASCII) and not folder.is_symlink()
+        ]
+
+    def remove_checkpoint(self, folder: Path) -> None:
+        """Delete the checkpoint in a folder, and the folders that are empty without it: this one and that
+        of its attempt."""
+        with contextlib.suppress(OSError):  # it is gone, can't be deleted, or others are beside it
+            (folder / self.CHECKPOINT).unlink(missing_ok=True)
+            folder.rmdir()
+            folder.parent.rmdir()
 
     @property
     def wandb(self) -> Path:
@@ -211,6 +235,11 @@ class Files:
     def analysis(self) -> Path:
         """The folder of everything that is derived from the ledger and can be rewritten."""
         return self.folder / "analysis"
+
+    @property
+    def written(self) -> Path:
+        """The digests of what was written into that folder; see `sweeps.report.written`."""
+        return self.folder / ".written"
 
     @property
     def summary(self) -> Path:

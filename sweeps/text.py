@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sweeps.exits import masked
+from sweeps.exits import masked, masked_words
 from tinylm.counts import count as count  # for counts, beside all other numbers
 from tinylm.counts import times as times
 
@@ -77,7 +77,7 @@ def node_words(row: Mapping[str, Any]) -> str:
 
 def portable(command: str) -> str:
     """A command that names its interpreter without a path, and no secrets."""
-    first, *rest = shlex.split(masked(command)) or [""]
+    first, *rest = masked_words(shlex.split(command)) or [""]
     named = first.rpartition("/")[2].startswith("python")
     return shlex.join(["python", *rest]) if named else masked(command)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -156,21 +156,36 @@ HEAD = """
 from sweeps.engine.tune import cluster, ray
 from sweeps.plan.space import Resources
 with cluster("local", Resources(), None, 1):
-    print(ray.get_runtime_context().gcs_address, flush=True)
+    node = ray._private.worker.global_worker.node
+    print(node.gcs_address, node.get_session_dir_path(), flush=True)
     input()
 """
 
 
+class Head(NamedTuple):
+    """A Ray that sweeps share."""
+
+    address: str
+    session: Path  # the folder of its logs
+
+
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def head() -> Iterator[Head]:
     """A Ray with room for one trial, and a GPU that it believes in, that sweeps share: to start one takes as
     long as half of them."""
     with subprocess.Popen(
         [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as head:
-        assert head.stdout is not None
-        yield head.stdout.readline().strip()
-        head.communicate("\n", timeout=900)
+    ) as process:
+        assert process.stdout is not None
+        address, session = process.stdout.readline().split()
+        yield Head(address, Path(session))
+        process.communicate("\n", timeout=900)
+
+
+@pytest.fixture(scope="session")
+def address(head: Head) -> str:
+    """The address of the Ray that sweeps share."""
+    return head.address
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

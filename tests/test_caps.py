@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweeping import RATES, command, curves, write_space
@@ -17,6 +18,9 @@ from tinylm import config as cfg
 
 pytestmark = pytest.mark.slow
 CAP = 10_000  # tokens, in the middle of the second trial
+
+
+KEY = "0123456789" * 4  # of W&B; nobody's
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) 
     free = space.read_text()
     space.write_text(f"{free}caps: {{tokens: {CAP}}}\n")
     asked = command(space, scale, out, "--address", address, "--tracker", "wandb")
-    environment = os.environ | {"WANDB_MODE": "offline"}
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY}
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -70,6 +74,49 @@ def test_a_sweep_stops_within_a_record_of_its_budget(capped: Capped, scale: Path
 
 def test_a_budget_that_was_reached_loses_no_work(capped: Capped) -> None:
     assert capped.sweep.spent_tokens == sum(t.tokens for t in capped.sweep.trials.values())
+
+
+def _files_with(key: str, folder: Path) -> list[str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path.name for path in files if key.encode() in path.read_bytes()]
+
+
+def test_the_key_of_a_tracker_is_in_no_file(capped: Capped, head: Any) -> None:
+    assert capped.first.returncode == 75
+    logs = head.session / "logs"
+    assert _files_with("runtime env", logs) != []
+    assert _files_with(KEY, logs) + _files_with(KEY, capped.folder) == []
+
+
+# Prints the key that a process has which sends a trial to W&B.
+KEYED = """
+import os, sys
+from pathlib import Path
+from sweeps.engine.trackers import TrackedRun, tracker
+from sweeps.engine.tune import cluster, ray
+from sweeps.ledger import Files
+from sweeps.plan.space import Resources
+
+with cluster(sys.argv[1], Resources(), None, 1):
+    logger = tracker("wandb", Files(Path(sys.argv[2]) / "rates"))._logger
+    logger.log_trial_start(run := TrackedRun("a-1", "a", "lr=1 (a)", {}, sys.argv[2], "rates"))
+    process = logger._trial_logging_actors[run]
+    logger.log_trial_end(run)
+    print(ray.get(process.__ray_call__.remote(lambda _: os.environ["WANDB_API_KEY"])))
+"""
+
+
+def test_the_process_of_a_tracker_has_its_key(tmp_path: Path, address: str) -> None:
+    """On a cluster that was started without it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KEYED, address, str(tmp_path)],
+        env=os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.stdout.splitlines()[-1:] == [KEY], done.stderr
 
 
 # What wandb's own format says, as run -> [[step, validation loss]]. A file is a LevelDB log behind

@@ -95,6 +95,14 @@ def test_a_long_line_of_a_message_is_cut() -> None:
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("WANDB_API_KEY=abc", "WANDB_API_KEY=***"),
         ("key hf_abcdefghijklmnopqrst, said", "key ***, said"),
+        ("sk-proj-0123456789abcdef_x, gho_0123456789abcdef", "***, ***"),
+        ("https:/me:pa55@h/x?token=abcdef is no file", "https:/***@h/x?token=*** is no file"),
+        ("https://me:p@ss@h/x", "https://***@h/x"),
+        ("--token abcdef --api-key=ghi", "--token *** --api-key=***"),
+        ('{"password": "a b", "x": 1, "client_secret":"c"}', '{"password": "***", "x": 1, "client_secret":"***"}'),
+        ("{'api_key': 'a\"b', 'pwd': 12}", "{'api_key': '***', 'pwd': ***"),
+        (r'"{\"password\": \"a\"}"', r'"{\"password\": \"***\"}"'),
+        ("Authorization: Basic bWU6cGE=", "Authorization: Basic ***"),
     ],
 )  # fmt: skip
 def test_a_message_shows_no_secret(text: str, shown: str) -> None:
@@ -107,6 +115,8 @@ def test_a_message_shows_no_secret(text: str, shown: str) -> None:
         "python -m sweeps.run lr --set budget.tokens=1_000_000 --set eval.every_tokens=5",
         "http://127.0.0.1:8265 shows lr; stop it with Ctrl-C",
         "design=3 tokens=5 me@example.org",
+        "data.tokenizer: bytes; data.path: /home/me@work/x; C:/me@x; the token: it is empty",
+        "RAY_AUTH_MODE=token --tokens 5 --token --help risk-of-a-very-long-name",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -116,6 +126,13 @@ def test_what_is_no_secret_stays(text: str) -> None:
 def test_the_command_that_a_ledger_keeps_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["run", "--set", "data.path=http://a:b@c/d?token=e"])
     assert command_line("sweeps.run").endswith("--set 'data.path=http://***@c/d?token=***'")
+
+
+def test_the_word_after_the_option_of_a_secret_is_kept_by_no_ledger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run", "--token", "it's mine", "--set", "a=b"])
+    assert command_line("sweeps.run").endswith("-m sweeps.run --token '***' --set a=b")
 
 
 def test_an_old_command_is_shown_without_its_secret() -> None:

@@ -445,6 +445,10 @@ def test_a_trial_whose_id_could_be_a_path_is_damage(files: led.Files, name: str)
         "checkpoints/../../x/y/checkpoint.pt",
         "checkpoints/checkpoint.pt",
         "checkpoints/link/a/checkpoint.pt",
+        "checkpoints/a-2/checkpoint_0/checkpoint.pt",
+        "checkpoints/b-1/checkpoint_0/checkpoint.pt",
+        "checkpoints/a-1/checkpoint_mine/checkpoint.pt",
+        "checkpoints/a-1/checkpoint_0/thesis.txt",
         "notes.md",
     ],
 )
@@ -453,13 +457,14 @@ def test_a_checkpoint_elsewhere_is_damage(files: led.Files, path: str) -> None:
     """What a row names is deleted once the next checkpoint is there."""
     files.checkpoints.mkdir(parents=True)
     (files.checkpoints / "link").symlink_to("/tmp")
+    (files.checkpoints / "a-2").symlink_to("/tmp")
     with pytest.raises(led.LedgerError, match=r"line 8 is damaged: path .* is not a checkpoint"):
-        files.checkpoint({"seq": 7, "path": path})
+        files.checkpoint({"seq": 7, "trial": "a", "path": path})
 
 
 def test_a_checkpoint_of_a_sweep_is_where_its_row_says(files: led.Files) -> None:
     path = "checkpoints/a-1/checkpoint_000000/checkpoint.pt"
-    assert files.checkpoint({"seq": 7, "path": path}) == files.folder / path
+    assert files.checkpoint({"seq": 7, "trial": "a", "path": path}) == files.folder / path
 
 
 @pytest.mark.fault(

@@ -42,7 +42,7 @@ def train(driver: Driver, job: Job) -> None:
     for event in attempt.events():
         goes_on = driver.reported(job.trial, event)
         if event["save"] or driver.waits_for(job.trial):
-            folder = f"{job.name}/checkpoint_{event['step']}"
+            folder = f"{job.trial}-{job.attempt}/checkpoint_{event['step']}"
             file = driver.ledger.files.checkpoints.resolve() / folder / led.Files.CHECKPOINT
             file.parent.mkdir(parents=True)
             attempt.save(file)

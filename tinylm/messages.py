@@ -1,21 +1,43 @@
 """What people read of an error: secrets are masked, what a terminal would act on is escaped."""
 
 import re
+from collections.abc import Iterable
 
-# A user and password in a URL; a value under a secret's name, also in a URL's query; known forms of keys.
+# What a value is called that nobody may read; also the end of a longer name.
+_NAME = (
+    r"(?<![^\W_])(?:token|secret|password|passwd|passphrase|pwd|(?:api|access|secret|private)[_-]?key|"
+    r"signature|sig|credentials?)"
+)
 _SECRETS = (
-    (re.compile(r"(?<=://)[^/\s@'\"]+@"), "***@"),
+    # A user and password in a URL; one that was taken for a path has one slash.
+    (re.compile(r"(?<=\w\w:/)(/?)[^/\s'\"]+@"), r"\1***@"),
+    # A value of JSON, of a setting or in the query of a URL, with quotes and without.
     (
         re.compile(
-            r"((?:^|[\W_])(?:token|secret|password|passwd|pwd|api[_-]?key|access[_-]?key|signature|sig|"
-            r"credential)=)[^\s&'\"]+",
+            rf"""({_NAME}(?:\\?["']?\s*:\s*|=))(\\?["'])(?:(?!\2)(?:\\.|.))*""", re.IGNORECASE
+        ),
+        r"\1\2***",
+    ),
+    (re.compile(rf"""({_NAME}(?:\\?["']\s*:\s*|=))[^\s&'"\\]+""", re.IGNORECASE), r"\1***"),
+    # The value of an option, as the next word.
+    (re.compile(rf"(--[\w-]*{_NAME}\s+)(?!-)\S+", re.IGNORECASE), r"\1***"),
+    (
+        re.compile(
+            r"""(\bBearer\s+|\bAuthorization["']?\s*[:=]\s*["']?(?:(?:Basic|Bearer|Token)\s+)?)[^\s'"]+""",
             re.IGNORECASE,
         ),
         r"\1***",
     ),
-    (re.compile(r"(\bBearer\s+)\S+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"\b(?:hf_|ghp_|github_pat_|glpat-)[\w-]{16,}|\bAKIA[0-9A-Z]{16}\b"), "***"),
+    # Keys of known forms.
+    (
+        re.compile(
+            r"\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|npm_|pypi-|wandb_v\d_)[\w-]{16,}|"
+            r"\bA(?:KIA|SIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
+        ),
+        "***",
+    ),
 )
+_OPTION = re.compile(rf"--[\w-]*{_NAME}", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
@@ -23,6 +45,15 @@ def masked(text: str) -> str:
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)
     return text
+
+
+def masked_words(words: Iterable[str]) -> list[str]:
+    """The words of a command without the passwords, tokens and keys in them."""
+    before = ("", *(words := list(words)))
+    return [
+        "***" if _OPTION.fullmatch(option) else masked(word)
+        for option, word in zip(before, words, strict=False)
+    ]
 
 
 def message_of(error: BaseException) -> str:

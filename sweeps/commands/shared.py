@@ -15,7 +15,7 @@ import typer
 from sweeps import exits
 from sweeps.engine import Allowed, TrackerName
 from sweeps.engine.address import AUTO, LOCAL
-from sweeps.exits import masked
+from sweeps.exits import masked_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ Allow = Annotated[
 
 def command_line(module: str) -> str:
     """The command line of this process, quoted for a shell, without secrets: it is kept and shown."""
-    return shlex.join(map(masked, [sys.executable, "-m", module, *sys.argv[1:]]))
+    return shlex.join(masked_words([sys.executable, "-m", module, *sys.argv[1:]]))
 
 
 def console() -> "Console":

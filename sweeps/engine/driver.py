@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import json
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -295,10 +294,8 @@ class Driver:
         for saved in before:
             # An audit begins from a checkpoint of another trial.
             if saved["path"] not in kept and saved["trial"] == trial.trial:
-                folder = self.ledger.files.checkpoint(saved).parent
-                shutil.rmtree(folder, ignore_errors=True)
-                with contextlib.suppress(OSError):  # it holds other checkpoints
-                    folder.parent.rmdir()
+                files = self.ledger.files
+                files.remove_checkpoint(files.checkpoint(saved).parent)
 
     def _clean(self) -> None:
         """Delete what drivers that died left in the folders of attempts: checkpoints that no row names, and
@@ -310,9 +307,9 @@ class Driver:
             for saved in trial.checkpoints
         }
         for attempt in files.attempts(one.trial for one in self.sweep.everything):
-            for folder in attempt.glob("checkpoint_*"):
-                if folder not in kept and not folder.is_symlink():
-                    shutil.rmtree(folder, ignore_errors=True)
+            for folder in files.saved(attempt):
+                if folder not in kept:
+                    files.remove_checkpoint(folder)
             with contextlib.suppress(OSError):  # it holds what is needed
                 attempt.rmdir()
 

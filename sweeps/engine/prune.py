@@ -93,9 +93,9 @@ def find(
 def _checkpoints(files: led.Files, sweep: led.Sweep) -> Iterator[Path]:
     """The checkpoints in the folders of attempts, none of them by a link."""
     for attempt in files.attempts(one.trial for one in sweep.everything):
-        for folder in attempt.glob("checkpoint_*/"):
+        for folder in files.saved(attempt):
             file = folder / files.CHECKPOINT
-            if not folder.is_symlink() and _is_file(file):
+            if _is_file(file):
                 yield file
 
 

@@ -199,10 +199,32 @@ def _wandb(files: Files) -> Tracker:
     own folder, and `wandb sync` joins them.
     """
     import wandb  # noqa: F401 the callback can be imported without it
-    from ray.air.integrations.wandb import WandbLoggerCallback
+    from ray.air.integrations.wandb import WandbLoggerCallback, _WandbLoggingActor
+    from ray.air.util.node import _force_on_current_node
+
+    class Process(_WandbLoggingActor):
+        """Takes the key as an argument."""
+
+        def __init__(self, *args: Any, key: str | None, **settings: Any) -> None:
+            if key is not None:  # else wandb has a login
+                os.environ["WANDB_API_KEY"] = key
+            super().__init__(*args, **settings)
 
     class Logger(WandbLoggerCallback):
-        """Raises the error that ended a run's wandb process."""
+        """Raises the error that ended a run's wandb process. Gives the process its key as an argument: Ray
+        logs the environments that it is asked for."""
+
+        _remote_logger_class: Any
+
+        def _start_logging_actor(
+            self, trial: TrackedRun, exclude_results: list[str], **settings: Any
+        ) -> None:
+            if self._remote_logger_class is None:
+                here = _force_on_current_node()
+                again = {"max_restarts": -1, "max_task_retries": -1}
+                self._remote_logger_class = ray.remote(num_cpus=0, **here, **again)(Process)
+            settings["key"] = os.environ.get("WANDB_API_KEY")
+            super()._start_logging_actor(trial, exclude_results, **settings)
 
         def log_trial_result(
             self, iteration: int, trial: TrackedRun, result: dict[str, Any]

@@ -21,6 +21,7 @@ from sweeps.report.next_steps import steps_of
 from sweeps.report.summary import markdown
 from sweeps.report.tables import arms_table, curves_csv, trials_table
 from sweeps.report.terminal import print_result
+from sweeps.report.written import Written
 from tinylm.files import read_file
 
 
@@ -61,13 +62,15 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
 
     model = best.write(files, found)  # which the texts name
     figures, figures_before = plots.draw(found), set(_figures(files))
+    own = Written(files.written, earlier=bool(figures_before), folder=files.analysis)
     names = list(figures)
     paths = []
     for path, content in _contents(files, found, figures):
-        ledger.write_whole(path, content)
+        own.write(path, content)
         paths.append(path)
     for stale in figures_before.difference(paths):  # of a path that is no longer swept
-        stale.unlink(missing_ok=True)
+        if own.is_own(stale):
+            stale.unlink(missing_ok=True)
     pictures = [files.figure(name, "png") for name in plots.to_open_first(names)]
     return Analysis(
         found,

@@ -14,9 +14,10 @@ from sweeps.findings.best import best_runs
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.experiments import Experiment, experiments
 from sweeps.findings.results import METRICS, UNITS, Results
-from sweeps.ledger import Files, ResultsFolder, Trial, write_whole
+from sweeps.ledger import Files, ResultsFolder, Trial
 from sweeps.report.entries import group_names, group_terms, group_words
 from sweeps.report.head import best_words, head_words
+from sweeps.report.notes import written
 from sweeps.report.page import Content, page_palette, plotly, render, shown_loss
 from sweeps.report.thinning import thinned
 from sweeps.selection import NO_CHANGE, Measured, last_record, losses_by_seed, when
@@ -30,8 +31,9 @@ def write_index(folder: Path, reader: Reader) -> Path:
     """Write `index.html`, which lists the sweeps in a folder, and `compare.html`, which compares them; returns
     the path of the index."""
     there = ResultsFolder(folder)
-    write_whole(there.compare, compare_html(compared(folder, reader)).encode())
-    write_whole(there.index, index_html(folder, reader).encode())
+    own = written(there)
+    own.write(there.compare, compare_html(compared(folder, reader)).encode())
+    own.write(there.index, index_html(folder, reader).encode())
     return there.index
 
 

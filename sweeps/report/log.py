@@ -17,7 +17,7 @@ from sweeps.exits import message_of
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings
 from sweeps.findings.results import METRICS, Results, tokens_per_s
-from sweeps.ledger import Files, ResultsFolder, Row, write_whole
+from sweeps.ledger import Files, ResultsFolder, Row
 from sweeps.outcomes import outcome
 from sweeps.report import log_page, notes
 from sweeps.report.answer import better_words, chosen_words, unfinished_words
@@ -145,13 +145,15 @@ def write(folder: Path, reader: Reader) -> Path:
         begin_notes(Files(folder / found.results.name))
     left_out = {name: message_of(why) for name, why in reader.left_out(folder).items()}
     content = _template().render(**_content(folder, all_findings), left_out=left_out)
-    path = ResultsFolder(folder).log
+    there = ResultsFolder(folder)
+    path, own = there.log, notes.written(there)
     copy = notes.write(path, content.encode())
     whole_log = read_file(path, notes.LARGEST).decode(errors="replace")  # with people's notes
-    write_whole(ResultsFolder(folder).log_page, log_page.html(whole_log).encode())
+    own.write(there.log_page, log_page.html(whole_log).encode())
     if copy is not None:
         print(
-            f"{path} was not written by this program, or was cut off: it is now {copy}",
+            f"{path} was not written by this program, was cut off, or was changed outside of its notes: as it "
+            f"was, it is now {copy}",
             file=sys.stderr,
         )
     return path

@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sweeps.exits import UsageError
-from sweeps.ledger import write_whole
+from sweeps.ledger import ResultsFolder, write_whole
+from sweeps.report.written import Written, digest_of
 from tinylm.files import backup_names, exchange, read_file
 
 Notes = dict[bytes, bytes]
@@ -38,6 +39,15 @@ def block(key: str) -> str:
     """The two marker lines of a note; every key in a log is unique."""
     key = quote(key)
     return f"<!-- notes: {key} -->\n<!-- end of notes: {key} -->"
+
+
+def written(there: ResultsFolder) -> Written:
+    """What this program wrote into a results folder. Versions that kept no digests ended the log so."""
+    try:
+        log = read_file(there.log, LARGEST)
+    except OSError:
+        log = b""
+    return Written(there.written, earlier=log.endswith(LAST))
 
 
 def notes(content: bytes) -> Notes:
@@ -132,6 +142,12 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
+def _frame(content: bytes) -> str:
+    """The digest of a file without its notes, and without what editors do to the ends of lines."""
+    empty = _NOTE.sub(rb"<!-- notes: \g<key> -->\n<!-- end of notes: \g<key> -->", content)
+    return digest_of(b"\n".join(line.rstrip() for line in empty.splitlines()))
+
+
 def _copied(path: Path, content: bytes) -> Path:
     """A file beside a file, with its content."""
     copy = next(one for one in backup_names(path) if not one.exists() or _holds(one, content))
@@ -142,22 +158,27 @@ def _copied(path: Path, content: bytes) -> Path:
 def write(path: Path, generated: bytes, clock: Callable[[], float] = time.monotonic) -> Path | None:
     """Write a generated file; keep the notes of its earlier version and those saved meanwhile.
 
-    An earlier file that does not end as a generated one does was written by somebody else, or cut off: it
-    is copied first, and the copy's path comes back. Raises `NotesError` and leaves the file unchanged if
-    a note has no beginning or no end.
+    An earlier file is copied first, and the copy's path comes back, if it does not end as a generated one
+    does, or has other words outside of its notes than were generated. Raises `NotesError` and leaves the
+    file unchanged if a note has no beginning or no end.
     """
-    copy = None
+    copy, own = None, written(ResultsFolder(path.parent))
+    is_known = own.is_known(path)  # else an older version may have written it
     ours = path.with_name(f".{path.name}.{os.getpid()}.new")
     # Just before what we had written and took back, or over it; each with what it was made from.
     saved: list[tuple[Notes, Notes]] = []
     while True:
         seen = _settled(path, clock)
         kept = notes(seen or b"")
-        if seen and not seen.endswith(LAST):
+        is_own = (seen or b"").endswith(LAST) and (
+            not is_known or own.is_content(path, _frame(seen or b""))
+        )
+        if seen and not is_own:
             copy = _copied(path, seen)
         for before, after in saved:
             kept = merged(before, after, kept)
         content = filled(generated, kept)
+        own.add(path, _frame(content))
         write_whole(ours, content)
         try:
             if seen is None:

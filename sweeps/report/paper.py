@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps import ledger
 from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.everything import SearchFindings, StudyFindings
@@ -13,6 +12,7 @@ from sweeps.ledger import Files
 from sweeps.report.markdown import escaped
 from sweeps.report.speedup import range_words, times_words
 from sweeps.report.study_summary import allows_for_looks, interval_kinds
+from sweeps.report.written import Written
 from sweeps.selection import groups, losses_at, when
 from sweeps.stats import half_interval
 from sweeps.text import between, loss, named, probability, quantity, signed
@@ -82,8 +82,10 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Path:
         "figures.tex": "\n".join(_figure(name, caption(found, name)) for name in drawn).encode(),
         **{f"{name}.pdf": content for name, content in drawn.items()},
     }
+    earlier = (files.paper / "figures.tex").is_file()
+    own = Written(files.written, earlier=earlier, folder=files.paper)
     for name, content in contents.items():
-        ledger.write_whole(files.paper / name, content)
+        own.write(files.paper / name, content)
     return files.paper
 
 

@@ -3,7 +3,10 @@
 Each trial is a run with its scalars and hyperparameters. One more run has the sweep's figures.
 """
 
+import contextlib
 import re
+import shutil
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,8 @@ from typing import Any
 from sweeps.findings.everything import SearchFindings, StudyFindings
 from sweeps.findings.results import Results, status_of
 from sweeps.ledger import Files, Trial
+from sweeps.report.written import Written, digest_of
 from sweeps.selection import Point, at, when
-from tinylm.files import replacing_folder
 
 FIGURES = "figures"  # the run that has the figures
 SCALARS = ("train_loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_s")
@@ -77,13 +80,28 @@ def _write_figures(found: SearchFindings | StudyFindings, folder: Path) -> None:
 def write(files: Files, found: SearchFindings | StudyFindings) -> Path:
     """Rewrite the event files of every measured trial; returns the folder for TensorBoard.
 
-    New files are written next to the old ones and then replace them, so that no curve appears twice.
+    New files are written next to the old ones and then replace them, so that no curve appears twice. What
+    else people put there stays.
     """
     results = found.results
     measured = [trial for trial in results.sweep.trials.values() if trial.curve]
-    with replacing_folder(files.events) as new:
+    # Older versions wrote no list of files.
+    own = Written(files.written, earlier=True, folder=files.events)
+    runs = {FIGURES, *map(run_name, results.sweep.everything)}
+    files.events.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tensorboard.", dir=files.analysis) as new:
         for trial in measured:
-            _write_trial(results, trial, new / run_name(trial))
+            _write_trial(results, trial, Path(new) / run_name(trial))
         if measured:
-            _write_figures(found, new / FIGURES)
+            _write_figures(found, Path(new) / FIGURES)
+        for old in files.events.glob("*/events.out.tfevents.*"):
+            if (own.is_known(old) or old.parent.name in runs) and own.is_own(old):
+                old.unlink()
+                with contextlib.suppress(OSError):  # others are beside it
+                    old.parent.rmdir()
+        for file in Path(new).glob("*/*"):
+            target = files.events / file.relative_to(new)
+            target.parent.mkdir(exist_ok=True)
+            own.add(target, digest_of(file.read_bytes()))
+            shutil.move(file, target)
     return files.events

@@ -692,6 +692,27 @@ def test_what_is_not_of_a_trial_is_never_deleted(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in others)
 
 
+@pytest.mark.fault("files of people in the folders of attempts", "they stay")
+def test_what_people_put_into_the_folder_of_an_attempt_stays(tmp_path: Path) -> None:
+    """Beside a checkpoint that a later one replaces, and one that no row names."""
+    first = sweep(tmp_path, grid(RATES, **NONE), records=3)
+    files = led.Files(tmp_path)
+    row = next(one for trial in first.trials.values() for one in trial.checkpoints)
+    saved = files.checkpoint(row)
+    unnamed = files.checkpoints / f"{row['trial']}-7" / "checkpoint_9" / files.CHECKPOINT
+    mine = [
+        saved.with_name("thesis.txt"),
+        saved.parents[1] / "checkpoint_mine" / files.CHECKPOINT,
+        unnamed.with_name("thesis.txt"),
+        unnamed.parents[1] / "checkpoint_mine" / files.CHECKPOINT,
+    ]
+    for file in (*mine, unnamed):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    sweep(tmp_path, grid(RATES, **NONE))
+    assert [file.exists() for file in (*mine, saved, unnamed)] == [True] * 4 + [False] * 2
+
+
 def test_the_next_session_tries_a_failed_trial_again(tmp_path: Path) -> None:
     sweep(tmp_path, grid(RATES, **NONE), failing)
     assert statuses(sweep(tmp_path, grid(RATES, **NONE))) == ["finished"] * 8

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from ledgers import EVERY, loss, story, studied
+from ledgers import EVERY, loss, lr_sweep, story, studied
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -118,3 +118,26 @@ def test_a_sweep_without_measures_has_an_empty_folder(tmp_path: Path) -> None:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
         tell.plan({"optim.lr": 1e-3})
     assert list(events.write(Files(tmp_path), findings(studied(Files(tmp_path)))).iterdir()) == []
+
+
+@pytest.mark.fault("files of people in analysis/tensorboard/", "they stay, through a link too")
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_people_put_beside_event_files_stays(tmp_path: Path, linked: bool) -> None:
+    """Also a run of their own, and a file beside those of a run."""
+    lr = lr_sweep(tmp_path / "lr")
+    if linked:
+        (tmp_path / "elsewhere").mkdir()
+        lr.analysis.mkdir()
+        lr.events.symlink_to(tmp_path / "elsewhere")
+    events.write(lr, findings(studied(lr)))
+    written = set(lr.events.glob("*/*"))
+    run = next(one for one in lr.events.iterdir() if one.name != events.FIGURES)
+    mine = [lr.events / "mine" / "events.out.tfevents.1", lr.events / "todo.txt", run / "todo.txt"]
+    mine[0].parent.mkdir()
+    for file in mine:
+        file.write_text("mine")
+    events.write(lr, findings(studied(lr)))
+    assert [file.read_text() for file in mine] == ["mine"] * 3
+    assert not written & set(lr.events.glob("*/*"))
+    assert len(list(lr.events.glob("*/events*"))) == len(written) + 1
+    assert [one.name for one in lr.analysis.iterdir()] == ["tensorboard"]

@@ -1,0 +1,101 @@
+"""What this program wrote, by digest: only that is overwritten or deleted; what people wrote or changed is kept."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from sweeps.ledger import write_whole
+from tinylm.files import backup_names, read_file
+
+_LARGEST = 10**9  # bytes of a file
+_TO_SHORTEN = (
+    10**5
+)  # bytes of the list: lines of files that are gone, or were written anew, are dropped
+
+
+class Written:
+    """The files of a folder that this program wrote.
+
+    A list has a line for each content that a file was given, as `sha256sum` prints it. Lines are only
+    appended, before the file is written: neither a crash nor another process makes a file another's.
+    """
+
+    def __init__(self, files: Path, *, earlier: bool, folder: Path | None = None) -> None:
+        """`files` is the list, beside or above what it lists. `earlier` is whether a version that kept no
+        list wrote there: then a file that is not listed is its own; with a folder, as long as the list has
+        nothing in it."""
+        self._list = files
+        known = self._digests()
+        listed = folder and any(folder in (files.parent / name).parents for name in known)
+        self._earlier = earlier and not listed
+        if files.is_file() and files.stat().st_size > _TO_SHORTEN:
+            last = {
+                name: each[-1] for name, each in known.items() if (files.parent / name).exists()
+            }
+            write_whole(files, "".join(_line(*one) for one in last.items()).encode())
+
+    def _digests(self) -> dict[str, list[str]]:
+        """The digests of the contents that each file was given."""
+        found: dict[str, list[str]] = {}
+        try:
+            lines = read_file(self._list, _LARGEST, follow=False).decode(errors="replace")
+        except OSError:
+            return found
+        for line in lines.splitlines():
+            digest, _, name = line.partition("  ")
+            found.setdefault(name, []).append(digest)
+        return found
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._list.parent).as_posix()
+
+    def is_known(self, path: Path) -> bool:
+        """Whether the list has a file."""
+        return self._name(path) in self._digests()
+
+    def is_content(self, path: Path, digest: str | None) -> bool:
+        """Whether a digest is that of a content that this program gave a file."""
+        known = self._digests().get(self._name(path))
+        return self._earlier if known is None else digest in known
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a file is as this program wrote it."""
+        return self.is_content(path, _digest_of(path))
+
+    def add(self, path: Path, digest: str) -> None:
+        """Keep the digest of what a file will have."""
+        self._list.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self._list, flags, 0o666), "ab") as stream:
+            stream.write(_line(self._name(path), digest).encode())
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a whole file. What is there and is not this program's becomes a copy beside it, which is
+        said."""
+        if os.path.lexists(path) and not self.is_own(path):
+            copy = next(one for one in backup_names(path) if not os.path.lexists(one))
+            path.rename(copy)
+            print(
+                f"{path} was not written by this program, or was changed: it is now {copy}",
+                file=sys.stderr,
+            )
+        self.add(path, digest_of(content))
+        write_whole(path, content)
+
+
+def _line(name: str, digest: str) -> str:
+    return f"{digest}  {name}\n"
+
+
+def digest_of(content: bytes) -> str:
+    """The digest of a content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(path: Path) -> str | None:
+    """The digest of a file; None if it is none, or can't be read."""
+    try:
+        return digest_of(read_file(path, _LARGEST))
+    except OSError:
+        return None
