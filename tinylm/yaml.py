@@ -16,7 +16,7 @@ import yaml
 from tinylm.exits import Code, CommandError
 from tinylm.files import read_file
 
-_LARGEST = 2 * 10**6  # bytes of a file; a grid of 100,000 values has half of that
+_LARGEST = 500_000  # bytes of a file; a grid of 10,000 values has half of that
 _LONGEST, _LONGEST_KEY = 100_000, 200  # characters of a text, and of a key
 # What a terminal would act on: control characters, and those that turn the direction of text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

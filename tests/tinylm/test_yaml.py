@@ -141,7 +141,7 @@ def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
         ('a: {b: [1, "\\a"]}', r"x.yaml: a.b: control character '\x07'"),
         ('"\\e[31m": 1', r"x.yaml: control character '\x1b'"),
         ('a: "\\u202e"', r"x.yaml: a: control character '\u202e'"),
-        ("a: " + "x" * 2_000_000, "x.yaml: larger than 2 MB"),
+        ("a: " + "x" * 2_000_000, "x.yaml: larger than 0.5 MB"),
     ],
 )
 def test_what_no_person_writes_is_refused_with_its_place(
