@@ -15,8 +15,9 @@ from typing import Any
 from tinylm.machine import memory, processor
 
 _ROOT = Path(__file__).resolve().parents[2]
-# The modules of tinylm that a curve depends on.
-_TRAINING = ("config", "texts", "documents", "data", "model", "optim", "train", "checkpoint")
+# The modules that a curve depends on.
+_TINYLM = ("config", "texts", "documents", "data", "size", "model", "optim", "train", "checkpoint")
+_TRAINING = (*(f"tinylm/{name}.py" for name in _TINYLM), "sweeps/engine/worker.py")
 
 
 def _git(*arguments: str) -> str | None:
@@ -31,12 +32,12 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def code(folder: Path = _ROOT / "tinylm") -> str:
-    """A digest of the code that trains: of what is run, whatever its comments and docstrings say, and
+def code(root: Path = _ROOT) -> str:
+    """A digest of the code that trains, in the folder of both packages: of what is run, whatever its comments and docstrings say, and
     whatever the version of Python."""
     digest = hashlib.sha256()
     for name in _TRAINING:
-        digest.update(_what_runs((folder / f"{name}.py").read_text(encoding="utf-8")).encode())
+        digest.update(_what_runs((root / name).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
 
 

@@ -305,11 +305,11 @@ def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts, *, downloads: bool
 def _program() -> led.Program:
     """What trains in this session."""
     here = provenance.program()
-    return led.Program(here["code"], here["versions"]["torch"])
+    return led.Program(here["code"], here["versions"]["torch"], here["versions"]["numpy"])
 
 
 def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> None:
-    """Raise `RefusedError` if runs that were begun would go on with other code, or another torch."""
+    """Raise `RefusedError` if runs that were begun would go on with other code, or another torch or numpy."""
     begun = driver.to_resume
     if not begun:
         return
@@ -322,7 +322,7 @@ def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> Non
                 found.setdefault(words, []).append(trial.label)
     if found:
         lines = [f"  {words} ({', '.join(labels)})" for words, labels in found.items()]
-        head = "code: runs would resume with another version of the training code or of torch:"
+        head = "code: runs would resume with another version of the training code, torch or numpy:"
         allow = "to continue them anyway, which the ledger and the log will say, add --allow code"
         raise RefusedError("\n".join([head, *lines, allow]))
 
@@ -330,6 +330,7 @@ def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> Non
 _DIFFERENT = {
     "code": "the training code of tinylm was {}, it is {} here",
     "torch": "torch was {}, it is {} here",
+    "numpy": "numpy was {}, it is {} here",
 }
 
 
