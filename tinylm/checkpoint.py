@@ -80,7 +80,7 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
         except RuntimeError as error:  # that is how torch says that the disk is full
             if (cause := system_error(error)) is None:
                 raise
-            raise cause from error
+            raise OSError(cause.errno, os.strerror(cause.errno or 0), str(path)) from error
         stream.seek(0)
         stream.write(hashlib.file_digest(stream, "sha256").digest())
 

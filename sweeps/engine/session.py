@@ -5,7 +5,8 @@ Ray is imported when there is something to train.
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.address import LOCAL, require_address
 from sweeps.engine.driver import Driver, refuse_other_bits
-from sweeps.engine.failures import failure_of
+from sweeps.engine.failures import failure_of, storing
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
@@ -213,6 +214,18 @@ def run(
         raise Interrupted(number, words) from error
 
 
+@contextmanager
+def _resumable(files: led.Files, options: Options) -> Iterator[None]:
+    """Say of an error of the storage or the cluster how the sweep resumes, if it has begun."""
+    try:
+        with storing(files.folder):
+            yield
+    except (ClusterError, StorageError) as error:
+        if not files.ledger.exists():
+            raise
+        raise type(error)(f"{error}\nTo resume: {options.command}") from error
+
+
 def _kept(options: Options) -> str:
     """What is said of a sweep that a signal ended."""
     return f"interrupted; everything measured so far is kept. To resume: {options.command}"
@@ -225,7 +238,7 @@ def _run(
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     _require_a_slot(request, options)
-    with exits.storing(folder):
+    with _resumable(files, options):
         before = list(led.rows(files, {"sweep", "planned"}))
         if not before:  # what is done needs no Ray
             _require_ray(options)  # before a text is prepared, which may take long
@@ -394,12 +407,11 @@ class _Session:
             print(f"{self._files.folder}: nothing is left to train", flush=True)
             return self._conclude(None)
         try:
-            with exits.storing(self._files.folder):
-                ended_by = self._train(callbacks)
-        except (ClusterError, StorageError) as error:
-            if isinstance(error, ClusterError) and self.driver.sweep.spent_tokens:
+            ended_by = self._train(callbacks)
+        except ClusterError:
+            if self.driver.sweep.spent_tokens:
                 self.readers.publish(self._files, self.console)
-            raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
+            raise
         return self._conclude(ended_by)
 
     def _repeat(self) -> int:
