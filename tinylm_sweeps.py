@@ -4,6 +4,7 @@ Another distribution on PyPI, `sweeps` by Weights & Biases, installs a package o
 module lies outside the package, so that it can say so.
 """
 
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,12 @@ def other_package() -> str | None:
 
 
 def main() -> None:
-    """Run the one command; exit code 2 if another package has its name."""
+    """Run the one command; exit code 2 if another package has its name.
+
+    SIGINT ends the program in silence until the command listens to it (`tinylm.exits.reported`).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     other = other_package()
     if other is not None:
         print(

@@ -27,6 +27,8 @@ The words of this project, as the code uses them:
 """
 
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,15 @@ if TYPE_CHECKING:
     from sweeps.api import LoadedSweep
 
 __all__ = ["load", "sweep"]
+
+# Under `python -m sweeps.run` SIGINT ends the program in silence until it listens to it, as under the script
+# `sweeps`. Python sets the first argument to -m while it looks for the module.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)].partition(".")[0] == "sweeps"
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def load(name: str | os.PathLike[str]) -> "LoadedSweep":

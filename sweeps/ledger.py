@@ -565,10 +565,11 @@ class Program:
 
     code: str | None
     torch: str | None
+    numpy: str | None = None  # its generator chooses the batches
 
     def differing(self, other: "Program") -> list[str]:
-        """What differs from another: `code`, `torch`; what one of them does not say does not."""
-        names = ("code", "torch")
+        """What differs from another: `code`, `torch`, `numpy`; what one of them does not say does not."""
+        names = ("code", "torch", "numpy")
         both = [(name, getattr(self, name), getattr(other, name)) for name in names]
         return [name for name, one, two in both if None not in (one, two) and one != two]
 
@@ -753,7 +754,11 @@ class Sweep:
     def programs(self, trial: Trial) -> list[Program]:
         """What has trained a trial's curve, one after the other."""
         rows = [self.sessions[number] for number in trial.sessions if number >= 0]
-        return [Program(row.get("code"), row.get("versions", {}).get("torch")) for row in rows]
+        versions = [row.get("versions", {}) for row in rows]
+        return [
+            Program(row.get("code"), one.get("torch"), one.get("numpy"))
+            for row, one in zip(rows, versions, strict=True)
+        ]
 
     @property
     def attempted(self) -> list[Trial]:

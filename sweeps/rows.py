@@ -13,7 +13,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   (by name, with hypothesis and changes)
     session       a driver begins: command, folder_option (of the command, that chooses the sweep's
                   folder: --out, or --name of a named experiment), code (digest of the code that trains),
-                  allowed (what --allow named), versions, machine, commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
+                  allowed (what --allow named), versions (by name), machine (system,
+                  processor, cpus, memory, gpu), commit, slots, dashboard, product_flops (per second, of a large matrix product on this machine),
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
     node          of a running cluster: node (Ray's id), host (and its address), state (`joined`: it may train;
@@ -155,7 +156,7 @@ _FIELDS: Mapping[str, str] = {
         "matters?=number|null variance?=variance arms?=tree judged?=text"
     ),
     "session": (
-        "command?=text folder_option?=text versions?=tree machine?=tree commit?=text|null "
+        "command?=text folder_option?=text versions?=versions machine?=machine commit?=text|null "
         "changed?=flag|null constraints?=text|null slots?=count|null dashboard?=text|null "
         "product_flops?=number|null notes?=texts speeds?=trees code?=text allowed?=text|null"
     ),
@@ -213,6 +214,8 @@ _FIELDS: Mapping[str, str] = {
     "sampled": "texts=sampled",
     "tested": "runs=ids trials=tested",
 }
+# Of the `machine` of a session, whose `versions` are texts, or null, by name.
+_MACHINE = "system?=text processor?=text cpus?=count|null memory?=count gpu?=text"
 # Of a trial in a `tested`.
 _TESTED = "loss=number|null bits_per_byte=number|null tokens=count split=text"
 # Of a text in a `sampled`.
@@ -262,6 +265,9 @@ def _types() -> dict[str, Any]:
         "ids_by_name": of.dict_schema(text, name, strict=True),
         "numbers_by_name": of.dict_schema(text, number, strict=True),
     }
+    types["versions"] = of.dict_schema(text, of.nullable_schema(text), strict=True)
+    types["count|null"] = of.nullable_schema(count)
+    types["machine"] = _tree(_MACHINE, types)
     types["noise"] = _tree("sd=number low=number high=number freedom=count of=text", types)
     types["decision"] = of.literal_schema(list(get_args(Decision)))
     types["variance"] = of.literal_schema(list(get_args(Variance)))
@@ -275,19 +281,21 @@ def _types() -> dict[str, Any]:
 
 
 def _tree(fields: str, types: Mapping[str, Any]) -> Any:
-    """The schema of an object with these fields."""
+    """The schema of an object with these fields; others are left out."""
+    from pydantic_core import core_schema as of
+
+    return of.typed_dict_schema(_typed(fields, types), extra_behavior="ignore")
+
+
+def _typed(fields: str, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of each of these fields."""
     from pydantic_core import core_schema as of
 
     parts = (one.partition("=") for one in fields.split())
-    return of.typed_dict_schema(
-        {
-            name.removesuffix("?"): of.typed_dict_field(
-                types[type_], required=not name.endswith("?")
-            )
-            for name, _, type_ in parts
-        },
-        extra_behavior="ignore",
-    )
+    return {
+        name.removesuffix("?"): of.typed_dict_field(types[type_], required=not name.endswith("?"))
+        for name, _, type_ in parts
+    }
 
 
 @cache
@@ -295,14 +303,8 @@ def _validator(kind: str, *, others: Literal["forbid", "ignore"]) -> "SchemaVali
     """What checks the rows of a kind; fields that it does not know are errors, or left out."""
     from pydantic_core import SchemaValidator, core_schema
 
-    types = _types()
     fields = {"kind": core_schema.typed_dict_field(core_schema.literal_schema([kind]))}
-    for one in f"{_OF_EVERY} {_FIELDS[kind]}".split():
-        name, _, type_ = one.partition("=")
-        required = not name.endswith("?")
-        fields[name.removesuffix("?")] = core_schema.typed_dict_field(
-            types[type_], required=required
-        )
+    fields |= _typed(f"{_OF_EVERY} {_FIELDS[kind]}", _types())
     return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior=others))
 
 

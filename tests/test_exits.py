@@ -1,5 +1,6 @@
 """How commands end: each exception has its exit code, and only what ends a command is caught."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,26 @@ def test_a_full_disk_names_the_place_that_was_written_to() -> None:
 
 def test_a_signal_is_added_to_128() -> None:
     assert exits.by_signal(15) == 143
+
+
+@pytest.mark.parametrize("module", ["tinylm_sweeps", "sweeps", "sweeps.run"])
+@pytest.mark.fault("SIGINT while the program is loaded", "it ends at once, without a traceback")
+def test_a_signal_that_comes_while_a_command_is_loaded_ends_it_in_silence(module: str) -> None:
+    """Python says what it imports; it loads on for a while after the first part of typer."""
+    words = [sys.executable, "-X", "importtime", "-m", module, *["run"][: module != "sweeps.run"]]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        next(line for line in started.stderr if line.endswith(" typer.colors\n"))
+        started.send_signal(signal.SIGINT)
+        said = started.stderr.read()
+    assert "Traceback" not in said
+    assert started.returncode in {-signal.SIGINT, exits.by_signal(signal.SIGINT)}
+
+
+def test_to_import_the_package_leaves_the_signals_of_a_program_alone() -> None:
+    says = "import signal, sweeps; print(signal.getsignal(2) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_a_message_never_moves_the_cursor() -> None:

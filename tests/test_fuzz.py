@@ -15,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.exits import CommandError
+from sweeps.findings.everything import Reader
+from sweeps.ledger import Files
 from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request, base_config, with_shared_blocks
-from sweeps.report import notes
+from sweeps.report import index, log, notes, page
 from sweeps.simulate.curves import read_curves
 from tinylm import checkpoint
 from tinylm import config as cfg
 from tinylm.yaml import parse
 
+FIXTURES = Path(__file__).parent / "fixtures"
 WORDS = [
     *sp.Space.model_fields,
     *cfg.PATHS,
@@ -77,6 +80,15 @@ def lines_of_refusal(of: Callable[[], object]) -> list[str]:
     except CommandError as error:
         return [*getattr(error, "problems", (str(error),))]
     return []
+
+
+def code_of_refusal(of: Callable[[], object]) -> int | None:
+    """The exit code of the error by which a call refuses its input; none if it takes it."""
+    try:
+        of()
+    except CommandError as error:
+        return error.code
+    return None
 
 
 def places(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -158,6 +170,64 @@ def test_notes_are_kept_or_refused(parts: list[str]) -> None:
     assert {k: v for k, v in kept.items() if v.strip()} == {
         k: v for k, v in found.items() if v.strip()
     }
+
+
+# Rows of real sweeps, small ones: of a search and of a study.
+LEDGERS = [
+    [json.loads(line) for line in (FIXTURES / name / "ledger.jsonl").read_text().splitlines()]
+    for name in ("lr", "layer_norm", "confirm")
+]
+STRANGE = st.sampled_from(
+    [None, True, -1, 0, 7, 2**53, 2**70, 1e308, 1e-300, 0.5, "", "x", "<b>", "../../x", "a" * 5000]
+) | st.sampled_from([[], [None], ["x"], {}, {"a": 1}, {"grid": []}, {"grid": [1]}, {"": None}])
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """The rows of a ledger with something else at up to three places; rare kinds are as likely as others."""
+    rows = copy.deepcopy(draw(st.sampled_from(LEDGERS)))
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(
+            st.sampled_from(sorted({row["kind"] for row in rows if isinstance(row["kind"], str)}))
+        )
+        row = draw(st.sampled_from([one for one in rows if one["kind"] == kind]))
+        what = draw(st.sampled_from(["value", "value", "value", "gone", "more", "row", "again"]))
+        *above, last = draw(st.sampled_from([one for one in places(row)[1:] if one[0] != "kind"]))
+        part: Any = row
+        for key in above:
+            part = part[key]
+        if what == "value":
+            part[last] = draw(STRANGE)
+        elif what == "gone":
+            del part[last]
+        elif what == "more":
+            row["more"] = draw(STRANGE)
+        elif what == "row":
+            rows.remove(row)
+        else:
+            rows.insert(draw(st.integers(0, len(rows))), copy.deepcopy(row))
+    return [{**row, "seq": number} for number, row in enumerate(rows)]
+
+
+def read_all(folder: Path) -> None:
+    """Make what is made of a sweep that can be read."""
+    found = Reader().findings(Files(folder))
+    page.html(page.page(found, ""))
+
+
+@settings(max_examples=25, derandomize=True)
+@given(rows=ledgers())
+@pytest.mark.fault("ledgers with any row changed", "read, or exit code 6 in a sentence")
+def test_a_ledger_is_read_or_refused(tmp_path_factory: Any, rows: list[dict[str, Any]]) -> None:
+    """The index and the log stand whatever one sweep is."""
+    root = tmp_path_factory.mktemp("results")
+    folder = root / "lr"
+    folder.mkdir()
+    (folder / "ledger.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    codes = {code_of_refusal(lambda: read_all(folder))}
+    codes |= {code_of_refusal(lambda: index.index_html(root, Reader()))}
+    codes |= {code_of_refusal(lambda: log.write(root, Reader()))}
+    assert codes <= {None, 2, 6}
 
 
 CELLS = st.sampled_from(

@@ -640,6 +640,32 @@ MEASURED = point(1, 1, 3.0)[1] | {"trial": "a"}
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
+        ({"machine": {"memory": [None]}}, "machine.memory: "),
+        ({"machine": {"memory": "8 GB"}}, "machine.memory: "),
+        ({"machine": {"processor": {"name": "x86"}}}, "machine.processor: "),
+        ({"versions": {"torch": 2.7}}, "versions.torch: "),
+    ],
+    ids=str,
+)
+@pytest.mark.fault("a session whose machine has wrong types", "exit code 6, with the line")
+def test_the_machine_of_a_session_has_types(
+    files: led.Files, fields: dict[str, object], rule: str
+) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session", **fields)
+    with pytest.raises(led.LedgerError, match=f"line 1 is damaged: {rule}"):
+        led.read(files)
+
+
+def test_what_a_later_version_says_of_a_machine_is_skipped(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session", machine={"cpus": 2, "wings": [7]})
+    assert led.fold(led.rows(files)).session["machine"] == {"cpus": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
         ({"val_loss": None}, "val_loss: .* number, got None"),
         ({"val_loss": "3"}, "val_loss: .* number, got '3'"),
         ({"val_loss": [3.0]}, "val_loss: "),

@@ -10,7 +10,7 @@ import os
 import pickle
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,12 @@ from tinylm.size import size
 _FORMAT = 2
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _WATCHED = tuple(field.name for field in fields(train.LossWatch))
+_LONGEST = 1e9  # seconds of training: thirty years
+_MOST = 1e100  # a loss, as in a ledger
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of a parameter
+_COUNTED = 2**24  # updates up to which it counts: the counter is a float32
+# Fields of its groups that the run sets, or that change how it computes and not what.
+_FREE = {"lr", "capturable", "foreach", "fused", "differentiable"}
 _SHARE = 4  # the tables of a model that no checkpoint holds take this part of the memory at most
 
 
@@ -74,7 +80,7 @@ def save(path: Path, state: train.State, corpus: Corpus, config: cfg.Config) -> 
         except RuntimeError as error:  # that is how torch says that the disk is full
             if (cause := system_error(error)) is None:
                 raise
-            raise cause from error
+            raise OSError(cause.errno, os.strerror(cause.errno or 0), str(path)) from error
         stream.seek(0)
         stream.write(hashlib.file_digest(stream, "sha256").digest())
 
@@ -167,18 +173,36 @@ def _problem(content: Mapping[str, Any], config: cfg.Config) -> str:
         return "the digest of its corpus is missing"
     if not 0 <= content["step"] <= config.steps:
         return f"step {content['step']} of {config.steps}"
-    if not (math.isfinite(content["seconds"]) and content["seconds"] >= 0):
-        return f"seconds is {content['seconds']}"
+    if not 0 <= content["seconds"] <= _LONGEST:
+        return f"seconds is {content['seconds']!s:.20}"
+    watched = [content[name] for name in _WATCHED]
+    unused = str(watched) == str([*asdict(train.LossWatch()).values()])  # NaN is not equal to NaN
+    if not (all(-_MOST <= one <= _MOST for one in watched) if content["step"] else unused):
+        return "what it says of the losses is not finite"
     return _problem_of_weights(content["model"], config.model)
+
+
+def _is_plain(tensor: object) -> bool:
+    """Whether something is a tensor of floating-point numbers, each of which is in memory.
+
+    One that repeats its values, or has none, may claim to be of any size.
+    """
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.is_floating_point()
+        and tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+    )
 
 
 def _problem_of_weights(weights: Mapping[str, Any], model: cfg.Model) -> str:
     """The same for the weights of a model."""
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            return f"{name:.80} is not a tensor of numbers"
-        if not tensor.is_contiguous():  # one that repeats its values may claim to be of any size
-            return f"{name:.80} is not contiguous"
+            return f"{name!s:.80} is not a tensor of numbers"
+        if not _is_plain(tensor):
+            return f"{name!s:.80} is not contiguous"
     tied = weights.get("head.weight") if model.tie_embeddings else None
     held = sum(tensor.numel() for tensor in weights.values()) - (
         0 if tied is None else tied.numel()
@@ -203,33 +227,71 @@ def _filled(path: Path, model: torch.nn.Module, weights: Mapping[str, Any]) -> N
         raise CheckpointError(f"{path}: the weights are of another model: {reason:.200}") from error
 
 
-def _resume_optimizer(path: Path, state: train.State, saved: dict[str, Any]) -> None:
-    """Give the optimizer its saved state; `CheckpointError` if it is that of another one."""
-    optimizer = state.optimizer
-    fixed = ("params", "betas", "eps", "weight_decay")
+def _resume_optimizer(path: Path, state: train.State, saved: Mapping[str, Any]) -> None:
+    """Give the optimizer its saved moments; `CheckpointError` if they are not those of this run.
+
+    Nothing of their size is allocated before they have been checked.
+    """
+    # How it computes is a matter of this program, not of the one that saved it.
+    groups = state.optimizer.state_dict()["param_groups"]
+    parameters = [
+        parameter for group in state.optimizer.param_groups for parameter in group["params"]
+    ]
     try:
-        before = [
-            [group[name] for name in fixed] for group in optimizer.state_dict()["param_groups"]
-        ]
-        there = [[group[name] for name in fixed] for group in saved["param_groups"]]
-        same = [[*map(tuple, row[:2]), *row[2:]] for row in before] == [
-            [*map(tuple, row[:2]), *row[2:]] for row in there
-        ]
-        optimizer.load_state_dict(saved)
-        for group in optimizer.param_groups:  # not as the program that has saved it had it
-            group["capturable"] = state.optimizer.defaults["capturable"]
-        kept = {
-            id(parameter): all(
-                tensor.isfinite().all() and (tensor.numel() == 1 or tensor.shape == parameter.shape)
-                for tensor in moments.values()
-            )
-            for parameter, moments in optimizer.state.items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its optimizer state can't be used: {error}") from error
-    parameters = list(state.model.parameters()) if state.step else []
-    if not same or not all(kept.get(id(parameter), False) for parameter in parameters):
-        raise CheckpointError(f"{path}: the optimizer state belongs to another run")
+        problem = _problem_of_groups(saved["param_groups"], groups) or _problem_of_moments(
+            saved["state"], parameters, state.step
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: its optimizer state can't be used: {error!s:.200}"
+        ) from error
+    if problem:
+        raise CheckpointError(f"{path}: the optimizer state belongs to another run: {problem}")
+    groups = [
+        here | {"lr": there["lr"]}
+        for here, there in zip(groups, saved["param_groups"], strict=True)
+    ]
+    state.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+
+def _problem_of_groups(
+    saved: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
+) -> str:
+    """What keeps saved groups of parameters from being these; empty if nothing does."""
+    if len(saved) != len(groups):
+        return f"{len(saved)} groups of parameters, not {len(groups)}"
+    for there, here in zip(saved, groups, strict=True):
+        if not isinstance(there["lr"], float | Tensor) or not math.isfinite(there["lr"]):
+            return "its lr is not a number"
+        for name in here.keys() & there.keys() - _FREE:  # versions of torch differ in the others
+            value = list(there[name]) if isinstance(here[name], list | tuple) else there[name]
+            own = list(here[name]) if isinstance(here[name], tuple) else here[name]
+            if value != own:
+                return f"its {name} is another"
+    return ""
+
+
+def _problem_of_moments(
+    saved: Mapping[int, Mapping[str, Any]], parameters: Sequence[Tensor], step: int
+) -> str:
+    """What keeps a saved state from being that of these parameters after so many updates; empty if
+    nothing does."""
+    if saved.keys() != set(range(len(parameters) if step else 0)):
+        return f"it has {len(saved)} parameters at step {step}"
+    for number, moments in saved.items():
+        if moments.keys() != _MOMENTS or not all(map(_is_plain, moments.values())):
+            return f"the moments of parameter {number} are not tensors of numbers"
+        if moments["step"].numel() != 1 or moments["step"].item() != min(step, _COUNTED):
+            return f"it is not at step {step}"
+        for name in ("exp_avg", "exp_avg_sq"):
+            moment, parameter = moments[name], parameters[number]
+            if moment.shape != parameter.shape or moment.dtype != parameter.dtype:
+                return f"{name} of parameter {number} is of another shape or type"
+            if not moment.isfinite().all():
+                return f"{name} of parameter {number} is not finite"
+        if moments["exp_avg_sq"].min() < 0:
+            return f"exp_avg_sq of parameter {number} is negative"
+    return ""
 
 
 def load(path: Path, corpus: Corpus, config: cfg.Config) -> train.State:

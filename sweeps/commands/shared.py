@@ -56,7 +56,7 @@ Allow = Annotated[
     Allowed | None,
     typer.Option(
         help="Go on although something differs. code: runs that have begun continue under another "
-        "version of the training code or of torch."
+        "version of the training code, torch or numpy."
     ),
 ]
 

@@ -4,14 +4,16 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
-from sweeps.exits import masked
+from sweeps.exits import StorageError, masked
 from sweeps.ledger import OUT_OF_MEMORY, says_out_of_memory
 from sweeps.text import duration
 from tinylm.exits import chain
@@ -19,7 +21,8 @@ from tinylm.exits import chain
 How = Literal["out of memory", "storage", "checkpoint", "died", "hung", "node", "error"]
 
 _TRACEBACK = 8000  # characters at the end of one that are kept
-_STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+# What another attempt would fail with as well: no room, no right to write, a limit, a broken disk.
+_STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _MEMORY_TYPES = {"MemoryError", "OutOfMemoryError"}
 # Tells what an attempt's process raised from all that Ray writes around it.
 _MARK = "AttemptError: "
@@ -36,6 +39,7 @@ class Failure:
     reason: str
     traceback: str = ""
     number: int = 0  # of the system's error, if `how` is storage
+    file: str = ""  # that could not be read or written then; empty if that is not known
 
 
 class AttemptError(Exception):
@@ -67,15 +71,41 @@ def failure_of(error: BaseException) -> Failure:
         if names & _MEMORY_TYPES or says_out_of_memory(str(one)):
             return Failure(OUT_OF_MEMORY, _line(one), text)
     for one in errors:
-        number = one.errno if isinstance(one, OSError) else None
-        if number in _STORAGE:
-            return Failure("storage", os.strerror(number), text, number)
+        if isinstance(one, OSError) and one.errno in _STORAGE:
+            file = str(one.filename or "")
+            return Failure("storage", os.strerror(one.errno), text, one.errno, file)
     for one in errors:
         # By its name: its module loads torch. A subclass tells of files that may be whole.
         if type(one).__name__ == "CheckpointError":
             return Failure("checkpoint", masked(str(one)), text)
     root = root_of(error)
     return Failure("error", _line(root) + _advice(errors), text)
+
+
+def storage_words(failure: Failure, folder: Path, checkpoint: int) -> str:
+    """What people read of a failure of storage in a sweep with this folder, whose checkpoints have at most
+    so many bytes: the file, the room that is left there, and what is needed."""
+    file = Path(failure.file or folder)
+    needed = f"a checkpoint takes up to {checkpoint / 1e6:,.1f} MB"
+    return f"{file}: {failure.reason}; {_room(file)}, and {needed} there"
+
+
+@contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Make an `OSError` a `StorageError` that names its file, or else this folder, and the room there if that
+    may be the reason."""
+    try:
+        yield
+    except OSError as error:
+        file = Path(error.filename or folder)
+        room = f"; {_room(file)}" if error.errno in _STORAGE else ""
+        raise StorageError(f"{file}: {error.strerror or error}{room}") from error
+
+
+def _room(file: Path) -> str:
+    """What is free on the disk of a file, which may be gone."""
+    place = next(one for one in (file, *file.parents) if one.is_dir())
+    return f"{place} has {shutil.disk_usage(place).free / 1e6:,.1f} MB free"
 
 
 def _line(error: BaseException) -> str:

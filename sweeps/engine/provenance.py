@@ -16,8 +16,9 @@ from typing import Any
 from tinylm.machine import memory, processor
 
 _ROOT = Path(__file__).resolve().parents[2]
-# The modules of tinylm that a curve depends on.
-_TRAINING = ("config", "texts", "documents", "data", "model", "optim", "train", "checkpoint")
+# The modules that a curve depends on.
+_TINYLM = ("config", "texts", "documents", "data", "size", "model", "optim", "train", "checkpoint")
+_TRAINING = (*(f"tinylm/{name}.py" for name in _TINYLM), "sweeps/engine/worker.py")
 
 
 def _git(*arguments: str) -> str | None:
@@ -32,10 +33,10 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def code(folder: Path = _ROOT / "tinylm") -> str:
-    """A digest of the code that trains: of what is run, whatever its comments and docstrings say, and
-    whatever the version of Python."""
-    return _digest(folder / f"{name}.py" for name in _TRAINING)
+def code(root: Path = _ROOT) -> str:
+    """A digest of the code that trains, in the folder of both packages: of what is run, whatever its comments
+    and docstrings say, and whatever the version of Python."""
+    return _digest(root / name for name in _TRAINING)
 
 
 def engine_code(folder: Path = _ROOT / "sweeps" / "engine") -> str:

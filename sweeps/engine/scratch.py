@@ -19,6 +19,8 @@ from sweeps.exits import StorageError
 PLACE = Path("/tmp")  # noqa: S108 its sockets need a short path
 DESCRIPTORS = 256  # with which Ray starts
 ROOM = 8_000_000  # bytes, with which it starts
+FILE = 200_000_000  # bytes that a file may have, with which it starts
+_STORE = 100_000_000  # bytes of its shared memory, a file, where the size of files is limited
 _PREFIX = "sweep-"
 _TOKEN = re.compile(r"[!-~]+")  # what a header may hold
 _LOCK = "driver.lock"  # locked as long as the driver lives
@@ -30,6 +32,7 @@ def require_a_place() -> None:
     """Raise `StorageError` if a Ray of its own can't start here."""
     require_short_paths()
     require_descriptors()
+    require_file_size()
     require_room()
 
 
@@ -62,6 +65,24 @@ def require_descriptors() -> None:
             f"a process may open {allowed} files here, and Ray needs {DESCRIPTORS}; raise the limit: "
             f"ulimit -n {DESCRIPTORS * 16}"
         )
+
+
+def require_file_size() -> None:
+    """Raise `StorageError` if the files of this process may not grow as large as those of Ray, which would
+    wait for ever."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if 0 <= allowed < FILE:
+        raise StorageError(
+            f"a file may have {allowed / 1e6:,.1f} MB here, and Ray needs {FILE / 1e6:,.0f} MB for its shared "
+            "memory; raise the limit: ulimit -f unlimited"
+        )
+
+
+def shared_memory() -> dict[str, int]:
+    """Ray's setting for its shared memory, of which next to nothing is used: it is one file, by default of a
+    third of the machine's memory."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return {} if allowed == resource.RLIM_INFINITY else {"object_store_memory": _STORE}
 
 
 def require_token(environment: Mapping[str, str]) -> None:

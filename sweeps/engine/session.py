@@ -5,7 +5,8 @@ Ray is imported when there is something to train.
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.address import LOCAL, require_address
 from sweeps.engine.driver import Driver, refuse_other_bits
-from sweeps.engine.failures import failure_of
+from sweeps.engine.failures import failure_of, storing
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
@@ -218,6 +219,18 @@ def run(
         raise Interrupted(number, words) from error
 
 
+@contextmanager
+def _resumable(files: led.Files, options: Options) -> Iterator[None]:
+    """Say of an error of the storage or the cluster how the sweep resumes, if it has begun."""
+    try:
+        with storing(files.folder):
+            yield
+    except (ClusterError, StorageError) as error:
+        if not files.ledger.exists():
+            raise
+        raise type(error)(f"{error}\nTo resume: {options.command}") from error
+
+
 def _kept(options: Options) -> str:
     """What is said of a sweep that a signal ended."""
     return f"interrupted; everything measured so far is kept. To resume: {options.command}"
@@ -230,7 +243,7 @@ def _run(
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     _require_a_slot(request, options)
-    with exits.storing(folder):
+    with _resumable(files, options):
         before = list(led.rows(files, {"sweep", "planned"}))
         if not before:  # what is done needs no Ray
             _require_ray(options)  # before a text is prepared, which may take long
@@ -310,11 +323,11 @@ def refuse_other_corpus(sweep: led.Sweep, facts: CorpusFacts, *, downloads: bool
 def _program() -> led.Program:
     """What trains in this session."""
     here = provenance.program()
-    return led.Program(here["code"], here["versions"]["torch"])
+    return led.Program(here["code"], here["versions"]["torch"], here["versions"]["numpy"])
 
 
 def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> None:
-    """Raise `RefusedError` if runs that were begun would go on with other code, or another torch."""
+    """Raise `RefusedError` if runs that were begun would go on with other code, or another torch or numpy."""
     begun = driver.to_resume
     if not begun:
         return
@@ -327,7 +340,7 @@ def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> Non
                 found.setdefault(words, []).append(trial.label)
     if found:
         lines = [f"  {words} ({', '.join(labels)})" for words, labels in found.items()]
-        head = "code: runs would resume with another version of the training code or of torch:"
+        head = "code: runs would resume with another version of the training code, torch or numpy:"
         allow = "to continue them anyway, which the ledger and the log will say, add --allow code"
         raise RefusedError("\n".join([head, *lines, allow]))
 
@@ -335,6 +348,7 @@ def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> Non
 _DIFFERENT = {
     "code": "the training code of tinylm was {}, it is {} here",
     "torch": "torch was {}, it is {} here",
+    "numpy": "numpy was {}, it is {} here",
 }
 
 
@@ -398,12 +412,11 @@ class _Session:
             print(f"{self._files.folder}: nothing is left to train", flush=True)
             return self._conclude(None)
         try:
-            with exits.storing(self._files.folder):
-                ended_by = self._train(callbacks)
-        except (ClusterError, StorageError) as error:
-            if isinstance(error, ClusterError) and self.driver.sweep.spent_tokens:
+            ended_by = self._train(callbacks)
+        except ClusterError:
+            if self.driver.sweep.spent_tokens:
                 self.readers.publish(self._files, self.console)
-            raise type(error)(f"{error}\nTo resume: {self.options.command}") from error
+            raise
         return self._conclude(ended_by)
 
     def _repeat(self) -> int:

@@ -90,7 +90,14 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
-from sweeps.engine.failures import failure_in, failure_of, hung_for, told  # noqa: E402
+from sweeps.engine.failures import (  # noqa: E402
+    Failure,
+    failure_in,
+    failure_of,
+    hung_for,
+    storage_words,
+    told,
+)
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402
@@ -98,6 +105,7 @@ from sweeps.engine.scratch import (  # noqa: E402
     private_folder,
     require_a_place,
     require_token,
+    shared_memory,
 )
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
@@ -377,8 +385,7 @@ class _Notes(Callback):
                 failure.traceback,
             )
             if failure.how == "storage":  # another attempt would fail in the same way
-                folder = self._conversation.driver.ledger.files.folder
-                raise OSError(failure.number, failure.reason, str(folder))
+                raise _no_storage(failure, self._conversation.driver)
 
     def _killed(self) -> bool:
         """Whether the kernel has killed a process for lack of memory, of which no trial was told."""
@@ -643,7 +650,7 @@ def _settings(
     if address == addresses.LOCAL:
         settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
         settings |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
-        settings |= {"_memory": usable_memory()}
+        settings |= {"_memory": usable_memory(), **shared_memory()}
         settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus), "num_gpus": gpus}
     else:
         # The workers of a running cluster don't have this process's environment.
@@ -738,8 +745,7 @@ def run(
     with listening(conversation.interrupted):
         ended.fit(tuner)
     if ended.error is not None and conversation.signal is None:  # errors of many kinds
-        folder = driver.ledger.files.folder
-        raise conversation.error or _ended(ended.error, folder) from ended.error
+        raise conversation.error or _ended(ended.error, driver) from ended.error
     if conversation.error is not None:
         raise conversation.error
     if conversation.signal is None and not conversation.exhausted:
@@ -797,11 +803,22 @@ class _Ending:
         self.cluster.give_up(code)
 
 
-def _ended(error: BaseException, folder: Path) -> Exception:
-    """The error that ends a sweep whose folder this is, when Tune ends with an error."""
+_CHECKPOINT_BYTES = 12  # of a parameter: its weight and two moments
+
+
+def _no_storage(failure: Failure, driver: Driver) -> StorageError:
+    """The error that ends a sweep whose files can't be written or read."""
+    params = max(trial.params for trial in driver.sweep.everything)
+    return StorageError(
+        storage_words(failure, driver.ledger.files.folder, _CHECKPOINT_BYTES * params)
+    )
+
+
+def _ended(error: BaseException, driver: Driver) -> Exception:
+    """The error that ends the sweep of a driver, when Tune ends with an error."""
     failure = failure_of(error)
     if failure.how == "storage":
-        return OSError(failure.number, failure.reason, str(folder))
+        return _no_storage(failure, driver)
     last = (str(error).strip().splitlines() or [""])[-1]
     if isinstance(error, ray.exceptions.RayError | tune.TuneError) and last:
         return ClusterError(f"the cluster was lost: {last}")

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from sweeps import ledger as led
 from sweeps.engine import provenance
 from sweeps.engine.driver import Job
+from sweeps.engine.failures import failure_of
+from sweeps.engine.machine import is_too_large
 from sweeps.exits import CommandError, UsageError, message_of
 from sweeps.text import quantity
 from tinylm import config as cfg
@@ -90,12 +92,16 @@ def verify(
 ) -> Verified:
     """Make the first updates of a trial again, at least up to its first record, and compare the losses.
 
-    It can't be compared if its corpus or its device is not here, or this version does not know its config.
+    It can't be compared if its corpus or its device is not here, if this version does not know its config,
+    or if it can't be trained here, as for lack of memory.
     """
     try:
         return _verified(sweep, trial, updates, tell)
     except (CommandError, OSError) as error:
         return Verified(trial, "not comparable", reason=message_of(error))
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        why = f"it can't be trained here: {failure_of(error).reason}"
+        return Verified(trial, "not comparable", reason=why)
 
 
 def _verified(
@@ -109,6 +115,10 @@ def _verified(
         return Verified(trial, "not comparable", reason=why)
     config = cfg.validate(trial.config, trial.label)
     _require(config.run.device, trial)
+    if is_too_large(config):
+        return Verified(
+            trial, "not comparable", reason="it does not fit in the memory of this machine"
+        )
     corpus = _corpus(trial, config, tell)
     if corpus != trial.corpus:
         why = f"data: the digest of the corpus was {trial.corpus}, it is {corpus} here"

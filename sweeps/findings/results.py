@@ -239,7 +239,7 @@ class Results:
         return [trial for trial in self.asked if status_of(trial) == status]
 
 
-_PROGRAM_WORDS = {"code": "the training code", "torch": "torch"}
+_PROGRAM_WORDS = {"code": "the training code", "torch": "torch", "numpy": "numpy"}
 
 
 def _answering(sweep: Sweep, space: Space) -> list[Trial]:

@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, LiteralString, Self, get_args
@@ -141,7 +141,7 @@ class Domain(Section):
         """The ends of a range, which it includes; None for a list."""
         return None
 
-    def every(self) -> Iterable[Value] | None:
+    def every(self) -> Sequence[Value] | None:
         """All its values; None for a range of floats."""
         return self.values or None
 
@@ -508,7 +508,7 @@ class Multiple(Domain):
             return int(exact)
         return self.round_to
 
-    def every(self) -> Iterable[Value]:
+    def every(self) -> Sequence[Value]:
         """None before it is resolved."""
         return ()
 

@@ -19,7 +19,7 @@ from typing import Any
 from sweeps import ledger as led
 from sweeps.plan import arms, horizons
 from sweeps.plan.arms import PlannedArm
-from sweeps.plan.domains import Domain, Multiple, Value, key
+from sweeps.plan.domains import Depends, Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
 from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, check_rungs, missed_rung
 from tinylm import config as cfg
@@ -185,7 +185,8 @@ def key_of(values: Mapping[str, Value]) -> frozenset[tuple[str, tuple[bool, Valu
 def _refuse_too_many(request: Request, where: str, what: str, trials: int) -> None:
     """Raise `ConfigError` if a sweep would have more trials than can be planned."""
     if trials > MOST_TRIALS:
-        raise ConfigError([f"{request.source}: {where}: {what} are more than {MOST_TRIALS} trials"])
+        problem = f"{what} are more than {MOST_TRIALS:,} trials"
+        raise ConfigError([f"{request.source}: {where}: {problem}"])
 
 
 def _cells(request: Request) -> Iterator[dict[str, Value]]:
@@ -205,11 +206,22 @@ def _cells(request: Request) -> Iterator[dict[str, Value]]:
     yield from extend({}, list(request.space.space.items()))
 
 
+def _number_of_cells(request: Request) -> int | None:
+    """How many combinations a space has without ranges of floats; None if a domain depends on a value."""
+    domains = [one for one in request.space.space.values() if not isinstance(one, Multiple)]
+    if any(isinstance(domain, Depends) for domain in domains):
+        return None
+    return math.prod(len(domain.every() or ()) for domain in domains)
+
+
 def _possible_cells(request: Request, machine: Machine) -> tuple[list[dict[str, Value]], list[str]]:
     """The combinations of a grid that can be trained, and a note for each reason why others can't."""
     cells = list(itertools.islice(_cells(request), MOST_TRIALS + 1))
     if len(cells) > MOST_TRIALS:
-        raise ConfigError([f"{request.source}: space: more than {MOST_TRIALS} combinations"])
+        number = _number_of_cells(request)
+        told = f"more than {MOST_TRIALS:,}" if number is None else f"{number:,}"
+        problem = f"{told} combinations; the most are {MOST_TRIALS:,}"
+        raise ConfigError([f"{request.source}: space: {problem}"])
     discarded = Discarded()
     possible = []
     for values in cells:

@@ -4,10 +4,18 @@ import errno
 import os
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 
-from sweeps.engine.failures import AttemptError, Failure, failure_in, failure_of, told
+from sweeps.engine.failures import (
+    AttemptError,
+    Failure,
+    failure_in,
+    failure_of,
+    storage_words,
+    told,
+)
 from tinylm.checkpoint import CheckpointError, UnreadableCheckpointError
 
 
@@ -65,6 +73,26 @@ def test_a_full_disk_is_known_behind_what_torch_makes_of_it() -> None:
     found = failure_of(error)
     assert (found.how, found.number) == ("storage", errno.ENOSPC)
     assert found.reason == os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EIO, errno.EROFS])
+@pytest.mark.fault("a limit of the size of files, or a broken disk", "the sweep ends with 7")
+def test_what_another_attempt_would_meet_too_is_a_matter_of_storage(number: int) -> None:
+    found = failure_of(caused(RuntimeError("x"), OSError(number, "x", "/a/checkpoint.pt")))
+    assert (found.how, found.number, found.file) == ("storage", number, "/a/checkpoint.pt")
+
+
+def test_the_file_that_failed_is_named_with_its_room_and_what_is_needed(tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "checkpoint.pt"
+    failure = failure_of(OSError(errno.ENOSPC, "x", str(gone)))
+    words = storage_words(failure, Path("results/lr"), 2_500_000)
+    assert words.startswith(f"{gone}: No space left on device; {tmp_path} has ")
+    assert words.endswith(" MB free, and a checkpoint takes up to 2.5 MB there")
+
+
+def test_the_folder_of_a_sweep_stands_for_a_file_that_is_not_known(tmp_path: Path) -> None:
+    words = storage_words(failure_of(OSError(errno.ENOSPC, "x")), tmp_path, 1)
+    assert words.startswith(f"{tmp_path}: No space left on device; {tmp_path} has ")
 
 
 def test_a_missing_file_is_no_matter_of_storage() -> None:

@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sweeps.engine.scratch import (
     DESCRIPTORS,
+    FILE,
     LONGEST,
     private_folder,
     require_descriptors,
+    require_file_size,
     require_short_paths,
     require_token,
 )
@@ -149,13 +152,23 @@ def test_a_token_that_is_given_needs_no_file() -> None:
     require_token({"RAY_AUTH_TOKEN": " 0af-_~! "})
 
 
-@pytest.mark.parametrize(("less", "enough"), [(0, True), (1, False)])
-def test_ray_needs_so_many_open_files(less: int, enough: bool) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS - less, hard))
+def limited(kind: int, value: int, check: Callable[[], None], *, enough: bool) -> None:
+    """Check under a limit of this process, which is told unless it is enough."""
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value, hard))
     try:
         told = contextlib.nullcontext() if enough else pytest.raises(StorageError, match="ulimit")
         with told:
-            require_descriptors()
+            check()
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(kind, (soft, hard))
+
+
+@pytest.mark.parametrize(("less", "enough"), [(0, True), (1, False)])
+def test_ray_needs_so_many_open_files(less: int, enough: bool) -> None:
+    limited(resource.RLIMIT_NOFILE, DESCRIPTORS - less, require_descriptors, enough=enough)
+
+
+@pytest.mark.parametrize(("less", "enough"), [(0, True), (1, False)])
+def test_ray_needs_files_of_some_size(less: int, enough: bool) -> None:
+    limited(resource.RLIMIT_FSIZE, FILE - less, require_file_size, enough=enough)

@@ -348,7 +348,7 @@ def test_a_sweep_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) ->
 
 # Another program
 
-FIRST = led.Program("a" * 12, "2.1")
+FIRST = led.Program("a" * 12, "2.1", "2.4")
 ASHA: dict[str, Any] = {"policy": "asha", "eta": 2, "grace": "1/8"}
 FURTHER = [1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 6e-5]
 
@@ -365,7 +365,9 @@ def begun(
     for program in programs:
         with led.Ledger(led.Files(folder)) as ledger:
             conductor = driver(ledger, request(grid(RATES, **(schedule or {"policy": "none"}))))
-            conductor.begin({"code": program.code, "versions": {"torch": program.torch}})
+            conductor.begin(
+                {"code": program.code, "versions": {"torch": program.torch, "numpy": program.numpy}}
+            )
             Engine(conductor, v_shaped).run(records)
             if not conductor.has_work():
                 conductor.end()
@@ -378,6 +380,7 @@ def begun(
     [
         (led.Program("b" * 12, "2.1"), "tinylm was aaaaaaaaaaaa, it is bbbbbbbbbbbb here"),
         (led.Program("a" * 12, "2.2"), "torch was 2.1, it is 2.2 here"),
+        (led.Program("a" * 12, "2.1", "2.5"), "numpy was 2.4, it is 2.5 here"),
     ],
 )
 @pytest.mark.fault(

@@ -25,6 +25,12 @@ HERE: dict[str, Any] = {
 }
 CODE = Change("code", "the training code of tinylm was bbb, it is aaa here")
 MACHINE = Change("machine", "processor was arm, it is x86 here")
+HUGE_BATCHES = {
+    "optim.batch_size": 10**12,
+    "budget.tokens": 11 * 13 * 10**12,
+    "eval.every_tokens": 3 * 13 * 10**12,
+    "run.checkpoint_every_tokens": 3 * 13 * 10**12,
+}
 RECORDS = [Point(3, (5.0, 6.0, 7.0)), Point(6, (4.0, 5.0, 6.0))]
 
 
@@ -113,6 +119,28 @@ def test_a_loss_that_differs_in_its_last_digits_is_found(
     assert "code, data, versions and machine are those of the sweep" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model.d_ff": 10**11}, "it does not fit in the memory of this machine"),
+        (HUGE_BATCHES, "it can't be trained here"),
+    ],
+    ids=str,
+)
+@pytest.mark.fault(
+    "a ledger with trials that no machine can train", "not compared, with the reason"
+)
+def test_a_trial_that_can_not_be_trained_here_is_not_compared(
+    tmp_path: Path, tiny: cfg.Config, corpus: Corpus, changes: dict[str, Any], reason: str
+) -> None:
+    """The second is small, and its batches are huge."""
+    config, files = cfg.overlay(tiny, changes), led.Files(tmp_path / "s")
+    with begin(files, config, corpus.digest) as ledger:
+        one_record(ledger, config)
+    done = Sweep(files, []).verify()
+    assert (done.exit_code, reason in done.stdout) == (2, True), done.output
+
+
 def test_on_another_processor_it_is_equal_within_the_tolerance(
     tmp_path: Path, tiny: cfg.Config, corpus: Corpus
 ) -> None:
@@ -130,10 +158,10 @@ def test_nothing_is_written(tmp_path: Path, tiny: cfg.Config, corpus: Corpus) ->
     assert sweep.files.ledger.read_bytes() == before
 
 
-def without_corpus(tell: led.Ledger, moved: cfg.Config) -> None:
-    """A record of the trial, with a config whose corpus is nowhere."""
+def one_record(tell: led.Ledger, config: cfg.Config) -> None:
+    """A record of a trial."""
     record = dict.fromkeys(("seconds", "train_loss", "val_loss", "bits_per_byte", "lr"), 1.0)
-    where = {"trial": cfg.identity(moved), "attempt": 1, "step": 3, "tokens": 195, "last": False}
+    where = {"trial": cfg.identity(config), "attempt": 1, "step": 3, "tokens": 195, "last": False}
     tell.append("measured", **where, **record, grad_norm=1.0, tokens_per_s=1.0)
 
 
@@ -142,7 +170,7 @@ def test_a_corpus_that_is_not_here_exits_2_with_what_to_do(
 ) -> None:
     moved = cfg.overlay(tiny, {"data.path": str(tmp_path / "gone")})
     with begin(led.Files(tmp_path / "s"), moved, "c" * 16) as ledger:
-        without_corpus(ledger, moved)
+        one_record(ledger, moved)
     done = Sweep(ledger.files, []).verify()
     assert (done.exit_code, "copy the folder corpora/cccc" in done.stdout) == (2, True), done.output
     assert "no trial could be compared" in done.stderr
@@ -155,7 +183,7 @@ def test_a_trial_that_can_not_be_compared_hides_no_other(
     sweep = sweep_of(tmp_path / "s", tiny, corpus, change)
     moved = cfg.overlay(tiny, {"data.path": str(tmp_path / "gone")})
     with begin(sweep.files, moved, "c" * 16) as ledger:
-        without_corpus(ledger, moved)
+        one_record(ledger, moved)
     done = sweep.verify()
     assert (done.exit_code, "copy the folder corpora/cccc" in done.stdout) == (code, True)
 

@@ -845,11 +845,29 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too many cells": (
         {"space": {path: {"grid": [k / 1000 for k in range(1, 999)]} for path in HUGE}},
-        "space: more than 100000 combinations",
+        "space: 994,011,992 combinations; the most are 100,000",
+    ),
+    "too many cells that depend on one another": (
+        {
+            "space": {
+                "model.norm": {"grid": ["pre", "none"]},
+                "optim.lr": {
+                    "depends": {
+                        "on": "model.norm",
+                        "cases": {
+                            "pre": {"grid": [k / 10**6 for k in range(1, 9999)]},
+                            "none": {"grid": [k / 10**6 for k in range(1, 9)]},
+                        },
+                    }
+                },
+                "optim.weight_decay": {"grid": [0, 0.1]},
+            }
+        },
+        "space: more than 100,000 combinations; the most are 100,000",
     ),
     "too many samples": (
         {"search": {"method": "random", "samples": 10**12}, **DRAWN_RATE},
-        "search.samples: 1000000000000 samples on each of 1 seeds are more than 100000 trials",
+        "search.samples: 1000000000000 samples on each of 1 seeds are more than 100,000 trials",
     ),
     "too many runs of arms": (
         {
@@ -861,7 +879,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
             "search": ...,
             "seeds": list(range(1001)),
         },
-        "seeds: 100 arms, 1001 times each, are more than 100000 trials",
+        "seeds: 100 arms, 1001 times each, are more than 100,000 trials",
     ),
     "whole sections": (
         {"space": {"optim": {"lr": {"grid": [1]}}}},

@@ -244,6 +244,12 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         weight(lambda w: w[:1, :1].expand(10**6, 10**6)),
         "not contiguous",
     ),
+    "a weight that holds no numbers": (weight(lambda w: w.to("meta")), "not contiguous"),
+    "a weight that is sparse": (weight(lambda w: w.to_sparse()), "not contiguous"),
+    "a peak loss that is none": (lambda c: c.update(peak_loss=math.nan), "not finite"),
+    "a loss at init that is none": (lambda c: c.update(loss_init=math.inf), "not finite"),
+    "seconds of the universe": (lambda c: c.update(seconds=1e300), "seconds is 1e.300"),
+    "more seconds than a float holds": (lambda c: c.update(seconds=10**400), "seconds is"),
     "no tokenizer": (lambda c: c.pop("tokenizer"), "tokenizer is missing"),
     "a text for a step": (lambda c: c.update(step="3"), "step is str"),
     "a step beyond the end": (lambda c: c.update(step=10**9), "step 1000000000 of 11"),
@@ -289,6 +295,22 @@ OPTIMIZERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "not a number": lambda o: o["state"][0]["exp_avg"].fill_(math.nan),
     "text": lambda o: o["state"][0].update(exp_avg="x"),
     "another decay": lambda o: o["param_groups"][0].update(weight_decay=0.7),
+    "other betas": lambda o: o["param_groups"][0].update(betas=(0.9, 0.9999)),
+    "betas that are text": lambda o: o["param_groups"][0].update(betas="ab"),
+    "a rate that is text": lambda o: o["param_groups"][0].update(lr="x"),
+    "a rate that is none": lambda o: o["param_groups"][0].update(lr=math.nan),
+    "uphill": lambda o: o["param_groups"][0].update(maximize=True),
+    "another rule": lambda o: o["param_groups"][0].update(amsgrad=True),
+    "a step before the first": lambda o: o["state"][0].update(step=torch.tensor(-5.0)),
+    "a step beyond all": lambda o: o["state"][0].update(step=torch.tensor(1e30)),
+    "several steps": lambda o: o["state"][0].update(step=torch.zeros(7)),
+    "a negative square": lambda o: o["state"][0]["exp_avg_sq"].fill_(-1.0),
+    "whole numbers": lambda o: o["state"][0].update(exp_avg=o["state"][0]["exp_avg"].int()),
+    "other digits": lambda o: o["state"][0].update(exp_avg=o["state"][0]["exp_avg"].double()),
+    "a state of nothing": lambda o: o["state"].update({10**6: o["state"][0]}),
+    "a moment more": lambda o: o["state"][0].update(max_exp_avg_sq=o["state"][0]["exp_avg_sq"]),
+    "a moment less": lambda o: o["state"][0].pop("exp_avg_sq"),
+    "a list for moments": lambda o: o["state"].update({0: [1, 2]}),
 }
 
 
@@ -300,6 +322,45 @@ def test_an_optimizer_of_another_run_is_refused(
     OPTIMIZERS[lie](content["optimizer"])
     with pytest.raises(CheckpointError, match="optimizer state"):
         checkpoint.load(sealed(file, content), corpus, tiny)
+
+
+@pytest.mark.fault("optimizer moments that claim to be huge", "refused before memory is taken")
+def test_moments_that_claim_to_be_huge_take_no_memory(
+    file: Path, tiny: cfg.Config, corpus: Corpus
+) -> None:
+    """In float64: to convert them to the type of the weights would allocate them."""
+    content = torch.load(file, weights_only=True)
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1, dtype=torch.float64).expand(10**8)
+    checkpoint.load(file, corpus, tiny)  # what this takes is no part of what is measured
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match="are not tensors of numbers"):
+        checkpoint.load(sealed(file, content), corpus, tiny)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def test_a_step_that_is_not_that_of_the_optimizer_is_refused(
+    file: Path, tiny: cfg.Config, corpus: Corpus
+) -> None:
+    content = torch.load(file, weights_only=True)
+    content["step"] = 2
+    with pytest.raises(CheckpointError, match="it is not at step 2"):
+        checkpoint.load(sealed(file, content), corpus, tiny)
+
+
+def test_a_checkpoint_of_a_cuda_device_is_read_with_its_rate_and_steps(
+    file: Path, tiny: cfg.Config, corpus: Corpus, state: State
+) -> None:
+    """There the rate is a tensor, and the optimizer may be of the kind that a graph holds."""
+    content = torch.load(file, weights_only=True)
+    for group in content["optimizer"]["param_groups"]:
+        group.update(lr=torch.tensor(3e-3), capturable=True, fused=True)
+    loaded = checkpoint.load(sealed(file, content), corpus, tiny)
+    torch.testing.assert_close(
+        loaded.optimizer.state_dict()["state"],
+        state.optimizer.state_dict()["state"],
+        rtol=0,
+        atol=0,
+    )
 
 
 def test_an_optimizer_is_of_the_kind_of_this_version_whatever_a_checkpoint_says(
