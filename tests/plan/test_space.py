@@ -855,7 +855,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
                     "depends": {
                         "on": "model.norm",
                         "cases": {
-                            "pre": {"grid": [k / 10**6 for k in range(1, 9999)]},
+                            "pre": {"grid": [k / 10**6 for k in range(1, 59_999)]},
                             "none": {"grid": [k / 10**6 for k in range(1, 9)]},
                         },
                     }
