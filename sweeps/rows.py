@@ -215,7 +215,7 @@ _FIELDS: Mapping[str, str] = {
     "tested": "runs=ids trials=tested",
 }
 # Of the `machine` of a session, whose `versions` are texts, or null, by name.
-_MACHINE = "system?=text processor?=text cpus?=count|null memory?=count gpu?=text"
+_MACHINE = "system?=text processor?=text cpus?=count|null memory?=number gpu?=text"
 # Of a trial in a `tested`.
 _TESTED = "loss=number|null bits_per_byte=number|null tokens=count split=text"
 # Of a text in a `sampled`.
