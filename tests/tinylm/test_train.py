@@ -591,6 +591,8 @@ def test_the_updates_above_are_counted_across_an_interruption(
     state = start(config)
     next(train(state, corpus, config))
     state.step, state.watch = 21, watched(config, 5.0, *[ABOVE] * 20)
+    for moments in state.optimizer.state.values():
+        moments["step"].fill_(21)
     checkpoint.save(tmp_path / "checkpoint.pt", state, corpus, config)
     resumed = checkpoint.load(tmp_path / "checkpoint.pt", corpus, config)
     with pytest.raises(Diverged) as caught:
