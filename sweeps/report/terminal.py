@@ -33,7 +33,7 @@ def print_result(found: SearchFindings | StudyFindings, console: Console, best: 
     else:
         _print_ranking(found, console)
     for number, words in enumerate(head_words(found, best)):
-        for line in broken(words, console.width):
+        for line in broken(words, console.width) if console.is_terminal else [words]:
             console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
     if not found.is_unfinished:
         console.print(_time_words(found.compute), highlight=False, soft_wrap=True)

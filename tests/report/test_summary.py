@@ -26,7 +26,7 @@ from sweeps.ledger import Files
 from sweeps.report import summary
 from sweeps.report.answer import ONE_SEED
 from sweeps.report.markdown import escaped
-from sweeps.report.terminal import print_result
+from sweeps.report.terminal import broken, print_result
 
 
 def words(files: Files) -> str:
@@ -294,3 +294,14 @@ def test_of_several_seeds_an_unfinished_sweep_names_the_value_that_leads(tmp_pat
                 tell.measure(trial, EVERY, loss)
     said = f"At {EVERY:,} tokens, lr=0.002 has the lowest of 2 mean losses so far: 3.1000 nats per token"
     assert f"{said} (mean over 2 seeds)." in words(Files(tmp_path))
+
+
+def test_lines_break_between_words_and_never_within_a_command() -> None:
+    command = "`python -m sweeps.run lr --scale smoke`"
+    words = f"The best rate is at the edge. Next: run {command}."
+    assert broken(words, 20) == [
+        "The best rate is at",
+        "the edge. Next: run",
+        f"{command}.",
+    ]
+    assert broken("an odd ` stays", 80) == ["an odd ` stays"]
