@@ -3,7 +3,7 @@
     python benchmarks/validation/study.py [--studies 4000]
 
 Reads losses_*.csv, the final losses of runs that differ only by seed (`seeds.yaml` at scale smoke,
-search_spaces/seeds.yaml at scale cpu), and makes studies of them. The baseline and each arm are seeds
+seeds_cpu.yaml at scale cpu), and makes studies of them. The baseline and each arm are seeds
 drawn without replacement. The true difference of an arm is a constant added to its losses. Nothing is
 trained. It takes four minutes on one core.
 """
