@@ -407,7 +407,8 @@ def has_driver(files: Files) -> bool:
 
 def has_other_driver(files: Files) -> bool:
     """Whether a driver in another process runs a sweep now, whose ledger exists."""
-    return has_driver(files) and not _driver_words(files).startswith(f" ({_who()},")
+    said = _driver_words(files)  # without it, none has begun
+    return bool(said) and not said.startswith(f" ({_who()},") and has_driver(files)
 
 
 class ReadLedger:

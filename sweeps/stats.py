@@ -520,9 +520,10 @@ def _seen(
     looks = (*earlier.looks, len(differences))
     p = earlier.effect.p if earlier.effect is not None else None
     shared = None if beside is None else beside(len(differences))
-    rests = (*earlier.rests, 0 if shared is None else shared.freedom)
+    before_it = earlier.rests or (0,) * len(earlier.looks)
+    rests = (*before_it, 0 if shared is None else shared.freedom)
     found = effect_at_look(differences, looks, ends, 1.0 if p is None else p, rests, shared)
-    return Seen(looks, found, rests=rests if beside is not None else ())
+    return Seen(looks, found, rests=rests if any(rests) else ())
 
 
 def effect(differences: Sequence[float]) -> Effect:

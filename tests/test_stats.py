@@ -699,3 +699,19 @@ def test_an_outlook_of_a_pooled_arm_goes_on_with_the_same_rest() -> None:
     alone = outlook(own, [3], [5], [12], ALPHA / 8, None)
     assert with_rest is not None and alone is not None
     assert with_rest.chance > alone.chance
+
+
+def test_an_arm_whose_failed_run_was_made_again_is_pooled_from_then_on() -> None:
+    """At the look before, it had a gap among the seeds, and the rest of the study was not beside it."""
+    base = {0: 3.0, 1: 3.02, 2: 2.99}
+    losses = {
+        "late": {0: 3.05, 1: 3.0, 2: 3.0},
+        "other": {0: 3.01, 1: 3.05, 2: 2.98},
+        "third": {0: 3.1, 1: 3.09, 2: 3.12},
+    }
+    gap = losses | {"late": {0: 3.05, 2: 3.0}}
+    first = stats_module.look(base, gap, {}, [3, 5], list(losses), None, variance="pooled")
+    assert (first["late"].looks, first["late"].rests) == ((2,), ())
+    second = stats_module.look(base, losses, first, [3, 5], list(losses), None, variance="pooled")
+    assert second["late"].looks == (2, 3)
+    assert second["late"].rests[0] == 0 < second["late"].rests[1]

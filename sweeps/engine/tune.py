@@ -337,7 +337,7 @@ class _Notes(Callback):
         expected = record_seconds(cfg.validate(begun.config, begun.label))
         self._silence.started(trial.trial_id, expected or 0.0)
         if self._conversation.error is None:
-            where = _where(trial)
+            where = {} if self._conversation.over else _where(trial)
             with self._conversation.guard():
                 self._conversation.driver.began(begun.trial, **where)
 

@@ -65,7 +65,9 @@ def write(files: Files, found: SearchFindings | StudyFindings) -> Analysis:
     own = Written(files.written, earlier=bool(figures_before), folder=files.analysis)
     names = list(figures)
     paths = []
-    for path, content in _contents(files, found, figures):
+    contents = list(_contents(files, found, figures))
+    own.adopt([*(path for path, _ in contents), *figures_before])
+    for path, content in contents:
         own.write(path, content)
         paths.append(path)
     for stale in figures_before.difference(paths):  # of a path that is no longer swept

@@ -150,17 +150,21 @@ def _resume(found: SearchFindings | StudyFindings) -> Step:
         worth = found.comparison.speedups
         left = "" if worth is None else f"{worth.why_not}."
     if found.results.is_running:
-        return Step(f"Wait: the sweep is running; {left[:1].lower()}{left[1:]}")
+        return Step(
+            f"Wait: the sweep is running{'; ' * bool(left)}{left[:1].lower()}{left[1:] or '.'}"
+        )
     return Step(f"Resume: {left[:1].lower()}{left[1:]} {_again(found.results)}")
 
 
 def _take_back(results: Results, one: Unsettled) -> Step:
     """The step after somebody stopped so many trials of an arm's re-tune grid that it chose no values."""
-    furthest = max(one.grid, key=lambda trial: trial.tokens)
+    stopped = [trial for trial in one.grid if trial.is_stopped_by_hand]
+    furthest = max(stopped, key=lambda trial: trial.tokens)
+    others = " and the same for the others that were stopped" * (len(stopped) > 1)
     steer = f"sweeps steer {results.name} finish {furthest.trial}"
     return Step(
         f"Take back: the re-tune grid of `{one.arm}` chose no values, because it was stopped by hand. "
-        f"Run `{steer}` (`{furthest.label}`) and the same for the others. {_again(results)}"
+        f"Run `{steer}` (`{furthest.label}`){others}. {_again(results)}"
     )
 
 

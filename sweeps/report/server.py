@@ -76,11 +76,12 @@ def address_of(name: str) -> str:
     return quote(f"/{Files(Path(name)).report}")
 
 
-def _size(files: Files) -> int:
+def _state(files: Files) -> tuple[int, bool]:
+    """The size of a ledger, and whether a driver has said that it runs the sweep: what a page depends on."""
     try:
-        return files.ledger.stat().st_size
+        return files.ledger.stat().st_size, files.driver.exists()
     except OSError:  # the page says why it can't be read
-        return -1
+        return -1, False
 
 
 def _request(body: bytes) -> steering.Request | None:
@@ -103,7 +104,7 @@ class Server(ThreadingHTTPServer):
         self.token = token  # of those who may steer; empty if nobody may
         self.closing = threading.Event()
         # The sizes of the ledgers, and what read them: one attribute, since requests are threads.
-        self._latest: tuple[dict[str, int], Reader] = ({}, Reader())
+        self._latest: tuple[dict[str, tuple[int, bool]], Reader] = ({}, Reader())
         super().__init__((HOST, port), _Handler)
 
     def sweep(self, name: str) -> Files | None:
@@ -114,7 +115,7 @@ class Server(ThreadingHTTPServer):
 
     def reader(self) -> Reader:
         """A reader of the ledgers as they are now, which does not read them again until one has grown."""
-        sizes = {files.name: _size(files) for files in ledger.sweeps(self.folder)}
+        sizes = {files.name: _state(files) for files in ledger.sweeps(self.folder)}
         known, reader = self._latest
         if sizes != known:
             reader = Reader()
@@ -290,13 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _feed(self, files: Files) -> None:
         """Server-sent events: the content of the page, whenever the ledger has grown."""
         self._head("text/event-stream", None)
-        seen, silent = -1, 0.0
+        seen, silent = None, 0.0
         try:
-            while not self.server.closing.wait(0 if seen < 0 else POLL_SECONDS):
-                size = files.ledger.stat().st_size
+            while not self.server.closing.wait(0 if seen is None else POLL_SECONDS):
+                state = _state(files)
                 silent += POLL_SECONDS
-                if size != seen:
-                    seen, silent = size, 0.0
+                if state != seen:
+                    seen, silent = state, 0.0
                     self._send(f"data: {json.dumps(content(files))}\n\n")
                 elif silent >= _BEAT_SECONDS:
                     silent = 0.0

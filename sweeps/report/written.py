@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from sweeps.ledger import write_whole
@@ -31,9 +32,13 @@ class Written:
         self._earlier = earlier and not listed
         if files.is_file() and files.stat().st_size > _TO_SHORTEN:
             last = {
-                name: each[-1] for name, each in known.items() if (files.parent / name).exists()
+                # A line is added before its file is written, which may have failed.
+                name: each[-2:]
+                for name, each in known.items()
+                if (files.parent / name).exists()
             }
-            write_whole(files, "".join(_line(*one) for one in last.items()).encode())
+            lines = [_line(name, digest) for name, each in last.items() for digest in each]
+            write_whole(files, "".join(lines).encode())
 
     def _digests(self) -> dict[str, list[str]]:
         """The digests of the contents that each file was given."""
@@ -42,7 +47,7 @@ class Written:
             lines = read_file(self._list, _LARGEST, follow=False).decode(errors="replace")
         except OSError:
             return found
-        for line in lines.splitlines():
+        for line in filter(None, lines.splitlines()):
             digest, _, name = line.partition("  ")
             found.setdefault(name, []).append(digest)
         return found
@@ -68,7 +73,14 @@ class Written:
         self._list.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         with os.fdopen(os.open(self._list, flags, 0o666), "ab") as stream:
-            stream.write(_line(self._name(path), digest).encode())
+            # Of its own line, also after one that a crash has cut off.
+            stream.write(f"\n{_line(self._name(path), digest)}".encode())
+
+    def adopt(self, paths: Iterable[Path]) -> None:
+        """List files that a version without a list wrote, before any of them is written anew."""
+        for path in paths if self._earlier else ():
+            if (digest := _digest_of(path)) is not None and not self.is_known(path):
+                self.add(path, digest)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a whole file. What is there and is not this program's becomes a copy beside it, which is

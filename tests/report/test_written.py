@@ -8,6 +8,7 @@ from ledgers import analyzed, lr_sweep, studied
 from sweeps.findings.everything import Reader, findings
 from sweeps.ledger import Files
 from sweeps.report import index, log, paper
+from sweeps.report.written import Written
 
 OF_SWEEPS = [
     "analysis/summary.md",
@@ -96,6 +97,8 @@ def test_a_list_that_is_cut_off_or_a_link_keeps_nobodys_file(lr: Files, tmp_path
     everything(lr)
     lr.written.write_bytes(lr.written.read_bytes()[:-9])
     everything(lr)
+    everything(lr)
+    assert len(list(lr.folder.rglob("*.bak"))) <= 1  # of the file whose line was cut off
     (tmp_path / "other").write_text("other")
     lr.written.unlink()
     lr.written.symlink_to(tmp_path / "other")
@@ -109,4 +112,13 @@ def test_the_list_of_what_was_written_is_shortened(lr: Files) -> None:
     lr.written.write_text(lr.written.read_text() + "0  analysis/gone\n" * 10_000)
     everything(lr)
     assert lr.written.stat().st_size < 20_000
+    assert copies(lr) == {}
+
+
+def test_a_first_analysis_of_this_version_that_was_cut_off_keeps_its_own_files(lr: Files) -> None:
+    everything(lr)
+    paths = sorted(lr.analysis.iterdir())
+    lr.written.unlink()
+    Written(lr.written, earlier=True, folder=lr.analysis).adopt(paths[:1] + paths)
+    everything(lr)
     assert copies(lr) == {}
