@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from scipy import stats
 
-from sweeps.stats import Law, Speedup, effect, scaling
+from sweeps.stats import Law, Speedup, effect, scaling, share_interval
 from tinylm import config as cfg
 from tinylm import data, train
 
@@ -91,9 +90,9 @@ Losses = dict[tuple[float, float, int], float]
 
 
 def rate(times: int, of: int) -> dict[str, float]:
-    """A share with its exact 95% interval (Clopper and Pearson, 1934)."""
-    interval = stats.binomtest(times, of).proportion_ci(0.95, method="exact")
-    return {"rate": times / of, "low": float(interval.low), "high": float(interval.high)}
+    """A share with its 95% interval."""
+    low, high = share_interval(times, of)
+    return {"rate": times / of, "low": low, "high": high}
 
 
 def whole_seeds(losses: Losses) -> list[int]:

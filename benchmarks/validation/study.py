@@ -32,6 +32,7 @@ from sweeps.stats import (
     look,
     noise_of_runs,
     pooled_noise,
+    share_interval,
 )
 
 HERE = Path(__file__).parent
@@ -66,9 +67,9 @@ def study(
 
 
 def rate(times: int, of: int) -> dict[str, float]:
-    """A share with its exact 95% interval (Clopper and Pearson, 1934)."""
-    interval = stats.binomtest(times, of).proportion_ci(0.95, method="exact")
-    return {"rate": times / of, "low": float(interval.low), "high": float(interval.high)}
+    """A share with its 95% interval."""
+    low, high = share_interval(times, of)
+    return {"rate": times / of, "low": low, "high": high}
 
 
 def is_wrong(kind: str, interval: tuple[float, float], gap: float) -> bool:

@@ -365,8 +365,7 @@ class Driver:
             return
         self._to_stop.clear()
         for request in self._inbox.look():
-            under_way = request.trial in self.sweep.running or request.trial in self._queued
-            if request.action == "stop" and under_way:
+            if request.action == "stop" and self._is_under_way(request.trial):
                 self._to_stop.add(request.trial)
             else:
                 self._take(request)
@@ -399,7 +398,7 @@ class Driver:
         left = [trial for trial in self.sweep.attempted if trial.trial not in gone]
         return (
             bool(self._to_plan())
-            or any(self._is_under_way(trial) or trial.status == "failed" for trial in left)
+            or any(self._is_under_way(trial.trial) or trial.status == "failed" for trial in left)
             or any(self._is_ready(trial) for trial in left if trial.role != "audit")
             or self.policy.promotion(idle=True) is not None
             or self._suggestion() is not None
@@ -625,7 +624,7 @@ class Driver:
         """Write down which trials the space no longer has; of one that is being trained, `saved` does it."""
         unwanted = self._unwanted()
         for trial in unwanted:
-            if not self._is_under_way(self.sweep.trials[trial]):
+            if not self._is_under_way(trial):
                 self._record("withdrawn", trial=trial)
         if unwanted or self._gone:
             self._consult()
@@ -711,9 +710,9 @@ class Driver:
         """The trials and audits that are being trained, or whose jobs wait for a worker."""
         return [self.sweep.find(trial) for trial in {*self.sweep.running, *self._queued}]
 
-    def _is_under_way(self, trial: led.Trial) -> bool:
+    def _is_under_way(self, trial_id: str) -> bool:
         """Whether a trial or audit is being trained, or its job waits for a worker."""
-        return trial.status == "running" or trial.trial in self._queued
+        return trial_id in self.sweep.running or trial_id in self._queued
 
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
@@ -916,7 +915,7 @@ class Driver:
 
     def _is_racing(self, trials: list[led.Trial], pool: str) -> bool:
         """Whether trials of a pool are to be trained further, of those that are written down."""
-        going = any(self._is_ready(trial) or self._is_under_way(trial) for trial in trials)
+        going = any(self._is_ready(trial) or self._is_under_way(trial.trial) for trial in trials)
         return going or self.policy.of(pool).promotion(idle=True) is not None
 
     def _confirmation(self) -> Iterator[_Choice]:

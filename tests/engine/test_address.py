@@ -122,18 +122,22 @@ def test_a_plan_counts_the_slots_of_the_cluster(asked: Asked, head: Node) -> Non
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_cluster_with_another_token_is_told(asked: Asked, head: Node) -> None:
-    done = ended(asked, head.address, RAY_AUTH_TOKEN="another")
-    assert done.returncode == Code.CLUSTER
-    assert "the cluster has another token than the one in RAY_AUTH_TOKEN" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.cluster
-def test_a_driver_without_a_token_is_told(asked: Asked, head: Node) -> None:
-    done = ended(asked, head.address, RAY_AUTH_MODE="disabled")
-    assert done.returncode == Code.CLUSTER
-    assert "the cluster demands a token; unset RAY_AUTH_MODE" in done.stderr
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (
+            {"RAY_AUTH_TOKEN": "another"},
+            "the cluster has another token than the one in RAY_AUTH_TOKEN",
+        ),
+        ({"RAY_AUTH_MODE": "disabled"}, "the cluster demands a token; unset RAY_AUTH_MODE"),
+    ],
+    ids=["another token", "no token"],
+)
+def test_a_driver_without_the_token_is_told(
+    asked: Asked, head: Node, setting: dict[str, str], words: str
+) -> None:
+    done = ended(asked, head.address, **setting)
+    assert (done.returncode, words in done.stderr) == (Code.CLUSTER, True), done.stderr
 
 
 @pytest.fixture(scope="module")
