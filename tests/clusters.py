@@ -18,7 +18,11 @@ import pytest
 from sweeping import descendants
 
 HOST = "127.0.0.2"  # 127.0.0.1 is replaced by Ray where a node joins
-ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+}
 
 
 # A namespace in which this user may mount file systems.

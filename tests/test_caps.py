@@ -88,7 +88,7 @@ def test_the_key_of_a_tracker_is_in_no_file(capped: Capped, head: Any) -> None:
     assert _files_with(KEY, logs) + _files_with(KEY, capped.folder) == []
 
 
-# Prints the key that a process has which sends a trial to W&B.
+# Prints the key and the niceness of a process that sends a trial to W&B, and its error.
 KEYED = """
 import os, sys
 from pathlib import Path
@@ -101,22 +101,43 @@ with cluster(sys.argv[1], Resources(), None, 1):
     logger = tracker("wandb", Files(Path(sys.argv[2]) / "rates"))._logger
     logger.log_trial_start(run := TrackedRun("a-1", "a", "lr=1 (a)", {}, sys.argv[2], "rates"))
     process = logger._trial_logging_actors[run]
-    logger.log_trial_end(run)
-    print(ray.get(process.__ray_call__.remote(lambda _: os.environ["WANDB_API_KEY"])))
+    try:
+        logger.log_trial_end(run)
+        print(ray.get(process.__ray_call__.remote(lambda _: os.environ["WANDB_API_KEY"])))
+        print(ray.get(process.__ray_call__.remote(lambda _: os.nice(0))))
+        logger.on_experiment_end([])
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
 """
 
 
-def test_the_process_of_a_tracker_has_its_key(tmp_path: Path, address: str) -> None:
-    """On a cluster that was started without it."""
+def _process(folder: Path, address: str, **environment: str) -> list[str]:
+    """The key, the niceness and the error of a process that sends a trial to W&B, on a cluster that was
+    started without the key."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KEYED, address, str(tmp_path)],
-        env=os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY},
+        [sys.executable, "-W", "ignore", "-c", KEYED, address, str(folder)],
+        env=os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY} | environment,
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
         timeout=900,
     )
-    assert done.stdout.splitlines()[-1:] == [KEY], done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_process_of_a_tracker_has_its_key(tmp_path: Path, address: str) -> None:
+    assert _process(tmp_path, address)[0] == KEY
+
+
+def test_processes_of_ray_have_the_priority_of_what_started_it(
+    tmp_path: Path, address: str
+) -> None:
+    assert _process(tmp_path, address)[1:] == [str(os.nice(0))]
+
+
+def test_a_run_that_could_not_be_written_is_told_at_the_end(tmp_path: Path, address: str) -> None:
+    said = _process(tmp_path, address, WANDB_PROJECT="a/b")[-1]
+    assert said.startswith("UsageError: Invalid project name 'a/b'")
 
 
 # What wandb's own format says, as run -> [[step, validation loss]]. A file is a LevelDB log behind

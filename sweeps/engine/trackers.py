@@ -230,8 +230,24 @@ def _wandb(files: Files) -> Tracker:
             self, iteration: int, trial: TrackedRun, result: dict[str, Any]
         ) -> None:
             over, _ = ray.wait([self._trial_logging_futures[trial]], timeout=0)
-            ray.get(over)
+            self._check(over)
             super().log_trial_result(iteration, trial, result)
+
+        def _cleanup_logging_actors(self, timeout: int = 0, kill_on_timeout: bool = False) -> None:
+            """Ends the processes that have written their runs, and at the end of a session all."""
+            futures = list(self._trial_logging_futures.values())
+            over, late = ray.wait(futures, num_returns=len(futures), timeout=timeout)
+            super()._cleanup_logging_actors(0, kill_on_timeout)
+            self._check(over)
+            if late and kill_on_timeout:
+                raise TimeoutError(f"{len(late)} runs were not written within {timeout} s")
+
+        @staticmethod
+        def _check(over: list[Any]) -> None:
+            try:
+                ray.get(over)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
 
     logger = Logger(
         upload_timeout=60,

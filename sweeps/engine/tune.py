@@ -77,6 +77,8 @@ def _token_file() -> Path:
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
 # ray.init sets this for a cluster of its own, but not when it joins one.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Ray's workers would train at nice 15: beside any other program on the machine, hardly at all.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
