@@ -173,7 +173,7 @@ class Driver:
     _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
     _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
     _inbox: steering.Inbox = field(init=False)
-    # Trials that are being trained and are to be stopped at their next record.
+    # Trials under way that are to be stopped: at their next record, or before they have begun.
     _to_stop: set[str] = field(default_factory=set)
     _ends: bool = False  # whether somebody asked that nothing new starts in this session
 
@@ -751,6 +751,17 @@ class Driver:
         """Write down that a worker begins the job of a trial, and where: its `worker`, `address` and `device`,
         as far as they are known."""
         self._record("started", trial=trial_id, **self._queued.pop(trial_id), **where)
+
+    def no_longer_wanted(self) -> list[str]:
+        """The trials whose jobs wait for a worker and are not to begin: nothing new starts in this session, or
+        somebody stops them."""
+        none = bool(self._queued) and (self._ends or self.reached_cap() is not None)
+        return [trial for trial in self._queued if none or trial in self._to_stop]
+
+    def take_back(self, trial_id: str) -> None:
+        """Take a job back that no worker has begun; of that nothing was written. It can be handed out again."""
+        del self._queued[trial_id]
+        self._consult()
 
     def _usable(self, trial: led.Trial) -> tuple[led.Row | None, Path | None]:
         """The checkpoint to resume a trial from, its row and its file, after writing down which later ones

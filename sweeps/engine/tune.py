@@ -222,6 +222,8 @@ class _Conversation:
     limit: int | None  # attempts at once, at most
     update: Callable[[], None]  # called when there may be something new to show
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
+    # Attempts that Ray has no worker for yet, with its controller.
+    waiting: dict[str, tuple[Any, Trial]] = field(default_factory=dict)
     error: Exception | None = None
     signal: int | None = None
     heard: float = 0.0  # when it came, by the monotonic clock
@@ -307,6 +309,10 @@ class _Answers(FIFOScheduler):
         super().__init__()
         self._conversation = conversation
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Keep a hold of what waits for a worker."""
+        self._conversation.waiting[trial.trial_id] = (tune_controller, trial)
+
     def on_trial_result(
         self,
         tune_controller: Any,
@@ -335,6 +341,7 @@ class _Notes(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        self._conversation.waiting.pop(trial.trial_id, None)
         begun = self._conversation.driver.sweep.find(self._conversation.trial_of[trial.trial_id])
         expected = record_seconds(cfg.validate(begun.config, begun.label))
         self._silence.started(trial.trial_id, expected or 0.0)
@@ -373,6 +380,7 @@ class _Notes(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        self._conversation.waiting.pop(trial.trial_id, None)  # its worker did not come up
         self._silence.ended(trial.trial_id)
         if self._conversation.error is not None:
             return
@@ -403,7 +411,22 @@ class _Notes(Callback):
         with self._conversation.guard():
             if not self._conversation.over:
                 self._conversation.driver.take_requests()
+                self._take_back()
             self._conversation.update()
+
+    def _take_back(self) -> None:
+        """Take out of Ray's queue what is not to begin, and what a node could train that has joined since."""
+        driver, cluster = self._conversation.driver, self._conversation.cluster
+        unwanted = driver.no_longer_wanted()
+        for attempt, (controller, trial) in list(self._conversation.waiting.items()):
+            name = self._conversation.trial_of[attempt]
+            could_go_on = any(map(cluster.has_joined, trial.config["without"]))
+            if trial.temporary_state.ray_actor is None and (name in unwanted or could_go_on):
+                del self._conversation.waiting[attempt]
+                driver.take_back(name)
+                # Without this, Tune would keep a worker for it.
+                controller._tune_controller._unstage_trial_with_resources(trial)  # noqa: SLF001
+                controller.stop_trial(trial)
 
     def _end(self, trial: Trial, silent: float) -> None:
         """End the process of an attempt that is hung; Tune then calls `on_trial_error`."""
@@ -504,6 +527,10 @@ class Cluster:
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
         return self._checked.left_out() if self._checked else []
+
+    def has_joined(self, node: str) -> bool:
+        """Whether a node may train, by Ray's id."""
+        return self._checked is not None and self._checked.has_joined(node)
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""

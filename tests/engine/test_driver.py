@@ -1614,7 +1614,7 @@ def test_a_crash_while_jobs_wait_loses_nothing(tmp_path: Path, records: int, who
 
 
 def test_a_trial_that_is_to_be_stopped_while_it_waits_is_stopped(tmp_path: Path) -> None:
-    """At its first record, as one that has begun."""
+    """Before it begins."""
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(grid(RATES[:2], **NONE)))
         conductor.begin({})
@@ -1624,4 +1624,35 @@ def test_a_trial_that_is_to_be_stopped_while_it_waits_is_stopped(tmp_path: Path)
         steering.ask(led.Files(tmp_path), steering.Request("stop", waiting.trial))
         engine.run()
     one = led.fold(led.read(led.Files(tmp_path))).trials[waiting.trial]
-    assert (one.status, one.is_stopped_by_hand, len(one.curve)) == ("stopped", True, 1)
+    assert (one.status, one.is_stopped_by_hand, len(one.curve)) == ("stopped", True, 0)
+
+
+@pytest.mark.parametrize("schedule", [NONE, *SCHEDULES], ids=str)
+def test_what_waits_when_a_sweep_is_ended_does_not_begin_and_is_trained_later(
+    tmp_path: Path, schedule: dict[str, Any], whole: Any
+) -> None:
+    tree = grid(RATES, **schedule)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped, 4, 1)
+        engine.run(3)
+        waiting = {job.trial: job.attempt for job in engine.queue}
+        steering.ask(led.Files(tmp_path), steering.Request("end"))
+        engine.run()
+        assert conductor.is_ended_by_hand
+        started = [row for row in ledger.rows() if row["kind"] == "started"]
+    assert waiting and not any(row["attempt"] >= waiting.get(row["trial"], 9) for row in started)
+    after = sweep(tmp_path, tree)
+    found = curves(after)
+    assert found == {label: whole[label][: len(curve)] for label, curve in found.items()}
+    assert set(statuses(after)) <= {"finished", "stopped"}
+
+
+def test_what_waits_when_a_cap_is_reached_does_not_begin(tmp_path: Path) -> None:
+    tree = grid(RATES, **NONE) | {"caps": {"tokens": 1}}
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(tree))
+        conductor.begin({})
+        Engine(conductor, v_shaped, 4, 1).run()
+        assert [row["kind"] for row in ledger.rows()].count("started") == 1
