@@ -6,6 +6,7 @@ Import `sweeps.engine.tune` before this module: it makes the settings that Ray r
 """
 
 import contextlib
+import re
 import secrets
 import sys
 import time
@@ -29,6 +30,7 @@ AGAIN_SECONDS = 300.0  # after which a node that lacks something is looked at ag
 _CLOCK_SECONDS = 60.0  # by which the clock of a node may differ from this machine's
 _WORD = ".word-"  # how the names of files begin that are written to look at the sweep's folder
 _ROOM = 100_000_000  # bytes on a disk besides those of checkpoints
+_MEASURED = re.compile(r"[\d.e+]+ (?:GB|MB|s)\b")
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108 where Ray keeps objects, if it is large enough
 _MEMORY_ROOM = 64_000_000  # bytes there
 
@@ -123,7 +125,7 @@ class _Looked:
     since: float = 0.0  # when that began, as `Tasks.now`
     time: float = 0.0  # the same, by the time of day
     ended: float | None = None  # when the node was found to lack something, as `Tasks.now`
-    told: tuple[int, bool] | None = None  # the part that was told to lack something or to be late
+    told: str = ""  # what was told of it last, without what is measured: free space, the clock
     is_good: bool = False
 
 
@@ -219,11 +221,11 @@ class Nodes:
             if (found := self._found(name, looked)) is None:
                 part = self.parts[looked.part]
                 if self.tasks.now() - looked.since > part.seconds:
-                    yield from self._refuse(name, looked, part.late, is_late=True)
+                    yield from self._refuse(name, looked, part.late)
                 return
             if found:
                 looked.task, looked.ended = None, self.tasks.now()
-                yield from self._refuse(name, looked, found, is_late=False)
+                yield from self._refuse(name, looked, found)
             elif looked.part + 1 < len(self.parts):
                 self._ask(name, looked, looked.part + 1)
             else:
@@ -245,10 +247,10 @@ class Nodes:
         looked.part, looked.since, looked.time = part, self.tasks.now(), time.time()
         looked.task = self.tasks.start(name, self.parts[part].look, known)
 
-    def _refuse(self, name: str, looked: _Looked, reason: str, *, is_late: bool) -> Iterator[Event]:
+    def _refuse(self, name: str, looked: _Looked, reason: str) -> Iterator[Event]:
         """Leave a node out; an event if this was not told at the look before."""
-        if looked.told != (looked.part, is_late):
-            looked.told = (looked.part, is_late)
+        if looked.told != (lasting := _MEASURED.sub("", reason)):
+            looked.told = lasting
             yield Event(name, looked.host, "refused", reason=reason)
 
     def _found(self, name: str, looked: _Looked) -> str | None:

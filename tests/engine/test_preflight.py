@@ -151,6 +151,14 @@ def test_what_a_node_still_lacks_is_not_told_again(
     assert cluster.begun.count("a") == asked + 1
 
 
+def test_what_else_a_node_lacks_is_told(nodes: Nodes, cluster: Cluster, lacks: Lacking) -> None:
+    lacks.reasons["a"] = "torch is 2.11 there and 2.13 here"
+    nodes.first_look()
+    lacks.reasons["a"] = "torch is 2.12 there and 2.13 here"
+    cluster.clock += AGAIN_SECONDS
+    assert nodes.look() == [refused("a", "torch is 2.12 there and 2.13 here")]
+
+
 def test_a_slow_node_is_left_out_until_it_has_answered(nodes: Nodes, cluster: Cluster) -> None:
     cluster.slow.add("a")
     assert nodes.first_look() == [joined("b", 4), refused("a", "is late")]
