@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from clusters import HOST, Node, free_port, needs_mounts, node
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
+from sweeps import steering
 from sweeps.engine.limits import usable_cpus
 from sweeps.exits import Code
 
@@ -202,6 +204,25 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
     sweep = led.fold(rows)
     assert sweep.training_seconds < sweep.seconds
     assert curves(out) == whole
+
+
+@several
+def test_a_sweep_that_waits_for_another_can_be_ended(
+    tmp_path: Path, scale: Path, asked: list[str], head: Node
+) -> None:
+    """Ray has its jobs in a queue by then; none begins."""
+    first, out = tmp_path / "first", tmp_path / "rates"
+    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
+    with node(head, "--num-cpus=1"), subprocess.Popen([*before, *LONG]) as busy:
+        wait_for_rows(first, "measured", 1)
+        with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as waits:
+            wait_for_rows(out, "planned", len(TWO))
+            time.sleep(5)
+            steering.ask(led.Files(out), steering.Request("end"))
+            said = waits.communicate(timeout=900)[1]
+        busy.terminate()
+        busy.wait(900)
+    assert (waits.returncode, count_rows(out, "started")) == (Code.CAPPED, 0), said
 
 
 @several
