@@ -112,7 +112,8 @@ class Rows:
         for record in range(first + 1, last + 1):
             yield self._measured(number, record, who)
         where = {"step": last * EVERY // per_step, "tokens": last * EVERY}
-        yield self._line("checkpointed", **who, **where, path=f"checkpoints/{trial}/checkpoint.pt")
+        path = f"checkpoints/{trial}-{attempt}/checkpoint_{last:06}/checkpoint.pt"
+        yield self._line("checkpointed", **who, **where, path=path)
         if last < RECORDS:
             yield self._line("paused", **who, rung=last * EVERY, score=3.3)
         elif number % 10 == 5:
