@@ -1,4 +1,4 @@
-"""Real Ray clusters on the loopback address, whose nodes are started as a user starts them."""
+"""Real Ray clusters, on the loopback address or on networks of their own, started as a user starts them."""
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from sweeping import descendants
@@ -39,6 +40,61 @@ def can_mount() -> bool:
 
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="file systems can't be mounted here")
+
+
+# Temporary files of its own.
+OWN_FILES = (
+    "mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm && echo ready && exec sleep infinity"
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A network with an address and a wire, and temporary files: all that two machines don't share but for their
+    disk and the list of their processes."""
+
+    process: int  # which keeps it
+    address: str
+
+    def within(self, *words: str) -> list[str]:
+        """A command on this machine."""
+        return ["nsenter", f"--target={self.process}", "--mount", "--net", *words]
+
+    def ip(self, *words: str) -> None:
+        """Set up its network."""
+        subprocess.run(self.within("ip", *words), check=True, capture_output=True)
+
+    def wire(self, state: Literal["up", "down"]) -> None:
+        """Cut or mend the wire, of which both ends hear nothing."""
+        self.ip("link", "set", "wire", state)
+
+
+@contextlib.contextmanager
+def machine(address: str) -> Iterator[Machine]:
+    """A machine without a wire; the test is skipped where none can be made."""
+    asked = ["unshare", "--net", "--mount", "bash", "-c", OWN_FILES]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as keeper:
+        assert keeper.stdout is not None
+        if not keeper.stdout.readline():
+            pytest.skip("networks can't be made here")
+        try:
+            yield Machine(keeper.pid, address)
+        finally:
+            keeper.kill()
+
+
+@contextlib.contextmanager
+def two_machines() -> Iterator[tuple[Machine, Machine]]:
+    """Two machines with a wire between them."""
+    with machine("10.99.0.1") as first, machine("10.99.0.2") as second:
+        pair = ["type", "veth", "peer", "name", "wire", "netns", str(second.process)]
+        first.ip("link", "add", "wire", *pair)
+        for one, other in ((first, second), (second, first)):
+            one.ip("address", "add", f"{one.address}/24", "dev", "wire")
+            one.ip("link", "set", "lo", "up")
+            one.wire("up")
+            one.ip("route", "add", "default", "via", other.address)
+        yield first, second
 
 
 @dataclass
@@ -69,15 +125,17 @@ def node(
     *more: str,
     within: str = "",
     host: str = HOST,
+    on: Machine | None = None,
     **environment: str,
 ) -> Iterator[Node]:
-    """A node while the context lasts: of the cluster of a head, or a head. A script may mount things `within`
-    which it runs; `$1` is its folder, and the rest its command."""
+    """A node while the context lasts: of the cluster of a head, or a head, on this machine or another. A
+    script may mount things `within` which it runs; `$1` is its folder, and the rest its command."""
     if shlex.quote(sys.executable) != sys.executable:
         pytest.skip("`ray start` can't start workers of a Python whose path a shell has to quote")
     # The paths of Ray's sockets have to be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    address = head.address if head else f"{host}:{free_port(host)}"
+    host, port = (on.address, 6379) if on else (host, free_port(host))
+    address = head.address if head else f"{host}:{port}"
     asked = [
         sys.executable,
         "-m",
@@ -94,6 +152,9 @@ def node(
     said = folder.with_suffix(".said")
     if within:
         asked = [*OWN_MOUNTS, within, "bash", str(folder), *asked]
+    if on:
+        on_it = 'mkdir -p "$1" && cd "$1" && exec "${@:2}"'
+        asked = on.within("bash", "-c", on_it, "bash", str(folder), *asked)
     with said.open("wb") as stream:
         # Without the settings that a sweep of this process has made for a Ray of its own.
         ours = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or "AUTH" in k}

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import HOST, Node, free_port, needs_mounts, node
+import yaml
+from clusters import HOST, Machine, Node, free_port, needs_mounts, node, two_machines
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
@@ -237,6 +238,72 @@ def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[
     assert driver.returncode == Code.CLUSTER, said
     assert f"the cluster was lost: {head.address}: nothing listens there" in said
     assert "To resume: " in said and led.Files(out).summary.exists()
+
+
+@contextlib.contextmanager
+def apart(scale: Path) -> Iterator[tuple[Machine, Machine, list[str], Path]]:
+    """A cluster of two machines with a CPU each; the command of a sweep on it, and the sweep's folder on a disk
+    that both see."""
+    with (
+        two_machines() as (first, second),
+        tempfile.TemporaryDirectory(dir="/var/tmp") as shared,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_AUTH_TOKEN_PATH", f"{shared}/token")
+        patch.setenv("TINYLM_CACHE", f"{shared}/cache")
+        Path(shared, "token").touch(0o600)
+        Path(shared, "token").write_text("0123456789abcdef" * 4)
+        tree = yaml.safe_load(scale.read_text())
+        tree["data"]["path"] = shutil.copytree(tree["data"]["path"], f"{shared}/texts")
+        Path(shared, "scale.yaml").write_text(yaml.safe_dump(tree))
+        space = write_space(Path(shared), {"policy": "none"}, RATES)
+        with (
+            node(None, "--num-cpus=1", on=first) as head,
+            node(head, "--num-cpus=1", on=second),
+        ):
+            out = Path(shared, "rates")
+            words = command(space, Path(shared, "scale.yaml"), out, "--address", head.address)
+            yield first, second, first.within(*words), out
+
+
+def trained_at(out: Path) -> set[str]:
+    rows = led.read(led.Files(out))
+    return {row["address"] for row in rows if row["kind"] == "started"}
+
+
+@several
+def test_two_machines_that_share_a_disk_alone_train_a_sweep(scale: Path, trained: Any) -> None:
+    with apart(scale) as (first, second, asked, out):
+        done = run(asked)
+        assert done.returncode == Code.DONE, done.stderr
+        assert (curves(out), trained_at(out)) == (trained, {first.address, second.address})
+
+
+@several
+def test_a_wire_that_is_cut_for_a_while_changes_no_curve(scale: Path, trained: Any) -> None:
+    with apart(scale) as (_, second, asked, out):
+        with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "measured", 3)
+            second.wire("down")
+            time.sleep(5)
+            second.wire("up")
+            said = driver.communicate(timeout=900)[1]
+        assert driver.returncode == Code.DONE, said
+        assert curves(out) == trained
+
+
+@several
+def test_a_machine_that_is_cut_off_for_good_is_lost_and_its_trial_goes_on(
+    scale: Path, trained: Any
+) -> None:
+    with apart(scale) as (_, second, asked, out):
+        with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "measured", 3)
+            second.wire("down")
+            said = driver.communicate(timeout=900)[1]
+        assert driver.returncode == Code.DONE, said
+        assert [row["state"] for row in node_rows(out)] == ["joined", "joined", "lost"]
+        assert curves(out) == trained
 
 
 SIX = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]

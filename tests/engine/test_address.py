@@ -4,6 +4,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clusters import HOST, Node, free_port, needs_mounts, node
@@ -143,7 +144,7 @@ def test_a_driver_without_the_token_is_told(
 @pytest.fixture(scope="module")
 def open_head() -> Iterator[Node]:
     """A head that lets everybody in."""
-    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else it listens on all interfaces
+    alone: Any = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else it listens on all interfaces
     with node(None, "--num-cpus=1", host="127.0.0.1", RAY_AUTH_MODE="disabled", **alone) as started:
         yield started
 
