@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, conduct, is_bare, study
+from conducting import NOPE, RETUNE, SEEDS, conduct, is_bare, study, worth
 from ledgers import (
     BUDGET,
     EVERY,
@@ -825,6 +825,19 @@ def test_hostile_words_are_text(browser: Browser, tmp_path: Path) -> None:
     assert visit.page.locator("h1").text_content() == " ".join(SHOWN.split())
     assert SHOWN in visit.page.locator("#arm-table").inner_text()
     assert visit.errors == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 794, 1280, 1440])
+def test_nothing_of_the_arms_is_cut_off(browser: Browser, tmp_path: Path, width: int) -> None:
+    arm = {**NOPE, "hypothesis": "The positions tell the order of the words. " * 5}
+    more: dict[str, Any] = {"retune": RETUNE, "speedup": {"horizons": [0.5, 2], "seeds": 2}}
+    conduct(tmp_path / "s", study(arms={"nope" * 9: arm}, seeds=SEEDS, **more), worth(1.25))
+    page = Visit(browser, opened(tmp_path / "s"), viewport={"width": width, "height": 900}).page
+    wider = "document.querySelector('#arm-section .scroll')"
+    assert page.evaluate(f"{wider}.scrollWidth <= {wider}.clientWidth")
+    said = page.locator("#arm-table td.about").last.inner_text()
+    assert re.search("Token speedup: 1.25x .*Hypothesis: The .*Caveats: Its lr is", said, re.DOTALL)
 
 
 @needs_browser

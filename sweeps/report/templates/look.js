@@ -120,7 +120,8 @@ function makeRoom(id, traces, layout) {
   const lines = (words) => words.split("<br>").length;
   const ticks = Math.max(1, ...(layout.xaxis.ticktext ?? []).map((tick) => lines(String(tick))));
   layout.margin.b = 24 + 15 * ticks + 17 * lines(layout.xaxis.title.text) + 20 * rows;
-  here(id).style.height = `${here(id).offsetHeight + 20 * (rows - 1)}px`;
+  const more = 15 * (ticks - 1) + 17 * (lines(layout.xaxis.title.text) - 1) + 20 * (rows - 1) + layout.margin.t - 10;
+  here(id).style.height = `${here(id).offsetHeight + more}px`;  // so that the axes keep theirs
 }
 
 function layoutOf(x, y) {

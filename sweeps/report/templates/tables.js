@@ -137,18 +137,30 @@ function fillTrials() {
   }));
 }
 
+// What an arm is worth, what was expected of it and what to know of its losses, across the columns.
+function aboutArm(arm, width) {
+  const row = document.createElement("tr");
+  const cell = row.appendChild(element("td", null, { colSpan: width, className: "about" }));
+  for (const [name, words] of [["Token speedup", arm.speedup], ["Hypothesis", arm.hypothesis], ["Caveats", arm.cautions]]) {
+    if (!words) continue;
+    const line = cell.appendChild(element("p"));
+    line.append(element("span", `${name}: `), words);
+  }
+  return cell.children.length ? [row] : [];
+}
+
 function fillArms() {
   here("arm-section").hidden = !page.arms.length;
   const difference = (arm) => arm.difference === null ? "" : numeral(arm.difference) + (arm.low === null ? "" : ` (${numeral(arm.low)} to ${numeral(arm.high)})`);
   const head = [...here("arm-table").tHead.rows[0].cells].map((cell) => cell.textContent);
-  here("arm-table").tBodies[0].replaceChildren(...page.arms.map((arm) => {
+  here("arm-table").replaceChildren(here("arm-table").tHead, ...page.arms.map((arm) => {
     const p = arm.p_holm === null ? "" : arm.p_holm < 0.0005 ? "< 0.001" : arm.p_holm.toFixed(3);
     const verdict = arm === page.arms[0] ? "the baseline" : arm.verdict;
-    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict, arm.speedup, arm.hypothesis, arm.cautions];
-    return tableRow(cells.map((cell, n) => [cell, head[n]]));
+    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict];
+    const body = element("tbody");
+    body.append(tableRow(cells.map((cell, n) => [cell, head[n]])), ...aboutArm(arm, head.length));
+    return body;
   }));
-  const isKnown = page.arms.some((arm) => arm.speedup);
-  for (const row of here("arm-table").rows) row.cells[head.indexOf("token speedup")].hidden = !isKnown;
 }
 
 // ---- the chosen trials
