@@ -840,6 +840,53 @@ def test_nothing_of_the_arms_is_cut_off(browser: Browser, tmp_path: Path, width:
     assert re.search("Token speedup: 1.25x .*Hypothesis: The .*Caveats: Its lr is", said, re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def budgets(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The report of budgets that are close together, each at rates of which two nearly touch on an axis."""
+    folder = tmp_path_factory.mktemp("results") / "budgets"
+    with story(folder) as tell:
+        lengths, given = [16, 18, 20], [1e-3, 1.05e-3, 8e-3]
+        domains = {"budget.tokens": [n * EVERY for n in lengths], "optim.lr": given}
+        tell.ask({path: {"grid": values} for path, values in domains.items()})
+        for length, lr in itertools.product(lengths, given):
+            trial = tell.plan({"budget.tokens": length * EVERY, "optim.lr": lr})
+            tell.start(trial)
+            tell.train(trial, lr, 1, length)
+            tell.finish(trial, length * EVERY)
+    return Visit(browser, opened(folder))
+
+
+def ticks(page: Page, labels: str) -> list[str]:
+    """The texts of the labels of an axis that are not empty, each followed by `!` if it touches the next."""
+    found: list[str] = page.evaluate(
+        """(labels) => {
+          const all = [...document.querySelectorAll(labels)].filter((one) => one.textContent);
+          const boxes = all.map((one) => one.getBoundingClientRect());
+          const meet = (a, b) => b && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+          return all.map((one, n) => one.textContent + (meet(boxes[n], boxes[n + 1]) ? "!" : ""));
+        }""",
+        labels,
+    )
+    return found
+
+
+@needs_browser
+def test_compute_within_a_small_range_has_round_ticks(budgets: Visit) -> None:
+    assert ticks(budgets.page, "#compute .xtick text") == ["5T", "6T", "7T", "8T", "9T"]
+
+
+@needs_browser
+def test_the_ticks_of_two_values_at_once_do_not_touch(budgets: Visit) -> None:
+    assert ticks(budgets.page, "#contour .ytick text") == ["0.001", "0.008"]
+
+
+@needs_browser
+def test_all_values_at_once_have_complete_ticks(budgets: Visit) -> None:
+    axes = [ticks(budgets.page, f"#parallel .y-axis:nth-child({n}) .tick text") for n in (1, 2, 3)]
+    assert axes[:2] == [["786432", "884736", "983040"], ["0.001", "0.00105", "0.008"]]
+    assert axes[2] == ["3.3", "3.35", "3.4"]
+
+
 @needs_browser
 def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
