@@ -40,7 +40,7 @@ from typer.testing import CliRunner
 from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
-from sweeps.ledger import Files, Ledger
+from sweeps.ledger import Files, Ledger, fold
 from sweeps.outcomes import RULES
 from sweeps.report import index, log_page
 from sweeps.report import page as report
@@ -696,17 +696,17 @@ def test_the_axis_switches_change_the_axes(rates: Visit) -> None:
     assert (before, after) == (("tokens", "linear"), ("FLOPs", "log"))
 
 
-def column(visit: Visit, number: int) -> list[str]:
-    return visit.page.locator(f"#trials tbody td:nth-child({number})").all_text_contents()
+def column(page: Page, number: int) -> list[str]:
+    return page.locator(f"#trials tbody td:nth-child({number})").all_text_contents()
 
 
 @needs_browser
 def test_the_table_sorts_by_numbers_with_missing_ones_last(rates: Visit) -> None:
     heading = rates.page.locator("#trials th button", has_text="validation loss")
     heading.click()
-    up = column(rates, 4)
+    up = column(rates.page, 4)
     heading.click()
-    down = column(rates, 4)
+    down = column(rates.page, 4)
     numbers = [float(text) for text in up if text]
     assert numbers == sorted(numbers) and len(numbers) > 3
     assert [float(text) for text in down if text] == numbers[::-1]
@@ -728,10 +728,10 @@ def drawn(page: Page, chart: str) -> set[str]:
     return set(found)
 
 
-def ids(page: Page, status: str) -> set[str]:
-    """The ids of the trials with a status."""
+def ids(page: Page, value: str, field: str = "status") -> set[str]:
+    """The ids of the trials with a status, or with another fact."""
     found: list[str] = page.evaluate(
-        f"page.trials.filter((one) => one.status === '{status}').map((one) => one.id)"
+        f"page.trials.filter((one) => one.{field} === '{value}').map((one) => one.id)"
     )
     return set(found)
 
@@ -750,7 +750,7 @@ def test_a_status_that_is_left_out_is_left_out_everywhere(rates: Visit) -> None:
 def test_the_best_are_those_at_the_top_of_the_table(rates: Visit) -> None:
     page = afresh(rates)
     page.select_option("#best", "3")
-    assert column(rates, 3) == ["0.002", "0.001", "0.004"]
+    assert column(rates.page, 3) == ["0.002", "0.001", "0.004"]
     assert len(drawn(page, "curves")) == 3
 
 
@@ -838,6 +838,76 @@ def test_nothing_of_the_arms_is_cut_off(browser: Browser, tmp_path: Path, width:
     assert page.evaluate(f"{wider}.scrollWidth <= {wider}.clientWidth")
     said = page.locator("#arm-table td.about").last.inner_text()
     assert re.search("Token speedup: 1.25x .*Hypothesis: The .*Caveats: Its lr is", said, re.DOTALL)
+
+
+def confirmed_sweep(folder: Path) -> Files:
+    """Two rates on two seeds, the better one of which has finished on two fresh seeds and trains on a third."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, seeds=[0, 1], confirm=3)
+        for lr, seed in itertools.product((1e-3, 2e-3), (0, 1)):
+            tell.whole(tell.plan({"optim.lr": lr}, seed), lr, seed / 100)
+        seeds = (1001, 1002, 1003)
+        again = {str(s): tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in seeds}
+        tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=again)
+        tell.whole(again["1001"], 2e-3, 0.03)
+        tell.whole(again["1002"], 2e-3, 0.05)
+    return Files(folder)
+
+
+@needs_browser
+def test_confirmation_runs_are_in_the_table_and_have_a_curve(
+    browser: Browser, tmp_path: Path
+) -> None:
+    visit = Visit(browser, opened(confirmed_sweep(tmp_path / "s").folder))
+    page, curves = visit.page, "document.getElementById('curves').data"
+    rows = page.locator("#trials tbody tr", has_text="confirmation run").all_inner_texts()
+    assert [row.split()[1] for row in rows] == ["1001", "1002", "1003"]
+    assert page.locator("#state").inner_text() == (
+        "results for 4 of 4 trials and 2 of 3 confirmation runs"
+    )
+    names = page.evaluate(f"{curves}.filter((one) => one.customdata).map((one) => one.name)")
+    assert sorted(names) == [
+        "confirmation of lr=0.002 (n=2)",
+        "lr=0.001 (n=2)",
+        "lr=0.002 (n=2)",
+    ]
+    assert drawn(page, "values") == ids(page, "search", "role")
+    assert visit.errors == []
+
+
+def test_the_mean_of_confirmation_runs_is_over_their_own_seeds(tmp_path: Path) -> None:
+    files = confirmed_sweep(tmp_path / "s")
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        (last,) = (t.trial for t in fold(ledger.rows()).trials.values() if t.seed == 1003)
+        tell.whole(last, 2e-3, 0.04)
+    fresh = [one for one in page_of(files.folder)["trials"] if one["role"] == "confirm"]
+    mean = loss(2e-3, BUDGET) + 0.04
+    assert {one["over_seeds"] for one in fresh} == {f"{mean:.4f} ± 0.0100 (n = 3)"}
+
+
+@needs_browser
+def test_the_best_arms_stand_beside_the_baseline_everywhere(
+    browser: Browser, tmp_path: Path
+) -> None:
+    heads = {f"h{n}": {"hypothesis": "?", "set": {"model.n_heads": n}} for n in (1, 4, 8)}
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return 4.0 - config["model"]["n_heads"] / 10 + config["run"]["seed"] / 99 - share
+
+    conduct(tmp_path / "s", study(arms=heads), how)
+    page = Visit(browser, opened(tmp_path / "s")).page
+    page.select_option("#best", "1")
+    assert page.url.endswith("#best=1")
+    assert set(column(page, 2)) == {"baseline", "h8"}
+    arms = page.locator("#arm-table tr:first-child td[data-name=arm]").all_text_contents()
+    assert arms == ["baseline", "h8"]
+    assert drawn(page, "arms") == {"h8"}
+    runs = "page.trials.filter((one) => ['baseline', 'h8'].includes(one.arm)).map((one) => one.id)"
+    assert drawn(page, "curves") == set(page.evaluate(runs))
+    there = Path(page.url.partition("#")[0].removeprefix("file://"))
+    again = Visit(browser, there, fragment="best=1").page
+    assert set(column(again, 2)) == {"baseline", "h8"}
 
 
 @pytest.fixture(scope="module")

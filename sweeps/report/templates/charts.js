@@ -6,7 +6,7 @@ const along = (trial, x) => x === "flops" ? trial.tokens.map((tokens) => tokens 
 const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
 const palette = () => page.look.colors.map((color) => color === "#000000" ? inks()[0] : color);
 const last = (trial) => trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
-const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome]
+const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome, isFresh(trial) && "confirmation run"]
   .filter((word, n, words) => word && words.indexOf(word) === n).join(", ");
 
 const who = (trial) => [
@@ -209,7 +209,7 @@ function byOthers(trials, path) {
 function values() {
   const swept = pathOf();
   const tuned = page.trials.some((trial) => trial.role === "tuning");
-  const trials = swept ? shown().filter((trial) => swept.path in trial.values && (!tuned || trial.role === "tuning")) : [];
+  const trials = swept ? shown().filter((trial) => swept.path in trial.values && !isFresh(trial) && (!tuned || trial.role === "tuning")) : [];
   const levels = levelsShown();
   if (!trials.some((trial) => trial.at.some((loss) => loss !== null))) return null;
   const x = (trial) => swept.numeric ? trial.values[swept.path] : plain(show(trial.values[swept.path]));
@@ -314,7 +314,7 @@ function rateMarks(layout, swept) {
 // ---- arms, compute, importance
 
 function arms() {
-  const compared = page.arms.slice(1);
+  const compared = armsShown().slice(1);
   if (!compared.length) return null;
   const known = compared.map((arm, row) => ({ ...arm, row })).filter((arm) => arm.difference !== null);
   const color = (arm) => page.look.verdicts[arm.verdict] ?? GRAY;
@@ -349,7 +349,7 @@ function arms() {
 }
 
 function compute() {
-  const trials = shown().filter((trial) => ["finished", "audited"].includes(trial.status) && trial.loss.length);
+  const trials = shown().filter((trial) => ["finished", "audited"].includes(trial.status) && trial.loss.length && !isFresh(trial));
   const flops = (trial) => trial.tokens[trial.tokens.length - 1] * trial.flops_per_token;
   if (unique(trials.map(flops)).length < 2) return null;
   const front = page.front.map(trialOf).filter((trial) => trials.includes(trial));
