@@ -1,10 +1,12 @@
 """The answer of a search: the values that it chose, the loss to quote, and what speaks against them."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sweeps.findings.noise import SeedNoise
 from sweeps.findings.optimism import Selection, confirming
 from sweeps.findings.results import Results, status_of, steered_words
 from sweeps.ledger import Trial
@@ -14,10 +16,12 @@ from sweeps.selection import (
     at,
     groups,
     last_record,
+    losses_at,
     losses_by_seed,
     losses_by_seed_at,
     means_on_shared_seeds,
 )
+from sweeps.stats import NOISE_MARGIN
 
 Kind = Literal[
     "selected",  # the loss of the search, which chose the values by it
@@ -27,6 +31,7 @@ Caveat = Literal[
     "budgets differ",  # a longer run has a lower loss
     "context lengths",  # how their losses and updates compare
     "rival",  # other values, with fewer seeds, may be better
+    "within noise",  # the choice is no farther below the runner-up than seeds alone may put it
     "one seed",  # no choice of values was run with more, nor confirmed with more
     "confirming",  # fresh seeds have no result yet
     "lost",  # fresh seeds diverged or failed
@@ -85,6 +90,16 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class RunnerUp:
+    """Values whose mean loss is that of the choice within the noise over seeds."""
+
+    values: dict[str, Any]
+    seeds: int  # of each of the two means
+    behind: float  # their mean less that of the choice
+    noise: float  # `NOISE_MARGIN` standard deviations of a difference of two such means
+
+
+@dataclass(frozen=True)
 class StoppedLower:
     """A trial that was stopped at a lower loss than the overfitted choice has at its end."""
 
@@ -105,20 +120,30 @@ class Answer:
     unequal: tuple[Unequal, ...]
     stopped_lower: tuple[StoppedLower, ...]  # the lowest first
     rival: Rival | None
+    runner_up: RunnerUp | None  # None if the choice is farther below it than the noise
 
 
-def answer(results: Results, winner: Sequence[Trial], selected: Selection | None) -> Answer:
+def answer(
+    results: Results,
+    winner: Sequence[Trial],
+    selected: Selection | None,
+    noise: SeedNoise | None,
+) -> Answer:
     """The answer of a search whose policy chose the values of the winner; without a choice where trials
-    end at a target, and their final losses say nothing."""
+    end at a target, and their final losses say nothing. The noise is that of its runs over seeds."""
     choice = _choice(results, selected) if selected is not None else None
     audited = None if results.to_target else better(results, winner, results.trials)
     lower = sorted(_stopped_lower(results, winner), key=lambda one: one.loss)
     beside = None if results.to_target else rival(results, winner)
+    unequal = tuple(_unequal(results))
+    close = None if results.to_target or unequal else runner_up(results, winner, noise)
     caveats: list[Caveat] = ["rival"] if beside is not None else []
+    caveats += ["within noise"] if close is not None else []
     caveats += _caveats(results, choice)
     caveats += ["stopped lower"] if lower else []
-    unequal = tuple(_unequal(results))
-    return Answer(results.final, choice, audited, tuple(caveats), unequal, tuple(lower), beside)
+    return Answer(
+        results.final, choice, audited, tuple(caveats), unequal, tuple(lower), beside, close
+    )
 
 
 def _unequal(results: Results) -> Iterator[Unequal]:
@@ -207,6 +232,24 @@ def rival(results: Results, winner: Sequence[Trial]) -> Rival | None:
             if loss < against:
                 found.append(Rival(group[0].values, shared, loss, against))
     return min(found, key=lambda one: one.loss - one.chosen, default=None)
+
+
+def runner_up(
+    results: Results, winner: Sequence[Trial], noise: SeedNoise | None
+) -> RunnerUp | None:
+    """The values with the lowest mean loss after that of the winner, among those with as many seeds, if the
+    two differ by no more than the noise. None if they have one loss: these are tied."""
+    if not winner or noise is None or noise.noise is None:
+        return None
+    best = statistics.fmean(losses_at(winner, results.final, results.metric))
+    means = [
+        (statistics.fmean(losses_at(group, results.final, results.metric)) - best, group[0].values)
+        for group in groups(results.having("finished"))
+        if len(group) == len(winner) and group[0].values != winner[0].values
+    ]
+    behind, values = min(means, key=lambda one: one[0], default=(math.inf, {}))
+    margin = NOISE_MARGIN * noise.noise.sd * math.sqrt(2 / len(winner))
+    return RunnerUp(values, len(winner), behind, margin) if 0 < behind <= margin else None
 
 
 def every_run(results: Results) -> list[Trial]:

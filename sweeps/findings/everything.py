@@ -246,14 +246,15 @@ def search_findings(results: Results) -> SearchFindings:
         winner = fastest_group(results.trials, target.metric, target.limit) or winner
     finished = ranking(results)
     chosen = None if results.to_target else selection(results, winner)
-    found = answer(results, winner, chosen)
+    shared = any_findings(results)
+    found = answer(results, winner, chosen, shared.noise)
     best = found.better.runs if found.better else winner
     absent = [trial for trial in results.trials if at(trial, results.common) is None]
     testing = search_runs(results, best)
     trials = results.audited(results.trials)
     stable = None if results.to_target else stability(trials, results.metric)
     return SearchFindings(
-        **vars(any_findings(results)),
+        **vars(shared),
         answer=found,
         ranking=finished,
         values=ranked_values(results),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sweeps.findings.answer import Answer, Caveat, Choice, Rival, StoppedLower, every_run
+from sweeps.findings.answer import Answer, Caveat, Choice, Rival, RunnerUp, StoppedLower, every_run
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
 from sweeps.findings.results import (
@@ -19,6 +19,7 @@ from sweeps.report.risk import risk_words
 from sweeps.report.speedup import speedup_sentences, target_sentences
 from sweeps.report.tested import tested_words
 from sweeps.selection import when
+from sweeps.stats import NOISE_MARGIN
 from sweeps.text import between, loss, named, quantity, sentence, tally
 
 POLICYS_RANKING = "The ranking is the policy's, without the audited trials."
@@ -219,6 +220,17 @@ def _rival_words(rival: Rival) -> str:
     )
 
 
+def _noise_words(choice: Choice, other: RunnerUp) -> str:
+    """That the choice is within the noise of the runner-up."""
+    means = f"mean losses over {other.seeds} seeds" if other.seeds > 1 else "losses"
+    where = " in the search" if choice.is_confirmed else ""
+    return (
+        f"{named(choice.values) or 'The config'} is within the noise of {named(other.values)}: their {means}{where} differ "
+        f"by {loss(other.behind)}, and {NOISE_MARGIN:g} standard deviations of such a difference are "
+        f"{loss(other.noise)}."
+    )
+
+
 def _caveat(found: SearchFindings, caveat: Caveat) -> str:
     results = found.results
     fresh = [status_of(trial) for trial in confirming(results)]
@@ -230,6 +242,9 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
             return " ".join(lengths.words) if lengths is not None else ""
         case "rival":
             return "" if found.answer.rival is None else _rival_words(found.answer.rival)
+        case "within noise":
+            other, choice = found.answer.runner_up, found.answer.choice
+            return "" if other is None or choice is None else _noise_words(choice, other)
         case "one seed":
             return ONE_SEED
         case "lost":

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shlex
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -23,17 +24,17 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.compute import Timeline
 from sweeps.findings.everything import SearchFindings, StudyFindings
-from sweeps.findings.ranking import RankedValue
+from sweeps.findings.optimism import confirmed
 from sweeps.findings.results import ENDINGS, METRICS, UNITS, Results, reason_of, status_of
 from sweeps.findings.stability import LR
-from sweeps.ledger import BY_HAND, Row, Trial
+from sweeps.ledger import BY_HAND, Row, Trial, value_of
 from sweeps.outcomes import outcome
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
 from sweeps.report.speedup import speedup_words, ticks
 from sweeps.report.stability import stability_words
 from sweeps.report.thinning import spread_points, thinned
-from sweeps.selection import Measured, Point, at, groups, last_record, when
+from sweeps.selection import Measured, Point, at, groups, last_record, losses_by_seed, when
 from sweeps.stats import NOISE_MARGIN
 from sweeps.text import loss, named, node_words, portable
 from tinylm import config as cfg
@@ -47,7 +48,8 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
     from sweeps.report.plots import look  # loads matplotlib
 
     results = found.results
-    trials = [*results.trials, *(result.trial for result in found.withdrawn)]
+    again = [trial for trial in results.sweep.trials.values() if trial.role == "confirm"]
+    trials = [*results.trials, *again, *(result.trial for result in found.withdrawn)]
     measured = [trial for trial in results.audited(trials) if trial.curve]
     flat = [cfg.flatten(trial.config) for trial in trials]
     return {
@@ -64,6 +66,8 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         "counts": {
             "planned": len(results.asked),
             **{status: found.count(status) for status in (*ENDINGS, "unfinished")},
+            "confirming": len(again),
+            "confirmed": sum(status_of(trial) in ENDINGS for trial in again),
         },
         "main": _main(found),
         "is_study": results.is_study,
@@ -258,14 +262,20 @@ def _series_of_search(results: Results, trials: Sequence[Trial]) -> Iterator[Con
     from sweeps.report.plots.trials import looks_of
 
     looks = looks_of(results)
-    for group in groups(trials):
-        first = group[0].trial
+    searched = groups(trial for trial in trials if trial.role != "confirm")
+    like = {value_of(group[0].values): number for number, group in enumerate(searched)}
+    for group in [*searched, *groups(trial for trial in trials if trial.role == "confirm")]:
+        name, of = named(group[0].values) or results.name, None
+        if group[0].role == "confirm":
+            name, of = f"confirmation of {name}", like.get(value_of(group[0].values))
+        first = (group if of is None else searched[of])[0].trial
         yield {
-            "name": named(group[0].values) or results.name,
+            "name": name,
             "trials": [trial.trial for trial in group],
             "kind": "run",
+            "confirms": of,
             "colors": look.page_colors(looks.colors.get(first, "0.5"), looks.shares.get(first)),
-            "dash": look.page_dash(looks.dashes.get(first, "-")),
+            "dash": look.page_dash(looks.dashes.get(first, "-")) if of is None else "dot",
         }
 
 
@@ -314,7 +324,10 @@ def _trials(
     ranks = {result.trial.trial: result.rank for result in ranked}
     values = found.values if isinstance(found, SearchFindings) else ()
     ranks |= {trial.trial: value.rank for value in values for trial in value.trials}
-    over_seeds = {trial.trial: _over_seeds(value) for value in values for trial in value.trials}
+    over_seeds = {t.trial: _over_seeds(value.losses) for value in values for t in value.trials}
+    fresh = confirmed(results)
+    ends = losses_by_seed(fresh, results.metric).values()
+    over_seeds |= {trial.trial: _over_seeds([*ends]) for trial in fresh if ends}
     labels = _labels(trials)
     try:
         shipped = cfg.flatten(cfg.load(results.scale).model_dump())
@@ -339,10 +352,10 @@ def _trials(
     return sorted(content, key=_place)
 
 
-def _over_seeds(value: RankedValue) -> str:
-    """The mean of a value over its seeds, with their standard deviation and number."""
-    spread = "" if value.std is None else f" ± {loss(value.std)}"
-    return f"{loss(value.mean)}{spread} (n = {len(value.losses)})"
+def _over_seeds(losses: Sequence[float]) -> str:
+    """The mean of losses over seeds, with their standard deviation and number."""
+    spread = f" ± {loss(statistics.stdev(losses))}" if len(losses) > 1 else ""
+    return f"{loss(statistics.fmean(losses))}{spread} (n = {len(losses)})"
 
 
 def _place(trial: Content) -> tuple[Any, ...]:
@@ -361,11 +374,13 @@ def _labels(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def _losses(results: Results, trial: Trial, levels: Sequence[Point]) -> Iterator[float | None]:
-    """The loss at each level, with that of a finished audit; None if there is none, or the trial diverged."""
+    """The loss at each level, with that of a finished audit; None if there is none, or the trial diverged,
+    or confirms a choice and so is not compared with the trials that led to it."""
     audit = results.ended_audit(trial)
     whole = audit if audit is not None and audit.status == "finished" else trial
     for level in levels:
-        record = None if whole.status == "diverged" else at(whole, level)
+        is_apart = whole.status == "diverged" or trial.role == "confirm"
+        record = None if is_apart else at(whole, level)
         yield record and record.loss(results.metric)
 
 

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledgers import (
@@ -208,6 +209,46 @@ def test_values_of_which_a_seed_diverged_are_no_rival(tmp_path: Path) -> None:
         tell.start(lost)
         tell.diverge(lost, SECOND)
     assert answer(files).rival is None
+
+
+CLOSE = {
+    1e-3: (3.0, 3.2),
+    2e-3: (3.1, 3.2),
+    4e-3: (9.0, 9.0),
+}  # a noise of sqrt((0.02 + 0.005) / 3)
+
+
+@pytest.mark.parametrize("text", [name for name in TEXTS if name != "index"])
+def test_every_text_says_that_the_choice_is_within_the_noise_of_the_runner_up(
+    tmp_path: Path, text: str
+) -> None:
+    said = TEXTS[text](ended(tmp_path / "s", "optim.lr", CLOSE))
+    assert (
+        "lr=0.001 is within the noise of lr=0.002: their mean losses over 2 seeds differ by 0.0500, and 2 "
+        "standard deviations of such a difference are 0.1826."
+    ) in said
+
+
+def test_the_noise_of_a_mean_over_seeds_falls_with_their_number(tmp_path: Path) -> None:
+    one = answer(ended(tmp_path / "s", "optim.lr", CLOSE)).runner_up
+    assert one is not None
+    assert (one.values, one.seeds) == ({"optim.lr": 2e-3}, 2)
+    assert (one.behind, one.noise) == (pytest.approx(0.05), pytest.approx(2 * (0.025 / 3) ** 0.5))
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {1e-3: (3.0, 3.1), 2e-3: (3.5, 3.6)},  # farther apart than the noise
+        {1e-3: (3.0, 3.1), 2e-3: (3.1, 3.0)},  # tied
+        {1e-3: 3.0, 2e-3: 3.001},  # no noise is known
+        {1e-3: (3.0, 3.1), 2e-3: 3.06},  # on fewer seeds
+    ],
+)
+def test_other_choices_are_not_told_to_be_within_the_noise(
+    tmp_path: Path, losses: Mapping[float, Any]
+) -> None:
+    assert answer(ended(tmp_path / "s", "optim.lr", losses)).runner_up is None
 
 
 def test_values_without_effect_are_told_to_tie(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, conduct, is_bare, study
+from conducting import NOPE, RETUNE, SEEDS, conduct, is_bare, study, worth
 from ledgers import (
     BUDGET,
     EVERY,
@@ -40,7 +40,7 @@ from typer.testing import CliRunner
 from sweeps import stats, watch
 from sweeps.exits import UsageError
 from sweeps.findings.everything import Reader, findings
-from sweeps.ledger import Files, Ledger
+from sweeps.ledger import Files, Ledger, fold
 from sweeps.outcomes import RULES
 from sweeps.report import index, log_page
 from sweeps.report import page as report
@@ -696,17 +696,17 @@ def test_the_axis_switches_change_the_axes(rates: Visit) -> None:
     assert (before, after) == (("tokens", "linear"), ("FLOPs", "log"))
 
 
-def column(visit: Visit, number: int) -> list[str]:
-    return visit.page.locator(f"#trials tbody td:nth-child({number})").all_text_contents()
+def column(page: Page, number: int) -> list[str]:
+    return page.locator(f"#trials tbody td:nth-child({number})").all_text_contents()
 
 
 @needs_browser
 def test_the_table_sorts_by_numbers_with_missing_ones_last(rates: Visit) -> None:
     heading = rates.page.locator("#trials th button", has_text="validation loss")
     heading.click()
-    up = column(rates, 4)
+    up = column(rates.page, 4)
     heading.click()
-    down = column(rates, 4)
+    down = column(rates.page, 4)
     numbers = [float(text) for text in up if text]
     assert numbers == sorted(numbers) and len(numbers) > 3
     assert [float(text) for text in down if text] == numbers[::-1]
@@ -728,10 +728,10 @@ def drawn(page: Page, chart: str) -> set[str]:
     return set(found)
 
 
-def ids(page: Page, status: str) -> set[str]:
-    """The ids of the trials with a status."""
+def ids(page: Page, value: str, field: str = "status") -> set[str]:
+    """The ids of the trials with a status, or with another fact."""
     found: list[str] = page.evaluate(
-        f"page.trials.filter((one) => one.status === '{status}').map((one) => one.id)"
+        f"page.trials.filter((one) => one.{field} === '{value}').map((one) => one.id)"
     )
     return set(found)
 
@@ -750,7 +750,7 @@ def test_a_status_that_is_left_out_is_left_out_everywhere(rates: Visit) -> None:
 def test_the_best_are_those_at_the_top_of_the_table(rates: Visit) -> None:
     page = afresh(rates)
     page.select_option("#best", "3")
-    assert column(rates, 3) == ["0.002", "0.001", "0.004"]
+    assert column(rates.page, 3) == ["0.002", "0.001", "0.004"]
     assert len(drawn(page, "curves")) == 3
 
 
@@ -825,6 +825,136 @@ def test_hostile_words_are_text(browser: Browser, tmp_path: Path) -> None:
     assert visit.page.locator("h1").text_content() == " ".join(SHOWN.split())
     assert SHOWN in visit.page.locator("#arm-table").inner_text()
     assert visit.errors == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 794, 1280, 1440])
+def test_nothing_of_the_arms_is_cut_off(browser: Browser, tmp_path: Path, width: int) -> None:
+    arm = {**NOPE, "hypothesis": "The positions tell the order of the words. " * 5}
+    more: dict[str, Any] = {"retune": RETUNE, "speedup": {"horizons": [0.5, 2], "seeds": 2}}
+    conduct(tmp_path / "s", study(arms={"nope" * 9: arm}, seeds=SEEDS, **more), worth(1.25))
+    page = Visit(browser, opened(tmp_path / "s"), viewport={"width": width, "height": 900}).page
+    wider = "document.querySelector('#arm-section .scroll')"
+    assert page.evaluate(f"{wider}.scrollWidth <= {wider}.clientWidth")
+    said = page.locator("#arm-table td.about").last.inner_text()
+    assert re.search("Token speedup: 1.25x .*Hypothesis: The .*Caveats: Its lr is", said, re.DOTALL)
+
+
+def confirmed_sweep(folder: Path) -> Files:
+    """Two rates on two seeds, the better one of which has finished on two fresh seeds and trains on a third."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, seeds=[0, 1], confirm=3)
+        for lr, seed in itertools.product((1e-3, 2e-3), (0, 1)):
+            tell.whole(tell.plan({"optim.lr": lr}, seed), lr, seed / 100)
+        seeds = (1001, 1002, 1003)
+        again = {str(s): tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in seeds}
+        tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=again)
+        tell.whole(again["1001"], 2e-3, 0.03)
+        tell.whole(again["1002"], 2e-3, 0.05)
+    return Files(folder)
+
+
+@needs_browser
+def test_confirmation_runs_are_in_the_table_and_have_a_curve(
+    browser: Browser, tmp_path: Path
+) -> None:
+    visit = Visit(browser, opened(confirmed_sweep(tmp_path / "s").folder))
+    page, curves = visit.page, "document.getElementById('curves').data"
+    rows = page.locator("#trials tbody tr", has_text="confirmation run").all_inner_texts()
+    assert [row.split()[1] for row in rows] == ["1001", "1002", "1003"]
+    assert page.locator("#state").inner_text() == (
+        "results for 4 of 4 trials and 2 of 3 confirmation runs"
+    )
+    names = page.evaluate(f"{curves}.filter((one) => one.customdata).map((one) => one.name)")
+    assert sorted(names) == [
+        "confirmation of lr=0.002 (n=2)",
+        "lr=0.001 (n=2)",
+        "lr=0.002 (n=2)",
+    ]
+    assert drawn(page, "values") == ids(page, "search", "role")
+    assert visit.errors == []
+
+
+def test_the_mean_of_confirmation_runs_is_over_their_own_seeds(tmp_path: Path) -> None:
+    files = confirmed_sweep(tmp_path / "s")
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        (last,) = (t.trial for t in fold(ledger.rows()).trials.values() if t.seed == 1003)
+        tell.whole(last, 2e-3, 0.04)
+    fresh = [one for one in page_of(files.folder)["trials"] if one["role"] == "confirm"]
+    mean = loss(2e-3, BUDGET) + 0.04
+    assert {one["over_seeds"] for one in fresh} == {f"{mean:.4f} ± 0.0100 (n = 3)"}
+
+
+@needs_browser
+def test_the_best_arms_stand_beside_the_baseline_everywhere(
+    browser: Browser, tmp_path: Path
+) -> None:
+    heads = {f"h{n}": {"hypothesis": "?", "set": {"model.n_heads": n}} for n in (1, 4, 8)}
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return 4.0 - config["model"]["n_heads"] / 10 + config["run"]["seed"] / 99 - share
+
+    conduct(tmp_path / "s", study(arms=heads), how)
+    page = Visit(browser, opened(tmp_path / "s")).page
+    page.select_option("#best", "1")
+    assert page.url.endswith("#best=1")
+    assert set(column(page, 2)) == {"baseline", "h8"}
+    arms = page.locator("#arm-table tr:first-child td[data-name=arm]").all_text_contents()
+    assert arms == ["baseline", "h8"]
+    assert drawn(page, "arms") == {"h8"}
+    runs = "page.trials.filter((one) => ['baseline', 'h8'].includes(one.arm)).map((one) => one.id)"
+    assert drawn(page, "curves") == set(page.evaluate(runs))
+    there = Path(page.url.partition("#")[0].removeprefix("file://"))
+    again = Visit(browser, there, fragment="best=1").page
+    assert set(column(again, 2)) == {"baseline", "h8"}
+
+
+@pytest.fixture(scope="module")
+def budgets(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The report of budgets that are close together, each at rates of which two nearly touch on an axis."""
+    folder = tmp_path_factory.mktemp("results") / "budgets"
+    with story(folder) as tell:
+        lengths, given = [16, 18, 20], [1e-3, 1.05e-3, 8e-3]
+        domains = {"budget.tokens": [n * EVERY for n in lengths], "optim.lr": given}
+        tell.ask({path: {"grid": values} for path, values in domains.items()})
+        for length, lr in itertools.product(lengths, given):
+            trial = tell.plan({"budget.tokens": length * EVERY, "optim.lr": lr})
+            tell.start(trial)
+            tell.train(trial, lr, 1, length)
+            tell.finish(trial, length * EVERY)
+    return Visit(browser, opened(folder))
+
+
+def ticks(page: Page, labels: str) -> list[str]:
+    """The texts of the labels of an axis that are not empty, each followed by `!` if it touches the next."""
+    found: list[str] = page.evaluate(
+        """(labels) => {
+          const all = [...document.querySelectorAll(labels)].filter((one) => one.textContent);
+          const boxes = all.map((one) => one.getBoundingClientRect());
+          const meet = (a, b) => b && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+          return all.map((one, n) => one.textContent + (meet(boxes[n], boxes[n + 1]) ? "!" : ""));
+        }""",
+        labels,
+    )
+    return found
+
+
+@needs_browser
+def test_compute_within_a_small_range_has_round_ticks(budgets: Visit) -> None:
+    assert ticks(budgets.page, "#compute .xtick text") == ["5T", "6T", "7T", "8T", "9T"]
+
+
+@needs_browser
+def test_the_ticks_of_two_values_at_once_do_not_touch(budgets: Visit) -> None:
+    assert ticks(budgets.page, "#contour .ytick text") == ["0.001", "0.008"]
+
+
+@needs_browser
+def test_all_values_at_once_have_complete_ticks(budgets: Visit) -> None:
+    axes = [ticks(budgets.page, f"#parallel .y-axis:nth-child({n}) .tick text") for n in (1, 2, 3)]
+    assert axes[:2] == [["786432", "884736", "983040"], ["0.001", "0.00105", "0.008"]]
+    assert axes[2] == ["3.3", "3.35", "3.4"]
 
 
 @needs_browser

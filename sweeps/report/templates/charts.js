@@ -6,7 +6,7 @@ const along = (trial, x) => x === "flops" ? trial.tokens.map((tokens) => tokens 
 const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
 const palette = () => page.look.colors.map((color) => color === "#000000" ? inks()[0] : color);
 const last = (trial) => trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
-const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome]
+const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome, isFresh(trial) && "confirmation run"]
   .filter((word, n, words) => word && words.indexOf(word) === n).join(", ");
 
 const who = (trial) => [
@@ -160,7 +160,7 @@ function curveLayout(trials, ends, colored) {
   layout.xaxis.rangemode = "tozero";
   layout.xaxis.exponentformat = state.x === "flops" ? "SI" : "B";
   layout.xaxis.nticks = isNarrow() ? 5 : 10;
-  if (state.y === "log") Object.assign(layout.yaxis, { tickvals: roundLoss(range), ticktext: roundLoss(range).map(show) });
+  if (state.y === "log") Object.assign(layout.yaxis, { tickvals: evenTicks(...range), ticktext: evenTicks(...range).map(show) });
   layout.uirevision = `${state.x} ${state.y}`;
   if (isNarrow() || printing) return layout;
   layout.margin.r = 20 + Math.min(250, 15 + 6.6 * Math.max(0, ...ends.map((end) => end.text.length)));
@@ -170,14 +170,6 @@ function curveLayout(trials, ends, colored) {
   layout.annotations = labelsAt(places, layout.yaxis.range, here("curves").offsetHeight - (hasBar ? 180 : 110));
   layout.legend = BELOW;
   return layout;
-}
-
-// Evenly spaced round losses on a logarithmic axis, which is short.
-function roundLoss([low, high]) {
-  const rough = (high - low) / 6;
-  const step = [1, 2, 5, 10].map((one) => one * 10 ** Math.floor(Math.log10(rough))).find((one) => one >= rough);
-  const first = Math.ceil(Math.max(low, step) / step);
-  return [...Array(8).keys()].map((n) => (first + n) * step).filter((tick) => tick <= high);
 }
 
 // What the colors of many curves mean.
@@ -217,7 +209,7 @@ function byOthers(trials, path) {
 function values() {
   const swept = pathOf();
   const tuned = page.trials.some((trial) => trial.role === "tuning");
-  const trials = swept ? shown().filter((trial) => swept.path in trial.values && (!tuned || trial.role === "tuning")) : [];
+  const trials = swept ? shown().filter((trial) => swept.path in trial.values && !isFresh(trial) && (!tuned || trial.role === "tuning")) : [];
   const levels = levelsShown();
   if (!trials.some((trial) => trial.at.some((loss) => loss !== null))) return null;
   const x = (trial) => swept.numeric ? trial.values[swept.path] : plain(show(trial.values[swept.path]));
@@ -231,7 +223,7 @@ function values() {
   layout.uirevision = `${swept.path} ${state.at}`;
   layout.dragmode = isNarrow() ? false : "select";
   layout.selections = [];  // what was within the last one is chosen
-  if (swept.numeric) valueTicks(layout.xaxis, swept, here("values").offsetWidth - 230, page.look.named);
+  if (swept.numeric) valueTicks(layout.xaxis, swept, here("values").offsetWidth - (isNarrow() || printing ? 70 : 270), page.look.named);
   else Object.assign(layout.xaxis, { type: "category", categoryorder: "array", categoryarray: swept.values.map((value) => plain(show(value))) });
   const stable = rateMarks(layout, swept);
   return { traces: [...traces, ...endMarks(trials, x, levels, range), ...stable], layout };
@@ -322,7 +314,7 @@ function rateMarks(layout, swept) {
 // ---- arms, compute, importance
 
 function arms() {
-  const compared = page.arms.slice(1);
+  const compared = armsShown().slice(1);
   if (!compared.length) return null;
   const known = compared.map((arm, row) => ({ ...arm, row })).filter((arm) => arm.difference !== null);
   const color = (arm) => page.look.verdicts[arm.verdict] ?? GRAY;
@@ -357,7 +349,7 @@ function arms() {
 }
 
 function compute() {
-  const trials = shown().filter((trial) => ["finished", "audited"].includes(trial.status) && trial.loss.length);
+  const trials = shown().filter((trial) => ["finished", "audited"].includes(trial.status) && trial.loss.length && !isFresh(trial));
   const flops = (trial) => trial.tokens[trial.tokens.length - 1] * trial.flops_per_token;
   if (unique(trials.map(flops)).length < 2) return null;
   const front = page.front.map(trialOf).filter((trial) => trials.includes(trial));
@@ -437,7 +429,7 @@ function contour() {
       symbol: points.map((p) => p.trial.status === "stopped" ? "square" : "circle"), line: { width: 1.5, color: "#ffffff" } } };
   const layout = layoutOf(plain(across.swept.path), plain(up.swept.path));
   valueTicks(layout.xaxis, across.swept, here("contour").offsetWidth - 160, page.look.named);
-  valueTicks(layout.yaxis, up.swept, 1e6, page.look.named);
+  valueTicks(layout.yaxis, up.swept, here("contour").offsetHeight - 60, page.look.named, true);
   here("contour-words").textContent = `${page.metric_name} ${page.levels[level].words}, between the trials that were measured there.${page.trials.some((one) => one.status === "stopped") ? " Squares are trials that were stopped early." : ""}`
     + (varied().length > 2 ? " The trials differ in other values too." : "");
   return { traces: [map, dots], layout };
@@ -450,23 +442,42 @@ function parallel() {
   if (paths.length < 2 || trials.length < 2 || isNarrow()) return null;
   const losses = trials.map((trial) => trial.at[level]);
   const dimensions = paths.map((swept) => dimensionOf(swept, trials.map((trial) => trial.values[swept.path])));
-  dimensions.push({ label: plain(page.metric_name), values: losses, raw: losses });
+  const ticks = evenTicks(Math.min(...losses), Math.max(...losses));
+  dimensions.push(dimension(page.metric_name, losses, losses, ticks, ticks));
   here("parallel-words").textContent = `Each line is a trial, with its ${page.metric_name} ${page.levels[level].words}. Drag along an axis to choose trials.`;
   const [ink] = inks();
   const trace = { type: "parcoords", dimensions, labelfont: { color: ink }, tickfont: { color: ink }, rangefont: { color: "rgba(0,0,0,0)" },
     unselected: { line: { color: GRAY, opacity: 0.1 } }, ids: trials.map((trial) => trial.id),
     line: { color: losses, colorscale: lossScale(), reversescale: true, showscale: true, colorbar: { thickness: 12 } } };
   const layout = layoutOf("", "");
-  layout.margin = { l: 80, r: 20, t: 50, b: 24 };
+  const first = dimensions[0].ticktext.map((text) => text.length);
+  layout.margin = { l: 30 + 6.5 * Math.max(0, ...first, dimensions[0].label.length / 2), r: 20, t: 50, b: 24 };
+  nameAxes(trace, layout);
   return { traces: [trace], layout };
 }
 
 function dimensionOf(swept, raw) {
   const isListed = !swept.numeric || (!swept.sampled && swept.values.length <= 8);
   const scale = (value) => isListed ? swept.values.indexOf(value) : swept.log ? Math.log10(value) : value;
-  const dimension = { label: plain(swept.path), values: raw.map(scale), raw };
-  const ticks = isListed ? swept.values : swept.log ? roundTicks(swept.values[0], swept.values[swept.values.length - 1]) : null;
-  return ticks ? { ...dimension, tickvals: ticks.map(scale), ticktext: ticks.map((value) => cut(show(value), 16)) } : dimension;
+  const ticks = isListed ? swept.values : (swept.log ? roundTicks : evenTicks)(swept.values[0], swept.values[swept.values.length - 1]);
+  return dimension(swept.path, raw, raw.map(scale), ticks, ticks.map(scale));
+}
+
+// An axis whose line, which Plotly draws from the first tick to the last, reaches all values.
+function dimension(name, raw, values, ticks, places) {
+  const ends = [Math.min(...values), Math.max(...values)].filter((end) => !places.includes(end));
+  return { label: plain(name), name, raw, values, tickvals: [...places, ...ends], ticktext: [...ticks.map((tick) => plain(cut(show(tick), 16))), ...ends.map(() => "")] };
+}
+
+// The names above the axes: their last parts where the paths would touch, aslant where these would, too.
+function nameAxes(trace, layout) {
+  const each = (here("parallel").offsetWidth - layout.margin.l - 110) / (trace.dimensions.length - 1);
+  const fit = () => trace.dimensions.every((one) => 7 * one.label.length < each);
+  const short = trace.dimensions.map((one) => one.label.split(".").pop());
+  if (!fit() && unique(short).length === short.length) trace.dimensions.forEach((one, n) => { one.label = short[n]; });
+  if (fit()) return;
+  trace.labelangle = -30;
+  layout.margin.t = 40 + 3.5 * Math.max(...trace.dimensions.map((one) => one.label.length));
 }
 
 // ---- decisions

@@ -29,7 +29,7 @@ const show = (value) => typeof value === "number" && !Number.isInteger(value) ? 
 function count(value, si = false) {
   const names = si ? ["", "k", "M", "G", "T", "P", "E", "Z"] : ["", "k", "M", "B", "T"];
   const step = Math.min(names.length - 1, Math.max(0, Math.floor(Math.log10(Math.abs(value) || 1) / 3 + 1e-9)));
-  return `${Number((value / 1000 ** step).toPrecision(3))}${names[step]}`;
+  return `${Number((value / 1000 ** step).toPrecision(4))}${names[step]}`;
 }
 
 // The color mixed with that of the page, less so on a dark one, where it would vanish.
@@ -53,6 +53,16 @@ function limits(losses, reach) {
   return [low - margin, high + margin];
 }
 
+// Evenly spaced round ticks, at most about seven.
+function evenTicks(low, high) {
+  const rough = (high - low) / 6 || Math.abs(low) || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-6);
+  const number = Math.floor(high / step + 1e-6) - first + 1;
+  return [...Array(Math.max(0, number)).keys()].map((n) => Number(((first + n) * step).toPrecision(12)));
+}
+
 // Round ticks of a logarithmic axis, all of them written out; at most about eight.
 function roundTicks(low, high) {
   const decades = Math.log10(high / low);
@@ -64,7 +74,7 @@ function roundTicks(low, high) {
       if (tick >= low * 0.97 && tick <= high * 1.03) ticks.push(tick);
     }
   }
-  return ticks.length > 1 ? ticks : [low, high];
+  return ticks.length > 2 ? ticks : evenTicks(low, high);
 }
 
 // The first row for each label in which it touches no other one; positions ascend, in pixels.
@@ -79,8 +89,15 @@ function inRows(positions, labels) {
   });
 }
 
-// Ticks at the values themselves where these were chosen and are few, else round ones.
-function valueTicks(axis, swept, width, most) {
+// The numbers of the positions, which ascend, that are so many pixels from the last one that was kept.
+function apart(positions, gap) {
+  let last = -Infinity;
+  return positions.map((_, n) => n).filter((n) => positions[n] - last >= gap && (last = positions[n]) > -Infinity);
+}
+
+// Ticks at the values themselves where these were chosen and are few, else round ones; the labels of an upright axis
+// that would touch the one below are left out, and those of the other one stand in the next row.
+function valueTicks(axis, swept, pixels, most, isUpright = false) {
   const values = swept.values;
   const [low, high] = [values[0], values[values.length - 1]];
   const scale = swept.log ? Math.log10 : Number;
@@ -89,10 +106,12 @@ function valueTicks(axis, swept, width, most) {
   axis.range = [scale(low) - margin, scale(high) + margin];
   if (!swept.sampled && values.length <= most) {
     const labels = values.map(show);
-    const room = width / (axis.range[1] - axis.range[0]);
-    const rows = inRows(values.map((value) => (scale(value) - axis.range[0]) * room), labels);
-    axis.tickvals = values;
-    axis.ticktext = labels.map((label, n) => "<br>".repeat(rows[n]) + label);
+    const room = pixels / (axis.range[1] - axis.range[0]);
+    const places = values.map((value) => (scale(value) - axis.range[0]) * room);
+    const rows = isUpright ? places.map(() => 0) : inRows(places, labels);
+    const kept = isUpright ? apart(places, 14) : values.map((_, n) => n);
+    axis.tickvals = kept.map((n) => values[n]);
+    axis.ticktext = kept.map((n) => "<br>".repeat(rows[n]) + labels[n]);
   } else if (swept.log) {
     axis.tickvals = roundTicks(low, high);
     axis.ticktext = axis.tickvals.map(show);
@@ -120,7 +139,8 @@ function makeRoom(id, traces, layout) {
   const lines = (words) => words.split("<br>").length;
   const ticks = Math.max(1, ...(layout.xaxis.ticktext ?? []).map((tick) => lines(String(tick))));
   layout.margin.b = 24 + 15 * ticks + 17 * lines(layout.xaxis.title.text) + 20 * rows;
-  here(id).style.height = `${here(id).offsetHeight + 20 * (rows - 1)}px`;
+  const more = 15 * (ticks - 1) + 17 * (lines(layout.xaxis.title.text) - 1) + 20 * (rows - 1) + layout.margin.t - 10;
+  here(id).style.height = `${here(id).offsetHeight + more}px`;  // so that the axes keep theirs
 }
 
 function layoutOf(x, y) {
@@ -170,7 +190,7 @@ function csvOf(chart) {
   for (const trace of chart.data) {
     if (trace.type === "parcoords") {
       rows.length = 0;
-      rows.push(trace.dimensions.map((one) => one.label));
+      rows.push(trace.dimensions.map((one) => one.name));
       trace.dimensions[0].values.forEach((_, n) => rows.push(trace.dimensions.map((one) => one.raw[n])));
     } else if (!trace.meta?.isDecoration) {
       (trace.x ?? []).forEach((x, n) => {

@@ -44,9 +44,26 @@ function shown() {
   let trials = page.trials.filter((trial) => !hidden.has(trial.status));
   if (state.only && picked.size) trials = trials.filter((trial) => picked.has(trial.id));
   if (!state.best) return trials;
-  const best = new Set(unique(trials.map((trial) => seriesOf(trial.id))).slice(0, Number(state.best)));
-  return trials.filter((trial) => best.has(seriesOf(trial.id)));
+  if (page.is_study) {
+    const names = armsShown().map((arm) => arm.arm);
+    const ids = new Set(page.series.filter((series) => names.includes(series.name)).flatMap((series) => series.trials));
+    return trials.filter((trial) => names.includes(trial.arm) || ids.has(trial.id));
+  }
+  const best = new Set(unique(trials.map(valuesOf)).slice(0, Number(state.best)));
+  return trials.filter((trial) => best.has(valuesOf(trial)));
 }
+
+// The arms of a study that the filter leaves: the baseline, and those with the lowest differences from it.
+function armsShown() {
+  const [baseline, ...compared] = page.arms;
+  if (!state.best || !baseline) return page.arms;
+  const best = new Set(inOrder(compared, (arm) => arm.difference).slice(0, Number(state.best)));
+  return page.arms.filter((arm) => arm === baseline || best.has(arm));
+}
+
+// The number of the series of a trial, of a confirmation run that of the values it confirms.
+const valuesOf = (trial) => page.series[seriesOf(trial.id)].confirms ?? seriesOf(trial.id);
+const isFresh = (trial) => trial.role === "confirm";
 
 const seriesOf = (id) => page.series.findIndex((series) => series.trials.includes(id));
 

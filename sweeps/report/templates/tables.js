@@ -2,7 +2,9 @@
 
 function fillHead() {
   const count = page.counts;
-  here("state").textContent = `results for ${count.planned - count.unfinished} of ${count.planned} trial` + (count.planned === 1 ? "" : "s");
+  const of = (number, all, noun) => `${number} of ${all} ${noun}${all === 1 ? "" : "s"}`;
+  here("state").textContent = `results for ${of(count.planned - count.unfinished, count.planned, "trial")}`
+    + (count.confirming ? ` and ${of(count.confirmed, count.confirming, "confirmation run")}` : "");
   here("verdict").replaceChildren(...page.verdict.map((words) => sentence("li", words)));
   here("next-section").hidden = !page.next.length;
   here("next").replaceChildren(...page.next.map((words) => sentence("li", words)));
@@ -37,7 +39,7 @@ function options(id, pairs, value) {
 
 function fillFilters() {
   const hidden = new Set(listed(state.hide));
-  const number = (status) => page.trials.filter((trial) => trial.status === status).length;
+  const having = (status) => page.trials.filter((trial) => trial.status === status).length;
   const statuses = unique(page.trials.map((trial) => trial.status));
   here("statuses").replaceChildren(...statuses.map((status) => {
     const label = element("label");
@@ -46,12 +48,14 @@ function fillFilters() {
       if (!hidden.delete(status)) hidden.add(status);
       change({ hide: [...hidden].join(",") });
     });
-    label.append(box, ` ${number(status)} ${status === "stopped" ? "stopped early" : status}`);
+    label.append(box, ` ${having(status)} ${status === "stopped" ? "stopped early" : status}`);
     return label;
   }));
   here("statuses").hidden = statuses.length < 2;
-  const sizes = page.is_study ? [] : [3, 5, 10, 20, 50].filter((size) => size < page.series.length);
-  options("best", [["", "all"], ...sizes.map((size) => [String(size), `best ${size}`])], state.best);
+  const number = page.is_study ? page.arms.length - 1 : unique(page.trials.map(valuesOf)).length;
+  const sizes = (page.is_study ? [1, 2, 3, 5, 10, 20] : [3, 5, 10, 20, 50]).filter((size) => size < number);
+  const words = (size) => page.is_study ? `the best ${size === 1 ? "arm" : `${size} arms`} and the baseline` : `best ${size}`;
+  options("best", [["", "all"], ...sizes.map((size) => [String(size), words(size)])], state.best);
   options("at", [["all", "all points"], ...page.levels.map((level, n) => [String(n), level.words])], state.at);
   const hasSeeds = page.series.some((series) => series.trials.length > 1);
   options("seeds", hasSeeds ? [["merged", "merged"], ["single", "single runs"]] : [], state.seeds);
@@ -137,18 +141,30 @@ function fillTrials() {
   }));
 }
 
+// What an arm is worth, what was expected of it and what to know of its losses, across the columns.
+function aboutArm(arm, width) {
+  const row = document.createElement("tr");
+  const cell = row.appendChild(element("td", null, { colSpan: width, className: "about" }));
+  for (const [name, words] of [["Token speedup", arm.speedup], ["Hypothesis", arm.hypothesis], ["Caveats", arm.cautions]]) {
+    if (!words) continue;
+    const line = cell.appendChild(element("p"));
+    line.append(element("span", `${name}: `), words);
+  }
+  return cell.children.length ? [row] : [];
+}
+
 function fillArms() {
   here("arm-section").hidden = !page.arms.length;
   const difference = (arm) => arm.difference === null ? "" : numeral(arm.difference) + (arm.low === null ? "" : ` (${numeral(arm.low)} to ${numeral(arm.high)})`);
   const head = [...here("arm-table").tHead.rows[0].cells].map((cell) => cell.textContent);
-  here("arm-table").tBodies[0].replaceChildren(...page.arms.map((arm) => {
+  here("arm-table").replaceChildren(here("arm-table").tHead, ...armsShown().map((arm) => {
     const p = arm.p_holm === null ? "" : arm.p_holm < 0.0005 ? "< 0.001" : arm.p_holm.toFixed(3);
     const verdict = arm === page.arms[0] ? "the baseline" : arm.verdict;
-    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict, arm.speedup, arm.hypothesis, arm.cautions];
-    return tableRow(cells.map((cell, n) => [cell, head[n]]));
+    const cells = [arm.arm, arm.changes, arm.chosen, arm.n, lossWords(arm.mean), difference(arm), p, verdict];
+    const body = element("tbody");
+    body.append(tableRow(cells.map((cell, n) => [cell, head[n]])), ...aboutArm(arm, head.length));
+    return body;
   }));
-  const isKnown = page.arms.some((arm) => arm.speedup);
-  for (const row of here("arm-table").rows) row.cells[head.indexOf("token speedup")].hidden = !isKnown;
 }
 
 // ---- the chosen trials
