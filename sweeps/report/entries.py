@@ -194,7 +194,8 @@ def _caveats(one: Experiment) -> list[str]:
 
 def _risk(one: Experiment) -> list[str]:
     """How risky the choice of a search is."""
-    return risk_words(one.findings.risk) if isinstance(one.findings, SearchFindings) else []
+    found = one.findings
+    return risk_words(found.risk, found.results.name) if isinstance(found, SearchFindings) else []
 
 
 def _cautions(one: Experiment) -> Iterator[str]:

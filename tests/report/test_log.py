@@ -15,6 +15,7 @@ from sweeps import analyze
 from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
 from sweeps.report import log, log_page, notes
+from sweeps.report.answer import answer_words
 from sweeps.report.entries import entries_under
 from tinylm import config as cfg
 
@@ -115,6 +116,14 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
     assert found is not None
     assert found.percent == pytest.approx(-25.0)
     assert (found.low, found.seeds) == (None, 1)
+
+
+def test_a_single_config_has_the_name_of_its_sweep(tmp_path: Path) -> None:
+    tree = {"question": "Is it good?", "search": {"method": "grid"}, "schedule": {"policy": "none"}}
+    conduct(tmp_path / "wide-cpu", tree)
+    found = Reader().findings(Files(tmp_path / "wide-cpu"))
+    assert [trial.label for trial in found.results.trials] == ["wide-cpu"]
+    assert answer_words(found)[0].startswith("wide-cpu: validation loss ")
 
 
 def test_one_seed_is_said_to_be_one(text: str) -> None:
