@@ -296,13 +296,13 @@ def all_findings(folder: Path) -> list[SearchFindings | StudyFindings]:
 
 
 def sentences(text: str, names: list[str]) -> Iterator[str]:
-    """The lines of a text without tables, figures and empty lines, each once; lines that differ in
+    """The lines of a text without contents, tables, figures and empty lines, each once; lines that differ in
     numbers and names of sweeps alone are one."""
     seen = set()
     every = re.compile("|".join([r"[-+]?\d[\d.,]*[kMGT%]?", *map(re.escape, names)]))
     for line in text.splitlines():
         key = every.sub("#", line)
-        if key not in seen and line and not line.startswith(("|", "![", "<!--", "---")):
+        if key not in seen and line and not line.startswith(("|", "![", "<!--", "---", "  - [")):
             seen.add(key)
             yield line
 
