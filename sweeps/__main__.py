@@ -13,6 +13,7 @@ COMMANDS = {
     "new": "Write a search space for a question.",
     "replay": "Replay early-stopping policies over recorded curves.",
     "experiment": "Run one named config, or list, show and compare experiments.",
+    "log": "Write the experiment log of all sweeps.",
     "watch": "Serve the reports of the sweeps while they run.",
     "steer": "Stop or finish a trial of a sweep, or end a running sweep early.",
     "next": "Write the search space of the next sweep after one.",
@@ -24,7 +25,7 @@ COMMANDS = {
 # The others are `sweeps.COMMAND`.
 _ELSEWHERE = {
     name: f"sweeps.commands.{name}"
-    for name in ("new", "next", "steer", "export", "ledger", "verify", "prune")
+    for name in ("new", "next", "log", "steer", "export", "ledger", "verify", "prune")
 }
 
 app = typer.Typer(

@@ -605,7 +605,7 @@ class Driver:
             return "restored", {"trial": new.trial}
         return "planned", {
             "trial": new.trial,
-            "label": new.label,
+            "label": new.label or self.ledger.files.name,
             "config": new.config.model_dump(),
             "values": new.values,
             "seed": new.config.run.seed,

@@ -200,7 +200,7 @@ def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left
     trials = [
         {
             "trial": one.trial,
-            "label": one.label,
+            "label": one.label or folder.name,
             "arm": one.arm,
             "values": one.values,
             "seed": one.config.run.seed,

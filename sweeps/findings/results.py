@@ -30,7 +30,7 @@ from sweeps.selection import (
     final_point,
     last_record,
 )
-from sweeps.text import quantity, short_name
+from sweeps.text import named, quantity, short_name
 from tinylm.config import is_number
 
 ENDINGS = ("finished", "stopped", "diverged", "failed")  # ways a trial can end
@@ -137,6 +137,10 @@ class Results:
     def is_named(self) -> bool:
         """Whether it is a named experiment, which has one config and no search space."""
         return self.sweep.session.get("folder_option") == "--name"
+
+    def called(self, values: Mapping[str, Any]) -> str:
+        """Values in words; of a sweep that varies nothing, its name."""
+        return named(values) or self.name
 
     @property
     def is_study(self) -> bool:

@@ -98,7 +98,7 @@ class PlannedTrial:
 
     config: cfg.Config
     values: dict[str, Value]
-    label: str
+    label: str  # empty if it is the only one, which is called like its sweep
     role: Role = "search"
     arm: str = ""  # of a study
     grid: str = ""  # names the re-tune grid of that arm

@@ -54,7 +54,7 @@ def trials(request: Request, samples: Iterable[Sample], seeds: Iterable[int]) ->
     several = request.seeds != [0]
     for seed, sample in itertools.product(seeds, list(samples)):
         parts = (label_of(sample.values), f"seed={seed}" if several else "")
-        label = " ".join(part for part in parts if part) or "config"
+        label = " ".join(part for part in parts if part)
         changes = {**sample.values, "run.seed": seed}
         config = request.config(changes)
         trial = PlannedTrial(config, sample.values, label, draws=sample.draws)
@@ -379,7 +379,7 @@ def _repeats(request: Request, planned: Iterable[PlannedTrial]) -> Iterator[Plan
         if one.config.run.seed == request.seeds[0]:
             config = cfg.overlay(one.config, {"run.repeat": number})
             values = {**one.values, "run.repeat": number}
-            label = f"{one.label} repeat={number}"
+            label = f"{one.label} repeat={number}".lstrip()
             yield replace(one, config=config, values=values, label=label, role="repeat")
 
 

@@ -31,7 +31,7 @@ def answer_words(found: SearchFindings | StudyFindings) -> list[str]:
     sentence per arm; what the test text says, and how risky the choice is."""
     if isinstance(found, StudyFindings):
         return [*_of_study(found), *tested_words(found), *about_words(found)]
-    more = [*tested_words(found), *risk_words(found.risk)]
+    more = [*tested_words(found), *risk_words(found.risk, found.results.name)]
     return [*chosen_words(found), *more, *caveat_words(found)]
 
 
@@ -129,7 +129,7 @@ def _so_far(found: SearchFindings) -> str:
     lowest = f"lowest of {number} {what}" if number > 1 else f"only {what.removesuffix('es')}"
     value = f"{loss(first.mean)} {UNITS[results.metric]}"
     point = when(so_far.point)
-    name = named(first.values) or "the config"
+    name = results.called(first.values)
     return (
         f" {point[:1].upper()}{point[1:]}, {name} has the {lowest} so far: {value}{_over(first.n)}."
     )
@@ -158,7 +158,7 @@ def _updates_words(results: Results) -> str:
 
 def _choice(results: Results, found: Answer, choice: Choice) -> str:
     """What was chosen, with the loss to quote and what that rests on."""
-    what = named(choice.values) or "The config"
+    what = results.called(choice.values)
     if choice.among > 1:
         what += f" {claim(found, choice.among)}"
     if choice.tied:

@@ -29,6 +29,7 @@ from sweeps.report.observations import observations
 from sweeps.report.overfitting import init_of
 from sweeps.report.risk import risk_words
 from sweeps.report.speedup import speedup_words, target_words
+from sweeps.report.strategy import strategy
 from sweeps.report.tested import arm_test_words, tested_words
 from sweeps.text import quantity, sentence, show, times
 from tinylm import config as cfg
@@ -47,6 +48,7 @@ class Entry:
     terms: Terms
     configuration: list[str]
     changes: dict[str, tuple[str, str]]  # path -> before and after
+    strategy: list[str]  # how the values were found
     runs: int
     finished: int
     train_loss: float | None  # mean over the finished runs, like the next three
@@ -119,6 +121,7 @@ def _entry(one: Experiment) -> Entry:
             for path, (was, now) in changes(one.base, first.config).items()
             if alike or path in told
         },
+        strategy=strategy(one.results),
         runs=len(one.runs),
         finished=len(one.finished),
         train_loss=one.train_loss,
@@ -194,7 +197,8 @@ def _caveats(one: Experiment) -> list[str]:
 
 def _risk(one: Experiment) -> list[str]:
     """How risky the choice of a search is."""
-    return risk_words(one.findings.risk) if isinstance(one.findings, SearchFindings) else []
+    found = one.findings
+    return risk_words(found.risk, found.results.name) if isinstance(found, SearchFindings) else []
 
 
 def _cautions(one: Experiment) -> Iterator[str]:

@@ -21,4 +21,7 @@ def answer_and_best(found: SearchFindings | StudyFindings, best: str) -> list[st
 def best_words(files: Files, found: SearchFindings | StudyFindings) -> str:
     """Where the best checkpoint of a sweep is, and of which run; empty if it is not kept."""
     run = kept(files, found)
-    return f"Best checkpoint: `{files.best}`, of {run.label}." if run is not None else ""
+    if run is None:
+        return ""
+    of = f", of {run.label}" * (len(found.results.trials) > 1)
+    return f"Best checkpoint: `{files.best}`{of}."

@@ -23,8 +23,9 @@ from sweeps.report import log_page, notes
 from sweeps.report.answer import better_words, chosen_words, unfinished_words
 from sweeps.report.entries import Entry, entries_of, group_names, group_words
 from sweeps.report.head import best_words
-from sweeps.report.markdown import escaped, paragraph, with_code
+from sweeps.report.markdown import anchor, escaped, nested, paragraph, with_code
 from sweeps.report.next_steps import next_space, steps_of
+from sweeps.report.nodes import node_lines
 from sweeps.report.overfitting import init_of
 from sweeps.report.stability import stability_words
 from sweeps.text import (
@@ -94,6 +95,8 @@ def _template() -> Any:
         "paragraph": lambda text: Markdown(paragraph(text)),
         "with_code": lambda text: Markdown(with_code(text)),
         "link": lambda text: Markdown(quote(str(text))),
+        "anchor": lambda heading: Markdown(anchor(heading)),
+        "digits": lambda number: "" if number is None else f"{number:.4g}",
     }
     return environment.get_template(TEMPLATE)
 
@@ -120,7 +123,7 @@ def _own_notes(files: Files) -> Markdown:
         return Markdown(f"> `{files.notes.name}`: {error.strerror}; it is not quoted here.")
     if text.split() == _HEADINGS.split():
         return Markdown()
-    text = _PICTURE.sub(lambda found: _from_log(files, found), text)
+    text = nested(_PICTURE.sub(lambda found: _from_log(files, found), text))
     return Markdown("\n".join(f"> {line}".rstrip() for line in text.splitlines()))
 
 
@@ -132,6 +135,32 @@ def _from_log(files: Files, found: re.Match[str]) -> str:
     begin, path = found.groups()
     is_beside = log_page.is_local(path) and (files.folder / unquote(path)).is_file()
     return f"{begin}{quote(files.name)}/{path}" if is_beside else found[0]
+
+
+def as_json(folder: Path, reader: Reader) -> Row:
+    """The log for programs, once it is written: what it says, and what people wrote in it."""
+    there, found = ResultsFolder(folder), _content(folder, reader.under(folder))
+    own = notes.notes(read_file(there.log, notes.LARGEST))
+    return {
+        "log": str(there.log),
+        "page": str(there.log_page),
+        "experiments": [
+            {
+                **section.entry.as_json(),
+                "figure": section.figure,
+                "notes": notes.note(own, section.entry.name),
+            }
+            for section in found["experiments"]
+        ],
+        "groups": found["groups"],
+        "findings": found["key_findings"],
+        "recommendations": found["recommendations"],
+        "notes": notes.note(own, _RECOMMENDATIONS),
+        "commands": found["commands"],
+        "nodes": found["nodes"],
+        "waiting": found["waiting"],
+        "left_out": {name: message_of(why) for name, why in reader.left_out(folder).items()},
+    }
 
 
 def write(folder: Path, reader: Reader) -> Path:
@@ -149,7 +178,7 @@ def write(folder: Path, reader: Reader) -> Path:
     path, own = there.log, notes.written(there)
     copy = notes.write(path, content.encode())
     whole_log = read_file(path, notes.LARGEST).decode(errors="replace")  # with people's notes
-    own.write(there.log_page, log_page.html(whole_log).encode())
+    own.write(there.log_page, log_page.html(whole_log, folder).encode())
     if copy is not None:
         print(
             f"{path} was not written by this program, was cut off, or was changed outside of its notes: as it "
@@ -164,6 +193,7 @@ class Section:
     """An experiment in the log: its entry, and where its curves and notes are."""
 
     entry: Entry
+    figure: str  # the path of the one that is shown; empty if there is none
     curves: list[tuple[str, str]]  # label and path of each figure
     key_change: str
     notes_cell: str  # of the table of all experiments
@@ -172,6 +202,10 @@ class Section:
     space: Markdown  # of the next sweep, the same
     notes: Markdown  # of the sweep, if they are not quoted above
     notes_path: str
+
+    def heading(self, number: int) -> str:
+        """The heading of its part, which has this number."""
+        return f"Experiment {number}: {self.entry.name}"
 
 
 def _sections(
@@ -185,6 +219,7 @@ def _sections(
         changes = [f"{short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
         yield Section(
             entry=entry,
+            figure=_figure(folder, entry, found),
             curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
             key_change=" ".join(changes) or "Baseline",
             notes_cell=". ".join(
@@ -206,6 +241,19 @@ def _sections(
         quoted.add(sweep)
 
 
+def _figure(folder: Path, entry: Entry, found: SearchFindings | StudyFindings) -> str:
+    """The figure that shows an experiment, by its path from the log; empty if it was not drawn."""
+    if isinstance(found, StudyFindings):
+        names = ["loss_by_tokens" if entry.is_baseline else "arms"]
+    else:
+        names = [f"loss_vs_{swept.name}" for swept in found.results.swept]
+    for name in (*names, "loss_by_tokens"):
+        path = Files(Path(entry.sweep)).figure(name)
+        if (folder / path).is_file():
+            return str(path)
+    return ""
+
+
 def _content(
     folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
 ) -> dict[str, Any]:
@@ -224,6 +272,7 @@ def _content(
             for results in all_results
         },
         "environments": _environments(all_results),
+        "nodes": {r.name: lines for r in all_results if (lines := node_lines(r))},
         "key_findings": _key_findings(all_findings),
         "recommendations": _recommendations(all_findings, entries),
         "block_of_all": Markdown(notes.block(_RECOMMENDATIONS)),

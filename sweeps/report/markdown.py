@@ -35,6 +35,32 @@ def paragraph(text: str) -> str:
     return re.sub(r"^([-+#=])", r"\\\1", shown)
 
 
+def anchor(heading: str) -> str:
+    """What a link to a heading names: its words as GitHub and this project's pages write them."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+_HEADING = re.compile(r"#{1,6}(?= |$)")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+_DEEPEST = 6
+
+
+def nested(text: str, below: int = 2) -> str:
+    """Markdown with all headings below a level, as deep below one another as before."""
+    lines, fence = text.splitlines(keepends=True), ""
+    found: dict[int, int] = {}  # number of a line -> level of its heading
+    for number, line in enumerate(lines):
+        mark = _FENCE.match(line)
+        if mark is not None and fence in {"", mark[1]}:
+            fence = "" if fence else mark[1]
+        elif not fence and (heading := _HEADING.match(line)):
+            found[number] = len(heading[0])
+    more = max(0, below + 1 - min(found.values(), default=_DEEPEST))
+    for number, level in found.items():
+        lines[number] = "#" * min(_DEEPEST, level + more) + lines[number][level:]
+    return "".join(lines)
+
+
 def listed(sentences: Sequence[str]) -> list[str]:
     """A Markdown list of sentences; empty if there are none."""
     return [*(f"- {sentence}" for sentence in sentences), ""] if sentences else []

@@ -242,16 +242,16 @@ def _with_wider(results: Results, edges: Sequence[BestValue], text: str) -> Step
     wider = {best.path: domain for best in edges if (domain := _wider(space, best))}
     if not wider:
         return Step(text)
-    lines = [f"`{path}: {_flow(domain)}`" for path, domain in wider.items()]
+    lines = [f"`{path}: {flow(domain)}`" for path, domain in wider.items()]
     tree = results.sweep.request["space"]["space"] if results.sweep.request else {}
     wide: Row = {"space": {**tree, **wider}}
     if space.search is not None and space.search.method != "grid":  # else no draw would be new
         wide["search"] = {**space.search.model_dump(), "samples": 2 * space.search.samples}
-        lines.append(f"`search: {_flow(wide['search'])}`")
+        lines.append(f"`search: {flow(wide['search'])}`")
     return Step(f"{text} Set {' and '.join(lines)} in the space. {_again(results)}", wide)
 
 
-def _flow(tree: Mapping[str, Any]) -> str:
+def flow(tree: Mapping[str, Any]) -> str:
     """A mapping in one line of YAML."""
     written = yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=True, width=10**6)
     return written.strip()
@@ -392,7 +392,7 @@ def _extended(results: Results, arm: ArmFindings) -> tuple[str, Row | None]:
     if not wider:
         return "Extend the grid under `retune`.", None
     tree = results.sweep.request["space"]["retune"] if results.sweep.request else {}
-    lines = [f"`{path}: {_flow(domain)}`" for path, domain in wider.items()]
+    lines = [f"`{path}: {flow(domain)}`" for path, domain in wider.items()]
     words = f"Extend the grid: set {' and '.join(lines)} under `retune`."
     return words, {"retune": {**tree, **wider}}
 
@@ -435,7 +435,7 @@ def _retuned(results: Results, arm: ArmFindings) -> tuple[str, Row | None]:
     if LR in arm.runs.changes and LR not in scaled:  # the arms set the learning rate themselves
         return "Add `retune` to the space.", None
     retune = {LR: {"times": [0.5, 1, 2]}}
-    return f"Add `retune: {_flow(retune)}` to the space.", {"retune": retune}
+    return f"Add `retune: {flow(retune)}` to the space.", {"retune": retune}
 
 
 def _cut_short(one: Experiment) -> Iterator[Step]:

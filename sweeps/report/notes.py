@@ -41,6 +41,11 @@ def block(key: str) -> str:
     return f"<!-- notes: {key} -->\n<!-- end of notes: {key} -->"
 
 
+def note(found: Notes, key: str) -> str:
+    """The note of a key as text; empty if there is none."""
+    return found.get(quote(key).encode(), b"").decode(errors="replace")
+
+
 def written(there: ResultsFolder) -> Written:
     """What this program wrote into a results folder. Versions that kept no digests ended the log so."""
     try:

@@ -15,7 +15,7 @@ from sweeps.report.study_summary import allows_for_looks, interval_kinds
 from sweeps.report.written import Written
 from sweeps.selection import groups, losses_at, when
 from sweeps.stats import half_interval
-from sweeps.text import between, loss, named, probability, quantity, signed
+from sweeps.text import between, loss, probability, quantity, signed
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,12 @@ def _of_search(results: Results) -> PaperTable:
         half = half_interval(losses) if len(losses) > 1 else None
         ends = (None, None) if half is None else (mean - half, mean + half)
         trained = between(trial.tokens for trial in group)
-        rows.append((mean, (named(group[0].values), str(len(losses)), trained, mean, *ends)))
+        rows.append(
+            (mean, (results.called(group[0].values), str(len(losses)), trained, mean, *ends))
+        )
     rows.sort(key=lambda row: row[0])
     texts = [
-        (name or "the config", n, trained, loss(mean), _interval(low, high))
+        (name, n, trained, loss(mean), _interval(low, high))
         for _, (name, n, trained, mean, low, high) in rows
     ]
     unfinished = len(results.trials) - len(finished)

@@ -7,17 +7,17 @@ from sweeps.findings.stability import LR
 from sweeps.text import loss, named, quantity, show, tally
 
 
-def risk_words(found: Risk | None) -> list[str]:
+def risk_words(found: Risk | None, name: str) -> list[str]:
     """How often training near the best values goes wrong, and the recommendation by expected loss; empty
-    where a reader need not know."""
+    where a reader need not know. Without values it is the risk of what has this name."""
     if found is None or not found.matters:
         return []
-    return [_share_words(found), *([_edge_words(found)] if found.edge is not None else [])]
+    return [_share_words(found, name), *([_edge_words(found)] if found.edge is not None else [])]
 
 
-def _share_words(found: Risk) -> str:
+def _share_words(found: Risk, name: str) -> str:
     """How many of the runs near the best values went wrong."""
-    where = f"At {named(found.values) or 'the config'}"
+    where = f"At {named(found.values) or name}"
     where += f" and within a factor of {NEAR:g} of it" * bool(found.beside)
     runs = quantity(found.runs, "run")
     interval = f"95% interval {found.low:.0%} to {found.high:.0%}"

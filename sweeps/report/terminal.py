@@ -21,7 +21,7 @@ from sweeps.report.head import head_words
 from sweeps.report.next_steps import as_yaml
 from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import KEPT, Judgment, recommended
-from sweeps.text import count, duration, loss, named, signed, whole
+from sweeps.text import count, duration, loss, signed, whole
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
@@ -149,7 +149,7 @@ def _printed_value(
     endings = dict.fromkeys(_ending(found, one) for one in group)
     return (
         whole(rank.get(group[0].trial.trial)),
-        named(group[0].trial.values) or "config",
+        found.results.called(group[0].trial.values),
         str(len(losses)),
         loss(statistics.fmean(losses) if losses else None),
         loss(statistics.stdev(losses) if len(losses) > 1 else None),

@@ -7,7 +7,7 @@ from sweeps.findings.results import UNITS
 from sweeps.findings.tested import ArmOnTestText, OnTestText
 from sweeps.report.markdown import Column, table
 from sweeps.stats import Effect
-from sweeps.text import loss, named, quantity, signed
+from sweeps.text import loss, quantity, signed
 
 WENT_ON = "The sweep went on after the test text had been read, so later choices may depend on it."
 
@@ -36,7 +36,7 @@ def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator
     one, values = tested.chosen, found.to_test.chosen[0].values
     mean = f", the mean over {one.runs} seeds" if one.runs > 1 else ""
     yield (
-        f"{_lead(tested)} {named(values) or 'the config'} has a loss of "
+        f"{_lead(tested)} {found.results.called(values)} has a loss of "
         f"{loss(one.test)} {unit} ({loss(one.validation)} on the validation text){mean}."
     )
     if tested.flattery is not None:

@@ -1,5 +1,6 @@
 """The experiment log: every field of its template from the data, and people's words as they are."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -12,23 +13,26 @@ from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, story
 from typer.testing import CliRunner
 
 from sweeps import analyze
+from sweeps.commands import log as log_command
 from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
 from sweeps.report import log, log_page, notes
+from sweeps.report.answer import answer_words
 from sweeps.report.entries import entries_under
 from tinylm import config as cfg
 
 HEADINGS = [
+    "## Experiment Summary Table",
     "**Date**",
     "**Experiment Name**",
     "**Hypothesis/Motivation**",
     "**Configuration**",
     "**Configuration Changes**",
+    "**Search Strategy**",
     "**Results**",
     "**Loss Curves**",
     "**Observations**",
     "**Next Steps**",
-    "## Experiment Summary Table",
     "## Key Findings and Insights",
     "### Learning Rate Sensitivity",
     "### Architecture Ablations",
@@ -115,6 +119,14 @@ def test_a_search_is_held_against_the_bases_own_values(tmp_path: Path) -> None:
     assert found is not None
     assert found.percent == pytest.approx(-25.0)
     assert (found.low, found.seeds) == (None, 1)
+
+
+def test_a_single_config_has_the_name_of_its_sweep(tmp_path: Path) -> None:
+    tree = {"question": "Is it good?", "search": {"method": "grid"}, "schedule": {"policy": "none"}}
+    conduct(tmp_path / "wide-cpu", tree)
+    found = Reader().findings(Files(tmp_path / "wide-cpu"))
+    assert [trial.label for trial in found.results.trials] == ["wide-cpu"]
+    assert answer_words(found)[0].startswith("wide-cpu: validation loss ")
 
 
 def test_one_seed_is_said_to_be_one(text: str) -> None:
@@ -356,7 +368,7 @@ def test_the_notes_of_a_sweep_are_created_once_and_quoted(tmp_path: Path) -> Non
     assert own.read_text().startswith("## Hypothesis\n")
     own.write_text("## Observations\n\nIt *rose*.\n")
     said = section(write(tmp_path).read_text(), "lr-cpu")
-    assert "From `lr-cpu/notes.md`:\n\n> ## Observations\n>\n> It *rose*.\n" in said
+    assert "From `lr-cpu/notes.md`:\n\n> ### Observations\n>\n> It *rose*.\n" in said
     assert own.read_text() == "## Observations\n\nIt *rose*.\n"
 
 
@@ -379,6 +391,20 @@ def test_analyze_writes_the_log_of_all_sweeps(
     assert done.exit_code == 0
     assert "results/EXPERIMENT_LOG.md" in done.output
     assert "nope-smoke/nope" in Path("results/EXPERIMENT_LOG.md").read_text()
+
+
+def test_the_log_for_programs_has_what_people_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lr_sweep(Path("results/lr-cpu"))
+    path = write(Path("results"))
+    path.write_bytes(notes.filled(path.read_bytes(), {b"lr-cpu": b"Mine.\n"}))
+    done = CliRunner().invoke(log_command.app, ["--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["log"]) == (0, str(path))
+    assert [(one["name"], one["notes"]) for one in found["experiments"]] == [("lr-cpu", "Mine.\n")]
+    assert notes.notes(path.read_bytes())[b"lr-cpu"] == b"Mine.\n"
 
 
 def test_a_log_whose_note_has_no_end_is_left_and_said(
@@ -419,9 +445,8 @@ def page(results: Path) -> str:
 
 
 def test_the_page_has_what_the_log_has(page: str, text: str) -> None:
-    titles = re.findall(r"^## (.*)", text, re.MULTILINE)
-    assert re.findall(r'<h2 id="part-\d+">(.*)</h2>', page) == titles
-    assert re.findall(r'<li><a href="#part-\d+">(.*)</a></li>', page) == titles
+    titles = re.findall(r"^##+ (.*)", text, re.MULTILINE)
+    assert re.findall(r"<h[23] id=\".+\">(.*)</h[23]>", page) == titles
     assert "<table>" in page
 
 
@@ -433,9 +458,74 @@ def test_the_page_loads_nothing(page: str) -> None:
     )
 
 
-def test_a_name_in_the_contents_is_not_escaped_as_in_markdown() -> None:
-    contents = log_page.html("## Experiment 1: layer\\_norm & more\n").partition("</nav>")[0]
-    assert "layer_norm &amp; more" in contents
+def test_every_link_of_the_contents_leads_to_a_heading(page: str) -> None:
+    links = re.findall(r'<a href="#(.+?)">', page)
+    assert "experiment-3-nope-smokenope" in links
+    assert set(links) <= set(re.findall(r'<h[23] id="(.+)">', page))
+
+
+def test_headings_of_the_same_words_have_names_of_their_own() -> None:
+    page = log_page.html("## Layer\\_norm & more\n\n## Layer_norm & more\n")
+    assert re.findall(r'<h2 id="(.+)">', page) == ["layer_norm--more", "layer_norm--more-1"]
+
+
+def test_headings_in_notes_stand_below_those_of_the_log_on_the_page() -> None:
+    note = "# Mine\n```\n# no heading\n```\n## Deeper\n"
+    log = f"## Experiment 1: a\n\n<!-- notes: a -->\n{note}<!-- end of notes: a -->\n"
+    page = log_page.html(log)
+    assert re.findall(r"<h(\d) id=.+>(.+)</h", page) == [
+        ("2", "Experiment 1: a"),
+        ("3", "Mine"),
+        ("4", "Deeper"),
+    ]
+    assert "# no heading" in page
+
+
+def test_an_experiment_shows_its_figure_once_drawn(tmp_path: Path) -> None:
+    lr_sweep(tmp_path / "lr-cpu")
+    assert "![" not in section(write(tmp_path).read_text(), "lr-cpu")
+    figure = Files(tmp_path / "lr-cpu").figure("loss_vs_lr")
+    figure.parent.mkdir(exist_ok=True)
+    figure.write_text("<svg/>")
+    path = write(tmp_path)
+    assert "![lr-cpu](lr-cpu/analysis/loss_vs_lr.svg)" in section(path.read_text(), "lr-cpu")
+    page = path.with_suffix(".html").read_text()
+    assert '<img src="data:image/svg+xml;base64,PHN2Zy8+" alt="lr-cpu" />' in page
+
+
+def test_the_search_strategy_says_what_was_searched_seeded_and_stopped(text: str) -> None:
+    assert (
+        section(text, "lr-cpu")
+        .partition("**Search Strategy**:\n")[2]
+        .startswith("- Search: grid, every value of `optim.lr: {grid: [")
+    )
+    said = section(text, "nope-smoke/nope").partition("**Search Strategy**:\n")[2]
+    assert said.partition("\n\n")[0].splitlines() == [
+        "- Search: none; 1 arm beside the baseline",
+        "- Re-tune grid of each arm: `optim.lr: {grid: [0.001, 0.004, 0.016]}`",
+        "- Seeds: 0, 1, 2 and 3",
+        "- Early stopping: none",
+    ]
+
+
+def test_the_nodes_of_a_cluster_are_told_with_what_ran_there(tmp_path: Path) -> None:
+    with story(tmp_path / "a") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("session", command="", slots=2)
+        tell.ledger.append("node", node="1", host="a (10.0.0.1)", state="joined", slots=2)
+        tell.ledger.append(
+            "node", node="2", host="b (10.0.0.2)", state="refused", reason="no torch"
+        )
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.measure(trial, EVERY, 3.0, worker="a:17")
+        tell.ledger.append("node", node="1", host="a (10.0.0.1)", state="lost")
+    text = write(tmp_path).read_text()
+    assert (
+        "  - Node of `a`: `a (10.0.0.1)`: joined: 2 trials at once; lost; 1 attempt at trials\n"
+        in text
+    )
+    assert "  - Node of `a`: `b (10.0.0.2)`: left out: no torch\n" in text
 
 
 HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(1)>

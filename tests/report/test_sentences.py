@@ -210,14 +210,14 @@ def singles(folder: Path) -> None:
     """Experiments of one config."""
     with story(folder / "baseline_cpu") as tell:
         tell.ask({}, "The baseline.")
-        tell.whole(tell.plan({}, label="config"), 2e-3)
+        tell.whole(tell.plan({}, label="baseline_cpu"), 2e-3)
     for name, changes in (("wide", {"model.d_ff": 512}), ("short", {"budget.tokens": BUDGET // 2})):
         with story(folder / name) as tell:
             tell.ask({}, f"Is {name} better?")
             command = f"python -m sweeps.experiment --name {name} --config cpu"
             tell.ledger.append("session", command=command, slots=1)
             config = cfg.overlay(BASE, changes).model_dump()
-            tell.whole(tell.plan({}, config=config, trial=name, label="config"), 2e-3, plus=0.1)
+            tell.whole(tell.plan({}, config=config, trial=name, label=name), 2e-3, plus=0.1)
     with story(folder / "hot") as tell:
         tell.ask({"optim.lr": {"grid": [1.0, 2.0]}})
         for lr in (1.0, 2.0):
@@ -296,13 +296,13 @@ def all_findings(folder: Path) -> list[SearchFindings | StudyFindings]:
 
 
 def sentences(text: str, names: list[str]) -> Iterator[str]:
-    """The lines of a text without tables, figures and empty lines, each once; lines that differ in
+    """The lines of a text without contents, tables, figures and empty lines, each once; lines that differ in
     numbers and names of sweeps alone are one."""
     seen = set()
     every = re.compile("|".join([r"[-+]?\d[\d.,]*[kMGT%]?", *map(re.escape, names)]))
     for line in text.splitlines():
         key = every.sub("#", line)
-        if key not in seen and line and not line.startswith(("|", "![", "<!--", "---")):
+        if key not in seen and line and not line.startswith(("|", "![", "<!--", "---", "  - [")):
             seen.add(key)
             yield line
 
