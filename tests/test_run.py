@@ -105,6 +105,17 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     assert (code, "all trials in full: 32.8k tokens" in said) == (0, True), said
 
 
+def test_a_plan_that_takes_a_while_says_how_much_is_planned(tmp_path: Path) -> None:
+    values = [number / 1000 for number in range(1, 102)]
+    space = write_space(tmp_path, {"policy": "none"}, values)
+    tree = yaml.safe_load(space.read_text())
+    tree["space"]["optim.weight_decay"] = {"grid": values}
+    space.write_text(yaml.safe_dump(tree))
+    code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")
+    assert (code, "planning 10,201 trials" in said) == (0, True), said
+    assert "and 10,151 more trials" in said
+
+
 # Real sweeps
 
 

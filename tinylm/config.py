@@ -799,10 +799,12 @@ def change_problems(changes: Mapping[str, Any], source: str = "--set") -> list[s
 def overlay(config: Config, changes: Mapping[str, Any], source: str = "--set") -> Config:
     """The config with the values at dotted paths replaced, checked again as a whole."""
     unknown = _unknown_paths(changes, source)
-    tree = config.model_dump()
+    tree = dict(config)
     for path, value in changes.items():
         if path in PATHS:
             section, name = path.split(".")
+            if tree[section] is getattr(config, section):
+                tree[section] = tree[section].model_dump()
             tree[section][name] = value
     try:
         changed = validate(tree, source)

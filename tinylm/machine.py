@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 from multiprocessing import get_context
@@ -59,6 +60,7 @@ class Tried:
         return f"{self.name}: {speed}"
 
 
+@cache
 def processor() -> str:
     """The processor's name if the system has one for it, else its architecture."""
     info = Path("/proc/cpuinfo")
@@ -161,17 +163,27 @@ def fastest(tried: Sequence[Tried]) -> Tried:
 
 def shape(config: cfg.Config) -> str:
     """A digest of everything in a config that speed and memory depend on, of the processor and the GPU."""
-    run = config.run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
     # A GPU keeps memory for evaluations.
     batch = [config.eval.batch_size] if config.run.device == "cuda" else []
-    where = [processor(), *_gpu(config.run.device), *batch]
-    return cfg.digest([config.model.model_dump(), config.optim.batch_size, run, *where])
+    return _shape(config.model, config.optim.batch_size, config.run, *batch)
+
+
+@cache
+def _shape(model: cfg.Model, windows: int, run: cfg.Run, *of_evaluations: int) -> str:
+    where = [processor(), *_gpu(run.device), *of_evaluations]
+    settings = run.model_dump(exclude={"seed", "repeat", "checkpoint_every_tokens"})
+    return cfg.digest([model.model_dump(), windows, settings, *where])
 
 
 def measured_here(config: cfg.Config) -> str:
     """A digest of everything that a speed depends on, if the machine is idle: the shape, torch, and the
     environment, in whose path the compiler may fail."""
-    return cfg.digest([shape(config), version("torch"), sys.prefix])
+    return _digest_here(shape(config))
+
+
+@cache
+def _digest_here(of_shape: str) -> str:
+    return cfg.digest([of_shape, version("torch"), sys.prefix])
 
 
 def _gpu(device: str) -> list[str]:

@@ -56,6 +56,7 @@ from tinylm.signals import Interrupted
 if TYPE_CHECKING:
     from sweeps.engine.preflight import Needs
 
+_MANY = 10_000  # trials, which take about a second to plan
 _CHECKPOINT_BYTES = 12  # a parameter: the weight and two moments
 
 
@@ -94,7 +95,7 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     request, tried = with_choices(request, before, lambda note: console.print(note, style="dim"))
     show_choice(tried, console)
     machine = this_machine(request, options.gpus)
-    plan = pl.plan(request, machine, pl.earlier_draws(before, request.seed))
+    plan = _planned(request, machine, before, console)
     load = pl.load(request, plan)
     for config in (request.base, *load.configs):
         check_files(config)
@@ -126,6 +127,16 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     if left is None or (left.tokens and left.cap is None):
         show_time(expected, speeds, slots, console, left)
     return planned(folder, plan, load, expected, left)
+
+
+def _planned(
+    request: Request, machine: Machine, before: Sequence[led.Row], console: Console
+) -> pl.Plan:
+    """The trials of a request; said first, if it has so many that this takes a while."""
+    asked = pl.number_asked(request)
+    if asked is not None and _MANY < asked <= pl.MOST_TRIALS:
+        console.print(f"planning {asked:,} trials", style="dim", highlight=False)
+    return pl.plan(request, machine, pl.earlier_draws(before, request.seed))
 
 
 def _slots_there(request: Request, options: Options) -> int:
@@ -254,8 +265,7 @@ def _run(
         request, tried = with_choices(request, before, console.print)
         show_choice(tried, console)
         machine = this_machine(request, options.gpus)
-        earlier = pl.earlier_draws(before, request.seed)
-        plan = pl.plan(request, machine, earlier)
+        plan = _planned(request, machine, before, console)
         console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
         facts = CorpusFacts(lambda message: print(message, flush=True))
         for config in (request.base, *pl.load(request, plan).configs):

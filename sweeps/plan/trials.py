@@ -120,6 +120,18 @@ def plan(request: Request, machine: Machine, earlier: Sequence[Sample] = ()) -> 
             return Plan(grid + list(_repeats(request, grid)), [], own + notes)
 
 
+def number_asked(request: Request) -> int | None:
+    """How many trials are looked at to plan a grid or a search; None for a study, and for a grid whose values
+    depend on one another."""
+    search = request.space.search
+    if request.space.is_study:
+        return None
+    if isinstance(search, RandomSearch | OptunaSearch):
+        return search.samples * len(request.seeds)
+    cells = _number_of_cells(request)
+    return None if cells is None else cells * len(request.seeds)
+
+
 class Discarded:
     """Combinations of values that are not trained, counted by reason."""
 

@@ -1202,6 +1202,35 @@ def test_impossible_draws_are_counted_with_their_reason() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("tree", "number"),
+    [
+        (grid([0.1, 0.2, 0.3]) | {"seeds": [0, 1]}, 6),
+        ({**random_space(**{"optim.lr": {"choice": [0.1, 0.2]}}), "seeds": [0, 1]}, 40),
+        (
+            grid([0.1])
+            | {
+                "space": {
+                    "model.norm": {"grid": ["pre", "none"]},
+                    "optim.lr": {
+                        "depends": {
+                            "on": "model.norm",
+                            "cases": {"pre": {"grid": [0.1]}, "none": {"grid": [0.1, 0.2]}},
+                        }
+                    },
+                }
+            },
+            None,
+        ),
+    ],
+    ids=["grid", "random", "depends"],
+)
+def test_it_is_known_how_many_trials_are_asked_for(
+    tree: dict[str, Any], number: int | None
+) -> None:
+    assert pl.number_asked(request(tree)) == number
+
+
 def test_impossible_cells_of_a_grid_are_skipped_with_one_line_for_each_reason() -> None:
     tree = {**grid([1e-3, 2e-3], **NONE)}
     tree["space"] |= {"model.n_heads": {"grid": [2, 3, 4, 5, 32]}}

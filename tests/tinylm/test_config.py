@@ -91,6 +91,15 @@ def test_overlay_changes_the_path_it_names_and_nothing_else() -> None:
     assert cfg.overlay(changed, {"optim.lr": SMOKE.optim.lr}) == SMOKE
 
 
+def test_a_section_that_overlay_does_not_change_is_the_same_object() -> None:
+    """Else each of the 100,000 configs of a large plan is checked, and held, as a whole."""
+    changed = cfg.overlay(SMOKE, {"optim.lr": 0.5})
+    shared = [
+        name for name in cfg.Config.model_fields if getattr(changed, name) is getattr(SMOKE, name)
+    ]
+    assert shared == ["model", "data", "budget", "eval", "run"]
+
+
 def test_overlay_leaves_its_argument_alone() -> None:
     cfg.overlay(SMOKE, {"optim.lr": 0.5})
     assert cfg.load("smoke") == SMOKE
