@@ -23,6 +23,8 @@ from sweeps import ledger as led
 from sweeps import steering
 from sweeps.engine.limits import usable_cpus
 from sweeps.exits import Code
+from tinylm import config as cfg
+from tinylm import data, train
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -128,7 +130,8 @@ def test_a_node_that_joins_later_is_looked_at_too(
     assert count_rows(out, "failed") == 0
 
 
-LONG = ["--set", f"budget.tokens={65 * 1000}"]  # trials long enough to lose their node
+LONG_TOKENS = 65 * 1000
+LONG = ["--set", f"budget.tokens={LONG_TOKENS}"]  # trials long enough to lose their node
 WAITS = "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
 
 
@@ -279,31 +282,45 @@ def test_two_machines_that_share_a_disk_alone_train_a_sweep(scale: Path, trained
         assert (curves(out), trained_at(out)) == (trained, {first.address, second.address})
 
 
-@several
-def test_a_wire_that_is_cut_for_a_while_changes_no_curve(scale: Path, trained: Any) -> None:
-    with apart(scale) as (_, second, asked, out):
-        with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as driver:
-            wait_for_rows(out, "measured", 3)
-            second.wire("down")
-            time.sleep(5)
-            second.wire("up")
-            said = driver.communicate(timeout=900)[1]
-        assert driver.returncode == Code.DONE, said
-        assert curves(out) == trained
+@pytest.fixture(scope="module")
+def long(scale: Path) -> dict[str, Any]:
+    """The curves of longer trials, trained without a sweep."""
+    config = cfg.overlay(cfg.load(str(scale)), {"budget.tokens": LONG_TOKENS})
+    found = {}
+    for rate in RATES:
+        one = cfg.overlay(config, {"optim.lr": rate})
+        records = train.train(train.start(one), data.prepare(one), one)
+        found[f"lr={rate:.4g}"] = [(r.step, r.train_loss, r.val_loss) for r in records]
+    return found
+
+
+def cut(machine: Machine, asked: list[str], out: Path, seconds: float) -> tuple[int, str]:
+    """Run a sweep, and cut a machine off that trains, for so long; exit code and output."""
+    with subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver:
+        while machine.address not in trained_at(out):
+            wait_for_rows(out, "started", count_rows(out, "started"))
+        wait_for_rows(out, "checkpointed", count_rows(out, "checkpointed") + 2)
+        machine.wire("down")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            driver.wait(seconds)
+        machine.wire("up")
+        said = driver.communicate(timeout=900)[1]
+    return driver.returncode, said
 
 
 @several
-def test_a_machine_that_is_cut_off_for_good_is_lost_and_its_trial_goes_on(
-    scale: Path, trained: Any
-) -> None:
+def test_a_wire_that_is_cut_for_a_while_loses_nothing(scale: Path, long: Any) -> None:
     with apart(scale) as (_, second, asked, out):
-        with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as driver:
-            wait_for_rows(out, "measured", 3)
-            second.wire("down")
-            said = driver.communicate(timeout=900)[1]
-        assert driver.returncode == Code.DONE, said
+        code, said = cut(second, asked, out, 5)
+        assert (code, curves(out), count_rows(out, "failed")) == (Code.DONE, long, 0), said
+
+
+@several
+def test_a_machine_that_is_cut_off_is_lost_and_its_trial_goes_on(scale: Path, long: Any) -> None:
+    with apart(scale) as (_, second, asked, out):
+        code, said = cut(second, asked, out, 900)
+        assert (code, curves(out)) == (Code.DONE, long), said
         assert [row["state"] for row in node_rows(out)] == ["joined", "joined", "lost"]
-        assert curves(out) == trained
 
 
 SIX = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
