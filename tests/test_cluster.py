@@ -230,6 +230,7 @@ def test_a_sweep_that_waits_for_another_can_be_ended(
 
 
 @several
+@pytest.mark.fault("the head of a cluster dies", "exit code 8, with the analysis; resumes")
 def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[str]) -> None:
     out = tmp_path / "rates"
     with node(None, "--num-cpus=1") as head:
@@ -309,6 +310,7 @@ def cut(machine: Machine, asked: list[str], out: Path, seconds: float) -> tuple[
 
 
 @several
+@pytest.mark.fault("the wire to a machine is cut for 5 s", "no attempt is lost; the same curves")
 def test_a_wire_that_is_cut_for_a_while_loses_nothing(scale: Path, long: Any) -> None:
     with apart(scale) as (_, second, asked, out):
         code, said = cut(second, asked, out, 5)
@@ -316,6 +318,9 @@ def test_a_wire_that_is_cut_for_a_while_loses_nothing(scale: Path, long: Any) ->
 
 
 @several
+@pytest.mark.fault(
+    "the wire to a machine is cut for good", "its trial goes on elsewhere; the same curve"
+)
 def test_a_machine_that_is_cut_off_is_lost_and_its_trial_goes_on(scale: Path, long: Any) -> None:
     with apart(scale) as (_, second, asked, out):
         code, said = cut(second, asked, out, 900)
