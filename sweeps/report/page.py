@@ -89,6 +89,7 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         "gantt": gantt(found.timeline),
         "importance": _importance(found),
         "samples": _samples(results),
+        "refused": results.sweep.refused,
         "provenance": provenance(results),
         "look": look.for_page(),
     }

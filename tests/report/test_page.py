@@ -1093,6 +1093,19 @@ def test_a_page_with_the_token_steers_and_takes_it_out_of_the_address(
 
 
 @needs_browser
+def test_a_page_that_steers_says_what_the_driver_refused(browser: Browser, tmp_path: Path) -> None:
+    with served(tmp_path, TOKEN) as (server, tell):
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}{PAGE}?{web.PARAMETER}={TOKEN}")
+        page.wait_for_selector("body[data-drawn]")
+        assert page.locator("#refused").inner_text() == ""
+        why = "stop lr=0.001: it has finished; nothing was changed"
+        tell.ledger.append("refused", reason=why)
+        page.wait_for_function("document.querySelector('#refused').textContent != ''")
+        assert page.locator("#refused").inner_text() == f"Refused: {why}."
+
+
+@needs_browser
 def test_a_page_without_the_token_has_no_buttons_to_steer(
     browser: Browser, steered: tuple[web.Server, Files, str]
 ) -> None:
