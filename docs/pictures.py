@@ -2,8 +2,8 @@
 
     python docs/pictures.py RESULTS SWEEP [OTHER]
 
-RESULTS is a folder of sweeps that were analyzed, SWEEP the name of the one whose report is shown; with OTHER, the
-two are compared as well. Needs Playwright (`make .venv/.ready-dev`) and Chromium.
+RESULTS is a folder of sweeps that were analyzed, which writes their log, too. SWEEP is the name of the one whose
+report is shown; with OTHER, the two are compared as well. Needs Playwright (`make .venv/.ready-dev`) and Chromium.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def take(
 
 
 def main(results: Path, sweep: str, other: Annotated[str | None, typer.Argument()] = None) -> None:
-    """Write pictures of the report of SWEEP and of the index, and one in which it is compared with OTHER."""
+    """Write pictures of the report of SWEEP, of the index and of the log, and one of it compared with OTHER."""
     PICTURES.mkdir(exist_ok=True)
     report = results / sweep / "analysis" / "report.html"
     with sync_playwright() as playwright:

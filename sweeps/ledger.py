@@ -723,6 +723,7 @@ class Sweep:
         default_factory=dict
     )  # the last `horizon` row of each number of tokens
     confirming: Row | None = None  # the last `confirming` row
+    refused: str = ""  # why the last request to steer of this session was refused, if it was
     looks: list[Row] = field(default_factory=list)  # the `look` rows
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
     # plans; each higher number that a later row plans follows.
@@ -858,7 +859,7 @@ class Sweep:
             self._conclude(row)
         elif kind == "audited":
             self._begin_audit(row)
-        elif kind == "steered":
+        elif kind in {"steered", "refused"}:
             self._steer(row)
         elif kind == "node":
             self.nodes.append((self.seconds, row))
@@ -867,7 +868,7 @@ class Sweep:
 
     def _begin_session(self, row: Row) -> None:
         self.sessions.append(row)
-        self.is_ending = False
+        self.is_ending, self.refused = False, ""
         self.running.clear()
         for trial in self.everything:
             if trial.status in {"running", "failed"}:  # this session tries again
@@ -910,6 +911,9 @@ class Sweep:
                     target[name].status = "planned"
 
     def _steer(self, row: Row) -> None:
+        self.refused = row["reason"] if row["kind"] == "refused" else ""
+        if self.refused:
+            return
         if "trial" not in row:
             self.is_ending = True
             return
@@ -1010,7 +1014,7 @@ def _most_seeds(request: Row) -> int:
 # Kinds of rows; the others are of trials.
 _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
-    "look", "audited", "withdrawn", "restored", "steered", "node",
+    "look", "audited", "withdrawn", "restored", "steered", "refused", "node",
 }  # fmt: skip
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}

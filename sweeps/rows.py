@@ -70,6 +70,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     steered       somebody steered the sweep by hand: action (`stop`: the trial gets no further tokens, which ends
                   its attempt; `finish`: it is trained to its end, whatever the policy says; `end`: nothing
                   new starts in this session), trial (of `stop` and `finish`), tokens (that it had then)
+    refused       the driver did nothing of a request to steer: reason (which names the request)
     audited       a stopped trial is to be trained to the end, to see what stopping it cost: trial (the
                   id of the audit, under which its rows follow), of (the stopped trial), stopped (how many
                   it was drawn from), share
@@ -204,6 +205,7 @@ _FIELDS: Mapping[str, str] = {
     "withdrawn": "trial=id",
     "restored": "trial=id",
     "steered": "action=action trial?=id tokens?=count",
+    "refused": "reason=text",
     "audited": "trial=id of=id stopped=count share=number",
     "diverged": (
         "trial=id attempt=count step=count tokens=count peak_loss?=number|null loss_init?=number|null "

@@ -2,8 +2,8 @@
 
 A driver is its ledger's only writer, so a request is a file that it looks for: `stop-TRIAL`, `finish-TRIAL`
 or `end` in a folder of the sweep. The name says all, the file is empty and nobody reads it: it is there or
-it is not. The driver writes a row, acts, and removes the file. Where no driver runs, whoever asks writes the
-row: the next driver acts on it.
+it is not. The driver writes a row, also of what it refuses, acts, and removes the file. Where no driver
+runs, whoever asks writes the row of what can be done: the next driver acts on it.
 """
 
 import contextlib

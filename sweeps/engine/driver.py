@@ -373,6 +373,7 @@ class Driver:
     def _take(self, request: steering.Request) -> None:
         """Do what is asked, or say why nothing can be done of it, and remove the request."""
         if why := steering.refusal(self.sweep, request):
+            self._record("refused", reason=why)
             steering.refuse(self.ledger.files, why)
         elif request.action != "end" or not self._ends:
             self._record("steered", **steering.fields_of(self.sweep, request))

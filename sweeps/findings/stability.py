@@ -124,6 +124,16 @@ class Stability:
     fit: Fit | None
     sensitivity: Sensitivity | None
 
+    @property
+    def edges(self) -> dict[str, float | None]:
+        """The rates that figures mark, by name; None for those that were not met."""
+        return {
+            "best": self.best,
+            "highest stable": self.highest_stable,
+            "first unstable": self.first_unstable,
+            "first diverging": self.first_diverging,
+        }
+
     def as_json(self) -> Row:
         """The fields of summary.json."""
         fields = asdict(self)

@@ -89,6 +89,7 @@ def page(found: SearchFindings | StudyFindings, best: str = "") -> Content:
         "gantt": gantt(found.timeline),
         "importance": _importance(found),
         "samples": _samples(results),
+        "refused": results.sweep.refused,
         "provenance": provenance(results),
         "look": look.for_page(),
     }
@@ -214,12 +215,7 @@ def _rate(found: SearchFindings | StudyFindings) -> Content | None:
         "path": LR,
         "lines": [
             {"words": words, "rate": rate}
-            for words, rate in (
-                ("best", stable.best),
-                ("highest stable", stable.highest_stable),
-                ("first unstable", stable.first_unstable),
-                ("first diverging", stable.first_diverging),
-            )
+            for words, rate in stable.edges.items()
             if rate is not None
         ],
         "fit": fit and {"rate": fit.rate, "low": fit.low, "high": fit.high},
@@ -276,33 +272,36 @@ def _series_of_search(results: Results, trials: Sequence[Trial]) -> Iterator[Con
             "confirms": of,
             "colors": look.page_colors(looks.colors.get(first, "0.5"), looks.shares.get(first)),
             "dash": look.page_dash(looks.dashes.get(first, "-")) if of is None else "dot",
+            "symbol": look.page_symbol(looks.marks.get(first, look.mark_of(0))),
         }
 
 
 def _series_of_study(found: StudyFindings, trials: Sequence[Trial]) -> Iterator[Content]:
     from sweeps.report.plots import arms, look  # loads matplotlib
 
-    looks = arms.looks(found.settled)
+    looks = arms.looks(found)
     runs = {trial.trial for arm in found.settled for trial in arm.runs.values()}
-    plain = (look.OKABE_ITO[0], look.DASHES[0])
+    plain = arms.look_of(0)  # of an arm that the space no longer has
     for arm in found.settled:
-        color, dash = looks[arm.name]
+        color, dash, mark = looks[arm.name]
         yield {
             "name": arm.name,
             "trials": [trial.trial for trial in arm.runs.values()],
             "kind": "run",
             "colors": look.page_colors(color, None),
             "dash": look.page_dash(dash),
+            "symbol": look.page_symbol({"marker": mark}),
         }
     for trial in trials:
         if trial.trial not in runs:
-            color, _ = looks.get(trial.arm, plain)
+            color, _, mark = looks.get(trial.arm, plain)
             yield {
                 "name": trial.label,
                 "trials": [trial.trial],
                 "kind": "re-tuning" if trial.role == "tuning" else "other",
                 "colors": look.page_colors(color, None),
                 "dash": "dot",
+                "symbol": look.page_symbol({"marker": mark}),
             }
 
 

@@ -219,8 +219,9 @@ def test_a_request_about_a_trial_that_has_ended_changes_nothing_and_is_told(
         engine.run()
         assert not waits(engine.driver.ledger.files, one)
     assert steered(tmp_path) == []
-    said = "stop lr=0.001: it has finished; nothing was changed\n"
-    assert capsys.readouterr().err == f"{tmp_path}: {said}"
+    said = "stop lr=0.001: it has finished; nothing was changed"
+    assert capsys.readouterr().err == f"{tmp_path}: {said}\n"
+    assert read(tmp_path).refused == said
 
 
 def test_a_request_about_a_trial_that_there_is_not_changes_nothing_and_is_told(
@@ -231,8 +232,27 @@ def test_a_request_about_a_trial_that_there_is_not_changes_nothing_and_is_told(
         engine.run()
         assert not waits(engine.driver.ledger.files, Request("finish", "nobody"))
     assert steered(tmp_path) == []
-    said = "finish nobody: no such trial; nothing was changed\n"
-    assert capsys.readouterr().err == f"{tmp_path}: {said}"
+    said = "finish nobody: no such trial; nothing was changed"
+    assert capsys.readouterr().err == f"{tmp_path}: {said}\n"
+    assert read(tmp_path).refused == said
+
+
+def test_the_next_request_that_is_done_or_the_next_session_forgets_a_refusal(
+    tmp_path: Path,
+) -> None:
+    with going(tmp_path, schedule("none")) as engine:
+        engine.run(1)
+        files = engine.driver.ledger.files
+        ask(files, Request("finish", "nobody"))
+        engine.run(1)
+        assert engine.driver.sweep.refused
+        asked(engine, "stop", 1e-3)
+        engine.run(1)
+        assert not engine.driver.sweep.refused
+        ask(files, Request("finish", "nobody"))
+        engine.run(1)
+    with going(tmp_path, schedule("none")) as engine:
+        assert not engine.driver.sweep.refused
 
 
 def test_a_run_of_a_study_that_was_stopped_can_be_finished_after_all(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from sweeps.outcomes import RULES
 from sweeps.report import index, log_page
 from sweeps.report import page as report
 from sweeps.report import server as web
+from sweeps.report.plots import look
 from sweeps.steering import Inbox, Request
 from tinylm import config as cfg
 
@@ -957,6 +958,49 @@ def test_all_values_at_once_have_complete_ticks(budgets: Visit) -> None:
     assert axes[2] == ["3.3", "3.35", "3.4"]
 
 
+@pytest.fixture(scope="module")
+def tuned(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The report of a study of two arms with re-tune grids, under early stopping."""
+    folder = tmp_path_factory.mktemp("results") / "tuned"
+    arms = {"heads": {"hypothesis": "?", "set": {"model.n_heads": 4}}, "nope": NOPE}
+    schedule = {"policy": "asha", "eta": 2, "grace": "1/4", "finish": 1}
+    conduct(folder, study(arms=arms, retune=RETUNE, schedule=schedule))
+    return Visit(browser, opened(folder))
+
+
+@needs_browser
+def test_an_arm_has_one_color_in_all_charts(tuned: Visit) -> None:
+    colors = tuned.page.evaluate(
+        """["curves", "values"].map((id) => Object.fromEntries(here(id).data
+          .filter((one) => one.customdata && one.mode.includes("lines") && one.line.width === 2)
+          .map((one) => [one.name.split(" ")[0], id === "curves" ? tint(one.line.color, 1) : one.line.color])))"""
+    )
+    assert colors[0].keys() == {"baseline", "heads", "nope"}
+    assert len({*colors[0].values()}) == 3
+    assert colors[0].items() >= colors[1].items() and colors[1]
+
+
+@needs_browser
+def test_the_legend_says_which_shade_is_which_point_of_training(tuned: Visit) -> None:
+    names = tuned.page.locator("#values .legendtext").all_text_contents()
+    words = tuned.page.evaluate("page.levels.map((level) => level.words)")
+    assert len(words) > 1
+    assert [name for name in names if name in words] == words[::-1]
+
+
+@needs_browser
+def test_loss_against_compute_has_a_color_and_a_mark_for_each_choice_of_values(
+    budgets: Visit,
+) -> None:
+    chart = "document.getElementById('compute').data"
+    names = budgets.page.locator("#compute .legendtext").all_text_contents()
+    assert len(names) == 10 and "tokens=786432 lr=0.001" in names
+    looks = budgets.page.evaluate(
+        f"{chart}.filter((one) => one.name === 'trials').map((one) => one.marker)"
+    )
+    assert len({*zip(looks[0]["symbol"], looks[0]["color"], strict=True)}) == 9
+
+
 @needs_browser
 def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
@@ -1093,6 +1137,19 @@ def test_a_page_with_the_token_steers_and_takes_it_out_of_the_address(
 
 
 @needs_browser
+def test_a_page_that_steers_says_what_the_driver_refused(browser: Browser, tmp_path: Path) -> None:
+    with served(tmp_path, TOKEN) as (server, tell):
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}{PAGE}?{web.PARAMETER}={TOKEN}")
+        page.wait_for_selector("body[data-drawn]")
+        assert page.locator("#refused").inner_text() == ""
+        why = "stop lr=0.001: it has finished; nothing was changed"
+        tell.ledger.append("refused", reason=why)
+        page.wait_for_function("document.querySelector('#refused').textContent != ''")
+        assert page.locator("#refused").inner_text() == f"Refused: {why}."
+
+
+@needs_browser
 def test_a_page_without_the_token_has_no_buttons_to_steer(
     browser: Browser, steered: tuple[web.Server, Files, str]
 ) -> None:
@@ -1178,6 +1235,15 @@ def test_the_page_has_a_mark_of_its_own_for_every_problem(lr_page: dict[str, Any
     marks = lr_page["look"]["marks"]
     assert len({marks[kind][0] for kind in RULES}) == len(RULES)
     assert marks.keys() >= {*RULES, "finished", "stopped", "unfinished", "paused", "promoted"}
+
+
+def test_the_page_marks_what_the_figures_mark_by_the_same_table(lr_page: dict[str, Any]) -> None:
+    known = lr_page["look"]
+    assert known["marks"]["stopped"] == ["square-open", look.STOPPED["mec"]]
+    assert known["marks"]["audited"] == ["diamond-tall-open", look.AUDITED["mec"]]
+    assert known["marks"]["above the axis"] == ["triangle-up", look.ABOVE["color"]]
+    assert known["verdicts"] == look.VERDICTS
+    assert known["rates"].keys() == {one["words"] for one in lr_page["rate"]["lines"]}
 
 
 def test_where_budgets_differ_the_compute_is_drawn_first(tmp_path: Path) -> None:

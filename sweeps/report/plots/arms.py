@@ -15,6 +15,7 @@ from sweeps.findings.tuning import Tuning
 from sweeps.report.plots.look import (
     ABOVE,
     DASHES,
+    GRAY,
     LOSSES,
     MARKS,
     OKABE_ITO,
@@ -51,19 +52,27 @@ def figures(found: StudyFindings) -> dict[str, Figure]:
     results = found.results
     drawn = {"arms": forest(found)}
     if found.tuning and all(by_rate(grid.trials) for grid in found.tuning):
-        drawn["retuning"] = retuning(results, found.tuning)
+        drawn["retuning"] = retuning(results, found.tuning, looks(found))
     values = numeric_arms(results, found.settled)
     if values:
         drawn["loss_vs_value"] = against_value(results, values)
-    return drawn | {f"loss_by_{x}": curves(results, found.settled, x) for x in X_AXES}
+    styles = looks(found)
+    return drawn | {f"loss_by_{x}": curves(results, found.settled, x, styles) for x in X_AXES}
 
 
-def looks(arms: Sequence[ArmRuns]) -> dict[str, tuple[str, Dashes]]:
-    """The color and dashes of each arm, so that arms that share trials are both visible."""
-    return {
-        arm.name: (OKABE_ITO[n % len(OKABE_ITO)], DASHES[n % len(DASHES)])
-        for n, arm in enumerate(arms)
-    }
+Look = tuple[str, Dashes, str]  # a color, dashes and a mark
+
+
+def look_of(number: int) -> Look:
+    """The look of the arm with this number, the baseline's is 0."""
+    color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
+    return color, DASHES[number % len(DASHES)], mark
+
+
+def looks(found: StudyFindings) -> dict[str, Look]:
+    """The look of each arm, so that arms that share trials are both visible; those that are settled first."""
+    names = [arm.name for arm in found.settled] + [grid.arm for grid in found.tuning]
+    return {name: look_of(number) for number, name in enumerate(dict.fromkeys(names))}
 
 
 def forest(found: StudyFindings) -> Figure:
@@ -96,7 +105,7 @@ def forest(found: StudyFindings) -> Figure:
         for kind, color in VERDICTS.items()
         if kind in seen
     ]
-    handles.append(entry("a seed", color="0.4", marker="|", ls="", ms=8))
+    handles.append(entry("a seed", color=GRAY, marker="|", ls="", ms=8))
     add_legend(figure, handles)
     return figure
 
@@ -119,7 +128,7 @@ def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
         axes.text(0, y, f" {arm.verdict.headline}", va="center", color=color)
         return
     seeds = list(arm.paired.values())
-    axes.plot(seeds, [y - 0.16] * len(seeds), "|", color="0.4", ms=8)
+    axes.plot(seeds, [y - 0.16] * len(seeds), "|", color=GRAY, ms=8)
     if effect.low is not None and effect.high is not None:
         ends = [effect.low, effect.high]
         axes.plot(ends, [y, y], "-", color=color, lw=2.2, solid_capstyle="butt")
@@ -132,7 +141,7 @@ def _forest_row(axes: Axes, y: float, arm: ArmFindings) -> None:
         )  # fmt: skip
 
 
-def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
+def retuning(results: Results, grids: Sequence[Tuning], styles: Mapping[str, Look]) -> Figure:
     """The losses of each arm's re-tune grid against the learning rate."""
     figure, axes = canvas(results)
     axes.set_ylabel(LOSSES[results.metric])
@@ -144,9 +153,8 @@ def retuning(results: Results, grids: Sequence[Tuning]) -> Figure:
         return figure
     set_limit(axes, losses)
     handles, above, row = [], False, 0
-    for number, grid in enumerate(grids):
-        color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
-        dash = DASHES[number // len(OKABE_ITO) % len(DASHES)]
+    for grid in grids:
+        color, dash, mark = styles[grid.arm]
         above = plot_rates(results, axes, grid.trials, (color, dash, mark), row) or above
         row += any(
             map(cross_of, with_audits(results, grid.trials))
@@ -202,7 +210,9 @@ def _ends(results: Results, arm: ArmRuns) -> list[tuple[float, float]]:
     return [(end.seconds, end.loss(results.metric)) for end in records if end is not None]
 
 
-def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
+def curves(
+    results: Results, arms: Sequence[ArmRuns], x: XAxis, styles: Mapping[str, Look]
+) -> Figure:
     """The mean validation loss of each arm against x, with a band from the lowest to the highest
     seed."""
     figure, axes = canvas(results)
@@ -215,11 +225,11 @@ def curves(results: Results, arms: Sequence[ArmRuns], x: XAxis) -> Figure:
         say_nothing(axes, "nothing measured yet")
         return figure
     top = set_limit(axes, [r.loss(results.metric) for trial in sound for r in records(trial)])
-    crosses, styles = crosses_of(runs), looks(arms)
+    crosses = crosses_of(runs)
     marks = Marks(axes)
     handles, row_of_crosses = [], 0
     for arm in arms:
-        color, dash = styles[arm.name]
+        color, dash, _ = styles[arm.name]
         _band(axes, arm, results.metric, x, (color, dash), divisor)
         for trial in arm.runs.values():
             kind, end, last = cross_of(trial), end_of(trial, x), last_record(trial)

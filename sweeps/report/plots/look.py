@@ -64,13 +64,55 @@ CROSSES = {
     "out of memory": "+",
     "failed": "1",
 }
+BLACK, GRAY = "#000000", "#8a8a8a"  # black is the color of the text, which is light on a dark page
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a decision, an ending or a problem is marked."""
+
+    marker: str  # matplotlib's
+    color: str
+    is_hollow: bool = False
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """The look of a single point, for `Axes.plot`."""
+        fill = {"mfc": "none", "mec": self.color} if self.is_hollow else {"color": self.color}
+        return {"marker": self.marker, **fill, "ls": ""}
+
+    @property
+    def symbol(self) -> str:
+        """Plotly's name of the mark."""
+        return _SYMBOLS[self.marker] + "-open" * self.is_hollow
+
+
+KINDS: dict[str, Mark] = {
+    "finished": Mark("o", OKABE_ITO[0]),
+    "stopped": Mark("s", BLACK, is_hollow=True),
+    "audited": Mark("d", BLACK, is_hollow=True),
+    "promoted": Mark(">", OKABE_ITO[2]),
+    "paused": Mark("|", GRAY),
+    "unfinished": Mark("o", GRAY, is_hollow=True),
+    "withdrawn": Mark("o", GRAY, is_hollow=True),
+    "above the axis": Mark("^", GRAY),
+    **{kind: Mark(cross, OKABE_ITO[1]) for kind, cross in CROSSES.items()},
+}
 VERDICTS: dict[Kind, str] = {
     "better": OKABE_ITO[2],
     "worse": OKABE_ITO[1],
     "no difference": OKABE_ITO[0],
-    "no conclusion": "0.5",
+    "no conclusion": GRAY,
     "void": OKABE_ITO[3],
 }
+# The colors and dashes of the edge of stability, and the color of the interval of the best rate.
+RATES: dict[str, tuple[str, Dashes]] = {
+    "best": (OKABE_ITO[2], "-"),
+    "highest stable": (OKABE_ITO[4], "--"),
+    "first unstable": (OKABE_ITO[3], "-."),
+    "first diverging": (OKABE_ITO[1], ":"),
+}
+INTERVAL = OKABE_ITO[5]
 # The legend names at most this many trials; more trials have a color bar or share a name.
 NAMED = 12
 # Viridis without its light end, which vanishes on paper.
@@ -78,7 +120,6 @@ DARKEST, LIGHTEST = 0.0, 0.88
 ORDERED = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(DARKEST, LIGHTEST, 256)))
 # Viridis without its dark end, which vanishes on a dark page.
 ON_DARK = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1.0, 256)))
-GRAY = "0.65"  # of curves that were stopped early or lost
 _ROOM_X, _ROOM_Y = 380.0, 200.0  # points for the labels of an axis and of a color bar, at least
 _ROWS = 8  # of crosses, below one another
 # The loss axis ends at most this many times (upper quartile - lowest loss) above the upper quartile.
@@ -201,9 +242,9 @@ def entry(label: str, **look: Any) -> Line2D:
     return Line2D([], [], label=plain(label), **look)
 
 
-ABOVE = {"marker": "^", "ls": "", "color": "0.3", "ms": 7}
-STOPPED: dict[str, Any] = {"marker": "s", "mfc": "none", "mec": "black", "ms": 9, "ls": ""}
-AUDITED: dict[str, Any] = {"marker": "d", "mfc": "none", "mec": "black", "ms": 11, "ls": ""}
+ABOVE = KINDS["above the axis"].look | {"ms": 7}
+STOPPED = KINDS["stopped"].look | {"ms": 9}
+AUDITED = KINDS["audited"].look | {"ms": 11}
 
 
 # Plotly's names of the dashes and marks.
@@ -225,6 +266,10 @@ _SYMBOLS = {
     "h": "hexagon",
     "<": "triangle-left",
     ">": "triangle-right",
+    "s": "square",
+    "d": "diamond-tall",
+    "^": "triangle-up",
+    "|": "line-ns-open",
 }
 
 
@@ -236,26 +281,24 @@ def for_page() -> dict[str, Any]:
         "reach": REACH,
         "shades": [page_colors(ORDERED(number / 9), number / 9) for number in range(10)],
         "symbols": [_SYMBOLS[mark] for mark in MARKS],
-        "marks": {
-            "finished": ["circle", OKABE_ITO[0]],
-            "stopped": ["square-open", OKABE_ITO[0]],
-            "audited": ["diamond-tall-open", OKABE_ITO[4]],
-            "promoted": ["triangle-right", OKABE_ITO[2]],
-            "paused": ["line-ns-open", to_hex("0.5")],
-            "unfinished": ["circle-open", to_hex("0.5")],
-            "withdrawn": ["circle-open", to_hex("0.7")],
-            "above the axis": ["triangle-up", to_hex("0.5")],
-            **{kind: [_SYMBOLS[mark], OKABE_ITO[1]] for kind, mark in CROSSES.items()},
-        },
-        "verdicts": {kind: to_hex(color) for kind, color in VERDICTS.items()},
+        "gray": GRAY,
+        "marks": {kind: [mark.symbol, mark.color] for kind, mark in KINDS.items()},
+        "verdicts": VERDICTS,
+        "rates": {words: [color, page_dash(dash)] for words, (color, dash) in RATES.items()},
+        "interval": INTERVAL,
     }
 
 
 def page_colors(color: Any, share: float | None) -> list[str]:
     """A color on a light and on a dark page; `share` is its place on the scale of ordered values."""
     if share is None:
-        return [to_hex(color), "#ececec" if to_hex(color) == "#000000" else to_hex(color)]
+        return [to_hex(color), "#ececec" if to_hex(color) == BLACK else to_hex(color)]
     return [to_hex(color), to_hex(ON_DARK(share))]
+
+
+def page_symbol(mark: dict[str, Any]) -> str:
+    """Plotly's name of a mark of `mark_of`."""
+    return _SYMBOLS[mark["marker"]] + "-open" * ("mfc" in mark)
 
 
 def page_dash(dashes: Dashes) -> str:
@@ -327,7 +370,7 @@ def add_cross(marks: Marks, x: float, mark: str, color: Any, row: int = 0) -> No
 def cross_entries(crosses: dict[str, str]) -> list[Line2D]:
     """The legend entries of problems."""
     return [
-        entry(textwrap.fill(kind, 34), marker=mark, ls="", color="0.2", ms=8)
+        entry(textwrap.fill(kind, 34), marker=mark, ls="", color=KINDS[kind].color, ms=8)
         for kind, mark in crosses.items()
     ]
 

@@ -15,8 +15,11 @@ from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
     ABOVE,
     AUDITED,
+    INTERVAL,
+    KINDS,
     LOSSES,
     OKABE_ITO,
+    RATES,
     STOPPED,
     Dashes,
     Marks,
@@ -42,13 +45,18 @@ from sweeps.text import show
 
 
 def plot_rates(
-    results: Results, axes: Axes, trials: list[Trial], look: tuple[str, Dashes, str], row: int = 0
+    results: Results,
+    axes: Axes,
+    trials: list[Trial],
+    look: tuple[str, Dashes, str],
+    row: int | None = None,
 ) -> bool:
     """Draw losses against learning rates; returns whether a loss is above the axis.
 
     There is one line for each point at which trials are compared. Stopped trials have a frame
     around their last loss, and a mark at the end of their audit. Trials that diverged or failed have a
-    cross at the upper edge, in the given row. `look` is a color, dashes and a mark.
+    cross at the upper edge, in the given row and in the color of the line if there are several lines.
+    `look` is a color, dashes and a mark.
     """
     color, dashes, mark = look
     top, above, marks = axes.get_ylim()[1], False, Marks(axes)
@@ -63,7 +71,8 @@ def plot_rates(
         rate, kind = rate_of(trial), cross_of(trial)
         last = last_record(trial)
         if kind is not None:
-            add_cross(marks, rate, crosses_of([trial])[kind], color, row)
+            of_line = KINDS[kind].color if row is None else color
+            add_cross(marks, rate, crosses_of([trial])[kind], of_line, row or 0)
         elif last is not None and last.loss(results.metric) > top:
             mark_above(marks, rate, color)
             above = True
@@ -134,20 +143,16 @@ def edge_of_stability(search: SearchFindings) -> Figure:
     above = plot_rates(results, axes, results.trials, (OKABE_ITO[0], "-", "o"))
     handles = level_entries(results, OKABE_ITO[0])
     handles += ending_entries(results, results.trials, ms=8)
-    for rate, words, color, dash in (
-        (found.best, "best", OKABE_ITO[2], "-"),
-        (found.highest_stable, "highest stable", OKABE_ITO[4], "--"),
-        (found.first_unstable, "first unstable", OKABE_ITO[3], "-."),
-        (found.first_diverging, "first diverging", OKABE_ITO[1], ":"),
-    ):
+    for words, rate in found.edges.items():
+        color, dash = RATES[words]
         if rate is not None:
             axes.axvline(rate, color=color, ls=dash, lw=1.2, zorder=1)
             handles.append(entry(f"{words}: {show(rate)}", color=color, ls=dash))
     fit = found.fit
     if fit is not None and fit.low is not None and fit.high is not None:
-        axes.axvspan(fit.low, fit.high, color=OKABE_ITO[5], alpha=0.25, lw=0)
+        axes.axvspan(fit.low, fit.high, color=INTERVAL, alpha=0.25, lw=0)
         words = f"minimum of a parabola:\n{fit.rate:.2g} ({fit.low:.2g} to {fit.high:.2g})"
-        handles.append(entry(words, color=OKABE_ITO[5], alpha=0.5, lw=6))
+        handles.append(entry(words, color=INTERVAL, alpha=0.5, lw=6))
     if above:
         handles.append(entry("above the axis", **ABOVE))
     crosses = crosses_of(with_audits(results, results.trials))

@@ -25,6 +25,7 @@ from sweeps.report.plots.look import (
     CROSSES,
     DASHES,
     GRAY,
+    KINDS,
     LOSSES,
     MARKS,
     NAMED,
@@ -340,9 +341,9 @@ def _mark_end(marks: Marks, trial: Trial, x: XAxis, divisor: float, color: Any) 
         if trial.status == "failed" and loss <= top:
             return False  # `mark_trouble` has marked it
     if kind is not None and end is not None:
-        add_cross(marks, end / divisor, CROSSES[kind], color)
+        add_cross(marks, end / divisor, CROSSES[kind], KINDS[kind].color)
     elif last is not None and last.val_loss > top:
-        mark_above(marks, along, color)
+        mark_above(marks, along, KINDS["above the axis"].color)
         return True
     return False
 
@@ -495,10 +496,10 @@ def loss_against(results: Results, swept: SweptPath) -> Figure:
         if ended and point.loss == point.trial.curve[-1][results.metric]:
             mark_trouble(marks, point.x, point.loss, point.trial, "0.2")
     for name, trials in series.items():
-        color = looks[name][0] if len(series) > 1 else OKABE_ITO[1]
         for trial in with_audits(results, trials):
             kind = cross_of(trial)
             if kind is not None:
+                color = looks[name][0] if len(series) > 1 else KINDS[kind].color
                 add_cross(marks, position(trial.value(swept.path)), crosses[kind], color)
     marks.draw()
     _value_axis(axes, swept)
@@ -532,7 +533,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: count(value)))
     top = set_limit(axes, [loss for _, loss in ends.values()])
     along, losses = zip(*(ends[trial.trial] for trial in front), strict=True)
-    axes.step(along, losses, where="post", color="0.5", lw=1.2, zorder=1)
+    axes.step(along, losses, where="post", color=GRAY, lw=1.2, zorder=1)
     marks = Marks(axes)
     for trial in finished:
         flops, loss = ends[trial.trial]
@@ -550,7 +551,7 @@ def loss_against_compute(results: Results, front: Sequence[Trial]) -> Figure:
         entry(brief(name, 34), color=_legend_color(looks, trial), ls="", **looks.marks[trial])
         for name, trial in named_trials.items()
     ]
-    handles.append(entry("best for its compute", color="0.5", lw=1.2))
+    handles.append(entry("best for its compute", color=GRAY, lw=1.2))
     if any(trial.role == "audit" for trial in finished):
         handles.append(entry("end of an audit", **AUDITED))
     add_legend(figure, handles + cross_entries(crosses))

@@ -4,7 +4,11 @@ const AXES = { tokens: "tokens", step: "updates", seconds: "seconds of training"
 // FLOPs are the tokens times a constant of the trial.
 const along = (trial, x) => x === "flops" ? trial.tokens.map((tokens) => tokens * trial.flops_per_token) : trial[x];
 const lossTitle = () => `${page.metric_name}${isNarrow() ? "<br>" : " "}(${page.unit})`;
-const palette = () => page.look.colors.map((color) => color === "#000000" ? inks()[0] : color);
+const GRAY = page.look.gray;
+const onPage = (color) => color === "#000000" ? inks()[0] : color;  // black is the color of the text
+const palette = () => page.look.colors.map(onPage);
+const markOf = (kind) => [page.look.marks[kind][0], onPage(page.look.marks[kind][1])];
+const colorOf = (trial) => ofPage(page.series[seriesOf(trial.id)].colors);
 const last = (trial) => trial.loss.length ? trial.loss[trial.loss.length - 1] : null;
 const statusOf = (trial) => [trial.status === "stopped" ? trial.by_hand || "stopped early" : trial.status, trial.outcome, isFresh(trial) && "confirmation run"]
   .filter((word, n, words) => word && words.indexOf(word) === n).join(", ");
@@ -17,9 +21,8 @@ const who = (trial) => [
 
 // What an entry of the legend explains without a point of its own.
 const entry = (name, more) => ({ x: [null], y: [null], name, hoverinfo: "skip", meta: { isDecoration: true }, ...more });
-const entryOf = (kind, name, other) => {
-  const [symbol, own] = page.look.marks[kind];
-  const color = ["stopped", "audited"].includes(kind) ? other : own;
+const entryOf = (kind, name) => {
+  const [symbol, color] = markOf(kind);
   return entry(name, { mode: "markers", marker: { symbol, color, size: 9, line: { width: 2, color } } });
 };
 
@@ -130,7 +133,7 @@ function curves() {
   layout.showlegend = isNarrow() || printing || kinds.length > 0;
   const labeled = !isNarrow() && !printing;
   if (labeled) colored.forEach((trace) => { trace.showlegend = false; });
-  const entries = kinds.map((kind) => entryOf(kind, { stopped: "stopped early there", audited: "end of an audit" }[kind] ?? kind, GRAY));
+  const entries = kinds.map((kind) => entryOf(kind, { stopped: "stopped early there", audited: "end of an audit" }[kind] ?? kind));
   return { traces: [...behind, ...colored, ...edgeMarks(drawn, layout), ...entries, ...colorBar(ends)], layout };
 }
 
@@ -142,7 +145,7 @@ function edgeMarks(trials, layout) {
   const kind = (trial) => isGone(trial) ? trial.outcome : "above the axis";
   const some = trials.filter((trial) => last(trial) > top || trial.status === "diverged");
   if (!some.length) return [];
-  const color = (trial) => page.look.marks[kind(trial)][1];
+  const color = (trial) => page.is_study ? colorOf(trial) : markOf(kind(trial))[1];
   return [{
     x: some.map((trial) => Math.max(...along(trial, state.x))), y: some.map(() => top), mode: "markers", name: "lost or above the axis", showlegend: false,
     customdata: some.map((trial) => trial.id), text: some.map(who), hovertemplate: "%{text}<extra></extra>", cliponaxis: false,
@@ -226,7 +229,21 @@ function values() {
   if (swept.numeric) valueTicks(layout.xaxis, swept, here("values").offsetWidth - (isNarrow() || printing ? 70 : 270), page.look.named);
   else Object.assign(layout.xaxis, { type: "category", categoryorder: "array", categoryarray: swept.values.map((value) => plain(show(value))) });
   const stable = rateMarks(layout, swept);
-  return { traces: [...traces, ...endMarks(trials, x, levels, range), ...stable], layout };
+  const shades = series.length > 1 && levels.length > 1 ? levels.map(shadeEntry).reverse() : [];
+  return { traces: [...traces, ...endMarks(trials, x, levels, range, series.length > 1), ...shades, ...stable], layout };
+}
+
+// Which point a shade is of, where the colors are of other things.
+function shadeEntry(level) {
+  const { words, strength, last: isLast } = page.levels[level];
+  const color = tint(inks()[0], strength);
+  return entry(words, { mode: "lines+markers", line: { color, width: isLast ? 2 : 1.2 }, marker: { color, size: isLast ? 9 : 7 } });
+}
+
+// The color and the mark of a group: of a study those of its arm.
+function lookOf(trials, number) {
+  if (!page.is_study) return [palette()[number % 7], page.look.symbols[number % page.look.symbols.length]];
+  return [colorOf(trials[0]), page.series[seriesOf(trials[0].id)].symbol];
 }
 
 // One line for each point: losses at different token counts are never joined.
@@ -234,8 +251,8 @@ function levelTrace(name, trials, level, x, joined, number, groups, range) {
   const measured = trials.filter((trial) => trial.at[level] !== null);
   if (!measured.length) return null;
   const { words, strength, last: isLast } = page.levels[level];
-  const color = tint(page.look.colors[number % 7] === "#000000" && isDark() ? "#ececec" : page.look.colors[number % 7], strength);
-  const symbol = page.look.symbols[number % page.look.symbols.length];
+  const [own, symbol] = lookOf(trials, number);
+  const color = tint(own, strength);
   const points = merges(measured, level, x).sort((a, b) => joined ? a.x - b.x : 0);
   const picked = chosen();
   return {
@@ -266,7 +283,7 @@ function merges(trials, level, x) {
 }
 
 // Hollow squares around the last loss of stopped trials; at the upper edge those without a loss to draw.
-function endMarks(trials, x, levels, range) {
+function endMarks(trials, x, levels, range, isGrouped) {
   const kinds = {};
   const add = (kind, trial, y) => (kinds[kind] ??= []).push([trial, y]);
   for (const trial of trials) {
@@ -279,7 +296,8 @@ function endMarks(trials, x, levels, range) {
     if (loss !== null && loss <= range[1] && isEnd && trial.outcome && !isGone(trial)) add(trial.outcome, trial, loss);
   }
   return Object.entries(kinds).map(([kind, some]) => {
-    const [symbol, color] = page.look.marks[kind];
+    const [symbol, own] = markOf(kind);
+    const color = isGrouped && page.is_study && isGone(some[0][0]) ? some.map(([trial]) => colorOf(trial)) : own;
     return {
       name: { stopped: "stopped early there", audited: "end of an audit" }[kind] ?? kind, mode: "markers", cliponaxis: false,
       x: some.map(([trial]) => x(trial)), y: some.map(([, y]) => y), customdata: some.map(([trial]) => trial.id),
@@ -296,8 +314,7 @@ const frameOf = (number) => number > 60 ? { color: GRAY, size: 7, opacity: 0.6 }
 function rateMarks(layout, swept) {
   const rate = page.rate;
   if (!rate || rate.path !== swept.path) return [];
-  const [blue, orange, green, pink, yellow, sky] = page.look.colors;
-  const looks = { "best": [green, "solid"], "highest stable": [yellow, "dash"], "first unstable": [pink, "dashdot"], "first diverging": [orange, "dot"] };
+  const [looks, sky] = [page.look.rates, page.look.interval];
   const { fit } = rate;
   const hasBand = fit && fit.low !== null;
   layout.shapes = rate.lines.map((line) => ({
@@ -354,17 +371,24 @@ function compute() {
   if (unique(trials.map(flops)).length < 2) return null;
   const front = page.front.map(trialOf).filter((trial) => trials.includes(trial));
   const line = { x: front.map(flops), y: front.map(last), mode: "lines", name: "best for its compute", line: { shape: "hv", color: GRAY, width: 1 }, hoverinfo: "skip" };
-  const dots = ["finished", "audited"].map((kind) => trials.filter((trial) => trial.status === kind)).filter((some) => some.length).map((some) => {
-    const [symbol] = page.look.marks[some[0].status];
-    const colors = some.map((trial) => ofPage(page.series[seriesOf(trial.id)].colors));
-    return { x: some.map(flops), y: some.map(last), mode: "markers", name: some[0].status, customdata: some.map((trial) => trial.id),
-      text: some.map((trial) => `${who(trial)}<br>${numeral(last(trial))}`), hovertemplate: "%{text}<extra></extra>",
-      marker: { symbol, color: colors, size: 10, line: { width: 1.5, color: colors } } };
-  });
+  const points = { x: trials.map(flops), y: trials.map(last), mode: "markers", name: "trials", showlegend: false, customdata: trials.map((trial) => trial.id),
+    text: trials.map((trial) => `${who(trial)}<br>${numeral(last(trial))}`), hovertemplate: "%{text}<extra></extra>", marker: seriesMarks(trials.map((trial) => seriesOf(trial.id))) };
+  const numbers = unique(trials.map((trial) => seriesOf(trial.id)));
+  const names = numbers.length > page.look.named ? colorBar(numbers)
+    : numbers.map((number) => entry(brief(page.series[number].name, 34), { mode: "markers", marker: seriesMarks([number]) }));
+  const audited = trials.filter((trial) => trial.status === "audited");
+  const frames = { ...entryOf("audited", "end of an audit"), x: audited.map(flops), y: audited.map(last) };
+  frames.marker = { ...frames.marker, size: 14, line: { ...frames.marker.line, width: 1.5 } };
   const layout = layoutOf("FLOPs of the trial", lossTitle());
   countTicks(layout.xaxis, trials.map(flops), true);
   layout.yaxis.range = limits(trials.map(last), page.look.reach);
-  return { traces: [line, ...dots], layout };
+  return { traces: [line, points, ...names, ...(audited.length ? [frames] : [])], layout };
+}
+
+// The marks of points of these series.
+function seriesMarks(numbers) {
+  const colors = numbers.map((number) => ofPage(page.series[number].colors));
+  return { symbol: numbers.map((number) => page.series[number].symbol), color: colors, size: 10, line: { width: 1.5, color: colors } };
 }
 
 function importance() {
@@ -501,7 +525,7 @@ function rungs() {
     lines.x.push(0, trial.ended, null);
     lines.y.push(row, row, null);
     for (const mark of trial.marks) {
-      const [symbol, color] = page.look.marks[mark.kind];
+      const [symbol, color] = markOf(mark.kind);
       const kind = kinds[mark.kind] ??= { x: [], y: [], text: [], customdata: [], name: mark.kind, mode: "markers",
         marker: { symbol, color, size: 10, line: { width: 2, color } }, hovertemplate: "%{text}<extra></extra>" };
       kind.x.push(mark.tokens);

@@ -2,7 +2,6 @@
 // What the charts of all pages share: colors, numbers, axes, marks at the edge, files to download.
 
 const NONCE = document.currentScript.nonce;  // of a live page, which runs no other scripts
-const GRAY = "#8a8a8a";
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
 

@@ -14,6 +14,7 @@ function tokenOfTab() {
 
 async function steer(action, trial = "") {
   const headers = { "X-Steer": STEER_TOKEN };
+  here("refused").textContent = "";  // what was asked before
   const answer = await fetch(STEER, { method: "POST", headers, body: JSON.stringify({ action, trial }) });
   here("steer-words").textContent = answer.status === 403 ? "The token is not that of this server." : await answer.text();
 }

@@ -5,6 +5,7 @@ function fillHead() {
   const of = (number, all, noun) => `${number} of ${all} ${noun}${all === 1 ? "" : "s"}`;
   here("state").textContent = `results for ${of(count.planned - count.unfinished, count.planned, "trial")}`
     + (count.confirming ? ` and ${of(count.confirmed, count.confirming, "confirmation run")}` : "");
+  here("refused").textContent = page.refused && `Refused: ${page.refused}.`;
   here("verdict").replaceChildren(...page.verdict.map((words) => sentence("li", words)));
   here("next-section").hidden = !page.next.length;
   here("next").replaceChildren(...page.next.map((words) => sentence("li", words)));
