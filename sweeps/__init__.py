@@ -71,7 +71,7 @@ def sweep(
     """Run a sweep, or resume it, and read it: `sweeps run` in a process of its own.
 
     The space is the name of a shipped one, a YAML file, or a mapping with the same keys, which needs a
-    `name`. `changes` are those of `--set`, by path; `scale`, `out`, `seed`, `audit` (a share) and `slots` are
+    `name`, unless `out` says the folder. `changes` are those of `--set`, by path; `scale`, `out`, `seed`, `audit` (a share) and `slots` are
     the options of that command.
     Its lines are printed as they come. Trials that failed, and a cap that was reached, are a warning.
 

@@ -218,6 +218,12 @@ def sweep(
     if folder is not None:
         refuse_url("out", folder)
     if isinstance(space, Mapping):
+        if not name and folder is None:
+            raise UsageError(
+                f"name: missing; a space that is a mapping needs one: add name={_name_for(space)!r}"
+            )
+        if not name and folder is not None:
+            name = folder.name
         folder = folder or RESULTS / f"{name}-{Path(scale).stem}"
         source = Files(folder).space
         content = _written(space)
@@ -228,6 +234,14 @@ def sweep(
     if name:
         raise UsageError(f"name={name!r}: is for a space that is a mapping; out chooses the folder")
     return _run_sweep(Path(space), folder, scale, assigned, seed, audit, slots)
+
+
+def _name_for(space: Mapping[str, Any]) -> str:
+    """A name for a space, after what it varies."""
+    varied = space.get("space") or space.get("arms")
+    names = [str(one).rpartition(".")[2] for one in varied] if isinstance(varied, Mapping) else []
+    found = "my_" + "_".join(names[:2])
+    return found if names and is_name(found) else "my_sweep"
 
 
 @contextmanager
@@ -301,7 +315,7 @@ def _plain(value: Any) -> Any:
 def _check(content: bytes, name: str, read: Callable[[str], object]) -> None:
     """Raise what is wrong with a space before its file is written where it stays."""
     if not is_name(name):
-        raise UsageError(f"name={name!r}: a space that is a mapping needs one, such as 'my_rates'")
+        raise UsageError(f"name={name!r}: expected a name of letters, digits, _, - and .")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.yaml"
         file.write_bytes(content)

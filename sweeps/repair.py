@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.ledger import Files, Ledger, LedgerError, Sweep, open_ledger
+from sweeps.ledger import Files, Ledger, LedgerError, Row, Sweep, open_ledger
 from sweeps.rows import Lines
 from tinylm.files import backup_names, replacing, sync
 
@@ -63,6 +63,17 @@ class Repaired:
     lines: int  # that were dropped
     trials: int  # that have to train again
     tokens: int  # that they train again, at most
+
+    def as_json(self) -> Row:
+        """The fields that `sweeps ledger repair --json` prints."""
+        return {
+            "damage": str(self.found.damage),
+            "rows": self.found.rows,
+            "lines": self.lines,
+            "trials": self.trials,
+            "tokens": self.tokens,
+            "backup": str(self.backup),
+        }
 
 
 def repair(files: Files) -> Repaired | None:

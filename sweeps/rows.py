@@ -21,7 +21,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   `refused`: it is left out; `lost`), slots (trials that it runs at once, of one that joined),
                   reason (why it is left out)
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
-                  start), seconds, occupancy (tokens, or share of each trial's own budget -> trials), basis
+                  start), seconds (of training), start_up (seconds before it), occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
                   (why it is trained, see `Role`), arm (of a study, else ""), grid (names the arm's
                   re-tune grid, "" outside of one), draws (that it took; 0 for a start point), params,
@@ -164,7 +164,7 @@ _FIELDS: Mapping[str, str] = {
     "node": "node?=text host=text state=node slots?=count reason?=text",
     "forecast": (
         "tokens=size low=count high=count trials?=number fewest?=count most?=count seconds=number|null "
-        "occupancy?=numbers_by_name basis=text"
+        "start_up?=number occupancy?=numbers_by_name basis=text"
     ),
     "planned": (
         "trial=id label=text config=tree values=values seed=count role=role arm=text grid=text "

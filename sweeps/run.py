@@ -1,7 +1,5 @@
 """`python -m sweeps.run SPACE`: run a sweep, or resume it."""
 
-import sys
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,7 @@ from sweeps.commands.shared import (
     Gpus,
     Slots,
     Tracker,
+    aside,
     command_line,
     console,
     print_json,
@@ -82,7 +81,7 @@ def main(
         from sweeps.engine.machine import default_scale
         from sweeps.plan.request import read_request, sweep_folder
 
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        with aside(as_json):
             if not scale:
                 scale = default_scale()
                 print(f"no --scale given: using {scale}", flush=True)

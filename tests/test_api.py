@@ -130,8 +130,8 @@ SPACE: dict[str, Any] = {
     [
         ({**SPACE, "spacer": 1}, "mine", "mine.yaml: spacer: unknown"),
         ({**SPACE, "space": {"optim.lrr": {"grid": [1]}}}, "mine", "did you mean 'optim.lr'"),
-        (SPACE, "", "name='': a space that is a mapping needs one"),
-        (SPACE, "a/b", "name='a/b': a space that is a mapping needs one"),
+        (SPACE, "", "name: missing; a space that is a mapping needs one: add name='my_lr'"),
+        (SPACE, "a/b", "name='a/b': expected a name of letters, digits"),
         ("lrr", "", "lrr"),
         ("lr", "mine", "name='mine': is for a space that is a mapping"),
     ],
@@ -200,7 +200,7 @@ def test_a_refused_change_leaves_the_space_as_it_was(tmp_path: Path, scale: Path
     files = Files(tmp_path / "mine")
     files.space.write_text("question: before")
     with pytest.raises(exits.RefusedError, match="another base config"):
-        sweeps.sweep(SPACE, str(scale), name="mine", out=files.folder)
+        sweeps.sweep(SPACE, str(scale), out=files.folder)
     assert files.space.read_text() == "question: before"
 
 

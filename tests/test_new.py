@@ -1,5 +1,6 @@
 """`sweeps new`: a search space for a question, as a file that runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_the_file_is_a_space_and_the_command_runs_it() -> None:
     )
     space = read_request("rates", "smoke", [], 0).space
     assert (space.question, list(space.space)) == ("Which rate?", ["optim.lr"])
+
+
+def test_json_has_the_space_that_was_written_and_its_commands() -> None:
+    told = json.loads(ask("--vary", "optim.lr", "--json").stdout)
+    run = "sweeps run rates --scale smoke"
+    space = yaml.safe_load(FILE.read_text())
+    assert told == {"file": str(FILE), "plan": f"{run} --plan", "run": run, "space": space}
 
 
 def test_several_paths_are_a_random_search() -> None:

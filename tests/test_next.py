@@ -1,5 +1,6 @@
 """`sweeps next`: the search space of the next sweep, as a file that runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_a_wider_range_runs_in_the_folder_of_the_sweep() -> None:
     swept(PAIR, by_lr)
     command = "python -m sweeps.run search_spaces/s-next.yaml --scale smoke --out results/s"
     assert ask().stdout.splitlines()[-1] == f"Run: {command}"
+
+
+def test_json_has_the_space_that_was_written_and_its_command() -> None:
+    swept(PAIR, by_lr)
+    told = json.loads(ask("a.yaml", "--json").stdout)
+    assert (list(told), told["file"]) == (["file", "why", "run", "space"], "a.yaml")
+    assert told["space"] == yaml.safe_load(Path("a.yaml").read_text())
+
+
+def test_an_error_with_json_has_its_exit_code_and_no_output() -> None:
+    swept(PAIR, inner, records=3)
+    done = ask("--json")
+    assert (done.exit_code, done.stdout) == (2, "")
 
 
 def test_a_value_that_is_not_settled_is_swept_with_three_seeds_at_the_best_others() -> None:

@@ -1,6 +1,7 @@
 """`sweeps steer`: the command without a driver, and a real sweep that is steered while it runs."""
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,16 @@ def test_a_trial_that_was_stopped_is_taken_back_after_the_sweep_and_trained_by_i
     assert (result.exit_code, result.stdout, done.requests.exists()) == (0, said, False)
     conduct(done.folder, space, lambda c, s: 3 - s)
     assert of_rate(done, "lr=0.004").status == "finished"
+
+
+def test_json_says_what_was_asked_and_whether_it_was_taken(done: led.Files) -> None:
+    assert json.loads(ask("lr", "stop", "lr=0.004", "--json").stdout) == {
+        "sweep": "results/lr",
+        "action": "stop",
+        "trial": of_rate(done, "lr=0.004").trial,
+        "taken": True,
+        "words": "lr=0.004: stopped at 1,024 tokens",
+    }
 
 
 def test_what_takes_a_stop_back_names_the_command_that_ran_the_sweep(done: led.Files) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from sweeps import exits
+from sweeps.commands.shared import AsJson, print_json
 from sweeps.ledger import Files, find_sweep
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -31,6 +32,7 @@ def main(
         Literal["hf"],
         typer.Option(help="The format: hf is a folder that Hugging Face's transformers loads."),
     ] = "hf",
+    as_json: AsJson = False,
 ) -> None:
     """Write the best model of a sweep or of an experiment, with a model card, for another program."""
     with exits.reported():
@@ -47,7 +49,16 @@ def main(
         trained = load_model(file)
         with exits.storing(folder):
             write_hf(trained, folder, card(found, runs, run, arm))
-        print(f"{folder}: {run.label}, which transformers loads as a Llama")
+        if as_json:
+            of = {
+                "sweep": str(files.folder),
+                "arm": arm or None,
+                "trial": run.trial,
+                "label": run.label,
+            }
+            print_json({"folder": str(folder), "to": to, **of})
+        else:
+            print(f"{folder}: {run.label}, which transformers loads as a Llama")
 
 
 def _named(name: str) -> tuple[Files, str]:

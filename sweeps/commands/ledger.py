@@ -39,13 +39,17 @@ def check(name: SweepName, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def repair(name: SweepName) -> None:
+def repair(name: SweepName, as_json: AsJson = False) -> None:
     """Keep the whole rows before the first damage, in a new ledger. The old one is kept beside it."""
     with exits.reported():
         from sweeps import repair as repairing
 
         files = find_sweep(name)
         done = repairing.repair(files)
+        if as_json:
+            repaired = None if done is None else done.as_json()
+            print_json({"ledger": str(files.ledger), "repaired": repaired})
+            return
         if done is None:
             print(f"{files.ledger}: is not damaged; nothing was written")
             return

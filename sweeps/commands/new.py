@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import write_new
+from sweeps.commands.shared import AsJson, print_json, write_new
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,6 +32,7 @@ def main(
         str,
         typer.Option(help="The base config, by its name or as a YAML file. Default: as for a run."),
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Write a search space for a question, and print the commands that plan and run it.
 
@@ -52,15 +53,19 @@ def main(
             raise exits.UsageError(f"{name}: expected a name of letters, digits, _, - and .")
         base = scale or default_scale()
         path = SPACES / f"{name}.yaml"
-        content = as_yaml(space_of(question, vary, cfg.load(base)))
-        write_new(path, content, "choose another name")
+        space = space_of(question, vary, cfg.load(base))
+        write_new(path, as_yaml(space), "choose another name")
         try:
             read_request(str(path), base, [], 0)
         except cfg.ConfigError:
             path.unlink()
             raise
         command = shlex.join(["sweeps", "run", name, *(["--scale", scale] if scale else [])])
-        print(f"{path}: edit it as you like\nPlan: {command} --plan\nRun: {command}")
+        plan = f"{command} --plan"
+        if as_json:
+            print_json({"file": str(path), "plan": plan, "run": command, "space": space})
+        else:
+            print(f"{path}: edit it as you like\nPlan: {plan}\nRun: {command}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeps import exits
-from sweeps.commands.shared import SweepName, write_new
+from sweeps.commands.shared import AsJson, SweepName, print_json, write_new
 from sweeps.ledger import Files, find_sweep
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def main(
             "others. Default: the first next step that needs a space.",
         ),
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Write the search space of the next sweep, and print the command that runs it.
 
@@ -65,8 +66,12 @@ def main(
         target = file or SPACES / f"{first}-next{last}.yaml"
         content = f"# After the sweep {files.name}.\n{as_yaml(space)}"
         write_new(target, content, f"choose another: sweeps next {name} FILE")
+        command = _command(files, found.results, step, target)
+        if as_json:
+            print_json({"file": str(target), "why": step.why, "run": command, "space": space})
+            return
         print(f"{target}: {step.why}")
-        print(f"Run: {_command(files, found.results, step, target)}")
+        print(f"Run: {command}")
 
 
 def _first(files: Files, steps: "Sequence[Step]") -> "Step":

@@ -10,7 +10,7 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
-from sweeps.commands.shared import SweepName, console
+from sweeps.commands.shared import AsJson, SweepName, aside, console, print_json
 
 if TYPE_CHECKING:
     from sweeps.engine.prune import Pruning
@@ -31,10 +31,12 @@ def main(
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say which files of a sweep are no longer needed, and delete them if you say so.
 
-    The ledger, your notes and the analysis stay. Exits with 5 while the sweep runs.
+    The ledger, your notes and the analysis stay. Exits with 5 while the sweep runs. With --json nothing is
+    asked: what is found is deleted with --yes only.
     """
     with exits.reported():
         from sweeps.engine import prune, scratch
@@ -44,14 +46,24 @@ def main(
             sweep = led.fold(led.rows(files), str(files.ledger))
             best = best_trials(files, sweep)
             found = prune.find(files, sweep, best, scratch.PLACE, stopped=stopped)
-            _print(files, found)
-            if not found.parts:
-                return
-            if not yes and not sys.stdin.isatty():
-                print("Nothing was deleted. To delete this, add --yes.")
-            elif yes or typer.confirm("Delete this?"):
-                prune.delete(files, found)
-                print("Deleted.")
+            with aside(as_json):
+                _print(files, found)
+                is_deleted = bool(found.parts) and _is_wanted(yes, can_ask=not as_json)
+                if is_deleted:
+                    prune.delete(files, found)
+                    print("Deleted.")
+            if as_json:
+                print_json({"sweep": str(files.folder), **found.as_json(), "deleted": is_deleted})
+
+
+def _is_wanted(yes: bool, *, can_ask: bool) -> bool:
+    """Whether the user wants it deleted, who is asked if there is a terminal."""
+    if yes:
+        return True
+    if can_ask and sys.stdin.isatty():
+        return typer.confirm("Delete this?")
+    print("Nothing was deleted. To delete this, add --yes.")
+    return False
 
 
 def best_trials(files: led.Files, sweep: led.Sweep) -> set[str]:

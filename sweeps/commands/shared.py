@@ -6,6 +6,7 @@ Importing it loads typer alone: `--help` answers at once.
 import json
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,7 @@ Gpus = Annotated[
 Tracker = Annotated[
     TrackerName | None, typer.Option(help="Also report the trials to this tracker.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
 Allow = Annotated[
     Allowed | None,
     typer.Option(
@@ -82,6 +83,11 @@ def write_new(path: Path, content: str, advice: str) -> None:
                 stream.write(content)
         except FileExistsError:
             raise exits.UsageError(f"{path}: is already there; {advice}") from None
+
+
+def aside(as_json: bool) -> AbstractContextManager[object]:
+    """A context in which what is printed goes to stderr, if the result is printed as JSON."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def print_json(content: Any) -> None:

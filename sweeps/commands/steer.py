@@ -11,7 +11,7 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
-from sweeps.commands.shared import SweepName
+from sweeps.commands.shared import AsJson, SweepName, print_json
 from sweeps.text import portable
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def main(
             min=0, help="Seconds to wait until it is done; it is done all the same afterwards."
         ),
     ] = 5.0,
+    as_json: AsJson = False,
 ) -> None:
     """Stop or finish a trial of a sweep, or end a running sweep early; the ledger says that you did.
 
@@ -65,7 +66,13 @@ def main(
             except exits.CommandError:
                 steering.withdraw(files, request)
                 raise
-        print(_done(files, request) if taken else _waiting(files, request))
+        words = _done(files, request) if taken else _waiting(files, request)
+        if as_json:
+            trial_id = request.trial or None
+            asked = {"sweep": str(files.folder), "action": action, "trial": trial_id}
+            print_json({**asked, "taken": taken, "words": words})
+        else:
+            print(words)
 
 
 def _sweep(files: led.Files) -> led.Sweep:

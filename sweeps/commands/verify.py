@@ -9,7 +9,7 @@ import typer
 
 from sweeps import exits
 from sweeps import ledger as led
-from sweeps.commands.shared import SweepName
+from sweeps.commands.shared import AsJson, SweepName, aside, print_json
 from sweeps.text import quantity
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main(
             help="How many updates to make again; always at least those before a trial's first record.",
         ),
     ] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Train the first updates of trials again, and compare the losses with those in the ledger.
 
@@ -42,19 +43,24 @@ def main(
     """
     with exits.reported():
         from sweeps.engine import verify as verifying
+        from sweeps.engine.verify import Verified
 
         files = led.find_sweep(name)
         sweep = led.fold(led.rows(files), str(files.ledger))
         trials = verifying.find_trials(sweep, trial)
         asked = [points[-1].step for one in trials if (points := verifying.recorded(one, updates))]
         work = f"{quantity(sum(asked), 'update')} of {quantity(len(asked), 'trial')}"
-        print(f"{files.folder}: {work}, one after the other")
-        results, reasons = set(), dict[str, str]()
-        for one in trials:
-            found = verifying.verify(sweep, one, updates, lambda line: print(line, flush=True))
-            print(_words(found, reasons), flush=True)
-            reasons.setdefault(found.reason, one.label)
-            results.add(found.result)
+        every, reasons = list[Verified](), dict[str, str]()
+        with aside(as_json):
+            print(f"{files.folder}: {work}, one after the other")
+            for one in trials:
+                found = verifying.verify(sweep, one, updates, lambda line: print(line, flush=True))
+                print(_words(found, reasons), flush=True)
+                reasons.setdefault(found.reason, one.label)
+                every.append(found)
+        if as_json:
+            print_json({"sweep": str(files.folder), "trials": [one.as_json() for one in every]})
+        results = {found.result for found in every}
         if "differs" in results:
             raise typer.Exit(exits.Code.DAMAGED)
         if results == {"not comparable"}:

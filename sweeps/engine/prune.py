@@ -51,6 +51,19 @@ class Pruning:
     kept: tuple[Kept, ...]
     link: Path | None = None  # the folder of the checkpoints, if it is a link: it is left alone
 
+    def as_json(self) -> led.Row:
+        """The fields that `sweeps prune --json` prints."""
+        return {
+            "parts": [
+                {"what": one.what, "files": len(one.paths), "bytes": one.size} for one in self.parts
+            ],
+            "kept": [
+                {"why": one.why, "checkpoints": one.checkpoints, "bytes": one.size}
+                for one in self.kept
+            ],
+            "link": None if self.link is None else str(self.link),
+        }
+
 
 def find(
     files: led.Files, sweep: led.Sweep, best: set[str], temporary: Path, *, stopped: bool = False

@@ -47,6 +47,17 @@ class Verified:
     updates: int = 0  # up to the last of them
     reason: str = ""  # in words, unless all is equal
 
+    def as_json(self) -> led.Row:
+        """The fields that `sweeps verify --json` prints of a trial."""
+        return {
+            "trial": self.trial.trial,
+            "label": self.trial.label,
+            "result": self.result,
+            "records": self.points,
+            "updates": self.updates,
+            "reason": self.reason,
+        }
+
 
 def find_trials(sweep: led.Sweep, name: str) -> list[led.Trial]:
     """The trial with this id or label, or all trials if there is no name; `UsageError` if there is no

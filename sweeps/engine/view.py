@@ -345,7 +345,8 @@ def show_forecast(
     )
     own = " (a share of each trial's budget)" if request.budget is None else ""
     console.print(f"trials expected to reach each rung{own}: {stages}")
-    hours = None if expected.seconds is None else expected.seconds / 3600
+    seconds = expected.whole_seconds
+    hours = None if seconds is None else seconds / 3600
     for cap, amount in caps_reached(request, expected.tokens, hours):
         without = f"without it, it would use about {cap_amount(cap, amount)}"
         console.print(f"caps.{cap} will end the sweep early; {without}")
@@ -376,8 +377,9 @@ def show_time(
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"{what}: about {duration(seconds)}, {quantity(slots, 'trial')} at a time (a trial alone trains "
-        f"at {rates} tokens/s here; evaluation and start-up are not included)"
+        f"{what}: about {duration(seconds + expected.start_up)}, {quantity(slots, 'trial')} at a time, "
+        f"with {duration(expected.start_up)} of start-up (a trial alone trains at {rates} tokens/s here; "
+        "evaluation is not included)"
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from sweeps.findings.results import Results, tokens_per_s
 from sweeps.ledger import Row, Trial
 from sweeps.selection import Metric, last_record
+from sweeps.text import duration
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,20 @@ class Forecast:
     tokens: int
     low: int
     high: int
-    seconds: float | None  # wall-clock, without evaluation and start-up
+    seconds: float | None  # wall-clock, of training alone
+    start_up: (
+        float | None
+    )  # seconds before it; not known in ledgers of versions that did not forecast it
     basis: str  # what the forecast is based on
+
+    @property
+    def words(self) -> str:
+        """What of the time was expected: all but evaluation, or training alone; empty if none is known."""
+        if not self.seconds:
+            return ""
+        if self.start_up is None:
+            return f"{duration(self.seconds)} of training"
+        return f"{duration(self.seconds + self.start_up)} with start-up"
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,12 @@ def compute(results: Results) -> Compute:
     ends = [record for trial in trials if (record := last_record(trial)) is not None]
     row = results.sweep.forecast
     forecast = row and Forecast(
-        row["tokens"], row["low"], row["high"], row["seconds"], row["basis"]
+        row["tokens"],
+        row["low"],
+        row["high"],
+        row["seconds"],
+        row.get("start_up"),
+        row["basis"],
     )
     return Compute(
         tokens_audit=sum(trial.spent_tokens for trial in results.sweep.audits.values()),

@@ -187,11 +187,8 @@ def _forecast_words(spent: Compute) -> list[str]:
     used = spent.tokens - spent.tokens_audit
     low, high = forecast.low, forecast.high
     spread = f" ({low:,} to {high:,})" if low < high else ""
-    expected = (
-        f" The expected time was {duration(forecast.seconds)}, without evaluation and start-up."
-        if forecast.seconds
-        else ""
-    )
+    words = forecast.words
+    expected = f" The expected time was {words}, without evaluation." if words else ""
     audited = ", including the audit" if spent.tokens_audit else ""
     return [
         f"The forecast ({forecast.basis}) was {forecast.tokens:,} tokens{spread}. "

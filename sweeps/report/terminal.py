@@ -64,9 +64,8 @@ def _time_words(spent: Compute) -> str:
     took = f"Took {duration(spent.wall_clock)}, {tokens}."
     if spent.forecast is None:
         return took
-    seconds = spent.forecast.seconds
-    training = f"{duration(seconds)} of training, " if seconds else ""
-    return f"{took} Forecast: {training}{count(spent.forecast.tokens)} tokens."
+    expected = [spent.forecast.words, f"{count(spent.forecast.tokens)} tokens"]
+    return f"{took} Forecast: {', '.join(filter(None, expected))}."
 
 
 def _print_arms(found: StudyFindings, console: Console) -> None:

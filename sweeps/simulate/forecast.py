@@ -22,6 +22,7 @@ from sweeps.simulate.curves import SCORE, Curve, arrivals, reaches
 from sweeps.simulate.machine import replay
 from tinylm import config as cfg
 
+START_UP = 8.0  # seconds; see `start_up`
 FEWEST = 8  # with fewer curves of earlier sweeps, made-up ones are replayed
 _REPEATS = 20
 _ANY_SPEED = (
@@ -36,7 +37,7 @@ class Forecast:
     tokens: int  # mean over the replays
     low: int  # the fewest and the most of them, and of the seeds of a study
     high: int
-    seconds: float | None  # wall-clock, without evaluation and start-up; None without speeds
+    seconds: float | None  # wall-clock, of training alone; None without speeds
     # Each rung, and the end, in tokens, or as a share where each trial has its own budget -> trials that
     # reach it.
     occupancy: dict[int | str, float]
@@ -44,10 +45,36 @@ class Forecast:
     trials: float  # that start, as tokens: further seeds only of values that pass their first rung
     fewest: int
     most: int
+    start_up: float  # seconds until the first trial trains
+
+    @property
+    def whole_seconds(self) -> float | None:
+        """Wall-clock seconds with the start-up, without evaluation; None without speeds."""
+        return None if self.seconds is None else self.seconds + self.start_up
 
     def fields(self) -> dict[str, Any]:
         """The fields of the ledger's `forecast` row."""
         return asdict(self)
+
+
+def start_up() -> float:
+    """Seconds from the beginning of a session until its first trial trains: the median of the sweeps under
+    results/, or what it is on an idle machine."""
+    found = [seconds for files in led.sweeps() if (seconds := _start_up(files)) is not None]
+    return statistics.median(found) if found else START_UP
+
+
+def _start_up(files: led.Files) -> float | None:
+    """What the first record of a sweep took without its training; None if its first session has none."""
+    begun = None
+    try:
+        for row in led.rows(files, {"session", "measured"}):
+            if row["kind"] == "measured":
+                return None if begun is None else max(0.0, row["t"] - begun - row["seconds"])
+            begun = row["t"]
+    except (led.LedgerError, OSError, KeyError):
+        pass
+    return None
 
 
 def earlier_curves(request: Request, rungs: Sequence[int]) -> list[Curve]:
@@ -174,6 +201,7 @@ def forecast(request: Request, load: Load, speeds: Sequence[float] | None, slots
         fewest=sum(min(map(len, part.reaches)) for part in parts),
         most=sum(max(map(len, part.reaches)) for part in [*parts, further]),
         seconds=seconds if speeds else None,
+        start_up=start_up(),
         occupancy={
             name: sum(part.reached(at) for part in parts) + share * further.reached(at)
             for at, name in stages.items()

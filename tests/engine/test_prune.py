@@ -1,5 +1,6 @@
 """What `sweeps prune` deletes, and what it never touches."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def test_the_best_stays(tmp_path: Path) -> None:
     (kept,) = files.checkpoints.iterdir()
     trials = led.fold(led.read(files)).trials
     assert trials[kept.name.rpartition("-")[0]].label == "lr=0.004"
+
+
+def test_json_deletes_nothing_unless_yes_says_so(tmp_path: Path) -> None:
+    files = sweep(tmp_path / "s", **NONE)
+    told = [json.loads(ask(files, "--json", *more).stdout) for more in ([], ["--yes"])]
+    assert [list(one) for one in told] == [["sweep", "parts", "kept", "link", "deleted"]] * 2
+    assert told[0]["parts"][0] | {"bytes": 0} == {"what": prune.ENDED, "files": 7, "bytes": 0}
+    assert ([one["deleted"] for one in told], left(files)) == ([False, True], 1)
 
 
 def kept(files: led.Files) -> set[tuple[str, str, int]]:

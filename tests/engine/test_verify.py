@@ -1,5 +1,6 @@
 """Trials that are trained again: what is equal, what differs, and what is said of it."""
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_a_trial_that_was_trained_here_is_equal_bit_for_bit(
 ) -> None:
     done = sweep_of(tmp_path / "s", tiny, corpus).verify()
     assert (done.exit_code, "equal, bit for bit" in done.stdout) == (0, True), done.output
+
+
+def test_json_has_every_trial_and_the_exit_code_stays(
+    tmp_path: Path, tiny: cfg.Config, corpus: Corpus
+) -> None:
+    done = sweep_of(tmp_path / "s", tiny, corpus, 1 + 1e-12).verify("--json")
+    (trial,) = json.loads(done.stdout)["trials"]
+    assert list(trial) == ["trial", "label", "result", "records", "updates", "reason"]
+    assert (done.exit_code, trial["result"]) == (6, "differs")
 
 
 def test_as_many_updates_are_made_as_are_asked_for(

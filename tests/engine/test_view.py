@@ -86,7 +86,7 @@ def test_the_next_rung_is_one_of_the_trials_own_budget(tmp_path: Path) -> None:
 
 def test_rungs_of_budgets_that_differ_are_forecast_as_shares() -> None:
     expected = Forecast(
-        1_000, 1_000, 1_000, None, {"1/4": 2.0, "1": 1.0}, "made-up curves", 6, 6, 6
+        1_000, 1_000, 1_000, None, {"1/4": 2.0, "1": 1.0}, "made-up curves", 6, 6, 6, 0.0
     )
     file = io.StringIO()
     show_forecast(request(BUDGETS), expected, 2_000, 0.0, Console(file=file, width=200))
@@ -247,7 +247,7 @@ def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None
 def test_a_cap_that_will_be_reached_has_its_unit() -> None:
     what = request({**grid(RATES), "caps": {"hours": 1}})
     expected = Forecast(
-        1_000, 1_000, 1_000, 5.25 * 3600, {1_024: 8.0}, "no early stopping", 8, 8, 8
+        1_000, 1_000, 1_000, 5 * 3600, {1_024: 8.0}, "no early stopping", 8, 8, 8, 900.0
     )
     file = io.StringIO()
     show_forecast(what, expected, 2_000, 0.0, Console(file=file, width=200))

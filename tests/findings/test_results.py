@@ -464,7 +464,7 @@ def test_what_an_audit_trained_is_counted_apart(tmp_path: Path) -> None:
 def test_a_forecast_is_kept_beside_what_was_used(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
-        row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "basis": "curves"}
+        row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "start_up": 2.0, "basis": "b"}
         tell.ledger.append("forecast", **row)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     assert facts(Files(tmp_path))["compute"]["forecast"] == row

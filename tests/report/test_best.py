@@ -327,6 +327,18 @@ def test_the_best_model_is_exported_with_its_card(two: tuple[Files, Saved], tmp_
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
+def test_json_names_the_run_that_was_exported(two: tuple[Files, Saved], tmp_path: Path) -> None:
+    told = json.loads(call(two[0].folder, tmp_path / "model", "--json").stdout)
+    assert told == {
+        "folder": str(tmp_path / "model"),
+        "to": "hf",
+        "sweep": str(two[0].folder),
+        "arm": None,
+        "trial": told["trial"],
+        "label": "lr=0.002 seed=1",
+    }
+
+
 def test_a_model_whose_checkpoints_were_pruned_is_exported(
     two: tuple[Files, Saved], tmp_path: Path
 ) -> None:

@@ -133,11 +133,17 @@ def test_the_ranking_is_printed_with_the_finished_trials_first(lr: Files) -> Non
 def test_the_last_line_compares_what_was_used_with_the_forecast(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})
-        expected = {"tokens": 2 * BUDGET, "low": BUDGET, "high": 2 * BUDGET, "seconds": 90.0}
+        expected = {
+            "tokens": 2 * BUDGET,
+            "low": BUDGET,
+            "high": 2 * BUDGET,
+            "seconds": 90.0,
+            "start_up": 8.0,
+        }
         tell.ledger.append("forecast", **expected, occupancy={}, basis="made up")
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
     last = printed(Files(tmp_path)).splitlines()[-1]
-    assert last.endswith("786k tokens. Forecast: 90 s of training, 1.57M tokens."), last
+    assert last.endswith("786k tokens. Forecast: 98 s with start-up, 1.57M tokens."), last
 
 
 def test_a_label_is_no_markup(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """What a sweep is expected to take, against what it takes."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 from fakes import MACHINE, Engine, driver, grid, request, v_shaped
+from ledgers import EVERY, Story
 
 from sweeps import ledger as led
 from sweeps.engine.machine import known_speeds, probes
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
-from sweeps.simulate.forecast import Forecast, forecast
+from sweeps.simulate.forecast import START_UP, Forecast, forecast
 from tinylm import config as cfg
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
@@ -32,6 +34,21 @@ def run(folder: Path, what: Request) -> led.Sweep:
         conductor.begin({}, {"tokens": 1, "low": 1, "high": 1, "seconds": None, "basis": "b"})
         Engine(conductor, v_shaped).run()
         return conductor.sweep
+
+
+def test_the_start_up_is_that_of_the_sweeps_before() -> None:
+    what = request(grid(RATES, policy="none"))
+    first = expected(what, [BUDGET] * 8, slots=1)
+    assert (first.start_up, first.whole_seconds) == (START_UP, 8 + START_UP)
+    clock = itertools.count(0, 5).__next__  # five seconds a row
+    with led.Ledger(led.Files(Path("results/a")), clock=clock) as ledger:
+        tell = Story(ledger)
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        ledger.append("session", command="", slots=1)
+        trial = tell.plan({"optim.lr": 1e-3})
+        tell.start(trial)
+        tell.measure(trial, EVERY, 3.0, seconds=2.0)
+    assert expected(what, [BUDGET] * 8, slots=1).start_up == 13.0
 
 
 def test_without_a_schedule_it_is_the_full_grid() -> None:
