@@ -10,6 +10,8 @@ from sweeps.exits import masked, masked_words
 from tinylm.counts import count as count  # for counts, beside all other numbers
 from tinylm.counts import times as times
 
+_LONGEST_VALUE = 200  # characters
+
 
 def quantity(number: int, noun: str) -> str:
     """A number of things, the noun in the singular for one: 1 seed, 3 seeds."""
@@ -94,10 +96,12 @@ def with_option(command: str, option: str, value: str) -> str:
 
 
 def show(value: Any) -> str:
-    """A swept value in few characters: 0.002, 3e-05, true, pre."""
+    """A swept value in few characters: 0.002, 3e-05, true, pre. Of a long text, its beginning and its end."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    half = _LONGEST_VALUE // 2
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:half]}…{text[-half:]}"
 
 
 def tally(kinds: Iterable[str]) -> str:

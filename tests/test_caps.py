@@ -21,6 +21,11 @@ CAP = 10_000  # tokens, in the middle of the second trial
 
 
 KEY = "0123456789" * 4  # of W&B; nobody's
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "nobodysid0",
+    "AWS_SECRET_ACCESS_KEY": "nobodyskey",
+    "AWS_SESSION_TOKEN": "nobodystok",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def capped(tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) 
     free = space.read_text()
     space.write_text(f"{free}caps: {{tokens: {CAP}}}\n")
     asked = command(space, scale, out, "--address", address, "--tracker", "wandb")
-    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY}
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY} | CREDENTIALS
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -86,6 +91,11 @@ def test_the_key_of_a_tracker_is_in_no_file(capped: Capped, head: Any) -> None:
     logs = head.session / "logs"
     assert _files_with("runtime env", logs) != []
     assert _files_with(KEY, logs) + _files_with(KEY, capped.folder) == []
+
+
+@pytest.mark.parametrize("secret", CREDENTIALS.values())
+def test_credentials_for_a_store_are_in_no_file(capped: Capped, head: Any, secret: str) -> None:
+    assert _files_with(secret, head.session) + _files_with(secret, capped.folder) == []
 
 
 # Prints the key and the niceness of a process that sends a trial to W&B, and its error.

@@ -106,6 +106,10 @@ def test_a_long_line_of_a_message_is_cut() -> None:
     assert len(message_of(UsageError("x" * 10**6))) == 2001
 
 
+def test_a_message_of_many_lines_is_cut() -> None:
+    assert message_of(UsageError("x\n" * 10**6)) == "x\n" * 200 + "…"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -124,6 +128,12 @@ def test_a_long_line_of_a_message_is_cut() -> None:
         ("{'api_key': 'a\"b', 'pwd': 12}", "{'api_key': '***', 'pwd': ***"),
         (r'"{\"password\": \"a\"}"', r'"{\"password\": \"***\"}"'),
         ("Authorization: Basic bWU6cGE=", "Authorization: Basic ***"),
+        ("password: hunter2", "password: ***"),
+        ("a: 1\n  db_password: hunter2  # of mine\n- token: x", "a: 1\n  db_password: ***  # of mine\n- token: ***"),
+        ("{user: me, data.password: hunter2}", "{user: me, data.password: ***}"),
+        ("--set password: hunter2", "--set password: ***"),
+        ("--set: expected PATH=VALUE, got 'password: a'b' here", "--set: expected PATH=VALUE, got 'password: ***' here"),
+        ("x.yaml: base.api_key: hunter2; more", "x.yaml: base.api_key: ***; more"),
     ],
 )  # fmt: skip
 def test_a_message_shows_no_secret(text: str, shown: str) -> None:
@@ -136,6 +146,9 @@ def test_a_message_shows_no_secret(text: str, shown: str) -> None:
         "python -m sweeps.run lr --set budget.tokens=1_000_000 --set eval.every_tokens=5",
         "http://127.0.0.1:8265 shows lr; stop it with Ctrl-C",
         "design=3 tokens=5 me@example.org",
+        "RAY_AUTH_TOKEN: Ray's token has to be letters",
+        "x.yaml: password: unknown key; x.yaml: api_key: missing",
+        "loss per token: 5",
         "data.tokenizer: bytes; data.path: /home/me@work/x; C:/me@x; the token: it is empty",
         "RAY_AUTH_MODE=token --tokens 5 --token --help risk-of-a-very-long-name",
     ],

@@ -5,6 +5,7 @@ The rows that a sweep had before a fault are counted after its end.
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -211,6 +212,35 @@ def test_a_signal_while_the_analysis_is_made_leaves_no_half_file(
     assert (again.returncode, files.summary.exists(), curves(files.folder)) == (0, True, whole)
 
 
+def names(process: int) -> set[str]:
+    """The names of the programs of a process and of all that it started."""
+    found = set()
+    for one in descendants(process):
+        with contextlib.suppress(OSError):  # it has just ended
+            found.add(Path(f"/proc/{one}/comm").read_text().strip())
+    return found
+
+
+@pytest.mark.fault("SIGTERM while Ray is ended", "143, and the command that resumes")
+def test_a_signal_while_ray_ends_is_heard(
+    tmp_path: Path, asked: list[str], whole: dict[str, Any], record_property: Note
+) -> None:
+    """Ray's library takes the handler of SIGTERM away before Ray's processes have ended."""
+    out = tmp_path / "rates"
+    with subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as driver:
+        wait_for_rows(out, "finished", 2)
+        before = led.Files(out).ledger.read_bytes()
+        while "raylet" in names(driver.pid):
+            time.sleep(0.005)
+        os.kill(driver.pid, signal.SIGTERM)
+        said = driver.communicate(timeout=900)[1].decode()
+    again = run(asked)
+    record_property(SEEN, f"exit code {driver.returncode}, then {again.returncode}")
+    record_property(LOST, rows_lost(before, led.Files(out).ledger))
+    assert (driver.returncode, "To resume: " in said) == (143, True), said
+    assert (again.returncode, curves(out)) == (0, whole), again.stderr
+
+
 CHANGE = "\n\n_UNLIKE_BEFORE = 1\n"
 
 
@@ -251,6 +281,72 @@ def test_another_program_is_allowed_by_name_and_told(
     assert led.fold(led.read(led.Files(out))).session["allowed"] == "code"
     log = (out / "analysis" / "summary.md").read_text()
     assert "training code" in log, log
+
+
+def wait_for_more(rows: int, out: Path, driver: subprocess.Popen[bytes]) -> bytes:
+    """The ledger once it has so many more rows, or once its driver has ended."""
+    ledger = led.Files(out).ledger
+    enough = rows + (ledger.read_bytes().count(b"\n") if ledger.exists() else 0)
+    while not ledger.exists() or (found := ledger.read_bytes()).count(b"\n") < enough:
+        if driver.poll() is not None:
+            return ledger.read_bytes()
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.fault("SIGKILL of the driver at random moments", "no row lost; curves of whole runs")
+def test_a_driver_that_is_killed_again_and_again_loses_no_row(
+    tmp_path: Path, asked: list[str], whole: dict[str, Any], record_property: Note
+) -> None:
+    """Five times; as often as `FAULT_KILLS` says, if it is set."""
+    out, draw = tmp_path / "rates", random.Random(15)
+    kept, killed = [], 0
+    for _ in range(int(os.environ.get("FAULT_KILLS", "5"))):
+        with subprocess.Popen(
+            asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as driver:
+            kept.append(wait_for_more(draw.randint(1, 9), out, driver))
+            time.sleep(draw.uniform(0, 0.1))
+            driver.kill()
+        killed += driver.returncode == -signal.SIGKILL
+    last = run(asked)
+    lost = sum(rows_lost(before, led.Files(out).ledger) for before in kept)
+    record_property(SEEN, f"{killed} kills, exit code {last.returncode}")
+    record_property(LOST, lost)
+    assert (killed > 0, last.returncode, lost) == (True, 0, 0), last.stderr
+    assert curves(out) == whole
+
+
+@pytest.mark.fault("nobody reads on: `| head -1`", "the sweep ends as it would have")
+def test_a_sweep_of_which_one_line_is_read_goes_on_to_its_end(
+    tmp_path: Path, asked: list[str], whole: dict[str, Any], record_property: Note
+) -> None:
+    done = run(["bash", "-c", 'set -o pipefail; "$@" | head -1', "bash", *asked])
+    record_property(SEEN, f"exit code {done.returncode}")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+    assert curves(tmp_path / "rates") == whole
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+@pytest.mark.fault(
+    "the folder of a sweep is moved or deleted while it runs", "exit code 6; no folder is made anew"
+)
+def test_a_sweep_whose_folder_is_gone_says_one_sentence_and_makes_none(
+    tmp_path: Path, asked: list[str], how: str, record_property: Note
+) -> None:
+    files, moved = led.Files(tmp_path / "rates"), tmp_path / "moved"
+    with subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as driver:
+        wait_for_rows(files.folder, "checkpointed", 2)
+        before = files.ledger.read_bytes()
+        files.folder.rename(moved)
+        if how == "deleted":
+            shutil.rmtree(moved)
+        said = driver.communicate(timeout=900)[1].decode()
+    record_property(SEEN, f"exit code {driver.returncode}")
+    if how == "moved":
+        record_property(LOST, rows_lost(before, led.Files(moved).ledger))
+    assert said.startswith(f"{files.ledger}: was deleted or moved while the sweep ran. "), said
+    assert (driver.returncode, said.count("\n"), files.folder.exists()) == (6, 1, False), said
 
 
 @pytest.mark.fault("files may not be larger than 400 kB (ulimit -f)", "exit code 7 at once")

@@ -22,6 +22,11 @@ from sweeps.text import (
 )
 
 
+def test_a_long_text_is_shown_by_its_beginning_and_its_end() -> None:
+    assert show("/a" + "x" * 900_000 + "b.txt") == "/a" + "x" * 98 + "…" + "x" * 95 + "b.txt"
+    assert show("x" * 200) == "x" * 200
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [

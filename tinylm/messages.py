@@ -19,8 +19,17 @@ _SECRETS = (
         r"\1\2***",
     ),
     (re.compile(rf"""({_NAME}(?:\\?["']\s*:\s*|=))[^\s&'"\\]+""", re.IGNORECASE), r"\1***"),
+    # A word that is the value of a key of YAML; words after "the token: " are a sentence.
+    (
+        re.compile(
+            rf"""((?:^|[-{{,(\[:;'"=]|--[\w-]{{1,80}}\s)[ \t]*[\w.-]{{0,80}}{_NAME}:[ \t]+)"""
+            r"""(?!(?:empty|missing)\b)[^\s,;{}\[\]()]+?(?=['"](?!\w)|[ \t]*(?:[,;}\])#]|$))""",
+            re.IGNORECASE | re.MULTILINE,
+        ),
+        r"\1***",
+    ),
     # The value of an option, as the next word.
-    (re.compile(rf"(--[\w-]*{_NAME}\s+)(?!-)\S+", re.IGNORECASE), r"\1***"),
+    (re.compile(rf"(--[\w-]{{0,80}}{_NAME}\s+)(?!-)\S+", re.IGNORECASE), r"\1***"),
     (
         re.compile(
             r"""(\bBearer\s+|\bAuthorization["']?\s*[:=]\s*["']?(?:(?:Basic|Bearer|Token)\s+)?)[^\s'"]+""",
@@ -58,17 +67,19 @@ def masked_words(words: Iterable[str]) -> list[str]:
 
 def message_of(error: BaseException) -> str:
     """What people read about an exception that ends a command: secrets are masked, what a terminal would
-    act on is escaped, and long lines are cut."""
+    act on is escaped, and what is long is cut."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "interrupted"
     text = getattr(error, "shown", str(error))  # a ConfigError shows its first problems
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         text = f"{error.filename}: {reason}" if error.filename else reason
-    return "\n".join(map(_line, masked(text).splitlines()))
+    lines = masked(text).splitlines()
+    return "\n".join([*map(_line, lines[:_MOST_LINES]), *["…"][: len(lines) > _MOST_LINES]])
 
 
 _LONGEST_LINE = 2000  # characters
+_MOST_LINES = 200
 
 
 def _line(text: str) -> str:

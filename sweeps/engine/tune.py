@@ -37,6 +37,8 @@ os.environ.update(
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_DEDUP_LOGS": "0",
+        # A call whose answer nobody takes; the driver hears of the attempt's failure anyway.
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         "RAY_ENABLE_AUTO_CONNECT": "0",  # after a cluster was lost, Tune would start a Ray of its own
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
@@ -61,7 +63,7 @@ def _token_file() -> Path:
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
                 with os.fdopen(descriptor, "w") as stream:
@@ -85,7 +87,7 @@ from ray import tune  # noqa: E402
 from ray._private import utils, worker  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
-from ray.tune.execution import class_cache  # noqa: E402
+from ray.tune.execution import class_cache, experiment_state  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
@@ -123,6 +125,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
 _END_SECONDS = 5  # that processes have to end after they were killed
+_LISTEN_SECONDS = 0.05  # between two looks at the end of Ray, which replaces a handler of signals
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
 WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
@@ -139,6 +142,17 @@ usage.tag_callbacks = lambda callbacks: False
 class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable)  # noqa: SLF001
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+_keep_snapshot = experiment_state._ExperimentCheckpointManager.sync_up_experiment_state  # noqa: SLF001
+
+
+def _keep_snapshot_if_there(manager: Any, *given: Any, **settings: Any) -> None:
+    """Write a snapshot of Tune, which would make the sweep's folder anew if that was moved or deleted."""
+    if Path(manager._storage.storage_fs_path).is_dir():  # noqa: SLF001
+        _keep_snapshot(manager, *given, **settings)
+
+
+experiment_state._ExperimentCheckpointManager.sync_up_experiment_state = _keep_snapshot_if_there  # noqa: SLF001
 
 
 class TrialActor(tune.Trainable):
@@ -478,6 +492,7 @@ def _own_signals() -> Iterator[None]:
         utils.set_sigterm_handler = lambda handler: None  # Ray's ends the driver without a word
         yield
     finally:
+        _listen_again()
         utils.set_sigterm_handler = take
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         done.set()
@@ -582,9 +597,15 @@ class Cluster:
         if self._checked:
             self._checked.close()
         if not self._given_up:
-            ray.shutdown()
-            _listen_again()
-            self._kill()
+            try:
+                _shut_down()
+            except Interrupted as error:
+                atexit.register(
+                    _leave, by_signal(error.number)
+                )  # Ray would end what is being ended
+                raise
+            finally:
+                self._kill()
 
     def _kill(self) -> None:
         """End what still runs of an own cluster, also of one that is half started."""
@@ -606,6 +627,15 @@ class Cluster:
         for process in left:  # those whose parents were among them are ours now
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
+
+
+def _shut_down() -> None:
+    """Leave or end Ray, and handle signals meanwhile: its library takes the handler of SIGTERM away."""
+    thread = threading.Thread(target=_disconnect, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LISTEN_SECONDS)
+        _listen_again()
 
 
 def _listen_again() -> None:

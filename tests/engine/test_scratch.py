@@ -1,8 +1,10 @@
 """Temporary folders: those of dead drivers go, all others stay."""
 
 import contextlib
+import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -138,6 +140,18 @@ def test_a_token_of_its_owner_is_used(tmp_path: Path, given: str) -> None:
     token.write_text("a1\n")
     token.chmod(0o600)
     require_token({"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": given})
+
+
+def test_a_new_token_and_its_folder_are_of_their_owner_only(tmp_path: Path) -> None:
+    """Whatever the umask; the token is made when the engine is imported."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN_PATH"
+    }
+    words = [sys.executable, "-c", "import os; os.umask(0); import sweeps.engine.tune"]
+    subprocess.run(words, env={**environment, "HOME": str(tmp_path)}, check=True)
+    folder = tmp_path / ".ray"
+    modes = [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder / "auth_token")]
+    assert modes == [0o700, 0o600]
 
 
 @pytest.mark.fault("a token that Ray can't send", "exit code 7, with what to do")
