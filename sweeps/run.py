@@ -46,7 +46,11 @@ def main(
         ),
     ] = [],  # noqa: B006 typer copies it
     out: Annotated[
-        Path | None, typer.Option(help="The sweep's folder. Default: results/SPACE-SCALE.")
+        str | None,
+        typer.Option(
+            help="The sweep's folder, or s3://BUCKET/PREFIX/NAME to run it in results/NAME and keep a copy "
+            "there. Default: results/SPACE-SCALE."
+        ),
     ] = None,
     seed: Annotated[
         int,
@@ -77,7 +81,7 @@ def main(
 ) -> None:
     """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
-        from sweeps.engine import session
+        from sweeps.engine import session, store
         from sweeps.engine.machine import default_scale
         from sweeps.plan.request import read_request, sweep_folder
 
@@ -86,9 +90,19 @@ def main(
                 scale = default_scale()
                 print(f"no --scale given: using {scale}", flush=True)
             request = read_request(space, scale, changes, seed)
-            folder = sweep_folder(request, out)
+            url = out if out is not None and store.is_url(out) else ""
+            place = store.folder_of(url) if url else out
+            folder = sweep_folder(request, None if place is None else Path(place))
             options = session.Options(
-                command_line("sweeps.run"), "--out", address, tracker, audit, slots, gpus, allow
+                command_line("sweeps.run"),
+                "--out",
+                address,
+                tracker,
+                audit,
+                slots,
+                gpus,
+                allow,
+                store=url,
             )
             if plan:
                 planned = session.preview(request, folder, options, console())

@@ -31,7 +31,7 @@ def write_space(folder: Path, schedule: dict[str, Any], rates: list[float] = RAT
     return path
 
 
-def command(space: Path, scale: Path, out: Path, *more: str) -> list[str]:
+def command(space: Path, scale: Path, out: Path | str, *more: str) -> list[str]:
     asked = [str(space), "--scale", str(scale), "--out", str(out), *more]
     return [sys.executable, "-m", "sweeps.run", *asked]
 

@@ -58,7 +58,7 @@ FORBIDDEN = {
     "sweeps.simulate.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.engine.driver": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.machine": {"torch", "ray", "pandas", "matplotlib"},
-    "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib", "s3fs", "botocore"},
     "sweeps.engine.view": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.tune": {"torch", "matplotlib"},
     "sweeps.engine.worker": {"ray", "pandas", "matplotlib"},
@@ -255,7 +255,8 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK
-    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.steering"},
+    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"},
+    "sweeps.engine.store": LOW | {"sweeps.ledger"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
     "sweeps.engine.worker": LOW | DRIVER | {"sweeps.engine.limits"},

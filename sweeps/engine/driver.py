@@ -23,6 +23,7 @@ from sortedcontainers import SortedSet
 from sweeps import ledger as led
 from sweeps import steering
 from sweeps.engine.looks import Study
+from sweeps.engine.store import Checkpoints
 from sweeps.exits import RefusedError
 from sweeps.plan import arms, horizons
 from sweeps.plan import optuna as suggest
@@ -33,7 +34,6 @@ from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
 from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
-from tinylm.files import sync
 
 LOSSES = 10  # of its node, after which a trial fails in a session: it may be what ends them
 RETRIES = 2  # attempts that a session makes after a trial's first failure
@@ -152,6 +152,9 @@ class Driver:
     facts: Callable[[cfg.Config], dict[str, Any]]
     audit: float = 0.0  # share of the stopped trials to train to the end as well
     clock: Callable[[], float] = time.monotonic  # by which requests are looked for
+    checkpoints: Checkpoints = field(
+        init=False
+    )  # in the folder alone, unless a session sets others
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung
@@ -181,6 +184,7 @@ class Driver:
         self.sweep.source = str(self.ledger.files.ledger)
         self._score = self.request.score_field
         self._inbox = steering.Inbox(self.ledger.files, self.clock)
+        self.checkpoints = Checkpoints(self.ledger.files)
         self.policy = self._new_policy()  # which has the rungs
         for row in self.ledger.rows():
             self.sweep.observe(row)
@@ -295,7 +299,7 @@ class Driver:
             # An audit begins from a checkpoint of another trial.
             if saved["path"] not in kept and saved["trial"] == trial.trial:
                 files = self.ledger.files
-                files.remove_checkpoint(files.checkpoint(saved).parent)
+                self.checkpoints.remove(files.checkpoint(saved).parent)
 
     def _clean(self) -> None:
         """Delete what drivers that died left in the folders of attempts: checkpoints that no row names, and
@@ -306,6 +310,7 @@ class Driver:
             for trial in self.sweep.everything
             for saved in trial.checkpoints
         }
+        self.checkpoints.clean(kept)
         for attempt in files.attempts(one.trial for one in self.sweep.everything):
             for folder in files.saved(attempt):
                 if folder not in kept:
@@ -687,7 +692,7 @@ class Driver:
         for run in runs:
             if run.checkpoint is not None:
                 file = self.ledger.files.checkpoint(run.checkpoint)
-                if file.is_file():
+                if self.checkpoints.has(file):
                     yield run, file
 
     def test(
@@ -701,7 +706,11 @@ class Driver:
         found = {}
         for run in runs:
             file = None if run.checkpoint is None else files.checkpoint(run.checkpoint)
-            if run.trial not in known and (losses := read(run, file)) is not None:
+            if run.trial in known:
+                continue
+            if file is not None:
+                self.checkpoints.has(file)
+            if (losses := read(run, file)) is not None:
                 found[run.trial] = losses
         if found:
             self._record("tested", runs=[run.trial for run in runs], trials=found)
@@ -769,7 +778,7 @@ class Driver:
         are missing; None if there is none: from its beginning it trains the same records again."""
         while (saved := trial.checkpoint) is not None:
             file = self.ledger.files.checkpoint(saved)
-            if file.is_file():
+            if self.checkpoints.has(file):
                 return saved, file
             self._cannot_use(trial, saved, f"{saved['path']}: there is no such file")
         return None, None
@@ -1073,8 +1082,7 @@ class Driver:
         """The checkpoint of the last record is at `path`: write it down, and do what waited for it."""
         trial = self.sweep.find(trial_id)
         # The row must not outlive the file, nor an older checkpoint end before this one is safe.
-        for written in (path, path.parent):
-            sync(written)
+        self.checkpoints.keep(path)
         self._record(
             "checkpointed",
             trial=trial_id,

@@ -32,6 +32,7 @@ from sweeps.engine.machine import (
     this_machine,
 )
 from sweeps.engine.scratch import require_a_place
+from sweeps.engine.store import opened
 from sweeps.engine.view import (
     View,
     planned,
@@ -72,6 +73,7 @@ class Options:
     slots: int | None = None  # trials at once, at most
     gpus: int | None = None  # that a Ray of its own has; None for those that it finds
     allow: Allowed | None = None  # a difference that would be refused
+    store: str = ""  # the URL of a copy of the sweep
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def _run(
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     _require_a_slot(request, options)
-    with _resumable(files, options):
+    with _resumable(files, options), opened(files, options.store) as checkpoints:
         before = list(led.rows(files, {"sweep", "planned"}))
         if not before:  # what is done needs no Ray
             _require_ray(options)  # before a text is prepared, which may take long
@@ -266,7 +268,8 @@ def _run(
         show_choice(tried, console)
         machine = this_machine(request, options.gpus)
         plan = _planned(request, machine, before, console)
-        console.print(f"scale: {request.scale}; sweep: {folder}", highlight=False)
+        copy = f", with a copy in {options.store}" if options.store else ""
+        console.print(f"scale: {request.scale}; sweep: {folder}{copy}", highlight=False)
         facts = CorpusFacts(lambda message: print(message, flush=True))
         for config in (request.base, *pl.load(request, plan).configs):
             facts.corpus(config)
@@ -276,6 +279,7 @@ def _run(
         steering.settle(files)  # what was asked of a driver that was killed
         with led.Ledger(files) as ledger:
             driver = _driver(ledger, request, plan, machine, facts, options)
+            driver.checkpoints = checkpoints
             session = _Session(driver, options, readers, console, tried)
             code = session.run(callbacks)
         return session.settle(code)

@@ -423,6 +423,7 @@ class _Notes(Callback):
         for trial in [one for one in trials if one.trial_id in silent]:
             self._end(trial, silent[trial.trial_id])
         with self._conversation.guard():
+            self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
                 self._conversation.driver.take_requests()
                 self._take_back()

@@ -1,0 +1,537 @@
+"""Where the checkpoints of a sweep are kept: in its folder, and with `--out s3://..` in a store too.
+
+In the store are the ledger in numbered segments (`ledger/`), the checkpoints that its rows name, the analysis,
+and the `owner` object, which changes as long as a driver runs. Each segment is written if no other is there:
+that write, not the owner object, decides which driver has the sweep. A checkpoint is in the store before a
+row names it, and is deleted there after the row that frees it has arrived. s3fs is loaded when it is needed.
+"""
+
+import errno
+import json
+import os
+import platform
+import re
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sweeps import ledger as led
+from sweeps.exits import CommandError, LockedError, RefusedError, StorageError, UsageError
+from tinylm.files import sync
+
+PUSH_SECONDS = 1.0  # between two looks for rows that are not in the store
+OWNER_SECONDS = 3.0  # between two changes of the owner object
+WATCH_SECONDS = 15.0  # for which the object of a driver that is gone does not change
+GIVE_UP_SECONDS = 60.0  # after which a store that can't be used ends the sweep
+_SEGMENT_BYTES = 32_000_000  # of rows, at most
+_AT_ONCE = 200  # segments that are read at once
+_TRIES = 2  # of a request, each with these limits
+_LIMITS = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 0}}
+_Found = TypeVar("_Found")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def is_url(out: str) -> bool:
+    """Whether a sweep is to be kept in a store, also one of a kind that can't be used."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", out) is not None
+
+
+def folder_of(url: str) -> Path:
+    """The folder in which a sweep with a store is run; `UsageError` if the URL names none."""
+    scheme, _, path = url.partition("://")
+    bucket, *parts = path.removesuffix("/").split("/")
+    is_bucket = scheme == "s3" and _BUCKET.fullmatch(bucket) is not None
+    if not is_bucket or not parts or not all(map(led.is_name, parts)):
+        raise UsageError(
+            f"--out {url}: expected a folder, s3://BUCKET/NAME or s3://BUCKET/PREFIX/NAME, of letters, "
+            "digits, _, - and ."
+        )
+    return led.RESULTS / parts[-1]
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of a sweep, in its folder alone."""
+
+    files: led.Files
+
+    def has(self, file: Path) -> bool:
+        """Whether a checkpoint is there, to be read."""
+        return file.is_file()
+
+    def keep(self, file: Path) -> None:
+        """Make sure of a checkpoint, before a row names it."""
+        for written in (file, file.parent):
+            sync(written)
+
+    def remove(self, folder: Path) -> None:
+        """Delete the checkpoint in a folder, which no row needs any longer."""
+        self.files.remove_checkpoint(folder)
+
+    def clean(self, kept: Collection[Path]) -> None:
+        """Bring what is kept elsewhere to that of these folders."""
+
+    def check(self) -> None:
+        """Raise the error for which the sweep can't go on."""
+
+
+@contextmanager
+def opened(files: led.Files, url: str) -> Iterator[Checkpoints]:
+    """The checkpoints of a sweep: in its folder, and with a URL in a store, which this driver has for as long
+    as the context lasts; see `Store` for the errors."""
+    if not url:
+        yield Checkpoints(files)
+        return
+    with Store(files, url) as store:
+        yield store
+
+
+@dataclass
+class Store(Checkpoints):
+    """The copy of a sweep in a store, which this driver has for as long as the context lasts.
+
+    Raises `LockedError` if another driver has it, `StorageError` if the store can't be used, `RefusedError`
+    if the folder and the store have different rows, and `UsageError` if s3fs is not installed.
+    """
+
+    url: str
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], Any] = time.sleep
+    give_up: float = GIVE_UP_SECONDS
+    _bucket: "_Bucket" = field(init=False)
+    _driver: str = field(default_factory=lambda: secrets.token_hex(8))
+    _next: int = 1  # the number of the next segment
+    _end: int = 0  # bytes of the ledger that are in segments
+    # A segment that may have arrived, and its bytes of rows.
+    _trying: tuple[bytes, int] | None = None
+    _claimed: bytes = b""  # the segment that was written last
+    _freed: list[str] = field(default_factory=list)  # checkpoints to delete after the next rows
+    _error: Exception | None = None
+    _changed: float = 0.0  # when the owner object was, by the clock
+    _beats: int = 0  # how often
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _ending: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread = field(init=False)
+
+    def __enter__(self) -> Self:
+        self._bucket = _Bucket(self.url)
+        self.take()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.set()
+        if isinstance(error, KeyboardInterrupt):  # the store may take long to answer
+            return
+        self._thread.join()
+        if self._error is not None:
+            if error is None:
+                raise self._error
+            return
+        try:
+            self.give_back()
+        except CommandError as late:
+            if error is None:
+                raise
+            print(f"{late}; {self._kept()}", file=sys.stderr)
+
+    def take(self) -> None:
+        """Get the sweep for this driver, and the rows that only the store has."""
+        self._watch()
+        self._restore()
+        self.push(claim=True)
+        # Twice the same: the second write has to fail.
+        if self._bucket.create(self._segment(self._next - 1), self._claimed):
+            raise StorageError(
+                f"{self.url}: the store ignores conditional writes (If-None-Match), so two drivers could write "
+                "one sweep; choose another with --out"
+            )
+        self._tell_owner()
+
+    def give_back(self) -> None:
+        """Send what is left, and let the next driver begin at once."""
+        self.push()
+        self._require_owner()
+        self._delete_freed(list(self._freed))
+        self._send_results()
+        self._bucket.delete("owner")
+
+    def _watch(self) -> None:
+        """Return when no other driver runs the sweep; `LockedError` if one does."""
+        owner = self._owner()
+        if owner is None:
+            return
+        print(
+            f"{self.url}: {owner['who']} has not given the sweep back; watching for "
+            f"{WATCH_SECONDS:g} s whether it still runs",
+            file=sys.stderr,
+            flush=True,
+        )
+        begun = self.clock()
+        while self.clock() - begun < WATCH_SECONDS:
+            self.pause(PUSH_SECONDS)
+            now = self._owner()
+            if now is None:
+                return
+            if now != owner:
+                raise LockedError(f"{self.url}: another driver runs this sweep ({now['who']})")
+
+    def _owner(self) -> dict[str, Any] | None:
+        """What the driver that has the sweep, or had it, has written last; None if it was given back."""
+        text = self._bucket.read("owner")
+        return None if text is None else json.loads(text)
+
+    def _require_owner(self) -> None:
+        """Raise `LockedError` if another driver has the sweep."""
+        owner = self._owner()
+        if owner is not None and owner["driver"] != self._driver:
+            raise self._lost()
+
+    def _lost(self) -> LockedError:
+        """The error of a driver that has lost the sweep, which is also that of `check`."""
+        self._error = LockedError(
+            f"{self.url}: another driver has taken over this sweep. What this one measured since is in "
+            f"{self.files.folder} alone"
+        )
+        return self._error
+
+    def _tell_owner(self) -> None:
+        """Change the owner object."""
+        self._beats += 1
+        told = {"driver": self._driver, "who": _who(), "beat": self._beats}
+        self._bucket.write("owner", json.dumps(told).encode())
+        self._changed = self.clock()
+
+    def _segment(self, number: int) -> str:
+        return f"ledger/{number:08}.jsonl"
+
+    def _restore(self) -> None:
+        """Find where the segments end, and write the rows that only they have into the ledger."""
+        numbers = sorted(int(Path(one).stem) for one in self._bucket.list("ledger"))
+        self._next = len(numbers) + 1
+        if numbers != list(range(1, self._next)):
+            raise led.LedgerError(f"{self.url}/ledger: segments are missing")
+        with led.Ledger(self.files) as ledger:  # no other driver has it
+            deque(ledger.rows(), maxlen=0)  # drops what a crash has cut
+            size = self.files.ledger.stat().st_size
+            self._end = sum(self._last(numbers))
+            if self._end > size:
+                self._fetch(numbers, size)
+                return
+            for number in reversed(numbers):
+                begin, rows = self._parse(number, self._bucket.read(self._segment(number)))
+                if rows:  # whose checksums cover all before
+                    self._require_same(self._rows(begin, len(rows)) == rows)
+                    return
+
+    def _last(self, numbers: list[int]) -> tuple[int, int]:
+        """Where the last segment begins in the ledger, and its bytes of rows."""
+        if not numbers:
+            return 0, 0
+        begin, rows = self._parse(numbers[-1], self._bucket.read(self._segment(numbers[-1])))
+        return begin, len(rows)
+
+    def _fetch(self, numbers: list[int], size: int) -> None:
+        """Write the rows after so many bytes into the ledger, and what people wrote, if it is not here."""
+        found = b""
+        for at in range(0, len(numbers), _AT_ONCE):
+            some = numbers[at : at + _AT_ONCE]
+            texts = self._bucket.read_all([self._segment(number) for number in some])
+            for number, text in zip(some, texts, strict=True):
+                begin, rows = self._parse(number, text)
+                if begin != len(found):
+                    raise led.LedgerError(f"{self.url}/{self._segment(number)}: is damaged")
+                found += rows
+        self._require_same(found.startswith(self._rows(0, size)))
+        with self.files.ledger.open("ab") as stream:
+            stream.write(found[size:])
+            stream.flush()
+            os.fsync(stream.fileno())
+        for file in (self.files.notes, self.files.space):
+            if not file.exists():
+                self._bucket.get(self._key(file), file)
+        new = found[size:].count(b"\n")
+        print(f"{self.files.folder}: got {new:,} rows from {self.url}", flush=True)
+
+    def _parse(self, number: int, text: bytes | None) -> tuple[int, bytes]:
+        """Where a segment begins in the ledger, and its rows; `LedgerError` if it is none."""
+        head, _, rows = (text or b"").partition(b"\n")
+        try:
+            return int(json.loads(head)["begin"]), rows
+        except (ValueError, KeyError, TypeError) as error:
+            name = f"{self.url}/{self._segment(number)}"
+            raise led.LedgerError(f"{name}: is damaged: {error}") from error
+
+    def _require_same(self, same: bool) -> None:
+        if not same:
+            raise RefusedError(
+                f"{self.files.ledger}: has other rows than {self.url}: another driver went on from there. To go "
+                f"on with the store's, move {self.files.folder} away; to keep these, choose another --out"
+            )
+
+    def _rows(self, begin: int, size: int) -> bytes:
+        """The whole rows among so many bytes of the ledger."""
+        try:
+            with self.files.ledger.open("rb") as stream:
+                stream.seek(begin)
+                found = stream.read(size)
+        except FileNotFoundError:  # the sweep has not begun
+            return b""
+        return found[: found.rfind(b"\n") + 1]
+
+    def push(self, *, claim: bool = False) -> None:
+        """Write the rows that are not in the store into the next segment, or several; a claim is one even
+        without rows. `LockedError` if another driver has written it."""
+        with self._lock:
+            while True:
+                if self._trying is None:
+                    rows = self._rows(self._end, _SEGMENT_BYTES)
+                    if not rows and not claim:
+                        return
+                    head = {"driver": self._driver, "who": _who(), "begin": self._end}
+                    self._trying = json.dumps(head).encode() + b"\n" + rows, len(rows)
+                text, size = self._trying
+                name = self._segment(self._next)
+                # One that is there may be this one, of which no answer came.
+                if not self._bucket.create(name, text) and self._bucket.read(name) != text:
+                    raise self._lost()
+                self._claimed, self._trying = text, None
+                self._next, self._end, claim = self._next + 1, self._end + size, False
+
+    def _run(self) -> None:
+        """Copy rows until the context ends, or until it can't go on."""
+        failed: float | None = None  # since when
+        while not self._ending.wait(PUSH_SECONDS):
+            try:
+                self._beat()
+                if failed is not None:
+                    print(f"{self.url}: answers again", file=sys.stderr, flush=True)
+                failed = None
+            except StorageError as error:
+                if failed is None:
+                    failed = self.clock()
+                    print(f"{error}; {self._kept()}", file=sys.stderr, flush=True)
+                if self.clock() - failed > self.give_up:
+                    self._error = self._given_up(error)
+                    return
+            except Exception as error:  # noqa: BLE001 the sweep ends with it; see `check`
+                self._error = error
+                return
+
+    def _beat(self) -> None:
+        """Copy new rows, delete what they have freed, and change the owner object if it is time."""
+        freed = list(self._freed)  # by rows that are in the ledger
+        self.push()
+        self._delete_freed(freed)
+        if self.clock() - self._changed >= OWNER_SECONDS:
+            self._require_owner()
+            self._tell_owner()
+
+    def _delete_freed(self, freed: list[str]) -> None:
+        for key in freed:
+            self._bucket.delete(key)
+            self._freed.remove(key)
+
+    def _kept(self) -> str:
+        return f"what it does not have is kept in {self.files.folder}"
+
+    def _given_up(self, error: StorageError) -> StorageError:
+        return StorageError(f"{error}. It failed for {self.give_up:g} s; {self._kept()}")
+
+    def _insist(self, ask: Callable[[], _Found]) -> _Found:
+        """What the store answers, also one that fails for less than `give_up` seconds."""
+        begun = self.clock()
+        while True:
+            self.check()
+            try:
+                return ask()
+            except StorageError as error:
+                if self.clock() - begun > self.give_up:
+                    self._error = self._given_up(error)
+                    raise self._error from error
+                self.pause(PUSH_SECONDS)
+
+    def _key(self, file: Path) -> str:
+        """The name in the store of a file in the sweep's folder."""
+        return file.resolve().relative_to(self.files.folder.resolve()).as_posix()
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def has(self, file: Path) -> bool:
+        if file.is_file():
+            return True
+        return self._insist(lambda: self._bucket.get(self._key(file), file))
+
+    def keep(self, file: Path) -> None:
+        super().keep(file)
+        # Its attempt has begun in the store, so no other driver gives a checkpoint the same name.
+        self._insist(self.push)
+        self._insist(lambda: self._bucket.put(self._key(file), file))
+
+    def remove(self, folder: Path) -> None:
+        key = self._key(folder / self.files.CHECKPOINT)
+        super().remove(folder)
+        self._freed.append(key)
+
+    def clean(self, kept: Collection[Path]) -> None:
+        there = set(self._insist(lambda: self._bucket.list("checkpoints")))
+        files = {self._key(folder / self.files.CHECKPOINT): folder for folder in kept}
+        for key in there - files.keys():
+            self._insist(lambda key=key: self._bucket.delete(key))  # type: ignore[misc]
+        for key in files.keys() - there:
+            file = files[key] / self.files.CHECKPOINT
+            if file.is_file():
+                self._insist(lambda key=key, file=file: self._bucket.put(key, file))  # type: ignore[misc]
+
+    def _send_results(self) -> None:
+        """Send what the folder has besides the ledger, checkpoints and what only a driver reads."""
+        files, sent = self.files, set()
+        for folder in (files.analysis, files.best):
+            for file in sorted(folder.rglob("*")):
+                if file.is_file() and not file.is_symlink():
+                    self._bucket.put(key := self._key(file), file)
+                    sent.add(key)
+        for folder in (files.analysis, files.best):
+            for key in set(self._bucket.list(folder.name)) - sent:
+                self._bucket.delete(key)
+        for file in (files.notes, files.space):
+            if file.is_file():
+                self._bucket.put(self._key(file), file)
+
+
+def _who() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+class _Bucket:
+    """The objects under a URL. What fails is a `StorageError` with what to do."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import s3fs
+        except ImportError as error:
+            raise UsageError(
+                f"--out {url}: {error.name} is not installed; install it with pip install "
+                "'tinylm-sweeps[s3]'"
+            ) from error
+        self._url = url.removesuffix("/")
+        self._root = self._url.removeprefix("s3://")
+        self._files = s3fs.S3FileSystem(
+            config_kwargs=_LIMITS, use_listings_cache=False, skip_instance_cache=True
+        )
+        self._files.retries = _TRIES
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        import botocore.exceptions as boto
+
+        try:
+            yield
+        except FileNotFoundError as error:  # where a missing object is no answer
+            bucket = self._root.partition("/")[0]
+            raise StorageError(
+                f"{self._url}: there is no bucket {bucket}; create it, or choose another with --out"
+            ) from error
+        except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+            raise StorageError(
+                f"{self._url}: there are no credentials for it; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            ) from error
+        except PermissionError as error:
+            raise StorageError(
+                f"{self._url}: refused ({error}); the credentials need to read, write, list and delete there"
+            ) from error
+        except (boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError) as error:
+            raise StorageError(
+                f"{self._url}: does not answer ({_line(error)}); is the network up, and AWS_ENDPOINT_URL right?"
+            ) from error
+        except (OSError, boto.BotoCoreError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSYS:
+                text = (
+                    "the store has no conditional writes (If-None-Match); choose another with --out"
+                )
+                raise StorageError(f"{self._url}: {text}") from error
+            raise StorageError(f"{self._url}: failed ({_line(error)})") from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object if there is none of that name; whether it was written."""
+        with self._told():
+            try:
+                self._files.pipe_file(f"{self._root}/{name}", content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object."""
+        with self._told():
+            self._files.pipe_file(f"{self._root}/{name}", content)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of an object; None if there is none."""
+        with self._told():
+            try:
+                return self._files.cat_file(f"{self._root}/{name}")
+            except FileNotFoundError:
+                return None
+
+    def read_all(self, names: list[str]) -> list[bytes]:
+        """The contents of objects that are there."""
+        paths = [f"{self._root}/{name}" for name in names]
+        with self._told():
+            found = self._files.cat(paths)
+            return [found[path] for path in paths]
+
+    def list(self, folder: str) -> list[str]:
+        """The names of the objects in a folder and below it."""
+        with self._told():
+            try:
+                found = self._files.find(f"{self._root}/{folder}")
+            except FileNotFoundError:
+                return []
+            return [path.removeprefix(f"{self._root}/") for path in found]
+
+    def put(self, name: str, file: Path) -> None:
+        """Write a file as an object."""
+        with self._told():
+            self._files.put_file(str(file), f"{self._root}/{name}")
+
+    def get(self, name: str, file: Path) -> bool:
+        """Write an object to a file; whether there is one."""
+        path, new = f"{self._root}/{name}", file.with_name(f".{file.name}-new")
+        with self._told():
+            try:
+                self._files.info(path)
+            except FileNotFoundError:
+                return False
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._files.get_file(path, str(new))
+        sync(new)
+        new.replace(file)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if there is one."""
+        with self._told():
+            self._files.rm_file(f"{self._root}/{name}")
+
+
+def _line(error: BaseException) -> str:
+    """The type of an error and its first line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

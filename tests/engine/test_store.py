@@ -1,0 +1,488 @@
+"""The copy of a sweep in a store, against a real server that speaks S3, over a link that fails."""
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Engine, driver, grid, request, v_shaped
+from stores import KEYS, Storage, storage
+
+from sweeps import ledger as led
+from sweeps.engine import store as st
+from sweeps.engine.store import Store, folder_of
+from sweeps.exits import LockedError, RefusedError, StorageError, UsageError
+from sweeps.ledger import Files, Ledger
+
+URL = "s3://bucket/some/rates"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Storage]:
+    with storage() as one:
+        yield one
+
+
+@pytest.fixture
+def s3(served: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Storage]:
+    """The store, empty, as the environment of a driver names it."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{served.link.port}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    yield served
+    served.link.changes.clear()
+    served.link.delay = 0.0
+    served.refuse(all_requests=False)
+    if served.files.exists("bucket/some"):
+        served.files.rm("bucket/some", recursive=True)
+
+
+class Time:
+    """A clock that goes on only while somebody waits by it, and does something then."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.seconds = 0.0
+        self.meanwhile = meanwhile
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.meanwhile()
+
+
+def stored(folder: Path, time: Time | None = None, url: str = URL) -> Store:
+    time = time or Time()
+    return Store(Files(folder), url, time.now, time.wait)
+
+
+def write(folder: Path, *seconds: float) -> None:
+    """Append a row for each number to the ledger in a folder."""
+    with Ledger(Files(folder)) as ledger:
+        for one in seconds:
+            ledger.append("node", node="a", host="b", state="lost", reason=str(one))
+
+
+def killed(one: Store) -> Store:
+    """A store whose driver ends without a word after it has begun and pushed."""
+    one._bucket = st._Bucket(one.url)
+    one.take()
+    return one
+
+
+# Rows
+
+
+def test_the_segments_are_the_ledger(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    one = killed(stored(folder))
+    for number in range(3):
+        write(folder, number)
+        one.push()
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+
+
+def test_what_is_not_a_whole_row_is_not_copied(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    write(folder, 1)
+    whole = Files(folder).ledger.read_bytes()
+    one = killed(stored(folder))
+    with Files(folder).ledger.open("ab") as stream:
+        stream.write(b'{"seq": 1, "ti')
+    one.push()
+    assert s3.ledger(URL) == whole
+
+
+def test_rows_are_copied_while_the_sweep_runs(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    with Store(Files(folder), URL):
+        write(folder, 1, 2)
+        whole = Files(folder).ledger.read_bytes()
+        while s3.ledger(URL) != whole:  # within a second, on a machine that is not busy
+            pass
+
+
+def test_a_large_ledger_goes_into_several_segments(
+    s3: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "rates", *range(30))
+    monkeypatch.setattr(st, "_SEGMENT_BYTES", 700)
+    killed(stored(tmp_path / "rates"))
+    assert len(s3.objects(URL)) > 3
+    assert s3.ledger(URL) == Files(tmp_path / "rates").ledger.read_bytes()
+
+
+def test_another_machine_goes_on_with_the_rows_and_the_notes(s3: Storage, tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "rates", tmp_path / "b" / "rates"
+    with stored(first):
+        write(first, 1, 2)
+        Files(first).notes.write_text("why?")
+    with stored(second):
+        assert Files(second).ledger.read_bytes() == Files(first).ledger.read_bytes()
+        assert Files(second).notes.read_text() == "why?"
+        write(second, 3)
+    with stored(first):
+        pass
+    assert Files(first).ledger.read_bytes() == Files(second).ledger.read_bytes() == s3.ledger(URL)
+
+
+def test_a_row_that_a_crash_cut_is_taken_from_the_store(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    with stored(folder):
+        write(folder, 1, 2)
+    whole = Files(folder).ledger.read_bytes()
+    Files(folder).ledger.write_bytes(whole[:-5])
+    with stored(folder):
+        assert Files(folder).ledger.read_bytes() == whole
+
+
+def test_other_rows_than_those_of_the_store_are_refused(s3: Storage, tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "rates", tmp_path / "b" / "rates"
+    with stored(first):
+        write(first, 1)
+    write(second, 2)
+    with (
+        pytest.raises(RefusedError, match="has other rows than s3://bucket/some/rates"),
+        stored(second),
+    ):
+        pass
+    write(second, 3, 4)
+    with (
+        pytest.raises(RefusedError, match="has other rows than s3://bucket/some/rates"),
+        stored(second),
+    ):
+        pass
+    assert s3.ledger(URL) == Files(first).ledger.read_bytes()
+
+
+def test_a_store_that_lost_a_segment_is_damaged(s3: Storage, tmp_path: Path) -> None:
+    with stored(tmp_path / "rates"):
+        write(tmp_path / "rates", 1)
+    s3.files.rm_file(f"{URL}/ledger/00000001.jsonl")
+    with pytest.raises(led.LedgerError, match="segments are missing"), stored(tmp_path / "rates"):
+        pass
+
+
+# Drivers
+
+
+def test_a_driver_that_gave_the_sweep_back_is_not_waited_for(s3: Storage, tmp_path: Path) -> None:
+    with stored(tmp_path / "rates"):
+        assert "owner" in s3.objects(URL)
+    assert "owner" not in s3.objects(URL)
+    time = Time()
+    with stored(tmp_path / "rates", time):
+        assert time.seconds == 0
+
+
+def _interrupted(one: Store, s3: Storage) -> None:
+    """Interrupt a driver whose store does not answer."""
+    with one:
+        s3.link.cut()
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_waits_for_no_answer(s3: Storage, tmp_path: Path) -> None:
+    one = Store(Files(tmp_path / "rates"), URL)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(one, s3)
+    s3.link.mend()
+    one._thread.join()
+    assert "owner" in s3.objects(URL)
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(s3: Storage, tmp_path: Path) -> None:
+    first = killed(stored(tmp_path / "a" / "rates"))
+    other = stored(tmp_path / "b" / "rates", Time(first._tell_owner))
+    with pytest.raises(LockedError, match="another driver runs this sweep"), other:
+        pass
+    assert not (tmp_path / "b" / "rates").exists()
+
+
+def test_the_sweep_of_a_driver_that_is_gone_is_taken_over(s3: Storage, tmp_path: Path) -> None:
+    killed(stored(tmp_path / "a" / "rates"))
+    time = Time()
+    with stored(tmp_path / "b" / "rates", time):
+        assert time.seconds == st.WATCH_SECONDS
+
+
+def test_who_was_taken_over_has_lost_the_sweep(s3: Storage, tmp_path: Path) -> None:
+    first = killed(stored(tmp_path / "a" / "rates"))
+    with stored(tmp_path / "b" / "rates"):
+        write(tmp_path / "b" / "rates", 2)
+        write(tmp_path / "a" / "rates", 1)
+        with pytest.raises(LockedError, match="another driver has taken over"):
+            first.push()
+        with pytest.raises(LockedError):
+            first.check()
+    assert s3.ledger(URL) == Files(tmp_path / "b" / "rates").ledger.read_bytes()
+
+
+def test_who_was_taken_over_notices_without_a_row(s3: Storage, tmp_path: Path) -> None:
+    time = Time()
+    first = killed(stored(tmp_path / "a" / "rates", time))
+    second = killed(stored(tmp_path / "b" / "rates"))
+    time.wait(st.OWNER_SECONDS)
+    for end in (first._beat, first.give_back):
+        with pytest.raises(LockedError, match="another driver has taken over"):
+            end()
+    assert second._owner() == {"driver": second._driver, "who": st._who(), "beat": 1}
+
+
+def test_of_two_drivers_that_begin_together_one_has_the_sweep(s3: Storage, tmp_path: Path) -> None:
+    one, two = stored(tmp_path / "a" / "rates"), stored(tmp_path / "b" / "rates")
+    for each in (one, two):
+        each._bucket = st._Bucket(URL)
+        each._watch()
+        each._restore()
+    two.push(claim=True)
+    with pytest.raises(LockedError):
+        one.push(claim=True)
+
+
+def test_a_write_whose_answer_was_lost_is_no_other_driver(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    one = killed(stored(folder))
+    write(folder, 1)
+    s3.link.lost = b"PUT /bucket/some/rates/ledger/00000002"
+    one.push()
+    assert s3.link.lost == b""
+    write(folder, 2)
+    one.push()
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+
+
+# Checkpoints
+
+
+class Kept:
+    """A sweep of two rates with a store, trained by the stand-in for Ray."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = Files(folder)
+        self.store = killed(stored(folder))
+        self.ledger = Ledger(self.files)
+        self.driver = driver(self.ledger, request(grid([1e-3, 4e-3], policy="none")))
+        self.driver.checkpoints = self.store
+
+
+@pytest.fixture
+def kept(s3: Storage, tmp_path: Path) -> Kept:
+    one = Kept(tmp_path / "rates")
+    one.driver.begin({})
+    Engine(one.driver, v_shaped).run()
+    one.ledger.__exit__(None, None, None)
+    return one
+
+
+def _named(files: Files) -> list[str]:
+    """The checkpoints that a sweep still needs."""
+    trials = led.fold(led.rows(files)).everything
+    return sorted(one["path"] for trial in trials for one in trial.checkpoints)
+
+
+def test_the_store_has_the_checkpoints_that_rows_name(s3: Storage, kept: Kept) -> None:
+    kept.store.give_back()
+    assert [one for one in s3.objects(URL) if one.startswith("checkpoints/")] == _named(kept.files)
+
+
+def test_a_checkpoint_is_deleted_after_the_row_that_frees_it(s3: Storage, kept: Kept) -> None:
+    before = {one for one in s3.objects(URL) if one.startswith("checkpoints/")}
+    assert before > set(_named(kept.files))
+    s3.link.cut()
+    with pytest.raises(StorageError):
+        kept.store._beat()
+    s3.link.mend()
+    assert before <= set(s3.objects(URL))
+    kept.store._beat()
+    assert set(s3.objects(URL)) & before == set(_named(kept.files))
+
+
+def test_a_checkpoint_that_is_only_in_the_store_is_fetched(
+    s3: Storage, kept: Kept, tmp_path: Path
+) -> None:
+    kept.store.give_back()
+    here = Files(tmp_path / "elsewhere" / "rates")
+    with stored(here.folder) as one:
+        paths = [here.folder / path for path in _named(here)]
+        assert [one.has(path) for path in paths] == [True, True]
+        assert not one.has(here.folder / "checkpoints/a-1/checkpoint_000000/checkpoint.pt")
+    theirs = [(kept.files.folder / path).read_bytes() for path in _named(here)]
+    assert [path.read_bytes() for path in paths] == theirs
+    assert not (here.checkpoints / "a-1").exists()
+
+
+def test_checkpoints_of_a_sweep_that_had_no_store_are_sent(s3: Storage, kept: Kept) -> None:
+    kept.store.give_back()
+    named = _named(kept.files)
+    s3.files.rm_file(f"{URL}/{named[0]}")
+    s3.files.pipe_file(f"{URL}/checkpoints/b-1/checkpoint_000000/checkpoint.pt", b"left over")
+    kept.store.clean({(kept.files.folder / path).parent for path in named})
+    assert [one for one in s3.objects(URL) if one.startswith("checkpoints/")] == named
+
+
+def test_the_analysis_is_sent_and_what_it_lost_deleted(s3: Storage, tmp_path: Path) -> None:
+    files = Files(tmp_path / "rates")
+    with stored(files.folder):
+        write(files.folder, 1)
+        led.write_whole(files.summary, b"one")
+        led.write_whole(files.figure("old"), b"old")
+        led.write_whole(files.best_facts, b"{}")
+    files.figure("old").unlink()
+    with stored(files.folder):
+        led.write_whole(files.summary, b"two")
+    names = [one for one in s3.objects(URL) if not one.startswith("ledger/")]
+    assert names == ["analysis/summary.md", "best/best.json"]
+    assert s3.files.cat_file(f"{URL}/analysis/summary.md") == b"two"
+
+
+# A link that fails
+
+
+def test_a_link_that_is_mended_in_time_loses_nothing(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    write(folder, 1)
+    waits = itertools.count(1)
+    one = killed(stored(folder, Time(lambda: s3.link.mend() if next(waits) == 3 else None)))
+    s3.link.cut()
+    write(folder, 2)
+    one._insist(one.push)
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+
+
+def test_a_link_that_stays_cut_ends_the_sweep_with_its_rows_kept(
+    s3: Storage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rates"
+    one = killed(stored(folder))
+    s3.link.cut()
+    write(folder, 1)
+    with pytest.raises(
+        StorageError, match=r"does not answer .* It failed for 60 s; what it does not have is kept"
+    ):
+        one._insist(one.push)
+    with pytest.raises(StorageError):
+        one.check()
+    s3.link.mend()
+    with stored(folder):
+        pass
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes() != b""
+
+
+def _run_until_it_ends(one: Store, s3: Storage) -> None:
+    """Cut the link while the thread copies, and wait for its end."""
+    with one:
+        write(one.files.folder, 1)
+        s3.link.cut()
+        one._thread.join()
+
+
+def test_the_thread_that_copies_ends_when_the_link_stays_cut(
+    s3: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Store(Files(tmp_path / "rates"), URL, give_up=0.0)
+    with pytest.raises(StorageError, match="does not answer"):
+        _run_until_it_ends(one, s3)
+    s3.link.mend()
+    assert "is kept in" in capsys.readouterr().err
+
+
+def test_a_slow_link_loses_nothing(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    s3.link.delay = 0.2
+    with Store(Files(folder), URL):
+        write(folder, 1, 2)
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+
+
+# What a person can get wrong
+
+
+def _said(folder: Path, url: str = URL) -> str:
+    """What a driver says that can't use the store."""
+    with pytest.raises(StorageError) as told, stored(folder, url=url):
+        pass
+    assert not folder.exists()
+    return str(told.value)
+
+
+def test_a_bucket_that_does_not_exist_is_told(s3: Storage, tmp_path: Path) -> None:
+    said = _said(tmp_path / "rates", "s3://nowhere/rates")
+    assert said == (
+        "s3://nowhere/rates: there is no bucket nowhere; create it, or choose another with --out"
+    )
+
+
+def test_an_endpoint_that_is_down_is_told(s3: Storage, tmp_path: Path) -> None:
+    s3.link.cut()
+    said = _said(tmp_path / "rates")
+    s3.link.mend()
+    assert said.startswith(f"{URL}: does not answer (EndpointConnectionError: ")
+    assert said.endswith("; is the network up, and AWS_ENDPOINT_URL right?")
+
+
+def test_lacking_credentials_are_told(
+    s3: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    said = _said(tmp_path / "rates")
+    assert said == (
+        f"{URL}: there are no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "AWS_PROFILE"
+    )
+
+
+def test_credentials_that_are_refused_are_told(s3: Storage, tmp_path: Path) -> None:
+    s3.refuse(all_requests=True)
+    said = _said(tmp_path / "rates")
+    assert said.startswith(f"{URL}: refused (")
+    assert said.endswith("; the credentials need to read, write, list and delete there")
+
+
+def test_a_store_without_conditional_writes_is_refused(s3: Storage, tmp_path: Path) -> None:
+    s3.link.changes = {b"If-None-Match": b"X-None-Matches"}
+    assert "the store ignores conditional writes" in _said(tmp_path / "rates")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://B/x",
+        "s3://bucket//x",
+        "s3://bucket/../x",
+        "gs://bucket/x",
+    ],
+)
+def test_an_address_without_a_name_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="expected a folder, s3://BUCKET/NAME or"):
+        folder_of(url)
+
+
+def test_the_folder_has_the_last_name_of_the_address() -> None:
+    assert folder_of("s3://bucket/a/b/rates/") == Path("results/rates")
+
+
+def test_the_package_that_is_lacking_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UsageError, match=r"pip install 'tinylm-sweeps\[s3\]'"), stored(tmp_path):
+        pass
+
+
+def test_a_segment_says_who_wrote_it(s3: Storage, tmp_path: Path) -> None:
+    write(tmp_path / "rates", 1)
+    one: Any = killed(stored(tmp_path / "rates"))
+    head = json.loads(s3.files.cat_file(f"{URL}/ledger/00000001.jsonl").partition(b"\n")[0])
+    assert head == {"driver": one._driver, "who": st._who(), "begin": 0}

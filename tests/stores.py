@@ -1,0 +1,125 @@
+"""A store that speaks S3 on the loopback address, behind a link that can be cut, slow or refusing."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import s3fs
+from moto.server import ThreadedMotoServer
+
+BUCKET = "bucket"
+KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+
+
+@dataclass
+class Link:
+    """A port of the loopback address that leads to another."""
+
+    to: int
+    port: int = 0
+    delay: float = 0.0  # seconds before anything is sent on
+    changes: dict[bytes, bytes] = field(default_factory=dict)  # in what is sent to the store
+    lost: bytes = b""  # the next answer to a request that begins so never arrives
+    _open: list[socket.socket] = field(default_factory=list)
+    _listening: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mend()
+
+    def mend(self) -> None:
+        """Take connections, at the same port as before."""
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, args=[self._listening], daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections, and refuse new ones."""
+        for one in (self._listening, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._open.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it is cut
+            while True:
+                near, _ = listening.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+                self._open += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        asks = target.getpeername()[1] == self.to
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                time.sleep(self.delay)
+                for old, new in self.changes.items():
+                    data = data.replace(old, new) if asks else data
+                if asks and self.lost and data.startswith(self.lost):
+                    self.lost = b""
+                    target.sendall(data)
+                    target.recv(1 << 16)  # the store has done it
+                    break
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The store, and the link to it that the environment names."""
+
+    link: Link
+    files: Any  # what it holds, as fsspec shows it, past the link
+
+    def objects(self, url: str) -> list[str]:
+        """The names of the objects under a URL."""
+        root = url.removeprefix("s3://")
+        return sorted(one.removeprefix(f"{root}/") for one in self.files.find(root))
+
+    def ledger(self, url: str) -> bytes:
+        """The rows in all segments under a URL."""
+        names = [name for name in self.objects(url) if name.startswith("ledger/")]
+        texts = [self.files.cat_file(f"{url}/{name}") for name in names]
+        return b"".join(text.partition(b"\n")[2] for text in texts)
+
+    def refuse(self, *, all_requests: bool) -> None:
+        """Have the store refuse all requests of these credentials, or none."""
+        allowed = b"0" if all_requests else json.dumps(10**9).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.link.to}/moto-api/reset-auth",
+            data=allowed,
+            headers={"Content-Type": "text/plain"},
+        )
+        urllib.request.urlopen(asked).close()
+
+
+@contextmanager
+def storage() -> Iterator[Storage]:
+    """A store with an empty bucket, for as long as the context lasts."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        files = s3fs.S3FileSystem(
+            endpoint_url=f"http://127.0.0.1:{port}",
+            key="nobody",
+            secret="nothing",
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        files.makedirs(BUCKET, exist_ok=True)  # servers of a process share what they hold
+        link = Link(port)
+        yield Storage(link, files)
+        link.cut()
+    finally:
+        server.stop()

@@ -1,0 +1,164 @@
+"""Real sweeps with a copy in a store: one whose machine is lost, one whose link is cut."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from stores import KEYS, Storage, storage
+from sweeping import RATES, command, curves, run, wait_for_rows, write_space
+
+from sweeps import ledger as led
+from sweeps.ledger import Files
+
+pytestmark = pytest.mark.slow
+Curves = dict[str, list[tuple[int, float, float]]]
+
+
+@pytest.fixture(scope="module")
+def s3(cache: Path) -> Iterator[Storage]:
+    """A store that the environment names."""
+    with storage() as one, pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{one.link.port}")
+        yield one
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A folder in which the command of a sweep is typed."""
+
+    folder: Path
+    asked: list[str]
+
+    @property
+    def files(self) -> Files:
+        return Files(self.folder / "results" / "rates")
+
+    def start(self) -> subprocess.Popen[str]:
+        """The command, once it has written down three checkpoints."""
+        ran = subprocess.Popen(
+            self.asked, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for_rows(self.files.folder, "checkpointed", 3)
+        return ran
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        """The command, when it has ended."""
+        return subprocess.run(
+            self.asked, cwd=self.folder, capture_output=True, text=True, timeout=900, check=False
+        )
+
+
+def machine(folder: Path, scale: Path, url: str, address: str) -> Machine:
+    folder.mkdir()
+    space = write_space(folder, {"policy": "none"}, RATES[:2])
+    return Machine(folder, command(space, scale, url, "--address", address))
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A sweep whose machine is lost, and that goes on on another one."""
+
+    rows: bytes  # in the ledger of the machine that was lost
+    stored: bytes  # in the store then
+    last: subprocess.CompletedProcess[str]
+    here: Files  # of the machine on which it went on
+    end: bytes  # rows in the store at the end
+
+
+@pytest.fixture(scope="module")
+def lost(s3: Storage, tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Lost:
+    top, url = tmp_path_factory.mktemp("machines"), "s3://bucket/lost/rates"
+    one, two = (machine(top / name, scale, url, address) for name in "ab")
+    with one.start() as driver:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+    rows = one.files.ledger.read_bytes()
+    shutil.rmtree(one.folder)
+    stored = s3.ledger(url)
+    last = two.run()
+    return Lost(rows, stored, last, two.files, s3.ledger(url))
+
+
+def test_a_sweep_goes_on_on_another_machine(lost: Lost) -> None:
+    assert lost.last.returncode == 0, lost.last.stderr
+    assert "has not given the sweep back" in lost.last.stderr
+
+
+def test_only_the_last_rows_of_a_lost_machine_are_lost(lost: Lost) -> None:
+    assert lost.rows.startswith(lost.stored)
+    assert lost.end.startswith(lost.stored)
+
+
+def test_it_goes_on_from_a_checkpoint_in_the_store(lost: Lost) -> None:
+    begun = lost.stored.count(b"\n")
+    later = [row for row in led.rows(lost.here, {"started"}) if row["seq"] >= begun]
+    assert later[0]["step"] > 0
+
+
+def test_its_curves_are_those_of_an_undisturbed_run(lost: Lost, trained: Curves) -> None:
+    found = curves(lost.here.folder)
+    assert found == {label: trained[label] for label in found}
+    assert len(found) == 2
+
+
+def test_the_store_has_the_whole_sweep_at_the_end(lost: Lost, s3: Storage) -> None:
+    assert lost.end == lost.here.ledger.read_bytes()
+    names = s3.objects("s3://bucket/lost/rates")
+    assert {"analysis/report.html", "best/checkpoint.pt"} <= set(names)
+    assert "owner" not in names
+
+
+@pytest.fixture(scope="module")
+def cut(
+    s3: Storage, tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str
+) -> tuple[int, str, subprocess.CompletedProcess[str], Machine]:
+    """A sweep whose link is cut for good, and the same command when it was mended."""
+    folder = tmp_path_factory.mktemp("cut") / "a"
+    one = machine(folder, scale, "s3://bucket/cut/rates", address)
+    with one.start() as driver:
+        s3.link.cut()
+        said = driver.communicate(timeout=900)[1]
+    s3.link.mend()
+    return driver.returncode, said, one.run(), one
+
+
+def test_a_link_that_is_cut_ends_a_sweep_with_7(
+    cut: tuple[int, str, subprocess.CompletedProcess[str], Machine],
+) -> None:
+    code, said, _, _ = cut
+    assert code == 7, said
+    assert "s3://bucket/cut/rates: does not answer" in said
+    assert "what it does not have is kept in results/rates\nTo resume: " in said
+
+
+def test_the_same_command_resumes_it_and_nothing_is_lost(
+    cut: tuple[int, str, subprocess.CompletedProcess[str], Machine], trained: Curves, s3: Storage
+) -> None:
+    _, _, last, one = cut
+    assert last.returncode == 0, last.stderr
+    found = curves(one.files.folder)
+    assert found == {label: trained[label] for label in found}
+    assert s3.ledger("s3://bucket/cut/rates") == one.files.ledger.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "said"),
+    [
+        ("s3://nowhere/rates", 7, "there is no bucket nowhere"),
+        ("s3://bucket", 2, "expected a folder, s3://BUCKET/NAME or s3://BUCKET/PREFIX/NAME"),
+        ("gs://bucket/rates", 2, "expected a folder, s3://BUCKET/NAME"),
+    ],
+)
+def test_an_address_that_is_wrong_is_told(
+    s3: Storage, tmp_path: Path, scale: Path, out: str, code: int, said: str
+) -> None:
+    done = run(command(write_space(tmp_path, {"policy": "none"}), scale, out))
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
+    assert said in done.stderr
