@@ -1002,6 +1002,25 @@ def test_loss_against_compute_has_a_color_and_a_mark_for_each_choice_of_values(
 
 
 @needs_browser
+def test_a_group_of_trials_has_the_color_of_the_figures_whatever_is_filtered(
+    budgets: Visit,
+) -> None:
+    """The budgets are numbered as they were planned."""
+    page = afresh(budgets)
+    chart = "document.getElementById('values').data.filter((one) => one.mode === 'lines+markers')"
+    looks = f"{chart}.map((one) => [one.name, one.line.color, one.marker.symbol])"
+    before = {name: rest for name, *rest in page.evaluate(looks)}
+    blue, orange, green = (page.evaluate("(c) => tint(c, 1)", c) for c in look.OKABE_ITO[:3])
+    assert before == {
+        "tokens=786432": [blue, "circle"],
+        "tokens=884736": [orange, "diamond"],
+        "tokens=983040": [green, "triangle-down"],
+    }
+    page.select_option("#best", "3")
+    assert {name: rest for name, *rest in page.evaluate(looks)}.items() <= before.items()
+
+
+@needs_browser
 def test_sampled_text_is_text(browser: Browser, tmp_path: Path) -> None:
     with story(tmp_path / "s") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3]}})

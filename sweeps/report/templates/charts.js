@@ -209,10 +209,17 @@ function byOthers(trials, path) {
   return found;
 }
 
+// The trials in the order of their series, which is that of the plan: the figures number groups in this order.
+function inPlan(trials) {
+  const places = new Map(page.series.flatMap((series, place) => series.trials.map((id) => [id, place])));
+  return [...trials].sort((one, other) => places.get(one.id) - places.get(other.id));
+}
+
 function values() {
   const swept = pathOf();
   const tuned = page.trials.some((trial) => trial.role === "tuning");
-  const trials = swept ? shown().filter((trial) => swept.path in trial.values && !isFresh(trial) && (!tuned || trial.role === "tuning")) : [];
+  const isDrawn = (trial) => swept.path in trial.values && !isFresh(trial) && (!tuned || trial.role === "tuning");
+  const trials = swept ? inPlan(shown().filter(isDrawn)) : [];
   const levels = levelsShown();
   if (!trials.some((trial) => trial.at.some((loss) => loss !== null))) return null;
   const x = (trial) => swept.numeric ? trial.values[swept.path] : plain(show(trial.values[swept.path]));
@@ -220,7 +227,8 @@ function values() {
   const joined = swept.numeric && groups.size <= 7 && groups.size < trials.length;
   const series = joined ? [...groups] : [["", trials]];
   const range = limits(trials.flatMap((trial) => levels.map((n) => trial.at[n])), page.look.reach);
-  const traces = series.flatMap(([name, some], n) => levels.map((level) => levelTrace(name, some, level, x, joined, n, series.length, range))).filter(Boolean);
+  const names = [...byOthers(inPlan(page.trials.filter((trial) => isDrawn(trial) && trial.status !== "withdrawn")), swept.path).keys()];
+  const traces = series.flatMap(([name, some]) => levels.map((level) => levelTrace(name, some, level, x, joined, Math.max(0, names.indexOf(name)), series.length, range))).filter(Boolean);
   const layout = layoutOf(plain(swept.path), lossTitle());
   layout.yaxis.range = range;
   layout.uirevision = `${swept.path} ${state.at}`;
