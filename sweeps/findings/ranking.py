@@ -311,6 +311,7 @@ class BestValue:
     lowest: float
     highest: float
     edge: Side | None
+    used_up: bool  # whether there is no room beyond the edge in the space: of a range, draws came near its bound
     next: tuple[float, ...]  # past the edge: values to add to a list, or the new bound of a range
     beside: tuple[Neighbor, ...]
 
@@ -368,14 +369,18 @@ def _edge(swept: SweptPath, tried: Sequence[float], best: float) -> Side | None:
     if len(tried) < 2:
         return None
     low, high = tried[0], tried[-1]
-    if swept.bounds is not None:
-        scale = math.log if swept.log else float
-        width = scale(swept.bounds[1]) - scale(swept.bounds[0])
-        if scale(best) - scale(swept.bounds[0]) < EDGE_SHARE * width:
-            return "low"
-        if scale(swept.bounds[1]) - scale(best) < EDGE_SHARE * width:
-            return "high"
-    return "low" if best == low else "high" if best == high else None
+    return _near_bound(swept, best) or ("low" if best == low else "high" if best == high else None)
+
+
+def _near_bound(swept: SweptPath, value: float) -> Side | None:
+    """The bound of a range that a value is near to; None for none, and of a list."""
+    if swept.bounds is None:
+        return None
+    scale = math.log if swept.log else float
+    low, high = map(scale, swept.bounds)
+    if scale(value) - low < EDGE_SHARE * (high - low):
+        return "low"
+    return "high" if high - scale(value) < EDGE_SHARE * (high - low) else None
 
 
 def _beside(
@@ -431,7 +436,8 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
     best = winner.value(swept.path)
     learned_least = swept.path == LR and any(overfit(trial) for trial in results.trials)
     side = None if learned_least else _edge(swept, tried, best)
-    further = _beyond(swept, tried, side) if side else ()
+    used_up = side is not None and (swept.bounds is None or side == _near_bound(swept, best))
+    further = _beyond(swept, tried, side) if side and used_up else ()
     if swept.path == CONTEXT:  # only longer ones, into which the validation tokens can be cut
         _, block = predicts(winner.config)
         further = tuple(x for x in further if side == "high" and block % x == 0)
@@ -444,6 +450,7 @@ def _best_value(results: Results, swept: SweptPath, winner: Trial) -> BestValue:
         lowest=tried[0],
         highest=tried[-1],
         edge=side,
+        used_up=used_up,
         next=further,
         beside=_beside(results, swept, tried, best) if swept.bounds is None else (),
     )
@@ -457,7 +464,18 @@ def lowest_rate(results: Results) -> BestValue | None:
         return None
     low, high = swept.values[0], swept.values[-1]
     below = _beyond(swept, swept.values, "low")
-    return BestValue(LR, swept.name, low, len(swept.values), low, high, "low", below, ())
+    return BestValue(
+        LR,
+        swept.name,
+        low,
+        len(swept.values),
+        low,
+        high,
+        "low",
+        used_up=True,
+        next=below,
+        beside=(),
+    )
 
 
 @dataclass(frozen=True)

@@ -183,8 +183,10 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     if found.diverged and not found.winner and not found.unfinished:
         yield _lower_rate(results, len(found.diverged))
     edges = [best for best in found.best if best.edge]
-    if edges:
-        yield _widen(results, edges)
+    if used_up := [best for best in edges if best.used_up]:
+        yield _widen(results, used_up)
+    elif edges:
+        yield _draw_more(results, edges)
     yield from _cut_short(one)
     if found.not_settled:
         better = found.answer.better
@@ -222,6 +224,21 @@ def _widen(results: Results, edges: Sequence[BestValue]) -> Step:
         f"the best `{best.path}`, {show(best.best)}, is at the {best.edge} end" for best in edges
     ]
     return _with_wider(results, edges, f"Widen: {joined(sides)} of what was tried.")
+
+
+def _draw_more(results: Results, edges: Sequence[BestValue]) -> Step:
+    """The step to draw more values from ranges in which nothing was drawn past the best one."""
+    sides = [
+        f"the best `{one.path}`, {show(one.best)}, is the {'lowest' if one.edge == 'low' else 'highest'}"
+        for one in edges
+    ]
+    text = f"Draw more: {joined(sides)} that was drawn, and its range has room beyond it."
+    search = results.space.search
+    if search is None or search.method == "grid":
+        return Step(text)
+    more = {**search.model_dump(), "samples": 2 * search.samples}
+    words = f"Set `search: {flow(more)}` in the space."
+    return Step(f"{text} {words} {_again(results)}", {"search": more})
 
 
 def _lower_rate(results: Results, diverged: int) -> Step:

@@ -252,6 +252,13 @@ def test_a_twentieth_of_a_range_is_its_edge(tmp_path: Path, share: float, edge: 
     assert facts(files)["best"][0]["edge"] == edge
 
 
+def test_a_range_with_room_beyond_its_highest_draw_is_not_used_up(tmp_path: Path) -> None:
+    losses = bowl([2e-4, 1e-3, 3e-3], 3e-3)
+    files = ended(tmp_path, "optim.lr", losses, {"loguniform": [1e-4, 1e-2]})
+    found = facts(files)["best"][0]
+    assert (found["edge"], found["used_up"], found["next"]) == ("high", False, [])
+
+
 def planned_beyond(folder: Path, ending: str) -> dict[str, Any]:
     """What is said of the best of two rates whose upper neighbor ended otherwise."""
     files = ended(folder, "optim.lr", bowl([1e-3, 2e-3], 2e-3))

@@ -116,6 +116,17 @@ def test_a_range_whose_edge_is_best_is_to_be_widened(
     assert f"Set `optim.lr: {{loguniform: {bounds}}}` and `" in step
 
 
+def test_a_range_with_room_beyond_its_best_draw_is_drawn_from_again(tmp_path: Path) -> None:
+    rates = {1.1e-3: 3.2, 4e-3: 3.1, 8e-3: 3.0}
+    ended(tmp_path / "a", "optim.lr", rates, {"loguniform": [1e-3, 2e-2]})
+    assert beginning(entry_of(tmp_path, "a"), "Widen") == []
+    (step,) = beginning(entry_of(tmp_path, "a"), "Draw more")
+    assert step.startswith(
+        "Draw more: the best `optim.lr`, 0.008, is the highest that was drawn, and its range has room beyond "
+        "it. Set `search: {method: random, samples: 2}` in the space."
+    )
+
+
 def test_a_widened_range_of_whole_numbers_is_one_of_whole_numbers(tmp_path: Path) -> None:
     sizes = {16_384: 3.2, 40_000: 3.1, 65_000: 3.0}
     ended(tmp_path / "a", "model.d_ff", sizes, {"int": [16_384, 65_536]})
