@@ -132,9 +132,12 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("SIGKILL of Ray's GCS", "exit code 8, an analysis, no process left")
-def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
-    tmp_path: Path, scale: Path
+@pytest.mark.parametrize("process", ["gcs_server", "raylet"])
+@pytest.mark.fault(
+    "SIGKILL of Ray's GCS or raylet", "exit code 8, an analysis, no process left; resumes"
+)
+def test_a_sweep_whose_ray_is_lost_exits_8_leaves_no_process_and_resumes(
+    tmp_path: Path, scale: Path, trained: Any, process: str
 ) -> None:
     """Ray itself would end the driver, without a word, after a minute."""
     out = tmp_path / "rates"
@@ -142,11 +145,14 @@ def test_a_sweep_whose_ray_is_lost_exits_8_and_leaves_no_process(
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as driver:
         wait_for_rows(out, "checkpointed", 2)
         before = descendants(driver.pid)
-        kill("gcs_server", before)
+        kill(process, before)
         said = driver.communicate(timeout=900)[1].decode()
-    assert (driver.returncode, "Ray's gcs_server has died\nTo resume: " in said) == (8, True), said
+    assert (driver.returncode, f"Ray's {process} has died\nTo resume: " in said) == (8, True), said
     assert (out / "analysis" / "summary.md").exists()
     assert not [one for one in before if is_running(one)]
+    again = run(asked)
+    assert again.returncode == 0, again.stderr
+    assert curves(out) == dict(list(trained.items())[:2])
 
 
 @pytest.mark.slow
