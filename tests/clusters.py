@@ -51,18 +51,21 @@ OWN_FILES = (
 @dataclass(frozen=True)
 class Machine:
     """A network with an address and a wire, and temporary files: all that two machines don't share but for their
-    disk and the list of their processes."""
+    disk and, unless it has its own, the list of their processes."""
 
     process: int  # which keeps it
     address: str
+    has_processes: bool = False
 
     def within(self, *words: str) -> list[str]:
         """A command on this machine."""
-        return ["nsenter", f"--target={self.process}", "--mount", "--net", *words]
+        listed = [f"--pid=/proc/{self.process}/ns/pid_for_children"] if self.has_processes else []
+        return ["nsenter", f"--target={self.process}", *listed, "--mount", "--net", *words]
 
     def ip(self, *words: str) -> None:
         """Set up its network."""
-        subprocess.run(self.within("ip", *words), check=True, capture_output=True)
+        asked = ["nsenter", f"--target={self.process}", "--net", "ip", *words]
+        subprocess.run(asked, check=True, capture_output=True)
 
     def wire(self, state: Literal["up", "down"]) -> None:
         """Cut or mend the wire, of which both ends hear nothing."""
@@ -70,23 +73,27 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(address: str) -> Iterator[Machine]:
+def machine(address: str, has_processes: bool = False) -> Iterator[Machine]:
     """A machine without a wire; the test is skipped where none can be made."""
-    asked = ["unshare", "--net", "--mount", "bash", "-c", OWN_FILES]
+    listed = ["--pid", "--fork", "--kill-child", "--mount-proc"] if has_processes else []
+    asked = ["unshare", "--net", "--mount", *listed, "bash", "-c", OWN_FILES]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as keeper:
         assert keeper.stdout is not None
         if not keeper.stdout.readline():
             pytest.skip("networks can't be made here")
         try:
-            yield Machine(keeper.pid, address)
+            yield Machine(keeper.pid, address, has_processes)
         finally:
             keeper.kill()
 
 
 @contextlib.contextmanager
-def two_machines() -> Iterator[tuple[Machine, Machine]]:
+def two_machines(has_processes: bool = False) -> Iterator[tuple[Machine, Machine]]:
     """Two machines with a wire between them."""
-    with machine("10.99.0.1") as first, machine("10.99.0.2") as second:
+    with (
+        machine("10.99.0.1", has_processes) as first,
+        machine("10.99.0.2", has_processes) as second,
+    ):
         pair = ["type", "veth", "peer", "name", "wire", "netns", str(second.process)]
         first.ip("link", "add", "wire", *pair)
         for one, other in ((first, second), (second, first)):
