@@ -188,10 +188,11 @@ def test_a_linter_has_nothing_to_say(linter: str, recipe: Path) -> None:
 
 # A job of Slurm on two machines.
 
-# Runs a command on this machine, and in a file on the other; ends with the higher of their exit codes.
+# Runs a command on this machine and, by a file, on the other; ends with the higher of their exit codes.
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
-printf '%q ' "$@" > "$SHARED/step.new" && mv "$SHARED/step.new" "$SHARED/step"
+{ export -p; printf 'cd %q && ' "$PWD"; printf '%q ' "$@"; } > "$SHARED/step.new"
+mv "$SHARED/step.new" "$SHARED/step"
 "$@"
 here=$?
 until [[ -s $SHARED/there ]]; do sleep 0.1; done
@@ -229,13 +230,14 @@ def job(
         "SLURM_JOB_NUM_NODES": "2",
     }
     first, second = machines
-    with (shared / "said").open("w") as said:
-        settings: Any = {"env": environment, "cwd": shared, "stdout": said, "stderr": said}
+    with contextlib.ExitStack() as ends:
+        said = ends.enter_context((shared / "said").open("w"))
+        settings: Any = {"env": environment, "stdout": said, "stderr": said}
         other = subprocess.Popen(second.within("bash", "-c", OTHER), **settings)
-        with subprocess.Popen(first.within("bash", str(SBATCH), *words), **settings) as script:
-            yield script
-        other.kill()
-        other.wait()
+        ends.callback(other.wait)
+        ends.callback(other.kill)
+        submitted = ["bash", "-c", 'cd "$SHARED" && exec bash "$@"', "bash", str(SBATCH), *words]
+        yield ends.enter_context(subprocess.Popen(first.within(*submitted), **settings))
 
 
 @pytest.fixture
