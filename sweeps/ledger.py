@@ -912,7 +912,7 @@ class Sweep:
 
     def _steer(self, row: Row) -> None:
         self.refused = row["reason"] if row["kind"] == "refused" else ""
-        if self.refused:
+        if row["kind"] == "refused":
             return
         if "trial" not in row:
             self.is_ending = True

@@ -115,9 +115,9 @@ class Engine:
 
     def _begin(self) -> None:
         """Begin the jobs that wait for a worker, while one is free, but for those that are not wanted now."""
-        for trial in self.driver.no_longer_wanted():
-            self.driver.take_back(trial)
-            self.queue = [job for job in self.queue if job.trial != trial]
+        unwanted = self.driver.no_longer_wanted()
+        self.driver.take_back(unwanted)
+        self.queue = [job for job in self.queue if job.trial not in unwanted]
         while self.queue and len(self.running) < self.workers:
             job = self.queue.pop(0)
             self.driver.began(job.trial)

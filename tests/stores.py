@@ -26,6 +26,7 @@ class Link:
     port: int = 0
     delay: float = 0.0  # seconds before anything is sent on
     changes: dict[bytes, bytes] = field(default_factory=dict)  # in what is sent to the store
+    answers: dict[bytes, bytes] = field(default_factory=dict)  # the same, in what it sends
     lost: bytes = b""  # the next answer to a request that begins so never arrives
     _silent: socket.socket | None = None  # whose next answer never arrives
     _open: list[socket.socket] = field(default_factory=list)
@@ -62,8 +63,8 @@ class Link:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 time.sleep(self.delay)
-                for old, new in self.changes.items():
-                    data = data.replace(old, new) if asks else data
+                for old, new in (self.changes if asks else self.answers).items():
+                    data = data.replace(old, new)
                 if asks and self.lost and data.startswith(self.lost):
                     self.lost, self._silent = b"", target
                 if source is self._silent and not data.startswith(b"HTTP/1.1 100 "):

@@ -301,16 +301,23 @@ class Driver:
                 files = self.ledger.files
                 self.checkpoints.remove(files.checkpoint(saved).parent)
 
-    def _clean(self) -> None:
-        """Delete what drivers that died left in the folders of attempts: checkpoints that no row names, and
-        folders without any."""
-        files = self.ledger.files
-        kept = {
-            files.checkpoint(saved).parent
+    def _kept(self) -> set[Path]:
+        """The folders of the checkpoints that trials may go on from, or that are their last."""
+        return {
+            self.ledger.files.checkpoint(saved).parent
             for trial in self.sweep.everything
             for saved in trial.checkpoints
         }
-        self.checkpoints.clean(kept)
+
+    def keep_in(self, checkpoints: Checkpoints) -> None:
+        """Keep the checkpoints there, those that there are and those that come."""
+        self.checkpoints = checkpoints
+        checkpoints.clean(self._kept())
+
+    def _clean(self) -> None:
+        """Delete what drivers that died left in the folders of attempts: checkpoints that no row names, and
+        folders without any."""
+        files, kept = self.ledger.files, self._kept()
         for attempt in files.attempts(one.trial for one in self.sweep.everything):
             for folder in files.saved(attempt):
                 if folder not in kept:
@@ -687,6 +694,11 @@ class Driver:
         if texts:
             self._record("sampled", texts=texts)
 
+    def fetch(self, groups: Iterable[Iterable[led.Trial]]) -> None:
+        """Get the checkpoint of the first run of each group that has one, if it is kept elsewhere."""
+        for group in groups:
+            next(self._saved(group), None)
+
     def _saved(self, runs: Iterable[led.Trial]) -> Iterator[tuple[led.Trial, Path]]:
         """The runs whose checkpoints exist, with these."""
         for run in runs:
@@ -768,10 +780,16 @@ class Driver:
         none = bool(self._queued) and (self._ends or self.reached_cap() is not None)
         return [trial for trial in self._queued if none or trial in self._to_stop]
 
-    def take_back(self, trial_id: str) -> None:
-        """Take a job back that no worker has begun; of that nothing was written. It can be handed out again."""
-        del self._queued[trial_id]
-        self._consult()
+    def take_back(self, trials: Collection[str]) -> None:
+        """Take jobs back that no worker has begun; of these nothing was written. They can be handed out again,
+        but for those that somebody stops."""
+        for trial in trials:
+            del self._queued[trial]
+        if trials:
+            self._consult()
+        for trial in self._to_stop.intersection(trials):
+            self._to_stop.remove(trial)
+            self._take(steering.Request("stop", trial))
 
     def _usable(self, trial: led.Trial) -> tuple[led.Row | None, Path | None]:
         """The checkpoint to resume a trial from, its row and its file, after writing down which later ones

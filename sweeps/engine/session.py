@@ -279,10 +279,11 @@ def _run(
         steering.settle(files)  # what was asked of a driver that was killed
         with led.Ledger(files) as ledger:
             driver = _driver(ledger, request, plan, machine, facts, options)
-            driver.checkpoints = checkpoints
+            driver.keep_in(checkpoints)
             session = _Session(driver, options, readers, console, tried)
             code = session.run(callbacks)
-        return session.settle(code)
+        checkpoints.code = session.settle(code)
+        return checkpoints.code
 
 
 def _driver(
@@ -533,6 +534,8 @@ class _Session:
             driver.sample(self.readers.to_sample(self._files), _sample)
             if not failed:  # else the next session tries again, and may choose others
                 self._test()
+        elif self.options.store:  # the analysis wants the best model
+            driver.fetch(self.readers.to_sample(self._files))
         self.readers.publish(self._files, self.console)
         if ended_by is not None:
             _warn(_kept(self.options))

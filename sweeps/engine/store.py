@@ -29,12 +29,13 @@ from tinylm.files import sync
 
 PUSH_SECONDS = 1.0  # between two looks for rows that are not in the store
 OWNER_SECONDS = 3.0  # between two changes of the owner object
-WATCH_SECONDS = 15.0  # for which the object of a driver that is gone does not change
+WATCH_SECONDS = 30.0  # for which the object of a driver that is gone does not change
 GIVE_UP_SECONDS = 60.0  # after which a store that can't be used ends the sweep
 _SEGMENT_BYTES = 32_000_000  # of rows, at most
 _AT_ONCE = 200  # segments that are read at once
+_SIGNALED = 128  # from which on the exit code of a session says that a signal ended it
 _TRIES = 2  # of a request, each with these limits
-_LIMITS = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 0}}
+_LIMITS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 0}}
 _Found = TypeVar("_Found")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -62,6 +63,7 @@ class Checkpoints:
     """The checkpoints of a sweep, in its folder alone."""
 
     files: led.Files
+    code: int = field(default=0, init=False)  # of the session, once it has ended
 
     def has(self, file: Path) -> bool:
         """Whether a checkpoint is there, to be read."""
@@ -143,9 +145,9 @@ class Store(Checkpoints):
                 raise self._error
             return
         try:
-            self.give_back()
+            self.give_back(with_results=error is None)
         except CommandError as late:
-            if error is None:
+            if error is None and self.code < _SIGNALED:
                 raise
             print(f"{late}; {self._kept()}", file=sys.stderr)
 
@@ -162,12 +164,14 @@ class Store(Checkpoints):
             )
         self._tell_owner()
 
-    def give_back(self) -> None:
+    def give_back(self, *, with_results: bool = True) -> None:
         """Send what is left, and let the next driver begin at once."""
         self.push()
         self._require_owner()
         self._delete_freed(list(self._freed))
-        self._send_results()
+        if with_results:
+            self._send_results()
+        self._require_owner()
         self._bucket.delete("owner")
 
     def _watch(self) -> None:
@@ -204,7 +208,7 @@ class Store(Checkpoints):
     def _lost(self) -> LockedError:
         """The error of a driver that has lost the sweep, which is also that of `check`."""
         self._error = LockedError(
-            f"{self.url}: another driver has taken over this sweep. What this one measured since is in "
+            f"{self.url}: another driver has taken over this sweep. What this one measured since, if anything, is in "
             f"{self.files.folder} alone"
         )
         return self._error
@@ -247,7 +251,7 @@ class Store(Checkpoints):
 
     def _fetch(self, numbers: list[int], size: int) -> None:
         """Write the rows after so many bytes into the ledger, and what people wrote, if it is not here."""
-        found = b""
+        found = bytearray()
         for at in range(0, len(numbers), _AT_ONCE):
             some = numbers[at : at + _AT_ONCE]
             texts = self._bucket.read_all([self._segment(number) for number in some])
@@ -334,15 +338,20 @@ class Store(Checkpoints):
 
     def _beat(self) -> None:
         """Copy new rows, delete what they have freed, and change the owner object if it is time."""
+        self._stay_owner()
         freed = list(self._freed)  # by rows that are in the ledger
         self.push()
         self._delete_freed(freed)
+
+    def _stay_owner(self) -> None:
+        """Change the owner object if it is time; `LockedError` if another driver has the sweep."""
         if self.clock() - self._changed >= OWNER_SECONDS:
             self._require_owner()
             self._tell_owner()
 
     def _delete_freed(self, freed: list[str]) -> None:
         for key in freed:
+            self._stay_owner()
             self._bucket.delete(key)
             self._freed.remove(key)
 
@@ -366,8 +375,10 @@ class Store(Checkpoints):
                 self.pause(PUSH_SECONDS)
 
     def _key(self, file: Path) -> str:
-        """The name in the store of a file in the sweep's folder."""
-        return file.resolve().relative_to(self.files.folder.resolve()).as_posix()
+        """The name in the store of a file in the sweep's folder, in which `checkpoints` may be a link."""
+        path, folder = file.absolute(), self.files.folder
+        own = next(one for one in (folder.resolve(), folder.absolute()) if one in path.parents)
+        return path.relative_to(own).as_posix()
 
     def check(self) -> None:
         if self._error is not None:
@@ -401,13 +412,16 @@ class Store(Checkpoints):
 
     def _send_results(self) -> None:
         """Send what the folder has besides the ledger, checkpoints and what only a driver reads."""
-        files, sent = self.files, set()
+        files = self.files
         for folder in (files.analysis, files.best):
+            if not folder.is_dir():  # on this machine; another may have sent one
+                continue
+            sent = set()
             for file in sorted(folder.rglob("*")):
                 if file.is_file() and not file.is_symlink():
+                    self._stay_owner()
                     self._bucket.put(key := self._key(file), file)
                     sent.add(key)
-        for folder in (files.analysis, files.best):
             for key in set(self._bucket.list(folder.name)) - sent:
                 self._bucket.delete(key)
         for file in (files.notes, files.space):
@@ -476,6 +490,10 @@ class _Bucket:
                 self._files.pipe_file(f"{self._root}/{name}", content, mode="create")
             except FileExistsError:
                 return False
+            except OSError as error:  # of a server that does not name the condition
+                if _code(error.__cause__) == "PreconditionFailed":
+                    return False
+                raise
             return True
 
     def write(self, name: str, content: bytes) -> None:
@@ -530,6 +548,12 @@ class _Bucket:
         """Delete an object, if there is one."""
         with self._told():
             self._files.rm_file(f"{self._root}/{name}")
+
+
+def _code(error: BaseException | None) -> str:
+    """What a store calls its error; empty if it is none of a store."""
+    answer: dict[str, Any] = getattr(error, "response", {})
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _line(error: BaseException) -> str:

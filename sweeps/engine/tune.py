@@ -422,26 +422,33 @@ class _Notes(Callback):
         silent = self._silence.look(time.monotonic())
         for trial in [one for one in trials if one.trial_id in silent]:
             self._end(trial, silent[trial.trial_id])
+        taken: list[str] = []
         with self._conversation.guard():
             self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
                 self._conversation.driver.take_requests()
-                self._take_back()
+                taken = self._to_take_back()
+                self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
             self._conversation.update()
+        for attempt in taken:  # Tune may call back
+            controller, trial = self._conversation.waiting.pop(attempt)
+            # Without this, Tune would keep a worker for it.
+            controller._tune_controller._unstage_trial_with_resources(trial)  # noqa: SLF001
+            controller.stop_trial(trial)
 
-    def _take_back(self) -> None:
-        """Take out of Ray's queue what is not to begin, and what a node could train that has joined since."""
-        driver, cluster = self._conversation.driver, self._conversation.cluster
-        unwanted = driver.no_longer_wanted()
-        for attempt, (controller, trial) in list(self._conversation.waiting.items()):
-            name = self._conversation.trial_of[attempt]
-            could_go_on = any(map(cluster.has_joined, trial.config["without"]))
-            if trial.temporary_state.ray_actor is None and (name in unwanted or could_go_on):
-                del self._conversation.waiting[attempt]
-                driver.take_back(name)
-                # Without this, Tune would keep a worker for it.
-                controller._tune_controller._unstage_trial_with_resources(trial)  # noqa: SLF001
-                controller.stop_trial(trial)
+    def _to_take_back(self) -> list[str]:
+        """Ray's ids of attempts in its queue that are not to begin, or that a node could train which has joined
+        since."""
+        cluster, unwanted = self._conversation.cluster, self._conversation.driver.no_longer_wanted()
+        return [
+            attempt
+            for attempt, (_, trial) in self._conversation.waiting.items()
+            if trial.temporary_state.ray_actor is None
+            and (
+                self._conversation.trial_of[attempt] in unwanted
+                or any(map(cluster.has_joined, trial.config["without"]))
+            )
+        ]
 
     def _end(self, trial: Trial, silent: float) -> None:
         """End the process of an attempt that is hung; Tune then calls `on_trial_error`."""

@@ -232,7 +232,8 @@ def _draw_more(results: Results, edges: Sequence[BestValue]) -> Step:
         f"the best `{one.path}`, {show(one.best)}, is the {'lowest' if one.edge == 'low' else 'highest'}"
         for one in edges
     ]
-    text = f"Draw more: {joined(sides)} that was drawn, and its range has room beyond it."
+    room = "its range has room beyond it" if len(sides) == 1 else "their ranges have room beyond"
+    text = f"Draw more: {joined(sides)} that was drawn, and {room}."
     search = results.space.search
     if search is None or search.method == "grid":
         return Step(text)

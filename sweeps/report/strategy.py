@@ -55,7 +55,9 @@ def _seeds(results: Results) -> Iterator[str]:
     if isinstance(space.seeds, Looks):
         yield f"Seeds: added until the verdicts are settled; looks after {joined([str(n) for n in space.looks])}"
     else:
-        yield f"Seeds: {joined([str(seed) for seed in space.seeds])}"
+        first = results.sweep.asked_seeds
+        seeds = sorted({seed + asked for seed in space.seeds for asked in first})
+        yield f"Seeds: {joined([str(seed) for seed in seeds])}"
     if space.confirm:
         yield f"Confirmation: the best values again, on {quantity(space.confirm, 'new seed')}"
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -1625,6 +1626,24 @@ def test_a_trial_that_is_to_be_stopped_while_it_waits_is_stopped(tmp_path: Path)
         engine.run()
     one = led.fold(led.read(led.Files(tmp_path))).trials[waiting.trial]
     assert (one.status, one.is_stopped_by_hand, len(one.curve)) == ("stopped", True, 0)
+
+
+def test_a_job_that_is_taken_back_because_it_is_stopped_is_not_handed_out_again(
+    tmp_path: Path,
+) -> None:
+    """Also before requests are looked for again."""
+    now = 0.0
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = replace(driver(ledger, request(grid(RATES[:1], **NONE))), clock=lambda: now)
+        conductor.begin({})
+        job = conductor.next_job()
+        assert job is not None
+        now += 5
+        steering.ask(led.Files(tmp_path), steering.Request("stop", job.trial))
+        conductor.take_requests()
+        assert conductor.no_longer_wanted() == [job.trial]
+        conductor.take_back([job.trial])
+        assert (conductor.next_job(), conductor.has_work()) == (None, False)
 
 
 @pytest.mark.parametrize("schedule", [NONE, *SCHEDULES], ids=str)

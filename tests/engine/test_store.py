@@ -37,6 +37,7 @@ def s3(served: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     yield served
     served.link.changes.clear()
+    served.link.answers.clear()
     served.link.delay = 0.0
     served.refuse(all_requests=False)
     if served.files.exists("bucket/some"):
@@ -346,7 +347,80 @@ def test_the_analysis_is_sent_and_what_it_lost_deleted(s3: Storage, tmp_path: Pa
     assert s3.files.cat_file(f"{URL}/analysis/summary.md") == b"two"
 
 
+def _results(folder: Path) -> None:
+    write(folder, 1)
+    led.write_whole(Files(folder).summary, b"one")
+    led.write_whole(Files(folder).best_facts, b"{}")
+
+
+def test_a_machine_without_an_analysis_deletes_none(s3: Storage, tmp_path: Path) -> None:
+    with stored(tmp_path / "a" / "rates"):
+        _results(tmp_path / "a" / "rates")
+    with stored(tmp_path / "b" / "rates"):
+        pass
+    assert {"analysis/summary.md", "best/best.json"} < set(s3.objects(URL))
+
+
+def test_an_error_gives_the_sweep_back_with_the_analysis_that_it_had(
+    s3: Storage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rates"
+    with stored(folder):
+        _results(folder)
+
+    def refused() -> None:
+        with stored(folder):
+            led.write_whole(Files(folder).summary, b"two")
+            raise RefusedError("another base")
+
+    with pytest.raises(RefusedError, match="another base"):
+        refused()
+    assert s3.files.cat_file(f"{URL}/analysis/summary.md") == b"one"
+    assert "owner" not in s3.objects(URL)
+
+
+def test_the_folder_of_checkpoints_may_be_a_link(s3: Storage, tmp_path: Path) -> None:
+    folder, other = tmp_path / "rates", tmp_path / "disk"
+    name = "checkpoints/a-1/checkpoint_000000/checkpoint.pt"
+    one = killed(stored(folder))
+    (other / name).parent.mkdir(parents=True)
+    (other / name).touch()
+    folder.mkdir(exist_ok=True)
+    (folder / "checkpoints").symlink_to(other / "checkpoints")
+    one.keep(folder.resolve() / name)
+    assert name in s3.objects(URL)
+
+
+def test_a_sweep_that_has_ended_sends_its_checkpoints(s3: Storage, kept: Kept) -> None:
+    kept.store.give_back()
+    named = _named(kept.files)
+    s3.files.rm_file(f"{URL}/{named[0]}")
+    with Ledger(kept.files) as ledger:
+        ended = driver(ledger, request(grid([1e-3, 4e-3], policy="none")))
+        assert ended.is_done()
+        ended.keep_in(kept.store)
+    assert set(named) < set(s3.objects(URL))
+
+
 # A link that fails
+
+
+def test_a_signal_keeps_its_exit_code_where_the_store_does_not_answer(
+    s3: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stored(tmp_path / "rates") as one:
+        write(tmp_path / "rates", 1)
+        s3.link.cut()
+        one.code = 143
+    s3.link.mend()
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_refusal_that_does_not_name_its_condition_is_one(s3: Storage, tmp_path: Path) -> None:
+    named = b"<Condition>If-None-Match</Condition>"
+    s3.link.answers[named] = b" " * len(named)
+    one = killed(stored(tmp_path / "rates"))
+    assert not one._bucket.create("ledger/00000001.jsonl", b"")
 
 
 def test_a_link_that_is_mended_in_time_loses_nothing(s3: Storage, tmp_path: Path) -> None:
