@@ -152,9 +152,8 @@ class Driver:
     facts: Callable[[cfg.Config], dict[str, Any]]
     audit: float = 0.0  # share of the stopped trials to train to the end as well
     clock: Callable[[], float] = time.monotonic  # by which requests are looked for
-    checkpoints: Checkpoints = field(
-        init=False
-    )  # in the folder alone, unless a session sets others
+    # In the folder alone, until `keep_in`.
+    checkpoints: Checkpoints = field(init=False)
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung

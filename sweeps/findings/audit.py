@@ -14,7 +14,7 @@ from sweeps.selection import (
     losses_by_seed_at,
     means_on_shared_seeds,
 )
-from sweeps.stats import CONFIDENCE
+from sweeps.stats import share_interval
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,7 @@ def audit(results: Results) -> Audit | None:
     stopped = sum(not trial.is_stopped_by_hand for trial in results.having("stopped"))
     low = high = false / len(choices)
     if len(trial_results) < stopped:
-        from scipy import stats  # takes a second
-
-        interval = stats.binomtest(false, len(choices)).proportion_ci(CONFIDENCE, method="exact")
-        low, high = float(interval.low), float(interval.high)
+        low, high = share_interval(false, len(choices))
     return Audit(
         stopped=stopped,
         audited=len(trial_results),

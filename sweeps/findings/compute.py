@@ -20,9 +20,8 @@ class Forecast:
     low: int
     high: int
     seconds: float | None  # wall-clock, of training alone
-    start_up: (
-        float | None
-    )  # seconds before it; not known in ledgers of versions that did not forecast it
+    # Seconds before it; None in ledgers of versions that did not forecast it.
+    start_up: float | None
     basis: str  # what the forecast is based on
 
     @property

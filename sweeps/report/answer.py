@@ -225,7 +225,7 @@ def _noise_words(choice: Choice, other: RunnerUp) -> str:
     means = f"mean losses over {other.seeds} seeds" if other.seeds > 1 else "losses"
     where = " in the search" if choice.is_confirmed else ""
     return (
-        f"{named(choice.values) or 'The config'} is within the noise of {named(other.values)}: their {means}{where} differ "
+        f"{named(choice.values)} is within the noise of {named(other.values)}: their {means}{where} differ "
         f"by {loss(other.behind)}, and {NOISE_MARGIN:g} standard deviations of such a difference are "
         f"{loss(other.noise)}."
     )

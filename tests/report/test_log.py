@@ -393,12 +393,16 @@ def test_analyze_writes_the_log_of_all_sweeps(
     assert "nope-smoke/nope" in Path("results/EXPERIMENT_LOG.md").read_text()
 
 
-def test_the_log_for_programs_has_what_people_wrote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def log_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of one sweep under the results/ of the current folder."""
     monkeypatch.chdir(tmp_path)
     lr_sweep(Path("results/lr-cpu"))
-    path = write(Path("results"))
+    return write(Path("results"))
+
+
+def test_the_log_for_programs_has_what_people_wrote(log_here: Path) -> None:
+    path = log_here
     path.write_bytes(notes.filled(path.read_bytes(), {b"lr-cpu": b"Mine.\n"}))
     done = CliRunner().invoke(log_command.app, ["--json"])
     found = json.loads(done.stdout)
@@ -407,12 +411,8 @@ def test_the_log_for_programs_has_what_people_wrote(
     assert notes.notes(path.read_bytes())[b"lr-cpu"] == b"Mine.\n"
 
 
-def test_a_log_whose_note_has_no_end_is_left_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    lr_sweep(Path("results/lr-cpu"))
-    path = write(Path("results"))
+def test_a_log_whose_note_has_no_end_is_left_and_said(log_here: Path) -> None:
+    path = log_here
     broken = path.read_bytes().replace(b"<!-- end of notes: lr-cpu -->\n", b"")
     path.write_bytes(broken)
     done = CliRunner().invoke(analyze.app, ["lr-cpu"])

@@ -50,13 +50,12 @@ from sweeps.text import count, show
 def figures(found: StudyFindings) -> dict[str, Figure]:
     """Every figure of a study by its name."""
     results = found.results
-    drawn = {"arms": forest(found)}
+    styles, drawn = looks(found), {"arms": forest(found)}
     if found.tuning and all(by_rate(grid.trials) for grid in found.tuning):
-        drawn["retuning"] = retuning(results, found.tuning, looks(found))
+        drawn["retuning"] = retuning(results, found.tuning, styles)
     values = numeric_arms(results, found.settled)
     if values:
         drawn["loss_vs_value"] = against_value(results, values)
-    styles = looks(found)
     return drawn | {f"loss_by_{x}": curves(results, found.settled, x, styles) for x in X_AXES}
 
 
