@@ -18,6 +18,7 @@ from tinylm.files import read_file
 
 _LARGEST = 2 * 10**6  # bytes of a file; a grid of 100,000 values has half of that
 _LONGEST, _LONGEST_KEY = 100_000, 200  # characters of a text, and of a key
+_DEEPEST = 64  # lists and mappings within each other; Python's own limit differs between programs
 # What a terminal would act on: control characters, and those that turn the direction of text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -40,6 +41,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.refused: list[tuple[int, str]] = []  # line, and what is wrong there
+        self.depth = 0  # of the node that is being read
 
     def refuse(self, mark: Any, problem: str) -> None:
         self.refused.append((mark.line + 1, problem))
@@ -55,7 +57,14 @@ class _Loader(yaml.SafeLoader):
             self.refuse(event.start_mark, f"tag {event.tag!r} is not allowed{_untagged(event)}")
             event.tag, event.implicit = None, (True, False)
         event.anchor = None
-        return super().compose_node(parent, index)
+        if self.depth > _DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem="is nested too deeply", problem_mark=event.start_mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen, kept = set(), []
@@ -130,8 +139,6 @@ def parse(text: str, source: str) -> Any:
         wrong = [f"{source}:{line} {plain}"]
     except yaml.YAMLError as error:
         wrong = [f"{source}: {error}"]
-    except RecursionError:
-        wrong = [f"{source}: nested too deeply"]
     refused = sorted(loader.refused) if loader else []
     wrong = [*(f"{source}: line {line} {problem}" for line, problem in refused), *wrong]
     if wrong:
