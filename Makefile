@@ -6,7 +6,8 @@ ARGS ?=
 
 # The recipes name the environment by a relative path, so that the folder may have spaces in its name.
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Not compiled: Python does that with what it imports, which is a small part.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 # The `sweeps` script by its module, which says so where another package `sweeps` shadows ours.
 SWEEPS := $(BIN)/python -m tinylm_sweeps
 SWEEP := .venv/.ready-sweep

@@ -176,7 +176,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TINYLM_CACHE", str(folder / "cache"))
         what = read_request("rates.yaml", "smoke", [], 0)
         machine.CorpusFacts(print).corpus(what.base)
-        keep("probes", {measured_here(what.base): [1000.0, 5.5]})
+        keep("speeds", {measured_here(what.base): [1000.0, 5.5]})
         with led.Ledger(led.Files(folder / "results" / "rates-smoke")) as ledger:
             conductor = driver(ledger, what)
             conductor.begin({})

@@ -71,7 +71,8 @@ def memory(config: cfg.Config) -> int:
 def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
     """The loss at init, and the speed, measured on `PROBE_UPDATES` updates after a first one.
 
-    It is measured on fewer updates if they take longer than `PROBE_SECONDS`.
+    It is measured on fewer updates if they take longer than `PROBE_SECONDS`, and on the first alone if
+    that one takes as long, unless it was compiled meanwhile.
     """
     update = updates(config)
 
@@ -83,7 +84,7 @@ def probe(config: cfg.Config, clock: train.Clock = time.perf_counter) -> Probe:
         return clock() - start, loss
 
     seconds, loss_init = timed(1)  # compiles, allocates
-    if seconds >= PROBE_SECONDS:
+    if seconds >= PROBE_SECONDS and not config.run.compile:
         return Probe(config.tokens_per_step / seconds, loss_init)
     together = 1
     if config.run.device == "cuda":

@@ -218,7 +218,7 @@ def passes(configs: Sequence[cfg.Config], facts: CorpusFacts) -> list[tuple[floa
 
 def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     """Tokens per second of every config, as measured here before; None if one is not known."""
-    known, keys = kept("probes"), [measured_here(config) for config in configs]
+    known, keys = kept("speeds"), [measured_here(config) for config in configs]
     if not known.keys() >= set(keys):
         return None
     return [known[key][0] for key in keys]
@@ -239,7 +239,7 @@ def probes(
 ) -> tuple[list[float], list[float]]:
     """Tokens per second and loss at init of every config. Each distinct shape is measured once and
     kept; `ProbeError` if one can't be measured."""
-    known, keys = kept("probes"), [measured_here(config) for config in configs]
+    known, keys = kept("speeds"), [measured_here(config) for config in configs]
     new = {key: config for key, config in zip(keys, configs, strict=True) if key not in known}
     for config in filter(is_too_large, new.values()):
         least = estimated_memory(config)[0]
@@ -254,7 +254,7 @@ def probes(
             raise ProbeError(_told(found, new[key]))
         known[key] = found
     if new:
-        keep("probes", {key: known[key] for key in new})
+        keep("speeds", {key: known[key] for key in new})
     return [known[key][0] for key in keys], [known[key][1] for key in keys]
 
 

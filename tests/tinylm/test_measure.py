@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from itertools import accumulate, count
 
+import pytest
+import torch
+
 from tinylm import config as cfg
 from tinylm.measure import (
     PROBE_SECONDS,
@@ -41,6 +44,14 @@ def test_a_probe_takes_no_more_than_its_seconds(tiny: cfg.Config) -> None:
 
 def test_a_first_update_that_takes_too_long_is_the_only_one(tiny: cfg.Config) -> None:
     assert probe(tiny, taking(PROBE_SECONDS)).tokens_per_s == 65 / PROBE_SECONDS
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # torch's, of its own modules
+def test_the_time_to_compile_is_not_taken_for_the_speed(tiny: cfg.Config) -> None:
+    compiled = cfg.overlay(tiny, {"run.compile": True})
+    times = taking(PROBE_SECONDS, *[0.25] * PROBE_UPDATES)
+    with torch.compiler.set_stance("force_eager"):
+        assert probe(compiled, times).tokens_per_s == 65 / 0.25
 
 
 def test_the_flops_of_a_product_are_those_of_the_fastest(tiny: cfg.Config) -> None:
