@@ -86,7 +86,8 @@ def test_merge_keys_are_plain_text() -> None:
         ),
         ("a:\n\tb: 2", "line 2 has a tab; indent with spaces"),
         ("a: " + "9" * 5_000, "line 1 number has too many digits (5000)"),
-        ("[" * 500, "nested too deeply"),
+        ("[" * 500, "line 1 is nested too deeply"),
+        ("a:\n  - " + "- " * 64 + "1", "line 2 is nested too deeply"),
         ("a: \x00", "special characters are not allowed"),
     ],
 )
