@@ -199,6 +199,7 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
         wait_for_rows(first, "measured", 1)
         done = run(asked)
         assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
+    assert "other jobs hold all that the cluster has (1 slot); waiting for one" in done.stdout
     ended = [row["time"] for row in led.read(led.Files(first)) if row["kind"] == "finished"]
     rows = led.read(led.Files(out))
     started = [row for row in rows if row["kind"] == "started"]
@@ -207,6 +208,27 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
     assert {row["address"] for row in started} == {HOST}
     sweep = led.fold(rows)
     assert sweep.training_seconds < sweep.seconds
+    assert curves(out) == whole
+
+
+@several
+def test_slots_are_what_other_jobs_leave(
+    tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
+) -> None:
+    first, out = tmp_path / "first", tmp_path / "rates"
+    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
+    with (
+        node(head, "--num-cpus=2"),
+        subprocess.Popen([*before, *LONG, "--slots", "1"]) as busy,
+    ):
+        wait_for_rows(first, "measured", 1)
+        plan, done = run([*asked, "--plan"]), run([*asked, "--slots", "3"])
+        busy.terminate()
+        busy.wait(900)
+    held = "other jobs hold 1 of 2 slots of the cluster"
+    assert held in plan.stdout and "1 trial at a time" in plan.stdout, plan.stdout
+    assert (done.returncode, held in done.stdout) == (Code.DONE, True), done.stderr
+    assert [row["slots"] for row in led.read(led.Files(out)) if row["kind"] == "session"] == [1]
     assert curves(out) == whole
 
 

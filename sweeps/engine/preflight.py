@@ -186,9 +186,11 @@ class Nodes:
             self._word().unlink(missing_ok=True)
         return events
 
-    def resources(self) -> list[Mapping[str, float]]:
-        """The resources of each node that has joined, by the last look."""
-        return [node["Resources"] for name, node in self._alive.items() if self.has_joined(name)]
+    def resources(self) -> dict[str, Mapping[str, float]]:
+        """The resources of each node that has joined, by Ray's id, by the last look."""
+        return {
+            name: node["Resources"] for name, node in self._alive.items() if self.has_joined(name)
+        }
 
     def has_joined(self, node: str) -> bool:
         """Whether a node may train, by Ray's id."""

@@ -104,7 +104,7 @@ def refused(name: str, reason: str) -> Event:
 
 def test_nodes_that_lack_nothing_join(nodes: Nodes) -> None:
     assert nodes.first_look() == [joined("a", 2), joined("b", 4)]
-    assert [has["CPU"] for has in nodes.resources()] == [2.0, 4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"a": 2.0, "b": 4.0}
     assert nodes.left_out() == []
 
 
@@ -118,7 +118,7 @@ def test_a_node_that_lacks_something_is_left_out_with_the_reason(
 ) -> None:
     lacks.reasons["a"] = "it has no torch"
     assert nodes.first_look() == [refused("a", "it has no torch"), joined("b", 4)]
-    assert [has["CPU"] for has in nodes.resources()] == [4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"b": 4.0}
     assert (nodes.left_out(), nodes.has_joined("a")) == (["a"], False)
 
 
@@ -208,7 +208,7 @@ def test_a_node_that_is_gone_is_lost(nodes: Nodes, cluster: Cluster) -> None:
     nodes.first_look()
     del cluster.cpus["a"]
     assert nodes.look() == [Event("a", "host (10.0.0.1)", "lost")]
-    assert [has["CPU"] for has in nodes.resources()] == [4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"b": 4.0}
     assert nodes.look() == []
 
 
