@@ -121,12 +121,13 @@ from sweeps.text import duration  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
-from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E402
+from tinylm.signals import ENDING, WARNING, Interrupted, interrupt, listening  # noqa: E402
 
 if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
 
 _ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
+_LEAVE_SECONDS = 60  # that trials have to save and leave after a warning; the analysis comes then
 _END_SECONDS = 5  # that processes have to end after they were killed
 _LISTEN_SECONDS = 0.05  # between two looks at the end of Ray, which replaces a handler of signals
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
@@ -201,8 +202,9 @@ class TrialActor(tune.Trainable):
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
     def where(self) -> dict[str, str]:
-        """Where this worker is: `worker`, `address` and, if Ray gave it a GPU, `device`."""
-        return {**_worker(), "address": ray.util.get_node_ip_address()}
+        """Where this worker is: `worker`, `address`, `node` and, if Ray gave it a GPU, `device`."""
+        node = ray.get_runtime_context().get_node_id()
+        return {**_worker(), "address": ray.util.get_node_ip_address(), "node": node}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save a checkpoint to the sweep's storage."""
@@ -250,19 +252,26 @@ class _Conversation:
     asking: threading.Lock = field(default_factory=threading.Lock)
 
     def interrupted(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: nothing more is started, asked or written."""
+        """Handle a signal: nothing more is started, and after one that is no warning nothing is asked or written."""
         now = time.monotonic()
         if self.signal is not None and now - self.heard > _AGAIN_SECONDS:
             interrupt(number, frame)
         if self.signal is not None:  # `timeout` signals a process, then its group
             return
         self.signal, self.heard = number, now
-        print("stopping; a second signal stops at once", file=sys.stderr)
+        what = "trials save at their next records" if self.is_leaving else "stopping"
+        print(f"{what}; a second signal stops at once", file=sys.stderr)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing more may be started, but attempts that run may still save and leave."""
+        has_time = time.monotonic() - self.heard < _LEAVE_SECONDS
+        return self.signal in WARNING and has_time and bool(self.driver.sweep.running)
 
     @property
     def over(self) -> bool:
         """Whether nothing more may be started, asked or written."""
-        return self.error is not None or self.signal is not None
+        return self.error is not None or (self.signal is not None and not self.is_leaving)
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles these objects, but no code here reads the pickle."""
@@ -299,7 +308,7 @@ class _Work(Searcher):
                 self._conversation.driver.note(event.fields())
             if self._conversation.over:
                 job = None
-            elif running < slots:
+            elif running < slots and self._conversation.signal is None:
                 job = self._conversation.driver.next_job()
         if job is None:
             # Else no attempt is running, so there is nothing to wait for.
@@ -430,6 +439,8 @@ class _Notes(Callback):
         with self._conversation.guard():
             self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
+                if self._conversation.is_leaving:
+                    self._conversation.driver.leave()
                 self._conversation.driver.take_requests()
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
@@ -442,8 +453,9 @@ class _Notes(Callback):
 
     def _to_take_back(self) -> list[str]:
         """Ray's ids of attempts in its queue that are not to begin, or that a node could train which has joined
-        since."""
+        since, or that could go to one which is drained."""
         cluster, unwanted = self._conversation.cluster, self._conversation.driver.no_longer_wanted()
+        draining = cluster.draining()
         return [
             attempt
             for attempt, (_, trial) in self._conversation.waiting.items()
@@ -451,6 +463,7 @@ class _Notes(Callback):
             and (
                 self._conversation.trial_of[attempt] in unwanted
                 or any(map(cluster.has_joined, trial.config["without"]))
+                or not draining.issubset(trial.config["without"])
             )
         ]
 
@@ -588,6 +601,10 @@ class Cluster:
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
         return self._checked.left_out() if self._checked else []
+
+    def draining(self) -> set[str]:
+        """Ray's ids of the nodes that are about to end."""
+        return self._checked.draining() if self._checked else set()
 
     def has_joined(self, node: str) -> bool:
         """Whether a node may train, by Ray's id."""

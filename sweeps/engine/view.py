@@ -57,6 +57,7 @@ _STYLES = {
 }
 _ROLES = {"tuning": "re-tune", "confirm": "confirm", "audit": "audit", "horizon": "horizon"}
 _LONGEST = 24  # characters of a value in the live table
+_ENDING: dict[led.Ending, str] = {"node": "its node", "signal": "before the sweep ends"}
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
@@ -591,6 +592,8 @@ class View:
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
                 what = _capped(row)
+            case "preempted":
+                what = f"saved at step {trial.step} to leave {_ENDING[row['how']]}"
             case "unusable":
                 what = f"the checkpoint of step {row['step']} can't be used: {row['reason']}"
             case "audited":

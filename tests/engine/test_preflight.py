@@ -36,6 +36,7 @@ class Cluster:
     cpus: dict[str, float] = field(default_factory=dict)  # by node
     slow: set[str] = field(default_factory=set)  # nodes that do not answer
     dead: set[str] = field(default_factory=set)  # nodes on which tasks fail
+    drained: set[str] = field(default_factory=set)  # nodes that are about to end
     ahead: float = 0.0  # seconds, of the clocks of all nodes
     sees: dict[str, Any] = field(default_factory=dict)  # what nodes see otherwise
     clock: float = 0.0
@@ -47,6 +48,9 @@ class Cluster:
             {"NodeID": name, "Resources": {"CPU": cpus}, **there}
             for name, cpus in self.cpus.items()
         ]
+
+    def draining(self) -> set[str]:
+        return self.drained
 
     def start(self, node: str, look: Look, known: Known) -> tuple[str, Look, Known]:
         self.begun.append(node)
@@ -202,6 +206,23 @@ def test_it_waits_if_no_other_can(tmp_path: Path, cluster: Cluster) -> None:
     parts = [Part(Lacking(), 10 * FIRST_SECONDS, "is late")]
     nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, parts)
     assert nodes.first_look() == [refused("a", "is late"), refused("b", "is late")]
+
+
+def test_a_node_that_is_drained_is_told_and_trains_nothing_new(
+    nodes: Nodes, cluster: Cluster
+) -> None:
+    nodes.first_look()
+    cluster.drained.add("a")
+    assert nodes.look() == [Event("a", "host (10.0.0.1)", "draining")]
+    assert (nodes.left_out(), nodes.draining(), list(nodes.resources())) == (["a"], {"a"}, ["b"])
+    del cluster.cpus["a"]
+    assert nodes.look() == [Event("a", "host (10.0.0.1)", "lost")]
+
+
+def test_a_node_that_joins_while_it_is_drained_is_left_out(nodes: Nodes, cluster: Cluster) -> None:
+    cluster.drained.add("a")
+    assert nodes.first_look() == [joined("b", 4)]
+    assert nodes.left_out() == ["a"]
 
 
 def test_a_node_that_is_gone_is_lost(nodes: Nodes, cluster: Cluster) -> None:
