@@ -31,6 +31,7 @@ from sweeps.exits import LockedError, StorageError, UsageError
 from sweeps.rows import LONGEST_TEXT as LONGEST_TEXT
 from sweeps.rows import OUT_OF_MEMORY as OUT_OF_MEMORY
 from sweeps.rows import Action as Action
+from sweeps.rows import Ending as Ending
 from sweeps.rows import LedgerError as LedgerError
 from sweeps.rows import Lines, damaged, sealed, tell
 from sweeps.rows import NodeState as NodeState
@@ -46,7 +47,7 @@ VALUES = "values"  # what a search stops and promotes: values, of which seeds ar
 BITS = "text"  # bits per byte are those of the text, without the ends of documents
 # Kinds of rows that end an attempt; a `steered` row that stops its trial does, too.
 _ATTEMPT_ENDS = {
-    "paused", "stopped", "capped", "finished", "diverged", "failed", "unusable", "withdrawn",
+    "paused", "stopped", "capped", "preempted", "finished", "diverged", "failed", "unusable", "withdrawn",
 }  # fmt: skip
 BY_HAND: Final = "stopped by hand"  # why a trial was stopped that somebody stopped, not the policy
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
@@ -1050,6 +1051,8 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
         cap = row["cap"]
         trial.status = "planned"
         trial.reason = "the sweep reached its target" if cap == "target" else f"reached caps.{cap}"
+    elif kind == "preempted":
+        trial.status, trial.reason = "planned", "preempted"
     elif kind == "failed" and not trial.is_stopped_by_hand:
         trial.status = "failed" if row["final"] else "planned"
         trial.reason, trial.how = row["reason"], row["how"]

@@ -18,7 +18,7 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
     node          of a running cluster: node (Ray's id), host (and its address), state (`joined`: it may train;
-                  `refused`: it is left out; `lost`), slots (trials that it runs at once, of one that joined),
+                  `refused`: it is left out; `draining`: it is about to end, and its trials leave it; `lost`), slots (trials that it runs at once, of one that joined),
                   reason (why it is left out)
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
                   start), seconds (of training), start_up (seconds before it), occupancy (tokens, or share of each trial's own budget -> trials), basis
@@ -48,8 +48,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     confirming    the best of a search is run again on fresh seeds: values, score, tried, seeds, trials
                   (the runs, by seed)
     started       a worker begins an attempt, which may have waited for it: trial, attempt, step (that it
-                  resumes from), checkpoint, worker (host and process), address (of its host), device (its GPU,
-                  if Ray gave it one); the last three are missing if no worker came up
+                  resumes from), checkpoint, worker (host and process), address (of its host), node (Ray's id), device
+                  (its GPU, if Ray gave it one); the last four are missing if no worker came up
     measured      a record of `tinylm.train`: trial, attempt, step, tokens, seconds, losses, ...;
                   worker (host and process that trained it), device (its GPU, if Ray gave it one); at
                   a rung, with decayed scores,
@@ -64,6 +64,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     stopped       it will not continue: trial, reason, rung, score, rank, arrived, cutoff
     capped        its attempt ended because a cap was reached, or another trial reached the target that
                   ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
+    preempted     its attempt has saved a checkpoint and ended, because what it ran on is about to end: trial,
+                  attempt, how (`node`: that is drained, or `signal`: to the driver)
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
                   counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
@@ -127,7 +129,9 @@ Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit", "horizon
 # What people may ask of a running sweep.
 Action = Literal["stop", "finish", "end"]
 # What may have happened to a node of a cluster.
-NodeState = Literal["joined", "refused", "lost"]
+NodeState = Literal["joined", "refused", "draining", "lost"]
+# What may end soon, so that a trial leaves it.
+Ending = Literal["node", "signal"]
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -182,7 +186,8 @@ _FIELDS: Mapping[str, str] = {
     "horizon": ("tokens=size rates=ids values=values|null failed=count trials=ids_by_name"),
     "confirming": "values=values score?=number|null tried?=count seeds?=counts trials=ids_by_name",
     "started": (
-        "trial=id attempt=count step=count checkpoint?=text|null worker?=text address?=text device?=text"
+        "trial=id attempt=count step=count checkpoint?=text|null worker?=text address?=text node?=text "
+        "device?=text"
     ),
     "measured": (
         "trial=id attempt=count step=size tokens=size seconds=number train_loss=number "
@@ -202,6 +207,7 @@ _FIELDS: Mapping[str, str] = {
         "trial=id reason=text rung=size score=number|null rank=count arrived=count cutoff?=number|null"
     ),
     "capped": "trial=id attempt=count cap=text limit=number used=number",
+    "preempted": "trial=id attempt=count how=ending",
     "withdrawn": "trial=id",
     "restored": "trial=id",
     "steered": "action=action trial?=id tokens?=count",
@@ -258,6 +264,7 @@ def _types() -> dict[str, Any]:
         "role": of.literal_schema(list(get_args(Role))),
         "action": of.literal_schema(list(get_args(Action))),
         "node": of.literal_schema(list(get_args(NodeState))),
+        "ending": of.literal_schema(list(get_args(Ending))),
         "values": of.dict_schema(text, value, strict=True),
         "texts": of.list_schema(text, strict=True),
         "ids": of.list_schema(name, strict=True),

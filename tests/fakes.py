@@ -89,6 +89,7 @@ class Engine:
         self.loss = loss
         self.slots = slots
         self.workers = workers or slots
+        self.node = "a"  # of the jobs that begin now
         self.queue: list[Job] = []
         self.running: list[tuple[Job, int]] = []
         self.decayed: Callable[[dict[str, Any]], float] = lambda config: loss(config, 1.0)
@@ -120,7 +121,7 @@ class Engine:
         self.queue = [job for job in self.queue if job.trial not in unwanted]
         while self.queue and len(self.running) < self.workers:
             job = self.queue.pop(0)
-            self.driver.began(job.trial)
+            self.driver.began(job.trial, node=self.node)
             step = "0" if job.checkpoint is None else Path(job.checkpoint).read_text()
             if step.isdecimal():
                 self.running.append((job, int(step)))

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from clusters import HOST, Machine, Node, free_port, needs_mounts, node, two_machines
+from clusters import ENVIRONMENT, HOST, Machine, Node, free_port, needs_mounts, node, two_machines
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
@@ -189,6 +189,58 @@ def test_a_sweep_that_waited_in_vain_ends_with_its_analysis(
     assert "To resume: " in said and led.Files(out).summary.exists()
 
 
+def drain(head: Node, other: Node, ray_id: str) -> None:
+    """Tell a cluster that a node will end, as a cloud's notice does."""
+    asked = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", head.address]
+    why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    named = ["--node-id", ray_id, "--deadline-remaining-seconds", "300"]
+    subprocess.run(
+        [*asked, *why, *named], check=True, capture_output=True, env={**os.environ, **ENVIRONMENT}
+    )
+
+
+def terminate(head: Node, other: Node, ray_id: str) -> None:
+    """SIGTERM to `ray start --block`, as Kubernetes ends a pod."""
+    other.process.terminate()
+
+
+@several
+@pytest.mark.parametrize("end", [drain, terminate])
+@pytest.mark.fault(
+    "a node is drained, or its `ray start --block` gets SIGTERM",
+    "its trial saves and goes on elsewhere from there; no attempt is lost",
+)
+def test_a_trial_leaves_a_node_that_is_about_to_end(
+    tmp_path: Path,
+    asked: list[str],
+    head: Node,
+    long: Any,
+    end: Callable[[Node, Node, str], None],
+) -> None:
+    out = tmp_path / "rates"
+    every = ["--set", f"run.checkpoint_every_tokens={LONG_TOKENS}"]
+    with (
+        node(head, "--num-cpus=1") as first,
+        node(head, "--num-cpus=1"),
+        subprocess.Popen([*asked, *LONG, *every], stderr=subprocess.PIPE) as driver,
+    ):
+        wait_for_rows(out, "started", 2)
+        wait_for_rows(out, "measured", 3)
+        end(head, first, node_rows(out)[0]["node"])
+        said = driver.communicate(timeout=900)[1]
+    rows = led.read(led.Files(out))
+    assert (driver.returncode, count_rows(out, "failed")) == (Code.DONE, 0), said
+    assert [row["state"] for row in node_rows(out)[:3]] == ["joined", "joined", "draining"]
+    (left,) = [row for row in rows if row["kind"] == "preempted"]
+    trained = [row for row in rows if row.get("trial") == left["trial"]]
+    last = next(
+        row for row in reversed(trained) if row["kind"] == "measured" and row["seq"] < left["seq"]
+    )
+    again = next(row for row in trained if row["kind"] == "started" and row["seq"] > left["seq"])
+    assert (left["how"], again["step"]) == ("node", last["step"])
+    assert curves(out) == {label: long[label] for label in curves(out)}
+
+
 @several
 def test_a_trial_that_waits_for_another_sweep_is_not_started(
     tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
@@ -199,6 +251,7 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
         wait_for_rows(first, "measured", 1)
         done = run(asked)
         assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
+    assert "other jobs hold all that the cluster has (1 slot); waiting for one" in done.stdout
     ended = [row["time"] for row in led.read(led.Files(first)) if row["kind"] == "finished"]
     rows = led.read(led.Files(out))
     started = [row for row in rows if row["kind"] == "started"]
@@ -207,6 +260,27 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
     assert {row["address"] for row in started} == {HOST}
     sweep = led.fold(rows)
     assert sweep.training_seconds < sweep.seconds
+    assert curves(out) == whole
+
+
+@several
+def test_slots_are_what_other_jobs_leave(
+    tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
+) -> None:
+    first, out = tmp_path / "first", tmp_path / "rates"
+    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
+    with (
+        node(head, "--num-cpus=2"),
+        subprocess.Popen([*before, *LONG, "--slots", "1"]) as busy,
+    ):
+        wait_for_rows(first, "measured", 1)
+        plan, done = run([*asked, "--plan"]), run([*asked, "--slots", "3"])
+        busy.terminate()
+        busy.wait(900)
+    held = "other jobs hold 1 of 2 slots of the cluster"
+    assert held in plan.stdout and "1 trial at a time" in plan.stdout, plan.stdout
+    assert (done.returncode, held in done.stdout) == (Code.DONE, True), done.stderr
+    assert [row["slots"] for row in led.read(led.Files(out)) if row["kind"] == "session"] == [1]
     assert curves(out) == whole
 
 

@@ -224,6 +224,7 @@ PARTS = {
     "sweeps.engine.preflight",
     "sweeps.engine.provenance",
     "sweeps.engine.scratch",
+    "sweeps.engine.sharing",
     "sweeps.engine.silence",
 }
 READING = {"sweeps.findings", "sweeps.report"}

@@ -83,6 +83,16 @@ def test_a_killed_sweep_keeps_every_row_it_had(
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGUSR1 while trials train", "they save at their next records")
+def test_a_warned_sweep_saves_what_was_trained(killed: Any) -> None:
+    rows = led.read(led.Files(killed[0]))
+    left = [row for row in rows if row["kind"] == "preempted"]
+    assert left and {row["how"] for row in left} == {"signal"}
+    before = [rows[row["seq"] - 1] for row in left[-1:]]
+    assert [row["kind"] for row in before] == ["checkpointed"]
+
+
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_from_checkpoints(killed: Any) -> None:
     started = [row for row in led.read(led.Files(killed[0])) if row["kind"] == "started"]
     assert any(row["step"] > 0 and row["attempt"] > 1 for row in started)

@@ -21,7 +21,8 @@ ENDING = (
     signal.SIGTERM,
     signal.SIGXCPU,
 )
-
+# Those by which a batch system warns before it ends a job.
+WARNING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 _AGAIN_SECONDS = 0.05
 

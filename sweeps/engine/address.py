@@ -32,11 +32,6 @@ class Head:
     alive: Mapping[str, Mapping[str, float]]  # Ray's id of each node that is alive -> its resources
     is_here: bool  # whether this machine is one of these nodes
 
-    @property
-    def nodes(self) -> list[Mapping[str, float]]:
-        """The resources of each node that is alive."""
-        return list(self.alive.values())
-
 
 def require_address(address: str) -> None:
     """Raise `UsageError` if a text is no address of a cluster; with `auto`, if that in $RAY_ADDRESS is none."""
@@ -127,6 +122,12 @@ def again(address: str) -> Head:
         raise
 
 
+def free(head: Head) -> dict[str, Mapping[str, float]]:
+    """The resources of each node of a cluster that nobody holds now, by Ray's id."""
+    found = _call(head.address, "GetAllAvailableResources", "NodeResourceInfo").resources_list
+    return {node.node_id.hex(): node.resources_available for node in found}
+
+
 def _head(where: str, nodes: Iterable[Any]) -> Head:
     alive = [node for node in nodes if node.state == node.ALIVE]
     here = any(_is_there(Path(node.raylet_socket_name)) for node in alive)
@@ -152,7 +153,7 @@ def _connect(where: str, named: str) -> None:
         raise ClusterError(f"{named}: nothing listens there ({error.strerror}). {up}") from error
 
 
-def _call(where: str, method: str, *, token: bool = True) -> Any:
+def _call(where: str, method: str, of: str = "NodeInfo", *, token: bool = True) -> Any:
     """What the head answers to a call of Ray's; `grpc.RpcError` if it does not within seconds."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
@@ -162,7 +163,7 @@ def _call(where: str, method: str, *, token: bool = True) -> Any:
     channel = init_grpc_channel(where) if token else grpc.insecure_channel(where)
     with channel:
         asked = getattr(messages, f"{method}Request")()
-        service = services.NodeInfoGcsServiceStub(channel)
+        service = getattr(services, f"{of}GcsServiceStub")(channel)
         return getattr(service, method)(asked, timeout=_ANSWER_SECONDS)
 
 

@@ -158,7 +158,7 @@ class Driver:
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung
     # What to do with a trial once the checkpoint that it is saving has arrived.
-    _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop"]] = field(
+    _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop", "leave"]] = field(
         default_factory=dict
     )
     # Trials whose jobs wait for a worker -> the fields of the row when it begins.
@@ -178,6 +178,11 @@ class Driver:
     # Trials under way that are to be stopped: at their next record, or before they have begun.
     _to_stop: set[str] = field(default_factory=set)
     _ends: bool = False  # whether somebody asked that nothing new starts in this session
+    _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
+    _node: dict[str, str] = field(
+        default_factory=dict
+    )  # trial -> Ray's id of the node of its attempt
+    _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
 
     def __post_init__(self) -> None:
         self.sweep.source = str(self.ledger.files.ledger)
@@ -739,7 +744,7 @@ class Driver:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
         until a worker `began`. None while it depends on running trials, and when all is done."""
         self.take_requests()
-        if self._ends or self.reached_cap():
+        if self._ends or self._leaves or self.reached_cap():
             self._look()  # which trains nothing
             return None
         trial = self._next_trial()
@@ -769,14 +774,16 @@ class Driver:
         return job
 
     def began(self, trial_id: str, **where: str) -> None:
-        """Write down that a worker begins the job of a trial, and where: its `worker`, `address` and `device`,
-        as far as they are known."""
+        """Write down that a worker begins the job of a trial, and where: its `worker`, `address`, `node` and
+        `device`, as far as they are known."""
+        self._node[trial_id] = where.get("node", "")
         self._record("started", trial=trial_id, **self._queued.pop(trial_id), **where)
 
     def no_longer_wanted(self) -> list[str]:
         """The trials whose jobs wait for a worker and are not to begin: nothing new starts in this session, or
         somebody stops them."""
-        none = bool(self._queued) and (self._ends or self.reached_cap() is not None)
+        ends = self._ends or self._leaves
+        none = bool(self._queued) and (ends or self.reached_cap() is not None)
         return [trial for trial in self._queued if none or trial in self._to_stop]
 
     def take_back(self, trials: Collection[str]) -> None:
@@ -1089,6 +1096,9 @@ class Driver:
         if self.reached_cap():
             self._due[trial_id] = "cap"
             return False
+        if self._leaves or self._node.get(trial_id) in self._draining:
+            self._due[trial_id] = "leave"
+            return False
         return True
 
     def waits_for(self, trial_id: str) -> bool:
@@ -1122,6 +1132,9 @@ class Driver:
             cap = self.reached_cap()
             assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
+        elif due == "leave":
+            how: led.Ending = "signal" if self._leaves else "node"
+            self._record("preempted", trial=trial_id, attempt=trial.attempt, how=how)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
         """Write down that an attempt failed; it is retried up to `RETRIES` times per session (`LOSSES` times
@@ -1150,6 +1163,12 @@ class Driver:
         """Write down what has happened to a node of the cluster."""
         cut = {"reason": node["reason"][:_REASON]} if "reason" in node else {}
         self._record("node", **node | cut)
+        if node["state"] == "draining":
+            self._draining.add(node["node"])
+
+    def leave(self) -> None:
+        """Begin nothing more, and let each trial save and leave at its next record."""
+        self._leaves = True
 
     def _finish(self, trial: led.Trial) -> None:
         target = self.request.space.target

@@ -12,6 +12,7 @@ from tinylm.machine import memory
 
 ROOT = Path("/")
 _ROUNDING = 1e-9  # 1 / 0.1 is 10
+_RAYS_ROUNDING = 1e-3  # Ray counts in units of 0.0001, of which three thirds are 0.9999
 _UNLIMITED = 2**60  # bytes; version 1 writes a number near 2**63 for no limit
 
 
@@ -75,7 +76,9 @@ def room_for(takes: float, has: float, *, by_device: bool) -> int:
     """How many trials a resource has room for, of which each takes a part; `by_device` if the part has to
     be of one device, as that of GPUs."""
     if by_device:
-        return int(has) * int(1 / takes + _ROUNDING) if takes <= 1 else 0
+        whole, part = divmod(round(has, 4), 1)  # of a part, others use the rest
+        by_whole, by_part = int(1 / takes + _ROUNDING), int(part / takes + _RAYS_ROUNDING)
+        return int(whole) * by_whole + by_part if takes <= 1 else 0
     return int(has / takes + _ROUNDING)
 
 

@@ -10,13 +10,14 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import ray
 from ray import cloudpickle
+from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.engine.provenance import engine_code, program
@@ -79,6 +80,9 @@ class Tasks(Protocol):
     def nodes(self) -> list[Mapping[str, Any]]:
         """The nodes that are alive, as Ray describes them."""
 
+    def draining(self) -> Collection[str]:
+        """Ray's ids of the nodes that are about to end."""
+
     def start(self, node: str, look: Look, known: Known) -> Any:
         """A task on a node, begun now."""
 
@@ -98,6 +102,9 @@ class RayTasks:
 
     def nodes(self) -> list[Mapping[str, Any]]:
         return [node for node in ray.nodes() if node["Alive"]]
+
+    def draining(self) -> Collection[str]:
+        return state.state.get_draining_nodes()
 
     def start(self, node: str, look: Look, known: Known) -> Any:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -127,6 +134,7 @@ class _Looked:
     ended: float | None = None  # when the node was found to lack something, as `Tasks.now`
     told: str = ""  # what was told of it last, without what is measured: free space, the clock
     is_good: bool = False
+    is_draining: bool = False  # about to end: nothing new may start there
 
 
 @dataclass
@@ -173,6 +181,7 @@ class Nodes:
         alive = {
             node["NodeID"]: node for node in self.tasks.nodes() if self.slots(node["Resources"])
         }
+        draining = self.tasks.draining()
         events = []
         for name in self._looked.keys() - alive.keys():
             gone = self._looked.pop(name)
@@ -181,23 +190,33 @@ class Nodes:
         self._alive = alive
         for name, node in alive.items():
             looked = self._looked.setdefault(name, _Looked(_host(node)))
-            events += self._go_on(name, looked)
+            if name in draining and not looked.is_draining:
+                looked.is_draining, looked.task = True, None
+                events += [Event(name, looked.host, "draining")] if looked.is_good else []
+            if not looked.is_draining:
+                events += self._go_on(name, looked)
         if not any(one.task for one in self._looked.values()):
             self._word().unlink(missing_ok=True)
         return events
 
-    def resources(self) -> list[Mapping[str, float]]:
-        """The resources of each node that has joined, by the last look."""
-        return [node["Resources"] for name, node in self._alive.items() if self.has_joined(name)]
+    def resources(self) -> dict[str, Mapping[str, float]]:
+        """The resources of each node that has joined, by Ray's id, by the last look."""
+        return {
+            name: node["Resources"] for name, node in self._alive.items() if self.has_joined(name)
+        }
 
     def has_joined(self, node: str) -> bool:
         """Whether a node may train, by Ray's id."""
         looked = self._looked.get(node)
-        return looked is not None and looked.is_good
+        return looked is not None and looked.is_good and not looked.is_draining
+
+    def draining(self) -> set[str]:
+        """Ray's ids of the nodes that are about to end."""
+        return {name for name, one in self._looked.items() if one.is_draining}
 
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
-        return sorted(name for name, one in self._looked.items() if not one.is_good)
+        return sorted(name for name in self._looked if not self.has_joined(name))
 
     def close(self) -> None:
         """Remove what was written into the sweep's folder for nodes that have not answered."""

@@ -32,6 +32,7 @@ from sweeps.engine.machine import (
     this_machine,
 )
 from sweeps.engine.scratch import require_a_place
+from sweeps.engine.sharing import Share
 from sweeps.engine.store import opened
 from sweeps.engine.view import (
     View,
@@ -89,7 +90,7 @@ class Readers:
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
     """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
     _require_a_slot(request, options)
-    at_once = None if options.address == LOCAL else _slots_there(request, options)
+    there = None if options.address == LOCAL else _share_there(request, options)
     _refuse_audit(request, options.audit)
     ledger = led.ReadLedger(led.Files(folder))
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
@@ -110,7 +111,9 @@ def preview(request: Request, folder: Path, options: Options, console: Console) 
     show_plan(request, plan, load, left.states if left else {}, console)
     if read:
         console.print(sentence(passes_words(read)), highlight=False)
-    slots = at_once or _slots_here(request, load.configs, options, console)
+    slots = there.planned if there else _slots_here(request, load.configs, options, console)
+    if there and there.others:
+        console.print(there.words, highlight=False)
     audit = options.audit
     try:
         speeds, inits = probes(load.configs, lambda note: console.print(note, style="dim"))
@@ -141,12 +144,12 @@ def _planned(
     return pl.plan(request, machine, pl.earlier_draws(before, request.seed))
 
 
-def _slots_there(request: Request, options: Options) -> int:
+def _share_there(request: Request, options: Options) -> Share:
     """How many trials the cluster would run at once; `ClusterError` if it does not answer, or can't run any."""
     from sweeps.engine import tune
 
     gpus = _gpus(request, options)
-    return tune.slots_of(options.address, request.space.resources, options.slots, gpus)
+    return tune.share_of(options.address, request.space.resources, options.slots, gpus)
 
 
 def _slots_here(
@@ -464,18 +467,22 @@ class _Session:
                 f"{one['host']}: {node_words(one)}" for one in events if one["state"] == "refused"
             ]
             try:
-                slots = tune.slots(cluster, limit)
+                share = tune.share(cluster, limit)
             except ClusterError as error:
                 raise ClusterError("\n".join([str(error), *left_out])) from error
             if cluster.dashboard:
                 shown = f"dashboard: {cluster.dashboard} (`ray get-auth-token` prints its token)"
                 print(shown, flush=True)
-            expected = self._begin(cluster.dashboard, slots)
+            if share.others:
+                print(share.words, flush=True)
+            expected = self._begin(cluster.dashboard, share.planned)
             for words in left_out:
                 _warn(words)
             for event in events:
                 self.driver.note(event)
-            view = View(self.driver, expected.tokens, self.console)
+            view = View(
+                self.driver, expected.tokens, self.console, share=lambda: cluster.share(limit)
+            )
             with view.shown():
                 ended_by = tune.run(self.driver, cluster, view.update, limit, callbacks)
                 if ended_by is None and not self.driver.is_capped():

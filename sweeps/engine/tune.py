@@ -23,6 +23,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +85,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
-from ray._private import utils, worker  # noqa: E402
+from ray._private import state, utils, worker  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
+from ray.core.generated import gcs_pb2  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
 from ray.tune.execution import class_cache, experiment_state  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
@@ -111,6 +113,7 @@ from sweeps.engine.scratch import (  # noqa: E402
     require_token,
     shared_memory,
 )
+from sweeps.engine.sharing import Share, Use  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
 from sweeps.plan.space import Resources  # noqa: E402
@@ -118,12 +121,13 @@ from sweeps.text import duration  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
-from tinylm.signals import ENDING, Interrupted, interrupt, listening  # noqa: E402
+from tinylm.signals import ENDING, WARNING, Interrupted, interrupt, listening  # noqa: E402
 
 if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
 
 _ASK_SECONDS = 5  # between two questions to the head of a cluster that was running
+_LEAVE_SECONDS = 60  # that trials have to save and leave after a warning; the analysis comes then
 _END_SECONDS = 5  # that processes have to end after they were killed
 _LISTEN_SECONDS = 0.05  # between two looks at the end of Ray, which replaces a handler of signals
 _LOOK_SECONDS = 0.25  # between two looks at the cluster
@@ -131,6 +135,7 @@ WAIT_SECONDS = 600.0  # for a node that can run a trial, after the last was lost
 _LOST_SECONDS = 20  # after which a cluster that does not answer is lost; one may restart its head
 _AGAIN_SECONDS = 1  # after which a signal is a second one
 _STOP_SECONDS = 20  # that Ray Tune has to end its trials
+_USE_SECONDS = 1  # between two questions how a cluster is used
 _WHERE_SECONDS = 5  # that a worker has to say where it is
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
 _NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
@@ -197,8 +202,9 @@ class TrialActor(tune.Trainable):
         return {"event": json.dumps(event), "should_checkpoint": event["save"]}
 
     def where(self) -> dict[str, str]:
-        """Where this worker is: `worker`, `address` and, if Ray gave it a GPU, `device`."""
-        return {**_worker(), "address": ray.util.get_node_ip_address()}
+        """Where this worker is: `worker`, `address`, `node` and, if Ray gave it a GPU, `device`."""
+        node = ray.get_runtime_context().get_node_id()
+        return {**_worker(), "address": ray.util.get_node_ip_address(), "node": node}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save a checkpoint to the sweep's storage."""
@@ -246,19 +252,26 @@ class _Conversation:
     asking: threading.Lock = field(default_factory=threading.Lock)
 
     def interrupted(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: nothing more is started, asked or written."""
+        """Handle a signal: nothing more is started, and after one that is no warning nothing is asked or written."""
         now = time.monotonic()
         if self.signal is not None and now - self.heard > _AGAIN_SECONDS:
             interrupt(number, frame)
         if self.signal is not None:  # `timeout` signals a process, then its group
             return
         self.signal, self.heard = number, now
-        print("stopping; a second signal stops at once", file=sys.stderr)
+        what = "trials save at their next records" if self.is_leaving else "stopping"
+        print(f"{what}; a second signal stops at once", file=sys.stderr)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing more may be started, but attempts that run may still save and leave."""
+        has_time = time.monotonic() - self.heard < _LEAVE_SECONDS
+        return self.signal in WARNING and has_time and bool(self.driver.sweep.running)
 
     @property
     def over(self) -> bool:
         """Whether nothing more may be started, asked or written."""
-        return self.error is not None or self.signal is not None
+        return self.error is not None or (self.signal is not None and not self.is_leaving)
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles these objects, but no code here reads the pickle."""
@@ -289,13 +302,13 @@ class _Work(Searcher):
         # Not within `guard`: a cluster that is gone never answers.
         cluster, limit = self._conversation.cluster, self._conversation.limit
         events = cluster.look()
-        slots = _slots(cluster.takes, cluster.nodes(), limit)
+        slots = cluster.share(limit).to_ask_for
         with self._conversation.guard():
             for event in events:
                 self._conversation.driver.note(event.fields())
             if self._conversation.over:
                 job = None
-            elif running < slots:
+            elif running < slots and self._conversation.signal is None:
                 job = self._conversation.driver.next_job()
         if job is None:
             # Else no attempt is running, so there is nothing to wait for.
@@ -426,6 +439,8 @@ class _Notes(Callback):
         with self._conversation.guard():
             self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
+                if self._conversation.is_leaving:
+                    self._conversation.driver.leave()
                 self._conversation.driver.take_requests()
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
@@ -438,8 +453,9 @@ class _Notes(Callback):
 
     def _to_take_back(self) -> list[str]:
         """Ray's ids of attempts in its queue that are not to begin, or that a node could train which has joined
-        since."""
+        since, or that could go to one which is drained."""
         cluster, unwanted = self._conversation.cluster, self._conversation.driver.no_longer_wanted()
+        draining = cluster.draining()
         return [
             attempt
             for attempt, (_, trial) in self._conversation.waiting.items()
@@ -447,6 +463,7 @@ class _Notes(Callback):
             and (
                 self._conversation.trial_of[attempt] in unwanted
                 or any(map(cluster.has_joined, trial.config["without"]))
+                or not draining.issubset(trial.config["without"])
             )
         ]
 
@@ -486,6 +503,29 @@ def _slots(
     return found if limit is None else min(found, limit)
 
 
+def _share(
+    takes: Mapping[str, float],
+    nodes: Mapping[str, Mapping[str, float]],
+    use: Use,
+    limit: int | None,
+) -> Share:
+    """How many attempts run at once on nodes with these resources that are used in this way."""
+    left = [use.left(name, has) for name, has in nodes.items()]
+    return Share(_slots(takes, left, limit), _slots(takes, nodes.values(), limit))
+
+
+def _use() -> Use:
+    """How the cluster that this process has joined is used."""
+    job, held = bytes.fromhex(ray.get_runtime_context().get_job_id()), dict[str, Counter[str]]()
+    # Ray's public table of placement groups does not say whose they are.
+    for one in state.state._connect_and_get_accessor().get_placement_group_table():  # noqa: SLF001
+        group = gcs_pb2.PlacementGroupTableData.FromString(one)
+        if group.creator_job_id == job and group.state == group.CREATED:
+            for bundle in group.bundles:
+                held.setdefault(bundle.node_id.hex(), Counter()).update(bundle.unit_resources)
+    return Use(state.available_resources_per_node(), held)
+
+
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep signals for the driver while Ray starts."""
@@ -517,6 +557,7 @@ class Cluster:
         self._address = ""  # HOST:PORT of the head of one that was running
         self._answered = self._asked = time.monotonic()
         self._without: float | None = None  # since when it has no node for a trial
+        self._use, self._used_at = Use({}, {}), -math.inf  # how it is used, and when that was asked
         self._given_up = False
         if own and sys.platform == "linux":
             # Processes whose parent has died stay children of the driver, and end with it.
@@ -541,15 +582,29 @@ class Cluster:
         """What has happened to the nodes of a cluster that was running since they were last looked at."""
         return self._checked.look() if self._checked else []
 
-    def nodes(self) -> list[Mapping[str, float]]:
-        """The resources of each node that may train."""
+    def nodes(self) -> dict[str, Mapping[str, float]]:
+        """The resources of each node that may train, by Ray's id."""
         if self._checked:
             return self._checked.resources()
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+    def share(self, limit: int | None) -> Share:
+        """How many trials may run on it at once, `limit` at most, by what was free within the last second."""
+        nodes = self.nodes()
+        if self._own:
+            return _share(self.takes, nodes, Use(nodes, {}), limit)
+        now = time.monotonic()
+        if now - self._used_at >= _USE_SECONDS:
+            self._use, self._used_at = _use(), now
+        return _share(self.takes, nodes, self._use, limit)
 
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
         return self._checked.left_out() if self._checked else []
+
+    def draining(self) -> set[str]:
+        """Ray's ids of the nodes that are about to end."""
+        return self._checked.draining() if self._checked else set()
 
     def has_joined(self, node: str) -> bool:
         """Whether a node may train, by Ray's id."""
@@ -687,7 +742,7 @@ def cluster(
         used = Cluster(own=address == addresses.LOCAL)
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
-            used.takes = _takes(resources, gpus, used.nodes())
+            used.takes = _takes(resources, gpus, used.nodes().values())
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -740,23 +795,21 @@ def require_cluster(address: str) -> None:
     addresses.joined(address)
 
 
-def slots(cluster: Cluster, limit: int | None) -> int:
+def share(cluster: Cluster, limit: int | None) -> Share:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    return _some_slots(cluster.takes, cluster.nodes(), limit)
+    return _some(cluster.share(limit), cluster.takes)
 
 
-def slots_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> int:
+def share_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> Share:
     """How many trials the cluster at an address would run at once, `limit` at most, without joining it;
     `ClusterError` if it does not answer, or can't run any."""
-    nodes = addresses.ask(address).nodes
-    return _some_slots(_takes(resources, gpus, nodes), nodes, limit)
+    head = addresses.ask(address)
+    takes = _takes(resources, gpus, head.alive.values())
+    return _some(_share(takes, head.alive, Use(addresses.free(head), {}), limit), takes)
 
 
-def _some_slots(
-    takes: Mapping[str, float], nodes: Sequence[Mapping[str, float]], limit: int | None
-) -> int:
-    found = _slots(takes, nodes, limit)
-    if found == 0:
+def _some(found: Share, takes: Mapping[str, float]) -> Share:
+    if found.total == 0:
         needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
         raise ClusterError(f"no node has the {needs} that a trial needs")
     return found

@@ -20,6 +20,7 @@ from rich.text import Text
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver, Left
 from sweeps.engine.machine import size
+from sweeps.engine.sharing import Share, Sharing
 from sweeps.plan import arms
 from sweeps.plan.horizons import FACTORS
 from sweeps.plan.request import PlannedTrial, Request
@@ -56,6 +57,7 @@ _STYLES = {
 }
 _ROLES = {"tuning": "re-tune", "confirm": "confirm", "audit": "audit", "horizon": "horizon"}
 _LONGEST = 24  # characters of a value in the live table
+_ENDING: dict[led.Ending, str] = {"node": "its node", "signal": "before the sweep ends"}
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 
@@ -423,7 +425,9 @@ class View:
         expected: int,
         console: Console,
         clock: Callable[[], float] = time.monotonic,
+        share: Callable[[], Share] = lambda: Share(0, 0),  # of a cluster, while others may use it
     ) -> None:
+        self._share, self._sharing = share, Sharing(share().others)
         self._driver = driver
         self._expected = expected  # tokens of the whole sweep
         self._console = console
@@ -537,9 +541,13 @@ class View:
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
         lines.add_row(f"{count(spent)} of about {count(total)} tokens (in full: {count(full)})")
         lines.add_row(f"{duration(passed)}{left}")
+        if (slots := self._share()).others:
+            lines.add_row(slots.words)
         return lines
 
     def _tell(self) -> None:
+        if (line := self._sharing.look(self._share(), self._clock())) and self._live is None:
+            self._console.print(line, highlight=False)
         for row in self._driver.take_news():
             # The table shows the states of trials.
             is_of_sweep = row["kind"] == "steered" and "trial" not in row
@@ -584,6 +592,8 @@ class View:
                 what = f"{row['kind']}: {row['reason']}"
             case "capped":
                 what = _capped(row)
+            case "preempted":
+                what = f"saved at step {trial.step} to leave {_ENDING[row['how']]}"
             case "unusable":
                 what = f"the checkpoint of step {row['step']} can't be used: {row['reason']}"
             case "audited":

@@ -31,7 +31,18 @@ def machine(root: Path, groups: str, files: Mapping[str, str]) -> Path:
 
 @pytest.mark.parametrize(
     ("takes", "has", "trials"),
-    [(0.6, 2, 2), (0.5, 2, 4), (0.1, 1, 10), (1 / 3, 4, 12), (1, 4, 4), (0.5, 0, 0), (2, 4, 0)],
+    [
+        *[
+            (0.6, 2, 2),
+            (0.5, 2, 4),
+            (0.1, 1, 10),
+            (1 / 3, 4, 12),
+            (1, 4, 4),
+            (0.5, 0, 0),
+            (2, 4, 0),
+        ],
+        *[(0.5, 1.5, 3), (0.6, 1.4, 1), (1, 1.5, 1), (1 / 3, 0.9999, 3)],  # others use a part
+    ],
 )
 def test_shares_of_gpus_are_packed_by_device(takes: float, has: float, trials: int) -> None:
     assert room_for(takes, has, by_device=True) == trials

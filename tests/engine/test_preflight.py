@@ -36,6 +36,7 @@ class Cluster:
     cpus: dict[str, float] = field(default_factory=dict)  # by node
     slow: set[str] = field(default_factory=set)  # nodes that do not answer
     dead: set[str] = field(default_factory=set)  # nodes on which tasks fail
+    drained: set[str] = field(default_factory=set)  # nodes that are about to end
     ahead: float = 0.0  # seconds, of the clocks of all nodes
     sees: dict[str, Any] = field(default_factory=dict)  # what nodes see otherwise
     clock: float = 0.0
@@ -47,6 +48,9 @@ class Cluster:
             {"NodeID": name, "Resources": {"CPU": cpus}, **there}
             for name, cpus in self.cpus.items()
         ]
+
+    def draining(self) -> set[str]:
+        return self.drained
 
     def start(self, node: str, look: Look, known: Known) -> tuple[str, Look, Known]:
         self.begun.append(node)
@@ -104,7 +108,7 @@ def refused(name: str, reason: str) -> Event:
 
 def test_nodes_that_lack_nothing_join(nodes: Nodes) -> None:
     assert nodes.first_look() == [joined("a", 2), joined("b", 4)]
-    assert [has["CPU"] for has in nodes.resources()] == [2.0, 4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"a": 2.0, "b": 4.0}
     assert nodes.left_out() == []
 
 
@@ -118,7 +122,7 @@ def test_a_node_that_lacks_something_is_left_out_with_the_reason(
 ) -> None:
     lacks.reasons["a"] = "it has no torch"
     assert nodes.first_look() == [refused("a", "it has no torch"), joined("b", 4)]
-    assert [has["CPU"] for has in nodes.resources()] == [4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"b": 4.0}
     assert (nodes.left_out(), nodes.has_joined("a")) == (["a"], False)
 
 
@@ -204,11 +208,28 @@ def test_it_waits_if_no_other_can(tmp_path: Path, cluster: Cluster) -> None:
     assert nodes.first_look() == [refused("a", "is late"), refused("b", "is late")]
 
 
+def test_a_node_that_is_drained_is_told_and_trains_nothing_new(
+    nodes: Nodes, cluster: Cluster
+) -> None:
+    nodes.first_look()
+    cluster.drained.add("a")
+    assert nodes.look() == [Event("a", "host (10.0.0.1)", "draining")]
+    assert (nodes.left_out(), nodes.draining(), list(nodes.resources())) == (["a"], {"a"}, ["b"])
+    del cluster.cpus["a"]
+    assert nodes.look() == [Event("a", "host (10.0.0.1)", "lost")]
+
+
+def test_a_node_that_joins_while_it_is_drained_is_left_out(nodes: Nodes, cluster: Cluster) -> None:
+    cluster.drained.add("a")
+    assert nodes.first_look() == [joined("b", 4)]
+    assert nodes.left_out() == ["a"]
+
+
 def test_a_node_that_is_gone_is_lost(nodes: Nodes, cluster: Cluster) -> None:
     nodes.first_look()
     del cluster.cpus["a"]
     assert nodes.look() == [Event("a", "host (10.0.0.1)", "lost")]
-    assert [has["CPU"] for has in nodes.resources()] == [4.0]
+    assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"b": 4.0}
     assert nodes.look() == []
 
 

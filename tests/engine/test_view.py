@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sweeps import ledger as led
 from sweeps import steering
+from sweeps.engine.sharing import Share
 from sweeps.engine.view import View, show_forecast, show_inits
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast
@@ -28,6 +29,7 @@ def shown(
     records: float = 7,
     what: Request | None = None,
     width: int = 100,
+    free: int = 5,
 ) -> str:
     """All that is printed while a sweep runs for a number of records, which take 70 seconds."""
     now = [0.0]
@@ -35,9 +37,12 @@ def shown(
     console = Console(file=file, force_terminal=terminal, width=width, height=height, no_color=True)
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, what or request(grid(RATES)))
-        view = View(conductor, 10**5, console, lambda: now[0])
+        slots = [Share(5, 5)]
+        view = View(conductor, 10**5, console, lambda: now[0], lambda: slots[0])
         conductor.begin({})
         with view.shown():
+            slots[0] = Share(free, 5)
+            view.update()
             Engine(conductor, v_shaped).run(records)
             now[0] = 70.0
             view.update()
@@ -56,6 +61,11 @@ def shown(
 )
 def test_a_file_gets_a_line_for_every_decision(tmp_path: Path, line: str) -> None:
     assert line in shown(tmp_path, terminal=False, records=1e9)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_other_jobs_hold_of_a_cluster_is_shown(tmp_path: Path, terminal: bool) -> None:
+    assert "other jobs hold 3 of 5 slots" in shown(tmp_path, terminal=terminal, free=2)
 
 
 BUDGETS = {
