@@ -31,6 +31,7 @@ from sweeps.report.stability import stability_words
 from sweeps.text import (
     between,
     duration,
+    hours,
     loss,
     named,
     perplexity,
@@ -96,7 +97,8 @@ def _template() -> Any:
         "with_code": lambda text: Markdown(with_code(text)),
         "link": lambda text: Markdown(quote(str(text))),
         "anchor": lambda heading: Markdown(anchor(heading)),
-        "digits": lambda number: "" if number is None else f"{number:.4g}",
+        "hours": hours,
+        "duration": duration,
     }
     return environment.get_template(TEMPLATE)
 
