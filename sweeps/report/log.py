@@ -98,9 +98,14 @@ def _template() -> Any:
         "link": lambda text: Markdown(quote(str(text))),
         "anchor": lambda heading: Markdown(anchor(heading)),
         "hours": hours,
-        "duration": duration,
+        "time": lambda number: "" if number is None else _time(number),
     }
     return environment.get_template(TEMPLATE)
+
+
+def _time(number: float) -> str:
+    """A training time in hours, and as people say it."""
+    return f"{hours(number)} hours ({duration(3600 * number)})"
 
 
 _LARGEST = 10**6  # bytes of the notes on a sweep

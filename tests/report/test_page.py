@@ -747,9 +747,9 @@ def column(page: Page, number: int) -> list[str]:
 def test_the_table_sorts_by_numbers_with_missing_ones_last(rates: Visit) -> None:
     heading = rates.page.locator("#trials th button", has_text="validation loss")
     heading.click()
-    up = column(rates.page, 4)
+    up = column(rates.page, 5)
     heading.click()
-    down = column(rates.page, 4)
+    down = column(rates.page, 5)
     numbers = [float(text) for text in up if text]
     assert numbers == sorted(numbers) and len(numbers) > 3
     assert [float(text) for text in down if text] == numbers[::-1]
@@ -793,7 +793,7 @@ def test_a_status_that_is_left_out_is_left_out_everywhere(rates: Visit) -> None:
 def test_the_best_are_those_at_the_top_of_the_table(rates: Visit) -> None:
     page = afresh(rates)
     page.select_option("#best", "3")
-    assert column(rates.page, 3) == ["0.002", "0.001", "0.004"]
+    assert column(rates.page, 4) == ["0.002", "0.001", "0.004"]
     assert len(drawn(page, "curves")) == 3
 
 
@@ -1081,6 +1081,34 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, rates: Visit) -> None:
     wider = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (wider, ground) == (False, "rgb(22, 24, 27)")
+
+
+SHOWN_HEADINGS = "#trials th:visible"
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_on_a_phone_the_table_has_what_fits(browser: Browser, tmp_path: Path, kind: str) -> None:
+    if kind == "search":
+        two_draws(tmp_path / "s", 3)
+    else:
+        conduct(tmp_path / "s", study(retune=RETUNE))
+    narrow = Visit(browser, opened(tmp_path / "s"), viewport={"width": 390, "height": 800}).page
+    headings = narrow.locator(SHOWN_HEADINGS).all_inner_texts()[1:]
+    assert headings == ["trial", "validation loss", "tokens", "status"]
+    overflow = narrow.locator("#trials").evaluate(
+        "(one) => one.parentElement.scrollWidth > one.parentElement.clientWidth"
+    )
+    assert not overflow
+
+
+@needs_browser
+def test_on_a_screen_the_table_has_a_column_for_each_value(
+    browser: Browser, tmp_path: Path
+) -> None:
+    page = Visit(browser, opened(two_draws(tmp_path / "s", 3).folder)).page
+    headings = page.locator(SHOWN_HEADINGS).all_inner_texts()[1:]
+    assert headings == ["rank", "lr", "weight_decay", "validation loss", "tokens", "status"]
 
 
 def post(
