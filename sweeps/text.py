@@ -4,6 +4,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from sweeps.exits import masked, masked_words
@@ -48,12 +49,19 @@ def probability(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 45 s, 12 min, 3.4 h."""
+    """Seconds as a person would say them: 0.35 s, 45 s, 12 min, 3.4 h."""
+    if 0 < seconds < 1:
+        return f"{seconds:.2g} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def hours(number: float | None) -> str:
+    """A number of hours, without an exponent however small: 1.234, 0.0001969."""
+    return "" if number is None else f"{Decimal(f'{number:.4g}'):f}"
 
 
 UNITS_OF_CAPS = {
@@ -132,8 +140,16 @@ def passes_words(trials: Sequence[tuple[float, int]]) -> str:
     """A clause on how often each trial reads its training text: a pair for each, the passes over the
     text and its tokens."""
     passes, tokens = zip(*trials, strict=True)
-    often = times(min(passes), max(passes))
-    return f"each trial reads the training text ({between(tokens)} tokens) about {often}"
+    text = f"the training text ({between(tokens)} tokens)"
+    if max(passes) < 1:
+        return f"each trial reads about {share(min(passes), max(passes))} of {text}"
+    return f"each trial reads {text} about {times(min(passes), max(passes))}"
+
+
+def share(low: float, high: float) -> str:
+    """A share, or from which to which: 26%, 3.7% to 10%."""
+    least, most = (f"{100 * n:.0f}%" if n > 0.0995 else f"{100 * n:.2g}%" for n in (low, high))
+    return least if least == most else f"{least} to {most}"
 
 
 def init_words(loss_init: float, uniform: float, setting: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from sweeps.text import (
     cap_amount,
     count,
     duration,
+    hours,
     init_words,
     loss,
     named,
@@ -63,10 +64,27 @@ def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(45, "45 s"), (99, "99 s"), (100, "2 min"), (719, "12 min"), (12_240, "3.4 h")],
+    [
+        (0, "0 s"),
+        (0.3521, "0.35 s"),
+        (0.0042, "0.0042 s"),
+        (45, "45 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (719, "12 min"),
+        (12_240, "3.4 h"),
+    ],
 )
 def test_a_duration_has_the_unit_that_a_person_would_take(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(None, ""), (0, "0"), (9.778e-5, "0.00009778"), (0.03654321, "0.03654"), (12.5, "12.5")],
+)
+def test_hours_have_no_exponent(number: float | None, text: str) -> None:
+    assert hours(number) == text
 
 
 @pytest.mark.parametrize("given", ["--name {}", "--name={}"])
@@ -151,16 +169,19 @@ def test_a_clause_becomes_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("trials", "text"),
     [
-        ([(40.2, 24_576)], "(24,576 tokens) about 40 times"),
-        ([(1.02, 24_576)], "(24,576 tokens) about once"),
-        ([(0.352, 24_576)], "(24,576 tokens) about 0.35 times"),
-        ([(40.2, 100), (9.6, 400)], "(100 to 400 tokens) about 10 to 40 times"),
+        ([(40.2, 24_576)], "the training text (24,576 tokens) about 40 times"),
+        ([(1.02, 24_576)], "the training text (24,576 tokens) about once"),
+        ([(0.352, 24_576)], "about 35% of the training text (24,576 tokens)"),
+        ([(0.037, 100), (0.0017, 100)], "about 0.17% to 3.7% of the training text (100 tokens)"),
+        ([(0.0999, 100)], "about 10% of the training text (100 tokens)"),
+        ([(0.5, 100), (2.0, 400)], "the training text (100 to 400 tokens) about 0.5 to 2 times"),
+        ([(40.2, 100), (9.6, 400)], "the training text (100 to 400 tokens) about 10 to 40 times"),
     ],
 )
 def test_passes_are_told_with_the_size_of_the_text(
     trials: list[tuple[float, int]], text: str
 ) -> None:
-    assert passes_words(trials) == f"each trial reads the training text {text}"
+    assert passes_words(trials) == f"each trial reads {text}"
 
 
 def test_a_high_loss_at_init_is_told_with_the_setting_that_lowers_it() -> None:

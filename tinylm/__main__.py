@@ -322,16 +322,23 @@ def export(
         Literal["hf"],
         typer.Option(help="The format: hf is a folder that Hugging Face's transformers loads."),
     ] = "hf",
+    custom_code: Annotated[
+        bool,
+        typer.Option(
+            "--custom-code",
+            help="Write the model's own code beside it, so that any model can be exported.",
+        ),
+    ] = False,
 ) -> None:
     """Write a checkpoint as a folder that another program loads."""
     with reported():
         from tinylm import checkpoint
-        from tinylm.export import write_hf
+        from tinylm.export import loads_as, write_hf
 
         trained = checkpoint.load_model(_checkpoint_file(saved))
         with storing(folder):
-            write_hf(trained, folder)
-        print(f"{folder}: transformers loads it as a Llama (AutoModelForCausalLM, AutoTokenizer)")
+            write_hf(trained, folder, custom_code=custom_code)
+        print(f"{folder}: {loads_as(custom_code)}")
 
 
 @app.command()

@@ -317,7 +317,8 @@ def _with_validation(
             return found
     assert found.longest is not None
     note = (
-        "the end of the only document is held out; data.separator says what is between documents"
+        "the text is one document, whose end is held out; data.separator says what separates documents, "
+        "and a file with a JSON object per line must be named .jsonl"
         if one
         else "one document is most of the text: its end is held out"
     )

@@ -1,11 +1,12 @@
-"""A checkpoint as a folder that Hugging Face's `transformers` loads, without any code of ours.
+"""A checkpoint as a folder that Hugging Face's `transformers` loads.
 
-A pre-norm model with rotary positions and SwiGLU is a Llama. Its names, its order of rotary pairs and
-its files are known here alone.
+A pre-norm model with rotary positions and SwiGLU is a Llama, which needs no code of ours. Its names, its
+order of rotary pairs and its files are known here alone. Any other model is written with its code.
 
 Shapes are part of names, as in `tinylm.model`.
 """
 
+import ast
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -38,33 +39,52 @@ def why_not(config: cfg.Config) -> list[str]:
     return reasons
 
 
-def write_hf(trained: TrainedModel, folder: Path, card: str = "") -> None:
+def write_hf(
+    trained: TrainedModel, folder: Path, card: str = "", *, custom_code: bool = False
+) -> None:
     """Write a model, its tokenizer and a model card into a new folder, in the layout of the Hugging Face
     Hub. The folder is there once it is complete.
 
-    Raises `ConfigError` if the model is not a Llama, or the folder exists already.
+    With `custom_code` the model has its own code beside it, which `trust_remote_code=True` runs. Raises
+    `ConfigError` if it is not a Llama and has none, or if the folder exists already.
     """
-    wrong = why_not(trained.config)
+    wrong = [] if custom_code else why_not(trained.config)
+    if wrong:
+        wrong.append("--custom-code exports such a model with its own code")
     if os.path.lexists(folder):
         wrong.append(f"{folder}: already exists; choose a new folder")
     if wrong:
         raise cfg.ConfigError(wrong)
     with replacing_folder(folder) as new:
-        for name, content in _contents(trained, card):
+        for name, content in _contents(trained, card, custom_code):
             with replacing(new / name) as stream:
                 stream.write(content)
 
 
-def _contents(trained: TrainedModel, card: str) -> Iterator[tuple[str, bytes]]:
+def loads_as(custom_code: bool) -> str:
+    """What people should know of an export."""
+    return (
+        "transformers loads it with trust_remote_code=True, which runs modeling_tinylm.py"
+        if custom_code
+        else "transformers loads it as a Llama (AutoModelForCausalLM, AutoTokenizer)"
+    )
+
+
+def _contents(trained: TrainedModel, card: str, custom_code: bool) -> Iterator[tuple[str, bytes]]:
     """The files of a folder, one by one: the weights take much memory."""
     from safetensors.torch import save
 
     c, end = trained.config.model, trained.tokenizer.token_to_id(END_OF_TEXT)
-    yield "model.safetensors", save(dict(_weights(trained.model.state_dict(), c)), _METADATA)
-    yield "config.json", _json(_config(c, end))
+    state = trained.model.state_dict()
+    weights = _with_names(state, c) if custom_code else _weights(state, c)
+    yield "model.safetensors", save(dict(weights), _METADATA)
+    if custom_code:
+        yield f"{_MODULE}.py", _code().encode()
+    config = _custom_config(c) if custom_code else _config(c)
     # A document begins after the end of another, as in training.
     begins = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-    yield "generation_config.json", _json(begins)
+    yield "config.json", _json(config | begins)
+    yield "generation_config.json", _json(begins | ({"use_cache": False} if custom_code else {}))
     yield "tokenizer.json", trained.tokenizer.to_str(pretty=True).encode()
     yield "tokenizer_config.json", _json(_TOKENIZER | {"model_max_length": c.context_length})
     if card:
@@ -92,8 +112,8 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1).encode() + b"\n"
 
 
-def _config(c: cfg.Model, end: int | None) -> dict[str, Any]:
-    """The content of config.json."""
+def _config(c: cfg.Model) -> dict[str, Any]:
+    """The content of config.json, without token ids."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -113,9 +133,6 @@ def _config(c: cfg.Model, end: int | None) -> dict[str, Any]:
         "tie_word_embeddings": c.tie_embeddings,
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
     }
 
 
@@ -150,3 +167,67 @@ _NAMES = {  # of the weights of a layer that are the same in a Llama
     "mlp.up_proj": "ffn.up.weight",
     "mlp.down_proj": "ffn.down.weight",
 }
+
+
+# A model with its code
+
+_MODULE = "modeling_tinylm"
+_IMPORT = "from tinylm.model import POSITION, NoPosition, Transformer\n"
+_ABOUT = """# Written by an export of tinylm, and the whole code of the model beside it.
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+"""
+
+
+def _code() -> str:
+    """The module of the model for `transformers`, which imports nothing of ours."""
+    here = Path(__file__).parent
+    wrapper = (here / f"{_MODULE}.py").read_text()
+    _, future, body = wrapper.partition("from __future__ import annotations\n")
+    before, wanted, after = body.partition(_IMPORT)
+    assert future
+    assert wanted
+    return _ABOUT + before + _classes((here / "model.py").read_text()) + after
+
+
+def _classes(source: str) -> str:
+    """What the model is made of: its module from the first class to that of the whole model."""
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    (last,) = (node for node in classes if node.name == "Transformer")
+    lines = source.splitlines(keepends=True)[classes[0].lineno - 1 : last.end_lineno]
+    # Annotations are not evaluated; here the settings have another class.
+    return "\n" + "".join(lines).replace("cfg.Model", "SimpleNamespace") + "\n"
+
+
+def _custom_config(c: cfg.Model) -> dict[str, Any]:
+    """The content of config.json for a model with its code, without token ids."""
+    return {
+        "architectures": ["TinyLMForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{_MODULE}.TinyLMConfig",
+            "AutoModelForCausalLM": f"{_MODULE}.TinyLMForCausalLM",
+        },
+        "model_type": "tinylm",
+        "dtype": "float32",
+        "tinylm": c.model_dump(),
+        # Where other programs look for these:
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": c.context_length,
+        "num_hidden_layers": c.n_layers,
+        "hidden_size": c.d_model,
+        "num_attention_heads": c.n_heads,
+        "tie_word_embeddings": c.tie_embeddings,
+        "use_cache": False,
+    }
+
+
+def _with_names(own: Mapping[str, Tensor], c: cfg.Model) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a model by their names in its own code; no two share memory."""
+    for name, weight in own.items():
+        if not (c.tie_embeddings and name == "head.weight"):
+            yield f"model.{name}", weight.clone()

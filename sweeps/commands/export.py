@@ -32,6 +32,13 @@ def main(
         Literal["hf"],
         typer.Option(help="The format: hf is a folder that Hugging Face's transformers loads."),
     ] = "hf",
+    custom_code: Annotated[
+        bool,
+        typer.Option(
+            "--custom-code",
+            help="Write the model's own code beside it, so that any model can be exported.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the best model of a sweep or of an experiment, with a model card, for another program."""
@@ -44,11 +51,11 @@ def main(
         found = Reader().findings(files)
         runs, run, file = best_model(files, found, arm)
         from tinylm.checkpoint import load_model
-        from tinylm.export import write_hf
+        from tinylm.export import loads_as, write_hf
 
         trained = load_model(file)
         with exits.storing(folder):
-            write_hf(trained, folder, card(found, runs, run, arm))
+            write_hf(trained, folder, card(found, runs, run, arm), custom_code=custom_code)
         if as_json:
             of = {
                 "sweep": str(files.folder),
@@ -56,9 +63,9 @@ def main(
                 "trial": run.trial,
                 "label": run.label,
             }
-            print_json({"folder": str(folder), "to": to, **of})
+            print_json({"folder": str(folder), "to": to, "custom_code": custom_code, **of})
         else:
-            print(f"{folder}: {run.label}, which transformers loads as a Llama")
+            print(f"{folder}: {run.label}; {loads_as(custom_code)}")
 
 
 def _named(name: str) -> tuple[Files, str]:

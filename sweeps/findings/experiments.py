@@ -120,6 +120,12 @@ class Experiment:
         return terms(self.runs[0], self.results.metric)
 
     @property
+    def flops(self) -> int:
+        """The training FLOPs of its longest run."""
+        own = self.runs if self.are_alike else self.runs[:1]
+        return max(trial.tokens for trial in own) * self.runs[0].flops_per_token
+
+    @property
     def finished(self) -> list[Trial]:
         """The runs that finished."""
         return [trial for trial in self.runs if trial.status == "finished"]

@@ -545,44 +545,63 @@ def _around(swept: SweptPath, best: Any, every: Iterable[Any] | None) -> list[An
 
 @dataclass(frozen=True)
 class Importance:
-    """The share of the spread of losses that each path explains, at one point."""
+    """How much of the ranking of trials each path explains by itself, at one point."""
 
     point: Point
     trials: int  # that were measured there
-    shares: dict[str, float]  # by path
+    shares: dict[str, float]  # by path, the highest first; they need not add up to 1
 
 
 def importance(results: Results) -> Importance | None:
-    """The importance of each path of a joint search (PED-ANOVA, arXiv:2304.10255), where all trials were
-    last measured, so that early stopping takes none away; None for fewer than ten trials, equal losses or a
-    single path."""
-    paths = [swept.path for swept in results.swept if len(swept.values) > 1]
+    """How much of the ranking of a joint search each path explains by itself, where all trials were last
+    measured, so that early stopping takes none away; None for fewer than ten trials, equal losses or a
+    single path.
+
+    For numbers the adjusted R^2 of a parabola through the ranks, for others that of the mean rank of each
+    value. Ranks, because one very high loss would outweigh all others; adjusted, because every path
+    explains some of a few trials by chance.
+    """
+    several = [swept for swept in results.swept if len(swept.values) > 1]
     point = results.final if results.common is None else results.common
     whole = [
         (trial, record.loss(results.metric))
         for trial in results.trials
         if trial.status not in {"diverged", "failed"}
         and (record := at(trial, point)) is not None
-        and all(path in trial.values for path in paths)
+        and all(swept.path in trial.values for swept in several)
     ]
-    if point is None or len(paths) < 2 or len(whole) < 10 or len({loss for _, loss in whole}) == 1:
+    if (
+        point is None
+        or len(several) < 2
+        or len(whole) < 10
+        or len({loss for _, loss in whole}) == 1
+    ):
         return None
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from scipy.stats import rankdata
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spaces: dict[str, Any] = {
-        s.path: optuna.distributions.FloatDistribution(s.values[0], s.values[-1], log=s.log)
-        if s.numeric
-        else optuna.distributions.CategoricalDistribution(s.values)
-        for s in results.swept
-        if s.path in paths
+    rank_N = rankdata([loss for _, loss in whole])
+    shares = {
+        swept.path: _explained(swept, [trial.value(swept.path) for trial, _ in whole], rank_N)
+        for swept in several
     }
-    study = optuna.create_study()
-    for trial, loss in whole:
-        values = {path: trial.value(path) for path in paths}
-        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=loss))
-    found: Mapping[str, float] = get_param_importances(
-        study, evaluator=PedAnovaImportanceEvaluator()
-    )
-    return Importance(point, len(whole), dict(found))
+    ordered = sorted(shares.items(), key=lambda share: -share[1])
+    return Importance(point, len(whole), dict(ordered))
+
+
+def _explained(swept: SweptPath, values: Sequence[Any], rank_N: Any) -> float:
+    """The share of the ranks that the values of one path explain, adjusted for chance; at least 0."""
+    import numpy as np
+
+    known = list(dict.fromkeys(values))
+    if swept.numeric:
+        x_N = np.log(values) if swept.log else np.array(values, float)
+        x_N = (x_N - x_N.mean()) / (x_N.std() or 1.0)
+        design_NP = np.vander(x_N, min(3, len(known)))
+    else:
+        design_NP = np.array([[value == one for one in known] for value in values], float)
+    n, parameters = design_NP.shape
+    if n <= parameters:
+        return 0.0
+    fit_P = np.linalg.lstsq(design_NP, rank_N)[0]
+    missed = ((rank_N - design_NP @ fit_P) ** 2).sum() / (n - parameters)
+    return max(0.0, float(1 - missed / rank_N.var(ddof=1)))

@@ -31,7 +31,7 @@ from sweeps.report.risk import risk_words
 from sweeps.report.speedup import speedup_words, target_words
 from sweeps.report.strategy import strategy
 from sweeps.report.tested import arm_test_words, tested_words
-from sweeps.text import quantity, sentence, show, times
+from sweeps.text import quantity, sentence, share, show, times
 from tinylm import config as cfg
 
 
@@ -49,6 +49,8 @@ class Entry:
     configuration: list[str]
     changes: dict[str, tuple[str, str]]  # path -> before and after
     strategy: list[str]  # how the values were found
+    params: int
+    flops: int  # of the longest run
     runs: int
     finished: int
     train_loss: float | None  # mean over the finished runs, like the next three
@@ -122,6 +124,8 @@ def _entry(one: Experiment) -> Entry:
             if alike or path in told
         },
         strategy=strategy(one.results),
+        params=first.params,
+        flops=one.flops,
         runs=len(one.runs),
         finished=len(one.finished),
         train_loss=one.train_loss,
@@ -232,9 +236,8 @@ def configuration(trial: Trial) -> list[str]:
     lowest = optim.lr * optim.lr_final_fraction
     often = ""
     if trial.passes is not None:
-        few = trial.passes < 1
-        read = f"{trial.passes:.2g} of it" if few else f"about {times(trial.passes, trial.passes)}"
-        often = f", read {read}"
+        read = trial.passes, trial.passes
+        often = f"; a run reads {f'{share(*read)} of it' if trial.passes < 1 else f'it about {times(*read)}'}"
     clip = "none" if optim.clip_norm == "none" else f"gradient clipping at {optim.clip_norm:g}"
     return [
         f"Model: {model.n_layers} layers, {model.d_model} hidden dim, {model.n_heads} heads, "
@@ -243,7 +246,7 @@ def configuration(trial: Trial) -> list[str]:
         f"Training: {end}, batch size {optim.batch_size}, context length {model.context_length}",
         f"Learning rate: {show(optim.lr)} (peak), {show(lowest)} (min), {warmup}, {decay}",
         f"Optimizer: AdamW (β1={optim.beta1:g}, β2={optim.beta2:g}, weight "
-        f"decay={optim.weight_decay:g})",
+        f"decay={show(optim.weight_decay)})",
         f"Regularization: {clip}",
         f"Dataset: {corpus} (vocabulary of {model.vocab_size:,} tokens; digest of documents, split and "
         f"vocabulary: {trial.corpus}){often}",

@@ -165,7 +165,7 @@ def _compared(one: Experiment, group: str) -> Content:
         "where": when(results.point_of(one.finished)) if one.finished else "",
         "chosen": one.is_chosen,
         "seconds": one.seconds,
-        "flops": max((t.tokens for t in own), default=0) * first.flops_per_token,
+        "flops": one.flops,
         # The interval that its study gives it, against the baseline there.
         "effect": effect
         and {

@@ -31,6 +31,7 @@ from sweeps.report.stability import stability_words
 from sweeps.text import (
     between,
     duration,
+    hours,
     loss,
     named,
     perplexity,
@@ -96,9 +97,15 @@ def _template() -> Any:
         "with_code": lambda text: Markdown(with_code(text)),
         "link": lambda text: Markdown(quote(str(text))),
         "anchor": lambda heading: Markdown(anchor(heading)),
-        "digits": lambda number: "" if number is None else f"{number:.4g}",
+        "hours": hours,
+        "time": lambda number: "" if number is None else _time(number),
     }
     return environment.get_template(TEMPLATE)
+
+
+def _time(number: float) -> str:
+    """A training time in hours, and as people say it."""
+    return f"{hours(number)} hours ({duration(3600 * number)})"
 
 
 _LARGEST = 10**6  # bytes of the notes on a sweep

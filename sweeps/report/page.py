@@ -229,7 +229,8 @@ def _importance(found: SearchFindings | StudyFindings) -> Content | None:
     return {
         "shares": known.shares,
         "words": (
-            f"Shares of the spread of the losses of {known.trials} trials {when(known.point)} (PED-ANOVA). "
+            f"How much of the ranking of {known.trials} trials {when(known.point)} each path explains by itself: "
+            f"the adjusted R² of a parabola through the ranks, or of the mean rank of each value. "
             f"{'' if known.point == found.results.final else 'Early losses may depend on other paths than final ones.'}"
         ).strip(),
     }

@@ -96,7 +96,7 @@ def _head_words(found: SearchFindings | StudyFindings, best: str) -> list[str]:
     steps = steps_of(found)
     words = [with_code(step.words) for step in steps] or ["None suggested by the data."]
     space = next_space(found.results, steps)
-    block = [f"The first that asks for a new sweep has this space:\n\n```yaml\n{space}```\n"]
+    block = [f"The space of the first step that needs a new sweep:\n\n```yaml\n{space}```\n"]
     return [
         f"**{first}**",
         "",

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sweeps.findings.compute import Compute
 from sweeps.findings.everything import SearchFindings, StudyFindings
+from sweeps.findings.experiments import Comparison
 from sweeps.findings.results import TrialResult, status_words
 from sweeps.ledger import AT_TARGET, Row
 from sweeps.outcomes import outcome
@@ -21,7 +22,7 @@ from sweeps.report.head import head_words
 from sweeps.report.next_steps import as_yaml
 from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import KEPT, Judgment, recommended
-from sweeps.text import count, duration, loss, signed, whole
+from sweeps.text import count, duration, hours, loss, signed, whole
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
@@ -188,18 +189,26 @@ def _printed(found: SearchFindings, result: TrialResult, rank: int | None) -> tu
     )
 
 
+def _difference(found: Comparison | None) -> str:
+    """The difference from the baseline in the units of the metric, as the report has it."""
+    return f"{signed(found.difference)} {found.unit}" if found else ""
+
+
 _ROWS: dict[str, Callable[[Entry], str]] = {
     "date": lambda entry: entry.date,
     "why": lambda entry: entry.why,
     "changes": lambda entry: "\n".join(f"{path}={now}" for path, (_, now) in entry.changes.items()),
+    "parameters": lambda entry: whole(entry.params),
+    "FLOPs of a run": lambda entry: count(entry.flops),
     "runs": lambda entry: f"{entry.finished} of {entry.runs} finished",
     "training loss": lambda entry: loss(entry.train_loss),
     "validation loss": lambda entry: loss(entry.val_loss),
     "bits per byte": lambda entry: loss(entry.bits_per_byte),
     "best validation loss": lambda entry: loss(entry.best_val_loss),
     "at step": lambda entry: whole(entry.best_step),
-    "hours": lambda entry: "" if entry.hours is None else f"{entry.hours:.3f}",
+    "hours": lambda entry: hours(entry.hours),
     "tokens/s": lambda entry: whole(entry.tokens_per_s),
+    "difference": lambda entry: _difference(entry.comparison),
     "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
     "verdict": lambda entry: entry.verdict or entry.doubts,
     "observations": lambda entry: "\n".join(entry.observations),

@@ -332,11 +332,20 @@ def test_json_names_the_run_that_was_exported(two: tuple[Files, Saved], tmp_path
     assert told == {
         "folder": str(tmp_path / "model"),
         "to": "hf",
+        "custom_code": False,
         "sweep": str(two[0].folder),
         "arm": None,
         "trial": told["trial"],
         "label": "lr=0.002 seed=1",
     }
+
+
+def test_the_best_model_is_exported_with_its_code_if_that_is_asked_for(
+    two: tuple[Files, Saved], tmp_path: Path
+) -> None:
+    done = call(two[0].folder, "--custom-code", tmp_path / "model")
+    assert (done.exit_code, "trust_remote_code=True" in done.stdout) == (0, True)
+    assert (tmp_path / "model" / "modeling_tinylm.py").is_file()
 
 
 def test_a_model_whose_checkpoints_were_pruned_is_exported(

@@ -486,7 +486,9 @@ def test_the_split_of_few_documents_is_said(
     said: list[str] = []
     data.prepare(text_config(tiny, tmp_path / "x.txt"), said.append)
     assert said[0] == "preparing text: 1 training and 1 validation documents, vocabulary 307"
-    assert said[1].startswith("the end of the only document is held out; data.separator says what")
+    assert said[1].startswith(
+        "the text is one document, whose end is held out; data.separator says"
+    )
 
 
 def test_the_split_of_the_presidential_messages_is_that_of_old_sweeps() -> None:

@@ -1,12 +1,14 @@
 """An exported model under Hugging Face's `transformers`: the same logits, tokens and text."""
 
+import ast
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, dynamic_module_utils
 from typer.testing import CliRunner
 
 from tinylm import config as cfg
@@ -40,6 +42,39 @@ def trained(tiny: cfg.Config, corpus: Corpus, changes: dict[str, Any]) -> Traine
     )
     config = tiny.model_copy(update={"model": model})
     return TrainedModel(build(model, 0), corpus.tokenizer(), config, 0)
+
+
+ANY: dict[str, dict[str, Any]] = {
+    **SHAPES,
+    "post-norm": {"model.norm": "post"},
+    "no norm": {"model.norm": "none"},
+    "learned positions": {"model.position": "learned"},
+    "no positions": {"model.position": "none"},
+    "SiLU": {"model.ffn": "silu"},
+    "GELU": {"model.ffn": "gelu"},
+    "norm of queries and keys": {"model.qk_norm": True},
+    "dropout": {"model.dropout": 0.3},
+    "another model altogether": {
+        "model.norm": "post",
+        "model.position": "learned",
+        "model.ffn": "gelu",
+        "model.qk_norm": True,
+        "model.tie_embeddings": True,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Code that transformers copies goes to a folder of the tests."""
+    folder = str(tmp_path_factory.mktemp("modules"))
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def with_code(folder: Path) -> Any:
+    """The model of a folder, with the code in it."""
+    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 
 @torch.no_grad()
@@ -185,6 +220,131 @@ def test_dropout_is_no_reason(tiny: cfg.Config) -> None:
     assert why_not(cfg.overlay(tiny, {"model.dropout": 0.1})) == []
 
 
+# With custom code
+
+
+@pytest.mark.parametrize("changes", ANY.values(), ids=ANY)
+def test_with_its_code_every_model_has_the_same_logits(
+    tiny: cfg.Config, corpus: Corpus, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    ours = trained(tiny, corpus, changes)
+    write_hf(ours, tmp_path / "model", custom_code=True)
+    c = ours.config.model
+    token_BT = torch.randint(c.vocab_size, (3, c.context_length), generator=torch.Generator())
+    theirs = with_code(tmp_path / "model")
+    assert apart(theirs, ours.model, token_BT) == 0.0
+    own, exported = (sum(p.numel() for p in one.parameters()) for one in (ours.model, theirs))
+    assert own == exported  # tied embeddings are still tied
+
+
+def test_every_value_of_every_switch_is_among_them() -> None:
+    """A value that is added later has to be added above."""
+    tried = {(path, value) for changes in ANY.values() for path, value in changes.items()}
+    wanted = {
+        (path, value)
+        for path in cfg.PATHS
+        if path.startswith("model.")
+        for value in cfg.choices(path)
+        if value
+        not in {
+            cfg.load("cpu").model_dump()["model"][path.removeprefix("model.")],
+            "glorot",
+            "standard",
+        }
+    }
+    assert wanted <= tried
+
+
+@pytest.fixture(scope="module")
+def odd(tiny: cfg.Config, corpus: Corpus) -> TrainedModel:
+    """A model that is no Llama."""
+    return trained(tiny, corpus, ANY["another model altogether"])
+
+
+@pytest.fixture(scope="module")
+def odd_folder(odd: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "model"
+    write_hf(odd, folder, custom_code=True)
+    return folder
+
+
+def test_the_code_imports_nothing_of_ours(odd_folder: Path) -> None:
+    tree = ast.parse((odd_folder / "modeling_tinylm.py").read_text())
+    names = [
+        *(
+            name.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for name in node.names
+        ),
+        *(str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)),
+    ]
+    known = {"__future__", "math", "types", "typing", "torch", "transformers"}
+    assert {name.partition(".")[0] for name in names} == known
+
+
+def test_the_code_is_run_only_if_that_is_asked_for(odd_folder: Path) -> None:
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoModelForCausalLM.from_pretrained(odd_folder, trust_remote_code=False)
+
+
+@pytest.mark.parametrize("prompt", ["", "ba", "ba de fi"])
+@pytest.mark.parametrize("tokens", [5, 30])
+def test_with_its_code_it_continues_a_text_alike_beyond_the_context_too(
+    odd: TrainedModel, odd_folder: Path, tokenizer: Any, prompt: str, tokens: int
+) -> None:
+    ours = list(generate(odd, prompt, tokens, 0.0, 1.0, 0))
+    asked = tokenizer(prompt, return_tensors="pt").input_ids.long()
+    given = {"inputs": asked, "attention_mask": torch.ones_like(asked)} if prompt else {}
+    found = with_code(odd_folder).generate(**given, max_new_tokens=tokens, do_sample=False)
+    ids = found[0].tolist()[max(1, asked.shape[1]) :]
+    assert [token for token in ids if token != odd.tokenizer.token_to_id(END_OF_TEXT)] == ours
+
+
+def test_its_loss_is_that_of_our_training(odd: TrainedModel, odd_folder: Path) -> None:
+    window_BT = torch.arange(26).view(2, 13)
+    labels_BT = window_BT.clone()
+    labels_BT[1, 7:] = -100  # padding
+    logit_NV = odd.model(window_BT)[:, :-1].flatten(0, 1)
+    ours = torch.nn.functional.cross_entropy(logit_NV, labels_BT[:, 1:].flatten())
+    assert torch.equal(with_code(odd_folder)(window_BT, labels=labels_BT).loss, ours)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"input_ids": torch.zeros(1, 14, dtype=torch.long)}, "14 tokens; the context has 13"),
+        (
+            {
+                "input_ids": torch.zeros(1, 2, dtype=torch.long),
+                "attention_mask": torch.tensor([[0, 1]]),
+            },
+            "padding on the left",
+        ),
+    ],
+    ids=["too long", "padded on the left"],
+)
+def test_what_the_model_can_not_read_is_refused(
+    odd_folder: Path, given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        with_code(odd_folder)(**given)
+
+
+def test_saved_again_it_is_the_same_model(
+    odd: TrainedModel, odd_folder: Path, tmp_path: Path
+) -> None:
+    with_code(odd_folder).save_pretrained(tmp_path / "again")
+    assert apart(with_code(tmp_path / "again"), odd.model, torch.arange(13)[None]) == 0.0
+
+
+def test_the_refusal_names_the_option(tiny: cfg.Config, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(
+        cfg.ConfigError, match=r"\n--custom-code exports such a model with its own code$"
+    ):
+        write_hf(trained(tiny, corpus, {"model.norm": "post"}), tmp_path / "model")
+
+
 # The command
 
 
@@ -211,6 +371,14 @@ def test_the_command_writes_what_transformers_needs(checkpoint: Path, tmp_path: 
         "tokenizer.json",
         "tokenizer_config.json",
     }
+
+
+def test_the_command_writes_the_code_of_any_model(checkpoint: Path, tmp_path: Path) -> None:
+    done = call("export", checkpoint, "--custom-code", tmp_path / "model")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "trust_remote_code=True" in done.stdout
+    theirs = with_code(tmp_path / "model")
+    assert apart(theirs, load_model(checkpoint).model, torch.arange(13)[None]) == 0.0
 
 
 def test_a_trained_model_says_what_it_said(checkpoint: Path, tmp_path: Path) -> None:

@@ -403,7 +403,7 @@ function importance() {
   if (!page.importance) return null;
   const found = Object.entries(page.importance.shares).sort((a, b) => a[1] - b[1]);
   here("importance-words").textContent = page.importance.words;
-  const layout = layoutOf("share", "");
+  const layout = layoutOf("share of the ranking", "");
   layout.xaxis.tickformat = ".0%";
   layout.xaxis.range = [0, 1.08];
   here("importance").style.height = `${5 + 2 * found.length}rem`;

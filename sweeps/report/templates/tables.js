@@ -91,7 +91,8 @@ function tableRow(cells) {
 const lossWords = (loss) => loss === null ? "" : loss.toFixed(4);
 const MOST_PATHS = 6;  // that have columns of their own
 
-// The columns of the table: values, loss, tokens and status; the panel of a trial has the rest.
+// The columns of the table: values, loss, tokens and status; the panel of a trial has the rest. On a phone
+// one column, its label, stands for the arm, the values and the seed.
 function columns() {
   const paths = page.swept.filter((swept) => page.is_study ? swept.drawn : swept.values.length > 1);
   const taken = new Set(["tokens", "status", "seed", "rank", page.metric_name]);
@@ -100,12 +101,19 @@ function columns() {
     return typeof found === "number" ? found : found === undefined ? null : show(found);
   }, words: (found) => found === null ? "" : show(found) });
   const seeds = unique(page.trials.map((trial) => trial.seed)).length > 1;
-  return [
+  const label = { name: "trial", of: (trial) => trial.label };
+  const hasLabel = !page.is_study && (paths.length > MOST_PATHS || !paths.length);
+  const wide = [
     ...(page.is_study ? [{ name: "arm", of: (trial) => trial.arm + (trial.role === "tuning" ? " (re-tune)" : "") }] : [{ name: "rank", of: (trial) => trial.rank }]),
-    ...(!page.is_study && (paths.length > MOST_PATHS || !paths.length) ? [{ name: "trial", of: (trial) => trial.label }] : paths.slice(0, MOST_PATHS).map(value)),
+    ...(hasLabel ? [] : paths.slice(0, MOST_PATHS).map(value)),
     ...(seeds ? [{ name: "seed", of: (trial) => trial.seed, words: String }] : []),
+  ];
+  const mean = { name: "mean over seeds", of: (trial) => trial.over_seeds, on: "wide" };
+  return [
+    { ...label, on: hasLabel ? "" : "narrow" },
+    ...wide.map((one) => ({ ...one, on: "wide" })),
     { name: page.metric_name, of: last, words: lossWords },
-    ...(page.trials.some((trial) => trial.over_seeds) ? [{ name: "mean over seeds", of: (trial) => trial.over_seeds }] : []),
+    ...(page.trials.some((trial) => trial.over_seeds) ? [mean] : []),
     { name: "tokens", of: (trial) => trial.tokens.length ? trial.tokens[trial.tokens.length - 1] : null },
     { name: "status", of: statusOf },
   ];
@@ -117,9 +125,9 @@ function fillTrials() {
   const column = every.find((one) => one.name === sortedBy);
   const head = document.createElement("tr");
   head.append(element("th", "", { ariaLabel: "chosen" }));
-  for (const { name, of } of every) {
+  for (const { name, of, on = "" } of every) {
     const isNumber = page.trials.some((trial) => typeof of(trial) === "number");
-    const cell = head.appendChild(element("th", null, { className: isNumber ? "number" : "" }));
+    const cell = head.appendChild(element("th", null, { className: `${isNumber ? "number" : ""} ${on}` }));
     cell.dataset.name = name;
     const button = cell.appendChild(element("button", name));
     button.addEventListener("click", () => change({ sort: name === sortedBy && way === "up" ? `${name}:down` : `${name}:up` }));
@@ -133,7 +141,7 @@ function fillTrials() {
     box.addEventListener("change", () => choose([trial.id], { toggle: true }));
     const cells = every.map(({ name, of, words }) => [words ? words(of(trial)) : of(trial), name]);
     const row = tableRow([[box, ""], ...cells]);
-    every.forEach(({ of }, n) => { if (typeof of(trial) === "number") row.cells[n + 1].className = "number"; });
+    every.forEach(({ of, on = "" }, n) => { row.cells[n + 1].className += ` ${typeof of(trial) === "number" ? "number" : ""} ${on}`; });
     row.dataset.trial = trial.id;
     row.classList.toggle("chosen", picked.has(trial.id));
     row.addEventListener("mouseenter", () => light([trial.id]));
