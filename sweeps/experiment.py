@@ -23,6 +23,7 @@ from sweeps.commands.shared import (
 )
 from sweeps.engine.address import LOCAL
 from sweeps.ledger import RESULTS
+from tinylm.signals import held_back
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -59,7 +60,8 @@ def main(
         missing = [f"--{key}: missing" for key, value in required.items() if not value]
         if missing:
             raise exits.UsageError("\n".join(missing))
-        from sweeps.engine import session
+        with held_back():  # as in `sweeps.run`
+            from sweeps.engine import session
         from sweeps.plan.request import experiment_request
 
         request = experiment_request(name, config, changes, why)

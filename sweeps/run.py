@@ -21,6 +21,7 @@ from sweeps.commands.shared import (
 )
 from sweeps.engine.address import LOCAL
 from sweeps.ledger import Files
+from tinylm.signals import held_back
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -81,7 +82,8 @@ def main(
 ) -> None:
     """Run the sweep of a search space under Ray Tune. Run the same command again to resume it."""
     with exits.reported():
-        from sweeps.engine import session, store
+        with held_back():  # numpy's threads would take it where only the main thread may
+            from sweeps.engine import session, store
         from sweeps.engine.machine import default_scale
         from sweeps.plan.request import read_request, sweep_folder
 

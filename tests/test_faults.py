@@ -212,6 +212,47 @@ def test_a_signal_while_the_analysis_is_made_leaves_no_half_file(
     assert (again.returncode, files.summary.exists(), curves(files.folder)) == (0, True, whole)
 
 
+def of_session(session: int) -> dict[int, str]:
+    """The names of the programs in a session of processes that have not ended."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            text = stat.read_text()
+            name = text[text.index("(") + 1 : text.rindex(")")]
+            state, _, _, its_session = text.rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                found[int(stat.parent.name)] = name
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("begun", "whom"),
+    [("gcs_server", "all"), ("raylet", "all"), ("raylet", "group"), ("ray::IDLE", "group")],
+)
+@pytest.mark.fault(
+    "SIGTERM to all processes, or the group, while Ray starts",
+    "143 at once; no process is left, nothing begun",
+)
+def test_a_signal_to_all_processes_while_ray_starts_ends_them(
+    asked: list[str], begun: str, whom: str, record_property: Note
+) -> None:
+    """Ray's library would wait for its own for a minute, or abort the driver."""
+    with subprocess.Popen(
+        asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as driver:
+        while begun not in of_session(driver.pid).values() and driver.poll() is None:
+            time.sleep(0.005)
+        if whom == "group":
+            os.killpg(driver.pid, signal.SIGTERM)
+        else:
+            signal_all(list(of_session(driver.pid)), signal.SIGTERM)
+        said = driver.communicate(timeout=900)[1].decode()
+    left = of_session(driver.pid)
+    record_property(SEEN, f"exit code {driver.returncode}, {len(left)} processes left")
+    assert (driver.returncode, left, "Traceback" in said) == (143, {}, False), said
+
+
 def names(process: int) -> set[str]:
     """The names of the programs of a process and of all that it started."""
     found = set()

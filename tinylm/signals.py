@@ -61,6 +61,16 @@ def insisting() -> Iterator[None]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """Hold SIGTERM back while the context lasts; threads that are started in it never receive it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
 def listening(handler: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
     """Handle the signals that end a run while the context lasts; yields the earlier handlers. Ignored
     signals (SIGHUP under nohup) stay ignored."""

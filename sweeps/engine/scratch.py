@@ -21,6 +21,7 @@ DESCRIPTORS = 256  # with which Ray starts
 ROOM = 8_000_000  # bytes, with which it starts
 FILE = 200_000_000  # bytes that a file may have, with which it starts
 _STORE = 100_000_000  # bytes of its shared memory, a file, where the size of files is limited
+RAY = "ray"  # in the folder of a driver, that of Ray
 _PREFIX = "sweep-"
 _TOKEN = re.compile(r"[!-~]+")  # what a header may hold
 _LOCK = "driver.lock"  # locked as long as the driver lives
@@ -134,12 +135,38 @@ def left_by_the_dead(parent: Path = PLACE) -> list[Path]:
     for folder in sorted(parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError), _held(folder):
             found.append(folder)
-    return found
+    return found + _made_again(parent)
+
+
+def _made_again(parent: Path) -> list[Path]:
+    """The folders that were removed and that processes of Ray made again, which outlive a killed driver by
+    a minute, if they have ended."""
+    found = []
+    for folder in sorted(parent.glob(f"{_PREFIX}*/")):
+        with contextlib.suppress(OSError):
+            is_own = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+            if (
+                is_own
+                and [*folder.iterdir()] == [folder / RAY]
+                and [*folder.glob(f"{RAY}/session_*")]
+            ):
+                found.append(folder)
+    used = b"".join(_command_lines()) if found else b""
+    return [folder for folder in found if os.fsencode(folder) not in used]
+
+
+def _command_lines() -> Iterator[bytes]:
+    """Those of the processes of this machine, as far as they can be read."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            yield file.read_bytes()
 
 
 def remove_if_dead(folder: Path) -> None:
     """Remove the folder of a driver of this user, if that is dead."""
     with contextlib.suppress(OSError), _held(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder in _made_again(folder.parent):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -108,6 +108,7 @@ from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_mem
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
+    RAY,
     private_folder,
     require_a_place,
     require_token,
@@ -121,7 +122,7 @@ from sweeps.text import duration  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
-from tinylm.signals import ENDING, WARNING, Interrupted, interrupt, listening  # noqa: E402
+from tinylm.signals import ENDING, WARNING, Interrupted, held_back, interrupt, listening  # noqa: E402
 
 if TYPE_CHECKING:
     from sweeps.engine.worker import Attempt
@@ -526,24 +527,55 @@ def _use() -> Use:
     return Use(state.available_resources_per_node(), held)
 
 
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep signals for the driver while Ray starts."""
-    # A batch system may signal all processes of a job, and only the driver ends them in order. Ray's
-    # processes inherit what is blocked here; it ends them with SIGTERM, and they ignore SIGINT.
-    blocked = set(ENDING) - {signal.SIGINT, signal.SIGTERM}
-    take = utils.set_sigterm_handler
-    done = threading.Event()
-    threading.Thread(target=done.wait, daemon=True).start()  # receives what is blocked here
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
+class _Ray(threading.Thread):
+    """Starts or joins Ray, for as long as the thread lives: Ray's processes end with the thread that started
+    them. What the main thread waited for in Ray's library, no signal would end."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(daemon=True)
+        self._settings = settings
+        self._is_up, self._ended = threading.Event(), threading.Event()
+        self.context: Any = None  # what `ray.init` answers
+        self.error: BaseException | None = None  # or raises
+
+    def run(self) -> None:
+        # The main thread hears signals. Others may signal all processes of a group or of a job, and only the
+        # driver ends them in order: Ray's processes are a group of their own, and inherit what is blocked
+        # here, except SIGTERM, with which it ends them; they ignore SIGINT.
+        signal.pthread_sigmask(signal.SIG_SETMASK, set(ENDING) - {signal.SIGINT})
+        take, bind = utils.set_sigterm_handler, utils.set_kill_on_parent_death_linux
+
+        def set_apart() -> None:  # a new process of Ray
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            bind()
+
         utils.set_sigterm_handler = lambda handler: None  # Ray's ends the driver without a word
-        yield
-    finally:
-        _listen_again()
-        utils.set_sigterm_handler = take
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        done.set()
+        utils.set_kill_on_parent_death_linux = set_apart
+        try:
+            self.context = ray.init(**self._settings)
+        except BaseException as error:  # noqa: BLE001 raised where it is waited for
+            self.error = error
+        finally:
+            utils.set_sigterm_handler, utils.set_kill_on_parent_death_linux = take, bind
+            self._is_up.set()
+        self._ended.wait()
+
+    def wait(self) -> None:
+        """Wait until Ray is up, or until a signal ends that. SIGTERM is held back meanwhile: Ray's library
+        installs a handler that aborts the process, until ours is installed again."""
+        with held_back():
+            self.start()
+            try:
+                while not self._is_up.wait(_LISTEN_SECONDS):
+                    if signal.SIGTERM in signal.sigpending():
+                        break
+            finally:
+                _listen_again()
+
+    def end(self) -> None:
+        """End the thread, after Ray."""
+        self._ended.set()
 
 
 class Cluster:
@@ -559,13 +591,19 @@ class Cluster:
         self._without: float | None = None  # since when it has no node for a trial
         self._use, self._used_at = Use({}, {}), -math.inf  # how it is used, and when that was asked
         self._given_up = False
+        self._ray: _Ray | None = None
         if own and sys.platform == "linux":
             # Processes whose parent has died stay children of the driver, and end with it.
             ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
     def connect(self, address: str, settings: dict[str, Any]) -> None:
         """Start or join Ray; `ClusterError` if that fails."""
-        context = _join(address, settings)
+        where = address if address == addresses.LOCAL else addresses.joined(address)
+        self._ray = _Ray({"address": where, **settings})
+        self._ray.wait()
+        if self._ray.error is not None:  # of many kinds
+            raise _not_up(address, self._ray.error) from self._ray.error
+        context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
         self._answered = self._asked = time.monotonic()
@@ -654,6 +692,9 @@ class Cluster:
         # Else Ray ends this process within the minute; this takes seconds, or never returns.
         threading.Thread(target=_disconnect, daemon=True).start()
         atexit.register(_leave, code)
+        atexit.register(
+            self._kill
+        )  # before that: what the start of Ray, going on, has started since
 
     def close(self) -> None:
         """Leave the cluster; end the processes of an own one."""
@@ -669,6 +710,8 @@ class Cluster:
                 raise
             finally:
                 self._kill()
+            if self._ray is not None:
+                self._ray.end()
 
     def _kill(self) -> None:
         """End what still runs of an own cluster, also of one that is half started."""
@@ -751,16 +794,11 @@ def cluster(
             used.close()
 
 
-def _join(address: str, settings: dict[str, Any]) -> Any:
-    """What `ray.init` answers; `ClusterError` if it can't start or reach a cluster."""
-    where = address if address == addresses.LOCAL else addresses.joined(address)
-    try:
-        with _own_signals():
-            return ray.init(address=where, **settings)
-    except Exception as error:  # Ray raises many kinds
-        lines = [line.strip() for line in str(error).splitlines()] or [""]
-        reason = lines[0] or lines[-1]
-        raise ClusterError(f"--address {address}: {type(error).__name__}: {reason}") from error
+def _not_up(address: str, error: BaseException) -> ClusterError:
+    """The error of a cluster that can't be started or reached, by that of Ray."""
+    lines = [line.strip() for line in str(error).splitlines()] or [""]
+    reason = lines[0] or lines[-1]
+    return ClusterError(f"--address {address}: {type(error).__name__}: {reason}")
 
 
 def _settings(
@@ -770,7 +808,7 @@ def _settings(
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     environment: dict[str, Any] = {}
     if address == addresses.LOCAL:
-        settings |= {"_temp_dir": str(parent / "ray"), "include_dashboard": True}
+        settings |= {"_temp_dir": str(parent / RAY), "include_dashboard": True}
         settings |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
         settings |= {"_memory": usable_memory(), **shared_memory()}
         settings |= {"num_cpus": math.ceil((limit or 1) * resources.cpus), "num_gpus": gpus}

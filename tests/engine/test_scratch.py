@@ -74,6 +74,32 @@ def test_the_folder_of_a_living_driver_stays(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+def made_again(folder: Path) -> Path:
+    """The folder of a dead driver, as a process of its Ray makes it anew to write into it."""
+    (folder / "ray" / "session_1" / "logs").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.fault("Ray's processes outlive their driver", "the next start removes what they wrote")
+def test_a_folder_that_processes_of_ray_made_again_goes_when_they_have_ended(
+    tmp_path: Path,
+) -> None:
+    folder = made_again(tmp_path / "sweep-one")
+    wait = "import sys; sys.stdin.read()"
+    words = [sys.executable, "-c", wait, f"--session-dir={folder}/ray/session_1"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE), private_folder(tmp_path):
+        assert folder.is_dir()
+    with private_folder(tmp_path) as own:
+        assert list(tmp_path.iterdir()) == [own]
+
+
+def test_a_folder_that_has_more_than_ray_stays(tmp_path: Path) -> None:
+    folder = made_again(tmp_path / "sweep-mine")
+    (folder / "thesis.txt").touch()
+    with private_folder(tmp_path):
+        assert (folder / "thesis.txt").exists()
+
+
 def test_a_folder_that_no_driver_locked_stays(tmp_path: Path) -> None:
     (tmp_path / "sweep-mine").mkdir(mode=0o700)
     with private_folder(tmp_path):
