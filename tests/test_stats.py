@@ -121,6 +121,31 @@ def test_the_seeds_that_bound_a_difference_are_the_fewest_within_the_margin(
     assert end(needed) <= 0.02 < end(needed - 1)
 
 
+@pytest.mark.parametrize("rest_freedom", [4, 20])
+@pytest.mark.parametrize("sd", [0.016, 0.03])
+def test_the_seeds_that_bound_a_difference_follow_the_pooled_test(
+    rest_freedom: int, sd: float
+) -> None:
+    needed = seeds_to_bound(0.0, sd, 0.02, rest_freedom)
+    assert needed is not None
+
+    def end(n: int) -> float:
+        return boundaries([n], [n], rests=[rest_freedom])[0] * sd / math.sqrt(n)
+
+    assert end(needed) <= 0.02 < end(needed - 2)
+
+
+def test_the_seeds_that_settle_a_difference_find_it_by_the_pooled_test() -> None:
+    needed = seeds_to_settle(1.5, 1.0, ALPHA / 8, 20)
+    assert needed is not None
+    draw = np.random.default_rng(5)
+    differences = 1.5 + draw.standard_normal((4000, needed))
+    variance = pooled(needed, differences.var(1, ddof=1), draw.chisquare(20, 4000) / 20)
+    bound = boundaries([needed], [needed], ALPHA / 8, rests=[20])[0]
+    found = np.abs(differences.mean(1)) > bound * np.sqrt(variance / needed)
+    assert POWER < found.mean() < POWER + 0.12
+
+
 @pytest.mark.parametrize(("mean", "sd"), [(0.021, 0.0), (0.0, 1.0)])
 def test_a_difference_that_no_number_of_seeds_bounds(mean: float, sd: float) -> None:
     assert seeds_to_bound(mean, sd, 0.02) is None

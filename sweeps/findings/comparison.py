@@ -412,7 +412,8 @@ def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdi
         found = undecided("one seed has no interval" if effect.n else "nothing to compare")
     else:
         tested = len(results.sweep.looks[-1]["registered"])
-        detail, seeds = further(effect, tested, results.sweep.looks[-1].get("margin"))
+        margin, rest = results.sweep.looks[-1].get("margin"), [0, *seen.get("rests", ())][-1]
+        detail, seeds = further(_as_tested(effect, seen), tested, margin, rest)
         took = "" if seeds is None else _time_words(results, base, arm, seeds)
         detail += took and f", in about {took}"
         found = _doubted(undecided(detail, seeds), arm, base)
@@ -420,6 +421,14 @@ def _open(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Verdi
         late = "the bound for no difference was chosen after results were seen"
         found = replace(found, detail=f"{found.detail}; {late}")
     return found
+
+
+def _as_tested(effect: stats.Effect, seen: Row) -> stats.Effect:
+    """An effect with the standard deviation of its test, which may be pooled."""
+    if not any(seen.get("rests", ())) or effect.low is None or effect.high is None:
+        return effect
+    half = (effect.high - effect.low) / 2
+    return replace(effect, sd=half / seen["boundary"] * math.sqrt(effect.n))
 
 
 def _ahead(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> str:

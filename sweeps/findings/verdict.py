@@ -76,13 +76,16 @@ def settled(
     return Verdict(decision, f"{decision} by {size} ({interval})")
 
 
-def further(effect: Effect, tested: int, margin: float | None = None) -> tuple[str, int | None]:
-    """What would settle an open question, in words, and as a number of seeds; None if too many.
+def further(
+    effect: Effect, tested: int, margin: float | None = None, rest: int = 0
+) -> tuple[str, int | None]:
+    """What would settle an open question, in words, and as a number of seeds; None if too many. The scatter of the
+    effect is that of its test: pooled, if the rest of the study has degrees of freedom.
 
     A difference that is too small to be found is bounded: by the margin, within which there is none.
     """
     assert effect.sd is not None
-    needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested) if effect.sd else None
+    needed = seeds_to_settle(effect.mean, effect.sd, ALPHA / tested, rest) if effect.sd else None
     if needed is not None:
         more = _more(needed, effect)
         seeds = "1 more seed" if more == 1 else f"{more} more seeds"
@@ -90,7 +93,7 @@ def further(effect: Effect, tested: int, margin: float | None = None) -> tuple[s
     bound = ""
     if effect.low is not None and effect.high is not None:
         bound = f"the difference is between {effect.low:+.4f} and {effect.high:+.4f}, and "
-    enough = seeds_to_bound(effect.mean, effect.sd, margin) if margin is not None else None
+    enough = seeds_to_bound(effect.mean, effect.sd, margin, rest) if margin is not None else None
     if enough is None:
         return f"{bound}more seeds would not settle so small a difference", None
     more = _more(enough, effect)

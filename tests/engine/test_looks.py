@@ -696,6 +696,16 @@ def test_a_variance_that_is_changed_back_finds_its_verdict_again(tmp_path: Path)
     assert arm(facts_of(tmp_path))["words"] == before
 
 
+def test_the_advice_after_the_last_look_is_that_of_the_pooled_test(tmp_path: Path) -> None:
+    """The arm's own runs scatter less than the other's, with which they are pooled."""
+    own, together = tmp_path / "own", tmp_path / "pooled"
+    listed = {"seeds": [0, 1, 2], "matters": 0.001}
+    looked(own, OPEN, **listed)
+    looked(together, OPEN, variance="pooled", **listed)
+    by_its_own, by_both = (arm(facts_of(folder))["further"] for folder in (own, together))
+    assert by_both > by_its_own
+
+
 def test_a_look_that_is_resumed_keeps_what_was_pooled(tmp_path: Path) -> None:
     before = looked(tmp_path, OPEN, variance="pooled")
     after = looked(tmp_path, OPEN, variance="pooled")
