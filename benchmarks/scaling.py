@@ -3,9 +3,10 @@
     python -m benchmarks.scaling [--what analysis] [--largest 1000] [--out scaling.json]
 
 Measured are the fold of a ledger, the whole analysis of a sweep with all its files, the plan of a
-search, and the replay of a policy, each at five sizes. The ledger is made up: a search of two paths
+search, the replay of a policy, and the driver, each at five sizes. The ledger is made up: a search of two paths
 with early stopping, whose trials have 200 records; one in ten stops halfway, and one in ten diverges at
-its end.
+its end. The driver, without Ray, hears of made-up records of 100 trials at a time, and writes them: `driver` of
+trials with 400 records each, `promoting` of the same with asha.
 
 Each measurement is a process of its own. Its CPU seconds and its wall-clock seconds are counted after the
 imports; its peak memory includes them. The exponent k of a fit of seconds ~ size^k, by least squares in
@@ -19,29 +20,35 @@ import resource
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweeps.rows import sealed
 from tinylm import config as cfg
 
+if TYPE_CHECKING:
+    from sweeps.engine.driver import Driver, Job
+
 RECORDS = 200
 RUNGS = (RECORDS // 8, RECORDS // 2)
 EVERY = 4096  # tokens from one record to the next
+ASHA = {"policy": "asha", "grace": "1/8", "eta": 4}
 SPACE = {
     "question": "Which rate and which weight decay?",
     "space": {
         "optim.lr": {"loguniform": [1e-4, 1e-2]},
         "optim.weight_decay": {"uniform": [0, 1]},
     },
-    "schedule": {"policy": "asha", "grace": "1/8", "eta": 4},
+    "schedule": ASHA,
 }
 
 
@@ -151,6 +158,14 @@ def ledger_of(folder: Path, trials: int) -> Path:
     return sweep
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a driver has heard and written."""
+
+    reports: int
+    rows: int
+
+
 Work = Callable[[], object]
 
 
@@ -197,12 +212,89 @@ def replay(folder: Path, trials: int) -> Work:
     return lambda: replay(pool, policy, max(1, trials // 10))
 
 
+AT_ONCE, REPORTS = 100, 400
+
+
+def driver(folder: Path, trials: int, schedule: dict[str, Any]) -> Work:
+    """Drives a search whose trials report to it in turn."""
+    from sweeps import ledger as led
+    from sweeps.engine.driver import Driver
+    from sweeps.plan import trials as pl
+    from sweeps.plan.request import Machine, Request
+    from sweeps.plan.space import parse
+
+    every = {"eval.every_tokens": EVERY, "run.checkpoint_every_tokens": REPORTS * EVERY}
+    changes = {"budget.tokens": REPORTS * EVERY, **every, "run.precision": "fp32"}
+    base = cfg.overlay(cfg.load("cpu"), {**changes, "run.compile": False})
+    written = {**written_space(trials), "schedule": schedule}
+    request = Request(parse(written, "space"), written, "space", base, "cpu", 0)
+    machine = Machine(lambda model: (1, 1), lambda config: True)
+    facts = {"params": 1, "flops_per_token": 6, "corpus": "c" * 16, "unigram_entropy": 5.0}
+    ledger = led.Ledger(led.Files(folder / f"{schedule['policy']}-{trials}"))
+    conductor = Driver(ledger, request, pl.plan(request, machine), machine, lambda config: facts)
+    conductor.begin({})
+    return lambda: _drive(conductor, base)
+
+
+def _drive(conductor: "Driver", base: cfg.Config) -> Heard:
+    """Let trials report in turn until all have ended."""
+    draw = random.Random(0).random  # noqa: S311 no secret
+    running: deque[tuple[Job, int]] = deque()
+    begun, reports = conductor.take_news()[-1]["seq"], 0
+    while True:
+        while len(running) < AT_ONCE and (job := conductor.next_job()):
+            conductor.began(job.trial, worker="host:1234", address="10.0.0.1")
+            before = Path(job.checkpoint).read_text() if job.checkpoint else "0"
+            running.append((job, int(before)))
+        if not running:
+            conductor.end()
+            return Heard(reports, conductor.take_news()[-1]["seq"] - begun)
+        job, record = running.popleft()
+        event = _event(base, job, record + 1, draw)
+        goes_on = conductor.reported(job.trial, event)
+        if conductor.wants_checkpoint(job.trial, event["save"]):
+            conductor.saved(job.trial, _saved(conductor, job, record + 1))
+        if goes_on:
+            running.append((job, record + 1))
+            conductor.take_news()  # as what is shown does
+        reports += 1
+
+
+def _event(base: cfg.Config, job: "Job", record: int, draw: Callable[[], float]) -> dict[str, Any]:
+    """What a worker reports of a record."""
+    tokens, rate = record * EVERY, job.config["optim"]["lr"]
+    loss = 3 + 1.2 * record**-0.5 + 0.03 * math.log2(rate / 2e-3) ** 2 + 0.01 * draw()
+    at_rung, last = tokens in job.rungs, record == REPORTS
+    event = {
+        "event": "measured", "save": at_rung or last, "step": tokens // base.tokens_per_step,
+        "tokens": tokens, "seconds": tokens / 9876.5, "train_loss": loss - 0.05, "val_loss": loss,
+        "bits_per_byte": loss / 2.77, "lr": rate, "grad_norm": 0.5 + draw(), "peak_loss": 8 + draw(),
+        "loss_init": 7.712345678, "spike": 0.1 * draw(), "tokens_per_s": 10_000 * draw(),
+        "last": last, "peak_memory": 502_145_024, "worker": "host:1234",
+    }  # fmt: skip
+    if job.branch and at_rung:
+        decayed = {"decayed_val_loss": loss - 0.1, "decayed_bits_per_byte": loss / 2.77 - 0.04}
+        event |= {**decayed, "branch_tokens": 2048}
+    return event
+
+
+def _saved(conductor: "Driver", job: "Job", record: int) -> Path:
+    """A small file in the place of a checkpoint."""
+    name = f"{job.trial}-{job.attempt}/checkpoint_{record:06}/checkpoint.pt"
+    file = conductor.ledger.files.checkpoints.resolve() / name
+    file.parent.mkdir(parents=True)
+    file.write_text(str(record))
+    return file
+
+
 # What is measured: the work, its sizes as shares of the largest, and whether it reads a ledger.
 WORKS: dict[str, tuple[Callable[[Path, int], Work], int, bool]] = {
     "fold": (fold, 1, True),
     "analysis": (analysis, 1, True),
     "plan": (plan, 10, False),
     "replay": (replay, 10, False),
+    "driver": (partial(driver, schedule={"policy": "none"}), 4, False),
+    "promoting": (partial(driver, schedule=ASHA), 4, False),
 }
 SHARES = (16, 8, 4, 2, 1)
 
@@ -217,19 +309,22 @@ class Measurement:
     wall: float  # seconds
     peak_mb: float
     page_mb: float | None  # of the report; None if none was written
+    reports: int | None  # that a driver heard; None of other works
+    rows: int | None  # that it wrote
 
 
 def measure(what: str, folder: Path, trials: int) -> Measurement:
     """What a work takes, in the process that calls this."""
     work = WORKS[what][0](folder, trials)
     wall, cpu = time.perf_counter(), time.process_time()
-    work()
+    done = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     page = folder / str(trials) / "analysis" / "report.html"
     size = page.stat().st_size / 1e6 if what == "analysis" else None
-    return Measurement(what, trials, cpu, wall, peak, size)
+    heard = (done.reports, done.rows) if isinstance(done, Heard) else (None, None)
+    return Measurement(what, trials, cpu, wall, peak, size, *heard)
 
 
 def exponent(found: list[Measurement]) -> float:
@@ -247,14 +342,18 @@ app = typer.Typer()
 def main(
     what: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(WORKS)}.")] = None,
     largest: Annotated[
-        int, typer.Option(min=100, help="Trials of the largest ledger; ten times for the rest.")
+        int,
+        typer.Option(
+            min=100, help="Trials of the largest ledger; ten times for a plan, four for a driver."
+        ),
     ] = 1000,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON.")] = None,
 ) -> None:
     """Print how time and memory grow with the number of trials."""
     table: dict[str, Any] = {}
     print(
-        f"{'what':10s} {'trials':>7s} {'CPU s':>8s} {'wall s':>8s} {'peak MB':>8s} {'page MB':>8s}"
+        f"{'what':10s} {'trials':>7s} {'CPU s':>8s} {'wall s':>8s} {'peak MB':>8s} {'page MB':>8s} "
+        f"{'reports/s':>9s} {'rows/s':>8s}"
     )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -269,8 +368,13 @@ def main(
                     one = pool.submit(measure, name, folder, trials).result()
                 found.append(one)
                 page = "" if one.page_mb is None else f"{one.page_mb:.1f}"
+                rates = [
+                    "" if number is None else f"{number / one.cpu:,.0f}"
+                    for number in (one.reports, one.rows)
+                ]
                 print(
-                    f"{name:10s} {trials:7d} {one.cpu:8.2f} {one.wall:8.2f} {one.peak_mb:8.0f} {page:>8s}",
+                    f"{name:10s} {trials:7d} {one.cpu:8.2f} {one.wall:8.2f} {one.peak_mb:8.0f} {page:>8s} "
+                    f"{rates[0]:>9s} {rates[1]:>8s}",
                     flush=True,
                 )
             table[name] = {

@@ -54,6 +54,7 @@ AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _SAVED = r"checkpoint_\d+"  # how Ray Tune names the folder of a checkpoint
 _LONGEST_DRIVER = 200  # characters of a file that are shown
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+_written_here = set[tuple[int, int]]()  # the ledgers that this process writes
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
 
@@ -408,8 +409,14 @@ def has_driver(files: Files) -> bool:
 
 def has_other_driver(files: Files) -> bool:
     """Whether a driver in another process runs a sweep now, whose ledger exists."""
-    said = _driver_words(files)  # without it, none has begun
-    return bool(said) and not said.startswith(f" ({_who()},") and has_driver(files)
+    # Without the file, none has begun.
+    is_begun = files.driver.exists() and files.ledger.exists()
+    return is_begun and _key(files.ledger.stat()) not in _written_here and has_driver(files)
+
+
+def _key(file: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others."""
+    return file.st_dev, file.st_ino
 
 
 class ReadLedger:
@@ -455,6 +462,7 @@ class Ledger(ReadLedger):
         try:
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _written_here.add(_key(os.fstat(self._stream.fileno())))
             _say_driver(files)
         except BlockingIOError as error:
             self._stream.close()
@@ -549,6 +557,7 @@ class Ledger(ReadLedger):
         trace: TracebackType | None,
     ) -> None:
         self.files.driver.unlink(missing_ok=True)
+        _written_here.discard(_key(os.fstat(self._stream.fileno())))
         if not os.fstat(self._stream.fileno()).st_size:
             self._remove_empty()
         self._stream.close()

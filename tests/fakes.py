@@ -157,7 +157,7 @@ class Engine:
             event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}
             event |= {"branch_tokens": round(job.branch * tokens)}
         continues = self.driver.reported(job.trial, event)
-        if save or self.driver.waits_for(job.trial):
+        if self.driver.wants_checkpoint(job.trial, save):
             self._save(job, step)
         if continues:
             self.running.append((job, step))

@@ -256,7 +256,9 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK
-    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"},
+    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"}
+    | {"sweeps.engine.interval"},
+    "sweeps.engine.interval": {"sweeps.ledger"},
     "sweeps.engine.store": LOW | {"sweeps.ledger"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},

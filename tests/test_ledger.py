@@ -180,6 +180,34 @@ def test_a_second_writer_is_locked_out_by_one_that_left_no_name(files: led.Files
             led.Ledger(files)
 
 
+def test_a_writer_in_this_process_is_no_other_driver(files: led.Files) -> None:
+    before = led.has_other_driver(files)
+    with led.Ledger(files):
+        during = led.has_driver(files), led.has_other_driver(files)
+    assert (before, during) == (False, (True, False))
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from sweeps import ledger
+with ledger.Ledger(ledger.Files(Path(sys.argv[1]))):
+    print("writes", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_writer_in_another_process_is_one_whatever_it_says_of_itself(files: led.Files) -> None:
+    words = [sys.executable, "-c", WRITES, str(files.folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None
+        other.stdout.readline()
+        files.driver.write_text(f"process {os.getpid()} on {platform.node()}, since today\n")
+        found = led.has_other_driver(files)
+        other.stdin.close()
+    assert found
+
+
 def test_a_writer_that_wrote_nothing_leaves_nothing(files: led.Files) -> None:
     with led.Ledger(files):
         pass

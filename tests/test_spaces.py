@@ -41,7 +41,7 @@ def train(driver: Driver, job: Job) -> None:
     attempt = Attempt(job)
     for event in attempt.events():
         goes_on = driver.reported(job.trial, event)
-        if event["save"] or driver.waits_for(job.trial):
+        if driver.wants_checkpoint(job.trial, event["save"]):
             folder = f"{job.trial}-{job.attempt}/checkpoint_{event['step']}"
             file = driver.ledger.files.checkpoints.resolve() / folder / led.Files.CHECKPOINT
             file.parent.mkdir(parents=True)

@@ -22,6 +22,7 @@ from sortedcontainers import SortedSet
 
 from sweeps import ledger as led
 from sweeps import steering
+from sweeps.engine.interval import Interval
 from sweeps.engine.looks import Study
 from sweeps.engine.store import Checkpoints
 from sweeps.exits import RefusedError
@@ -178,6 +179,9 @@ class Driver:
     # Trials under way that are to be stopped: at their next record, or before they have begun.
     _to_stop: set[str] = field(default_factory=set)
     _ends: bool = False  # whether somebody asked that nothing new starts in this session
+    _interval: Interval | None = field(
+        init=False, default=None
+    )  # of checkpoints; None if it is set
     _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
     _node: dict[str, str] = field(
         default_factory=dict
@@ -189,6 +193,8 @@ class Driver:
         self._score = self.request.score_field
         self._inbox = steering.Inbox(self.ledger.files, self.clock)
         self.checkpoints = Checkpoints(self.ledger.files)
+        if (hours := self.request.space.resources.mtbf_hours) is not None:
+            self._interval = Interval(hours * 3600)
         self.policy = self._new_policy()  # which has the rungs
         for row in self.ledger.rows():
             self.sweep.observe(row)
@@ -235,6 +241,8 @@ class Driver:
     def _remember(self, row: led.Row) -> None:
         """Keep what a policy may see of a row. Of records, of which there may be a million, those are the
         scores at rungs, or all scores."""
+        if self._interval is not None:
+            self._interval.observe(row)
         if row["kind"] != "measured":
             self._past.append(row)
             return
@@ -1101,9 +1109,17 @@ class Driver:
             return False
         return True
 
-    def waits_for(self, trial_id: str) -> bool:
-        """Whether a checkpoint of the trial's last record is needed, even if none was due."""
-        return trial_id in self._due
+    def wants_checkpoint(self, trial_id: str, due: bool) -> bool:
+        """Whether a checkpoint of the trial's last record is needed; its config and its rungs say that one is
+        due, or not."""
+        trial = self.sweep.find(trial_id)
+        if trial_id in self._due:
+            return True
+        is_fixed = trial.status != "running" or trial.is_whole or trial.tokens in self._rungs(trial)
+        if self._interval is None or is_fixed:
+            return due
+        by_cost = self._interval.is_due(trial_id)
+        return due if by_cost is None else by_cost
 
     def saved(self, trial_id: str, path: Path) -> None:
         """The checkpoint of the last record is at `path`: write it down, and do what waited for it."""

@@ -91,6 +91,7 @@ from ray.core.generated import gcs_pb2  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
 from ray.tune.execution import class_cache, experiment_state  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -393,8 +394,9 @@ class _Notes(Callback):
     ) -> None:
         self._silence.reported(trial.trial_id)
         # Tune reads this after the scheduler has answered, and before it saves.
-        if self._conversation.driver.waits_for(self._conversation.trial_of[trial.trial_id]):
-            result["should_checkpoint"] = True
+        result["should_checkpoint"] = self._conversation.driver.wants_checkpoint(
+            self._conversation.trial_of[trial.trial_id], result["should_checkpoint"]
+        )
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
@@ -475,6 +477,18 @@ class _Notes(Callback):
         actor = trial.temporary_state.ray_actor
         if actor is not None:
             ray.kill(actor)
+
+
+class _Silent(TrialProgressCallback):
+    """Takes the place of what prints that trials complete, also those that have never begun."""
+
+    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
+        pass
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        pass
 
 
 class _Interrupt(Stopper):
@@ -893,7 +907,7 @@ def run(
         run_config=tune.RunConfig(
             name=driver.ledger.files.checkpoints.name,
             storage_path=str(driver.ledger.files.folder.resolve()),
-            callbacks=[_Notes(conversation), *more],
+            callbacks=[_Notes(conversation), _Silent(), *more],
             stop=_Interrupt(conversation),
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,

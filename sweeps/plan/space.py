@@ -330,6 +330,11 @@ class Resources(Section):
         description="Seconds without a report after which a worker is ended, and its trial tried again. "
         "Default: 50 times the longest time between two reports, and at least 10 minutes.",
     )
+    mtbf_hours: cfg.Positive | None = Field(
+        default=None,
+        description="Mean hours until a worker fails. A trial then saves every sqrt(2 * cost * MTBF) seconds (Young's "
+        "formula, with the measured cost of saving), in place of run.checkpoint_every_tokens.",
+    )
 
 
 class Caps(Section):

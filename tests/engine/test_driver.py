@@ -1405,6 +1405,18 @@ def test_a_sweep_at_its_target_starts_nothing(tmp_path: Path) -> None:
     assert sweep(tmp_path, aiming({"val_loss": 2.25})).spent_tokens == before.spent_tokens
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trial_that_waits_for_a_worker_when_the_target_is_reached_is_not_trained(
+    tmp_path: Path, whole: Any, workers: int
+) -> None:
+    tree = aiming({"val_loss": 2.25}, [4e-3, 1e-3, 8e-3, 2e-3])
+    after = sweep(tmp_path, tree, slots=4, workers=workers)
+    begun = [trial.label for trial in after.trials.values() if trial.attempt]
+    assert begun == ["lr=0.004", "lr=0.001"][:workers]
+    assert sweep(tmp_path, tree).spent_tokens == after.spent_tokens
+    assert curves(sweep(tmp_path, aiming({"val_loss": 1.0}))) == whole
+
+
 @pytest.mark.parametrize("ends", ["sweep", "trial"])
 @pytest.mark.parametrize("then", [{"val_loss": 1.0}, {"val_loss": 2.25, "ends": "nothing"}])
 def test_a_lower_target_goes_on_with_the_same_curves(
