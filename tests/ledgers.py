@@ -1,5 +1,6 @@
 """Made-up but valid ledgers, written through `sweeps.ledger.Ledger`."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -431,6 +432,20 @@ def better_audit(folder: Path, saved: Path) -> tuple[Files, Path]:
 def bowl(rates: list[float], best: float) -> dict[float, float]:
     """Losses that rise with the distance of the rate from the best one."""
     return {rate: 3 + abs(rate - best) for rate in rates}
+
+
+def confirmed_sweep(folder: Path) -> Files:
+    """Two rates on two seeds, the better one of which has finished on two fresh seeds and trains on a third."""
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, seeds=[0, 1], confirm=3)
+        for lr, seed in itertools.product((1e-3, 2e-3), (0, 1)):
+            tell.whole(tell.plan({"optim.lr": lr}, seed), lr, seed / 100)
+        seeds = (1001, 1002, 1003)
+        again = {str(s): tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in seeds}
+        tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=again)
+        tell.whole(again["1001"], 2e-3, 0.03)
+        tell.whole(again["1002"], 2e-3, 0.05)
+    return Files(folder)
 
 
 def two_draws(folder: Path, number: int) -> Files:

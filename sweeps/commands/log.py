@@ -23,9 +23,10 @@ def main(as_json: AsJson = False) -> None:
 
         ledger.find_sweeps([])  # an error where there is none
         reader = Reader()
-        path = analysis.enter_in_log(reader)
+        found = log.content(ledger.RESULTS, reader)
+        path = analysis.enter_in_log(reader, found)
         if as_json:
-            print_json(log.as_json(ledger.RESULTS, reader))
+            print_json(log.as_json(ledger.RESULTS, reader, found))
         else:
             analysis.print_path(path, console())
             analysis.print_path(ledger.ResultsFolder().log_page, console())

@@ -125,9 +125,9 @@ def present(analysis: Analysis, console: Console) -> None:
         print_path(path, console)
 
 
-def enter_in_log(reader: Reader) -> Path:
+def enter_in_log(reader: Reader, found: log.Content | None = None) -> Path:
     """Write the index and the experiment log of all sweeps under results/; returns the log's path.
-    Sweeps that the reader knows are not read again.
+    Sweeps that the reader knows are not read again, and what the log says is not found again if it is given.
 
     Raises `NotesError`, with the log as it is, if a note in it has no end, and `StorageError` if it
     can't be written.
@@ -135,7 +135,7 @@ def enter_in_log(reader: Reader) -> Path:
     path = ledger.ResultsFolder().log
     try:
         index.write_index(ledger.RESULTS, reader)
-        return log.write(ledger.RESULTS, reader)
+        return log.write(ledger.RESULTS, reader, found)
     except notes.NotesError as error:
         raise notes.NotesError(f"{path} is left as it is: {error}") from error
     except OSError as error:

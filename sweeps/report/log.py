@@ -45,6 +45,7 @@ from sweeps.text import (
 from tinylm.files import read_file
 
 TEMPLATE = "EXPERIMENT_LOG.md.j2"
+Content = dict[str, Any]  # the values that fill the template
 _RECOMMENDATIONS = "/recommendations"  # key of their notes; no experiment has it
 _HEADINGS = "## Hypothesis\n\n\n## Observations\n\n\n## Next steps\n\n"
 _CURVES = {
@@ -144,9 +145,9 @@ def _from_log(files: Files, found: re.Match[str]) -> str:
     return f"{begin}{quote(files.name)}/{path}" if is_beside else found[0]
 
 
-def as_json(folder: Path, reader: Reader) -> Row:
+def as_json(folder: Path, reader: Reader, found: Content) -> Row:
     """The log for programs, once it is written: what it says, and what people wrote in it."""
-    there, found = ResultsFolder(folder), _content(folder, reader.under(folder))
+    there = ResultsFolder(folder)
     own = notes.notes(read_file(there.log, notes.LARGEST))
     return {
         "log": str(there.log),
@@ -170,20 +171,19 @@ def as_json(folder: Path, reader: Reader) -> Row:
     }
 
 
-def write(folder: Path, reader: Reader) -> Path:
+def write(folder: Path, reader: Reader, found: Content | None = None) -> Path:
     """Write the log of the sweeps in a folder, and the same as a page, and keep people's notes; returns
     the path of the log.
 
     Raises `NotesError` and leaves the log unchanged if a note in it has no end.
     """
-    all_findings = reader.under(folder)
-    for found in all_findings:
-        begin_notes(Files(folder / found.results.name))
+    for one in reader.under(folder):
+        begin_notes(Files(folder / one.results.name))
     left_out = {name: message_of(why) for name, why in reader.left_out(folder).items()}
-    content = _template().render(**_content(folder, all_findings), left_out=left_out)
+    text = _template().render(**(found or content(folder, reader)), left_out=left_out)
     there = ResultsFolder(folder)
     path, own = there.log, notes.written(there)
-    copy = notes.write(path, content.encode())
+    copy = notes.write(path, text.encode())
     whole_log = read_file(path, notes.LARGEST).decode(errors="replace")  # with people's notes
     own.write(there.log_page, log_page.html(whole_log, folder).encode())
     if copy is not None:
@@ -261,10 +261,9 @@ def _figure(folder: Path, entry: Entry, found: SearchFindings | StudyFindings) -
     return ""
 
 
-def _content(
-    folder: Path, all_findings: Sequence[SearchFindings | StudyFindings]
-) -> dict[str, Any]:
-    """The values that fill the template."""
+def content(folder: Path, reader: Reader) -> Content:
+    """What the log of the sweeps in a folder says: the values that fill the template."""
+    all_findings = reader.under(folder)
     entries = entries_of(all_findings)
     all_results = [found.results for found in all_findings]
     names = {results.name for results in all_results}
@@ -428,7 +427,8 @@ def _arm_to_take(found: StudyFindings, arm: ArmFindings) -> Iterator[str]:
     if arm.verdict.doubts:  # the difference may be due to them
         advice = "Not settled"
     caveats = f" Caveats: {arm.caveats}" if arm.cautions else ""
-    yield f"{advice}: in `{found.results.name}`, {_ran_at(arm)} is {arm.verdict.words}.{caveats}"
+    name = f"`{found.results.name}/{arm.name}` ({_ran_at(arm)})"
+    yield f"{advice}: {name} is {arm.verdict.words}.{caveats}"
 
 
 def _values_to_take(found: SearchFindings) -> Iterator[str]:

@@ -51,7 +51,7 @@ TEXTS: Mapping[str, Callable[[Path], str]] = {
     "answer": lambda folder: "\n".join(answer_words(Reader().under(folder)[0])),
     "summary table": lambda folder: line_of(logged(folder), "| 2 |"),
     "ablations": lambda folder: line_of(logged(folder), "- `s/nope` ("),
-    "recommendation": lambda folder: line_of(logged(folder), "- Not settled: in"),
+    "recommendation": lambda folder: line_of(logged(folder), "- Not settled: `"),
 }
 
 

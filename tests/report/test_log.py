@@ -303,7 +303,7 @@ def test_a_search_says_that_its_loss_is_a_selection(text: str) -> None:
 
 
 def test_recommendations_name_the_values_that_the_arm_ran_at(text: str) -> None:
-    assert "Keep the baseline: in `nope-smoke`, position=none at lr=0.001 is worse by" in text
+    assert "Keep the baseline: `nope-smoke/nope` (position=none at lr=0.001) is worse by" in text
 
 
 def test_what_has_no_result_yet_is_said(tmp_path: Path) -> None:

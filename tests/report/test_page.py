@@ -26,6 +26,7 @@ from ledgers import (
     Story,
     analyzed,
     audited_sweep,
+    confirmed_sweep,
     ended,
     loss,
     lr_sweep,
@@ -881,20 +882,6 @@ def test_nothing_of_the_arms_is_cut_off(browser: Browser, tmp_path: Path, width:
     assert page.evaluate(f"{wider}.scrollWidth <= {wider}.clientWidth")
     said = page.locator("#arm-table td.about").last.inner_text()
     assert re.search("Token speedup: 1.25x .*Hypothesis: The .*Caveats: Its lr is", said, re.DOTALL)
-
-
-def confirmed_sweep(folder: Path) -> Files:
-    """Two rates on two seeds, the better one of which has finished on two fresh seeds and trains on a third."""
-    with story(folder) as tell:
-        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}}, seeds=[0, 1], confirm=3)
-        for lr, seed in itertools.product((1e-3, 2e-3), (0, 1)):
-            tell.whole(tell.plan({"optim.lr": lr}, seed), lr, seed / 100)
-        seeds = (1001, 1002, 1003)
-        again = {str(s): tell.plan({"optim.lr": 2e-3}, s, role="confirm") for s in seeds}
-        tell.ledger.append("confirming", values={"optim.lr": 2e-3}, trials=again)
-        tell.whole(again["1001"], 2e-3, 0.03)
-        tell.whole(again["1002"], 2e-3, 0.05)
-    return Files(folder)
 
 
 @needs_browser

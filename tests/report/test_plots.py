@@ -12,6 +12,7 @@ from ledgers import (
     FIRST,
     RATES,
     audited_sweep,
+    confirmed_sweep,
     ended,
     loss,
     points,
@@ -97,6 +98,18 @@ def test_compute_is_drawn_of_finished_trials_alone(tmp_path: Path) -> None:
         "tokens=1572864",
         "best for its compute",
     ]
+
+
+def test_confirmation_runs_are_drawn_apart(tmp_path: Path) -> None:
+    figure = learning_curves(studied(confirmed_sweep(tmp_path / "s")), "tokens")
+    fresh = [line for line in figure.axes[0].lines if line.get_color() == "black"]
+    ends = [round(points(line)[-1][1] - loss(2e-3, BUDGET), 9) for line in fresh]
+    assert ends == [0.03, 0.05]  # the third has not begun
+    assert "confirmation runs" in legend(figure)
+
+
+def test_without_confirmation_runs_the_legend_has_none(lr: Files) -> None:
+    assert "confirmation runs" not in legend(learning_curves(studied(lr), "tokens"))
 
 
 def line_x(line: object) -> set[float]:

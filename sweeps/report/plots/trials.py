@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from sweeps.findings.compute import cost_and_loss
+from sweeps.findings.optimism import confirming
 from sweeps.findings.results import Results, SweptPath, status_of
 from sweeps.ledger import Trial
 from sweeps.report.plots.look import (
@@ -62,6 +63,7 @@ from sweeps.selection import END, Measured, Point, at, last_record, when
 from sweeps.text import count, named, show
 
 _BEST = 5  # curves that are named where a color bar explains the others
+_FRESH: dict[str, Any] = {"color": "black", "ls": ":", "lw": 1.3}  # of a confirmation run
 Place = Callable[[Measured], float]
 XAxis = Literal["step", "tokens", "seconds"]
 X_AXES: dict[XAxis, str] = {
@@ -132,8 +134,10 @@ def looks_of(results: Results) -> Looks:
     colored = [trial for trial in trials if ordered.path in trial.values]
     places = norm(np.array([trial.value(ordered.path) for trial in colored], float))
     ends = sorted({p for p, t in zip(places, colored, strict=True) if status_of(t) == "finished"})
-    if apart and len(ends) > 1:  # without a color bar: so that near values look different
-        spread = np.linspace(0.15, 0.85, len(ends))
+    if (
+        apart and ends
+    ):  # without a color bar: so that near values look different, and one can be read
+        spread = np.linspace(0.15, 0.85, len(ends)) if len(ends) > 1 else [0.5]
         places = np.interp(places, [-0.01, *ends, 1.01], [0.0, *spread, 1.0])
     shares = {t.trial: float(place) for t, place in zip(colored, places, strict=True)}
     colors: dict[str, Any] = {trial.trial: "0.5" for trial in trials}
@@ -230,9 +234,9 @@ def end_of(trial: Trial, x: XAxis) -> float | None:
 
 
 def learning_curves(results: Results, x: XAxis, *, named_at_end: bool = True) -> Figure:
-    """The validation loss of each trial against x, and of the audits from where their trials were
-    stopped; with few trials, the training loss as well. Those that were stopped early or lost are gray,
-    and the names of the others stand at the ends of their curves or in the legend."""
+    """The validation loss of each trial against x, of the audits from where their trials were stopped, and
+    of the confirmation runs; with few trials, the training loss as well. Those that were stopped early or
+    lost are gray, and the names of the others stand at the ends of their curves or in the legend."""
     figure, axes = canvas(results)
     unit, divisor = unit_of_time(results) if x == "seconds" else ("", 1)
     axes.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
@@ -242,9 +246,10 @@ def learning_curves(results: Results, x: XAxis, *, named_at_end: bool = True) ->
         say_nothing(axes, "nothing measured yet")
         return figure
     drawn = with_audits(results, results.trials)
-    looks, crosses = looks_of(results), crosses_of(drawn)
+    fresh = [trial for trial in confirming(results) if trial.curve]
+    looks, crosses = looks_of(results), crosses_of([*drawn, *fresh])
     train = len(measured) <= NAMED
-    sound = [t for t in drawn if t.curve and t.status != "diverged"] or measured
+    sound = [t for t in (*drawn, *fresh) if t.curve and t.status != "diverged"] or measured
     names = ("val_loss", "train_loss") if train else ("val_loss",)
     set_limit(axes, [row[name] for name in names for trial in sound for row in trial.curve])
     bright = _bright(results)
@@ -255,8 +260,11 @@ def learning_curves(results: Results, x: XAxis, *, named_at_end: bool = True) ->
     if named_at_end:
         looks = replace(looks, colors=looks.colors | dict.fromkeys(gray, GRAY))
     _draw_curves(axes, _curves(results, drawn, x, divisor), looks, set(gray), train=train)
+    for curve in _curves(results, fresh, x, divisor):
+        axes.plot(curve.along, curve.losses, **_FRESH, zorder=3)
     marks = Marks(axes)
     ends = [_mark_end(marks, trial, x, divisor, looks.colors[trial.trial]) for trial in drawn]
+    ends += [_mark_end(marks, trial, x, divisor, _FRESH["color"]) for trial in fresh]
     marks.draw()
     axes.set_xlim(left=0)
     if x == "tokens":
@@ -269,6 +277,7 @@ def learning_curves(results: Results, x: XAxis, *, named_at_end: bool = True) ->
         results, looks, named_at_end=named_at_end, gray=named_at_end and bool(gray), train=train
     )
     handles += [entry("ends above the axis", **ABOVE)] if any(ends) else []
+    handles += [entry("confirmation runs", **_FRESH)] if fresh else []
     add_legend(figure, [*handles, *cross_entries(crosses)], below=named_at_end)
     return figure
 
