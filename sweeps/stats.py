@@ -786,17 +786,32 @@ class Law:
     @property
     def exponent(self) -> float:
         """The b; below 0 where the loss falls faster the more tokens there are."""
-        return float(_exponent(self.low, self.high, self.above, self.below))
+        import numpy as np
+
+        exponents, ratios = _drops(self.low, self.high)
+        ratio = math.log(self.above) - math.log(self.below)
+        # Where it is 0, the law is one of the logarithm of the tokens.
+        return float(np.interp(ratio, ratios, exponents)) or _NEARLY_ZERO
 
     def times(self, difference: float) -> float:
         """The share of the tokens at which the baseline's loss is higher by a difference; the lower or the
         higher share where it is beyond."""
-        return float(_times(self.low, self.high, self.above, self.below, difference))
+        if not -self.below < difference < self.above:
+            return self.low if difference > 0 else self.high
+        b = self.exponent
+        share = difference * math.expm1(-b * math.log(self.low)) / self.above
+        return min(max(math.exp(-math.log1p(share) / b), self.low), self.high)
 
     def difference(self, times: float) -> float:
         """By how much the baseline's loss is higher at a share of the tokens."""
+        return float(self.differences(math.log(times)))
+
+    def differences(self, logs: Any) -> Any:
+        """`difference` at the logarithms of shares, a number or an array."""
+        import numpy as np
+
         b = self.exponent
-        return self.above * math.expm1(-b * math.log(times)) / math.expm1(-b * math.log(self.low))
+        return self.above * np.expm1(-b * logs) / math.expm1(-b * math.log(self.low))
 
 
 _STEEPEST = 20.0  # exponent, up or down
@@ -811,29 +826,6 @@ def _drops(low: float, high: float) -> "tuple[NDArray[np.float64], NDArray[np.fl
     exponents = np.linspace(-_STEEPEST, _STEEPEST, 4000)  # 0 is not among them
     ratios = np.expm1(-exponents * math.log(low)) / -np.expm1(-exponents * math.log(high))
     return exponents, np.log(ratios)
-
-
-def _exponent(low: float, high: float, above: Any, below: Any) -> Any:
-    """The exponent of the law with these drops."""
-    import numpy as np
-
-    exponents, ratios = _drops(low, high)
-    found = np.interp(np.log(above) - np.log(below), ratios, exponents)
-    return np.where(
-        found == 0, _NEARLY_ZERO, found
-    )  # where the law is one of the logarithm of the tokens
-
-
-def _times(low: float, high: float, above: Any, below: Any, difference: Any) -> Any:
-    """`Law.times` of numbers or arrays."""
-    import numpy as np
-
-    b = _exponent(low, high, above, below)
-    share = difference * np.expm1(-b * math.log(low)) / above
-    inside = (difference < above) & (difference > -below)
-    found = np.exp(-np.log1p(np.where(inside, share, 0.0)) / b)
-    beyond = np.where(difference > 0, low, high)
-    return np.clip(np.where(inside, found, beyond), low, high)
 
 
 @final
@@ -878,79 +870,92 @@ class Scaling:
         """The degrees of freedom of the spread."""
         return 2 * (self.seeds - 1)
 
-    def _draws(self) -> "tuple[NDArray[np.float64], NDArray[np.float64], np.random.Generator]":
-        """Draws of both drops, from what the seeds say about them. The same at every call."""
-        import numpy as np
-
-        draw = np.random.default_rng(0)
-        chi = draw.chisquare(self.freedom, _WORTHS)
-        spread = self.spread * np.sqrt(self.freedom / chi / self.seeds)
-        one, other = (
-            np.maximum(drop * (1 + spread * draw.standard_normal(_WORTHS)), drop * _LEAST_DROP)
-            for drop in (self.law.above, self.law.below)
-        )
-        return one, other, draw
-
     def speedup(self, found: Effect, level: float = ALPHA) -> Speedup | None:
-        """What an arm is worth whose difference from the baseline is this effect; None without an interval.
+        """What an arm is worth whose difference from the baseline is this effect; None without an interval, of
+        which `level` is outside, whatever kind it is.
 
-        The noise of both is carried through by draws: the difference from a t distribution of which `level`
-        is outside its interval, whatever kind that is, so that the speedup's interval has a 1 where the
-        difference's has a 0; the drops from theirs. The law is drawn as well (see `_shaped`).
+        The interval has the shares of the tokens at which a test can't tell the arm's loss from the law's (Fieller,
+        JRSS B 16, 1954). At a share of 1 that is the test of the difference.
         """
         import numpy as np
         from scipy import special
 
         if found.low is None or found.high is None or found.sd is None:
             return None
-        above, below, draw = self._draws()
+        law, times = self.law, self.law.times(found.mean)
+        ends = math.log(law.low), math.log(law.high)
+        logs = np.unique([*np.linspace(*ends, _SHARES), 0.0, math.log(times)])
         half = (found.high - found.low) / 2
-        scale = half / float(special.stdtrit(found.n - 1, 1 - level / 2))
-        # Of equal parts of the distribution, so that its quantiles are exact.
-        parts = (draw.permutation(_WORTHS) + 0.5) / _WORTHS
-        differences = found.mean + scale * special.stdtrit(found.n - 1, parts)
-        times = _times(self.law.low, self.law.high, above, below, differences)
-        times = self._shaped(times, above, below, differences, draw.standard_normal(_WORTHS))
-        low, high = np.quantile(times, [level / 2, 1 - level / 2])
-        return Speedup(self.law.times(found.mean), float(low), float(high))
+        error = half / -float(special.stdtrit(found.n - 1, level / 2))
+        spare = self._reach(logs, error, found.n - 1, level) - abs(
+            found.mean - law.differences(logs)
+        )
+        (within,) = np.nonzero(spare >= 0)
+        if not len(within):  # clearly beyond a horizon
+            return Speedup(times, times, times)
+        first, last = within[0], within[-1]
+        outside = max(first - 1, 0), min(last + 1, len(logs) - 1)
+        low, high = (
+            math.exp(np.interp(0.0, spare[[out, at]], logs[[out, at]]) if out != at else logs[at])
+            for out, at in zip(outside, (first, last), strict=True)
+        )
+        return Speedup(times, max(low, law.low), min(high, law.high))
 
-    def _shaped(self, times: Any, above: Any, below: Any, differences: Any, normal: Any) -> Any:
-        """Draws of speedups, as if the loss between the horizons followed the law only roughly.
+    def _reach(
+        self, logs: "NDArray[np.float64]", error: float, freedom: int, level: float
+    ) -> "NDArray[np.float64]":
+        """How far a difference with this standard error may be from the law's at logarithms of shares.
 
-        Whatever the law, the slope of a curve that flattens, on average from its own tokens to any others between the
-        horizons, is between those of the lines to the two horizons (along the logarithm of the tokens). What the
-        two say of a speedup are the limits of its draws, six standard deviations apart.
+        The law's difference is a sum of both drops, weighted by how it depends on them (the delta method). The baseline's
+        runs are taken to have half of the variance of the arm's difference, or of a drop if that is less. Their noise
+        is in both, and cancels as far as the drops weigh. Degrees of freedom are those of Welch
+        and Satterthwaite (Biometrics Bulletin 2, 1946).
+
+        No law is exact. The 95% interval of its curvature between two horizons goes from none, which is a straight
+        line along the logarithm of the tokens, to twice as much; its standard deviation is combined with the others
+        as in JCGM 100:2008, 4.3.4 and 5.1.2.
         """
         import numpy as np
+        from scipy import special
 
         law = self.law
-        slopes = above / -math.log(law.low), below / math.log(law.high)
-        one, other = (-differences / slope for slope in slopes)
-        least, most = np.minimum(one, other), np.maximum(one, other)
-        drawn = np.log(times) + normal * (most - least) / 6
-        inside = (times > law.low) & (times < law.high)
-        kept = np.clip(np.clip(drawn, least, most), math.log(law.low), math.log(law.high))
-        return np.where(inside, np.clip(np.exp(kept), law.low, law.high), times)
+        at, more, less = (
+            Law(law.low, law.high, law.above * by, law.below).differences(logs)
+            for by in (1.0, 1 + _STEP, 1 - _STEP)
+        )
+        of_above = (more - less) / (2 * _STEP)
+        of_below = at - of_above  # where both drops are twice as large, so is the difference
+        canceled = np.clip(of_above / law.above - of_below / law.below, 0.0, 1.0)
+        of_drop = self.spread**2 * (law.above**2 + law.below**2) / 2
+        own = error**2 - canceled * min(error**2, of_drop / (freedom + 1))
+        drops = self.spread**2 / self.seeds * (of_above**2 + of_below**2)
+        lines = law.above / math.log(law.low), -law.below / math.log(law.high)
+        curvature = at - logs * np.where(logs < 0, *lines)
+        law_error = curvature / float(special.ndtri((1 + CONFIDENCE) / 2))
+        variance = own + drops + law_error**2
+        shares = (part / np.maximum(variance, np.finfo(float).tiny) for part in (own, drops))
+        inverse = sum(
+            share**2 / of for share, of in zip(shares, (freedom, self.freedom), strict=True)
+        )
+        quantile = -special.stdtrit(1 / np.maximum(inverse, _NEARLY_ZERO), level / 2)
+        reach: NDArray[np.float64] = quantile * np.sqrt(variance)
+        return reach
 
     def straight(self, middle: float) -> Straight:
-        """How far a straight law is from the loss in the middle."""
-        import numpy as np
-
-        above, below, _ = self._draws()
+        """How far a straight law is from the loss in the middle; the noise of both drops is carried through by the
+        delta method."""
         share = -math.log(self.law.low) / math.log(self.law.high / self.law.low)
-
-        def predicted(above: Any, below: Any) -> Any:
-            low = np.log(middle + above)
-            lowest = np.maximum(middle - below, middle * _LEAST_DROP)
-            return np.exp(low + share * (np.log(lowest) - low))
-
-        low, high = np.quantile(middle - predicted(above, below), [ALPHA / 2, 1 - ALPHA / 2])
-        own = float(predicted(self.law.above, self.law.below))
-        return Straight(own, middle - own, float(low), float(high))
+        first, last = middle + self.law.above, middle - self.law.below
+        predicted = first ** (1 - share) * last**share
+        of_above = (1 - share) * self.law.above / first
+        of_below = share * self.law.below / last
+        error = predicted * math.hypot(of_above, of_below) * self.spread / math.sqrt(self.seeds)
+        miss, half = middle - predicted, t_quantile(self.freedom) * error
+        return Straight(predicted, miss, miss - half, miss + half)
 
 
-_WORTHS = 10_000  # draws of what an arm is worth
-_LEAST_DROP = 1e-3  # of a drop: no draw makes the loss rise with the tokens
+_SHARES = 400  # at which a speedup is tested; between them its ends are interpolated
+_STEP = 1e-3  # of a drop, by which the law's sensitivity is found
 
 
 def scaling(

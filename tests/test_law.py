@@ -109,17 +109,15 @@ def test_a_curve_that_bends_widens_the_interval() -> None:
     assert other.high / other.low > one.high / one.low
 
 
-@pytest.mark.parametrize("differences", [[-0.081, -0.080, -0.079], [0.079, 0.080, 0.081]])
-def test_no_end_of_an_interval_is_beyond_what_a_curve_that_flattens_can_do(
-    differences: list[float],
+@pytest.mark.parametrize(("difference", "slope"), [(-0.08, 0.4), (0.08, 0.6)])
+def test_without_noise_the_higher_end_is_that_of_a_straight_line_to_the_horizon(
+    difference: float, slope: float
 ) -> None:
-    found = effect(differences)
+    found = effect([difference - 1e-9, difference, difference + 1e-9])
     worth = Scaling(Law(0.5, 2.0, 0.6, 0.4), 0.0, 3).speedup(found)
     assert worth is not None
-    assert found.low is not None
-    assert found.high is not None
-    octaves = [-end / slope for end in (found.low, found.high) for slope in (0.6, 0.4)]
-    assert 2 ** min(octaves) <= worth.low <= worth.high <= 2 ** max(octaves)
+    assert worth.high == pytest.approx(2 ** (-difference / slope), rel=1e-4)
+    assert worth.low < worth.times < worth.high
 
 
 def test_noise_at_the_horizons_widens_the_interval() -> None:
@@ -171,12 +169,14 @@ def test_a_straight_law_misses_losses_with_an_offset() -> None:
     assert not found.fits
 
 
-def covers(number: int, truth: float, noise: float, seeds: int, of_horizons: int) -> bool:
+def covers(
+    number: int, truth: float, noise: float, seeds: int, of_horizons: int, exponent: float = 0.4
+) -> bool:
     """Whether the interval of a made-up study covers what its arm is worth."""
     draw = random.Random(f"{number} {truth}")
 
     def losses(tokens: float, count: int) -> list[float]:
-        return [loss(tokens) + draw.gauss(0, noise) for _ in range(count)]
+        return [loss(tokens, exponent) + draw.gauss(0, noise) for _ in range(count)]
 
     base, arm = losses(1.0, seeds), losses(truth, seeds)
     low, high = losses(0.5, of_horizons), losses(2.0, of_horizons)
@@ -193,3 +193,13 @@ def covers(number: int, truth: float, noise: float, seeds: int, of_horizons: int
 def test_intervals_cover_the_truth_in_at_least_19_of_20_studies() -> None:
     covered = sum(covers(number, 1.25, 0.01, 5, 2) for number in range(120))
     assert covered >= 114
+
+
+@pytest.mark.parametrize("truth", [0.6, 1.25, 1.8])
+def test_intervals_of_a_law_without_curvature_cover_the_truth_in_93_to_98_percent(
+    truth: float,
+) -> None:
+    """The noise of the baseline's runs is in the arm's difference and in both drops: counted twice, it would cover
+    more."""
+    covered = sum(covers(number, truth, 0.0005, 8, 8, exponent=0.02) for number in range(400))
+    assert 372 <= covered <= 392
