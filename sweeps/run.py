@@ -107,8 +107,6 @@ def main(
                 store=url,
             )
             if plan:
-                if url:
-                    typer.echo(f"{url}: not read; this is the plan of {folder}", err=True)
                 planned = session.preview(request, folder, options, console())
             else:
                 exits.lose_unheard_output()

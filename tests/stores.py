@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -27,7 +30,9 @@ class Link:
     delay: float = 0.0  # seconds before anything is sent on
     changes: dict[bytes, bytes] = field(default_factory=dict)  # in what is sent to the store
     answers: dict[bytes, bytes] = field(default_factory=dict)  # the same, in what it sends
+    refusal: bytes = b""  # the answer to all requests to write
     lost: bytes = b""  # the next answer to a request that begins so never arrives
+    asked: list[bytes] = field(default_factory=list)  # the first lines of what is sent to the store
     _silent: socket.socket | None = None  # whose next answer never arrives
     _open: list[socket.socket] = field(default_factory=list)
     _listening: socket.socket = field(init=False)
@@ -63,6 +68,12 @@ class Link:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 time.sleep(self.delay)
+                if asks:
+                    self.asked.append(data.partition(b"\r\n")[0])
+                if asks and self.refusal and data.startswith((b"PUT ", b"POST ")):
+                    _swallow(source, data)
+                    source.sendall(self.refusal)
+                    continue
                 for old, new in (self.changes if asks else self.answers).items():
                     data = data.replace(old, new)
                 if asks and self.lost and data.startswith(self.lost):
@@ -75,12 +86,35 @@ class Link:
                 one.shutdown(socket.SHUT_RDWR)
 
 
+def _swallow(source: socket.socket, data: bytes) -> None:
+    """Take the rest of a request that begins so."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    if b"100-continue" in head:
+        source.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    size = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    missing = int(size[1]) - len(body) if size else 0
+    while missing > 0:
+        missing -= len(source.recv(1 << 16))
+
+
+def refusal(status: str, code: str, message: str) -> bytes:
+    """An answer of a store that does not do what is asked."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}".encode()
+
+
 @dataclass(frozen=True)
 class Storage:
     """The store, and the link to it that the environment names."""
 
     link: Link
     files: Any  # what it holds, as fsspec shows it, past the link
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to reach it."""
+        return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.link.port}"}
 
     def objects(self, url: str) -> list[str]:
         """The names of the objects under a URL."""
@@ -109,6 +143,31 @@ class Storage:
             headers={"Content-Type": "text/plain"},
         )
         urllib.request.urlopen(asked).close()
+
+
+# A server at an address and a port, with an empty bucket, until its input ends.
+_SERVE = f"""
+import sys
+import s3fs
+from moto.server import ThreadedMotoServer
+host, port = sys.argv[1:]
+server = ThreadedMotoServer(ip_address=host, port=int(port), verbose=False)
+server.start()
+s3fs.S3FileSystem(endpoint_url=f"http://{{host}}:{{port}}").makedirs("{BUCKET}")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+SERVER = [sys.executable, "-c", _SERVE]
+
+
+@contextmanager
+def serving(words: list[str]) -> Iterator[None]:
+    """What a command for a server serves, for as long as the context lasts."""
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=none, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from clusters import ENVIRONMENT, HOST, Machine, Node, free_port, needs_mounts, node, two_machines
+from stores import KEYS, SERVER, serving
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
@@ -318,14 +320,26 @@ def test_a_lost_head_ends_a_sweep_with_its_analysis(tmp_path: Path, asked: list[
     assert "To resume: " in said and led.Files(out).summary.exists()
 
 
+@dataclass(frozen=True)
+class Apart:
+    """A cluster of two machines with a CPU each, and a sweep on it."""
+
+    first: Machine
+    second: Machine
+    node: Node  # on the second
+    asked: list[str]  # on the first
+    out: Path  # the sweep's folder
+
+
 @contextlib.contextmanager
-def apart(scale: Path) -> Iterator[tuple[Machine, Machine, list[str], Path]]:
-    """A cluster of two machines with a CPU each; the command of a sweep on it, and the sweep's folder on a disk
-    that both see."""
+def apart(scale: Path, url: str = "") -> Iterator[Apart]:
+    """Two machines that share the sweep's folder; with a URL they share what that names, on the first of them, and
+    the text."""
     with (
         two_machines() as (first, second),
         tempfile.TemporaryDirectory(dir="/var/tmp") as shared,
         pytest.MonkeyPatch.context() as patch,
+        contextlib.ExitStack() as stack,
     ):
         patch.setenv("RAY_AUTH_TOKEN_PATH", f"{shared}/token")
         patch.setenv("TINYLM_CACHE", f"{shared}/cache")
@@ -335,13 +349,24 @@ def apart(scale: Path) -> Iterator[tuple[Machine, Machine, list[str], Path]]:
         tree["data"]["path"] = shutil.copytree(tree["data"]["path"], f"{shared}/texts")
         Path(shared, "scale.yaml").write_text(yaml.safe_dump(tree))
         space = write_space(Path(shared), {"policy": "none"}, RATES)
+        out = Path(shared, "results", "rates")
+        for own in (out.parent, Path(shared, "cache")):
+            own.mkdir()
+            if url:
+                mount = second.within("mount", "-t", "tmpfs", "none", str(own))
+                subprocess.run(mount, check=True)
+        if url:
+            for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{first.address}:5000"}.items():
+                patch.setenv(name, value)
+            stack.enter_context(serving(first.within(*SERVER, first.address, "5000")))
         with (
             node(None, "--num-cpus=1", on=first) as head,
-            node(head, "--num-cpus=1", on=second),
+            node(head, "--num-cpus=1", on=second) as other,
         ):
-            out = Path(shared, "rates")
-            words = command(space, Path(shared, "scale.yaml"), out, "--address", head.address)
-            yield first, second, first.within(*words), out
+            scale, to = Path(shared, "scale.yaml"), ("--address", head.address)
+            words = command(space, scale, url or out, *to)
+            there = ["bash", "-c", 'cd "$1" && exec "${@:2}"', "bash", shared]
+            yield Apart(first, second, other, first.within(*there, *words), out)
 
 
 def trained_at(out: Path) -> set[str]:
@@ -351,10 +376,11 @@ def trained_at(out: Path) -> set[str]:
 
 @several
 def test_two_machines_that_share_a_disk_alone_train_a_sweep(scale: Path, trained: Any) -> None:
-    with apart(scale) as (first, second, asked, out):
-        done = run(asked)
+    with apart(scale) as on:
+        done = run(on.asked)
         assert done.returncode == Code.DONE, done.stderr
-        assert (curves(out), trained_at(out)) == (trained, {first.address, second.address})
+        both = {on.first.address, on.second.address}
+        assert (curves(on.out), trained_at(on.out)) == (trained, both)
 
 
 @pytest.fixture(scope="module")
@@ -369,16 +395,30 @@ def long(scale: Path) -> dict[str, Any]:
     return found
 
 
-def cut(machine: Machine, asked: list[str], out: Path, seconds: float) -> tuple[int, str]:
-    """Run a sweep, and cut a machine off that trains, for so long; exit code and output."""
-    with subprocess.Popen([*asked, *LONG], stderr=subprocess.PIPE, text=True) as driver:
-        while machine.address not in trained_at(out):
-            wait_for_rows(out, "started", count_rows(out, "started"))
-        wait_for_rows(out, "checkpointed", count_rows(out, "checkpointed") + 2)
-        machine.wire("down")
+@contextlib.contextmanager
+def trains_on_the_second(on: Apart) -> Iterator[subprocess.Popen[str]]:
+    """The driver of a sweep whose second machine has trained and saved."""
+    with subprocess.Popen([*on.asked, *LONG], stderr=subprocess.PIPE, text=True) as driver:
+        while not has_saved(on.out, on.second.address):
+            assert driver.poll() is None
+            time.sleep(0.1)
+        yield driver
+
+
+def has_saved(out: Path, address: str) -> bool:
+    """Whether a machine has saved a trial."""
+    rows = led.read(led.Files(out))
+    there = {row["trial"] for row in rows if row.get("address") == address}
+    return any(row["kind"] == "checkpointed" and row["trial"] in there for row in rows)
+
+
+def cut(on: Apart, seconds: float) -> tuple[int, str]:
+    """Run a sweep, and cut the second machine off for so long; exit code and output."""
+    with trains_on_the_second(on) as driver:
+        on.second.wire("down")
         with contextlib.suppress(subprocess.TimeoutExpired):
             driver.wait(seconds)
-        machine.wire("up")
+        on.second.wire("up")
         said = driver.communicate(timeout=900)[1]
     return driver.returncode, said
 
@@ -386,9 +426,9 @@ def cut(machine: Machine, asked: list[str], out: Path, seconds: float) -> tuple[
 @several
 @pytest.mark.fault("the wire to a machine is cut for 5 s", "no attempt is lost; the same curves")
 def test_a_wire_that_is_cut_for_a_while_loses_nothing(scale: Path, long: Any) -> None:
-    with apart(scale) as (_, second, asked, out):
-        code, said = cut(second, asked, out, 5)
-        assert (code, curves(out), count_rows(out, "failed")) == (Code.DONE, long, 0), said
+    with apart(scale) as on:
+        code, said = cut(on, 5)
+        assert (code, curves(on.out), count_rows(on.out, "failed")) == (Code.DONE, long, 0), said
 
 
 @several
@@ -396,10 +436,30 @@ def test_a_wire_that_is_cut_for_a_while_loses_nothing(scale: Path, long: Any) ->
     "the wire to a machine is cut for good", "its trial goes on elsewhere; the same curve"
 )
 def test_a_machine_that_is_cut_off_is_lost_and_its_trial_goes_on(scale: Path, long: Any) -> None:
-    with apart(scale) as (_, second, asked, out):
-        code, said = cut(second, asked, out, 900)
-        assert (code, curves(out)) == (Code.DONE, long), said
-        assert [row["state"] for row in node_rows(out)] == ["joined", "joined", "lost"]
+    with apart(scale) as on:
+        code, said = cut(on, 900)
+        assert (code, curves(on.out)) == (Code.DONE, long), said
+        assert [row["state"] for row in node_rows(on.out)] == ["joined", "joined", "lost"]
+
+
+@several
+@pytest.mark.fault(
+    "a node dies, of a cluster without a shared folder and with a store",
+    "its trial goes on elsewhere from the store; the same curve",
+)
+def test_a_trial_of_a_lost_node_goes_on_from_the_store(scale: Path, long: Any) -> None:
+    with apart(scale, "s3://bucket/rates") as on:
+        with trains_on_the_second(on) as driver:
+            on.node.kill()
+            said = driver.communicate(timeout=900)[1]
+        rows = led.read(led.Files(on.out))
+        assert (driver.returncode, curves(on.out)) == (Code.DONE, long), said
+        assert [row["state"] for row in node_rows(on.out)] == ["joined", "joined", "lost"]
+        started = [row for row in rows if row["kind"] == "started"]
+        lost = [row["trial"] for row in started if row["address"] == on.second.address][-1]
+        last = [row for row in started if row["trial"] == lost][-1]
+        assert (last["step"] > 0, last["address"]) == (True, on.first.address)
+        assert list(Path(f"/proc/{on.second.process}/root{on.out.parent}").iterdir()) == []
 
 
 SIX = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]

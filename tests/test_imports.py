@@ -226,6 +226,7 @@ PARTS = {
     "sweeps.engine.scratch",
     "sweeps.engine.sharing",
     "sweeps.engine.silence",
+    "sweeps.engine.store",
 }
 READING = {"sweeps.findings", "sweeps.report"}
 COMMAND = (
@@ -262,7 +263,7 @@ ARROWS = {
     "sweeps.engine.store": LOW | {"sweeps.ledger"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
-    "sweeps.engine.worker": LOW | DRIVER | {"sweeps.engine.limits"},
+    "sweeps.engine.worker": LOW | DRIVER | {"sweeps.engine.limits", "sweeps.engine.store"},
     "sweeps.engine.tune": LOW
     | DRIVER
     | PARTS

@@ -1,5 +1,6 @@
 """Real sweeps with a copy in a store: one whose machine is lost, one whose link is cut."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stores import KEYS, Storage, storage
+from clusters import node
+from stores import Storage, refusal, storage
 from sweeping import RATES, command, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
@@ -23,9 +25,8 @@ Curves = dict[str, list[tuple[int, float, float]]]
 def s3(cache: Path) -> Iterator[Storage]:
     """A store that the environment names."""
     with storage() as one, pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
+        for name, value in one.environment.items():
             patch.setenv(name, value)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{one.link.port}")
         yield one
 
 
@@ -34,6 +35,7 @@ class Machine:
     """A folder in which the command of a sweep is typed."""
 
     folder: Path
+    url: str
     asked: list[str]
 
     @property
@@ -55,10 +57,17 @@ class Machine:
         )
 
 
-def machine(folder: Path, scale: Path, url: str, address: str) -> Machine:
+def machine(folder: Path, scale: Path, url: str, *more: str) -> Machine:
     folder.mkdir()
     space = write_space(folder, {"policy": "none"}, RATES[:2])
-    return Machine(folder, command(space, scale, url, "--address", address))
+    return Machine(folder, url, command(space, scale, url, *more))
+
+
+@pytest.fixture(scope="module")
+def workers(s3: Storage) -> Iterator[list[str]]:
+    """The option for a cluster that was running, whose node can reach the store."""
+    with node(None, "--num-cpus=2") as head:
+        yield ["--address", head.address]
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,11 @@ class Lost:
 
 
 @pytest.fixture(scope="module")
-def lost(s3: Storage, tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str) -> Lost:
+def lost(
+    s3: Storage, tmp_path_factory: pytest.TempPathFactory, scale: Path, workers: list[str]
+) -> Lost:
     top, url = tmp_path_factory.mktemp("machines"), "s3://bucket/lost/rates"
-    one, two = (machine(top / name, scale, url, address) for name in "ab")
+    one, two = (machine(top / name, scale, url, *workers) for name in "ab")
     with one.start() as driver:
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
@@ -108,6 +119,13 @@ def test_its_curves_are_those_of_an_undisturbed_run(lost: Lost, trained: Curves)
     assert len(found) == 2
 
 
+def test_its_folder_has_the_checkpoints_that_the_analysis_read(lost: Lost) -> None:
+    """Workers have written and read all others in the store."""
+    best = json.loads(lost.here.best_facts.read_text())["trial"]
+    found = {one.name.partition("-")[0] for one in lost.here.checkpoints.glob("*-*/")}
+    assert found == {best}
+
+
 def test_the_store_has_the_whole_sweep_at_the_end(lost: Lost, s3: Storage) -> None:
     assert lost.end == lost.here.ledger.read_bytes()
     names = s3.objects("s3://bucket/lost/rates")
@@ -115,26 +133,48 @@ def test_the_store_has_the_whole_sweep_at_the_end(lost: Lost, s3: Storage) -> No
     assert "owner" not in names
 
 
-@pytest.fixture(scope="module")
+def test_a_plan_reads_what_the_store_has(
+    lost: Lost, s3: Storage, tmp_path: Path, scale: Path
+) -> None:
+    url = "s3://bucket/lost/rates"
+    before, one = s3.objects(url), machine(tmp_path / "c", scale, url, "--plan", "--json")
+    planned = json.loads(one.run().stdout)
+    assert {trial["state"] for trial in planned["trials"]} == {"finished"}
+    assert (s3.objects(url), one.files.folder.exists()) == (before, False)
+
+
+@pytest.fixture(scope="module", params=["driver", "workers", "full"])
 def cut(
-    s3: Storage, tmp_path_factory: pytest.TempPathFactory, scale: Path, address: str
+    s3: Storage,
+    tmp_path_factory: pytest.TempPathFactory,
+    scale: Path,
+    request: pytest.FixtureRequest,
 ) -> tuple[int, str, subprocess.CompletedProcess[str], Machine]:
-    """A sweep whose link is cut for good, and the same command when it was mended."""
+    """A sweep whose link is cut for good, where its driver alone has the store, and where its workers have it too;
+    or whose store is full. And the same command when that was mended."""
+    more = request.getfixturevalue("workers") if request.param == "workers" else []
     folder = tmp_path_factory.mktemp("cut") / "a"
-    one = machine(folder, scale, "s3://bucket/cut/rates", address)
+    one = machine(folder, scale, f"s3://bucket/cut-{request.param}/rates", *more)
     with one.start() as driver:
-        s3.link.cut()
+        if request.param == "full":
+            s3.link.refusal = refusal("507 Insufficient Storage", "InsufficientStorage", "no space")
+        else:
+            s3.link.cut()
         said = driver.communicate(timeout=900)[1]
-    s3.link.mend()
+    if request.param == "full":
+        s3.link.refusal = b""
+    else:
+        s3.link.mend()
     return driver.returncode, said, one.run(), one
 
 
-def test_a_link_that_is_cut_ends_a_sweep_with_7(
+def test_a_store_that_fails_ends_a_sweep_with_7(
     cut: tuple[int, str, subprocess.CompletedProcess[str], Machine],
 ) -> None:
     code, said, _, _ = cut
     assert code == 7, said
-    assert "s3://bucket/cut/rates: does not answer" in said
+    why = "bucket bucket is full" if "cut-full" in said else "does not answer"
+    assert f"/rates: {why}" in said
     assert "what it does not have is kept in results/rates\nTo resume: " in said
 
 
@@ -145,7 +185,7 @@ def test_the_same_command_resumes_it_and_nothing_is_lost(
     assert last.returncode == 0, last.stderr
     found = curves(one.files.folder)
     assert found == {label: trained[label] for label in found}
-    assert s3.ledger("s3://bucket/cut/rates") == one.files.ledger.read_bytes()
+    assert s3.ledger(one.url) == one.files.ledger.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,12 @@ class Job:
     corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
     rungs: tuple[int, ...]  # tokens at which a checkpoint is always due
     branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
-    checkpoint: str | None  # the file to resume from; None starts at step 0
+    checkpoint: (
+        str | None
+    )  # the file to resume from, or its name in the store; None starts at step 0
+    store: str = (
+        ""  # the URL where checkpoints are written and read; empty if that is the sweep's folder
+    )
 
     @property
     def name(self) -> str:
@@ -758,7 +763,7 @@ class Driver:
         trial = self._next_trial()
         if trial is None:
             return None
-        saved, file = self._usable(trial)
+        saved, source = self._usable(trial)
         # An audit too: a replay of its curve needs the scores that a policy would see.
         is_scored = not self._is_free(trial) or trial.role == "audit"
         job = Job(
@@ -769,7 +774,8 @@ class Driver:
             corpus=trial.corpus,
             rungs=self._rungs(trial) if is_scored else (),
             branch=float(self.request.space.schedule.branch) if is_scored else 0.0,
-            checkpoint=str(file.resolve()) if file is not None else None,
+            checkpoint=source,
+            store=self.checkpoints.of_workers,
         )
         self._queued[trial.trial] = {
             "attempt": job.attempt,
@@ -786,6 +792,7 @@ class Driver:
         `device`, as far as they are known."""
         self._node[trial_id] = where.get("node", "")
         self._record("started", trial=trial_id, **self._queued.pop(trial_id), **where)
+        self.checkpoints.begin()
 
     def no_longer_wanted(self) -> list[str]:
         """The trials whose jobs wait for a worker and are not to begin: nothing new starts in this session, or
@@ -805,13 +812,13 @@ class Driver:
             self._to_stop.remove(trial)
             self._take(steering.Request("stop", trial))
 
-    def _usable(self, trial: led.Trial) -> tuple[led.Row | None, Path | None]:
-        """The checkpoint to resume a trial from, its row and its file, after writing down which later ones
-        are missing; None if there is none: from its beginning it trains the same records again."""
+    def _usable(self, trial: led.Trial) -> tuple[led.Row | None, str | None]:
+        """The checkpoint to resume a trial from, its row and where a worker reads it, after writing down which
+        later ones are missing; None if there is none: from its beginning it trains the same records again."""
         while (saved := trial.checkpoint) is not None:
-            file = self.ledger.files.checkpoint(saved)
-            if self.checkpoints.has(file):
-                return saved, file
+            source = self.checkpoints.source(self.ledger.files.checkpoint(saved))
+            if source is not None:
+                return saved, source
             self._cannot_use(trial, saved, f"{saved['path']}: there is no such file")
         return None, None
 

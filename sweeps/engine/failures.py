@@ -38,7 +38,7 @@ class Failure:
     how: How
     reason: str
     traceback: str = ""
-    number: int = 0  # of the system's error, if `how` is storage
+    number: int = 0  # of the system's error, if `how` is storage; 0 of a store
     file: str = ""  # that could not be read or written then; empty if that is not known
 
 
@@ -71,6 +71,9 @@ def failure_of(error: BaseException) -> Failure:
         if names & _MEMORY_TYPES or says_out_of_memory(str(one)):
             return Failure(OUT_OF_MEMORY, _line(one), text)
     for one in errors:
+        if isinstance(one, StorageError):  # of a store
+            return Failure("storage", masked(str(one)), text)
+    for one in errors:
         if isinstance(one, OSError) and one.errno in _STORAGE:
             file = str(one.filename or "")
             return Failure("storage", os.strerror(one.errno), text, one.errno, file)
@@ -84,7 +87,9 @@ def failure_of(error: BaseException) -> Failure:
 
 def storage_words(failure: Failure, folder: Path, checkpoint: int) -> str:
     """What people read of a failure of storage in a sweep with this folder, whose checkpoints have at most
-    so many bytes: the file, the room that is left there, and what is needed."""
+    so many bytes: the file, the room that is left there, and what is needed; or what was said of a store."""
+    if not failure.number:
+        return failure.reason
     file = Path(failure.file or folder)
     needed = f"a checkpoint takes up to {checkpoint / 1e6:,.1f} MB"
     return f"{file}: {failure.reason}; {_room(file)}, and {needed} there"

@@ -21,6 +21,8 @@ from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.engine.provenance import engine_code, program
+from sweeps.engine.store import Bucket, Folder, insist, place
+from sweeps.exits import StorageError
 from sweeps.ledger import NodeState
 from tinylm.data import cache_folder
 
@@ -29,7 +31,9 @@ FIRST_SECONDS = (
 )
 AGAIN_SECONDS = 300.0  # after which a node that lacks something is looked at again
 _CLOCK_SECONDS = 60.0  # by which the clock of a node may differ from this machine's
-_WORD = ".word-"  # how the names of files begin that are written to look at the sweep's folder
+_WORD = (
+    ".word-"  # how the names begin of what is written to look at the sweep's folder, or its store
+)
 _ROOM = 100_000_000  # bytes on a disk besides those of checkpoints
 _MEASURED = re.compile(r"[\d.e+]+ (?:GB|MB|s)\b")
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108 where Ray keeps objects, if it is large enough
@@ -46,6 +50,7 @@ class Needs:
     corpora: Mapping[str, Mapping[str, Any]]  # digest -> a config with that corpus
     device: str
     checkpoint: int  # bytes of the largest
+    store: str = ""  # the URL where checkpoints are kept; empty if that is the sweep's folder
 
 
 @dataclass(frozen=True)
@@ -149,13 +154,17 @@ class Nodes:
     _alive: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # nodes that have slots
     _looked: dict[str, _Looked] = field(default_factory=dict)  # the same, by Ray's id
     _known: dict[str, Any] = field(default_factory=dict)
+    _place: Folder | Bucket = field(init=False)
+    _has_word: bool = False  # whether this machine's word is there
 
     def __post_init__(self) -> None:
         self.parts = self.parts or PARTS
+        self._place = place(self.folder, self.needs.store)
         here = program()
         self._known = {
             "program": {"code": here["code"], "engine": engine_code(), **here["versions"]},
             "folder": str(self.folder.resolve()),
+            "store": self.needs.store,
             "word": secrets.token_hex(8),
             "cache": str(cache_folder().resolve()),
             "corpora": {digest: dict(config) for digest, config in self.needs.corpora.items()},
@@ -195,8 +204,8 @@ class Nodes:
                 events += [Event(name, looked.host, "draining")] if looked.is_good else []
             if not looked.is_draining:
                 events += self._go_on(name, looked)
-        if not any(one.task for one in self._looked.values()):
-            self._word().unlink(missing_ok=True)
+        if self._has_word and not any(one.task for one in self._looked.values()):
+            self.close()
         return events
 
     def resources(self) -> dict[str, Mapping[str, float]]:
@@ -219,14 +228,11 @@ class Nodes:
         return sorted(name for name in self._looked if not self.has_joined(name))
 
     def close(self) -> None:
-        """Remove what was written into the sweep's folder for nodes that have not answered."""
-        with contextlib.suppress(OSError):  # of storage that is gone
-            for file in self.folder.glob(f"{_WORD}*"):
-                file.unlink(missing_ok=True)
-
-    def _word(self, of: str = "") -> Path:
-        """The file with this machine's word, or with what a node has written."""
-        return self.folder / f"{_WORD}{self._known['word']}{of and f'-{of}'}"
+        """Remove what was written into the sweep's folder, or its store, for nodes to see and by them."""
+        with contextlib.suppress(OSError, StorageError):  # of storage that is gone
+            for name in self._place.beginning(_WORD):
+                self._place.delete(name)
+        self._has_word = False
 
     def _go_on(self, name: str, looked: _Looked) -> Iterator[Event]:
         """Take the answers of a node, and ask it what is next; what happened to it."""
@@ -262,7 +268,10 @@ class Nodes:
             "gpus": int(has.get("GPU", 0)),
             "objects": has.get("object_store_memory", 0),
         }
-        self._word().write_text(known["word"])
+        if not self._has_word:
+            word = known["word"].encode()
+            insist(lambda: self._place.write(_word(known), word))
+            self._has_word = True
         looked.part, looked.since, looked.time = part, self.tasks.now(), time.time()
         looked.task = self.tasks.start(name, self.parts[part].look, known)
 
@@ -286,25 +295,21 @@ class Nodes:
         off = max(0.0, at - time.time()) - max(0.0, looked.time - at)
         if not lacks and abs(off) > _CLOCK_SECONDS:
             return f"its clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}; set it"
-        if not lacks and self.parts[looked.part].look is _lacks_folder:
+        if not lacks and self.parts[looked.part].look is _lacks_place:
             return self._unseen(name)
         return lacks
 
     def _unseen(self, name: str) -> str:
-        """What is wrong with the word that a node has written into the sweep's folder; empty if nothing."""
-        written = self._word(name)
+        """What is wrong with the word that a node has written into what all share; empty if nothing."""
         try:
-            same = written.read_text() == self._known["word"]
-            written.unlink()
-        except OSError:
-            same = False
-        return "" if same else _NOT_SHARED.format(folder=self._known["folder"])
-
-
-_NOT_SHARED = (
-    "what it writes into {folder} does not arrive here; the folder has to be on storage that all nodes "
-    "share, under the same path"
-)
+            found = self._place.read(_word(self._known, name))
+        except (OSError, StorageError):
+            found = None
+        if found == self._known["word"].encode():
+            return ""
+        return (
+            f"what it writes into {_where(self._known)} does not arrive here; {_share(self._known)}"
+        )
 
 
 def _host(node: Mapping[str, Any]) -> str:
@@ -312,7 +317,24 @@ def _host(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-# What follows runs on a node, which may not have this module: it is sent as code, and imports what it needs.
+# What follows runs on a node too, which may not have this module: it is sent as code, and imports what it needs.
+
+
+def _word(known: Known, of: str = "") -> str:
+    """The name of the driver's word, or of what a node has written."""
+    return f"{_WORD}{known['word']}{of and f'-{of}'}"
+
+
+def _where(known: Known) -> str:
+    """The folder or the store that all nodes have to see."""
+    return str(known["store"] or known["folder"])
+
+
+def _share(known: Known) -> str:
+    """What to do where a node does not see the same as this machine."""
+    if known["store"]:
+        return "all nodes have to reach the same store, each by its own environment"
+    return "the folder has to be on storage that all nodes share, under the same path"
 
 
 def _timed(look: Look, known: Known) -> tuple[str, float]:
@@ -350,26 +372,22 @@ def _lacks_program(known: Known) -> str:
     return ""
 
 
-def _lacks_folder(known: Known) -> str:
+def _lacks_place(known: Known) -> str:
     from pathlib import Path
 
-    folder, word = Path(known["folder"]), known["word"]
+    from sweeps.engine.store import place
+    from sweeps.exits import CommandError
+
+    word = known["word"].encode()
     try:
-        seen = (folder / f"{_WORD}{word}").read_text() == word
-    except OSError:
-        seen = False
-    if not seen:
-        return (
-            f"it does not see what this machine writes into {folder}; the folder has to be on storage that "
-            "all nodes share, under the same path"
-        )
-    written = folder / f"{_WORD}{word}-{known['node']}"
-    try:
-        new = written.with_name(f"{written.name}-new")
-        new.write_text(word)
-        new.replace(written)
+        there = place(Path(known["folder"]), known["store"])
+        if there.read(_word(known)) != word:
+            return f"it does not see what this machine writes into {_where(known)}; {_share(known)}"
+        there.write(_word(known, known["node"]), word)
+    except CommandError as error:  # of a store
+        return str(error)
     except OSError as error:
-        return f"it can't write into {folder}: {error.strerror}"
+        return f"it can't read and write in {known['folder']}: {error.strerror}"
     return ""
 
 
@@ -378,13 +396,17 @@ def _lacks_room(known: Known) -> str:
     import tempfile
     from pathlib import Path
 
-    # Each trial keeps two checkpoints, and writes them to the folder for temporary files first.
+    # Each trial keeps two checkpoints, and writes them to the folder for temporary files first. One that is in
+    # a store is read from there.
     one = known["slots"] * known["checkpoint"]
-    for place, needs in ((tempfile.gettempdir(), one), (known["folder"], 2 * one)):
-        free = shutil.disk_usage(place).free
+    places = [(tempfile.gettempdir(), one)]
+    if not known["store"]:
+        places.append((known["folder"], 2 * one))
+    for folder, needs in places:
+        free = shutil.disk_usage(folder).free
         if free < needs + _ROOM:
             return (
-                f"{place} has {free / 1e9:.2g} GB of room there, and checkpoints of "
+                f"{folder} has {free / 1e9:.2g} GB of room there, and checkpoints of "
                 f"{known['slots']} trials need {(needs + _ROOM) / 1e9:.2g} GB; make room"
             )
     memory = Path(_MEMORY_FOLDER)
@@ -445,7 +467,7 @@ PARTS = (
         180.0,
         "it has not imported this program within 3 min; is its disk too slow?",
     ),
-    Part(_lacks_folder, 60.0, "it has not read and written in the sweep's folder within 60 s"),
+    Part(_lacks_place, 60.0, "it has not read and written where checkpoints are kept within 60 s"),
     Part(_lacks_room, 60.0, "it has not told how much room its disks have within 60 s"),
     Part(_lacks_corpora, 60.0, "it has not looked at the corpora within 60 s"),
     Part(_lacks_device, 60.0, "it has not told how many CUDA devices it has within 60 s"),

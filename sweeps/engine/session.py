@@ -33,7 +33,7 @@ from sweeps.engine.machine import (
 )
 from sweeps.engine.scratch import require_a_place
 from sweeps.engine.sharing import Share
-from sweeps.engine.store import opened
+from sweeps.engine.store import as_stored, opened
 from sweeps.engine.view import (
     View,
     planned,
@@ -89,10 +89,17 @@ class Readers:
 
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
     """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
+    with as_stored(led.Files(folder), options.store) as files:
+        return _preview(request, folder, led.ReadLedger(files), options, console)
+
+
+def _preview(
+    request: Request, folder: Path, ledger: led.ReadLedger, options: Options, console: Console
+) -> led.Row:
+    """The preview of the sweep in a folder, which has these rows."""
     _require_a_slot(request, options)
     there = None if options.address == LOCAL else _share_there(request, options)
     _refuse_audit(request, options.audit)
-    ledger = led.ReadLedger(led.Files(folder))
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
     before = list(led.rows(ledger.files, {"sweep", "planned"}))
     request, tried = with_choices(request, before, lambda note: console.print(note, style="dim"))
@@ -259,7 +266,11 @@ def _run(
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     _require_a_slot(request, options)
-    with _resumable(files, options), opened(files, options.store) as checkpoints:
+    by_workers = options.address != LOCAL
+    with (
+        _resumable(files, options),
+        opened(files, options.store, by_workers=by_workers) as checkpoints,
+    ):
         before = list(led.rows(files, {"sweep", "planned"}))
         if not before:  # what is done needs no Ray
             _require_ray(options)  # before a text is prepared, which may take long
@@ -501,6 +512,7 @@ class _Session:
             },
             device=self.driver.request.base.run.device,
             checkpoint=_CHECKPOINT_BYTES * max(fact["params"] for fact in facts),
+            store=self.options.store,
         )
 
     def _begin(self, dashboard: str, slots: int) -> Forecast:

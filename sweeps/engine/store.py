@@ -3,7 +3,9 @@
 In the store are the ledger in numbered segments (`ledger/`), the checkpoints that its rows name, the analysis,
 and the `owner` object, which changes as long as a driver runs. Each segment is written if no other is there:
 that write, not the owner object, decides which driver has the sweep. A checkpoint is in the store before a
-row names it, and is deleted there after the row that frees it has arrived. s3fs is loaded when it is needed.
+row names it, and is deleted there after the row that frees it has arrived. Under a cluster that was running, the
+workers write checkpoints to the store and read them there, with the credentials of their own nodes. s3fs is loaded
+when it is needed.
 """
 
 import errno
@@ -13,12 +15,14 @@ import platform
 import re
 import secrets
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,12 +35,17 @@ PUSH_SECONDS = 1.0  # between two looks for rows that are not in the store
 OWNER_SECONDS = 3.0  # between two changes of the owner object
 WATCH_SECONDS = 30.0  # for which the object of a driver that is gone does not change
 GIVE_UP_SECONDS = 60.0  # after which a store that can't be used ends the sweep
+_WORKER_GIVES_UP = (
+    2 * GIVE_UP_SECONDS
+)  # the driver ends first, unless the store fails this worker alone
 _SEGMENT_BYTES = 32_000_000  # of rows, at most
 _AT_ONCE = 200  # segments that are read at once
 _SIGNALED = 128  # from which on the exit code of a session says that a signal ended it
 _TRIES = 2  # of a request, each with these limits
 _LIMITS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 0}}
 _Found = TypeVar("_Found")
+_NO_ROOM = 507  # a status of HTTP
+_FULL = "quota|StorageFull|EntityTooLarge"  # in what stores say that have no room
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -65,9 +74,21 @@ class Checkpoints:
     files: led.Files
     code: int = field(default=0, init=False)  # of the session, once it has ended
 
+    @property
+    def of_workers(self) -> str:
+        """The URL of the store in which workers write and read them; empty if they do in the folder."""
+        return ""
+
     def has(self, file: Path) -> bool:
         """Whether a checkpoint is there, to be read."""
         return file.is_file()
+
+    def source(self, file: Path) -> str | None:
+        """Where a worker reads a checkpoint: a path, or a name in the store `of_workers`; None if it is gone."""
+        return str(file.resolve()) if self.has(file) else None
+
+    def begin(self) -> None:
+        """Make sure of the rows so far, before the attempt that the last one begins saves anything."""
 
     def keep(self, file: Path) -> None:
         """Make sure of a checkpoint, before a row names it."""
@@ -86,14 +107,63 @@ class Checkpoints:
 
 
 @contextmanager
-def opened(files: led.Files, url: str) -> Iterator[Checkpoints]:
+def opened(files: led.Files, url: str, *, by_workers: bool = False) -> Iterator[Checkpoints]:
     """The checkpoints of a sweep: in its folder, and with a URL in a store, which this driver has for as long
-    as the context lasts; see `Store` for the errors."""
+    as the context lasts, and which its workers may write and read; see `Store` for the errors."""
     if not url:
         yield Checkpoints(files)
         return
-    with Store(files, url) as store:
+    with Store(files, url, by_workers) as store:
         yield store
+
+
+@contextmanager
+def as_stored(files: led.Files, url: str) -> Iterator[led.Files]:
+    """The sweep with the rows that its next driver would begin with, to be read for as long as the context lasts:
+    a copy, if only the store has some. Takes no lock, and writes nothing to either."""
+    rows = Store(files, url).to_begin_with() if url else None
+    if rows is None:
+        yield files
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = led.Files(Path(folder, files.name))
+        copy.folder.mkdir()
+        copy.ledger.write_bytes(rows)
+        yield copy
+
+
+def send(url: str, name: str, file: Path) -> None:
+    """Write a checkpoint of a worker to a store; `StorageError` if it can't be used."""
+    insist(lambda: _bucket(url).put(name, file), _WORKER_GIVES_UP)
+
+
+@contextmanager
+def fetched(url: str, name: str) -> Iterator[Path]:
+    """The file of a checkpoint in a store, for a worker, as long as the context lasts; `StorageError` if the store
+    can't be used."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, led.Files.CHECKPOINT)
+        insist(lambda: _bucket(url).get(name, file), _WORKER_GIVES_UP)
+        yield file
+
+
+def insist(
+    ask: Callable[[], _Found],
+    give_up: float = GIVE_UP_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], Any] = time.sleep,
+    check: Callable[[], Any] = lambda: None,
+) -> _Found:
+    """What a store answers, also one that fails for less than `give_up` seconds, unless `check` raises."""
+    begun = clock()
+    while True:
+        check()
+        try:
+            return ask()
+        except StorageError as error:
+            if clock() - begun > give_up:
+                raise StorageError(f"{error}. It failed for {give_up:g} s") from error
+            pause(PUSH_SECONDS)
 
 
 @dataclass
@@ -105,10 +175,10 @@ class Store(Checkpoints):
     """
 
     url: str
+    by_workers: bool = False  # whether these write and read checkpoints in it themselves
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], Any] = time.sleep
     give_up: float = GIVE_UP_SECONDS
-    _bucket: "_Bucket" = field(init=False)
     _driver: str = field(default_factory=lambda: secrets.token_hex(8))
     _next: int = 1  # the number of the next segment
     _end: int = 0  # bytes of the ledger that are in segments
@@ -124,7 +194,6 @@ class Store(Checkpoints):
     _thread: threading.Thread = field(init=False)
 
     def __enter__(self) -> Self:
-        self._bucket = _Bucket(self.url)
         self.take()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -151,6 +220,10 @@ class Store(Checkpoints):
                 raise
             print(f"{late}; {self._kept()}", file=sys.stderr)
 
+    @cached_property
+    def _bucket(self) -> "Bucket":
+        return Bucket(self.url)
+
     def take(self) -> None:
         """Get the sweep for this driver, and the rows that only the store has."""
         self._watch()
@@ -159,8 +232,8 @@ class Store(Checkpoints):
         # Twice the same: the second write has to fail.
         if self._bucket.create(self._segment(self._next - 1), self._claimed):
             raise StorageError(
-                f"{self.url}: the store ignores conditional writes (If-None-Match), so two drivers could write "
-                "one sweep; choose another with --out"
+                f"{self.url}: bucket {self._bucket.name} ignores conditional writes (If-None-Match), so two drivers "
+                "could write one sweep; choose another with --out"
             )
         self._tell_owner()
 
@@ -225,51 +298,62 @@ class Store(Checkpoints):
 
     def _restore(self) -> None:
         """Find where the segments end, and write the rows that only they have into the ledger."""
+        with led.Ledger(self.files) as ledger:  # no other driver has it
+            deque(ledger.rows(), maxlen=0)  # drops what a crash has cut
+            size = self.files.ledger.stat().st_size
+            new = self._only_there(size)
+            if not new:
+                return
+            with self.files.ledger.open("ab") as stream:
+                stream.write(new)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for file in (self.files.notes, self.files.space):
+            if not file.exists():
+                self._bucket.get(self._key(file), file)
+        rows = new.count(b"\n")
+        print(f"{self.files.folder}: got {rows:,} rows from {self.url}", flush=True)
+
+    def to_begin_with(self) -> bytes | None:
+        """The rows that a driver would begin with; None if the folder has them all."""
+        here = self._rows(0, -1)
+        new = self._only_there(len(here))
+        return here + new if new else None
+
+    def _only_there(self, size: int) -> bytes:
+        """The rows that the store has after so many bytes of the ledger. `RefusedError` if these are others than
+        those of the store."""
         numbers = sorted(int(Path(one).stem) for one in self._bucket.list("ledger"))
         self._next = len(numbers) + 1
         if numbers != list(range(1, self._next)):
             raise led.LedgerError(f"{self.url}/ledger: segments are missing")
-        with led.Ledger(self.files) as ledger:  # no other driver has it
-            deque(ledger.rows(), maxlen=0)  # drops what a crash has cut
-            size = self.files.ledger.stat().st_size
-            self._end = sum(self._last(numbers))
-            if self._end > size:
-                self._fetch(numbers, size)
-                return
-            for number in reversed(numbers):
-                begin, rows = self._parse(number, self._bucket.read(self._segment(number)))
-                if rows:  # whose checksums cover all before
-                    self._require_same(self._rows(begin, len(rows)) == rows)
-                    return
+        begin, rows = self._read(numbers.pop()) if numbers else (0, b"")
+        self._end = begin + len(rows)
+        if self._end > size:
+            found = bytearray()
+            for at in range(0, len(numbers), _AT_ONCE):
+                some = numbers[at : at + _AT_ONCE]
+                texts = self._bucket.read_all([self._segment(number) for number in some])
+                for number, text in zip(some, texts, strict=True):
+                    self._add(found, number, *self._parse(number, text))
+            self._add(found, self._next - 1, begin, rows)
+            self._require_same(found.startswith(self._rows(0, size)))
+            return bytes(found[size:])
+        while numbers and not rows:
+            begin, rows = self._read(numbers.pop())
+        # The checksums in the last rows cover all before.
+        self._require_same(self._rows(begin, len(rows)) == rows)
+        return b""
 
-    def _last(self, numbers: list[int]) -> tuple[int, int]:
-        """Where the last segment begins in the ledger, and its bytes of rows."""
-        if not numbers:
-            return 0, 0
-        begin, rows = self._parse(numbers[-1], self._bucket.read(self._segment(numbers[-1])))
-        return begin, len(rows)
+    def _read(self, number: int) -> tuple[int, bytes]:
+        """Where a segment begins in the ledger, and its rows."""
+        return self._parse(number, self._bucket.read(self._segment(number)))
 
-    def _fetch(self, numbers: list[int], size: int) -> None:
-        """Write the rows after so many bytes into the ledger, and what people wrote, if it is not here."""
-        found = bytearray()
-        for at in range(0, len(numbers), _AT_ONCE):
-            some = numbers[at : at + _AT_ONCE]
-            texts = self._bucket.read_all([self._segment(number) for number in some])
-            for number, text in zip(some, texts, strict=True):
-                begin, rows = self._parse(number, text)
-                if begin != len(found):
-                    raise led.LedgerError(f"{self.url}/{self._segment(number)}: is damaged")
-                found += rows
-        self._require_same(found.startswith(self._rows(0, size)))
-        with self.files.ledger.open("ab") as stream:
-            stream.write(found[size:])
-            stream.flush()
-            os.fsync(stream.fileno())
-        for file in (self.files.notes, self.files.space):
-            if not file.exists():
-                self._bucket.get(self._key(file), file)
-        new = found[size:].count(b"\n")
-        print(f"{self.files.folder}: got {new:,} rows from {self.url}", flush=True)
+    def _add(self, found: bytearray, number: int, begin: int, rows: bytes) -> None:
+        """Add the rows of a segment to those before; `LedgerError` if it does not begin at their end."""
+        if begin != len(found):
+            raise led.LedgerError(f"{self.url}/{self._segment(number)}: is damaged")
+        found += rows
 
     def _parse(self, number: int, text: bytes | None) -> tuple[int, bytes]:
         """Where a segment begins in the ledger, and its rows; `LedgerError` if it is none."""
@@ -363,16 +447,11 @@ class Store(Checkpoints):
 
     def _insist(self, ask: Callable[[], _Found]) -> _Found:
         """What the store answers, also one that fails for less than `give_up` seconds."""
-        begun = self.clock()
-        while True:
-            self.check()
-            try:
-                return ask()
-            except StorageError as error:
-                if self.clock() - begun > self.give_up:
-                    self._error = self._given_up(error)
-                    raise self._error from error
-                self.pause(PUSH_SECONDS)
+        try:
+            return insist(ask, self.give_up, self.clock, self.pause, self.check)
+        except StorageError as error:
+            self._error = self._error or StorageError(f"{error}; {self._kept()}")
+            raise self._error from error.__cause__
 
     def _key(self, file: Path) -> str:
         """The name in the store of a file in the sweep's folder, in which `checkpoints` may be a link."""
@@ -384,16 +463,33 @@ class Store(Checkpoints):
         if self._error is not None:
             raise self._error
 
+    @property
+    def of_workers(self) -> str:
+        return self.url if self.by_workers else ""
+
     def has(self, file: Path) -> bool:
         if file.is_file():
             return True
         return self._insist(lambda: self._bucket.get(self._key(file), file))
 
-    def keep(self, file: Path) -> None:
-        super().keep(file)
-        # Its attempt has begun in the store, so no other driver gives a checkpoint the same name.
+    def source(self, file: Path) -> str | None:
+        if not self.by_workers:
+            return super().source(file)
+        name = self._key(file)
+        return name if self._insist(lambda: self._bucket.has(name)) else None
+
+    def begin(self) -> None:
+        # Once it has begun in the store, no other driver gives a checkpoint the same name.
         self._insist(self.push)
-        self._insist(lambda: self._bucket.put(self._key(file), file))
+
+    def keep(self, file: Path) -> None:
+        name = self._key(file)
+        self._insist(self.push)  # the store names the checkpoint before this one, at the latest now
+        if not self.by_workers:
+            super().keep(file)
+            self._insist(lambda: self._bucket.put(name, file))
+        elif not self._insist(lambda: self._bucket.has(name)):
+            raise StorageError(f"{self.url}: has no {name}, which a worker has written there")
 
     def remove(self, folder: Path) -> None:
         key = self._key(folder / self.files.CHECKPOINT)
@@ -433,7 +529,40 @@ def _who() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-class _Bucket:
+def place(folder: Path, url: str) -> "Folder | Bucket":
+    """What the driver and the workers of a sweep both see: its folder, or with a URL a store."""
+    return Bucket(url) if url else Folder(folder)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files in a folder, as a `Bucket` has objects. What fails is an `OSError`."""
+
+    path: Path
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        new = self.path / f"{name}-new"
+        new.write_bytes(content)
+        new.replace(self.path / name)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is none."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The files whose names begin so."""
+        return [file.name for file in self.path.glob(f"{prefix}*")]
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if there is one."""
+        (self.path / name).unlink(missing_ok=True)
+
+
+class Bucket:
     """The objects under a URL. What fails is a `StorageError` with what to do."""
 
     def __init__(self, url: str) -> None:
@@ -451,37 +580,44 @@ class _Bucket:
         )
         self._files.retries = _TRIES
 
+    @property
+    def name(self) -> str:
+        """The name of the bucket."""
+        return self._root.partition("/")[0]
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         import botocore.exceptions as boto
 
         try:
             yield
-        except FileNotFoundError as error:  # where a missing object is no answer
-            bucket = self._root.partition("/")[0]
-            raise StorageError(
-                f"{self._url}: there is no bucket {bucket}; create it, or choose another with --out"
-            ) from error
-        except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
-            raise StorageError(
-                f"{self._url}: there are no credentials for it; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from error
-        except PermissionError as error:
-            raise StorageError(
-                f"{self._url}: refused ({error}); the credentials need to read, write, list and delete there"
-            ) from error
-        except (boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError) as error:
-            raise StorageError(
-                f"{self._url}: does not answer ({_line(error)}); is the network up, and AWS_ENDPOINT_URL right?"
-            ) from error
         except (OSError, boto.BotoCoreError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSYS:
-                text = (
-                    "the store has no conditional writes (If-None-Match); choose another with --out"
-                )
-                raise StorageError(f"{self._url}: {text}") from error
-            raise StorageError(f"{self._url}: failed ({_line(error)})") from error
+            raise StorageError(f"{self._url}: {self._words(error)}") from error
+
+    def _words(self, error: Exception) -> str:
+        """What people read of an error: what is wrong, and what to do."""
+        import botocore.exceptions as boto
+
+        bucket, line = self.name, _line(error)
+        if isinstance(error, FileNotFoundError):  # where a missing object is no answer
+            return f"there is no bucket {bucket}; create it, or choose another with --out"
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+            return (
+                "there are no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE"
+            )
+        if _is_full(error):
+            return (
+                f"bucket {bucket} is full ({line}); make room in it, or choose another with --out"
+            )
+        if isinstance(error, PermissionError):
+            return f"refused ({error}); the credentials need to read, write, list and delete there"
+        lost = boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError
+        if isinstance(error, lost):
+            return f"does not answer ({line}); is the network up, and AWS_ENDPOINT_URL right?"
+        if isinstance(error, OSError) and error.errno == errno.ENOSYS:
+            return f"bucket {bucket} has no conditional writes (If-None-Match); choose another with --out"
+        return f"failed ({line})"
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object if there is none of that name; whether it was written."""
@@ -516,6 +652,21 @@ class _Bucket:
             found = self._files.cat(paths)
             return [found[path] for path in paths]
 
+    def has(self, name: str) -> bool:
+        """Whether there is an object of that name."""
+        with self._told():
+            try:
+                self._files.info(f"{self._root}/{name}")
+            except FileNotFoundError:
+                return False
+            return True
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The names of the objects that begin so, up to a folder."""
+        with self._told():
+            found = self._files.glob(f"{self._root}/{prefix}*")
+            return [path.removeprefix(f"{self._root}/") for path in found]
+
     def list(self, folder: str) -> list[str]:
         """The names of the objects in a folder and below it."""
         with self._told():
@@ -532,14 +683,12 @@ class _Bucket:
 
     def get(self, name: str, file: Path) -> bool:
         """Write an object to a file; whether there is one."""
-        path, new = f"{self._root}/{name}", file.with_name(f".{file.name}-new")
+        if not self.has(name):
+            return False
+        new = file.with_name(f".{file.name}-new")
         with self._told():
-            try:
-                self._files.info(path)
-            except FileNotFoundError:
-                return False
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._files.get_file(path, str(new))
+            self._files.get_file(f"{self._root}/{name}", str(new))
         sync(new)
         new.replace(file)
         return True
@@ -550,10 +699,24 @@ class _Bucket:
             self._files.rm_file(f"{self._root}/{name}")
 
 
+@cache
+def _bucket(url: str) -> Bucket:
+    """The objects under a URL, for all attempts of a worker."""
+    return Bucket(url)
+
+
 def _code(error: BaseException | None) -> str:
     """What a store calls its error; empty if it is none of a store."""
     answer: dict[str, Any] = getattr(error, "response", {})
     return str(answer.get("Error", {}).get("Code", ""))
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether an error says that there is no room, for all or for an object of this size."""
+    answer: dict[str, Any] = getattr(error.__cause__, "response", {})
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    said = f"{_code(error.__cause__)} {error}"
+    return status == _NO_ROOM or re.search(_FULL, said, re.IGNORECASE) is not None
 
 
 def _line(error: BaseException) -> str:

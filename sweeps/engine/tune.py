@@ -21,6 +21,7 @@ import secrets
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -88,6 +89,7 @@ from ray import tune  # noqa: E402
 from ray._private import state, utils, worker  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.core.generated import gcs_pb2  # noqa: E402
+from ray.train._internal.session import _TrainingResult  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
 from ray.tune.execution import class_cache, experiment_state  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
@@ -96,6 +98,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine import address as addresses  # noqa: E402
+from sweeps.engine import store  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
     Failure,
@@ -209,9 +212,23 @@ class TrialActor(tune.Trainable):
         return {**_worker(), "address": ray.util.get_node_ip_address(), "node": node}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Save a checkpoint to the sweep's storage."""
+        """Save a checkpoint to the sweep's folder, or to its store; where it is."""
         with told():
-            return super().save(checkpoint_dir)
+            if not self._job.store:
+                return super().save(checkpoint_dir)
+            return self._send()
+
+    def _send(self) -> Any:
+        """Save a checkpoint to the sweep's store under the name that it would have in the folder, of which Tune
+        is told: only the driver has that folder."""
+        storage = self._storage
+        storage._update_checkpoint_index({})  # noqa: SLF001 as Tune does
+        folder = Path(storage.checkpoint_fs_path)
+        name = (folder / Files.CHECKPOINT).relative_to(storage.storage_fs_path).as_posix()
+        with tempfile.TemporaryDirectory() as own:
+            self.save_checkpoint(own)
+            store.send(self._job.store, name, Path(own) / Files.CHECKPOINT)
+        return _TrainingResult(tune.Checkpoint.from_directory(folder), dict(self._last_result))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint of the last event; Tune moves it to the sweep's storage."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from sweeps.engine import store
 from sweeps.engine.driver import Job
 from sweeps.engine.limits import gpu_memory
 from sweeps.ledger import Row
@@ -37,7 +38,6 @@ class Attempt:
                 f"{self.config.data.path or self.config.data.corpus}: the corpus on this machine "
                 f"has digest {self.corpus.digest}, the trial was planned with {job.corpus}"
             )
-        self._from = Path(job.checkpoint) if job.checkpoint else None
 
     def save(self, file: Path) -> None:
         """Write a checkpoint of the last event."""
@@ -48,9 +48,7 @@ class Attempt:
         event at the end of a run that diverges. A failure raises; `CheckpointError` if the checkpoint to
         resume from is damaged, or of another run."""
         config = self.config
-        self._state = (
-            checkpoint.load(self._from, self.corpus, config) if self._from else train.start(config)
-        )
+        self._state = self._begin()
         try:
             for record in train.train(self._state, self.corpus, config):
                 at_rung = record.tokens in self.job.rungs
@@ -70,6 +68,19 @@ class Attempt:
                 "loss_init": diverged.loss_init,
                 "reason": diverged.reason,
             }
+
+    def _begin(self) -> train.State:
+        """The state at which the attempt begins."""
+        name, config = self.job.checkpoint, self.config
+        if name is None:
+            return train.start(config)
+        if not self.job.store:
+            return checkpoint.load(Path(name), self.corpus, config)
+        with store.fetched(self.job.store, name) as file:
+            try:
+                return checkpoint.load(file, self.corpus, config)
+            except checkpoint.CheckpointError as error:
+                raise type(error)(str(error).replace(str(file), name)) from error
 
     def _branch(self, step: int) -> dict[str, Any]:
         """The losses at the end of a decay branch from here; None if it diverged."""

@@ -16,6 +16,7 @@ from sweeps.engine.failures import (
     storage_words,
     told,
 )
+from sweeps.exits import StorageError
 from tinylm.checkpoint import CheckpointError, UnreadableCheckpointError
 
 
@@ -155,6 +156,12 @@ def test_a_process_that_ended_without_a_word_died() -> None:
 )
 def test_only_a_damaged_checkpoint_is_one(error: Exception, how: str) -> None:
     assert failure_of(error).how == how
+
+
+def test_a_store_that_fails_a_worker_ends_the_sweep_with_what_it_said(tmp_path: Path) -> None:
+    failure = failure_of(StorageError("s3://bucket/x: does not answer"))
+    assert failure.how == "storage"
+    assert storage_words(failure, tmp_path, 100) == "s3://bucket/x: does not answer"
 
 
 @pytest.mark.parametrize(

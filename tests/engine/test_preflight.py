@@ -2,12 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import Storage, storage
 
 from sweeps.engine import tune  # noqa: F401 its settings come before those of Ray
 
@@ -26,7 +27,7 @@ from sweeps.engine.preflight import (
 )
 
 NEEDS = Needs(corpora={}, device="cpu", checkpoint=1000)
-FOLDER = next(part for part in PARTS if part.look is preflight._lacks_folder)
+PLACE = next(part for part in PARTS if part.look is preflight._lacks_place)
 
 
 @dataclass
@@ -278,7 +279,7 @@ def test_what_a_row_of_a_node_says() -> None:
 def test_a_node_that_shares_the_folder_joins_and_leaves_nothing_in_it(
     tmp_path: Path, cluster: Cluster
 ) -> None:
-    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [FOLDER])
+    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [PLACE])
     assert nodes.first_look() == [joined("a", 1), joined("b", 1)]
     assert list(tmp_path.iterdir()) == []
 
@@ -286,7 +287,7 @@ def test_a_node_that_shares_the_folder_joins_and_leaves_nothing_in_it(
 def test_a_node_with_another_disk_does_not_see_the_folder(tmp_path: Path, cluster: Cluster) -> None:
     del cluster.cpus["b"]
     cluster.sees["folder"] = str(tmp_path / "other")
-    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [FOLDER])
+    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [PLACE])
     (event,) = nodes.first_look()
     assert event.reason.startswith("it does not see what this machine writes into")
 
@@ -298,7 +299,7 @@ def test_what_a_node_writes_has_to_arrive(tmp_path: Path, cluster: Cluster) -> N
     here.mkdir()
     cluster.sees["folder"] = str(there)
     cluster.slow.add("a")
-    nodes = Nodes(here, NEEDS, lambda has: 1, cluster, [FOLDER])
+    nodes = Nodes(here, NEEDS, lambda has: 1, cluster, [PLACE])
     nodes.look()
     shutil.copytree(here, there)
     cluster.slow.clear()
@@ -310,11 +311,65 @@ def test_nothing_is_left_in_the_folder_by_nodes_that_never_answered(
     tmp_path: Path, cluster: Cluster
 ) -> None:
     cluster.slow |= {"a", "b"}
-    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [FOLDER])
+    nodes = Nodes(tmp_path, NEEDS, lambda has: 1, cluster, [PLACE])
     nodes.look()
     assert list(tmp_path.iterdir()) != []
     nodes.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# A store in place of the folder
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """A store, which the environment names."""
+    with storage() as one:
+        for name, value in one.environment.items():
+            monkeypatch.setenv(name, value)
+        yield one
+
+
+URL = "s3://bucket/looked/rates"
+
+
+def without_folder(tmp_path: Path, cluster: Cluster, *parts: Part) -> Nodes:
+    return Nodes(tmp_path, replace(NEEDS, store=URL), lambda has: 1, cluster, parts or [PLACE])
+
+
+def test_a_node_that_sees_the_store_joins_and_leaves_nothing_there(
+    tmp_path: Path, s3: Storage, cluster: Cluster
+) -> None:
+    cluster.sees["folder"] = str(tmp_path / "none")
+    nodes = without_folder(tmp_path, cluster, *PARTS)
+    assert nodes.first_look() == [joined("a", 1), joined("b", 1)]
+    assert (s3.objects(URL), list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_node_that_reaches_another_store_is_left_out(
+    tmp_path: Path, s3: Storage, cluster: Cluster
+) -> None:
+    del cluster.cpus["b"]
+    cluster.sees["store"] = "s3://bucket/other/rates"
+    (event,) = without_folder(tmp_path, cluster).first_look()
+    assert event.reason == (
+        "it does not see what this machine writes into s3://bucket/other/rates; all nodes have to reach the "
+        "same store, each by its own environment"
+    )
+
+
+def test_a_node_whose_credentials_are_refused_is_left_out(
+    tmp_path: Path, s3: Storage, cluster: Cluster
+) -> None:
+    del cluster.cpus["b"]
+    cluster.slow.add("a")
+    nodes = without_folder(tmp_path, cluster)
+    nodes.look()
+    cluster.slow.clear()
+    s3.refuse(all_requests=True)
+    (event,) = nodes.look()
+    s3.refuse(all_requests=False)
+    assert event.reason.startswith(f"{URL}: refused (")
 
 
 # What is found on this machine

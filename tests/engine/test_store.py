@@ -3,17 +3,20 @@
 import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import Engine, driver, grid, request, v_shaped
-from stores import KEYS, Storage, storage
+from stores import KEYS, Storage, refusal, storage
 
 from sweeps import ledger as led
 from sweeps.engine import store as st
-from sweeps.engine.store import Store, folder_of
+from sweeps.engine.driver import Job
+from sweeps.engine.store import Store, as_stored, fetched, folder_of, send
 from sweeps.exits import LockedError, RefusedError, StorageError, UsageError
 from sweeps.ledger import Files, Ledger
 
@@ -29,13 +32,13 @@ def served() -> Iterator[Storage]:
 @pytest.fixture
 def s3(served: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Storage]:
     """The store, empty, as the environment of a driver names it."""
-    for name, value in KEYS.items():
+    for name, value in served.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{served.link.port}")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     yield served
+    served.link.refusal = b""
     served.link.changes.clear()
     served.link.answers.clear()
     served.link.delay = 0.0
@@ -61,7 +64,7 @@ class Time:
 
 def stored(folder: Path, time: Time | None = None, url: str = URL) -> Store:
     time = time or Time()
-    return Store(Files(folder), url, time.now, time.wait)
+    return Store(Files(folder), url, clock=time.now, pause=time.wait)
 
 
 def write(folder: Path, *seconds: float) -> None:
@@ -73,7 +76,6 @@ def write(folder: Path, *seconds: float) -> None:
 
 def killed(one: Store) -> Store:
     """A store whose driver ends without a word after it has begun and pushed."""
-    one._bucket = st._Bucket(one.url)
     one.take()
     return one
 
@@ -171,6 +173,60 @@ def test_a_store_that_lost_a_segment_is_damaged(s3: Storage, tmp_path: Path) -> 
         pass
 
 
+@pytest.mark.parametrize("has_rows", [True, False])
+def test_a_start_reads_the_last_segment_once(s3: Storage, tmp_path: Path, has_rows: bool) -> None:
+    write(tmp_path / "a" / "rates", 1)
+    with stored(tmp_path / "a" / "rates"):
+        pass
+    s3.link.asked.clear()
+    with stored(tmp_path / ("a" if has_rows else "b") / "rates"):
+        pass
+    asked = [one for one in s3.link.asked if one.startswith(b"GET") and b"00000001" in one]
+    assert len(asked) == 1
+
+
+# A sweep that is only read
+
+
+def test_the_rows_that_only_the_store_has_are_read(s3: Storage, tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "rates", tmp_path / "b" / "rates"
+    with stored(first):
+        write(first, 1, 2)
+    before = s3.objects(URL)
+    with as_stored(Files(second), URL) as there:
+        assert there.ledger.read_bytes() == Files(first).ledger.read_bytes()
+    assert (second.exists(), s3.objects(URL)) == (False, before)
+
+
+def test_rows_that_the_store_lacks_are_read_in_the_folder(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    write(folder, 1)
+    killed(stored(folder))
+    write(folder, 2)
+    with as_stored(Files(folder), URL) as there:
+        assert there == Files(folder)
+
+
+def test_reading_does_not_wait_for_the_driver(s3: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    with stored(folder) as one:
+        write(folder, 1)
+        one.push()
+        with as_stored(Files(tmp_path / "b" / "rates"), URL) as there:
+            assert there.ledger.read_bytes() == Files(folder).ledger.read_bytes()
+
+
+def test_other_rows_than_those_of_the_store_are_not_read(s3: Storage, tmp_path: Path) -> None:
+    with stored(tmp_path / "a" / "rates"):
+        write(tmp_path / "a" / "rates", 1)
+    write(tmp_path / "b" / "rates", 2)
+    with (
+        pytest.raises(RefusedError, match="has other rows than"),
+        as_stored(Files(tmp_path / "b" / "rates"), URL),
+    ):
+        pass
+
+
 # Drivers
 
 
@@ -240,7 +296,6 @@ def test_who_was_taken_over_notices_without_a_row(s3: Storage, tmp_path: Path) -
 def test_of_two_drivers_that_begin_together_one_has_the_sweep(s3: Storage, tmp_path: Path) -> None:
     one, two = stored(tmp_path / "a" / "rates"), stored(tmp_path / "b" / "rates")
     for each in (one, two):
-        each._bucket = st._Bucket(URL)
         each._watch()
         each._restore()
     two.push(claim=True)
@@ -273,13 +328,17 @@ class Kept:
         self.driver = driver(self.ledger, request(grid([1e-3, 4e-3], policy="none")))
         self.driver.checkpoints = self.store
 
+    def run(self, engine: type[Engine] = Engine) -> None:
+        """Train all."""
+        self.driver.begin({})
+        engine(self.driver, v_shaped).run()
+
 
 @pytest.fixture
 def kept(s3: Storage, tmp_path: Path) -> Kept:
     one = Kept(tmp_path / "rates")
-    one.driver.begin({})
-    Engine(one.driver, v_shaped).run()
-    one.ledger.__exit__(None, None, None)
+    with one.ledger:
+        one.run()
     return one
 
 
@@ -400,6 +459,91 @@ def test_a_sweep_that_has_ended_sends_its_checkpoints(s3: Storage, kept: Kept) -
         assert ended.is_done()
         ended.keep_in(kept.store)
     assert set(named) < set(s3.objects(URL))
+
+
+# Workers that write and read checkpoints in the store
+
+
+class Elsewhere(Engine):
+    """The stand-in for Ray, whose workers see the store alone."""
+
+    def _begin(self) -> None:
+        self.queue = [self._read(job) for job in self.queue]
+        super()._begin()
+
+    def _read(self, job: Job) -> Job:
+        """A job with its checkpoint in a file."""
+        if job.checkpoint is None or not job.store:
+            return job
+        copy = self.driver.ledger.files.folder.parent / f"{job.trial}.read"
+        with fetched(job.store, job.checkpoint) as file:
+            copy.write_bytes(file.read_bytes())
+        return replace(job, checkpoint=str(copy), store="")
+
+    def _save(self, job: Job, step: int) -> None:
+        name = f"checkpoints/{job.trial}-{job.attempt}/checkpoint_{step:06}/checkpoint.pt"
+        with tempfile.NamedTemporaryFile() as own:
+            Path(own.name).write_text(str(step))
+            send(self.driver.checkpoints.of_workers, name, Path(own.name))
+        self.driver.saved(job.trial, self.driver.ledger.files.folder.resolve() / name)
+
+
+@pytest.fixture
+def elsewhere(s3: Storage, tmp_path: Path) -> Iterator[Kept]:
+    """A sweep whose workers are elsewhere."""
+    one = Kept(tmp_path / "rates")
+    one.store.by_workers = True
+    with one.ledger:
+        yield one
+
+
+def test_workers_elsewhere_keep_checkpoints_in_the_store_alone(
+    s3: Storage, elsewhere: Kept
+) -> None:
+    elsewhere.run(Elsewhere)
+    elsewhere.store.give_back()
+    names = [one for one in s3.objects(URL) if one.startswith("checkpoints/")]
+    assert names == _named(elsewhere.files) != []
+    assert not elsewhere.files.checkpoints.exists()
+
+
+def test_a_worker_elsewhere_goes_on_from_the_store(s3: Storage, elsewhere: Kept) -> None:
+    driver = elsewhere.driver
+    driver.begin({})
+    engine = Elsewhere(driver, v_shaped, slots=1)
+    engine.run(records=3)
+    driver.failed(engine.running[0][0].trial, "node", "it is gone", "")
+    job = driver.next_job()
+    assert job is not None and job.checkpoint is not None
+    with fetched(job.store, job.checkpoint) as file:
+        assert int(file.read_text()) == driver.sweep.trials[job.trial].step > 0
+
+
+def test_an_attempt_is_in_the_store_when_it_has_begun(s3: Storage, elsewhere: Kept) -> None:
+    """So its number, which is in the names of its checkpoints, is no other driver's."""
+    elsewhere.driver.begin({})
+    job = elsewhere.driver.next_job()
+    assert job is not None
+    elsewhere.driver.began(job.trial)
+    assert s3.ledger(URL) == elsewhere.files.ledger.read_bytes()
+
+
+def test_a_checkpoint_that_did_not_arrive_is_told(s3: Storage, elsewhere: Kept) -> None:
+    file = elsewhere.files.checkpoints / "a-1/checkpoint_000000/checkpoint.pt"
+    with pytest.raises(StorageError, match="has no checkpoints/a-1/"):
+        elsewhere.store.keep(file)
+    assert elsewhere.store.source(file) is None
+
+
+def test_a_worker_whose_link_is_mended_in_time_sends_its_checkpoint(
+    s3: Storage, tmp_path: Path
+) -> None:
+    time = Time(s3.link.mend)
+    (tmp_path / "one").write_text("1")
+    s3.link.cut()
+    bucket = st.Bucket(URL)
+    st.insist(lambda: bucket.put("one", tmp_path / "one"), clock=time.now, pause=time.wait)
+    assert s3.files.cat_file(f"{URL}/one") == b"1"
 
 
 # A link that fails
@@ -526,7 +670,54 @@ def test_credentials_that_are_refused_are_told(s3: Storage, tmp_path: Path) -> N
 
 def test_a_store_without_conditional_writes_is_refused(s3: Storage, tmp_path: Path) -> None:
     s3.link.changes = {b"If-None-Match": b"X-None-Matches"}
-    assert "the store ignores conditional writes" in _said(tmp_path / "rates")
+    assert "bucket bucket ignores conditional writes" in _said(tmp_path / "rates")
+
+
+def test_a_store_that_says_that_it_has_no_conditional_writes_is_refused(
+    s3: Storage, tmp_path: Path
+) -> None:
+    s3.link.refusal = refusal("501 Not Implemented", "NotImplemented", "If-None-Match")
+    assert _said(tmp_path / "rates") == (
+        f"{URL}: bucket bucket has no conditional writes (If-None-Match); choose another with --out"
+    )
+
+
+# Stores that are full: of RFC 4918, Ceph, MinIO, one that calls it a lack of rights, and of Amazon's limit of the
+# size of an object.
+FULL = [
+    ("507 Insufficient Storage", "InsufficientStorage", "no space"),
+    ("403 Forbidden", "QuotaExceeded", "no more"),
+    ("507 Insufficient Storage", "XMinioStorageFull", "the drive path is full"),
+    ("403 Forbidden", "AccessDenied", "the quota of the bucket is used up"),
+    ("400 Bad Request", "EntityTooLarge", "exceeds the maximum allowed size"),
+]
+
+
+@pytest.mark.parametrize("answer", FULL)
+def test_a_full_store_ends_the_sweep_which_goes_on_when_there_is_room(
+    s3: Storage, tmp_path: Path, answer: tuple[str, str, str]
+) -> None:
+    folder = tmp_path / "rates"
+    one = killed(stored(folder))
+    s3.link.refusal = refusal(*answer)
+    write(folder, 1)
+    with pytest.raises(StorageError) as told:
+        one._insist(one.push)
+    said = str(told.value)
+    assert said.startswith(f"{URL}: bucket bucket is full (")
+    assert said.endswith(
+        f"{answer[2]}); make room in it, or choose another with --out. It failed for 60 s; what it does not have "
+        f"is kept in {folder}"
+    )
+    s3.link.refusal = b""
+    with stored(folder):
+        pass
+    assert s3.ledger(URL) == Files(folder).ledger.read_bytes() != b""
+
+
+def test_a_store_that_is_full_at_the_start_is_told(s3: Storage, tmp_path: Path) -> None:
+    s3.link.refusal = refusal(*FULL[0])
+    assert _said(tmp_path / "rates").startswith(f"{URL}: bucket bucket is full (")
 
 
 @pytest.mark.parametrize(
