@@ -49,7 +49,7 @@ def main(
     out: Annotated[
         str | None,
         typer.Option(
-            help="The sweep's folder, or s3://BUCKET/PREFIX/NAME to run it in results/NAME and keep a copy "
+            help="The sweep's folder, or s3:// or gs://BUCKET/PREFIX/NAME to run it in results/NAME and keep a copy "
             "there. Default: results/SPACE-SCALE."
         ),
     ] = None,

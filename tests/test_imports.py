@@ -58,7 +58,7 @@ FORBIDDEN = {
     "sweeps.simulate.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.engine.driver": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.machine": {"torch", "ray", "pandas", "matplotlib"},
-    "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib", "s3fs", "botocore"},
+    "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib", "s3fs", "botocore", "gcsfs"},
     "sweeps.engine.view": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.tune": {"torch", "matplotlib"},
     "sweeps.engine.worker": {"ray", "pandas", "matplotlib"},

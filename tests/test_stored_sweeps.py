@@ -192,8 +192,8 @@ def test_the_same_command_resumes_it_and_nothing_is_lost(
     ("out", "code", "said"),
     [
         ("s3://nowhere/rates", 7, "there is no bucket nowhere"),
-        ("s3://bucket", 2, "expected a folder, s3://BUCKET/NAME or s3://BUCKET/PREFIX/NAME"),
-        ("gs://bucket/rates", 2, "expected a folder, s3://BUCKET/NAME"),
+        ("s3://bucket", 2, "expected a folder, or s3:// or gs:// with BUCKET/NAME"),
+        ("az://bucket/rates", 2, "expected a folder, or s3:// or gs:// with BUCKET/NAME"),
     ],
 )
 def test_an_address_that_is_wrong_is_told(

@@ -1,15 +1,16 @@
-"""Where the checkpoints of a sweep are kept: in its folder, and with `--out s3://..` in a store too.
+"""Where the checkpoints of a sweep are kept: in its folder, and with `--out s3://..` or `gs://..` in a store too.
 
 In the store are the ledger in numbered segments (`ledger/`), the checkpoints that its rows name, the analysis,
 and the `owner` object, which changes as long as a driver runs. Each segment is written if no other is there:
 that write, not the owner object, decides which driver has the sweep. A checkpoint is in the store before a
 row names it, and is deleted there after the row that frees it has arrived. Under a cluster that was running, the
-workers write checkpoints to the store and read them there, with the credentials of their own nodes. s3fs is loaded
-when it is needed.
+workers write checkpoints to the store and read them there, with the credentials of their own nodes. s3fs and
+gcsfs are loaded when they are needed.
 """
 
 import errno
 import json
+import logging
 import os
 import platform
 import re
@@ -18,14 +19,15 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from sweeps import ledger as led
 from sweeps.exits import CommandError, LockedError, RefusedError, StorageError, UsageError
@@ -42,11 +44,16 @@ _SEGMENT_BYTES = 32_000_000  # of rows, at most
 _AT_ONCE = 200  # segments that are read at once
 _SIGNALED = 128  # from which on the exit code of a session says that a signal ended it
 _TRIES = 2  # of a request, each with these limits
-_LIMITS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 0}}
+_CONNECT_SECONDS, _READ_SECONDS = 5, 10
+_LIMITS = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "read_timeout": _READ_SECONDS,
+    "retries": {"max_attempts": 0},
+}
 _Found = TypeVar("_Found")
-_NO_ROOM = 507  # a status of HTTP
+_NOT_KNOWN, _NO_ROOM = 401, 507  # statuses of HTTP
 _FULL = "quota|StorageFull|EntityTooLarge"  # in what stores say that have no room
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 def is_url(out: str) -> bool:
@@ -58,11 +65,11 @@ def folder_of(url: str) -> Path:
     """The folder in which a sweep with a store is run; `UsageError` if the URL names none."""
     scheme, _, path = url.partition("://")
     bucket, *parts = path.removesuffix("/").split("/")
-    is_bucket = scheme == "s3" and _BUCKET.fullmatch(bucket) is not None
+    is_bucket = scheme in _KINDS and _BUCKET.fullmatch(bucket) is not None
     if not is_bucket or not parts or not all(map(led.is_name, parts)):
         raise UsageError(
-            f"--out {url}: expected a folder, s3://BUCKET/NAME or s3://BUCKET/PREFIX/NAME, of letters, "
-            "digits, _, - and ."
+            f"--out {url}: expected a folder, or s3:// or gs:// with BUCKET/NAME or BUCKET/PREFIX/NAME, of "
+            "letters, digits, _, - and ."
         )
     return led.RESULTS / parts[-1]
 
@@ -171,7 +178,7 @@ class Store(Checkpoints):
     """The copy of a sweep in a store, which this driver has for as long as the context lasts.
 
     Raises `LockedError` if another driver has it, `StorageError` if the store can't be used, `RefusedError`
-    if the folder and the store have different rows, and `UsageError` if s3fs is not installed.
+    if the folder and the store have different rows, and `UsageError` if s3fs or gcsfs is not installed.
     """
 
     url: str
@@ -222,7 +229,7 @@ class Store(Checkpoints):
 
     @cached_property
     def _bucket(self) -> "Bucket":
-        return Bucket(self.url)
+        return bucket_at(self.url)
 
     def take(self) -> None:
         """Get the sweep for this driver, and the rows that only the store has."""
@@ -531,7 +538,7 @@ def _who() -> str:
 
 def place(folder: Path, url: str) -> "Folder | Bucket":
     """What the driver and the workers of a sweep both see: its folder, or with a URL a store."""
-    return Bucket(url) if url else Folder(folder)
+    return bucket_at(url) if url else Folder(folder)
 
 
 @dataclass(frozen=True)
@@ -562,23 +569,29 @@ class Folder:
         (self.path / name).unlink(missing_ok=True)
 
 
-class Bucket:
+class Bucket(ABC):
     """The objects under a URL. What fails is a `StorageError` with what to do."""
+
+    extra: ClassVar[str]  # of this package, which installs what is needed
 
     def __init__(self, url: str) -> None:
         try:
-            import s3fs
+            self._files, self._errors = self._open()
         except ImportError as error:
             raise UsageError(
                 f"--out {url}: {error.name} is not installed; install it with pip install "
-                "'tinylm-sweeps[s3]'"
+                f"'tinylm-sweeps[{self.extra}]'"
             ) from error
         self._url = url.removesuffix("/")
-        self._root = self._url.removeprefix("s3://")
-        self._files = s3fs.S3FileSystem(
-            config_kwargs=_LIMITS, use_listings_cache=False, skip_instance_cache=True
-        )
-        self._files.retries = _TRIES
+        self._root = self._url.partition("://")[2]
+
+    @abstractmethod
+    def _open(self) -> tuple[Any, tuple[type[Exception], ...]]:
+        """The file system of fsspec, and the errors that it raises."""
+
+    @abstractmethod
+    def _words(self, error: Exception) -> str:
+        """What people read of an error that only this kind of store has: what is wrong, and what to do."""
 
     @property
     def name(self) -> str:
@@ -587,37 +600,17 @@ class Bucket:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        import botocore.exceptions as boto
-
         try:
             yield
-        except (OSError, boto.BotoCoreError) as error:
-            raise StorageError(f"{self._url}: {self._words(error)}") from error
+        except self._errors as error:
+            raise StorageError(f"{self._url}: {self._common_words(error)}") from error
 
-    def _words(self, error: Exception) -> str:
-        """What people read of an error: what is wrong, and what to do."""
-        import botocore.exceptions as boto
-
-        bucket, line = self.name, _line(error)
+    def _common_words(self, error: Exception) -> str:
         if isinstance(error, FileNotFoundError):  # where a missing object is no answer
-            return f"there is no bucket {bucket}; create it, or choose another with --out"
-        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-            return (
-                "there are no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "AWS_PROFILE"
-            )
+            return f"there is no bucket {self.name}; create it, or choose another with --out"
         if _is_full(error):
-            return (
-                f"bucket {bucket} is full ({line}); make room in it, or choose another with --out"
-            )
-        if isinstance(error, PermissionError):
-            return f"refused ({error}); the credentials need to read, write, list and delete there"
-        lost = boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError
-        if isinstance(error, lost):
-            return f"does not answer ({line}); is the network up, and AWS_ENDPOINT_URL right?"
-        if isinstance(error, OSError) and error.errno == errno.ENOSYS:
-            return f"bucket {bucket} has no conditional writes (If-None-Match); choose another with --out"
-        return f"failed ({line})"
+            return f"bucket {self.name} is full ({_line(error)}); make room in it, or choose another with --out"
+        return self._words(error)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object if there is none of that name; whether it was written."""
@@ -695,14 +688,83 @@ class Bucket:
 
     def delete(self, name: str) -> None:
         """Delete an object, if there is one."""
-        with self._told():
+        with self._told(), suppress(FileNotFoundError):
             self._files.rm_file(f"{self._root}/{name}")
 
 
-@cache
-def _bucket(url: str) -> Bucket:
-    """The objects under a URL, for all attempts of a worker."""
-    return Bucket(url)
+class _S3(Bucket):
+    extra = "s3"
+
+    def _open(self) -> tuple[Any, tuple[type[Exception], ...]]:
+        import s3fs
+        from botocore.exceptions import BotoCoreError
+
+        files = s3fs.S3FileSystem(
+            config_kwargs=_LIMITS, use_listings_cache=False, skip_instance_cache=True
+        )
+        files.retries = _TRIES
+        return files, (OSError, BotoCoreError)
+
+    def _words(self, error: Exception) -> str:
+        import botocore.exceptions as boto
+
+        line = _line(error)
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+            return (
+                "there are no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE"
+            )
+        if isinstance(error, PermissionError):
+            return f"refused ({error}); the credentials need to read, write, list and delete there"
+        lost = boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError
+        if isinstance(error, lost):
+            return f"does not answer ({line}); is the network up, and AWS_ENDPOINT_URL right?"
+        if isinstance(error, OSError) and error.errno == errno.ENOSYS:
+            return f"bucket {self.name} has no conditional writes (If-None-Match); choose another with --out"
+        return f"failed ({line})"
+
+
+class _Google(Bucket):
+    extra = "gs"
+
+    def _open(self) -> tuple[Any, tuple[type[Exception], ...]]:
+        import aiohttp
+        from gcsfs.core import GCSFileSystem
+        from gcsfs.retry import HttpError
+        from google.auth.exceptions import GoogleAuthError
+
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # which logs what it raises
+        limits = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+        files = GCSFileSystem(
+            session_kwargs={"timeout": limits}, use_listings_cache=False, skip_instance_cache=True
+        )
+        return files, (OSError, ValueError, HttpError, aiohttp.ClientError, GoogleAuthError)
+
+    def _words(self, error: Exception) -> str:
+        import aiohttp
+        from google.auth.exceptions import GoogleAuthError
+
+        line = _line(error)
+        refused = getattr(error, "code", 0) == _NOT_KNOWN or str(error).startswith("Forbidden")
+        if refused or isinstance(error, GoogleAuthError):
+            return (
+                f"refused ({line}); the credentials need to read, write, list and delete there: "
+                "set GOOGLE_APPLICATION_CREDENTIALS, or type gcloud auth application-default login"
+            )
+        if isinstance(error, aiohttp.ClientConnectionError | ConnectionError | TimeoutError):
+            return f"does not answer ({line}); is the network up?"
+        return f"failed ({line})"
+
+
+_KINDS: dict[str, type[Bucket]] = {"s3": _S3, "gs": _Google}
+
+
+def bucket_at(url: str) -> Bucket:
+    """The objects under a URL; `UsageError` if what reads it is not installed."""
+    return _KINDS[url.partition("://")[0]](url)
+
+
+_bucket = cache(bucket_at)  # for all attempts of a worker
 
 
 def _code(error: BaseException | None) -> str:
@@ -714,7 +776,7 @@ def _code(error: BaseException | None) -> str:
 def _is_full(error: Exception) -> bool:
     """Whether an error says that there is no room, for all or for an object of this size."""
     answer: dict[str, Any] = getattr(error.__cause__, "response", {})
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", getattr(error, "code", None))
     said = f"{_code(error.__cause__)} {error}"
     return status == _NO_ROOM or re.search(_FULL, said, re.IGNORECASE) is not None
 

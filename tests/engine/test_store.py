@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import Engine, driver, grid, request, v_shaped
-from stores import KEYS, Storage, refusal, storage
+from stores import KEYS, Storage, google, refusal, storage
 
 from sweeps import ledger as led
 from sweeps.engine import store as st
@@ -541,7 +541,7 @@ def test_a_worker_whose_link_is_mended_in_time_sends_its_checkpoint(
     time = Time(s3.link.mend)
     (tmp_path / "one").write_text("1")
     s3.link.cut()
-    bucket = st.Bucket(URL)
+    bucket = st.bucket_at(URL)
     st.insist(lambda: bucket.put("one", tmp_path / "one"), clock=time.now, pause=time.wait)
     assert s3.files.cat_file(f"{URL}/one") == b"1"
 
@@ -720,6 +720,87 @@ def test_a_store_that_is_full_at_the_start_is_told(s3: Storage, tmp_path: Path) 
     assert _said(tmp_path / "rates").startswith(f"{URL}: bucket bucket is full (")
 
 
+# Google's store, of which a stand-in is at hand
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[Storage]:
+    with google() as one:
+        yield one
+
+
+@pytest.fixture
+def gs(stand_in: Storage) -> Iterator[Storage]:
+    """The stand-in, empty."""
+    yield stand_in
+    stand_in.link.refusal = b""
+    if stand_in.files.exists("bucket/some"):
+        stand_in.files.rm("bucket/some", recursive=True)
+
+
+GS = "gs://bucket/some/rates"
+
+
+def test_a_sweep_goes_on_elsewhere_from_google(gs: Storage, tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "rates", tmp_path / "b" / "rates"
+    with stored(first, url=GS):
+        write(first, 1, 2)
+    with stored(second, url=GS):
+        write(second, 3)
+    assert gs.ledger(GS) == Files(second).ledger.read_bytes() != Files(first).ledger.read_bytes()
+    assert "owner" not in gs.objects(GS)
+
+
+def test_of_two_drivers_one_has_the_sweep_at_google(gs: Storage, tmp_path: Path) -> None:
+    one, two = stored(tmp_path / "a" / "rates", url=GS), stored(tmp_path / "b" / "rates", url=GS)
+    for each in (one, two):
+        each._restore()
+    two.push(claim=True)
+    with pytest.raises(LockedError):
+        one.push(claim=True)
+
+
+def test_checkpoints_come_and_go_at_google(gs: Storage, tmp_path: Path) -> None:
+    one = killed(stored(tmp_path / "rates", url=GS))
+    name = "checkpoints/a-1/checkpoint_000000/checkpoint.pt"
+    file = tmp_path / "rates" / name
+    (tmp_path / "one").write_text("1")
+    send(GS, name, tmp_path / "one")
+    assert one.has(file)
+    assert file.read_text() == "1"
+    one.clean({file.parent})
+    assert gs.objects(f"{GS}/checkpoints") == [name.removeprefix("checkpoints/")]
+    one.remove(file.parent)
+    one._beat()
+    one._bucket.delete(name)  # which is gone
+    assert gs.objects(f"{GS}/checkpoints") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (FULL[0], "bucket bucket is full ("),
+        (FULL[3], "bucket bucket is full ("),
+        (("403 Forbidden", "forbidden", "no right to write"), "refused ("),
+        (("401 Unauthorized", "required", "Anonymous caller"), "refused ("),
+    ],
+)
+def test_what_google_refuses_is_told(
+    gs: Storage, tmp_path: Path, answer: tuple[str, str, str], said: str
+) -> None:
+    gs.link.refusal = refusal(*answer)
+    assert _said(tmp_path / "rates", GS).startswith(f"{GS}: {said}")
+
+
+def test_a_bucket_that_google_does_not_have_is_told(gs: Storage, tmp_path: Path) -> None:
+    assert _said(tmp_path / "rates", "gs://nowhere/rates") == (
+        "gs://nowhere/rates: there is no bucket nowhere; create it, or choose another with --out"
+    )
+
+
+# Addresses
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -729,11 +810,12 @@ def test_a_store_that_is_full_at_the_start_is_told(s3: Storage, tmp_path: Path) 
         "s3://B/x",
         "s3://bucket//x",
         "s3://bucket/../x",
-        "gs://bucket/x",
+        "gs://bucket",
+        "az://bucket/x",
     ],
 )
 def test_an_address_without_a_name_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="expected a folder, s3://BUCKET/NAME or"):
+    with pytest.raises(UsageError, match="expected a folder, or s3:// or gs://"):
         folder_of(url)
 
 
@@ -741,11 +823,15 @@ def test_the_folder_has_the_last_name_of_the_address() -> None:
     assert folder_of("s3://bucket/a/b/rates/") == Path("results/rates")
 
 
+@pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs.core")])
 def test_the_package_that_is_lacking_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, package: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UsageError, match=r"pip install 'tinylm-sweeps\[s3\]'"), stored(tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    with (
+        pytest.raises(UsageError, match=rf"pip install 'tinylm-sweeps\[{scheme}\]'"),
+        stored(tmp_path, url=f"{scheme}://bucket/some/rates"),
+    ):
         pass
 
 
