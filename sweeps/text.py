@@ -1,5 +1,6 @@
 """Numbers and values as people read them; a missing value is empty."""
 
+import hashlib
 import math
 import shlex
 from collections import Counter
@@ -106,12 +107,22 @@ def with_option(command: str, option: str, value: str) -> str:
 
 
 def show(value: Any) -> str:
-    """A swept value in few characters: 0.002, 3e-05, true, pre. Of a long text, its beginning and its end."""
+    """A swept value in few characters: 0.002, 3e-05, true, pre.
+
+    A number has four digits, or up to six if it has no more. Of a long text, its beginning, a digest
+    that tells it from others, and its end.
+    """
     if isinstance(value, bool):
         return str(value).lower()
-    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    if isinstance(value, float):
+        exact = f"{value:.6g}"
+        return exact if float(exact) == value else f"{value:.4g}"
+    text = "" if value is None else str(value)
     half = _LONGEST_VALUE // 2
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:half]}…{text[-half:]}"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+    return f"{text[:half]}…[{digest}]…{text[-half:]}"
 
 
 def tally(kinds: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """Numbers and values are short, and none is rounded to another power of ten."""
 
+import re
+
 import pytest
 
 from sweeps.plan.space import Caps
@@ -24,8 +26,15 @@ from sweeps.text import (
 
 
 def test_a_long_text_is_shown_by_its_beginning_and_its_end() -> None:
-    assert show("/a" + "x" * 900_000 + "b.txt") == "/a" + "x" * 98 + "…" + "x" * 95 + "b.txt"
+    shown = show("/a" + "x" * 900_000 + "b.txt")
+    begin, digest, end = shown.split("…")
+    assert (begin, end) == ("/a" + "x" * 98, "x" * 95 + "b.txt")
+    assert re.fullmatch(r"\[[0-9a-f]{8}\]", digest)
     assert show("x" * 200) == "x" * 200
+
+
+def test_long_texts_that_differ_in_the_middle_are_told_apart() -> None:
+    assert show("a" * 150 + "b" + "a" * 150) != show("a" * 150 + "c" + "a" * 150)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,8 @@ def test_an_option_of_a_command_gets_another_value(given: str) -> None:
         (0.002, "0.002"),
         (3e-05, "3e-05"),
         (0.00031622776, "0.0003162"),
+        (0.10001, "0.10001"),
+        (0.1 + 0.2, "0.3"),
         (1.0, "1"),
         (65_536, "65536"),
         (True, "true"),

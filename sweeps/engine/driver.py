@@ -624,18 +624,24 @@ class Driver:
                 new.setdefault(one.trial, one)
         restored = not new.keys().isdisjoint(self.sweep.withdrawn)
         left = iter(new.values())
+        labels = {trial.label for trial in self.sweep.trials.values()}
         while batch := list(itertools.islice(left, _BATCH)):
-            self._record_all([self._planned(one) for one in batch])
+            self._record_all([self._planned(one, labels) for one in batch])
         if restored:
             self._consult()
 
-    def _planned(self, new: PlannedTrial) -> tuple[str, dict[str, Any]]:
-        """The kind and the fields of the row of a trial that is new or restored."""
+    def _planned(self, new: PlannedTrial, labels: set[str]) -> tuple[str, dict[str, Any]]:
+        """The kind and the fields of the row of a trial that is new or restored. A label that another
+        trial has gets a part of the id; `labels` are those taken, and take it in."""
         if new.trial in self.sweep.withdrawn:
             return "restored", {"trial": new.trial}
+        label = new.label or self.ledger.files.name
+        if label in labels:
+            label += f" #{new.trial[:6]}"
+        labels.add(label)
         return "planned", {
             "trial": new.trial,
-            "label": new.label or self.ledger.files.name,
+            "label": label,
             "config": new.config.model_dump(),
             "values": new.values,
             "seed": new.config.run.seed,

@@ -347,7 +347,7 @@ def show_forecast(
     )
     own = " (a share of each trial's budget)" if request.budget is None else ""
     console.print(f"trials expected to reach each rung{own}: {stages}")
-    seconds = expected.whole_seconds
+    seconds = expected.whole_seconds()
     hours = None if seconds is None else seconds / 3600
     for cap, amount in caps_reached(request, expected.tokens, hours):
         without = f"without it, it would use about {cap_amount(cap, amount)}"
@@ -371,15 +371,16 @@ def show_time(
     left: Left | None = None,
 ) -> None:
     """Print how long a sweep, or what is left of it, is expected to take here at the speeds of its trials."""
-    assert expected.seconds is not None  # its speeds are known
-    seconds, what = expected.seconds, "time"
+    share, what = 1.0, "time"
     if left is not None:
-        seconds *= _about_left(left, expected.tokens) / expected.tokens
+        share = _about_left(left, expected.tokens) / expected.tokens
         what = "time for what is left"
+    seconds = expected.whole_seconds(share)
+    assert seconds is not None  # its speeds are known
     slowest, fastest = min(speeds), max(speeds)
     rates = f"{slowest:.0f}" if slowest == fastest else f"{slowest:.0f} to {fastest:.0f}"
     console.print(
-        f"{what}: about {duration(seconds + expected.start_up)}, {quantity(slots, 'trial')} at a time, "
+        f"{what}: about {duration(seconds)}, {quantity(slots, 'trial')} at a time, "
         f"with {duration(expected.start_up)} of start-up (a trial alone trains at {rates} tokens/s here; "
         "evaluation is not included)"
     )

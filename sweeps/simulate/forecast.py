@@ -47,10 +47,10 @@ class Forecast:
     most: int
     start_up: float  # seconds until the first trial trains
 
-    @property
-    def whole_seconds(self) -> float | None:
-        """Wall-clock seconds with the start-up, without evaluation; None without speeds."""
-        return None if self.seconds is None else self.seconds + self.start_up
+    def whole_seconds(self, share: float = 1.0) -> float | None:
+        """Wall-clock seconds of a share of the training, with the start-up, without evaluation; None
+        without speeds."""
+        return None if self.seconds is None else share * self.seconds + self.start_up
 
     def fields(self) -> dict[str, Any]:
         """The fields of the ledger's `forecast` row."""

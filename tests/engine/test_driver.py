@@ -139,6 +139,13 @@ def test_no_more_attempts_run_than_there_are_slots(tmp_path: Path) -> None:
     assert engine.most == 3
 
 
+def test_no_two_trials_have_one_label(tmp_path: Path) -> None:
+    after = sweep(tmp_path, grid([1e-3, 1.000000001e-3, 2e-3]))
+    second = list(after.trials)[1]
+    labels = [trial.label for trial in after.trials.values()]
+    assert labels == ["lr=0.001", f"lr=0.001 #{second[:6]}", "lr=0.002"]
+
+
 @pytest.mark.parametrize("records", range(1, 30, 4))
 @pytest.mark.fault("a crash of the driver at any record", "the curves of a whole sweep")
 def test_a_crash_at_any_record_changes_no_curve(tmp_path: Path, records: int, whole: Any) -> None:

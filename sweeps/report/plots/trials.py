@@ -134,9 +134,8 @@ def looks_of(results: Results) -> Looks:
     colored = [trial for trial in trials if ordered.path in trial.values]
     places = norm(np.array([trial.value(ordered.path) for trial in colored], float))
     ends = sorted({p for p, t in zip(places, colored, strict=True) if status_of(t) == "finished"})
-    if (
-        apart and ends
-    ):  # without a color bar: so that near values look different, and one can be read
+    # Without a color bar: so that near values look different, and a single one can be read.
+    if apart and ends:
         spread = np.linspace(0.15, 0.85, len(ends)) if len(ends) > 1 else [0.5]
         places = np.interp(places, [-0.01, *ends, 1.01], [0.0, *spread, 1.0])
     shares = {t.trial: float(place) for t, place in zip(colored, places, strict=True)}

@@ -23,7 +23,11 @@ const brief = (text, most) => plain(cut(text, most));
 const numeral = (value) => Number.isInteger(value) ? value.toLocaleString("en")
   : Math.abs(value) < 5e-5 ? value.toExponential(1) : value.toFixed(Math.abs(value) < 100 ? 4 : 1);
 // A swept value in few characters, as `sweeps.text.show` writes it.
-const show = (value) => typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+const show = (value) => {
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  const exact = Number(value.toPrecision(6));
+  return String(exact === value ? exact : Number(value.toPrecision(4)));
+};
 // A count on an axis: 98k, 1.6M; FLOPs have the prefixes of SI.
 function count(value, si = false) {
   const names = si ? ["", "k", "M", "G", "T", "P", "E", "Z"] : ["", "k", "M", "B", "T"];
