@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from clusters import node
-from stores import Storage, refusal, storage
+from stores import Storage, google, refusal, storage
 from sweeping import RATES, command, curves, run, wait_for_rows, write_space
 
 from sweeps import ledger as led
@@ -122,7 +122,7 @@ def test_its_curves_are_those_of_an_undisturbed_run(lost: Lost, trained: Curves)
 def test_its_folder_has_the_checkpoints_that_the_analysis_read(lost: Lost) -> None:
     """Workers have written and read all others in the store."""
     best = json.loads(lost.here.best_facts.read_text())["trial"]
-    found = {one.name.partition("-")[0] for one in lost.here.checkpoints.glob("*-*/")}
+    found = {one.parent.name.partition("-")[0] for one in lost.here.checkpoints.glob("*-*/*/")}
     assert found == {best}
 
 
@@ -186,6 +186,15 @@ def test_the_same_command_resumes_it_and_nothing_is_lost(
     found = curves(one.files.folder)
     assert found == {label: trained[label] for label in found}
     assert s3.ledger(one.url) == one.files.ledger.read_bytes()
+
+
+def test_a_sweep_keeps_a_copy_at_google(tmp_path: Path, scale: Path) -> None:
+    with google() as gs:
+        one = machine(tmp_path / "a", scale, "gs://bucket/rates")
+        done = one.run()
+        assert done.returncode == 0, done.stderr
+        assert gs.ledger(one.url) == one.files.ledger.read_bytes()
+        assert {"analysis/report.html", "best/checkpoint.pt"} <= set(gs.objects(one.url))
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,8 @@ PUSH_SECONDS = 1.0  # between two looks for rows that are not in the store
 OWNER_SECONDS = 3.0  # between two changes of the owner object
 WATCH_SECONDS = 30.0  # for which the object of a driver that is gone does not change
 GIVE_UP_SECONDS = 60.0  # after which a store that can't be used ends the sweep
-_WORKER_GIVES_UP = (
-    2 * GIVE_UP_SECONDS
-)  # the driver ends first, unless the store fails this worker alone
+# The driver ends first, unless the store fails a worker alone.
+_WORKER_GIVES_UP = 2 * GIVE_UP_SECONDS
 _SEGMENT_BYTES = 32_000_000  # of rows, at most
 _AT_ONCE = 200  # segments that are read at once
 _SIGNALED = 128  # from which on the exit code of a session says that a signal ended it
@@ -606,6 +605,7 @@ class Bucket(ABC):
             raise StorageError(f"{self._url}: {self._common_words(error)}") from error
 
     def _common_words(self, error: Exception) -> str:
+        """What people read of an error."""
         if isinstance(error, FileNotFoundError):  # where a missing object is no answer
             return f"there is no bucket {self.name}; create it, or choose another with --out"
         if _is_full(error):
