@@ -50,9 +50,9 @@ def probability(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 0.35 s, 45 s, 12 min, 3.4 h."""
+    """Seconds as a person would say them: 0.4 s, 45 s, 12 min, 3.4 h."""
     if 0 < seconds < 1:
-        return f"{seconds:.2g} s"
+        return f"{seconds:.1g} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:

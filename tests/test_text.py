@@ -75,8 +75,8 @@ def test_the_prefix_of_a_count_stands_before_its_unit(number: float, text: str) 
     ("seconds", "text"),
     [
         (0, "0 s"),
-        (0.3521, "0.35 s"),
-        (0.0042, "0.0042 s"),
+        (0.3521, "0.4 s"),
+        (0.0042, "0.004 s"),
         (45, "45 s"),
         (99, "99 s"),
         (100, "2 min"),

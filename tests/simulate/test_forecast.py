@@ -39,7 +39,7 @@ def run(folder: Path, what: Request) -> led.Sweep:
 def test_the_start_up_is_that_of_the_sweeps_before() -> None:
     what = request(grid(RATES, policy="none"))
     first = expected(what, [BUDGET] * 8, slots=1)
-    assert (first.start_up, first.whole_seconds) == (START_UP, 8 + START_UP)
+    assert (first.start_up, first.whole_seconds()) == (START_UP, 8 + START_UP)
     clock = itertools.count(0, 5).__next__  # five seconds a row
     with led.Ledger(led.Files(Path("results/a")), clock=clock) as ledger:
         tell = Story(ledger)

@@ -91,6 +91,13 @@ function tableRow(cells) {
 const lossWords = (loss) => loss === null ? "" : loss.toFixed(4);
 const MOST_PATHS = 6;  // that have columns of their own
 
+// A label that breaks before a value rather than within it.
+function breakable(label) {
+  const words = element("span");
+  label.split(/(?<==)/).forEach((part, n) => words.append(...(n ? [element("wbr")] : []), part));
+  return words;
+}
+
 // The columns of the table: values, loss, tokens and status; the panel of a trial has the rest. On a phone
 // one column, its label, stands for the arm, the values and the seed.
 function columns() {
@@ -101,7 +108,7 @@ function columns() {
     return typeof found === "number" ? found : found === undefined ? null : show(found);
   }, words: (found) => found === null ? "" : show(found) });
   const seeds = unique(page.trials.map((trial) => trial.seed)).length > 1;
-  const label = { name: "trial", of: (trial) => trial.label };
+  const label = { name: "trial", of: (trial) => trial.label, words: breakable };
   const hasLabel = !page.is_study && (paths.length > MOST_PATHS || !paths.length);
   const wide = [
     ...(page.is_study ? [{ name: "arm", of: (trial) => trial.arm + (trial.role === "tuning" ? " (re-tune)" : "") }] : [{ name: "rank", of: (trial) => trial.rank }]),
