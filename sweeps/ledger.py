@@ -52,6 +52,9 @@ BY_HAND: Final = "stopped by hand"  # why a trial was stopped that somebody stop
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _SAVED = r"checkpoint_\d+"  # how Ray Tune names the folder of a checkpoint
 _LONGEST_DRIVER = 200  # characters of a file that are shown
+_STEERS = ", to steer it"  # in a file that says who has locked a ledger, for moments
+_LOCK_SECONDS = 0.05  # between two tries
+_TRIES, _LONG_TRIES = 4, 1200  # to lock it; a large ledger is read meanwhile
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LONGEST_NAME = 200  # characters; file names that are made from it have up to 255
@@ -372,13 +375,28 @@ def _who() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-def _say_driver(files: Files) -> None:
-    """Write down which process runs a sweep, for people: the lock is what counts."""
+def _say_driver(files: Files, *, trains: bool) -> None:
+    """Write down which process runs a sweep, or steers it, for people: the lock is what counts."""
     since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     with contextlib.suppress(OSError):
         files.driver.unlink(missing_ok=True)  # of a driver that was killed
         with files.driver.open("x") as stream:
-            stream.write(f"{_who()}, since {since} UTC\n")
+            stream.write(f"{_who()}, since {since} UTC{'' if trains else _STEERS}\n")
+
+
+def _lock(stream: IO[bytes], files: Files) -> None:
+    """Lock a ledger, as soon as those let it go that look who runs the sweep or steer it; `BlockingIOError`
+    if a driver has it."""
+    for number in itertools.count(1):
+        try:
+            # The kernel releases the lock when the process ends, however it ends.
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if number >= (_LONG_TRIES if _STEERS in _driver_words(files) else _TRIES):
+                raise
+            time.sleep(_LOCK_SECONDS)
+        else:
+            return
 
 
 def _driver_words(files: Files) -> str:
@@ -439,7 +457,10 @@ class Ledger(ReadLedger):
         files: Files,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        trains: bool = True,
     ) -> None:
+        """`trains` is whether this is a driver: another one waits for who only writes a row."""
         self.files = files
         self._clock, self._now = clock, now
         self._begun = clock()  # the session
@@ -452,9 +473,8 @@ class Ledger(ReadLedger):
         # Unbuffered: a line that could not be written must not appear later.
         self._stream = files.ledger.open("a+b", buffering=0)
         try:
-            # The kernel releases the lock when the process ends, however it ends.
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _say_driver(files)
+            _lock(self._stream, files)
+            _say_driver(files, trains=trains)
         except BlockingIOError as error:
             self._stream.close()
             who = _driver_words(files)
