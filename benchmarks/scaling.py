@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--what analysis] [--largest 1000] [--out scaling.json]
 
-Measured are the fold of a ledger, the whole analysis of a sweep with all its files, the plan of a
+Measured are the fold of a ledger, its reading by a driver that resumes, the whole analysis of a sweep with all its files, the plan of a
 search, and the replay of a policy, each at five sizes. The ledger is made up: a search of two paths
 with early stopping, whose trials have 200 records; one in ten stops halfway, and one in ten diverges at
 its end.
@@ -163,6 +163,28 @@ def fold(folder: Path, trials: int) -> Work:
     return lambda: results_of(files.name, ledger.rows(files))
 
 
+def resume(folder: Path, trials: int) -> Work:
+    """Reads a ledger as the driver does that resumes its sweep, with checksums, validation and policy."""
+    from sweeps import ledger as led
+    from sweeps.engine.driver import Driver
+    from sweeps.plan.request import Machine, Request
+    from sweeps.plan.space import parse
+    from sweeps.plan.trials import plan as plan_of
+
+    files = led.Files(folder / str(trials))
+    asked = next(led.rows(files, {"sweep"}))
+    space, base = parse(asked["space"], "space"), cfg.validate(asked["base"], "base")
+    request = Request(space, asked["space"], "space", base, "cpu", 0)
+    machine = Machine(lambda model: (1, 1), lambda config: True)
+    plan = plan_of(request, machine)
+
+    def read() -> None:
+        with led.Ledger(files) as ledger:
+            Driver(ledger, request, plan, machine, lambda config: {})
+
+    return read
+
+
 def analysis(folder: Path, trials: int) -> Work:
     """Reads a ledger and writes all files of the analysis."""
     from sweeps.findings.everything import Reader
@@ -200,6 +222,7 @@ def replay(folder: Path, trials: int) -> Work:
 # What is measured: the work, its sizes as shares of the largest, and whether it reads a ledger.
 WORKS: dict[str, tuple[Callable[[Path, int], Work], int, bool]] = {
     "fold": (fold, 1, True),
+    "resume": (resume, 1, True),
     "analysis": (analysis, 1, True),
     "plan": (plan, 10, False),
     "replay": (replay, 10, False),
