@@ -2,8 +2,9 @@
 
     python -m benchmarks.scaling [--what analysis] [--largest 1000] [--out scaling.json]
 
-Measured are the fold of a ledger, the whole analysis of a sweep with all its files, the plan of a
-search, the replay of a policy, and the driver, each at five sizes. The ledger is made up: a search of two paths
+Measured are the fold of a ledger, its reading by a driver that resumes, the whole analysis of a
+sweep with all its files, the plan of a search, the replay of a policy, and the driver, each at five
+sizes. The ledger is made up: a search of two paths
 with early stopping, whose trials have 200 records; one in ten stops halfway, and one in ten diverges at
 its end. The driver, without Ray, hears of made-up records of 100 trials at a time, and writes them: `driver` of
 trials with 400 records each, `promoting` of the same with asha.
@@ -178,6 +179,28 @@ def fold(folder: Path, trials: int) -> Work:
     return lambda: results_of(files.name, ledger.rows(files))
 
 
+def resume(folder: Path, trials: int) -> Work:
+    """Reads a ledger as the driver does that resumes its sweep, with checksums, validation and policy."""
+    from sweeps import ledger as led
+    from sweeps.engine.driver import Driver
+    from sweeps.plan.request import Machine, Request
+    from sweeps.plan.space import parse
+    from sweeps.plan.trials import plan as plan_of
+
+    files = led.Files(folder / str(trials))
+    asked = next(led.rows(files, {"sweep"}))
+    space, base = parse(asked["space"], "space"), cfg.validate(asked["base"], "base")
+    request = Request(space, asked["space"], "space", base, "cpu", 0)
+    machine = Machine(lambda model: (1, 1), lambda config: True)
+    plan = plan_of(request, machine)
+
+    def read() -> None:
+        with led.Ledger(files) as ledger:
+            Driver(ledger, request, plan, machine, lambda config: {})
+
+    return read
+
+
 def analysis(folder: Path, trials: int) -> Work:
     """Reads a ledger and writes all files of the analysis."""
     from sweeps.findings.everything import Reader
@@ -290,6 +313,7 @@ def _saved(conductor: "Driver", job: "Job", record: int) -> Path:
 # What is measured: the work, its sizes as shares of the largest, and whether it reads a ledger.
 WORKS: dict[str, tuple[Callable[[Path, int], Work], int, bool]] = {
     "fold": (fold, 1, True),
+    "resume": (resume, 1, True),
     "analysis": (analysis, 1, True),
     "plan": (plan, 10, False),
     "replay": (replay, 10, False),

@@ -53,6 +53,8 @@ BY_HAND: Final = "stopped by hand"  # why a trial was stopped that somebody stop
 AT_TARGET: Final = "target"  # how a trial finished before the end of its budget
 _SAVED = r"checkpoint_\d+"  # how Ray Tune names the folder of a checkpoint
 _LONGEST_DRIVER = 200  # characters of a file that are shown
+_LOCK_SECONDS = 0.05  # between two tries
+_TRIES, _LONG_TRIES = 4, 1200  # to lock it; who steers a sweep may have to read a large ledger
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _written_here = set[tuple[int, int]]()  # the ledgers that this process writes
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -374,13 +376,29 @@ def _who() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-def _say_driver(files: Files) -> None:
-    """Write down which process runs a sweep, for people: the lock is what counts."""
+def _say_driver(files: Files, *, trains: bool) -> None:
+    """Write down which process runs a sweep, for people: the lock is what counts. Who steers it writes nothing."""
     since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     with contextlib.suppress(OSError):
         files.driver.unlink(missing_ok=True)  # of a driver that was killed
-        with files.driver.open("x") as stream:
-            stream.write(f"{_who()}, since {since} UTC\n")
+        if trains:
+            with files.driver.open("x") as stream:
+                stream.write(f"{_who()}, since {since} UTC\n")
+
+
+def _lock(stream: IO[bytes], files: Files) -> None:
+    """Lock a ledger, as soon as those let it go that look who runs the sweep or steer it; `BlockingIOError`
+    if a driver has it."""
+    for number in itertools.count(1):
+        try:
+            # The kernel releases the lock when the process ends, however it ends.
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if number >= (_TRIES if files.driver.exists() else _LONG_TRIES):
+                raise
+            time.sleep(_LOCK_SECONDS)
+        else:
+            return
 
 
 def _driver_words(files: Files) -> str:
@@ -447,7 +465,10 @@ class Ledger(ReadLedger):
         files: Files,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        trains: bool = True,
     ) -> None:
+        """`trains` is whether this is a driver: another one waits for who only writes a row."""
         self.files = files
         self._clock, self._now = clock, now
         self._begun = clock()  # the session
@@ -460,10 +481,9 @@ class Ledger(ReadLedger):
         # Unbuffered: a line that could not be written must not appear later.
         self._stream = files.ledger.open("a+b", buffering=0)
         try:
-            # The kernel releases the lock when the process ends, however it ends.
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._stream, files)
             _written_here.add(_key(os.fstat(self._stream.fileno())))
-            _say_driver(files)
+            _say_driver(files, trains=trains)
         except BlockingIOError as error:
             self._stream.close()
             who = _driver_words(files)

@@ -83,7 +83,8 @@ def settle(files: Files) -> list[Request] | None:
     inbox, done = Inbox(files, is_silent=True), list[Request]()
     try:
         if inbox.look():
-            with Ledger(files, clock=lambda: 0.0) as ledger:  # the row is of no session
+            # The row is of no session.
+            with Ledger(files, clock=lambda: 0.0, trains=False) as ledger:
                 sweep = fold(ledger.rows(), str(files.ledger))
                 for request in inbox.look():
                     if why := _late(sweep, request):

@@ -208,6 +208,34 @@ def test_a_writer_in_another_process_is_one_whatever_it_says_of_itself(files: le
     assert found
 
 
+def test_a_driver_waits_for_one_that_looks_who_runs_the_sweep(
+    files: led.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.folder.mkdir(parents=True, exist_ok=True)
+    looks = files.ledger.open("a")
+    fcntl.flock(looks, fcntl.LOCK_SH)
+    monkeypatch.setattr(led.time, "sleep", lambda seconds: looks.close())
+    with led.Ledger(files) as ledger:
+        assert list(ledger.rows()) == []
+
+
+def test_a_driver_waits_for_one_that_steers_the_sweep(
+    files: led.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may have to read a large ledger."""
+    steers, naps = led.Ledger(files, trains=False), iter(range(100))
+
+    def nap(seconds: float) -> None:
+        if next(naps) == 99:
+            steers.append("withdrawn", trial="a")
+            steers.__exit__(None, None, None)
+
+    monkeypatch.setattr(led.time, "sleep", nap)
+    with led.Ledger(files) as ledger:
+        assert next(naps, None) is None
+        assert ledger.append("withdrawn", trial="b")["seq"] == 1
+
+
 def test_a_writer_that_wrote_nothing_leaves_nothing(files: led.Files) -> None:
     with led.Ledger(files):
         pass

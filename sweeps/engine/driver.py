@@ -409,11 +409,6 @@ class Driver:
             self._ends = self._ends or request.action == "end"
         self._inbox.remove(request)
 
-    @property
-    def is_ended_by_hand(self) -> bool:
-        """Whether somebody asked that nothing new starts in this session, and something could."""
-        return self._ends and self.has_work()
-
     def is_look_due(self) -> bool:
         """Whether a study is to be looked at now, which trains nothing; `begin` does it."""
         return any(choice.kind == "look" for choice in self._choices())

@@ -544,10 +544,10 @@ class _Session:
     def _conclude(self, ended_by: int | None) -> int:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
         driver, command = self.driver, self.options.command
-        cap = driver.reached_cap()
+        cap, is_held = driver.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.
-        capped = cap is not None and cap["cap"] != "target" and driver.has_work()
-        by_hand = driver.is_ended_by_hand and cap is None
+        capped = is_held and cap is not None and cap["cap"] != "target"
+        by_hand = is_held and cap is None
         failed = [trial for trial in driver.sweep.attempted if trial.status == "failed"]
         if ended_by is None and not capped and not by_hand:
             driver.sample(self.readers.to_sample(self._files), _sample)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sweeps.ledger import write_whole
-from tinylm.files import backup_names, read_file
+from tinylm.files import backup_names, open_file, read_file
 
 _LARGEST = 10**9  # bytes of a file
 _TO_SHORTEN = (
@@ -27,6 +27,8 @@ class Written:
         list wrote there: then a file that is not listed is its own; with a folder, as long as the list has
         nothing in it."""
         self._list = files
+        self._known: dict[str, list[str]] = {}
+        self._read = (0, 0)  # the file, and how many of its bytes are known
         known = self._digests()
         listed = folder and any(folder in (files.parent / name).parents for name in known)
         self._earlier = earlier and not listed
@@ -41,16 +43,23 @@ class Written:
             write_whole(files, "".join(lines).encode())
 
     def _digests(self) -> dict[str, list[str]]:
-        """The digests of the contents that each file was given."""
-        found: dict[str, list[str]] = {}
+        """The digests of the contents that each file was given; only new lines of the list are read."""
         try:
-            lines = read_file(self._list, _LARGEST, follow=False).decode(errors="replace")
+            with open_file(self._list, follow=False) as stream:
+                there = os.fstat(stream.fileno())
+                file, known = self._read
+                if file != there.st_ino or known > there.st_size:
+                    self._known, known = {}, 0
+                stream.seek(known)
+                whole, end, _ = stream.read(_LARGEST).rpartition(b"\n")
+                self._read = there.st_ino, known + len(whole) + len(end)
         except OSError:
-            return found
-        for line in filter(None, lines.splitlines()):
+            self._known, self._read = {}, (0, 0)
+            return self._known
+        for line in filter(None, whole.decode(errors="replace").splitlines()):
             digest, _, name = line.partition("  ")
-            found.setdefault(name, []).append(digest)
-        return found
+            self._known.setdefault(name, []).append(digest)
+        return self._known
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._list.parent).as_posix()

@@ -1678,7 +1678,7 @@ def test_what_waits_when_a_sweep_is_ended_does_not_begin_and_is_trained_later(
         waiting = {job.trial: job.attempt for job in engine.queue}
         steering.ask(led.Files(tmp_path), steering.Request("end"))
         engine.run()
-        assert conductor.is_ended_by_hand
+        assert conductor.is_capped()
         started = [row for row in ledger.rows() if row["kind"] == "started"]
     assert waiting and not any(row["attempt"] >= waiting.get(row["trial"], 9) for row in started)
     after = sweep(tmp_path, tree)

@@ -311,7 +311,7 @@ def test_what_trains_goes_on_to_its_end_and_nothing_new_starts(tmp_path: Path) -
     conductor = ended(tmp_path, schedule("none"), 3)
     statuses = [trial.status for trial in conductor.sweep.trials.values()]
     assert statuses == ["finished"] * 2 + ["planned"] * 7
-    assert (conductor.is_ended_by_hand, conductor.is_capped()) == (True, True)
+    assert conductor.is_capped()
 
 
 def test_what_trains_goes_on_to_its_next_rung(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_sweep_is_ended_once(tmp_path: Path) -> None:
 
 def test_a_sweep_that_has_nothing_left_when_it_is_ended_ends_as_usual(tmp_path: Path) -> None:
     conductor = ended(tmp_path, grid(RATES[:2], policy="none"), 3)
-    assert not conductor.is_ended_by_hand
+    assert not conductor.is_capped()
     assert [trial.status for trial in conductor.sweep.trials.values()] == ["finished"] * 2
 
 

@@ -122,3 +122,20 @@ def test_a_first_analysis_of_this_version_that_was_cut_off_keeps_its_own_files(l
     Written(lr.written, earlier=True, folder=lr.analysis).adopt(paths[:1] + paths)
     everything(lr)
     assert copies(lr) == {}
+
+
+def test_what_another_process_wrote_meanwhile_is_known(tmp_path: Path) -> None:
+    here, there = (Written(tmp_path / ".written", earlier=False) for _ in range(2))
+    here.write(tmp_path / "a", b"one")
+    there.write(tmp_path / "a", b"two")
+    there.write(tmp_path / "b", b"three")
+    assert here.is_own(tmp_path / "a") and here.is_own(tmp_path / "b")
+
+
+def test_a_list_that_was_removed_or_written_anew_is_read_anew(tmp_path: Path) -> None:
+    own = Written(tmp_path / ".written", earlier=False)
+    own.write(tmp_path / "a", b"one")
+    (tmp_path / ".written").unlink()
+    assert not own.is_own(tmp_path / "a")
+    own.write(tmp_path / "b", b"two")
+    assert own.is_own(tmp_path / "b") and not own.is_own(tmp_path / "a")
