@@ -275,7 +275,11 @@ def _with_others(results: Results, arm: ArmFindings) -> ArmFindings:
         return arm
     told = [found.detail] if found.detail else []
     if elsewhere.before:
-        told.append(f"the same arm was studied before in {_few(elsewhere.before)}")
+        told.append(f"the same comparison was made before in {_few(elsewhere.before)}")
+    if elsewhere.other_base:
+        told.append(
+            f"the same change was studied before on another base config, in {_few(elsewhere.other_base)}"
+        )
     if elsewhere.copies:
         told.append(f"a copy of the study went on otherwise: {_few(elsewhere.copies)}")
     return replace(arm, verdict=replace(found, detail="; ".join(told)))
@@ -385,7 +389,7 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
             return early
         return undecided(f"the first look is after {looks[0]} seeds")
     decision: stats.Decision = seen["decision"]
-    told = list(_told(results, arm, seen))
+    told = list(_told(results, base, arm, seen))
     if early is not None and (early.kind == decision != "no conclusion" or _gone(base)):
         is_open = early.kind == "no conclusion"  # else it or the baseline is gone
         return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
@@ -470,13 +474,14 @@ def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -
     return f"{duration(seconds)} of training"
 
 
-def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
+def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
     sweep = results.sweep
     look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
+    yield from _without(base, arm.runs, seen)
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     planned = registered.get("arms", {}).get(arm.name)
@@ -497,6 +502,26 @@ def _told(results: Results, arm: ArmFindings, seen: Row) -> Iterator[str]:
     margin = stats.margin_of(registered.get("matters"), look["noise"])
     if seen["decision"] == "no difference" and not stats.is_within(stats.Effect.of(seen), margin):
         yield "within a bound that was chosen after results were seen"
+
+
+def _without(base: ArmRuns, arm: ArmRuns, seen: Row) -> Iterator[str]:
+    """What is said of runs that a look lacks, because somebody stopped them or they failed, and of trials of re-tune
+    grids that somebody stopped: what they would have shown may be why."""
+    seeds = [seed for seed in seen["seeds"] if seed in arm.runs or seed in base.runs]
+    runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
+    every = (
+        ("its {}", "run", runs[0]),
+        ("the baseline's {}", "run", runs[1]),
+        ("the {} of its re-tune grid", "trial", arm.grid),
+        ("the {} of the baseline's re-tune grid", "trial", base.grid),
+    )
+    for whose, noun, trials in every:
+        of = whose.format(quantity(len(trials), noun))
+        if by_hand := sum(trial.is_stopped_by_hand for trial in trials):
+            yield f"{by_hand} of {of} {'was' if by_hand == 1 else 'were'} stopped by hand"
+        failed = sum(trial.status == "failed" for trial in trials)
+        if failed and noun == "run":
+            yield f"{failed} of {of} failed"
 
 
 def _fewer(results: Results, seen: Row) -> str | None:

@@ -19,6 +19,7 @@ class Elsewhere:
     """The sweeps beside that have studied an arm, by their names."""
 
     before: list[str]  # that were begun before
+    other_base: list[str]  # of these, those that compared it with another base config of the scale
     copies: list[str]  # of the same sweep, which have looked at the arm otherwise
 
 
@@ -26,7 +27,8 @@ class Elsewhere:
 class _Study:
     first: str  # a digest of its first row, which a copy shares
     begun: datetime
-    arms: frozenset[str]  # with a run that has ended
+    arms: frozenset[str]  # what was compared, by `_key`, of arms with a run that has ended
+    changes: frozenset[str]  # of these arms, with the scale
     looks: frozenset[tuple[str, str]]  # an arm, and what a look found of it
 
     def went_on(self, other: "_Study", arm: str) -> bool:
@@ -36,7 +38,8 @@ class _Study:
 
 
 def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
-    """The sweeps in the same results folder that studied the arms of a study before it began, by arm.
+    """The sweeps in the same results folder, and in the folders in it, that studied the arms of a study before it
+    began, by arm.
 
     A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
     """
@@ -45,13 +48,21 @@ def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
     if own is None or sweep.request is None:
         return {}
     keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
-    others = [(files.name, _begun(files)) for files in ledger.sweeps(files.results.folder)]
+    changed = {name: _changes(sweep.request, changes) for name, changes in arms.items()}
+    top = files.results.folder
+    beside = [one for folder in (top, *sorted(top.glob("*/"))) for one in ledger.sweeps(folder)]
+    others = [(str(one.folder.relative_to(top)), _begun(one)) for one in beside]
     studies = [(name, study) for name, study in others if study is not None]
     before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
     earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
     return {
         arm: Elsewhere(
             [name for name, study in earlier if key in study.arms],
+            [
+                name
+                for name, study in earlier
+                if key not in study.arms and changed[arm] in study.changes
+            ],
             [name for name, study in studies if study.went_on(own, key)],
         )
         for arm, key in keys.items()
@@ -72,8 +83,8 @@ def _read(folder: Path, changed: int, size: int) -> _Study | None:
     """The same, read once as long as the file does not change. Of a search, only its first row is read."""
     first: Row = {}
     base: Row = {}
-    runs: dict[str, str] = {}  # -> arm
-    arms: set[str] = set()
+    runs: dict[str, tuple[str, str]] = {}  # -> what is compared, and the changes
+    ended: set[tuple[str, str]] = set()
     looks: set[tuple[str, str]] = set()
     for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", "finished", "diverged"}):
         match row["kind"]:
@@ -82,15 +93,17 @@ def _read(folder: Path, changed: int, size: int) -> _Study | None:
                 if not {"arms", "each"} & row["space"].keys():
                     return None
             case "chosen":
-                runs |= dict.fromkeys(row["trials"].values(), _key(base, row["changes"]))
+                what = _key(base, row["changes"]), _changes(first, row["changes"])
+                runs |= dict.fromkeys(row["trials"].values(), what)
             case "look":
                 looks |= set(_found(base, row))
             case _:
-                arms |= {runs[trial] for trial in (row["trial"],) if trial in runs}
+                ended |= {runs[trial] for trial in (row["trial"],) if trial in runs}
     if not first:
         return None
     begun = datetime.fromisoformat(first["time"])
-    return _Study(cfg.digest(first), begun, frozenset(arms), frozenset(looks))
+    arms, changes = (frozenset(one[part] for one in ended) for part in (0, 1))
+    return _Study(cfg.digest(first), begun, arms, changes, frozenset(looks))
 
 
 def _found(base: Row, look: Row) -> Iterator[tuple[str, str]]:
@@ -100,9 +113,17 @@ def _found(base: Row, look: Row) -> Iterator[tuple[str, str]]:
 
 
 def _key(base: Row, changes: Row) -> str:
-    """What an arm and its baseline train, as a digest: seeds and tuned values aside."""
+    """What an arm and its baseline train, as a digest: seeds and tuned values aside, and whichever of them is the
+    arm."""
     plain = cfg.flatten(base)
-    both = [{**plain, **some} for some in ({}, changes)]
-    return cfg.digest(
-        [{path: one[path] for path in sorted(one) if path not in NO_CHANGE} for one in both]
-    )
+    return cfg.digest(sorted(cfg.digest(_trained({**plain, **some})) for some in ({}, changes)))
+
+
+def _changes(request: Row, changes: Row) -> str:
+    """The changes of an arm of a request, and the scale that they are made to, as a digest."""
+    return cfg.digest([request["scale"], _trained(changes)])
+
+
+def _trained(settings: Row) -> Row:
+    """Settings by sorted paths, without those that do not change the loss."""
+    return {path: settings[path] for path in sorted(settings) if path not in NO_CHANGE}

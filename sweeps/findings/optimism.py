@@ -69,12 +69,13 @@ def selection(results: Results, winner: Sequence[Trial]) -> Selection | None:
         among=len(groups(ended)),
         seeds=len(winner),
         mean=mean,
-        optimism=_optimism(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
+        optimism=optimism_of(losses, seeds, mean) if len(seeds) > 1 < len(losses) else None,
         confirmed=tuple(losses_by_seed(confirmed(results), results.metric).values()),
     )
 
 
-def _optimism(losses: Sequence[Mapping[int, float]], seeds: Sequence[int], mean: float) -> float:
+def optimism_of(losses: Sequence[Mapping[int, float]], seeds: Sequence[int], mean: float) -> float:
+    """By how much the losses of values at seeds that were left out of the choice are higher than the lowest mean."""
     left_out = []
     for seed in seeds:
         others = [other for other in seeds if other != seed]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, conduct, study
+from conducting import NOPE, arm, conduct, facts_of, study
 from conducting import loss as losses
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 from hypothesis import given, settings
@@ -529,6 +529,30 @@ def test_a_study_whose_run_is_stopped_is_looked_at_without_it(tmp_path: Path) ->
     tree = study(seeds=[0, 1, 2, 3])
     after = stopping_nope(tmp_path, tree, lambda one: one.arm == "nope" and one.seed == 2)
     assert after.looks[-1]["arms"]["nope"]["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arm_of", "words"), [("nope", "1 of its 4 runs"), ("baseline", "1 of the baseline's 4 runs")]
+)
+def test_a_verdict_without_a_run_that_was_stopped_says_so(
+    tmp_path: Path, arm_of: str, words: str
+) -> None:
+    """Who stops a bad seed by hand has chosen the seeds."""
+    tree = study(seeds=[0, 1, 2, 3])
+    stopping_nope(tmp_path, tree, lambda one: one.arm == arm_of and one.seed == 2)
+    assert arm(facts_of(tmp_path))["words"].endswith(f": {words} was stopped by hand")
+
+
+def test_a_verdict_says_that_a_trial_of_the_baselines_grid_was_stopped(tmp_path: Path) -> None:
+    """A baseline that is tuned worse flatters the arm."""
+    tree = study(retune={"optim.lr": {"grid": [2e-3, 4e-3]}}, seeds=[0, 1, 2, 3])
+
+    def is_best(one: led.Trial) -> bool:
+        return (one.role, one.arm, one.value("optim.lr")) == ("tuning", "baseline", 4e-3)
+
+    stopping_nope(tmp_path, tree, is_best)
+    words = "1 of the 2 trials of the baseline's re-tune grid was stopped by hand"
+    assert arm(facts_of(tmp_path))["words"].endswith(f": {words}")
 
 
 def test_a_re_tune_grid_of_which_a_trial_is_stopped_chooses_from_the_others(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sweeps import ledger as led
 from sweeps.findings.everything import Reader
 
 TREE = study(seeds=[0, 1, 2])
-TOLD = "the same arm was studied before in first"
+TOLD = "the same comparison was made before in first"
 
 
 def worse(config: dict[str, Any], share: float) -> float:
@@ -73,17 +73,37 @@ def test_the_first_of_two_studies_says_nothing(tmp_path: Path) -> None:
     assert "before" not in words(tmp_path / "first")
 
 
-@pytest.mark.parametrize(
-    "second",
-    [
-        TREE
-        | {"arms": {"nope": {**NOPE, "set": {"model.norm": "post", "model.position": "none"}}}},
-        TREE | {"base": {"optim.weight_decay": 0.2}},
-    ],
-    ids=["arm", "base"],
-)
-def test_another_study_is_not_the_same(tmp_path: Path, second: dict[str, Any]) -> None:
-    assert "before" not in twice(tmp_path, TREE, second)
+def test_another_change_is_not_the_same(tmp_path: Path) -> None:
+    change = {**NOPE, "set": {"model.norm": "post", "model.position": "none"}}
+    assert "before" not in twice(tmp_path, TREE, TREE | {"arms": {"nope": change}})
+
+
+def test_a_change_that_was_studied_on_another_base_says_so(tmp_path: Path) -> None:
+    said = twice(tmp_path, TREE, TREE | {"base": {"optim.weight_decay": 0.2}})
+    assert said.endswith(": the same change was studied before on another base config, in first")
+
+
+def test_at_another_scale_it_is_another_question(tmp_path: Path) -> None:
+    conduct(tmp_path / "first", TREE, worse)
+    files = led.Files(tmp_path / "first")
+    rewrite(files, [row | {"scale": "cpu"} if "scale" in row else row for row in led.read(files)])
+    at(tmp_path / "first", 1)
+    conduct(tmp_path / "second", TREE | {"base": {"optim.weight_decay": 0.2}}, worse)
+    at(tmp_path / "second", 2)
+    assert "before" not in words(tmp_path / "second")
+
+
+def test_an_arm_that_becomes_the_base_is_the_same_comparison(tmp_path: Path) -> None:
+    turned = {"hypothesis": "Better.", "set": {"model.position": "rope"}}
+    second = TREE | {"base": {"model.position": "none"}, "arms": {"nope": turned}}
+    assert twice(tmp_path, TREE, second).endswith(TOLD)
+
+
+def test_a_study_that_was_moved_into_a_folder_beside_is_told(tmp_path: Path) -> None:
+    twice(tmp_path, TREE, TREE)
+    (tmp_path / "old").mkdir()
+    shutil.move(tmp_path / "first", tmp_path / "old" / "first")
+    assert words(tmp_path / "second").endswith("was made before in old/first")
 
 
 def test_a_study_without_a_finished_run_was_not_studied(tmp_path: Path) -> None:
@@ -121,7 +141,7 @@ def test_of_many_earlier_studies_two_are_named(tmp_path: Path) -> None:
     at(tmp_path / "second", 9)
     again(tmp_path, "third", 3)
     again(tmp_path, "fourth", 4)
-    told = "the same arm was studied before in first and third and 1 other sweep"
+    told = "the same comparison was made before in first and third and 1 other sweep"
     assert words(tmp_path / "second").endswith(told)
 
 
