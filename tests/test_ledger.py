@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,6 +190,7 @@ def test_a_writer_in_this_process_is_no_other_driver(files: led.Files) -> None:
 
 WRITES = """
 import sys
+import time
 from pathlib import Path
 from sweeps import ledger
 with ledger.Ledger(ledger.Files(Path(sys.argv[1]))):
@@ -214,7 +216,7 @@ def test_a_driver_waits_for_one_that_looks_who_runs_the_sweep(
     files.folder.mkdir(parents=True, exist_ok=True)
     looks = files.ledger.open("a")
     fcntl.flock(looks, fcntl.LOCK_SH)
-    monkeypatch.setattr(led.time, "sleep", lambda seconds: looks.close())
+    monkeypatch.setattr(time, "sleep", lambda seconds: looks.close())
     with led.Ledger(files) as ledger:
         assert list(ledger.rows()) == []
 
@@ -230,7 +232,7 @@ def test_a_driver_waits_for_one_that_steers_the_sweep(
             steers.append("withdrawn", trial="a")
             steers.__exit__(None, None, None)
 
-    monkeypatch.setattr(led.time, "sleep", nap)
+    monkeypatch.setattr(time, "sleep", nap)
     with led.Ledger(files) as ledger:
         assert next(naps, None) is None
         assert ledger.append("withdrawn", trial="b")["seq"] == 1
