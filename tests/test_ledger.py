@@ -174,7 +174,11 @@ def test_a_second_writer_is_told_who_the_first_is(files: led.Files) -> None:
         led.Ledger(files)
 
 
-def test_a_second_writer_is_locked_out_by_one_that_left_no_name(files: led.Files) -> None:
+def test_a_second_writer_is_locked_out_by_one_that_left_no_name(
+    files: led.Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits longer: a command that steers the sweep leaves none either."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with led.Ledger(files):
         files.driver.unlink()
         with pytest.raises(LockedError, match=r"another driver runs this sweep$"):
