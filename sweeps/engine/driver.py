@@ -627,12 +627,12 @@ class Driver:
 
     def _planned(self, new: PlannedTrial, labels: set[str]) -> tuple[str, dict[str, Any]]:
         """The kind and the fields of the row of a trial that is new or restored. A label that another
-        trial has gets a part of the id; `labels` are those taken, and take it in."""
+        trial has gets the id, as on the page; `labels` are those taken, and take it in."""
         if new.trial in self.sweep.withdrawn:
             return "restored", {"trial": new.trial}
         label = new.label or self.ledger.files.name
         if label in labels:
-            label += f" #{new.trial[:6]}"
+            label += f" ({new.trial})"
         labels.add(label)
         return "planned", {
             "trial": new.trial,

@@ -368,7 +368,8 @@ def _place(trial: Content) -> tuple[Any, ...]:
 
 
 def _labels(trials: Sequence[Trial]) -> dict[str, str]:
-    """The labels of the trials, each different: those that are alike have the id added."""
+    """The labels of the trials, each different: those that are alike, in ledgers of earlier versions, have the
+    id added."""
     number = Counter(trial.label for trial in trials)
     return {t.trial: f"{t.label} ({t.trial})" if number[t.label] > 1 else t.label for t in trials}
 

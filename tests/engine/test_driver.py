@@ -143,7 +143,7 @@ def test_no_two_trials_have_one_label(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid([1e-3, 1.000000001e-3, 2e-3]))
     second = list(after.trials)[1]
     labels = [trial.label for trial in after.trials.values()]
-    assert labels == ["lr=0.001", f"lr=0.001 #{second[:6]}", "lr=0.002"]
+    assert labels == ["lr=0.001", f"lr=0.001 ({second})", "lr=0.002"]
 
 
 @pytest.mark.parametrize("records", range(1, 30, 4))
