@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_a_driver_waits_for_one_that_looks_who_runs_the_sweep(
     files.folder.mkdir(parents=True, exist_ok=True)
     looks = files.ledger.open("a")
     fcntl.flock(looks, fcntl.LOCK_SH)
-    monkeypatch.setattr(led.time, "sleep", lambda seconds: looks.close())
+    monkeypatch.setattr(time, "sleep", lambda seconds: looks.close())
     with led.Ledger(files) as ledger:
         assert list(ledger.rows()) == []
 
@@ -202,10 +203,17 @@ def test_a_driver_waits_for_one_that_steers_the_sweep(
             steers.append("withdrawn", trial="a")
             steers.__exit__(None, None, None)
 
-    monkeypatch.setattr(led.time, "sleep", nap)
+    monkeypatch.setattr(time, "sleep", nap)
     with led.Ledger(files) as ledger:
         assert next(naps, None) is None
         assert ledger.append("withdrawn", trial="b")["seq"] == 1
+
+
+def test_a_ledger_that_is_a_link_to_itself_is_damage(files: led.Files) -> None:
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.ledger.symlink_to(files.ledger)
+    with pytest.raises(led.LedgerError, match="is a symbolic link to itself"):
+        led.read(files)
 
 
 def test_a_writer_that_wrote_nothing_leaves_nothing(files: led.Files) -> None:
