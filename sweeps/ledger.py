@@ -345,6 +345,8 @@ def open_ledger(files: Files) -> IO[bytes] | None:
             raise LedgerError(f"{path}: is a broken symbolic link") from None
         return None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LedgerError(f"{path}: is a symbolic link to itself") from error
         if error.errno not in {errno.EISDIR, errno.EINVAL, errno.ENXIO}:
             raise
         kind = "folder" if error.errno == errno.EISDIR else "device"

@@ -242,6 +242,13 @@ def test_a_driver_waits_for_one_that_steers_the_sweep(
         assert ledger.append("withdrawn", trial="b")["seq"] == 1
 
 
+def test_a_ledger_that_is_a_link_to_itself_is_damage(files: led.Files) -> None:
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.ledger.symlink_to(files.ledger)
+    with pytest.raises(led.LedgerError, match="is a symbolic link to itself"):
+        led.read(files)
+
+
 def test_a_writer_that_wrote_nothing_leaves_nothing(files: led.Files) -> None:
     with led.Ledger(files):
         pass
