@@ -72,7 +72,9 @@ class Study:
         chosen, asked = self.sweep.chosen.get(name), self.sweep.request
         is_current = asked is not None and asked["space"] == self.request.written
         if chosen is not None and is_current and chosen["values"] == values:
-            return str(chosen["trials"][seed])
+            known: dict[str, str] = chosen["trials"]  # `--seed` may give the study others
+            if trial := known.get(seed):
+                return trial
         return planned_runs(self.request, self.arms[name], values, 1)[0].trial
 
     def seeds(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from conducting import (
     summarized,
     without_looks,
 )
-from fakes import driver, request
+from fakes import Engine, driver, request
 from ledgers import rewrite
 
 from sweeps import ledger as led
@@ -303,6 +303,18 @@ def test_every_list_of_seeds_that_was_tried_is_a_test(tmp_path: Path) -> None:
     sweep = conduct(tmp_path, tree | {"seeds": [6, 7, 8]}, OPEN)
     last = sweep.looks[-1]["arms"]["nope"]
     assert last["p_holm"] == pytest.approx(min(1, 3 * last["p"]))
+
+
+def test_other_seeds_by_the_command_line_are_told(tmp_path: Path) -> None:
+    tree = study(seeds=[0, 1, 2])
+    conduct(tmp_path, tree, CLEAR)
+    with led.Ledger(led.Files(tmp_path)) as ledger:
+        conductor = driver(ledger, request(tree, seed=7))
+        conductor.begin({})
+        Engine(conductor, CLEAR).run()
+    facts = facts_of(tmp_path)
+    assert arm(facts)["words"].endswith("changed after results were seen")
+    assert [one["seeds"] for one in facts["arms"]["dropped"]] == [3]
 
 
 def test_runs_that_were_trained_again_are_looked_at_again(tmp_path: Path) -> None:
