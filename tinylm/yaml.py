@@ -137,8 +137,9 @@ def parse(text: str, source: str) -> Any:
         problem = error.problem or error.context or ""
         plain = next((plain for said, plain in _PLAIN if said in problem), problem)
         wrong = [f"{source}:{line} {plain}"]
-    except yaml.YAMLError as error:
-        wrong = [f"{source}: {error}"]
+    except yaml.reader.ReaderError as error:
+        at = text.count("\n", 0, error.position) + 1
+        wrong = [f"{source}: line {at} has the control character {text[error.position]!a}"]
     refused = sorted(loader.refused) if loader else []
     wrong = [*(f"{source}: line {line} {problem}" for line, problem in refused), *wrong]
     if wrong:

@@ -1076,7 +1076,7 @@ def _without_members(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict[
         elif member in members and len(members) > 1:
             del members[member]
         else:
-            rest = _without_sections(rest, [problem])
+            _leave_out(rest, problem)
     return rest
 
 
@@ -1084,17 +1084,22 @@ def _without_sections(tree: Mapping[str, Any], wrong: Iterable[Problem]) -> dict
     """A tree without the sections that are wrong, or with what stands for them."""
     rest = dict(tree)
     for problem in wrong:
-        name = _key_of(problem.path, rest)
-        search = rest.pop(name, None) if name == "search" else None
-        if name == "question":
-            rest[name] = "?"
-        elif name == "each":
-            rest[name] = _AN_EACH
-        elif isinstance(search, dict) and search.get("method") in ("random", "optuna"):
-            rest[name] = {"method": search["method"], "samples": 1}
-        else:
-            rest.pop(name, None)
+        _leave_out(rest, problem)
     return rest
+
+
+def _leave_out(tree: dict[str, Any], problem: Problem) -> None:
+    """Remove the section of a tree that is wrong, or put there what stands for it."""
+    name = _key_of(problem.path, tree)
+    search = tree.pop(name, None) if name == "search" else None
+    if name == "question":
+        tree[name] = "?"
+    elif name == "each":
+        tree[name] = _AN_EACH
+    elif isinstance(search, dict) and search.get("method") in ("random", "optuna"):
+        tree[name] = {"method": search["method"], "samples": 1}
+    else:
+        tree.pop(name, None)
 
 
 def read(path: Path) -> tuple[Space, dict[str, Any]]:

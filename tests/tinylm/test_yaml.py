@@ -88,7 +88,7 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: " + "9" * 5_000, "line 1 number has too many digits (5000)"),
         ("[" * 500, "line 1 is nested too deeply"),
         ("a:\n  - " + "- " * 64 + "1", "line 2 is nested too deeply"),
-        ("a: \x00", "special characters are not allowed"),
+        ("a: \x00", "has the control character"),
     ],
 )
 def test_yaml_that_would_lose_or_multiply_is_refused_with_its_line(text: str, rule: str) -> None:
@@ -159,3 +159,9 @@ def test_what_no_person_writes_is_refused_with_its_place(
 def test_what_people_write_is_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"a": text}))
     assert read_mapping(tmp_path / "x.json") == {"a": text}
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x07"])
+def test_a_control_character_is_named_with_its_line(character: str) -> None:
+    with pytest.raises(YamlError, match=r"^file: line 2 has the control character '\\x[01][07b]'$"):
+        parse(f"a: 1\nb: {character}2\n", "file")
