@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -608,21 +609,36 @@ def test_in_a_terminal_the_text_follows_the_sweep_to_its_end(tmp_path: Path) -> 
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
         with subprocess.Popen(command, stdout=inner, stdin=inner, stderr=inner) as process:
             os.close(inner)
-            read_until(outer, "The sweep is running")
+            said = Said(outer)
+            said.until("The sweep is running")
             tell.whole(tell.plan({"optim.lr": 2e-3}), 2e-3)
-            read_until(outer, "best of 2")
-            read_until(outer, "The sweep is running")
+            said.until("best of 2")
+            said.until("The sweep is running")
             driving.close()
-            rest = read_until(outer, "best of 2")
-            assert (process.wait(), "The sweep is running" in rest) == (0, False)
+            last = said.to_end().rpartition("best of 2")
+        ended = process.returncode, last[1], "The sweep is running" in last[2]
+        assert ended == (0, "best of 2", False)
 
 
-def read_until(terminal: int, words: str) -> str:
-    """What a program writes to a terminal, up to these words."""
-    said = ""
-    while words not in said:
-        said += os.read(terminal, 4096).decode()
-    return said
+@dataclass
+class Said:
+    """What a program writes to a terminal."""
+
+    terminal: int
+    rest: str = ""  # that was read, and not yet asked for
+
+    def until(self, words: str) -> None:
+        """Read on up to these words."""
+        while words not in self.rest:
+            self.rest += os.read(self.terminal, 4096).decode()
+        self.rest = self.rest.partition(words)[2]
+
+    def to_end(self) -> str:
+        """All that is left, when the program has ended."""
+        with suppress(OSError):  # nobody writes to the terminal any more
+            while True:
+                self.rest += os.read(self.terminal, 4096).decode()
+        return self.rest
 
 
 @pytest.mark.parametrize(
