@@ -168,6 +168,7 @@ def cut(
     return driver.returncode, said, one.run(), one
 
 
+@pytest.mark.system  # of which each waits a minute
 def test_a_store_that_fails_ends_a_sweep_with_7(
     cut: tuple[int, str, subprocess.CompletedProcess[str], Machine],
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_store_that_fails_ends_a_sweep_with_7(
     assert "what it does not have is kept in results/rates\nTo resume: " in said
 
 
+@pytest.mark.system  # of which each waits a minute
 def test_the_same_command_resumes_it_and_nothing_is_lost(
     cut: tuple[int, str, subprocess.CompletedProcess[str], Machine], trained: Curves, s3: Storage
 ) -> None:
