@@ -50,8 +50,7 @@ def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
     keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
     changed = {name: _changes(sweep.request, changes) for name, changes in arms.items()}
     top = files.results.folder
-    beside = [one for folder in (top, *sorted(top.glob("*/"))) for one in ledger.sweeps(folder)]
-    others = [(str(one.folder.relative_to(top)), _begun(one)) for one in beside]
+    others = [(str(one.folder.relative_to(top)), _begun(one)) for one in _beside(top)]
     studies = [(name, study) for name, study in others if study is not None]
     before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
     earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
@@ -67,6 +66,15 @@ def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
         )
         for arm, key in keys.items()
     }
+
+
+def _beside(results: Path) -> Iterator[Files]:
+    """The sweeps in a folder, and in the folders in it that are no sweeps themselves."""
+    for folder in sorted(results.glob("*/")):
+        if (files := Files(folder)).has_begun:
+            yield files
+        else:
+            yield from ledger.sweeps(folder)
 
 
 def _begun(files: Files) -> _Study | None:
