@@ -75,6 +75,8 @@ class Machine:
 @contextlib.contextmanager
 def machine(address: str, has_processes: bool = False) -> Iterator[Machine]:
     """A machine without a wire; the test is skipped where none can be made."""
+    if Path(sys.executable).is_relative_to("/tmp"):
+        pytest.skip("a machine has a /tmp of its own, and Python lies below that of this one")
     listed = ["--pid", "--fork", "--kill-child", "--mount-proc"] if has_processes else []
     asked = ["unshare", "--net", "--mount", *listed, "bash", "-c", OWN_FILES]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as keeper:
