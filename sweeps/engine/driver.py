@@ -56,12 +56,9 @@ class Job:
     corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
     rungs: tuple[int, ...]  # tokens at which a checkpoint is always due
     branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
-    checkpoint: (
-        str | None
-    )  # the file to resume from, or its name in the store; None starts at step 0
-    store: str = (
-        ""  # the URL where checkpoints are written and read; empty if that is the sweep's folder
-    )
+    # The file to resume from, or its name in the store; None starts at step 0.
+    checkpoint: str | None
+    store: str = ""  # the URL where checkpoints are kept; empty if that is the sweep's folder
 
     @property
     def name(self) -> str:
@@ -184,13 +181,11 @@ class Driver:
     # Trials under way that are to be stopped: at their next record, or before they have begun.
     _to_stop: set[str] = field(default_factory=set)
     _ends: bool = False  # whether somebody asked that nothing new starts in this session
-    _interval: Interval | None = field(
-        init=False, default=None
-    )  # of checkpoints; None if it is set
+    # Between checkpoints; None if the config sets it.
+    _interval: Interval | None = field(init=False, default=None)
     _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
-    _node: dict[str, str] = field(
-        default_factory=dict
-    )  # trial -> Ray's id of the node of its attempt
+    # Trial -> Ray's id of the node of its attempt.
+    _node: dict[str, str] = field(default_factory=dict)
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sweeps.exits import StorageError
@@ -135,14 +135,14 @@ def left_by_the_dead(parent: Path = PLACE) -> list[Path]:
     for folder in sorted(parent.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError), _held(folder):
             found.append(folder)
-    return found + _made_again(parent)
+    return found + _made_again(sorted(parent.glob(f"{_PREFIX}*/")))
 
 
-def _made_again(parent: Path) -> list[Path]:
-    """The folders that were removed and that processes of Ray made again, which outlive a killed driver by
-    a minute, if they have ended."""
+def _made_again(folders: Iterable[Path]) -> list[Path]:
+    """Those of the folders that were removed and that processes of Ray made again, which outlive a killed
+    driver by a minute, if they have ended."""
     found = []
-    for folder in sorted(parent.glob(f"{_PREFIX}*/")):
+    for folder in folders:
         with contextlib.suppress(OSError):
             is_own = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
             if (
@@ -166,8 +166,8 @@ def remove_if_dead(folder: Path) -> None:
     """Remove the folder of a driver of this user, if that is dead."""
     with contextlib.suppress(OSError), _held(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    if folder in _made_again(folder.parent):
-        shutil.rmtree(folder, ignore_errors=True)
+    for made_again in _made_again([folder]):
+        shutil.rmtree(made_again, ignore_errors=True)
 
 
 @contextlib.contextmanager

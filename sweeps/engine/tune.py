@@ -723,9 +723,8 @@ class Cluster:
         # Else Ray ends this process within the minute; this takes seconds, or never returns.
         threading.Thread(target=_disconnect, daemon=True).start()
         atexit.register(_leave, code)
-        atexit.register(
-            self._kill
-        )  # before that: what the start of Ray, going on, has started since
+        # Runs before that: what the start of Ray, going on, has started since.
+        atexit.register(self._kill)
 
     def close(self) -> None:
         """Leave the cluster; end the processes of an own one."""
