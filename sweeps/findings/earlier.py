@@ -37,35 +37,47 @@ class _Study:
         return is_copy and arm in dict(self.looks - other.looks)
 
 
-def studied_elsewhere(files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
-    """The sweeps in the same results folder, and in the folders in it, that studied the arms of a study before it
-    began, by arm.
+class Beside:
+    """The studies in results folders and in the folders in them. Each folder is listed once."""
 
-    A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
-    """
-    arms = {name: row["changes"] for name, row in sweep.chosen.items() if name != BASELINE}
-    own = _begun(files) if arms else None
-    if own is None or sweep.request is None:
-        return {}
-    keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
-    changed = {name: _changes(sweep.request, changes) for name, changes in arms.items()}
-    top = files.results.folder
-    others = [(str(one.folder.relative_to(top)), _begun(one)) for one in _beside(top)]
-    studies = [(name, study) for name, study in others if study is not None]
-    before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
-    earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
-    return {
-        arm: Elsewhere(
-            [name for name, study in earlier if key in study.arms],
-            [
-                name
-                for name, study in earlier
-                if key not in study.arms and changed[arm] in study.changes
-            ],
-            [name for name, study in studies if study.went_on(own, key)],
-        )
-        for arm, key in keys.items()
-    }
+    def __init__(self) -> None:
+        self._found: dict[
+            Path, list[tuple[str, _Study]]
+        ] = {}  # by results folder, with their names
+
+    def _studies(self, top: Path) -> list[tuple[str, _Study]]:
+        if top not in self._found:
+            others = [(str(one.folder.relative_to(top)), _begun(one)) for one in _beside(top)]
+            self._found[top] = [(name, study) for name, study in others if study is not None]
+        return self._found[top]
+
+    def studied(self, files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
+        """The sweeps in the same results folder, and in the folders in it, that studied the arms of a study before it
+        began, by arm.
+
+        A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
+        """
+        arms = {name: row["changes"] for name, row in sweep.chosen.items() if name != BASELINE}
+        own = _begun(files) if arms else None
+        if own is None or sweep.request is None:
+            return {}
+        keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
+        changed = {name: _changes(sweep.request, changes) for name, changes in arms.items()}
+        studies = self._studies(files.results.folder)
+        before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
+        earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
+        return {
+            arm: Elsewhere(
+                [name for name, study in earlier if key in study.arms],
+                [
+                    name
+                    for name, study in earlier
+                    if key not in study.arms and changed[arm] in study.changes
+                ],
+                [name for name, study in studies if study.went_on(own, key)],
+            )
+            for arm, key in keys.items()
+        }
 
 
 def _beside(results: Path) -> Iterator[Files]:

@@ -10,6 +10,7 @@ from sweeps.findings.arms import ArmRuns, arms_of
 from sweeps.findings.audit import Audit, audit
 from sweeps.findings.comparison import ArmsComparison, comparison
 from sweeps.findings.compute import Compute, Timeline, compute, front, timeline
+from sweeps.findings.earlier import Beside
 from sweeps.findings.noise import SeedNoise, seed_noise
 from sweeps.findings.optimism import Selection, selection
 from sweeps.findings.ranking import (
@@ -284,6 +285,7 @@ class Reader:
         self._read: dict[Path, SearchFindings | StudyFindings | CommandError] = {}
         # The same, where this version also knows its configs.
         self._known: dict[Path, SearchFindings | StudyFindings | CommandError] = {}
+        self._beside = Beside()
 
     def findings(self, files: Files) -> SearchFindings | StudyFindings:
         """The findings of a sweep.
@@ -302,7 +304,7 @@ class Reader:
     def _first(self, files: Files) -> SearchFindings | StudyFindings | CommandError:
         try:
             with storing(files.ledger):
-                return findings(read_results(files))
+                return findings(read_results(files, self._beside))
         except CommandError as error:
             return error
 

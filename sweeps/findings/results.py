@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeps import ledger
 from sweeps.exits import UsageError
-from sweeps.findings.earlier import Elsewhere, studied_elsewhere
+from sweeps.findings.earlier import Beside, Elsewhere
 from sweeps.ledger import AT_TARGET, BY_HAND, Files, Row, Sweep, Trial, ends_attempt
 from sweeps.plan.space import Space, parse
 from sweeps.selection import (
@@ -388,11 +388,11 @@ def _rungs(sweep: Sweep, *, differ: bool) -> tuple[int, ...] | tuple[Fraction, .
     return tuple(sorted({row["rung"] for row in rows}))
 
 
-def read_results(files: Files) -> Results:
+def read_results(files: Files, beside: Beside) -> Results:
     """What the ledger of a sweep says, and which sweeps beside it studied the same before; errors as of
     `results_of`, and `LedgerError` if it is damaged."""
     found = results_of(files.name, ledger.rows(files))
-    elsewhere = studied_elsewhere(files, found.sweep)
+    elsewhere = beside.studied(files, found.sweep)
     return replace(found, elsewhere=elsewhere, is_running=ledger.has_other_driver(files))
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote
 
 from sweeps import ledger, steering
 from sweeps.exits import CommandError, UsageError, message_of
+from sweeps.findings.earlier import Beside
 from sweeps.findings.everything import Reader, findings
 from sweeps.findings.results import read_results
 from sweeps.ledger import Files, ResultsFolder
@@ -67,7 +68,7 @@ _LONGEST = 50_000_000  # bytes of such a file
 
 def content(files: Files) -> report.Content:
     """The current content of a sweep's page."""
-    found = findings(read_results(files))
+    found = findings(read_results(files, Beside()))
     return report.page(found, best_words(files, found))
 
 
