@@ -292,8 +292,10 @@ def _distinct_seeds(seeds: list[int]) -> list[int]:
     return seeds
 
 
-def _kind_of_seeds(value: object) -> str:
-    return "<looks>" if isinstance(value, Mapping | Looks) else "<list>"
+def _kind_of_seeds(value: object) -> str | None:
+    if isinstance(value, Mapping | Looks):
+        return "<looks>"
+    return "<list>" if isinstance(value, list) else None
 
 
 Seeds = Annotated[
@@ -302,7 +304,11 @@ Seeds = Annotated[
         Tag("<list>"),
     ]
     | Annotated[Looks, Tag("<looks>")],
-    Discriminator(_kind_of_seeds),
+    Discriminator(
+        _kind_of_seeds,
+        custom_error_type="seeds",
+        custom_error_message="expected a list of the seeds themselves, e.g. [0, 1, 2] for three",
+    ),
 ]
 
 
@@ -631,8 +637,6 @@ class Space(Section):
             yield Problem(f"each.scale.{self.each.path}", "each sets this path")
 
     def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[Problem]:
-        if name.casefold() == BASELINE:
-            yield Problem(where, "the name is reserved for the base config")
         if not is_name(name):
             rule = f"letters, digits, _, - and ., at most {LONGEST_NAME} characters"
             yield Problem(where, f"expected a name of {rule}")
@@ -1001,17 +1005,18 @@ def _parsed(written: Mapping[str, Any]) -> tuple[Space | None, list[Problem]]:
     What is wrong is left out of the space, so that the rest of it can be judged; what would be wrong
     without it only is no problem. None if nothing is left.
     """
-    tree, found = _without_empty(written), list[Problem]()
-    names = _names(tree)
+    tree, found = _without_empty(written), list(_listed_baseline(written))
+    tree = _without_members(tree, found)
+    names, called = _names(tree), {**_CALLED, **_in_arms(tree)}
     while True:
         broken = _Found()
         try:
             space = Space.model_validate(tree, context=broken)
         except ValidationError as error:
-            wrong = cfg.problems(error, names, _TAGGED, _CALLED)
+            wrong = cfg.problems(error, names, _TAGGED, called)
         else:
-            return space, [*found, *_independent(broken, found, written)]
-        new = _independent(wrong, found, written)
+            return space, [*found, *_independent(broken, found, written, called)]
+        new = _independent(wrong, found, written, called)
         rest = _without_members(tree, new) if new else _without_sections(tree, wrong)
         found += new
         if rest == tree:
@@ -1019,8 +1024,31 @@ def _parsed(written: Mapping[str, Any]) -> tuple[Space | None, list[Problem]]:
         tree = rest
 
 
+def _listed_baseline(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """That the baseline stands among the arms."""
+    arms = tree.get("arms")
+    for name in arms if isinstance(arms, dict) else ():
+        if str(name).casefold() == BASELINE:
+            text = "the baseline is the base config itself, and is not listed among the arms"
+            yield Problem(f"arms.{name}", text)
+
+
+def _in_arms(tree: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in an arm itself and not below its `set`, with where it belongs."""
+    arms = tree.get("arms")
+    return {
+        f"arms.{name}.{path}": f"arms.{name}.set: {{{path}: ..}}"
+        for name, arm in (arms if isinstance(arms, dict) else {}).items()
+        for path in (arm if isinstance(arm, dict) else ())
+        if path in cfg.PATHS
+    }
+
+
 def _independent(
-    problems: Sequence[Problem], found: Sequence[Problem], tree: Mapping[str, Any]
+    problems: Sequence[Problem],
+    found: Sequence[Problem],
+    tree: Mapping[str, Any],
+    called: Mapping[str, str] = _CALLED,
 ) -> list[Problem]:
     """The problems that are neither in nor around what was found to be wrong before, and no lack of
     what stands in the wrong place, or under the name that another program gives it."""
@@ -1029,7 +1057,7 @@ def _independent(
     said = set()
     for path in (one.path for one in (*found, *problems)):
         inner = path.partition(".")[2]
-        said |= {_CALLED[path].partition(":")[0]} if path in _CALLED else set()
+        said |= {called[path].partition(":")[0]} if path in called else set()
         said |= {inner} if inner in Space.model_fields else set()
 
     def is_new(problem: Problem) -> bool:
@@ -1096,6 +1124,8 @@ def _leave_out(tree: dict[str, Any], problem: Problem) -> None:
         tree[name] = "?"
     elif name == "each":
         tree[name] = _AN_EACH
+    elif name == "seeds" and {"arms", "each"} & tree.keys():
+        tree[name] = list(range(TUNING_SEED))
     elif isinstance(search, dict) and search.get("method") in ("random", "optuna"):
         tree[name] = {"method": search["method"], "samples": 1}
     else:

@@ -143,7 +143,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an arm called baseline": (
         {"arms": {"baseline": NOPE}},
-        "arms.baseline: the name is reserved for the base config",
+        "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
     ),
     "a name with a path in it": (
         {"arms": {"a/b": NOPE}},
@@ -272,7 +272,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an arm named as the baseline": (
         {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},
-        "arms.Baseline: the name is reserved for the base config",
+        "arms.Baseline: the baseline is the base config itself, and is not listed among the arms",
     ),
     "another split": (
         {

@@ -642,7 +642,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"matters": 0},
         "matters: expected a number above 0, got 0",
     ),
-    "one seed without brackets": ({"seeds": 3}, "seeds: expected a list, got 3; write [3]"),
+    "a number of seeds": (
+        {"seeds": 3},
+        "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
+    ),
     "a number in quotes": (
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": ["0.0001", 1]}}},
         'space.optim.lr.loguniform.0: expected a number, got "0.0001"; write it without quotes',
@@ -1005,6 +1008,18 @@ def test_one_reading_tells_every_mistake(tmp_path: Path) -> None:
     }
 
 
+def test_an_arm_says_once_where_its_changes_belong_and_that_the_baseline_is_none(
+    tmp_path: Path,
+) -> None:
+    arms = {"baseline": {}, "post": {"hypothesis": "h", "model.norm": "post"}}
+    speedup = {"horizons": [0.5, 2], "seeds": 2}
+    assert told(tmp_path, {"question": "q", "arms": arms, "seeds": 3, "speedup": speedup}) == {
+        "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
+        "arms.post.model.norm: unknown key; did you mean 'arms.post.set: {model.norm: ..}'?",
+        "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
+    }
+
+
 def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
     arms = {
         "a": {"hypotesis": "h", "set": {"model.norm": "post"}},
@@ -1015,7 +1030,7 @@ def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
         "arms.a.hypothesis: missing",
         "arms.a.hypotesis: unknown key; did you mean 'arms.a.hypothesis'?",
         "arms.b.set.optim.lr: expected a number above 0, got -1",
-        "arms.baseline: the name is reserved for the base config",
+        "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
         "seeds: a study needs two or more, got [0]",
     }
 
