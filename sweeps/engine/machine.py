@@ -8,7 +8,7 @@ nothing.)
 import ctypes
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -222,6 +222,23 @@ def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
     if not known.keys() >= set(keys):
         return None
     return [known[key][0] for key in keys]
+
+
+def learn(trials: Iterable[led.Trial]) -> None:
+    """Keep the speeds of trials that ran faster here than was measured before: something else took the machine's
+    time then."""
+    known, better = kept("speeds"), dict[str, list[float]]()
+    for trial in trials:
+        last = trial.curve[-1] if trial.curve else None
+        if last is None or not last["seconds"]:
+            continue
+        key = measured_here(cfg.validate(trial.config, trial.label))
+        speed = last["tokens"] / last["seconds"]
+        before = better.get(key, known.get(key))
+        if before is not None and speed > before[0]:
+            better[key] = [speed, before[1]]
+    if better:
+        keep("speeds", better)
 
 
 def record_seconds(config: cfg.Config) -> float | None:

@@ -24,6 +24,7 @@ from sweeps.engine.machine import (
     ProbeError,
     is_too_large,
     known_speeds,
+    learn,
     local_slots,
     passes,
     probes,
@@ -544,6 +545,8 @@ class _Session:
     def _conclude(self, ended_by: int | None) -> int:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
         driver, command = self.driver, self.options.command
+        if self.options.address == LOCAL:
+            learn(driver.sweep.attempted)
         cap, is_held = driver.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = is_held and cap is not None and cap["cap"] != "target"

@@ -8,11 +8,12 @@ from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 from ledgers import EVERY, Story
 
 from sweeps import ledger as led
-from sweeps.engine.machine import known_speeds, probes
+from sweeps.engine.machine import known_speeds, learn, probes
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import START_UP, Forecast, forecast
 from tinylm import config as cfg
+from tinylm.machine import keep, measured_here
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
 BUDGET = 8_192  # of scale smoke
@@ -168,6 +169,23 @@ def test_speeds_are_measured_once_a_shape_and_kept(
     assert before is None and len(said) == 2 and speeds[0] == speeds[1]
     assert known_speeds([*configs, wide]) == speeds
     assert probes([*configs, wide], said.append) == (speeds, inits) and len(said) == 2
+
+
+def test_trials_that_ran_faster_than_was_measured_correct_the_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLM_CACHE", str(tmp_path / "cache"))
+    trials = list(run(tmp_path / "s", request(grid(RATES[:3], policy="none"))).trials.values())
+    config = cfg.validate(trials[0].config, "")
+    fastest = max(trial.curve[-1]["tokens"] / trial.curve[-1]["seconds"] for trial in trials)
+    learn(trials)
+    assert known_speeds([config]) is None  # nor is the loss at init known
+    keep("speeds", {measured_here(config): [fastest / 2, 7.6]})
+    learn(trials)
+    assert known_speeds([config]) == [fastest]
+    keep("speeds", {measured_here(config): [fastest * 2, 7.6]})
+    learn(trials)
+    assert known_speeds([config]) == [fastest * 2]
 
 
 LOOKS = {
