@@ -553,7 +553,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "samples of a grid": (
         {"search": {"method": "grid", "samples": 5}},
-        "asked.yaml: search.samples: unknown key",
+        "asked.yaml: search.samples: unknown key; known keys: method",
     ),
     "a short path at the top": ({"lr": [1e-3]}, "lr: unknown key; did you mean 'optim.lr'?"),
     "a policy alone": (
@@ -645,6 +645,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a number of seeds": (
         {"seeds": 3},
         "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
+    ),
+    "a misspelled key of the search": (
+        {"search": {"method": "random", "sample": 5}},
+        "search.sample: unknown key; did you mean 'search.samples'?",
     ),
     "a number in quotes": (
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": ["0.0001", 1]}}},
