@@ -13,6 +13,7 @@ from sweeps.commands.shared import (
     Address,
     Allow,
     AsJson,
+    Changes,
     Gpus,
     Slots,
     Tracker,
@@ -37,12 +38,7 @@ def main(
     config: Annotated[
         str, typer.Option(help="A shipped config's name, or a YAML or JSON file.")
     ] = "",
-    changes: Annotated[
-        list[str],
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
-        ),
-    ] = [],  # noqa: B006 typer copies it
+    changes: Changes = [],  # noqa: B006 typer copies it
     why: Annotated[
         str, typer.Option(help="The hypothesis or question, for the experiment log.")
     ] = "",

@@ -123,16 +123,16 @@ def main(
         else:
             timed = any(curve.seconds != curve.tokens for curve in curves)
             print_replays(results, timed, console())
-            if compare:
-                dumps = {each: schedule.model_dump() for each, schedule in chosen.items()}
-                # The policy stands first.
-                written = {each: {"policy": dump["policy"], **dump} for each, dump in dumps.items()}
-                print_recommended(results, written, console())
         if compare:
             from sweeps.report import plots
 
             plots.write_cost_against_regret(results, out)
             typer.echo(out, err=as_json)
+            if not as_json:
+                dumps = {each: schedule.model_dump() for each, schedule in chosen.items()}
+                # The policy stands first.
+                written = {each: {"policy": dump["policy"], **dump} for each, dump in dumps.items()}
+                print_recommended(results, written, console())
 
 
 def _curves(name: str) -> Path:

@@ -9,6 +9,7 @@ from sweeps import exits
 from sweeps.commands.shared import (
     Address,
     Allow,
+    Changes,
     Gpus,
     Slots,
     Tracker,
@@ -38,14 +39,7 @@ def main(
             "a GPU, else cpu."
         ),
     ] = "",
-    changes: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            metavar="PATH=VALUE",
-            help="Change a value of the base config, e.g. budget.tokens=1_000_000.",
-        ),
-    ] = [],  # noqa: B006 typer copies it
+    changes: Changes = [],  # noqa: B006 typer copies it
     out: Annotated[
         str | None,
         typer.Option(

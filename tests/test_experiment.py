@@ -117,6 +117,7 @@ def test_an_unknown_experiment_is_refused_with_the_nearest(results: Path) -> Non
         (["--name", "a/b", "--config", "smoke"], "--name a/b: expected letters, digits"),
         (["--name", "a", "--config", "smok"], "did you mean 'smoke'?"),
         (["--name", "a", "--config", "smoke", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
+        (["--name", "a", "--set", "optim.lr", "1"], "expected PATH=VALUE, e.g. optim.lr=3e-3"),
     ],
 )
 def test_a_wrong_call_starts_nothing(results: Path, arguments: list[str], said: str) -> None:

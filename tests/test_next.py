@@ -95,6 +95,13 @@ def test_an_error_with_json_has_its_exit_code_and_no_output() -> None:
     assert (done.exit_code, done.stdout) == (2, "")
 
 
+def test_data_that_suggest_no_step_are_said_to() -> None:
+    rates = {"optim.lr": {"grid": [0.01, 0.02, 0.03]}}
+    swept({**PAIR, "search": {"method": "grid"}, "space": rates, "seeds": [0, 1]}, inner)
+    done = ask()
+    assert (done.exit_code, done.stderr) == (2, "s: the data suggest no next step\n")
+
+
 def test_a_value_that_is_not_settled_is_swept_with_three_seeds_at_the_best_others() -> None:
     files = swept(PAIR, inner)
     assert ask("--path", "optim.weight_decay").exit_code == 0

@@ -61,6 +61,8 @@ BAD_COMMANDS = [
     (["--scale", "smoke", "--set", "model.n_heads=5"], "n_heads 5 must divide d_model 32"),
     (["--scale", "smoke", "--set", "model.vocab_size=70000"], "model.vocab_size"),
     (["--scale", "smoke", "--set", "optim.eps"], "expected PATH=VALUE"),
+    (["--set", "optim.eps", "1e-8"], "PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.eps'"),
+    (["--set", "optim.eps=", "1e-8"], "PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.eps='"),
     (["--scale", "smoke", "--audit", "1.5"], "--audit"),
     (["--scale", "smoke", "--out", "a/../b"], "--out a/../b"),
     (["--scale", "smoke", "--out", "rates.yaml"], "not a folder"),

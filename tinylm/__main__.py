@@ -2,6 +2,7 @@
 parameters."""
 
 import fcntl
+import glob
 import json
 import os
 import sys
@@ -40,13 +41,25 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
+
+
+def _assignments(texts: list[str]) -> list[str]:
+    """What `--set` was given; ends the command if something is no assignment. In `--set optim.lr 3e-3` that is known
+    before 3e-3 is an argument too many."""
+    with reported():
+        cfg.parse_assignments(texts)
+    return texts
+
+
 Set = Annotated[
     list[str],
     typer.Option(
-        "--set", metavar="PATH=VALUE", help="Change a value of the config, e.g. optim.lr=3e-3."
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a value of the config, e.g. optim.lr=3e-3.",
+        callback=_assignments,
     ),
 ]
-
 
 Saved = Annotated[
     Path,
@@ -306,7 +319,8 @@ def _checkpoint_file(saved: Path) -> Path:
     """The checkpoint that a path names, as a file or as its folder; `ConfigError` if there is none."""
     file = saved / "checkpoint.pt" if saved.is_dir() else saved
     if not file.is_file():
-        below = sorted(saved.glob("*/checkpoint.pt"))
+        folders = [saved, *Path().glob(f"*/{glob.escape(saved.name)}")]
+        below = sorted(one for folder in folders for one in folder.glob("*/checkpoint.pt"))
         hint = f"; did you mean {below[0].parent}?" if below else ""
         raise cfg.ConfigError([f"{file}: no such checkpoint{hint}"])
     return file

@@ -823,7 +823,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     changes, wrong = {}, []
     for text in texts:
         path, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not value.strip():
             wrong.append(f"--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got {text!r}")
             continue
         try:

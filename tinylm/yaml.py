@@ -121,6 +121,10 @@ _PLAIN = (
         "mapping values are not allowed here",
         "has a colon where none can be; text with a colon needs quotes",
     ),
+    (
+        "expected <block end>",
+        "can't be read: look for a colon after its key, its brackets, and its indentation",
+    ),
     ("but found another document", "begins a second document (---); a file has one"),
 )
 

@@ -78,8 +78,10 @@ def _first(files: Files, steps: "Sequence[Step]") -> "Step":
     """The first step that needs a space; `UsageError` if none does."""
     chosen = next((step for step in steps if step.space is not None), None)
     if chosen is None:
-        words = "\n".join(step.words for step in steps) or "None suggested by the data."
-        raise exits.UsageError(f"{files.name}: the next step needs no other space:\n{words}")
+        words = "\n".join(step.words for step in steps)
+        none = "the data suggest no next step"
+        head = f"the next step needs no other space:\n{words}" if words else none
+        raise exits.UsageError(f"{files.name}: {head}")
     return chosen
 
 

@@ -47,6 +47,16 @@ def require_address(address: str) -> None:
         _require(address, f"--address {address}", f"HOST:PORT, {AUTO} or {LOCAL}")
 
 
+def not_up(address: str, error: BaseException) -> ClusterError:
+    """The error of a cluster that can't be started or reached, by that of Ray."""
+    lines = [line.strip() for line in str(error).splitlines()] or [""]
+    reason = lines[0] or lines[-1] or type(error).__name__
+    if address != LOCAL:
+        return ClusterError(f"--address {address}: {type(error).__name__}: {reason}")
+    advice = "If other programs keep this machine busy, try again when it has less to do"
+    return ClusterError(f"Ray could not be started here: {reason}\n{advice}")
+
+
 def _require(address: str, named: str, expected: str) -> None:
     """Raise `UsageError`, which says what is expected, if a text is not HOST:PORT."""
     scheme, _, rest = address.rpartition("://")

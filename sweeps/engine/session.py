@@ -471,7 +471,12 @@ class _Session:
         if self.options.address == LOCAL:
             configs = pl.load(request, self.driver.plan).configs
             limit = _slots_here(request, configs, self.options, self.console)
-            print("starting Ray", flush=True)
+            print("starting Ray, which takes 5 to 30 s", flush=True)
+        else:
+            print(
+                f"joining the Ray cluster {self.options.address}; its nodes are looked at",
+                flush=True,
+            )
         gpus = _gpus(request, self.options)
         with tune.cluster(self.options.address, request.space.resources, limit, gpus) as cluster:
             events = [one.fields() for one in cluster.check(self._files.folder, self._needs())]
@@ -547,6 +552,7 @@ class _Session:
         driver, command = self.driver, self.options.command
         if self.options.address == LOCAL:
             learn(driver.sweep.attempted)
+        print("writing the analysis", flush=True)
         cap, is_held = driver.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = is_held and cap is not None and cap["cap"] != "target"

@@ -633,7 +633,7 @@ class Cluster:
         self._ray = _Ray({"address": where, **settings})
         self._ray.wait()
         if self._ray.error is not None:  # of many kinds
-            raise _not_up(address, self._ray.error) from self._ray.error
+            raise addresses.not_up(address, self._ray.error) from self._ray.error
         context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
@@ -822,13 +822,6 @@ def cluster(
             raise
         finally:
             used.close()
-
-
-def _not_up(address: str, error: BaseException) -> ClusterError:
-    """The error of a cluster that can't be started or reached, by that of Ray."""
-    lines = [line.strip() for line in str(error).splitlines()] or [""]
-    reason = lines[0] or lines[-1]
-    return ClusterError(f"--address {address}: {type(error).__name__}: {reason}")
 
 
 def _settings(

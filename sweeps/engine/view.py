@@ -34,6 +34,7 @@ from sweeps.text import (
     duration,
     init_words,
     inits_words,
+    joined,
     loss,
     named,
     node_words,
@@ -166,13 +167,25 @@ def show_plan(
         paths = " and ".join(space.retune)
         runs = sum(len(arms.runs(request, arm, {}, request.looks[0])) for arm in plan.arms)
         of_arms = f"{quantity(runs, 'run')} of {quantity(len(plan.arms), 'arm')}"
-        console.print(f"then {of_arms}, each arm at its best {paths}")
+        console.print(
+            f"seed {request.tuning_seed} is for re-tuning: its trials find the best {paths} of each arm, and no arm "
+            "is judged by them",
+            highlight=False,
+        )
+        seeds = joined([str(seed) for seed in request.seeds[: request.looks[0]]])
+        console.print(
+            f"then {of_arms}, each arm at its best {paths}, on the seeds {seeds}", highlight=False
+        )
     if len(request.looks) > 1:
         console.print(looks_words(request.looks), highlight=False)
     if space.speedup is not None:
-        console.print(speedup_words(space.speedup), highlight=False)
+        console.print(speedup_words(space.speedup, request.tuning_seed), highlight=False)
     if space.confirm:
-        console.print(f"then the best values again, on {quantity(space.confirm, 'fresh seed')}")
+        fresh = quantity(space.confirm, "fresh seed")
+        console.print(
+            f"then the best values again, on {fresh} ({_range(request.fresh_seeds)})",
+            highlight=False,
+        )
     if space.target and space.target.ends != "nothing":
         whole = "the sweep" if space.target.ends == "sweep" else "each trial"
         target = f"{space.target.metric} {space.target.limit:g}"
@@ -231,13 +244,18 @@ def planned(folder: Path, plan: Plan, load: Load, expected: Forecast, left: Left
     }
 
 
-def speedup_words(asked: Speedup) -> str:
+def _range(numbers: range) -> str:
+    """From which number to which."""
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def speedup_words(asked: Speedup, seed: int) -> str:
     """What a study trains to say what its arms are worth in tokens."""
     each = quantity(len(FACTORS) + asked.seeds, "run")
     low, high = asked.horizons
     return (
-        f"then the baseline at {low:g} and {high:g} times the tokens, {each} each: {len(FACTORS)} learning rates, "
-        f"and the best of them on {quantity(asked.seeds, 'seed')}"
+        f"then the baseline at {low:g} and {high:g} times the tokens, {each} each: {len(FACTORS)} learning rates "
+        f"on seed {seed}, and the best of them on {quantity(asked.seeds, 'seed')} of the study"
     )
 
 
@@ -443,6 +461,7 @@ class View:
     def shown(self) -> Iterator[None]:
         """Show the sweep while the context lasts."""
         if not self._console.is_terminal:
+            self._console.print(self._starting, highlight=False, soft_wrap=True)
             yield
             self.update()
             return
@@ -537,14 +556,23 @@ class View:
         here = spent - self._spent_before
         rest = total - spent
         left = f", about {duration(rest * passed / here)} left" if here and rest else ""
+        begins = "" if here else f"; {self._starting}"
         full = sum(trial.budget for trial in trials)
+        # A study plans most of its trials later.
+        whole = f" (all trials in full: {count(full)})" if full >= total else ""
         lines = Table.grid()
         lines.add_row(ProgressBar(total=total or 1, completed=spent, width=40))
-        lines.add_row(f"{count(spent)} of about {count(total)} tokens (in full: {count(full)})")
-        lines.add_row(f"{duration(passed)}{left}")
+        lines.add_row(f"{count(spent)} of about {count(total)} tokens{whole}")
+        lines.add_row(f"{duration(round(passed))} so far{left}{begins}")
         if (slots := self._share()).others:
             lines.add_row(slots.words)
         return lines
+
+    @property
+    def _starting(self) -> str:
+        """What happens before the first record."""
+        compile_ = " and compile the model" if self._driver.request.base.run.compile is True else ""
+        return f"workers are starting: they load torch{compile_}"
 
     def _tell(self) -> None:
         if (line := self._sharing.look(self._share(), self._clock())) and self._live is None:

@@ -333,10 +333,18 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """The difference in percent with its interval, if it has one."""
+        """The difference in percent with its interval, if it has one, and the doubts."""
+        return self._words(self.doubts)
+
+    @property
+    def measured(self) -> str:
+        """The same without the doubts."""
+        return self._words(())
+
+    def _words(self, doubts: Sequence[Doubt]) -> str:
         size = f"{self.percent:+.2f}% {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
-        size += "".join(f", and {doubt.words}" for doubt in self.doubts)
+        size += "".join(f", and {doubt.words}" for doubt in doubts)
         lost = f" of {self.runs}" if self.seeds < self.runs else ""
         if self.low is None:
             return f"{size} ({'one seed' if self.seeds == 1 else f'{self.seeds}{lost} seeds so far'}: no interval)"

@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, without_multiples
-from sweeps.plan.space import BATCH, TUNING_SEED, Arm, Each, PowersOfTwo, Times
+from sweeps.plan.space import BATCH, Arm, Each, PowersOfTwo, Times
 from sweeps.text import short_name
 from tinylm import config as cfg
 from tinylm.config import ConfigError
@@ -270,7 +270,7 @@ def tuning(request: Request, arm: PlannedArm) -> list[PlannedTrial]:
     found = []
     for chosen in itertools.product(*grids):
         tuned = dict(zip(request.space.retune or {}, chosen, strict=True))
-        config = _config(request, arm, {**tuned, "run.seed": TUNING_SEED + request.seed})
+        config = _config(request, arm, {**tuned, "run.seed": request.tuning_seed})
         label = f"{arm.name} {label_of(tuned)} (re-tune)"
         found.append(PlannedTrial(config, arm.values(tuned), label, "tuning", arm.name, arm.grid))
     return found

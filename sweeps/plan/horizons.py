@@ -16,7 +16,7 @@ from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Value
 from sweeps.plan.request import PlannedTrial, Request, label_of
-from sweeps.plan.space import BUDGET, TUNING_SEED
+from sweeps.plan.space import BUDGET
 from sweeps.text import show
 from tinylm.config import ConfigError
 
@@ -74,9 +74,11 @@ def rates(
     """The trials at a horizon that choose its learning rate, around the one of the baseline's values."""
     own = values.get(LR, request.flat[LR])
     assert isinstance(own, int | float)  # a config has no other rate
-    seed = TUNING_SEED + request.seed
     tried = [{**values, LR: factor * own} for factor in FACTORS]
-    return [_trial(request, baseline, one, tokens, seed, f"lr={show(one[LR])}") for one in tried]
+    return [
+        _trial(request, baseline, one, tokens, request.tuning_seed, f"lr={show(one[LR])}")
+        for one in tried
+    ]
 
 
 def runs(

@@ -1,6 +1,7 @@
 """A request, which is a space with its base config, and the trials that are planned for it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,16 @@ from typing import Any
 from sweeps.exits import refuse_url
 from sweeps.ledger import BITS, LONGEST_NAME, RESULTS, Role, is_name, pool_of
 from sweeps.plan.domains import Multiple, Value
-from sweeps.plan.space import BATCH, BUDGET, CONTEXT, Space, find, read
+from sweeps.plan.space import (
+    BATCH,
+    BUDGET,
+    CONFIRMING_SEED,
+    CONTEXT,
+    TUNING_SEED,
+    Space,
+    find,
+    read,
+)
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg
@@ -46,6 +56,17 @@ class Request:
     def seeds(self) -> list[int]:
         """All seeds that trials may have, plus the seed of the command line."""
         return [number + self.seed for number in self.space.every_seed]
+
+    @property
+    def tuning_seed(self) -> int:
+        """The seed of re-tune grids."""
+        return TUNING_SEED + self.seed
+
+    @property
+    def fresh_seeds(self) -> range:
+        """The seeds on which the best values run again."""
+        first = CONFIRMING_SEED + self.seed
+        return range(first, first + self.space.confirm)
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -155,20 +176,32 @@ def with_shared_blocks(space: Space, base: cfg.Config, changes: Collection[str])
     return cfg.overlay(base, {"eval.block": base.eval.tokens})
 
 
+@contextmanager
+def _kept(wrong: list[str]) -> Iterator[None]:
+    """Add the problems of a `ConfigError` to others, instead of raising it."""
+    try:
+        yield
+    except cfg.ConfigError as error:
+        wrong += error.problems
+
+
 def read_request(space: str, scale: str, changes: list[str], seed: int) -> Request:
     """What a command line asks for; `ConfigError` with everything that is wrong in it."""
-    path = find(space)
-    assigned = cfg.parse_assignments(changes)
-    try:
+    wrong: list[str] = []
+    with _kept(wrong):
+        cfg.load(scale)
+    assigned: dict[str, Any] = {}
+    with _kept(wrong):
+        assigned = cfg.parse_assignments(changes)
+    with _kept(wrong):
+        path = find(space)
         parsed, written = read(path)
-    except cfg.ConfigError as error:
-        raise cfg.ConfigError([*error.problems, *cfg.change_problems(assigned)]) from error
-    varied = {path for _, path in parsed.varied()}
-    wrong = [f"--set {name}: the sweep varies {name}" for name in assigned if name in varied]
+        varied = {path for _, path in parsed.varied()}
+        wrong += [f"--set {name}: the sweep varies {name}" for name in assigned if name in varied]
     if "run.seed" in assigned:
         wrong.append("--set run.seed: trials take their seeds from `seeds` and --seed")
     if wrong:
-        raise cfg.ConfigError(wrong)
+        raise cfg.ConfigError([*wrong, *cfg.change_problems(assigned)])
     source = f"{path} with --set" if assigned else f"{path}: base"
     settings = {**parsed.base, **assigned}
     base = with_shared_blocks(parsed, base_config(scale, settings, source), settings)
@@ -178,10 +211,16 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
 def experiment_request(name: str, config: str, changes: list[str], why: str) -> Request:
     """What a named experiment asks: one config, trained once to its end. `ConfigError` with what is
     wrong in it."""
+    wrong: list[str] = []
+    assigned = cfg.parse_assignments(changes)
     if not is_name(name):
         rule = f"letters, digits, _, - and ., at most {LONGEST_NAME} characters"
-        raise cfg.ConfigError([f"--name {name}: expected {rule}"])
-    base = cfg.overlay(cfg.load(config), cfg.parse_assignments(changes))
+        wrong.append(f"--name {name}: expected {rule}")
+    with _kept(wrong):
+        cfg.load(config)
+    if wrong:
+        raise cfg.ConfigError([*wrong, *cfg.change_problems(assigned)])
+    base = cfg.overlay(cfg.load(config), assigned)
     written = {
         "question": why.strip() or name,
         "search": {"method": "grid"},

@@ -897,9 +897,14 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
 
 
 # Keys whose mapping is one of several kinds, with the key that names the kind and all its names.
+_SEARCHES: dict[str, type[Section]] = {
+    "grid": GridSearch,
+    "random": RandomSearch,
+    "optuna": OptunaSearch,
+}
 _TAGGED = {
     "schedule": ("policy", tuple(SCHEDULES)),
-    "search": ("method", ("grid", "random", "optuna")),
+    "search": ("method", tuple(_SEARCHES)),
 }
 
 
@@ -973,6 +978,9 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
         "constraint": Constraint,
         "each": Each,
     }
+    search = tree.get("search")
+    method = search.get("method") if isinstance(search, dict) else None
+    sections["search"] = _SEARCHES.get(str(method))
     arms = tree.get("arms")
     sections |= {f"arms.{name}": Arm for name in (arms if isinstance(arms, dict) else ())}
     domains = tree.get("space")

@@ -21,7 +21,7 @@ from sweeps.plan import arms, horizons
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Depends, Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
-from sweeps.plan.space import CONFIRMING_SEED, OptunaSearch, RandomSearch, check_rungs, missed_rung
+from sweeps.plan.space import OptunaSearch, RandomSearch, check_rungs, missed_rung
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -448,8 +448,7 @@ def _still_drawn(request: Request, machine: Machine, sweep: led.Sweep) -> list[s
 
 def confirmation(request: Request, values: Mapping[str, Value]) -> list[PlannedTrial]:
     """The trials that run the best values of a sweep again, on seeds that did not choose them."""
-    first = CONFIRMING_SEED + request.seed
-    found = trials(request, [Sample(dict(values))], range(first, first + request.space.confirm))
+    found = trials(request, [Sample(dict(values))], request.fresh_seeds)
     labels = [label_of(values), "seed={}", "(confirm)"]
     return [
         replace(one, label=" ".join(labels).format(one.config.run.seed).strip(), role="confirm")

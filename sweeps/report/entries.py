@@ -62,6 +62,7 @@ class Entry:
     tokens_per_s: float | None  # median
     comparison: Comparison | None
     no_comparison: str  # why there is no comparison
+    compared: str  # the comparison in words, without the doubts that the verdict tells, or why there is none
     answer: list[str]  # of a search: what it chose, with the loss to quote
     verdict: str
     speedup: str  # of an arm, in tokens of the baseline; empty if it is not known
@@ -109,6 +110,9 @@ def _entry(one: Experiment) -> Entry:
     first, alike, best, comparison = one.runs[0], one.are_alike, one.best, compared(one)
     in_verdict = one.arm is not None and bool(one.arm.verdict.doubts)
     told = one.arm.runs.changes if one.arm is not None else {}
+    why_not = _why_not(one, comparison) if isinstance(comparison, Incomparable) else ""
+    found = comparison if isinstance(comparison, Comparison) else None
+    measured = "" if found is None else found.measured if in_verdict else found.words
     return Entry(
         name=one.name,
         sweep=one.results.name,
@@ -135,8 +139,9 @@ def _entry(one: Experiment) -> Entry:
         best_step=best and best.step,
         hours=None if one.seconds is None else one.seconds / 3600,
         tokens_per_s=one.tokens_per_s,
-        comparison=comparison if isinstance(comparison, Comparison) else None,
-        no_comparison=_why_not(one, comparison) if isinstance(comparison, Incomparable) else "",
+        comparison=found,
+        no_comparison=why_not,
+        compared=why_not or measured,
         answer=_answer(one),
         verdict=_verdict(one),
         speedup=_speedup(one),
@@ -206,9 +211,10 @@ def _risk(one: Experiment) -> list[str]:
 
 
 def _cautions(one: Experiment) -> Iterator[str]:
-    """The caveats of an arm's comparison with its baseline."""
+    """The caveats of an arm's comparison with its baseline, without those that its patterns are."""
     for caution in one.arm.cautions if one.arm is not None else ():
-        yield f"Caveat: {caution.text}."
+        if caution.kind != "outcomes":
+            yield f"Caveat: {caution.text}."
 
 
 def _value(value: Any) -> str:

@@ -27,7 +27,7 @@ from sweeps.report.markdown import anchor, escaped, nested, paragraph, with_code
 from sweeps.report.next_steps import next_space, steps_of
 from sweeps.report.nodes import node_lines
 from sweeps.report.overfitting import init_of
-from sweeps.report.stability import stability_words
+from sweeps.report.stability import SENSITIVITY, stability_words
 from sweeps.text import (
     between,
     duration,
@@ -200,6 +200,7 @@ class Section:
     """An experiment in the log: its entry, and where its curves and notes are."""
 
     entry: Entry
+    like: str  # the heading of the first part of its sweep, which tells the strategy; empty in that part
     figure: str  # the path of the one that is shown; empty if there is none
     curves: list[tuple[str, str]]  # label and path of each figure
     key_change: str
@@ -218,14 +219,15 @@ class Section:
 def _sections(
     folder: Path, entries: Sequence[Entry], sweeps: Mapping[str, SearchFindings | StudyFindings]
 ) -> Iterator[Section]:
-    quoted: set[str] = set()
+    firsts: dict[str, str] = {}  # a sweep -> the heading of its first part
     groups = group_names([entry.terms for entry in entries])
-    for entry, group in zip(entries, groups, strict=True):
+    for number, (entry, group) in enumerate(zip(entries, groups, strict=True), 1):
         sweep, files = entry.sweep, Files(Path(entry.sweep))  # as the log links them
-        found, is_first = sweeps[sweep], sweep not in quoted
+        found, is_first = sweeps[sweep], sweep not in firsts
         changes = [f"{short_name(path)}={now}" for path, (_, now) in entry.changes.items()]
-        yield Section(
+        section = Section(
             entry=entry,
+            like=firsts.get(sweep, ""),
             figure=_figure(folder, entry, found),
             curves=[(label, str(files.figure(name))) for label, name in _CURVES.items()],
             key_change=" ".join(changes) or "Baseline",
@@ -245,7 +247,8 @@ def _sections(
             notes=_own_notes(Files(folder / sweep)) if is_first else Markdown(),
             notes_path=str(files.notes),
         )
-        quoted.add(sweep)
+        firsts.setdefault(sweep, section.heading(number))
+        yield section
 
 
 def _figure(folder: Path, entry: Entry, found: SearchFindings | StudyFindings) -> str:
@@ -331,8 +334,10 @@ def _key_findings(
     all_findings: Sequence[SearchFindings | StudyFindings],
 ) -> dict[str, list[str]]:
     studies = [found for found in all_findings if isinstance(found, StudyFindings)]
+    rates = [line for found in all_findings for line in _rates(found)]
     return {
-        "Learning Rate Sensitivity": [line for found in all_findings for line in _rates(found)],
+        "Learning Rate Sensitivity": rates
+        and [f"Learning rate sensitivity is {SENSITIVITY}.", *rates],
         "Architecture Ablations": [line for found in studies for line in _verdicts(found)],
         "Training Dynamics": [_dynamics(found) for found in all_findings],
         "Efficiency Observations": [line for found in all_findings for line in _efficiency(found)],
@@ -348,7 +353,7 @@ def _rates(found: SearchFindings | StudyFindings) -> Iterator[str]:
         else {f"{sweep}/{grid.arm}": grid.stability for grid in found.tuning}
     )
     for name, stability in pools.items():
-        for sentence in stability_words(stability):
+        for sentence in stability_words(stability, defines=False):
             yield f"`{name}`: {sentence}"
 
 

@@ -21,11 +21,10 @@ from sweeps.ledger import Row, Trial
 from sweeps.outcomes import Overfit, overfit
 from sweeps.plan.space import BATCH, CONTEXT, Looks, Space, Times
 from sweeps.report.answer import unfinished_words
-from sweeps.report.overfitting import init_of, passes_of
+from sweeps.report.overfitting import passes_of
 from sweeps.selection import when
 from sweeps.text import (
     between,
-    init_words,
     joined,
     named,
     portable,
@@ -198,11 +197,13 @@ def _next_of_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
 
 def _mend_search(found: SearchFindings, one: Experiment) -> Iterator[Step]:
     """What to change where trials overfit or start too high."""
-    high = high_init(found.results.trials)
-    if init := init_of(found.results.trials):
+    each = [init for run in found.results.trials if (init := high_init([run])) is not None]
+    if each:
+        whose = "the" if len(found.results.trials) == 1 else "the highest"
+        worst, high = max(each, key=lambda init: init.loss), high_init(found.results.trials)
         where = "with `--set`" if found.results.is_named else "under `base`"
         lower = {"base": high.setting} if high is not None and high.setting else None
-        yield Step(f"Initialize: {init} Set it {where}.", lower, is_new=True)
+        yield Step(_initialize_words(whose, worst, where), lower, is_new=True)
     if found.overfitted or one.overfitted:
         yield Step(_less_overfitting(found.overfitted or one.overfitted))
 
@@ -423,22 +424,28 @@ def _mend_arm(one: Experiment, arm: ArmFindings) -> Iterator[Step]:
     own = "" if one.is_baseline else arm.name
     for whose, runs, of in (("the baseline's", one.against, ""), ("its", one.runs, own)):
         if (high := high_init(runs)) is not None:
-            words = init_words(high.loss, high.uniform, high.setting)
-            yield _initialize(one.results, f"Initialize: {whose} {words}.", high, of)
+            yield _initialize(one.results, whose, high, of)
             return  # the arm shares what the base config sets
 
 
-def _initialize(results: Results, words: str, high: HighInit, arm: str) -> Step:
+def _initialize_words(whose: str, high: HighInit, where: str) -> str:
+    """That a loss at init is too high, and where to set what lowers it."""
+    above = f"Initialize: {whose} loss at init is {high.loss - high.uniform:.2f} nats above that of a uniform guess."
+    return f"{above} Set `{flow(high.setting)[1:-1]}` {where}." if high.setting else above
+
+
+def _initialize(results: Results, whose: str, high: HighInit, arm: str) -> Step:
     """The step to lower the loss at init of an arm, or without one in the base config: another sweep."""
     tree: Row = results.sweep.request["space"] if results.sweep.request else {}
     if not arm:
         lower = {"base": high.setting} if high.setting else None
-        return Step(f"{words} Set it under `base`, in another folder.", lower, is_new=True)
+        words = _initialize_words(whose, high, "under `base`, in another folder")
+        return Step(words, lower, is_new=True)
     own = tree.get("arms", {}).get(arm)
     set_of_arm = own and {
         "arms": {**tree["arms"], arm: {**own, "set": {**own["set"], **high.setting}}}
     }
-    text = f"{words} Set it under `arms.{arm}.set`. {_again(results)}"
+    text = f"{_initialize_words(whose, high, f'under `arms.{arm}.set`')} {_again(results)}"
     return Step(text, set_of_arm if high.setting else None)
 
 

@@ -4,12 +4,15 @@ from sweeps.findings.stability import FIT_FACTOR, Stability
 from sweeps.selection import when
 from sweeps.text import loss, quantity, show
 
+SENSITIVITY = "the mean loss over the rates, each capped at the loss at init, minus the lowest loss"
 
-def stability_words(found: Stability | None) -> list[str]:
-    """Sentences on the effect of the learning rate; empty if none was found."""
+
+def stability_words(found: Stability | None, *, defines: bool = True) -> list[str]:
+    """Sentences on the effect of the learning rate, with what sensitivity is or without; empty if none was
+    found."""
     if found is None:
         return []
-    return [_edge_words(found), _fit_words(found), *_sensitivity_words(found)]
+    return [_edge_words(found), _fit_words(found), *_sensitivity_words(found, defines)]
 
 
 def _edge_words(found: Stability) -> str:
@@ -90,12 +93,12 @@ def _audit_words(found: Stability) -> str:
     return f" `--audit 1` trains {which} to the end." if number else ""
 
 
-def _sensitivity_words(found: Stability) -> list[str]:
+def _sensitivity_words(found: Stability, defines: bool) -> list[str]:
     sensitivity = found.sensitivity
     if sensitivity is None:
         return []
+    definition = f" ({SENSITIVITY})" if defines else ""
     return [
         f"Learning rate sensitivity: {loss(sensitivity.nats)} nats over "
-        f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)} (the mean loss over the rates, "
-        "each capped at the loss at init, minus the lowest loss)."
+        f"{sensitivity.decades:.1f} decades, {when(sensitivity.point)}{definition}."
     ]

@@ -66,4 +66,5 @@ def _policy(results: Results) -> str:
     schedule = results.space.schedule
     if not schedule.shares():
         return "Early stopping: none"
-    return f"Early stopping: `{flow(schedule.model_dump(mode='json'))}`"
+    settings = schedule.model_dump(mode="json")
+    return f"Early stopping: `{flow({'policy': settings['policy'], **settings})}`"

@@ -289,13 +289,21 @@ def print_replays(results: Mapping[str, Judgment], timed: bool, console: Console
 def print_recommended(
     results: Mapping[str, Judgment], schedules: Mapping[str, Row], console: Console
 ) -> None:
-    """Print the schedule that the replays speak for, as it stands in a space; nothing if curves that end
-    early speak for none."""
+    """Print the schedule that the replays speak for, as it stands in a space, or why they speak for none."""
     name = recommended(results)
-    if name is None:
+    if name is None:  # policies that stop nothing always keep the best
+        console.print(
+            Text(
+                "No policy is recommended: some curves end early, so it is not known which is the best. Run their "
+                "sweep with `--audit 1`, which trains the stopped trials to the end."
+            ),
+            soft_wrap=True,
+        )
         return
     kept = f"kept the best in at least {KEPT:.0%} of the replays of these curves"
-    console.print(Text(f"The cheapest that {kept} is {name}. In a space:"))
+    console.print(
+        Text(f"Recommended policy: {name}, the cheapest that {kept}. In a space:"), soft_wrap=True
+    )
     schedule = as_yaml({"schedule": schedules[name]}).rstrip()
     console.print(Text(schedule), soft_wrap=True)
 

@@ -220,7 +220,7 @@ def _useless(curves: Sequence[Curve]) -> Iterator[str]:
         trials = "1 trial has" if len(short) == 1 else f"{len(short)} trials have"
         yield (
             f"{trials} one row (the first is {short[0].trial}); a curve needs at least two. "
-            "`--audit 1` of a sweep trains what was stopped to the end"
+            "Run the sweep with `--audit 1`, which trains the stopped trials to the end"
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from clusters import HOST, Node, free_port, needs_mounts, node
 from sweeping import command, run, write_space
 
-from sweeps.engine.address import require_address
+from sweeps.engine.address import not_up, require_address
 from sweeps.exits import Code, UsageError
 
 
@@ -31,6 +31,19 @@ def test_an_address_without_a_host_or_a_port_is_refused(address: str) -> None:
 def test_the_address_of_a_ray_client_is_refused_with_the_one_to_type() -> None:
     with pytest.raises(UsageError, match=r"does not run through ray://.*--address head:6379$"):
         require_address("ray://head:10001")
+
+
+def test_a_ray_that_does_not_start_here_is_no_wrong_address() -> None:
+    error = not_up("local", RuntimeError("The node timed out.\nMore."))
+    assert str(error).splitlines() == [
+        "Ray could not be started here: The node timed out.",
+        "If other programs keep this machine busy, try again when it has less to do",
+    ]
+
+
+def test_a_cluster_that_can_not_be_joined_is_named() -> None:
+    error = not_up("head:6379", RuntimeError("\nno token"))
+    assert str(error) == "--address head:6379: RuntimeError: no token"
 
 
 def test_a_variable_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from conducting import RETUNE, study
-from fakes import Engine, driver, grid, request, v_shaped
+from fakes import MACHINE, Engine, driver, grid, request, v_shaped
 from rich.console import Console
 
 from sweeps import ledger as led
 from sweeps import steering
 from sweeps.engine.sharing import Share
-from sweeps.engine.view import View, show_forecast, show_inits
+from sweeps.engine.view import View, show_forecast, show_inits, show_plan
+from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast
 from tinylm import config as cfg
@@ -30,6 +31,7 @@ def shown(
     what: Request | None = None,
     width: int = 100,
     free: int = 5,
+    expected: int = 10**5,
 ) -> str:
     """All that is printed while a sweep runs for a number of records, which take 70 seconds."""
     now = [0.0]
@@ -38,7 +40,7 @@ def shown(
     with led.Ledger(led.Files(folder)) as ledger:
         conductor = driver(ledger, what or request(grid(RATES)))
         slots = [Share(5, 5)]
-        view = View(conductor, 10**5, console, lambda: now[0], lambda: slots[0])
+        view = View(conductor, expected, console, lambda: now[0], lambda: slots[0])
         conductor.begin({})
         with view.shown():
             slots[0] = Share(free, 5)
@@ -163,10 +165,63 @@ def test_a_file_gets_no_control_characters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["0.001", "starting", "paused", "8.19k", "rung", "in full: 65.5k", "left"]
+    "cell", ["0.001", "starting", "paused", "8.19k", "rung", "trials in full: 65.5k", "left"]
 )
 def test_a_terminal_shows_every_trial_and_the_whole(tmp_path: Path, cell: str) -> None:
-    assert cell in shown(tmp_path, terminal=True)
+    assert cell in shown(tmp_path, terminal=True, expected=50_000)
+
+
+def test_a_whole_that_is_not_planned_yet_is_not_shown(tmp_path: Path) -> None:
+    """The re-tune trials of a study are fewer than what it will train."""
+    table = shown(tmp_path, terminal=True, what=request(study(retune=RETUNE)))
+    assert "of about 100k tokens" in drawn(table)[-2]
+    assert "in full" not in drawn(table)[-2]
+
+
+LOAD = "workers are starting: they load torch"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(
+    ("compiles", "words"), [(True, f"{LOAD} and compile the model"), (False, LOAD)]
+)
+def test_before_the_first_record_it_is_said_that_workers_start(
+    tmp_path: Path, terminal: bool, compiles: bool, words: str
+) -> None:
+    what = request({**grid(RATES), "base": {"run.compile": compiles}})
+    printed = shown(tmp_path, terminal=terminal, records=0, what=what)
+    last = drawn(printed)[-1].strip() if terminal else printed.strip()
+    assert last.endswith(words)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_after_the_first_record_nothing_is_starting_any_longer(
+    tmp_path: Path, terminal: bool
+) -> None:
+    printed = shown(tmp_path, terminal=terminal)
+    assert (LOAD in drawn(printed)[-1], printed.count(LOAD) > 0) == (False, True)
+
+
+def plan_of(what: Request) -> list[str]:
+    """The lines of a plan, without where they break."""
+    file = io.StringIO()
+    plan = pl.plan(what, MACHINE)
+    show_plan(what, plan, pl.load(what, plan), {}, Console(file=file, width=300))
+    return [line.strip() for line in file.getvalue().splitlines()]
+
+
+def test_a_plan_says_what_the_seed_of_re_tuning_is_for() -> None:
+    lines = plan_of(request(study(retune=RETUNE), seed=1))
+    assert (
+        "seed 1001 is for re-tuning: its trials find the best optim.lr of each arm, and no arm is judged by them"
+        in lines
+    )
+    assert "then 4 runs of 2 arms, each arm at its best optim.lr, on the seeds 1 and 2" in lines
+
+
+def test_a_plan_says_which_seeds_confirm_the_best() -> None:
+    lines = plan_of(request({**grid(RATES), "confirm": 3}))
+    assert "then the best values again, on 3 fresh seeds (2000 to 2002)" in lines
 
 
 MANY = {
@@ -233,7 +288,7 @@ def test_a_study_has_columns_of_the_arm_and_the_values_tuned(
 
 def test_the_time_left_is_that_of_the_tokens_left_at_the_speed_so_far(tmp_path: Path) -> None:
     """7 records of 1024 tokens took 70 s; the other 92,832 of 100,000 take 907 s."""
-    assert "70 s, about 15 min left" in shown(tmp_path, terminal=True)
+    assert "70 s so far, about 15 min left" in shown(tmp_path, terminal=True)
 
 
 def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> None:

@@ -553,7 +553,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "samples of a grid": (
         {"search": {"method": "grid", "samples": 5}},
-        "asked.yaml: search.samples: unknown key",
+        "asked.yaml: search.samples: unknown key; known keys: method",
     ),
     "a short path at the top": ({"lr": [1e-3]}, "lr: unknown key; did you mean 'optim.lr'?"),
     "a policy alone": (
@@ -645,6 +645,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a number of seeds": (
         {"seeds": 3},
         "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
+    ),
+    "a misspelled key of the search": (
+        {"search": {"method": "random", "sample": 5}},
+        "search.sample: unknown key; did you mean 'search.samples'?",
     ),
     "a number in quotes": (
         {"search": RANDOM, "space": {"optim.lr": {"loguniform": ["0.0001", 1]}}},
@@ -1132,6 +1136,32 @@ def test_what_is_wrong_with_set_is_told_with_what_is_wrong_in_the_file(tmp_path:
     ]
 
 
+def test_a_scale_that_is_not_there_hides_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(json.dumps({**grid([1e-3]), "questin": "?"}))
+    with pytest.raises(ConfigError) as caught:
+        read_request(str(path), "smok", ["optim.lrr=1"], 0)
+    scale, file, change = caught.value.problems
+    assert scale.endswith("did you mean 'smoke'?")
+    assert file == f"{path}: questin: unknown key; did you mean 'question'?"
+    assert change == "--set: optim.lrr: unknown path; did you mean 'optim.lr'?"
+
+
+def test_a_scale_and_a_space_that_are_not_there_are_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_request("lrr", "smok", [], 0)
+    scale, space = caught.value.problems
+    assert (scale[:5], space[-18:]) == ("smok:", "did you mean 'lr'?")
+
+
+def test_with_a_wrong_scale_it_is_told_that_the_sweep_varies_what_is_set(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(json.dumps(grid([1e-3])))
+    with pytest.raises(ConfigError) as caught:
+        read_request(str(path), "smok", ["optim.lr=1"], 0)
+    assert list(caught.value.problems[1:]) == ["--set optim.lr: the sweep varies optim.lr"]
+
+
 @pytest.mark.parametrize("name", ["a folder with a space", "my space/lr", "lr-1.b_c"])
 def test_the_folder_of_a_sweep_may_have_spaces_in_its_path(name: str) -> None:
     assert sweep_folder(request(grid([1e-3])), Path(name)) == Path(name)
@@ -1532,6 +1562,15 @@ def test_cases_need_no_quotes(tmp_path: Path, above: str, on: str, one: str, oth
 def test_an_experiment_has_a_name_that_files_can_have() -> None:
     with pytest.raises(ConfigError, match=r"--name aaa.* at most 200 characters"):
         experiment_request("a" * 255, "smoke", [], "")
+
+
+def test_all_that_is_wrong_with_an_experiment_is_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        experiment_request("a/b", "smok", ["optim.lrr=1"], "")
+    name, config, change = caught.value.problems
+    assert name.startswith("--name a/b: expected letters")
+    assert config.endswith("did you mean 'smoke'?")
+    assert change.endswith("did you mean 'optim.lr'?")
 
 
 def test_of_many_unknown_keys_the_first_are_shown_with_the_nearest_names(tmp_path: Path) -> None:

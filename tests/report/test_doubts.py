@@ -60,6 +60,12 @@ def test_the_verdict_on_doubtful_arms_says_so_wherever_it_stands(folder: Path, t
     assert DOUBTS in TEXTS[text](folder)
 
 
+def test_a_doubt_that_the_verdict_tells_is_not_told_again_in_per_cent(folder: Path) -> None:
+    line = line_of(logged(folder), "- Comparison to baseline")
+    assert "% validation loss (95% interval" in line
+    assert "both overfitted" not in line
+
+
 def test_the_loss_at_init_of_an_arm_stands_beside_its_verdict(folder: Path) -> None:
     verdict, caveats, *_ = answer_words(Reader().under(folder)[0])
     assert (verdict.partition(":")[0], caveats.partition(":")[0]) == ("nope", "Caveats of nope")

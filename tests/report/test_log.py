@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from conducting import NOPE, RETUNE, conduct, is_bare, study
-from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, story
+from ledgers import BASE, BUDGET, EVERY, Story, ended, loss, lr_sweep, rewrite, story, studied
 from typer.testing import CliRunner
 
 from sweeps import analyze
 from sweeps.commands import log as log_command
 from sweeps.findings.everything import Reader
-from sweeps.ledger import Files
+from sweeps.ledger import Files, read
 from sweeps.report import log, log_page, notes
 from sweeps.report.answer import answer_words
 from sweeps.report.entries import entries_under
@@ -238,6 +238,23 @@ def test_a_seed_that_diverged_is_named(tmp_path: Path) -> None:
     (one,) = entries_under(tmp_path)
     assert (one.runs, one.finished) == (2, 1)
     assert one.observations[0].startswith("Seed 1: non-finite")
+
+
+def test_problems_that_the_patterns_count_are_no_caveats_too(tmp_path: Path) -> None:
+    conduct(tmp_path / "s", study(seeds=[0, 1]))
+    files = Files(tmp_path / "s")
+    (run, *_) = [one.trial for one in studied(files).trials if one.arm == "nope"]
+    rewrite(
+        files,
+        [
+            row | {"spike": 2.0} if row["kind"] == "measured" and row["trial"] == run else row
+            for row in read(files)
+        ],
+    )
+    entry = next(one for one in entries_under(tmp_path) if one.name == "s/nope")
+    assert entry.patterns == "1 of 2 runs spiked"
+    assert "Seed 0: spiked." in entry.observations
+    assert [line for line in entry.observations if "1 of 2" in line] == []
 
 
 def test_context_lengths_with_equal_blocks_are_compared(tmp_path: Path) -> None:
@@ -499,13 +516,34 @@ def test_the_search_strategy_says_what_was_searched_seeded_and_stopped(text: str
         .partition("**Search Strategy**:\n")[2]
         .startswith("- Search: grid, every value of `optim.lr: {grid: [")
     )
-    said = section(text, "nope-smoke/nope").partition("**Search Strategy**:\n")[2]
-    assert said.partition("\n\n")[0].splitlines() == [
+    assert strategy(text, "nope-smoke/baseline") == [
         "- Search: none; 1 arm beside the baseline",
         "- Re-tune grid of each arm: `optim.lr: {grid: [0.001, 0.004, 0.016]}`",
         "- Seeds: 0, 1, 2 and 3",
         "- Early stopping: none",
     ]
+
+
+def strategy(text: str, name: str) -> list[str]:
+    """The lines of the log on how an experiment searched."""
+    said = section(text, name).partition("**Search Strategy**:\n")[2]
+    return said.partition("\n\n")[0].splitlines()
+
+
+def test_the_strategy_of_a_study_is_told_once(text: str) -> None:
+    heading = "Experiment 2: nope-smoke/baseline"
+    assert strategy(text, "nope-smoke/nope") == [
+        f"- Same as [{heading}](#experiment-2-nope-smokebaseline)"
+    ]
+    assert f"\n## {heading}\n" in text
+
+
+def test_what_sensitivity_is_stands_once_in_a_log_of_several_grids(text: str) -> None:
+    found = [
+        line for line in text.splitlines() if line.startswith("- `nope-smoke/") and "sensit" in line
+    ]
+    assert len(found) == 2
+    assert text.count("the mean loss over the rates, each capped at") == 1
 
 
 def test_the_nodes_of_a_cluster_are_told_with_what_ran_there(tmp_path: Path) -> None:

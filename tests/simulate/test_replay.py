@@ -307,7 +307,10 @@ def test_a_comparison_ends_with_the_schedule_to_paste(tmp_path: Path) -> None:
     found = json.loads(run(path, "--compare", "--json", "--repeats", "3", *out).stdout)
     cheapest = min(found, key=lambda name: found[name]["cost"])
     said = run(path, "--compare", "--repeats", "3", *out).stdout
-    (line,) = [line for line in said.splitlines() if line.startswith("schedule: ")]
+    *_, sentence, line = said.splitlines()
+    assert sentence.startswith(
+        f"Recommended policy: {cheapest}, the cheapest that kept the best in"
+    )
     schedule = yaml.safe_load(line)["schedule"]
     assert schedule["policy"] == cheapest
     Space.model_validate({**RATES, "schedule": schedule})
@@ -318,6 +321,10 @@ def test_curves_that_end_early_recommend_nothing(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "out.svg"))
     said = run(file(tmp_path, text), "--compare", "--repeats", "2", *out).stdout
     assert "schedule: " not in said
+    last = said.splitlines()[-1]
+    assert (
+        last.startswith("No policy is recommended: some curves end early") and "--audit 1" in last
+    )
 
 
 def test_a_table_shows_every_policy(tmp_path: Path) -> None:

@@ -417,6 +417,17 @@ def test_a_folder_without_a_checkpoint_names_the_nearest(
     assert "checkpoint.pt: no such checkpoint; did you mean" in done.stderr
 
 
+def test_a_name_alone_is_looked_for_in_the_folders_here(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = Path("runs", "two", "best")
+    (tmp_path / best).mkdir(parents=True)
+    (tmp_path / best / "checkpoint.pt").symlink_to(checkpoint)
+    monkeypatch.chdir(tmp_path)
+    done = call("generate", "two")
+    assert (done.exit_code, done.stderr) == (2, f"two: no such checkpoint; did you mean {best}?\n")
+
+
 def test_generate_takes_the_folder_of_a_checkpoint(checkpoint: Path) -> None:
     one, other = (call("generate", path, "--seed", 3) for path in (checkpoint, checkpoint.parent))
     assert (one.exit_code, one.stdout) == (other.exit_code, other.stdout) == (0, other.stdout)

@@ -127,6 +127,13 @@ def test_what_is_written_wrong_exits_2_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("train", "--out", "out"), ("count", "smoke")])
+def test_a_value_after_a_space_is_told_with_the_right_form(command: tuple[str, ...]) -> None:
+    ended = call(*command, "--set", "optim.lr", "3e-3")
+    assert ended.exit_code == 2
+    assert ended.stderr == "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'\n"
+
+
 def test_a_device_that_is_not_available_is_refused_before_the_corpus_is_read(
     config: Path, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_merge_keys_are_plain_text() -> None:
             "line 1 has a colon where none can be; text with a colon needs quotes",
         ),
         ("a:\n\tb: 2", "line 2 has a tab; indent with spaces"),
+        ("a:\n  b {c: [1]}", "line 2 can't be read: look for a colon after its key"),
         ("a: " + "9" * 5_000, "line 1 number has too many digits (5000)"),
         ("[" * 500, "line 1 is nested too deeply"),
         ("a:\n  - " + "- " * 64 + "1", "line 2 is nested too deeply"),
