@@ -161,6 +161,7 @@ CautionKind = Literal[
     "steered",  # somebody stopped trials, or had them trained to their end
     "lost runs",  # runs of the arm or the baseline without a result
     "outcomes",  # runs that spiked or were stuck
+    "far runs",  # runs that ended far from the others of the arm or the baseline
     "programs",  # trained by several versions of the code, torch or numpy
     "audit",  # an audit found a better value in the re-tune grid
     "overfitting",  # runs of the arm or the baseline overfitted

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeps import stats
@@ -17,13 +17,24 @@ from sweeps.outcomes import outcome, overfit
 from sweeps.plan.space import CONTEXT
 from sweeps.selection import END, ContextLengths, best_record, context_lengths
 from sweeps.stats import NOISE_MARGIN
-from sweeps.text import init_words, loss, named, quantity, short_name, show
+from sweeps.text import init_words, joined, loss, named, quantity, short_name, show
 
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
+# A run is far from the others of its arm if it ends this many standard deviations from their median, and by this share
+# of it. The standard deviation is 1.4826 times the median of the distances, with those of the baseline's runs, as for a
+# normal distribution (https://en.wikipedia.org/wiki/Median_absolute_deviation). Medians, which have no distance, do not
+# count: with three runs, they would be a third. Of normal runs, fewer than 1% of studies have such a run.
+FAR_SDS, FAR_SHARE = 10, 0.02
 
 
-def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:
-    """The cautions on an arm from its runs and the baseline's."""
+def cautions(
+    results: Results,
+    base: ArmRuns,
+    arm: ArmRuns,
+    losses: Mapping[int, float],
+    of_base: Mapping[int, float],
+) -> Iterator[Caution]:
+    """The cautions on an arm from its runs and the baseline's, with their losses by seed."""
     yield from _unequal(results, base, arm)
     for path, value in (arm.chosen or {}).items():
         edge = edge_of(arm, path, value)
@@ -42,11 +53,11 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
     if not arm.is_baseline and results.space.retune and not arm.retuned:
         yield Caution("not re-tuned", "it runs at the baseline's re-tuned values")
     both = ((arm, ""), *(() if arm.is_baseline else ((base, " of the baseline"),)))
-    for who, of_base in both:
+    for who, whose in both:
         for status in ("diverged", "failed"):
             lost = who.having(status)
             if lost:
-                runs = f"{quantity(len(who.runs), 'run')}{of_base}"
+                runs = f"{quantity(len(who.runs), 'run')}{whose}"
                 yield Caution("lost runs", f"{len(lost)} of {runs} {status}")
     yield from _steered(results, base, arm)
     for kind, problem in (("spiked", "spiked"), ("stuck", "got stuck")):
@@ -54,11 +65,39 @@ def cautions(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]
         if count:
             runs = quantity(len(arm.runs), "run")
             yield Caution("outcomes", f"{count} of {runs} {problem}")
+    counted = [seed for seed, trial in arm.runs.items() if outcome(trial)]
+    yield from far_runs(losses, {} if arm.is_baseline else of_base, counted)
     programs = results.programs_words([*arm.runs.values(), *base.runs.values()])
     if programs:
         yield Caution("programs", programs)
     yield from _overfitted(base, arm)
     yield from _high_init(base, arm)
+
+
+def far_runs(
+    arm: Mapping[int, float], base: Mapping[int, float], told: Collection[int] = ()
+) -> Iterator[Caution]:
+    """The cautions that runs of an arm or of the baseline ended far from their others, from the losses by seed;
+    not where other cautions have told of all of them."""
+    groups = [group for group in (arm, base) if len(group) > 1]
+    distances = [
+        abs(end - statistics.median_low(each.values())) for each in groups for end in each.values()
+    ]
+    sd = 1.4826 * statistics.median([each for each in distances if each] or [0.0])
+    for group, of, known in ((arm, "its", told), (base, "the baseline's", ())):
+        if len(group) < 3:
+            continue
+        middle = statistics.median_low(group.values())
+        least = max(FAR_SDS * sd, FAR_SHARE * middle)
+        far = {seed: end for seed, end in group.items() if abs(end - middle) > least}
+        if not far.keys() <= set(known):
+            rest = [end for seed, end in group.items() if seed not in far]
+            which = joined([f"{loss(end)} on seed {seed}" for seed, end in far.items()])
+            yield Caution(
+                "far runs",
+                f"{len(far)} of {of} {len(group)} runs ended far from the others ({which}; the others "
+                f"{loss(min(rest))} to {loss(max(rest))}), so the difference depends on how often that happens",
+            )
 
 
 def _steered(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:

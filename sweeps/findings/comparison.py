@@ -213,7 +213,7 @@ def _arm(
         p_holm=None,
         verdict=Verdict("baseline", "the baseline"),
         outcomes=tuple(sorted({kind for t in arm.runs.values() if (kind := outcome(t))})),
-        cautions=tuple(cautions(results, base, arm)),
+        cautions=tuple(cautions(results, base, arm, own, other)),
     )
 
 
