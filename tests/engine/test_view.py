@@ -178,12 +178,16 @@ def test_a_whole_that_is_not_planned_yet_is_not_shown(tmp_path: Path) -> None:
     assert "in full" not in drawn(table)[-2]
 
 
-LOAD = "workers are starting: they load torch"
+LOAD = "workers start, load torch"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize(
-    ("compiles", "words"), [(True, f"{LOAD} and compile the model"), (False, LOAD)]
+    ("compiles", "words"),
+    [
+        (True, f"{LOAD}, compile the model and train to the first record"),
+        (False, f"{LOAD} and train to the first record"),
+    ],
 )
 def test_before_the_first_record_it_is_said_that_workers_start(
     tmp_path: Path, terminal: bool, compiles: bool, words: str
