@@ -400,7 +400,7 @@ def show_time(
     console.print(
         f"{what}: about {duration(seconds)}, {quantity(slots, 'trial')} at a time, "
         f"with {duration(expected.start_up)} of start-up (a trial alone trains at {rates} tokens/s here; "
-        "evaluation is not included)"
+        "the start of Ray, evaluation and the analysis are not included)"
     )
 
 
