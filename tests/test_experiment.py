@@ -10,6 +10,7 @@ from ledgers import BUDGET, EVERY, story
 from typer.testing import CliRunner, Result
 
 from sweeps import experiment
+from sweeps.text import duration
 from tinylm import config as cfg
 
 
@@ -87,6 +88,14 @@ def test_compare_puts_experiments_side_by_side(results: Path) -> None:
     lines = run("compare", "baseline_17m", "longer").output.splitlines()
     losses = next(line for line in lines if line.startswith("validation loss")).split()[2:]
     assert float(losses[1]) == pytest.approx(float(losses[0]) + 1.0, abs=2e-4)
+
+
+def test_a_training_time_is_told_as_people_say_it(results: Path) -> None:
+    single(results, "baseline_17m", 2e-3)
+    seconds = 3600 * json.loads(run("show", "baseline_17m", "--json").output)["hours"]
+    lines = run("show", "baseline_17m").output.splitlines()
+    (line,) = [line for line in lines if line.startswith("training time ")]
+    assert line.split()[2:] == duration(seconds).split()
 
 
 @pytest.mark.parametrize("command", [["list"], ["compare", "baseline_17m", "longer"]], ids=str)

@@ -269,7 +269,7 @@ ARROWS = {
     | PARTS
     | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space", "sweeps.text"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
-    "sweeps.commands.shared": {"sweeps.exits", "sweeps.ledger", "sweeps.engine"} | READING,
+    "sweeps.commands.shared": LOW | {"sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(
         (
             *("sweeps.__main__", "sweeps.commands", "sweeps.run", "sweeps.analyze"),

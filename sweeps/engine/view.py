@@ -400,7 +400,7 @@ def show_time(
     console.print(
         f"{what}: about {duration(seconds)}, {quantity(slots, 'trial')} at a time, "
         f"with {duration(expected.start_up)} of start-up (a trial alone trains at {rates} tokens/s here; "
-        "evaluation is not included)"
+        "the start of Ray, evaluation and the analysis are not included)"
     )
 
 
@@ -571,8 +571,8 @@ class View:
     @property
     def _starting(self) -> str:
         """What happens before the first record."""
-        compile_ = " and compile the model" if self._driver.request.base.run.compile is True else ""
-        return f"workers are starting: they load torch{compile_}"
+        compiles = self._driver.request.base.run.compile is True
+        return f"workers start, load torch{', compile the model' * compiles} and train to the first record"
 
     def _tell(self) -> None:
         if (line := self._sharing.look(self._share(), self._clock())) and self._live is None:

@@ -22,7 +22,7 @@ from sweeps.report.head import head_words
 from sweeps.report.next_steps import as_yaml
 from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import KEPT, Judgment, recommended
-from sweeps.text import count, duration, hours, loss, signed, whole
+from sweeps.text import count, duration, loss, signed, whole
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
@@ -206,7 +206,7 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "bits per byte": lambda entry: loss(entry.bits_per_byte),
     "best validation loss": lambda entry: loss(entry.best_val_loss),
     "at step": lambda entry: whole(entry.best_step),
-    "hours": lambda entry: hours(entry.hours),
+    "training time": lambda entry: "" if entry.hours is None else duration(3600 * entry.hours),
     "tokens/s": lambda entry: whole(entry.tokens_per_s),
     "difference": lambda entry: _difference(entry.comparison),
     "to baseline": lambda entry: entry.comparison.words if entry.comparison else "",
@@ -214,7 +214,7 @@ _ROWS: dict[str, Callable[[Entry], str]] = {
     "observations": lambda entry: "\n".join(entry.observations),
     "next": lambda entry: "\n".join(entry.next_steps),
 }
-_LISTED = ("date", "changes", "validation loss", "hours", "to baseline", "verdict")
+_LISTED = ("date", "changes", "validation loss", "training time", "to baseline", "verdict")
 _OF_ONE = {"why", "observations", "next"}  # too long to stand side by side
 
 

@@ -335,7 +335,10 @@ def test_a_change_of_the_space_that_needs_no_training_is_written_and_told(
     sweep = led.fold(led.read(led.Files(done)))
     assert sweep.request and sweep.request["space"]["question"] == "Again?"
     assert (code, len(analysis.published)) == (0, 1)
-    assert "nothing is left to train" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{done}: nothing is left to train",
+        "writing the analysis",
+    ]
 
 
 def test_a_sweep_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:

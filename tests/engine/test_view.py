@@ -13,7 +13,7 @@ from rich.console import Console
 from sweeps import ledger as led
 from sweeps import steering
 from sweeps.engine.sharing import Share
-from sweeps.engine.view import View, show_forecast, show_inits, show_plan
+from sweeps.engine.view import View, show_forecast, show_inits, show_plan, show_time
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Request
 from sweeps.simulate.forecast import Forecast
@@ -178,12 +178,16 @@ def test_a_whole_that_is_not_planned_yet_is_not_shown(tmp_path: Path) -> None:
     assert "in full" not in drawn(table)[-2]
 
 
-LOAD = "workers are starting: they load torch"
+LOAD = "workers start, load torch"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize(
-    ("compiles", "words"), [(True, f"{LOAD} and compile the model"), (False, LOAD)]
+    ("compiles", "words"),
+    [
+        (True, f"{LOAD}, compile the model and train to the first record"),
+        (False, f"{LOAD} and train to the first record"),
+    ],
 )
 def test_before_the_first_record_it_is_said_that_workers_start(
     tmp_path: Path, terminal: bool, compiles: bool, words: str
@@ -307,6 +311,16 @@ def test_a_low_terminal_says_how_many_trials_it_leaves_out(tmp_path: Path) -> No
 def test_a_study_gets_a_line_for_every_choice(tmp_path: Path, line: str) -> None:
     what = request(study(retune=RETUNE))
     assert line in shown(tmp_path, terminal=False, records=1e9, what=what)
+
+
+def test_the_time_of_a_plan_says_what_it_leaves_out() -> None:
+    expected = Forecast(1_000, 1_000, 1_000, 40.0, {1_024: 8.0}, "made-up curves", 8, 8, 8, 6.0)
+    file = io.StringIO()
+    show_time(expected, [100.0], 2, Console(file=file, width=300))
+    assert file.getvalue() == (
+        "time: about 46 s, 2 trials at a time, with 6 s of start-up (a trial alone trains at 100 tokens/s here; the "
+        "start of Ray, evaluation and the analysis are not included)\n"
+    )
 
 
 def test_a_cap_that_will_be_reached_has_its_unit() -> None:
