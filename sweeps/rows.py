@@ -65,7 +65,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     capped        its attempt ended because a cap was reached, or another trial reached the target that
                   ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
     preempted     its attempt has saved a checkpoint and ended, because what it ran on is about to end: trial,
-                  attempt, how (`node`: that is drained, or `signal`: to the driver)
+                  attempt, how (`node`: that is drained, `worker`: its process was asked to end, or `signal`: to the
+                  driver)
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
                   counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
@@ -131,7 +132,7 @@ Action = Literal["stop", "finish", "end"]
 # What may have happened to a node of a cluster.
 NodeState = Literal["joined", "refused", "draining", "lost"]
 # What may end soon, so that a trial leaves it.
-Ending = Literal["node", "signal"]
+Ending = Literal["node", "worker", "signal"]
 
 
 def says_out_of_memory(text: str) -> bool:

@@ -253,6 +253,34 @@ def test_a_trial_that_waits_for_another_sweep_is_not_started(
         wait_for_rows(first, "measured", 1)
         done = run(asked)
         assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
+@several
+@pytest.mark.fault(
+    "SIGTERM to a worker alone",
+    "its trial saves and goes on in another worker from there; no attempt is lost",
+)
+def test_a_trial_leaves_a_worker_that_is_asked_to_end(
+    tmp_path: Path, asked: list[str], head: Node, long: Any
+) -> None:
+    out = tmp_path / "rates"
+    every = ["--set", f"run.checkpoint_every_tokens={LONG_TOKENS}"]
+    with (
+        node(head, "--num-cpus=1"),
+        subprocess.Popen([*asked, *LONG, *every], stderr=subprocess.PIPE) as driver,
+    ):
+        wait_for_rows(out, "measured", 3)
+        first = next(row for row in led.read(led.Files(out)) if row["kind"] == "started")
+        os.kill(int(first["worker"].rpartition(":")[2]), signal.SIGTERM)
+        said = driver.communicate(timeout=900)[1]
+    assert (driver.returncode, count_rows(out, "failed")) == (Code.DONE, 0), said
+    rows = [row for row in led.read(led.Files(out)) if row.get("trial") == first["trial"]]
+    (left,) = [row for row in rows if row["kind"] == "preempted"]
+    last = [row for row in rows if row["kind"] == "measured" and row["seq"] < left["seq"]][-1]
+    again = next(row for row in rows if row["kind"] == "started" and row["seq"] > left["seq"])
+    assert (left["how"], again["step"]) == ("worker", last["step"])
+    assert again["worker"] != first["worker"]
+    assert curves(out) == {label: long[label] for label in curves(out)}
+
+
     assert "other jobs hold all that the cluster has (1 slot); waiting for one" in done.stdout
     ended = [row["time"] for row in led.read(led.Files(first)) if row["kind"] == "finished"]
     rows = led.read(led.Files(out))

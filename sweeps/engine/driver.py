@@ -184,6 +184,8 @@ class Driver:
     # Between checkpoints; None if the config sets it.
     _interval: Interval | None = field(init=False, default=None)
     _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
+    # Trials that leave when their checkpoint has arrived -> what is about to end.
+    _endings: dict[str, led.Ending] = field(default_factory=dict)
     # Trial -> Ray's id of the node of its attempt.
     _node: dict[str, str] = field(default_factory=dict)
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
@@ -1080,8 +1082,9 @@ class Driver:
                 return trial
         return None
 
-    def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
-        """Write down an event of `Attempt.events`; whether the attempt continues."""
+    def reported(self, trial_id: str, event: dict[str, Any], *, ends: bool = False) -> bool:
+        """Write down an event of `Attempt.events`, by a worker that may have been asked to end; whether the
+        attempt continues."""
         trial = self.sweep.find(trial_id)
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
@@ -1107,8 +1110,8 @@ class Driver:
         if self.reached_cap():
             self._due[trial_id] = "cap"
             return False
-        if self._leaves or self._node.get(trial_id) in self._draining:
-            self._due[trial_id] = "leave"
+        if ending := self._ending(trial_id, ends=ends):
+            self._due[trial_id], self._endings[trial_id] = "leave", ending
             return False
         return True
 
@@ -1131,6 +1134,14 @@ class Driver:
         self.checkpoints.keep(path)
         self._record(
             "checkpointed",
+    def _ending(self, trial_id: str, *, ends: bool) -> led.Ending | None:
+        """What of a trial that is being trained is about to end, if anything is."""
+        if self._leaves:
+            return "signal"
+        if self._node.get(trial_id) in self._draining:
+            return "node"
+        return "worker" if ends else None
+
             trial=trial_id,
             attempt=trial.attempt,
             step=trial.step,
@@ -1152,7 +1163,7 @@ class Driver:
             assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
         elif due == "leave":
-            how: led.Ending = "signal" if self._leaves else "node"
+            how = self._endings.pop(trial_id)
             self._record("preempted", trial=trial_id, attempt=trial.attempt, how=how)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:

@@ -91,7 +91,7 @@ from ray.air._internal import usage  # noqa: E402
 from ray.core.generated import gcs_pb2  # noqa: E402
 from ray.train._internal.session import _TrainingResult  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
-from ray.tune.execution import class_cache, experiment_state  # noqa: E402
+from ray.tune.execution import class_cache, experiment_state, tune_controller  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
@@ -154,6 +154,15 @@ class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 _keep_snapshot = experiment_state._ExperimentCheckpointManager.sync_up_experiment_state  # noqa: SLF001
+_keep_worker = tune_controller.TuneController._maybe_cache_trial_actor  # noqa: SLF001
+
+
+def _keep_worker_that_stays(controller: Any, trial: Trial) -> bool:
+    """Keep the worker of a trial that has ended for another one, unless it was asked to end."""
+    return not trial.last_result.get("ends") and _keep_worker(controller, trial)
+
+
+tune_controller.TuneController._maybe_cache_trial_actor = _keep_worker_that_stays  # noqa: SLF001
 
 
 def _keep_snapshot_if_there(manager: Any, *given: Any, **settings: Any) -> None:
@@ -177,7 +186,13 @@ class TrialActor(tune.Trainable):
         return tune.PlacementGroupFactory([config["resources"]], bundle_label_selector=[others])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
+        """Take the job, and listen to SIGTERM."""
+        self._ends = False  # whether this process was asked to end
+        self._rays = signal.signal(signal.SIGTERM, self._end)
+        self._take(config)
+
+    def _take(self, config: dict[str, Any]) -> None:
+        """Take a job; its first step opens the corpus, where the driver notices if it hangs."""
         self._job = Job.from_json(config["job"])
         self._gpu = float(config["resources"].get("GPU", 0.0))
         self._attempt: Attempt | None = None
@@ -192,9 +207,16 @@ class TrialActor(tune.Trainable):
         yield from self._attempt.events()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """End this process after the next record, so that nothing is lost; after a second signal, at once."""
+        if self._ends:
+            signal.signal(number, self._rays)
+            signal.raise_signal(number)
+        self._ends = True
+
         """Start another attempt in the same process; its curve is the same as in a new process."""
         del self._events, self._attempt  # the memory of the previous attempt
-        self.setup(new_config)
+        self._take(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -204,7 +226,11 @@ class TrialActor(tune.Trainable):
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         with told():
             event = next(self._events) | _worker()
-        return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+        return {
+            "event": json.dumps(event),
+            "should_checkpoint": event["save"],
+            "ends": self._ends,
+        }
 
     def where(self) -> dict[str, str]:
         """Where this worker is: `worker`, `address`, `node` and, if Ray gave it a GPU, `device`."""
@@ -370,7 +396,8 @@ class _Answers(FIFOScheduler):
             return TrialScheduler.STOP
         with self._conversation.guard():
             trial_id = self._conversation.trial_of[trial.trial_id]
-            if self._conversation.driver.reported(trial_id, json.loads(result["event"])):
+            event = json.loads(result["event"])
+            if self._conversation.driver.reported(trial_id, event, ends=result["ends"]):
                 return TrialScheduler.CONTINUE
         return TrialScheduler.STOP
 
