@@ -17,7 +17,17 @@ from typing import Any
 
 import pytest
 import yaml
-from clusters import ENVIRONMENT, HOST, Machine, Node, free_port, needs_mounts, node, two_machines
+from clusters import (
+    ENVIRONMENT,
+    HOST,
+    Machine,
+    Node,
+    autoscaling,
+    free_port,
+    needs_mounts,
+    node,
+    two_machines,
+)
 from stores import KEYS, SERVER, serving
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
@@ -244,16 +254,6 @@ def test_a_trial_leaves_a_node_that_is_about_to_end(
 
 
 @several
-def test_a_trial_that_waits_for_another_sweep_is_not_started(
-    tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
-) -> None:
-    first, out = tmp_path / "first", tmp_path / "rates"
-    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
-    with node(head, "--num-cpus=1"), subprocess.Popen([*before, *LONG]) as busy:
-        wait_for_rows(first, "measured", 1)
-        done = run(asked)
-        assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
-@several
 @pytest.mark.fault(
     "SIGTERM to a worker alone",
     "its trial saves and goes on in another worker from there; no attempt is lost",
@@ -281,6 +281,16 @@ def test_a_trial_leaves_a_worker_that_is_asked_to_end(
     assert curves(out) == {label: long[label] for label in curves(out)}
 
 
+@several
+def test_a_trial_that_waits_for_another_sweep_is_not_started(
+    tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
+) -> None:
+    first, out = tmp_path / "first", tmp_path / "rates"
+    before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
+    with node(head, "--num-cpus=1"), subprocess.Popen([*before, *LONG]) as busy:
+        wait_for_rows(first, "measured", 1)
+        done = run(asked)
+        assert (busy.wait(900), done.returncode) == (Code.DONE, Code.DONE), done.stderr
     assert "other jobs hold all that the cluster has (1 slot); waiting for one" in done.stdout
     ended = [row["time"] for row in led.read(led.Files(first)) if row["kind"] == "finished"]
     rows = led.read(led.Files(out))
@@ -331,6 +341,27 @@ def test_a_sweep_that_waits_for_another_can_be_ended(
         busy.terminate()
         busy.wait(900)
     assert (waits.returncode, count_rows(out, "started")) == (Code.CAPPED, 0), said
+
+
+@several
+def test_an_autoscaler_starts_the_nodes_that_a_sweep_can_use_and_takes_back_the_others(
+    tmp_path: Path, scale: Path
+) -> None:
+    out, endless = tmp_path / "rates", ["--set", f"budget.tokens={65 * 1_000_000}"]
+    space = write_space(tmp_path, {"policy": "none"}, TWO)
+    with autoscaling(tmp_path, most=3, idle_seconds=5) as head:
+        asked = command(space, scale, out, "--address", head.address, *endless)
+        with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "started", len(TWO))
+            first = next(row for row in led.read(led.Files(out)) if row["kind"] == "started")
+            steering.ask(led.Files(out), steering.Request("stop", first["trial"]))
+            wait_for_rows(out, "node", 3)
+            driver.terminate()
+            said = driver.communicate(timeout=900)[0]
+    states = [row["state"] for row in node_rows(out)]
+    assert (driver.returncode, states) == (143, ["joined", "joined", "released"]), said
+    assert "waiting for the cluster's autoscaler to start one, for up to 10 min" in said
+    assert count_rows(out, "failed") == 0
 
 
 @several

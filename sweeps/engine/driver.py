@@ -751,6 +751,25 @@ class Driver:
         """Whether a trial or audit is being trained, or its job waits for a worker."""
         return trial_id in self.sweep.running or trial_id in self._queued
 
+    def most_at_once(self) -> int:
+        """How many trials could be trained at once now: those that are under way, and those that may start. Of
+        those that may only be promoted, or follow from a choice, this counts one."""
+        under_way = len(self.under_way)
+        if self._ends or self._leaves or self.reached_cap():
+            return under_way
+        audits = self.sweep.audits.values()
+        waiting = sum(one.status == "planned" and one.trial not in self._queued for one in audits)
+        startable = len(self._ready) + waiting + self._samples_left()
+        return under_way + (startable or int(self.policy.promotion(idle=True) is not None))
+
+    def _samples_left(self) -> int:
+        """How many samples of an Optuna search are not drawn yet; 0 for other searches."""
+        search = self.request.space.search
+        if not isinstance(search, OptunaSearch):
+            return 0
+        drawn = sum(trial.role == "search" for trial in self.sweep.trials.values())
+        return max(0, search.samples - drawn)
+
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
         until a worker `began`. None while it depends on running trials, and when all is done."""
@@ -1115,6 +1134,14 @@ class Driver:
             return False
         return True
 
+    def _ending(self, trial_id: str, *, ends: bool) -> led.Ending | None:
+        """What of a trial that is being trained is about to end, if anything is."""
+        if self._leaves:
+            return "signal"
+        if self._node.get(trial_id) in self._draining:
+            return "node"
+        return "worker" if ends else None
+
     def wants_checkpoint(self, trial_id: str, due: bool) -> bool:
         """Whether a checkpoint of the trial's last record is needed; its config and its rungs say that one is
         due, or not."""
@@ -1134,14 +1161,6 @@ class Driver:
         self.checkpoints.keep(path)
         self._record(
             "checkpointed",
-    def _ending(self, trial_id: str, *, ends: bool) -> led.Ending | None:
-        """What of a trial that is being trained is about to end, if anything is."""
-        if self._leaves:
-            return "signal"
-        if self._node.get(trial_id) in self._draining:
-            return "node"
-        return "worker" if ends else None
-
             trial=trial_id,
             attempt=trial.attempt,
             step=trial.step,
