@@ -18,8 +18,9 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   notes (on the plan), speeds (of the settings that were measured, if the base config
                   has the fastest; values, tokens_per_s, reason)
     node          of a running cluster: node (Ray's id), host (and its address), state (`joined`: it may train;
-                  `refused`: it is left out; `draining`: it is about to end, and its trials leave it; `lost`), slots (trials that it runs at once, of one that joined),
-                  reason (why it is left out)
+                  `refused`: it is left out; `draining`: it is about to end, and its trials leave it; `released`: an
+                  autoscaler took it, since it was idle; `lost`), slots (trials that it runs at once, of one that
+                  joined), reason (why it is left out)
     forecast      what the request is expected to take: tokens, low, high, trials, fewest, most (trials that
                   start), seconds (of training), start_up (seconds before it), occupancy (tokens, or share of each trial's own budget -> trials), basis
     planned       a trial exists: trial, label, config, values (varied path -> value), seed, role
@@ -65,7 +66,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
     capped        its attempt ended because a cap was reached, or another trial reached the target that
                   ends the sweep: trial, attempt, cap (its name, or `target`), limit, used
     preempted     its attempt has saved a checkpoint and ended, because what it ran on is about to end: trial,
-                  attempt, how (`node`: that is drained, or `signal`: to the driver)
+                  attempt, how (`node`: that is drained, `worker`: its process was asked to end, or `signal`: to the
+                  driver)
     withdrawn     the space no longer has the trial: it is neither trained nor ranked, and no longer
                   counts for the others; its attempt has ended, if it was being trained: trial
     restored      the space has it again: trial
@@ -129,9 +131,9 @@ Role = Literal["search", "tuning", "run", "repeat", "confirm", "audit", "horizon
 # What people may ask of a running sweep.
 Action = Literal["stop", "finish", "end"]
 # What may have happened to a node of a cluster.
-NodeState = Literal["joined", "refused", "draining", "lost"]
+NodeState = Literal["joined", "refused", "draining", "lost", "released"]
 # What may end soon, so that a trial leaves it.
-Ending = Literal["node", "signal"]
+Ending = Literal["node", "worker", "signal"]
 
 
 def says_out_of_memory(text: str) -> bool:

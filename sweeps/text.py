@@ -80,11 +80,13 @@ def cap_amount(cap: str, *amounts: float) -> str:
 
 
 def node_words(row: Mapping[str, Any]) -> str:
-    """What happened to a node of a cluster: it joined, is left out, is drained, or was lost."""
+    """What happened to a node of a cluster: it joined, is left out, is drained, was released or lost."""
     if row["state"] == "joined":
         return f"joined: {quantity(row['slots'], 'trial')} at once"
     if row["state"] == "draining":
         return "is being drained: its trials save and leave"
+    if row["state"] == "released":
+        return "released: no trial needed it"
     return f"left out: {row['reason']}" if row["state"] == "refused" else "lost"
 
 

@@ -1,6 +1,7 @@
 """Real Ray clusters, on the loopback address or on networks of their own, started as a user starts them."""
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from sweeping import descendants
@@ -135,15 +136,16 @@ def node(
     within: str = "",
     host: str = HOST,
     on: Machine | None = None,
+    port: int | None = None,
     **environment: str,
 ) -> Iterator[Node]:
-    """A node while the context lasts: of the cluster of a head, or a head, on this machine or another. A
-    script may mount things `within` which it runs; `$1` is its folder, and the rest its command."""
+    """A node while the context lasts: of the cluster of a head, or a head, on this machine or another, at a port
+    or any. A script may mount things `within` which it runs; `$1` is its folder, and the rest its command."""
     if shlex.quote(sys.executable) != sys.executable:
         pytest.skip("`ray start` can't start workers of a Python whose path a shell has to quote")
     # The paths of Ray's sockets have to be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    host, port = (on.address, 6379) if on else (host, free_port(host))
+    host, port = (on.address, 6379) if on else (host, port or free_port(host))
     address = head.address if head else f"{host}:{port}"
     asked = [
         sys.executable,
@@ -185,3 +187,64 @@ def node(
         started.kill()
         shutil.rmtree(folder, ignore_errors=True)
         said.unlink()
+
+
+_FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+_HEAD, _HEAD_ID = "ray.head.default", "f" * 51 + "00000"  # as that provider calls the head
+_COMMANDS = ["initialization_commands", "setup_commands", "head_setup_commands"]
+_COMMANDS += ["worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
+
+
+@contextlib.contextmanager
+def autoscaling(folder: Path, most: int, idle_seconds: float) -> Iterator[Node]:
+    """A head that trains nothing, with Ray's autoscaler, which starts up to so many nodes with a CPU each, here, and
+    ends those that are idle for so long.
+
+    Not by `ray.cluster_utils.AutoscalingCluster`: that ends all of Ray on the machine first, and Ray's wheel
+    lacks a file of its provider.
+    """
+    port = free_port()
+    provider: dict[str, Any] = {
+        "type": "external",
+        "module": _FAKE,
+        "gcs_address": f"{HOST}:{port}",
+    }
+    provider |= {"head_node_id": _HEAD_ID, "launch_multiple": True, "disable_node_updaters": True}
+    scaled = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": most}
+    tree = {
+        "cluster_name": "sweeps",
+        "max_workers": most,
+        "idle_timeout_minutes": idle_seconds / 60,
+        "provider": provider,
+        "head_node_type": _HEAD,
+        "available_node_types": {
+            _HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "trials": scaled,
+        },
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{name: [] for name in (*_COMMANDS, "cluster_synced_files", "rsync_exclude")},
+        "rsync_filter": [],
+        "file_mounts_sync_continuously": False,
+    }
+    file = folder / "autoscaler.json"
+    file.write_text(json.dumps(tree))
+    settings: dict[str, Any] = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+    }
+    given = ["--num-cpus=0", f"--autoscaling-config={file}"]
+    with node(None, *given, port=port, **settings) as head:
+        try:
+            yield head
+        finally:
+            # The autoscaler's nodes are its children, which outlive it.
+            started = descendants(head.process.pid)
+            head.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                head.process.wait(20)
+            for one in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)

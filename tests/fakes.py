@@ -90,6 +90,7 @@ class Engine:
         self.slots = slots
         self.workers = workers or slots
         self.node = "a"  # of the jobs that begin now
+        self.asked_to_end: set[str] = set()  # trials whose workers were
         self.queue: list[Job] = []
         self.running: list[tuple[Job, int]] = []
         self.decayed: Callable[[dict[str, Any]], float] = lambda config: loss(config, 1.0)
@@ -156,7 +157,9 @@ class Engine:
         if job.branch and tokens in job.rungs:
             event |= {"decayed_val_loss": self.decayed(job.config), "decayed_bits_per_byte": 1.0}
             event |= {"branch_tokens": round(job.branch * tokens)}
-        continues = self.driver.reported(job.trial, event)
+        ends = job.trial in self.asked_to_end
+        self.asked_to_end.discard(job.trial)
+        continues = self.driver.reported(job.trial, event, ends=ends)
         if self.driver.wants_checkpoint(job.trial, save):
             self._save(job, step)
         if continues:

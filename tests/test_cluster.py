@@ -17,7 +17,17 @@ from typing import Any
 
 import pytest
 import yaml
-from clusters import ENVIRONMENT, HOST, Machine, Node, free_port, needs_mounts, node, two_machines
+from clusters import (
+    ENVIRONMENT,
+    HOST,
+    Machine,
+    Node,
+    autoscaling,
+    free_port,
+    needs_mounts,
+    node,
+    two_machines,
+)
 from stores import KEYS, SERVER, serving
 from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
 
@@ -244,6 +254,34 @@ def test_a_trial_leaves_a_node_that_is_about_to_end(
 
 
 @several
+@pytest.mark.fault(
+    "SIGTERM to a worker alone",
+    "its trial saves and goes on in another worker from there; no attempt is lost",
+)
+def test_a_trial_leaves_a_worker_that_is_asked_to_end(
+    tmp_path: Path, asked: list[str], head: Node, long: Any
+) -> None:
+    out = tmp_path / "rates"
+    every = ["--set", f"run.checkpoint_every_tokens={LONG_TOKENS}"]
+    with (
+        node(head, "--num-cpus=1"),
+        subprocess.Popen([*asked, *LONG, *every], stderr=subprocess.PIPE) as driver,
+    ):
+        wait_for_rows(out, "measured", 3)
+        first = next(row for row in led.read(led.Files(out)) if row["kind"] == "started")
+        os.kill(int(first["worker"].rpartition(":")[2]), signal.SIGTERM)
+        said = driver.communicate(timeout=900)[1]
+    assert (driver.returncode, count_rows(out, "failed")) == (Code.DONE, 0), said
+    rows = [row for row in led.read(led.Files(out)) if row.get("trial") == first["trial"]]
+    (left,) = [row for row in rows if row["kind"] == "preempted"]
+    last = [row for row in rows if row["kind"] == "measured" and row["seq"] < left["seq"]][-1]
+    again = next(row for row in rows if row["kind"] == "started" and row["seq"] > left["seq"])
+    assert (left["how"], again["step"]) == ("worker", last["step"])
+    assert again["worker"] != first["worker"]
+    assert curves(out) == {label: long[label] for label in curves(out)}
+
+
+@several
 def test_a_trial_that_waits_for_another_sweep_is_not_started(
     tmp_path: Path, scale: Path, asked: list[str], head: Node, whole: Any
 ) -> None:
@@ -303,6 +341,27 @@ def test_a_sweep_that_waits_for_another_can_be_ended(
         busy.terminate()
         busy.wait(900)
     assert (waits.returncode, count_rows(out, "started")) == (Code.CAPPED, 0), said
+
+
+@several
+def test_an_autoscaler_starts_the_nodes_that_a_sweep_can_use_and_takes_back_the_others(
+    tmp_path: Path, scale: Path
+) -> None:
+    out, endless = tmp_path / "rates", ["--set", f"budget.tokens={65 * 1_000_000}"]
+    space = write_space(tmp_path, {"policy": "none"}, TWO)
+    with autoscaling(tmp_path, most=3, idle_seconds=5) as head:
+        asked = command(space, scale, out, "--address", head.address, *endless)
+        with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as driver:
+            wait_for_rows(out, "started", len(TWO))
+            first = next(row for row in led.read(led.Files(out)) if row["kind"] == "started")
+            steering.ask(led.Files(out), steering.Request("stop", first["trial"]))
+            wait_for_rows(out, "node", 3)
+            driver.terminate()
+            said = driver.communicate(timeout=900)[0]
+    states = [row["state"] for row in node_rows(out)]
+    assert (driver.returncode, states) == (143, ["joined", "joined", "released"]), said
+    assert "waiting for the cluster's autoscaler to start one, for up to 10 min" in said
+    assert count_rows(out, "failed") == 0
 
 
 @several

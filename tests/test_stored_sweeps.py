@@ -143,60 +143,71 @@ def test_a_plan_reads_what_the_store_has(
     assert (s3.objects(url), one.files.folder.exists()) == (before, False)
 
 
-@pytest.fixture(scope="module", params=["driver", "workers", "full"])
+@pytest.fixture(scope="module")
+def gs(cache: Path) -> Iterator[Storage]:
+    """A stand-in for Google's store that the environment names."""
+    with google() as one:
+        yield one
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A sweep whose store failed for good, and the same command when that was mended."""
+
+    code: int
+    said: str
+    last: subprocess.CompletedProcess[str]
+    machine: Machine
+    store: Storage
+
+
+@pytest.fixture(scope="module", params=["driver", "workers", "full", "google"])
 def cut(
-    s3: Storage,
-    tmp_path_factory: pytest.TempPathFactory,
-    scale: Path,
-    request: pytest.FixtureRequest,
-) -> tuple[int, str, subprocess.CompletedProcess[str], Machine]:
+    tmp_path_factory: pytest.TempPathFactory, scale: Path, request: pytest.FixtureRequest
+) -> Cut:
     """A sweep whose link is cut for good, where its driver alone has the store, and where its workers have it too;
-    or whose store is full. And the same command when that was mended."""
+    or whose store is full; or whose link to Google's store is cut."""
+    scheme = "gs" if request.param == "google" else "s3"
+    store: Storage = request.getfixturevalue(scheme)
     more = request.getfixturevalue("workers") if request.param == "workers" else []
     folder = tmp_path_factory.mktemp("cut") / "a"
-    one = machine(folder, scale, f"s3://bucket/cut-{request.param}/rates", *more)
+    one = machine(folder, scale, f"{scheme}://bucket/cut-{request.param}/rates", *more)
+    full = refusal("507 Insufficient Storage", "InsufficientStorage", "no space")
     with one.start() as driver:
         if request.param == "full":
-            s3.link.refusal = refusal("507 Insufficient Storage", "InsufficientStorage", "no space")
+            store.link.refusal = full
         else:
-            s3.link.cut()
+            store.link.cut()
         said = driver.communicate(timeout=900)[1]
     if request.param == "full":
-        s3.link.refusal = b""
+        store.link.refusal = b""
     else:
-        s3.link.mend()
-    return driver.returncode, said, one.run(), one
+        store.link.mend()
+    return Cut(driver.returncode, said, one.run(), one, store)
 
 
 @pytest.mark.system  # of which each waits a minute
-def test_a_store_that_fails_ends_a_sweep_with_7(
-    cut: tuple[int, str, subprocess.CompletedProcess[str], Machine],
-) -> None:
-    code, said, _, _ = cut
-    assert code == 7, said
-    why = "bucket bucket is full" if "cut-full" in said else "does not answer"
-    assert f"/rates: {why}" in said
-    assert "what it does not have is kept in results/rates\nTo resume: " in said
+def test_a_store_that_fails_ends_a_sweep_with_7(cut: Cut) -> None:
+    assert cut.code == 7, cut.said
+    why = "bucket bucket is full" if "cut-full" in cut.said else "does not answer"
+    assert f"/rates: {why}" in cut.said
+    assert "what it does not have is kept in results/rates\nTo resume: " in cut.said
 
 
 @pytest.mark.system  # of which each waits a minute
-def test_the_same_command_resumes_it_and_nothing_is_lost(
-    cut: tuple[int, str, subprocess.CompletedProcess[str], Machine], trained: Curves, s3: Storage
-) -> None:
-    _, _, last, one = cut
-    assert last.returncode == 0, last.stderr
-    found = curves(one.files.folder)
+def test_the_same_command_resumes_it_and_nothing_is_lost(cut: Cut, trained: Curves) -> None:
+    assert cut.last.returncode == 0, cut.last.stderr
+    found = curves(cut.machine.files.folder)
     assert found == {label: trained[label] for label in found}
-    assert s3.ledger(one.url) == one.files.ledger.read_bytes()
+    assert cut.store.ledger(cut.machine.url) == cut.machine.files.ledger.read_bytes()
 
 
-def test_a_sweep_keeps_a_copy_at_google(tmp_path: Path, scale: Path) -> None:
-    with google() as gs:
-        one = machine(tmp_path / "a", scale, "gs://bucket/rates")
-        done = one.run()
-        assert done.returncode == 0, done.stderr
-        assert gs.ledger(one.url) == one.files.ledger.read_bytes()
-        assert {"analysis/report.html", "best/checkpoint.pt"} <= set(gs.objects(one.url))
+def test_a_sweep_keeps_a_copy_at_google(tmp_path: Path, scale: Path, gs: Storage) -> None:
+    one = machine(tmp_path / "a", scale, "gs://bucket/rates")
+    done = one.run()
+    assert done.returncode == 0, done.stderr
+    assert gs.ledger(one.url) == one.files.ledger.read_bytes()
+    assert {"analysis/report.html", "best/checkpoint.pt"} <= set(gs.objects(one.url))
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,8 @@ class Driver:
     # Between checkpoints; None if the config sets it.
     _interval: Interval | None = field(init=False, default=None)
     _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
+    # Trials that leave when their checkpoint has arrived -> what is about to end.
+    _endings: dict[str, led.Ending] = field(default_factory=dict)
     # Trial -> Ray's id of the node of its attempt.
     _node: dict[str, str] = field(default_factory=dict)
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
@@ -749,6 +751,25 @@ class Driver:
         """Whether a trial or audit is being trained, or its job waits for a worker."""
         return trial_id in self.sweep.running or trial_id in self._queued
 
+    def most_at_once(self) -> int:
+        """How many trials could be trained at once now: those that are under way, and those that may start. Of
+        those that may only be promoted, or follow from a choice, this counts one."""
+        under_way = len(self.under_way)
+        if self._ends or self._leaves or self.reached_cap():
+            return under_way
+        audits = self.sweep.audits.values()
+        waiting = sum(one.status == "planned" and one.trial not in self._queued for one in audits)
+        startable = len(self._ready) + waiting + self._samples_left()
+        return under_way + (startable or int(self.policy.promotion(idle=True) is not None))
+
+    def _samples_left(self) -> int:
+        """How many samples of an Optuna search are not drawn yet; 0 for other searches."""
+        search = self.request.space.search
+        if not isinstance(search, OptunaSearch):
+            return 0
+        drawn = sum(trial.role == "search" for trial in self.sweep.trials.values())
+        return max(0, search.samples - drawn)
+
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
         until a worker `began`. None while it depends on running trials, and when all is done."""
@@ -1080,8 +1101,9 @@ class Driver:
                 return trial
         return None
 
-    def reported(self, trial_id: str, event: dict[str, Any]) -> bool:
-        """Write down an event of `Attempt.events`; whether the attempt continues."""
+    def reported(self, trial_id: str, event: dict[str, Any], *, ends: bool = False) -> bool:
+        """Write down an event of `Attempt.events`, by a worker that may have been asked to end; whether the
+        attempt continues."""
         trial = self.sweep.find(trial_id)
         fields = {k: v for k, v in event.items() if k not in {"event", "save"}}
         fields = {k: None if _is_infinite(v) else v for k, v in fields.items()}
@@ -1107,10 +1129,18 @@ class Driver:
         if self.reached_cap():
             self._due[trial_id] = "cap"
             return False
-        if self._leaves or self._node.get(trial_id) in self._draining:
-            self._due[trial_id] = "leave"
+        if ending := self._ending(trial_id, ends=ends):
+            self._due[trial_id], self._endings[trial_id] = "leave", ending
             return False
         return True
+
+    def _ending(self, trial_id: str, *, ends: bool) -> led.Ending | None:
+        """What of a trial that is being trained is about to end, if anything is."""
+        if self._leaves:
+            return "signal"
+        if self._node.get(trial_id) in self._draining:
+            return "node"
+        return "worker" if ends else None
 
     def wants_checkpoint(self, trial_id: str, due: bool) -> bool:
         """Whether a checkpoint of the trial's last record is needed; its config and its rungs say that one is
@@ -1152,7 +1182,7 @@ class Driver:
             assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
         elif due == "leave":
-            how: led.Ending = "signal" if self._leaves else "node"
+            how = self._endings.pop(trial_id)
             self._record("preempted", trial=trial_id, attempt=trial.attempt, how=how)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import ray
 from ray import cloudpickle
 from ray._private import state
+from ray.core.generated.common_pb2 import NodeDeathInfo
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.engine.provenance import engine_code, program
@@ -88,6 +89,9 @@ class Tasks(Protocol):
     def draining(self) -> Collection[str]:
         """Ray's ids of the nodes that are about to end."""
 
+    def released(self) -> Collection[str]:
+        """Ray's ids of the nodes that an autoscaler has ended because they were idle."""
+
     def start(self, node: str, look: Look, known: Known) -> Any:
         """A task on a node, begun now."""
 
@@ -110,6 +114,13 @@ class RayTasks:
 
     def draining(self) -> Collection[str]:
         return state.state.get_draining_nodes()
+
+    def released(self) -> Collection[str]:
+        return {
+            node["NodeID"]
+            for node in ray.nodes()
+            if node.get("DeathReason") == NodeDeathInfo.AUTOSCALER_DRAIN_IDLE
+        }
 
     def start(self, node: str, look: Look, known: Known) -> Any:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -192,10 +203,11 @@ class Nodes:
         }
         draining = self.tasks.draining()
         events = []
-        for name in self._looked.keys() - alive.keys():
-            gone = self._looked.pop(name)
-            if gone.is_good:
-                events.append(Event(name, gone.host, "lost"))
+        gone = {name: self._looked.pop(name) for name in self._looked.keys() - alive.keys()}
+        released = self.tasks.released() if gone else []
+        for name, one in gone.items():
+            if one.is_good:
+                events.append(Event(name, one.host, "released" if name in released else "lost"))
         self._alive = alive
         for name, node in alive.items():
             looked = self._looked.setdefault(name, _Looked(_host(node)))
@@ -226,6 +238,14 @@ class Nodes:
     def left_out(self) -> list[str]:
         """Ray's ids of the nodes that may not train, or not yet."""
         return sorted(name for name in self._looked if not self.has_joined(name))
+
+    def refused(self) -> dict[str, Mapping[str, float]]:
+        """The resources of each node that lacks something, by Ray's id."""
+        return {
+            name: node["Resources"]
+            for name, node in self._alive.items()
+            if self._looked[name].told and not self._looked[name].is_good
+        }
 
     def close(self) -> None:
         """Remove what was written into the sweep's folder, or its store, for nodes to see and by them."""

@@ -88,10 +88,11 @@ import ray  # noqa: E402 after its settings
 from ray import tune  # noqa: E402
 from ray._private import state, utils, worker  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
+from ray.autoscaler.v2.utils import is_autoscaler_v2  # noqa: E402
 from ray.core.generated import gcs_pb2  # noqa: E402
 from ray.train._internal.session import _TrainingResult  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
-from ray.tune.execution import class_cache, experiment_state  # noqa: E402
+from ray.tune.execution import class_cache, experiment_state, tune_controller  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
@@ -99,6 +100,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine import store  # noqa: E402
+from sweeps.engine.demand import Demand, elsewhere  # noqa: E402
 from sweeps.engine.driver import Driver, Job  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
     Failure,
@@ -143,7 +145,6 @@ _STOP_SECONDS = 20  # that Ray Tune has to end its trials
 _USE_SECONDS = 1  # between two questions how a cluster is used
 _WHERE_SECONDS = 5  # that a worker has to say where it is
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
-_NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
@@ -153,6 +154,15 @@ class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
+_keep_worker = tune_controller.TuneController._maybe_cache_trial_actor  # noqa: SLF001
+
+
+def _keep_worker_that_stays(controller: Any, trial: Trial) -> bool:
+    """Keep the worker of a trial that has ended for another one, unless it was asked to end."""
+    return not trial.last_result.get("ends") and _keep_worker(controller, trial)
+
+
+tune_controller.TuneController._maybe_cache_trial_actor = _keep_worker_that_stays  # noqa: SLF001
 _keep_snapshot = experiment_state._ExperimentCheckpointManager.sync_up_experiment_state  # noqa: SLF001
 
 
@@ -173,11 +183,17 @@ class TrialActor(tune.Trainable):
         """The CPUs and GPUs that the attempt takes, and the nodes that it may not run on."""
         if not config["without"]:
             return tune.PlacementGroupFactory([config["resources"]])
-        others = {_NODE_LABEL: f"!in({','.join(config['without'])})"}
-        return tune.PlacementGroupFactory([config["resources"]], bundle_label_selector=[others])
+        others = [elsewhere(config["without"])]
+        return tune.PlacementGroupFactory([config["resources"]], bundle_label_selector=others)
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the job; the first step opens the corpus, where the driver notices if it hangs."""
+        """Take the job, and listen to SIGTERM."""
+        self._ends = False  # whether this process was asked to end
+        self._rays = signal.signal(signal.SIGTERM, self._end)
+        self._take(config)
+
+    def _take(self, config: dict[str, Any]) -> None:
+        """Take a job; its first step opens the corpus, where the driver notices if it hangs."""
         self._job = Job.from_json(config["job"])
         self._gpu = float(config["resources"].get("GPU", 0.0))
         self._attempt: Attempt | None = None
@@ -191,10 +207,17 @@ class TrialActor(tune.Trainable):
         self._attempt = Attempt(self._job, self._gpu)
         yield from self._attempt.events()
 
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """End this process after the next record, so that nothing is lost; after a second signal, at once."""
+        if self._ends:
+            signal.signal(number, self._rays)
+            signal.raise_signal(number)
+        self._ends = True
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another attempt in the same process; its curve is the same as in a new process."""
         del self._events, self._attempt  # the memory of the previous attempt
-        self.setup(new_config)
+        self._take(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -204,7 +227,11 @@ class TrialActor(tune.Trainable):
         ray._raylet.setproctitle(f"ray::{self._job.name}")  # noqa: SLF001 no public way
         with told():
             event = next(self._events) | _worker()
-        return {"event": json.dumps(event), "should_checkpoint": event["save"]}
+        return {
+            "event": json.dumps(event),
+            "should_checkpoint": event["save"],
+            "ends": self._ends,
+        }
 
     def where(self) -> dict[str, str]:
         """Where this worker is: `worker`, `address`, `node` and, if Ray gave it a GPU, `device`."""
@@ -370,7 +397,8 @@ class _Answers(FIFOScheduler):
             return TrialScheduler.STOP
         with self._conversation.guard():
             trial_id = self._conversation.trial_of[trial.trial_id]
-            if self._conversation.driver.reported(trial_id, json.loads(result["event"])):
+            event = json.loads(result["event"])
+            if self._conversation.driver.reported(trial_id, event, ends=result["ends"]):
                 return TrialScheduler.CONTINUE
         return TrialScheduler.STOP
 
@@ -456,6 +484,7 @@ class _Notes(Callback):
         for trial in [one for one in trials if one.trial_id in silent]:
             self._end(trial, silent[trial.trial_id])
         taken: list[str] = []
+        under_way = most = 0
         with self._conversation.guard():
             self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
@@ -464,7 +493,11 @@ class _Notes(Callback):
                 self._conversation.driver.take_requests()
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
+                if self._conversation.cluster.scales:
+                    under_way = len(self._conversation.driver.under_way)
+                    most = self._conversation.driver.most_at_once()
             self._conversation.update()
+        self._conversation.cluster.ask_for(under_way, most, self._conversation.limit)
         for attempt in taken:  # Tune may call back
             controller, trial = self._conversation.waiting.pop(attempt)
             # Without this, Tune would keep a worker for it.
@@ -617,10 +650,12 @@ class Cluster:
         self.takes: dict[str, float] = {}  # of it, each trial
         self._own = own
         self._checked: Nodes | None = None  # of a cluster that was running
+        self._demand: Demand | None = None  # if it has an autoscaler
         self._address = ""  # HOST:PORT of the head of one that was running
         self._answered = self._asked = time.monotonic()
         self._without: float | None = None  # since when it has no node for a trial
         self._use, self._used_at = Use({}, {}), -math.inf  # how it is used, and when that was asked
+        self._asked_for_at = -math.inf  # when slots were last asked for
         self._given_up = False
         self._ray: _Ray | None = None
         if own and sys.platform == "linux":
@@ -637,19 +672,66 @@ class Cluster:
         context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
+        if not self._own and is_autoscaler_v2(fetch_from_server=True):
+            self._demand = Demand()
         self._answered = self._asked = time.monotonic()
 
     def check(self, folder: Path, needs: Needs) -> list[Event]:
-        """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder;
-        which of them may, and which are left out."""
+        """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder, and
+        wait for one if its autoscaler has to start it; which of them may, and which are left out."""
         if self._own:
             return []
         self._checked = Nodes(folder, needs, lambda has: _slots(self.takes, [has], None))
-        return self._checked.first_look()
+        return self._checked.first_look() + self._first_node()
+
+    def _first_node(self) -> list[Event]:
+        """What happens to the nodes until a trial can run, if an autoscaler can see to that."""
+        events: list[Event] = []
+        if self._demand is None or self.nodes() or self._refused_slots():
+            return events
+        print(
+            "no node can run a trial yet; waiting for the cluster's autoscaler to start one, for up to "
+            f"{duration(WAIT_SECONDS)}",
+            flush=True,
+        )
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline and not self.nodes() and not self._refused_slots():
+            self.ask_for(0, 1, None)
+            time.sleep(_LOOK_SECONDS)
+            events += self.look()
+        return events
+
+    def ask_for(self, under_way: int, most: int, limit: int | None) -> None:
+        """Ask its autoscaler, if it has one, for the slots that a sweep lacks: it could train `most` trials at
+        once, `limit` at most, and so many are under way."""
+        now = time.monotonic()
+        if self._demand is None or now - self._asked_for_at < _USE_SECONDS:
+            return
+        self._asked_for_at = now
+        # A trial that waits for what others hold asks by itself.
+        has = max(self.share(None).free, under_way)
+        wanted = most if limit is None else min(most, limit)
+        refused = self._checked.refused() if self._checked else {}
+        # One that lacks something is not replaced before the autoscaler has ended it.
+        lacking = wanted - has - self._refused_slots()
+        self._demand.look(lacking, self.takes, sorted(refused))
+
+    def _refused_slots(self) -> int:
+        """How many trials the nodes could run that lack something."""
+        refused = self._checked.refused() if self._checked else {}
+        return _slots(self.takes, refused.values(), None)
+
+    @property
+    def scales(self) -> bool:
+        """Whether it has an autoscaler, which starts nodes for what is asked."""
+        return self._demand is not None
 
     def look(self) -> list[Event]:
         """What has happened to the nodes of a cluster that was running since they were last looked at."""
-        return self._checked.look() if self._checked else []
+        events = self._checked.look() if self._checked else []
+        if self._demand is not None and any(one.state == "joined" for one in events):
+            self._demand.make_room()
+        return events
 
     def nodes(self) -> dict[str, Mapping[str, float]]:
         """The resources of each node that may train, by Ray's id."""
@@ -815,7 +897,7 @@ def cluster(
         used = Cluster(own=address == addresses.LOCAL)
         try:
             used.connect(address, _settings(address, parent, resources, limit, gpus))
-            used.takes = _takes(resources, gpus, used.nodes().values())
+            used.takes = _takes(resources, gpus, used.nodes().values(), scales=used.scales)
             yield used
         except Interrupted as error:
             used.give_up(by_signal(error.number))
@@ -865,7 +947,7 @@ def share_of(address: str, resources: Resources, limit: int | None, gpus: int | 
     """How many trials the cluster at an address would run at once, `limit` at most, without joining it;
     `ClusterError` if it does not answer, or can't run any."""
     head = addresses.ask(address)
-    takes = _takes(resources, gpus, head.alive.values())
+    takes = _takes(resources, gpus, head.alive.values(), scales=False)
     return _some(_share(takes, head.alive, Use(addresses.free(head), {}), limit), takes)
 
 
@@ -877,11 +959,12 @@ def _some(found: Share, takes: Mapping[str, float]) -> Share:
 
 
 def _takes(
-    resources: Resources, gpus: int | None, nodes: Iterable[Mapping[str, float]]
+    resources: Resources, gpus: int | None, nodes: Iterable[Mapping[str, float]], *, scales: bool
 ) -> dict[str, float]:
-    """What a trial takes of the nodes: no GPU if trials use 0 of them, or if there is none."""
+    """What a trial takes of the nodes: no GPU if trials use 0 of them, or if there is none, unless an autoscaler
+    could start a node that has one."""
     takes = {"CPU": float(resources.cpus)}
-    if gpus != 0 and any(has.get("GPU") for has in nodes):
+    if gpus != 0 and (scales or any(has.get("GPU") for has in nodes)):
         takes["GPU"] = float(resources.gpus)
     if resources.memory is not None:
         takes["memory"] = float(resources.memory)

@@ -58,7 +58,11 @@ _STYLES = {
 }
 _ROLES = {"tuning": "re-tune", "confirm": "confirm", "audit": "audit", "horizon": "horizon"}
 _LONGEST = 24  # characters of a value in the live table
-_ENDING: dict[led.Ending, str] = {"node": "its node", "signal": "before the sweep ends"}
+_ENDING: dict[led.Ending, str] = {
+    "node": "its node",
+    "worker": "its worker, which was asked to end",
+    "signal": "before the sweep ends",
+}
 _FIRST = ("running", "finished", "paused", "stopped", "diverged", "failed", "planned")
 
 

@@ -49,6 +49,18 @@ def warned(folder: Path, records: int, workers: int = 2) -> list[led.Row]:
     return led.read(led.Files(folder))
 
 
+def asked_to_end(folder: Path, records: int) -> list[led.Row]:
+    """The rows of a sweep of whose workers the first is asked to end after so many records."""
+    with led.Ledger(led.Files(folder)) as ledger:
+        conductor = driver(ledger, request(SPACE))
+        conductor.begin({})
+        engine = Engine(conductor, v_shaped)
+        engine.run(records)
+        engine.asked_to_end.add(engine.jobs[0].trial)
+        engine.run()
+    return led.read(led.Files(folder))
+
+
 def of_kind(rows: list[led.Row], kind: str) -> list[led.Row]:
     return [row for row in rows if row["kind"] == kind]
 
@@ -57,6 +69,17 @@ def test_the_trials_of_a_node_that_is_drained_save_leave_and_lose_nothing(tmp_pa
     rows = drained(tmp_path / "drained", records=3)
     left = of_kind(rows, "preempted")
     assert [row["how"] for row in left] == ["node", "node"]
+    assert curves(led.fold(rows)) == curves(whole(tmp_path / "whole"))
+    assert not of_kind(rows, "failed")
+
+
+def test_a_trial_whose_worker_is_asked_to_end_saves_leaves_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    rows = asked_to_end(tmp_path / "asked", records=3)
+    (left,) = of_kind(rows, "preempted")
+    first = of_kind(rows, "started")[0]
+    assert (left["trial"], left["how"]) == (first["trial"], "worker")
     assert curves(led.fold(rows)) == curves(whole(tmp_path / "whole"))
     assert not of_kind(rows, "failed")
 

@@ -38,6 +38,7 @@ class Cluster:
     slow: set[str] = field(default_factory=set)  # nodes that do not answer
     dead: set[str] = field(default_factory=set)  # nodes on which tasks fail
     drained: set[str] = field(default_factory=set)  # nodes that are about to end
+    idle: set[str] = field(default_factory=set)  # nodes that an autoscaler has ended
     ahead: float = 0.0  # seconds, of the clocks of all nodes
     sees: dict[str, Any] = field(default_factory=dict)  # what nodes see otherwise
     clock: float = 0.0
@@ -52,6 +53,9 @@ class Cluster:
 
     def draining(self) -> set[str]:
         return self.drained
+
+    def released(self) -> set[str]:
+        return self.idle
 
     def start(self, node: str, look: Look, known: Known) -> tuple[str, Look, Known]:
         self.begun.append(node)
@@ -232,6 +236,27 @@ def test_a_node_that_is_gone_is_lost(nodes: Nodes, cluster: Cluster) -> None:
     assert nodes.look() == [Event("a", "host (10.0.0.1)", "lost")]
     assert {name: has["CPU"] for name, has in nodes.resources().items()} == {"b": 4.0}
     assert nodes.look() == []
+
+
+def test_an_idle_node_that_an_autoscaler_has_ended_is_released(
+    nodes: Nodes, cluster: Cluster
+) -> None:
+    nodes.first_look()
+    cluster.idle.add("a")
+    cluster.cpus.clear()
+    assert {(one.node, one.state) for one in nodes.look()} == {("a", "released"), ("b", "lost")}
+
+
+def test_nodes_that_lack_something_are_known_until_they_have_joined(
+    nodes: Nodes, cluster: Cluster, lacks: Lacking
+) -> None:
+    lacks.reasons["a"] = "it has no torch"
+    nodes.first_look()
+    assert list(nodes.refused()) == ["a"]
+    lacks.reasons.clear()
+    cluster.clock += AGAIN_SECONDS
+    nodes.look()
+    assert list(nodes.refused()) == []
 
 
 def test_a_node_that_was_left_out_is_looked_at_when_it_comes_back(

@@ -20,7 +20,7 @@ from sweeps.engine.store import Store, as_stored, fetched, folder_of, send
 from sweeps.exits import LockedError, RefusedError, StorageError, UsageError
 from sweeps.ledger import Files, Ledger
 
-URL = "s3://bucket/some/rates"
+URL, GS = "s3://bucket/some/rates", "gs://bucket/some/rates"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,32 @@ def s3(served: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     served.refuse(all_requests=False)
     if served.files.exists("bucket/some"):
         served.files.rm("bucket/some", recursive=True)
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[Storage]:
+    with google() as one:
+        yield one
+
+
+@pytest.fixture
+def gs(stand_in: Storage) -> Iterator[Storage]:
+    """A stand-in for Google's store, empty."""
+    yield stand_in
+    stand_in.link.refusal = b""
+    stand_in.link.delay = 0.0
+    if stand_in.files.exists("bucket/some"):
+        stand_in.files.rm("bucket/some", recursive=True)
+
+
+# Google's client asks again for half a minute before it fails.
+EITHER = ["s3", pytest.param("gs", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=EITHER)
+def either(request: pytest.FixtureRequest) -> tuple[Storage, str]:
+    """A store of each kind, and the URL of a sweep in it."""
+    return request.getfixturevalue(request.param), {"s3": URL, "gs": GS}[request.param]
 
 
 class Time:
@@ -303,16 +329,22 @@ def test_of_two_drivers_that_begin_together_one_has_the_sweep(s3: Storage, tmp_p
         one.push(claim=True)
 
 
-def test_a_write_whose_answer_was_lost_is_no_other_driver(s3: Storage, tmp_path: Path) -> None:
+WRITES = {URL: b"PUT /bucket/some/rates/ledger/00000002", GS: b"POST /upload/storage/"}
+
+
+def test_a_write_whose_answer_was_lost_is_no_other_driver(
+    either: tuple[Storage, str], tmp_path: Path
+) -> None:
+    there, url = either
     folder = tmp_path / "rates"
-    one = killed(stored(folder))
+    one = killed(stored(folder, url=url))
     write(folder, 1)
-    s3.link.lost = b"PUT /bucket/some/rates/ledger/00000002"
+    there.link.lost = WRITES[url]
     one.push()
-    assert s3.link.lost == b""
+    assert there.link.lost == b""
     write(folder, 2)
     one.push()
-    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+    assert there.ledger(url) == Files(folder).ledger.read_bytes()
 
 
 # Checkpoints
@@ -567,15 +599,19 @@ def test_a_refusal_that_does_not_name_its_condition_is_one(s3: Storage, tmp_path
     assert not one._bucket.create("ledger/00000001.jsonl", b"")
 
 
-def test_a_link_that_is_mended_in_time_loses_nothing(s3: Storage, tmp_path: Path) -> None:
+def test_a_link_that_is_mended_in_time_loses_nothing(
+    either: tuple[Storage, str], tmp_path: Path
+) -> None:
+    there, url = either
     folder = tmp_path / "rates"
     write(folder, 1)
-    waits = itertools.count(1)
-    one = killed(stored(folder, Time(lambda: s3.link.mend() if next(waits) == 3 else None)))
-    s3.link.cut()
+    waits, last = itertools.count(1), {URL: 3, GS: 1}[url]
+    time = Time(lambda: there.link.mend() if next(waits) == last else None)
+    one = killed(stored(folder, time, url))
+    there.link.cut()
     write(folder, 2)
     one._insist(one.push)
-    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+    assert there.ledger(url) == Files(folder).ledger.read_bytes()
 
 
 def test_a_link_that_stays_cut_ends_the_sweep_with_its_rows_kept(
@@ -597,30 +633,32 @@ def test_a_link_that_stays_cut_ends_the_sweep_with_its_rows_kept(
     assert s3.ledger(URL) == Files(folder).ledger.read_bytes() != b""
 
 
-def _run_until_it_ends(one: Store, s3: Storage) -> None:
+def _run_until_it_ends(one: Store, there: Storage) -> None:
     """Cut the link while the thread copies, and wait for its end."""
     with one:
         write(one.files.folder, 1)
-        s3.link.cut()
+        there.link.cut()
         one._thread.join()
 
 
 def test_the_thread_that_copies_ends_when_the_link_stays_cut(
-    s3: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    either: tuple[Storage, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = Store(Files(tmp_path / "rates"), URL, give_up=0.0)
+    there, url = either
+    one = Store(Files(tmp_path / "rates"), url, give_up=0.0)
     with pytest.raises(StorageError, match="does not answer"):
-        _run_until_it_ends(one, s3)
-    s3.link.mend()
+        _run_until_it_ends(one, there)
+    there.link.mend()
     assert "is kept in" in capsys.readouterr().err
 
 
-def test_a_slow_link_loses_nothing(s3: Storage, tmp_path: Path) -> None:
+def test_a_slow_link_loses_nothing(either: tuple[Storage, str], tmp_path: Path) -> None:
+    there, url = either
     folder = tmp_path / "rates"
-    s3.link.delay = 0.2
-    with Store(Files(folder), URL):
+    there.link.delay = 0.2
+    with Store(Files(folder), url):
         write(folder, 1, 2)
-    assert s3.ledger(URL) == Files(folder).ledger.read_bytes()
+    assert there.ledger(url) == Files(folder).ledger.read_bytes()
 
 
 # What a person can get wrong
@@ -721,24 +759,6 @@ def test_a_store_that_is_full_at_the_start_is_told(s3: Storage, tmp_path: Path) 
 
 
 # Google's store, of which a stand-in is at hand
-
-
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[Storage]:
-    with google() as one:
-        yield one
-
-
-@pytest.fixture
-def gs(stand_in: Storage) -> Iterator[Storage]:
-    """The stand-in, empty."""
-    yield stand_in
-    stand_in.link.refusal = b""
-    if stand_in.files.exists("bucket/some"):
-        stand_in.files.rm("bucket/some", recursive=True)
-
-
-GS = "gs://bucket/some/rates"
 
 
 def test_a_sweep_goes_on_elsewhere_from_google(gs: Storage, tmp_path: Path) -> None:

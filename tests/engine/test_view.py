@@ -152,11 +152,13 @@ def test_what_happens_to_nodes_is_told_and_where_attempts_begin(
             assert job is not None
             conductor.began(job.trial, worker="a:7", address="10.0.0.1", device="GPU 0")
             conductor.note({"host": "a (10.0.0.1)", "state": "lost"})
+            conductor.note({"host": "c (10.0.0.3)", "state": "released"})
             view.update()
     said = file.getvalue()
     assert re.search(r"a \(10\.0\.0\.1\) +joined: 1 trial at once\n", said)
     assert re.search(r"b \(10\.0\.0\.2\) +left out: no torch\n", said)
     assert re.search(r"a \(10\.0\.0\.1\) +lost\n", said)
+    assert re.search(r"c \(10\.0\.0\.3\) +released: no trial needed it\n", said)
     assert terminal or re.search(r"lr=0\.0005 +started on a, GPU 0\n", said)
 
 
