@@ -219,6 +219,7 @@ ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
 PARTS = {
     "sweeps.engine.address",
+    "sweeps.engine.demand",
     "sweeps.engine.failures",
     "sweeps.engine.limits",
     "sweeps.engine.preflight",

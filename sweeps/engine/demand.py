@@ -64,8 +64,9 @@ class Demand:
         self._lacking.append(lacking)
         self.ask(min(self._lacking), takes, without)
 
-    def make_room(self) -> None:
-        """Give up the slots that are there, since trials can have them now."""
+    def make_room(self, slots: int) -> None:
+        """Give up the slots that are there, since trials can have them now that a node with so many has joined."""
+        self._lacking.append(max(0, len(self._asked) - slots))
         self._give_up([one for one in self._asked if self._groups.is_placed(one)])
 
     def ask(self, number: int, takes: Mapping[str, float], without: Sequence[str]) -> None:

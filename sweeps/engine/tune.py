@@ -290,6 +290,7 @@ class _Conversation:
     trial_of: dict[str, str] = field(default_factory=dict)  # Ray's id of an attempt -> trial
     # Attempts that Ray has no worker for yet, with its controller.
     waiting: dict[str, tuple[Any, Trial]] = field(default_factory=dict)
+    controller: Any = None  # Tune's, once it has an attempt
     error: Exception | None = None
     signal: int | None = None
     heard: float = 0.0  # when it came, by the monotonic clock
@@ -383,7 +384,8 @@ class _Answers(FIFOScheduler):
         self._conversation = conversation
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Keep a hold of what waits for a worker."""
+        """Keep a hold of what waits for a worker, and of Tune's controller."""
+        self._conversation.controller = tune_controller
         self._conversation.waiting[trial.trial_id] = (tune_controller, trial)
 
     def on_trial_result(
@@ -498,6 +500,9 @@ class _Notes(Callback):
                     most = self._conversation.driver.most_at_once()
             self._conversation.update()
         self._conversation.cluster.ask_for(under_way, most, self._conversation.limit)
+        if self._conversation.cluster.scales and under_way and most <= under_way:
+            # A worker that Tune keeps for the next trial would keep its node.
+            self._conversation.controller._cleanup_cached_actors(force_all=True)  # noqa: SLF001
         for attempt in taken:  # Tune may call back
             controller, trial = self._conversation.waiting.pop(attempt)
             # Without this, Tune would keep a worker for it.
@@ -729,8 +734,9 @@ class Cluster:
     def look(self) -> list[Event]:
         """What has happened to the nodes of a cluster that was running since they were last looked at."""
         events = self._checked.look() if self._checked else []
-        if self._demand is not None and any(one.state == "joined" for one in events):
-            self._demand.make_room()
+        joined = sum(one.slots for one in events)
+        if self._demand is not None and joined:
+            self._demand.make_room(joined)
         return events
 
     def nodes(self) -> dict[str, Mapping[str, float]]:

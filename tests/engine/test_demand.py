@@ -86,7 +86,9 @@ def test_slots_that_are_there_are_given_up_when_a_node_joins(
 ) -> None:
     demand.ask(3, TAKES, [])
     groups.placed |= {0, 2}
-    demand.make_room()
+    demand.make_room(2)
+    assert list(groups.made) == [1]
+    demand.look(3, TAKES, [])  # what is free is known a little late
     assert list(groups.made) == [1]
 
 
