@@ -89,10 +89,10 @@ def run_watched(asked: list[str]) -> tuple[subprocess.CompletedProcess[str], set
             found |= addresses(ran.pid)
 
 
-def wait_for_rows(sweep: Path, kind: str, count: int) -> None:
-    """Return once the ledger holds so many rows of a kind."""
+def wait_for_rows(sweep: Path, kind: str, count: int, **fields: object) -> None:
+    """Return once the ledger holds so many rows of a kind with these fields."""
     deadline = time.monotonic() + 900
-    while count_rows(sweep, kind) < count:
+    while count_rows(sweep, kind, **fields) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -102,8 +102,8 @@ def curves(sweep: Path) -> dict[str, list[tuple[int, float, float]]]:
     return {t.label: [(p["step"], p["train_loss"], p["val_loss"]) for p in t.curve] for t in trials}
 
 
-def count_rows(sweep: Path, kind: str) -> int:
-    return sum(row["kind"] == kind for row in led.read(led.Files(sweep)))
+def count_rows(sweep: Path, kind: str, **fields: object) -> int:
+    return sum(row | {"kind": kind, **fields} == row for row in led.read(led.Files(sweep)))
 
 
 def interrupt(asked: list[str], out: Path, number: int) -> tuple[int, str]:

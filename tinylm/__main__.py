@@ -319,7 +319,8 @@ def _checkpoint_file(saved: Path) -> Path:
     """The checkpoint that a path names, as a file or as its folder; `ConfigError` if there is none."""
     file = saved / "checkpoint.pt" if saved.is_dir() else saved
     if not file.is_file():
-        folders = [saved, *Path().glob(f"*/{glob.escape(saved.name)}")]
+        named = Path().glob(f"*/{glob.escape(saved.name)}") if saved.name else ()
+        folders = [saved, *named]
         below = sorted(one for folder in folders for one in folder.glob("*/checkpoint.pt"))
         hint = f"; did you mean {below[0].parent}?" if below else ""
         raise cfg.ConfigError([f"{file}: no such checkpoint{hint}"])

@@ -29,9 +29,6 @@ class Groups(Protocol):
     def make(self, takes: Mapping[str, float], without: Sequence[str]) -> Any:
         """A placement group for a trial, on none of these nodes."""
 
-    def is_placed(self, group: Any) -> bool:
-        """Whether a placement group has its place."""
-
     def remove(self, group: Any) -> None:
         """Remove a placement group."""
 
@@ -42,9 +39,6 @@ class RayGroups:
     def make(self, takes: Mapping[str, float], without: Sequence[str]) -> PlacementGroup:
         selectors = [elsewhere(without)] if without else None
         return ray.util.placement_group([dict(takes)], bundle_label_selector=selectors)
-
-    def is_placed(self, group: PlacementGroup) -> bool:
-        return ray.util.placement_group_table(group)["state"] == "CREATED"
 
     def remove(self, group: PlacementGroup) -> None:
         ray.util.remove_placement_group(group)
@@ -57,27 +51,24 @@ class Demand:
         self._groups: Groups = groups or RayGroups()
         self._asked: list[Any] = []
         self._without: list[str] = []
-        self._lacking: deque[int] = deque(maxlen=_LOOKS)
+        self._lacking = deque([0] * _LOOKS, maxlen=_LOOKS)
 
     def look(self, lacking: int, takes: Mapping[str, float], without: Sequence[str]) -> None:
         """Ask for the slots that were lacking at each of the last looks, this one included."""
         self._lacking.append(lacking)
         self.ask(min(self._lacking), takes, without)
 
-    def make_room(self, slots: int) -> None:
-        """Give up the slots that are there, since trials can have them now that a node with so many has joined."""
+    def joined(self, slots: int) -> None:
+        """Count on the slots of a node that has joined, before it is known what is free there."""
         self._lacking.append(max(0, len(self._asked) - slots))
-        self._give_up([one for one in self._asked if self._groups.is_placed(one)])
 
     def ask(self, number: int, takes: Mapping[str, float], without: Sequence[str]) -> None:
-        """Ask for so many slots, `MOST` at most, on none of the nodes `without`, and no longer for others. Those that
-        are there are given up first, so that trials can have them."""
+        """Ask for so many slots, `MOST` at most, on none of the nodes `without`, and no longer for others. On nodes
+        that trials may run on, they would be taken from these."""
         if self._without != list(without):
             self._give_up(self._asked)
             self._without = list(without)
         number = max(0, min(number, MOST))
-        if 0 < number < len(self._asked):
-            self._asked.sort(key=self._groups.is_placed)
         self._give_up(self._asked[number:])
         missing = number - len(self._asked)
         self._asked += [self._groups.make(takes, without) for _ in range(missing)]

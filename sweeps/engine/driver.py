@@ -753,7 +753,7 @@ class Driver:
 
     def most_at_once(self) -> int:
         """How many trials could be trained at once now: those that are under way, and those that may start. Of
-        those that may only be promoted, or follow from a choice, this counts one."""
+        those that may only be promoted, this counts one."""
         under_way = len(self.under_way)
         if self._ends or self._leaves or self.reached_cap():
             return under_way

@@ -225,8 +225,8 @@ def known_speeds(configs: Sequence[cfg.Config]) -> list[float] | None:
 
 
 def learn(trials: Iterable[led.Trial]) -> None:
-    """Keep the speeds of trials that ran faster here than was measured before: something else took the machine's
-    time then."""
+    """Raise the kept speeds to those of trials that ran faster here. What was measured was too low if other programs
+    used the machine."""
     known, better = kept("speeds"), dict[str, list[float]]()
     for trial in trials:
         last = trial.curve[-1] if trial.curve else None

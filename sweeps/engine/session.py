@@ -474,7 +474,7 @@ class _Session:
             print("starting Ray, which takes 5 to 30 s", flush=True)
         else:
             print(
-                f"joining the Ray cluster {self.options.address}; its nodes are looked at",
+                f"joining the Ray cluster {self.options.address} and checking its nodes",
                 flush=True,
             )
         gpus = _gpus(request, self.options)
@@ -551,7 +551,8 @@ class _Session:
         """Write the analysis, print the ranking and what is left to do; the exit code."""
         driver, command = self.driver, self.options.command
         if self.options.address == LOCAL:
-            learn(driver.sweep.attempted)
+            here = [len(driver.sweep.sessions) - 1]
+            learn(trial for trial in driver.sweep.attempted if trial.sessions == here)
         print("writing the analysis", flush=True)
         cap, is_held = driver.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.

@@ -145,6 +145,7 @@ _STOP_SECONDS = 20  # that Ray Tune has to end its trials
 _USE_SECONDS = 1  # between two questions how a cluster is used
 _WHERE_SECONDS = 5  # that a worker has to say where it is
 _NEEDED = {"gcs_server", "raylet"}  # processes without which Ray can't go on
+_HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # It imports MLflow, W&B and Comet, for seconds, to count callbacks for statistics that are off.
 usage.tag_callbacks = lambda callbacks: False
@@ -189,7 +190,8 @@ class TrialActor(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the job, and listen to SIGTERM."""
         self._ends = False  # whether this process was asked to end
-        self._rays = signal.signal(signal.SIGTERM, self._end)
+        self._heard = -math.inf  # when
+        self._handler_of_ray = signal.signal(signal.SIGTERM, self._end)
         self._take(config)
 
     def _take(self, config: dict[str, Any]) -> None:
@@ -209,10 +211,11 @@ class TrialActor(tune.Trainable):
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         """End this process after the next record, so that nothing is lost; after a second signal, at once."""
-        if self._ends:
-            signal.signal(number, self._rays)
+        now = time.monotonic()
+        if self._ends and now - self._heard > _AGAIN_SECONDS:
+            signal.signal(number, self._handler_of_ray)
             signal.raise_signal(number)
-        self._ends = True
+        self._ends, self._heard = True, now
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another attempt in the same process; its curve is the same as in a new process."""
@@ -719,12 +722,13 @@ class Cluster:
         refused = self._checked.refused() if self._checked else {}
         # One that lacks something is not replaced before the autoscaler has ended it.
         lacking = wanted - has - self._refused_slots()
-        self._demand.look(lacking, self.takes, sorted(refused))
+        self._demand.look(lacking, self.takes, sorted({*refused, *self.nodes()}))
 
     def _refused_slots(self) -> int:
-        """How many trials the nodes could run that lack something."""
+        """How many trials the nodes could run that lack something, without the head, which no autoscaler ends."""
         refused = self._checked.refused() if self._checked else {}
-        return _slots(self.takes, refused.values(), None)
+        workers = [has for has in refused.values() if _HEAD not in has]
+        return _slots(self.takes, workers, None)
 
     @property
     def scales(self) -> bool:
@@ -736,7 +740,7 @@ class Cluster:
         events = self._checked.look() if self._checked else []
         joined = sum(one.slots for one in events)
         if self._demand is not None and joined:
-            self._demand.make_room(joined)
+            self._demand.joined(joined)
         return events
 
     def nodes(self) -> dict[str, Mapping[str, float]]:

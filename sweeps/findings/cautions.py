@@ -22,8 +22,9 @@ from sweeps.text import init_words, joined, loss, named, quantity, short_name, s
 SIZE_CAUTION = 0.01  # a larger relative difference in parameters or FLOPs is pointed out
 # A run is far from the others of its arm if it ends this many standard deviations from their median, and by this share
 # of it. The standard deviation is 1.4826 times the median of the distances, with those of the baseline's runs, as for a
-# normal distribution (https://en.wikipedia.org/wiki/Median_absolute_deviation). Medians, which have no distance, do not
-# count: with three runs, they would be a third. Of normal runs, fewer than 1% of studies have such a run.
+# normal distribution (https://en.wikipedia.org/wiki/Median_absolute_deviation). Distances of 0,
+# those of the medians themselves, are left out: with three runs they would be a third of all. Of studies of normal runs
+# with equal spread, fewer than 1% have such a run.
 FAR_SDS, FAR_SHARE = 10, 0.02
 
 
@@ -96,7 +97,7 @@ def far_runs(
             yield Caution(
                 "far runs",
                 f"{len(far)} of {of} {len(group)} runs ended far from the others ({which}; the others "
-                f"{loss(min(rest))} to {loss(max(rest))}), so the difference depends on how often that happens",
+                f"{loss(min(rest))} to {loss(max(rest))}), so the mean depends on how often that happens",
             )
 
 

@@ -193,6 +193,7 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
     assigned: dict[str, Any] = {}
     with _kept(wrong):
         assigned = cfg.parse_assignments(changes)
+    varied: set[str] = set()
     with _kept(wrong):
         path = find(space)
         parsed, written = read(path)
@@ -201,7 +202,8 @@ def read_request(space: str, scale: str, changes: list[str], seed: int) -> Reque
     if "run.seed" in assigned:
         wrong.append("--set run.seed: trials take their seeds from `seeds` and --seed")
     if wrong:
-        raise cfg.ConfigError([*wrong, *cfg.change_problems(assigned)])
+        others = {path: value for path, value in assigned.items() if path not in varied}
+        raise cfg.ConfigError([*wrong, *cfg.change_problems(others)])
     source = f"{path} with --set" if assigned else f"{path}: base"
     settings = {**parsed.base, **assigned}
     base = with_shared_blocks(parsed, base_config(scale, settings, source), settings)
@@ -212,7 +214,9 @@ def experiment_request(name: str, config: str, changes: list[str], why: str) -> 
     """What a named experiment asks: one config, trained once to its end. `ConfigError` with what is
     wrong in it."""
     wrong: list[str] = []
-    assigned = cfg.parse_assignments(changes)
+    assigned: dict[str, Any] = {}
+    with _kept(wrong):
+        assigned = cfg.parse_assignments(changes)
     if not is_name(name):
         rule = f"letters, digits, _, - and ., at most {LONGEST_NAME} characters"
         wrong.append(f"--name {name}: expected {rule}")

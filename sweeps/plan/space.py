@@ -1044,12 +1044,13 @@ def _listed_baseline(tree: Mapping[str, Any]) -> Iterator[Problem]:
 def _in_arms(tree: Mapping[str, Any]) -> dict[str, str]:
     """What stands in an arm itself and not below its `set`, with where it belongs."""
     arms = tree.get("arms")
-    return {
-        f"arms.{name}.{path}": f"arms.{name}.set: {{{path}: ..}}"
-        for name, arm in (arms if isinstance(arms, dict) else {}).items()
-        for path in (arm if isinstance(arm, dict) else ())
-        if path in cfg.PATHS
-    }
+    found = {}
+    for name, arm in (arms if isinstance(arms, dict) else {}).items():
+        for path, value in (arm if isinstance(arm, dict) else {}).items():
+            inner = f"{path}.{next(iter(value), '')}" if isinstance(value, dict) else path
+            if inner in cfg.PATHS:
+                found[f"arms.{name}.{path}"] = f"arms.{name}.set: {{{inner}: ..}}"
+    return found
 
 
 def _independent(
@@ -1077,9 +1078,9 @@ def _independent(
 
 def _has(tree: Mapping[str, Any], place: str) -> bool:
     """Whether a tree has a key, or a section with a key."""
-    name, _, member = place.partition(".")
-    part = tree.get(name)
-    return name in tree and (not member or (isinstance(part, dict) and member in part))
+    name = _key_of(place, tree)
+    part, member = tree.get(name), place.removeprefix(name).removeprefix(".")
+    return name in tree and (not member or (isinstance(part, dict) and _has(part, member)))
 
 
 # Stand for parts that are wrong, as `UNREAD` does, and break no rule.

@@ -22,10 +22,9 @@ TAKES = {"CPU": 2.0}
 
 @dataclass
 class Groups:
-    """A cluster that gives the placement groups that it is told to their places."""
+    """A cluster that keeps the placement groups that are made."""
 
     made: dict[int, Sequence[str]] = field(default_factory=dict)  # group -> nodes it may not be on
-    placed: set[int] = field(default_factory=set)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def make(self, takes: Mapping[str, float], without: Sequence[str]) -> int:
@@ -33,9 +32,6 @@ class Groups:
         number = next(self.numbers)
         self.made[number] = without
         return number
-
-    def is_placed(self, group: int) -> bool:
-        return group in self.placed
 
     def remove(self, group: int) -> None:
         del self.made[group]
@@ -65,14 +61,7 @@ def test_the_same_is_not_asked_for_anew(demand: Demand, groups: Groups) -> None:
     assert list(groups.made) == [0, 1, 2]
 
 
-def test_a_slot_that_is_there_is_given_up_first(demand: Demand, groups: Groups) -> None:
-    demand.ask(3, TAKES, [])
-    groups.placed.add(1)
-    demand.ask(2, TAKES, [])
-    assert list(groups.made) == [0, 2]
-
-
-def test_no_slot_is_asked_for_on_a_node_that_lacks_something(
+def test_no_slot_is_asked_for_on_a_node_that_trials_may_or_may_not_run_on(
     demand: Demand, groups: Groups
 ) -> None:
     demand.ask(2, TAKES, [])
@@ -81,15 +70,16 @@ def test_no_slot_is_asked_for_on_a_node_that_lacks_something(
     assert elsewhere(["a", "b"]) == {"ray.io/node-id": "!in(a,b)"}
 
 
-def test_slots_that_are_there_are_given_up_when_a_node_joins(
+def test_the_slots_of_a_node_that_joins_are_not_asked_for_again(
     demand: Demand, groups: Groups
 ) -> None:
     demand.ask(3, TAKES, [])
-    groups.placed |= {0, 2}
-    demand.make_room(2)
-    assert list(groups.made) == [1]
+    demand.joined(2)
     demand.look(3, TAKES, [])  # what is free is known a little late
-    assert list(groups.made) == [1]
+    assert len(groups.made) == 0
+    for _ in range(2):
+        demand.look(1, TAKES, [])
+    assert len(groups.made) == 1
 
 
 def test_more_is_asked_for_only_if_it_is_lacking_for_a_while(
@@ -99,7 +89,7 @@ def test_more_is_asked_for_only_if_it_is_lacking_for_a_while(
     for lacking in (2, 2, 0, 3, 3, 3, 1):
         demand.look(lacking, TAKES, [])
         asked.append(len(groups.made))
-    assert asked == [2, 2, 0, 0, 0, 3, 1]
+    assert asked == [0, 0, 0, 0, 0, 3, 1]
 
 
 def test_a_large_sweep_does_not_ask_for_everything_at_once(demand: Demand, groups: Groups) -> None:

@@ -393,7 +393,7 @@ def test_runs_that_end_far_from_the_others_of_their_arm_are_named() -> None:
     stuck = [4.20, 4.19, 4.27, 4.27, 4.19, 6.37, 4.88, 4.18]
     assert far(stuck, BASE) == [
         "2 of its 8 runs ended far from the others (6.3700 on seed 5 and 4.8800 on seed 6; the others 4.1800 "
-        "to 4.2700), so the difference depends on how often that happens"
+        "to 4.2700), so the mean depends on how often that happens"
     ]
     assert far(BASE, stuck)[0].startswith("2 of the baseline's 8 runs ended far from the others")
     assert far(stuck[:5], BASE) == []

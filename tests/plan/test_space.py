@@ -1015,11 +1015,19 @@ def test_one_reading_tells_every_mistake(tmp_path: Path) -> None:
 def test_an_arm_says_once_where_its_changes_belong_and_that_the_baseline_is_none(
     tmp_path: Path,
 ) -> None:
-    arms = {"baseline": {}, "post": {"hypothesis": "h", "model.norm": "post"}}
+    arms = {
+        "baseline": {},
+        "post": {"hypothesis": "h", "model.norm": "post"},
+        "deep": {"hypothesis": "h", "model": {"norm": "post"}},
+        "both": {"hypothesis": "h", "model.norm": "post", "set": 5},
+    }
     speedup = {"horizons": [0.5, 2], "seeds": 2}
     assert told(tmp_path, {"question": "q", "arms": arms, "seeds": 3, "speedup": speedup}) == {
         "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
         "arms.post.model.norm: unknown key; did you mean 'arms.post.set: {model.norm: ..}'?",
+        "arms.deep.model: unknown key; did you mean 'arms.deep.set: {model.norm: ..}'?",
+        "arms.both.model.norm: unknown key; did you mean 'arms.both.set: {model.norm: ..}'?",
+        "arms.both.set: expected a mapping, got 5",
         "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
     }
 
