@@ -554,7 +554,7 @@ def test_six_trials_share_four_declared_gpus(tmp_path: Path, scale: Path) -> Non
 def recipe() -> list[str]:
     """The commands of the README: on the first machine, on the others, and on one of them."""
     text = (ROOT / "README.md").read_text()
-    section = text.partition("### More than one machine\n")[2].partition("\n## ")[0]
+    section = text.partition("### More than one machine\n")[2].partition("\n##")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
 
