@@ -518,6 +518,8 @@ def _object(text: bytes) -> Row:
     """The object that a JSON text holds; `ValueError` if it holds something else."""
     from pydantic_core import from_json
 
+    if not text.strip():
+        raise ValueError("the line is empty")
     text = _harmless(text)
     try:
         found = from_json(text, allow_inf_nan=False)

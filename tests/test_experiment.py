@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conducting import conduct, study
 from ledgers import BUDGET, EVERY, story
 from typer.testing import CliRunner, Result
 
@@ -111,6 +112,13 @@ def test_json_has_an_object_for_each_experiment(results: Path, command: list[str
 def test_json_of_one_experiment_is_an_object(results: Path) -> None:
     single(results, "baseline_17m", 2e-3)
     assert json.loads(run("show", "baseline_17m", "--json").output)["is_baseline"] is True
+
+
+def test_the_name_of_a_study_is_refused_with_its_experiments(results: Path) -> None:
+    conduct(results / "st-smoke", study(seeds=[0, 1]))
+    done = run("compare", "st-smoke", "st-smoke/baseline")
+    said = "st-smoke is a study; its experiments are st-smoke/baseline, st-smoke/nope"
+    assert (done.exit_code, said in done.output) == (2, True)
 
 
 def test_an_unknown_experiment_is_refused_with_the_nearest(results: Path) -> None:

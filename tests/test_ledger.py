@@ -107,6 +107,15 @@ def test_a_damaged_line_is_an_error_with_its_number(files: led.Files, damage: by
         led.read(files)
 
 
+def test_an_empty_line_is_told_as_one(files: led.Files) -> None:
+    with led.Ledger(files) as ledger:
+        ledger.append("session")
+        ledger.append("session")
+    files.ledger.write_bytes(files.ledger.read_bytes().replace(b"\n", b"\n\n", 1))
+    with pytest.raises(led.LedgerError, match="line 2 is damaged: the line is empty"):
+        led.read(files)
+
+
 def test_damage_far_from_the_beginning_is_an_error_with_its_number(files: led.Files) -> None:
     with led.Ledger(files) as ledger:
         ledger.append_all([("session", {})] * 2500)

@@ -739,6 +739,11 @@ def problems(
             foreign = [f"{path}.{name}" for name in fault["input"] if f"{path}.{name}" in called]
             if tag is None:
                 found += [
+                    Problem(f"{path}.{name}", f"unknown key{did_you_mean(name, [key])}")
+                    for name in fault["input"]
+                    if did_you_mean(str(name), [key])
+                ]
+                found += [
                     Problem(one, f"unknown key{_near_key(one, names, called)}") for one in foreign
                 ]
                 text = f"missing; expected one of {listed}"
@@ -823,7 +828,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     changes, wrong = {}, []
     for text in texts:
         path, equals, value = text.partition("=")
-        if not equals or not value.strip():
+        if not path.strip() or not equals or not value.strip():
             wrong.append(f"--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got {text!r}")
             continue
         try:

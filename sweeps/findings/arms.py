@@ -234,7 +234,7 @@ class ArmFindings:
     differences: dict[Metric, float | None]  # mean difference in each metric
     more_params: float | None  # difference from the baseline, as a share of its parameters
     more_flops: float | None
-    n: int  # runs with a loss; for an arm, only seeds where the baseline has one too
+    n: int  # runs with a loss; for an arm, only seeds where the baseline has one too, or those of its look
     p_holm: float | None
     verdict: Verdict
     outcomes: tuple[str, ...]

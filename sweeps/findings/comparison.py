@@ -75,6 +75,16 @@ class ArmsComparison:
         return list(self.arms[0].runs.runs)
 
     @property
+    def seeds_differ(self) -> bool:
+        """Whether the loss of an arm or of the baseline is over other seeds than their difference."""
+        base, *arms = self.arms
+        return any(
+            arm.effect is not None
+            and (arm.losses.keys() != base.losses.keys() or arm.effect.n != len(base.losses))
+            for arm in arms
+        )
+
+    @property
     def scaling(self) -> stats.Scaling | None:
         """How the baseline's loss depends on its tokens, if the study asks for it and it is known."""
         return None if self.speedups is None else self.speedups.scaling
@@ -339,7 +349,8 @@ def _dropped(results: Results) -> Iterator[Dropped]:
             found = Verdict("no conclusion", "no conclusion")
             if seen["decision"] != "no conclusion":
                 words = f"{100 - _level(seen)}% interval"
-                found = settled(seen["decision"], stats.Effect.of(seen), UNITS[metric], words)
+                effect, margin = stats.Effect.of(seen), row["margin"]
+                found = settled(seen["decision"], effect, UNITS[metric], words, margin=margin)
             yield Dropped(name, seen["changes"], metric, len(seen["seeds"]), found)
 
 
@@ -371,7 +382,11 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
         seen is not None and seen["decision"] != "no conclusion" and seen["low"] is not None
     )
     if now is not None and seen is not None and (is_settled or seen["n"] >= now.n):
-        arm = replace(arm, effect=stats.Effect.of(seen), p_holm=seen["p_holm"])
+        effect = stats.Effect.of(seen)
+        differences = {**arm.differences, results.metric: effect.mean}
+        arm = replace(
+            arm, n=effect.n, effect=effect, differences=differences, p_holm=seen["p_holm"]
+        )
     elif now is not None:  # more seeds than the look saw, by which no verdict is formed
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     if seen is not None:
@@ -387,6 +402,8 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
     if seen is None:  # until then, only why there is no verdict
         if early is not None and early.kind == "no conclusion":
             return early
+        if arm.n >= looks[0]:
+            return undecided(f"the look after {looks[0]} seeds is due: run the sweep again")
         return undecided(f"the first look is after {looks[0]} seeds")
     decision: stats.Decision = seen["decision"]
     told = list(_told(results, base, arm, seen))
@@ -395,7 +412,9 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
         return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
     if decision == "no conclusion":
         return _lost(arm, base, decision) or _open(results, base, arm, seen)
-    judged = settled(decision, stats.Effect.of(seen), UNITS[results.metric], arm.interval_words)
+    margin = _look_of(results, arm, seen).get("margin")
+    effect, unit = stats.Effect.of(seen), UNITS[results.metric]
+    judged = settled(decision, effect, unit, arm.interval_words, margin=margin)
     if seen["low"] is None:
         whose = "the baseline's" if decision == "better" else "its"
         told = [f"{whose} runs up to seed {seen['seeds'][-1]} diverged", *told]
@@ -468,16 +487,21 @@ def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -
     of_base = [record.seconds for record in ends if record is not None]
     if arm.seconds is None or not of_base:
         return ""
-    lacking = max(0, arm.n + seeds - len(of_base))
+    lacking = max(0, len(arm.runs.runs) + seeds - len(base.runs))
     slots = next((one["slots"] for one in reversed(results.sweep.sessions) if one.get("slots")), 1)
     seconds = (seeds * arm.seconds + lacking * statistics.median(of_base)) / slots
     return f"{duration(seconds)} of training"
 
 
+def _look_of(results: Results, arm: ArmFindings, seen: Row) -> Row:
+    """The look that found this of an arm."""
+    return next(row for row in results.sweep.looks if row["arms"].get(arm.name) == seen)
+
+
 def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
     sweep = results.sweep
-    look = next(row for row in sweep.looks if row["arms"].get(arm.name) == seen)  # that settled it
+    look = _look_of(results, arm, seen)
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer

@@ -15,6 +15,7 @@ from sweeps.stats import (
     Effect,
     Noise,
     decide,
+    is_within,
     seeds_to_bound,
     seeds_to_settle,
 )
@@ -58,22 +59,33 @@ def judge(
     margin = None if noise is None else NOISE_MARGIN * noise.sd
     decision = decide(effect, p_holm, margin)
     if decision != "no conclusion":
-        return settled(decision, effect, unit)
+        return settled(decision, effect, unit, margin=margin)
     return undecided(*further(effect, tested, margin))
 
 
 def settled(
-    decision: Decision, effect: Effect, unit: str, interval_words: str = "95% interval"
+    decision: Decision,
+    effect: Effect,
+    unit: str,
+    interval_words: str = "95% interval",
+    *,
+    margin: float | None,
 ) -> Verdict:
-    """The verdict that an effect settles, whose interval is of this kind; it has none where runs diverged."""
+    """The verdict that an effect settles, whose interval is of this kind; it has none where runs diverged. A
+    difference may be found that is within the margin and does not matter."""
     if effect.low is None or effect.high is None:
         return Verdict(decision, decision)
     near, far = sorted((abs(effect.low), abs(effect.high)))
     if decision == "no difference":
         return Verdict(decision, f"no difference larger than {far:.4f} {unit}")
-    size = f"{abs(effect.mean):.4f} {unit}"
-    interval = f"{interval_words} {near:.4f} to {far:.4f}"
-    return Verdict(decision, f"{decision} by {size} ({interval})")
+    interval = f"{interval_words} {_size(near)} to {_size(far)}"
+    small = f", smaller than what matters ({margin:.4f})" if is_within(effect, margin) else ""
+    return Verdict(decision, f"{decision} by {_size(abs(effect.mean))} {unit} ({interval}){small}")
+
+
+def _size(difference: float) -> str:
+    """A difference without its sign; one that four decimals do not show, in two digits."""
+    return f"{difference:.4f}" if difference >= 5e-5 else f"{difference:.2g}"
 
 
 def further(

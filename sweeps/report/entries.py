@@ -91,11 +91,16 @@ def find_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
         if name in {asked.partition("/")[0] for asked in names}:
             raise why
     there = f"; there are {', '.join(found) or 'none'}"
-    wrong = [
-        f"{name}: no such experiment under {folder}/{cfg.did_you_mean(name, found) or there}"
-        for name in names
-        if name not in found
-    ]
+    wrong = []
+    for name in names:
+        inner = [entry.name for entry in found.values() if entry.sweep == name]
+        if name in found:
+            continue
+        if inner:
+            wrong.append(f"{name} is a study; its experiments are {', '.join(inner)}")
+        else:
+            near = cfg.did_you_mean(name, found) or there
+            wrong.append(f"{name}: no such experiment under {folder}/{near}")
     if wrong:
         raise UsageError("\n".join(wrong))
     return [found[name] for name in names]

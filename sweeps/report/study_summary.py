@@ -75,6 +75,9 @@ _NOISE_OF = {
 }
 
 
+OWN_SEEDS = "Losses are means over each arm's own seeds, differences over those that it shares with the baseline."
+
+
 def verdict_words(found: StudyFindings) -> list[str]:
     """The arms compared with the baseline, with hypotheses, and the unsettled arms."""
     compared = found.comparison
@@ -94,7 +97,8 @@ def verdict_words(found: StudyFindings) -> list[str]:
             f"{POWER:.0%}."
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
-        ),
+        )
+        + f" {OWN_SEEDS}" * compared.seeds_differ,
         "",
         *table(compared.arms, *_verdicts(interval_kinds(compared))),
         *table(compared.arms, *COSTS),

@@ -20,6 +20,7 @@ from sweeps.outcomes import outcome
 from sweeps.report.entries import Entry, differing_words, group_names, group_words
 from sweeps.report.head import head_words
 from sweeps.report.next_steps import as_yaml
+from sweeps.report.study_summary import OWN_SEEDS
 from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import KEPT, Judgment, recommended
 from sweeps.text import count, duration, loss, signed, whole
@@ -80,6 +81,8 @@ def _print_arms(found: StudyFindings, console: Console) -> None:
         mean, difference = loss(arm.mean), signed(arm.effect and arm.effect.mean)
         table.add_row(*map(Text, (arm.name, str(arm.n), mean, difference, arm.verdict.kind)))
     console.print(table)
+    if found.comparison is not None and found.comparison.seeds_differ:
+        console.print(OWN_SEEDS, soft_wrap=True)
 
 
 _PRINTED = 24

@@ -341,7 +341,7 @@ def test_a_run_whose_stop_was_taken_back_is_a_run_like_others(tmp_path: Path) ->
     steer(tmp_path, "finish", lambda one: one.arm == "nope" and one.seed == 2)
     conduct(tmp_path, study(seeds=SEEDS))
     found = arm(facts_of(tmp_path))
-    assert (found["n"], found["cautions"]) == (4, [])
+    assert (len(found["losses"]), found["cautions"]) == (4, [])
 
 
 def repeated(config: dict[str, Any], share: float) -> float:

@@ -40,6 +40,16 @@ def test_a_difference_within_twice_the_noise_is_none(end: float, kind: str) -> N
     assert judge(Effect(9, 0.0, 0.001, -end, end, 1.0), 1.0, NOISE, UNIT).kind == kind
 
 
+def test_a_difference_that_is_found_and_does_not_matter_is_told_as_such() -> None:
+    """It matters from 0.02 on, twice the noise."""
+    tiny = Effect(5, 7.4e-7, 1e-7, 6.1e-7, 8.7e-7, 1e-4)
+    assert judge(tiny, 1e-4, NOISE, UNIT).words == (
+        "worse by 7.4e-07 nats per token (95% interval 6.1e-07 to 8.7e-07), smaller than what matters (0.0200)"
+    )
+    large = judge(Effect(5, 0.02, 0.001, 0.0199, 0.0201, 1e-4), 1e-4, NOISE, UNIT).words
+    assert large == "worse by 0.0200 nats per token (95% interval 0.0199 to 0.0201)"
+
+
 def test_a_small_difference_without_a_noise_is_bounded_by_its_interval() -> None:
     found = judge(effect([0.03, -0.03, 0.0]), 1.0, None, UNIT)
     assert found.detail == (

@@ -646,6 +646,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"seeds": 3},
         "seeds: expected a list of the seeds themselves, e.g. [0, 1, 2] for three, got 3",
     ),
+    "a misspelled method": (
+        {"search": {"methd": "grid"}},
+        "search.methd: unknown key; did you mean 'method'?",
+    ),
     "a misspelled key of the search": (
         {"search": {"method": "random", "sample": 5}},
         "search.sample: unknown key; did you mean 'search.samples'?",

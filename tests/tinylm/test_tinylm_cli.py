@@ -113,6 +113,7 @@ def test_another_config_into_the_same_folder_is_refused_with_the_difference(
         ("optim.lrr=1", "--set: optim.lrr: unknown path; did you mean 'optim.lr'?"),
         ("optim.lr=fast", '--set: optim.lr: expected a number, got "fast"'),
         ("optim.lr", "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got 'optim.lr'"),
+        ("=3", "--set: expected PATH=VALUE, e.g. optim.lr=3e-3, got '=3'"),
         ("optim.lr=[1", "--set optim.lr: line 1"),
         ("eval.tokens=13000000", "data.corpus: the validation split has"),
         ("data.path=/nowhere", "/nowhere: data.path: No such file or directory"),
