@@ -866,12 +866,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
                     "depends": {
                         "on": "model.norm",
                         "cases": {
-                            "pre": {"grid": [k / 10**6 for k in range(1, 59_999)]},
+                            "pre": {"grid": [k / 10**6 for k in range(1, 599)]},
                             "none": {"grid": [k / 10**6 for k in range(1, 9)]},
                         },
                     }
                 },
-                "optim.weight_decay": {"grid": [0, 0.1]},
+                "optim.weight_decay": {"grid": [k / 1000 for k in range(170)]},
             }
         },
         "space: more than 100,000 combinations; the most are 100,000",
