@@ -739,9 +739,9 @@ def problems(
             foreign = [f"{path}.{name}" for name in fault["input"] if f"{path}.{name}" in called]
             if tag is None:
                 found += [
-                    Problem(f"{path}.{name}", f"unknown key{did_you_mean(name, [key])}")
+                    Problem(f"{path}.{name}", f"unknown key{near}")
                     for name in fault["input"]
-                    if did_you_mean(str(name), [key])
+                    if (near := did_you_mean(str(name), [key]))
                 ]
                 found += [
                     Problem(one, f"unknown key{_near_key(one, names, called)}") for one in foreign

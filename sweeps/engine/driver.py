@@ -160,8 +160,8 @@ class Driver:
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     _score: str = field(init=False)  # the field that holds the score in a record at a rung
-    # What to do with a trial once the checkpoint that it is saving has arrived.
-    _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop", "leave"]] = field(
+    # What to do with a trial once the checkpoint that it is saving has arrived, or what it leaves then.
+    _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop"] | led.Ending] = field(
         default_factory=dict
     )
     # Trials whose jobs wait for a worker -> the fields of the row when it begins.
@@ -184,8 +184,6 @@ class Driver:
     # Between checkpoints; None if the config sets it.
     _interval: Interval | None = field(init=False, default=None)
     _leaves: bool = False  # whether all trials are to save and leave, since the driver will end
-    # Trials that leave when their checkpoint has arrived -> what is about to end.
-    _endings: dict[str, led.Ending] = field(default_factory=dict)
     # Trial -> Ray's id of the node of its attempt.
     _node: dict[str, str] = field(default_factory=dict)
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
@@ -1130,7 +1128,7 @@ class Driver:
             self._due[trial_id] = "cap"
             return False
         if ending := self._ending(trial_id, ends=ends):
-            self._due[trial_id], self._endings[trial_id] = "leave", ending
+            self._due[trial_id] = ending
             return False
         return True
 
@@ -1181,9 +1179,8 @@ class Driver:
             cap = self.reached_cap()
             assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
-        elif due == "leave":
-            how = self._endings.pop(trial_id)
-            self._record("preempted", trial=trial_id, attempt=trial.attempt, how=how)
+        elif due is not None:
+            self._record("preempted", trial=trial_id, attempt=trial.attempt, how=due)
 
     def failed(self, trial_id: str, how: str, reason: str, traceback: str) -> None:
         """Write down that an attempt failed; it is retried up to `RETRIES` times per session (`LOSSES` times

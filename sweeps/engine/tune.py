@@ -489,7 +489,7 @@ class _Notes(Callback):
         for trial in [one for one in trials if one.trial_id in silent]:
             self._end(trial, silent[trial.trial_id])
         taken: list[str] = []
-        under_way = most = 0
+        under_way, most, asks = 0, 0, self._conversation.cluster.is_to_ask
         with self._conversation.guard():
             self._conversation.driver.checkpoints.check()
             if not self._conversation.over:
@@ -498,12 +498,13 @@ class _Notes(Callback):
                 self._conversation.driver.take_requests()
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
-                if self._conversation.cluster.scales:
+                if asks:
                     under_way = len(self._conversation.driver.under_way)
                     most = self._conversation.driver.most_at_once()
             self._conversation.update()
-        self._conversation.cluster.ask_for(under_way, most, self._conversation.limit)
-        if self._conversation.cluster.scales and under_way and most <= under_way:
+        if asks:
+            self._conversation.cluster.ask_for(under_way, most, self._conversation.limit)
+        if under_way and most <= under_way:
             # A worker that Tune keeps for the next trial would keep its node.
             self._conversation.controller._cleanup_cached_actors(force_all=True)  # noqa: SLF001
         for attempt in taken:  # Tune may call back
@@ -712,10 +713,9 @@ class Cluster:
     def ask_for(self, under_way: int, most: int, limit: int | None) -> None:
         """Ask its autoscaler, if it has one, for the slots that a sweep lacks: it could train `most` trials at
         once, `limit` at most, and so many are under way."""
-        now = time.monotonic()
-        if self._demand is None or now - self._asked_for_at < _USE_SECONDS:
+        if self._demand is None or not self.is_to_ask:
             return
-        self._asked_for_at = now
+        self._asked_for_at = time.monotonic()
         # A trial that waits for what others hold asks by itself.
         has = max(self.share(None).free, under_way)
         wanted = most if limit is None else min(most, limit)
@@ -734,6 +734,11 @@ class Cluster:
     def scales(self) -> bool:
         """Whether it has an autoscaler, which starts nodes for what is asked."""
         return self._demand is not None
+
+    @property
+    def is_to_ask(self) -> bool:
+        """Whether its autoscaler is to be asked for slots now: once a second is enough."""
+        return self.scales and time.monotonic() - self._asked_for_at >= _USE_SECONDS
 
     def look(self) -> list[Event]:
         """What has happened to the nodes of a cluster that was running since they were last looked at."""

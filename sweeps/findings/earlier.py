@@ -41,9 +41,8 @@ class Beside:
     """The studies in results folders and in the folders in them. Each folder is listed once."""
 
     def __init__(self) -> None:
-        self._found: dict[
-            Path, list[tuple[str, _Study]]
-        ] = {}  # by results folder, with their names
+        # By results folder, with their names.
+        self._found: dict[Path, list[tuple[str, _Study]]] = {}
 
     def _studies(self, top: Path) -> list[tuple[str, _Study]]:
         if top not in self._found:
