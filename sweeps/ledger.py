@@ -768,7 +768,8 @@ class Sweep:
     sampled: Row | None = None  # the last `sampled` row
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
     is_tested: bool = False  # whether the sweep has not gone on since the last of these
-    went_on: bool = False  # whether anything was after one of them
+    went_on: bool = False  # whether anything was after one of them, or one of them was dropped
+    repairs: list[Row] = field(default_factory=list)  # the `repaired` rows
     is_ending: bool = False  # whether somebody asked that nothing new starts in the last session
     seconds: float = 0.0  # of all sessions, by a clock that is never set
     training_seconds: float = 0.0  # of these, those in which an attempt was under way
@@ -858,7 +859,7 @@ class Sweep:
         """Count the time since the previous row, if that row is of the same session: by `t`, or in a
         ledger of version 0.1 by the time of day."""
         t, now = row.get("t"), datetime.fromisoformat(row["time"])
-        if row["kind"] not in {"sweep", "session", "sampled", "tested"}:
+        if row["kind"] not in {"sweep", "session", "sampled", "tested", "repaired"}:
             passed = 0.0
             if t is not None and self._t is not None:
                 passed = t - self._t
@@ -876,8 +877,6 @@ class Sweep:
             self._observe_trial(row)
         elif kind == "sweep":
             self._ask(row)
-        elif kind == "forecast":
-            self.forecast = row
         elif kind == "session":
             self._begin_session(row)
         elif kind == "planned":
@@ -893,10 +892,21 @@ class Sweep:
             self._begin_audit(row)
         elif kind in {"steered", "refused"}:
             self._steer(row)
-        elif kind == "node":
-            self.nodes.append((self.seconds, row))
-        else:
+        elif kind in {"withdrawn", "restored"}:
             self._move(row["trial"], away=kind == "withdrawn")
+        else:
+            self._keep(row)
+
+    def _keep(self, row: Row) -> None:
+        """Keep a forecast, what happened to a node, or a repair."""
+        match row["kind"]:
+            case "forecast":
+                self.forecast = row
+            case "node":
+                self.nodes.append((self.seconds, row))
+            case "repaired":
+                self.repairs.append(row)
+                self.went_on |= "tested" in row["dropped"]
 
     def _begin_session(self, row: Row) -> None:
         self.sessions.append(row)
@@ -1047,6 +1057,7 @@ def _most_seeds(request: Row) -> int:
 _OF_SWEEPS = {
     "sweep", "forecast", "sampled", "tested", "session", "planned", "chosen", "horizon", "confirming",
     "look", "audited", "withdrawn", "restored", "steered", "refused", "node",
+    "repaired",
 }  # fmt: skip
 # Kinds after which a test text that was read has been looked at.
 _GOES_ON = {"planned", "restored", "withdrawn", "audited", "measured", "diverged"}

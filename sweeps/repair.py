@@ -7,13 +7,16 @@ a checkpoint. Without one of them, what comes later can't be told from what neve
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sweeps.ledger import Files, Ledger, LedgerError, Row, Sweep, open_ledger
-from sweeps.rows import Lines
+from sweeps.rows import Lines, sealed
 from tinylm.files import backup_names, replacing, sync
 
 
@@ -23,14 +26,15 @@ class Examined:
 
     sweep: Sweep  # what its whole rows say
     rows: int
-    whole: int  # bytes of these rows
+    state: int  # the checksum after these rows
+    whole: int  # their bytes
     rest: int  # bytes after them
     damage: LedgerError | None  # None if what follows was never a whole row, or nothing follows
 
 
 def examine(files: Files) -> Examined:
     """Read a whole ledger and fold its rows, up to the first damage; `LedgerError` if it is no file."""
-    sweep, damage, rows, whole = Sweep(source=str(files.ledger)), None, 0, 0
+    sweep, damage, rows, state, whole = Sweep(source=str(files.ledger)), None, 0, 0, 0
     stream = open_ledger(files)
     if stream is None:
         raise LedgerError(f"{files.ledger}: is not there")
@@ -45,13 +49,13 @@ def examine(files: Files) -> Examined:
                 except LedgerError as error:  # in this row
                     damage = error
                     break
-                rows, whole = lines.number, lines.whole
+                rows, state, whole = lines.number, lines.state, lines.whole
             else:
-                rows, whole = lines.number, lines.whole
+                rows, state, whole = lines.number, lines.state, lines.whole
         except LedgerError as error:  # in a line that is none
-            damage, rows, whole = error, lines.number, lines.whole
+            damage, rows, state, whole = error, lines.number, lines.state, lines.whole
         size = os.fstat(stream.fileno()).st_size
-    return Examined(sweep, rows, whole, size - whole, damage)
+    return Examined(sweep, rows, state, whole, size - whole, damage)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Repaired:
     found: Examined
     backup: Path  # the ledger as it was
     lines: int  # that were dropped
+    dropped: Mapping[str, int]  # of each kind that could be told
     trials: int  # that have to train again
     tokens: int  # that they train again, at most
 
@@ -70,6 +75,7 @@ class Repaired:
             "damage": str(self.found.damage),
             "rows": self.found.rows,
             "lines": self.lines,
+            "dropped": dict(self.dropped),
             "trials": self.trials,
             "tokens": self.tokens,
             "backup": str(self.backup),
@@ -77,8 +83,8 @@ class Repaired:
 
 
 def repair(files: Files) -> Repaired | None:
-    """Replace a damaged ledger by its whole rows and keep the old one beside it; None, and nothing is
-    written, if it is not damaged. `LockedError` while a driver runs the sweep."""
+    """Replace a damaged ledger by its whole rows and one that says what was dropped, and keep the old one
+    beside it; None, and nothing is written, if it is not damaged. `LockedError` while a driver runs the sweep."""
     if not files.ledger.exists():
         raise LedgerError(f"{files.ledger}: is not there")
     with Ledger(files):
@@ -86,14 +92,23 @@ def repair(files: Files) -> Repaired | None:
         if found.damage is None:
             return None
         backup = _backup(files.ledger)
-        with files.ledger.open("rb") as old:
-            with replacing(files.ledger) as new:
-                for start in range(0, found.whole, _PIECE):
-                    new.write(old.read(min(_PIECE, found.whole - start)))
-            lines, ends = _dropped(old)
+        with files.ledger.open("rb") as old, replacing(files.ledger) as new:
+            for start in range(0, found.whole, _PIECE):
+                new.write(old.read(min(_PIECE, found.whole - start)))
+            lines, dropped, ends = _dropped(old)
+            row = {
+                "seq": found.rows,
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "kind": "repaired",
+                "damage": str(found.damage),
+                "lines": lines,
+                "dropped": dropped,
+                "backup": backup.name,
+            }
+            new.write(sealed(row, found.state)[0])
     begins = {trial: _resumes(files, found.sweep, trial) for trial in ends}
     again = sum(max(0, ends[trial] - begins[trial]) for trial in ends)
-    return Repaired(found, backup, lines, len(ends), again)
+    return Repaired(found, backup, lines, dropped, len(ends), again)
 
 
 _PIECE = 2**20  # bytes that are copied at once
@@ -110,11 +125,17 @@ def _backup(path: Path) -> Path:
     return backup
 
 
-def _dropped(lines: Iterable[bytes]) -> tuple[int, dict[str, int]]:
-    """How many lines there are, and the tokens that each trial had reached in those that can be read."""
-    number, ends = 0, dict[str, int]()
+_KIND = re.compile(rb'"kind": ?"([a-z]{1,20})"')
+
+
+def _dropped(lines: Iterable[bytes]) -> tuple[int, dict[str, int], dict[str, int]]:
+    """How many lines there are, of each kind that can be told, and the tokens that each trial had reached in those
+    that can be read."""
+    number, kinds, ends = 0, Counter[str](), dict[str, int]()
     for line in lines:
         number += 1
+        if kind := _KIND.search(line):
+            kinds[kind[1].decode()] += 1
         try:
             row = json.loads(line)
             trial, tokens = row["trial"], row["tokens"]
@@ -122,7 +143,7 @@ def _dropped(lines: Iterable[bytes]) -> tuple[int, dict[str, int]]:
             continue
         if isinstance(trial, str) and isinstance(tokens, int):
             ends[trial] = max(tokens, ends.get(trial, 0))
-    return number, ends
+    return number, dict(kinds), ends
 
 
 def _resumes(files: Files, sweep: Sweep, trial: str) -> int:

@@ -91,6 +91,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   baseline: runs (all of these, also those that read it before or could not), trials (by id:
                   loss, bits_per_byte, on so many tokens of it, and split, the digest of the whole text in
                   tokens)
+    repaired      `sweeps ledger repair` dropped all lines from a damage on: damage, lines (how many), dropped (of
+                  each kind that could be told), backup (file with the ledger as it was)
 
 Rows of earlier versions are read as this version would have written them (`_current`). Kinds and fields
 of a later version are skipped, and said once. Each row is validated where it is read, here and nowhere
@@ -223,6 +225,7 @@ _FIELDS: Mapping[str, str] = {
     "finished": "trial=id attempt=count step=count tokens=count how?=text reason?=text",
     "sampled": "texts=sampled",
     "tested": "runs=ids trials=tested",
+    "repaired": "damage=text lines=count dropped=counts_by_name backup=text",
 }
 # Of the `machine` of a session, whose `versions` are texts, or null, by name.
 _MACHINE = "system?=text processor?=text cpus?=count|null memory?=number gpu?=text"
@@ -274,6 +277,7 @@ def _types() -> dict[str, Any]:
         "numbers": of.list_schema(number, strict=True),
         "trees": of.list_schema(tree, strict=True),
         "ids_by_name": of.dict_schema(text, name, strict=True),
+        "counts_by_name": of.dict_schema(text, count, strict=True),
         "numbers_by_name": of.dict_schema(text, number, strict=True),
     }
     types["versions"] = of.dict_schema(text, of.nullable_schema(text), strict=True)

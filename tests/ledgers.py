@@ -200,6 +200,13 @@ def tell_tested(files: Files, loss_of: Callable[[Trial], float | None]) -> None:
         ledger.append("tested", runs=runs, trials=rows)
 
 
+def damage(files: Files, kind: str) -> None:
+    """Change the first row of a kind, so that its checksum no longer matches."""
+    row = f'"kind":"{kind}"'.encode()
+    changed = row.replace(b'":"', b'": "')
+    files.ledger.write_bytes(files.ledger.read_bytes().replace(row, changed, 1))
+
+
 def read_of(loss: float | None) -> dict[str, Any]:
     """What a run has read of the test text; None for a loss that is not finite."""
     return {"loss": loss, "bits_per_byte": loss, "tokens": 16_384, "split": "ab" * 8}

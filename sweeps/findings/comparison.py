@@ -506,6 +506,8 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
     yield from _without(base, arm.runs, seen)
+    if results.sweep.repairs:
+        yield f"after {results.repaired_words}"
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     planned = registered.get("arms", {}).get(arm.name)

@@ -63,10 +63,10 @@ class Findings:
 
     @property
     def notes(self) -> list[str]:
-        """The notes of the last session, and on what trained the runs."""
+        """The notes of the last session, on what trained the runs, and on a repair of the ledger."""
         notes: list[str] = self.results.sweep.session.get("notes", [])
         programs = self.results.programs_words(self.results.trials)
-        return [*notes, programs] if programs else notes
+        return [*notes, *filter(None, (programs, self.results.repaired_words))]
 
     @property
     def is_unfinished(self) -> bool:

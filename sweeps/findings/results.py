@@ -203,15 +203,26 @@ class Results:
         if not differing:
             return ""
         what = " and ".join(_PROGRAM_WORDS[name] for name in sorted(differing))
-        joined = sum(
+        midway = sum(
             any(one.differing(other) for one, other in itertools.pairwise(programs))
             for programs in by_trial
         )
-        within = f", and {quantity(joined, 'run')} changed versions midway" if joined else ""
+        within = f", and {quantity(midway, 'run')} changed versions midway" if midway else ""
         return (
             f"the runs were trained by different versions of {what}{within}; differences between "
             "them may come from that"
         )
+
+    @property
+    def repaired_words(self) -> str:
+        """What `sweeps ledger repair` dropped of the ledger; empty if it never did."""
+        repairs = self.sweep.repairs
+        if not repairs:
+            return ""
+        lines = quantity(sum(row["lines"] for row in repairs), "line")
+        dropped = {kind: sum(row["dropped"].get(kind, 0) for row in repairs) for kind in _RESULTS}
+        among = [quantity(number, _RESULTS[kind]) for kind, number in dropped.items() if number]
+        return f"a ledger repair dropped {lines}" + bool(among) * f" ({', '.join(among)})"
 
     def rungs_of(self, trial: Trial) -> list[float]:
         """The rungs of a trial, in its own tokens."""
@@ -243,6 +254,8 @@ class Results:
         return [trial for trial in self.asked if status_of(trial) == status]
 
 
+# Kinds of rows without which a claim may be false, in words.
+_RESULTS = {"finished": "finished run", "look": "look", "tested": "test-text evaluation"}
 _PROGRAM_WORDS = {"code": "the training code", "torch": "torch", "numpy": "numpy"}
 
 

@@ -6,13 +6,25 @@ from typing import Any
 
 import pytest
 from conducting import conduct, is_bare, study
-from ledgers import BASE, BUDGET, Story, ended, read_of, rewrite, story, studied, tell_tested
+from ledgers import (
+    BASE,
+    BUDGET,
+    Story,
+    damage,
+    ended,
+    read_of,
+    rewrite,
+    story,
+    studied,
+    tell_tested,
+)
 
 from sweeps import ledger as led
 from sweeps.findings.best import to_test
 from sweeps.findings.everything import SearchFindings, StudyFindings, findings
 from sweeps.findings.tested import OnTestText
 from sweeps.ledger import Files, Trial
+from sweeps.repair import repair
 from sweeps.report import tested as words
 from sweeps.stats import t_quantile
 
@@ -167,6 +179,13 @@ def test_a_sweep_that_chooses_by_another_metric_has_looked_at_its_test_text(
     with led.Ledger(search) as ledger:
         kept = {name: asked[name] for name in asked if name not in {"seq", "time", "t", "kind"}}
         ledger.append("sweep", **kept | {"space": asked["space"] | {"metric": "bits_per_byte"}})
+    assert went_on(search)
+
+
+def test_a_repair_that_drops_the_losses_on_the_test_text_is_told(search: Files) -> None:
+    damage(search, "tested")
+    repair(search)
+    tell_tested(search, by_rate(TESTS))
     assert went_on(search)
 
 

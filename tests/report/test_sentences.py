@@ -21,6 +21,7 @@ from ledgers import (
     Story,
     audited_sweep,
     bowl,
+    damage,
     ended,
     lr_sweep,
     read_often,
@@ -34,6 +35,7 @@ from ledgers import (
 
 from sweeps import ledger as led
 from sweeps.findings.everything import Reader, SearchFindings, StudyFindings, findings
+from sweeps.repair import repair
 from sweeps.report import log
 from sweeps.report.summary import markdown
 from tinylm import config as cfg
@@ -276,6 +278,11 @@ def studies(folder: Path) -> None:
     more = folder / "sequential-dropped"
     conduct(more, study(seeds=SEEDS, arms={"nope": NOPE, "wide": wide}), widened)
     conduct(more, study(seeds=SEEDS), widened)
+    more = folder / "sequential-repaired"
+    conduct(more, looks, lambda c, s: seeded(c, s, 0.25, 0.01))
+    damage(led.Files(more), "look")
+    repair(led.Files(more))
+    conduct(more, looks, lambda c, s: seeded(c, s, 0.25, 0.01))
     asked = study(seeds=SEEDS, speedup={"seeds": 3}, target={"val_loss": 3.6, "ends": "nothing"})
     conduct(folder / "worth", asked, worth(1.25))
     conduct(folder / "worth-less", asked, worth(0.3))
