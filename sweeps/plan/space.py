@@ -35,6 +35,7 @@ from sweeps.plan.domains import (
     Domain,
     Grid,
     Multiple,
+    Range,
     Value,
     Values,
     distinct,
@@ -454,6 +455,12 @@ def _known_metric(value: object) -> object:
     return name if isinstance(name, str) else value
 
 
+_NO_SEEDS = (
+    f"missing; a study needs two or more, e.g. seeds: [0, 1, 2], or seeds: {{looks: {list(LOOKS)}}} to add "
+    "seeds to the arms that are not settled"
+)
+
+
 class _Found(list[Problem]):
     """The problems found so far, where they are to be told together with others."""
 
@@ -615,15 +622,11 @@ class Space(Section):
         for name in ("search", "space", "start", "exclude", "constraint", "confirm"):
             if getattr(self, name):
                 yield Problem(name, "not allowed in a study, which runs all arms on all seeds")
-        if len(self.every_seed) < 2:
-            yield Problem("seeds", f"a study needs two or more, got {self.seeds}")
+        yield from self._wrong_seeds()
         if self.target and self.target.ends != "nothing":
             yield Problem(
                 "target.ends", "a study compares whole runs; add ends: nothing to report the target"
             )
-        if self.speedup is not None and self.speedup.seeds > len(self.every_seed):
-            text = f"the study has {len(self.every_seed)}, got {self.speedup.seeds}"
-            yield Problem("speedup.seeds", text)
         for name, arm in (self.arms or {}).items():
             yield from self._wrong_arm(f"arms.{name}", name, arm)
         for path, domain in (self.retune or {}).items():
@@ -635,6 +638,16 @@ class Space(Section):
                 )
         if self.each is not None and self.each.path in self.each.scale:
             yield Problem(f"each.scale.{self.each.path}", "each sets this path")
+
+    def _wrong_seeds(self) -> Iterator[Problem]:
+        """What is wrong with the seeds of a study."""
+        if "seeds" not in self.model_fields_set:
+            yield Problem("seeds", _NO_SEEDS)
+        elif len(self.every_seed) < 2:
+            yield Problem("seeds", f"a study needs two or more, got {self.seeds}")
+        elif self.speedup is not None and self.speedup.seeds > len(self.every_seed):
+            text = f"the study has {len(self.every_seed)}, got {self.speedup.seeds}"
+            yield Problem("speedup.seeds", text)
 
     def _wrong_arm(self, where: str, name: str, arm: Arm) -> Iterator[Problem]:
         if not is_name(name):
@@ -825,15 +838,13 @@ def _wrong_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(where, "set the runs of the first seed under `repeats`")
         elif path in Space.model_fields:
             yield Problem(where, f"move {path} to the top level of the file")
-        elif path in cfg.Config.model_fields and isinstance(value, dict) and value:
-            yield Problem(where, f"write whole paths, e.g. {path}.{next(iter(value))}")
         elif path not in cfg.PATHS:
             # A path that is a value, not a key, is not in `where` yet.
             named = f"{path}: " if not where.endswith(path) else ""
             unknown += 1
             # To look for the nearest path takes longer than all else; no more problems are shown.
-            near = cfg.did_you_mean(path, cfg.PATHS) if unknown <= cfg.PROBLEMS_SHOWN else ""
-            yield Problem(where, f"{named}unknown path{near}")
+            text = cfg.no_path(path, value) if unknown <= cfg.PROBLEMS_SHOWN else "unknown path"
+            yield Problem(where, f"{named}{text}")
 
 
 def _leaves(space: Space) -> Iterator[tuple[str, str, Domain]]:
@@ -853,9 +864,32 @@ def _several_gpus(tree: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("resources.gpus", text)
 
 
+def _wrong_range(path: str, domain: Domain) -> Iterator[str]:
+    """What is wrong with a range for the values of a path; its bounds are told as they are written."""
+    faults = cfg.value_problems(path, domain.ends())
+    if not faults:
+        return
+    if not cfg.has_numbers(path):
+        values = [written(value) for value in cfg.choices(path) if value != cfg.FASTEST]
+        listed = f"{{choice: [{', '.join(values) or '..'}]}}"
+        yield f"no number is a value of this path, got {domain.kind()}; write {listed}"
+    elif not isinstance(domain, Range):
+        yield from faults
+    elif cfg.is_whole(path):
+        yield f"expected whole numbers, got {domain.kind()}; write {domain.in_whole_numbers}"
+        yield from cfg.value_problems(path, domain.whole_ends)
+    else:
+        yield from cfg.value_problems(path, domain.bounds or ())
+
+
 def _wrong_values(space: Space) -> Iterator[Problem]:
     """Values that a path can't have, whatever the others are: one line for each place."""
-    listed = [(where, path, leaf.ends()) for where, path, leaf in _leaves(space)]
+    listed = []
+    for where, path, leaf in _leaves(space):
+        if leaf.bounds is None:
+            listed.append((where, path, leaf.ends()))
+        elif path in cfg.PATHS:
+            yield from (Problem(where, fault) for fault in _wrong_range(path, leaf))
     for number, point in enumerate(space.start):
         if point != "base":
             listed += [(f"start.{number}.{path}", path, [value]) for path, value in point.items()]
@@ -888,8 +922,7 @@ def _wrong_multiples(space: Space) -> Iterator[Problem]:
         if not isinstance(multiple, Multiple) or multiple is UNREAD:
             continue
         if multiple.of not in cfg.PATHS:
-            near = cfg.did_you_mean(multiple.of, cfg.PATHS)
-            yield Problem(f"{where}.of", f"{multiple.of}: unknown path{near}")
+            yield Problem(f"{where}.of", f"{multiple.of}: {cfg.no_path(multiple.of)}")
         elif not cfg.is_numeric(multiple.of):
             yield Problem(f"{where}.of", f"{multiple.of} is not a number")
         elif path in cfg.PATHS and cfg.is_whole(path) and not multiple.is_whole:
@@ -941,6 +974,7 @@ _CALLED = {
                     "metric: val_loss, of which lower is better"),
     **dict.fromkeys(("stop", "stopping_criterion", "target_metric"), "target: {val_loss: X}"),
     **{path: f"space: {{{path}: ..}}, or base for one value" for path in cfg.PATHS},
+    **{name: f"base: {{{name}.NAME: ..}}, with whole paths" for name in cfg.Config.model_fields},
     "seed": "seeds: [..]",
     **dict.fromkeys(("search.n_trials", "search.num_samples", "search.num_trials", "search.run_cap",
                      "search.count", "search.trials"), "search.samples"),

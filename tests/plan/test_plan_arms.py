@@ -268,7 +268,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a blank hypothesis": (
         {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
-        "arms.x.hypothesis: String should have at least 1 character",
+        'arms.x.hypothesis: expected text that is not blank, got " "',
     ),
     "an arm named as the baseline": (
         {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},

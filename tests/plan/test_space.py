@@ -813,7 +813,31 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a range that its path can't have": (
         {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
-        "space.model.n_layers: expected a whole number, got",
+        "space.model.n_layers: expected whole numbers, got uniform; write {int: [1, 4]}",
+    ),
+    "a logarithmic range between fractions of what is counted": (
+        {"search": RANDOM, "space": {"model.d_ff": {"loguniform": [16.5, 64]}}},
+        "space.model.d_ff: expected whole numbers, got loguniform; write {logint: [17, 64]}",
+    ),
+    "a range without a whole number": (
+        {"search": RANDOM, "space": {"model.d_ff": {"one_minus_loguniform": [0.1, 0.5]}}},
+        "space.model.d_ff: expected whole numbers, got one_minus_loguniform; write {int: [a, b]}",
+    ),
+    "a range of what is counted that begins too low": (
+        {"search": RANDOM, "space": {"model.n_layers": {"uniform": [0, 4]}}},
+        "space.model.n_layers: expected at least 1, got 0",
+    ),
+    "a range beyond those of its path": (
+        {"search": RANDOM, "space": {"optim.lr_final_fraction": {"uniform": [-1, 1]}}},
+        "space.optim.lr_final_fraction: expected at least 0, got -1.0",
+    ),
+    "a range of names": (
+        {"search": RANDOM, "space": {"model.norm": {"uniform": [0, 2]}}},
+        "space.model.norm: no number is a value of this path, got uniform; write {choice: [pre, post, none]}",
+    ),
+    "a range of a switch": (
+        {"search": RANDOM, "space": {"run.compile": {"int": [0, 1]}}},
+        "space.run.compile: no number is a value of this path, got int; write {choice: [false, true]}",
     ),
     "a start point that is not in the space": (
         {"search": RANDOM, "start": [{"optim.lrr": 1}], **DRAWN_RATE},
@@ -896,6 +920,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"optim": {"lr": {"grid": [1]}}}},
         "space.optim: write whole paths, e.g. optim.lr",
     ),
+    "a section as a path": (
+        {"space": {"budget": {"grid": [1]}}},
+        "space.budget: is a section; write one of its paths: budget.tokens, budget.seconds",
+    ),
+    "a multiple of a section": (
+        {"base": {"model.d_ff": {"times": 4, "of": "budget"}}},
+        "base.model.d_ff.of: budget: is a section; write one of its paths: budget.tokens, budget.seconds",
+    ),
+    "a section at the top": (
+        {"model": {"n_layers": 2}},
+        "model: unknown key; did you mean 'base: {model.NAME: ..}, with whole paths'?",
+    ),
+    "a blank question": ({"question": " "}, 'question: expected text that is not blank, got " "'),
     "a name of nanoGPT": (
         {"space": {"n_embd": {"grid": [32]}}},
         "space.n_embd: unknown path; did you mean 'model.d_model'?",
@@ -1048,6 +1085,13 @@ def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
         "arms.b.set.optim.lr: expected a number above 0, got -1",
         "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
         "seeds: a study needs two or more, got [0]",
+    }
+
+
+def test_a_study_without_seeds_is_told_how_they_are_written(tmp_path: Path) -> None:
+    assert told(tmp_path, {"question": "q", "arms": {"a": ARM}, "speedup": {"seeds": 2}}) == {
+        "seeds: missing; a study needs two or more, e.g. seeds: [0, 1, 2], or seeds: {looks: [3, 5, 8, 12]} "
+        "to add seeds to the arms that are not settled"
     }
 
 
