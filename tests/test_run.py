@@ -101,6 +101,15 @@ def test_a_trial_that_takes_more_than_the_machine_has_exits_2(
     assert (code, "resources.cpus: a trial takes 4096 CPUs, but only" in said) == (2, True), said
 
 
+@pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
+@pytest.mark.parametrize("out", ["/proc/rates", "rates.yaml/below/rates"])
+def test_a_folder_that_cannot_be_written_exits_7(tmp_path: Path, out: str, plan: list[str]) -> None:
+    space = write_space(tmp_path, STOPPING)
+    code, said = refused(tmp_path, str(space), "--scale", "smoke", "--out", out, *plan)
+    first = out.removesuffix("/rates") if "below" in out else out
+    assert (code, said.startswith(f"{first}: ")) == (Code.STORAGE, True), said
+
+
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")
