@@ -45,6 +45,7 @@ FORBIDDEN = {
         "pydantic",
         "typer",
     },
+    "tinylm.options": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.api": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
