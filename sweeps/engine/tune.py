@@ -123,7 +123,7 @@ from sweeps.engine.scratch import (  # noqa: E402
 from sweeps.engine.sharing import Share, Use  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
-from sweeps.plan.space import Resources  # noqa: E402
+from sweeps.plan.sections import Resources  # noqa: E402
 from sweeps.text import duration, joined, quantity  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sweeps.plan.draft import space_of
-from sweeps.plan.space import parse
+from sweeps.plan.reading import parse
 from tinylm import config as cfg
 
 BASE = cfg.load("cpu")
