@@ -110,6 +110,24 @@ def test_a_folder_that_cannot_be_written_exits_7(tmp_path: Path, out: str, plan:
     assert (code, said.startswith(f"{first}: ")) == (Code.STORAGE, True), said
 
 
+@pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
+def test_where_ray_has_no_place_a_sweep_and_its_plan_exit_7(
+    tmp_path: Path, scale: Path, plan: list[str]
+) -> None:
+    place = tmp_path / ("x" * 80)
+    place.mkdir()
+    asked = command(write_space(tmp_path, STOPPING), scale, tmp_path / "rates", *plan)
+    done = subprocess.run(
+        asked,
+        env={**os.environ, "TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Set TMPDIR to a shorter path" in done.stderr) == (7, True), done
+    assert not (tmp_path / "rates").exists()
+
+
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")

@@ -35,10 +35,11 @@ def check_rungs(space: Space, base: cfg.Config, source: str) -> None:
     shares = space.schedule.shares()
     if not shares:
         return
+    default = "" if "schedule" in space.model_fields_set else "missing; by default "
     if base.budget.seconds is not None:
         raise ConfigError(
             [
-                f"{source}: schedule.policy: {space.schedule.policy} needs a budget of tokens, but "
+                f"{source}: schedule.policy: {default}{space.schedule.policy} needs a budget of tokens, but "
                 f"budget.seconds is {base.budget.seconds:g}; use {{policy: none}}"
             ]
         )
@@ -48,7 +49,7 @@ def check_rungs(space: Space, base: cfg.Config, source: str) -> None:
         nearest = _nearest_grace(space, base.budget.tokens, every)
         if missed is not None:
             advice = f"; the nearest grace with a record is {nearest}" if nearest else ""
-            raise ConfigError([f"{source}: schedule.grace: {missed}{advice}"])
+            raise ConfigError([f"{source}: schedule.grace: {default}{missed}{advice}"])
         return
     common = divisors(space.space, cfg.flatten(base.model_dump()))[BUDGET]
     needed = math.lcm(*((share / every).denominator for share in shares))

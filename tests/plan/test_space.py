@@ -724,6 +724,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"base": {"budget.seconds": 5.0}},
         "schedule.policy: asha needs a budget of tokens, but budget.seconds is 5; use {policy: none}",
     ),
+    "rungs by default in a budget of seconds": (
+        {"base": {"budget.seconds": 5.0}, "schedule": ...},
+        "schedule.policy: missing; by default asha needs a budget of tokens, but budget.seconds is 5",
+    ),
+    "a rung by default that no record hits": (
+        {
+            "base": {"eval.every_tokens": 3072, "run.checkpoint_every_tokens": 3072},
+            "schedule": ...,
+        },
+        "schedule.grace: missing; by default no record falls on the rung at 1024 tokens (1/8 of 8192): "
+        "eval.every_tokens is 3072; the nearest grace with a record is 3/8",
+    ),
     "money without a price": (
         {"caps": {"money": 5}},
         "money and price_per_hour must be set together",
