@@ -183,8 +183,8 @@ def resume(folder: Path, trials: int) -> Work:
     """Reads a ledger as the driver does that resumes its sweep, with checksums, validation and policy."""
     from sweeps import ledger as led
     from sweeps.engine.driver import Driver
+    from sweeps.plan.reading import parse
     from sweeps.plan.request import Machine, Request
-    from sweeps.plan.space import parse
     from sweeps.plan.trials import plan as plan_of
 
     files = led.Files(folder / str(trials))
@@ -213,8 +213,8 @@ def analysis(folder: Path, trials: int) -> Work:
 
 def plan(folder: Path, trials: int) -> Work:
     """Plans a search."""
+    from sweeps.plan.reading import parse
     from sweeps.plan.request import Machine, Request
-    from sweeps.plan.space import parse
     from sweeps.plan.trials import plan as plan_of
 
     written = written_space(trials)
@@ -243,8 +243,8 @@ def driver(folder: Path, trials: int, schedule: dict[str, Any]) -> Work:
     from sweeps import ledger as led
     from sweeps.engine.driver import Driver
     from sweeps.plan import trials as pl
+    from sweeps.plan.reading import parse
     from sweeps.plan.request import Machine, Request
-    from sweeps.plan.space import parse
 
     every = {"eval.every_tokens": EVERY, "run.checkpoint_every_tokens": REPORTS * EVERY}
     changes = {"budget.tokens": REPORTS * EVERY, **every, "run.precision": "fp32"}

@@ -13,7 +13,6 @@ from sweeps.commands.shared import (
     Address,
     Allow,
     AsJson,
-    Changes,
     Gpus,
     Slots,
     Tracker,
@@ -24,6 +23,7 @@ from sweeps.commands.shared import (
 )
 from sweeps.engine.address import LOCAL
 from sweeps.ledger import RESULTS
+from tinylm.options import Changes
 from tinylm.signals import held_back
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

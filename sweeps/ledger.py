@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import stat
+import tempfile
 import time
 from array import array
 from bisect import bisect_right
@@ -437,6 +438,19 @@ def has_other_driver(files: Files) -> bool:
 def _key(file: os.stat_result) -> tuple[int, int]:
     """What tells a file from all others."""
     return file.st_dev, file.st_ino
+
+
+def require_writable(files: Files) -> None:
+    """Raise the `OSError` of a driver that can't write the sweep; nothing is left of the attempt."""
+    missing = [one for one in (files.folder, *files.folder.parents) if not one.exists()]
+    new = missing[-1] if missing else files.ledger
+    try:
+        with tempfile.TemporaryFile(dir=new.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(new)) from error
+    if files.ledger.is_file():
+        files.ledger.open("ab").close()
 
 
 class ReadLedger:

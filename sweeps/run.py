@@ -9,7 +9,6 @@ from sweeps import exits
 from sweeps.commands.shared import (
     Address,
     Allow,
-    Changes,
     Gpus,
     Slots,
     Tracker,
@@ -22,6 +21,7 @@ from sweeps.commands.shared import (
 )
 from sweeps.engine.address import LOCAL
 from sweeps.ledger import Files
+from tinylm.options import Changes
 from tinylm.signals import held_back
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

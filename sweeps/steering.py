@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -228,28 +228,28 @@ def _words_of(label: str) -> set[str]:
     return {*words, *(word.rpartition("=")[2] for word in words)}
 
 
-def find_trial(sweep: Sweep, name: str) -> Trial:
-    """The trial or audit of an id or a label, or the only one whose id begins with the name or whose label
-    has all its words, or the values of them; `UsageError` with the nearest name, or all that match, if there
-    is none or several."""
-    every = sweep.attempted
-    found = [one for one in every if name in {one.trial, one.label}]
+def find_trial(trials: Sequence[Trial], name: str) -> Trial:
+    """The trial of an id or a label, or the only one whose id begins with the name or whose label has all its
+    words, or the values of them; one that was withdrawn only if no other is meant. `UsageError` with the
+    nearest name, or all that match, if there is none or several."""
+    found = [one for one in trials if name in {one.trial, one.label}]
     if not found:
         words = set(name.split())
         found = [
             one
-            for one in every
+            for one in trials
             if (len(name) >= _ID_START and one.trial.startswith(name))
             or (words and words <= _words_of(one.label))
         ]
+    found = [one for one in found if not one.is_withdrawn] or found
     if len(found) == 1:
         return found[0]
     if found:
         raise UsageError(f"{name}: several trials match: {_listed(found)}")
     from tinylm.config import did_you_mean  # loads pydantic
 
-    names = [text for one in every for text in (one.label, one.trial)]
-    hint = did_you_mean(name, names) or f"; there are {_listed(every) or 'none'}"
+    names = [text for one in trials for text in (one.label, one.trial)]
+    hint = did_you_mean(name, names) or f"; there are {_listed(trials) or 'none'}"
     raise UsageError(f"{name}: no such trial{hint}")
 
 
@@ -286,13 +286,13 @@ def request_of(files: Files, action: Action, name: str = "") -> Request:
         return Request(action)
     if not name:
         raise UsageError(f"{action}: which trial? Its label or its id follows")
-    trial = find_trial(fold(rows(files), str(files.ledger)), name)
+    trial = find_trial(fold(rows(files), str(files.ledger)).attempted, name)
     if why := why_not(trial, action):
         raise UsageError(f"{trial.label}: {why}; nothing was changed")
     return Request(action, trial.trial)
 
 
-def _listed(trials: list[Trial]) -> str:
+def _listed(trials: Sequence[Trial]) -> str:
     """Trials by label and id; the first of many."""
     more = f" and {len(trials) - _SHOWN} more" if len(trials) > _SHOWN else ""
     return ", ".join(f"{one.label} ({one.trial})" for one in trials[:_SHOWN]) + more

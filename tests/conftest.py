@@ -154,7 +154,7 @@ def trained(scale: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 HEAD = """
 from sweeps.engine.tune import cluster, ray
-from sweeps.plan.space import Resources
+from sweeps.plan.sections import Resources
 with cluster("local", Resources(), None, 1):
     node = ray._private.worker.global_worker.node
     print(node.gcs_address, node.get_session_dir_path(), flush=True)

@@ -11,9 +11,10 @@ import yaml
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver, Job
-from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
+from sweeps.plan.reading import read
 from sweeps.plan.request import Machine, Request, base_config, with_shared_blocks
+from sweeps.plan.space import Space
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 
@@ -37,7 +38,7 @@ MACHINE = Machine(size, lambda config: config.optim.batch_size <= 16)
 
 def request(tree: dict[str, Any], scale: str = "smoke", seed: int = 0) -> Request:
     """The request of a space that is written as a mapping."""
-    space = sp.Space.model_validate(tree)
+    space = Space.model_validate(tree)
     base = with_shared_blocks(space, base_config(scale, space.base, "space.yaml"), space.base)
     return Request(space, tree, "space.yaml", base, scale, seed)
 
@@ -48,7 +49,7 @@ def problems(folder: Path, tree: dict[str, Any]) -> str:
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def read_and_plan() -> pl.Plan:
-        space, _ = sp.read(path)
+        space, _ = read(path)
         base = with_shared_blocks(space, base_config("smoke", space.base, "asked.yaml"), space.base)
         return pl.plan(Request(space, tree, "asked.yaml", base, "smoke", 0), MACHINE)
 

@@ -105,7 +105,7 @@ from pathlib import Path
 from sweeps.engine.trackers import TrackedRun, tracker
 from sweeps.engine.tune import cluster, ray
 from sweeps.ledger import Files
-from sweeps.plan.space import Resources
+from sweeps.plan.sections import Resources
 
 with cluster(sys.argv[1], Resources(), None, 1):
     logger = tracker("wandb", Files(Path(sys.argv[2]) / "rates"))._logger

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from sweeps.exits import CommandError
 from sweeps.findings.everything import Reader
 from sweeps.ledger import Files
-from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
+from sweeps.plan.reading import read
 from sweeps.plan.request import Request, base_config, with_shared_blocks
+from sweeps.plan.space import Space
 from sweeps.report import index, log, notes, page
 from sweeps.simulate.curves import read_curves
 from tinylm import checkpoint
@@ -28,7 +29,7 @@ from tinylm.yaml import parse
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WORDS = [
-    *sp.Space.model_fields,
+    *Space.model_fields,
     *cfg.PATHS,
     "grid",
     "choice",
@@ -125,7 +126,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
 def planned(path: Path, tree: dict[str, Any]) -> pl.Plan:
     """The plan of a space in a file."""
     path.write_text(json.dumps(tree))
-    space, written = sp.read(path)
+    space, written = read(path)
     base = with_shared_blocks(space, base_config("smoke", space.base, str(path)), space.base)
     return pl.plan(Request(space, written, str(path), base, "smoke", 0), MACHINE)
 

@@ -45,12 +45,14 @@ FORBIDDEN = {
         "pydantic",
         "typer",
     },
+    "tinylm.options": {"torch", "ray", "sweeps", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.api": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.exits": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.ledger": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.steering": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic", "typer"},
     "sweeps.text": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
+    "sweeps.plan.reading": {"torch", "ray", "pandas", "matplotlib", "optuna"},
     "sweeps.plan.space": {"torch", "ray", "pandas", "matplotlib", "optuna"},
     "sweeps.policies": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.simulate.curves": {"torch", "ray", "numpy", "pandas", "matplotlib", "scipy"},
@@ -213,7 +215,7 @@ LOW = {"tinylm.config", "tinylm.files", "tinylm.exits", "sweeps.exits"}
 WORK = {"sweeps.plan", "sweeps.policies", "sweeps.ledger"}
 FINDINGS = {
     "sweeps.ledger", "sweeps.selection", "sweeps.stats", "sweeps.outcomes", "sweeps.text",
-    "sweeps.plan.space",
+    "sweeps.plan.reading", "sweeps.plan.sections", "sweeps.plan.space",
 }  # fmt: skip
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
 DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
@@ -268,7 +270,7 @@ ARROWS = {
     "sweeps.engine.tune": LOW
     | DRIVER
     | PARTS
-    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.space", "sweeps.text"},
+    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.sections", "sweeps.text"},
     "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
     "sweeps.commands.shared": LOW | {"sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(

@@ -41,6 +41,15 @@ def test_json_has_the_space_that_was_written_and_its_commands() -> None:
     assert told == {"file": str(FILE), "plan": f"{run} --plan", "run": run, "space": space}
 
 
+def test_a_blank_question_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    done = ask("--vary", "optim.lr", "--question", " ")
+    assert (done.exit_code, done.output) == (
+        2,
+        "--question: expected text that is not blank, got ' '\n",
+    )
+    assert not [*tmp_path.iterdir()]
+
+
 def test_several_paths_are_a_random_search() -> None:
     ask("--vary", "optim.lr", "--vary", "model.norm=[pre, post]")
     written = yaml.safe_load(FILE.read_text())

@@ -26,7 +26,7 @@ from sweeping import (
 
 from sweeps import ledger as led
 from sweeps.exits import Code
-from sweeps.plan import space as sp
+from sweeps.plan.reading import read
 from sweeps.plan.request import Request
 from tinylm import config as cfg
 
@@ -104,7 +104,7 @@ def test_a_trial_whose_corpus_changed_is_refused(tmp_path: Path, scale: Path) ->
     out = tmp_path / "rates"
     space = write_space(tmp_path, STOPPING)
     with led.Ledger(led.Files(out)) as ledger:
-        parsed, tree = sp.read(space)
+        parsed, tree = read(space)
         what = Request(parsed, tree, str(space), cfg.load(str(scale)), str(scale), 0)
         driver(ledger, what).begin({})
     again = run(command(space, scale, out))

@@ -101,6 +101,33 @@ def test_a_trial_that_takes_more_than_the_machine_has_exits_2(
     assert (code, "resources.cpus: a trial takes 4096 CPUs, but only" in said) == (2, True), said
 
 
+@pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
+@pytest.mark.parametrize("out", ["/proc/rates", "rates.yaml/below/rates"])
+def test_a_folder_that_cannot_be_written_exits_7(tmp_path: Path, out: str, plan: list[str]) -> None:
+    space = write_space(tmp_path, STOPPING)
+    code, said = refused(tmp_path, str(space), "--scale", "smoke", "--out", out, *plan)
+    first = out.removesuffix("/rates") if "below" in out else out
+    assert (code, said.startswith(f"{first}: ")) == (Code.STORAGE, True), said
+
+
+@pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
+def test_where_ray_has_no_place_a_sweep_and_its_plan_exit_7(
+    tmp_path: Path, scale: Path, plan: list[str]
+) -> None:
+    place = tmp_path / ("x" * 80)
+    place.mkdir()
+    asked = command(write_space(tmp_path, STOPPING), scale, tmp_path / "rates", *plan)
+    done = subprocess.run(
+        asked,
+        env={**os.environ, "TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Set TMPDIR to a shorter path" in done.stderr) == (7, True), done
+    assert not (tmp_path / "rates").exists()
+
+
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     space = write_space(tmp_path, STOPPING)
     code, said = refused(tmp_path, str(space), "--scale", "smoke", "--plan")

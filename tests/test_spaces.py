@@ -15,8 +15,8 @@ from sweeps.engine.machine import CorpusFacts, this_machine
 from sweeps.engine.worker import Attempt
 from sweeps.findings.everything import Reader
 from sweeps.plan import trials as pl
+from sweeps.plan.reading import parse
 from sweeps.plan.request import Request, read_request
-from sweeps.plan.space import parse
 from sweeps.report import analysis, log
 
 SPACES = Path("search_spaces").resolve()

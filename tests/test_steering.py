@@ -228,26 +228,35 @@ def test_a_trial_is_found_by_its_label_its_id_or_a_part_of_them(
 ) -> None:
     wanted = next(one for one in sweep.trials.values() if one.label == "lr=0.002")
     asked = {"id": wanted.trial, "beginning of the id": wanted.trial[:8]}.get(name, name)
-    assert find_trial(sweep, asked) is wanted
+    assert find_trial(sweep.attempted, asked) is wanted
 
 
 def test_a_label_is_meant_although_another_one_has_it_as_a_part(sweep: led.Sweep) -> None:
-    assert find_trial(sweep, "lr=0.25").seed == 0
+    assert find_trial(sweep.attempted, "lr=0.25").seed == 0
 
 
 def test_a_part_that_several_have_is_told_with_all_of_them(sweep: led.Sweep) -> None:
     with pytest.raises(UsageError, match=r"several trials match: lr=0\.25 \(\w+\), lr=0\.25 "):
-        find_trial(sweep, "0.25")
+        find_trial(sweep.attempted, "0.25")
+
+
+def test_a_trial_that_was_withdrawn_is_meant_only_if_no_other_is(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({"optim.lr": {"grid": [0.25]}})
+        tell.plan({"optim.lr": 0.25})
+        tell.ledger.append("withdrawn", trial=tell.plan({"optim.lr": 0.25}, 1))
+    every = led.fold(led.read(led.Files(tmp_path / "s"))).everything
+    assert [find_trial(every, name).seed for name in ("0.25", "seed=1")] == [0, 1]
 
 
 def test_a_part_of_a_number_is_no_trial(sweep: led.Sweep) -> None:
     with pytest.raises(UsageError, match=r"lr=0\.2: no such trial; did you mean 'lr=0\.25'"):
-        find_trial(sweep, "lr=0.2")
+        find_trial(sweep.attempted, "lr=0.2")
 
 
 def test_an_unknown_trial_is_told_with_the_nearest_one(sweep: led.Sweep) -> None:
     with pytest.raises(UsageError, match=r"lr=0\.022: no such trial; did you mean 'lr=0\.002'"):
-        find_trial(sweep, "lr=0.022")
+        find_trial(sweep.attempted, "lr=0.022")
 
 
 @pytest.mark.parametrize(
@@ -262,5 +271,5 @@ def test_an_unknown_trial_is_told_with_the_nearest_one(sweep: led.Sweep) -> None
     ],
 )
 def test_what_can_be_asked_of_a_trial(sweep: led.Sweep, name: str, stop: str, finish: str) -> None:
-    trial = find_trial(sweep, name)
+    trial = find_trial(sweep.attempted, name)
     assert (why_not(trial, "stop"), why_not(trial, "finish")) == (stop, finish)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sweeps.plan.space import Caps
+from sweeps.plan.sections import Caps
 from sweeps.text import (
     UNITS_OF_CAPS,
     cap_amount,

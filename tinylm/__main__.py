@@ -31,6 +31,7 @@ from tinylm.exits import (
     storing,
 )
 from tinylm.files import replacing, sync
+from tinylm.options import Changes
 from tinylm.size import size
 from tinylm.streams import lose_unheard_output
 
@@ -42,24 +43,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
 
-
-def _assignments(texts: list[str]) -> list[str]:
-    """What `--set` was given; ends the command if something is no assignment. In `--set optim.lr 3e-3` that is known
-    before 3e-3 is an argument too many."""
-    with reported():
-        cfg.parse_assignments(texts)
-    return texts
-
-
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Change a value of the config, e.g. optim.lr=3e-3.",
-        callback=_assignments,
-    ),
-]
 
 Saved = Annotated[
     Path,
@@ -110,7 +93,7 @@ def _locked(records: Path) -> Iterator[BinaryIO]:
 @app.command()
 def count(
     config: Annotated[str, typer.Argument(help="A shipped config's name or a YAML file.")],
-    changes: Set = [],  # noqa: B006 typer copies it
+    changes: Changes = [],  # noqa: B006 typer copies it
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print a config's parameter counts and training FLOPs."""
@@ -232,7 +215,7 @@ def train(
         Path, typer.Option(help="Folder for the config, the records and the checkpoint.")
     ],
     config: Annotated[str, typer.Option(help="A shipped config's name or a YAML file.")] = "cpu",
-    changes: Set = [],  # noqa: B006 typer copies it
+    changes: Changes = [],  # noqa: B006 typer copies it
 ) -> None:
     """Train one model. Run the same command again to resume from the last checkpoint."""
     with reported():

@@ -496,6 +496,12 @@ def is_numeric(path: str) -> bool:
     return _field(path).annotation in {int, float}
 
 
+def has_numbers(path: str) -> bool:
+    """Whether a value of a path may be a number, as it may beside a name."""
+    kinds = get_args(_field(path).annotation) or (_field(path).annotation,)
+    return any((get_args(kind) or (kind,))[0] in {int, float} for kind in kinds)
+
+
 def is_whole(path: str) -> bool:
     """Whether every value of a path is a whole number."""
     return _field(path).annotation is int
@@ -611,6 +617,19 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{near}'?" if near else ""
 
 
+def no_path(name: str, value: Any = None) -> str:
+    """What is wrong with a name that is no path, for which this value is written: it is that of a section,
+    or unknown."""
+    inside = [path for path in PATHS if path.startswith(f"{name}.")]
+    if not inside:
+        return f"unknown path{did_you_mean(name, PATHS)}"
+    written = [f"{name}.{key}" for key in value] if isinstance(value, Mapping) else []
+    meant = next((path for path in written if path in inside), None)
+    if meant is not None:
+        return f"write whole paths, e.g. {meant}"
+    return f"is a section; write one of its paths: {', '.join(inside)}"
+
+
 def _near_key(path: str, names: Collection[str], called: Mapping[str, str]) -> str:
     """The key of the same section that is nearest to an unknown one; all its keys if none is close."""
     if path in called:
@@ -646,6 +665,7 @@ _PLAIN = (
     ("Input should be a valid integer", "expected a whole number"),
     ("Input should be a valid boolean", "expected true or false"),
     ("Input should be a valid string", "expected text"),
+    ("String should have at least 1 character", "expected text that is not blank"),
     ("Input should be a valid ", "expected a "),
     ("Input should be ", "expected "),
 )
@@ -784,8 +804,8 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
 
 def _unknown_paths(changes: Mapping[str, Any], source: str) -> list[str]:
     return [
-        f"{source}: {path}: unknown path{did_you_mean(path, PATHS)}"
-        for path in changes
+        f"{source}: {path}: {no_path(path, value)}"
+        for path, value in changes.items()
         if path not in PATHS
     ]
 

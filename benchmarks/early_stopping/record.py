@@ -25,8 +25,8 @@ from typing import Annotated, Any
 import typer
 
 from sweeps.engine.machine import size
-from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
+from sweeps.plan.reading import read
 from sweeps.plan.request import Machine, PlannedTrial, Request, base_config
 from sweeps.policies.base import BRANCH
 from tinylm import config as cfg
@@ -80,7 +80,7 @@ def main(
     branches: bool = True,
 ) -> None:
     """Record the trials that are not in OUT.csv yet, one per worker at a time."""
-    parsed, written = sp.read(space)
+    parsed, written = read(space)
     plain: dict[str, Any] = {
         "run.precision": "fp32",
         "run.compile": False,

@@ -44,8 +44,8 @@ def main(
         from sweeps.engine.machine import default_scale
         from sweeps.ledger import is_name
         from sweeps.plan.draft import space_of
+        from sweeps.plan.reading import SPACES
         from sweeps.plan.request import read_request
-        from sweeps.plan.space import SPACES
         from sweeps.report.next_steps import as_yaml
         from tinylm import config as cfg
 

@@ -48,7 +48,7 @@ def main(
     """
     with exits.reported():
         from sweeps.findings.everything import Reader
-        from sweeps.plan.space import SPACES
+        from sweeps.plan.reading import SPACES
         from sweeps.report.next_steps import as_yaml, space_of, steps_of
         from sweeps.text import short_name
 

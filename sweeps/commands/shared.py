@@ -54,26 +54,6 @@ Tracker = Annotated[
 ]
 
 
-def _assignments(texts: list[str]) -> list[str]:
-    """What `--set` was given; ends the command if something is no assignment. In `--set optim.lr 3e-3` that is known
-    before 3e-3 is an argument too many."""
-    if texts:
-        from tinylm import config as cfg
-
-        with exits.reported():
-            cfg.parse_assignments(texts)
-    return texts
-
-
-Changes = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Change a value of the base config, e.g. budget.tokens=1_000_000.",
-        callback=_assignments,
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
 Allow = Annotated[
     Allowed | None,

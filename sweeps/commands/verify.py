@@ -24,7 +24,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     name: SweepName,
     trial: Annotated[
-        str, typer.Argument(help="A trial, by its id or its label. Default: all trials.")
+        str,
+        typer.Argument(
+            help="A trial, by its id, its label or a part of it that no other has. Default: all trials."
+        ),
     ] = "",
     updates: Annotated[
         int,

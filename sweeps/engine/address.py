@@ -138,6 +138,14 @@ def free(head: Head) -> dict[str, Mapping[str, float]]:
     return {node.node_id.hex(): node.resources_available for node in found}
 
 
+def scales(head: Head) -> bool:
+    """Whether a cluster has an autoscaler that starts nodes for what is asked, which is Ray's second."""
+    # What Ray's `is_autoscaler_v2` reads where a process has joined.
+    space, key = b"__autoscaler", b"__autoscaler_v2_enabled"
+    answer = _call(head.address, "InternalKVGet", "InternalKV", namespace=space, key=key)
+    return bool(answer.value == b"1")
+
+
 def _head(where: str, nodes: Iterable[Any]) -> Head:
     alive = [node for node in nodes if node.state == node.ALIVE]
     here = any(_is_there(Path(node.raylet_socket_name)) for node in alive)
@@ -163,8 +171,11 @@ def _connect(where: str, named: str) -> None:
         raise ClusterError(f"{named}: nothing listens there ({error.strerror}). {up}") from error
 
 
-def _call(where: str, method: str, of: str = "NodeInfo", *, token: bool = True) -> Any:
-    """What the head answers to a call of Ray's; `grpc.RpcError` if it does not within seconds."""
+def _call(
+    where: str, method: str, of: str = "NodeInfo", *, token: bool = True, **fields: bytes
+) -> Any:
+    """What the head answers to a call of Ray's with these fields; `grpc.RpcError` if it does not within
+    seconds."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import gcs_service_pb2 as messages
@@ -172,7 +183,7 @@ def _call(where: str, method: str, of: str = "NodeInfo", *, token: bool = True) 
 
     channel = init_grpc_channel(where) if token else grpc.insecure_channel(where)
     with channel:
-        asked = getattr(messages, f"{method}Request")()
+        asked = getattr(messages, f"{method}Request")(**fields)
         service = getattr(services, f"{of}GcsServiceStub")(channel)
         return getattr(service, method)(asked, timeout=_ANSWER_SECONDS)
 

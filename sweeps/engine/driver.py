@@ -30,7 +30,7 @@ from sweeps.plan import arms, horizons
 from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
-from sweeps.plan.space import OptunaSearch
+from sweeps.plan.sections import OptunaSearch
 from sweeps.policies import Promotion, Stop
 from sweeps.policies.pools import Pools
 from sweeps.selection import Measured, best_group, first_at_most, last_record

@@ -89,7 +89,12 @@ class Readers:
 
 
 def preview(request: Request, folder: Path, options: Options, console: Console) -> led.Row:
-    """Print the trials of a request, what they cost, and how long they take here; the same for programs."""
+    """Print the trials of a request, what they cost, and how long they take here; the same for programs.
+
+    Raises the `CommandError` with which `run` would end before it trains, as far as that is known.
+    """
+    _require_a_slot(request, options)
+    _require_a_folder(folder)
     with as_stored(led.Files(folder), options.store) as files:
         return _preview(request, folder, led.ReadLedger(files), options, console)
 
@@ -98,11 +103,12 @@ def _preview(
     request: Request, folder: Path, ledger: led.ReadLedger, options: Options, console: Console
 ) -> led.Row:
     """The preview of the sweep in a folder, which has these rows."""
-    _require_a_slot(request, options)
     there = None if options.address == LOCAL else _share_there(request, options)
     _refuse_audit(request, options.audit)
     facts = CorpusFacts(lambda message: console.print(message, style="dim", highlight=False))
     before = list(led.rows(ledger.files, {"sweep", "planned"}))
+    if not before and options.address == LOCAL:
+        require_a_place()
     request, tried = with_choices(request, before, lambda note: console.print(note, style="dim"))
     show_choice(tried, console)
     machine = this_machine(request, options.gpus)
@@ -206,6 +212,12 @@ def _require_a_slot(request: Request, options: Options) -> None:
         raise UsageError(f"--gpus {options.gpus}: a running cluster has its own; leave --gpus out")
 
 
+def _require_a_folder(folder: Path) -> None:
+    """Raise `StorageError` if a sweep can't be written into a folder."""
+    with storing(folder):
+        led.require_writable(led.Files(folder))
+
+
 def _require_ray(options: Options) -> None:
     """Raise `StorageError` if a Ray of its own can't start here, or `ClusterError` if that at the
     address can't be joined."""
@@ -267,6 +279,7 @@ def _run(
     files = led.Files(folder)
     _refuse_audit(request, options.audit)
     _require_a_slot(request, options)
+    _require_a_folder(folder)
     by_workers = options.address != LOCAL
     with (
         _resumable(files, options),

@@ -16,6 +16,7 @@ class Share:
 
     free: int  # where nobody else holds what they take
     total: int  # if there were no other jobs
+    is_awaited: bool = False  # no node can run a trial before an autoscaler has started one
 
     @property
     def others(self) -> int:
@@ -35,7 +36,13 @@ class Share:
 
     @property
     def words(self) -> str:
-        """What is free and what others hold."""
+        """What is free and what others hold, or that nodes are waited for."""
+        if self.is_awaited:
+            return (
+                "no node can run a trial yet; the cluster's autoscaler has to start one. How many it may start is "
+                f"not known here: the time is that of {quantity(self.total, 'trial')} at once, and with "
+                "--slots N that of N"
+            )
         if not self.others:
             return f"no other job holds any of the {quantity(self.total, 'slot')} of the cluster"
         if not self.free:

@@ -123,8 +123,8 @@ from sweeps.engine.scratch import (  # noqa: E402
 from sweeps.engine.sharing import Share, Use  # noqa: E402
 from sweeps.engine.silence import Silence  # noqa: E402
 from sweeps.ledger import Files  # noqa: E402
-from sweeps.plan.space import Resources  # noqa: E402
-from sweeps.text import duration  # noqa: E402
+from sweeps.plan.sections import Resources  # noqa: E402
+from sweeps.text import duration, joined, quantity  # noqa: E402
 from tinylm import config as cfg  # noqa: E402
 from tinylm.data import cache_folder  # noqa: E402
 from tinylm.exits import by_signal, code_of  # noqa: E402
@@ -754,6 +754,12 @@ class Cluster:
             return self._checked.resources()
         return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
+    def usable(self) -> list[Mapping[str, float]]:
+        """The resources of each node that was not left out, also of those that have no room for a trial."""
+        left_out = self.left_out()
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        return [node["Resources"] for node in alive if node["NodeID"] not in left_out]
+
     def share(self, limit: int | None) -> Share:
         """How many trials may run on it at once, `limit` at most, by what was free within the last second."""
         nodes = self.nodes()
@@ -955,22 +961,42 @@ def require_cluster(address: str) -> None:
 
 def share(cluster: Cluster, limit: int | None) -> Share:
     """How many trials the cluster runs at once, `limit` at most; `ClusterError` if it can't run any."""
-    return _some(cluster.share(limit), cluster.takes)
+    return _some(cluster.share(limit), cluster.takes, cluster.usable())
 
 
 def share_of(address: str, resources: Resources, limit: int | None, gpus: int | None) -> Share:
     """How many trials the cluster at an address would run at once, `limit` at most, without joining it;
     `ClusterError` if it does not answer, or can't run any."""
     head = addresses.ask(address)
-    takes = _takes(resources, gpus, head.alive.values(), scales=False)
-    return _some(_share(takes, head.alive, Use(addresses.free(head), {}), limit), takes)
+    has_autoscaler, nodes = addresses.scales(head), head.alive.values()
+    takes = _takes(resources, gpus, nodes, scales=has_autoscaler)
+    found = _share(takes, head.alive, Use(addresses.free(head), {}), limit)
+    if found.total == 0 and has_autoscaler:
+        return Share(0, limit or 1, is_awaited=True)
+    return _some(found, takes, nodes)
 
 
-def _some(found: Share, takes: Mapping[str, float]) -> Share:
+def _some(found: Share, takes: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> Share:
+    """What was found of a cluster with these nodes; `ClusterError` if it can't run a trial, which takes so much."""
     if found.total == 0:
-        needs = " and ".join(f"{need:g} {name}" for name, need in takes.items())
-        raise ClusterError(f"no node has the {needs} that a trial needs")
+        alike = Counter(_amounts({name: has.get(name, 0.0) for name in takes}) for has in nodes)
+        there = [f"{quantity(number, 'node')} with {has}" for has, number in alike.items()]
+        listed = f" (the cluster has {joined(there)})" if there else ""
+        raise ClusterError(
+            f"no node has the {_amounts(takes)} that a trial needs{listed}; add one that has, with "
+            "`ray start --address=HOST:PORT` there, or ask for less under `resources` of the space"
+        )
     return found
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    """Resources as people read them."""
+    return joined(
+        [
+            f"{amount / 1e9:.3g} GB of memory" if name == "memory" else f"{amount:g} {name}"
+            for name, amount in resources.items()
+        ]
+    )
 
 
 def _takes(

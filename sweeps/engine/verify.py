@@ -18,11 +18,11 @@ from sweeps.engine.driver import Job
 from sweeps.engine.failures import failure_of
 from sweeps.engine.machine import is_too_large
 from sweeps.exits import CommandError, UsageError, message_of
+from sweeps.steering import find_trial
 from sweeps.text import quantity
 from tinylm import config as cfg
 from tinylm import data
 
-SHOWN = 8  # names of trials in a message
 TOLERANCE = 1e-3  # largest relative difference of a loss on another kind of machine
 _LOSSES = ("train_loss", "val_loss", "bits_per_byte")
 
@@ -60,22 +60,9 @@ class Verified:
 
 
 def find_trials(sweep: led.Sweep, name: str) -> list[led.Trial]:
-    """The trial with this id or label, or all trials if there is no name; `UsageError` if there is no
-    such trial, if several have the label, or if no trial has anything to compare with."""
-    if not name:
-        found = list(sweep.trials.values())
-    else:
-        named = [one for one in sweep.everything if name in {one.trial, one.label}]
-        found = [one for one in named if not one.is_withdrawn] or named
-        if not found:
-            names = [text for one in sweep.everything for text in (one.label, one.trial)]
-            labels = names[::2]
-            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-            hint = cfg.did_you_mean(name, names) or f"; there are {', '.join(labels[:SHOWN])}{more}"
-            raise UsageError(f"{name}: no such trial in {sweep.source}{hint}")
-        if len(found) > 1:
-            ids = ", ".join(one.trial for one in found)
-            raise UsageError(f"{name}: several trials have this label; name one by its id: {ids}")
+    """The trial that a name means, or all trials if there is no name; `UsageError` as of
+    `steering.find_trial`, or if no trial has anything to compare with."""
+    found = [find_trial(sweep.everything, name)] if name else list(sweep.trials.values())
     if not any(recorded(one, 1) for one in found):
         raise UsageError(
             f"{name or sweep.source}: nothing is measured yet, so nothing can be verified"

@@ -24,7 +24,7 @@ from sweeps.engine.sharing import Share, Sharing
 from sweeps.plan import arms
 from sweeps.plan.horizons import FACTORS
 from sweeps.plan.request import PlannedTrial, Request
-from sweeps.plan.space import Speedup
+from sweeps.plan.sections import Speedup
 from sweeps.plan.trials import Load, Plan
 from sweeps.selection import context_lengths
 from sweeps.simulate.forecast import Forecast

@@ -14,7 +14,7 @@ from sweeps.findings.results import Results, back_words, steered_words
 from sweeps.findings.stability import LR
 from sweeps.ledger import Trial
 from sweeps.outcomes import outcome, overfit
-from sweeps.plan.space import CONTEXT
+from sweeps.plan.sections import CONTEXT
 from sweeps.selection import END, ContextLengths, best_record, context_lengths
 from sweeps.stats import NOISE_MARGIN
 from sweeps.text import init_words, joined, loss, named, quantity, short_name, show

@@ -20,7 +20,7 @@ from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
 from sweeps.ledger import BASELINE, Row, Version
 from sweeps.outcomes import outcome
-from sweeps.plan.space import BATCH
+from sweeps.plan.sections import BATCH
 from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity

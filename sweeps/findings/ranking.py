@@ -12,7 +12,7 @@ from sweeps.findings.results import Results, SweptPath, TrialResult, status_of, 
 from sweeps.findings.stability import LR
 from sweeps.ledger import BY_HAND, Row, Trial
 from sweeps.outcomes import overfit
-from sweeps.plan.space import CONTEXT
+from sweeps.plan.sections import CONTEXT
 from sweeps.selection import (
     Measured,
     Point,

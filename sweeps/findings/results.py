@@ -17,7 +17,8 @@ from sweeps import ledger
 from sweeps.exits import UsageError
 from sweeps.findings.earlier import Beside, Elsewhere
 from sweeps.ledger import AT_TARGET, BY_HAND, Files, Row, Sweep, Trial, ends_attempt
-from sweeps.plan.space import Space, parse
+from sweeps.plan.reading import parse
+from sweeps.plan.space import Space
 from sweeps.selection import (
     END,
     ContextLengths,

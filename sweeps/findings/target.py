@@ -7,7 +7,7 @@ from statistics import fmean
 from sweeps.findings.arms import ArmRuns, ToTarget
 from sweeps.findings.results import Results, TrialResult
 from sweeps.ledger import Row
-from sweeps.plan.space import Target
+from sweeps.plan.sections import Target
 from sweeps.selection import Measured, first_at_most
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.ledger import BASELINE, Role, pool_of
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of, without_multiples
-from sweeps.plan.space import BATCH, Arm, Each, PowersOfTwo, Times
+from sweeps.plan.sections import BATCH, Arm, Each, PowersOfTwo, Times
 from sweeps.text import short_name
 from tinylm import config as cfg
 from tinylm.config import ConfigError

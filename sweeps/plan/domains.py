@@ -243,6 +243,20 @@ class Choice(Listed):
 class Range(Domain):
     """Floats between two bounds, which a draw practically never meets."""
 
+    whole: ClassVar[str] = "int"  # the kind of a range of whole numbers that is drawn from likewise
+
+    @property
+    def whole_ends(self) -> list[int]:
+        """The lowest and the highest whole number in it; empty unless it has two."""
+        low, high = self.bounds or (0.0, 0.0)
+        ends = [math.ceil(low), math.floor(high)]
+        return ends if ends[0] < ends[1] < 2**53 else []
+
+    @property
+    def in_whole_numbers(self) -> str:
+        """How the whole numbers in it are written."""
+        return _range(self.whole, self.whole_ends)
+
     def ends(self) -> list[Value]:
         """The floats next to the bounds."""
         low, high = self.bounds or (0.0, 0.0)
@@ -282,6 +296,7 @@ class LogUniform(Range):
 
     form = "{loguniform: [a, b]}"
     is_log = True
+    whole = "logint"
     loguniform: PositiveBounds
     _check = field_validator("loguniform")(ascending)
 

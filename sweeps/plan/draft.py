@@ -17,12 +17,14 @@ _SAMPLES = 16  # of a search of several paths
 def space_of(question: str, vary: Sequence[str], base: cfg.Config) -> dict[str, Any]:
     """A space as its file has it: a grid of one path, or a random search of several.
 
-    `vary` are paths, or PATH=VALUES with a list or a domain in YAML. `ConfigError` with every path that is
-    unknown, or of which it is not known what to try.
+    `vary` are paths, or PATH=VALUES with a list or a domain in YAML. `ConfigError` if the question is blank,
+    and with every path that is unknown, or of which it is not known what to try.
     """
     several = len(vary) > 1
     space: dict[str, Any] = {}
     wrong: list[str] = []
+    if not question.strip():
+        wrong.append(f"--question: expected text that is not blank, got {question!r}")
     for one in vary:
         path, equals, text = one.partition("=")
         try:
@@ -51,8 +53,7 @@ def _given(path: str, text: str) -> Any:
 def _domain(path: str, base: cfg.Config, *, drawn: bool) -> dict[str, Any]:
     """What to try of a path around its own value: a range where numbers are drawn, else a list."""
     if path not in cfg.PATHS:
-        hint = cfg.did_you_mean(path, cfg.PATHS)
-        raise cfg.ConfigError([f"--vary {path}: unknown path{hint}"])
+        raise cfg.ConfigError([f"--vary {path}: {cfg.no_path(path)}"])
     now = cfg.flatten(base.model_dump())[path]
     if isinstance(now, float) and now > 0:
         from_one = _is_near_one(path, now)

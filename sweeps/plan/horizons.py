@@ -16,7 +16,7 @@ from sweeps.plan import arms
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Value
 from sweeps.plan.request import PlannedTrial, Request, label_of
-from sweeps.plan.space import BUDGET
+from sweeps.plan.sections import BUDGET
 from sweeps.text import show
 from tinylm.config import ConfigError
 

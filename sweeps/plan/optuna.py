@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sweeps.plan import trials as plan
 from sweeps.plan.domains import Value
 from sweeps.plan.request import Machine, PlannedTrial, Request
-from sweeps.plan.space import OptunaSearch
+from sweeps.plan.sections import OptunaSearch
 
 _MOST_ASKED = (
     100  # suggestions in a row that are impossible or known, before one is drawn at random

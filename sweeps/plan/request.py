@@ -10,16 +10,9 @@ from typing import Any
 from sweeps.exits import refuse_url
 from sweeps.ledger import BITS, LONGEST_NAME, RESULTS, Role, is_name, pool_of
 from sweeps.plan.domains import Multiple, Value
-from sweeps.plan.space import (
-    BATCH,
-    BUDGET,
-    CONFIRMING_SEED,
-    CONTEXT,
-    TUNING_SEED,
-    Space,
-    find,
-    read,
-)
+from sweeps.plan.reading import find, read
+from sweeps.plan.sections import BATCH, BUDGET, CONTEXT
+from sweeps.plan.space import CONFIRMING_SEED, TUNING_SEED, Space
 from sweeps.policies.pools import Pools
 from sweeps.text import short_name, show
 from tinylm import config as cfg

@@ -21,7 +21,8 @@ from sweeps.plan import arms, horizons
 from sweeps.plan.arms import PlannedArm
 from sweeps.plan.domains import Depends, Domain, Multiple, Value, key
 from sweeps.plan.request import Machine, PlannedTrial, Request, label_of
-from sweeps.plan.space import OptunaSearch, RandomSearch, check_rungs, missed_rung
+from sweeps.plan.rungs import check_rungs, missed_rung
+from sweeps.plan.sections import OptunaSearch, RandomSearch
 from tinylm import config as cfg
 from tinylm.config import ConfigError
 

@@ -19,7 +19,8 @@ from sweeps.findings.trends import DIGITS
 from sweeps.findings.tuning import Unsettled
 from sweeps.ledger import Row, Trial
 from sweeps.outcomes import Overfit, overfit
-from sweeps.plan.space import BATCH, CONTEXT, Looks, Space, Times
+from sweeps.plan.sections import BATCH, CONTEXT, Looks, Times
+from sweeps.plan.space import Space
 from sweeps.report.answer import unfinished_words
 from sweeps.report.overfitting import passes_of
 from sweeps.selection import when

@@ -5,7 +5,7 @@ from typing import Any
 
 from sweeps.findings.results import Results
 from sweeps.ledger import Row
-from sweeps.plan.space import Looks, OptunaSearch, RandomSearch
+from sweeps.plan.sections import Looks, OptunaSearch, RandomSearch
 from sweeps.report.next_steps import flow
 from sweeps.text import joined, quantity
 

@@ -13,8 +13,8 @@ from fractions import Fraction
 from typing import Any
 
 from sweeps import ledger as led
+from sweeps.plan.reading import parse
 from sweeps.plan.request import Request
-from sweeps.plan.space import parse
 from sweeps.plan.trials import Load
 from sweeps.policies.none import RunAll
 from sweeps.policies.values import Values

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import HOST, Node, free_port, needs_mounts, node
+from clusters import HOST, Node, autoscaling, free_port, needs_mounts, node
 from sweeping import command, run, write_space
 
 from sweeps.engine.address import not_up, require_address
@@ -132,6 +132,36 @@ def head() -> Iterator[Node]:
 def test_a_plan_counts_the_slots_of_the_cluster(asked: Asked, head: Node) -> None:
     done = ended([*asked, "--plan"], head.address)
     assert "7 trials at a time" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("more", [[], ["--plan"]], ids=["run", "plan"])
+def test_a_cluster_without_a_node_for_a_trial_is_told_with_what_it_has(
+    asked: Asked, more: list[str]
+) -> None:
+    space = Path(asked[3])
+    space.write_text(f"{space.read_text()}resources: {{cpus: 2, memory: 1GB}}\n")
+    with node(None, "--num-cpus=1", "--memory=500000000") as small:
+        done = ended([*asked, *more], small.address)
+    assert done.returncode == Code.CLUSTER
+    assert (
+        "no node has the 2 CPU and 1 GB of memory that a trial needs (the cluster has 1 node with 1 CPU and "
+        "0.5 GB of memory); add one that has, with `ray start --address=HOST:PORT` there, or ask for less "
+        "under `resources`"
+    ) in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_plan_counts_on_an_autoscaler_that_has_started_no_node_yet(
+    asked: Asked, tmp_path: Path
+) -> None:
+    with autoscaling(tmp_path, most=2, idle_seconds=60) as head:
+        done = ended([*asked, "--plan", "--slots", "2"], head.address)
+    assert done.returncode == Code.DONE, done.stderr
+    assert "the cluster's autoscaler has to start one" in " ".join(done.stdout.split())
+    assert "2 trials at a time" in done.stdout
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sweeps.plan.draft import space_of
-from sweeps.plan.space import parse
+from sweeps.plan.reading import parse
 from tinylm import config as cfg
 
 BASE = cfg.load("cpu")
@@ -69,12 +69,21 @@ def test_a_draft_is_a_space(vary: list[str]) -> None:
     assert parse(space_of("q?", vary, BASE), "draft").space.keys() == set(vary)
 
 
-def test_all_paths_that_are_wrong_are_told() -> None:
-    vary = ["optim.learning_rate", "data.path", "optim.lr=[1e-3", "model.ffn", "model.ffn"]
+def test_all_that_is_wrong_is_told() -> None:
+    vary = [
+        "optim.learning_rate",
+        "budget",
+        "data.path",
+        "optim.lr=[1e-3",
+        "model.ffn",
+        "model.ffn",
+    ]
     with pytest.raises(cfg.ConfigError) as caught:
-        varied(*vary)
+        space_of(" ", vary, BASE)
     assert caught.value.problems == (
+        "--question: expected text that is not blank, got ' '",
         "--vary optim.learning_rate: unknown path; did you mean 'optim.lr'?",
+        "--vary budget: is a section; write one of its paths: budget.tokens, budget.seconds",
         "--vary data.path: say what to try, e.g. --vary 'data.path=[A, B]'",
         "--vary optim.lr: line 1 expected ',' or ']', but got '<stream end>'",
         "--vary model.ffn: is listed twice",

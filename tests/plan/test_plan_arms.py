@@ -12,10 +12,10 @@ from ledgers import studied
 
 from sweeps import ledger as led
 from sweeps.findings.everything import findings
-from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
 from sweeps.plan.arms import LEAST_UPDATES, PlannedArm, planned_arms, runs, tuning
 from sweeps.plan.request import Machine
+from sweeps.plan.space import TUNING_SEED
 from tinylm import config as cfg
 
 BASE = cfg.load("smoke")
@@ -56,7 +56,7 @@ def test_a_re_tune_grid_is_a_pool_on_a_seed_of_its_own() -> None:
         *[("tuning", "nope")] * 3,
     ]
     assert len({one.pool for one in trials}) == 2
-    assert {one.config.run.seed for one in trials} == {sp.TUNING_SEED}
+    assert {one.config.run.seed for one in trials} == {TUNING_SEED}
 
 
 def test_multiples_are_of_what_the_arm_has() -> None:
@@ -268,7 +268,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a blank hypothesis": (
         {"arms": {"x": {"hypothesis": " ", "set": {"model.norm": "none"}}}},
-        "arms.x.hypothesis: String should have at least 1 character",
+        'arms.x.hypothesis: expected text that is not blank, got " "',
     ),
     "an arm named as the baseline": (
         {"arms": {"Baseline": {"hypothesis": "h", "set": {"model.norm": "none"}}}},

@@ -11,8 +11,8 @@ import yaml
 from fakes import MACHINE, grid, problems, request
 
 from sweeps.ledger import RESULTS
-from sweeps.plan import space as sp
 from sweeps.plan import trials as pl
+from sweeps.plan.reading import find, parse, read
 from sweeps.plan.request import (
     PlannedTrial,
     Request,
@@ -21,6 +21,8 @@ from sweeps.plan.request import (
     read_request,
     sweep_folder,
 )
+from sweeps.plan.sections import Looks
+from sweeps.plan.space import Space, schema
 from tinylm import config as cfg
 from tinylm.config import PROBLEMS_SHOWN, ConfigError
 
@@ -36,7 +38,7 @@ def plan(tree: dict[str, Any], seed: int = 0) -> list[PlannedTrial]:
 def shipped(name: str, scale: str) -> list[PlannedTrial]:
     """What a shipped space plans at a scale."""
     path = Path("search_spaces") / f"{name}.yaml"
-    space, tree = sp.read(path)
+    space, tree = read(path)
     base = base_config(scale, space.base, str(path))
     return pl.plan(Request(space, tree, str(path), base, scale, 0), MACHINE).trials
 
@@ -85,16 +87,16 @@ def test_another_seed_draws_other_values() -> None:
     ],
 )
 def test_first_and_at_most_cut_the_looks(written: dict[str, Any], looks: tuple[int, ...]) -> None:
-    assert sp.Looks.model_validate(written).numbers == looks
+    assert Looks.model_validate(written).numbers == looks
 
 
 def test_a_list_of_seeds_is_one_look_at_its_length() -> None:
-    space = sp.Space.model_validate({**grid([1e-3]), "seeds": [4, 7, 9]})
+    space = Space.model_validate({**grid([1e-3]), "seeds": [4, 7, 9]})
     assert (space.looks, space.every_seed) == ((3,), [4, 7, 9])
 
 
 def test_the_seeds_of_looks_are_the_first_ones() -> None:
-    assert sp.Space.model_validate({**A_STUDY, "seeds": {"at_most": 4}}).every_seed == [0, 1, 2, 3]
+    assert Space.model_validate({**A_STUDY, "seeds": {"at_most": 4}}).every_seed == [0, 1, 2, 3]
 
 
 A_STUDY = {
@@ -343,7 +345,7 @@ def leaves(tree: Any, path: str = "") -> dict[str, Any]:
 
 def test_the_shipped_schema_is_that_of_the_models() -> None:
     shipped_schema = leaves(json.loads(Path("search_spaces/schema.json").read_text()))
-    current = leaves(sp.schema())
+    current = leaves(schema())
     paths = dict.fromkeys([*shipped_schema, *current])
     differing = [p for p in paths if shipped_schema.get(p, ...) != current.get(p, ...)]
     assert not differing, "search_spaces/schema.json is out of date; run `make schema`"
@@ -353,22 +355,22 @@ def test_the_shipped_schema_is_that_of_the_models() -> None:
 def test_every_shipped_space_names_the_schema_and_asks_a_question(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=schema.json")
-    assert sp.read(path)[0].question.endswith("?")
+    assert read(path)[0].question.endswith("?")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_space_that_a_ledger_holds_is_parsed_as_it_was_read(name: str) -> None:
-    space, tree = sp.read(Path("search_spaces") / f"{name}.yaml")
-    assert sp.parse(json.loads(json.dumps(tree)), "ledger.jsonl") == space
+    space, tree = read(Path("search_spaces") / f"{name}.yaml")
+    assert parse(json.loads(json.dumps(tree)), "ledger.jsonl") == space
 
 
 def test_a_key_without_a_value_is_parsed_as_missing() -> None:
-    assert sp.parse({**grid([1e-3]), "metric": None}, "x") == sp.parse(grid([1e-3]), "x")
+    assert parse({**grid([1e-3]), "metric": None}, "x") == parse(grid([1e-3]), "x")
 
 
 def test_every_problem_of_a_parsed_space_names_its_source() -> None:
     with pytest.raises(ConfigError) as caught:
-        sp.parse({**grid([1e-3]), "seeds": [1, 1], "repeats": 0}, "ledger.jsonl")
+        parse({**grid([1e-3]), "seeds": [1, 1], "repeats": 0}, "ledger.jsonl")
     paths = [problem.rpartition(": ")[0] for problem in caught.value.problems]
     assert paths == ["ledger.jsonl: seeds", "ledger.jsonl: repeats"]
 
@@ -377,12 +379,12 @@ def test_every_problem_of_a_parsed_space_names_its_source() -> None:
 @pytest.mark.parametrize("method", [["grid"], {"a": 1}, None, 3, True])
 def test_a_method_that_is_no_name_is_refused(method: object) -> None:
     with pytest.raises(ConfigError, match=r"ledger.jsonl: search"):
-        sp.parse({**grid([1e-3]), "search": {"method": method}}, "ledger.jsonl")
+        parse({**grid([1e-3]), "search": {"method": method}}, "ledger.jsonl")
 
 
 def test_a_parsed_space_may_name_paths_that_a_config_no_longer_has() -> None:
     tree = {**grid([1e-3]), "space": {"optim.gone": {"grid": [1]}}}
-    assert list(sp.parse(tree, "ledger.jsonl").space) == ["optim.gone"]
+    assert list(parse(tree, "ledger.jsonl").space) == ["optim.gone"]
 
 
 DRAWN_RATE = {"space": {"optim.lr": {"loguniform": [1e-3, 1e-2]}}}
@@ -722,6 +724,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"base": {"budget.seconds": 5.0}},
         "schedule.policy: asha needs a budget of tokens, but budget.seconds is 5; use {policy: none}",
     ),
+    "rungs by default in a budget of seconds": (
+        {"base": {"budget.seconds": 5.0}, "schedule": ...},
+        "schedule.policy: missing; by default asha needs a budget of tokens, but budget.seconds is 5",
+    ),
+    "a rung by default that no record hits": (
+        {
+            "base": {"eval.every_tokens": 3072, "run.checkpoint_every_tokens": 3072},
+            "schedule": ...,
+        },
+        "schedule.grace: missing; by default no record falls on the rung at 1024 tokens (1/8 of 8192): "
+        "eval.every_tokens is 3072; the nearest grace with a record is 3/8",
+    ),
     "money without a price": (
         {"caps": {"money": 5}},
         "money and price_per_hour must be set together",
@@ -813,7 +827,31 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a range that its path can't have": (
         {"search": RANDOM, "space": {"model.n_layers": {"uniform": [1, 4]}}},
-        "space.model.n_layers: expected a whole number, got",
+        "space.model.n_layers: expected whole numbers, got uniform; write {int: [1, 4]}",
+    ),
+    "a logarithmic range between fractions of what is counted": (
+        {"search": RANDOM, "space": {"model.d_ff": {"loguniform": [16.5, 64]}}},
+        "space.model.d_ff: expected whole numbers, got loguniform; write {logint: [17, 64]}",
+    ),
+    "a range without a whole number": (
+        {"search": RANDOM, "space": {"model.d_ff": {"one_minus_loguniform": [0.1, 0.5]}}},
+        "space.model.d_ff: expected whole numbers, got one_minus_loguniform; write {int: [a, b]}",
+    ),
+    "a range of what is counted that begins too low": (
+        {"search": RANDOM, "space": {"model.n_layers": {"uniform": [0, 4]}}},
+        "space.model.n_layers: expected at least 1, got 0",
+    ),
+    "a range beyond those of its path": (
+        {"search": RANDOM, "space": {"optim.lr_final_fraction": {"uniform": [-1, 1]}}},
+        "space.optim.lr_final_fraction: expected at least 0, got -1.0",
+    ),
+    "a range of names": (
+        {"search": RANDOM, "space": {"model.norm": {"uniform": [0, 2]}}},
+        "space.model.norm: no number is a value of this path, got uniform; write {choice: [pre, post, none]}",
+    ),
+    "a range of a switch": (
+        {"search": RANDOM, "space": {"run.compile": {"int": [0, 1]}}},
+        "space.run.compile: no number is a value of this path, got int; write {choice: [false, true]}",
     ),
     "a start point that is not in the space": (
         {"search": RANDOM, "start": [{"optim.lrr": 1}], **DRAWN_RATE},
@@ -896,6 +934,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"optim": {"lr": {"grid": [1]}}}},
         "space.optim: write whole paths, e.g. optim.lr",
     ),
+    "a section as a path": (
+        {"space": {"budget": {"grid": [1]}}},
+        "space.budget: is a section; write one of its paths: budget.tokens, budget.seconds",
+    ),
+    "a multiple of a section": (
+        {"base": {"model.d_ff": {"times": 4, "of": "budget"}}},
+        "base.model.d_ff.of: budget: is a section; write one of its paths: budget.tokens, budget.seconds",
+    ),
+    "a section at the top": (
+        {"model": {"n_layers": 2}},
+        "model: unknown key; did you mean 'base: {model.NAME: ..}, with whole paths'?",
+    ),
+    "a blank question": ({"question": " "}, 'question: expected text that is not blank, got " "'),
     "a name of nanoGPT": (
         {"space": {"n_embd": {"grid": [32]}}},
         "space.n_embd: unknown path; did you mean 'model.d_model'?",
@@ -945,7 +996,7 @@ def told(folder: Path, tree: dict[str, Any]) -> set[str]:
     path = folder / "asked.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     try:
-        sp.read(path)
+        read(path)
     except ConfigError as error:
         return {problem.removeprefix(f"{path}: ") for problem in error.problems}
     return set()
@@ -1048,6 +1099,13 @@ def test_mistakes_of_an_arm_hide_no_others(tmp_path: Path) -> None:
         "arms.b.set.optim.lr: expected a number above 0, got -1",
         "arms.baseline: the baseline is the base config itself, and is not listed among the arms",
         "seeds: a study needs two or more, got [0]",
+    }
+
+
+def test_a_study_without_seeds_is_told_how_they_are_written(tmp_path: Path) -> None:
+    assert told(tmp_path, {"question": "q", "arms": {"a": ARM}, "speedup": {"seeds": 2}}) == {
+        "seeds: missing; a study needs two or more, e.g. seeds: [0, 1, 2], or seeds: {looks: [3, 5, 8, 12]} "
+        "to add seeds to the arms that are not settled"
     }
 
 
@@ -1219,12 +1277,12 @@ def test_a_key_that_is_empty_has_no_other_problem(
 )
 def test_a_name_with_a_path_in_it_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="expected a space's name"):
-        sp.find(name)
+        find(name)
 
 
 def test_an_unknown_space_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
-        sp.find("lrr")
+        find("lrr")
 
 
 HEADS = {
@@ -1589,7 +1647,7 @@ def test_of_many_unknown_keys_the_first_are_shown_with_the_nearest_names(tmp_pat
     path = tmp_path / "asked.json"
     path.write_text(json.dumps({**grid([1e-3]), "base": {f"optim.l{k}": 1 for k in range(1000)}}))
     with pytest.raises(ConfigError) as caught:
-        sp.read(path)
+        read(path)
     shown = caught.value.shown.splitlines()
     assert shown[0].endswith("base.optim.l0: unknown path; did you mean 'optim.lr'?")
     assert (len(shown), shown[-1]) == (PROBLEMS_SHOWN + 1, f"and {1000 - PROBLEMS_SHOWN} more")

@@ -111,6 +111,11 @@ def test_overlay_leaves_its_argument_alone() -> None:
         ({"optim.lrr": 1e-3}, "optim.lrr: unknown path; did you mean 'optim.lr'?"),
         ({"model.n_layer": 1}, "model.n_layer: unknown path; did you mean 'model.n_layers'?"),
         ({"zzz": 1}, "zzz: unknown path"),
+        (
+            {"budget": 3},
+            "budget: is a section; write one of its paths: budget.tokens, budget.seconds",
+        ),
+        ({"model": {"n_layers": 3}}, "model: write whole paths, e.g. model.n_layers"),
         ({"optim.lr": "fast"}, 'optim.lr: expected a number, got "fast"'),
         ({"optim.lr": -1.0}, "optim.lr: expected a number above 0, got -1.0"),
         ({"optim.lr": math.nan}, "optim.lr: expected a finite number, got NaN"),
