@@ -5,7 +5,7 @@ Every comparison is at equal tokens and paired by seed. The noise is measured in
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sweeps import stats
@@ -140,7 +140,12 @@ def comparison(
     if (seen_noise := _noise_of_look(results, arms)) is not None:
         noise_of = seen_noise["of"]
         noise = stats.Noise(**{name: seen_noise[name] for name in seen_noise if name != "of"})
-    measured = [_arm(results, base, arm, point, is_void=arm.name in void) for arm in arms]
+    losses = [_losses(arm, point, results.metric) for arm in arms]
+    beside = [losses[1:], *[losses[:1] for _ in arms[1:]]]
+    measured = [
+        _arm(results, base, arm, point, others, is_void=arm.name in void)
+        for arm, others in zip(arms, beside, strict=True)
+    ]
     adjusted, tested = _adjusted(measured[1:], unsettled)
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
@@ -199,9 +204,15 @@ def _noise(
 
 
 def _arm(
-    results: Results, base: ArmRuns, arm: ArmRuns, point: Point | None, *, is_void: bool
+    results: Results,
+    base: ArmRuns,
+    arm: ArmRuns,
+    point: Point | None,
+    beside: Sequence[Mapping[int, float]],
+    *,
+    is_void: bool,
 ) -> ArmFindings:
-    """The findings on an arm, before its verdict."""
+    """The findings on an arm, before its verdict; `beside` are the losses that its own are compared with."""
     own, other = (_losses(each, point, results.metric) for each in (arm, base))
     seeds = [seed for seed in other if seed in own]
     compared = bool(seeds) and not is_void and not arm.is_baseline
@@ -223,7 +234,7 @@ def _arm(
         p_holm=None,
         verdict=Verdict("baseline", "the baseline"),
         outcomes=tuple(sorted({kind for t in arm.runs.values() if (kind := outcome(t))})),
-        cautions=tuple(cautions(results, base, arm, own, other)),
+        cautions=tuple(cautions(results, base, arm, own, beside)),
     )
 
 
@@ -391,11 +402,16 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     if seen is not None:
         arm = replace(arm, level=_level(seen))
-    return replace(arm, verdict=_verdict_of(results, base, arm, seen))
+    found = _verdict_of(results, base, arm, seen)
+    if found.kind == "no conclusion":
+        seeds = base.runs if seen is None else seen["seeds"]
+        lacking = _without(base, arm.runs, seeds)
+        found = replace(found, detail="; ".join(filter(None, [found.detail, *lacking])))
+    return replace(arm, verdict=found)
 
 
 def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | None) -> Verdict:
-    """The verdict on an arm at its last look."""
+    """The verdict on an arm at its last look; one without a conclusion does not yet say what the look lacks."""
     early, looks = _without_losses(arm, base), results.space.looks
     if arm.is_void and early is not None:
         return early
@@ -505,7 +521,7 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
-    yield from _without(base, arm.runs, seen)
+    yield from _without(base, arm.runs, seen["seeds"])
     if results.sweep.repairs:
         yield f"after {results.repaired_words}"
     if arm.level > 5:
@@ -530,10 +546,10 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
         yield "within a bound that was chosen after results were seen"
 
 
-def _without(base: ArmRuns, arm: ArmRuns, seen: Row) -> Iterator[str]:
-    """What is said of runs that a look lacks, because somebody stopped them or they failed, and of trials of re-tune
-    grids that somebody stopped: what they would have shown may be why."""
-    seeds = [seed for seed in seen["seeds"] if seed in arm.runs or seed in base.runs]
+def _without(base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]:
+    """What is said of runs on the seeds that a look asked for which it lacks, because somebody stopped them or they
+    failed, and of trials of re-tune grids that somebody stopped: what they would have shown may be why."""
+    seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
     every = (
         ("its {}", "run", runs[0]),
@@ -575,7 +591,11 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
             return Verdict("no conclusion", "no conclusion", why)
     for who, name in ((arm.runs, "its"), (base, "the baseline's")):
         ended = {"finished", "diverged", "failed"}
-        going = [trial for trial in who.runs.values() if trial.status not in ended]
+        going = [
+            trial
+            for trial in who.runs.values()
+            if trial.status not in ended and not trial.is_stopped_by_hand
+        ]
         if going:
             least = min(trial.tokens for trial in going)
             return undecided(f"{name} runs are at {least:,} of {going[0].budget:,} tokens")
