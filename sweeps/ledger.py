@@ -761,7 +761,9 @@ class Sweep:
     # plans; each higher number that a later row plans follows.
     registered: Row | None = None
     ends: list[int] = field(default_factory=list)
-    forecast: Row | None = None  # the last `forecast` row
+    forecast: Row | None = None  # the `forecast` row of the request
+    # Of every trial, the tokens that it had been trained on when that was made; repeated work counts again.
+    spent_at_forecast: dict[str, int] = field(default_factory=dict)
     nodes: list[tuple[float, Row]] = field(
         default_factory=list
     )  # `node` rows, and when as `seconds`
@@ -902,6 +904,7 @@ class Sweep:
         match row["kind"]:
             case "forecast":
                 self.forecast = row
+                self.spent_at_forecast = {one.trial: one.spent_tokens for one in self.everything}
             case "node":
                 self.nodes.append((self.seconds, row))
             case "repaired":
@@ -984,6 +987,7 @@ class Sweep:
         self.chosen.clear()
         self.horizons.clear()
         self.confirming = None
+        self.forecast = None
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]
