@@ -728,10 +728,14 @@ class Version:
         return cls(look["metric"], trial, against, changes, seeds, variance)
 
     def agrees(self, other: "Version") -> bool:
-        """Whether it is the same version with as many seeds, or more, or fewer."""
+        """Whether it is the same version with as many seeds, or more, or fewer, however its changes are written."""
         pairs = zip(self.seeds, other.seeds, strict=False)
         same = all(one == another for one, another in pairs)
-        return same and replace(self, seeds=[]) == replace(other, seeds=[])
+        mine, others = (
+            replace(one, seeds=[], changes={} if one.trial else one.changes)
+            for one in (self, other)
+        )
+        return same and mine == others
 
 
 @dataclass
@@ -760,6 +764,8 @@ class Sweep:
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
     # plans; each higher number that a later row plans follows.
     registered: Row | None = None
+    # The last `chosen` row of each arm while that row was in force.
+    registered_choices: dict[str, Row] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the `forecast` row of the request
     # Of every trial, the tokens that it had been trained on when that was made; repeated work counts again.
@@ -821,11 +827,12 @@ class Sweep:
 
     def seen(self, arm: str, version: "Version") -> Row | None:
         """What the last look found of a version of an arm, in the metric that is asked for; None before its
-        first look."""
+        first look. The arm may have had another name then."""
         for row in reversed(self.looks):
-            seen: Row | None = row["arms"].get(arm)
-            if seen is not None and version.agrees(Version.of(seen, row)):
-                return seen
+            own: Mapping[str, Row] = {arm: row["arms"][arm]} if arm in row["arms"] else {}
+            for seen in (*own.values(), *row["arms"].values()):
+                if version.agrees(Version.of(seen, row)):
+                    return seen
         return None
 
     @property
@@ -937,6 +944,8 @@ class Sweep:
             self.find(trial)
         if row["kind"] == "chosen":
             self.chosen[row["arm"]] = row
+            if self.request is self.registered:
+                self.registered_choices[row["arm"]] = row
         elif row["kind"] == "horizon":
             self.horizons[row["tokens"]] = row
         elif row["kind"] == "confirming":
@@ -975,6 +984,7 @@ class Sweep:
         """Keep what is asked as it was before the first run of an arm ended."""
         if self.registered is None and self.request is not None:
             self.registered, self.ends = self.request, [_most_seeds(self.request)]
+            self.registered_choices = dict(self.chosen)
 
     def _ask(self, row: Row) -> None:
         if self.request is None:

@@ -348,15 +348,14 @@ def _seen(results: Results, name: str) -> Row | None:
 
 def _dropped(results: Results) -> Iterator[Dropped]:
     """What looks found of arms as the study has them no more."""
-    chosen = results.sweep.chosen
-    known = {name: [_version(results, name)] for name in chosen if name != BASELINE}
+    known = [_version(results, name) for name in results.sweep.chosen if name != BASELINE]
     for row in reversed(results.sweep.looks):
         metric: Metric = row["metric"]
         for name, seen in row["arms"].items():
             version = Version.of(seen, row)
-            if any(version.agrees(one) for one in known.setdefault(name, [])):
+            if any(version.agrees(one) for one in known):
                 continue
-            known[name].append(version)
+            known.append(version)
             found = Verdict("no conclusion", "no conclusion")
             if seen["decision"] != "no conclusion":
                 words = f"{100 - _level(seen)}% interval"
@@ -376,11 +375,11 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
     if not results.sweep.looks:
         return None
     last = results.sweep.looks[-1]
-    names = {arm.name for arm in arms if not arm.is_baseline}
+    every = [_seen(results, arm.name) for arm in arms if not arm.is_baseline]
+    found = [seen for seen in every if seen in last["arms"].values()]
     asked = results.space.looks[-1]
-    is_current = last["arms"].keys() == names and all(
-        _seen(results, name) == one and len(one["seeds"]) <= asked
-        for name, one in last["arms"].items()
+    is_current = len(found) == len(every) == len(last["arms"]) and all(
+        len(seen["seeds"]) <= asked for seen in last["arms"].values()
     )
     noise: Row | None = last["noise"] if is_current else None
     return noise
@@ -428,7 +427,7 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
         return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
     if decision == "no conclusion":
         return _lost(arm, base, decision) or _open(results, base, arm, seen)
-    margin = _look_of(results, arm, seen).get("margin")
+    margin = _look_of(results, arm, seen)[0].get("margin")
     effect, unit = stats.Effect.of(seen), UNITS[results.metric]
     judged = settled(decision, effect, unit, arm.interval_words, margin=margin)
     if seen["low"] is None:
@@ -509,15 +508,19 @@ def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -
     return f"{duration(seconds)} of training"
 
 
-def _look_of(results: Results, arm: ArmFindings, seen: Row) -> Row:
-    """The look that found this of an arm."""
-    return next(row for row in results.sweep.looks if row["arms"].get(arm.name) == seen)
+def _look_of(results: Results, arm: ArmFindings, seen: Row) -> tuple[Row, str]:
+    """The look that found this of an arm, and its name then."""
+    for row in results.sweep.looks:
+        names = [name for name, one in row["arms"].items() if one == seen]
+        if names:
+            return row, arm.name if arm.name in names else names[0]
+    raise AssertionError  # what is seen of an arm is of a look
 
 
 def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
     sweep = results.sweep
-    look = _look_of(results, arm, seen)
+    look, then = _look_of(results, arm, seen)
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
@@ -526,11 +529,13 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
         yield f"after {results.repaired_words}"
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
-    planned = registered.get("arms", {}).get(arm.name)
+    arms = registered.get("arms", {})
+    planned = arms.get(then)
+    hypotheses = [one["hypothesis"] for one in (arms.values() if planned is None else [planned])]
     is_other_metric = registered.get("metric", results.metric) != results.metric
-    if arm.name not in look["registered"] and not (planned and is_other_metric):
+    if then not in look["registered"] and not (planned and is_other_metric):
         yield f"{'added' if planned is None else 'changed'} after results were seen"
-    elif planned and planned["hypothesis"] != arm.runs.hypothesis:
+    elif hypotheses and arm.runs.hypothesis not in hypotheses:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
