@@ -1061,6 +1061,13 @@ class Sweep:
             self._register()
 
 
+def may_have_dropped(repaired: Row, kinds: Collection[str]) -> bool:
+    """Whether a repair dropped rows of some kinds, or the row of an earlier repair, or lines that can't be read."""
+    dropped = repaired["dropped"]
+    unread = repaired["lines"] - sum(dropped.values())
+    return unread > 0 or any(kind in dropped for kind in (*kinds, "repaired"))
+
+
 def _most_seeds(request: Row) -> int:
     """The most seeds that a `sweep` row of a study plans; rows of earlier versions have a list of them."""
     looks: Sequence[int] = request.get("looks") or [len(request["space"].get("seeds", [0]))]

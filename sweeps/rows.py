@@ -147,15 +147,17 @@ class LedgerError(CommandError):
     """The ledger is damaged: a line before its end is no row that could have been written there."""
 
     code = Code.DAMAGED
+    what = ""  # is damaged, without where it lies
 
 
 def damaged(source: Path | str, number: int, why: object) -> LedgerError:
     """The error of the row with this number: its line, what is before it, and what saves that."""
     before = f"{number} whole row{'s' * (number != 1)} before it"
     command = f"sweeps ledger repair {shlex.quote(str(Path(source).parent))}"
-    return LedgerError(
-        f"{source}: line {number + 1} is damaged: {why}; `{command}` keeps the {before}"
-    )
+    what = f"line {number + 1} is damaged: {why}"
+    error = LedgerError(f"{source}: {what}; `{command}` keeps the {before}")
+    error.what = what
+    return error
 
 
 # The fields of each kind and their types (see `_types`); `?` marks one that may be missing.

@@ -12,19 +12,20 @@ from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
 from sweeps.findings.doubts import doubts
-from sweeps.findings.results import METRICS, UNITS, Results
+from sweeps.findings.results import METRICS, UNITS, Results, repaired_words
 from sweeps.findings.speedup import Speedups, speedup, speedups
 from sweeps.findings.stability import LR
 from sweeps.findings.target import to_target
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
-from sweeps.ledger import BASELINE, Row, Version
+from sweeps.ledger import BASELINE, Row, Version, may_have_dropped
 from sweeps.outcomes import outcome
 from sweeps.plan.space import BATCH
 from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
+_ENDS = {"finished", "diverged", "look"}  # rows without which a verdict may claim too much
 _NAMED = 2  # sweeps that studied an arm, too; of more, there is only the number
 
 
@@ -525,8 +526,9 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
     yield from _without(base, arm.runs, seen["seeds"])
-    if results.sweep.repairs:
-        yield f"after {results.repaired_words}"
+    before = [one for one in sweep.repairs if one["seq"] < look["seq"]]
+    if words := repaired_words([one for one in before if may_have_dropped(one, _ENDS)]):
+        yield f"after {words}"
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
     arms = registered.get("arms", {})
