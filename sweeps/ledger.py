@@ -764,7 +764,7 @@ class Sweep:
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
     # plans; each higher number that a later row plans follows.
     registered: Row | None = None
-    # The last `chosen` row of each arm while that row was in force.
+    # The last `chosen` row of each arm while that row was in force, or the first one after it.
     registered_choices: dict[str, Row] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the `forecast` row of the request
@@ -944,7 +944,7 @@ class Sweep:
             self.find(trial)
         if row["kind"] == "chosen":
             self.chosen[row["arm"]] = row
-            if self.request is self.registered:
+            if self.request is self.registered or row["arm"] not in self.registered_choices:
                 self.registered_choices[row["arm"]] = row
         elif row["kind"] == "horizon":
             self.horizons[row["tokens"]] = row

@@ -340,6 +340,23 @@ def test_an_arm_that_is_not_re_tuned_is_another_one(tmp_path: Path) -> None:
     assert "added after results were seen" in arm(facts_of(tmp_path), "plain")["words"]
 
 
+def test_values_that_are_chosen_anew_twice_are_told(tmp_path: Path) -> None:
+    """When the first run ends, the arm has no values yet. Its grid is widened then, and again after its first runs."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return MUCH(config, share) - config["optim"]["lr"] * is_bare(config)
+
+    def widened(*rates: float) -> dict[str, Any]:
+        grid = {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2, *rates]}}
+        return study(arms={"nope": NOPE}, seeds=[0, 1, 2], retune=grid)
+
+    conduct(tmp_path, widened(), how, records=64)
+    conduct(tmp_path, widened(3.2e-2), how, records=16 + 24 + 8)
+    sweep = conduct(tmp_path, widened(3.2e-2, 6.4e-2), how)
+    assert any(one.arm == "nope" and one.role == "run" for one in sweep.withdrawn.values())
+    assert "changed after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
 def test_an_arm_that_comes_back_in_another_text_is_what_it_was(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, MUCH, records=24)
