@@ -742,10 +742,14 @@ class Version:
         return cls(look["metric"], trial, against, changes, seeds, variance)
 
     def agrees(self, other: "Version") -> bool:
-        """Whether it is the same version with as many seeds, or more, or fewer."""
+        """Whether it is the same version with as many seeds, or more, or fewer, however its changes are written."""
         pairs = zip(self.seeds, other.seeds, strict=False)
         same = all(one == another for one, another in pairs)
-        return same and replace(self, seeds=[]) == replace(other, seeds=[])
+        mine, others = (
+            replace(one, seeds=[], changes={} if one.trial else one.changes)
+            for one in (self, other)
+        )
+        return same and mine == others
 
 
 @dataclass
@@ -774,8 +778,12 @@ class Sweep:
     # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
     # plans; each higher number that a later row plans follows.
     registered: Row | None = None
+    # The last `chosen` row of each arm while that row was in force, or the first one after it.
+    registered_choices: dict[str, Row] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
-    forecast: Row | None = None  # the last `forecast` row
+    forecast: Row | None = None  # the `forecast` row of the request
+    # Of every trial, the tokens that it had been trained on when that was made; repeated work counts again.
+    spent_at_forecast: dict[str, int] = field(default_factory=dict)
     nodes: list[tuple[float, Row]] = field(
         default_factory=list
     )  # `node` rows, and when as `seconds`
@@ -833,11 +841,12 @@ class Sweep:
 
     def seen(self, arm: str, version: "Version") -> Row | None:
         """What the last look found of a version of an arm, in the metric that is asked for; None before its
-        first look."""
+        first look. The arm may have had another name then."""
         for row in reversed(self.looks):
-            seen: Row | None = row["arms"].get(arm)
-            if seen is not None and version.agrees(Version.of(seen, row)):
-                return seen
+            own: Mapping[str, Row] = {arm: row["arms"][arm]} if arm in row["arms"] else {}
+            for seen in (*own.values(), *row["arms"].values()):
+                if version.agrees(Version.of(seen, row)):
+                    return seen
         return None
 
     @property
@@ -916,6 +925,7 @@ class Sweep:
         match row["kind"]:
             case "forecast":
                 self.forecast = row
+                self.spent_at_forecast = {one.trial: one.spent_tokens for one in self.everything}
             case "node":
                 self.nodes.append((self.seconds, row))
             case "repaired":
@@ -948,6 +958,8 @@ class Sweep:
             self.find(trial)
         if row["kind"] == "chosen":
             self.chosen[row["arm"]] = row
+            if self.request is self.registered or row["arm"] not in self.registered_choices:
+                self.registered_choices[row["arm"]] = row
         elif row["kind"] == "horizon":
             self.horizons[row["tokens"]] = row
         elif row["kind"] == "confirming":
@@ -986,6 +998,7 @@ class Sweep:
         """Keep what is asked as it was before the first run of an arm ended."""
         if self.registered is None and self.request is not None:
             self.registered, self.ends = self.request, [_most_seeds(self.request)]
+            self.registered_choices = dict(self.chosen)
 
     def _ask(self, row: Row) -> None:
         if self.request is None:
@@ -998,6 +1011,7 @@ class Sweep:
         self.chosen.clear()
         self.horizons.clear()
         self.confirming = None
+        self.forecast = None
 
     def _begin_audit(self, row: Row) -> None:
         stopped = self.trials[row["of"]]
@@ -1059,6 +1073,13 @@ class Sweep:
         (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
         if kind in {"finished", "diverged"} and trial.role == "run":
             self._register()
+
+
+def may_have_dropped(repaired: Row, kinds: Collection[str]) -> bool:
+    """Whether a repair dropped rows of some kinds, or the row of an earlier repair, or lines that can't be read."""
+    dropped = repaired["dropped"]
+    unread = repaired["lines"] - sum(dropped.values())
+    return unread > 0 or any(kind in dropped for kind in (*kinds, "repaired"))
 
 
 def _most_seeds(request: Row) -> int:

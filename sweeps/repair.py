@@ -100,7 +100,7 @@ def repair(files: Files) -> Repaired | None:
                 "seq": found.rows,
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "kind": "repaired",
-                "damage": str(found.damage),
+                "damage": found.damage.what,
                 "lines": lines,
                 "dropped": dropped,
                 "backup": backup.name,

@@ -33,8 +33,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
                   of its re-tune grid), failed (how many of these failed)
     look          verdicts are formed: metric, ends (the most seeds that were planned when the first run finished,
-                  and after each time that more were planned), registered (arms that were planned then),
-                  noise (null if it is not known), matters (as asked), variance (own if it is missing),
+                  and after each time that more were planned), registered (arms that were planned then,
+                  by their names at the look), noise (null if it is not known), matters (as asked), variance (own if it is missing),
                   margin (within which there is no difference), arms (by name: seeds that it was planned to have; n, on how many it was
                   compared; its values and changes; trial and against, its run and the baseline's on the
                   first seed; looks, the numbers of differences at all its looks; the mean and
@@ -147,15 +147,17 @@ class LedgerError(CommandError):
     """The ledger is damaged: a line before its end is no row that could have been written there."""
 
     code = Code.DAMAGED
+    what = ""  # is damaged, without where it lies
 
 
 def damaged(source: Path | str, number: int, why: object) -> LedgerError:
     """The error of the row with this number: its line, what is before it, and what saves that."""
     before = f"{number} whole row{'s' * (number != 1)} before it"
     command = f"sweeps ledger repair {shlex.quote(str(Path(source).parent))}"
-    return LedgerError(
-        f"{source}: line {number + 1} is damaged: {why}; `{command}` keeps the {before}"
-    )
+    what = f"line {number + 1} is damaged: {why}"
+    error = LedgerError(f"{source}: {what}; `{command}` keeps the {before}")
+    error.what = what
+    return error
 
 
 # The fields of each kind and their types (see `_types`); `?` marks one that may be missing.

@@ -911,6 +911,7 @@ def test_a_repair_keeps_the_rows_before_the_damage_and_the_old_ledger(tmp_path: 
     told = led.read(files)[-1]
     assert json.loads(last)["kind"] == told["kind"] == "repaired"
     assert told["backup"] == done.backup.name and told["lines"] == sum(told["dropped"].values())
+    assert told["damage"].startswith("line 30 is damaged: ") and str(tmp_path) not in last.decode()
 
 
 def test_a_repair_says_what_has_to_be_trained_again(tmp_path: Path) -> None:

@@ -189,37 +189,54 @@ class Study:
         return [self.sweep.find(trial) for trial in (chosen["repeats"] if chosen else ())]
 
     def _registered(self, before: Mapping[str, led.Row]) -> list[str]:
-        """The arms that were planned when the first run ended. One that has been changed since is another,
-        but the one that it was still counts."""
+        """The arms that were planned when the first run ended, by the names that they have now. One that has been
+        changed since is another, but the one that it was still counts."""
         row = self.sweep.registered or self.sweep.request or {}
-        names = row.get("arms", [name for name in self.arms if name != led.BASELINE])
         looked_at = {name for one in self.sweep.looks for name in one["arms"]}
-        changed = (looked_at & self.arms.keys()) - before.keys()
-        changed |= {name for name in self.arms if name in names and self._is_changed(name, row)}
-        return [_before(name, 1) if name in changed else name for name in names]
+        names = [name for name in self.arms if name != led.BASELINE]
 
-    def _is_changed(self, name: str, row: led.Row) -> bool:
-        """Whether an arm has other runs now than in the registered request, or than it had at a look."""
+        def has_it(name: str, then: str) -> bool:
+            is_known = name in before or looked_at.isdisjoint({name, then})
+            is_it = name == then or self._is_renamed(name, then)
+            return is_known and is_it and not self._is_changed(name, row, then)
+
+        found = []
+        for then in row.get("arms", names):
+            gone = _before(then, 1) if then in self.arms else then
+            own_first = sorted(names, key=lambda name: name != then)
+            found.append(next((name for name in own_first if has_it(name, then)), gone))
+        return found
+
+    def _is_renamed(self, name: str, then: str) -> bool:
+        """Whether an arm has the runs that were chosen for a registered one."""
+        choice = self.sweep.registered_choices.get(then, {"trials": {}})
+        trial = choice["trials"].get(str(self.request.seeds[0]))
+        return trial is not None and trial == self._first(name)
+
+    def _is_changed(self, name: str, row: led.Row, then: str) -> bool:
+        """Whether an arm has other runs now than it had, by its name then, in the registered request or at a look."""
         seeds = zip(self.request.seeds, row.get("seeds", ()), strict=False)
         now = self._version(name)
-        looked_at = [one for one in self._looked_at(name) if replace(one, seeds=now.seeds) == now]
+        versions = [*self._looked_at(name), *self._looked_at(then)]
+        looked_at = [one for one in versions if replace(one, seeds=now.seeds).agrees(now)]
+        changes = self.arms[name].changes
+        asked = row["arms"][then]["changes"] if "arms" in row else changes
+        space = self.request.space.model_copy(update={"match": row["space"].get("match")})
         return (
             any(now != then for now, then in seeds)
-            or row["space"].get("match") != self.request.written.get("match")
-            or ("arms" in row and row["arms"][name]["changes"] != self.arms[name].changes)
+            or replace(self.request, space=space).config(asked) != self.request.config(changes)
             or not all(one.agrees(now) for one in looked_at)
-            or (row["space"] != self.request.written and self._had_others(name))
+            or self._had_others(then)
         )
 
-    def _had_others(self, name: str) -> bool:
-        """Whether an arm or the baseline had other runs on seeds of now, which have ended: other values were
-        chosen for it."""
+    def _had_others(self, then: str) -> bool:
+        """Whether other runs were chosen for a registered arm or the baseline, on seeds of now, which have ended."""
+        choices = self.sweep.registered_choices
+        rows = [choices[name] for name in (then, led.BASELINE) if name in choices]
+        ids = {trial for row in rows for trial in row["trials"].values()}
+        gone = [self.sweep.withdrawn[trial] for trial in ids & self.sweep.withdrawn.keys()]
         ended = {"finished", "diverged"}
-        return any(
-            one.role == "run" and one.arm in {name, led.BASELINE} and one.status in ended
-            for one in self.sweep.withdrawn.values()
-            if one.seed in self.request.seeds
-        )
+        return any(one.status in ended and one.seed in self.request.seeds for one in gone)
 
     def _looked_at(self, name: str) -> list[led.Version]:
         """The versions of an arm that looks have seen."""
@@ -228,9 +245,9 @@ class Study:
 
     def _changed(self, names: Collection[str]) -> list[str]:
         """A name for each test that looks made of other runs than those that the arms have now."""
-        found = []
+        found: list[str] = []
+        known = [self._version(name) for name in names]
         for name in dict.fromkeys(name for row in self.sweep.looks for name in row["arms"]):
-            known = [self._version(name)] if name in names else []
             others = len(known)
             for one in self._looked_at(name):
                 if not any(one.agrees(version) for version in known):

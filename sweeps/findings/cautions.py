@@ -33,9 +33,10 @@ def cautions(
     base: ArmRuns,
     arm: ArmRuns,
     losses: Mapping[int, float],
-    of_base: Mapping[int, float],
+    beside: Sequence[Mapping[int, float]],
 ) -> Iterator[Caution]:
-    """The cautions on an arm from its runs and the baseline's, with their losses by seed."""
+    """The cautions on an arm from its runs and the baseline's, with its losses by seed, and those that they are
+    compared with: the baseline's, or each arm's if it is the baseline."""
     yield from _unequal(results, base, arm)
     for path, value in (arm.chosen or {}).items():
         edge = edge_of(arm, path, value)
@@ -67,7 +68,9 @@ def cautions(
             runs = quantity(len(arm.runs), "run")
             yield Caution("outcomes", f"{count} of {runs} {problem}")
     counted = [seed for seed, trial in arm.runs.items() if outcome(trial)]
-    yield from far_runs(losses, {} if arm.is_baseline else of_base, counted)
+    yield from far_runs(losses, beside, counted)
+    if not arm.is_baseline:
+        yield from far_runs(beside[0], [losses], whose="the baseline's")
     programs = results.programs_words([*arm.runs.values(), *base.runs.values()])
     if programs:
         yield Caution("programs", programs)
@@ -76,29 +79,38 @@ def cautions(
 
 
 def far_runs(
-    arm: Mapping[int, float], base: Mapping[int, float], told: Collection[int] = ()
+    losses: Mapping[int, float],
+    beside: Sequence[Mapping[int, float]],
+    told: Collection[int] = (),
+    whose: str = "its",
 ) -> Iterator[Caution]:
-    """The cautions that runs of an arm or of the baseline ended far from their others, from the losses by seed;
-    not where other cautions have told of all of them."""
-    groups = [group for group in (arm, base) if len(group) > 1]
-    distances = [
-        abs(end - statistics.median_low(each.values())) for each in groups for end in each.values()
-    ]
-    sd = 1.4826 * statistics.median([each for each in distances if each] or [0.0])
-    for group, of, known in ((arm, "its", told), (base, "the baseline's", ())):
-        if len(group) < 3:
-            continue
-        middle = statistics.median_low(group.values())
-        least = max(FAR_SDS * sd, FAR_SHARE * middle)
-        far = {seed: end for seed, end in group.items() if abs(end - middle) > least}
-        if not far.keys() <= set(known):
-            rest = [end for seed, end in group.items() if seed not in far]
-            which = joined([f"{loss(end)} on seed {seed}" for seed, end in far.items()])
-            yield Caution(
-                "far runs",
-                f"{len(far)} of {of} {len(group)} runs ended far from the others ({which}; the others "
-                f"{loss(min(rest))} to {loss(max(rest))}), so the mean depends on how often that happens",
-            )
+    """The caution that runs ended far from their others, by the scatter of these and of any of those beside, from
+    the losses by seed; not where other cautions have told of all of them."""
+    if len(losses) < 3:
+        return
+    sd, middle = min(_scatter(losses, each) for each in beside or [{}]), _middle(losses)
+    least = max(FAR_SDS * sd, FAR_SHARE * middle)
+    far = {seed: end for seed, end in losses.items() if abs(end - middle) > least}
+    if far.keys() <= set(told):
+        return
+    rest = [end for seed, end in losses.items() if seed not in far]
+    which = joined([f"{loss(end)} on seed {seed}" for seed, end in far.items()])
+    yield Caution(
+        "far runs",
+        f"{len(far)} of {whose} {len(losses)} runs ended far from the others ({which}; the others "
+        f"{loss(min(rest))} to {loss(max(rest))}), so the mean depends on how often that happens",
+    )
+
+
+def _scatter(losses: Mapping[int, float], beside: Mapping[int, float]) -> float:
+    """The standard deviation of runs, and of those beside if there are several."""
+    groups = [group for group in (losses, beside) if len(group) > 1]
+    distances = [abs(end - _middle(group)) for group in groups for end in group.values()]
+    return 1.4826 * statistics.median([each for each in distances if each] or [0.0])
+
+
+def _middle(losses: Mapping[int, float]) -> float:
+    return statistics.median_low(losses.values())
 
 
 def _steered(results: Results, base: ArmRuns, arm: ArmRuns) -> Iterator[Caution]:

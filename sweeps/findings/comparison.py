@@ -5,26 +5,27 @@ Every comparison is at equal tokens and paired by seed. The noise is measured in
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sweeps import stats
 from sweeps.findings.arms import ArmFindings, ArmRuns, numeric_arms, void_arms
 from sweeps.findings.cautions import better_elsewhere, cautions
 from sweeps.findings.doubts import doubts
-from sweeps.findings.results import METRICS, UNITS, Results
+from sweeps.findings.results import METRICS, UNITS, Results, repaired_words
 from sweeps.findings.speedup import Speedups, speedup, speedups
 from sweeps.findings.stability import LR
 from sweeps.findings.target import to_target
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
-from sweeps.ledger import BASELINE, Row, Version
+from sweeps.ledger import BASELINE, Row, Version, may_have_dropped
 from sweeps.outcomes import outcome
 from sweeps.plan.sections import BATCH
 from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
+_ENDS = {"finished", "diverged", "look"}  # rows without which a verdict may claim too much
 _NAMED = 2  # sweeps that studied an arm, too; of more, there is only the number
 
 
@@ -140,7 +141,12 @@ def comparison(
     if (seen_noise := _noise_of_look(results, arms)) is not None:
         noise_of = seen_noise["of"]
         noise = stats.Noise(**{name: seen_noise[name] for name in seen_noise if name != "of"})
-    measured = [_arm(results, base, arm, point, is_void=arm.name in void) for arm in arms]
+    losses = [_losses(arm, point, results.metric) for arm in arms]
+    beside = [losses[1:], *[losses[:1] for _ in arms[1:]]]
+    measured = [
+        _arm(results, base, arm, point, others, is_void=arm.name in void)
+        for arm, others in zip(arms, beside, strict=True)
+    ]
     adjusted, tested = _adjusted(measured[1:], unsettled)
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
@@ -199,9 +205,15 @@ def _noise(
 
 
 def _arm(
-    results: Results, base: ArmRuns, arm: ArmRuns, point: Point | None, *, is_void: bool
+    results: Results,
+    base: ArmRuns,
+    arm: ArmRuns,
+    point: Point | None,
+    beside: Sequence[Mapping[int, float]],
+    *,
+    is_void: bool,
 ) -> ArmFindings:
-    """The findings on an arm, before its verdict."""
+    """The findings on an arm, before its verdict; `beside` are the losses that its own are compared with."""
     own, other = (_losses(each, point, results.metric) for each in (arm, base))
     seeds = [seed for seed in other if seed in own]
     compared = bool(seeds) and not is_void and not arm.is_baseline
@@ -223,7 +235,7 @@ def _arm(
         p_holm=None,
         verdict=Verdict("baseline", "the baseline"),
         outcomes=tuple(sorted({kind for t in arm.runs.values() if (kind := outcome(t))})),
-        cautions=tuple(cautions(results, base, arm, own, other)),
+        cautions=tuple(cautions(results, base, arm, own, beside)),
     )
 
 
@@ -337,15 +349,14 @@ def _seen(results: Results, name: str) -> Row | None:
 
 def _dropped(results: Results) -> Iterator[Dropped]:
     """What looks found of arms as the study has them no more."""
-    chosen = results.sweep.chosen
-    known = {name: [_version(results, name)] for name in chosen if name != BASELINE}
+    known = [_version(results, name) for name in results.sweep.chosen if name != BASELINE]
     for row in reversed(results.sweep.looks):
         metric: Metric = row["metric"]
         for name, seen in row["arms"].items():
             version = Version.of(seen, row)
-            if any(version.agrees(one) for one in known.setdefault(name, [])):
+            if any(version.agrees(one) for one in known):
                 continue
-            known[name].append(version)
+            known.append(version)
             found = Verdict("no conclusion", "no conclusion")
             if seen["decision"] != "no conclusion":
                 words = f"{100 - _level(seen)}% interval"
@@ -365,11 +376,11 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
     if not results.sweep.looks:
         return None
     last = results.sweep.looks[-1]
-    names = {arm.name for arm in arms if not arm.is_baseline}
+    every = [_seen(results, arm.name) for arm in arms if not arm.is_baseline]
+    found = [seen for seen in every if seen in last["arms"].values()]
     asked = results.space.looks[-1]
-    is_current = last["arms"].keys() == names and all(
-        _seen(results, name) == one and len(one["seeds"]) <= asked
-        for name, one in last["arms"].items()
+    is_current = len(found) == len(every) == len(last["arms"]) and all(
+        len(seen["seeds"]) <= asked for seen in last["arms"].values()
     )
     noise: Row | None = last["noise"] if is_current else None
     return noise
@@ -391,11 +402,16 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
     if seen is not None:
         arm = replace(arm, level=_level(seen))
-    return replace(arm, verdict=_verdict_of(results, base, arm, seen))
+    found = _verdict_of(results, base, arm, seen)
+    if found.kind == "no conclusion":
+        seeds = base.runs if seen is None else seen["seeds"]
+        lacking = _without(base, arm.runs, seeds)
+        found = replace(found, detail="; ".join(filter(None, [found.detail, *lacking])))
+    return replace(arm, verdict=found)
 
 
 def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | None) -> Verdict:
-    """The verdict on an arm at its last look."""
+    """The verdict on an arm at its last look; one without a conclusion does not yet say what the look lacks."""
     early, looks = _without_losses(arm, base), results.space.looks
     if arm.is_void and early is not None:
         return early
@@ -412,7 +428,7 @@ def _verdict_of(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row | N
         return early if is_open else replace(early, detail="; ".join([early.detail, *told]))
     if decision == "no conclusion":
         return _lost(arm, base, decision) or _open(results, base, arm, seen)
-    margin = _look_of(results, arm, seen).get("margin")
+    margin = _look_of(results, arm, seen)[0].get("margin")
     effect, unit = stats.Effect.of(seen), UNITS[results.metric]
     judged = settled(decision, effect, unit, arm.interval_words, margin=margin)
     if seen["low"] is None:
@@ -493,28 +509,35 @@ def _time_words(results: Results, base: ArmRuns, arm: ArmFindings, seeds: int) -
     return f"{duration(seconds)} of training"
 
 
-def _look_of(results: Results, arm: ArmFindings, seen: Row) -> Row:
-    """The look that found this of an arm."""
-    return next(row for row in results.sweep.looks if row["arms"].get(arm.name) == seen)
+def _look_of(results: Results, arm: ArmFindings, seen: Row) -> tuple[Row, str]:
+    """The look that found this of an arm, and its name then."""
+    for row in results.sweep.looks:
+        names = [name for name, one in row["arms"].items() if one == seen]
+        if names:
+            return row, arm.name if arm.name in names else names[0]
+    raise AssertionError  # what is seen of an arm is of a look
 
 
 def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Iterator[str]:
     """What has been changed about a study since its first result, as far as it bears on a verdict."""
     sweep = results.sweep
-    look = _look_of(results, arm, seen)
+    look, then = _look_of(results, arm, seen)
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
-    yield from _without(base, arm.runs, seen)
-    if results.sweep.repairs:
-        yield f"after {results.repaired_words}"
+    yield from _without(base, arm.runs, seen["seeds"])
+    before = [one for one in sweep.repairs if one["seq"] < look["seq"]]
+    if words := repaired_words([one for one in before if may_have_dropped(one, _ENDS)]):
+        yield f"after {words}"
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
-    planned = registered.get("arms", {}).get(arm.name)
+    arms = registered.get("arms", {})
+    planned = arms.get(then)
+    hypotheses = [one["hypothesis"] for one in (arms.values() if planned is None else [planned])]
     is_other_metric = registered.get("metric", results.metric) != results.metric
-    if arm.name not in look["registered"] and not (planned and is_other_metric):
+    if then not in look["registered"] and not (planned and is_other_metric):
         yield f"{'added' if planned is None else 'changed'} after results were seen"
-    elif planned and planned["hypothesis"] != arm.runs.hypothesis:
+    elif hypotheses and arm.runs.hypothesis not in hypotheses:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
         yield "in a metric that was chosen after results were seen"
@@ -530,10 +553,10 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
         yield "within a bound that was chosen after results were seen"
 
 
-def _without(base: ArmRuns, arm: ArmRuns, seen: Row) -> Iterator[str]:
-    """What is said of runs that a look lacks, because somebody stopped them or they failed, and of trials of re-tune
-    grids that somebody stopped: what they would have shown may be why."""
-    seeds = [seed for seed in seen["seeds"] if seed in arm.runs or seed in base.runs]
+def _without(base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]:
+    """What is said of runs on the seeds that a look asked for which it lacks, because somebody stopped them or they
+    failed, and of trials of re-tune grids that somebody stopped: what they would have shown may be why."""
+    seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
     every = (
         ("its {}", "run", runs[0]),
@@ -575,7 +598,11 @@ def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:
             return Verdict("no conclusion", "no conclusion", why)
     for who, name in ((arm.runs, "its"), (base, "the baseline's")):
         ended = {"finished", "diverged", "failed"}
-        going = [trial for trial in who.runs.values() if trial.status not in ended]
+        going = [
+            trial
+            for trial in who.runs.values()
+            if trial.status not in ended and not trial.is_stopped_by_hand
+        ]
         if going:
             least = min(trial.tokens for trial in going)
             return undecided(f"{name} runs are at {least:,} of {going[0].budget:,} tokens")

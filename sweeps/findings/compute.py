@@ -14,7 +14,7 @@ from sweeps.text import duration
 
 @dataclass(frozen=True)
 class Forecast:
-    """The compute that the sweep was expected to use."""
+    """The compute that all trials of the space were expected to use, when it was last changed."""
 
     tokens: int
     low: int
@@ -23,6 +23,12 @@ class Forecast:
     # Seconds before it; None in ledgers of versions that did not forecast it.
     start_up: float | None
     basis: str  # what the forecast is based on
+    before: int  # tokens that these trials had been trained on when it was made
+    since: int  # that they have been trained on since
+
+    def left(self, tokens: int) -> int:
+        """What was still to be trained of so many tokens when it was made."""
+        return max(0, tokens - self.before)
 
     @property
     def words(self) -> str:
@@ -42,12 +48,24 @@ class Compute:
     wall_clock: float  # seconds of the sweep's sessions
     forecast: Forecast | None
     tokens: int  # in total
+    tokens_withdrawn: int  # of these, in trials that the space no longer has, and in their audits
     tokens_full: int  # if every trial were trained in full
     tokens_branches: int  # in decay branches
     tokens_repeated: int  # trained again after an interruption
-    flops: int
+    flops: int  # in total
+    flops_withdrawn: int
     flops_full: int
     seconds: float  # of training, summed over trials
+
+    @property
+    def tokens_kept(self) -> int:
+        """The tokens in trials that the space has, and in their audits."""
+        return self.tokens - self.tokens_withdrawn
+
+    @property
+    def share(self) -> float | None:
+        """These, as a share of what training every trial in full would use; None without trials."""
+        return self.tokens_kept / self.tokens_full if self.tokens_full else None
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -81,26 +99,40 @@ def compute(results: Results) -> Compute:
     reached = sum(trial.tokens for trial in trials)
     branches = sum(trial.branch_tokens for trial in trials)
     ends = [record for trial in trials if (record := last_record(trial)) is not None]
+    spent = sum(trial.spent_tokens for trial in trials)
+    withdrawn = results.sweep.withdrawn.values()
+    return Compute(
+        tokens_audit=sum(trial.spent_tokens for trial in results.sweep.audits.values()),
+        wall_clock=results.sweep.seconds,
+        forecast=_forecast(results, spent),
+        tokens=results.sweep.spent_tokens,
+        tokens_withdrawn=sum(trial.spent_tokens for trial in withdrawn),
+        tokens_full=sum(trial.budget for trial in trials),
+        tokens_branches=branches,
+        tokens_repeated=spent - reached - branches,
+        flops=results.sweep.spent_flops,
+        flops_withdrawn=sum(trial.spent_tokens * trial.flops_per_token for trial in withdrawn),
+        flops_full=sum(trial.budget * trial.flops_per_token for trial in trials),
+        seconds=math.fsum(record.seconds for record in ends),
+    )
+
+
+def _forecast(results: Results, spent: int) -> Forecast | None:
+    """The forecast of a sweep whose trials have been trained on so many tokens; None if there is none."""
     row = results.sweep.forecast
-    forecast = row and Forecast(
+    if row is None:
+        return None
+    then = results.sweep.spent_at_forecast
+    before = sum(then.get(trial, 0) for trial in results.sweep.trials)
+    return Forecast(
         row["tokens"],
         row["low"],
         row["high"],
         row["seconds"],
         row.get("start_up"),
         row["basis"],
-    )
-    return Compute(
-        tokens_audit=sum(trial.spent_tokens for trial in results.sweep.audits.values()),
-        wall_clock=results.sweep.seconds,
-        forecast=forecast or None,
-        tokens=results.sweep.spent_tokens,
-        tokens_full=sum(trial.budget for trial in trials),
-        tokens_branches=branches,
-        tokens_repeated=sum(trial.spent_tokens for trial in trials) - reached - branches,
-        flops=results.sweep.spent_flops,
-        flops_full=sum(trial.budget * trial.flops_per_token for trial in trials),
-        seconds=math.fsum(record.seconds for record in ends),
+        before,
+        spent - before,
     )
 
 

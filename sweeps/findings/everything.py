@@ -33,7 +33,7 @@ from sweeps.findings.ranking import (
     stopped,
     withdrawn,
 )
-from sweeps.findings.results import ENDINGS, Results, read_results
+from sweeps.findings.results import ENDINGS, Results, read_results, repaired_words
 from sweeps.findings.risk import Risk, risk
 from sweeps.findings.stability import Stability, stability
 from sweeps.findings.target import Race, race
@@ -66,7 +66,7 @@ class Findings:
         """The notes of the last session, on what trained the runs, and on a repair of the ledger."""
         notes: list[str] = self.results.sweep.session.get("notes", [])
         programs = self.results.programs_words(self.results.trials)
-        return [*notes, *filter(None, (programs, self.results.repaired_words))]
+        return [*notes, *filter(None, (programs, repaired_words(self.results.sweep.repairs)))]
 
     @property
     def is_unfinished(self) -> bool:

@@ -7,6 +7,7 @@ says which.
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -214,17 +215,6 @@ class Results:
             "them may come from that"
         )
 
-    @property
-    def repaired_words(self) -> str:
-        """What `sweeps ledger repair` dropped of the ledger; empty if it never did."""
-        repairs = self.sweep.repairs
-        if not repairs:
-            return ""
-        lines = quantity(sum(row["lines"] for row in repairs), "line")
-        dropped = {kind: sum(row["dropped"].get(kind, 0) for row in repairs) for kind in _RESULTS}
-        among = [quantity(number, _RESULTS[kind]) for kind, number in dropped.items() if number]
-        return f"a ledger repair dropped {lines}" + bool(among) * f" ({', '.join(among)})"
-
     def rungs_of(self, trial: Trial) -> list[float]:
         """The rungs of a trial, in its own tokens."""
         return [
@@ -256,7 +246,28 @@ class Results:
 
 
 # Kinds of rows without which a claim may be false, in words.
-_RESULTS = {"finished": "finished run", "look": "look", "tested": "test-text evaluation"}
+_RESULTS = {
+    "finished": "finished trial",
+    "diverged": "diverged trial",
+    "look": "look",
+    "tested": "test-text evaluation",
+    "repaired": "earlier repair",
+}
+
+
+def repaired_words(repairs: Sequence[Row]) -> str:
+    """What repairs dropped of the ledger; empty for none."""
+    if not repairs:
+        return ""
+    every = sum(row["lines"] for row in repairs)
+    dropped = sum((Counter(row["dropped"]) for row in repairs), Counter[str]())
+    unread = every - dropped.total()
+    among = [quantity(dropped[kind], noun) for kind, noun in _RESULTS.items() if dropped[kind]]
+    among += [quantity(unread, "unreadable line")] if unread else []
+    who = "a ledger repair" if len(repairs) == 1 else f"{len(repairs)} ledger repairs"
+    return f"{who} dropped {quantity(every, 'line')}" + bool(among) * f" ({', '.join(among)})"
+
+
 _PROGRAM_WORDS = {"code": "the training code", "torch": "torch", "numpy": "numpy"}
 
 

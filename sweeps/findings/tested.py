@@ -15,7 +15,7 @@ from sweeps.findings.arms import ArmFindings
 from sweeps.findings.comparison import ArmsComparison
 from sweeps.findings.optimism import confirmed
 from sweeps.findings.results import Results
-from sweeps.ledger import Row, Trial
+from sweeps.ledger import Row, Trial, may_have_dropped
 from sweeps.selection import Metric, last_record
 from tinylm import config as cfg
 
@@ -50,6 +50,9 @@ class OnTestText:
 
     tokens: int  # that were read
     went_on: bool  # whether the sweep went on after it was read, or now chooses other runs
+    read_once: (
+        bool  # whether it was read at the end alone, as far as a ledger says that was repaired
+    )
     unread: int  # runs that have not read it
     chosen: Losses | None = None  # of a search: the values that it chose
     base: Losses | None = None  # of a search: its base config, if it was trained and not chosen
@@ -202,4 +205,5 @@ def _begun(results: Results, runs: Sequence[Trial]) -> OnTestText | None:
         return None
     now = {run.trial for run in runs}
     went_on = results.sweep.went_on or any(set(row["runs"]) != now for row in results.sweep.tested)
-    return OnTestText(max(read), went_on, len(runs) - len(read))
+    lost = any(may_have_dropped(row, ["tested"]) for row in results.sweep.repairs)
+    return OnTestText(max(read), went_on, not went_on and not lost, len(runs) - len(read))

@@ -393,14 +393,16 @@ def _dynamics(found: SearchFindings | StudyFindings) -> str:
 def _efficiency(found: SearchFindings | StudyFindings) -> Iterator[str]:
     trials, spent = found.results.trials, found.compute
     speeds = [speed for trial in trials if (speed := tokens_per_s(trial))]
-    if not speeds:
+    if not speeds or spent.share is None:
         return
     memory = max(trial.peak_memory for trial in trials)
+    gone, kept = spent.tokens_withdrawn, spent.tokens_kept
+    withdrawn = f", {gone:,} of them in withdrawn trials. The others are {kept:,}" if gone else ""
     yield (
         f"`{found.results.name}`: each trial ran at {between(round(speed) for speed in speeds)} "
         f"tokens/s and used at most {memory / 1e9:.2f} GB of memory. The sweep trained on "
-        f"{spent.tokens:,} tokens in {duration(spent.wall_clock)}, "
-        f"{spent.tokens / spent.tokens_full:.0%} of what training every trial to the end would take."
+        f"{spent.tokens:,} tokens in {duration(spent.wall_clock)}{withdrawn}, "
+        f"{spent.share:.0%} of what training every trial to the end would take."
     )
 
 

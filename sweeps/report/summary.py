@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sweeps.findings.compute import Compute
+from sweeps.findings.compute import Compute, Forecast
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.ranking import Ended
 from sweeps.findings.results import ENDINGS, METRICS, status_words
@@ -28,7 +28,7 @@ from sweeps.report.overfitting import overfit_section, passes_of
 from sweeps.report.race import race_table
 from sweeps.report.tested import tested_section
 from sweeps.selection import when
-from sweeps.text import count, duration, quantity, sentence, whole
+from sweeps.text import count, duration, joined, quantity, sentence, whole
 
 
 def markdown(found: SearchFindings | StudyFindings, figures: Sequence[str], best: str = "") -> str:
@@ -165,34 +165,46 @@ def _compute_words(found: Findings) -> list[str]:
         "in audits": spent.tokens_audit,
     }
     detail = ", ".join(f"{tokens:,} {what}" for what, tokens in parts.items() if tokens)
-    share = f"{spent.tokens / spent.tokens_full:.0%}" if spent.tokens_full else "none"
+    share = "none" if spent.share is None else f"{spent.share:.0%}"
+    gone = spent.tokens_withdrawn
+    withdrawn = f" Trials that the space no longer has used {gone:,} more tokens." if gone else ""
     passes = passes_of(found.results.trials)
     lines = [
         "## Compute",
         "",
         *([passes, ""] if passes else []),
-        f"Trained on {spent.tokens:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
+        f"Trained on {spent.tokens_kept:,} tokens{f' ({detail})' if detail else ''}, {share} of the "
         f"{spent.tokens_full:,} tokens that training every trial to the end would take. Used "
-        f"{count(spent.flops)} of {count(spent.flops_full)} FLOPs and "
-        f"{duration(spent.seconds)} of training time, summed over trials and without evaluation.",
+        f"{count(spent.flops - spent.flops_withdrawn)} of {count(spent.flops_full)} FLOPs and "
+        f"{duration(spent.seconds)} of training time, summed over trials and without evaluation."
+        f"{withdrawn}",
         "",
     ]
-    return [*lines, *_forecast_words(spent)]
+    if spent.forecast is not None:
+        lines += [_forecast_words(spent, spent.forecast, ended=not found.is_unfinished), ""]
+    return lines
 
 
-def _forecast_words(spent: Compute) -> list[str]:
-    forecast = spent.forecast
-    if forecast is None:
-        return []
-    used = spent.tokens - spent.tokens_audit
-    low, high = forecast.low, forecast.high
+def _forecast_words(spent: Compute, planned: Forecast, *, ended: bool) -> str:
+    """What was expected and what was used: since the space was last changed, if something was trained before. The time
+    is known for the whole sweep alone."""
+    numbers = (planned.tokens, planned.low, planned.high)
+    tokens, low, high = (planned.left(number) for number in numbers)
     spread = f" ({low:,} to {high:,})" if low < high else ""
-    words = forecast.words
+    more = f" ({planned.since / tokens - 1:+.0%})" if ended and tokens else ""
+    used = f"used {planned.since:,}{more}" if ended else f"has used {planned.since:,} so far"
+    others = {"the audit": spent.tokens_audit, "withdrawn trials": spent.tokens_withdrawn}
+    apart = joined([what for what, number in others.items() if number])
+    took = f"{'took' if ended else 'has taken'} {duration(spent.wall_clock)}"
+    took = f"The sweep {took}{f', including {apart}' if apart else ''}."
+    if planned.before:
+        return (
+            f"When the sweep was last changed, its trials had been trained on {planned.before:,} tokens. "
+            f"The forecast ({planned.basis}) was {tokens:,} more{spread}. Since then it {used}. {took}"
+        )
+    words = planned.words
     expected = f" The expected time was {words}, without evaluation." if words else ""
-    audited = ", including the audit" if spent.tokens_audit else ""
-    return [
-        f"The forecast ({forecast.basis}) was {forecast.tokens:,} tokens{spread}. "
-        f"The sweep used {used:,} ({used / forecast.tokens - 1:+.0%}).{expected} "
-        f"The sweep took {duration(spent.wall_clock)}{audited}.",
-        "",
-    ]
+    return (
+        f"The forecast ({planned.basis}) was {tokens:,} tokens{spread}. The sweep {used}.{expected} "
+        f"{took}"
+    )

@@ -58,15 +58,22 @@ def broken(words: str, width: int) -> list[str]:
 
 
 def _time_words(spent: Compute) -> str:
-    """How long the sweep took, and how long it was expected to take; audits are not in a forecast."""
-    audits = spent.tokens_audit
-    tokens = f"{count(spent.tokens - audits)} tokens" + f", and {count(audits)} in audits" * bool(
-        audits
-    )
-    took = f"Took {duration(spent.wall_clock)}, {tokens}."
-    if spent.forecast is None:
+    """How long the sweep took, and how long it was expected to take; audits and withdrawn trials are not in a
+    forecast."""
+    others = {"audits": spent.tokens_audit, "withdrawn trials": spent.tokens_withdrawn}
+    apart = [f", and {count(tokens)} in {what}" for what, tokens in others.items() if tokens]
+    own = count(spent.tokens_kept - spent.tokens_audit)
+    took = f"Took {duration(spent.wall_clock)}, {own} tokens{''.join(apart)}."
+    planned = spent.forecast
+    if planned is None:
         return took
-    expected = [spent.forecast.words, f"{count(spent.forecast.tokens)} tokens"]
+    if planned.before:
+        left = count(planned.left(planned.tokens))
+        return (
+            f"{took} Of these, {count(planned.since)} since the last change of the sweep; forecast "
+            f"for it: {left} tokens."
+        )
+    expected = [planned.words, f"{count(planned.tokens)} tokens"]
     return f"{took} Forecast: {', '.join(filter(None, expected))}."
 
 

@@ -27,7 +27,7 @@ def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
 
 def _lead(tested: OnTestText) -> str:
     """The beginning of a sentence on the test text."""
-    return "On the test text," + " which was read once, at the end," * (not tested.went_on)
+    return "On the test text," + " which was read once, at the end," * tested.read_once
 
 
 def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator[str]:
@@ -121,7 +121,7 @@ def tested_section(found: StudyFindings) -> list[str]:
     looked = ", widened for the looks by the same factor as those of the verdicts" * (
         len(found.results.space.looks) > 1
     )
-    read_once = " and was read once, at the end" * (not tested.went_on)
+    read_once = " and was read once, at the end" * tested.read_once
     return [
         "## The test text",
         "",

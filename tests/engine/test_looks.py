@@ -285,6 +285,86 @@ def test_values_that_are_chosen_anew_after_the_first_run_are_told(
     assert ("changed after results were seen" in words) == told
 
 
+OTHERWISE = {
+    "written out": {"nope": {**NOPE, "set": {**NOPE["set"], "model.d_ff": 88}}},
+    "renamed": {"bare": NOPE},
+}
+
+
+@pytest.mark.parametrize("records", [20, math.inf], ids=["before a look", "after it"])
+@pytest.mark.parametrize("more", [{}, {"retune": RETUNE}], ids=["as it is", "re-tuned"])
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_an_arm_that_is_written_otherwise_is_the_same(
+    tmp_path: Path, name: str, more: dict[str, Any], records: float
+) -> None:
+    """The baseline has a `model.d_ff` of 88."""
+    before = study(arms={"nope": NOPE}, seeds=[0, 1, 2], **more)
+    conduct(tmp_path / "one", before, MUCH, records=records)
+    sweep = conduct(tmp_path / "one", before | {"arms": OTHERWISE[name]}, MUCH)
+    conduct(tmp_path / "other", before, MUCH)
+    ((was,), (now,)) = (
+        [one for one in facts_of(tmp_path / folder)["arms"]["arms"] if one["arm"] != "baseline"]
+        for folder in ("other", "one")
+    )
+    assert (now["words"], now["p_holm"]) == (was["words"], was["p_holm"])
+    assert (len(sweep.looks), dropped(tmp_path / "one")) == (1, [])
+
+
+def test_arms_that_change_their_names_keep_their_verdicts(tmp_path: Path) -> None:
+    looked(tmp_path, MUCH)
+    before = facts_of(tmp_path)
+    looked(tmp_path, MUCH, arms={"nope": WIDE, "wide": NOPE})
+    after = facts_of(tmp_path)
+    assert arm(after)["words"] == arm(before, "wide")["words"]
+    assert arm(after, "wide")["words"] == arm(before)["words"]
+    assert after["arms"]["noise"] == before["arms"]["noise"]
+
+
+def test_a_renamed_arm_with_another_hypothesis_is_told(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, MUCH, records=20)
+    conduct(tmp_path, tree | {"arms": {"bare": {**NOPE, "hypothesis": "?"}}}, MUCH)
+    words = arm(facts_of(tmp_path), "bare")["words"]
+    assert words.endswith("with a hypothesis that was written after results were seen")
+
+
+def test_an_arm_that_is_not_re_tuned_is_another_one(tmp_path: Path) -> None:
+    """It has the config of the registered arm, but runs at the baseline's rate."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return MUCH(config, share) - config["optim"]["lr"] * is_bare(config)
+
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2], retune=RETUNE)
+    conduct(tmp_path, tree, how, records=8 * (6 + 5))
+    conduct(tmp_path, tree | {"arms": {"plain": {**NOPE, "retune": False}}}, how)
+    assert "added after results were seen" in arm(facts_of(tmp_path), "plain")["words"]
+
+
+def test_values_that_are_chosen_anew_twice_are_told(tmp_path: Path) -> None:
+    """When the first run ends, the arm has no values yet. Its grid is widened then, and again after its first runs."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        return MUCH(config, share) - config["optim"]["lr"] * is_bare(config)
+
+    def widened(*rates: float) -> dict[str, Any]:
+        grid = {"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2, *rates]}}
+        return study(arms={"nope": NOPE}, seeds=[0, 1, 2], retune=grid)
+
+    conduct(tmp_path, widened(), how, records=64)
+    conduct(tmp_path, widened(3.2e-2), how, records=16 + 24 + 8)
+    sweep = conduct(tmp_path, widened(3.2e-2, 6.4e-2), how)
+    assert any(one.arm == "nope" and one.role == "run" for one in sweep.withdrawn.values())
+    assert "changed after results were seen" in arm(facts_of(tmp_path))["words"]
+
+
+def test_an_arm_that_comes_back_in_another_text_is_what_it_was(tmp_path: Path) -> None:
+    tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
+    conduct(tmp_path, tree, MUCH, records=24)
+    conduct(tmp_path, tree | {"arms": {"nope": {**NOPE, "set": {"model.d_ff": 96}}}}, MUCH, 24)
+    conduct(tmp_path, tree | {"question": "The same?"}, MUCH)
+    assert "after results were seen" not in arm(facts_of(tmp_path))["words"]
+
+
 def test_an_arm_that_comes_back_is_what_it_was(tmp_path: Path) -> None:
     tree = study(arms={"nope": NOPE}, seeds=[0, 1, 2])
     conduct(tmp_path, tree, MUCH)

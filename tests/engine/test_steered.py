@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducting import NOPE, arm, conduct, facts_of, study
+from conducting import NOPE, arm, conduct, facts_of, steer, study
 from conducting import loss as losses
 from fakes import Engine, Loss, driver, grid, request, v_shaped
 from hypothesis import given, settings
@@ -541,6 +541,26 @@ def test_a_verdict_without_a_run_that_was_stopped_says_so(
     tree = study(seeds=[0, 1, 2, 3])
     stopping_nope(tmp_path, tree, lambda one: one.arm == arm_of and one.seed == 2)
     assert arm(facts_of(tmp_path))["words"].endswith(f": {words} was stopped by hand")
+
+
+@pytest.mark.parametrize(
+    ("arm_of", "words"), [("nope", "1 of its 2 runs"), ("baseline", "1 of the baseline's 2 runs")]
+)
+def test_an_open_verdict_without_a_run_that_was_stopped_says_so(
+    tmp_path: Path, arm_of: str, words: str
+) -> None:
+    stopping_nope(tmp_path, study(), lambda one: one.arm == arm_of and one.seed == 1)
+    said = f"no conclusion yet: one seed has no interval; {words} was stopped by hand"
+    assert arm(facts_of(tmp_path))["words"] == said
+
+
+def test_a_run_that_was_stopped_is_not_under_way(tmp_path: Path) -> None:
+    tree = study(seeds=[0, 1, 2])
+    conduct(tmp_path, tree, records=1)
+    steer(tmp_path, "stop", lambda one: one.arm == "nope" and one.seed == 1)
+    conduct(tmp_path, tree, records=35)
+    words = "no conclusion yet: its runs are at 4,096 of 8,192 tokens; 1 of its 3 runs was stopped by hand"
+    assert arm(facts_of(tmp_path))["words"] == words
 
 
 def test_a_verdict_says_that_a_trial_of_the_baselines_grid_was_stopped(tmp_path: Path) -> None:

@@ -383,7 +383,9 @@ def test_a_re_tune_grid_that_somebody_steered_is_pointed_out(tmp_path: Path) -> 
 
 def far(arm: list[float], base: list[float]) -> list[str]:
     """The cautions on runs of an arm and its baseline that end far from their others."""
-    return [one.text for one in far_runs(dict(enumerate(arm)), dict(enumerate(base)))]
+    own, other = dict(enumerate(arm)), dict(enumerate(base))
+    found = (*far_runs(own, [other]), *far_runs(other, [own], whose="the baseline's"))
+    return [one.text for one in found]
 
 
 BASE = [4.10, 4.12, 4.13, 4.11, 4.15]
@@ -397,6 +399,21 @@ def test_runs_that_end_far_from_the_others_of_their_arm_are_named() -> None:
     ]
     assert far(BASE, stuck)[0].startswith("2 of the baseline's 8 runs ended far from the others")
     assert far(stuck[:5], BASE) == []
+
+
+def test_a_far_run_of_the_baseline_is_named_in_each_entry(tmp_path: Path) -> None:
+    """Three runs alone do not say that one is far, but those of the arm scatter less."""
+
+    def how(config: dict[str, Any], share: float) -> float:
+        far = not is_bare(config) and config["run"]["seed"] == 2
+        return loss(config, share) + 1.5 * far
+
+    conduct(tmp_path, study(seeds=[0, 1, 2]), how)
+    facts = facts_of(tmp_path)
+    said = "of {} 3 runs ended far from the others (3.5455 on seed 2; the others 2.0415 to 2.0435)"
+    (own,), (other,) = (arm(facts, name)["cautions"] for name in ("baseline", "nope"))
+    assert own.startswith("1 " + said.format("its"))
+    assert other.startswith("1 " + said.format("the baseline's"))
 
 
 def test_two_runs_do_not_say_which_of_them_is_far() -> None:

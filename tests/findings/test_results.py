@@ -474,7 +474,41 @@ def test_a_forecast_is_kept_beside_what_was_used(tmp_path: Path) -> None:
         row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "start_up": 2.0, "basis": "b"}
         tell.ledger.append("forecast", **row)
         tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
-    assert facts(Files(tmp_path))["compute"]["forecast"] == row
+    used = {"before": 0, "since": BUDGET}
+    assert facts(Files(tmp_path))["compute"]["forecast"] == row | used
+
+
+def test_a_forecast_is_of_the_trials_that_the_space_has_and_of_what_came_after_it(
+    tmp_path: Path,
+) -> None:
+    row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "start_up": 2.0, "basis": "b"}
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.ledger.append("forecast", **row)
+        gone, kept = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
+        tell.whole(gone, 1e-3)
+        tell.whole(kept, 2e-3)
+        tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}})
+        tell.ledger.append("forecast", **row)
+        tell.ledger.append("withdrawn", trial=gone)
+        new = tell.plan({"optim.lr": 4e-3})
+        tell.start(new)
+        tell.measure(new, FIRST, 5.0)
+    found = facts(Files(tmp_path))["compute"]
+    assert found["forecast"] == row | {"before": BUDGET, "since": FIRST}
+    assert (found["tokens"], found["tokens_withdrawn"]) == (2 * BUDGET + FIRST, BUDGET)
+
+
+def test_a_changed_sweep_without_a_forecast_is_not_held_against_that_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    row = {"tokens": 7, "low": 5, "high": 9, "seconds": 3.0, "start_up": 2.0, "basis": "b"}
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.ledger.append("forecast", **row)
+        tell.whole(tell.plan({"optim.lr": 1e-3}), 1e-3)
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+    assert facts(Files(tmp_path))["compute"]["forecast"] is None
 
 
 # What trained the runs

@@ -189,6 +189,17 @@ def test_a_repair_that_drops_the_losses_on_the_test_text_is_told(search: Files) 
     assert went_on(search)
 
 
+def test_a_test_text_is_not_said_to_be_read_once_where_a_repair_dropped_what_it_could_not_read(
+    search: Files,
+) -> None:
+    whole = search.ledger.read_bytes()
+    search.ledger.write_bytes(whole + b"xx\n")
+    repair(search)
+    found = known_of(search)
+    assert found is not None
+    assert (found.went_on, found.read_once) == (False, False)
+
+
 def test_a_session_that_trains_nothing_leaves_the_test_text_new(search: Files) -> None:
     with led.Ledger(search) as ledger:
         ledger.append("session", command="python -m sweeps.run lr", slots=0)

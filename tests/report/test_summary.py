@@ -209,6 +209,51 @@ def test_the_forecast_stands_beside_what_was_used(tmp_path: Path) -> None:
     assert "The sweep used 786,432 (+100%)." in said
 
 
+def extended(folder: Path, *, ended: bool = True) -> Files:
+    """A sweep of two rates, of which one was replaced by another; each plan was forecast."""
+    row = {"seconds": 60.0, "start_up": 8.0, "basis": "made up"}
+    with story(folder) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
+        tell.ledger.append("forecast", tokens=BUDGET, low=BUDGET, high=BUDGET, **row)
+        gone, kept = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
+        tell.whole(gone, 1e-3)
+        tell.whole(kept, 2e-3)
+        tell.ask({"optim.lr": {"grid": [2e-3, 4e-3]}})
+        half = BUDGET + BUDGET // 2
+        tell.ledger.append("forecast", tokens=half, low=BUDGET, high=2 * BUDGET, **row)
+        tell.ledger.append("withdrawn", trial=gone)
+        new = tell.plan({"optim.lr": 4e-3})
+        if ended:
+            tell.whole(new, 4e-3)
+        else:
+            tell.start(new)
+            tell.measure(new, FIRST, 5.0)
+    return Files(folder)
+
+
+def test_the_forecast_of_a_changed_sweep_is_compared_with_what_was_used_since(
+    tmp_path: Path,
+) -> None:
+    files = extended(tmp_path)
+    said = words(files)
+    assert (
+        "When the sweep was last changed, its trials had been trained on 786,432 tokens. The forecast (made up) "
+        "was 393,216 more (0 to 786,432). Since then it used 786,432 (+100%). The sweep took "
+    ) in said
+    assert " s, including withdrawn trials.\n" in said
+    assert "Trained on 1,572,864 tokens, 100% of the 1,572,864 tokens that" in said
+    assert "Trials that the space no longer has used 786,432 more tokens." in said
+    assert printed(files).endswith(
+        ", 1.57M tokens, and 786k in withdrawn trials. Of these, 786k since the last change of the "
+        "sweep; forecast for it: 393k tokens.\n"
+    )
+
+
+def test_what_an_unfinished_sweep_used_is_no_miss_of_its_forecast(tmp_path: Path) -> None:
+    said = words(extended(tmp_path, ended=False))
+    assert f"Since then it has used {FIRST:,} so far. The sweep has taken " in said
+
+
 def test_decayed_scores_stand_where_they_decided(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3]}})
