@@ -55,7 +55,8 @@ def repair(name: SweepName, as_json: AsJson = False) -> None:
             return
         print(done.found.damage)
         print(
-            f"Kept {done.found.rows:,} rows. Dropped {done.lines:,} lines: all from the damage on."
+            f"Kept {done.found.rows:,} rows. Dropped {done.lines:,} lines: all from the damage on. "
+            "The sweep's reports will say so."
         )
         print(f"Trials to train again, from their last checkpoint: {done.trials:,}")
         print(f"That takes {done.tokens:,} tokens at most. Run the sweep again to do so.")
