@@ -775,11 +775,11 @@ class Sweep:
     confirming: Row | None = None  # the last `confirming` row
     refused: str = ""  # why the last request to steer of this session was refused, if it was
     looks: list[Row] = field(default_factory=list)  # the `look` rows
-    # Of a study, the `sweep` row in force when the first run of an arm ended, and the most seeds that it
-    # plans; each higher number that a later row plans follows.
-    registered: Row | None = None
+    registered: Row | None = None  # the `sweep` row in force at the first record
     # The last `chosen` row of each arm while that row was in force, or the first one after it.
     registered_choices: dict[str, Row] = field(default_factory=dict)
+    # Of a study, the most seeds that were planned when the first run of an arm ended; each higher number that a later
+    # `sweep` row plans follows.
     ends: list[int] = field(default_factory=list)
     forecast: Row | None = None  # the `forecast` row of the request
     # Of every trial, the tokens that it had been trained on when that was made; repeated work counts again.
@@ -995,10 +995,9 @@ class Sweep:
             trial.status, trial.reason = "planned", ""
 
     def _register(self) -> None:
-        """Keep what is asked as it was before the first run of an arm ended."""
-        if self.registered is None and self.request is not None:
-            self.registered, self.ends = self.request, [_most_seeds(self.request)]
-            self.registered_choices = dict(self.chosen)
+        """Keep what is asked as it was before the first record."""
+        if self.registered is None:
+            self.registered, self.registered_choices = self.request, dict(self.chosen)
 
     def _ask(self, row: Row) -> None:
         if self.request is None:
@@ -1071,8 +1070,10 @@ class Sweep:
             self.spent_tokens += trial.spent_tokens - before
             self.spent_flops += (trial.spent_tokens - before) * trial.flops_per_token
         (self.running.add if trial.status == "running" else self.running.discard)(trial.trial)
-        if kind in {"finished", "diverged"} and trial.role == "run":
+        if kind == "measured":
             self._register()
+        elif kind in {"finished", "diverged"} and trial.role == "run" and self.request:
+            self.ends = self.ends or [_most_seeds(self.request)]
 
 
 def may_have_dropped(repaired: Row, kinds: Collection[str]) -> bool:

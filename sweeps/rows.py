@@ -33,8 +33,8 @@ and no `sum`. The fields of each kind, whose types are in `_FIELDS`:
                   the first seed), place (in the plan), hypothesis, changes, retuned, grid (the trials
                   of its re-tune grid), failed (how many of these failed)
     look          verdicts are formed: metric, ends (the most seeds that were planned when the first run finished,
-                  and after each time that more were planned), registered (arms that were planned then,
-                  by their names at the look), noise (null if it is not known), matters (as asked), variance (own if it is missing),
+                  and after each time that more were planned), registered (arms that were planned at the
+                  first record, by their names at the look), noise (null if it is not known), matters (as asked), variance (own if it is missing),
                   margin (within which there is no difference), arms (by name: seeds that it was planned to have; n, on how many it was
                   compared; its values and changes; trial and against, its run and the baseline's on the
                   first seed; looks, the numbers of differences at all its looks; the mean and

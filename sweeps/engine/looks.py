@@ -189,7 +189,7 @@ class Study:
         return [self.sweep.find(trial) for trial in (chosen["repeats"] if chosen else ())]
 
     def _registered(self, before: Mapping[str, led.Row]) -> list[str]:
-        """The arms that were planned when the first run ended, by the names that they have now. One that has been
+        """The arms that were planned at the first record, by the names that they have now. One that has been
         changed since is another, but the one that it was still counts."""
         row = self.sweep.registered or self.sweep.request or {}
         looked_at = {name for one in self.sweep.looks for name in one["arms"]}
@@ -197,7 +197,7 @@ class Study:
 
         def has_it(name: str, then: str) -> bool:
             is_known = name in before or looked_at.isdisjoint({name, then})
-            is_it = name == then or self._is_renamed(name, then)
+            is_it = name == then or self._is_renamed(name, row, then)
             return is_known and is_it and not self._is_changed(name, row, then)
 
         found = []
@@ -207,9 +207,14 @@ class Study:
             found.append(next((name for name in own_first if has_it(name, then)), gone))
         return found
 
-    def _is_renamed(self, name: str, then: str) -> bool:
-        """Whether an arm has the runs that were chosen for a registered one."""
-        choice = self.sweep.registered_choices.get(then, {"trials": {}})
+    def _is_renamed(self, name: str, row: led.Row, then: str) -> bool:
+        """Whether an arm has the runs that were chosen for a registered one; its changes, if none were chosen."""
+        choice = self.sweep.registered_choices.get(then)
+        if choice is None and "arms" in row:
+            changes = row["arms"][then]["changes"], self.arms[name].changes
+            return self.request.config(changes[0]) == self.request.config(changes[1])
+        if choice is None:
+            return False
         trial = choice["trials"].get(str(self.request.seeds[0]))
         return trial is not None and trial == self._first(name)
 

@@ -151,7 +151,7 @@ def comparison(
     judged = [measured[0]]
     for arm, p_holm in zip(measured[1:], adjusted, strict=True):
         if results.sweep.is_looked_at:
-            judged.append(_with_others(results, looked_at(results, base, arm)))
+            judged.append(_with_others(results, looked_at(results, base, arm, point)))
             continue
         tests = _Tests(p_holm, noise, tested, UNITS[results.metric])
         one = replace(arm, p_holm=p_holm, verdict=_verdict(arm, base, tests))
@@ -226,7 +226,7 @@ def _arm(
         paired=paired,
         effect=stats.effect(list(paired.values())) if compared else None,
         differences={
-            metric: _mean_difference(arm, base, point, metric) if compared else None
+            metric: _mean_difference(arm, base, point, metric, paired) if compared else None
             for metric in METRICS
         },
         more_params=trial.params / first.params - 1 if trial and first else None,
@@ -240,10 +240,10 @@ def _arm(
 
 
 def _mean_difference(
-    arm: ArmRuns, base: ArmRuns, point: Point | None, metric: Metric
+    arm: ArmRuns, base: ArmRuns, point: Point | None, metric: Metric, seeds: Iterable[int]
 ) -> float | None:
     own, other = (_losses(each, point, metric) for each in (arm, base))
-    shared = [own[seed] - other[seed] for seed in other if seed in own]
+    shared = [own[seed] - other[seed] for seed in seeds if seed in own and seed in other]
     return statistics.fmean(shared) if shared else None
 
 
@@ -386,7 +386,9 @@ def _noise_of_look(results: Results, arms: Sequence[ArmRuns]) -> Row | None:
     return noise
 
 
-def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
+def looked_at(
+    results: Results, base: ArmRuns, arm: ArmFindings, point: Point | None
+) -> ArmFindings:
     """The findings on an arm with its verdict at the last look; between looks, with its numbers so far."""
     seen, now = _seen(results, arm.name), arm.effect
     is_settled = (
@@ -394,9 +396,17 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     )
     if now is not None and seen is not None and (is_settled or seen["n"] >= now.n):
         effect = stats.Effect.of(seen)
-        differences = {**arm.differences, results.metric: effect.mean}
+        paired = {seed: by for seed, by in arm.paired.items() if seed in seen["seeds"]}
+        others = {
+            metric: _mean_difference(arm.runs, base, point, metric, paired) for metric in METRICS
+        }
         arm = replace(
-            arm, n=effect.n, effect=effect, differences=differences, p_holm=seen["p_holm"]
+            arm,
+            n=effect.n,
+            effect=effect,
+            paired=paired,
+            differences={**others, results.metric: effect.mean},
+            p_holm=seen["p_holm"],
         )
     elif now is not None:  # more seeds than the look saw, by which no verdict is formed
         arm = replace(arm, effect=stats.Effect(now.n, now.mean, now.sd, None, None, None))
@@ -405,7 +415,7 @@ def looked_at(results: Results, base: ArmRuns, arm: ArmFindings) -> ArmFindings:
     found = _verdict_of(results, base, arm, seen)
     if found.kind == "no conclusion":
         seeds = base.runs if seen is None else seen["seeds"]
-        lacking = _without(base, arm.runs, seeds)
+        lacking = _without(results, base, arm.runs, seeds)
         found = replace(found, detail="; ".join(filter(None, [found.detail, *lacking])))
     return replace(arm, verdict=found)
 
@@ -525,7 +535,8 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     registered = sweep.registered or {}
     if (fewer := _fewer(results, seen)) is not None:
         yield fewer
-    yield from _without(base, arm.runs, seen["seeds"])
+    yield from _settled_before(results, look, seen)
+    yield from _without(results, base, arm.runs, seen["seeds"])
     before = [one for one in sweep.repairs if one["seq"] < look["seq"]]
     if words := repaired_words([one for one in before if may_have_dropped(one, _ENDS)]):
         yield f"after {words}"
@@ -536,7 +547,7 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     hypotheses = [one["hypothesis"] for one in (arms.values() if planned is None else [planned])]
     is_other_metric = registered.get("metric", results.metric) != results.metric
     if then not in look["registered"] and not (planned and is_other_metric):
-        yield f"{'added' if planned is None else 'changed'} after results were seen"
+        yield _changed_words(planned, registered, arm, seen)
     elif hypotheses and arm.runs.hypothesis not in hypotheses:
         yield "with a hypothesis that was written after results were seen"
     if is_other_metric:
@@ -553,14 +564,43 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
         yield "within a bound that was chosen after results were seen"
 
 
-def _without(base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]:
+def _changed_words(planned: Row | None, registered: Row, arm: ArmFindings, seen: Row) -> str:
+    """That an arm is not the one that was planned before the first result."""
+    if planned is None:
+        return "added after results were seen"
+    pairs = zip(registered.get("seeds", ()), seen["seeds"], strict=False)
+    if any(one != other for one, other in pairs):
+        return "on seeds that were changed after results were seen"
+    if planned["changes"] != arm.runs.changes:
+        return "with a `set` that was changed after results were seen"
+    return "changed after results were seen"
+
+
+def _settled_before(results: Results, look: Row, seen: Row) -> Iterator[str]:
+    """That an earlier look had settled an arm otherwise, which a bound that was changed later reopened."""
+    version = Version.of(seen, look)
+    for row in results.sweep.looks:
+        for one in row["arms"].values():
+            if row["seq"] < look["seq"] and version.agrees(Version.of(one, row)):
+                decided = one["decision"]
+                if decided not in {"no conclusion", seen["decision"]}:
+                    yield f"settled before as {decided}, and again after what matters was changed"
+                    return
+
+
+def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]:
     """What is said of runs on the seeds that a look asked for which it lacks, because somebody stopped them or they
-    failed, and of trials of re-tune grids that somebody stopped: what they would have shown may be why."""
+    failed, also of those that the space no longer has, and of trials of re-tune grids that somebody stopped, or dropped
+    from the space: what they would have shown may be why."""
     seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
+    withdrawn = [one for one in results.sweep.withdrawn.values() if one.role == "run"]
+    own, others = ([one for one in withdrawn if one.arm == who.name] for who in (arm, base))
     every = (
         ("its {}", "run", runs[0]),
+        ("its {} that the space no longer has", "run", own),
         ("the baseline's {}", "run", runs[1]),
+        ("the baseline's {} that the space no longer has", "run", others),
         ("the {} of its re-tune grid", "trial", arm.grid),
         ("the {} of the baseline's re-tune grid", "trial", base.grid),
     )
@@ -571,12 +611,21 @@ def _without(base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]
         failed = sum(trial.status == "failed" for trial in trials)
         if failed and noun == "run":
             yield f"{failed} of {of} failed"
+    for who, whose in ((arm, "its"), (base, "the baseline's")):
+        gone = [one for one in results.sweep.withdrawn.values() if one.arm == who.name]
+        seen = [one.role == "tuning" and one.status in {"finished", "diverged"} for one in gone]
+        if number := sum(seen):
+            dropped = f"{quantity(number, 'trial')} of {whose} re-tune grid"
+            yield f"{dropped} {'was' if number == 1 else 'were'} dropped after results were seen"
 
 
 def _fewer(results: Results, seen: Row) -> str | None:
     """What is said of an arm that was looked at with more seeds than are asked for now."""
     number, asked = len(seen["seeds"]), results.space.looks[-1]
-    return f"after {number} seeds, of which the space has {asked} now" if asked < number else None
+    if asked >= number:
+        return None
+    compared = "" if seen["n"] == number else f"{seen['n']} were compared and "
+    return f"after {number} seeds, of which {compared}the space has {asked} now"
 
 
 def _without_losses(arm: ArmFindings, base: ArmRuns) -> Verdict | None:

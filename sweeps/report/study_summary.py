@@ -75,7 +75,10 @@ _NOISE_OF = {
 }
 
 
-OWN_SEEDS = "Losses are means over each arm's own seeds, differences over those that it shares with the baseline."
+OWN_SEEDS = (
+    "Losses are means over each arm's own seeds, differences over those that it shares with the baseline, up to the "
+    "look that settled it."
+)
 
 
 def verdict_words(found: StudyFindings) -> list[str]:

@@ -15,6 +15,7 @@ from conducting import (
     dead,
     facts_of,
     is_bare,
+    steer,
     study,
     summarized,
     without_looks,
@@ -547,6 +548,63 @@ def test_a_verdict_stays_when_a_study_is_shortened(tmp_path: Path, fewer: Any, l
     names = ("verdict", "difference", "low", "high", "p_holm")
     assert [after[name] for name in names] == [before[name] for name in names]
     assert f"after 5 seeds, of which the space has {left} now" in after["words"]
+
+
+def test_runs_that_were_stopped_and_dropped_are_told(tmp_path: Path) -> None:
+    """Who stops the runs that speak against an arm can't hide them by taking their seeds out."""
+    before = study(seeds=[0, 1, 2, 3, 4, 5])
+    conduct(tmp_path, before, CLEAR, records=10)
+    steer(tmp_path, "stop", lambda one: is_bare(one.config) and one.seed > 2)
+    conduct(tmp_path, before, CLEAR)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), CLEAR)
+    words = arm(facts_of(tmp_path))["words"]
+    assert "after 6 seeds, of which 3 were compared and the space has 3 now" in words
+    assert "3 of its 3 runs that the space no longer has were stopped by hand" in words
+
+
+def test_what_is_planned_after_the_first_record_is_added_later(tmp_path: Path) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2], arms={"wide": WIDE}), CLEAR, records=1)
+    conduct(tmp_path, study(seeds=[0, 1, 2], arms={"wide": WIDE, "nope": NOPE}), CLEAR)
+    found = facts_of(tmp_path)
+    assert arm(found)["words"].endswith(": added after results were seen")
+    assert "results were seen" not in arm(found, "wide")["words"]
+
+
+def test_seeds_that_are_replaced_after_the_first_record_are_told(tmp_path: Path) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2]), CLEAR, records=1)
+    conduct(tmp_path, study(seeds=[0, 7, 8]), CLEAR)
+    words = arm(facts_of(tmp_path))["words"]
+    assert words.endswith(": on seeds that were changed after results were seen")
+
+
+def test_a_re_tune_grid_that_is_changed_after_it_was_seen_is_told(tmp_path: Path) -> None:
+    before = study(seeds=[0, 1, 2], retune={"optim.lr": {"grid": [1e-3, 4e-3, 1.6e-2]}})
+    conduct(tmp_path, before, CLEAR, records=50)
+    conduct(tmp_path, before | {"retune": {"optim.lr": {"grid": [1e-3, 4e-3]}}}, CLEAR)
+    words = arm(facts_of(tmp_path))["words"]
+    assert "1 trial of its re-tune grid was dropped after results were seen" in words
+    assert "1 trial of the baseline's re-tune grid was dropped" in words
+
+
+def test_a_bound_that_reopens_a_settled_arm_is_told(tmp_path: Path) -> None:
+    how = gaps(0.5, 0.018, 0.005)
+    sweep = looked(tmp_path, how, matters=0.5)
+    assert sweep.looks[-1]["arms"]["wide"]["decision"] == "no difference"
+    looked(tmp_path, how, matters=1e-6)
+    words = arm(facts_of(tmp_path), "wide")["words"]
+    assert words.startswith("worse by 0.0")
+    assert "settled before as no difference, and again after what matters was changed" in words
+
+
+def test_more_seeds_of_a_settled_arm_change_none_of_its_numbers(tmp_path: Path) -> None:
+    how = gaps(0.5, 0.0, 0.01)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), how)
+    before = arm(facts_of(tmp_path))
+    conduct(tmp_path, study(seeds=[*range(6)]), how)
+    after = arm(facts_of(tmp_path))
+    assert len(after["losses"]) == 6 > len(before["losses"])
+    own = dict.fromkeys(["losses", "mean", "sd", "planned"])  # of its runs alone
+    assert {**after, **own} == {**before, **own}
 
 
 def test_an_open_question_stays_open_when_a_study_is_shortened(tmp_path: Path) -> None:
