@@ -7,23 +7,24 @@ died continues where that one stopped.
 
 import contextlib
 import itertools
-import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from sortedcontainers import SortedSet
 
 from sweeps import ledger as led
 from sweeps import steering
 from sweeps.engine.interval import Interval
+from sweeps.engine.job import Job
 from sweeps.engine.looks import Study
+from sweeps.engine.refusals import refuse_other_base
 from sweeps.engine.store import Checkpoints
 from sweeps.exits import RefusedError
 from sweeps.plan import arms, horizons
@@ -43,71 +44,6 @@ _RELEASES = {"promoted", "finished", "failed", "steered"}
 _CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
 _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know to start or resume a trial."""
-
-    trial: str
-    label: str
-    attempt: int
-    config: dict[str, Any]
-    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
-    rungs: tuple[int, ...]  # tokens at which a checkpoint is always due
-    branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
-    # The file to resume from, or its name in the store; None starts at step 0.
-    checkpoint: str | None
-    store: str = ""  # the URL where checkpoints are kept; empty if that is the sweep's folder
-
-    @property
-    def name(self) -> str:
-        """The label of the trial, and its id."""
-        return f"{self.label} ({self.trial})"
-
-    def to_json(self) -> str:
-        """The job as text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The job that `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
-
-
-def refuse_other_base(before: led.Row | None, request: Request) -> None:
-    """Raise `RefusedError`, with the difference, if the sweep has another base config."""
-    if before is None:
-        return
-    swept = set(request.space.space) | set(before["space"].get("space", {}))
-    found = cfg.difference(before["base"], request.base.model_dump())
-    different = [line for path, line in found.items() if path not in swept]
-    block = before["base"]["eval"]["block"]
-    if "eval.block" in found and block != "window":
-        different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
-    elif "eval.block" in found:
-        different.append("  (where model.context_length varies, all trials predict the same block)")
-    if "data.test_fraction" in found and not before["base"]["data"]["test_fraction"]:
-        different.append("  (to keep its training text, set data.test_fraction: 0.0 under base)")
-    if different:
-        raise RefusedError(
-            "\n".join(["the sweep in this folder has another base config:", *different])
-        )
-
-
-def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
-    """Raise `RefusedError` if trials are compared in bits per byte, and some were measured when bits per
-    byte still counted the ends of documents."""
-    measured = any(trial.curve for trial in sweep.trials.values())
-    other = sweep.request is not None and sweep.request.get("bits") != led.BITS
-    target = request.space.target
-    compared = {request.space.metric, target.metric if target else None}
-    if "bits_per_byte" in compared and measured and other:
-        raise RefusedError(
-            "metric: this sweep was begun by version 0.1, whose bits per byte counted the ends of "
-            "documents; its trials can't be compared with new ones"
-        )
 
 
 @dataclass(frozen=True)

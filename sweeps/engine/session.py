@@ -17,7 +17,7 @@ from sweeps import exits, steering
 from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.address import LOCAL, require_address
-from sweeps.engine.driver import Driver, refuse_other_bits
+from sweeps.engine.driver import Driver
 from sweeps.engine.failures import failure_of, storing
 from sweeps.engine.machine import (
     CorpusFacts,
@@ -32,6 +32,7 @@ from sweeps.engine.machine import (
     require_a_slot,
     this_machine,
 )
+from sweeps.engine.refusals import refuse_other_bits
 from sweeps.engine.scratch import require_a_place
 from sweeps.engine.sharing import Share
 from sweeps.engine.store import as_stored, opened

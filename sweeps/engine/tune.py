@@ -101,7 +101,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine import store  # noqa: E402
 from sweeps.engine.demand import Demand, elsewhere  # noqa: E402
-from sweeps.engine.driver import Driver, Job  # noqa: E402
+from sweeps.engine.driver import Driver  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
     Failure,
     failure_in,
@@ -110,6 +110,7 @@ from sweeps.engine.failures import (  # noqa: E402
     storage_words,
     told,
 )
+from sweeps.engine.job import Job  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402

@@ -14,7 +14,8 @@ from faults import LOST, rows_lost
 
 from sweeps import ledger as led
 from sweeps import steering
-from sweeps.engine.driver import RETRIES, Driver, Left, refuse_other_bits
+from sweeps.engine.driver import RETRIES, Driver, Left
+from sweeps.engine.refusals import refuse_other_bits
 from sweeps.exits import RefusedError
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
