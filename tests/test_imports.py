@@ -262,10 +262,12 @@ ARROWS = {
     "sweeps.engine.driver": LOW
     | WORK
     | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"}
-    | {"sweeps.engine.interval", "sweeps.engine.job", "sweeps.engine.refusals"},
+    | {"sweeps.engine.interval", "sweeps.engine.job", "sweeps.engine.refusals"}
+    | {"sweeps.engine.state"},
     "sweeps.engine.interval": {"sweeps.ledger"},
     "sweeps.engine.job": set[str](),
     "sweeps.engine.refusals": LOW | {"sweeps.ledger", "sweeps.plan.request"},
+    "sweeps.engine.state": LOW | WORK | {"sweeps.selection"},
     "sweeps.engine.store": LOW | {"sweeps.ledger"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},

@@ -568,7 +568,7 @@ class _Session:
             here = [len(driver.sweep.sessions) - 1]
             learn(trial for trial in driver.sweep.attempted if trial.sessions == here)
         print("writing the analysis", flush=True)
-        cap, is_held = driver.reached_cap(), driver.is_capped()
+        cap, is_held = driver.state.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = is_held and cap is not None and cap["cap"] != "target"
         by_hand = is_held and cap is None

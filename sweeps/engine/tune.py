@@ -349,7 +349,7 @@ class _Work(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
-        running = len(self._conversation.driver.under_way)
+        running = len(self._conversation.driver.state.under_way)
         # Not within `guard`: a cluster that is gone never answers.
         cluster, limit = self._conversation.cluster, self._conversation.limit
         events = cluster.look()
@@ -500,7 +500,7 @@ class _Notes(Callback):
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
                 if asks:
-                    under_way = len(self._conversation.driver.under_way)
+                    under_way = len(self._conversation.driver.state.under_way)
                     most = self._conversation.driver.most_at_once()
             self._conversation.update()
         if asks:

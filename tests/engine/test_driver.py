@@ -986,10 +986,10 @@ def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float]
         tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
         conductor = driver(ledger, request(tree))
         conductor.begin({})
-        before = conductor.reached_cap()
+        before = conductor.state.reached_cap()
         conductor.sweep.training_seconds += 7200
         conductor.sweep.busy_seconds += 2 * 7200
-        reached = conductor.reached_cap()
+        reached = conductor.state.reached_cap()
     assert before is None and reached is not None and reached["cap"] == cap
 
 
@@ -1516,12 +1516,14 @@ def kept_as_found(
 
         def watched(config: dict[str, Any], share: float) -> float:
             of = conductor.sweep
-            ready = [trial for trial in of.trials.values() if conductor._is_ready(trial)]
+            ready = [trial for trial in of.trials.values() if conductor.state.is_ready(trial)]
             ready.sort(key=lambda trial: not trial.curve)  # the begun ones first
             running = {trial.trial for trial in of.attempted if trial.status == "running"}
             spent = sum(trial.spent_tokens for trial in of.everything)
             flops = sum(trial.spent_tokens * trial.flops_per_token for trial in of.everything)
-            agrees.add([place[-1] for place in conductor._ready] == [one.trial for one in ready])
+            agrees.add(
+                [place[-1] for place in conductor.state.ready] == [one.trial for one in ready]
+            )
             agrees.add((of.running, of.spent_tokens, of.spent_flops) == (running, spent, flops))
             return loss(config, share)
 
@@ -1604,7 +1606,7 @@ def test_a_job_that_waits_is_handed_out_once_and_is_work(tmp_path: Path) -> None
         conductor.begin({})
         job = conductor.next_job()
         assert job is not None and conductor.next_job() is None
-        assert [trial.trial for trial in conductor.under_way] == [job.trial]
+        assert [trial.trial for trial in conductor.state.under_way] == [job.trial]
         assert conductor.has_work()
 
 

@@ -90,7 +90,7 @@ def test_a_slot_that_a_stopped_trial_left_takes_the_next_one(tmp_path: Path) -> 
         engine.run(2)
         asked(engine, "stop", 1e-3)
         engine.run(3)
-        labels = sorted(trial.label for trial in engine.driver.under_way)
+        labels = sorted(trial.label for trial in engine.driver.state.under_way)
         assert (labels, engine.most) == (["lr=0.002", "lr=0.004"], 2)
 
 
