@@ -261,9 +261,16 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK
-    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"}
-    | {"sweeps.engine.interval", "sweeps.engine.job", "sweeps.engine.refusals"}
-    | {"sweeps.engine.state"},
+    | {
+        "sweeps.engine.choices",
+        "sweeps.engine.interval",
+        "sweeps.engine.job",
+        "sweeps.engine.refusals",
+    }
+    | {"sweeps.engine.state", "sweeps.engine.store", "sweeps.steering"},
+    "sweeps.engine.choices": LOW
+    | WORK
+    | {"sweeps.engine.looks", "sweeps.engine.state", "sweeps.selection"},
     "sweeps.engine.interval": {"sweeps.ledger"},
     "sweeps.engine.job": set[str](),
     "sweeps.engine.refusals": LOW | {"sweeps.ledger", "sweeps.plan.request"},

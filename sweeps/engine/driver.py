@@ -18,19 +18,15 @@ from typing import Any, Literal
 
 from sweeps import ledger as led
 from sweeps import steering
+from sweeps.engine import choices
 from sweeps.engine.interval import Interval
 from sweeps.engine.job import Job
-from sweeps.engine.looks import Study
 from sweeps.engine.refusals import refuse_other_base
 from sweeps.engine.state import State, is_free, is_judged
 from sweeps.engine.store import Checkpoints
-from sweeps.plan import arms, horizons
-from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
-from sweeps.plan.sections import OptunaSearch
 from sweeps.policies import Promotion, Stop
-from sweeps.selection import best_group
 from tinylm import config as cfg
 
 LOSSES = 10  # of its node, after which a trial fails in a session: it may be what ends them
@@ -39,15 +35,6 @@ RETRIES = 2  # attempts that a session makes after a trial's first failure
 _RELEASES = {"promoted", "finished", "failed", "steered"}
 _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """A choice that is settled now: its row, and the trials that follow from it."""
-
-    kind: Literal["chosen", "confirming", "look", "horizon"]
-    fields: dict[str, Any]
-    runs: list[PlannedTrial]
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ class Driver:
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
 
     def __post_init__(self) -> None:
-        self.state = State(self.request, self.plan, self.machine)
+        self.state = State(self.request, self.plan, self.machine, self.audit)
         self.sweep = self.state.sweep
         self.sweep.source = str(self.ledger.files.ledger)
         self._inbox = steering.Inbox(self.ledger.files, self.clock)
@@ -210,7 +197,7 @@ class Driver:
 
     def is_look_due(self) -> bool:
         """Whether a study is to be looked at now, which trains nothing; `begin` does it."""
-        return any(choice.kind == "look" for choice in self._choices())
+        return any(choice.kind == "look" for choice in choices.due(self.state))
 
     def is_capped(self) -> bool:
         """Whether a cap is reached, or the session is ended by hand, and work is left that this prevents."""
@@ -227,13 +214,13 @@ class Driver:
             )
             or any(self.state.is_ready(trial) for trial in left if trial.role != "audit")
             or self.state.policy.promotion(idle=True) is not None
-            or self._suggestion() is not None
+            or choices.suggestion(self.state) is not None
             or any(
                 choice.kind == "look" or any(new.trial not in trials for new in choice.runs)
-                for choice in self._choices()
+                for choice in choices.due(self.state)
             )
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
-            or bool(self._to_audit())
+            or bool(choices.to_audit(self.state))
         )
 
     def is_done(self) -> bool:
@@ -243,7 +230,7 @@ class Driver:
         )
         ended = all(trial.status in led.SETTLED for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
-        settled_all = current and next(self._choices(), None) is None
+        settled_all = current and next(choices.due(self.state), None) is None
         return asked and ended and settled_all and not self.state.unwanted() and not self.has_work()
 
     def left(self) -> Left:
@@ -257,12 +244,15 @@ class Driver:
             if one.seed in self.request.seeds or one.role in {"tuning", "confirm", "horizon"}
         ]
         full = sum(one.config["budget"]["tokens"] for one in own)
-        study, _ = self._study()
+        study, _ = choices.study_of(self.state)
         most = study.most_seeds() if study.arms else {}
         needless = {one.trial: one.config.budget.tokens for one in self._needless()}
         unplanned = pl.load(self.request, self.plan, most).tokens - full - sum(needless.values())
         chosen = [
-            new for choice in self._choices() for new in choice.runs if new.trial not in known
+            new
+            for choice in choices.due(self.state)
+            for new in choice.runs
+            if new.trial not in known
         ]
         begun = self._to_train(trials)
         return Left(
@@ -304,7 +294,11 @@ class Driver:
         rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
         known = [one.values for one in rivals]
         has_new = any(one.values not in known for one in self.state.to_plan(pool))
-        return has_new or self._suggestion() is not None or self.state.is_racing(rivals, pool)
+        return (
+            has_new
+            or choices.suggestion(self.state) is not None
+            or self.state.is_racing(rivals, pool)
+        )
 
     @property
     def to_resume(self) -> list[led.Trial]:
@@ -322,7 +316,7 @@ class Driver:
         going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
         further = [one for one in trials if self._may_train(one, going)]
         audits = [one for one in self.sweep.audits.values() if one.status == "planned"]
-        return [*further, *audits, *self._to_audit()]
+        return [*further, *audits, *choices.to_audit(self.state)]
 
     def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
         """Whether a trial may be trained further, where some pools are going."""
@@ -527,16 +521,8 @@ class Driver:
         waiting = sum(
             one.status == "planned" and one.trial not in self.state.queued for one in audits
         )
-        startable = len(self.state.ready) + waiting + self._samples_left()
+        startable = len(self.state.ready) + waiting + choices.samples_left(self.state)
         return under_way + (startable or int(self.state.policy.promotion(idle=True) is not None))
-
-    def _samples_left(self) -> int:
-        """How many samples of an Optuna search are not drawn yet; 0 for other searches."""
-        search = self.request.space.search
-        if not isinstance(search, OptunaSearch):
-            return 0
-        drawn = sum(trial.role == "search" for trial in self.sweep.trials.values())
-        return max(0, search.samples - drawn)
 
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
@@ -636,156 +622,28 @@ class Driver:
     def _choose(self) -> bool:
         """Write down the choices that are settled now (values of arms, the best to confirm), and plan
         the trials that follow; whether there was anything new."""
-        choices = list(self._choices())
-        for choice in choices:
+        found = list(choices.due(self.state))
+        for choice in found:
             self._stop_waiting(self.sweep.trials[trial] for trial in choice.fields.get("grid", ()))
             self._plan(choice.runs)
             self._record(choice.kind, **choice.fields)
-        if choices:
+        if found:
             self._withdraw()
-        return bool(choices)
-
-    def _choices(self) -> Iterator[_Choice]:
-        """The choices that are settled and not written down yet."""
-        settled = True
-        study, all_tuned = self._study()
-        seeds = study.seeds() if all_tuned else {}
-        for position, arm in enumerate(self.plan.arms):
-            tuned = all_tuned.get(arm.name)
-            if tuned is None:
-                continue
-            values = tuned["values"]
-            fields = {
-                **tuned,
-                "arm": arm.name,
-                "place": position,
-                "hypothesis": arm.hypothesis,
-                "changes": arm.changes,
-                "retuned": arm.retune,
-                "seeds": self.request.seeds[: seeds[arm.name]],
-            }
-            if _differs(fields, self.sweep.chosen.get(arm.name)):
-                settled = False
-                number = seeds[arm.name]
-                runs = [] if values is None else arms.runs(self.request, arm, values, number)
-                repeats = [one.trial for one in runs if one.role == "repeat"]
-                fields |= {"trials": _by_seed(runs), "repeats": repeats}
-                yield _Choice("chosen", fields, runs)
-        if settled and self._is_idle():
-            if (found := study.look()) is not None:
-                yield _Choice("look", found, [])
-            else:
-                yield from self._horizons()
-        if self.request.space.confirm:
-            yield from self._confirmation()
-
-    def _horizons(self) -> Iterator[_Choice]:
-        """What the baseline is to be trained on at other numbers of tokens, once there is no more to look at."""
-        chosen = self.sweep.chosen.get(led.BASELINE)
-        if chosen is None:
-            return
-        for one in horizons.found(self.request, self.plan.arms[0], chosen, self.sweep):
-            if _differs(one.fields, self.sweep.horizons.get(one.fields["tokens"])):
-                yield _Choice("horizon", one.fields, one.runs)
-
-    def _study(self) -> tuple[Study, dict[str, dict[str, Any]]]:
-        """The arms whose values are settled, and what settled them."""
-        own = (
-            (arm, self._tuned(arm if arm.retune else self.plan.arms[0])) for arm in self.plan.arms
-        )
-        tuned = {arm.name: (arm, found) for arm, found in own if found is not None}
-        values = {name: found["values"] for name, (_, found) in tuned.items()}
-        planned = {name: arm for name, (arm, _) in tuned.items()}
-        study = Study(self.request, self.sweep, planned, values)
-        return study, {name: found for name, (_, found) in tuned.items()}
-
-    def _is_idle(self) -> bool:
-        """Whether nothing of a study is going, so that it can be looked at."""
-        trials = self.sweep.trials
-        return (
-            bool(self.plan.arms)
-            and self.sweep.is_looked_at
-            and not self.state.ready
-            and not any(one.trial in trials for one in self.state.under_way)
-            and all(new.trial in trials for new in self.plan.trials)
-            and self.state.policy.promotion(idle=True) is None
-        )
+        return bool(found)
 
     def _look(self) -> None:
         """Write down a look at a study, if one is due."""
-        for choice in list(self._choices()):
+        for choice in list(choices.due(self.state)):
             if choice.kind == "look":
                 self._record(choice.kind, **choice.fields)
-
-    def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
-        """What the re-tune grid of an arm chooses, as fields of a `chosen` row; None until it is settled."""
-        space = self.request.space
-        if not space.retune:
-            return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
-        ids = [one.trial for one in self.plan.trials if one.pool == arm.pool]
-        grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        if not self.state.is_settled(grid, arm.pool):
-            return None
-        finished = [trial for trial in grid if trial.status == "finished"]
-        failed = sum(trial.status == "failed" for trial in grid)
-        if not finished and (failed or any(trial.is_stopped_by_hand for trial in grid)):
-            return None
-        score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
-        best = min(finished, key=lambda trial: score[trial.trial], default=None)
-        return {
-            "values": best and {path: best.value(path) for path in space.retune},
-            "score": best and score[best.trial],
-            "tried": len(grid),
-            "failed": failed,
-            "grid": ids,
-        }
-
-    def _confirmation(self) -> Iterator[_Choice]:
-        """The best of a search, to be run again on fresh seeds, once nothing else is left to do."""
-        metric = self.request.space.metric
-        tried = [trial for trial in self.sweep.trials.values() if trial.role == "search"]
-        if not self.state.is_settled(tried, "") or self._suggestion() is not None:
-            return
-        best = best_group(tried, metric)
-        if not best:
-            return
-        planned = pl.confirmation(self.request, best[0].values)
-        fields: dict[str, Any] = {
-            "values": best[0].values,
-            "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
-            "tried": len({led.value_of(trial.values) for trial in tried}),
-            "seeds": [one.config.run.seed for one in planned],
-        }
-        if _differs(fields, self.sweep.confirming):
-            yield _Choice("confirming", fields | {"trials": _by_seed(planned)}, planned)
-
-    def _to_audit(self) -> list[led.Trial]:
-        """The stopped trials that the audit still has to draw.
-
-        They are those whose ids, hashed with the seed, come first: a random sample which a larger
-        share, or more stopped trials, add to.
-        """
-        if not self.audit:
-            return []
-        stopped = [
-            trial
-            for trial in self.sweep.trials.values()
-            if trial.status in {"stopped", "paused"} and not trial.is_stopped_by_hand
-        ]
-        fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
-        drawn = len(stopped) - len(fresh)
-        left = math.ceil(self.audit * len(stopped)) - drawn
-        if left <= 0:
-            return []
-        return sorted(fresh, key=lambda one: cfg.digest([self.request.seed, one.trial]))[:left]
 
     def _waiting_audit(self) -> led.Trial | None:
         """The first audit that waits for a slot; None before every trial is decided."""
         if any(one.trial in self.sweep.trials for one in self.state.under_way):
             return None
-        if self._to_audit():
+        if choices.to_audit(self.state):
             self.end()
-        drawn = self._to_audit()
+        drawn = choices.to_audit(self.state)
         stopped = sum(
             trial.status == "stopped" and not trial.is_stopped_by_hand
             for trial in self.sweep.trials.values()
@@ -802,33 +660,9 @@ class Driver:
         waiting = (one for one in audits if one.status == "planned")
         return next((one for one in waiting if one.trial not in self.state.queued), None)
 
-    def _suggestion(self) -> PlannedTrial | None:
-        """The next trial of an Optuna search; None for other searches and when it has all its samples."""
-        request = self.request
-        if not isinstance(request.space.search, OptunaSearch):
-            return None
-        past = [
-            suggest.PastTrial(
-                trial=trial.trial,
-                seed=trial.seed,
-                values=trial.values,
-                # At equal shares of budgets that differ, to be compared with those of other trials.
-                scores={
-                    row["tokens"] * request.base.budget.tokens // trial.budget: row[
-                        request.space.metric
-                    ]
-                    for row in trial.curve
-                },
-                state=_OPTUNA_STATES[trial.status],
-            )
-            for trial in self.sweep.trials.values()
-            if not is_free(trial)
-        ]
-        return suggest.suggest(request, self.machine, past)
-
     def _suggest(self) -> led.Trial | None:
         """The next trial of an Optuna search, written down; None if there is none."""
-        while (new := self._suggestion()) is not None:
+        while (new := choices.suggestion(self.state)) is not None:
             self._plan([new])
             trial = self.sweep.trials[new.trial]
             if self.state.is_ready(trial):  # one that was withdrawn may have finished before
@@ -978,27 +812,6 @@ class Driver:
             rung=tokens,
             score=score[self.request.score_field],
         )
-
-
-def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:
-    """The trial of each seed, without repeats."""
-    return {str(one.config.run.seed): one.trial for one in runs if one.role != "repeat"}
-
-
-def _differs(fields: dict[str, Any], row: led.Row | None) -> bool:
-    """Whether the fields differ from those of a row, or there is no row."""
-    return row is None or any(row.get(name) != value for name, value in fields.items())
-
-
-_OPTUNA_STATES: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
-    "planned": "running",
-    "running": "running",
-    "paused": "stopped",
-    "stopped": "stopped",
-    "finished": "finished",
-    "diverged": "diverged",
-    "failed": "failed",
-}
 
 
 def _is_infinite(value: Any) -> bool:

@@ -28,6 +28,7 @@ class State:
     request: Request
     plan: pl.Plan
     machine: Machine
+    audit: float  # share of the stopped trials to train to the end as well
     sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
     policy: Pools = field(init=False)
     # Trials that the space no longer has, and that are not withdrawn yet.
