@@ -269,10 +269,12 @@ ARROWS = {
     }
     | {"sweeps.engine.state", "sweeps.engine.store", "sweeps.steering"},
     "sweeps.engine.choices": LOW
-    | WORK
-    | {"sweeps.engine.looks", "sweeps.engine.state", "sweeps.selection"},
+    | {"sweeps.ledger", "sweeps.plan", "sweeps.selection"}
+    | {"sweeps.engine.looks", "sweeps.engine.state"},
     "sweeps.engine.interval": {"sweeps.ledger"},
     "sweeps.engine.job": set[str](),
+    "sweeps.engine.left": {"sweeps.ledger", "sweeps.plan"}
+    | {"sweeps.engine.choices", "sweeps.engine.state"},
     "sweeps.engine.refusals": LOW | {"sweeps.ledger", "sweeps.plan.request"},
     "sweeps.engine.state": LOW | WORK | {"sweeps.selection"},
     "sweeps.engine.store": LOW | {"sweeps.ledger"},
@@ -302,7 +304,13 @@ NEVER = {
     "sweeps.simulate": {"ray", "torch"},
     "sweeps.findings": {"ray", "torch", "matplotlib"},
     "sweeps.report": {"ray", "torch"},
+    "sweeps.engine.choices": {"ray", "torch"},
     "sweeps.engine.driver": {"ray", "torch"},
+    "sweeps.engine.job": {"ray", "torch"},
+    "sweeps.engine.left": {"ray", "torch"},
+    "sweeps.engine.looks": {"ray", "torch"},
+    "sweeps.engine.refusals": {"ray", "torch"},
+    "sweeps.engine.state": {"ray", "torch"},
     "sweeps.engine.worker": {"ray"},
 }
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,8 @@
-"""What happens next in a sweep: plan, ledger and policy, without Ray.
+"""What happens next in a sweep, without Ray.
 
 The driver hands out jobs while there is work, writes down what they report, and decides whether a
-trial continues. All its state comes from the ledger, so a driver that opens the ledger of a driver that
+trial continues. Where the sweep stands comes from the ledger alone (`sweeps.engine.state`), and what its
+results lead to from there (`sweeps.engine.choices`), so a driver that opens the ledger of a driver that
 died continues where that one stopped.
 """
 
@@ -11,7 +12,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,33 +37,10 @@ _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
 
 
-@dataclass(frozen=True)
-class Left:
-    """What a sweep that has begun still has to do, and what it already has of its plan."""
-
-    # Of the planned trials: a status, `unfinished`, `new`, `restored`, or `not needed` for a further seed of a
-    # value that is ruled out.
-    states: dict[str, str]
-    withdrawn: list[str]  # labels of the trials that the space no longer has
-    trained: int  # tokens, in trials of the plan
-    tokens: int  # at most, from here
-    cap: dict[str, Any] | None  # that is reached and keeps all of them from being trained
-
-    @property
-    def new(self) -> int:
-        """The number of planned trials that the sweep does not have."""
-        return Counter(self.states.values())["new"]
-
-    @property
-    def kept(self) -> int:
-        """The number of planned trials that the sweep has."""
-        return sum(state not in {"new", "not needed"} for state in self.states.values())
-
-
 @dataclass
 class Driver:
     """Conducts one sweep, whose rows are written here alone, but for those of `steering.settle`. With a ledger
-    that is only read, it says what is left to do."""
+    that is only read, it says where the sweep stands."""
 
     ledger: led.ReadLedger
     request: Request
@@ -232,99 +209,6 @@ class Driver:
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
         settled_all = current and next(choices.due(self.state), None) is None
         return asked and ended and settled_all and not self.state.unwanted() and not self.has_work()
-
-    def left(self) -> Left:
-        """What is left of the plan; writes nothing."""
-        known = {trial.trial: trial for trial in self.sweep.everything}
-        trials = self._wanted()
-        # Trials of another --seed are no part of the plan, but go on if they have not ended.
-        own = [
-            one
-            for one in trials
-            if one.seed in self.request.seeds or one.role in {"tuning", "confirm", "horizon"}
-        ]
-        full = sum(one.config["budget"]["tokens"] for one in own)
-        study, _ = choices.study_of(self.state)
-        most = study.most_seeds() if study.arms else {}
-        needless = {one.trial: one.config.budget.tokens for one in self._needless()}
-        unplanned = pl.load(self.request, self.plan, most).tokens - full - sum(needless.values())
-        chosen = [
-            new
-            for choice in choices.due(self.state)
-            for new in choice.runs
-            if new.trial not in known
-        ]
-        begun = self._to_train(trials)
-        return Left(
-            states={
-                one.trial: "not needed" if one.trial in needless else self._state(one.trial)
-                for one in self.plan.trials
-            },
-            withdrawn=[
-                known[trial].label for trial in self.sweep.trials if trial in self.state.gone
-            ],
-            trained=sum(one.tokens for one in own),
-            tokens=max(0, unplanned, sum(new.config.budget.tokens for new in chosen))
-            + sum(one.budget - one.tokens for one in begun),
-            cap=self.state.reached_cap(),
-        )
-
-    def _needless(self) -> Iterator[PlannedTrial]:
-        """The further seeds of values that are ruled out, in pools where nothing else can be promoted."""
-        pools = {one.pool for one in self.plan.trials}
-        going = {pool for pool in pools if self._is_going(pool)}
-        for one in self.plan.trials:
-            if one.pool is None or one.pool in going or one.trial in self.sweep.trials:
-                continue
-            if not self.state.policy.wants_seed(one.pool, one.values):
-                yield one
-
-    def _state(self, trial: str) -> str:
-        """What has become of a planned trial, by a driver that trains nothing."""
-        if trial in self.sweep.trials:
-            status = self.sweep.trials[trial].status
-            return "unfinished" if status == "running" else status
-        return "restored" if trial in self.sweep.withdrawn else "new"
-
-    def _is_going(self, pool: str | None) -> bool:
-        """Whether a trial of a pool may still be promoted."""
-        if pool is None:
-            return False
-        ids = [one.trial for one in self.plan.trials if one.pool == pool]
-        rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        known = [one.values for one in rivals]
-        has_new = any(one.values not in known for one in self.state.to_plan(pool))
-        return (
-            has_new
-            or choices.suggestion(self.state) is not None
-            or self.state.is_racing(rivals, pool)
-        )
-
-    @property
-    def to_resume(self) -> list[led.Trial]:
-        """The trials that have a checkpoint and may be trained further."""
-        return [one for one in self._to_train(self._wanted()) if one.checkpoint]
-
-    def _wanted(self) -> list[led.Trial]:
-        """The trials in the ledger that the space has, also those that were withdrawn and come back."""
-        back = [self.sweep.withdrawn.get(one.trial) for one in self.plan.trials]
-        there = [one for one in self.sweep.trials.values() if one.trial not in self.state.gone]
-        return there + [one for one in back if one is not None]
-
-    def _to_train(self, trials: Collection[led.Trial]) -> list[led.Trial]:
-        """Those of the trials that may be trained further, and all that may be audited."""
-        going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
-        further = [one for one in trials if self._may_train(one, going)]
-        audits = [one for one in self.sweep.audits.values() if one.status == "planned"]
-        return [*further, *audits, *choices.to_audit(self.state)]
-
-    def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
-        """Whether a trial may be trained further, where some pools are going."""
-        if trial.status == "diverged" or trial.is_stopped_by_hand or self.state.is_over(trial):
-            return False
-        if trial.is_withdrawn or trial.status not in {"paused", "stopped"}:
-            return True
-        return not self.state.policy.holds(trial.trial) or trial.pool in going
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash

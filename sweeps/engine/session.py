@@ -19,6 +19,7 @@ from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.address import LOCAL, require_address
 from sweeps.engine.driver import Driver
 from sweeps.engine.failures import failure_of, storing
+from sweeps.engine.left import Left, to_resume
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
@@ -121,7 +122,7 @@ def _preview(
     if before:
         driver = _driver(ledger, request, plan, machine, facts, options, downloads=False)
         refuse_other_bits(driver.sweep, request)
-        left = driver.left()
+        left = Left.of(driver.state)
     read = passes(load.configs, facts)
     show_plan(request, plan, load, left.states if left else {}, console)
     if read:
@@ -372,7 +373,7 @@ def _program() -> led.Program:
 
 def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> None:
     """Raise `RefusedError` if runs that were begun would go on with other code, or another torch or numpy."""
-    begun = driver.to_resume
+    begun = to_resume(driver.state)
     if not begun:
         return
     now = program()

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Driver, Left
+from sweeps.engine.driver import Driver
+from sweeps.engine.left import Left
 from sweeps.engine.machine import size
 from sweeps.engine.sharing import Share, Sharing
 from sweeps.engine.state import is_judged

@@ -14,7 +14,8 @@ from faults import LOST, rows_lost
 
 from sweeps import ledger as led
 from sweeps import steering
-from sweeps.engine.driver import RETRIES, Driver, Left
+from sweeps.engine.driver import RETRIES, Driver
+from sweeps.engine.left import Left
 from sweeps.engine.refusals import refuse_other_bits
 from sweeps.exits import RefusedError
 
@@ -420,7 +421,7 @@ def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) ->
     sweep(tmp_path, SEEDS)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(SEEDS))
-        left = conductor.left()
+        left = Left.of(conductor.state)
     assert (left.tokens, left.new, left.kept) == (0, 0, 10)
     assert list(left.states.values()).count("not needed") == 6
     assert conductor.is_done()
@@ -429,7 +430,7 @@ def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) ->
 def test_of_seeds_that_are_added_those_of_finished_values_are_left(tmp_path: Path) -> None:
     sweep(tmp_path, SEEDS)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        left = driver(ledger, request({**SEEDS, "seeds": [0, 1, 2]})).left()
+        left = Left.of(driver(ledger, request({**SEEDS, "seeds": [0, 1, 2]})).state)
     assert (left.new, left.tokens) == (1, 8192)
 
 
@@ -1274,7 +1275,7 @@ def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:
 
 
 def left(folder: Path, tree: dict[str, Any]) -> Left:
-    return driver(led.ReadLedger(led.Files(folder)), request(tree)).left()
+    return Left.of(driver(led.ReadLedger(led.Files(folder)), request(tree)).state)
 
 
 def test_nothing_is_left_of_a_finished_sweep(tmp_path: Path) -> None:
@@ -1347,7 +1348,7 @@ def test_audits_are_left(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES))
     conductor = driver(led.ReadLedger(led.Files(tmp_path)), request(grid(RATES)), audit=1.0)
     whole = sum(trial.budget for trial in after.trials.values())
-    assert conductor.left().tokens == whole - after.spent_tokens
+    assert Left.of(conductor.state).tokens == whole - after.spent_tokens
 
 
 def test_a_target_that_is_reached_leaves_nothing_to_do(tmp_path: Path) -> None:
