@@ -261,13 +261,9 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK
-    | {
-        "sweeps.engine.choices",
-        "sweeps.engine.interval",
-        "sweeps.engine.job",
-        "sweeps.engine.refusals",
-    }
-    | {"sweeps.engine.state", "sweeps.engine.store", "sweeps.steering"},
+    | {"sweeps.engine.choices", "sweeps.engine.interval", "sweeps.engine.job"}
+    | {"sweeps.engine.refusals", "sweeps.engine.state", "sweeps.engine.store"}
+    | {"sweeps.steering"},
     "sweeps.engine.choices": LOW
     | {"sweeps.ledger", "sweeps.plan", "sweeps.selection"}
     | {"sweeps.engine.looks", "sweeps.engine.state"},

@@ -35,9 +35,9 @@ class State:
     gone: frozenset[str] = frozenset()
     # Trials whose jobs wait for a worker -> the fields of the row when it begins.
     queued: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # The places of the trials that may start without a promotion; and each trial's place in the order of
-    # starting, trials that were begun first. Only rows of a trial itself change these, `_index` aside.
+    # The places of the trials that may start without a promotion; trials that were begun come first.
     ready: SortedSet = field(default_factory=SortedSet)
+    # Each trial's place in the order of starting. Only rows of a trial itself change it, `_index` aside.
     _places: dict[str, tuple[bool, int, str]] = field(default_factory=dict)
     _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
     _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
