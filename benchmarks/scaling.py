@@ -37,7 +37,8 @@ from sweeps.rows import sealed
 from tinylm import config as cfg
 
 if TYPE_CHECKING:
-    from sweeps.engine.driver import Driver, Job
+    from sweeps.engine.driver import Driver
+    from sweeps.engine.job import Job
 
 RECORDS = 200
 RUNGS = (RECORDS // 8, RECORDS // 2)

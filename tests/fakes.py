@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Driver, Job
+from sweeps.engine.driver import Driver
+from sweeps.engine.job import Job
 from sweeps.plan import trials as pl
 from sweeps.plan.reading import read
 from sweeps.plan.request import Machine, Request, base_config, with_shared_blocks

@@ -59,6 +59,7 @@ FORBIDDEN = {
     "sweeps.simulate.judge": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.simulate.forecast": {"torch", "ray", "pandas", "matplotlib", "scipy"},
     "sweeps.engine.driver": {"torch", "ray", "pandas", "matplotlib"},
+    "sweeps.engine.job": {"torch", "ray", "numpy", "pandas", "matplotlib", "pydantic"},
     "sweeps.engine.machine": {"torch", "ray", "pandas", "matplotlib"},
     "sweeps.engine.session": {"torch", "ray", "pandas", "matplotlib", "s3fs", "botocore", "gcsfs"},
     "sweeps.engine.view": {"torch", "ray", "pandas", "matplotlib"},
@@ -218,7 +219,7 @@ FINDINGS = {
     "sweeps.plan.reading", "sweeps.plan.sections", "sweeps.plan.space",
 }  # fmt: skip
 ENGINE = {"sweeps.engine", "sweeps.simulate", "sweeps.text", "tinylm"}
-DRIVER = {"sweeps.engine.driver", "sweeps.ledger", "tinylm"}
+JOB = {"sweeps.engine.job", "sweeps.ledger", "tinylm"}
 PARTS = {
     "sweeps.engine.address",
     "sweeps.engine.demand",
@@ -260,18 +261,28 @@ ARROWS = {
     "sweeps.engine": LOW | WORK | ENGINE | {"sweeps.steering"},
     "sweeps.engine.driver": LOW
     | WORK
-    | {"sweeps.selection", "sweeps.engine.looks", "sweeps.engine.store", "sweeps.steering"}
-    | {"sweeps.engine.interval"},
+    | {"sweeps.engine.choices", "sweeps.engine.interval", "sweeps.engine.job"}
+    | {"sweeps.engine.refusals", "sweeps.engine.state", "sweeps.engine.store"}
+    | {"sweeps.steering"},
+    "sweeps.engine.choices": LOW
+    | {"sweeps.ledger", "sweeps.plan", "sweeps.selection"}
+    | {"sweeps.engine.looks", "sweeps.engine.state"},
     "sweeps.engine.interval": {"sweeps.ledger"},
+    "sweeps.engine.job": set[str](),
+    "sweeps.engine.left": {"sweeps.ledger", "sweeps.plan"}
+    | {"sweeps.engine.choices", "sweeps.engine.state"},
+    "sweeps.engine.refusals": LOW | {"sweeps.ledger", "sweeps.plan.request"},
+    "sweeps.engine.state": LOW | WORK | {"sweeps.selection"},
     "sweeps.engine.store": LOW | {"sweeps.ledger"},
     "sweeps.engine.looks": LOW | WORK | {"sweeps.selection", "sweeps.stats", "sweeps.outcomes"},
     "sweeps.engine.view": LOW | WORK | ENGINE | {"sweeps.selection"},
-    "sweeps.engine.worker": LOW | DRIVER | {"sweeps.engine.limits", "sweeps.engine.store"},
+    "sweeps.engine.worker": LOW | JOB | {"sweeps.engine.limits", "sweeps.engine.store"},
     "sweeps.engine.tune": LOW
-    | DRIVER
+    | JOB
     | PARTS
-    | {"sweeps.engine.machine", "sweeps.engine.worker", "sweeps.plan.sections", "sweeps.text"},
-    "sweeps.engine.trackers": LOW | DRIVER | {"sweeps.engine.tune"},
+    | {"sweeps.engine.driver", "sweeps.engine.machine", "sweeps.engine.worker"}
+    | {"sweeps.plan.sections", "sweeps.text"},
+    "sweeps.engine.trackers": LOW | JOB | {"sweeps.engine.tune"},
     "sweeps.commands.shared": LOW | {"sweeps.ledger", "sweeps.engine"} | READING,
     **dict.fromkeys(
         (
@@ -289,7 +300,13 @@ NEVER = {
     "sweeps.simulate": {"ray", "torch"},
     "sweeps.findings": {"ray", "torch", "matplotlib"},
     "sweeps.report": {"ray", "torch"},
+    "sweeps.engine.choices": {"ray", "torch"},
     "sweeps.engine.driver": {"ray", "torch"},
+    "sweeps.engine.job": {"ray", "torch"},
+    "sweeps.engine.left": {"ray", "torch"},
+    "sweeps.engine.looks": {"ray", "torch"},
+    "sweeps.engine.refusals": {"ray", "torch"},
+    "sweeps.engine.state": {"ray", "torch"},
     "sweeps.engine.worker": {"ray"},
 }
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Driver, Job
+from sweeps.engine.driver import Driver
+from sweeps.engine.job import Job
 from sweeps.engine.machine import CorpusFacts, this_machine
 from sweeps.engine.worker import Attempt
 from sweeps.findings.everything import Reader

@@ -1,151 +1,46 @@
-"""What happens next in a sweep: plan, ledger and policy, without Ray.
+"""What happens next in a sweep, without Ray.
 
 The driver hands out jobs while there is work, writes down what they report, and decides whether a
-trial continues. All its state comes from the ledger, so a driver that opens the ledger of a driver that
+trial continues. Where the sweep stands comes from the ledger alone (`sweeps.engine.state`), and what its
+results lead to from there (`sweeps.engine.choices`), so a driver that opens the ledger of a driver that
 died continues where that one stopped.
 """
 
 import contextlib
 import itertools
-import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
-
-from sortedcontainers import SortedSet
+from typing import Any, Literal
 
 from sweeps import ledger as led
 from sweeps import steering
+from sweeps.engine import choices
 from sweeps.engine.interval import Interval
-from sweeps.engine.looks import Study
+from sweeps.engine.job import Job
+from sweeps.engine.refusals import refuse_other_base
+from sweeps.engine.state import State, is_free, is_judged
 from sweeps.engine.store import Checkpoints
-from sweeps.exits import RefusedError
-from sweeps.plan import arms, horizons
-from sweeps.plan import optuna as suggest
 from sweeps.plan import trials as pl
 from sweeps.plan.request import Machine, PlannedTrial, Request
-from sweeps.plan.sections import OptunaSearch
 from sweeps.policies import Promotion, Stop
-from sweeps.policies.pools import Pools
-from sweeps.selection import Measured, best_group, first_at_most, last_record
 from tinylm import config as cfg
 
 LOSSES = 10  # of its node, after which a trial fails in a session: it may be what ends them
 RETRIES = 2  # attempts that a session makes after a trial's first failure
 # Kinds of rows of a trial after which its value may want a further seed.
 _RELEASES = {"promoted", "finished", "failed", "steered"}
-_CONSULTED = {"withdrawn", "restored"}  # kinds after which `_consult` sets up the policy again
 _REASON = 2000  # characters of the reason of a failure that are kept
 _BATCH = 1000  # planned trials that are written with one sync
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to know to start or resume a trial."""
-
-    trial: str
-    label: str
-    attempt: int
-    config: dict[str, Any]
-    corpus: str  # digest of the documents, split and vocabulary that the trial was planned with
-    rungs: tuple[int, ...]  # tokens at which a checkpoint is always due
-    branch: float  # share of the updates so far that a decay branch at a rung takes; 0 for none
-    # The file to resume from, or its name in the store; None starts at step 0.
-    checkpoint: str | None
-    store: str = ""  # the URL where checkpoints are kept; empty if that is the sweep's folder
-
-    @property
-    def name(self) -> str:
-        """The label of the trial, and its id."""
-        return f"{self.label} ({self.trial})"
-
-    def to_json(self) -> str:
-        """The job as text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The job that `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "rungs": tuple(fields["rungs"])})
-
-
-def refuse_other_base(before: led.Row | None, request: Request) -> None:
-    """Raise `RefusedError`, with the difference, if the sweep has another base config."""
-    if before is None:
-        return
-    swept = set(request.space.space) | set(before["space"].get("space", {}))
-    found = cfg.difference(before["base"], request.base.model_dump())
-    different = [line for path, line in found.items() if path not in swept]
-    block = before["base"]["eval"]["block"]
-    if "eval.block" in found and block != "window":
-        different.append(f"  (to keep its validation tokens, set eval.block: {block} under base)")
-    elif "eval.block" in found:
-        different.append("  (where model.context_length varies, all trials predict the same block)")
-    if "data.test_fraction" in found and not before["base"]["data"]["test_fraction"]:
-        different.append("  (to keep its training text, set data.test_fraction: 0.0 under base)")
-    if different:
-        raise RefusedError(
-            "\n".join(["the sweep in this folder has another base config:", *different])
-        )
-
-
-def refuse_other_bits(sweep: led.Sweep, request: Request) -> None:
-    """Raise `RefusedError` if trials are compared in bits per byte, and some were measured when bits per
-    byte still counted the ends of documents."""
-    measured = any(trial.curve for trial in sweep.trials.values())
-    other = sweep.request is not None and sweep.request.get("bits") != led.BITS
-    target = request.space.target
-    compared = {request.space.metric, target.metric if target else None}
-    if "bits_per_byte" in compared and measured and other:
-        raise RefusedError(
-            "metric: this sweep was begun by version 0.1, whose bits per byte counted the ends of "
-            "documents; its trials can't be compared with new ones"
-        )
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """A choice that is settled now: its row, and the trials that follow from it."""
-
-    kind: Literal["chosen", "confirming", "look", "horizon"]
-    fields: dict[str, Any]
-    runs: list[PlannedTrial]
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a sweep that has begun still has to do, and what it already has of its plan."""
-
-    # Of the planned trials: a status, `unfinished`, `new`, `restored`, or `not needed` for a further seed of a
-    # value that is ruled out.
-    states: dict[str, str]
-    withdrawn: list[str]  # labels of the trials that the space no longer has
-    trained: int  # tokens, in trials of the plan
-    tokens: int  # at most, from here
-    cap: dict[str, Any] | None  # that is reached and keeps all of them from being trained
-
-    @property
-    def new(self) -> int:
-        """The number of planned trials that the sweep does not have."""
-        return Counter(self.states.values())["new"]
-
-    @property
-    def kept(self) -> int:
-        """The number of planned trials that the sweep has."""
-        return sum(state not in {"new", "not needed"} for state in self.states.values())
 
 
 @dataclass
 class Driver:
     """Conducts one sweep, whose rows are written here alone, but for those of `steering.settle`. With a ledger
-    that is only read, it says what is left to do."""
+    that is only read, it says where the sweep stands."""
 
     ledger: led.ReadLedger
     request: Request
@@ -157,25 +52,14 @@ class Driver:
     clock: Callable[[], float] = time.monotonic  # by which requests are looked for
     # In the folder alone, until `keep_in`.
     checkpoints: Checkpoints = field(init=False)
-    sweep: led.Sweep = field(init=False, default_factory=led.Sweep)
-    policy: Pools = field(init=False)
-    _score: str = field(init=False)  # the field that holds the score in a record at a rung
+    state: State = field(init=False)
+    sweep: led.Sweep = field(init=False)  # that of the state
     # What to do with a trial once the checkpoint that it is saving has arrived, or what it leaves then.
     _due: dict[str, Literal["pause", "finish", "cap", "withdraw", "stop"] | led.Ending] = field(
         default_factory=dict
     )
-    # Trials whose jobs wait for a worker -> the fields of the row when it begins.
-    _queued: dict[str, dict[str, Any]] = field(default_factory=dict)
     _failures: Counter[str] = field(default_factory=Counter)  # of this session
     _losses: Counter[str] = field(default_factory=Counter)  # the same, of nodes and their workers
-    _at_target: dict[str, float] = field(default_factory=dict)  # trial -> its first loss there
-    # Each trial's place in the order of starting, trials that were begun first; and the places of those
-    # that may start without a promotion. Only rows of a trial itself change these, `_index` aside.
-    _places: dict[str, tuple[bool, int, str]] = field(default_factory=dict)
-    _ready: SortedSet = field(default_factory=SortedSet)
-    # Trials that the space no longer has, and that are not withdrawn yet.
-    _gone: frozenset[str] = frozenset()
-    _past: list[led.Row] = field(default_factory=list)  # what a policy may see of the rows
     _news: list[led.Row] = field(default_factory=list)  # rows that were not told yet; no records
     _inbox: steering.Inbox = field(init=False)
     # Trials under way that are to be stopped: at their next record, or before they have begun.
@@ -189,87 +73,19 @@ class Driver:
     _draining: set[str] = field(default_factory=set)  # nodes that trials are to leave, by Ray's id
 
     def __post_init__(self) -> None:
+        self.state = State(self.request, self.plan, self.machine, self.audit)
+        self.sweep = self.state.sweep
         self.sweep.source = str(self.ledger.files.ledger)
-        self._score = self.request.score_field
         self._inbox = steering.Inbox(self.ledger.files, self.clock)
         self.checkpoints = Checkpoints(self.ledger.files)
         if (hours := self.request.space.resources.mtbf_hours) is not None:
             self._interval = Interval(hours * 3600)
-        self.policy = self._new_policy()  # which has the rungs
         for row in self.ledger.rows():
-            self.sweep.observe(row)
-            self._remember(row)
-        self._consult()
+            self.state.read(row)
+            if self._interval is not None:
+                self._interval.observe(row)
+        self.state.consult()
         refuse_other_base(self.sweep.request, self.request)
-
-    def _consult(self) -> None:
-        """Set up the policy, and what has reached the target, from the ledger, as if what is not wanted had
-        never been planned."""
-        self._gone = frozenset(self._unwanted())
-        self.policy = self._new_policy()
-        for row in self._past:
-            self._advise(row)
-        for trial_id in self._queued:
-            self._advise({"kind": "started", "trial": trial_id})
-        self._at_target.clear()
-        for trial in self.sweep.trials.values():
-            if trial.trial not in self._gone:
-                self._watch_target(trial)
-        self._index()
-
-    def _new_policy(self) -> Pools:
-        """The policy before any row."""
-        return self.request.policy(each_seed=self.sweep.judges_each_seed)
-
-    def _index(self) -> None:
-        """Find the trials that may start without a promotion, after a change that any may be affected by."""
-        self._ready.clear()
-        self._places.clear()
-        for trial in self.sweep.trials:
-            self._place(trial)
-
-    def _place(self, trial_id: str) -> None:
-        """Find out whether a trial may start without a promotion, after a row of it."""
-        before = self._places.get(trial_id, (False, len(self._places), trial_id))
-        self._ready.discard(before)
-        trial = self.sweep.trials.get(trial_id)
-        if trial is not None:
-            self._places[trial_id] = (not trial.curve, before[1], trial_id)
-            if self._is_ready(trial):
-                self._ready.add(self._places[trial_id])
-
-    def _remember(self, row: led.Row) -> None:
-        """Keep what a policy may see of a row. Of records, of which there may be a million, those are the
-        scores at rungs, or all scores."""
-        if self._interval is not None:
-            self._interval.observe(row)
-        if row["kind"] != "measured":
-            self._past.append(row)
-            return
-        trial = self.sweep.find(row["trial"])
-        if self.request.space.schedule.scores_all or row["tokens"] in self._rungs(trial):
-            names = ("kind", "trial", "tokens", self._score)
-            self._past.append({name: row[name] for name in names if name in row})
-
-    def _rungs(self, trial: led.Trial) -> tuple[int, ...]:
-        """The rungs of a trial, also of one that runs to the end."""
-        return self.policy.rungs(trial.budget)
-
-    def _advise(self, row: led.Row) -> None:
-        """Let the policy observe a row, unless it is of a trial that the policy has no say in."""
-        if row["kind"] in _CONSULTED:
-            return
-        if "trial" in row:
-            trial = self.sweep.find(row["trial"])
-            if trial.is_withdrawn or trial.trial in self._gone or self._is_free(trial):
-                return
-            is_record = row["kind"] == "measured"
-            if is_record and self._score not in row and row["tokens"] in self._rungs(trial):
-                raise RefusedError(
-                    f"schedule.score: trial {row['trial']} has passed the rung at {row['tokens']} "
-                    f"tokens without its {self._score}"
-                )
-        self.policy.observe(row)
 
     def _record(self, kind: str, **fields: Any) -> led.Row:
         (row,) = self._record_all([(kind, fields)])
@@ -282,23 +98,16 @@ class Driver:
             name = row.get("trial", "")
             of = self.sweep.trials.get(name) or self.sweep.audits.get(name)
             before = () if of is None else tuple(of.checkpoints)
-            self.sweep.observe(row)
+            self.state.observe(row)
             if of is not None and kind != "unusable":  # the next session deletes what can't be used
                 self._free(of, before)
-            self._remember(row)
-            if kind in {"measured", "started"}:
-                trial = self.sweep.find(row["trial"])
-                self._watch_target(trial, last_record(trial) if kind == "measured" else None)
-            self._advise(row)
+            if self._interval is not None:
+                self._interval.observe(row)
             if kind != "measured":
                 self._news.append(row)
-            if kind == "session":
-                self._index()
-            elif kind not in _CONSULTED and "trial" in row:
-                self._place(row["trial"])
         for row in rows:
             is_of_trial = row["kind"] in _RELEASES and "trial" in row
-            if is_of_trial and not self._is_free(self.sweep.find(row["trial"])):
+            if is_of_trial and not is_free(self.sweep.find(row["trial"])):
                 # At once: a value is judged by the seeds that it has.
                 self._plan_seeds(self.sweep.find(row["trial"]))
         return rows
@@ -342,54 +151,13 @@ class Driver:
         news, self._news = self._news, []
         return news
 
-    def _watch_target(self, trial: led.Trial, new: Measured | None = None) -> None:
-        """Note whether a trial has reached a target that ends it: with a new record, or without one with
-        any that it has now."""
-        target = self.request.space.target
-        if target is None or target.ends == "nothing" or trial.role == "audit":
-            return
-        if new is None:
-            self._at_target.pop(trial.trial, None)
-            new = first_at_most(trial, target.metric, target.limit)
-        is_asked = not trial.is_withdrawn and trial.trial not in self._gone
-        if new is not None and new.loss(target.metric) <= target.limit and is_asked:
-            self._at_target.setdefault(trial.trial, new.loss(target.metric))
-
-    def _is_over(self, trial: led.Trial) -> bool:
-        """Whether a trial needs no more training: its budget is used up, or it reached a target that
-        ends it."""
-        return bool(trial.curve) and (trial.is_whole or trial.trial in self._at_target)
-
-    def reached_cap(self) -> dict[str, Any] | None:
-        """The first cap that is reached, with its limit and what was used, or the target that ends the
-        sweep, with the loss that reached it; None if none is reached."""
-        caps, sweep, target = self.request.space.caps, self.sweep, self.request.space.target
-        if target is not None and target.ends == "sweep":
-            # One that was lost with its attempt has to reach the target again.
-            ends = [x for t, x in self._at_target.items() if sweep.trials[t].status == "finished"]
-            if ends:
-                return {"cap": "target", "limit": target.limit, "used": min(ends)}
-        hours = sweep.training_seconds / 3600
-        used = {
-            "tokens": sweep.spent_tokens,
-            "flops": sweep.spent_flops,
-            "hours": hours,
-            "gpu_hours": sweep.busy_seconds / 3600 * self.request.space.resources.gpus,
-            "money": hours * (caps.price_per_hour or 0.0),
-        }
-        for cap, amount in used.items():
-            limit = getattr(caps, cap)
-            if limit is not None and amount >= limit:
-                return {"cap": cap, "limit": limit, "used": amount}
-        return None
-
     def take_requests(self) -> None:
         """Do what people asked of the sweep since they were last looked for, which is once a second."""
         if not self._inbox.is_due():
             return
         self._to_stop.clear()
         for request in self._inbox.look():
-            if request.action == "stop" and self._is_under_way(request.trial):
+            if request.action == "stop" and self.state.is_under_way(request.trial):
                 self._to_stop.add(request.trial)
             else:
                 self._take(request)
@@ -406,28 +174,30 @@ class Driver:
 
     def is_look_due(self) -> bool:
         """Whether a study is to be looked at now, which trains nothing; `begin` does it."""
-        return any(choice.kind == "look" for choice in self._choices())
+        return any(choice.kind == "look" for choice in choices.due(self.state))
 
     def is_capped(self) -> bool:
         """Whether a cap is reached, or the session is ended by hand, and work is left that this prevents."""
-        return (self._ends or self.reached_cap() is not None) and self.has_work()
+        return (self._ends or self.state.reached_cap() is not None) and self.has_work()
 
     def has_work(self) -> bool:
         """Whether anything is left to train, caps aside; writes nothing."""
-        trials, gone = self.sweep.trials, set(self._unwanted())
+        trials, gone = self.sweep.trials, set(self.state.unwanted())
         left = [trial for trial in self.sweep.attempted if trial.trial not in gone]
         return (
-            bool(self._to_plan())
-            or any(self._is_under_way(trial.trial) or trial.status == "failed" for trial in left)
-            or any(self._is_ready(trial) for trial in left if trial.role != "audit")
-            or self.policy.promotion(idle=True) is not None
-            or self._suggestion() is not None
+            bool(self.state.to_plan())
+            or any(
+                self.state.is_under_way(trial.trial) or trial.status == "failed" for trial in left
+            )
+            or any(self.state.is_ready(trial) for trial in left if trial.role != "audit")
+            or self.state.policy.promotion(idle=True) is not None
+            or choices.suggestion(self.state) is not None
             or any(
                 choice.kind == "look" or any(new.trial not in trials for new in choice.runs)
-                for choice in self._choices()
+                for choice in choices.due(self.state)
             )
             or any(audit.status == "planned" for audit in self.sweep.audits.values())
-            or bool(self._to_audit())
+            or bool(choices.to_audit(self.state))
         )
 
     def is_done(self) -> bool:
@@ -437,92 +207,8 @@ class Driver:
         )
         ended = all(trial.status in led.SETTLED for trial in self.sweep.trials.values())
         current = self.sweep.chosen.keys() <= {arm.name for arm in self.plan.arms}
-        settled_all = current and next(self._choices(), None) is None
-        return asked and ended and settled_all and not self._unwanted() and not self.has_work()
-
-    def left(self) -> Left:
-        """What is left of the plan; writes nothing."""
-        known = {trial.trial: trial for trial in self.sweep.everything}
-        trials = self._wanted()
-        # Trials of another --seed are no part of the plan, but go on if they have not ended.
-        own = [
-            one
-            for one in trials
-            if one.seed in self.request.seeds or one.role in {"tuning", "confirm", "horizon"}
-        ]
-        full = sum(one.config["budget"]["tokens"] for one in own)
-        study, _ = self._study()
-        most = study.most_seeds() if study.arms else {}
-        needless = {one.trial: one.config.budget.tokens for one in self._needless()}
-        unplanned = pl.load(self.request, self.plan, most).tokens - full - sum(needless.values())
-        chosen = [
-            new for choice in self._choices() for new in choice.runs if new.trial not in known
-        ]
-        begun = self._to_train(trials)
-        return Left(
-            states={
-                one.trial: "not needed" if one.trial in needless else self._state(one.trial)
-                for one in self.plan.trials
-            },
-            withdrawn=[known[trial].label for trial in self.sweep.trials if trial in self._gone],
-            trained=sum(one.tokens for one in own),
-            tokens=max(0, unplanned, sum(new.config.budget.tokens for new in chosen))
-            + sum(one.budget - one.tokens for one in begun),
-            cap=self.reached_cap(),
-        )
-
-    def _needless(self) -> Iterator[PlannedTrial]:
-        """The further seeds of values that are ruled out, in pools where nothing else can be promoted."""
-        pools = {one.pool for one in self.plan.trials}
-        going = {pool for pool in pools if self._is_going(pool)}
-        for one in self.plan.trials:
-            if one.pool is None or one.pool in going or one.trial in self.sweep.trials:
-                continue
-            if not self.policy.wants_seed(one.pool, one.values):
-                yield one
-
-    def _state(self, trial: str) -> str:
-        """What has become of a planned trial, by a driver that trains nothing."""
-        if trial in self.sweep.trials:
-            status = self.sweep.trials[trial].status
-            return "unfinished" if status == "running" else status
-        return "restored" if trial in self.sweep.withdrawn else "new"
-
-    def _is_going(self, pool: str | None) -> bool:
-        """Whether a trial of a pool may still be promoted."""
-        if pool is None:
-            return False
-        ids = [one.trial for one in self.plan.trials if one.pool == pool]
-        rivals = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        known = [one.values for one in rivals]
-        has_new = any(one.values not in known for one in self._to_plan(pool))
-        return has_new or self._suggestion() is not None or self._is_racing(rivals, pool)
-
-    @property
-    def to_resume(self) -> list[led.Trial]:
-        """The trials that have a checkpoint and may be trained further."""
-        return [one for one in self._to_train(self._wanted()) if one.checkpoint]
-
-    def _wanted(self) -> list[led.Trial]:
-        """The trials in the ledger that the space has, also those that were withdrawn and come back."""
-        back = [self.sweep.withdrawn.get(one.trial) for one in self.plan.trials]
-        there = [one for one in self.sweep.trials.values() if one.trial not in self._gone]
-        return there + [one for one in back if one is not None]
-
-    def _to_train(self, trials: Collection[led.Trial]) -> list[led.Trial]:
-        """Those of the trials that may be trained further, and all that may be audited."""
-        going = {pool for pool in {one.pool for one in trials} if self._is_going(pool)}
-        further = [one for one in trials if self._may_train(one, going)]
-        audits = [one for one in self.sweep.audits.values() if one.status == "planned"]
-        return [*further, *audits, *self._to_audit()]
-
-    def _may_train(self, trial: led.Trial, going: AbstractSet[str | None]) -> bool:
-        """Whether a trial may be trained further, where some pools are going."""
-        if trial.status == "diverged" or trial.is_stopped_by_hand or self._is_over(trial):
-            return False
-        if trial.is_withdrawn or trial.status not in {"paused", "stopped"}:
-            return True
-        return not self.policy.holds(trial.trial) or trial.pool in going
+        settled_all = current and next(choices.due(self.state), None) is None
+        return asked and ended and settled_all and not self.state.unwanted() and not self.has_work()
 
     def begin(self, session: dict[str, Any], forecast: dict[str, Any] | None = None) -> None:
         """Write down the request, the session and the forecast; plan what is new; complete what a crash
@@ -544,7 +230,7 @@ class Driver:
             pass
         for trial in self.sweep.attempted:
             # A crash may have prevented the decision; a new policy may decide differently.
-            if trial.checkpoint is not None and self._is_ready(trial):
+            if trial.checkpoint is not None and self.state.is_ready(trial):
                 self._conclude(trial, trial.checkpoint)
 
     def _asked(self) -> dict[str, Any]:
@@ -569,41 +255,14 @@ class Driver:
             },
         }
 
-    @cached_property
-    def _by_value(self) -> dict[tuple[str | None, str], list[PlannedTrial]]:
-        """The planned trials of each pool that differ only by seed, by what they share."""
-        found: dict[tuple[str | None, str], list[PlannedTrial]] = {}
-        for one in self.plan.trials:
-            found.setdefault(_value(one), []).append(one)
-        return found
-
-    def _next_seeds(self, seeds: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-        """Of trials that differ only by seed, those that are not written down yet and may start: the next
-        one, once the policy wants it."""
-        left = [one for one in seeds if one.trial not in self.sweep.trials]
-        if not left or left[0].pool is None or self.sweep.judges_each_seed:
-            return left
-        return left[:1] if self.policy.wants_seed(left[0].pool, left[0].values) else []
-
-    def _to_plan(self, pool: str | None = None) -> list[PlannedTrial]:
-        """The planned trials, or those of a pool, that are not written down yet and may start; in plan
-        order."""
-        new = {
-            one.trial
-            for seeds in self._by_value.values()
-            if pool is None or seeds[0].pool == pool
-            for one in self._next_seeds(seeds)
-        }
-        return [one for one in self.plan.trials if one.trial in new] if new else []
-
     def _plan_due(self) -> None:
         """Write down the planned trials that may start."""
-        while new := self._to_plan():
+        while new := self.state.to_plan():
             self._plan(new)
 
     def _plan_seeds(self, of: led.Trial) -> None:
         """Write down the further seeds of a trial's value that may start."""
-        while new := self._next_seeds(self._by_value.get(_value(of), ())):
+        while new := self.state.next_seeds(of):
             self._plan(new)
 
     def _plan(self, planned: Iterable[PlannedTrial]) -> None:
@@ -618,7 +277,7 @@ class Driver:
         while batch := list(itertools.islice(left, _BATCH)):
             self._record_all([self._planned(one, labels) for one in batch])
         if restored:
-            self._consult()
+            self.state.consult()
 
     def _planned(self, new: PlannedTrial, labels: set[str]) -> tuple[str, dict[str, Any]]:
         """The kind and the fields of the row of a trial that is new or restored. A label that another
@@ -642,31 +301,27 @@ class Driver:
             **self.facts(new.config),
         }
 
-    def _unwanted(self) -> list[str]:
-        """The trials that the space no longer has."""
-        return pl.unwanted(self.request, self.machine, self.plan, self.sweep)
-
     def _withdraw(self) -> None:
         """Write down which trials the space no longer has; of one that is being trained, `saved` does it."""
-        unwanted = self._unwanted()
+        unwanted = self.state.unwanted()
         for trial in unwanted:
-            if not self._is_under_way(trial):
+            if not self.state.is_under_way(trial):
                 self._record("withdrawn", trial=trial)
-        if unwanted or self._gone:
-            self._consult()
+        if unwanted or self.state.gone:
+            self.state.consult()
 
     def _conclude(self, trial: led.Trial, saved: led.Row) -> None:
         """Write the row that a crash prevented after a checkpoint: the end, a pause or a promotion."""
-        if self._is_over(trial):
+        if self.state.is_over(trial):
             self._finish(trial)
             return
-        if self._is_judged(trial) and self._decide(trial, saved["tokens"]) == "pause":
+        if is_judged(trial) and self._decide(trial, saved["tokens"]) == "pause":
             self._pause(trial, saved["tokens"])
 
     def _decide(self, trial: led.Trial, tokens: int) -> Literal["on", "pause", "stop"]:
         """Write down what the policy decides about a trial at a token count; a pause waits for the
         checkpoint."""
-        decision = self.policy.decide(trial.trial, tokens)
+        decision = self.state.policy.decide(trial.trial, tokens)
         if isinstance(decision, Stop):
             self._record("stopped", trial=trial.trial, **decision.fields())
             return "stop"
@@ -680,8 +335,8 @@ class Driver:
 
     def _stop_waiting(self, trials: Iterable[led.Trial]) -> None:
         for trial in trials:
-            if trial.status == "paused" and self.policy.holds(trial.trial):
-                standing = self.policy.standing(trial.trial)
+            if trial.status == "paused" and self.state.policy.holds(trial.trial):
+                standing = self.state.policy.standing(trial.trial)
                 self._record("stopped", trial=trial.trial, **standing.fields())
 
     def sample(
@@ -740,39 +395,24 @@ class Driver:
         if found:
             self._record("tested", runs=[run.trial for run in runs], trials=found)
 
-    @property
-    def under_way(self) -> list[led.Trial]:
-        """The trials and audits that are being trained, or whose jobs wait for a worker."""
-        return [self.sweep.find(trial) for trial in {*self.sweep.running, *self._queued}]
-
-    def _is_under_way(self, trial_id: str) -> bool:
-        """Whether a trial or audit is being trained, or its job waits for a worker."""
-        return trial_id in self.sweep.running or trial_id in self._queued
-
     def most_at_once(self) -> int:
         """How many trials could be trained at once now: those that are under way, and those that may start. Of
         those that may only be promoted, this counts one."""
-        under_way = len(self.under_way)
-        if self._ends or self._leaves or self.reached_cap():
+        under_way = len(self.state.under_way)
+        if self._ends or self._leaves or self.state.reached_cap():
             return under_way
         audits = self.sweep.audits.values()
-        waiting = sum(one.status == "planned" and one.trial not in self._queued for one in audits)
-        startable = len(self._ready) + waiting + self._samples_left()
-        return under_way + (startable or int(self.policy.promotion(idle=True) is not None))
-
-    def _samples_left(self) -> int:
-        """How many samples of an Optuna search are not drawn yet; 0 for other searches."""
-        search = self.request.space.search
-        if not isinstance(search, OptunaSearch):
-            return 0
-        drawn = sum(trial.role == "search" for trial in self.sweep.trials.values())
-        return max(0, search.samples - drawn)
+        waiting = sum(
+            one.status == "planned" and one.trial not in self.state.queued for one in audits
+        )
+        startable = len(self.state.ready) + waiting + choices.samples_left(self.state)
+        return under_way + (startable or int(self.state.policy.promotion(idle=True) is not None))
 
     def next_job(self) -> Job | None:
         """The next job for a free slot: interrupted trials first, then promotions, then new trials. It waits
         until a worker `began`. None while it depends on running trials, and when all is done."""
         self.take_requests()
-        if self._ends or self._leaves or self.reached_cap():
+        if self._ends or self._leaves or self.state.reached_cap():
             self._look()  # which trains nothing
             return None
         trial = self._next_trial()
@@ -780,49 +420,47 @@ class Driver:
             return None
         saved, source = self._usable(trial)
         # An audit too: a replay of its curve needs the scores that a policy would see.
-        is_scored = not self._is_free(trial) or trial.role == "audit"
+        is_scored = not is_free(trial) or trial.role == "audit"
         job = Job(
             trial=trial.trial,
             label=trial.label,
             attempt=trial.attempt + 1,
             config=trial.config,
             corpus=trial.corpus,
-            rungs=self._rungs(trial) if is_scored else (),
+            rungs=self.state.rungs(trial) if is_scored else (),
             branch=float(self.request.space.schedule.branch) if is_scored else 0.0,
             checkpoint=source,
             store=self.checkpoints.of_workers,
         )
-        self._queued[trial.trial] = {
-            "attempt": job.attempt,
-            "step": saved["step"] if saved is not None else 0,
-            "checkpoint": saved["path"] if saved is not None else None,
-        }
-        self._place(trial.trial)
-        # The policy counts it as running from now on, or it would promote another in its place.
-        self._advise({"kind": "started", "trial": trial.trial})
+        self.state.queue(
+            trial.trial,
+            attempt=job.attempt,
+            step=saved["step"] if saved is not None else 0,
+            checkpoint=saved["path"] if saved is not None else None,
+        )
         return job
 
     def began(self, trial_id: str, **where: str) -> None:
         """Write down that a worker begins the job of a trial, and where: its `worker`, `address`, `node` and
         `device`, as far as they are known."""
         self._node[trial_id] = where.get("node", "")
-        self._record("started", trial=trial_id, **self._queued.pop(trial_id), **where)
+        self._record("started", trial=trial_id, **self.state.queued.pop(trial_id), **where)
         self.checkpoints.begin()
 
     def no_longer_wanted(self) -> list[str]:
         """The trials whose jobs wait for a worker and are not to begin: nothing new starts in this session, or
         somebody stops them."""
         ends = self._ends or self._leaves
-        none = bool(self._queued) and (ends or self.reached_cap() is not None)
-        return [trial for trial in self._queued if none or trial in self._to_stop]
+        none = bool(self.state.queued) and (ends or self.state.reached_cap() is not None)
+        return [trial for trial in self.state.queued if none or trial in self._to_stop]
 
     def take_back(self, trials: Collection[str]) -> None:
         """Take jobs back that no worker has begun; of these nothing was written. They can be handed out again,
         but for those that somebody stops."""
         for trial in trials:
-            del self._queued[trial]
+            del self.state.queued[trial]
         if trials:
-            self._consult()
+            self.state.consult()
         for trial in self._to_stop.intersection(trials):
             self._to_stop.remove(trial)
             self._take(steering.Request("stop", trial))
@@ -850,195 +488,46 @@ class Driver:
         )
 
     def _next_trial(self) -> led.Trial | None:
-        first = self._first_ready()
+        first = self.state.first_ready()
         if first is not None and first.curve:
             return first
-        promotion = self.policy.promotion(idle=False)
+        promotion = self.state.policy.promotion(idle=False)
         if promotion is None and first is None:
             first = self._suggest()
         if promotion is None and first is None:
-            promotion = self.policy.promotion(idle=True)
+            promotion = self.state.policy.promotion(idle=True)
         if promotion is not None:
             self._record("promoted", **promotion.fields())
             return self.sweep.trials[promotion.trial]
         while first is None and self._choose():
-            first = self._first_ready()
+            first = self.state.first_ready()
         return self._waiting_audit() if first is None else first
-
-    def _first_ready(self) -> led.Trial | None:
-        """The first trial that may start without a promotion, one that was begun before others."""
-        return self.sweep.trials[self._ready[0][-1]] if self._ready else None
-
-    def _is_free(self, trial: led.Trial) -> bool:
-        """Whether a trial runs to the end, without early stopping."""
-        return trial.pool is None
-
-    def _is_judged(self, trial: led.Trial) -> bool:
-        """Whether the policy decides on a trial; not on one that somebody has steered."""
-        return not self._is_free(trial) and trial.by_hand is None
 
     def _choose(self) -> bool:
         """Write down the choices that are settled now (values of arms, the best to confirm), and plan
         the trials that follow; whether there was anything new."""
-        choices = list(self._choices())
-        for choice in choices:
+        found = list(choices.due(self.state))
+        for choice in found:
             self._stop_waiting(self.sweep.trials[trial] for trial in choice.fields.get("grid", ()))
             self._plan(choice.runs)
             self._record(choice.kind, **choice.fields)
-        if choices:
+        if found:
             self._withdraw()
-        return bool(choices)
-
-    def _choices(self) -> Iterator[_Choice]:
-        """The choices that are settled and not written down yet."""
-        settled = True
-        study, all_tuned = self._study()
-        seeds = study.seeds() if all_tuned else {}
-        for position, arm in enumerate(self.plan.arms):
-            tuned = all_tuned.get(arm.name)
-            if tuned is None:
-                continue
-            values = tuned["values"]
-            fields = {
-                **tuned,
-                "arm": arm.name,
-                "place": position,
-                "hypothesis": arm.hypothesis,
-                "changes": arm.changes,
-                "retuned": arm.retune,
-                "seeds": self.request.seeds[: seeds[arm.name]],
-            }
-            if _differs(fields, self.sweep.chosen.get(arm.name)):
-                settled = False
-                number = seeds[arm.name]
-                runs = [] if values is None else arms.runs(self.request, arm, values, number)
-                repeats = [one.trial for one in runs if one.role == "repeat"]
-                fields |= {"trials": _by_seed(runs), "repeats": repeats}
-                yield _Choice("chosen", fields, runs)
-        if settled and self._is_idle():
-            if (found := study.look()) is not None:
-                yield _Choice("look", found, [])
-            else:
-                yield from self._horizons()
-        if self.request.space.confirm:
-            yield from self._confirmation()
-
-    def _horizons(self) -> Iterator[_Choice]:
-        """What the baseline is to be trained on at other numbers of tokens, once there is no more to look at."""
-        chosen = self.sweep.chosen.get(led.BASELINE)
-        if chosen is None:
-            return
-        for one in horizons.found(self.request, self.plan.arms[0], chosen, self.sweep):
-            if _differs(one.fields, self.sweep.horizons.get(one.fields["tokens"])):
-                yield _Choice("horizon", one.fields, one.runs)
-
-    def _study(self) -> tuple[Study, dict[str, dict[str, Any]]]:
-        """The arms whose values are settled, and what settled them."""
-        own = (
-            (arm, self._tuned(arm if arm.retune else self.plan.arms[0])) for arm in self.plan.arms
-        )
-        tuned = {arm.name: (arm, found) for arm, found in own if found is not None}
-        values = {name: found["values"] for name, (_, found) in tuned.items()}
-        planned = {name: arm for name, (arm, _) in tuned.items()}
-        study = Study(self.request, self.sweep, planned, values)
-        return study, {name: found for name, (_, found) in tuned.items()}
-
-    def _is_idle(self) -> bool:
-        """Whether nothing of a study is going, so that it can be looked at."""
-        trials = self.sweep.trials
-        return (
-            bool(self.plan.arms)
-            and self.sweep.is_looked_at
-            and not self._ready
-            and not any(one.trial in trials for one in self.under_way)
-            and all(new.trial in trials for new in self.plan.trials)
-            and self.policy.promotion(idle=True) is None
-        )
+        return bool(found)
 
     def _look(self) -> None:
         """Write down a look at a study, if one is due."""
-        for choice in list(self._choices()):
+        for choice in list(choices.due(self.state)):
             if choice.kind == "look":
                 self._record(choice.kind, **choice.fields)
 
-    def _tuned(self, arm: arms.PlannedArm) -> dict[str, Any] | None:
-        """What the re-tune grid of an arm chooses, as fields of a `chosen` row; None until it is settled."""
-        space = self.request.space
-        if not space.retune:
-            return {"values": {}, "score": None, "tried": 0, "failed": 0, "grid": []}
-        ids = [one.trial for one in self.plan.trials if one.pool == arm.pool]
-        grid = [self.sweep.trials[trial] for trial in ids if trial in self.sweep.trials]
-        if not self._is_settled(grid, arm.pool):
-            return None
-        finished = [trial for trial in grid if trial.status == "finished"]
-        failed = sum(trial.status == "failed" for trial in grid)
-        if not finished and (failed or any(trial.is_stopped_by_hand for trial in grid)):
-            return None
-        score = {trial.trial: trial.curve[-1][space.metric] for trial in finished}
-        best = min(finished, key=lambda trial: score[trial.trial], default=None)
-        return {
-            "values": best and {path: best.value(path) for path in space.retune},
-            "score": best and score[best.trial],
-            "tried": len(grid),
-            "failed": failed,
-            "grid": ids,
-        }
-
-    def _is_settled(self, trials: list[led.Trial], pool: str) -> bool:
-        """Whether nothing is left to do for the trials of a pool."""
-        return not self._is_racing(trials, pool) and not self._to_plan(pool)
-
-    def _is_racing(self, trials: list[led.Trial], pool: str) -> bool:
-        """Whether trials of a pool are to be trained further, of those that are written down."""
-        going = any(self._is_ready(trial) or self._is_under_way(trial.trial) for trial in trials)
-        return going or self.policy.of(pool).promotion(idle=True) is not None
-
-    def _confirmation(self) -> Iterator[_Choice]:
-        """The best of a search, to be run again on fresh seeds, once nothing else is left to do."""
-        metric = self.request.space.metric
-        tried = [trial for trial in self.sweep.trials.values() if trial.role == "search"]
-        if not self._is_settled(tried, "") or self._suggestion() is not None:
-            return
-        best = best_group(tried, metric)
-        if not best:
-            return
-        planned = pl.confirmation(self.request, best[0].values)
-        fields: dict[str, Any] = {
-            "values": best[0].values,
-            "score": math.fsum(trial.curve[-1][metric] for trial in best) / len(best),
-            "tried": len({led.value_of(trial.values) for trial in tried}),
-            "seeds": [one.config.run.seed for one in planned],
-        }
-        if _differs(fields, self.sweep.confirming):
-            yield _Choice("confirming", fields | {"trials": _by_seed(planned)}, planned)
-
-    def _to_audit(self) -> list[led.Trial]:
-        """The stopped trials that the audit still has to draw.
-
-        They are those whose ids, hashed with the seed, come first: a random sample which a larger
-        share, or more stopped trials, add to.
-        """
-        if not self.audit:
-            return []
-        stopped = [
-            trial
-            for trial in self.sweep.trials.values()
-            if trial.status in {"stopped", "paused"} and not trial.is_stopped_by_hand
-        ]
-        fresh = [trial for trial in stopped if trial.trial not in self.sweep.audit_of]
-        drawn = len(stopped) - len(fresh)
-        left = math.ceil(self.audit * len(stopped)) - drawn
-        if left <= 0:
-            return []
-        return sorted(fresh, key=lambda one: cfg.digest([self.request.seed, one.trial]))[:left]
-
     def _waiting_audit(self) -> led.Trial | None:
         """The first audit that waits for a slot; None before every trial is decided."""
-        if any(one.trial in self.sweep.trials for one in self.under_way):
+        if any(one.trial in self.sweep.trials for one in self.state.under_way):
             return None
-        if self._to_audit():
+        if choices.to_audit(self.state):
             self.end()
-        drawn = self._to_audit()
+        drawn = choices.to_audit(self.state)
         stopped = sum(
             trial.status == "stopped" and not trial.is_stopped_by_hand
             for trial in self.sweep.trials.values()
@@ -1053,49 +542,14 @@ class Driver:
             )
         audits = self.sweep.audits.values()
         waiting = (one for one in audits if one.status == "planned")
-        return next((one for one in waiting if one.trial not in self._queued), None)
-
-    def _is_ready(self, trial: led.Trial) -> bool:
-        """Whether a trial may start without a promotion."""
-        if trial.trial in self._gone or trial.is_stopped_by_hand or trial.trial in self._queued:
-            return False
-        if trial.status in {"paused", "stopped"}:
-            # Paused at a rung that the current policy does not have.
-            return not self.policy.holds(trial.trial)
-        if trial.status == "finished":  # at a target that no longer ends it
-            return not self._is_over(trial)
-        return trial.status == "planned"
-
-    def _suggestion(self) -> PlannedTrial | None:
-        """The next trial of an Optuna search; None for other searches and when it has all its samples."""
-        request = self.request
-        if not isinstance(request.space.search, OptunaSearch):
-            return None
-        past = [
-            suggest.PastTrial(
-                trial=trial.trial,
-                seed=trial.seed,
-                values=trial.values,
-                # At equal shares of budgets that differ, to be compared with those of other trials.
-                scores={
-                    row["tokens"] * request.base.budget.tokens // trial.budget: row[
-                        request.space.metric
-                    ]
-                    for row in trial.curve
-                },
-                state=_OPTUNA_STATES[trial.status],
-            )
-            for trial in self.sweep.trials.values()
-            if not self._is_free(trial)
-        ]
-        return suggest.suggest(request, self.machine, past)
+        return next((one for one in waiting if one.trial not in self.state.queued), None)
 
     def _suggest(self) -> led.Trial | None:
         """The next trial of an Optuna search, written down; None if there is none."""
-        while (new := self._suggestion()) is not None:
+        while (new := choices.suggestion(self.state)) is not None:
             self._plan([new])
             trial = self.sweep.trials[new.trial]
-            if self._is_ready(trial):  # one that was withdrawn may have finished before
+            if self.state.is_ready(trial):  # one that was withdrawn may have finished before
                 return trial
         return None
 
@@ -1108,23 +562,23 @@ class Driver:
         self._record(event["event"], trial=trial_id, attempt=trial.attempt, **fields)
         if event["event"] == "diverged":
             return False
-        if self._is_over(trial):
+        if self.state.is_over(trial):
             self._due[trial_id] = "finish"
             return False
-        if trial_id in self._gone:
+        if trial_id in self.state.gone:
             self._due[trial_id] = "withdraw"
             return False
         self.take_requests()
         if trial_id in self._to_stop:
             self._due[trial_id] = "stop"
             return False
-        decided = self._decide(trial, event["tokens"]) if self._is_judged(trial) else "on"
+        decided = self._decide(trial, event["tokens"]) if is_judged(trial) else "on"
         if decided == "pause":
             self._due[trial_id] = "pause"
             return False
         if decided == "stop":
             return False
-        if self.reached_cap():
+        if self.state.reached_cap():
             self._due[trial_id] = "cap"
             return False
         if ending := self._ending(trial_id, ends=ends):
@@ -1146,7 +600,9 @@ class Driver:
         trial = self.sweep.find(trial_id)
         if trial_id in self._due:
             return True
-        is_fixed = trial.status != "running" or trial.is_whole or trial.tokens in self._rungs(trial)
+        is_fixed = (
+            trial.status != "running" or trial.is_whole or trial.tokens in self.state.rungs(trial)
+        )
         if self._interval is None or is_fixed:
             return due
         by_cost = self._interval.is_due(trial_id)
@@ -1174,9 +630,9 @@ class Driver:
             self._take(steering.Request("stop", trial_id))
         elif due == "withdraw":
             self._record("withdrawn", trial=trial_id)
-            self._consult()
+            self.state.consult()
         elif due == "cap":
-            cap = self.reached_cap()
+            cap = self.state.reached_cap()
             assert cap is not None  # a cap that was reached stays reached
             self._record("capped", trial=trial_id, attempt=trial.attempt, **cap)
         elif due is not None:
@@ -1187,7 +643,7 @@ class Driver:
         if it lost its node, or never had a worker), and as often as there are damaged checkpoints before it."""
         self._due.pop(trial_id, None)
         trial = self.sweep.find(trial_id)
-        is_without_worker = trial_id in self._queued
+        is_without_worker = trial_id in self.state.queued
         if is_without_worker:
             self.began(trial_id)
         counted = self._losses if how == "node" or is_without_worker else self._failures
@@ -1240,32 +696,6 @@ class Driver:
             rung=tokens,
             score=score[self.request.score_field],
         )
-
-
-def _value(trial: PlannedTrial | led.Trial) -> tuple[str | None, str]:
-    """What the trials of a pool share that differ only by seed."""
-    return trial.pool, led.value_of(trial.values)
-
-
-def _by_seed(runs: Iterable[PlannedTrial]) -> dict[str, str]:
-    """The trial of each seed, without repeats."""
-    return {str(one.config.run.seed): one.trial for one in runs if one.role != "repeat"}
-
-
-def _differs(fields: dict[str, Any], row: led.Row | None) -> bool:
-    """Whether the fields differ from those of a row, or there is no row."""
-    return row is None or any(row.get(name) != value for name, value in fields.items())
-
-
-_OPTUNA_STATES: dict[str, Literal["running", "finished", "stopped", "diverged", "failed"]] = {
-    "planned": "running",
-    "running": "running",
-    "paused": "stopped",
-    "stopped": "stopped",
-    "finished": "finished",
-    "diverged": "diverged",
-    "failed": "failed",
-}
 
 
 def _is_infinite(value: Any) -> bool:

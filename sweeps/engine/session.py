@@ -17,8 +17,9 @@ from sweeps import exits, steering
 from sweeps import ledger as led
 from sweeps.engine import Allowed, TrackerName, provenance
 from sweeps.engine.address import LOCAL, require_address
-from sweeps.engine.driver import Driver, refuse_other_bits
+from sweeps.engine.driver import Driver
 from sweeps.engine.failures import failure_of, storing
+from sweeps.engine.left import Left, to_resume
 from sweeps.engine.machine import (
     CorpusFacts,
     ProbeError,
@@ -32,6 +33,7 @@ from sweeps.engine.machine import (
     require_a_slot,
     this_machine,
 )
+from sweeps.engine.refusals import refuse_other_bits
 from sweeps.engine.scratch import require_a_place
 from sweeps.engine.sharing import Share
 from sweeps.engine.store import as_stored, opened
@@ -120,7 +122,7 @@ def _preview(
     if before:
         driver = _driver(ledger, request, plan, machine, facts, options, downloads=False)
         refuse_other_bits(driver.sweep, request)
-        left = driver.left()
+        left = Left.of(driver.state)
     read = passes(load.configs, facts)
     show_plan(request, plan, load, left.states if left else {}, console)
     if read:
@@ -371,7 +373,7 @@ def _program() -> led.Program:
 
 def refuse_other_code(driver: Driver, program: Callable[[], led.Program]) -> None:
     """Raise `RefusedError` if runs that were begun would go on with other code, or another torch or numpy."""
-    begun = driver.to_resume
+    begun = to_resume(driver.state)
     if not begun:
         return
     now = program()
@@ -567,7 +569,7 @@ class _Session:
             here = [len(driver.sweep.sessions) - 1]
             learn(trial for trial in driver.sweep.attempted if trial.sessions == here)
         print("writing the analysis", flush=True)
-        cap, is_held = driver.reached_cap(), driver.is_capped()
+        cap, is_held = driver.state.reached_cap(), driver.is_capped()
         # A target that was reached ends a sweep; a cap keeps it from ending.
         capped = is_held and cap is not None and cap["cap"] != "target"
         by_hand = is_held and cap is None

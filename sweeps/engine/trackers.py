@@ -22,7 +22,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from sweeps.engine.driver import Job
+from sweeps.engine.job import Job
 from sweeps.exits import masked
 from sweeps.ledger import Files, rows
 from tinylm import config as cfg

@@ -101,7 +101,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.engine import address as addresses  # noqa: E402
 from sweeps.engine import store  # noqa: E402
 from sweeps.engine.demand import Demand, elsewhere  # noqa: E402
-from sweeps.engine.driver import Driver, Job  # noqa: E402
+from sweeps.engine.driver import Driver  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
     Failure,
     failure_in,
@@ -110,6 +110,7 @@ from sweeps.engine.failures import (  # noqa: E402
     storage_words,
     told,
 )
+from sweeps.engine.job import Job  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
 from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402
@@ -348,7 +349,7 @@ class _Work(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next attempt; None for not now, `FINISHED` when everything is done."""
         job = None
-        running = len(self._conversation.driver.under_way)
+        running = len(self._conversation.driver.state.under_way)
         # Not within `guard`: a cluster that is gone never answers.
         cluster, limit = self._conversation.cluster, self._conversation.limit
         events = cluster.look()
@@ -499,7 +500,7 @@ class _Notes(Callback):
                 taken = self._to_take_back()
                 self._conversation.driver.take_back([self._conversation.trial_of[x] for x in taken])
                 if asks:
-                    under_way = len(self._conversation.driver.under_way)
+                    under_way = len(self._conversation.driver.state.under_way)
                     most = self._conversation.driver.most_at_once()
             self._conversation.update()
         if asks:

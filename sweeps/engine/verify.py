@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from sweeps import ledger as led
 from sweeps.engine import provenance
-from sweeps.engine.driver import Job
 from sweeps.engine.failures import failure_of
+from sweeps.engine.job import Job
 from sweeps.engine.machine import is_too_large
 from sweeps.exits import CommandError, UsageError, message_of
 from sweeps.steering import find_trial

@@ -18,9 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Driver, Left
+from sweeps.engine.driver import Driver
+from sweeps.engine.left import Left
 from sweeps.engine.machine import size
 from sweeps.engine.sharing import Share, Sharing
+from sweeps.engine.state import is_judged
 from sweeps.plan import arms
 from sweeps.plan.horizons import FACTORS
 from sweeps.plan.request import PlannedTrial, Request
@@ -546,8 +548,7 @@ class View:
         yield Column("tokens/s", speeds, spare=2)
 
     def _next_rung(self, trial: led.Trial) -> str:
-        is_judged = trial.pool is not None and trial.by_hand is None
-        rungs = self._driver.policy.rungs(trial.budget) if is_judged else ()
+        rungs = self._driver.state.rungs(trial) if is_judged(trial) else ()
         after = [rung for rung in rungs if rung > trial.tokens]
         return count(after[0]) if after and trial.status in {"planned", "running"} else ""
 
@@ -612,12 +613,12 @@ class View:
                 what = f"resumed at step {row['step']}" if row["step"] else "started"
                 what += self._where(row)
             case "paused":
-                rung = self._driver.policy.rung_words(trial.budget, row["rung"])
+                rung = self._driver.state.policy.rung_words(trial.budget, row["rung"])
                 what = f"paused at {rung}, {self._score(row['score'])}"
             case "promoted":
                 why = " (so that enough trials finish)" if row["forced"] else ""
                 rank = f"rank {row['rank']} of {row['arrived']}"
-                rung = self._driver.policy.rung_words(trial.budget, row["rung"])
+                rung = self._driver.state.policy.rung_words(trial.budget, row["rung"])
                 what = f"promoted at {rung}: {rank}{why}"
             case "steered":
                 what = _steered(row)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sweeps.engine import store
-from sweeps.engine.driver import Job
+from sweeps.engine.job import Job
 from sweeps.engine.limits import gpu_memory
 from sweeps.ledger import Row
 from tinylm import checkpoint, data, train

@@ -106,7 +106,7 @@ def most_at_once(
         conductor.begin({})
         engine = Engine(conductor, v_shaped, slots)
         engine.run(records)
-        return conductor.most_at_once(), len(conductor.under_way)
+        return conductor.most_at_once(), len(conductor.state.under_way)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])
@@ -146,6 +146,6 @@ def test_an_optuna_search_can_use_a_slot_for_each_sample_that_is_left(tmp_path: 
         conductor.begin({})
         engine = Engine(conductor, v_shaped)
         engine.run(1)
-        assert (conductor.most_at_once(), len(conductor.under_way)) == (6, 2)
+        assert (conductor.most_at_once(), len(conductor.state.under_way)) == (6, 2)
         engine.run()
         assert conductor.most_at_once() == 0

@@ -14,7 +14,9 @@ from faults import LOST, rows_lost
 
 from sweeps import ledger as led
 from sweeps import steering
-from sweeps.engine.driver import RETRIES, Driver, Left, refuse_other_bits
+from sweeps.engine.driver import RETRIES, Driver
+from sweeps.engine.left import Left
+from sweeps.engine.refusals import refuse_other_bits
 from sweeps.exits import RefusedError
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]
@@ -419,7 +421,7 @@ def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) ->
     sweep(tmp_path, SEEDS)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(SEEDS))
-        left = conductor.left()
+        left = Left.of(conductor.state)
     assert (left.tokens, left.new, left.kept) == (0, 0, 10)
     assert list(left.states.values()).count("not needed") == 6
     assert conductor.is_done()
@@ -428,7 +430,7 @@ def test_what_is_left_of_values_that_are_ruled_out_is_nothing(tmp_path: Path) ->
 def test_of_seeds_that_are_added_those_of_finished_values_are_left(tmp_path: Path) -> None:
     sweep(tmp_path, SEEDS)
     with led.Ledger(led.Files(tmp_path)) as ledger:
-        left = driver(ledger, request({**SEEDS, "seeds": [0, 1, 2]})).left()
+        left = Left.of(driver(ledger, request({**SEEDS, "seeds": [0, 1, 2]})).state)
     assert (left.new, left.tokens) == (1, 8192)
 
 
@@ -985,10 +987,10 @@ def test_time_is_counted_against_its_caps(tmp_path: Path, caps: dict[str, float]
         tree = capped(grid(RATES, **NONE), **caps) | {"base": {"run.device": "cuda"}}
         conductor = driver(ledger, request(tree))
         conductor.begin({})
-        before = conductor.reached_cap()
+        before = conductor.state.reached_cap()
         conductor.sweep.training_seconds += 7200
         conductor.sweep.busy_seconds += 2 * 7200
-        reached = conductor.reached_cap()
+        reached = conductor.state.reached_cap()
     assert before is None and reached is not None and reached["cap"] == cap
 
 
@@ -1273,7 +1275,7 @@ def test_a_withdrawn_trial_stops_no_other(tmp_path: Path) -> None:
 
 
 def left(folder: Path, tree: dict[str, Any]) -> Left:
-    return driver(led.ReadLedger(led.Files(folder)), request(tree)).left()
+    return Left.of(driver(led.ReadLedger(led.Files(folder)), request(tree)).state)
 
 
 def test_nothing_is_left_of_a_finished_sweep(tmp_path: Path) -> None:
@@ -1346,7 +1348,7 @@ def test_audits_are_left(tmp_path: Path) -> None:
     after = sweep(tmp_path, grid(RATES))
     conductor = driver(led.ReadLedger(led.Files(tmp_path)), request(grid(RATES)), audit=1.0)
     whole = sum(trial.budget for trial in after.trials.values())
-    assert conductor.left().tokens == whole - after.spent_tokens
+    assert Left.of(conductor.state).tokens == whole - after.spent_tokens
 
 
 def test_a_target_that_is_reached_leaves_nothing_to_do(tmp_path: Path) -> None:
@@ -1515,12 +1517,14 @@ def kept_as_found(
 
         def watched(config: dict[str, Any], share: float) -> float:
             of = conductor.sweep
-            ready = [trial for trial in of.trials.values() if conductor._is_ready(trial)]
+            ready = [trial for trial in of.trials.values() if conductor.state.is_ready(trial)]
             ready.sort(key=lambda trial: not trial.curve)  # the begun ones first
             running = {trial.trial for trial in of.attempted if trial.status == "running"}
             spent = sum(trial.spent_tokens for trial in of.everything)
             flops = sum(trial.spent_tokens * trial.flops_per_token for trial in of.everything)
-            agrees.add([place[-1] for place in conductor._ready] == [one.trial for one in ready])
+            agrees.add(
+                [place[-1] for place in conductor.state.ready] == [one.trial for one in ready]
+            )
             agrees.add((of.running, of.spent_tokens, of.spent_flops) == (running, spent, flops))
             return loss(config, share)
 
@@ -1603,7 +1607,7 @@ def test_a_job_that_waits_is_handed_out_once_and_is_work(tmp_path: Path) -> None
         conductor.begin({})
         job = conductor.next_job()
         assert job is not None and conductor.next_job() is None
-        assert [trial.trial for trial in conductor.under_way] == [job.trial]
+        assert [trial.trial for trial in conductor.state.under_way] == [job.trial]
         assert conductor.has_work()
 
 

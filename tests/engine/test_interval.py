@@ -8,8 +8,8 @@ import pytest
 from fakes import Engine, driver, grid, request, v_shaped
 
 from sweeps import ledger as led
-from sweeps.engine.driver import Job
 from sweeps.engine.interval import Interval
+from sweeps.engine.job import Job
 
 COST, MTBF, RECORD = 2.0, 400.0, 10.0  # seconds
 

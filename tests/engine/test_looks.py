@@ -24,6 +24,7 @@ from fakes import Engine, driver, request
 from ledgers import rewrite
 
 from sweeps import ledger as led
+from sweeps.engine.left import Left
 
 WIDE = {"hypothesis": "Better.", "set": {"model.d_ff": 96}}
 LOOKS = {"looks": [3, 5, 8], "until": "settled"}
@@ -806,7 +807,7 @@ def test_an_old_study_that_is_done_is_not_looked_at(tmp_path: Path) -> None:
 def test_what_is_left_of_a_study_ends_with_its_arms(tmp_path: Path) -> None:
     looked(tmp_path, gaps(0.5, -0.6))
     tree = study(arms={"nope": NOPE, "wide": WIDE}, seeds=LOOKS)
-    assert driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).left().tokens == 0
+    assert Left.of(driver(led.ReadLedger(led.Files(tmp_path)), request(tree)).state).tokens == 0
 
 
 def test_an_old_study_that_is_extended_was_looked_at_where_it_was_to_end(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sweeps import ledger as led
 from sweeps.engine.driver import Driver
+from sweeps.engine.left import Left
 from sweeps.steering import Request, ask, settle, waits
 
 RATES = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0.128, 0.256]
@@ -90,7 +91,7 @@ def test_a_slot_that_a_stopped_trial_left_takes_the_next_one(tmp_path: Path) -> 
         engine.run(2)
         asked(engine, "stop", 1e-3)
         engine.run(3)
-        labels = sorted(trial.label for trial in engine.driver.under_way)
+        labels = sorted(trial.label for trial in engine.driver.state.under_way)
         assert (labels, engine.most) == (["lr=0.002", "lr=0.004"], 2)
 
 
@@ -494,7 +495,7 @@ def test_what_is_left_of_a_sweep_is_without_what_somebody_stopped(tmp_path: Path
         engine.run(2)
         asked(engine, "stop", 1e-3)
         engine.run(1)
-        assert engine.driver.left().tokens == 8192 - 1024
+        assert Left.of(engine.driver.state).tokens == 8192 - 1024
 
 
 def test_an_arm_all_of_whose_grid_was_stopped_is_not_settled(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from stores import KEYS, Storage, google, refusal, storage
 
 from sweeps import ledger as led
 from sweeps.engine import store as st
-from sweeps.engine.driver import Job
+from sweeps.engine.job import Job
 from sweeps.engine.store import Store, as_stored, fetched, folder_of, send
 from sweeps.exits import LockedError, RefusedError, StorageError, UsageError
 from sweeps.ledger import Files, Ledger

@@ -11,7 +11,7 @@ import pytest
 from ledgers import story
 from sweeping import RATES, command, write_space
 
-from sweeps.engine.driver import Job
+from sweeps.engine.job import Job
 from sweeps.engine.trackers import TrackedRun, Tracker
 
 # A session of a sweep as Ray Tune tells of it. Prints what MLflow's client then says, as

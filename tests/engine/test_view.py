@@ -117,7 +117,9 @@ def test_a_checkpoint_that_cannot_be_used_is_told_in_a_terminal_too(tmp_path: Pa
         terminal = Console(file=file, width=200, force_terminal=True)
         view = View(conductor, 1_000, terminal)
         with view.shown():
-            conductor.failed(conductor.under_way[0].trial, "checkpoint", "x.pt: damaged", "trace")
+            conductor.failed(
+                conductor.state.under_way[0].trial, "checkpoint", "x.pt: damaged", "trace"
+            )
             view.update()
     assert "the checkpoint of step 4 can't be used: x.pt: damaged" in file.getvalue()
 

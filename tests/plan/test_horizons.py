@@ -8,6 +8,7 @@ from conducting import RETUNE, conduct, is_bare, study
 from fakes import MACHINE, Loss, driver, problems, request
 
 from sweeps import ledger as led
+from sweeps.engine.left import Left
 from sweeps.plan import horizons
 from sweeps.plan import trials as pl
 from sweeps.plan.space import TUNING_SEED
@@ -111,7 +112,7 @@ def test_nothing_is_left_to_do_once_the_horizons_are_trained(tmp_path: Path) -> 
     tree = study(retune=RETUNE, seeds=[0, 1, 2], **SPEEDUP)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         again = driver(ledger, request(tree))
-        assert (again.is_done(), again.left().tokens) == (True, 0)
+        assert (again.is_done(), Left.of(again.state).tokens) == (True, 0)
 
 
 def test_the_plan_counts_the_horizons() -> None:

@@ -11,6 +11,7 @@ from fakes import MACHINE, driver, problems, request, size
 from ledgers import studied
 
 from sweeps import ledger as led
+from sweeps.engine.left import Left
 from sweeps.findings.everything import findings
 from sweeps.plan import trials as pl
 from sweeps.plan.arms import LEAST_UPDATES, PlannedArm, planned_arms, runs, tuning
@@ -418,12 +419,12 @@ def test_a_study_that_has_ended_has_nothing_left_to_do(tmp_path: Path) -> None:
     conduct(tmp_path, STUDY)
     with led.Ledger(led.Files(tmp_path)) as ledger:
         conductor = driver(ledger, request(STUDY))
-        assert conductor.is_done() and conductor.left().tokens == 0
+        assert conductor.is_done() and Left.of(conductor.state).tokens == 0
 
 
 def test_at_most_what_a_study_trains_is_left_of_it(tmp_path: Path) -> None:
     before = conduct(tmp_path, STUDY, records=10)
-    most = driver(led.ReadLedger(led.Files(tmp_path)), request(STUDY)).left().tokens
+    most = Left.of(driver(led.ReadLedger(led.Files(tmp_path)), request(STUDY)).state).tokens
     assert 0 < conduct(tmp_path, STUDY).spent_tokens - before.spent_tokens <= most
 
 
