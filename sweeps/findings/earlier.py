@@ -116,12 +116,11 @@ def _in_order(studies: Iterable[tuple[datetime, str, str]]) -> list[str]:
 
 
 def _and_above(results: Path) -> Iterator[Path]:
-    """A results folder, and the results folders that it is in."""
+    """A folder of sweeps, and the results folders that it is in: those that the experiment log is written to."""
     yield results
     for folder in results.parents:
-        if not os.access(ResultsFolder(folder).written, os.F_OK):  # or nobody may look there
-            return
-        yield folder
+        if os.access(ResultsFolder(folder).written, os.F_OK):
+            yield folder
 
 
 def _begun(files: Files) -> _Study | None:

@@ -123,18 +123,24 @@ def test_a_study_that_was_moved_into_a_folder_beside_is_told(tmp_path: Path) -> 
     assert words(tmp_path / "second").endswith("was made before in old/first")
 
 
-def into_sub(folder: Path) -> Path:
+def into_sub(folder: Path, sub: str = "sub") -> Path:
     """The second of two studies in a folder within the results folder of the first."""
     twice(folder, TREE, TREE)
-    (folder / "sub").mkdir()
-    shutil.move(folder / "second", folder / "sub" / "second")
-    return folder / "sub" / "second"
+    (folder / sub).mkdir(parents=True)
+    shutil.move(folder / "second", folder / sub / "second")
+    return folder / sub / "second"
 
 
 def test_a_study_in_a_folder_of_a_results_folder_is_told_of_those_above(tmp_path: Path) -> None:
     second = into_sub(tmp_path)
     led.ResultsFolder(tmp_path).written.touch()
     assert words(second).endswith("the same comparison was made before in ../first")
+
+
+def test_a_study_further_down_is_told_of_those_in_the_results_folder(tmp_path: Path) -> None:
+    second = into_sub(tmp_path, "sub/more")
+    led.ResultsFolder(tmp_path).written.touch()
+    assert words(second).endswith("the same comparison was made before in ../../first")
 
 
 def test_a_study_is_told_of_those_above_from_where_it_is(
