@@ -1,91 +1,126 @@
 """Studies in the folders beside that had the same arms before: who starts a study over until it shows a
 difference has looked more often than its verdicts allow for."""
 
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 from sweeps import ledger
 from sweeps.exits import CommandError
-from sweeps.ledger import BASELINE, Files, Row, Sweep
+from sweeps.ledger import BASELINE, Files, ResultsFolder, Row, Sweep
 from sweeps.selection import NO_CHANGE
 from tinylm import config as cfg
+
+# Rows after which a run shows a result: its last loss, or its curve until it was ended.
+_RESULTS = {"finished", "diverged", "capped", "preempted", "steered"}
 
 
 @dataclass(frozen=True)
 class Elsewhere:
     """The sweeps beside that have studied an arm, by their names."""
 
-    before: list[str]  # that were begun before
-    other_base: list[str]  # of these, those that compared it with another base config of the scale
-    copies: list[str]  # of the same sweep, which have looked at the arm otherwise
+    before: list[str]  # that had a result of it before
+    other_base: list[str]  # others, that had one of the same changes to another base config
+    copies: list[str]  # of the same sweep, which have found something else of the arm
 
 
 @dataclass(frozen=True)
 class _Study:
-    first: str  # a digest of its first row, which a copy shares
-    begun: datetime
-    arms: frozenset[str]  # what was compared, by `_key`, of arms with a run that has ended
-    changes: frozenset[str]  # of these arms, with the scale
-    looks: frozenset[tuple[str, str]]  # an arm, and what a look found of it
+    first: str  # a digest of its first row with its time, which only a copy shares
+    arms: Mapping[str, datetime]  # what was compared, by `_key`, and when it had a first result
+    changes: Mapping[str, datetime]  # the same by the changes of the arms, with the scale
+    found: Mapping[str, set[str]]  # of the arms, the runs that show a result, and what looks found
 
-    def went_on(self, other: "_Study", arm: str) -> bool:
-        """Whether this is a copy of another study that has since looked at an arm otherwise."""
-        is_copy = self.first == other.first and not self.looks.isdisjoint(other.looks)
-        return is_copy and arm in dict(self.looks - other.looks)
+    def went_on(self, copied: "_Study", arm: str) -> bool:
+        """Whether it has found something of an arm that a copy of it has not."""
+        return not self.found.get(arm, set()) <= copied.found.get(arm, set())
 
 
 class Beside:
-    """The studies in results folders and in the folders in them. Each folder is listed once."""
+    """The studies in results folders, in the folders in them and in the results folders above. Each folder is
+    listed once."""
 
     def __init__(self) -> None:
+        # By folder, its studies and the folders in it that are no sweeps.
+        self._listed: dict[Path, tuple[dict[Path, _Study], list[Path]]] = {}
         # By results folder, with their names.
         self._found: dict[Path, list[tuple[str, _Study]]] = {}
 
-    def _studies(self, top: Path) -> list[tuple[str, _Study]]:
-        if top not in self._found:
-            others = [(str(one.folder.relative_to(top)), _begun(one)) for one in _beside(top)]
-            self._found[top] = [(name, study) for name, study in others if study is not None]
-        return self._found[top]
+    def _in(self, folder: Path) -> tuple[dict[Path, _Study], list[Path]]:
+        if folder not in self._listed:
+            every = [Files(one) for one in sorted(folder.glob("*/"))]
+            begun = {files.folder: _begun(files) for files in every if files.has_begun}
+            studies = {path: study for path, study in begun.items() if study is not None}
+            others = [files.folder for files in every if files.folder not in begun]
+            self._listed[folder] = studies, others
+        return self._listed[folder]
+
+    def _studies(self, results: Path) -> list[tuple[str, _Study]]:
+        if results not in self._found:
+            every: dict[Path, _Study] = {}
+            for top in _and_above(results):
+                for folder in (top, *self._in(top)[1]):
+                    every |= self._in(folder)[0]
+            self._found[results] = [
+                (os.path.relpath(path, results), study) for path, study in every.items()
+            ]
+        return self._found[results]
 
     def studied(self, files: Files, sweep: Sweep) -> dict[str, Elsewhere]:
-        """The sweeps in the same results folder, and in the folders in it, that studied the arms of a study before it
-        began, by arm.
+        """The sweeps in the same results folder, in the folders in it and in the results folders above that had
+        results of the arms of a study before it had any, by arm.
 
         A copy of a sweep begins with the same row, so it is not another one, unless it has gone on.
         """
         arms = {name: row["changes"] for name, row in sweep.chosen.items() if name != BASELINE}
-        own = _begun(files) if arms else None
+        here = Files(files.folder.absolute())
+        own = _begun(here) if arms else None
         if own is None or sweep.request is None:
             return {}
-        keys = {name: _key(sweep.request["base"], changes) for name, changes in arms.items()}
-        changed = {name: _changes(sweep.request, changes) for name, changes in arms.items()}
-        studies = self._studies(files.results.folder)
-        before = {study.begun: (name, study) for name, study in reversed(studies)}  # each copy once
-        earlier = [before[begun] for begun in sorted(before) if begun < own.begun]
+        studies = self._studies(here.results.folder)
+        keys = {arm: _key(sweep.request["base"], changes) for arm, changes in arms.items()}
+        scale = sweep.request["scale"]
         return {
-            arm: Elsewhere(
-                [name for name, study in earlier if key in study.arms],
-                [
-                    name
-                    for name, study in earlier
-                    if key not in study.arms and changed[arm] in study.changes
-                ],
-                [name for name, study in studies if study.went_on(own, key)],
-            )
-            for arm, key in keys.items()
+            arm: _of_arm(own, studies, keys[arm], _changes(scale, changes))
+            for arm, changes in arms.items()
+            if keys[arm] in own.arms
         }
 
 
-def _beside(results: Path) -> Iterator[Files]:
-    """The sweeps in a folder, and in the folders in it that are no sweeps themselves."""
-    for folder in sorted(results.glob("*/")):
-        if (files := Files(folder)).has_begun:
-            yield files
-        else:
-            yield from ledger.sweeps(folder)
+def _of_arm(own: _Study, studies: Iterable[tuple[str, _Study]], arm: str, change: str) -> Elsewhere:
+    """The others of some studies that have studied an arm of which a study has a result."""
+    until = own.arms[arm]
+    before, other_base, copies = [], [], []
+    for name, study in studies:
+        if study.first == own.first:
+            if study.went_on(own, arm):
+                copies.append(name)
+        elif study.arms.get(arm, until) < until:
+            before.append((study.arms[arm], name, study.first))
+        elif study.changes.get(change, until) < until:
+            other_base.append((study.changes[change], name, study.first))
+    return Elsewhere(_in_order(before), _in_order(other_base), copies)
+
+
+def _in_order(studies: Iterable[tuple[datetime, str, str]]) -> list[str]:
+    """The names of studies by the time of their results, of copies that of the first."""
+    names: dict[str, str] = {}
+    for _, name, first in sorted(studies, key=itemgetter(0)):
+        names.setdefault(first, name)
+    return list(names.values())
+
+
+def _and_above(results: Path) -> Iterator[Path]:
+    """A folder of sweeps, and the results folders that it is in: those that the experiment log is written to."""
+    yield results
+    for folder in results.parents:
+        if os.access(ResultsFolder(folder).written, os.F_OK):
+            yield folder
 
 
 def _begun(files: Files) -> _Study | None:
@@ -101,34 +136,34 @@ def _begun(files: Files) -> _Study | None:
 def _read(folder: Path, changed: int, size: int) -> _Study | None:
     """The same, read once as long as the file does not change. Of a search, only its first row is read."""
     first: Row = {}
-    base: Row = {}
+    request: Row = {}
     runs: dict[str, tuple[str, str]] = {}  # -> what is compared, and the changes
-    ended: set[tuple[str, str]] = set()
-    looks: set[tuple[str, str]] = set()
-    for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", "finished", "diverged"}):
+    arms: dict[str, datetime] = {}
+    changes: dict[str, datetime] = {}
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", *_RESULTS}):
         match row["kind"]:
             case "sweep":
-                first, base = first or row, row["base"]
+                first, request = first or row, row
                 if not {"arms", "each"} & row["space"].keys():
                     return None
             case "chosen":
-                what = _key(base, row["changes"]), _changes(first, row["changes"])
+                arm = row["changes"]
+                what = _key(request["base"], arm), _changes(request["scale"], arm)
                 runs |= dict.fromkeys(row["trials"].values(), what)
             case "look":
-                looks |= set(_found(base, row))
-            case _:
-                ended |= {runs[trial] for trial in (row["trial"],) if trial in runs}
-    if not first:
-        return None
-    begun = datetime.fromisoformat(first["time"])
-    arms, changes = (frozenset(one[part] for one in ended) for part in (0, 1))
-    return _Study(cfg.digest(first), begun, arms, changes, frozenset(looks))
-
-
-def _found(base: Row, look: Row) -> Iterator[tuple[str, str]]:
-    """What a look found of each arm."""
-    for seen in look["arms"].values():
-        yield _key(base, seen["changes"]), cfg.digest([look["metric"], seen])
+                for seen in row["arms"].values():
+                    key = _key(request["base"], seen["changes"])
+                    found[key].add(cfg.digest([row["metric"], seen]))
+            case "steered" if row["action"] != "stop" or not row.get("tokens"):
+                pass
+            case _ if row["trial"] in runs:
+                key, change = runs[row["trial"]]
+                when = datetime.fromisoformat(row["time"])
+                arms.setdefault(key, when)
+                changes.setdefault(change, when)
+                found[key].add(row["trial"])
+    return _Study(cfg.digest(first), arms, changes, found) if first else None
 
 
 def _key(base: Row, changes: Row) -> str:
@@ -138,9 +173,10 @@ def _key(base: Row, changes: Row) -> str:
     return cfg.digest(sorted(cfg.digest(_trained({**plain, **some})) for some in ({}, changes)))
 
 
-def _changes(request: Row, changes: Row) -> str:
-    """The changes of an arm of a request, and the scale that they are made to, as a digest."""
-    return cfg.digest([request["scale"], _trained(changes)])
+def _changes(scale: str, changes: Row) -> str:
+    """The changes of an arm, and the scale that they are made to, as a digest. A scale may be asked for by its
+    name or by its file."""
+    return cfg.digest([Path(scale).stem, _trained(changes)])
 
 
 def _trained(settings: Row) -> Row:

@@ -1,4 +1,4 @@
-"""The loss on the test text, which is read once, when a sweep has ended, and by how much the validation text
+"""The loss on the test text, which a sweep reads once, when it has ended, and by how much the validation text
 flatters what was chosen by it.
 
 No two texts are equally hard. So the rise of a loss from validation text to test text is compared with that
@@ -50,9 +50,7 @@ class OnTestText:
 
     tokens: int  # that were read
     went_on: bool  # whether the sweep went on after it was read, or now chooses other runs
-    read_once: (
-        bool  # whether it was read at the end alone, as far as a ledger says that was repaired
-    )
+    read_once: bool  # whether this sweep read it at its end alone, as far as a ledger says that was repaired
     unread: int  # runs that have not read it
     chosen: Losses | None = None  # of a search: the values that it chose
     base: Losses | None = None  # of a search: its base config, if it was trained and not chosen

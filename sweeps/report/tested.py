@@ -1,4 +1,4 @@
-"""Sentences on the test text, which is read once, when a sweep has ended."""
+"""Sentences on the test text, which a sweep reads once, when it has ended."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +10,8 @@ from sweeps.stats import Effect
 from sweeps.text import loss, quantity, signed
 
 WENT_ON = "The sweep went on after the test text had been read, so later choices may depend on it."
+# Other sweeps of the same corpus read the same text.
+_READ_ONCE = ", which this sweep read once, at its end"
 
 
 def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
@@ -27,7 +29,7 @@ def tested_words(found: SearchFindings | StudyFindings) -> list[str]:
 
 def _lead(tested: OnTestText) -> str:
     """The beginning of a sentence on the test text."""
-    return "On the test text," + " which was read once, at the end," * tested.read_once
+    return f"On the test text{_READ_ONCE * tested.read_once},"
 
 
 def _of_search(found: SearchFindings, tested: OnTestText, unit: str) -> Iterator[str]:
@@ -121,12 +123,11 @@ def tested_section(found: StudyFindings) -> list[str]:
     looked = ", widened for the looks by the same factor as those of the verdicts" * (
         len(found.results.space.looks) > 1
     )
-    read_once = " and was read once, at the end" * tested.read_once
     return [
         "## The test text",
         "",
         f"Difference in {UNITS[found.results.metric]}: arm minus baseline, at the same seeds, on "
-        f"{tested.tokens:,} tokens of a text that no choice was made on{read_once}. Flattery is by "
+        f"{tested.tokens:,} tokens of the test text{_READ_ONCE * tested.read_once}. Flattery is by "
         "how much the validation text makes an arm look better than the test text does. Intervals are t "
         f"intervals over seeds{looked}.",
         "",

@@ -200,6 +200,12 @@ def test_a_test_text_is_not_said_to_be_read_once_where_a_repair_dropped_what_it_
     assert (found.went_on, found.read_once) == (False, False)
 
 
+def test_a_search_says_that_it_read_the_test_text_once_itself(search: Files) -> None:
+    (said, *_) = words.tested_words(findings(studied(search)))
+    begin = "On the test text, which this sweep read once, at its end, lr=0.004 has a loss of "
+    assert said.startswith(begin)
+
+
 def test_a_session_that_trains_nothing_leaves_the_test_text_new(search: Files) -> None:
     with led.Ledger(search) as ledger:
         ledger.append("session", command="python -m sweeps.run lr", slots=0)
@@ -233,6 +239,15 @@ def test_an_arm_is_compared_on_both_texts_over_the_same_seeds(arms: Files) -> No
     assert (arm.arm, arm.test.n) == ("nope", 3)
     assert (arm.validation, arm.test.mean) == pytest.approx((0.2, 0.25))
     assert arm.flattery.mean == pytest.approx(0.05)
+
+
+def test_a_study_says_that_it_read_the_test_text_once_itself(arms: Files) -> None:
+    found = findings(studied(arms))
+    assert isinstance(found, StudyFindings) and found.tested is not None
+    tokens = (
+        f"{found.tested.tokens:,} tokens of the test text, which this sweep read once, at its end."
+    )
+    assert tokens in "\n".join(words.tested_section(found))
 
 
 def test_a_study_reads_the_runs_that_its_arms_are_compared_by(arms: Files) -> None:

@@ -296,9 +296,12 @@ def studies(folder: Path) -> None:
 
 
 def all_findings(folder: Path) -> list[SearchFindings | StudyFindings]:
-    """What is found in each sweep, as if all had been written in one moment."""
-    for files in led.sweeps(folder):
-        rewrite(files, [{**row, "time": MOMENT, "t": 0.0} for row in led.read(files)])
+    """What is found in each sweep, as if all had been written in one moment. They are no copies: their first
+    rows differ."""
+    for number, files in enumerate(led.sweeps(folder)):
+        first, *others = [{**row, "time": MOMENT, "t": 0.0} for row in led.read(files)]
+        began = MOMENT.replace(".000", f".{number:03}")
+        rewrite(files, [{**first, "time": began}, *others])
     return [findings(studied(files)) for files in led.sweeps(folder)]
 
 
