@@ -266,7 +266,7 @@ def test_a_copy_that_was_made_before_the_first_look_is_told(tmp_path: Path) -> N
     conduct(tmp_path / "copy", TREE | {"seeds": [7, 8, 9]}, worse)
     conduct(tmp_path / "first", TREE, worse)
     assert words(tmp_path / "first").endswith(": a copy of the study went on otherwise: copy")
-    assert words(tmp_path / "copy").endswith(": a copy of the study went on otherwise: first")
+    assert words(tmp_path / "copy").endswith("; a copy of the study went on otherwise: first")
 
 
 def test_a_copy_that_went_on_otherwise_without_a_look_is_told(tmp_path: Path) -> None:
