@@ -51,13 +51,20 @@ def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
     tokens = found.tokens
     said = f"{times_words(tokens.times, known)} ({arm.interval_words} {range_words(tokens, known)})"
     if arm.verdict.kind in {"better", "worse"} and not _bound(tokens.times, known):
-        more = "more" if tokens.times > 1 else "fewer"
-        said += f": the baseline needs {abs(tokens.times - 1):.0%} {more} tokens for the same loss"
+        said += f": the baseline needs {_needs(tokens.times)} tokens for the same loss"
     in_time = time_words(found, known)
     if in_time and found.pace is not None:
         pace = f"at {found.pace:.2f} times the baseline's tokens/s"
         said += f"; {pace}, that is a speedup of {in_time} in training time"
     return said
+
+
+def _needs(times: float) -> str:
+    """How many tokens it takes to have this many times the tokens: 17% more, 20% fewer, about as many."""
+    size = f"{abs(times - 1):.0%}"
+    if size == "0%":
+        return "about as many"
+    return f"{size} {'more' if times > 1 else 'fewer'}"
 
 
 def speedup_sentences(compared: ArmsComparison, results: Results) -> Iterator[str]:

@@ -75,6 +75,14 @@ def test_a_difference_is_told_in_tokens(tmp_path: Path) -> None:
     assert "the baseline needs 25% more tokens for the same loss" in summarized(tmp_path)
 
 
+def test_a_difference_that_is_no_percent_of_the_tokens_is_told_as_about_as_many(
+    tmp_path: Path,
+) -> None:
+    facts = told(tmp_path, worth(1.002, noise=1e-6))
+    assert arm(facts)["verdict"] == "better"
+    assert "the baseline needs about as many tokens for the same loss" in summarized(tmp_path)
+
+
 def test_a_worse_arm_is_told_in_fewer_tokens(tmp_path: Path) -> None:
     told(tmp_path, worth(0.8))
     assert "the baseline needs 20% fewer tokens for the same loss" in summarized(tmp_path)
