@@ -336,7 +336,7 @@ def _more_seeds_of_best(results: Results, run: Trial) -> Step:
     what = named(run.values) or "it"
     if run.role == "confirm":
         confirm = 1 + MORE_SEEDS
-        text = f"More seeds: {what} was confirmed on one fresh seed. Set `confirm: {confirm}` in the space."
+        text = f"More seeds: {what} is confirmed on one fresh seed. Set `confirm: {confirm}` in the space."
         return Step(f"{text} {_again(results)}", {"confirm": confirm})
     step = f"More seeds: {what} was run with one seed."
     if results.is_named:

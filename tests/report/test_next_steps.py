@@ -64,7 +64,7 @@ def test_a_best_that_was_run_with_one_seed_needs_more(
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_best_that_was_confirmed_on_one_fresh_seed_needs_more_of_these(
+def test_a_best_that_is_confirmed_on_one_fresh_seed_needs_more_of_these(
     tmp_path: Path, seeds: int
 ) -> None:
     files = ended(tmp_path / "a", "optim.lr", {1e-3: (3.2,) * seeds, 2e-3: (3.0,) * seeds})
@@ -75,7 +75,7 @@ def test_a_best_that_was_confirmed_on_one_fresh_seed_needs_more_of_these(
         tell.whole(fresh, 2e-3)
     (step,) = beginning(entry_of(tmp_path, "a"), "More seeds")
     assert step == (
-        "More seeds: lr=0.002 was confirmed on one fresh seed. Set `confirm: 3` in the space. Run "
+        "More seeds: lr=0.002 is confirmed on one fresh seed. Set `confirm: 3` in the space. Run "
         "`python -m sweeps.run lr`."
     )
 
