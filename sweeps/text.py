@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shlex
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -42,6 +43,13 @@ def perplexity(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A difference of losses with its sign: +0.0123."""
     return "" if value is None else f"{value:+.4f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with its sign: +1.23%; one that two decimals do not show, in two digits."""
+    if value is None:
+        return ""
+    return f"{value:+.2f}%" if abs(value) >= 0.005 or not value else f"{value:+.2g}%"
 
 
 def probability(value: float | None) -> str:
@@ -135,6 +143,12 @@ def tally(kinds: Iterable[str]) -> str:
 def sentence(clause: str) -> str:
     """A clause as a sentence, with a capital and a period."""
     return f"{clause[:1].upper()}{clause[1:]}."
+
+
+def one_line(text: str) -> str:
+    """A text that people wrote as one line without control characters, which a terminal would obey."""
+    plain = "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text)
+    return " ".join(plain.split())
 
 
 def joined(words: Sequence[str]) -> str:

@@ -14,7 +14,9 @@ from sweeps.text import (
     init_words,
     loss,
     named,
+    one_line,
     passes_words,
+    percent,
     portable,
     probability,
     quantity,
@@ -171,6 +173,24 @@ def test_what_a_cap_limits_has_its_unit(cap: str, amounts: tuple[float, ...], te
 
 def test_every_cap_has_a_unit() -> None:
     assert UNITS_OF_CAPS.keys() | {"price_per_hour"} == Caps.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-12.345, "-12.35%"),
+        (0.005, "+0.01%"),
+        (-0.0035, "-0.0035%"),
+        (0.0, "+0.00%"),
+        (None, ""),
+    ],
+)
+def test_a_percentage_other_than_zero_is_not_shown_as_zero(value: float | None, text: str) -> None:
+    assert percent(value) == text
+
+
+def test_what_people_wrote_becomes_one_line_without_control_characters() -> None:
+    assert one_line("Better?\n\n\x1b[1mYes.\x85 \u2028By\t far. ") == "Better? [1mYes. By far."
 
 
 def test_a_clause_becomes_a_sentence() -> None:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from sweeps.findings.noise import SeedNoise
 from sweeps.findings.optimism import Selection, confirming
-from sweeps.findings.results import Results, status_of, steered_words
+from sweeps.findings.results import ENDINGS, Results, status_of, steered_words
 from sweeps.ledger import Trial
 from sweeps.outcomes import overfit
 from sweeps.selection import (
     Point,
     at,
+    budgets,
     groups,
     last_record,
     losses_at,
@@ -38,6 +39,8 @@ Caveat = Literal[
     "steered",  # somebody stopped trials, or had them trained to their end
     "unfinished",  # trials have not finished
     "stopped lower",  # a stopped trial had a lower loss than the overfitted choice has at its end
+    "withdrawn lower",  # values that the space no longer has ended below the choice
+    "left out",  # fresh seeds of the choice that the space no longer asks for
 ]
 # What the trials do not have in common, so that the lowest loss does not show which values are best.
 Unequal = Literal["budgets", "updates", "validation tokens"]
@@ -110,6 +113,27 @@ class StoppedLower:
 
 
 @dataclass(frozen=True)
+class WithdrawnLower:
+    """Values that the space no longer has, and that ended below the choice: the lowest of them."""
+
+    values: dict[str, Any]
+    seeds: int  # that both have, over which the two losses are means; if 0, each is over its own
+    loss: float
+    chosen: float  # of the choice in the search
+    among: int  # choices of values that the space no longer has and that ended below the choice
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Fresh seeds of the choice that have ended, and that the space no longer asks for."""
+
+    trials: tuple[Trial, ...]
+    every: tuple[
+        float, ...
+    ]  # the losses on all fresh seeds that finished, those in the answer included
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a search found, and what a reader of it has to know."""
 
@@ -121,6 +145,8 @@ class Answer:
     stopped_lower: tuple[StoppedLower, ...]  # the lowest first
     rival: Rival | None
     runner_up: RunnerUp | None  # None if the choice is farther below it than the noise
+    withdrawn_lower: WithdrawnLower | None
+    left_out: LeftOut | None
 
 
 def answer(
@@ -141,8 +167,20 @@ def answer(
     caveats += ["within noise"] if close is not None else []
     caveats += _caveats(results, choice)
     caveats += ["stopped lower"] if lower else []
+    gone, left_out = withdrawn_lower(results, winner), _left_out(results, winner)
+    caveats += ["withdrawn lower"] if gone is not None else []
+    caveats += ["left out"] if left_out is not None else []
     return Answer(
-        results.final, choice, audited, tuple(caveats), unequal, tuple(lower), beside, close
+        point=results.final,
+        choice=choice,
+        better=audited,
+        caveats=tuple(caveats),
+        unequal=unequal,
+        stopped_lower=tuple(lower),
+        rival=beside,
+        runner_up=close,
+        withdrawn_lower=gone,
+        left_out=left_out,
     )
 
 
@@ -250,6 +288,46 @@ def runner_up(
     behind, values = min(means, key=lambda one: one[0], default=(math.inf, {}))
     margin = NOISE_MARGIN * noise.noise.sd * math.sqrt(2 / len(winner))
     return RunnerUp(values, len(winner), behind, margin) if 0 < behind <= margin else None
+
+
+def withdrawn_lower(results: Results, winner: Sequence[Trial]) -> WithdrawnLower | None:
+    """The values that the space no longer has and that ended the farthest below the winner, over the seeds that
+    both have, those of the winner that were withdrawn included; None if there are none. Values of which a seed
+    diverged are none, nor are those with another budget."""
+    if results.to_target or not winner:
+        return None
+    ended = [t for t in _withdrawn(results, "search") if t.status in {"finished", "diverged"}]
+    same = [*winner, *(t for t in ended if t.values == winner[0].values)]
+    chosen = losses_by_seed(same, results.metric)
+    kept = [trial.values for trial in results.trials]
+    found = []
+    for group in groups(t for t in ended if t.values not in kept):
+        own = losses_by_seed(group, results.metric)
+        if len(own) < len(group) or budgets([*group, *winner]) != budgets(winner):
+            continue
+        loss, against = means_on_shared_seeds(own, chosen)
+        if loss < against:
+            seeds = len(own.keys() & chosen.keys())
+            found.append(WithdrawnLower(group[0].values, seeds, loss, against, among=1))
+    if not found:
+        return None
+    return replace(min(found, key=lambda one: one.loss - one.chosen), among=len(found))
+
+
+def _left_out(results: Results, winner: Sequence[Trial]) -> LeftOut | None:
+    """The fresh seeds of the winner that ended and that the space no longer asks for; None if there are none."""
+    gone = [
+        trial
+        for trial in _withdrawn(results, "confirm")
+        if winner and trial.values == winner[0].values and trial.status in ENDINGS
+    ]
+    every = losses_by_seed([*confirming(results), *gone], results.metric)
+    return LeftOut(tuple(gone), tuple(every.values())) if gone else None
+
+
+def _withdrawn(results: Results, role: str) -> list[Trial]:
+    """The trials with this role that the space no longer has."""
+    return [trial for trial in results.sweep.withdrawn.values() if trial.role == role]
 
 
 def every_run(results: Results) -> list[Trial]:

@@ -184,6 +184,13 @@ class ArmSpeedup:
 
     tokens: stats.Speedup
     pace: float | None  # the arm's tokens per second, as a share of the baseline's
+    paces: tuple[float, float] | None  # the lowest and the highest such share of two runs
+
+    @property
+    def is_as_fast(self) -> bool:
+        """Whether the speeds of the runs overlap with those of the baseline's, so that the machine may be all that
+        they differ by."""
+        return self.paces is not None and self.paces[0] <= 1 <= self.paces[1]
 
     @property
     def time(self) -> stats.Speedup | None:
@@ -198,6 +205,7 @@ class ArmSpeedup:
         return {
             "tokens": asdict(self.tokens),
             "pace": self.pace,
+            "paces": self.paces,
             "time": self.time and asdict(self.time),
         }
 
@@ -272,10 +280,14 @@ class ArmFindings:
         return statistics.median(seconds) if seconds else None
 
     @property
+    def speeds(self) -> list[float]:
+        """Training tokens per second of each finished run."""
+        return [speed for t in self.runs.having("finished") if (speed := tokens_per_s(t))]
+
+    @property
     def tokens_per_s(self) -> float | None:
         """Median training tokens per second of a finished run."""
-        speeds = [speed for t in self.runs.having("finished") if (speed := tokens_per_s(t))]
-        return statistics.median(speeds) if speeds else None
+        return statistics.median(self.speeds) if self.speeds else None
 
     @property
     def caveats(self) -> str:

@@ -28,6 +28,7 @@ from sweeps.selection import (
     losses_by_seed,
     predicts,
 )
+from sweeps.text import percent
 from tinylm import config as cfg
 
 Term = Literal[
@@ -342,13 +343,13 @@ class Comparison:
         return self._words(())
 
     def _words(self, doubts: Sequence[Doubt]) -> str:
-        size = f"{self.percent:+.2f}% {self.metric}"
+        size = f"{percent(self.percent)} {self.metric}"
         size += ", at values chosen by the same losses" * self.chosen
         size += "".join(f", and {doubt.words}" for doubt in doubts)
         lost = f" of {self.runs}" if self.seeds < self.runs else ""
         if self.low is None:
             return f"{size} ({'one seed' if self.seeds == 1 else f'{self.seeds}{lost} seeds so far'}: no interval)"
-        interval = f"{self.low:+.2f}% to {self.high:+.2f}%"
+        interval = f"{percent(self.low)} to {percent(self.high)}"
         return f"{size} ({self.interval_words} {interval}, {self.seeds}{lost} seeds)"
 
 

@@ -29,6 +29,11 @@ class Horizon:
     runs: tuple[Trial, ...]  # at the values of the best rate
 
     @property
+    def rate(self) -> float | None:
+        """The learning rate of its runs; None before there are any."""
+        return float(self.runs[0].value(LR)) if self.runs else None
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing is left to train."""
         ended = all(status_of(one) in ENDINGS for one in (*self.rates, *self.runs))
@@ -63,8 +68,16 @@ class Speedups:
     scaling: stats.Scaling | None
     straight: stats.Straight | None
     why_not: str  # why there is no scaling; empty if there is
+    is_flat: bool  # whether that is because the loss does not fall with the tokens
     is_tuned: bool  # whether the learning rate was tuned at the baseline's own tokens, too
     is_unfinished: bool  # whether something is left to train at other numbers of tokens
+
+    @property
+    def may_need_tuning(self) -> bool:
+        """Whether the loss does not fall with the tokens, but the learning rate was tuned at the other numbers of
+        them alone, and is another one there."""
+        rates = {one.rate for one in self.horizons}
+        return self.is_flat and not self.is_tuned and len(rates) > 1
 
     def as_json(self) -> Row:
         """The fields of summary.json."""
@@ -95,8 +108,8 @@ def speedups(results: Results) -> Speedups | None:
     is_tuned = LR in (results.space.retune or {})
     waits = _waits(others, len(asked.horizons)) if own.values is not None else ""
 
-    def without(why_not: str) -> Speedups:
-        return Speedups(every, None, None, why_not, is_tuned, is_unfinished=bool(waits))
+    def without(why_not: str, *, is_flat: bool = False) -> Speedups:
+        return Speedups(every, None, None, why_not, is_flat, is_tuned, is_unfinished=bool(waits))
 
     if why_not := waits or _lost(own, others):
         return without(why_not)
@@ -109,11 +122,14 @@ def speedups(results: Results) -> Speedups | None:
         [own.losses[seed] - high.losses[seed] for seed in seeds],
     )
     if found is None:
-        flat = "the baseline's loss does not fall with its tokens"
-        few = "the baseline has not finished at all of them on two seeds"
-        return without(flat if len(seeds) > 1 else few)
+        if len(seeds) > 1:
+            return without("the baseline's loss does not fall with its tokens", is_flat=True)
+        return without("the baseline has not finished at all of them on two seeds")
     loss = sum(own.losses[seed] for seed in seeds) / len(seeds)
-    return Speedups(every, found, found.straight(loss), "", is_tuned, is_unfinished=False)
+    straight = found.straight(loss)
+    return Speedups(
+        every, found, straight, "", is_flat=False, is_tuned=is_tuned, is_unfinished=False
+    )
 
 
 def _waits(others: list[Horizon], asked: int) -> str:
@@ -164,6 +180,7 @@ def speedup(arm: ArmFindings, base: ArmFindings, known: Speedups) -> ArmSpeedup 
     if known.scaling is None or arm.effect is None or arm.is_void or lost:
         return None
     found = known.scaling.speedup(arm.effect, arm.level / 100)
-    speeds = arm.tokens_per_s, base.tokens_per_s
-    pace = speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
-    return found and ArmSpeedup(found, pace)
+    if arm.tokens_per_s is None or base.tokens_per_s is None:
+        return found and ArmSpeedup(found, None, None)
+    paces = min(arm.speeds) / max(base.speeds), max(arm.speeds) / min(base.speeds)
+    return found and ArmSpeedup(found, arm.tokens_per_s / base.tokens_per_s, paces)

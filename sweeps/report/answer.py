@@ -1,8 +1,20 @@
 """The answer of a sweep in sentences: the same in the terminal, the summary, the page and the index."""
 
+import statistics
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from sweeps.findings.answer import Answer, Caveat, Choice, Rival, RunnerUp, StoppedLower, every_run
+from sweeps.findings.answer import (
+    Answer,
+    Caveat,
+    Choice,
+    LeftOut,
+    Rival,
+    RunnerUp,
+    StoppedLower,
+    WithdrawnLower,
+    every_run,
+)
 from sweeps.findings.everything import Findings, SearchFindings, StudyFindings
 from sweeps.findings.optimism import confirming
 from sweeps.findings.results import (
@@ -212,6 +224,36 @@ def _stopped_lower_words(lower: Sequence[StoppedLower]) -> str:
     )
 
 
+def _withdrawn_lower_words(gone: WithdrawnLower) -> str:
+    """That values that the space no longer has are better than the choice."""
+    shared = quantity(gone.seeds, "seed")
+    on = f"on the {shared} that both have" if gone.seeds else "on other seeds"
+    losses = f"{on}: {loss(gone.loss)} against {loss(gone.chosen)}"
+    if gone.among == 1:
+        return f"{named(gone.values)}, which the space no longer has, ended lower {losses}."
+    return (
+        f"{gone.among} choices of values that the space no longer has ended lower. The lowest is "
+        f"{named(gone.values)}, {losses}."
+    )
+
+
+def _left_out_words(left: LeftOut) -> str:
+    """That fresh seeds are not in the loss that is quoted, and what it would be with them."""
+    number = len(left.trials)
+    lost = [status for trial in left.trials if (status := trial.status) != "finished"]
+    which = f"{quantity(number, 'fresh seed')} that the space no longer asks for"
+    said = f"Left out: {which}{f' ({tally(lost)})' if lost else ''}."
+    if not left.every:
+        return said
+    finished = quantity(len(left.every), "fresh seed")
+    which = (
+        f"The mean over all {finished} that finished"
+        if len(left.every) > 1
+        else "The loss of the one that finished"
+    )
+    return f"{said} {which} is {loss(statistics.fmean(left.every))}."
+
+
 def _rival_words(rival: Rival) -> str:
     """That values with fewer seeds than the choice may be better."""
     return (
@@ -231,9 +273,21 @@ def _noise_words(choice: Choice, other: RunnerUp) -> str:
     )
 
 
+def _fresh_words(found: SearchFindings, caveat: Literal["lost", "confirming", "left out"]) -> str:
+    """What a reader has to know of the fresh seeds."""
+    left = found.answer.left_out
+    fresh = [status_of(trial) for trial in confirming(found.results)]
+    every = quantity(len(fresh), "fresh seed")
+    if caveat == "left out":
+        return "" if left is None else _left_out_words(left)
+    if caveat == "confirming":
+        return f"No result yet for {fresh.count('unfinished')} of {every}."
+    lost = tally(status for status in fresh if status in {"diverged", "failed"})
+    return f"Of {every}, {lost}."
+
+
 def _caveat(found: SearchFindings, caveat: Caveat) -> str:
     results = found.results
-    fresh = [status_of(trial) for trial in confirming(results)]
     match caveat:
         case "budgets differ":
             return budgets_words(results)
@@ -247,11 +301,8 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
             return "" if other is None or choice is None else _noise_words(choice, other)
         case "one seed":
             return ONE_SEED
-        case "lost":
-            lost = tally(status for status in fresh if status in {"diverged", "failed"})
-            return f"Of {quantity(len(fresh), 'fresh seed')}, {lost}."
-        case "confirming":
-            return f"No result yet for {fresh.count('unfinished')} of {quantity(len(fresh), 'fresh seed')}."
+        case "lost" | "confirming" | "left out":
+            return _fresh_words(found, caveat)
         case "steered":
             runs = every_run(results)
             said = (steered_words(runs, "trial"), back_words(results, runs))
@@ -260,3 +311,6 @@ def _caveat(found: SearchFindings, caveat: Caveat) -> str:
             return unfinished_words(results)
         case "stopped lower":
             return _stopped_lower_words(found.answer.stopped_lower)
+        case "withdrawn lower":
+            gone = found.answer.withdrawn_lower
+            return "" if gone is None else _withdrawn_lower_words(gone)

@@ -333,7 +333,12 @@ def _settle(results: Results, one: NotSettled, run: Trial) -> Step:
 
 def _more_seeds_of_best(results: Results, run: Trial) -> Step:
     """The step to run more seeds, because one is not enough."""
-    step = f"More seeds: {named(run.values) or 'it'} was run with one seed."
+    what = named(run.values) or "it"
+    if run.role == "confirm":
+        confirm = 1 + MORE_SEEDS
+        text = f"More seeds: {what} is confirmed on one fresh seed. Set `confirm: {confirm}` in the space."
+        return Step(f"{text} {_again(results)}", {"confirm": confirm})
+    step = f"More seeds: {what} was run with one seed."
     if results.is_named:
         other = f"{results.name}-seed{run.seed + 1}"
         command = with_option(_command(results), "--name", other)

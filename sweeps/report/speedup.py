@@ -9,7 +9,7 @@ from sweeps.findings.results import METRICS, Results, back_words, steered_words
 from sweeps.findings.speedup import Horizon, Speedups
 from sweeps.report.markdown import Column, listed, table
 from sweeps.stats import Scaling, Speedup
-from sweeps.text import duration, loss, named, quantity, sentence, signed, whole
+from sweeps.text import duration, joined, loss, named, quantity, sentence, show, signed, whole
 
 _ENDS = 1e-9  # how near to a horizon a number is a bound
 
@@ -34,10 +34,28 @@ def range_words(found: Speedup, known: Scaling) -> str:
 
 
 def time_words(found: ArmSpeedup, known: Scaling) -> str:
-    """The speedup in time, at the speeds of both; empty if these are not known."""
-    if found.pace is None or found.time is None:
+    """The speedup in time, at the speeds of both; empty if these are not known or overlap."""
+    if found.pace is None or found.time is None or found.is_as_fast:
         return ""
     return f"{_bound(found.tokens.times, known)}{found.time.times:.2f}x"
+
+
+def _paces(found: ArmSpeedup) -> str:
+    """The range of the speeds of runs, as shares of the baseline's: 1.20 to 1.31; empty if it is one number."""
+    low, high = (f"{one:.2f}" for one in found.paces or (1.0, 1.0))
+    return "" if low == high else f"{low} to {high}"
+
+
+def _pace_words(found: ArmSpeedup, known: Scaling) -> str:
+    """What an arm is worth in training time, as a clause; empty if the speeds are not known."""
+    if found.pace is None:
+        return ""
+    paces = _paces(found)
+    if found.is_as_fast:
+        return "at about the baseline's tokens/s" + f" ({paces} times over the runs)" * bool(paces)
+    scatter = f" ({paces} over the runs)" * bool(paces)
+    pace = f"at {found.pace:.2f} times the baseline's tokens/s{scatter}"
+    return f"{pace}, that is a speedup of {time_words(found, known)} in training time"
 
 
 def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
@@ -51,13 +69,17 @@ def speedup_words(arm: ArmFindings, compared: ArmsComparison) -> str:
     tokens = found.tokens
     said = f"{times_words(tokens.times, known)} ({arm.interval_words} {range_words(tokens, known)})"
     if arm.verdict.kind in {"better", "worse"} and not _bound(tokens.times, known):
-        more = "more" if tokens.times > 1 else "fewer"
-        said += f": the baseline needs {abs(tokens.times - 1):.0%} {more} tokens for the same loss"
-    in_time = time_words(found, known)
-    if in_time and found.pace is not None:
-        pace = f"at {found.pace:.2f} times the baseline's tokens/s"
-        said += f"; {pace}, that is a speedup of {in_time} in training time"
-    return said
+        said += f": the baseline needs {_needs(tokens.times)} tokens for the same loss"
+    in_time = _pace_words(found, known)
+    return f"{said}; {in_time}" if in_time else said
+
+
+def _needs(times: float) -> str:
+    """How many tokens it takes to have this many times the tokens: 17% more, 20% fewer, about as many."""
+    size = f"{abs(times - 1):.0%}"
+    if size == "0%":
+        return "about as many"
+    return f"{size} {'more' if times > 1 else 'fewer'}"
 
 
 def speedup_sentences(compared: ArmsComparison, results: Results) -> Iterator[str]:
@@ -76,7 +98,19 @@ def _cautions(found: Speedups, results: Results) -> Iterator[str]:
     """What a reader of speedups, or of the reason why there are none, has to know."""
     if found.scaling is not None:
         yield from _cautions_of_law(found)
+    if found.may_need_tuning:
+        yield _tuning_words(found)
     yield from _steered(found, results)
+
+
+def _tuning_words(found: Speedups) -> str:
+    """That a loss may not fall with the tokens because the learning rate was not tuned at the baseline's own."""
+    own = next(one.rate for one in found.horizons if not one.rates)
+    others = joined([f"{show(h.rate)} at {h.share:g} times" for h in found.horizons if h.rates])
+    return (
+        f"The baseline's learning rate was tuned at the other numbers of tokens ({others}), but not at its own "
+        f"({show(own)}), which may be why. Add `optim.lr` under `retune`."
+    )
 
 
 def _steered(found: Speedups, results: Results) -> Iterator[str]:
@@ -215,8 +249,17 @@ def _how(found: Speedups, known: Scaling) -> str:
         f"the next, the drop varies over seeds by {known.spread:.0%} of its size. As a check, a law without E through the "
         f"outer two losses predicts {loss(straight.predicted)} in the middle. The measured loss differs from that by "
         f"{signed(straight.miss)} (95% interval {signed(straight.low)} to {signed(straight.high)}). That is {misses}. The "
-        "speedup in time is the speedup times the arm's tokens/s, divided by the baseline's tokens/s."
+        "speedup in time is the speedup times the arm's tokens/s, divided by the baseline's tokens/s. These are as measured, "
+        "with the range over the runs where they scatter; where they overlap with the baseline's, no speedup in time is "
+        "told."
     )
+
+
+def _pace_cell(found: ArmSpeedup) -> str:
+    """The speed as a share of the baseline's, with the range over the runs."""
+    if found.pace is None:
+        return ""
+    return f"{found.pace:.2f}x" + (f" ({paces})" if (paces := _paces(found)) else "")
 
 
 def _arms(known: Scaling) -> tuple[Column[ArmFindings], ...]:
@@ -228,7 +271,7 @@ def _arms(known: Scaling) -> tuple[Column[ArmFindings], ...]:
         Column("arm", lambda a: f"`{a.name}`", is_text=True),
         Column("speedup", lambda a: times_words(of(a).tokens.times, known)),
         Column("interval", lambda a: f"{range_words(of(a).tokens, known)} ({a.interval_words})"),
-        Column("tokens/s", lambda a: "" if (pace := of(a).pace) is None else f"{pace:.2f}x"),
+        Column("tokens/s", lambda a: _pace_cell(of(a))),
         Column("in time", lambda a: time_words(of(a), known)),
     )
 

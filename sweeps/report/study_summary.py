@@ -75,6 +75,9 @@ _NOISE_OF = {
 }
 
 
+_POWER = f"With 'N more seeds', the chance of detecting a difference of the observed size is {POWER:.0%}."
+
+
 OWN_SEEDS = (
     "Losses are means over each arm's own seeds, differences over those that it shares with the baseline, up to the "
     "look that settled it."
@@ -95,9 +98,9 @@ def verdict_words(found: StudyFindings) -> list[str]:
         "arm alone; verdicts use p-values adjusted for all arms (Holm). "
         + (
             f"The noise (standard deviation of a run over {noise_of}) is {noise.sd:.4f} "
-            f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}. "
-            "With 'N more seeds', the chance of detecting a difference of the observed size is "
-            f"{POWER:.0%}."
+            f"(95% interval {noise.low:.4f} to {noise.high:.4f}), {_NOISE_OF[noise_of]}."
+            + f" {_POWER}"
+            * any(arm.verdict.seeds is not None for arm in compared.arms)
             if noise is not None and noise_of is not None
             else "The noise is not known yet."
         )

@@ -198,9 +198,10 @@ def _forecast_words(spent: Compute, planned: Forecast, *, ended: bool) -> str:
     took = f"{'took' if ended else 'has taken'} {duration(spent.wall_clock)}"
     took = f"The sweep {took}{f', including {apart}' if apart else ''}."
     if planned.before:
+        then = f" The forecast ({planned.basis}) was {tokens:,} more{spread}." if tokens else ""
         return (
-            f"When the sweep was last changed, its trials had been trained on {planned.before:,} tokens. "
-            f"The forecast ({planned.basis}) was {tokens:,} more{spread}. Since then it {used}. {took}"
+            f"When the sweep was last changed, its trials had been trained on {planned.before:,} tokens."
+            f"{then} Since then it {used}. {took}"
         )
     words = planned.words
     expected = f" The expected time was {words}, without evaluation." if words else ""

@@ -23,13 +23,13 @@ from sweeps.report.next_steps import as_yaml
 from sweeps.report.study_summary import OWN_SEEDS
 from sweeps.selection import Metric, groups, last_record
 from sweeps.simulate.judge import KEPT, Judgment, recommended
-from sweeps.text import count, duration, loss, signed, whole
+from sweeps.text import count, duration, loss, one_line, signed, whole
 
 
 def print_result(found: SearchFindings | StudyFindings, console: Console, best: str = "") -> None:
     """Print the result of a sweep: a table that fits in 80 columns, and what the head of every text says;
     `best` says where the best checkpoint is."""
-    console.print(Text(found.results.question), style="bold")
+    console.print(Text(one_line(found.results.question)), style="bold")
     if isinstance(found, StudyFindings):
         _print_arms(found, console)
     else:
@@ -68,11 +68,10 @@ def _time_words(spent: Compute) -> str:
     if planned is None:
         return took
     if planned.before:
-        left = count(planned.left(planned.tokens))
-        return (
-            f"{took} Of these, {count(planned.since)} since the last change of the sweep; forecast "
-            f"for it: {left} tokens."
-        )
+        left = planned.left(planned.tokens)
+        expected_then = f"; forecast for it: {count(left)} tokens" if left else ""
+        since = f"{count(planned.since)} since the last change of the sweep"
+        return f"{took} Of these, {since}{expected_then}."
     expected = [planned.words, f"{count(planned.tokens)} tokens"]
     return f"{took} Forecast: {', '.join(filter(None, expected))}."
 
@@ -206,7 +205,7 @@ def _difference(found: Comparison | None) -> str:
 
 _ROWS: dict[str, Callable[[Entry], str]] = {
     "date": lambda entry: entry.date,
-    "why": lambda entry: entry.why,
+    "why": lambda entry: one_line(entry.why),
     "changes": lambda entry: "\n".join(f"{path}={now}" for path, (_, now) in entry.changes.items()),
     "parameters": lambda entry: whole(entry.params),
     "FLOPs of a run": lambda entry: count(entry.flops),

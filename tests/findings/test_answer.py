@@ -28,7 +28,7 @@ from rich.console import Console
 
 from sweeps.findings.answer import Answer, Better
 from sweeps.findings.everything import Reader, SearchFindings, findings
-from sweeps.ledger import Files, Ledger
+from sweeps.ledger import Files, Ledger, fold
 from sweeps.report import log, page, summary
 from sweeps.report.answer import answer_words
 from sweeps.report.best import write
@@ -209,6 +209,132 @@ def test_values_of_which_a_seed_diverged_are_no_rival(tmp_path: Path) -> None:
         tell.start(lost)
         tell.diverge(lost, SECOND)
     assert answer(files).rival is None
+
+
+def without(files: Files, *labels: str) -> Files:
+    """The sweep after its space has lost the trials with these labels."""
+    with Ledger(files) as ledger:
+        for trial in [t for t in fold(ledger.rows()).trials.values() if t.label in labels]:
+            ledger.append("withdrawn", trial=trial.trial)
+    return files
+
+
+NO_LONGER = "which the space no longer has, ended lower"
+
+
+@pytest.mark.parametrize("text", [name for name in TEXTS if name != "index"])
+def test_every_text_says_that_values_which_the_space_no_longer_has_ended_lower(
+    tmp_path: Path, text: str
+) -> None:
+    files = ended(tmp_path / "s", "optim.lr", {1e-3: 3.3, 2e-3: 3.0, 4e-3: 3.5})
+    said = TEXTS[text](without(files, "lr=0.002"))
+    assert f"lr=0.002, {NO_LONGER} on the 1 seed that both have: 3.0000 against 3.3000." in said
+
+
+def test_values_that_the_space_no_longer_has_are_compared_on_the_seeds_that_both_have(
+    tmp_path: Path,
+) -> None:
+    """2.9 is above 2.8 on the same seed, though below the mean of 3.0."""
+    files = ended(tmp_path, "optim.lr", {1e-3: (2.8, 3.2), 2e-3: (2.9,)})
+    assert answer(without(files, "lr=0.002")).withdrawn_lower is None
+
+
+def test_seeds_of_the_choice_that_the_space_no_longer_has_are_compared_too(tmp_path: Path) -> None:
+    """Of 0.001 the space has kept a seed that 0.002 does not have."""
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.1, 2.0), 2e-3: (3.0,)})
+    one = answer(without(files, "lr=0.002", "lr=0.001")).withdrawn_lower
+    assert one is not None
+    assert (one.seeds, one.loss, one.chosen) == (1, 3.0, 3.1)
+
+
+def test_values_that_the_space_no_longer_has_and_that_ran_on_other_seeds_are_told_so(
+    tmp_path: Path,
+) -> None:
+    with story(tmp_path) as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}})
+        tell.whole(tell.plan({"optim.lr": 1e-3}, 1), 1e-3)
+        gone = tell.plan({"optim.lr": 2e-3})
+        tell.whole(gone, 2e-3)
+        tell.ledger.append("withdrawn", trial=gone)
+    said = f"lr=0.002, {NO_LONGER} on other seeds: 3.3000 against 3.3300."
+    assert said in answer_words(found(Files(tmp_path)))
+
+
+def test_the_lowest_of_several_values_that_the_space_no_longer_has_is_named(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.3, 3.3), 2e-3: (3.0, 3.2), 4e-3: (3.2, 3.2)})
+    labels = [f"lr={lr}{seed}" for lr in ("0.002", "0.004") for seed in ("", " seed=1")]
+    assert (
+        "2 choices of values that the space no longer has ended lower. The lowest is lr=0.002, on the 2 seeds that "
+        "both have: 3.1000 against 3.3000."
+    ) in answer_words(found(without(files, *labels)))
+
+
+@pytest.mark.parametrize(
+    ("losses", "gone"),
+    [
+        ({1e-3: 3.0, 2e-3: 3.3}, ["lr=0.002"]),  # it ended higher
+        ({1e-3: (3.0, 3.2), 2e-3: (3.3, 2.5)}, ["lr=0.002 seed=1"]),  # other seeds are still there
+        ({1e-3: 3.0}, ["lr=0.001"]),  # nothing is left to compare it with
+    ],
+)
+def test_other_values_that_were_withdrawn_are_not_told_to_be_lower(
+    tmp_path: Path, losses: Mapping[float, Any], gone: list[str]
+) -> None:
+    files = ended(tmp_path, "optim.lr", losses)
+    assert answer(without(files, *gone)).withdrawn_lower is None
+
+
+def test_values_of_which_a_seed_diverged_are_not_told_to_be_lower(tmp_path: Path) -> None:
+    files = ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.0), 2e-3: (2.9,)})
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        lost = tell.plan({"optim.lr": 2e-3}, 1)
+        tell.start(lost)
+        tell.diverge(lost, SECOND)
+    assert answer(without(files, "lr=0.002", "lr=0.002 seed=1")).withdrawn_lower is None
+
+
+def shrunk(folder: Path, keep: int, ends: Callable[[Story, str], None] = higher) -> Files:
+    """A search whose two fresh seeds have ended, the space of which asks for so many of them now."""
+    files = confirmed(folder, ends)
+    with Ledger(files) as ledger:
+        fresh = {str(t.seed): t.trial for t in fold(ledger.rows()).trials.values() if t.seed}
+        kept = dict(list(fresh.items())[:keep])
+        ledger.append("confirming", values={"optim.lr": 1e-3}, trials=kept)
+        for trial in list(fresh.values())[keep:]:
+            ledger.append("withdrawn", trial=trial)
+    return files
+
+
+@pytest.mark.parametrize("text", [name for name in TEXTS if name != "index"])
+def test_every_text_says_that_fresh_seeds_are_left_out(tmp_path: Path, text: str) -> None:
+    """3.63 is quoted, and the other one has 3.83."""
+    assert (
+        "Left out: 1 fresh seed that the space no longer asks for. The mean over all 2 fresh seeds that finished is "
+        "3.7300."
+    ) in TEXTS[text](shrunk(tmp_path / "s", 1))
+
+
+def test_a_fresh_seed_that_diverged_and_is_left_out_is_told(tmp_path: Path) -> None:
+    def gone(tell: Story, trial: str) -> None:
+        tell.start(trial)
+        tell.diverge(trial, FIRST)
+
+    said = answer_words(found(shrunk(tmp_path, 1, gone)))
+    assert (
+        "Left out: 1 fresh seed that the space no longer asks for (1 diverged). The loss of the one that "
+        "finished is 3.6300."
+    ) in said
+
+
+def test_fresh_seeds_are_told_where_none_is_asked_for_any_more(tmp_path: Path) -> None:
+    one = answer(shrunk(tmp_path, 0))
+    assert one.choice is not None and one.left_out is not None
+    assert (one.choice.kind, len(one.left_out.trials)) == ("selected", 2)
+
+
+def test_no_fresh_seed_is_left_out_of_the_rest(tmp_path: Path) -> None:
+    assert answer(confirmed(tmp_path, higher)).left_out is None
 
 
 CLOSE = {

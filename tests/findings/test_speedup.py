@@ -28,6 +28,8 @@ from sweeps.findings.everything import findings
 from sweeps.report.answer import answer_words
 from sweeps.report.next_steps import steps_of
 from sweeps.steering import Request, ask
+from sweeps.text import show
+from tinylm import config as cfg
 
 SPEEDUP = {"horizons": [0.5, 2], "seeds": 3}
 
@@ -73,6 +75,14 @@ def test_a_bound_is_told_as_one(tmp_path: Path, times: float, words: str) -> Non
 def test_a_difference_is_told_in_tokens(tmp_path: Path) -> None:
     told(tmp_path, worth(1.25))
     assert "the baseline needs 25% more tokens for the same loss" in summarized(tmp_path)
+
+
+def test_a_difference_that_is_no_percent_of_the_tokens_is_told_as_about_as_many(
+    tmp_path: Path,
+) -> None:
+    facts = told(tmp_path, worth(1.002, noise=1e-6))
+    assert arm(facts)["verdict"] == "better"
+    assert "the baseline needs about as many tokens for the same loss" in summarized(tmp_path)
 
 
 def test_a_worse_arm_is_told_in_fewer_tokens(tmp_path: Path) -> None:
@@ -122,6 +132,42 @@ def test_nothing_is_known_where_more_tokens_do_not_help(tmp_path: Path) -> None:
     assert (
         facts["arms"]["speedups"]["why_not"] == "the baseline's loss does not fall with its tokens"
     )
+
+
+BASE_LR = cfg.load("smoke").optim.lr
+
+
+def untuned(config: dict[str, Any], share: float) -> float:
+    """A loss that falls with the tokens at the best rate, which is twice the base config's."""
+    off = abs(math.log2(config["optim"]["lr"] / (2 * BASE_LR)))
+    return worth(1.25)(config, share) + off * (1.0 if config["budget"]["tokens"] <= 8192 else 0.1)
+
+
+UNTUNED = "which may be why. Add `optim.lr` under `retune`."
+
+
+def test_a_rate_that_was_tuned_at_other_numbers_of_tokens_alone_may_be_why_the_loss_does_not_fall(
+    tmp_path: Path,
+) -> None:
+    facts = told(tmp_path, untuned)
+    own, best = show(BASE_LR), show(2 * BASE_LR)
+    assert facts["arms"]["speedups"]["why_not"].endswith("loss does not fall with its tokens")
+    assert (
+        f"The baseline's learning rate was tuned at the other numbers of tokens ({best} at 0.5 times and {best} at "
+        f"2 times), but not at its own ({own}), {UNTUNED}"
+    ) in summarized(tmp_path)
+
+
+def test_a_loss_that_does_not_fall_at_one_rate_has_nothing_to_do_with_its_tuning(
+    tmp_path: Path,
+) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        off = abs(math.log2(config["optim"]["lr"] / BASE_LR))
+        return 3.0 + off + 0.1 * is_bare(config) + (1 - share)
+
+    facts = told(tmp_path, how)
+    assert facts["arms"]["speedups"]["why_not"].endswith("loss does not fall with its tokens")
+    assert UNTUNED not in summarized(tmp_path)
 
 
 def test_between_the_looks_there_is_no_speedup(tmp_path: Path) -> None:
@@ -236,6 +282,35 @@ def test_an_arm_that_is_better_a_token_and_slower_a_second_says_both(tmp_path: P
         "at 0.40 times the baseline's tokens/s, that is a speedup of 0.50x in training time"
         in summarized(tmp_path)
     )
+
+
+def scattered(folder: Path, pace: float) -> None:
+    """Rewrite the ledger of a study so that the arm trains at this share of the baseline's speed, and the runs of
+    both at 0.9 to 1.2 times their own."""
+    slower(folder, pace)
+    files = led.Files(folder)
+    rows = led.read(files)
+    seed = {row["trial"]: row["seed"] for row in rows if row["kind"] == "planned"}
+    for row in rows:
+        if row["kind"] == "measured" and seed[row["trial"]] < 4:
+            row["seconds"] /= 0.9 + 0.1 * seed[row["trial"]]
+    rewrite(files, rows)
+
+
+def test_speeds_that_scatter_are_told_with_their_range(tmp_path: Path) -> None:
+    told(tmp_path, worth(1.25))
+    scattered(tmp_path, 0.4)
+    assert (
+        "at 0.40 times the baseline's tokens/s (0.30 to 0.53 over the runs), that is a speedup of 0.50x in training time"
+    ) in summarized(tmp_path)
+
+
+def test_speeds_that_overlap_are_no_speedup_in_time(tmp_path: Path) -> None:
+    told(tmp_path, worth(1.25))
+    scattered(tmp_path, 1.2)
+    said = summarized(tmp_path)
+    assert "; at about the baseline's tokens/s (0.90 to 1.60 times over the runs)." in said
+    assert "in training time" not in said.partition("## Token speedup")[0]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ledgers import (
 )
 
 from sweeps.findings.everything import search_findings
-from sweeps.ledger import Files, read
+from sweeps.ledger import Files, Ledger, read
 from sweeps.report.entries import Entry, entries_under
 
 SEEDS = [0, 1, 2, 3]
@@ -61,6 +61,23 @@ def test_a_best_that_was_run_with_one_seed_needs_more(
 ) -> None:
     ended(tmp_path / "a", "optim.lr", {1e-3: 3.2, 2e-3: losses, 4e-3: 3.1})
     assert len(beginning(entry_of(tmp_path, "a"), "More seeds")) == steps
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_best_that_is_confirmed_on_one_fresh_seed_needs_more_of_these(
+    tmp_path: Path, seeds: int
+) -> None:
+    files = ended(tmp_path / "a", "optim.lr", {1e-3: (3.2,) * seeds, 2e-3: (3.0,) * seeds})
+    with Ledger(files) as ledger:
+        tell = Story(ledger)
+        fresh = tell.plan({"optim.lr": 2e-3}, 2000, role="confirm")
+        ledger.append("confirming", values={"optim.lr": 2e-3}, trials={"2000": fresh})
+        tell.whole(fresh, 2e-3)
+    (step,) = beginning(entry_of(tmp_path, "a"), "More seeds")
+    assert step == (
+        "More seeds: lr=0.002 is confirmed on one fresh seed. Set `confirm: 3` in the space. Run "
+        "`python -m sweeps.run lr`."
+    )
 
 
 def test_further_seeds_are_those_after_the_highest(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ def by_batch(config: dict[str, Any], share: float) -> float:
     return 3.0 + 0.2 * doublings + config["run"]["seed"] / 100 + (1 - share)
 
 
+def untuned(config: dict[str, Any], share: float) -> float:
+    """A rate of twice the base config's is better, the more so with fewer tokens."""
+    off = abs(math.log2(config["optim"]["lr"] / 6e-3))
+    return worth(1.25)(config, share) + off * (1.0 if config["budget"]["tokens"] <= 8192 else 0.1)
+
+
 def searches(folder: Path) -> None:
     """Searches that end in different ways."""
     lr_sweep(folder / "rates")
@@ -100,6 +106,15 @@ def searches(folder: Path) -> None:
         tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials=fresh)
         for trial in fresh.values():
             tell.whole(trial, 1e-3, plus=0.3)
+    with story(folder / "withdrawn") as tell:
+        tell.ask({"optim.lr": {"grid": [1e-3]}}, confirm=1)
+        best, gone = (tell.plan({"optim.lr": lr}) for lr in (1e-3, 2e-3))
+        fresh = {str(s): tell.plan({"optim.lr": 1e-3}, s, role="confirm") for s in (2000, 2001)}
+        for trial, lr in ((best, 1e-3), (gone, 2e-3), *((trial, 1e-3) for trial in fresh.values())):
+            tell.whole(trial, lr)
+        tell.ledger.append("confirming", values={"optim.lr": 1e-3}, trials={"2000": fresh["2000"]})
+        for trial in (gone, fresh["2001"]):
+            tell.ledger.append("withdrawn", trial=trial)
     with story(folder / "unfinished") as tell:
         tell.ask({"optim.lr": {"grid": [1e-3, 2e-3, 4e-3, 8e-3]}})
         machine = {"cpus": 2, "memory": 8e9, "processor": "CPU", "system": "Linux"}
@@ -288,6 +303,7 @@ def studies(folder: Path) -> None:
     conduct(folder / "worth-less", asked, worth(0.3))
     conduct(folder / "worth-open", asked, worth(1.01, noise=0.02), records=90)
     conduct(folder / "worth-failed", asked, failing_longer)
+    conduct(folder / "worth-untuned", asked, untuned)
     conduct(
         folder / "repeats",
         study(seeds=SEEDS, repeats=3),

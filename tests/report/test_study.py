@@ -11,6 +11,7 @@ from conducting import (
     SEEDS,
     conduct,
     loss,
+    noisy,
     study,
 )
 from ledgers import analyzed, points, studied
@@ -101,6 +102,25 @@ def test_an_unfinished_study_has_figures_and_a_summary(tmp_path: Path, records: 
     found = findings(studied(led.Files(tmp_path)))
     assert {"arms", "loss_by_tokens"} <= set(figures(found))
     assert "## Arms" in summary.markdown(found, [])
+
+
+POWER = "With 'N more seeds', the chance of detecting"
+
+
+def test_the_chance_of_a_detection_stands_beside_a_verdict_that_names_more_seeds(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: noisy(c, s, gap=0.005, apart=1.0))
+    said = summary.markdown(findings(studied(led.Files(tmp_path))), [])
+    assert "more seeds would settle" in said and POWER in said
+
+
+def test_the_chance_of_a_detection_is_not_told_where_no_verdict_names_more_seeds(
+    tmp_path: Path,
+) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2]), lambda c, s: noisy(c, s, gap=0.5, apart=1.0))
+    said = summary.markdown(findings(studied(led.Files(tmp_path))), [])
+    assert "| worse by" in said and POWER not in said
 
 
 def test_a_study_of_values_draws_the_loss_against_them(tmp_path: Path) -> None:

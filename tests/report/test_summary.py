@@ -25,8 +25,9 @@ from sweeps.findings.everything import findings
 from sweeps.ledger import Files
 from sweeps.report import summary
 from sweeps.report.answer import ONE_SEED
+from sweeps.report.entries import entries_under
 from sweeps.report.markdown import escaped
-from sweeps.report.terminal import broken, print_result
+from sweeps.report.terminal import broken, print_experiment, print_result
 
 
 def words(files: Files) -> str:
@@ -113,6 +114,22 @@ def printed(files: Files, width: int = 80) -> str:
     stream = io.StringIO()
     print_result(findings(studied(files)), Console(file=stream, width=width))
     return stream.getvalue()
+
+
+def test_a_question_of_several_lines_is_one_in_the_terminal(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({LR: {"grid": [1e-3]}}, "Which?\n\nlr=1: the best of all.")
+    first = printed(Files(tmp_path / "s")).splitlines()[0]
+    assert first == "Which? lr=1: the best of all."
+
+
+def test_an_experiment_whose_why_has_several_lines_is_shown_with_one(tmp_path: Path) -> None:
+    with story(tmp_path / "s") as tell:
+        tell.ask({LR: {"grid": [1e-3]}}, "Which?\nverdict   better by 0.5")
+        tell.whole(tell.plan({LR: 1e-3}), 1e-3)
+    stream = io.StringIO()
+    print_experiment(entries_under(tmp_path)[0], Console(file=stream, width=200))
+    assert "Which? verdict better by 0.5" in stream.getvalue()
 
 
 def test_every_trial_is_one_line_of_80_columns(lr: Files) -> None:
