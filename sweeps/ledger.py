@@ -790,7 +790,7 @@ class Sweep:
     sampled: Row | None = None  # the last `sampled` row
     tested: list[Row] = field(default_factory=list)  # the `tested` rows
     is_tested: bool = False  # whether the sweep has not gone on since the last of these
-    went_on: bool = False  # whether anything was after one of them, or one of them was dropped
+    went_on: bool = False  # whether anything was after one of them, also in what a repair dropped
     repairs: list[Row] = field(default_factory=list)  # the `repaired` rows
     is_ending: bool = False  # whether somebody asked that nothing new starts in the last session
     seconds: float = 0.0  # of all sessions, by a clock that is never set
@@ -930,7 +930,8 @@ class Sweep:
                 self.nodes.append((self.seconds, row))
             case "repaired":
                 self.repairs.append(row)
-                self.went_on |= "tested" in row["dropped"]
+                dropped = row["dropped"].keys()
+                self.went_on |= "tested" in dropped and not _GOES_ON.isdisjoint(dropped)
 
     def _begin_session(self, row: Row) -> None:
         self.sessions.append(row)
@@ -1076,11 +1077,15 @@ class Sweep:
             self.ends = self.ends or [_most_seeds(self.request)]
 
 
+def unread_lines(repaired: Row) -> int:
+    """How many lines a repair dropped of which nobody can tell the kind."""
+    return int(repaired["lines"] - sum(repaired["dropped"].values()))
+
+
 def may_have_dropped(repaired: Row, kinds: Collection[str]) -> bool:
     """Whether a repair dropped rows of some kinds, or the row of an earlier repair, or lines that can't be read."""
     dropped = repaired["dropped"]
-    unread = repaired["lines"] - sum(dropped.values())
-    return unread > 0 or any(kind in dropped for kind in (*kinds, "repaired"))
+    return unread_lines(repaired) > 0 or any(kind in dropped for kind in (*kinds, "repaired"))
 
 
 def _most_seeds(request: Row) -> int:

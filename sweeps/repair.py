@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sweeps.ledger import Files, Ledger, LedgerError, Row, Sweep, open_ledger
-from sweeps.rows import Lines, sealed
+from sweeps.rows import KINDS, Lines, sealed
 from tinylm.files import backup_names, replacing, sync
 
 
@@ -134,8 +134,9 @@ def _dropped(lines: Iterable[bytes]) -> tuple[int, dict[str, int], dict[str, int
     number, kinds, ends = 0, Counter[str](), dict[str, int]()
     for line in lines:
         number += 1
-        if kind := _KIND.search(line):
-            kinds[kind[1].decode()] += 1
+        kind = _KIND.search(line)
+        if kind and (name := kind[1].decode()) in KINDS:
+            kinds[name] += 1
         try:
             row = json.loads(line)
             trial, tokens = row["trial"], row["tokens"]

@@ -229,6 +229,7 @@ _FIELDS: Mapping[str, str] = {
     "tested": "runs=ids trials=tested",
     "repaired": "damage=text lines=count dropped=counts_by_name backup=text",
 }
+KINDS = frozenset(_FIELDS)
 # Of the `machine` of a session, whose `versions` are texts, or null, by name.
 _MACHINE = "system?=text processor?=text cpus?=count|null memory?=number gpu?=text"
 # Of a trial in a `tested`.

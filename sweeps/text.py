@@ -49,7 +49,9 @@ def percent(value: float | None) -> str:
     """A share in percent with its sign: +1.23%; one that two decimals do not show, in two digits."""
     if value is None:
         return ""
-    return f"{value:+.2f}%" if abs(value) >= 0.005 or not value else f"{value:+.2g}%"
+    if abs(value) >= 0.005 or not value:
+        return f"{value:+.2f}%"
+    return f"{Decimal(f'{value:.1e}'):+f}%"
 
 
 def probability(value: float | None) -> str:

@@ -935,6 +935,15 @@ def test_a_repair_keeps_rows_of_a_later_version_before_the_damage(files: led.Fil
     assert files.ledger.read_bytes().startswith(whole)
 
 
+def test_a_line_whose_kind_is_damaged_is_one_that_nobody_can_read(tmp_path: Path) -> None:
+    files = lr_sweep(tmp_path / "s")
+    whole = files.ledger.read_bytes()
+    files.ledger.write_bytes(whole.replace(b'"kind":"finished"', b'"kind":"fimished"'))
+    repair(files)
+    told = led.read(files)[-1]
+    assert "fimished" not in told["dropped"] and led.may_have_dropped(told, ["finished"])
+
+
 def test_a_repaired_ledger_goes_on(tmp_path: Path) -> None:
     files = damaged_sweep(tmp_path / "s")
     repair(files)

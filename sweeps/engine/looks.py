@@ -228,20 +228,19 @@ class Study:
         asked = row["arms"][then]["changes"] if "arms" in row else changes
         space = self.request.space.model_copy(update={"match": row["space"].get("match")})
         return (
-            any(now != then for now, then in seeds)
+            any(one != other for one, other in seeds)
             or replace(self.request, space=space).config(asked) != self.request.config(changes)
             or not all(one.agrees(now) for one in looked_at)
             or self._had_others(then)
         )
 
     def _had_others(self, then: str) -> bool:
-        """Whether other runs were chosen for a registered arm or the baseline, on seeds of now, which have ended."""
+        """Whether other runs were chosen for a registered arm or the baseline, on seeds of now, which have records."""
         choices = self.sweep.registered_choices
         rows = [choices[name] for name in (then, led.BASELINE) if name in choices]
         ids = {trial for row in rows for trial in row["trials"].values()}
         gone = [self.sweep.withdrawn[trial] for trial in ids & self.sweep.withdrawn.keys()]
-        ended = {"finished", "diverged"}
-        return any(one.status in ended and one.seed in self.request.seeds for one in gone)
+        return any(one.curve and one.seed in self.request.seeds for one in gone)
 
     def _looked_at(self, name: str) -> list[led.Version]:
         """The versions of an arm that looks have seen."""

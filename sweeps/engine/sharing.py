@@ -40,8 +40,7 @@ class Share:
         if self.is_awaited:
             return (
                 "no node can run a trial yet; the cluster's autoscaler has to start one. How many it may start is "
-                f"not known here: the time is that of {quantity(self.total, 'trial')} at once, and with "
-                "--slots N that of N"
+                f"not known here. The time assumes {quantity(self.total, 'trial')} at once (`--slots`)"
             )
         if not self.others:
             return f"no other job holds any of the {quantity(self.total, 'slot')} of the cluster"

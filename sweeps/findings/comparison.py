@@ -25,7 +25,11 @@ from sweeps.selection import Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
 
-_ENDS = {"finished", "diverged", "look"}  # rows without which a verdict may claim too much
+_BEHIND_VERDICTS = {
+    "finished",
+    "diverged",
+    "look",
+}  # rows without which a verdict may claim too much
 _NAMED = 2  # sweeps that studied an arm, too; of more, there is only the number
 
 
@@ -538,7 +542,7 @@ def _told(results: Results, base: ArmRuns, arm: ArmFindings, seen: Row) -> Itera
     yield from _settled_before(results, look, seen)
     yield from _without(results, base, arm.runs, seen["seeds"])
     before = [one for one in sweep.repairs if one["seq"] < look["seq"]]
-    if words := repaired_words([one for one in before if may_have_dropped(one, _ENDS)]):
+    if words := repaired_words([one for one in before if may_have_dropped(one, _BEHIND_VERDICTS)]):
         yield f"after {words}"
     if arm.level > 5:
         yield f"at level {arm.level}%, because seeds were added after the last look"
@@ -572,7 +576,7 @@ def _changed_words(planned: Row | None, registered: Row, arm: ArmFindings, seen:
     if any(one != other for one, other in pairs):
         return "on seeds that were changed after results were seen"
     if planned["changes"] != arm.runs.changes:
-        return "with a `set` that was changed after results were seen"
+        return "with settings that were changed after results were seen"
     return "changed after results were seen"
 
 
@@ -589,8 +593,8 @@ def _settled_before(results: Results, look: Row, seen: Row) -> Iterator[str]:
 
 
 def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]) -> Iterator[str]:
-    """What is said of runs on the seeds that a look asked for which it lacks, because somebody stopped them or they
-    failed, also of those that the space no longer has, and of trials of re-tune grids that somebody stopped, or dropped
+    """What is said of runs on the seeds that a look asked for which it lacks, because somebody stopped them, also if the
+    space no longer has them, or because they failed; and of trials of re-tune grids that somebody stopped, or dropped
     from the space: what they would have shown may be why."""
     seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
@@ -613,8 +617,7 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
             yield f"{failed} of {of} failed"
     for who, whose in ((arm, "its"), (base, "the baseline's")):
         gone = [one for one in results.sweep.withdrawn.values() if one.arm == who.name]
-        seen = [one.role == "tuning" and one.status in {"finished", "diverged"} for one in gone]
-        if number := sum(seen):
+        if number := sum(one.role == "tuning" and bool(one.curve) for one in gone):
             dropped = f"{quantity(number, 'trial')} of {whose} re-tune grid"
             yield f"{dropped} {'was' if number == 1 else 'were'} dropped after results were seen"
 

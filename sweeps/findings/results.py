@@ -261,7 +261,7 @@ def repaired_words(repairs: Sequence[Row]) -> str:
         return ""
     every = sum(row["lines"] for row in repairs)
     dropped = sum((Counter(row["dropped"]) for row in repairs), Counter[str]())
-    unread = every - dropped.total()
+    unread = sum(map(ledger.unread_lines, repairs))
     among = [quantity(dropped[kind], noun) for kind, noun in _RESULTS.items() if dropped[kind]]
     among += [quantity(unread, "unreadable line")] if unread else []
     who = "a ledger repair" if len(repairs) == 1 else f"{len(repairs)} ledger repairs"

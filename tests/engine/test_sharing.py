@@ -31,7 +31,7 @@ def test_a_sweep_that_has_to_wait_plans_with_all_slots() -> None:
 def test_a_plan_for_nodes_that_are_yet_to_be_started_says_what_it_assumes() -> None:
     awaited = Share(0, 2, is_awaited=True)
     assert awaited.planned == 2
-    assert "the time is that of 2 trials at once, and with --slots N that of N" in awaited.words
+    assert "The time assumes 2 trials at once (`--slots`)" in awaited.words
 
 
 def test_a_change_that_lasts_is_said_once() -> None:

@@ -183,6 +183,18 @@ def test_a_sweep_that_chooses_by_another_metric_has_looked_at_its_test_text(
 
 
 def test_a_repair_that_drops_the_losses_on_the_test_text_is_told(search: Files) -> None:
+    """That the sweep went on is told only if it did."""
+    damage(search, "tested")
+    repair(search)
+    tell_tested(search, by_rate(TESTS))
+    found = known_of(search)
+    assert found is not None
+    assert (found.went_on, found.read_once) == (False, False)
+
+
+def test_a_repair_that_drops_what_came_after_the_test_text_is_told(search: Files) -> None:
+    with led.Ledger(search) as ledger:
+        Story(ledger).plan({"optim.lr": 8e-3})
     damage(search, "tested")
     repair(search)
     tell_tested(search, by_rate(TESTS))
