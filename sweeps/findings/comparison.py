@@ -598,8 +598,11 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
     from the space: what they would have shown may be why."""
     seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
-    withdrawn = [one for one in results.sweep.withdrawn.values() if one.role == "run"]
-    own, others = ([one for one in withdrawn if one.arm == who.name] for who in (arm, base))
+    withdrawn = [
+        [one for one in results.sweep.withdrawn.values() if one.arm == who.name]
+        for who in (arm, base)
+    ]
+    own, others = ([one for one in gone if one.role == "run"] for gone in withdrawn)
     every = (
         ("its {}", "run", runs[0]),
         ("its {} that the space no longer has", "run", own),
@@ -615,8 +618,7 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
         failed = sum(trial.status == "failed" for trial in trials)
         if failed and noun == "run":
             yield f"{failed} of {of} failed"
-    for who, whose in ((arm, "its"), (base, "the baseline's")):
-        gone = [one for one in results.sweep.withdrawn.values() if one.arm == who.name]
+    for whose, gone in zip(("its", "the baseline's"), withdrawn, strict=True):
         if number := sum(one.role == "tuning" and bool(one.curve) for one in gone):
             dropped = f"{quantity(number, 'trial')} of {whose} re-tune grid"
             yield f"{dropped} {'was' if number == 1 else 'were'} dropped after results were seen"

@@ -201,14 +201,19 @@ def test_values_with_fewer_seeds_that_are_worse_on_those_are_no_rival(tmp_path: 
     assert answer(ended(tmp_path, "optim.lr", {1e-3: (2.9, 3.1), 2e-3: (2.95,)})).rival is None
 
 
-def test_values_of_which_a_seed_diverged_are_no_rival(tmp_path: Path) -> None:
-    files = ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.0), 2e-3: (2.9,)})
+def lost_a_seed(folder: Path) -> Files:
+    """A search of whose best rate a seed diverged."""
+    files = ended(folder, "optim.lr", {1e-3: (3.0, 3.0), 2e-3: (2.9,)})
     with Ledger(files) as ledger:
         tell = Story(ledger)
         lost = tell.plan({"optim.lr": 2e-3}, 1)
         tell.start(lost)
         tell.diverge(lost, SECOND)
-    assert answer(files).rival is None
+    return files
+
+
+def test_values_of_which_a_seed_diverged_are_no_rival(tmp_path: Path) -> None:
+    assert answer(lost_a_seed(tmp_path)).rival is None
 
 
 def without(files: Files, *labels: str) -> Files:
@@ -285,12 +290,7 @@ def test_other_values_that_were_withdrawn_are_not_told_to_be_lower(
 
 
 def test_values_of_which_a_seed_diverged_are_not_told_to_be_lower(tmp_path: Path) -> None:
-    files = ended(tmp_path, "optim.lr", {1e-3: (3.0, 3.0), 2e-3: (2.9,)})
-    with Ledger(files) as ledger:
-        tell = Story(ledger)
-        lost = tell.plan({"optim.lr": 2e-3}, 1)
-        tell.start(lost)
-        tell.diverge(lost, SECOND)
+    files = lost_a_seed(tmp_path)
     assert answer(without(files, "lr=0.002", "lr=0.002 seed=1")).withdrawn_lower is None
 
 
