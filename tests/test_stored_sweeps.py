@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from clusters import node
 from stores import Storage, google, refusal, storage
-from sweeping import RATES, command, curves, run, wait_for_rows, write_space
+from sweeping import RATES, command, curves, run, write_space
 
 from sweeps import ledger as led
 from sweeps.ledger import Files
@@ -42,12 +43,15 @@ class Machine:
     def files(self) -> Files:
         return Files(self.folder / "results" / "rates")
 
-    def start(self) -> subprocess.Popen[str]:
-        """The command, once it has written down three checkpoints."""
+    def start(self, store: Storage) -> subprocess.Popen[str]:
+        """The command, once its store has the rows of three checkpoints."""
         ran = subprocess.Popen(
             self.asked, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        wait_for_rows(self.files.folder, "checkpointed", 3)
+        deadline = time.monotonic() + 900
+        while len(checkpoints(store.ledger(self.url))) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         return ran
 
     def run(self) -> subprocess.CompletedProcess[str]:
@@ -55,6 +59,12 @@ class Machine:
         return subprocess.run(
             self.asked, cwd=self.folder, capture_output=True, text=True, timeout=900, check=False
         )
+
+
+def checkpoints(ledger: bytes) -> list[tuple[str, int]]:
+    """The trial and step of each checkpoint that these rows of a ledger name."""
+    rows = [json.loads(line) for line in ledger.splitlines()]
+    return [(row["trial"], row["step"]) for row in rows if row["kind"] == "checkpointed"]
 
 
 def machine(folder: Path, scale: Path, url: str, *more: str) -> Machine:
@@ -87,7 +97,7 @@ def lost(
 ) -> Lost:
     top, url = tmp_path_factory.mktemp("machines"), "s3://bucket/lost/rates"
     one, two = (machine(top / name, scale, url, *workers) for name in "ab")
-    with one.start() as driver:
+    with one.start(s3) as driver:
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
     rows = one.files.ledger.read_bytes()
@@ -107,10 +117,12 @@ def test_only_the_last_rows_of_a_lost_machine_are_lost(lost: Lost) -> None:
     assert lost.end.startswith(lost.stored)
 
 
-def test_it_goes_on_from_a_checkpoint_in_the_store(lost: Lost) -> None:
-    begun = lost.stored.count(b"\n")
+def test_it_goes_on_from_the_checkpoints_in_the_store(lost: Lost) -> None:
+    begun, saved = lost.stored.count(b"\n"), dict(checkpoints(lost.stored))
     later = [row for row in led.rows(lost.here, {"started"}) if row["seq"] >= begun]
-    assert later[0]["step"] > 0
+    first = {row["trial"]: row["step"] for row in reversed(later)}
+    assert first.keys() & saved
+    assert all(first[trial] == saved[trial] for trial in first.keys() & saved)
 
 
 def test_its_curves_are_those_of_an_undisturbed_run(lost: Lost, trained: Curves) -> None:
@@ -173,7 +185,7 @@ def cut(
     folder = tmp_path_factory.mktemp("cut") / "a"
     one = machine(folder, scale, f"{scheme}://bucket/cut-{request.param}/rates", *more)
     full = refusal("507 Insufficient Storage", "InsufficientStorage", "no space")
-    with one.start() as driver:
+    with one.start(store) as driver:
         if request.param == "full":
             store.link.refusal = full
         else:
