@@ -531,7 +531,7 @@ def test_six_trials_share_four_declared_gpus(tmp_path: Path, scale: Path) -> Non
     """Never two at a time on one device, and what is promoted goes on where one is free."""
     out, space = tmp_path / "rates", write_space(tmp_path, STOPPING, SIX)
     space.write_text(f"{space.read_text()}resources: {{cpus: 0.25, gpus: 1}}\n")
-    # Much longer than the start of a worker: Tune starts none where another is free before it has come up.
+    # So that four workers have come up before six trials have ended.
     every = dict.fromkeys(("eval.every_tokens", "run.checkpoint_every_tokens"), 65 * 500)
     sizes = {"budget.tokens": 65 * 8000, **every}
     long = [part for name in sizes for part in ("--set", f"{name}={sizes[name]}")]

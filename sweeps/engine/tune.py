@@ -92,14 +92,14 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2  # noqa: E402
 from ray.core.generated import gcs_pb2  # noqa: E402
 from ray.train._internal.session import _TrainingResult  # noqa: E402
 from ray.tune import Callback, Stopper  # noqa: E402
-from ray.tune.execution import class_cache, experiment_state, tune_controller  # noqa: E402
+from ray.tune.execution import class_cache, experiment_state  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine import address as addresses  # noqa: E402
-from sweeps.engine import store  # noqa: E402
+from sweeps.engine import pool, store  # noqa: E402
 from sweeps.engine.demand import Demand, elsewhere  # noqa: E402
 from sweeps.engine.driver import Driver  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
@@ -156,15 +156,7 @@ class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
-_keep_worker = tune_controller.TuneController._maybe_cache_trial_actor  # noqa: SLF001
-
-
-def _keep_worker_that_stays(controller: Any, trial: Trial) -> bool:
-    """Keep the worker of a trial that has ended for another one, unless it was asked to end."""
-    return not trial.last_result.get("ends") and _keep_worker(controller, trial)
-
-
-tune_controller.TuneController._maybe_cache_trial_actor = _keep_worker_that_stays  # noqa: SLF001
+pool.install()
 _keep_snapshot = experiment_state._ExperimentCheckpointManager.sync_up_experiment_state  # noqa: SLF001
 
 
@@ -389,7 +381,10 @@ class _Answers(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Keep a hold of what waits for a worker, and of Tune's controller."""
-        self._conversation.controller = tune_controller
+        conversation, first = self._conversation, self._conversation.controller is None
+        if first and conversation.cluster.is_own:
+            pool.keep_all(tune_controller, trial, conversation.limit or 1)
+        conversation.controller = tune_controller
         self._conversation.waiting[trial.trial_id] = (tune_controller, trial)
 
     def on_trial_result(
@@ -658,7 +653,7 @@ class Cluster:
     def __init__(self, *, own: bool) -> None:
         self.dashboard = ""  # its URL
         self.takes: dict[str, float] = {}  # of it, each trial
-        self._own = own
+        self.is_own = own
         self._checked: Nodes | None = None  # of a cluster that was running
         self._demand: Demand | None = None  # if it has an autoscaler
         self._address = ""  # HOST:PORT of the head of one that was running
@@ -682,14 +677,14 @@ class Cluster:
         context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
-        if not self._own and is_autoscaler_v2(fetch_from_server=True):
+        if not self.is_own and is_autoscaler_v2(fetch_from_server=True):
             self._demand = Demand()
         self._answered = self._asked = time.monotonic()
 
     def check(self, folder: Path, needs: Needs) -> list[Event]:
         """Look at the nodes of a cluster that was running, before they train trials of the sweep in a folder, and
         wait for one if its autoscaler has to start it; which of them may, and which are left out."""
-        if self._own:
+        if self.is_own:
             return []
         self._checked = Nodes(folder, needs, lambda has: _slots(self.takes, [has], None))
         return self._checked.first_look() + self._first_node()
@@ -764,7 +759,7 @@ class Cluster:
     def share(self, limit: int | None) -> Share:
         """How many trials may run on it at once, `limit` at most, by what was free within the last second."""
         nodes = self.nodes()
-        if self._own:
+        if self.is_own:
             return _share(self.takes, nodes, Use(nodes, {}), limit)
         now = time.monotonic()
         if now - self._used_at >= _USE_SECONDS:
@@ -785,7 +780,7 @@ class Cluster:
 
     def lost(self) -> str:
         """Why the cluster can't be used any longer; empty while it can."""
-        if self._own:
+        if self.is_own:
             dead = {kind for kind, _ in worker.global_worker.node.dead_processes()} & _NEEDED
             return f"the cluster was lost: Ray's {min(dead)} has died" if dead else ""
         now = time.monotonic()
@@ -849,7 +844,7 @@ class Cluster:
 
     def _kill(self) -> None:
         """End what still runs of an own cluster, also of one that is half started."""
-        if not self._own:
+        if not self.is_own:
             return
         import psutil  # type: ignore[import-untyped]  # Ray's
 
