@@ -39,6 +39,11 @@ class ArmRuns:
         return tuple(trial.trial for trial in self.runs.values()) or (self.name,)
 
     @property
+    def names(self) -> set[str]:
+        """The names under which its trials were planned, and that which it has now."""
+        return {self.name, *(trial.arm for trial in (*self.runs.values(), *self.grid))}
+
+    @property
     def is_baseline(self) -> bool:
         """Whether the other arms are compared with this one."""
         return self.name == BASELINE
@@ -187,7 +192,7 @@ class ArmSpeedup:
     paces: tuple[float, float] | None  # the lowest and the highest such share of two runs
 
     @property
-    def is_as_fast(self) -> bool:
+    def speeds_overlap(self) -> bool:
         """Whether the speeds of the runs overlap with those of the baseline's, so that the machine may be all that
         they differ by."""
         return self.paces is not None and self.paces[0] <= 1 <= self.paces[1]
@@ -195,8 +200,8 @@ class ArmSpeedup:
     @property
     def time(self) -> stats.Speedup | None:
         """How many times its training time the baseline needs for the arm's loss; the speeds are taken as
-        measured, without an interval."""
-        if self.pace is None:
+        measured, without an interval. None if they are not known, or overlap."""
+        if self.pace is None or self.speeds_overlap:
             return None
         return stats.Speedup(*(self.pace * one for one in astuple(self.tokens)))
 

@@ -599,7 +599,7 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
     seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
     withdrawn = [
-        [one for one in results.sweep.withdrawn.values() if one.arm == who.name]
+        [one for one in results.sweep.withdrawn.values() if one.arm in who.names]
         for who in (arm, base)
     ]
     own, others = ([one for one in gone if one.role == "run"] for gone in withdrawn)

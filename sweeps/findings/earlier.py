@@ -126,21 +126,30 @@ def _and_above(results: Path) -> Iterator[Path]:
 def _begun(files: Files) -> _Study | None:
     """What the ledger of a study says of it; None for other sweeps, and for those that can't be read."""
     try:
-        there = files.ledger.stat()
-        return _read(files.folder, there.st_mtime_ns, there.st_size)
+        there, is_going = files.ledger.stat(), ledger.has_driver(files)
+        return _read(files.folder, there.st_mtime_ns, there.st_size, is_going)
     except (CommandError, OSError):
         return None  # the analysis of that sweep says why
 
 
 @lru_cache(maxsize=1000)
-def _read(folder: Path, changed: int, size: int) -> _Study | None:
-    """The same, read once as long as the file does not change. Of a search, only its first row is read."""
+def _read(folder: Path, changed: int, size: int, is_going: bool) -> _Study | None:
+    """The same, read once as long as the file does not change and a driver runs it or not. Of a search, only its
+    first row is read."""
     first: Row = {}
     request: Row = {}
     runs: dict[str, tuple[str, str]] = {}  # -> what is compared, and the changes
     arms: dict[str, datetime] = {}
     changes: dict[str, datetime] = {}
     found: defaultdict[str, set[str]] = defaultdict(set)
+
+    def show(trial: str, time: str) -> None:
+        key, change = runs[trial]
+        when = datetime.fromisoformat(time)
+        arms.setdefault(key, when)
+        changes.setdefault(change, when)
+        found[key].add(trial)
+
     for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", *_RESULTS}):
         match row["kind"]:
             case "sweep":
@@ -158,11 +167,14 @@ def _read(folder: Path, changed: int, size: int) -> _Study | None:
             case "steered" if row["action"] != "stop" or not row.get("tokens"):
                 pass
             case _ if row["trial"] in runs:
-                key, change = runs[row["trial"]]
-                when = datetime.fromisoformat(row["time"])
-                arms.setdefault(key, when)
-                changes.setdefault(change, when)
-                found[key].add(row["trial"])
+                show(row["trial"], row["time"])
+    killed = set() if is_going else {one for one, (key, _) in runs.items() if key not in arms}
+    if killed:
+        # No row says how these runs ended, and somebody may have seen their curves.
+        measured = ledger.rows(Files(folder), {"measured"})
+        last = {row["trial"]: row["time"] for row in measured if row["trial"] in killed}
+        for trial, time in last.items():
+            show(trial, time)
     return _Study(cfg.digest(first), arms, changes, found) if first else None
 
 

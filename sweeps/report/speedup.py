@@ -35,7 +35,7 @@ def range_words(found: Speedup, known: Scaling) -> str:
 
 def time_words(found: ArmSpeedup, known: Scaling) -> str:
     """The speedup in time, at the speeds of both; empty if these are not known or overlap."""
-    if found.pace is None or found.time is None or found.is_as_fast:
+    if found.time is None:
         return ""
     return f"{_bound(found.tokens.times, known)}{found.time.times:.2f}x"
 
@@ -51,7 +51,7 @@ def _pace_words(found: ArmSpeedup, known: Scaling) -> str:
     if found.pace is None:
         return ""
     paces = _paces(found)
-    if found.is_as_fast:
+    if found.speeds_overlap:
         return "at about the baseline's tokens/s" + f" ({paces} times over the runs)" * bool(paces)
     scatter = f" ({paces} over the runs)" * bool(paces)
     pace = f"at {found.pace:.2f} times the baseline's tokens/s{scatter}"

@@ -551,16 +551,32 @@ def test_a_verdict_stays_when_a_study_is_shortened(tmp_path: Path, fewer: Any, l
     assert f"after 5 seeds, of which the space has {left} now" in after["words"]
 
 
-def test_runs_that_were_stopped_and_dropped_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nope", "renamed"])
+def test_runs_that_were_stopped_and_dropped_are_told(tmp_path: Path, name: str) -> None:
     """Who stops the runs that speak against an arm can't hide them by taking their seeds out."""
     before = study(seeds=[0, 1, 2, 3, 4, 5])
     conduct(tmp_path, before, CLEAR, records=10)
     steer(tmp_path, "stop", lambda one: is_bare(one.config) and one.seed > 2)
     conduct(tmp_path, before, CLEAR)
-    conduct(tmp_path, study(seeds=[0, 1, 2]), CLEAR)
-    words = arm(facts_of(tmp_path))["words"]
+    conduct(tmp_path, study(seeds=[0, 1, 2], arms={name: NOPE}), CLEAR)
+    words = arm(facts_of(tmp_path), name)["words"]
     assert "after 6 seeds, of which 3 were compared and the space has 3 now" in words
     assert "3 of its 3 runs that the space no longer has were stopped by hand" in words
+
+
+def test_runs_that_failed_and_were_dropped_are_told(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        if is_bare(config) and config["run"]["seed"] > 2:
+            raise ArithmeticError
+        return CLEAR(config, share)
+
+    conduct(tmp_path, study(seeds=[0, 1, 2, 3, 4, 5]), how)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), how)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert "3 of its 3 runs that the space no longer has failed" in words
+    conduct(tmp_path, study(seeds=[0, 1, 2, 3, 4, 5]), CLEAR)
+    assert "failed" not in arm(facts_of(tmp_path))["words"]
 
 
 def test_what_is_planned_after_the_first_record_is_added_later(tmp_path: Path) -> None:

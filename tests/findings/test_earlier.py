@@ -160,6 +160,21 @@ def test_a_study_without_a_finished_run_was_not_studied(tmp_path: Path) -> None:
     assert "before" not in twice(tmp_path, TREE, TREE, records=4)
 
 
+def test_a_study_whose_driver_was_killed_was_studied(tmp_path: Path) -> None:
+    """No row says how its runs ended, and somebody has seen their curves."""
+    killed = conduct(tmp_path / "first", TREE, worse, records=30)
+    curves = {
+        trial.status: len(trial.curve) for trial in killed.trials.values() if trial.arm == "nope"
+    }
+    assert curves == {"running": 7, "planned": 0}
+    at(tmp_path / "first", 1)
+    conduct(tmp_path / "second", TREE, worse)
+    at(tmp_path / "second", 2)
+    with led.Ledger(led.Files(tmp_path / "first")):
+        assert "before" not in words(tmp_path / "second")
+    assert words(tmp_path / "second").endswith(TOLD)
+
+
 # The runs of the baseline on two seeds end, those on the third and of the arm on the first are capped.
 CAPPED = {"caps": {"tokens": 3 * 8192}}
 
@@ -235,6 +250,9 @@ def test_a_study_whose_runs_were_steered_before_they_showed_anything_was_not_stu
 ) -> None:
     conduct(tmp_path / "first", TREE | CAPPED, worse)
     instead(tmp_path / "first", "steered", **fields)
+    files = led.Files(tmp_path / "first")
+    kept = [row for row in led.read(files) if row["kind"] != "measured"]
+    rewrite(files, [{**row, "seq": place} for place, row in enumerate(kept)])
     at(tmp_path / "first", 1)
     conduct(tmp_path / "second", TREE, worse)
     assert "before" not in words(tmp_path / "second")

@@ -311,6 +311,7 @@ def test_speeds_that_overlap_are_no_speedup_in_time(tmp_path: Path) -> None:
     said = summarized(tmp_path)
     assert "; at about the baseline's tokens/s (0.90 to 1.60 times over the runs)." in said
     assert "in training time" not in said.partition("## Token speedup")[0]
+    assert arm(facts_of(tmp_path))["speedup"]["time"] is None
 
 
 @pytest.mark.parametrize(
