@@ -532,8 +532,8 @@ def test_six_trials_share_four_declared_gpus(tmp_path: Path, scale: Path) -> Non
     out, space = tmp_path / "rates", write_space(tmp_path, STOPPING, SIX)
     space.write_text(f"{space.read_text()}resources: {{cpus: 0.25, gpus: 1}}\n")
     # So that four workers have come up before six trials have ended.
-    every = dict.fromkeys(("eval.every_tokens", "run.checkpoint_every_tokens"), 65 * 500)
-    sizes = {"budget.tokens": 65 * 8000, **every}
+    every = dict.fromkeys(("eval.every_tokens", "run.checkpoint_every_tokens"), 65 * 150)
+    sizes = {"budget.tokens": 65 * 2400, **every}
     long = [part for name in sizes for part in ("--set", f"{name}={sizes[name]}")]
     done = run(command(space, scale, out, "--gpus", "4", *long))
     rows = led.read(led.Files(out))
