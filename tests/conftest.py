@@ -18,6 +18,7 @@ from sweeping import RATES
 from xdist.scheduler import LoadScopeScheduling
 
 from sweeps import ledger
+from sweeps.engine.limits import usable_cpus
 from sweeps.ledger import Files
 from sweeps.report.analysis import Analysis
 from tinylm import config as cfg
@@ -194,6 +195,11 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return nodeid if file.endswith("test_spaces.py") else file
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are CPUs: real sweeps wait for about as long as they compute."""
+    return int(usable_cpus()) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
