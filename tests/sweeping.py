@@ -52,6 +52,15 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def is_running(process: int) -> bool:
+    """Whether a process has not ended; one that has may still wait for init to take note of it."""
+    try:
+        said = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return said.rpartition(")")[2].split()[0] != "Z"
+
+
 def kill(name: str, processes: list[int]) -> None:
     """Kill those of the processes that have a name."""
     for one in processes:

@@ -225,7 +225,7 @@ PARTS = {
     "sweeps.engine.demand",
     "sweeps.engine.failures",
     "sweeps.engine.limits",
-    "sweeps.engine.pool",
+    "sweeps.engine.reuse",
     "sweeps.engine.preflight",
     "sweeps.engine.provenance",
     "sweeps.engine.scratch",

@@ -18,6 +18,7 @@ from sweeping import (
     curves,
     descendants,
     interrupt,
+    is_running,
     kill,
     run,
     wait_for_rows,
@@ -130,15 +131,6 @@ def test_a_failing_trial_is_tried_again_reported_and_exits_3(tmp_path: Path, sca
     assert failed.how == led.OUT_OF_MEMORY
     assert failed.reason.startswith("RuntimeError: ") and "allocate memory" in failed.reason
     assert "1 of 2 runs do not fit in the" in done.stdout
-
-
-def is_running(process: int) -> bool:
-    """Whether a process has not ended; one that has may still wait for init to take note of it."""
-    try:
-        said = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return said.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow

@@ -37,6 +37,10 @@ class Silence:
         """An attempt begins, with the seconds that are expected between two of its reports, if known."""
         self._attempts[attempt] = _Heard(self._watched, expected)
 
+    def prepares(self, attempt: str) -> None:
+        """A worker prepares for an attempt, which has not begun."""
+        self._attempts.setdefault(attempt, _Heard(self._watched))
+
     def reported(self, attempt: str) -> None:
         """An attempt has reported."""
         heard = self._attempts.setdefault(attempt, _Heard(self._watched))

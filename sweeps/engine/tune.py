@@ -99,7 +99,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.engine import address as addresses  # noqa: E402
-from sweeps.engine import pool, store  # noqa: E402
+from sweeps.engine import reuse, store  # noqa: E402
 from sweeps.engine.demand import Demand, elsewhere  # noqa: E402
 from sweeps.engine.driver import Driver  # noqa: E402
 from sweeps.engine.failures import (  # noqa: E402
@@ -156,7 +156,7 @@ class_cache._ActorClassCache.get = lambda cache, trainable: ray.remote(trainable
 # Tune reports that a trial failed; the ledger says why.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
-pool.install()
+reuse.install()
 _keep_snapshot = experiment_state._ExperimentCheckpointManager.sync_up_experiment_state  # noqa: SLF001
 
 
@@ -380,11 +380,13 @@ class _Answers(FIFOScheduler):
         self._conversation = conversation
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Keep a hold of what waits for a worker, and of Tune's controller."""
-        conversation, first = self._conversation, self._conversation.controller is None
-        if first and conversation.cluster.is_own:
-            pool.keep_all(tune_controller, trial, conversation.limit or 1)
-        conversation.controller = tune_controller
+        """Keep a hold of what waits for a worker and, with the first of it, of Tune's controller, which keeps a
+        worker for each slot of a Ray of the sweep's own."""
+        cluster = self._conversation.cluster
+        if self._conversation.controller is None and cluster.is_own:
+            slots = cluster.share(self._conversation.limit).total
+            tune_controller.keep_workers(trial, slots)
+        self._conversation.controller = tune_controller
         self._conversation.waiting[trial.trial_id] = (tune_controller, trial)
 
     def on_trial_result(
@@ -481,6 +483,9 @@ class _Notes(Callback):
         return True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        for attempt, (_, trial) in self._conversation.waiting.items():
+            if trial.temporary_state.ray_actor is not None:
+                self._silence.prepares(attempt)
         silent = self._silence.look(time.monotonic())
         for trial in [one for one in trials if one.trial_id in silent]:
             self._end(trial, silent[trial.trial_id])
@@ -654,6 +659,7 @@ class Cluster:
         self.dashboard = ""  # its URL
         self.takes: dict[str, float] = {}  # of it, each trial
         self.is_own = own
+        self._nodes: dict[str, Mapping[str, float]] = {}  # when it was started or joined
         self._checked: Nodes | None = None  # of a cluster that was running
         self._demand: Demand | None = None  # if it has an autoscaler
         self._address = ""  # HOST:PORT of the head of one that was running
@@ -677,6 +683,8 @@ class Cluster:
         context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        self._nodes = {node["NodeID"]: node["Resources"] for node in alive}
         if not self.is_own and is_autoscaler_v2(fetch_from_server=True):
             self._demand = Demand()
         self._answered = self._asked = time.monotonic()
@@ -746,9 +754,7 @@ class Cluster:
 
     def nodes(self) -> dict[str, Mapping[str, float]]:
         """The resources of each node that may train, by Ray's id."""
-        if self._checked:
-            return self._checked.resources()
-        return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        return self._checked.resources() if self._checked else self._nodes
 
     def usable(self) -> list[Mapping[str, float]]:
         """The resources of each node that was not left out, also of those that have no room for a trial."""
@@ -762,7 +768,7 @@ class Cluster:
         if self.is_own:
             return _share(self.takes, nodes, Use(nodes, {}), limit)
         now = time.monotonic()
-        if now - self._used_at >= _USE_SECONDS:
+        if now - self._used_at >= _USE_SECONDS and not self._given_up:  # then it never answers
             self._use, self._used_at = _use(), now
         return _share(self.takes, nodes, self._use, limit)
 
