@@ -3,7 +3,7 @@ difference has looked more often than its verdicts allow for."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -126,31 +126,25 @@ def _and_above(results: Path) -> Iterator[Path]:
 def _begun(files: Files) -> _Study | None:
     """What the ledger of a study says of it; None for other sweeps, and for those that can't be read."""
     try:
-        there, is_going = files.ledger.stat(), ledger.has_driver(files)
-        return _read(files.folder, there.st_mtime_ns, there.st_size, is_going)
+        there, has_driver = files.ledger.stat(), ledger.has_driver(files)
+        return _read(files.folder, there.st_mtime_ns, there.st_size, has_driver)
     except (CommandError, OSError):
         return None  # the analysis of that sweep says why
 
 
 @lru_cache(maxsize=1000)
-def _read(folder: Path, changed: int, size: int, is_going: bool) -> _Study | None:
-    """The same, read once as long as the file does not change and a driver runs it or not. Of a search, only its
+def _read(folder: Path, changed: int, size: int, has_driver: bool) -> _Study | None:
+    """The same, read again only if the file has changed, or its driver has begun or ended. Of a search, only its
     first row is read."""
     first: Row = {}
     request: Row = {}
     runs: dict[str, tuple[str, str]] = {}  # -> what is compared, and the changes
-    arms: dict[str, datetime] = {}
-    changes: dict[str, datetime] = {}
+    results: list[tuple[str, str]] = []  # when a run showed one, by ISO 8601, and the run
     found: defaultdict[str, set[str]] = defaultdict(set)
-
-    def show(trial: str, time: str) -> None:
-        key, change = runs[trial]
-        when = datetime.fromisoformat(time)
-        arms.setdefault(key, when)
-        changes.setdefault(change, when)
-        found[key].add(trial)
-
-    for row in ledger.rows(Files(folder), {"sweep", "chosen", "look", *_RESULTS}):
+    begun: set[str] = set()  # in this session, runs without a result
+    left: set[str] = set()  # the same of the sessions before
+    kinds = {"sweep", "chosen", "session", "started", "look", *_RESULTS}
+    for row in ledger.rows(Files(folder), kinds):
         match row["kind"]:
             case "sweep":
                 first, request = first or row, row
@@ -164,18 +158,38 @@ def _read(folder: Path, changed: int, size: int, is_going: bool) -> _Study | Non
                 for seen in row["arms"].values():
                     key = _key(request["base"], seen["changes"])
                     found[key].add(cfg.digest([row["metric"], seen]))
+            case "session":
+                left |= begun
+                begun.clear()
+            case "started":
+                begun |= {row["trial"]} & runs.keys()
             case "steered" if row["action"] != "stop" or not row.get("tokens"):
                 pass
             case _ if row["trial"] in runs:
-                show(row["trial"], row["time"])
-    killed = set() if is_going else {one for one, (key, _) in runs.items() if key not in arms}
-    if killed:
-        # No row says how these runs ended, and somebody may have seen their curves.
-        measured = ledger.rows(Files(folder), {"measured"})
-        last = {row["trial"]: row["time"] for row in measured if row["trial"] in killed}
-        for trial, time in last.items():
-            show(trial, time)
+                begun.discard(row["trial"])
+                results.append((row["time"], row["trial"]))
+    results += _last_records(folder, left if has_driver else left | begun)
+    arms: dict[str, datetime] = {}
+    changes: dict[str, datetime] = {}
+    for time, run in sorted(results):
+        key, change = runs[run]
+        arms.setdefault(key, datetime.fromisoformat(time))
+        changes.setdefault(change, datetime.fromisoformat(time))
+        found[key].add(run)
     return _Study(cfg.digest(first), arms, changes, found) if first else None
+
+
+def _last_records(folder: Path, runs: Collection[str]) -> Iterator[tuple[str, str]]:
+    """When each of some runs was last measured in a session, and the run: one that failed, or whose driver was killed,
+    has a curve that somebody may have seen."""
+    last: dict[str, str] = {}
+    for row in ledger.rows(Files(folder), {"session", "measured"}) if runs else ():
+        if row["kind"] == "session":
+            yield from ((time, run) for run, time in last.items())
+            last.clear()
+        elif row["trial"] in runs:
+            last[row["trial"]] = row["time"]
+    yield from ((time, run) for run, time in last.items())
 
 
 def _key(base: Row, changes: Row) -> str:

@@ -156,7 +156,7 @@ def test_a_folder_above_that_is_no_results_folder_is_not_beside(tmp_path: Path) 
     assert "before" not in words(into_sub(tmp_path))
 
 
-def test_a_study_without_a_finished_run_was_not_studied(tmp_path: Path) -> None:
+def test_a_study_without_a_record_of_the_arm_was_not_studied(tmp_path: Path) -> None:
     assert "before" not in twice(tmp_path, TREE, TREE, records=4)
 
 
@@ -172,6 +172,24 @@ def test_a_study_whose_driver_was_killed_was_studied(tmp_path: Path) -> None:
     at(tmp_path / "second", 2)
     with led.Ledger(led.Files(tmp_path / "first")):
         assert "before" not in words(tmp_path / "second")
+    assert words(tmp_path / "second").endswith(TOLD)
+
+
+def test_a_study_that_was_killed_and_went_on_later_had_been_studied(tmp_path: Path) -> None:
+    begun_first(tmp_path, records=30)
+    assert words(tmp_path / "second").endswith(TOLD)
+    assert "before" not in words(tmp_path / "first")
+
+
+def test_a_study_whose_runs_of_an_arm_failed_was_studied(tmp_path: Path) -> None:
+    def fails(config: dict[str, Any], share: float) -> float:
+        if is_bare(config) and share > 0.5:
+            raise ArithmeticError
+        return worse(config, share)
+
+    conduct(tmp_path / "first", TREE, fails)
+    at(tmp_path / "first", 1)
+    conduct(tmp_path / "second", TREE, worse)
     assert words(tmp_path / "second").endswith(TOLD)
 
 
