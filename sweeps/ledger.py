@@ -662,7 +662,7 @@ class Trial:
     checkpoints: list[Row] = field(default_factory=list)
     spent_tokens: int = 0  # trained in total; repeated work counts again
     branch_tokens: int = 0  # of these, in decay branches at rungs
-    has_failed: bool = False  # for good, in the session that tried it last
+    failure: str = ""  # why it failed for good, in the session that tried it last
     is_withdrawn: bool = False  # the space no longer has it
     # How somebody steered it last, if anybody did: to stop it, or to train it to its end.
     by_hand: Action | None = None
@@ -980,8 +980,11 @@ class Sweep:
                 if name in self.running:
                     self.running.discard(name)
                     moved.status = "planned"
-                elif moved.has_failed:  # the session that withdraws it was to try it again
-                    moved.status = "failed" if away else "planned"
+                elif moved.failure and not moved.is_stopped_by_hand:
+                    # The session that withdraws it was to try it again.
+                    moved.status, moved.reason = (
+                        ("failed", moved.failure) if away else ("planned", "")
+                    )
 
     def _steer(self, row: Row) -> None:
         self.refused = row["reason"] if row["kind"] == "refused" else ""
@@ -1059,7 +1062,7 @@ class Sweep:
             trial.find_lowest()
             trial.tokens = trial.curve[-1]["tokens"] if trial.curve else 0
             trial.checkpoints = [one for one in trial.checkpoints if one["step"] <= row["step"]]
-            trial.status, trial.reason, trial.has_failed = "running", "", False
+            trial.status, trial.reason, trial.failure = "running", "", ""
         elif kind in {"paused", "promoted", "stopped"}:
             self.decisions.append(row)
             if kind != "promoted":
@@ -1142,8 +1145,8 @@ def _observe_attempt(trial: Trial, kind: str, row: Row, seconds: float) -> None:
         trial.status, trial.reason = "planned", "preempted"
     elif kind == "failed" and not trial.is_stopped_by_hand:
         trial.status = "failed" if row["final"] else "planned"
-        trial.has_failed = row["final"]
         trial.reason, trial.how = row["reason"], row["how"]
+        trial.failure = trial.reason if row["final"] else ""
     elif kind in {"finished", "diverged"}:
         trial.status, trial.reason = kind, row.get("reason", "")
         trial.how = row.get("how", "")

@@ -199,7 +199,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are CPUs: real sweeps wait for about as long as they compute."""
-    return int(usable_cpus()) + 1
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", usable_cpus() + 1))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

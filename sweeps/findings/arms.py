@@ -39,11 +39,6 @@ class ArmRuns:
         return tuple(trial.trial for trial in self.runs.values()) or (self.name,)
 
     @property
-    def names(self) -> set[str]:
-        """The names under which its trials were planned, and that which it has now."""
-        return {self.name, *(trial.arm for trial in (*self.runs.values(), *self.grid))}
-
-    @property
     def is_baseline(self) -> bool:
         """Whether the other arms are compared with this one."""
         return self.name == BASELINE

@@ -18,12 +18,13 @@ from sweeps.findings.stability import LR
 from sweeps.findings.target import to_target
 from sweeps.findings.tuning import Unsettled
 from sweeps.findings.verdict import Verdict, further, judge, settled, undecided
-from sweeps.ledger import BASELINE, Row, Version, may_have_dropped
+from sweeps.ledger import BASELINE, Row, Trial, Version, may_have_dropped
 from sweeps.outcomes import outcome
 from sweeps.plan.sections import BATCH
-from sweeps.selection import Metric, Point, at, final_point, last_record
+from sweeps.selection import NO_CHANGE, Metric, Point, at, final_point, last_record
 from sweeps.stats import NOISE_MARGIN, Fate, possible
 from sweeps.text import duration, quantity
+from tinylm import config as cfg
 
 _BEHIND_VERDICTS = {
     "finished",
@@ -598,10 +599,7 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
     from the space: what they would have shown may be why."""
     seeds = [seed for seed in asked if seed in arm.runs or seed in base.runs]
     runs = [[who.runs[seed] for seed in seeds if seed in who.runs] for who in (arm, base)]
-    withdrawn = [
-        [one for one in results.sweep.withdrawn.values() if one.arm in who.names]
-        for who in (arm, base)
-    ]
+    withdrawn = [_withdrawn(results, who) for who in (arm, base)]
     own, others = ([one for one in gone if one.role == "run"] for gone in withdrawn)
     every = (
         ("its {}", "run", runs[0]),
@@ -622,6 +620,28 @@ def _without(results: Results, base: ArmRuns, arm: ArmRuns, asked: Iterable[int]
         if number := sum(one.role == "tuning" and bool(one.curve) for one in gone):
             dropped = f"{quantity(number, 'trial')} of {whose} re-tune grid"
             yield f"{dropped} {'was' if number == 1 else 'were'} dropped after results were seen"
+
+
+def _withdrawn(results: Results, arm: ArmRuns) -> list[Trial]:
+    """The trials that the space no longer has of an arm, whatever its name was: those that trained the same changes,
+    seeds and tuned values aside."""
+    plain = cfg.flatten(results.sweep.request["base"]) if results.sweep.request else {}
+    tuned = {*(arm.chosen or {}), *(results.space.retune or {})}
+    aside = NO_CHANGE | (tuned if arm.retuned else tuned - arm.changes.keys())
+
+    def changed(values: Row) -> Row:
+        return {
+            path: one
+            for path, one in values.items()
+            if path not in aside and plain.get(path) != one
+        }
+
+    return [
+        trial
+        for trial in results.sweep.withdrawn.values()
+        if (trial.arm == BASELINE) == arm.is_baseline
+        and changed(trial.values) == changed(arm.changes)
+    ]
 
 
 def _fewer(results: Results, seen: Row) -> str | None:

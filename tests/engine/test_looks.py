@@ -564,6 +564,35 @@ def test_runs_that_were_stopped_and_dropped_are_told(tmp_path: Path, name: str) 
     assert "3 of its 3 runs that the space no longer has were stopped by hand" in words
 
 
+def test_runs_that_were_dropped_are_those_of_an_arm_that_trains_the_same(tmp_path: Path) -> None:
+    """Also if its name and its seeds are others now, and whoever has that name now."""
+    before = study(seeds=[0, 1, 2, 3, 4, 5], arms={"nope": NOPE, "wide": WIDE})
+    conduct(tmp_path, before, CLEAR, records=10)
+    steer(tmp_path, "stop", lambda one: is_bare(one.config) and one.seed > 2)
+    conduct(tmp_path, before, CLEAR)
+    conduct(tmp_path, study(seeds=[6, 7, 8], arms={"nope": WIDE, "wide": NOPE}), CLEAR)
+    facts, told = facts_of(tmp_path), "3 of its 6 runs that the space no longer has were stopped"
+    assert told in arm(facts, "wide")["words"]
+    assert "stopped by hand" not in arm(facts)["words"]
+
+
+def test_failed_runs_that_were_stopped_and_dropped_are_told_once(tmp_path: Path) -> None:
+    def how(config: dict[str, Any], share: float) -> float:
+        if is_bare(config) and config["run"]["seed"] > 2:
+            raise ArithmeticError
+        return CLEAR(config, share)
+
+    conduct(tmp_path, study(seeds=[0, 1, 2, 3, 4, 5]), how)
+    steer(tmp_path, "stop", lambda one: is_bare(one.config) and one.seed > 2)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), how)
+    words = arm(facts_of(tmp_path))["words"]
+    assert "3 of its 3 runs that the space no longer has were stopped by hand" in words
+    assert "failed" not in words
+    sweep = conduct(tmp_path, study(seeds=[0, 1, 2, 3, 4, 5]), how)
+    stopped = [one for one in sweep.trials.values() if one.is_stopped_by_hand]
+    assert [one.status for one in stopped] == ["stopped"] * 3
+
+
 def test_runs_that_failed_and_were_dropped_are_told(tmp_path: Path) -> None:
     def how(config: dict[str, Any], share: float) -> float:
         if is_bare(config) and config["run"]["seed"] > 2:
