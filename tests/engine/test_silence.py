@@ -80,6 +80,16 @@ def test_an_attempt_that_starts_has_longer(limit: float | None, seconds: float) 
     assert after(silence, seconds, 1)
 
 
+@pytest.mark.parametrize(("seconds", "hung"), [(START_SECONDS, []), (START_SECONDS + 1, ["a"])])
+def test_an_attempt_whose_worker_never_gets_ready_is_hung(seconds: float, hung: list[str]) -> None:
+    """The driver says at each look that the worker prepares for it."""
+    silence = Silence()
+    for now in range(round(seconds) + 1):
+        silence.prepares("a")
+        silent = silence.look(now)
+    assert list(silent) == hung
+
+
 def test_an_attempt_that_has_ended_is_not_hung() -> None:
     silence, now = paced(limit=7)
     silence.ended("a")
