@@ -144,6 +144,7 @@ def test_a_node_that_joins_later_is_looked_at_too(
 
 LONG_TOKENS = 65 * 1000
 LONG = ["--set", f"budget.tokens={LONG_TOKENS}"]  # trials long enough to lose their node
+LONGEST = ["--set", f"budget.tokens={65 * 100_000}"]  # longer than other sweeps; somebody ends it
 WAITS = "the cluster has lost all nodes that can run a trial; waiting for one to join, for up to "
 
 
@@ -311,7 +312,7 @@ def test_slots_are_what_other_jobs_leave(
     before = command(tmp_path / "rates.yaml", scale, first, "--address", head.address)
     with (
         node(head, "--num-cpus=2"),
-        subprocess.Popen([*before, *LONG, "--slots", "1"]) as busy,
+        subprocess.Popen([*before, *LONGEST, "--slots", "1"]) as busy,
     ):
         wait_for_rows(first, "measured", 1)
         plan, done = run([*asked, "--plan"]), run([*asked, "--slots", "3"])
