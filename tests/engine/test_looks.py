@@ -576,6 +576,13 @@ def test_runs_that_were_dropped_are_those_of_an_arm_that_trains_the_same(tmp_pat
     assert "stopped by hand" not in arm(facts)["words"]
 
 
+def test_grids_that_are_dropped_with_re_tuning_are_told(tmp_path: Path) -> None:
+    conduct(tmp_path, study(seeds=[0, 1, 2], retune=RETUNE), CLEAR)
+    conduct(tmp_path, study(seeds=[0, 1, 2]), CLEAR)
+    words = arm(facts_of(tmp_path))["words"]
+    assert "3 trials of its re-tune grid were dropped after results were seen" in words
+
+
 def test_failed_runs_that_were_stopped_and_dropped_are_told_once(tmp_path: Path) -> None:
     def how(config: dict[str, Any], share: float) -> float:
         if is_bare(config) and config["run"]["seed"] > 2:
