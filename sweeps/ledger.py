@@ -982,9 +982,8 @@ class Sweep:
                     moved.status = "planned"
                 elif moved.failure and not moved.is_stopped_by_hand:
                     # The session that withdraws it was to try it again.
-                    moved.status, moved.reason = (
-                        ("failed", moved.failure) if away else ("planned", "")
-                    )
+                    moved.status = "failed" if away else "planned"
+                    moved.reason = moved.failure if away else ""
 
     def _steer(self, row: Row) -> None:
         self.refused = row["reason"] if row["kind"] == "refused" else ""

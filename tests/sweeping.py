@@ -52,6 +52,11 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def process_of(row: led.Row) -> int:
+    """The id of the process that trains an attempt, by a row that names its worker."""
+    return int(row["worker"].rpartition(":")[2])
+
+
 def is_running(process: int) -> bool:
     """Whether a process has not ended; one that has may still wait for init to take note of it."""
     try:

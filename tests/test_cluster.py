@@ -29,7 +29,17 @@ from clusters import (
     two_machines,
 )
 from stores import KEYS, SERVER, serving
-from sweeping import RATES, STOPPING, command, count_rows, curves, run, wait_for_rows, write_space
+from sweeping import (
+    RATES,
+    STOPPING,
+    command,
+    count_rows,
+    curves,
+    process_of,
+    run,
+    wait_for_rows,
+    write_space,
+)
 
 from sweeps import ledger as led
 from sweeps import steering
@@ -270,7 +280,7 @@ def test_a_trial_leaves_a_worker_that_is_asked_to_end(
     ):
         wait_for_rows(out, "measured", 3)
         first = next(row for row in led.read(led.Files(out)) if row["kind"] == "started")
-        os.kill(int(first["worker"].rpartition(":")[2]), signal.SIGTERM)
+        os.kill(process_of(first), signal.SIGTERM)
         said = driver.communicate(timeout=900)[1]
     assert (driver.returncode, count_rows(out, "failed")) == (Code.DONE, 0), said
     rows = [row for row in led.read(led.Files(out)) if row.get("trial") == first["trial"]]

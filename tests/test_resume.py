@@ -20,6 +20,7 @@ from sweeping import (
     interrupt,
     is_running,
     kill,
+    process_of,
     run,
     wait_for_rows,
     write_space,
@@ -169,8 +170,8 @@ def test_a_hung_worker_is_ended_and_its_run_tried_again(
     with subprocess.Popen(asked, stdout=subprocess.DEVNULL) as driver:
         wait_for_rows(out, "checkpointed", 2)
         rows = led.read(led.Files(out))
-        worker = next(row["worker"] for row in rows if row["kind"] == "measured")
-        os.kill(int(worker.rpartition(":")[2]), signal.SIGSTOP)
+        measured = next(row for row in rows if row["kind"] == "measured")
+        os.kill(process_of(measured), signal.SIGSTOP)
         driver.communicate(timeout=900)
     assert driver.returncode == 0
     failed = [row["how"] for row in led.read(led.Files(out)) if row["kind"] == "failed"]

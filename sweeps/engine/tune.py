@@ -113,7 +113,7 @@ from sweeps.engine.failures import (  # noqa: E402
 from sweeps.engine.job import Job  # noqa: E402
 from sweeps.engine.limits import kernel_kills, room_for, usable_cpus, usable_memory  # noqa: E402
 from sweeps.engine.machine import record_seconds  # noqa: E402
-from sweeps.engine.preflight import Event, Needs, Nodes  # noqa: E402
+from sweeps.engine.preflight import Event, Needs, Nodes, RayTasks  # noqa: E402
 from sweeps.engine.scratch import (  # noqa: E402
     RAY,
     private_folder,
@@ -683,8 +683,7 @@ class Cluster:
         context = self._ray.context
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self._address = context.address_info["gcs_address"]
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        self._nodes = {node["NodeID"]: node["Resources"] for node in alive}
+        self._nodes = {node["NodeID"]: node["Resources"] for node in RayTasks().nodes()}
         if not self.is_own and is_autoscaler_v2(fetch_from_server=True):
             self._demand = Demand()
         self._answered = self._asked = time.monotonic()
@@ -759,7 +758,7 @@ class Cluster:
     def usable(self) -> list[Mapping[str, float]]:
         """The resources of each node that was not left out, also of those that have no room for a trial."""
         left_out = self.left_out()
-        alive = [node for node in ray.nodes() if node["Alive"]]
+        alive = RayTasks().nodes()
         return [node["Resources"] for node in alive if node["NodeID"] not in left_out]
 
     def share(self, limit: int | None) -> Share:

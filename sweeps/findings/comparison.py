@@ -626,9 +626,9 @@ def _withdrawn(results: Results, arm: ArmRuns) -> list[Trial]:
     """The trials that the space no longer has of an arm, whatever its name was: those that trained the same changes,
     seeds and tuned values aside."""
     plain = cfg.flatten(results.sweep.request["base"]) if results.sweep.request else {}
-    every = (*results.sweep.trials.values(), *results.sweep.withdrawn.values())
     # The baseline changes nothing, so what its trials vary is all that was ever tuned.
-    tuned = {path for one in every if one.arm == BASELINE for path in one.values}
+    baseline = (one for one in results.sweep.everything if one.arm == BASELINE)
+    tuned = {path for one in baseline for path in one.values}
     aside = NO_CHANGE | (tuned if arm.retuned else tuned - arm.changes.keys())
 
     def changed(values: Row) -> Row:

@@ -179,17 +179,17 @@ def _read(folder: Path, changed: int, size: int, has_driver: bool) -> _Study | N
     return _Study(cfg.digest(first), arms, changes, found) if first else None
 
 
-def _last_records(folder: Path, runs: Collection[str]) -> Iterator[tuple[str, str]]:
+def _last_records(folder: Path, runs: Collection[str]) -> list[tuple[str, str]]:
     """When each of some runs was last measured in a session, and the run: one that failed, or whose driver was killed,
     has a curve that somebody may have seen."""
-    last: dict[str, str] = {}
+    last: dict[tuple[int, str], str] = {}  # by session and run
+    session = 0
     for row in ledger.rows(Files(folder), {"session", "measured"}) if runs else ():
         if row["kind"] == "session":
-            yield from ((time, run) for run, time in last.items())
-            last.clear()
+            session += 1
         elif row["trial"] in runs:
-            last[row["trial"]] = row["time"]
-    yield from ((time, run) for run, time in last.items())
+            last[session, row["trial"]] = row["time"]
+    return [(time, run) for (_, run), time in last.items()]
 
 
 def _key(base: Row, changes: Row) -> str:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import command, count_rows, curves, is_running, run, wait_for_rows, write_space
+from sweeping import (
+    command,
+    count_rows,
+    curves,
+    is_running,
+    process_of,
+    run,
+    wait_for_rows,
+    write_space,
+)
 
 from sweeps import ledger as led
 
@@ -74,7 +83,7 @@ def training(out: Path) -> dict[str, int]:
     by: dict[str, int] = {}
     for row in led.read(led.Files(out)):
         if row["kind"] == "started":
-            by[row["trial"]] = int(row["worker"].rpartition(":")[2])
+            by[row["trial"]] = process_of(row)
         elif led.ends_attempt(row):
             by.pop(row["trial"], None)
     return by
@@ -96,7 +105,7 @@ def between_rounds(out: Path) -> Iterator[list[int]]:
             os.kill(held[1], signal.SIGSTOP)
         time.sleep(0.05)
     started = [row for row in led.read(led.Files(out)) if row["kind"] == "started"]
-    every = {int(row["worker"].rpartition(":")[2]) for row in started}
+    every = {process_of(row) for row in started}
     yield sorted(every - {held[1]})
     os.kill(held[1], signal.SIGCONT)
 
